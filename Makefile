@@ -1,0 +1,74 @@
+# Needs Python 3.11, make and a package registry; everything else is put into .venv.
+
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := $(shell sed -n 's/^    "uv==\(.*\)",$$/\1/p' pyproject.toml)
+
+SOURCE ?= auto
+ARGUMENTS ?=
+
+# The activated environment, for every command below: MLflow finds uvicorn on PATH. Neither MLflow nor Streamlit phones home.
+export PATH := $(abspath $(BIN)):$(PATH)
+export VIRTUAL_ENV := $(abspath $(VENV))
+export MLFLOW_DISABLE_TELEMETRY := true
+export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
+# Without compiled bytecode `import mlflow` takes twice as long wherever Python may not write it itself.
+export UV_COMPILE_BYTECODE := 1
+export UV_NO_PROGRESS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env main test lint format bench serve monitor ui lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make main SOURCE=FOLDER takes the raw files from a folder; ARGUMENTS='-P models=lr,ada' passes parameters on."
+
+env: $(READY) ## Build the environment in .venv
+
+$(READY): pyproject.toml uv.lock
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Expected Python 3.11; found $$("$(PYTHON)" --version 2>&1) at $(PYTHON). Try: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	$(BIN)/uv sync --frozen --quiet --python $(BIN)/python
+	@touch $@
+
+main: env ## Acquire, prepare, train, register, serve and apply (SOURCE=auto)
+	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
+
+test: env ## Run the tests
+	python -m pytest $(ARGUMENTS)
+
+lint: env ## Check style, types and generated files
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: env ## Put the code into shape
+	ruff format .
+	ruff check --fix .
+
+bench: env ## Measure stage times and peak memory of main (SOURCE=FOLDER)
+	python -m bench.main --source "$(SOURCE)" $(ARGUMENTS)
+
+serve: env ## Serve the champion on 127.0.0.1 (PORT=5001)
+	mlflow models serve -m models:/kobe_shot/Production --host 127.0.0.1 --port $(or $(PORT),5001) --env-manager local
+
+monitor: env ## Open the monitor on 127.0.0.1 (PORT=8501)
+	streamlit run monitor/app.py --server.address 127.0.0.1 --server.port $(or $(PORT),8501)
+
+ui: env ## Open the MLflow UI on 127.0.0.1 (PORT=5000)
+	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000)
+
+lock: env ## Resolve anew and write uv.lock, requirements.txt and conda.yaml
+	uv lock
+	python -m tools.environment_files
+
+clean: ## Remove the environment and caches; data, runs and models stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,32 @@
+"""The one console that steps write to."""
+
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+_WIDTH_WITHOUT_TERMINAL = 120
+
+
+
+def _console(*, stderr: bool) -> Console:
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr, width=None if terminal else _WIDTH_WITHOUT_TERMINAL, highlight=False, soft_wrap=not terminal
+    )
+
+
+console = _console(stderr=False)
+"""Where people read along; plain text of a fixed width when standard output is a file or a pipe."""
+
+_errors = _console(stderr=True)
+
+
+def say(head: str, text: object = "", *, style: str = "bold") -> None:
+    """Write a styled head and a plain text, neither read as markup."""
+    console.print(Text.assemble((head, style), " " if text else "", str(text)))
+
+
+def complain(head: str, text: object = "") -> None:
+    """Write what went wrong to standard error."""
+    _errors.print(Text.assemble((head, "bold red"), " " if text else "", str(text)))

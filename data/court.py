@@ -1,0 +1,128 @@
+"""Court geometry: degrees ↔ feet from the hoop, zones, and the lines of an NBA half-court.
+
+Feet are measured from the centre of the hoop: `x` across the court, growing to the right as seen by a player who faces
+the hoop from mid-court turned around (the NBA's shot charts), `y` along it towards the other basket. Dimensions are
+those of the NBA rule book, rule 1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Texts = npt.NDArray[np.str_]
+
+HOOP_LATITUDE = 34.0443
+HOOP_LONGITUDE = -118.2698
+FEET_PER_DEGREE = 100.0
+
+BASELINE_Y = -5.25
+SIDELINE_X = 25.0
+MID_COURT_Y = 41.75
+THREE_POINT_RADIUS = 23.75
+CORNER_THREE_X = 22.0
+CORNER_THREE_Y = 8.75
+
+
+def to_feet(latitude: npt.ArrayLike, longitude: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Feet from the hoop of positions in degrees.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        ``lat`` and ``lon`` of the raw files, degrees.
+
+    Returns
+    -------
+    x, y : ndarray of float64, shape (n,)
+        Across and along the court, feet.
+
+    Examples
+    --------
+    >>> x, y = to_feet([33.9723], [-118.1028])
+    >>> x.round(1).tolist(), y.round(1).tolist()
+    ([16.7], [7.2])
+    """
+    x = (np.asarray(longitude, dtype=float) - HOOP_LONGITUDE) * FEET_PER_DEGREE
+    y = (HOOP_LATITUDE - np.asarray(latitude, dtype=float)) * FEET_PER_DEGREE
+    return x, y
+
+
+def to_degrees(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Latitude and longitude of positions in feet from the hoop; the inverse of `to_feet`."""
+    latitude = HOOP_LATITUDE - np.asarray(y, dtype=float) / FEET_PER_DEGREE
+    longitude = HOOP_LONGITUDE + np.asarray(x, dtype=float) / FEET_PER_DEGREE
+    return latitude, longitude
+
+
+def is_three(x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
+    """Whether a shot from there counts three points."""
+    corner = (y <= CORNER_THREE_Y) & (np.abs(x) >= CORNER_THREE_X)
+    return corner | ((y > CORNER_THREE_Y) & (np.hypot(x, y) >= THREE_POINT_RADIUS))
+
+
+class Zones(NamedTuple):
+    """The NBA's three names for where a shot was taken, each of shape (n,)."""
+
+    basic: Texts
+    area: Texts
+    range: Texts
+
+
+def zones(x: Floats, y: Floats) -> Zones:
+    """The NBA's zones of positions in feet from the hoop.
+
+    The borders were read off the public files: radii of 4, 8, 16 and 24 feet, angles of 18, 30 and 54 degrees.
+    """
+    distance = np.hypot(x, y)
+    angle = np.degrees(np.arctan2(np.abs(x), y))
+    three = is_three(x, y)
+    backcourt = y > MID_COURT_Y
+    side = np.where(x < 0, "Left", "Right")
+    paint = (np.abs(x) <= 8) & (y <= 13.8)
+    basic = np.select(
+        [backcourt, three & (y <= CORNER_THREE_Y), three, distance < 4, paint],
+        ["Backcourt", np.char.add(side, " Corner 3"), "Above the Break 3", "Restricted Area", "In The Paint (Non-RA)"],
+        "Mid-Range",
+    )
+    letter = np.where(x < 0, "L", "R")
+    full_side = np.char.add(np.char.add(side, " Side("), np.char.add(letter, ")"))
+    half_side = np.char.add(np.char.add(side, " Side Center("), np.char.add(letter, "C)"))
+    centre = (distance < 8) | (angle <= np.where(distance < 16, 30, 18))
+    near_centre = (distance >= 16) & (angle <= 54) | (three & (y > CORNER_THREE_Y))
+    area = np.select([backcourt, centre, near_centre], ["Back Court(BC)", "Center(C)", half_side], full_side)
+    bands = ["Back Court Shot", "24+ ft.", "Less Than 8 ft.", "8-16 ft."]
+    band = np.select([backcourt, three, distance < 8, distance < 16], bands, "16-24 ft.")
+    return Zones(basic, area, band)
+
+
+def lines() -> list[tuple[Floats, Floats]]:
+    """The lines of a half-court, each as x and y in feet from the hoop, ready for any plotting library."""
+    corner_y = np.sqrt(THREE_POINT_RADIUS**2 - CORNER_THREE_X**2)
+    free_throw_y = BASELINE_Y + 19
+    start = np.arctan2(corner_y, CORNER_THREE_X)
+    return [
+        _line((-SIDELINE_X, BASELINE_Y), (SIDELINE_X, BASELINE_Y), (SIDELINE_X, MID_COURT_Y), (-SIDELINE_X, MID_COURT_Y), (-SIDELINE_X, BASELINE_Y)),
+        _line((-8, BASELINE_Y), (-8, free_throw_y), (8, free_throw_y), (8, BASELINE_Y)),
+        _line((-6, BASELINE_Y), (-6, free_throw_y)),
+        _line((6, BASELINE_Y), (6, free_throw_y)),
+        _arc(0, free_throw_y, 6, 0, 2 * np.pi),
+        _line((-3, -1.25), (3, -1.25)),
+        _arc(0, 0, 0.75, 0, 2 * np.pi),
+        _arc(0, 0, 4, 0, np.pi),
+        _line((CORNER_THREE_X, BASELINE_Y), (CORNER_THREE_X, corner_y)),
+        _line((-CORNER_THREE_X, BASELINE_Y), (-CORNER_THREE_X, corner_y)),
+        _arc(0, 0, THREE_POINT_RADIUS, start, np.pi - start),
+        _arc(0, MID_COURT_Y, 6, np.pi, 2 * np.pi),
+    ]
+
+
+def _line(*points: tuple[float, float]) -> tuple[Floats, Floats]:
+    x, y = np.array(points, dtype=float).T
+    return x, y
+
+
+def _arc(x: float, y: float, radius: float, start: float, end: float) -> tuple[Floats, Floats]:
+    angle = np.linspace(start, end, 100)
+    return x + radius * np.cos(angle), y + radius * np.sin(angle)

@@ -1,0 +1,115 @@
+"""Files that are whole or not there: hashes, atomic writes and one writer at a time."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from data.errors import KobeShotError
+
+ROOT = Path(__file__).resolve().parents[1]
+RAW = ROOT / "data" / "raw"
+PROCESSED = ROOT / "data" / "processed"
+
+_PARTIAL = ".partial"
+_LOCK_POLL_SECONDS = 0.2
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shown(path: Path) -> str:
+    """A path as a person wants to read it: relative to the working directory where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Write a file beside its target and rename it on success.
+
+    A process that is killed leaves the old file, or the new one; never half of one.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}{_PARTIAL}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_parquet(table: pd.DataFrame, target: Path) -> None:
+    """Write a table atomically, without its index."""
+    with replacing(target) as partial:
+        table.to_parquet(partial, index=False)
+
+
+def write_text(text: str, target: Path) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def sole_writer(
+    folder: Path = ROOT / "data", *, limit_seconds: float = 600, on_wait: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Let one process at a time write below `folder`, and clear what a killed one left half-written.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Guarded by the file ``.lock`` in it, which the operating system frees when its holder dies.
+    limit_seconds : float
+        How long to wait for another process.
+    on_wait : callable
+        Called once with a message when there is something to wait for.
+
+    Raises
+    ------
+    KobeShotError
+        When the other process is still at work after `limit_seconds`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as lock:
+        _wait_for(lock.fileno(), folder, limit_seconds, on_wait)
+        for leftover in sorted(folder.rglob(f".*{_PARTIAL}"), reverse=True):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+
+
+def _wait_for(descriptor: int, folder: Path, limit_seconds: float, on_wait: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + limit_seconds
+    told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                message = (
+                    f"Another step is still writing to {shown(folder)} after {limit_seconds:.0f} s. "
+                    "Wait for it, or stop it, and run this again."
+                )
+                raise KobeShotError(message) from error
+            if not told:
+                on_wait(f"Another step is writing to {shown(folder)}; waiting for it to end.")
+                told = True
+            time.sleep(_LOCK_POLL_SECONDS)
+        else:
+            return

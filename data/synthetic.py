@@ -1,0 +1,213 @@
+"""A simulator of shots with the 25 columns of the public files and a known P(made).
+
+Shares, rates by distance and effects below were read off the public files and rounded; the truth is a smooth function of
+the six features alone, so a test can say how far a model is from it. Shots are made in blocks of a fixed size, each from
+its own random stream, so the first n rows of a seed are the same however many are asked for, and any number of rows can
+be written with the memory of one block.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data import court
+from data.schema import THREE_POINTS, TWO_POINTS
+
+Floats = npt.NDArray[np.float64]
+
+PUBLIC_ROWS = 30_697
+"""Rows of the two public files together, the default size."""
+
+BLOCK_ROWS = 65_536
+
+_THREE_SHARE = 0.209
+_UNLABELLED_SHARE = 0.163
+_AT_THE_HOOP_SHARE = 0.213
+# Share of two-point shots by whole feet, 0 to 23, those at the hoop itself left out.
+_TWO_POINT_FEET = np.array(
+    [15, 26, 24, 16, 15, 22, 27, 29, 28, 25, 29, 29, 32, 38, 44, 47, 58, 61, 59, 56, 50, 42, 36, 12], dtype=float
+)
+_CORNER_SHARE = 0.105
+_BACKCOURT_SHARE = 0.016
+# Rate by distance in feet: 62 % at the hoop, 43 % from 4 to 15 feet, 40 % to the arc, then falling to 1 % from 40 feet.
+_FEET = np.array([0, 1.5, 4, 8, 15, 18, 23.5, 25, 27, 29, 32, 40, 94])
+_RATE = np.array([0.635, 0.62, 0.44, 0.445, 0.425, 0.405, 0.385, 0.36, 0.31, 0.21, 0.1, 0.02, 0.01])
+_OPPONENTS = np.array(
+    ["ATL", "BKN", "BOS", "CHA", "CHI", "CLE", "DAL", "DEN", "DET", "GSW", "HOU", "IND", "LAC", "MEM", "MIA", "MIL"]
+    + ["MIN", "NOP", "NYK", "OKC", "ORL", "PHI", "PHX", "POR", "SAC", "SAS", "TOR", "UTA", "WAS"]
+)
+_FIRST_SEASON, _SEASONS = 1996, 20
+_SHOTS_PER_GAME = 20
+
+
+def probability(table: pd.DataFrame) -> Floats:
+    """The true P(made) of shots of this simulator.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns lat, lon (or lng), minutes_remaining, period, playoffs, shot_distance.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        P(made) of each shot.
+
+    Examples
+    --------
+    >>> shots = blocks(1_000, seed=7)
+    >>> probability(next(shots)).round(2).max() <= 0.75
+    True
+    """
+    longitude = table["lon"] if "lon" in table else table["lng"]
+    x, _ = court.to_feet(table["lat"], longitude)
+    distance = table["shot_distance"].to_numpy(dtype=float)
+    rate = np.interp(distance, _FEET, _RATE)
+    logit = np.log(rate / (1 - rate)) + 0.006 * x
+    logit = logit - 0.25 * (table["minutes_remaining"].to_numpy() == 0) - 0.04 * (table["period"].to_numpy() - 2.5)
+    return np.asarray(1 / (1 + np.exp(-logit)), dtype=float)
+
+
+def shots(rows: int, seed: int) -> pd.DataFrame:
+    """A table of shots, two-point and three-point ones mixed.
+
+    Parameters
+    ----------
+    rows : int
+        How many, 1 or more.
+    seed : int
+        The same seed gives the same shots.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The 25 columns of the public files with their types. ``shot_made_flag`` is missing in about 16 % of the rows.
+        `probability` gives the truth behind them.
+
+    Raises
+    ------
+    ValueError
+        If `rows` is less than 1.
+    """
+    return pd.concat(blocks(rows, seed), ignore_index=True)
+
+
+def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
+    """The same shots as `shots`, in blocks of at most ``BLOCK_ROWS`` rows."""
+    if rows < 1:
+        message = f"rows: expected 1 or more, found {rows}"
+        raise ValueError(message)
+    for start in range(0, rows, BLOCK_ROWS):
+        stream = np.random.default_rng([seed, start // BLOCK_ROWS])
+        yield _block(stream, start).iloc[: rows - start]
+
+
+def _block(stream: np.random.Generator, start: int) -> pd.DataFrame:
+    size = BLOCK_ROWS
+    three = stream.random(size) < _THREE_SHARE
+    x, y = np.where(three, _three_point_positions(stream, size), _two_point_positions(stream, size))
+    loc_x, loc_y = np.rint(x * 10).astype(np.int64), np.rint(y * 10).astype(np.int64)
+    x, y = loc_x / 10, loc_y / 10
+    latitude, longitude = court.to_degrees(x, y)
+    distance = np.floor(np.hypot(x, y)).astype(np.int64)
+    zone = court.zones(x, y)
+    action, combined = _actions(stream, distance)
+    games = _games(stream, start)
+    table = pd.DataFrame(
+        {
+            "action_type": action,
+            "combined_shot_type": combined,
+            "game_event_id": stream.integers(2, 660, size),
+            "game_id": games["game_id"],
+            "lat": latitude.round(4),
+            "loc_x": loc_x,
+            "loc_y": loc_y,
+            "lon": longitude.round(4),
+            "minutes_remaining": _minutes(stream, three),
+            "period": stream.choice(np.arange(1, 8), size, p=[0.262, 0.219, 0.27, 0.2365, 0.011, 0.001, 0.0005]),
+            "playoffs": games["playoffs"],
+            "season": games["season"],
+            "seconds_remaining": stream.integers(0, 60, size),
+            "shot_distance": distance,
+            "shot_made_flag": np.nan,
+            "shot_type": np.where(three, THREE_POINTS, TWO_POINTS),
+            "shot_zone_area": zone.area,
+            "shot_zone_basic": zone.basic,
+            "shot_zone_range": zone.range,
+            "team_id": np.int64(1610612747),
+            "team_name": "Los Angeles Lakers",
+            "game_date": games["game_date"],
+            "matchup": games["matchup"],
+            "opponent": games["opponent"],
+            "shot_id": np.arange(start + 1, start + size + 1),
+        }
+    )
+    made = (stream.random(size) < probability(table)).astype(float)
+    table["shot_made_flag"] = np.where(stream.random(size) < _UNLABELLED_SHARE, np.nan, made)
+    return table
+
+
+def _two_point_positions(stream: np.random.Generator, size: int) -> Floats:
+    feet = stream.choice(len(_TWO_POINT_FEET), size, p=_TWO_POINT_FEET / _TWO_POINT_FEET.sum())
+    radius = feet + stream.random(size)
+    angle = stream.uniform(-0.05, np.pi + 0.05, size)
+    # Kobe's mid-range shots gather at the two elbows.
+    elbow = (feet >= 16) & (stream.random(size) < 0.4)
+    angle = np.where(elbow, np.pi / 2 + stream.choice([-1.0, 1.0], size) * stream.normal(0.7, 0.2, size), angle)
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    hoop = stream.random(size) < _AT_THE_HOOP_SHARE
+    x, y = np.where(hoop, 0.0, x), np.where(hoop, 0.0, y)
+    outside = court.is_three(x, y)
+    shrink = np.where(outside, (court.CORNER_THREE_X - 0.5) / np.maximum(np.hypot(x, y), 1), 1.0)
+    return np.stack([x * shrink, y * shrink])
+
+
+def _three_point_positions(stream: np.random.Generator, size: int) -> Floats:
+    radius = court.THREE_POINT_RADIUS + 0.15 + stream.gamma(2.0, 0.95, size)
+    angle = np.pi / 2 + stream.choice([-1.0, 1.0], size) * np.abs(stream.normal(0.55, 0.33, size)).clip(max=1.15)
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    kind = stream.random(size)
+    corner = kind < _CORNER_SHARE
+    corner_x = stream.choice([-1.0, 1.0], size, p=[0.42, 0.58]) * stream.uniform(22.2, 24.2, size)
+    x, y = np.where(corner, corner_x, x), np.where(corner, stream.uniform(-2, court.CORNER_THREE_Y - 0.1, size), y)
+    heave = kind > 1 - _BACKCOURT_SHARE
+    x, y = np.where(heave, stream.uniform(-20, 20, size), x), np.where(heave, stream.uniform(36, 79, size), y)
+    return np.stack([x.clip(-court.SIDELINE_X, court.SIDELINE_X), y])
+
+
+def _minutes(stream: np.random.Generator, three: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    last = stream.random(len(three)) < np.where(three, 0.14, 0.02)
+    return np.where(last, 0, stream.integers(0, 12, len(three)))
+
+
+def _actions(stream: np.random.Generator, distance: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.str_], ...]:
+    draw = stream.random(len(distance))
+    near = distance <= 3
+    dunk, layup = near & (draw < 0.18), near & (draw >= 0.18) & (draw < 0.94)
+    combined = np.select([dunk, layup], ["Dunk", "Layup"], "Jump Shot")
+    return np.select([dunk, layup], ["Slam Dunk Shot", "Layup Shot"], "Jump Shot"), combined
+
+
+def _games(stream: np.random.Generator, start: int) -> dict[str, npt.NDArray[np.generic]]:
+    games = BLOCK_ROWS // _SHOTS_PER_GAME + 1
+    year = _FIRST_SEASON + stream.integers(0, _SEASONS, games)
+    playoffs = stream.random(games) < 0.147
+    opening = year.astype("U4").astype("datetime64[Y]") + np.timedelta64(10, "M")
+    day = np.where(playoffs, stream.integers(170, 225, games), stream.integers(0, 165, games))
+    opponent = stream.choice(_OPPONENTS, games)
+    venue = stream.choice(np.array(["@", "vs."]), games)
+    matchup = np.char.add(np.char.add(np.char.add("LAL ", venue), " "), opponent)
+    season = np.char.add(np.char.add(year.astype("U4"), "-"), np.char.zfill(((year + 1) % 100).astype("U2"), 2))
+    number = np.arange(games) + (start // BLOCK_ROWS) * games
+    each = np.repeat(np.arange(games), _SHOTS_PER_GAME)[:BLOCK_ROWS]
+    columns = {
+        "game_id": 20_000_001 + number,
+        "playoffs": playoffs.astype(np.int64),
+        "season": season,
+        "game_date": (opening.astype("datetime64[D]") + day).astype("U10"),
+        "matchup": matchup,
+        "opponent": opponent,
+    }
+    return {name: values[each] for name, values in columns.items()}

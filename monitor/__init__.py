@@ -1,0 +1,1 @@
+"""What the numbers say: metrics, pictures, and the Streamlit app."""

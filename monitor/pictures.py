@@ -1,0 +1,209 @@
+"""Pictures of shots and of predictions, drawn with matplotlib for the runs."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from scipy import stats
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
+
+from data import court
+from data.schema import FEATURES, TARGET, feature_column
+
+Floats = npt.NDArray[np.float64]
+
+# Blue and orange of the Okabe-Ito palette stay apart for every kind of colour blindness.
+MISSED, MADE, NEUTRAL = "#0072B2", "#E69F00", "#6B7280"
+_SCALE = LinearSegmentedColormap.from_list("missed_made", [MISSED, "#F4F4F2", MADE])
+_COURT_SIZE = (6.4, 6.4)
+_CHART_SIZE = (5.6, 4.4)
+_FEWEST_SHOTS = 10
+_MOST_BARS = 60
+
+
+def missing_values(raw: pd.DataFrame, title: str) -> Figure:
+    """Bars of the share of missing values, for the columns that miss any."""
+    share = raw.isna().mean().mul(100)
+    share = share[share > 0].sort_values()
+    figure, axes = _chart()
+    if share.empty:
+        axes.text(0.5, 0.5, "no value is missing", ha="center", va="center", transform=axes.transAxes, color=NEUTRAL)
+        axes.set_axis_off()
+    else:
+        bars = axes.barh(share.index, share, color=MISSED, height=0.5)
+        axes.bar_label(bars, fmt="%.1f %%", padding=4)
+        axes.set(xlabel="rows without a value, %", xlim=(0, max(share.max() * 1.25, 1)), ylim=(-1, len(share)))
+    axes.set_title(title, loc="left")
+    return figure
+
+
+def histograms(table: pd.DataFrame) -> Figure:
+    """One histogram per feature, missed and made shots stacked.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The features and ``shot_made_flag``, labelled rows only.
+    """
+    figure = Figure(figsize=(10.5, 6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 3).flat, FEATURES, strict=True):
+        column = feature_column(name)
+        few = table[name].nunique() <= _MOST_BARS
+        bins = np.arange(table[name].min() - 0.5, table[name].max() + 1.5) if few else 30
+        values = [table.loc[table[TARGET] == label, name] for label in (0, 1)]
+        axes.hist(values, bins=bins, stacked=True, color=[MISSED, MADE], label=["missed", "made"])
+        axes.set(xlabel=f"{name}, {column.unit}" if column.unit else name, ylabel="shots")
+        axes.ticklabel_format(axis="x", useOffset=False)
+        axes.locator_params(axis="x", nbins=6, integer=few)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    figure.suptitle("Shots by feature and result", x=0.01, ha="left")
+    return figure
+
+
+def shot_map(table: pd.DataFrame) -> Figure:
+    """Made and missed shots on the court."""
+    figure, axes = _half_court("Shots by result")
+    x, y = court.to_feet(table["lat"], table["lng"])
+    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, (2, len(table)))
+    for label, colour, name in ((0, MISSED, "missed"), (1, MADE, "made")):
+        rows = (table[TARGET] == label).to_numpy()
+        axes.scatter(
+            x[rows] + jitter[0, rows],
+            y[rows] + jitter[1, rows],
+            s=3,
+            color=colour,
+            alpha=0.5,
+            linewidths=0,
+            label=f"{name} ({rows.sum():,})",
+            rasterized=True,
+        )
+    axes.legend(loc="upper right", markerscale=4, framealpha=0.9)
+    return figure
+
+
+def rate_by_zone(table: pd.DataFrame) -> Figure:
+    """Share of made shots by zone, with the number of shots and the 95 % interval of a share."""
+    x, y = court.to_feet(table["lat"], table["lng"])
+    return _rates(table[TARGET].groupby(court.zones(x, y).basic), "Share made by zone", horizontal=True)
+
+
+def rate_by_distance(table: pd.DataFrame) -> Figure:
+    """Share of made shots by whole feet from the hoop, with the 95 % interval of a share."""
+    return _rates(table[TARGET].groupby(np.floor(table["shot_distance"])), "Share made by distance", horizontal=False)
+
+
+def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) -> Figure:
+    """Mean P(made) on the court, in hexagons of about two feet.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        lat and lng of each shot, degrees.
+    probability : array_like of float, shape (n,)
+        P(made) of each shot.
+    title : str
+        Heading of the picture.
+    """
+    figure, axes = _half_court(title)
+    x, y = court.to_feet(table["lat"], table["lng"])
+    made = np.asarray(probability, dtype=float)
+    hexagons = axes.hexbin(
+        x, y, C=made, reduce_C_function=np.mean, gridsize=(26, 14), extent=(-25, 25, -5.25, 41.75), cmap=_SCALE,
+        vmin=0.2, vmax=0.7, mincnt=1, linewidths=0.3, edgecolors="white", zorder=1,
+    )  # fmt: skip
+    figure.colorbar(hexagons, ax=axes, shrink=0.6, label="P(made)", extend="both")
+    beyond = int((y > court.MID_COURT_Y).sum())
+    if beyond:
+        axes.text(0, court.MID_COURT_Y - 1, f"{beyond:,} shots from beyond mid-court not drawn", ha="center", va="top", fontsize=8)
+    return figure
+
+
+def confusion_matrix(labels: Floats, predicted: Floats, title: str) -> Figure:
+    """Counts of missed and made against predicted missed and made."""
+    figure, axes = _chart()
+    ConfusionMatrixDisplay.from_predictions(
+        labels, predicted, labels=[0, 1], display_labels=["missed", "made"], cmap="Blues", colorbar=False, ax=axes
+    )
+    axes.set_title(title, loc="left")
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def roc(labels: Floats, probability: Floats, title: str) -> Figure:
+    """Receiver operating characteristic."""
+    figure, axes = _chart()
+    RocCurveDisplay.from_predictions(labels, probability, ax=axes, color=MISSED, plot_chance_level=True)
+    axes.set_title(title, loc="left")
+    return figure
+
+
+def precision_recall(labels: Floats, probability: Floats, title: str) -> Figure:
+    """Precision against recall."""
+    figure, axes = _chart()
+    PrecisionRecallDisplay.from_predictions(labels, probability, ax=axes, color=MISSED, plot_chance_level=True)
+    axes.set_title(title, loc="left")
+    return figure
+
+
+def calibration(labels: Floats, probability: Floats, title: str) -> Figure:
+    """Share made against P(made) in ten bins of equal size, over the histogram of P(made)."""
+    figure, axes = _chart()
+    share, mean = calibration_curve(labels, probability, n_bins=10, strategy="quantile")
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect")
+    axes.plot(mean, share, color=MISSED, marker="o", label="model")
+    axes.set(xlabel="mean P(made)", ylabel="share made", xlim=(0, 1), ylim=(0, 1), aspect="auto")
+    axes.legend(loc="upper left", frameon=False)
+    counts = axes.twinx()
+    counts.hist(probability, bins=np.linspace(0, 1, 41), color=NEUTRAL, alpha=0.3)
+    counts.set_yticks([])
+    counts.set_ylim(top=counts.get_ylim()[1] * 4)
+    counts.spines[:].set_visible(False)
+    axes.set_title(title, loc="left")
+    return figure
+
+
+def _rates(groups: "pd.core.groupby.SeriesGroupBy", title: str, *, horizontal: bool) -> Figure:
+    rates = groups.agg(["mean", "size", "sum"])
+    few = rates["size"] < _FEWEST_SHOTS
+    rates, left_out = rates[~few], int(rates.loc[few, "size"].sum())
+    if horizontal:
+        rates = rates.sort_values("mean")
+    share = rates["mean"].to_numpy() * 100
+    ends = [stats.binomtest(int(made), size).proportion_ci(method="wilson") for made, size in rates[["sum", "size"]].to_numpy(int)]
+    error = np.abs(np.array([[end.low * 100, end.high * 100] for end in ends]).reshape(-1, 2).T - share)
+    figure, axes = _chart()
+    if horizontal:
+        bars = axes.barh(rates.index.astype(str), share, xerr=error, color=MADE, ecolor=NEUTRAL, height=0.6)
+        axes.bar_label(bars, [f"{size:,} shots" for size in rates["size"]], label_type="center", fontsize=8)
+        axes.set(xlabel="made, %", xlim=(0, 100))
+    else:
+        axes.errorbar(rates.index, share, error, color=MADE, ecolor=NEUTRAL, marker="o", markersize=4)
+        axes.set(xlabel="distance from the hoop, feet", ylabel="made, %", ylim=(0, 100))
+    axes.set_title(title, loc="left")
+    if left_out:
+        note = f"groups of fewer than {_FEWEST_SHOTS} shots left out ({left_out} shots)"
+        axes.text(1, 1, note, ha="right", va="bottom", fontsize=7, color=NEUTRAL, transform=axes.transAxes)
+    return figure
+
+
+def _chart() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_CHART_SIZE, layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _half_court(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_COURT_SIZE, layout="constrained")
+    axes = figure.subplots()
+    strokes = [np.column_stack(line) for line in court.lines()]
+    axes.add_collection(LineCollection(strokes, colors="#374151", linewidths=1.1, zorder=2))
+    axes.set(xlim=(-26, 26), ylim=(-6.25, 42.75), aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, loc="left")
+    return figure, axes

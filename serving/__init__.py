@@ -1,0 +1,1 @@
+"""The served model, the registry, the server and the REST client."""

@@ -1,0 +1,101 @@
+"""Whether a model is better than another beyond chance, from the losses of the same rows."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+CONFIDENCE = 0.95
+_RESAMPLES = 2_000
+_RESAMPLES_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison of two models on the same rows says.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether the whole interval lies below zero: better, beyond chance.
+    reason : str
+        The verdict in words.
+    loss, reference_loss : float
+        Mean loss of the model and of what it is compared with.
+    low, high : float
+        Ends of the interval of the mean difference, model minus reference; below zero the model is better.
+    """
+
+    passed: bool
+    reason: str
+    loss: float
+    reference_loss: float
+    low: float
+    high: float
+
+    def figures(self) -> dict[str, float]:
+        """The numbers alone, by name."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
+
+
+def better_than(
+    loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int
+) -> Verdict:
+    """Compare two models by the paired bootstrap of their losses.
+
+    Parameters
+    ----------
+    loss, reference_loss : array_like of float, shape (n,)
+        Loss of the model and of the reference on the same n rows, n > 1.
+    reference_name : str
+        What to call the reference in the reason.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    Verdict
+        Passed if the 95 % percentile interval of the mean difference lies below zero.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there are fewer than two rows, or a loss is not finite.
+
+    Notes
+    -----
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+
+    Examples
+    --------
+    >>> losses = np.linspace(0.5, 0.9, 200)
+    >>> better_than(losses - 0.01, losses, reference_name="the class prior", seed=0).passed
+    True
+    >>> better_than(losses, losses, reference_name="the class prior", seed=0).passed
+    False
+    """
+    model, reference = np.asarray(loss, dtype=float), np.asarray(reference_loss, dtype=float)
+    if model.shape != reference.shape or model.ndim != 1 or model.size <= 1:
+        message = f"expected two arrays of one shape (n,), n > 1; found {model.shape} and {reference.shape}"
+        raise ValueError(message)
+    difference = model - reference
+    if not np.isfinite(difference).all():
+        message = "expected finite losses in every row"
+        raise ValueError(message)
+    interval = stats.bootstrap(
+        (difference,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        batch=_RESAMPLES_AT_ONCE,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        random_state=seed,
+    ).confidence_interval
+    passed = bool(interval.high < 0)
+    reason = (
+        f"log loss {model.mean():.4f} against {reference.mean():.4f} of {reference_name} on the same {model.size:,} rows: "
+        f"difference {difference.mean():+.4f}, {CONFIDENCE:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, "
+        f"{'better beyond chance' if passed else 'not better beyond chance'}"
+    )
+    return Verdict(passed, reason, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high))

@@ -1,0 +1,130 @@
+"""A fitted scikit-learn pipeline → a logged MLflow model that answers label and probability."""
+
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import skops.io
+from mlflow.environment_variables import MLFLOW_UV_AUTO_DETECT
+from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from sklearn.pipeline import Pipeline
+
+from data.errors import KobeShotError
+from data.files import ROOT
+from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
+
+_SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
+_CONSTRAINTS = ROOT / "requirements.txt"
+# The served environment: MLflow's server, what the scoring model imports, and the event loop and parser without which
+# two workers answer ten times slower.
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops", "uvloop", "httptools")
+_TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
+
+
+class PackagingError(KobeShotError):
+    """A model that cannot be stored without pickle."""
+
+
+def signature(threshold: float) -> ModelSignature:
+    """Six doubles in; label and probability out; ``threshold`` as a parameter of the request."""
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.double, name) for name in FEATURES]),
+        outputs=Schema([ColSpec(DataType.long, TARGET), ColSpec(DataType.double, PROBABILITY)]),
+        params=ParamSchema([ParamSpec("threshold", DataType.double, threshold)]),
+    )
+
+
+def served_ranges() -> list[dict[str, Any]]:
+    """What the served model checks of each feature, derived from the schema."""
+    columns = [feature_column(name) for name in FEATURES]
+    return [
+        {
+            "name": name,
+            "minimum": column.minimum,
+            "maximum": column.maximum,
+            "whole": column.kind == "integer",
+            "allowed": column.allowed,
+        }
+        for name, column in zip(FEATURES, columns, strict=True)
+    ]
+
+
+def requirements(pipeline: Pipeline) -> list[str]:
+    """Pinned requirements of the served model, constrained to the project's lock.
+
+    Parameters
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+        What is served; its last step may need a library of its own.
+
+    Returns
+    -------
+    list of str
+        Lines of a requirements file.
+    """
+    library = type(pipeline[-1]).__module__.partition(".")[0]
+    names = [*_REQUIREMENTS, *(["lightgbm"] if library == "lightgbm" else [])]
+    return [*(f"{name}=={importlib.metadata.version(name)}" for name in names), f"-c {_CONSTRAINTS}"]
+
+
+def log_scoring_model(pipeline: Pipeline, example: pd.DataFrame, *, threshold: float, metadata: Mapping[str, str]) -> ModelInfo:
+    """Log a pipeline to the active run as the model that is served.
+
+    Parameters
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+        Fitted on an array of the features in the order of ``FEATURES``; ``predict_proba`` gives P(made) second.
+    example : pandas.DataFrame
+        A few rows of the features, doubles.
+    threshold : float
+        Default P(made) from which a shot is predicted to be made.
+    metadata : mapping of str to str
+        Kept in the model's MLmodel file.
+
+    Returns
+    -------
+    mlflow.models.model.ModelInfo
+
+    Raises
+    ------
+    PackagingError
+        If the pipeline holds types that skops cannot store safely, or MLflow dropped the signature.
+    """
+    # MLflow would put this project's whole lock into the model, PyCaret and Streamlit with it.
+    MLFLOW_UV_AUTO_DETECT.set(False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.skops"
+        skops.io.dump(pipeline, path)
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(_SCORING_MODEL),
+            artifacts={"pipeline": str(path)},
+            model_config={"features": served_ranges(), "trusted_types": _trusted_types(path)},
+            signature=signature(threshold),
+            input_example=example,
+            pip_requirements=requirements(pipeline),
+            metadata=dict(metadata),
+        )
+    # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
+    if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
+        message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
+        raise PackagingError(message)
+    return info
+
+
+def _trusted_types(path: Path) -> list[str]:
+    types = sorted(skops.io.get_untrusted_types(file=path))
+    foreign = [name for name in types if name.partition(".")[0] not in _TRUSTED_PACKAGES]
+    if foreign:
+        message = (
+            f"The model holds types that cannot be stored without pickle: {', '.join(foreign)}. "
+            f"Expected types of {', '.join(_TRUSTED_PACKAGES)} only; choose another model."
+        )
+        raise PackagingError(message)
+    return types

@@ -1,0 +1,141 @@
+"""Register, promote, resolve the champion.
+
+The alias ``champion`` and the stage ``Production`` name the same version. The alias is the truth and moves first;
+`reconcile` lets the stage follow where a kill came between the two.
+"""
+
+import getpass
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException, RestException
+
+from data.errors import KobeShotError
+from serving.gate import Verdict
+
+MODEL = "kobe_shot"
+CHAMPION, PREVIOUS_CHAMPION = "champion", "previous_champion"
+PRODUCTION = "Production"
+
+_GATE, _HISTORY = "gate", "promotions"
+_PASSED, _REFUSED = "passed", "refused"
+
+
+class RegistryError(KobeShotError):
+    """The registry holds nothing to use, or a version may not be used."""
+
+
+def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """Register a logged model as a new version of ``kobe_shot``; nothing is promoted.
+
+    Parameters
+    ----------
+    model_uri : str
+        ``models:/m-…`` of the logged model.
+    run_id : str
+        Run that trained it.
+    tags : mapping of str to str
+        Where the version comes from.
+    description : str
+        Why this model was chosen, in Markdown.
+    """
+    client = MlflowClient()
+    if not client.search_registered_models(filter_string=f"name = '{MODEL}'"):
+        client.create_registered_model(MODEL, description="P(made) of a shot of Kobe Bryant.")
+    return client.create_model_version(MODEL, model_uri, run_id=run_id, tags=dict(tags), description=description)
+
+
+def promote(version: str, verdict: Verdict) -> None:
+    """Make a version that passed the gate the champion.
+
+    Parameters
+    ----------
+    version : str
+        Version of ``kobe_shot``.
+    verdict : Verdict
+        Of the gate; written on the version, whichever way it went.
+
+    Raises
+    ------
+    RegistryError
+        If the verdict is not a pass; champion and Production stay as they were.
+    """
+    client = MlflowClient()
+    client.set_model_version_tag(MODEL, version, _GATE, _PASSED if verdict.passed else _REFUSED)
+    client.set_model_version_tag(MODEL, version, "gate_reason", verdict.reason)
+    if not verdict.passed:
+        message = f"Version {version} of {MODEL} did not pass the gate and is not promoted: {verdict.reason}."
+        raise RegistryError(message)
+    previous = champion()
+    _append_history(client, version, verdict, previous)
+    if previous and previous.version != version:
+        client.set_registered_model_alias(MODEL, PREVIOUS_CHAMPION, previous.version)
+    client.set_registered_model_alias(MODEL, CHAMPION, version)
+    reconcile()
+
+
+def champion() -> ModelVersion | None:
+    """The version that the alias ``champion`` names, with its tags, or None."""
+    try:
+        return MlflowClient().get_model_version_by_alias(MODEL, CHAMPION)
+    except (MlflowException, RestException) as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+
+
+def require_champion() -> ModelVersion:
+    """The champion.
+
+    Raises
+    ------
+    RegistryError
+        If there is none.
+    """
+    version = champion()
+    if version is None:
+        message = f"{MODEL} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
+        raise RegistryError(message)
+    return version
+
+
+def reconcile() -> None:
+    """Let the stage ``Production`` follow the alias ``champion``, where they differ."""
+    version = champion()
+    if version is None or version.current_stage == PRODUCTION:
+        return
+    with _stages_are_deprecated():
+        MlflowClient().transition_model_version_stage(
+            MODEL, version.version, PRODUCTION, archive_existing_versions=True
+        )
+
+
+def passed_gate(version: ModelVersion) -> bool:
+    """Whether a version has passed the gate."""
+    return version.tags.get(_GATE) == _PASSED
+
+
+def _append_history(client: MlflowClient, version: str, verdict: Verdict, previous: ModelVersion | None) -> None:
+    tags = client.get_model_version(MODEL, version).tags
+    entry = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "who": getpass.getuser(),
+        "why": verdict.reason,
+        "figures": verdict.figures(),
+        "instead_of": previous.version if previous else None,
+    }
+    history = [*json.loads(tags.get(_HISTORY, "[]")), entry]
+    client.set_model_version_tag(MODEL, version, _HISTORY, json.dumps(history))
+
+
+@contextmanager
+def _stages_are_deprecated() -> Iterator[None]:
+    # Stages are deprecated in favour of aliases; `mlflow models serve -m models:/kobe_shot/Production` needs one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield

@@ -1,0 +1,70 @@
+"""Entry point ``aquisicao``: fill ``data/raw`` with the two raw files."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from rich.panel import Panel
+
+from data.console import console, say
+from data.files import RAW, shown
+from data.source import FILES, Provenance, acquire, check_source, read_checked
+from data.synthetic import PUBLIC_ROWS
+from steps.command import StepConfig, run_command
+from steps.tracking import Artifact, Metrics, Record, Tags, step_run, write
+
+RUN_NAME = "Aquisicao"
+
+
+class AquisicaoConfig(StepConfig):
+    """Fill data/raw with dataset_kobe_dev.parquet (2-point shots) and dataset_kobe_prod.parquet (3-point shots)."""
+
+    source: Annotated[str, AfterValidator(check_source)] = Field(
+        "auto",
+        description="auto (keep valid files, else download the public ones, else simulate), synthetic, an https:// base "
+        "address, a folder with the two Parquet files, or one CSV or Parquet file with a shot_type column",
+    )
+    synthetic_rows: int = Field(
+        PUBLIC_ROWS, ge=100, le=100_000_000, description="number of simulated shots, where shots are simulated"
+    )
+    synthetic_seed: int = Field(42, ge=0, description="seed of the simulation")
+
+
+def run(config: AquisicaoConfig) -> Provenance:
+    """Acquire, in a run of its own."""
+    with step_run(RUN_NAME, config):
+        provenance = acquire(config.source, rows=config.synthetic_rows, seed=config.synthetic_seed)
+        write(_records(provenance))
+        announce(provenance)
+    return provenance
+
+
+def announce(provenance: Provenance) -> None:
+    """Say where the shots come from; loudly when they are not real."""
+    if provenance.is_synthetic:
+        console.print(
+            Panel(
+                "These shots are SIMULATED, not Kobe Bryant's. Every figure below is about invented data.\n"
+                "For the real ones give the files: make main SOURCE=FOLDER, or -P source=FOLDER.",
+                title="SYNTHETIC DATA",
+                style="bold black on yellow",
+            )
+        )
+    say("Raw files:", f"{shown(RAW)} ({provenance.kind}: {provenance.address})")
+
+
+def data_tags(provenance: Provenance) -> Tags:
+    """The tags that every run carries of where its shots come from."""
+    return Tags({"data_source": provenance.kind, "synthetic": str(provenance.is_synthetic).lower()})
+
+
+def _records(provenance: Provenance) -> Iterator[Record]:
+    yield data_tags(provenance)
+    yield Tags({f"sha256_{name.partition('.')[0]}": digest for name, digest in provenance.sha256.items()})
+    for name in FILES:
+        yield Metrics({f"rows_{name.partition('.')[0]}": float(len(read_checked(RAW / name)))})
+        yield Artifact(RAW / name, "raw")
+
+
+if __name__ == "__main__":
+    run_command(AquisicaoConfig, run)

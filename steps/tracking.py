@@ -1,0 +1,218 @@
+"""The only place in ``steps/`` that writes to MLflow tracking.
+
+Steps yield what is to be logged as small records; `write` logs them. `step_run` opens the run of a step: alone, nested
+under ``main``, or in the run that ``mlflow run`` made for it.
+"""
+
+import os
+import subprocess
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from data.files import ROOT
+from steps.command import StepConfig
+
+EXPERIMENT = "kobe_shot"
+
+_DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
+_WORKSPACE_TAG = "kobe_shot.workspace"
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the active run."""
+
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of the active run."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of the active run."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, kept as PNG under ``pictures``."""
+
+    name: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text artifact."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file, kept under a folder of the run."""
+
+    path: Path
+    folder: str = "tables"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest."""
+
+    path: Path
+    table: pd.DataFrame
+    context: str
+    sha256: str
+    targets: str | None = field(default=None)
+
+
+Record = Params | Metrics | Tags | Picture | Text | Artifact | Dataset
+
+
+def write(records: Iterable[Record]) -> None:
+    """Log records to the active run, in order."""
+    for record in records:
+        match record:
+            case Params(values):
+                _log_params(values)
+            case Metrics(values):
+                mlflow.log_metrics(dict(values))
+            case Tags(values):
+                mlflow.set_tags(dict(values))
+            case Picture(name, figure):
+                mlflow.log_figure(figure, f"pictures/{name}.png")
+            case Text(file, text):
+                mlflow.log_text(text, file)
+            case Artifact(path, folder):
+                mlflow.log_artifact(str(path), folder)
+            case Dataset():
+                _log_dataset(record)
+
+
+@contextmanager
+def step_run(name: str, config: StepConfig) -> Iterator[Run]:
+    """Open the run of a step, with its configuration as parameters.
+
+    It is nested under the active run where there is one (a step within ``main``). The outermost run is the one that
+    ``mlflow run`` made, if that is in this project's experiment, else a new one there. A run of this folder that a killed
+    process left ``RUNNING`` is marked ``KILLED``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run.
+    config : StepConfig
+        Logged as parameters.
+    """
+    if mlflow.active_run():
+        opened = mlflow.start_run(run_name=name, nested=True)
+    else:
+        opened = _start_outermost(name)
+    with opened as run:
+        mlflow.set_tag(_WORKSPACE_TAG, str(ROOT))
+        _log_params(config.model_dump())
+        yield run
+
+
+@contextmanager
+def nested_run(name: str) -> Iterator[Run]:
+    """Open a run under the active one."""
+    with mlflow.start_run(run_name=name, nested=True) as run:
+        yield run
+
+
+def source_state() -> dict[str, str]:
+    """Git commit of the code and whether files differ from it, as tags."""
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {"git_commit": commit or "unknown", "git_dirty": "unknown" if status is None else str(bool(status)).lower()}
+
+
+def _start_outermost(name: str) -> mlflow.ActiveRun:
+    launcher_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    launcher_experiment = os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    client = MlflowClient()
+    if launcher_experiment in {None, _DEFAULT_EXPERIMENT_ID}:
+        experiment_id = _project_experiment(client, launcher_id)
+    else:
+        experiment_id = str(launcher_experiment)
+    mlflow.set_experiment(experiment_id=experiment_id)
+    _mark_killed(client, experiment_id, launcher_id)
+    if launcher_id and client.get_run(launcher_id).info.experiment_id == experiment_id:
+        client.update_run(launcher_id, name=name)
+        return mlflow.start_run(run_id=launcher_id)
+    run = mlflow.start_run(run_name=name)
+    if launcher_id:
+        note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {EXPERIMENT}."
+        client.set_tag(launcher_id, MLFLOW_RUN_NOTE, note)
+    return run
+
+
+def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
+    """Id of the experiment, made where it does not exist.
+
+    ``mlflow run`` without ``--experiment-name`` puts its run into the experiment with id 0. In a new store of this
+    project's own, where nothing else is in it, that one takes the project's name, so that the commands work as typed.
+    """
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    default = client.get_experiment_by_name(_DEFAULT_EXPERIMENT)
+    own_store = mlflow.get_tracking_uri().startswith("sqlite:")
+    if own_store and default and default.experiment_id == _DEFAULT_EXPERIMENT_ID:
+        runs = client.search_runs([_DEFAULT_EXPERIMENT_ID], run_view_type=ViewType.ALL, max_results=2)
+        if all(run.info.run_id == launcher_id for run in runs):
+            client.rename_experiment(_DEFAULT_EXPERIMENT_ID, name)
+            return _DEFAULT_EXPERIMENT_ID
+    return str(client.create_experiment(name))
+
+
+def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -> None:
+    # Whoever opens an outermost run is the only writer of this folder (`sole_writer`), so whatever still runs is dead.
+    running = client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and tags.`{_WORKSPACE_TAG}` = '{ROOT}'")
+    for run in running:
+        if run.info.run_id != own_id:
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _log_params(values: Mapping[str, object]) -> None:
+    active = mlflow.active_run()
+    # `mlflow run` has logged the parameters it was given, and MLflow refuses to log one again in other words.
+    logged = MlflowClient().get_run(active.info.run_id).data.params if active else {}
+    mlflow.log_params({name: value for name, value in values.items() if name not in logged})
+
+
+def _log_dataset(record: Dataset) -> None:
+    with warnings.catch_warnings():
+        # MLflow hints at integer columns and at its own two readers of a local path; neither is of use here.
+        warnings.simplefilter("ignore", UserWarning)
+        dataset = mlflow.data.from_pandas(  # type: ignore[attr-defined]
+            record.table, source=str(record.path), targets=record.targets, name=record.path.stem, digest=record.sha256[:36]
+        )
+        mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,245 @@
+"""Entry point ``treinamento``: train, choose on cross-validated figures, register, and promote what passes the gate."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import AfterValidator, Field
+from rich.table import Table
+
+from data.console import console, say
+from data.schema import FEATURES, TARGET
+from monitor import pictures
+from monitor.metrics import METRICS, THRESHOLD, evaluate, log_loss_by_row
+from serving import gate, registry
+from serving.packaging import log_scoring_model
+from steps.aquisicao import data_tags
+from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
+from steps.command import StepConfig, run_command
+from steps.preparacao import TEST, TRAIN, Manifest, dataset, read_manifest, read_prepared
+from steps.tracking import Metrics, Params, Picture, Record, Tags, Text, nested_run, source_state, step_run, write
+
+RUN_NAME = "Treinamento"
+
+_EXAMPLE_ROWS = 5
+
+
+def check_models(models: str) -> str:
+    """Refuse unknown ids before any work.
+
+    Raises
+    ------
+    ValueError
+        Names the ids that are not known and those that are.
+    """
+    ids = models.split(",")
+    unknown = sorted(set(ids) - {*MODEL_NAMES, BEST})
+    if unknown:
+        message = f"expected ids of PyCaret's classifiers, comma-separated ({', '.join([*MODEL_NAMES, BEST])}); found {', '.join(map(repr, unknown))}"
+        raise ValueError(message)
+    if len(set(ids)) < len(ids):
+        message = f"expected each id once; found {models!r}"
+        raise ValueError(message)
+    return models
+
+
+class TreinamentoConfig(StepConfig):
+    """Tune models with PyCaret on base_train, choose one on cross-validated figures, register it as kobe_shot."""
+
+    models: Annotated[str, AfterValidator(check_models)] = Field(
+        "lr,dt", description="PyCaret's ids of the models to tune, comma-separated; best adds the winner of compare_models"
+    )
+    cv_folds: int = Field(5, ge=2, le=50, description="number of stratified folds of base_train")
+    n_iter: int = Field(10, ge=1, le=1000, description="settings that the random search tries for each model")
+    session_id: int = Field(42, ge=0, lt=2**31, description="seed of folds, search and models")
+    criterion: Literal["log_loss", "brier", "roc_auc", "f1_score", "accuracy", "precision", "recall"] = Field(
+        "log_loss", description="metric that tuning optimises and that the choice is made by"
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ends with."""
+
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    test_metrics: dict[str, dict[str, float]]
+    version: str
+    verdict: gate.Verdict
+    promoted: bool
+    note: str
+
+
+def run(config: TreinamentoConfig) -> Trained:
+    """Train, in a run of its own with a nested run for each candidate."""
+    with step_run(RUN_NAME, config) as active:
+        registry.reconcile()
+        manifest = read_manifest()
+        train, test = read_prepared(manifest, TRAIN), read_prepared(manifest, TEST)
+        write([data_tags(manifest.provenance), Params({f"sha256_{name}": manifest.sha256[name] for name in (TRAIN, TEST)})])
+        write([dataset(manifest, TRAIN, train, "training"), dataset(manifest, TEST, test, "testing")])
+        candidates = tuple(_train_all(train, test, config))
+        chosen = choose([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
+        test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
+        justification = _justify(chosen, candidates, test_metrics, config.criterion)
+        _show(candidates, chosen, test_metrics, config.criterion)
+        prior = next(candidate for candidate in candidates if candidate.id == PRIOR)
+        verdict = _judge(chosen, prior, test, config.session_id)
+        write(_records(chosen, test_metrics[chosen.id], justification, verdict))
+        version = _register(chosen, test_metrics[chosen.id], justification, train, manifest, config, active.info.run_id)
+        promoted, note = _promote(version, verdict, manifest)
+        write([Tags({"model_version": version.version, "promoted": str(promoted).lower(), "promotion_note": note})])
+        say("Registered:", f"{registry.MODEL} version {version.version}; {note}")
+    return Trained(chosen, candidates, test_metrics, version.version, verdict, promoted, note)
+
+
+def _train_all(train: pd.DataFrame, test: pd.DataFrame, config: TreinamentoConfig) -> Iterator[Candidate]:
+    say("Training", f"on {len(train):,} rows; loading PyCaret")
+    tuner = Tuner(
+        train,
+        cv_folds=config.cv_folds,
+        n_iter=config.n_iter,
+        session_id=config.session_id,
+        criterion=config.criterion,
+    )
+    ids = [model_id for model_id in config.models.split(",") if model_id != BEST]
+    yield _log_candidate(tuner.prior(), test, config)
+    for model_id in ids:
+        yield _tune(tuner, model_id, test, config)
+    if BEST in config.models.split(","):
+        say("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
+        with console.status("compare_models"):
+            winner = tuner.best_id()
+        say("  compare_models:", f"the winner is {winner} ({MODEL_NAMES[winner]})")
+        if winner not in ids:
+            yield _tune(tuner, winner, test, config)
+
+
+def _tune(tuner: Tuner, model_id: str, test: pd.DataFrame, config: TreinamentoConfig) -> Candidate:
+    started = time.perf_counter()
+    work = f"{config.n_iter} settings × {config.cv_folds} folds"
+    with console.status(f"{model_id}: {work}"):
+        candidate = tuner.tune(model_id)
+    mean, deviation = candidate.cross_validated[config.criterion]
+    seconds = time.perf_counter() - started
+    say(f"  {model_id}:", f"{work} in {seconds:.1f} s, cross-validated {config.criterion} {mean:.4f} ± {deviation:.4f}")
+    return _log_candidate(candidate, test, config)
+
+
+def _log_candidate(candidate: Candidate, test: pd.DataFrame, config: TreinamentoConfig) -> Candidate:
+    with nested_run(f"{candidate.id}: {candidate.name}"):
+        write(_candidate_records(candidate, test, config))
+    return candidate
+
+
+def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: TreinamentoConfig) -> Iterator[Record]:
+    yield Tags({"model_id": candidate.id, "criterion": config.criterion})
+    yield Params(candidate.hyperparameters)
+    for name, (mean, deviation) in candidate.cross_validated.items():
+        yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
+    yield Metrics(_evaluate(candidate, test))
+    labels, made = test[TARGET].to_numpy(dtype=float), _probability(candidate, test)
+    title = f"{candidate.name}, {len(test):,} test rows"
+    yield Picture("confusion_matrix", pictures.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
+    yield Picture("roc", pictures.roc(labels, made, title))
+    yield Picture("precision_recall", pictures.precision_recall(labels, made, title))
+    yield Picture("calibration", pictures.calibration(labels, made, title))
+    yield Picture("prediction_map", pictures.prediction_map(test, made, f"P(made) by {title}"))
+
+
+def _probability(candidate: Candidate, table: pd.DataFrame) -> np.ndarray:
+    return np.asarray(candidate.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
+
+
+def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
+    return evaluate(test[TARGET], _probability(candidate, test))
+
+
+def _judge(chosen: Candidate, prior: Candidate, test: pd.DataFrame, seed: int) -> gate.Verdict:
+    losses = [log_loss_by_row(test[TARGET], _probability(candidate, test)) for candidate in (chosen, prior)]
+    return gate.better_than(losses[0], losses[1], reference_name="the class prior", seed=seed)
+
+
+def _justify(
+    chosen: Candidate, candidates: Sequence[Candidate], test_metrics: dict[str, dict[str, float]], criterion: str
+) -> str:
+    direction = "highest" if METRICS[criterion].greater_is_better else "lowest"
+    mean, deviation = chosen.cross_validated[criterion]
+    words = (
+        f"**{chosen.name}** (`{chosen.id}`) was chosen: its cross-validated {criterion} on the training rows, "
+        f"{mean:.4f} ± {deviation:.4f}, is the {direction}. The test rows had no part in the choice."
+    )
+    header = f"| model | cross-validated {criterion} | " + " | ".join(f"test {name}" for name in METRICS) + " |"
+    lines = [header, "|---" * (len(METRICS) + 2) + "|"]
+    for candidate in candidates:
+        mean, deviation = candidate.cross_validated[criterion]
+        figures = [f"{test_metrics[candidate.id].get(name, float('nan')):.4f}" for name in METRICS]
+        name = f"**{candidate.name}**" if candidate is chosen else candidate.name
+        lines.append(f"| {name} | {mean:.4f} ± {deviation:.4f} | " + " | ".join(figures) + " |")
+    return words + "\n\n" + "\n".join(lines) + "\n"
+
+
+def _show(
+    candidates: Sequence[Candidate], chosen: Candidate, test_metrics: dict[str, dict[str, float]], criterion: str
+) -> None:
+    table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in ("log_loss", "f1_score", "roc_auc")))
+    for candidate in candidates:
+        mean, deviation = candidate.cross_validated[criterion]
+        figures = [f"{test_metrics[candidate.id].get(name, float('nan')):.4f}" for name in ("log_loss", "f1_score", "roc_auc")]
+        name = f"{candidate.name} (chosen)" if candidate is chosen else candidate.name
+        table.add_row(name, f"{mean:.4f} ± {deviation:.4f}", *figures)
+    console.print(table)
+
+
+def _records(
+    chosen: Candidate, metrics: dict[str, float], justification: str, verdict: gate.Verdict
+) -> Iterator[Record]:
+    yield Tags({"chosen_model": chosen.id, "gate": "passed" if verdict.passed else "refused", "gate_reason": verdict.reason})
+    yield Text("justification.md", justification)
+    yield Metrics(metrics)
+    yield Metrics({f"gate_{name}": value for name, value in verdict.figures().items()})
+
+
+def _register(
+    chosen: Candidate,
+    metrics: dict[str, float],
+    justification: str,
+    train: pd.DataFrame,
+    manifest: Manifest,
+    config: TreinamentoConfig,
+    run_id: str,
+) -> ModelVersion:
+    tags = {
+        **data_tags(manifest.provenance).values,
+        **source_state(),
+        **{f"sha256_{name}": digest for name, digest in manifest.sha256.items()},
+        **{f"sha256_{name.partition('.')[0]}": digest for name, digest in manifest.provenance.sha256.items()},
+        **{f"test_{name}": f"{value:.6f}" for name, value in metrics.items()},
+        **{f"cv_{name}": f"{mean:.6f} ± {std:.6f}" for name, (mean, std) in chosen.cross_validated.items()},
+        "model_id": chosen.id,
+        "criterion": config.criterion,
+        "threshold": str(THRESHOLD),
+    }
+    info = log_scoring_model(
+        chosen.pipeline, train[list(FEATURES)].head(_EXAMPLE_ROWS), threshold=THRESHOLD, metadata={"model_id": chosen.id}
+    )
+    return registry.register(info.model_uri, run_id, tags, justification)
+
+
+def _promote(version: ModelVersion, verdict: gate.Verdict, manifest: Manifest) -> tuple[bool, str]:
+    current = registry.champion()
+    if verdict.passed and manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
+        return False, f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones"
+    try:
+        registry.promote(version.version, verdict)
+    except registry.RegistryError as error:
+        return False, f"not promoted: {error}"
+    return True, "passed the gate and is champion and Production"
+
+
+if __name__ == "__main__":
+    run_command(TreinamentoConfig, run)
