@@ -192,7 +192,7 @@ def _fill(stage: Path, source: str, rows: int, seed: int) -> Provenance:
     if source.startswith("https://"):
         _download(source, stage, None)
         return Provenance("address", _without_credentials(source))
-    path = Path(source).expanduser().absolute()
+    path = Path(source).expanduser().resolve()
     if path.is_dir():
         _copy(path, stage)
         return Provenance("folder", str(path))

@@ -90,6 +90,7 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, int | None]]:
         check_alive(address)
         yield address, None
         return
+    registry.reconcile()
     champion = registry.require_champion()
     uri = f"models:/{registry.MODEL}/{champion.version}"
     with console.status(f"starting mlflow models serve -m {uri}"), scoring_server(uri) as address:

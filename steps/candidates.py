@@ -20,6 +20,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from data.errors import KobeShotError
 from data.schema import FEATURES, TARGET
 from monitor.metrics import METRICS
 
@@ -57,6 +58,10 @@ _PYCARET_METRIC = {
     "precision": "Prec.",
     "recall": "Recall",
 }
+
+
+class TrainingError(KobeShotError):
+    """The training rows are too few for what was asked."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,20 @@ class Tuner:
         Seed of folds, search and models.
     criterion : str
         Name of the metric that the search optimises, from P(made).
+
+    Raises
+    ------
+    TrainingError
+        If a result has fewer rows than there are folds.
     """
 
     def __init__(self, train: pd.DataFrame, *, cv_folds: int, n_iter: int, session_id: int, criterion: str) -> None:
         self._features = train[list(FEATURES)].to_numpy(dtype=np.float64)
         self._labels = train[TARGET].to_numpy(dtype=np.float64)
+        rarest = int(min(self._labels.sum(), len(self._labels) - self._labels.sum()))
+        if rarest < cv_folds:
+            message = f"cv_folds: expected at most {rarest}, the rows of the rarer result in base_train; found {cv_folds}."
+            raise TrainingError(message)
         self._folds = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
         self._n_iter = n_iter
         self._criterion = criterion

@@ -50,6 +50,9 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     except KobeShotError as error:
         complain(f"{_program()} failed:", error)
         sys.exit(_FAILURE_EXIT_CODE)
+    except KeyboardInterrupt:
+        complain(f"{_program()} was interrupted.")
+        sys.exit(128 + signal.SIGINT)
 
 
 def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:

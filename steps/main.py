@@ -6,7 +6,7 @@ The steps run in this process. As project runs each would import MLflow anew: ``
 from rich.table import Table
 
 from data.console import console, say
-from data.files import PROCESSED, shown
+from data.files import PROCESSED
 from data.source import Provenance
 from serving import registry
 from steps import aplicacao, aquisicao, preparacao, treinamento
@@ -56,7 +56,7 @@ def _show(provenance: Provenance, prepared: Prepared, trained: Trained, applied:
     table.add_row("prod", _figures(prod) if prod else "no labelled rows")
     table.add_row("version", f"{registry.MODEL} version {trained.version}: {trained.note}")
     table.add_row("champion", f"version {champion.version}")
-    table.add_row("tables", shown(PROCESSED))
+    table.add_row("tables", str(PROCESSED))
     table.add_row("run", run_id)
     console.print(table)
     say("Look at it:", "mlflow ui", style="")

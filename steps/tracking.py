@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus, ViewType
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from data.files import ROOT
@@ -146,6 +147,7 @@ def source_state() -> dict[str, str]:
 
 
 def _start_outermost(name: str) -> mlflow.ActiveRun:
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     launcher_id = os.environ.pop("MLFLOW_RUN_ID", None)
     launcher_experiment = os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     client = MlflowClient()
