@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated
 
+import pyarrow.parquet as pq
 from pydantic import AfterValidator, Field
 from rich.panel import Panel
 
 from data.console import console, say
 from data.files import RAW, shown
-from data.source import FILES, Provenance, acquire, check_source, read_checked
+from data.source import FILES, Provenance, acquire, check_source
 from data.synthetic import PUBLIC_ROWS
 from steps.command import StepConfig, run_command
 from steps.tracking import Artifact, Metrics, Record, Tags, step_run, write
@@ -62,7 +63,7 @@ def _records(provenance: Provenance) -> Iterator[Record]:
     yield data_tags(provenance)
     yield Tags({f"sha256_{name.partition('.')[0]}": digest for name, digest in provenance.sha256.items()})
     for name in FILES:
-        yield Metrics({f"rows_{name.partition('.')[0]}": float(len(read_checked(RAW / name)))})
+        yield Metrics({f"rows_{name.partition('.')[0]}": float(pq.read_metadata(RAW / name).num_rows)})
         yield Artifact(RAW / name, "raw")
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import pyarrow as pa
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -44,6 +45,8 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     config = parse(config_class, sys.argv[1:])
+    # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
+    pa.set_memory_pool(pa.system_memory_pool())
     try:
         with sole_writer(on_wait=say):
             run(config)
