@@ -67,13 +67,21 @@ def main() -> None:
         table.add_row(name, f"{stages[run_name]:.1f}", f"{alone.seconds:.1f}")
     table.add_row("mlflow run, imports, summary", f"{whole.seconds - sum(stages.values()):.1f}", "in the above")
     table.add_row("whole", f"{whole.seconds:.1f}", f"{sum(step.seconds for step in apart):.1f}", style="bold")
-    table.add_row("peak memory of all processes, MB", f"{whole.tree_megabytes:.0f}", f"{max(s.tree_megabytes for s in apart):.0f}")
-    table.add_row("peak memory of the largest, MB", f"{whole.largest_megabytes:.0f}", f"{max(s.largest_megabytes for s in apart):.0f}")
+    table.add_row(
+        "peak memory of all processes, MB", f"{whole.tree_megabytes:.0f}", f"{max(s.tree_megabytes for s in apart):.0f}"
+    )
+    table.add_row(
+        "peak memory of the largest, MB",
+        f"{whole.largest_megabytes:.0f}",
+        f"{max(s.largest_megabytes for s in apart):.0f}",
+    )
     console.print(table)
 
 
 def _copy(target: Path) -> Path:
-    tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+    tracked = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
+    ).stdout
     for name in filter(None, tracked.split("\0")):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target / name)

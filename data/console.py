@@ -8,7 +8,6 @@ from rich.text import Text
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
-
 def _console(*, stderr: bool) -> Console:
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(

@@ -103,7 +103,13 @@ def lines() -> list[tuple[Floats, Floats]]:
     free_throw_y = BASELINE_Y + 19
     start = np.arctan2(corner_y, CORNER_THREE_X)
     return [
-        _line((-SIDELINE_X, BASELINE_Y), (SIDELINE_X, BASELINE_Y), (SIDELINE_X, MID_COURT_Y), (-SIDELINE_X, MID_COURT_Y), (-SIDELINE_X, BASELINE_Y)),
+        _line(
+            (-SIDELINE_X, BASELINE_Y),
+            (SIDELINE_X, BASELINE_Y),
+            (SIDELINE_X, MID_COURT_Y),
+            (-SIDELINE_X, MID_COURT_Y),
+            (-SIDELINE_X, BASELINE_Y),
+        ),
         _line((-8, BASELINE_Y), (-8, free_throw_y), (8, free_throw_y), (8, BASELINE_Y)),
         _line((-6, BASELINE_Y), (-6, free_throw_y)),
         _line((6, BASELINE_Y), (6, free_throw_y)),

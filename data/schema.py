@@ -76,7 +76,7 @@ TWO_POINTS = "2PT Field Goal"
 THREE_POINTS = "3PT Field Goal"
 
 # The court is 94 by 50 feet and the hoop hangs 5.25 feet inside the baseline, so loc_y runs from -52.5 to 887.5 and
-# loc_x from -250 to 250 tenths of a foot; lat and lon follow from lat = 34.0443 - loc_y/1000, lon = -118.2698 + loc_x/1000.
+# loc_x from -250 to 250 tenths of a foot; lat = 34.0443 - loc_y/1000 and lon = -118.2698 + loc_x/1000.
 COLUMNS: tuple[Column, ...] = (
     Column("action_type", "text", "how the shot was taken, in detail", nullable=True),
     Column("combined_shot_type", "text", "how the shot was taken", nullable=True),
@@ -203,7 +203,7 @@ def _pandera_column(column: Column, *, needed: bool) -> pa.Column:
     )
 
 
-def _is_whole(values: pd.Series) -> pd.Series:
+def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
     return values % 1 == 0
 
 
@@ -214,7 +214,9 @@ def _describe(cases: pd.DataFrame, name: str) -> str:
         return f"{name} breaks the schema: {'; '.join(cases['check'].astype(str).unique())}."
     lines = [
         f"  row {int(index)}, column {column}: found {value!r}, expected {_expected(COLUMN[column])}"
-        for index, column, value in rows[["index", "column", "failure_case"]].head(_MOST_CASES_SHOWN).itertuples(index=False)
+        for index, column, value in rows[["index", "column", "failure_case"]]
+        .head(_MOST_CASES_SHOWN)
+        .itertuples(index=False)
     ]
     if len(rows) > _MOST_CASES_SHOWN:
         lines.append(f"  and {len(rows) - _MOST_CASES_SHOWN:,} more")

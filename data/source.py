@@ -1,7 +1,7 @@
 """Raw files: from a folder, one table split by ``shot_type``, a web address, the public repository, or the simulator.
 
-`acquire` puts two checked Parquet files and ``source.json`` into ``data/raw``. Everything is staged beside its target and
-checked there first: a source that is refused leaves ``data/raw`` as it was.
+`acquire` puts two checked Parquet files and ``source.json`` into ``data/raw``. Everything is staged beside its target
+and checked there first: a source that is refused leaves ``data/raw`` as it was.
 """
 
 import json
@@ -97,7 +97,9 @@ def check_source(source: str) -> str:
     path = Path(source).expanduser()
     expected = "auto, synthetic, an https:// address, a folder with the two Parquet files, or one CSV or Parquet file"
     if not path.exists():
-        message = f"expected {expected}; found {source!r}, and there is no such file or folder (looked at {path.absolute()})"
+        message = (
+            f"expected {expected}; found {source!r}, and there is no such file or folder (looked at {path.absolute()})"
+        )
         raise ValueError(message)
     if path.is_dir():
         missing = [name for name in FILES if not (path / name).is_file()]
@@ -110,9 +112,7 @@ def check_source(source: str) -> str:
     return source
 
 
-def acquire(
-    source: str, *, rows: int, seed: int, raw: Path = RAW, public_address: str = PUBLIC_ADDRESS
-) -> Provenance:
+def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_address: str = PUBLIC_ADDRESS) -> Provenance:
     """Fill ``data/raw`` with checked files.
 
     Parameters
@@ -256,7 +256,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        message = f"{path.name} is not a whole Parquet file: it is truncated or of another format ({_first_line(error)})."
+        message = (
+            f"{path.name} is not a whole Parquet file: it is truncated or of another format ({_first_line(error)})."
+        )
         raise SourceError(message) from error
 
 
@@ -278,7 +280,9 @@ def _split(table: pd.DataFrame, name: str, stage: Path) -> None:
     for file, points in ((DEV_FILE, TWO_POINTS), (PROD_FILE, THREE_POINTS)):
         part = table[table["shot_type"] == points]
         if part.empty:
-            message = f"{name} holds no rows with shot_type {points!r}; expected both {TWO_POINTS!r} and {THREE_POINTS!r}."
+            message = (
+                f"{name} holds no rows with shot_type {points!r}; expected both {TWO_POINTS!r} and {THREE_POINTS!r}."
+            )
             raise SourceError(message)
         write_parquet(part.reset_index(drop=True), stage / file)
 

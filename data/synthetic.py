@@ -1,9 +1,9 @@
 """A simulator of shots with the 25 columns of the public files and a known P(made).
 
-Shares, rates by distance and effects below were read off the public files and rounded; the truth is a smooth function of
-the six features alone, so a test can say how far a model is from it. Shots are made in blocks of a fixed size, each from
-its own random stream, so the first n rows of a seed are the same however many are asked for, and any number of rows can
-be written with the memory of one block.
+Shares, rates by distance and effects below were read off the public files and rounded; the truth is a smooth function
+of the six features alone, so a test can say how far a model is from it. Shots are made in blocks of a fixed size, each
+from its own random stream, so the first n rows of a seed are the same however many are asked for, and any number of
+rows can be written with the memory of one block.
 """
 
 from collections.abc import Iterator
@@ -35,8 +35,10 @@ _BACKCOURT_SHARE = 0.016
 _FEET = np.array([0, 1.5, 4, 8, 15, 18, 23.5, 25, 27, 29, 32, 40, 94])
 _RATE = np.array([0.635, 0.62, 0.44, 0.445, 0.425, 0.405, 0.385, 0.36, 0.31, 0.21, 0.1, 0.02, 0.01])
 _OPPONENTS = np.array(
-    ["ATL", "BKN", "BOS", "CHA", "CHI", "CLE", "DAL", "DEN", "DET", "GSW", "HOU", "IND", "LAC", "MEM", "MIA", "MIL"]
-    + ["MIN", "NOP", "NYK", "OKC", "ORL", "PHI", "PHX", "POR", "SAC", "SAS", "TOR", "UTA", "WAS"]
+    [
+        *("ATL", "BKN", "BOS", "CHA", "CHI", "CLE", "DAL", "DEN", "DET", "GSW", "HOU", "IND", "LAC", "MEM", "MIA"),
+        *("MIL", "MIN", "NOP", "NYK", "OKC", "ORL", "PHI", "PHX", "POR", "SAC", "SAS", "TOR", "UTA", "WAS"),
+    ]
 )
 _FIRST_SEASON, _SEASONS = 1996, 20
 _SHOTS_PER_GAME = 20

@@ -73,12 +73,11 @@ def log_loss_by_row(labels: npt.ArrayLike, probability: npt.ArrayLike) -> Floats
     truth = np.asarray(labels, dtype=float)
     smallest = np.finfo(float).eps
     made = np.clip(np.asarray(probability, dtype=float), smallest, 1 - smallest)
-    return -np.log(np.where(truth == 1, made, 1 - made))
+    losses: Floats = -np.log(np.where(truth == 1, made, 1 - made))
+    return losses
 
 
-def evaluate(
-    labels: npt.ArrayLike, probability: npt.ArrayLike, *, threshold: float = THRESHOLD
-) -> dict[str, float]:
+def evaluate(labels: npt.ArrayLike, probability: npt.ArrayLike, *, threshold: float = THRESHOLD) -> dict[str, float]:
     """Every metric of ``METRICS``.
 
     Parameters

@@ -89,12 +89,14 @@ def shot_map(table: pd.DataFrame) -> Figure:
 def rate_by_zone(table: pd.DataFrame) -> Figure:
     """Share of made shots by zone, with the number of shots and the 95 % interval of a share."""
     x, y = court.to_feet(table["lat"], table["lng"])
-    return _rates(table[TARGET].groupby(court.zones(x, y).basic), "Share made by zone", horizontal=True)
+    return _rates(table[TARGET], court.zones(x, y).basic, "Share made by zone", horizontal=True)
 
 
 def rate_by_distance(table: pd.DataFrame) -> Figure:
     """Share of made shots by whole feet from the hoop, with the 95 % interval of a share."""
-    return _rates(table[TARGET].groupby(np.floor(table["shot_distance"])), "Share made by distance", horizontal=False)
+    return _rates(
+        table[TARGET], np.floor(table["shot_distance"].to_numpy()), "Share made by distance", horizontal=False
+    )
 
 
 def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) -> Figure:
@@ -119,7 +121,14 @@ def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) 
     figure.colorbar(hexagons, ax=axes, shrink=0.6, label="P(made)", extend="both")
     beyond = int((y > court.MID_COURT_Y).sum())
     if beyond:
-        axes.text(0, court.MID_COURT_Y - 1, f"{beyond:,} shots from beyond mid-court not drawn", ha="center", va="top", fontsize=8)
+        axes.text(
+            0,
+            court.MID_COURT_Y - 1,
+            f"{beyond:,} shots from beyond mid-court not drawn",
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
     return figure
 
 
@@ -167,14 +176,17 @@ def calibration(labels: Floats, probability: Floats, title: str) -> Figure:
     return figure
 
 
-def _rates(groups: "pd.core.groupby.SeriesGroupBy", title: str, *, horizontal: bool) -> Figure:
-    rates = groups.agg(["mean", "size", "sum"])
+def _rates(results: "pd.Series[float]", by: npt.NDArray[np.generic], title: str, *, horizontal: bool) -> Figure:
+    rates = results.groupby(by).agg(["mean", "size", "sum"])
     few = rates["size"] < _FEWEST_SHOTS
     rates, left_out = rates[~few], int(rates.loc[few, "size"].sum())
     if horizontal:
         rates = rates.sort_values("mean")
     share = rates["mean"].to_numpy() * 100
-    ends = [stats.binomtest(int(made), size).proportion_ci(method="wilson") for made, size in rates[["sum", "size"]].to_numpy(int)]
+    ends = [
+        stats.binomtest(int(made), size).proportion_ci(method="wilson")
+        for made, size in rates[["sum", "size"]].to_numpy(int)
+    ]
     error = np.abs(np.array([[end.low * 100, end.high * 100] for end in ends]).reshape(-1, 2).T - share)
     figure, axes = _chart()
     if horizontal:

@@ -39,9 +39,7 @@ class Verdict:
         return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
 
 
-def better_than(
-    loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int
-) -> Verdict:
+def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int) -> Verdict:
     """Compare two models by the paired bootstrap of their losses.
 
     Parameters
@@ -94,8 +92,11 @@ def better_than(
     ).confidence_interval
     passed = bool(interval.high < 0)
     reason = (
-        f"log loss {model.mean():.4f} against {reference.mean():.4f} of {reference_name} on the same {model.size:,} rows: "
-        f"difference {difference.mean():+.4f}, {CONFIDENCE:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, "
+        f"log loss {model.mean():.4f} against {reference.mean():.4f} of {reference_name} "
+        f"on the same {model.size:,} rows: difference {difference.mean():+.4f}, "
+        f"{CONFIDENCE:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, "
         f"{'better beyond chance' if passed else 'not better beyond chance'}"
     )
-    return Verdict(passed, reason, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high))
+    return Verdict(
+        passed, reason, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high)
+    )

@@ -1,7 +1,7 @@
 """Run a command that must not outlive whoever started it.
 
-``python guard.py COMMAND …`` runs the command in a process group of its own and ends the whole group when standard input
-closes, which the operating system does even when the starter is killed with SIGKILL.
+``python guard.py COMMAND …`` runs the command in a process group of its own and ends the whole group when standard
+input closes, which the operating system does even when the starter is killed with SIGKILL.
 """
 
 import contextlib

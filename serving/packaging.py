@@ -73,7 +73,9 @@ def requirements(pipeline: Pipeline) -> list[str]:
     return [*(f"{name}=={importlib.metadata.version(name)}" for name in names), f"-c {_CONSTRAINTS}"]
 
 
-def log_scoring_model(pipeline: Pipeline, example: pd.DataFrame, *, threshold: float, metadata: Mapping[str, str]) -> ModelInfo:
+def log_scoring_model(
+    pipeline: Pipeline, example: pd.DataFrame, *, threshold: float, metadata: Mapping[str, str]
+) -> ModelInfo:
     """Log a pipeline to the active run as the model that is served.
 
     Parameters

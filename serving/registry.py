@@ -117,7 +117,7 @@ def reconcile() -> None:
 
 def passed_gate(version: ModelVersion) -> bool:
     """Whether a version has passed the gate."""
-    return version.tags.get(_GATE) == _PASSED
+    return bool(version.tags.get(_GATE) == _PASSED)
 
 
 def _append_history(client: MlflowClient, version: str, verdict: Verdict, previous: ModelVersion | None) -> None:

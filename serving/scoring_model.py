@@ -1,7 +1,7 @@
 """The model that is served, as MLflow "models from code".
 
-MLflow copies this file into the logged model and runs it there, so it imports nothing of this project: what it must know
-of the schema (names, ranges) travels as the model's configuration, written by ``serving/packaging.py``.
+MLflow copies this file into the logged model and runs it there, so it imports nothing of this project: what it must
+know of the schema (names, ranges) travels as the model's configuration, written by ``serving/packaging.py``.
 """
 
 from typing import Any
@@ -35,7 +35,10 @@ class ScoringModel(PythonModel):
         self.pipeline = skops.io.load(context.artifacts["pipeline"], trusted=context.model_config["trusted_types"])
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self,
+        context: PythonModelContext,  # noqa: ARG002 MLflow passes it
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Label and probability of each row, in order.
 

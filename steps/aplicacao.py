@@ -40,7 +40,9 @@ def check_endpoint(endpoint: str) -> str:
     """
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in {"http", "https"} or not parts.hostname):
-        message = f"expected nothing, or the address of a scoring server such as http://127.0.0.1:5001; found {endpoint!r}"
+        message = (
+            f"expected nothing, or the address of a scoring server such as http://127.0.0.1:5001; found {endpoint!r}"
+        )
         raise ValueError(message)
     return endpoint
 
@@ -49,7 +51,8 @@ class AplicacaoConfig(StepConfig):
     """Score data/processed/base_prod.parquet with the champion over REST; compare with the labels that are known."""
 
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
-        "", description="address of a scoring server; empty starts mlflow models serve for the champion and stops it after"
+        "",
+        description="address of a scoring server; empty starts mlflow models serve for the champion and stops it after",
     )
 
 
@@ -131,7 +134,9 @@ def _records(applied: Applied, version: int | None) -> Iterator[Record]:
         yield Tags({"label_metrics": "not applicable: no row has a label"})
     yield Artifact(applied.path)
     title = f"P(made) of {applied.rows:,} prod shots"
-    yield Picture("prediction_map", pictures.prediction_map(applied.predictions, applied.predictions[PROBABILITY], title))
+    yield Picture(
+        "prediction_map", pictures.prediction_map(applied.predictions, applied.predictions[PROBABILITY], title)
+    )
 
 
 if __name__ == "__main__":

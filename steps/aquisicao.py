@@ -22,8 +22,9 @@ class AquisicaoConfig(StepConfig):
 
     source: Annotated[str, AfterValidator(check_source)] = Field(
         "auto",
-        description="auto (keep valid files, else download the public ones, else simulate), synthetic, an https:// base "
-        "address, a folder with the two Parquet files, or one CSV or Parquet file with a shot_type column",
+        description="auto (keep valid files, else download the public ones, else simulate), synthetic, "
+        "an https:// base address, a folder with the two Parquet files, "
+        "or one CSV or Parquet file with a shot_type column",
     )
     synthetic_rows: int = Field(
         PUBLIC_ROWS, ge=100, le=100_000_000, description="number of simulated shots, where shots are simulated"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -116,7 +117,9 @@ class Tuner:
         self._labels = train[TARGET].to_numpy(dtype=np.float64)
         rarest = int(min(self._labels.sum(), len(self._labels) - self._labels.sum()))
         if rarest < cv_folds:
-            message = f"cv_folds: expected at most {rarest}, the rows of the rarer result in base_train; found {cv_folds}."
+            message = (
+                f"cv_folds: expected at most {rarest}, the rows of the rarer result in base_train; found {cv_folds}."
+            )
             raise TrainingError(message)
         self._folds = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
         self._n_iter = n_iter
@@ -208,13 +211,17 @@ def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id:
     # PyCaret's own AUC is from P(made) too; log loss and Brier score it does not have.
     for name in ("log_loss", "brier"):
         experiment.add_metric(
-            name, _PYCARET_METRIC[name], _scorer(name), greater_is_better=METRICS[name].greater_is_better, target="pred_proba"
+            name,
+            _PYCARET_METRIC[name],
+            _scorer(name),
+            greater_is_better=METRICS[name].greater_is_better,
+            target="pred_proba",
         )
     return experiment
 
 
 def _scorer(name: str) -> Callable[..., float]:
-    def score(labels: pd.Series, probability: np.ndarray, **_options: object) -> float:
+    def score(labels: npt.ArrayLike, probability: npt.ArrayLike, **_options: object) -> float:
         return METRICS[name].compute(np.asarray(labels, dtype=float), np.asarray(probability, dtype=float), 0.5)
 
     return score
@@ -231,4 +238,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(root_level)
-

@@ -10,8 +10,8 @@ from data.files import PROCESSED
 from data.source import Provenance
 from serving import registry
 from steps import aplicacao, aquisicao, preparacao, treinamento
-from steps.aquisicao import AquisicaoConfig
 from steps.aplicacao import AplicacaoConfig, Applied
+from steps.aquisicao import AquisicaoConfig
 from steps.command import Config, StepConfig, run_command
 from steps.preparacao import PreparacaoConfig, Prepared
 from steps.tracking import Metrics, Tags, step_run, write
@@ -33,8 +33,8 @@ def run(config: MainConfig) -> None:
         trained = treinamento.run(_part(TreinamentoConfig, config))
         applied = aplicacao.run(_part(AplicacaoConfig, config))
         write([Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})])
-        write([Metrics({f"test_{name}": value for name, value in trained.test_metrics[trained.chosen.id].items()})])
-        write([Tags({"chosen_model": trained.chosen.id, "model_version": trained.version})])
+        write([Metrics({f"test_{name}": value for name, value in trained.choice.metrics.items()})])
+        write([Tags({"chosen_model": trained.choice.chosen.id, "model_version": trained.version})])
     if provenance.is_synthetic:
         aquisicao.announce(provenance)
     _show(provenance, prepared, trained, applied, active.info.run_id)
@@ -45,13 +45,16 @@ def _part(config_class: type[Config], config: StepConfig) -> Config:
 
 
 def _show(provenance: Provenance, prepared: Prepared, trained: Trained, applied: Applied, run_id: str) -> None:
-    champion = registry.require_champion()
-    test, prod = trained.test_metrics[trained.chosen.id], applied.metrics
+    champion, filtered = registry.require_champion(), prepared.filtered
+    test, prod = trained.choice.metrics, applied.metrics
     table = Table("", "", show_header=False, title="main: done", title_justify="left")
     table.add_row("data", f"{provenance.kind} ({provenance.address})")
-    table.add_row("rows", f"{len(prepared.filtered):,} × {prepared.filtered.shape[1]} filtered; {len(prepared.train):,} train, {len(prepared.test):,} test")
+    table.add_row(
+        "rows",
+        f"{len(filtered):,} × {filtered.shape[1]} filtered; {len(prepared.train):,} train, {len(prepared.test):,} test",
+    )
     table.add_row("", f"{applied.rows:,} prod scored, {applied.labelled:,} of them labelled")
-    table.add_row("chosen model", f"{trained.chosen.name} ({trained.chosen.id})")
+    table.add_row("chosen model", f"{trained.choice.chosen.name} ({trained.choice.chosen.id})")
     table.add_row("test", _figures(test))
     table.add_row("prod", _figures(prod) if prod else "no labelled rows")
     table.add_row("version", f"{registry.MODEL} version {trained.version}: {trained.note}")

@@ -94,8 +94,9 @@ def prepare(dev: pd.DataFrame, prod: pd.DataFrame, config: PreparacaoConfig) -> 
         )
     except ValueError as error:
         message = (
-            f"{DEV_FILE} leaves {len(filtered):,} rows with every feature and a label, {filtered[TARGET].sum():,} made: "
-            f"too few to split with test_size {config.test_size:g} ({error}). Expected both results on both sides."
+            f"{DEV_FILE} leaves {len(filtered):,} rows with every feature and a label, "
+            f"{filtered[TARGET].sum():,} made: too few to split with test_size {config.test_size:g} ({error}). "
+            "Expected both results on both sides."
         )
         raise SchemaError(message) from error
     scorable = prod[list(FEATURES)].notna().all(axis=1)

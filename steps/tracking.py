@@ -113,8 +113,8 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
     """Open the run of a step, with its configuration as parameters.
 
     It is nested under the active run where there is one (a step within ``main``). The outermost run is the one that
-    ``mlflow run`` made, if that is in this project's experiment, else a new one there. A run of this folder that a killed
-    process left ``RUNNING`` is marked ``KILLED``.
+    ``mlflow run`` made, if that is in this project's experiment, else a new one there. A run of this folder that a
+    killed process left ``RUNNING`` is marked ``KILLED``.
 
     Parameters
     ----------
@@ -123,11 +123,8 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
     config : StepConfig
         Logged as parameters.
     """
-    if mlflow.active_run():
-        opened = mlflow.start_run(run_name=name, nested=True)
-    else:
-        opened = _start_outermost(name)
-    with opened as run:
+    outermost = mlflow.active_run() is None
+    with _start_outermost(name) if outermost else mlflow.start_run(run_name=name, nested=True) as run:
         mlflow.set_tag(_WORKSPACE_TAG, str(ROOT))
         _log_params(config.model_dump())
         yield run
@@ -189,7 +186,9 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
 
 def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -> None:
     # Whoever opens an outermost run is the only writer of this folder (`sole_writer`), so whatever still runs is dead.
-    running = client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and tags.`{_WORKSPACE_TAG}` = '{ROOT}'")
+    running = client.search_runs(
+        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{_WORKSPACE_TAG}` = '{ROOT}'"
+    )
     for run in running:
         if run.info.run_id != own_id:
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
@@ -206,8 +205,12 @@ def _log_dataset(record: Dataset) -> None:
     with warnings.catch_warnings():
         # MLflow hints at integer columns and at its own two readers of a local path; neither is of use here.
         warnings.simplefilter("ignore", UserWarning)
-        dataset = mlflow.data.from_pandas(  # type: ignore[attr-defined]
-            record.table, source=str(record.path), targets=record.targets, name=record.path.stem, digest=record.sha256[:36]
+        dataset = mlflow.data.from_pandas(
+            record.table,
+            source=str(record.path),
+            targets=record.targets,
+            name=record.path.stem,
+            digest=record.sha256[:36],
         )
         mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
 

@@ -1,11 +1,12 @@
 """Entry point ``treinamento``: train, choose on cross-validated figures, register, and promote what passes the gate."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import AfterValidator, Field
@@ -36,22 +37,25 @@ def check_models(models: str) -> str:
     ValueError
         Names the ids that are not known and those that are.
     """
-    ids = models.split(",")
-    unknown = sorted(set(ids) - {*MODEL_NAMES, BEST})
+    ids = [model_id.strip() for model_id in models.split(",")]
+    known = [*MODEL_NAMES, BEST]
+    unknown = [model_id for model_id in ids if model_id not in known]
     if unknown:
-        message = f"expected ids of PyCaret's classifiers, comma-separated ({', '.join([*MODEL_NAMES, BEST])}); found {', '.join(map(repr, unknown))}"
+        found = ", ".join(map(repr, unknown))
+        message = f"expected ids of PyCaret's classifiers, comma-separated ({', '.join(known)}); found {found}"
         raise ValueError(message)
     if len(set(ids)) < len(ids):
         message = f"expected each id once; found {models!r}"
         raise ValueError(message)
-    return models
+    return ",".join(ids)
 
 
 class TreinamentoConfig(StepConfig):
     """Tune models with PyCaret on base_train, choose one on cross-validated figures, register it as kobe_shot."""
 
     models: Annotated[str, AfterValidator(check_models)] = Field(
-        "lr,dt", description="PyCaret's ids of the models to tune, comma-separated; best adds the winner of compare_models"
+        "lr,dt",
+        description="PyCaret's ids of the models to tune, comma-separated; best adds the winner of compare_models",
     )
     cv_folds: int = Field(5, ge=2, le=50, description="number of stratified folds of base_train")
     n_iter: int = Field(10, ge=1, le=1000, description="settings that the random search tries for each model")
@@ -62,14 +66,41 @@ class TreinamentoConfig(StepConfig):
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training ends with."""
+class Choice:
+    """The chosen candidate, those it was chosen from, and what is said of it.
+
+    Attributes
+    ----------
+    chosen : Candidate
+        The best by the cross-validated criterion.
+    candidates : tuple of Candidate
+        All of them, the class prior first.
+    test_metrics : dict of str to dict of str to float
+        Metrics on base_test by the candidate's id; the choice did not see them.
+    justification : str
+        In words and a table, as Markdown.
+    verdict : Verdict
+        Of the gate: the chosen candidate against the class prior on base_test.
+    """
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     test_metrics: dict[str, dict[str, float]]
-    version: str
+    justification: str
     verdict: gate.Verdict
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the chosen candidate on base_test."""
+        return self.test_metrics[self.chosen.id]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ends with: the choice, its version in the registry, and whether that was promoted."""
+
+    choice: Choice
+    version: str
     promoted: bool
     note: str
 
@@ -80,21 +111,22 @@ def run(config: TreinamentoConfig) -> Trained:
         registry.reconcile()
         manifest = read_manifest()
         train, test = read_prepared(manifest, TRAIN), read_prepared(manifest, TEST)
-        write([data_tags(manifest.provenance), Params({f"sha256_{name}": manifest.sha256[name] for name in (TRAIN, TEST)})])
-        write([dataset(manifest, TRAIN, train, "training"), dataset(manifest, TEST, test, "testing")])
-        candidates = tuple(_train_all(train, test, config))
-        chosen = choose([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
-        test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
-        justification = _justify(chosen, candidates, test_metrics, config.criterion)
-        _show(candidates, chosen, test_metrics, config.criterion)
-        prior = next(candidate for candidate in candidates if candidate.id == PRIOR)
-        verdict = _judge(chosen, prior, test, config.session_id)
-        write(_records(chosen, test_metrics[chosen.id], justification, verdict))
-        version = _register(chosen, test_metrics[chosen.id], justification, train, manifest, config, active.info.run_id)
-        promoted, note = _promote(version, verdict, manifest)
+        write(_inputs(manifest, train, test))
+        choice = _choose(tuple(_train_all(train, test, config)), test, config)
+        _show(choice, config.criterion)
+        write(_records(choice))
+        version = _register(choice, train, manifest, config, active.info.run_id)
+        promoted, note = _promote(version, choice.verdict, manifest)
         write([Tags({"model_version": version.version, "promoted": str(promoted).lower(), "promotion_note": note})])
         say("Registered:", f"{registry.MODEL} version {version.version}; {note}")
-    return Trained(chosen, candidates, test_metrics, version.version, verdict, promoted, note)
+    return Trained(choice, version.version, promoted, note)
+
+
+def _inputs(manifest: Manifest, train: pd.DataFrame, test: pd.DataFrame) -> Iterator[Record]:
+    yield data_tags(manifest.provenance)
+    yield Params({f"sha256_{name}": manifest.sha256[name] for name in (TRAIN, TEST)})
+    yield dataset(manifest, TRAIN, train, "training")
+    yield dataset(manifest, TEST, test, "testing")
 
 
 def _train_all(train: pd.DataFrame, test: pd.DataFrame, config: TreinamentoConfig) -> Iterator[Candidate]:
@@ -124,9 +156,8 @@ def _tune(tuner: Tuner, model_id: str, test: pd.DataFrame, config: TreinamentoCo
     work = f"{config.n_iter} settings × {config.cv_folds} folds"
     with console.status(f"{model_id}: {work}"):
         candidate = tuner.tune(model_id)
-    mean, deviation = candidate.cross_validated[config.criterion]
-    seconds = time.perf_counter() - started
-    say(f"  {model_id}:", f"{work} in {seconds:.1f} s, cross-validated {config.criterion} {mean:.4f} ± {deviation:.4f}")
+    score = f"{config.criterion} {_cross_validated(candidate, config.criterion)}"
+    say(f"  {model_id}:", f"{work} in {time.perf_counter() - started:.1f} s, cross-validated {score}")
     return _log_candidate(candidate, test, config)
 
 
@@ -151,7 +182,7 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Treinam
     yield Picture("prediction_map", pictures.prediction_map(test, made, f"P(made) by {title}"))
 
 
-def _probability(candidate: Candidate, table: pd.DataFrame) -> np.ndarray:
+def _probability(candidate: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.asarray(candidate.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
@@ -159,81 +190,87 @@ def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
     return evaluate(test[TARGET], _probability(candidate, test))
 
 
-def _judge(chosen: Candidate, prior: Candidate, test: pd.DataFrame, seed: int) -> gate.Verdict:
+def _choose(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> Choice:
+    chosen = choose([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
+    prior = next(candidate for candidate in candidates if candidate.id == PRIOR)
     losses = [log_loss_by_row(test[TARGET], _probability(candidate, test)) for candidate in (chosen, prior)]
-    return gate.better_than(losses[0], losses[1], reference_name="the class prior", seed=seed)
+    verdict = gate.better_than(losses[0], losses[1], reference_name="the class prior", seed=config.session_id)
+    test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
+    justification = _justify(chosen, candidates, test_metrics, config.criterion)
+    return Choice(chosen, candidates, test_metrics, justification, verdict)
 
 
 def _justify(
     chosen: Candidate, candidates: Sequence[Candidate], test_metrics: dict[str, dict[str, float]], criterion: str
 ) -> str:
     direction = "highest" if METRICS[criterion].greater_is_better else "lowest"
-    mean, deviation = chosen.cross_validated[criterion]
     words = (
         f"**{chosen.name}** (`{chosen.id}`) was chosen: its cross-validated {criterion} on the training rows, "
-        f"{mean:.4f} ± {deviation:.4f}, is the {direction}. The test rows had no part in the choice."
+        f"{_cross_validated(chosen, criterion)}, is the {direction}. The test rows had no part in the choice."
     )
     header = f"| model | cross-validated {criterion} | " + " | ".join(f"test {name}" for name in METRICS) + " |"
     lines = [header, "|---" * (len(METRICS) + 2) + "|"]
     for candidate in candidates:
-        mean, deviation = candidate.cross_validated[criterion]
-        figures = [f"{test_metrics[candidate.id].get(name, float('nan')):.4f}" for name in METRICS]
         name = f"**{candidate.name}**" if candidate is chosen else candidate.name
-        lines.append(f"| {name} | {mean:.4f} ± {deviation:.4f} | " + " | ".join(figures) + " |")
+        cells = [name, _cross_validated(candidate, criterion), *_cells(test_metrics[candidate.id], METRICS)]
+        lines.append(f"| {' | '.join(cells)} |")
     return words + "\n\n" + "\n".join(lines) + "\n"
 
 
-def _show(
-    candidates: Sequence[Candidate], chosen: Candidate, test_metrics: dict[str, dict[str, float]], criterion: str
-) -> None:
-    table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in ("log_loss", "f1_score", "roc_auc")))
-    for candidate in candidates:
-        mean, deviation = candidate.cross_validated[criterion]
-        figures = [f"{test_metrics[candidate.id].get(name, float('nan')):.4f}" for name in ("log_loss", "f1_score", "roc_auc")]
-        name = f"{candidate.name} (chosen)" if candidate is chosen else candidate.name
-        table.add_row(name, f"{mean:.4f} ± {deviation:.4f}", *figures)
+def _show(choice: Choice, criterion: str) -> None:
+    shown = ("log_loss", "f1_score", "roc_auc")
+    table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in shown))
+    for candidate in choice.candidates:
+        name = f"{candidate.name} (chosen)" if candidate is choice.chosen else candidate.name
+        table.add_row(name, _cross_validated(candidate, criterion), *_cells(choice.test_metrics[candidate.id], shown))
     console.print(table)
 
 
-def _records(
-    chosen: Candidate, metrics: dict[str, float], justification: str, verdict: gate.Verdict
-) -> Iterator[Record]:
-    yield Tags({"chosen_model": chosen.id, "gate": "passed" if verdict.passed else "refused", "gate_reason": verdict.reason})
-    yield Text("justification.md", justification)
-    yield Metrics(metrics)
+def _cross_validated(candidate: Candidate, criterion: str) -> str:
+    mean, deviation = candidate.cross_validated[criterion]
+    return f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
+    return [f"{metrics[name]:.4f}" if name in metrics else "not defined" for name in names]
+
+
+def _records(choice: Choice) -> Iterator[Record]:
+    verdict = choice.verdict
+    yield Tags({"chosen_model": choice.chosen.id})
+    yield Tags({"gate": "passed" if verdict.passed else "refused", "gate_reason": verdict.reason})
+    yield Text("justification.md", choice.justification)
+    yield Metrics(choice.metrics)
     yield Metrics({f"gate_{name}": value for name, value in verdict.figures().items()})
 
 
 def _register(
-    chosen: Candidate,
-    metrics: dict[str, float],
-    justification: str,
-    train: pd.DataFrame,
-    manifest: Manifest,
-    config: TreinamentoConfig,
-    run_id: str,
+    choice: Choice, train: pd.DataFrame, manifest: Manifest, config: TreinamentoConfig, run_id: str
 ) -> ModelVersion:
+    chosen = choice.chosen
+    hashes = {**manifest.sha256, **{name.partition(".")[0]: sha for name, sha in manifest.provenance.sha256.items()}}
     tags = {
-        **data_tags(manifest.provenance).values,
+        **data_tags(manifest.provenance).values,  # noqa: PD011 a field of Tags, not a Series
         **source_state(),
-        **{f"sha256_{name}": digest for name, digest in manifest.sha256.items()},
-        **{f"sha256_{name.partition('.')[0]}": digest for name, digest in manifest.provenance.sha256.items()},
-        **{f"test_{name}": f"{value:.6f}" for name, value in metrics.items()},
-        **{f"cv_{name}": f"{mean:.6f} ± {std:.6f}" for name, (mean, std) in chosen.cross_validated.items()},
+        **{f"sha256_{name}": digest for name, digest in hashes.items()},
+        **{f"test_{name}": f"{value:.6f}" for name, value in choice.metrics.items()},
+        **{f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}" for name, (mean, deviation) in chosen.cross_validated.items()},
         "model_id": chosen.id,
         "criterion": config.criterion,
         "threshold": str(THRESHOLD),
     }
-    info = log_scoring_model(
-        chosen.pipeline, train[list(FEATURES)].head(_EXAMPLE_ROWS), threshold=THRESHOLD, metadata={"model_id": chosen.id}
-    )
-    return registry.register(info.model_uri, run_id, tags, justification)
+    example = train[list(FEATURES)].head(_EXAMPLE_ROWS)
+    info = log_scoring_model(chosen.pipeline, example, threshold=THRESHOLD, metadata={"model_id": chosen.id})
+    return registry.register(info.model_uri, run_id, tags, choice.justification)
 
 
 def _promote(version: ModelVersion, verdict: gate.Verdict, manifest: Manifest) -> tuple[bool, str]:
     current = registry.champion()
     if verdict.passed and manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
-        return False, f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones"
+        return (
+            False,
+            f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones",
+        )
     try:
         registry.promote(version.version, verdict)
     except registry.RegistryError as error:

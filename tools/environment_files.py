@@ -1,4 +1,4 @@
-"""Write ``requirements.txt`` and ``conda.yaml`` from ``uv.lock``: ``make lock``, or ``python -m tools.environment_files``.
+"""Write ``requirements.txt`` and ``conda.yaml`` from ``uv.lock``: ``make lock``.
 
 Both hold the whole closure of what the project needs to run, so that an environment built next year is the same.
 """
@@ -10,7 +10,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 _NOTE = "# Generated from uv.lock by `make lock`; do not edit.\n"
-_EXPORT = ("export", "--frozen", "--no-dev", "--no-hashes", "--no-emit-project", "--no-annotate", "--no-header", "--quiet")
+_EXPORT = (
+    "export",
+    "--frozen",
+    "--no-dev",
+    "--no-hashes",
+    "--no-emit-project",
+    "--no-annotate",
+    "--no-header",
+    "--quiet",
+)
 
 
 def locked_requirements() -> list[str]:
