@@ -7,13 +7,13 @@ The alias ``champion`` and the stage ``Production`` name the same version. The a
 import getpass
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 
 from data.errors import KobeShotError
 from serving.gate import Verdict
@@ -81,12 +81,7 @@ def promote(version: str, verdict: Verdict) -> None:
 
 def champion() -> ModelVersion | None:
     """The version that the alias ``champion`` names, with its tags, or None."""
-    try:
-        return MlflowClient().get_model_version_by_alias(MODEL, CHAMPION)
-    except (MlflowException, RestException) as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            return None
-        raise
+    return _aliased(CHAMPION)
 
 
 def require_champion() -> ModelVersion:
@@ -104,20 +99,74 @@ def require_champion() -> ModelVersion:
     return version
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Which versions the aliases name; None where an alias is not set."""
+
+    champion: str | None
+    previous_champion: str | None
+
+
+def standing() -> Standing:
+    """What the aliases name now."""
+    versions = [_aliased(alias) for alias in (CHAMPION, PREVIOUS_CHAMPION)]
+    return Standing(*(version.version if version else None for version in versions))
+
+
+def restore(before: Standing, reason: str) -> None:
+    """Put champion and Production back to what they were.
+
+    Parameters
+    ----------
+    before : Standing
+        What `standing` said then.
+    reason : str
+        Written on the version that loses its place.
+    """
+    if standing() == before:
+        return
+    client = MlflowClient()
+    undone = champion()
+    for alias, version in ((PREVIOUS_CHAMPION, before.previous_champion), (CHAMPION, before.champion)):
+        if version:
+            client.set_registered_model_alias(MODEL, alias, version)
+        else:
+            client.delete_registered_model_alias(MODEL, alias)
+    if undone and undone.version != before.champion:
+        client.set_model_version_tag(MODEL, undone.version, "taken_back", reason)
+        if before.champion is None:
+            _move(undone.version, "Archived")
+    reconcile()
+
+
 def reconcile() -> None:
     """Let the stage ``Production`` follow the alias ``champion``, where they differ."""
     version = champion()
-    if version is None or version.current_stage == PRODUCTION:
-        return
-    with _stages_are_deprecated():
-        MlflowClient().transition_model_version_stage(
-            MODEL, version.version, PRODUCTION, archive_existing_versions=True
-        )
+    if version and version.current_stage != PRODUCTION:
+        _move(version.version, PRODUCTION)
 
 
 def passed_gate(version: ModelVersion) -> bool:
     """Whether a version has passed the gate."""
     return bool(version.tags.get(_GATE) == _PASSED)
+
+
+def _aliased(alias: str) -> ModelVersion | None:
+    try:
+        return MlflowClient().get_model_version_by_alias(MODEL, alias)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
+
+
+def _move(version: str, stage: str) -> None:
+    # Stages are deprecated in favour of aliases; `mlflow models serve -m models:/kobe_shot/Production` needs one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        MlflowClient().transition_model_version_stage(
+            MODEL, version, stage, archive_existing_versions=stage == PRODUCTION
+        )
 
 
 def _append_history(client: MlflowClient, version: str, verdict: Verdict, previous: ModelVersion | None) -> None:
@@ -131,11 +180,3 @@ def _append_history(client: MlflowClient, version: str, verdict: Verdict, previo
     }
     history = [*json.loads(tags.get(_HISTORY, "[]")), entry]
     client.set_model_version_tag(MODEL, version, _HISTORY, json.dumps(history))
-
-
-@contextmanager
-def _stages_are_deprecated() -> Iterator[None]:
-    # Stages are deprecated in favour of aliases; `mlflow models serve -m models:/kobe_shot/Production` needs one.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield

@@ -9,6 +9,8 @@ from data.console import console, say
 from data.files import PROCESSED
 from data.source import Provenance
 from serving import registry
+from serving.client import base_address
+from serving.server import check_alive
 from steps import aplicacao, aquisicao, preparacao, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied
 from steps.aquisicao import AquisicaoConfig
@@ -25,13 +27,20 @@ class MainConfig(AplicacaoConfig, TreinamentoConfig, PreparacaoConfig, Aquisicao
 
 
 def run(config: MainConfig) -> None:
-    """Run the chain; the first step that fails ends it."""
+    """Run the chain; the first step that fails ends it and leaves champion and Production as they were."""
     with step_run(RUN_NAME, config) as active:
+        if config.endpoint:
+            check_alive(base_address(config.endpoint))
+        before = registry.standing()
         provenance = aquisicao.run(_part(AquisicaoConfig, config))
         write([aquisicao.data_tags(provenance)])
         prepared = preparacao.run(_part(PreparacaoConfig, config))
         trained = treinamento.run(_part(TreinamentoConfig, config))
-        applied = aplicacao.run(_part(AplicacaoConfig, config))
+        try:
+            applied = aplicacao.run(_part(AplicacaoConfig, config))
+        except BaseException:
+            registry.restore(before, f"main could not apply version {trained.version}, so it did not stay champion")
+            raise
         write([Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})])
         write([Metrics({f"test_{name}": value for name, value in trained.choice.metrics.items()})])
         write([Tags({"chosen_model": trained.choice.chosen.id, "model_version": trained.version})])

@@ -1,0 +1,59 @@
+"""Fixtures that several tests share."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from data import synthetic
+from tests.project import FAST, REAL, Checkout, copy_project, ok
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a person ask for more of the slow trials than CI can afford."""
+    parser.addoption("--kills", type=int, default=3, help="how often main is killed and run again")
+
+
+@pytest.fixture(scope="session")
+def shots() -> pd.DataFrame:
+    """Raw synthetic shots, two-point and three-point ones."""
+    return synthetic.shots(6_000, seed=1)
+
+
+@pytest.fixture(scope="session")
+def real_raw() -> dict[str, pd.DataFrame]:
+    """The real raw tables."""
+    if not REAL.is_dir():
+        pytest.skip(f"the real files are not at {REAL}")
+    return {path.stem: pd.read_parquet(path) for path in sorted(REAL.glob("*.parquet"))}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """An empty tracking store and registry, used until the test ends."""
+    before = mlflow.get_tracking_uri()
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("tests", artifact_location=str(tmp_path / "artifacts"))
+    mlflow.set_experiment("tests")
+    yield uri
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def real_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
+    """A checkout after ``mlflow run . -e main`` on the real files, and what was printed."""
+    if not REAL.is_dir():
+        pytest.skip(f"the real files are not at {REAL}")
+    checkout = copy_project(tmp_path_factory.mktemp("real"))
+    return checkout, ok(checkout.mlflow_run("main", "-P", f"source={REAL}"))
+
+
+@pytest.fixture(scope="session")
+def synthetic_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
+    """A checkout after a short ``mlflow run . -e main`` on synthetic shots, and what was printed."""
+    checkout = copy_project(tmp_path_factory.mktemp("synthetic"))
+    return checkout, ok(checkout.mlflow_run("main", "-P", "source=synthetic", *FAST))

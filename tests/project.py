@@ -1,0 +1,181 @@
+"""The project as a user has it: a copy of its files in an empty folder, driven by its real commands."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+
+from data.files import ROOT
+
+REAL = ROOT.parent / "shared" / "data" / "raw"
+"""The real files, where this workplace has them."""
+
+FAST = ("-P", "synthetic_rows=4000", "-P", "n_iter=1", "-P", "cv_folds=2")
+"""Parameters that keep a training on synthetic shots short."""
+
+_COMMAND_SECONDS = 300
+_READY_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project in a folder of its own, with its own tracking store."""
+
+    folder: Path
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the folder, in the activated environment."""
+        return subprocess.run(
+            arguments,
+            cwd=self.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
+
+    def step(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run ``python -m steps.NAME``."""
+        return self.command(sys.executable, "-m", f"steps.{name}", *arguments)
+
+    def mlflow_run(self, entry_point: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run ``mlflow run . -e NAME --env-manager local``."""
+        return self.command("mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *arguments)
+
+    def client(self) -> MlflowClient:
+        """Client of this folder's store."""
+        return MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def runs(self) -> list[Run]:
+        """Every run of the experiment kobe_shot, newest first."""
+        experiment = self.client().get_experiment_by_name("kobe_shot")
+        return list(self.client().search_runs([experiment.experiment_id]))
+
+    def run(self, name: str) -> Run:
+        """The newest run of a name."""
+        return next(run for run in self.runs() if run.info.run_name == name)
+
+    def artifacts(self, run: Run) -> set[str]:
+        """Paths of a run's artifacts."""
+        base = Path(run.info.artifact_uri)
+        return {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file()}
+
+    def production(self) -> ModelVersion | None:
+        """The version in Production."""
+        versions = self.client().search_model_versions("name = 'kobe_shot'")
+        return next((version for version in versions if version.current_stage == "Production"), None)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A processed table."""
+        return pd.read_parquet(self.folder / "data" / "processed" / f"{name}.parquet")
+
+
+def copy_project(target: Path) -> Checkout:
+    """Copy the files that git knows or would add."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target / name)
+    return Checkout(target)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a user who has activated .venv and set nothing else."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTEST_"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+    return {**kept, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@contextmanager
+def served(checkout: Checkout, model: str = "models:/kobe_shot/Production") -> Iterator[str]:
+    """Run ``mlflow models serve -m MODEL`` until the block ends; its address."""
+    port = free_port()
+    command = ["mlflow", "models", "serve", "-m", model, "--port", str(port), "--env-manager", "local"]
+    process = subprocess.Popen(
+        command,
+        cwd=checkout.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}"), f"{' '.join(command)} to answer")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end_group(process)
+
+
+def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:
+    """Signal a process and all its children, and wait for it."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+    process.wait(30)
+
+
+def answers(address: str) -> bool:
+    """Whether a scoring server answers there."""
+    try:
+        return requests.get(f"{address}/ping", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def wait_until(condition: object, what: str, seconds: float = _READY_SECONDS) -> None:
+    """Wait for a condition, a function without arguments, with a limit."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port that nothing listens to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ok(result: "subprocess.CompletedProcess[str]") -> str:
+    """The output of a command that must have succeeded."""
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def shot(**changes: object) -> dict[str, object]:
+    """One valid shot, with changes."""
+    return {
+        "lat": 33.9723,
+        "lng": -118.1028,
+        "minutes_remaining": 10,
+        "period": 1,
+        "playoffs": 0,
+        "shot_distance": 18,
+    } | changes
+
+
+def records(*shots: dict[str, object]) -> dict[str, Sequence[dict[str, object]]]:
+    """A JSON body of shots."""
+    return {"dataframe_records": shots}

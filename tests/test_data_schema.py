@@ -1,0 +1,83 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import SchemaError
+from data.schema import COLUMN, COLUMNS, FEATURES, check_raw, feature_column
+
+
+def test_the_25_columns_stand_in_the_order_of_the_public_files(real_raw: dict[str, pd.DataFrame]) -> None:
+    for table in real_raw.values():
+        assert [column.name for column in COLUMNS] == list(table.columns)
+
+
+def test_the_public_files_fit_the_schema(real_raw: dict[str, pd.DataFrame]) -> None:
+    for name, table in real_raw.items():
+        check_raw(table, name)
+
+
+def test_every_feature_has_a_range_and_a_meaning() -> None:
+    for name in FEATURES:
+        column = feature_column(name)
+        assert column.minimum is not None
+        assert column.maximum is not None
+        assert column.meaning
+
+
+def test_integers_may_arrive_as_doubles(shots: pd.DataFrame) -> None:
+    check_raw(shots.astype({"period": float, "playoffs": float, "shot_distance": float, "shot_id": float}), "shots")
+
+
+def test_columns_that_the_project_does_not_need_may_be_missing(shots: pd.DataFrame) -> None:
+    needed = [column.name for column in COLUMNS if column.required]
+    check_raw(shots[needed], "shots")
+
+
+@pytest.mark.parametrize("column", [column.name for column in COLUMNS if column.required])
+def test_a_missing_column_is_named(shots: pd.DataFrame, column: str) -> None:
+    with pytest.raises(SchemaError, match=rf"shots\.parquet: column {column} missing.*found"):
+        check_raw(shots.drop(columns=column), "shots.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("lat", 0.0),
+        ("lat", np.inf),
+        ("lon", "west"),
+        ("minutes_remaining", -1),
+        ("period", 0),
+        ("period", 2.5),
+        ("playoffs", 2),
+        ("shot_distance", 400),
+        ("shot_made_flag", 0.5),
+        ("shot_type", "4PT Field Goal"),
+    ],
+)
+def test_a_wrong_value_is_told_with_row_column_and_what_is_allowed(
+    shots: pd.DataFrame, column: str, value: object
+) -> None:
+    table = shots.head(50).astype({column: object})
+    table.loc[7, column] = value
+    with pytest.raises(SchemaError) as caught:
+        check_raw(table, "shots.parquet")
+    message = str(caught.value)
+    assert f"row 7, column {column}: found {value!r}" in message or f"found {float(str(value))!r}" in message
+    assert COLUMN[column].allowed in message
+
+
+def test_a_shot_id_that_stands_twice_is_refused(shots: pd.DataFrame) -> None:
+    table = shots.head(10).copy()
+    table.loc[4, "shot_id"] = table.loc[3, "shot_id"]
+    with pytest.raises(SchemaError, match="row 4, column shot_id"):
+        check_raw(table, "shots")
+
+
+def test_a_doubled_column_is_refused(shots: pd.DataFrame) -> None:
+    with pytest.raises(SchemaError, match="lat found twice"):
+        check_raw(pd.concat([shots, shots["lat"]], axis=1), "shots")
+
+
+def test_many_wrong_rows_are_counted_not_listed(shots: pd.DataFrame) -> None:
+    with pytest.raises(SchemaError, match=r"in 6,000 row\(s\)[\s\S]*and 5,990 more"):
+        check_raw(shots.assign(period=99), "shots")

@@ -1,0 +1,272 @@
+import functools
+import http.server
+import ipaddress
+import shutil
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from data import source
+from data.errors import SchemaError, SourceError
+from data.files import sha256
+from data.schema import THREE_POINTS, TWO_POINTS
+from data.source import DEV_FILE, FILES, PROD_FILE, Provenance, check_source, read_provenance
+from tests.project import REAL
+
+NOWHERE = "https://127.0.0.1:9"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shots: pd.DataFrame) -> Path:
+    """A folder with the two files."""
+    made = tmp_path / "folder"
+    made.mkdir()
+    for name, points in ((DEV_FILE, TWO_POINTS), (PROD_FILE, THREE_POINTS)):
+        shots[shots["shot_type"] == points].to_parquet(made / name, index=False)
+    return made
+
+
+@pytest.fixture
+def address(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The folder over https."""
+    certificate, key = _certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def acquire(what: str | Path, raw: Path, public_address: str = NOWHERE) -> Provenance:
+    return source.acquire(str(what), rows=500, seed=1, raw=raw, public_address=public_address)
+
+
+def contents(raw: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in raw.iterdir() if path.is_file()}
+
+
+def test_a_folder_is_taken_byte_for_byte(folder: Path, raw: Path) -> None:
+    assert acquire(folder, raw).kind == "folder"
+    for name in FILES:
+        assert (raw / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_public_files_are_known_by_their_bytes(raw: Path) -> None:
+    if not REAL.is_dir():
+        pytest.skip("the real files are not here")
+    assert acquire(REAL, raw).kind == "public"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_one_table_is_split_by_shot_type(tmp_path: Path, raw: Path, shots: pd.DataFrame, suffix: str) -> None:
+    table = tmp_path / f"kobe_dataset{suffix}"
+    shots.to_csv(table, index=False) if suffix == ".csv" else shots.to_parquet(table, index=False)
+    assert acquire(table, raw).kind == "table"
+    dev, prod = (pd.read_parquet(raw / name) for name in FILES)
+    assert set(dev["shot_type"]) == {TWO_POINTS}
+    assert set(prod["shot_type"]) == {THREE_POINTS}
+    assert sorted([*dev["shot_id"], *prod["shot_id"]]) == sorted(shots["shot_id"])
+
+
+def test_a_table_may_call_the_longitude_lng(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+    shots.rename(columns={"lon": "lng"}).to_csv(tmp_path / "shots.csv", index=False)
+    acquire(tmp_path / "shots.csv", raw)
+    assert "lon" in pd.read_parquet(raw / DEV_FILE)
+
+
+def test_a_table_without_shot_type_is_refused_by_name(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+    shots.drop(columns="shot_type").to_csv(tmp_path / "shots.csv", index=False)
+    with pytest.raises(SchemaError, match=r"shots\.csv: column shot_type missing"):
+        acquire(tmp_path / "shots.csv", raw)
+
+
+def test_a_table_of_one_kind_of_shot_is_refused(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+    shots[shots["shot_type"] == TWO_POINTS].to_csv(tmp_path / "shots.csv", index=False)
+    with pytest.raises(SourceError, match=THREE_POINTS):
+        acquire(tmp_path / "shots.csv", raw)
+
+
+@pytest.mark.parametrize("text", ["", '"unclosed', "a,b\n1,2,3\n"])
+def test_a_broken_csv_is_refused_by_name(tmp_path: Path, raw: Path, text: str) -> None:
+    (tmp_path / "shots.csv").write_text(text)
+    with pytest.raises((SourceError, SchemaError), match=r"shots\.csv"):
+        acquire(tmp_path / "shots.csv", raw)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def _drop_a_column(path: Path) -> None:
+    pd.read_parquet(path).drop(columns="shot_distance").to_parquet(path, index=False)
+
+
+def _empty(path: Path) -> None:
+    pd.read_parquet(path).head(0).to_parquet(path, index=False)
+
+
+def _wrong_checksum(path: Path) -> None:
+    (path.parent / "SHA256SUMS").write_text(f"{'0' * 64}  {path.name}\n")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _drop_a_column, _empty, _wrong_checksum])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_refused_by_name_and_what_was_there_stays(
+    folder: Path, raw: Path, damage: object, name: str
+) -> None:
+    acquire("synthetic", raw)
+    before = contents(raw)
+    assert callable(damage)
+    damage(folder / name)
+    with pytest.raises((SourceError, SchemaError), match=name):
+        acquire(folder, raw)
+    assert contents(raw) == before
+
+
+def test_matching_checksums_are_accepted(folder: Path, raw: Path) -> None:
+    (folder / "SHA256SUMS").write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in FILES))
+    acquire(folder, raw)
+
+
+def test_an_https_address_is_downloaded(address: str, folder: Path, raw: Path) -> None:
+    assert acquire(address, raw) == Provenance("address", address, {name: sha256(folder / name) for name in FILES})
+
+
+@pytest.mark.parametrize("damage", [_truncate, _drop_a_column, _wrong_checksum])
+def test_a_damaged_download_is_refused_by_name_and_what_was_there_stays(
+    address: str, folder: Path, raw: Path, damage: object
+) -> None:
+    acquire("synthetic", raw)
+    before = contents(raw)
+    assert callable(damage)
+    damage(folder / PROD_FILE)
+    with pytest.raises((SourceError, SchemaError), match=PROD_FILE):
+        acquire(address, raw)
+    assert contents(raw) == before
+
+
+def test_an_address_that_lacks_a_file_is_told_with_its_answer(address: str, folder: Path, raw: Path) -> None:
+    (folder / PROD_FILE).unlink()
+    with pytest.raises(SourceError, match=rf"{PROD_FILE} answered 404"):
+        acquire(address, raw)
+
+
+def test_credentials_of_an_address_are_not_recorded(address: str, raw: Path) -> None:
+    found = acquire(address.replace("https://", "https://user:secret@"), raw)
+    assert found.address == address
+    assert "secret" not in (raw / "source.json").read_text()
+
+
+def test_auto_downloads_the_public_files_by_checksum(
+    address: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
+    assert acquire("auto", raw, address).kind == "public"
+
+
+def test_auto_refuses_a_download_with_another_checksum(address: str, raw: Path) -> None:
+    with pytest.raises(SourceError, match="wrong checksum"):
+        acquire("auto", raw, address)
+    assert not any((raw / name).exists() for name in FILES)
+
+
+def test_auto_keeps_valid_files(folder: Path, raw: Path, address: str) -> None:
+    raw.mkdir()
+    for name in FILES:
+        shutil.copyfile(folder / name, raw / name)
+    before = contents(raw)
+    assert acquire("auto", raw, address).kind == "unknown"
+    assert contents(raw) == before
+
+
+def test_auto_without_a_network_simulates_the_same_shots_each_time(raw: Path) -> None:
+    first = acquire("auto", raw)
+    assert first.is_synthetic
+    assert acquire("auto", raw) == first
+
+
+def test_auto_replaces_simulated_shots_once_the_public_ones_can_be_reached(
+    address: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire("auto", raw)
+    monkeypatch.setattr(source, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
+    assert acquire("auto", raw, address).kind == "public"
+
+
+def test_auto_keeps_a_refused_file_aside(folder: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw.mkdir()
+    for name in FILES:
+        shutil.copyfile(folder / name, raw / name)
+    _truncate(raw / PROD_FILE)
+    damaged = sha256(raw / PROD_FILE)
+    assert acquire("auto", raw).is_synthetic
+    assert sha256(raw / f"{PROD_FILE}.refused") == damaged
+    assert PROD_FILE in capsys.readouterr().out
+
+
+def test_a_file_that_changed_after_it_was_acquired_is_noticed(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
+    acquire(folder, raw)
+    shots.head(100).to_parquet(raw / DEV_FILE, index=False)
+    with pytest.raises(SourceError, match=rf"{DEV_FILE} in .*wrong checksum"):
+        read_provenance(raw)
+
+
+def test_missing_files_are_told_with_the_command_that_makes_them(raw: Path) -> None:
+    raw.mkdir()
+    with pytest.raises(SourceError, match="mlflow run . -e aquisicao"):
+        read_provenance(raw)
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "http://example.org", "ftp://example.org", ""])
+def test_what_is_no_source_is_refused_before_any_work(wrong: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        check_source(wrong)
+
+
+def test_a_folder_without_the_files_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"lacks {DEV_FILE} and {PROD_FILE}"):
+        check_source(str(tmp_path))
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return paths
