@@ -73,10 +73,15 @@ def promote(version: str, verdict: Verdict) -> None:
         raise RegistryError(message)
     previous = champion()
     _append_history(client, version, verdict, previous)
-    if previous and previous.version != version:
-        client.set_registered_model_alias(MODEL, PREVIOUS_CHAMPION, previous.version)
+    if previous and number(previous) != version:
+        client.set_registered_model_alias(MODEL, PREVIOUS_CHAMPION, number(previous))
     client.set_registered_model_alias(MODEL, CHAMPION, version)
     reconcile()
+
+
+def number(version: ModelVersion) -> str:
+    """The version's number; MLflow gives an int or a str, depending on the store."""
+    return str(version.version)
 
 
 def champion() -> ModelVersion | None:
@@ -110,7 +115,7 @@ class Standing:
 def standing() -> Standing:
     """What the aliases name now."""
     versions = [_aliased(alias) for alias in (CHAMPION, PREVIOUS_CHAMPION)]
-    return Standing(*(version.version if version else None for version in versions))
+    return Standing(*(number(version) if version else None for version in versions))
 
 
 def restore(before: Standing, reason: str) -> None:
@@ -132,10 +137,10 @@ def restore(before: Standing, reason: str) -> None:
             client.set_registered_model_alias(MODEL, alias, version)
         else:
             client.delete_registered_model_alias(MODEL, alias)
-    if undone and undone.version != before.champion:
-        client.set_model_version_tag(MODEL, undone.version, "taken_back", reason)
+    if undone and number(undone) != before.champion:
+        client.set_model_version_tag(MODEL, number(undone), "taken_back", reason)
         if before.champion is None:
-            _move(undone.version, "Archived")
+            _move(number(undone), "Archived")
     reconcile()
 
 
@@ -143,7 +148,7 @@ def reconcile() -> None:
     """Let the stage ``Production`` follow the alias ``champion``, where they differ."""
     version = champion()
     if version and version.current_stage != PRODUCTION:
-        _move(version.version, PRODUCTION)
+        _move(number(version), PRODUCTION)
 
 
 def passed_gate(version: ModelVersion) -> bool:
@@ -176,7 +181,7 @@ def _append_history(client: MlflowClient, version: str, verdict: Verdict, previo
         "who": getpass.getuser(),
         "why": verdict.reason,
         "figures": verdict.figures(),
-        "instead_of": previous.version if previous else None,
+        "instead_of": number(previous) if previous else None,
     }
     history = [*json.loads(tags.get(_HISTORY, "[]")), entry]
     client.set_model_version_tag(MODEL, version, _HISTORY, json.dumps(history))

@@ -115,11 +115,11 @@ def run(config: TreinamentoConfig) -> Trained:
         choice = _choose(tuple(_train_all(train, test, config)), test, config)
         _show(choice, config.criterion)
         write(_records(choice))
-        version = _register(choice, train, manifest, config, active.info.run_id)
+        version = registry.number(_register(choice, train, manifest, config, active.info.run_id))
         promoted, note = _promote(version, choice.verdict, manifest)
-        write([Tags({"model_version": version.version, "promoted": str(promoted).lower(), "promotion_note": note})])
-        say("Registered:", f"{registry.MODEL} version {version.version}; {note}")
-    return Trained(choice, version.version, promoted, note)
+        write([Tags({"model_version": version, "promoted": str(promoted).lower(), "promotion_note": note})])
+        say("Registered:", f"{registry.MODEL} version {version}; {note}")
+    return Trained(choice, version, promoted, note)
 
 
 def _inputs(manifest: Manifest, train: pd.DataFrame, test: pd.DataFrame) -> Iterator[Record]:
@@ -264,7 +264,7 @@ def _register(
     return registry.register(info.model_uri, run_id, tags, choice.justification)
 
 
-def _promote(version: ModelVersion, verdict: gate.Verdict, manifest: Manifest) -> tuple[bool, str]:
+def _promote(version: str, verdict: gate.Verdict, manifest: Manifest) -> tuple[bool, str]:
     current = registry.champion()
     if verdict.passed and manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
         return (
@@ -272,7 +272,7 @@ def _promote(version: ModelVersion, verdict: gate.Verdict, manifest: Manifest) -
             f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones",
         )
     try:
-        registry.promote(version.version, verdict)
+        registry.promote(version, verdict)
     except registry.RegistryError as error:
         return False, f"not promoted: {error}"
     return True, "passed the gate and is champion and Production"
