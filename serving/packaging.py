@@ -25,6 +25,7 @@ _CONSTRAINTS = ROOT / "requirements.txt"
 # two workers answer ten times slower.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops", "uvloop", "httptools")
 _TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
+_TRUSTED_TYPES = ("collections.OrderedDict", "collections.defaultdict")
 
 
 class PackagingError(KobeShotError):
@@ -122,7 +123,9 @@ def log_scoring_model(
 
 def _trusted_types(path: Path) -> list[str]:
     types = sorted(skops.io.get_untrusted_types(file=path))
-    foreign = [name for name in types if name.partition(".")[0] not in _TRUSTED_PACKAGES]
+    foreign = [
+        name for name in types if name.partition(".")[0] not in _TRUSTED_PACKAGES and name not in _TRUSTED_TYPES
+    ]
     if foreign:
         message = (
             f"The model holds types that cannot be stored without pickle: {', '.join(foreign)}. "

@@ -188,8 +188,11 @@ def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
 
 def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id: int) -> Any:  # noqa: ANN401 PyCaret has no types
     os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
-    from pycaret.classification import ClassificationExperiment  # noqa: PLC0415 takes seconds
+    import lightgbm  # noqa: PLC0415 takes seconds
+    from pycaret.classification import ClassificationExperiment  # noqa: PLC0415
 
+    # LightGBM writes to standard output unless it is given a logger, which `_quiet` can still.
+    lightgbm.register_logger(logging.getLogger("lightgbm"))
     experiment = ClassificationExperiment()
     experiment.setup(
         train,

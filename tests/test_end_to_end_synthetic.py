@@ -1,0 +1,295 @@
+"""The real commands, on synthetic shots, in a fresh copy of the project."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import requests
+
+from data.files import ROOT
+from data.schema import FEATURES
+from tests.project import (
+    FAST,
+    Checkout,
+    copy_project,
+    end_group,
+    environment,
+    free_port,
+    ok,
+    records,
+    served,
+    shot,
+)
+
+STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao"]
+FAST_OPTIONS = ["--source", "synthetic", "--synthetic_rows", "4000", "--n_iter", "1", "--cv_folds", "2"]
+
+
+@pytest.fixture
+def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
+    """A copy of the checkout after ``main``, for tests that change it."""
+    done, _ = synthetic_main
+    shutil.copytree(done.folder, tmp_path / "copy")
+    return Checkout(tmp_path / "copy")
+
+
+def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main: tuple[Checkout, str]) -> None:
+    checkout, printed = synthetic_main
+    assert printed.count("SYNTHETIC DATA") == 2
+    assert "SIMULATED" in printed
+    assert all(run.data.tags["synthetic"] == "true" for run in checkout.runs() if run.info.run_name in [*STEPS, "main"])
+    production = checkout.production()
+    assert production is not None
+    assert production.tags["synthetic"] == "true"
+    assert production.tags["data_source"] == "synthetic"
+
+
+def test_main_ends_with_a_short_table(synthetic_main: tuple[Checkout, str]) -> None:
+    checkout, printed = synthetic_main
+    for word in ("main: done", "rows", "log_loss", "chosen model", "kobe_shot version 1", str(checkout.folder)):
+        assert word in printed.replace("\n", "")
+
+
+def test_each_step_can_run_alone_and_again(checkout: Checkout) -> None:
+    before = checkout.table("base_train")
+    for step, arguments in (
+        ("aquisicao", ["--source", "synthetic", "--synthetic_rows", "4000"]),
+        ("preparacao", []),
+        ("treinamento", ["--n_iter", "1", "--cv_folds", "2"]),
+        ("aplicacao", []),
+    ):
+        ok(checkout.step(step, *arguments))
+    pd.testing.assert_frame_equal(checkout.table("base_train"), before)
+    assert checkout.production().version == 2  # type: ignore[union-attr]
+    assert "mlflow.parentRunId" not in checkout.run("Treinamento").data.tags
+
+
+def test_a_step_tells_what_must_run_before_it(tmp_path: Path) -> None:
+    checkout = copy_project(tmp_path)
+    for step, words in (
+        ("preparacao", "mlflow run . -e aquisicao"),
+        ("treinamento", "mlflow run . -e preparacao"),
+        ("aplicacao", "mlflow run . -e preparacao"),
+    ):
+        result = checkout.step(step)
+        assert result.returncode == 1
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_tables_that_changed_since_they_were_prepared_are_refused(checkout: Checkout) -> None:
+    checkout.table("base_test").to_parquet(checkout.folder / "data" / "processed" / "base_train.parquet")
+    result = checkout.step("treinamento")
+    assert result.returncode == 1
+    assert "base_train.parquet is not the file that the last preparation wrote" in result.stderr
+
+
+def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: Checkout) -> None:
+    raw = checkout.folder / "data" / "raw"
+    broken = checkout.folder / "broken"
+    shutil.copytree(raw, broken)
+    table = pd.read_parquet(broken / "dataset_kobe_dev.parquet")
+    table.assign(period=99).to_parquet(broken / "dataset_kobe_dev.parquet", index=False)
+    processed = checkout.table("base_train")
+    result = checkout.mlflow_run("main", "-P", f"source={broken}", *FAST)
+    assert result.returncode != 0
+    assert "dataset_kobe_dev.parquet breaks the schema" in result.stdout + result.stderr
+    assert "row 0, column period: found 99.0, expected a whole number from 1 to 10" in result.stdout + result.stderr
+    newest = checkout.runs()[:2]
+    assert {run.info.run_name: run.info.status for run in newest} == {"main": "FAILED", "Aquisicao": "FAILED"}
+    assert checkout.production().version == 1  # type: ignore[union-attr]
+    pd.testing.assert_frame_equal(checkout.table("base_train"), processed)
+
+
+def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: Checkout) -> None:
+    # A server that cannot start: without uvicorn on PATH it ends at once.
+    server = checkout.folder / "serving" / "server.py"
+    server.write_text(server.read_text().replace('"--env-manager", "local"', '"--env-manager", "nonsense"'))
+    result = checkout.step("main", *FAST_OPTIONS)
+    assert result.returncode == 1
+    assert "The scoring server ended with exit code" in result.stderr
+    assert checkout.run("main").info.status == "FAILED"
+    assert checkout.production().version == 1  # type: ignore[union-attr]
+    client = checkout.client()
+    assert client.get_model_version_by_alias("kobe_shot", "champion").version == 1
+    assert "taken_back" in client.get_model_version("kobe_shot", "2").tags
+
+
+def test_an_endpoint_that_is_not_there_is_told_before_any_work(checkout: Checkout) -> None:
+    result = checkout.step("main", *FAST_OPTIONS, "--endpoint", f"http://127.0.0.1:{free_port()}")
+    assert result.returncode == 1
+    assert "No scoring server answers" in result.stderr
+    assert checkout.runs()[0].info.run_name == "main"
+    assert checkout.runs()[0].info.status == "FAILED"
+
+
+def test_a_wrong_parameter_of_mlflow_run_ends_before_any_work(checkout: Checkout) -> None:
+    result = checkout.mlflow_run("main", "-P", "models=lr,nonsense", "-P", "test_size=1.5")
+    assert result.returncode != 0
+    assert "'nonsense'" in result.stderr
+    assert "test_size" in result.stderr
+    assert len([run for run in checkout.runs() if run.info.run_name == "Aquisicao"]) == 1
+
+
+def test_a_given_endpoint_is_used_and_left_running(checkout: Checkout) -> None:
+    own = checkout.table("predictions_prod")
+    with served(checkout) as address:
+        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={address}/invocations"))
+        assert requests.get(f"{address}/ping", timeout=5).ok
+    given = checkout.table("predictions_prod")
+    pd.testing.assert_series_equal(given["probability"], own["probability"])
+    assert given["model_version"].isna().all()
+
+
+def test_no_server_outlives_the_application(synthetic_main: tuple[Checkout, str]) -> None:
+    checkout, _ = synthetic_main
+    ours = [p for p in psutil.process_iter(["cwd", "cmdline"]) if p.info["cwd"] == str(checkout.folder)]
+    assert [process.info["cmdline"] for process in ours] == []
+
+
+def test_the_data_of_a_model_learned_from_real_shots_is_not_replaced_by_a_synthetic_one(checkout: Checkout) -> None:
+    checkout.client().set_model_version_tag("kobe_shot", "1", "synthetic", "false")
+    printed = ok(checkout.step("treinamento", "--n_iter", "1", "--cv_folds", "2"))
+    assert "not promoted: it learned from synthetic shots" in printed
+    assert checkout.production().version == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (records(shot(period=99)), ["row 0", "period", "found 99", "a whole number from 1 to 10"]),
+        (records(shot(), shot(lat=None)), ["row 1", "lat", "found null"]),
+        (records(shot(shot_distance=float("inf"))), ["shot_distance"]),
+        (records({"lat": 33.97}), ["shot_distance"]),
+        (records(shot(lat="north")), ["lat"]),
+    ],
+    ids=["out of range", "null", "infinite", "missing columns", "text"],
+)
+def test_the_served_model_refuses_bad_rows_with_400(live: str, body: object, words: list[str]) -> None:
+    answer = requests.post(
+        f"{live}/invocations", data=json.dumps(body), headers={"Content-Type": "application/json"}, timeout=30
+    )
+    assert answer.status_code == 400
+    for word in words:
+        assert word in answer.text
+
+
+@pytest.fixture(scope="module")
+def live(synthetic_main: tuple[Checkout, str]) -> object:
+    checkout, _ = synthetic_main
+    with served(checkout) as address:
+        yield address
+
+
+def test_every_format_of_the_protocol_gets_the_same_answer(live: str) -> None:
+    one = shot()
+    values = [one[name] for name in FEATURES]
+    table = pd.DataFrame([one]).astype(float)
+    bodies: list[tuple[str, str | bytes]] = [
+        ("application/json", json.dumps({"dataframe_records": [one]})),
+        ("application/json", json.dumps({"dataframe_split": {"columns": list(FEATURES), "data": [values]}})),
+        ("application/json", json.dumps({"inputs": {name: [value] for name, value in one.items()}})),
+        ("text/csv", table.to_csv(index=False)),
+        ("application/vnd.apache.parquet", table.to_parquet(index=False)),
+    ]
+    answers = [
+        requests.post(f"{live}/invocations", data=body, headers={"Content-Type": kind}, timeout=30)
+        for kind, body in bodies
+    ]
+    assert [answer.status_code for answer in answers] == [200] * len(bodies)
+    assert len({answer.text for answer in answers}) == 1
+
+
+def test_the_project_runs_from_a_git_address_in_an_empty_folder(tmp_path: Path) -> None:
+    source, empty = tmp_path / "source", tmp_path / "empty"
+    copy_project(source)
+    empty.mkdir()
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, "-C", str(source), *command], check=True)
+    checkout = Checkout(empty)
+    address = f"file://{source}"
+    arguments = ["-P", "source=synthetic", *FAST]
+    printed = ok(checkout.command("mlflow", "run", address, "-e", "main", "--env-manager", "local", *arguments))
+    assert "main: done" in printed
+    assert {run.info.run_name for run in checkout.runs()} >= {"main", *STEPS}
+    version = checkout.production()
+    assert version is not None
+    assert len(version.tags["git_commit"]) == 40
+    with served(checkout) as live:
+        answer = requests.post(f"{live}/invocations", json=records(shot()), timeout=30)
+    assert set(answer.json()["predictions"][0]) == {"shot_made_flag", "probability"}
+
+
+def test_main_killed_at_random_moments_ends_well_when_run_again(
+    tmp_path: Path, pytestconfig: pytest.Config, synthetic_main: tuple[Checkout, str]
+) -> None:
+    checkout = copy_project(tmp_path)
+    command = [sys.executable, "-m", "steps.main", *FAST_OPTIONS]
+    longest = _seconds_of_main(synthetic_main[0])
+    moments = random.Random(time.time_ns())
+    for _ in range(pytestconfig.getoption("--kills")):
+        moment = moments.uniform(0.5, longest)
+        process = subprocess.Popen(
+            command,
+            cwd=checkout.folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait(30)
+        for path in (checkout.folder / "data").rglob("[!.]*.parquet"):
+            if not any(part.startswith(".") for part in path.relative_to(checkout.folder).parts):
+                pd.read_parquet(path)
+        _assert_production_passed(checkout)
+        ok(checkout.step("main", *FAST_OPTIONS))
+        _assert_production_passed(checkout)
+        assert not list((checkout.folder / "data").rglob(".*.partial")), f"killed after {moment:.2f} s"
+        assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, f"killed after {moment:.2f} s"
+
+
+def _seconds_of_main(checkout: Checkout) -> float:
+    run = checkout.run("main").info
+    # The imports before the run begins, and a little more than its end.
+    return float((run.end_time - run.start_time) / 1000 + 4)
+
+
+def _assert_production_passed(checkout: Checkout) -> None:
+    if not (checkout.folder / "mlflow.db").exists():
+        return
+    production = checkout.production()
+    if production:
+        assert production.tags["gate"] == "passed"
+
+
+def test_two_mains_at_once_wait_for_each_other(checkout: Checkout) -> None:
+    command = [sys.executable, "-m", "steps.preparacao"]
+    processes = [
+        subprocess.Popen(command, cwd=checkout.folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True)
+        for _ in range(2)
+    ]
+    try:
+        assert [process.wait(120) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            end_group(process, signal.SIGKILL)
+
+
+def test_make_help_lists_every_target() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("env", "main", "test", "lint", "bench", "serve", "monitor", "ui", "clean"):
+        assert f"make {target} " in shown

@@ -1,0 +1,51 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data.files import ROOT
+from serving.server import ServerError, scoring_server
+from tests.project import wait_until
+
+GUARD = str(ROOT / "serving" / "guard.py")
+# A command that starts a child of its own, says both numbers, and does not listen to SIGTERM.
+STUBBORN = (
+    "import os, signal, subprocess, sys, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
+    "print(os.getpid(), child.pid, flush=True)\n"
+    "time.sleep(300)\n"
+)
+
+
+def gone(numbers: list[int]) -> bool:
+    return not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers)
+
+
+def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed(tmp_path: Path) -> None:
+    starter = (
+        "import subprocess, sys\n"
+        f"p = subprocess.Popen([sys.executable, {GUARD!r}, sys.executable, '-c', {STUBBORN!r}], stdin=subprocess.PIPE)\n"
+        "p.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        numbers = [int(word) for word in process.stdout.readline().split()]
+        assert len(numbers) == 2
+        process.kill()
+        process.wait()
+        wait_until(lambda: gone(numbers), "the guarded processes to end", seconds=20)
+
+
+def test_the_guard_passes_the_exit_code_on() -> None:
+    command = [sys.executable, GUARD, sys.executable, "-c", "raise SystemExit(7)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(30) == 7
+
+
+@pytest.mark.usefixtures("store")
+def test_a_server_that_cannot_start_is_told_with_the_end_of_its_log() -> None:
+    with pytest.raises(ServerError, match=r"ended with exit code[\s\S]*nothing_here"), scoring_server("models:/nothing_here/1"):
+        pytest.fail("a server for a model that does not exist")

@@ -1,0 +1,110 @@
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.files import ROOT
+from steps.aplicacao import AplicacaoConfig
+from steps.aquisicao import AquisicaoConfig
+from steps.command import StepConfig, parse
+from steps.main import MainConfig
+from steps.preparacao import PreparacaoConfig
+from steps.treinamento import TreinamentoConfig
+
+CONFIGS: dict[str, type[StepConfig]] = {
+    "main": MainConfig,
+    "aquisicao": AquisicaoConfig,
+    "preparacao": PreparacaoConfig,
+    "treinamento": TreinamentoConfig,
+    "aplicacao": AplicacaoConfig,
+}
+PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+
+
+def test_mlproject_has_an_entry_point_for_each_step() -> None:
+    assert PROJECT["name"] == "kobe_shot"
+    assert set(PROJECT["entry_points"]) == set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_parameters_of_mlproject_are_those_of_the_configuration(name: str) -> None:
+    entry, fields = PROJECT["entry_points"][name], CONFIGS[name].model_fields
+    assert set(entry["parameters"]) == set(fields)
+    for parameter, described in entry["parameters"].items():
+        number = fields[parameter].annotation in {int, float}
+        assert described["type"] == ("float" if number else "string")
+        assert described["default"] == fields[parameter].default
+        assert f"--{parameter} {{{parameter}}}" in entry["command"]
+    assert entry["command"].startswith(f"python -m steps.{name} ")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_help_describes_every_parameter(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name])
+    with pytest.raises(SystemExit) as caught:
+        parse(CONFIGS[name], ["--help"])
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for parameter, field in CONFIGS[name].model_fields.items():
+        assert f"--{parameter}" in shown
+        assert field.description
+        assert " ".join(field.description.split()) in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("preparacao", ["--test_size", "1.5"], ["test_size", "expected less than 1", "found '1.5'"]),
+        ("preparacao", ["--test_size", "0"], ["test_size", "expected greater than 0", "found '0'"]),
+        ("preparacao", ["--test_size", "much"], ["test_size", "valid number", "found 'much'"]),
+        ("preparacao", ["--seed", "-1"], ["seed", "greater than or equal to 0"]),
+        ("treinamento", ["--models", "lr,xyz"], ["models", "expected ids of PyCaret's classifiers", "lightgbm", "'xyz'"]),
+        ("treinamento", ["--models", ""], ["models", "found ''"]),
+        ("treinamento", ["--models", "lr,lr"], ["models", "each id once"]),
+        ("treinamento", ["--cv_folds", "1"], ["cv_folds", "greater than or equal to 2"]),
+        ("treinamento", ["--criterion", "luck"], ["criterion", "'log_loss'", "found 'luck'"]),
+        ("aquisicao", ["--source", "/no/such/folder"], ["source", "no such file or folder", "/no/such/folder"]),
+        ("aquisicao", ["--synthetic_rows", "3"], ["synthetic_rows", "greater than or equal to 100"]),
+        ("aplicacao", ["--endpoint", "localhost"], ["endpoint", "http://127.0.0.1:5001", "'localhost'"]),
+        ("main", ["--test_size", "1.5", "--models", "xyz"], ["test_size", "models"]),
+    ],
+)
+def test_a_wrong_parameter_is_told_with_what_was_expected_and_found(
+    name: str, arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(CONFIGS[name], arguments)
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    for word in [*words, "Nothing was done", "--help"]:
+        assert word in shown
+
+
+def test_an_unknown_parameter_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(PreparacaoConfig, ["--tset_size", "0.2"])
+    assert caught.value.code == 2
+    assert "--tset_size" in capsys.readouterr().err
+
+
+def test_environment_variables_change_no_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED", "7")
+    monkeypatch.setenv("TEST_SIZE", "0.5")
+    assert parse(PreparacaoConfig, []) == PreparacaoConfig(test_size=0.2, seed=42)
+
+
+def test_spaces_between_model_ids_do_no_harm() -> None:
+    assert parse(TreinamentoConfig, ["--models", "lr, dt"]).models == "lr,dt"
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        PreparacaoConfig().seed = 3  # type: ignore[misc]
+
+
+def test_no_path_depends_on_the_working_directory() -> None:
+    assert Path(ROOT / "MLproject").is_file()
+    assert ROOT.is_absolute()

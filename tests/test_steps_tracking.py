@@ -1,0 +1,121 @@
+import os
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from data.files import ROOT
+from steps.preparacao import PreparacaoConfig
+from steps.tracking import EXPERIMENT, Metrics, Params, Tags, source_state, step_run, write
+
+CONFIG = PreparacaoConfig()
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """An empty store of this project's own."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    yield MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+def launched(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, experiment_id: str = "0") -> str:
+    """Do what ``mlflow run`` does before it starts the entry point; the id of its run."""
+    run_id = str(client.create_run(experiment_id).info.run_id)
+    client.log_param(run_id, "test_size", "0.20")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    return run_id
+
+
+def test_a_step_alone_runs_in_the_experiment_of_the_project(client: MlflowClient) -> None:
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert client.get_experiment(run.info.experiment_id).name == EXPERIMENT
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    assert client.get_run(run.info.run_id).data.params == {"test_size": "0.2", "seed": "42"}
+
+
+def test_the_run_that_mlflow_run_made_becomes_the_run_of_the_step(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = launched(client, monkeypatch)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert run.info.run_id == run_id
+    found = client.get_run(run_id)
+    assert found.info.run_name == "PreparacaoDados"
+    assert client.get_experiment(found.info.experiment_id).name == EXPERIMENT
+    assert found.data.params["test_size"] == "0.20"
+
+
+def test_every_later_command_finds_the_same_experiment(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched(client, monkeypatch)
+    with step_run("first", CONFIG) as first:
+        pass
+    with step_run("second", CONFIG) as second:
+        pass
+    assert first.info.experiment_id == second.info.experiment_id
+    assert [experiment.name for experiment in client.search_experiments()] == [EXPERIMENT]
+
+
+def test_an_experiment_that_the_user_names_is_kept(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = client.create_experiment("mine")
+    run_id = launched(client, monkeypatch, mine)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert run.info.run_id == run_id
+        assert run.info.experiment_id == mine
+
+
+def test_somebody_elses_default_experiment_keeps_its_name_and_points_to_the_run(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_run("0")
+    launcher = launched(client, monkeypatch)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert client.get_experiment(run.info.experiment_id).name == EXPERIMENT
+    assert client.get_experiment("0").name == "Default"
+    assert run.info.run_id in client.get_run(launcher).data.tags["mlflow.note.content"]
+
+
+def test_a_step_within_another_is_nested(client: MlflowClient) -> None:
+    with step_run("main", CONFIG) as main, step_run("PreparacaoDados", CONFIG) as step:
+        pass
+    assert client.get_run(step.info.run_id).data.tags["mlflow.parentRunId"] == main.info.run_id
+
+
+def test_a_failed_step_leaves_its_run_and_the_run_above_failed(client: MlflowClient) -> None:
+    def fail() -> None:
+        with step_run("main", CONFIG), step_run("PreparacaoDados", CONFIG):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED", "FAILED"]
+
+
+def test_what_a_killed_process_left_running_is_marked_killed(client: MlflowClient) -> None:
+    experiment = client.create_experiment(EXPERIMENT)
+    ours = client.create_run(experiment, tags={"kobe_shot.workspace": str(ROOT)})
+    others = client.create_run(experiment, tags={"kobe_shot.workspace": "elsewhere"})
+    with step_run("PreparacaoDados", CONFIG):
+        pass
+    assert client.get_run(ours.info.run_id).info.status == "KILLED"
+    assert client.get_run(others.info.run_id).info.status == "RUNNING"
+
+
+def test_records_are_written_to_the_active_run(client: MlflowClient) -> None:
+    with step_run("PreparacaoDados", CONFIG) as run:
+        write([Params({"features": "lat"}), Metrics({"rows": 3.0}), Tags({"synthetic": "true"})])
+    data = client.get_run(run.info.run_id).data
+    assert (data.params["features"], data.metrics["rows"], data.tags["synthetic"]) == ("lat", 3.0, "true")
+
+
+def test_the_commit_is_told_where_there_is_one() -> None:
+    state = source_state()
+    if (ROOT / ".git").exists() and not os.environ.get("GIT_DIR"):
+        assert len(state["git_commit"]) == 40
+        assert state["git_dirty"] in {"true", "false"}
