@@ -15,7 +15,7 @@ ROWS_PER_REQUEST = 2_000
 
 _TIMEOUT_SECONDS = (5, 60)
 # Scoring changes nothing on the server, so a POST may be sent again.
-_RETRIES = Retry(total=4, backoff_factor=0.25, status_forcelist=(502, 503, 504), allowed_methods=None)
+RETRIES = Retry(total=4, backoff_factor=0.25, status_forcelist=(502, 503, 504), allowed_methods=None)
 _MESSAGE_LENGTH_SHOWN = 1_000
 
 
@@ -51,7 +51,7 @@ def score(
     features = table[list(FEATURES)].astype("float64")
     answers = [pd.DataFrame({TARGET: np.empty(0, dtype=np.int64), PROBABILITY: np.empty(0)})]
     with requests.Session() as session:
-        session.mount(url, HTTPAdapter(max_retries=_RETRIES))
+        session.mount(url, HTTPAdapter(max_retries=RETRIES))
         for start, chunk in _chunks(features):
             answers.append(_score_chunk(session, url, chunk, start))
             on_progress(len(chunk))

@@ -108,7 +108,7 @@ def log_scoring_model(
             name="model",
             python_model=str(_SCORING_MODEL),
             artifacts={"pipeline": str(path)},
-            model_config={"features": served_ranges(), "trusted_types": _trusted_types(path)},
+            model_config={"features": served_ranges(), "trusted_types": trusted_types(path)},
             signature=signature(threshold),
             input_example=example,
             pip_requirements=requirements(pipeline),
@@ -121,11 +121,16 @@ def log_scoring_model(
     return info
 
 
-def _trusted_types(path: Path) -> list[str]:
+def trusted_types(path: Path) -> list[str]:
+    """The types in a skops file that its reader must trust, beside those that skops trusts itself.
+
+    Raises
+    ------
+    PackagingError
+        If one of them is neither scikit-learn's, NumPy's, LightGBM's nor a plain container.
+    """
     types = sorted(skops.io.get_untrusted_types(file=path))
-    foreign = [
-        name for name in types if name.partition(".")[0] not in _TRUSTED_PACKAGES and name not in _TRUSTED_TYPES
-    ]
+    foreign = [name for name in types if name.partition(".")[0] not in _TRUSTED_PACKAGES and name not in _TRUSTED_TYPES]
     if foreign:
         message = (
             f"The model holds types that cannot be stored without pickle: {', '.join(foreign)}. "

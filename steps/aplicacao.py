@@ -51,7 +51,7 @@ class AplicacaoConfig(StepConfig):
     """Score data/processed/base_prod.parquet with the champion over REST; compare with the labels that are known."""
 
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
-        "",
+        default="",
         description="address of a scoring server; empty starts mlflow models serve for the champion and stops it after",
     )
 

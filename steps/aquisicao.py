@@ -21,15 +21,15 @@ class AquisicaoConfig(StepConfig):
     """Fill data/raw with dataset_kobe_dev.parquet (2-point shots) and dataset_kobe_prod.parquet (3-point shots)."""
 
     source: Annotated[str, AfterValidator(check_source)] = Field(
-        "auto",
+        default="auto",
         description="auto (keep valid files, else download the public ones, else simulate), synthetic, "
         "an https:// base address, a folder with the two Parquet files, "
         "or one CSV or Parquet file with a shot_type column",
     )
     synthetic_rows: int = Field(
-        PUBLIC_ROWS, ge=100, le=100_000_000, description="number of simulated shots, where shots are simulated"
+        default=PUBLIC_ROWS, ge=100, le=100_000_000, description="number of simulated shots, where shots are simulated"
     )
-    synthetic_seed: int = Field(42, ge=0, description="seed of the simulation")
+    synthetic_seed: int = Field(default=42, ge=0, description="seed of the simulation")
 
 
 def run(config: AquisicaoConfig) -> Provenance:

@@ -125,7 +125,7 @@ class Tuner:
         self._n_iter = n_iter
         self._criterion = criterion
         with _quiet():
-            self._experiment = _pycaret_experiment(train, self._folds, session_id)
+            self.experiment = _pycaret_experiment(train, self._folds, session_id)
 
     def prior(self) -> Candidate:
         """The class prior: the same P(made) for every shot."""
@@ -142,8 +142,8 @@ class Tuner:
         has_probabilities = model_id not in _WITHOUT_PROBABILITIES
         optimize = _PYCARET_METRIC[self._criterion] if has_probabilities else "Accuracy"
         with _quiet():
-            created = self._experiment.create_model(model_id, verbose=False)
-            tuned = self._experiment.tune_model(
+            created = self.experiment.create_model(model_id, verbose=False)
+            tuned = self.experiment.tune_model(
                 created, optimize=optimize, n_iter=self._n_iter, verbose=False, choose_better=True
             )
         estimator = clone(tuned)
@@ -154,10 +154,10 @@ class Tuner:
     def best_id(self) -> str:
         """Id of the winner of PyCaret's ``compare_models`` by the criterion, among models with probabilities."""
         with _quiet():
-            winner = self._experiment.compare_models(
+            winner = self.experiment.compare_models(
                 exclude=[*_WITHOUT_PROBABILITIES, "dummy"], sort=_PYCARET_METRIC[self._criterion], verbose=False
             )
-            names = self._experiment.models(internal=True)["Class"]
+            names = self.experiment.models(internal=True)["Class"]
         return str(names.index[[isinstance(winner, kind) for kind in names]][0])
 
     def _candidate(self, model_id: str, name: str, pipeline: Pipeline) -> Candidate:

@@ -30,8 +30,10 @@ _COLUMNS = [*FEATURES, TARGET]
 class PreparacaoConfig(StepConfig):
     """Select the columns, drop dev rows with missing values, split into train and test, keep every prod row."""
 
-    test_size: float = Field(0.2, gt=0, lt=1, description="share of the filtered rows that is kept for the test")
-    seed: int = Field(42, ge=0, lt=2**32, description="seed of the stratified random split")
+    test_size: float = Field(
+        default=0.2, gt=0, lt=1, description="share of the filtered rows that is kept for the test"
+    )
+    seed: int = Field(default=42, ge=0, lt=2**32, description="seed of the stratified random split")
 
 
 @dataclass(frozen=True)

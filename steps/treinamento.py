@@ -54,14 +54,14 @@ class TreinamentoConfig(StepConfig):
     """Tune models with PyCaret on base_train, choose one on cross-validated figures, register it as kobe_shot."""
 
     models: Annotated[str, AfterValidator(check_models)] = Field(
-        "lr,dt",
+        default="lr,dt",
         description="PyCaret's ids of the models to tune, comma-separated; best adds the winner of compare_models",
     )
-    cv_folds: int = Field(5, ge=2, le=50, description="number of stratified folds of base_train")
-    n_iter: int = Field(10, ge=1, le=1000, description="settings that the random search tries for each model")
-    session_id: int = Field(42, ge=0, lt=2**31, description="seed of folds, search and models")
+    cv_folds: int = Field(default=5, ge=2, le=50, description="number of stratified folds of base_train")
+    n_iter: int = Field(default=10, ge=1, le=1000, description="settings that the random search tries for each model")
+    session_id: int = Field(default=42, ge=0, lt=2**31, description="seed of folds, search and models")
     criterion: Literal["log_loss", "brier", "roc_auc", "f1_score", "accuracy", "precision", "recall"] = Field(
-        "log_loss", description="metric that tuning optimises and that the choice is made by"
+        default="log_loss", description="metric that tuning optimises and that the choice is made by"
     )
 
 
@@ -273,8 +273,8 @@ def _promote(version: str, verdict: gate.Verdict, manifest: Manifest) -> tuple[b
         )
     try:
         registry.promote(version, verdict)
-    except registry.RegistryError as error:
-        return False, f"not promoted: {error}"
+    except registry.RegistryError:
+        return False, f"not promoted, it did not pass the gate: {verdict.reason}"
     return True, "passed the gate and is champion and Production"
 
 

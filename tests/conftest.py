@@ -1,5 +1,6 @@
 """Fixtures that several tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -30,7 +31,7 @@ def real_raw() -> dict[str, pd.DataFrame]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> str:
+def store(tmp_path: Path) -> Iterator[str]:
     """An empty tracking store and registry, used until the test ends."""
     before = mlflow.get_tracking_uri()
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

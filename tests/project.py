@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from data.files import ROOT
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""
 
-FAST = ("-P", "synthetic_rows=4000", "-P", "n_iter=1", "-P", "cv_folds=2")
+FAST = ("-P", "synthetic_rows=20000", "-P", "n_iter=1", "-P", "cv_folds=2")
 """Parameters that keep a training on synthetic shots short."""
 
 _COMMAND_SECONDS = 300
@@ -127,10 +127,8 @@ def served(checkout: Checkout, model: str = "models:/kobe_shot/Production") -> I
 
 def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:
     """Signal a process and all its children, and wait for it."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
     process.wait(30)
 
 

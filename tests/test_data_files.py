@@ -15,9 +15,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     def fail() -> None:
         with replacing(target) as partial:
             partial.write_text("half")
-            raise OSError
+            message = "disk full"
+            raise OSError(message)
 
-    with pytest.raises(OSError, match=""):
+    with pytest.raises(OSError, match="disk full"):
         fail()
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]

@@ -231,7 +231,7 @@ def test_a_file_that_changed_after_it_was_acquired_is_noticed(folder: Path, raw:
 
 def test_missing_files_are_told_with_the_command_that_makes_them(raw: Path) -> None:
     raw.mkdir()
-    with pytest.raises(SourceError, match="mlflow run . -e aquisicao"):
+    with pytest.raises(SourceError, match=r"mlflow run \. -e aquisicao"):
         read_provenance(raw)
 
 
@@ -265,8 +265,6 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     paths = folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return paths

@@ -38,7 +38,7 @@ def test_shots_fit_the_schema_and_have_their_own_id(many: pd.DataFrame) -> None:
 
 def test_results_follow_the_true_probability_in_every_band_of_distance(many: pd.DataFrame) -> None:
     labelled = many[many["shot_made_flag"].notna()]
-    truth = pd.Series(synthetic.probability(labelled), index=labelled.index)
+    truth: pd.Series[float] = pd.Series(synthetic.probability(labelled), index=labelled.index)
     for _, band in labelled.groupby(pd.cut(labelled["shot_distance"], [-1, 0, 4, 8, 12, 16, 20, 23, 26, 30, 94])):
         expected = truth[band.index]
         error = np.sqrt((expected * (1 - expected)).sum()) / len(band)
@@ -52,7 +52,7 @@ def test_shares_and_rates_look_like_the_real_ones(many: pd.DataFrame, real_raw: 
         assert ours["shot_made_flag"].isna().mean() == pytest.approx(real["shot_made_flag"].isna().mean(), abs=0.02)
         assert ours["shot_distance"].mean() == pytest.approx(real["shot_distance"].mean(), abs=0.7)
         assert ours["shot_distance"].std() == pytest.approx(real["shot_distance"].std(), abs=1.2)
-        zones = ours["shot_zone_basic"].value_counts(normalize=True)
+        zones = ours["shot_zone_basic"].value_counts(normalize=True).to_dict()
         for zone, share in real["shot_zone_basic"].value_counts(normalize=True).items():
             assert zones.get(zone, 0) == pytest.approx(share, abs=0.04)
 

@@ -31,7 +31,7 @@ from tests.project import (
 )
 
 STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao"]
-FAST_OPTIONS = ["--source", "synthetic", "--synthetic_rows", "4000", "--n_iter", "1", "--cv_folds", "2"]
+FAST_OPTIONS = ["--source", "synthetic", "--synthetic_rows", "20000", "--n_iter", "1", "--cv_folds", "2"]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_main_ends_with_a_short_table(synthetic_main: tuple[Checkout, str]) -> N
 def test_each_step_can_run_alone_and_again(checkout: Checkout) -> None:
     before = checkout.table("base_train")
     for step, arguments in (
-        ("aquisicao", ["--source", "synthetic", "--synthetic_rows", "4000"]),
+        ("aquisicao", ["--source", "synthetic", "--synthetic_rows", "20000"]),
         ("preparacao", []),
         ("treinamento", ["--n_iter", "1", "--cv_folds", "2"]),
         ("aplicacao", []),
@@ -236,7 +236,7 @@ def test_main_killed_at_random_moments_ends_well_when_run_again(
     checkout = copy_project(tmp_path)
     command = [sys.executable, "-m", "steps.main", *FAST_OPTIONS]
     longest = _seconds_of_main(synthetic_main[0])
-    moments = random.Random(time.time_ns())
+    moments = random.Random(time.time_ns())  # noqa: S311 nothing secret
     for _ in range(pytestconfig.getoption("--kills")):
         moment = moments.uniform(0.5, longest)
         process = subprocess.Popen(
@@ -279,7 +279,9 @@ def _assert_production_passed(checkout: Checkout) -> None:
 def test_two_mains_at_once_wait_for_each_other(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "steps.preparacao"]
     processes = [
-        subprocess.Popen(command, cwd=checkout.folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True)
+        subprocess.Popen(
+            command, cwd=checkout.folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+        )
         for _ in range(2)
     ]
     try:

@@ -1,4 +1,5 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +8,7 @@ from sklearn import metrics as sklearn_metrics
 from monitor.metrics import METRICS, evaluate, log_loss_by_row
 
 
-def draw(rows: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def draw(rows: int = 500, seed: int = 0) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     generator = np.random.default_rng(seed)
     probability = generator.uniform(0.1, 0.9, rows)
     return (generator.random(rows) < probability).astype(float), probability

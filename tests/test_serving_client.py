@@ -98,7 +98,7 @@ def test_a_server_that_is_busy_is_asked_again(endpoint: Endpoint) -> None:
 
 
 def test_a_server_that_stays_broken_ends_in_a_message(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_RETRIES", client._RETRIES.new(total=1, backoff_factor=0))
+    monkeypatch.setattr(client, "RETRIES", client.RETRIES.new(total=1, backoff_factor=0))
     endpoint.answer = lambda _rows: (503, "busy")
     with pytest.raises(ScoringError, match="does not answer"):
         score(table(3), endpoint.address)
@@ -106,7 +106,7 @@ def test_a_server_that_stays_broken_ends_in_a_message(endpoint: Endpoint, monkey
 
 def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _rows: (400, {"error_code": "X", "message": "echo \nError: row 1, column lat: found null"})
-    with pytest.raises(ScoringError, match="status 400.*row 1, column lat: found null"):
+    with pytest.raises(ScoringError, match=r"status 400.*row 1, column lat: found null"):
         score(table(3), endpoint.address)
     assert len(endpoint.requests) == 1
 

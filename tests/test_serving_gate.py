@@ -1,4 +1,5 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from monitor.metrics import log_loss_by_row
@@ -7,7 +8,7 @@ from serving.gate import better_than
 ROWS, TRIALS = 4_000, 100
 
 
-def losses(seed: int, skill: float) -> tuple[np.ndarray, np.ndarray]:
+def losses(seed: int, skill: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Losses of a model and of the class prior on the same rows; skill 0 is a model that knows nothing."""
     generator = np.random.default_rng(seed)
     truth = np.clip(generator.normal(0.47, 0.09, ROWS), 0.05, 0.95)

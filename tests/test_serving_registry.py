@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 
 import mlflow
 import numpy as np
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
-def version(shots: pd.DataFrame, store: str) -> object:
+def version(shots: pd.DataFrame) -> Callable[[], str]:
     """A function that registers one more version."""
     table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
     pipeline = make_pipeline(LogisticRegression()).fit(table.to_numpy(), np.arange(len(table)) % 2)
@@ -40,24 +41,21 @@ def standing() -> tuple[str | None, str | None, dict[str, str]]:
     return now.champion, now.previous_champion, stages
 
 
-def test_a_registered_version_is_not_promoted(version: object) -> None:
-    assert callable(version)
+def test_a_registered_version_is_not_promoted(version: Callable[[], str]) -> None:
     version()
     assert registry.champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
 
 
-def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: object) -> None:
-    assert callable(version)
+def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: Callable[[], str]) -> None:
     for number in (1, 2, 3):
         registry.promote(version(), PASSED)
         assert registry.number(registry.require_champion()) == str(number)
     assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
 
 
-def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: object) -> None:
-    assert callable(version)
+def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Callable[[], str]) -> None:
     registry.promote(version(), PASSED)
     refused = version()
     with pytest.raises(RegistryError, match="did not pass the gate"):
@@ -66,8 +64,7 @@ def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: object) -
     assert MlflowClient().get_model_version(MODEL, refused).tags["gate"] == "refused"
 
 
-def test_promoting_the_champion_again_keeps_the_previous_one(version: object) -> None:
-    assert callable(version)
+def test_promoting_the_champion_again_keeps_the_previous_one(version: Callable[[], str]) -> None:
     registry.promote(version(), PASSED)
     second = version()
     registry.promote(second, PASSED)
@@ -75,8 +72,7 @@ def test_promoting_the_champion_again_keeps_the_previous_one(version: object) ->
     assert standing()[:2] == ("2", "1")
 
 
-def test_each_promotion_is_appended_to_the_version_with_who_when_why_and_figures(version: object) -> None:
-    assert callable(version)
+def test_each_promotion_is_appended_to_the_version_with_who_when_why_and_figures(version: Callable[[], str]) -> None:
     first = version()
     registry.promote(first, PASSED)
     registry.promote(version(), PASSED)
@@ -87,8 +83,7 @@ def test_each_promotion_is_appended_to_the_version_with_who_when_why_and_figures
     assert history[0]["figures"]["loss"] == 0.67
 
 
-def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: object) -> None:
-    assert callable(version)
+def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: Callable[[], str]) -> None:
     registry.promote(version(), PASSED)
     second = version()
     MlflowClient().set_registered_model_alias(MODEL, "champion", second)
@@ -96,8 +91,7 @@ def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: objec
     assert standing()[2] == {"1": "Archived", "2": "Production"}
 
 
-def test_restore_undoes_a_promotion(version: object) -> None:
-    assert callable(version)
+def test_restore_undoes_a_promotion(version: Callable[[], str]) -> None:
     registry.promote(version(), PASSED)
     registry.promote(version(), PASSED)
     before = standing()
@@ -111,8 +105,7 @@ def test_restore_undoes_a_promotion(version: object) -> None:
     assert MlflowClient().get_model_version(MODEL, third).tags["taken_back"] == "it cannot be served"
 
 
-def test_restore_undoes_the_very_first_promotion(version: object) -> None:
-    assert callable(version)
+def test_restore_undoes_the_very_first_promotion(version: Callable[[], str]) -> None:
     before = registry.standing()
     registry.promote(version(), PASSED)
     registry.restore(before, "it cannot be served")

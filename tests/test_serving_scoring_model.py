@@ -5,6 +5,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
@@ -153,8 +154,6 @@ def test_requirements_are_pinned_and_constrained_to_the_lock(logged: Path, pipel
 
 
 def test_the_ranges_travel_with_the_model(logged: Path) -> None:
-    import yaml
-
     features = yaml.safe_load((logged / "MLmodel").read_text())["flavors"]["python_function"]["config"]["features"]
     assert [feature["name"] for feature in features] == list(FEATURES)
 

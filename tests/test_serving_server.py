@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -24,11 +23,11 @@ def gone(numbers: list[int]) -> bool:
     return not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers)
 
 
-def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed(tmp_path: Path) -> None:
+def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed() -> None:
     starter = (
         "import subprocess, sys\n"
-        f"p = subprocess.Popen([sys.executable, {GUARD!r}, sys.executable, '-c', {STUBBORN!r}], stdin=subprocess.PIPE)\n"
-        "p.wait()\n"
+        f"command = [sys.executable, {GUARD!r}, sys.executable, '-c', {STUBBORN!r}]\n"
+        "subprocess.Popen(command, stdin=subprocess.PIPE).wait()\n"
     )
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -47,5 +46,8 @@ def test_the_guard_passes_the_exit_code_on() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_a_server_that_cannot_start_is_told_with_the_end_of_its_log() -> None:
-    with pytest.raises(ServerError, match=r"ended with exit code[\s\S]*nothing_here"), scoring_server("models:/nothing_here/1"):
+    with (
+        pytest.raises(ServerError, match=r"ended with exit code[\s\S]*nothing_here"),
+        scoring_server("models:/nothing_here/1"),
+    ):
         pytest.fail("a server for a model that does not exist")

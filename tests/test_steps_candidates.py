@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +25,7 @@ def tuner(train: pd.DataFrame) -> Tuner:
 
 
 def test_the_ids_are_those_of_pycaret(tuner: Tuner) -> None:
-    assert set(tuner._experiment.models().index) - {"dummy"} == set(MODEL_NAMES)
+    assert set(tuner.experiment.models().index) - {"dummy"} == set(MODEL_NAMES)
 
 
 @pytest.mark.parametrize("model_id", MODEL_NAMES)
@@ -35,7 +37,7 @@ def test_every_classifier_becomes_a_plain_pipeline_that_is_stored_without_pickle
     assert ((made >= 0) & (made <= 1)).all()
     path = tmp_path_factory.mktemp(model_id) / "pipeline.skops"
     skops.io.dump(candidate.pipeline, path)
-    trusted = packaging._trusted_types(path)
+    trusted = packaging.trusted_types(path)
     assert not [name for name in trusted if "pycaret" in name]
     again = skops.io.load(path, trusted=trusted).predict_proba(train[list(FEATURES)].to_numpy())[:, 1]
     np.testing.assert_array_equal(again, made)
@@ -64,9 +66,9 @@ def test_tuning_twice_gives_the_same_model(train: pd.DataFrame) -> None:
 
 
 def test_the_winner_of_compare_models_is_found(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
-    compare = tuner._experiment.compare_models
+    compare = tuner.experiment.compare_models
     monkeypatch.setattr(
-        tuner._experiment,
+        tuner.experiment,
         "compare_models",
         lambda *, exclude, **options: compare(include=["nb", "lda"], **options) if "svm" in exclude else None,
     )
@@ -80,7 +82,7 @@ def test_more_folds_than_rows_of_a_result_are_refused(train: pd.DataFrame) -> No
 
 
 def candidate(name: str, **scores: float) -> Candidate:
-    return Candidate(name, name, None, {}, {metric: (mean, 0.01) for metric, mean in scores.items()})  # type: ignore[arg-type]
+    return Candidate(name, name, None, {}, {metric: (mean, 0.01) for metric, mean in scores.items()})
 
 
 def test_the_choice_follows_the_direction_of_the_criterion() -> None:
@@ -91,12 +93,10 @@ def test_the_choice_follows_the_direction_of_the_criterion() -> None:
 
 def test_only_one_module_imports_pycaret() -> None:
     root = candidates.__file__.rpartition("/steps/")[0]
-    import pathlib
-
     users = [
         str(path.relative_to(root))
         for floor in ("data", "serving", "monitor", "steps")
-        for path in pathlib.Path(root, floor).glob("*.py")
+        for path in Path(root, floor).glob("*.py")
         if "import pycaret" in path.read_text() or "from pycaret" in path.read_text()
     ]
     assert users == ["steps/candidates.py"]

@@ -61,7 +61,11 @@ def test_help_describes_every_parameter(
         ("preparacao", ["--test_size", "0"], ["test_size", "expected greater than 0", "found '0'"]),
         ("preparacao", ["--test_size", "much"], ["test_size", "valid number", "found 'much'"]),
         ("preparacao", ["--seed", "-1"], ["seed", "greater than or equal to 0"]),
-        ("treinamento", ["--models", "lr,xyz"], ["models", "expected ids of PyCaret's classifiers", "lightgbm", "'xyz'"]),
+        (
+            "treinamento",
+            ["--models", "lr,xyz"],
+            ["models", "expected ids of PyCaret's classifiers", "lightgbm", "'xyz'"],
+        ),
         ("treinamento", ["--models", ""], ["models", "found ''"]),
         ("treinamento", ["--models", "lr,lr"], ["models", "each id once"]),
         ("treinamento", ["--cv_folds", "1"], ["cv_folds", "greater than or equal to 2"]),
@@ -102,7 +106,7 @@ def test_spaces_between_model_ids_do_no_harm() -> None:
 
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        PreparacaoConfig().seed = 3  # type: ignore[misc]
+        PreparacaoConfig().seed = 3
 
 
 def test_no_path_depends_on_the_working_directory() -> None:

@@ -1,16 +1,18 @@
 """Hard labels as probabilities, and PyCaret's ``prediction_score``: each gives a log loss with a fingerprint."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import skops.io
 from mlflow.entities import Run
 from sklearn.metrics import log_loss
 
 from data.schema import FEATURES
 from monitor.metrics import evaluate
-from tests.project import Checkout, REAL
+from tests.project import REAL, Checkout
 
 
-def wrong_log_losses(labels: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+def wrong_log_losses(labels: npt.NDArray[np.float64], probability: npt.NDArray[np.float64]) -> dict[str, float]:
     predicted = (probability >= 0.5).astype(float)
     score_of_the_predicted_label = np.where(predicted == 1, probability, 1 - probability)
     return {
@@ -19,10 +21,8 @@ def wrong_log_losses(labels: np.ndarray, probability: np.ndarray) -> dict[str, f
     }
 
 
-def champion_on_test(checkout: Checkout) -> tuple[np.ndarray, np.ndarray]:
+def champion_on_test(checkout: Checkout) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Labels of base_test and the champion's P(made), computed by the estimator itself."""
-    import skops.io
-
     version = checkout.production()
     assert version is not None
     model = next((checkout.folder / "mlruns").rglob("pipeline.skops"))
@@ -31,7 +31,7 @@ def champion_on_test(checkout: Checkout) -> tuple[np.ndarray, np.ndarray]:
     return test["shot_made_flag"].to_numpy(float), pipeline.predict_proba(test[list(FEATURES)].to_numpy())[:, 1]
 
 
-def assert_right(run: Run, labels: np.ndarray, probability: np.ndarray) -> None:
+def assert_right(run: Run, labels: npt.NDArray[np.float64], probability: npt.NDArray[np.float64]) -> None:
     logged = run.data.metrics["log_loss"]
     assert logged == pytest.approx(log_loss(labels, probability), abs=1e-9)
     for name, wrong in wrong_log_losses(labels, probability).items():
