@@ -99,7 +99,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("shot_zone_range", "text", "band of distance", nullable=True),
     Column("team_id", "integer", "NBA's number of the team", nullable=True),
     Column("team_name", "text", "name of the team", nullable=True),
-    Column("game_date", "text", "day of the game, as 2000-10-31", nullable=True, required=True),
+    Column("game_date", "text", "day of the game, as 2000-10-31", nullable=True),
     Column("matchup", "text", "who played where, as LAL @ POR", nullable=True),
     Column("opponent", "text", "the other team, as POR", nullable=True),
     Column("shot_id", "integer", "number of the shot", required=True, unique=True),

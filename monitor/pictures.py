@@ -121,14 +121,8 @@ def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) 
     figure.colorbar(hexagons, ax=axes, shrink=0.6, label="P(made)", extend="both")
     beyond = int((y > court.MID_COURT_Y).sum())
     if beyond:
-        axes.text(
-            0,
-            court.MID_COURT_Y - 1,
-            f"{beyond:,} shots from beyond mid-court not drawn",
-            ha="center",
-            va="top",
-            fontsize=8,
-        )
+        note = f"{beyond:,} shots from beyond mid-court not drawn"
+        axes.text(0, 0, note, ha="left", va="top", fontsize=8, color=NEUTRAL, transform=axes.transAxes)
     return figure
 
 

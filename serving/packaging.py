@@ -1,6 +1,5 @@
 """A fitted scikit-learn pipeline → a logged MLflow model that answers label and probability."""
 
-import importlib.metadata
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,12 +17,9 @@ from sklearn.pipeline import Pipeline
 from data.errors import KobeShotError
 from data.files import ROOT
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
+from serving.requirements import served_packages, write_constraints
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
-_CONSTRAINTS = ROOT / "requirements.txt"
-# The served environment: MLflow's server, what the scoring model imports, and the event loop and parser without which
-# two workers answer ten times slower.
-_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops", "uvloop", "httptools")
 _TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
 _TRUSTED_TYPES = ("collections.OrderedDict", "collections.defaultdict")
 
@@ -56,24 +52,6 @@ def served_ranges() -> list[dict[str, Any]]:
     ]
 
 
-def requirements(pipeline: Pipeline) -> list[str]:
-    """Pinned requirements of the served model, constrained to the project's lock.
-
-    Parameters
-    ----------
-    pipeline : sklearn.pipeline.Pipeline
-        What is served; its last step may need a library of its own.
-
-    Returns
-    -------
-    list of str
-        Lines of a requirements file.
-    """
-    library = type(pipeline[-1]).__module__.partition(".")[0]
-    names = [*_REQUIREMENTS, *(["lightgbm"] if library == "lightgbm" else [])]
-    return [*(f"{name}=={importlib.metadata.version(name)}" for name in names), f"-c {_CONSTRAINTS}"]
-
-
 def log_scoring_model(
     pipeline: Pipeline, example: pd.DataFrame, *, threshold: float, metadata: Mapping[str, str]
 ) -> ModelInfo:
@@ -104,6 +82,8 @@ def log_scoring_model(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
         skops.io.dump(pipeline, path)
+        constraints = Path(folder) / "constraints.txt"
+        write_constraints(pipeline, constraints)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCORING_MODEL),
@@ -111,7 +91,7 @@ def log_scoring_model(
             model_config={"features": served_ranges(), "trusted_types": trusted_types(path)},
             signature=signature(threshold),
             input_example=example,
-            pip_requirements=requirements(pipeline),
+            pip_requirements=[*served_packages(pipeline), f"-c {constraints}"],
             metadata=dict(metadata),
         )
     # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
