@@ -24,6 +24,7 @@ from data.files import ROOT
 _STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao")
 _RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao")
 _SAMPLE_SECONDS = 0.1
+_MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,16 @@ class Measured:
     ----------
     seconds : float
         From start to exit.
-    tree_megabytes : float
+    tree_mebibytes : float
         Highest sum over the process tree, pages shared between processes counted once (PSS); RSS where the system
         does not tell PSS.
-    largest_megabytes : float
+    largest_mebibytes : float
         Highest resident size of a single process.
     """
 
     seconds: float
-    tree_megabytes: float
-    largest_megabytes: float
+    tree_mebibytes: float
+    largest_mebibytes: float
 
 
 def main() -> None:
@@ -68,12 +69,14 @@ def main() -> None:
     table.add_row("mlflow run, imports, summary", f"{whole.seconds - sum(stages.values()):.1f}", "in the above")
     table.add_row("whole", f"{whole.seconds:.1f}", f"{sum(step.seconds for step in apart):.1f}", style="bold")
     table.add_row(
-        "peak memory of all processes, MB", f"{whole.tree_megabytes:.0f}", f"{max(s.tree_megabytes for s in apart):.0f}"
+        "peak memory of all processes, MiB",
+        f"{whole.tree_mebibytes:.0f}",
+        f"{max(s.tree_mebibytes for s in apart):.0f}",
     )
     table.add_row(
-        "peak memory of the largest, MB",
-        f"{whole.largest_megabytes:.0f}",
-        f"{max(s.largest_megabytes for s in apart):.0f}",
+        "peak memory of the largest, MiB",
+        f"{whole.largest_mebibytes:.0f}",
+        f"{max(s.largest_mebibytes for s in apart):.0f}",
     )
     console.print(table)
 
@@ -111,8 +114,8 @@ def _sample(parent: psutil.Process, samples: list[tuple[float, float]], done: th
         tree, largest = 0.0, 0.0
         for process in _family(parent):
             try:
-                tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / 1e6
-                largest = max(largest, process.memory_info().rss / 1e6)
+                tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / _MEBIBYTE
+                largest = max(largest, process.memory_info().rss / _MEBIBYTE)
             except psutil.Error:
                 continue
         samples.append((tree, largest))
