@@ -35,6 +35,7 @@ $(READY): pyproject.toml uv.lock
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@echo "Building $(VENV): 1.7 GB, about a minute with a fast registry"
 	$(BIN)/uv sync --frozen --quiet --python $(BIN)/python
 	@touch $@
 
@@ -42,7 +43,7 @@ main: env ## Acquire, prepare, train, register, serve and apply (SOURCE=auto)
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
 test: env ## Run the tests
-	python -m pytest $(ARGUMENTS)
+	python -m pytest -n 2 --dist worksteal $(ARGUMENTS)
 
 lint: env ## Check style, types and generated files
 	ruff format --check .
