@@ -11,7 +11,11 @@ _WIDTH_WITHOUT_TERMINAL = 120
 def _console(*, stderr: bool) -> Console:
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
-        stderr=stderr, width=None if terminal else _WIDTH_WITHOUT_TERMINAL, highlight=False, soft_wrap=not terminal
+        stderr=stderr,
+        width=None if terminal else _WIDTH_WITHOUT_TERMINAL,
+        highlight=False,
+        markup=False,
+        soft_wrap=not terminal,
     )
 
 

@@ -1,7 +1,7 @@
 """The one description of a shot: name, type, unit, range and meaning of each column.
 
 Everything that checks or describes a shot is derived from ``COLUMNS``: the pandera schema below, the MLflow signature
-(``serving/registry.py``), the ranges that the served model enforces (``serving/scoring_model.py``), and the tables of
+(``serving/packaging.py``), the ranges that the served model enforces (``serving/scoring_model.py``), and the tables of
 the documentation.
 """
 
@@ -137,7 +137,7 @@ def raw_schema(*, also_required: Iterable[str] = ()) -> pa.DataFrameSchema:
     Parameters
     ----------
     also_required : iterable of str
-        Columns that this caller needs beside those that are always required.
+        Columns that this caller needs, with a value in each row, beside those that are always required.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def _pandera_column(column: Column, *, needed: bool) -> pa.Column:
         None if column.kind == "text" else float,
         checks,
         coerce=column.kind != "text",
-        nullable=column.nullable,
+        nullable=column.nullable and not needed,
         unique=column.unique,
         required=column.required or needed,
     )

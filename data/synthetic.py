@@ -22,6 +22,9 @@ PUBLIC_ROWS = 30_697
 
 BLOCK_ROWS = 65_536
 
+SIMULATION = "simulation"
+"""Key of ``DataFrame.attrs`` that marks simulated shots; pandas keeps it in the Parquet files that it writes."""
+
 _THREE_SHARE = 0.209
 _UNLABELLED_SHARE = 0.163
 _AT_THE_HOOP_SHARE = 0.213
@@ -86,14 +89,27 @@ def shots(rows: int, seed: int) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The 25 columns of the public files with their types. ``shot_made_flag`` is missing in about 16 % of the rows.
-        `probability` gives the truth behind them.
+        `probability` gives the truth behind them. ``attrs`` tells that they are simulated.
 
     Raises
     ------
     ValueError
         If `rows` is less than 1.
     """
-    return pd.concat(blocks(rows, seed), ignore_index=True)
+    table = pd.concat(blocks(rows, seed), ignore_index=True)
+    table.attrs[SIMULATION] = name(rows, seed)
+    return table
+
+
+def name(rows: int, seed: int) -> str:
+    """What a simulation is called.
+
+    Examples
+    --------
+    >>> name(100, 42)
+    'rows=100 seed=42'
+    """
+    return f"rows={rows} seed={seed}"
 
 
 def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import streamlit as st
+from mlflow.entities import Run
 
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,11 +26,12 @@ def main() -> None:
         st.info("No version of kobe_shot has passed the gate yet. Train, register and apply one:")
         st.code(_FIRST_RUN, language="sh")
         return
-    if champion.synthetic:
-        st.warning("These shots are **simulated**, not Kobe Bryant's: every figure is about invented data.", icon="⚠️")
+    prepared, applied = operation.last_run(operation.PREPARATION), operation.last_run(operation.APPLICATION)
+    if champion.synthetic or any(run and run.data.tags.get("synthetic") == "true" for run in (prepared, applied)):
+        st.warning("Shown here are **simulated** shots, not Kobe Bryant's: figures are about invented data.", icon="⚠️")
     _show_champion(champion)
-    _show_figures(champion)
-    _show_pictures()
+    _show_figures(champion, applied)
+    _show_pictures(prepared, applied)
 
 
 def _show_champion(champion: Champion) -> None:
@@ -43,9 +45,8 @@ def _show_champion(champion: Champion) -> None:
         st.markdown(f"Gate: {champion.reason}.")
 
 
-def _show_figures(champion: Champion) -> None:
+def _show_figures(champion: Champion, run: Run | None) -> None:
     st.subheader("Figures, all from P(made)")
-    run = operation.last_run(operation.APPLICATION)
     prod = run.data.metrics if run else {}
     rows = [
         {"metric": name, "test (dev)": champion.test_metrics.get(name), "prod (labelled rows)": prod.get(name)}
@@ -59,28 +60,29 @@ def _show_figures(champion: Champion) -> None:
     if run is None:
         st.info("The prod table has not been scored yet: `mlflow run . -e aplicacao`")
         return
+    scored_by = run.data.tags.get("model_version")
+    if scored_by != champion.version:
+        st.warning(
+            f"The prod table was scored by version {scored_by}, not by the champion: `mlflow run . -e aplicacao`"
+        )
     st.caption(
-        f"prod: {prod['rows_scored']:,.0f} rows scored by version {run.data.tags.get('model_version')}, "
-        f"{prod['rows_labelled']:,.0f} of them labelled. Its class prior has log loss "
-        f"{prod['class_prior_log_loss']:.4f}: a model above that is worth less than a constant."
+        f"prod: {prod['rows_scored']:,.0f} rows scored by version {scored_by}, "
+        f"{prod['rows_labelled']:,.0f} of them labelled. Their own rate, known only "
+        f"in hindsight, has log loss {prod['class_prior_log_loss']:.4f}: above that, a constant would have done better."
         if "class_prior_log_loss" in prod
         else f"prod: {prod['rows_scored']:,.0f} rows scored, none of them labelled."
     )
 
 
-def _show_pictures() -> None:
+def _show_pictures(prepared: Run | None, applied: Run | None) -> None:
     st.subheader("On the court")
-    wanted = (
-        (operation.PREPARATION, "shot_map", "Shots of dev by result"),
-        (operation.APPLICATION, "prediction_map", "P(made) on prod"),
-    )
-    for column, (run_name, name, caption) in zip(st.columns(2), wanted, strict=True):
-        run = operation.last_run(run_name)
+    wanted = ((prepared, "shot_map", "Shots of dev by result"), (applied, "prediction_map", "P(made) on prod"))
+    for column, (run, name, caption) in zip(st.columns(2), wanted, strict=True):
         path = operation.picture(run, name) if run else None
         if path:
             column.image(str(path), caption=caption)
         else:
-            column.info(f"{caption}: no run {run_name} holds this picture yet.")
+            column.info(f"{caption}: no finished run holds this picture yet.")
 
 
 main()

@@ -1,6 +1,5 @@
 """What MLflow knows of the operation: the champion, and the last run of a name."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,11 +50,11 @@ def champion() -> Champion | None:
     if found is None:
         return None
     tags = found.tags
-    promotions = json.loads(tags.get("promotions", "[]"))
+    promotions = registry.promotions(found)
     return Champion(
         version=registry.number(found),
         model_id=tags.get("model_id", ""),
-        since=datetime.fromisoformat(promotions[-1]["when"]) if promotions else None,
+        since=datetime.fromisoformat(str(promotions[-1]["when"])) if promotions else None,
         reason=tags.get("gate_reason", ""),
         synthetic=tags.get("synthetic") == "true",
         test_metrics={

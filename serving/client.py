@@ -10,6 +10,7 @@ from urllib3.util import Retry
 
 from data.errors import KobeShotError
 from data.schema import FEATURES, PROBABILITY, TARGET
+from serving.http import session_for
 
 ROWS_PER_REQUEST = 2_000
 
@@ -50,7 +51,7 @@ def score(
     url = base_address(endpoint) + "/invocations"
     features = table[list(FEATURES)].astype("float64")
     answers = [pd.DataFrame({TARGET: np.empty(0, dtype=np.int64), PROBABILITY: np.empty(0)})]
-    with requests.Session() as session:
+    with session_for(url) as session:
         session.mount(url, HTTPAdapter(max_retries=RETRIES))
         for start, chunk in _chunks(features):
             answers.append(_score_chunk(session, url, chunk, start))
@@ -105,12 +106,13 @@ def _parse(response: requests.Response, url: str, rows: int) -> pd.DataFrame:
     expected = f'expected {{"predictions": [{{"{TARGET}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}} with {rows} entries'
     try:
         predictions = response.json()["predictions"]
-        labels = np.array([answer[TARGET] for answer in predictions], dtype=np.int64)
+        labels = np.array([answer[TARGET] for answer in predictions], dtype=np.float64)
         probability = np.array([answer[PROBABILITY] for answer in predictions], dtype=np.float64)
     except (requests.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         message = f"{url}: {expected}; found {response.text[:200]!r}. Is another model served there?"
         raise ScoringError(message) from error
-    if len(probability) != rows or not ((probability >= 0) & (probability <= 1)).all():
+    fits = np.isin(labels, (0, 1)) & (probability >= 0) & (probability <= 1)
+    if len(probability) != rows or not fits.all():
         message = f"{url}: {expected}; found {len(probability)} entries."
         raise ScoringError(message)
-    return pd.DataFrame({TARGET: labels, PROBABILITY: probability})
+    return pd.DataFrame({TARGET: labels.astype(np.int64), PROBABILITY: probability})

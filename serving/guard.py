@@ -21,9 +21,11 @@ def main(command: list[str]) -> int:
     # The command's group is its own, so that the guard can end it and still live to see it dead.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _end(process))
+        signal.signal(number, lambda *_: threading.Thread(target=_end, args=(process,)).start())
     threading.Thread(target=_end_when_input_closes, args=(process,), daemon=True).start()
-    return process.wait()
+    code = process.wait()
+    _end(process)
+    return code
 
 
 def _end_when_input_closes(process: subprocess.Popen[bytes]) -> None:
@@ -36,7 +38,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     _signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
     while _group_lives(process) and time.monotonic() < deadline:
-        process.poll()
         time.sleep(_POLL_SECONDS)
     _signal_group(process, signal.SIGKILL)
 

@@ -1,13 +1,16 @@
-"""Register, promote, resolve the champion.
+"""Register, judge, promote, take back, resolve the champion.
 
 The alias ``champion`` and the stage ``Production`` name the same version. The alias is the truth and moves first;
 `reconcile` lets the stage follow where a kill came between the two.
 """
 
+import contextlib
 import getpass
 import json
+import os
+import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,9 +23,9 @@ from serving.gate import Verdict
 
 MODEL = "kobe_shot"
 CHAMPION, PREVIOUS_CHAMPION = "champion", "previous_champion"
-PRODUCTION = "Production"
+PRODUCTION, ARCHIVED = "Production", "Archived"
 
-_GATE, _HISTORY = "gate", "promotions"
+_GATE, _GATE_REASON, _HISTORY, _TAKEN_BACK = "gate", "gate_reason", "promotions", "taken_back"
 _PASSED, _REFUSED = "passed", "refused"
 
 
@@ -30,7 +33,7 @@ class RegistryError(KobeShotError):
     """The registry holds nothing to use, or a version may not be used."""
 
 
-def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> str:
     """Register a logged model as a new version of ``kobe_shot``; nothing is promoted.
 
     Parameters
@@ -43,40 +46,68 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
         Where the version comes from.
     description : str
         Why this model was chosen, in Markdown.
+
+    Returns
+    -------
+    str
+        Number of the version.
     """
     client = MlflowClient()
     if not client.search_registered_models(filter_string=f"name = '{MODEL}'"):
         client.create_registered_model(MODEL, description="P(made) of a shot of Kobe Bryant.")
-    return client.create_model_version(MODEL, model_uri, run_id=run_id, tags=dict(tags), description=description)
+    return number(
+        client.create_model_version(MODEL, model_uri, run_id=run_id, tags=dict(tags), description=description)
+    )
 
 
-def promote(version: str, verdict: Verdict) -> None:
-    """Make a version that passed the gate the champion.
+def judge(version: str, verdict: Verdict) -> None:
+    """Write what the gate said on a version, whichever way it went; nothing is promoted."""
+    client = MlflowClient()
+    client.set_model_version_tag(MODEL, version, _GATE_REASON, verdict.reason)
+    for name, value in verdict.figures().items():
+        client.set_model_version_tag(MODEL, version, f"gate_{name}", f"{value:.6f}")
+    client.set_model_version_tag(MODEL, version, _GATE, _PASSED if verdict.passed else _REFUSED)
+
+
+def promote(version: str, why: str) -> None:
+    """Make a version that passed the gate the champion, and Production.
 
     Parameters
     ----------
     version : str
-        Version of ``kobe_shot``.
-    verdict : Verdict
-        Of the gate; written on the version, whichever way it went.
+        Number of a version that `judge` has written on.
+    why : str
+        Kept in the history of the version, with who, when and where.
 
     Raises
     ------
     RegistryError
-        If the verdict is not a pass; champion and Production stay as they were.
+        If the version has not passed the gate; champion and Production stay as they were.
     """
     client = MlflowClient()
-    client.set_model_version_tag(MODEL, version, _GATE, _PASSED if verdict.passed else _REFUSED)
-    client.set_model_version_tag(MODEL, version, "gate_reason", verdict.reason)
-    if not verdict.passed:
-        message = f"Version {version} of {MODEL} did not pass the gate and is not promoted: {verdict.reason}."
+    promoted = client.get_model_version(MODEL, version)
+    if not _passed_gate(promoted):
+        reason = promoted.tags.get(_GATE_REASON, "it was never judged")
+        message = f"Version {version} of {MODEL} did not pass the gate and is not promoted: {reason}."
         raise RegistryError(message)
     previous = champion()
-    _append_history(client, version, verdict, previous)
+    entry = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "who": _user(),
+        "where": _process(),
+        "why": why,
+        "instead_of": number(previous) if previous else None,
+    }
+    client.set_model_version_tag(MODEL, version, _HISTORY, json.dumps([*promotions(promoted), entry]))
     if previous and number(previous) != version:
         client.set_registered_model_alias(MODEL, PREVIOUS_CHAMPION, number(previous))
     client.set_registered_model_alias(MODEL, CHAMPION, version)
     reconcile()
+
+
+def promotions(version: ModelVersion) -> list[dict[str, str | None]]:
+    """When, by whom, where, why and instead of which version a version became champion, oldest first."""
+    return list(json.loads(version.tags.get(_HISTORY, "[]")))
 
 
 def number(version: ModelVersion) -> str:
@@ -95,11 +126,14 @@ def require_champion() -> ModelVersion:
     Raises
     ------
     RegistryError
-        If there is none.
+        If there is none, or somebody gave the alias to a version that has not passed the gate.
     """
     version = champion()
     if version is None:
         message = f"{MODEL} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
+        raise RegistryError(message)
+    if not _passed_gate(version):
+        message = f"The alias {CHAMPION} names version {number(version)}, which has not passed the gate. Train another."
         raise RegistryError(message)
     return version
 
@@ -118,42 +152,59 @@ def standing() -> Standing:
     return Standing(*(number(version) if version else None for version in versions))
 
 
-def restore(before: Standing, reason: str) -> None:
-    """Put champion and Production back to what they were.
+@contextlib.contextmanager
+def taken_back_on_failure() -> Iterator[None]:
+    """Put champion and Production back when the block fails, if it was this process that moved them."""
+    before = standing()
+    try:
+        yield
+    except BaseException as error:
+        now = champion()
+        if now and number(now) != before.champion and _promoted_here(now):
+            _restore(before, now, f"what followed its promotion failed: {type(error).__name__}: {error}")
+        raise
 
-    Parameters
-    ----------
-    before : Standing
-        What `standing` said then.
-    reason : str
-        Written on the version that loses its place.
-    """
-    if standing() == before:
+
+def reconcile() -> None:
+    """Let Production hold the champion and nothing else, where it does not; nothing that has not passed the gate."""
+    version = champion()
+    if version is None or not _passed_gate(version):
         return
+    versions = MlflowClient().search_model_versions(f"name = '{MODEL}'")
+    if {number(found) for found in versions if found.current_stage == PRODUCTION} != {number(version)}:
+        _move(number(version), PRODUCTION)
+
+
+def _restore(before: Standing, undone: ModelVersion, reason: str) -> None:
     client = MlflowClient()
-    undone = champion()
+    client.set_model_version_tag(MODEL, number(undone), _TAKEN_BACK, reason[:5000])
+    if before.champion is None:
+        _move(number(undone), ARCHIVED)
     for alias, version in ((PREVIOUS_CHAMPION, before.previous_champion), (CHAMPION, before.champion)):
         if version:
             client.set_registered_model_alias(MODEL, alias, version)
         else:
             client.delete_registered_model_alias(MODEL, alias)
-    if undone and number(undone) != before.champion:
-        client.set_model_version_tag(MODEL, number(undone), "taken_back", reason)
-        if before.champion is None:
-            _move(number(undone), "Archived")
     reconcile()
 
 
-def reconcile() -> None:
-    """Let the stage ``Production`` follow the alias ``champion``, where they differ."""
-    version = champion()
-    if version and version.current_stage != PRODUCTION:
-        _move(number(version), PRODUCTION)
-
-
-def passed_gate(version: ModelVersion) -> bool:
-    """Whether a version has passed the gate."""
+def _passed_gate(version: ModelVersion) -> bool:
     return bool(version.tags.get(_GATE) == _PASSED)
+
+
+def _promoted_here(version: ModelVersion) -> bool:
+    return bool(promotions(version)) and promotions(version)[-1].get("where") == _process()
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _aliased(alias: str) -> ModelVersion | None:
@@ -172,16 +223,3 @@ def _move(version: str, stage: str) -> None:
         MlflowClient().transition_model_version_stage(
             MODEL, version, stage, archive_existing_versions=stage == PRODUCTION
         )
-
-
-def _append_history(client: MlflowClient, version: str, verdict: Verdict, previous: ModelVersion | None) -> None:
-    tags = client.get_model_version(MODEL, version).tags
-    entry = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "who": getpass.getuser(),
-        "why": verdict.reason,
-        "figures": verdict.figures(),
-        "instead_of": number(previous) if previous else None,
-    }
-    history = [*json.loads(tags.get(_HISTORY, "[]")), entry]
-    client.set_model_version_tag(MODEL, version, _HISTORY, json.dumps(history))

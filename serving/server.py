@@ -15,6 +15,7 @@ import requests
 
 from data.errors import KobeShotError
 from data.files import ROOT
+from serving.http import session_for
 
 HOST = "127.0.0.1"
 
@@ -77,7 +78,8 @@ def check_alive(address: str, *, seconds: float = 5) -> None:
         If ``/ping`` does not answer 200 within `seconds`.
     """
     try:
-        status = requests.get(f"{address}/ping", timeout=seconds).status_code
+        with session_for(address) as session:
+            status = session.get(f"{address}/ping", timeout=seconds).status_code
     except requests.RequestException as error:
         message = (
             f"No scoring server answers at {address} ({type(error).__name__}). "
@@ -103,17 +105,23 @@ def _free_port() -> int:
 
 def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]", log: int) -> None:
     deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            message = f"The scoring server ended with exit code {process.returncode}:\n{_tail(log)}"
-            raise ServerError(message)
-        try:
-            if requests.get(f"{address}/ping", timeout=1).ok:
+    with session_for(address) as session:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                message = f"The scoring server ended with exit code {process.returncode}:\n{_tail(log)}"
+                raise ServerError(message)
+            if _answers(session, address):
                 return
-        except requests.RequestException:
             time.sleep(_POLL_SECONDS)
     message = f"The scoring server did not answer within {_READY_SECONDS} s:\n{_tail(log)}"
     raise ServerError(message)
+
+
+def _answers(session: requests.Session, address: str) -> bool:
+    try:
+        return session.get(f"{address}/ping", timeout=1).ok
+    except requests.RequestException:
+        return False
 
 
 def _tail(log: int) -> str:

@@ -20,7 +20,7 @@ from monitor.metrics import evaluate
 from serving import registry
 from serving.client import base_address, score
 from serving.server import check_alive, scoring_server
-from steps.aquisicao import data_tags
+from steps.aquisicao import data_tags, remind
 from steps.command import StepConfig, run_command
 from steps.preparacao import PROD, dataset, read_manifest, read_prepared
 from steps.tracking import Artifact, Metrics, Picture, Record, Tags, step_run, write
@@ -28,6 +28,7 @@ from steps.tracking import Artifact, Metrics, Picture, Record, Tags, step_run, w
 RUN_NAME = "PipelineAplicacao"
 PREDICTIONS = PROCESSED / "predictions_prod.parquet"
 PREDICTION, MODEL_VERSION = "prediction", "model_version"
+UNKNOWN_VERSION = "unknown: the endpoint does not say"
 
 
 def check_endpoint(endpoint: str) -> str:
@@ -39,6 +40,9 @@ def check_endpoint(endpoint: str) -> str:
         If it is neither empty nor an http(s) address.
     """
     parts = urlsplit(endpoint)
+    if endpoint and (parts.username or parts.password):
+        message = "expected an address without user and password: it is kept in runs; credentials belong into ~/.netrc"
+        raise ValueError(message)
     if endpoint and (parts.scheme not in {"http", "https"} or not parts.hostname):
         message = (
             f"expected nothing, or the address of a scoring server such as http://127.0.0.1:5001; found {endpoint!r}"
@@ -68,6 +72,7 @@ class Applied:
     metrics: dict[str, float]
     rows: int
     labelled: int
+    version: str | None
     path: Path
 
 
@@ -75,51 +80,54 @@ def run(config: AplicacaoConfig) -> Applied:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
         manifest = read_manifest()
+        remind(manifest.provenance)
         prod = read_prepared(manifest, PROD)
         write([data_tags(manifest.provenance), dataset(manifest, PROD, prod, "application")])
         with _endpoint(config.endpoint) as (address, version):
             predictions = _predict(prod, address, version)
         write_parquet(predictions, PREDICTIONS)
-        applied = _compare(predictions)
-        write(_records(applied, version))
+        applied = _compare(predictions, version)
+        write(_records(applied))
         say("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {shown(PREDICTIONS)}")
     return applied
 
 
 @contextmanager
-def _endpoint(endpoint: str) -> Iterator[tuple[str, int | None]]:
+def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
     if endpoint:
         address = base_address(endpoint)
         check_alive(address)
         yield address, None
         return
     registry.reconcile()
-    champion = registry.require_champion()
-    uri = f"models:/{registry.MODEL}/{champion.version}"
+    version = registry.number(registry.require_champion())
+    uri = f"models:/{registry.MODEL}/{version}"
     with console.status(f"starting mlflow models serve -m {uri}"), scoring_server(uri) as address:
         say("Serving", f"{uri} at {address}")
-        yield address, int(champion.version)
+        yield address, version
 
 
-def _predict(prod: pd.DataFrame, address: str, version: int | None) -> pd.DataFrame:
+def _predict(prod: pd.DataFrame, address: str, version: str | None) -> pd.DataFrame:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring", total=len(prod))
         answers = score(prod, address, on_progress=lambda rows: progress.advance(task, rows))
     predictions = prod.assign(**{PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY]})
-    return predictions.assign(**{MODEL_VERSION: pd.array([version] * len(prod), dtype="Int64")})
+    return predictions.assign(
+        **{MODEL_VERSION: pd.array([int(version) if version else None] * len(prod), dtype="Int64")}
+    )
 
 
-def _compare(predictions: pd.DataFrame) -> Applied:
+def _compare(predictions: pd.DataFrame, version: str | None) -> Applied:
     labelled = predictions[predictions[TARGET].notna()]
     metrics = evaluate(labelled[TARGET], labelled[PROBABILITY]) if len(labelled) else {}
     if metrics:
         prior = np.full(len(labelled), labelled[TARGET].mean())
         metrics["class_prior_log_loss"] = evaluate(labelled[TARGET], prior)["log_loss"]
-    return Applied(predictions, metrics, len(predictions), len(labelled), PREDICTIONS)
+    return Applied(predictions, metrics, len(predictions), len(labelled), version, PREDICTIONS)
 
 
-def _records(applied: Applied, version: int | None) -> Iterator[Record]:
-    yield Tags({"model_version": str(version) if version else "unknown: the endpoint does not say"})
+def _records(applied: Applied) -> Iterator[Record]:
+    yield Tags({"model_version": applied.version or UNKNOWN_VERSION})
     yield Metrics(
         {
             "rows_scored": float(applied.rows),

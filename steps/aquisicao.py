@@ -9,7 +9,9 @@ from rich.panel import Panel
 
 from data.console import console, say
 from data.files import RAW, shown
-from data.source import FILES, Provenance, acquire, check_source
+from data.provenance import Provenance
+from data.raw_tables import FILES
+from data.source import acquire, check_source
 from data.synthetic import PUBLIC_ROWS
 from steps.command import StepConfig, run_command
 from steps.tracking import Artifact, Metrics, Record, Tags, step_run, write
@@ -27,7 +29,7 @@ class AquisicaoConfig(StepConfig):
         "or one CSV or Parquet file with a shot_type column",
     )
     synthetic_rows: int = Field(
-        default=PUBLIC_ROWS, ge=100, le=100_000_000, description="number of simulated shots, where shots are simulated"
+        default=PUBLIC_ROWS, ge=100, le=2_000_000, description="number of simulated shots, where shots are simulated"
     )
     synthetic_seed: int = Field(default=42, ge=0, description="seed of the simulation")
 
@@ -53,6 +55,12 @@ def announce(provenance: Provenance) -> None:
             )
         )
     say("Raw files:", f"{shown(RAW)} ({provenance.kind}: {provenance.address})")
+
+
+def remind(provenance: Provenance) -> None:
+    """Say in one line that shots are not real, where that is so."""
+    if provenance.is_synthetic:
+        say("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
 
 
 def data_tags(provenance: Provenance) -> Tags:

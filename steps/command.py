@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import mlflow
 import pyarrow as pa
+from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from sqlalchemy.exc import SQLAlchemyError
 
 from data.console import complain, say
 from data.errors import KobeShotError
@@ -54,6 +57,11 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
             run(config)
     except KobeShotError as error:
         complain(f"{_program()} failed:", error)
+        sys.exit(_FAILURE_EXIT_CODE)
+    except (OSError, MlflowException, SQLAlchemyError) as error:
+        complain(
+            f"{_program()} failed:", f"{type(error).__name__}: {error} (tracking store {mlflow.get_tracking_uri()})"
+        )
         sys.exit(_FAILURE_EXIT_CODE)
     except KeyboardInterrupt:
         complain(f"{_program()} was interrupted.")

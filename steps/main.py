@@ -3,11 +3,13 @@
 The steps run in this process. As project runs each would import MLflow anew: ``make bench`` measures both.
 """
 
+from collections.abc import Iterator
+
 from rich.table import Table
 
 from data.console import console, say
 from data.files import PROCESSED
-from data.source import Provenance
+from data.provenance import Provenance
 from serving import registry
 from serving.client import base_address
 from serving.server import check_alive
@@ -16,7 +18,7 @@ from steps.aplicacao import AplicacaoConfig, Applied
 from steps.aquisicao import AquisicaoConfig
 from steps.command import Config, StepConfig, run_command
 from steps.preparacao import PreparacaoConfig, Prepared
-from steps.tracking import Metrics, Tags, step_run, write
+from steps.tracking import Metrics, Record, Tags, step_run, write
 from steps.treinamento import Trained, TreinamentoConfig
 
 RUN_NAME = "main"
@@ -31,22 +33,26 @@ def run(config: MainConfig) -> None:
     with step_run(RUN_NAME, config) as active:
         if config.endpoint:
             check_alive(base_address(config.endpoint))
-        before = registry.standing()
         provenance = aquisicao.run(_part(AquisicaoConfig, config))
         write([aquisicao.data_tags(provenance)])
         prepared = preparacao.run(_part(PreparacaoConfig, config))
-        trained = treinamento.run(_part(TreinamentoConfig, config))
-        try:
+        with registry.taken_back_on_failure():
+            trained = treinamento.run(_part(TreinamentoConfig, config))
+            if registry.champion() is None and not config.endpoint:
+                message = f"There is no champion to apply: version {trained.version} was {trained.note}."
+                raise registry.RegistryError(message)
             applied = aplicacao.run(_part(AplicacaoConfig, config))
-        except BaseException:
-            registry.restore(before, f"main could not apply version {trained.version}, so it did not stay champion")
-            raise
-        write([Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})])
-        write([Metrics({f"test_{name}": value for name, value in trained.choice.metrics.items()})])
-        write([Tags({"chosen_model": trained.choice.chosen.id, "model_version": trained.version})])
+            write(_records(trained, applied))
     if provenance.is_synthetic:
         aquisicao.announce(provenance)
     _show(provenance, prepared, trained, applied, active.info.run_id)
+
+
+def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
+    yield Metrics({f"test_{name}": value for name, value in trained.choice.metrics.items()})
+    yield Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})
+    yield Tags({"chosen_model": trained.choice.chosen.id, "trained_version": trained.version})
+    yield Tags({"applied_version": applied.version or aplicacao.UNKNOWN_VERSION})
 
 
 def _part(config_class: type[Config], config: StepConfig) -> Config:
@@ -54,7 +60,7 @@ def _part(config_class: type[Config], config: StepConfig) -> Config:
 
 
 def _show(provenance: Provenance, prepared: Prepared, trained: Trained, applied: Applied, run_id: str) -> None:
-    champion, filtered = registry.require_champion(), prepared.filtered
+    champion, filtered = registry.champion(), prepared.filtered
     test, prod = trained.choice.metrics, applied.metrics
     table = Table("", "", show_header=False, title="main: done", title_justify="left")
     table.add_row("data", f"{provenance.kind} ({provenance.address})")
@@ -65,9 +71,10 @@ def _show(provenance: Provenance, prepared: Prepared, trained: Trained, applied:
     table.add_row("", f"{applied.rows:,} prod scored, {applied.labelled:,} of them labelled")
     table.add_row("chosen model", f"{trained.choice.chosen.name} ({trained.choice.chosen.id})")
     table.add_row("test", _figures(test))
-    table.add_row("prod", _figures(prod) if prod else "no labelled rows")
+    by = f"version {applied.version}" if applied.version else "the model behind the endpoint"
+    table.add_row("prod", f"{_figures(prod) if prod else 'no labelled rows'} (by {by})")
     table.add_row("version", f"{registry.MODEL} version {trained.version}: {trained.note}")
-    table.add_row("champion", f"version {champion.version}")
+    table.add_row("champion", f"version {champion.version}" if champion else "none")
     table.add_row("tables", str(PROCESSED))
     table.add_row("run", run_id)
     console.print(table)

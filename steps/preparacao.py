@@ -12,10 +12,11 @@ from sklearn.model_selection import train_test_split
 from data.console import say
 from data.errors import SchemaError, StaleDataError
 from data.files import PROCESSED, RAW, sha256, shown, write_parquet, write_text
+from data.provenance import Provenance, read_provenance
+from data.raw_tables import DEV_FILE, PROD_FILE, read_checked
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
-from data.source import DEV_FILE, PROD_FILE, Provenance, read_checked, read_provenance
 from monitor import pictures
-from steps.aquisicao import data_tags
+from steps.aquisicao import data_tags, remind
 from steps.command import StepConfig, run_command
 from steps.tracking import Artifact, Dataset, Metrics, Params, Picture, Record, step_run, write
 
@@ -116,6 +117,7 @@ def run(config: PreparacaoConfig) -> Prepared:
     """Prepare, in a run of its own."""
     with step_run(RUN_NAME, config):
         provenance = read_provenance()
+        remind(provenance)
         write([data_tags(provenance), Params({"features": ",".join(FEATURES)})])
         raw = {name: read_checked(RAW / name) for name in (DEV_FILE, PROD_FILE)}
         prepared = prepare(raw[DEV_FILE], raw[PROD_FILE], config)
@@ -166,8 +168,8 @@ def dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) ->
 
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
-    table = raw.rename(columns={raw_name: name for name, raw_name in RAW_NAME.items()})
-    return table[[SHOT_ID, *_COLUMNS]].astype(dict.fromkeys(_COLUMNS, "float64") | {SHOT_ID: "int64"})
+    table = raw[[RAW_NAME.get(name, name) for name in (SHOT_ID, *_COLUMNS)]].astype("float64")
+    return table.set_axis([SHOT_ID, *_COLUMNS], axis=1).astype({SHOT_ID: "int64"})
 
 
 def _path(name: str) -> Path:

@@ -5,6 +5,7 @@ under ``main``, or in the run that ``mlflow run`` made for it.
 """
 
 import os
+import socket
 import subprocess
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from data.files import ROOT
 from steps.command import StepConfig
@@ -124,17 +125,14 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
         Logged as parameters.
     """
     outermost = mlflow.active_run() is None
-    with _start_outermost(name) if outermost else mlflow.start_run(run_name=name, nested=True) as run:
-        mlflow.set_tag(_WORKSPACE_TAG, str(ROOT))
+    with _start_outermost(name) if outermost else nested_run(name) as run:
         _log_params(config.model_dump())
         yield run
 
 
-@contextmanager
-def nested_run(name: str) -> Iterator[Run]:
-    """Open a run under the active one."""
-    with mlflow.start_run(run_name=name, nested=True) as run:
-        yield run
+def nested_run(name: str) -> mlflow.ActiveRun:
+    """Open a run under the active one, as a context manager."""
+    return mlflow.start_run(run_name=name, nested=True, tags={_WORKSPACE_TAG: _workspace()})
 
 
 def source_state() -> dict[str, str]:
@@ -156,8 +154,8 @@ def _start_outermost(name: str) -> mlflow.ActiveRun:
     _mark_killed(client, experiment_id, launcher_id)
     if launcher_id and client.get_run(launcher_id).info.experiment_id == experiment_id:
         client.update_run(launcher_id, name=name)
-        return mlflow.start_run(run_id=launcher_id)
-    run = mlflow.start_run(run_name=name)
+        return mlflow.start_run(run_id=launcher_id, tags={_WORKSPACE_TAG: _workspace()})
+    run = mlflow.start_run(run_name=name, tags={_WORKSPACE_TAG: _workspace()})
     if launcher_id:
         note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {EXPERIMENT}."
         client.set_tag(launcher_id, MLFLOW_RUN_NOTE, note)
@@ -185,13 +183,17 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
 
 
 def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -> None:
-    # Whoever opens an outermost run is the only writer of this folder (`sole_writer`), so whatever still runs is dead.
-    running = client.search_runs(
-        [experiment_id], f"attributes.status = 'RUNNING' and tags.`{_WORKSPACE_TAG}` = '{ROOT}'"
-    )
-    for run in running:
-        if run.info.run_id != own_id:
+    # Whoever opens an outermost run is the only writer of this folder (`sole_writer`), so what still runs here is dead:
+    # a step's run, or one that `mlflow run` opened for a step that did not get to it.
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        workspace = run.data.tags.get(_WORKSPACE_TAG)
+        ours = workspace == _workspace() if workspace else run.data.tags.get(MLFLOW_SOURCE_NAME) == str(ROOT)
+        if ours and run.info.run_id != own_id:
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _workspace() -> str:
+    return f"{socket.gethostname()}:{ROOT}"
 
 
 def _log_params(values: Mapping[str, object]) -> None:

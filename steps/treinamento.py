@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
@@ -18,7 +17,7 @@ from monitor import pictures
 from monitor.metrics import METRICS, THRESHOLD, evaluate, log_loss_by_row
 from serving import gate, registry
 from serving.packaging import log_scoring_model
-from steps.aquisicao import data_tags
+from steps.aquisicao import data_tags, remind
 from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
 from steps.command import StepConfig, run_command
 from steps.preparacao import TEST, TRAIN, Manifest, dataset, read_manifest, read_prepared
@@ -107,15 +106,18 @@ class Trained:
 
 def run(config: TreinamentoConfig) -> Trained:
     """Train, in a run of its own with a nested run for each candidate."""
-    with step_run(RUN_NAME, config) as active:
+    with registry.taken_back_on_failure(), step_run(RUN_NAME, config) as active:
         registry.reconcile()
         manifest = read_manifest()
+        remind(manifest.provenance)
         train, test = read_prepared(manifest, TRAIN), read_prepared(manifest, TEST)
         write(_inputs(manifest, train, test))
-        choice = _choose(tuple(_train_all(train, test, config)), test, config)
+        candidates = tuple(_train_all(train, test, config, data_tags(manifest.provenance)))
+        choice = _choose(candidates, test, config)
         _show(choice, config.criterion)
         write(_records(choice))
-        version = registry.number(_register(choice, train, manifest, config, active.info.run_id))
+        version = _register(choice, train, manifest, config, active.info.run_id)
+        registry.judge(version, choice.verdict)
         promoted, note = _promote(version, choice.verdict, manifest)
         write([Tags({"model_version": version, "promoted": str(promoted).lower(), "promotion_note": note})])
         say("Registered:", f"{registry.MODEL} version {version}; {note}")
@@ -129,7 +131,7 @@ def _inputs(manifest: Manifest, train: pd.DataFrame, test: pd.DataFrame) -> Iter
     yield dataset(manifest, TEST, test, "testing")
 
 
-def _train_all(train: pd.DataFrame, test: pd.DataFrame, config: TreinamentoConfig) -> Iterator[Candidate]:
+def _train_all(train: pd.DataFrame, test: pd.DataFrame, config: TreinamentoConfig, origin: Tags) -> Iterator[Candidate]:
     say("Training", f"on {len(train):,} rows; loading PyCaret")
     tuner = Tuner(
         train,
@@ -139,30 +141,31 @@ def _train_all(train: pd.DataFrame, test: pd.DataFrame, config: TreinamentoConfi
         criterion=config.criterion,
     )
     ids = [model_id for model_id in config.models.split(",") if model_id != BEST]
-    yield _log_candidate(tuner.prior(), test, config)
+    yield _log_candidate(tuner.prior(), test, config, origin)
     for model_id in ids:
-        yield _tune(tuner, model_id, test, config)
+        yield _log_candidate(_tune(tuner, model_id, config), test, config, origin)
     if BEST in config.models.split(","):
         say("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
         with console.status("compare_models"):
             winner = tuner.best_id()
         say("  compare_models:", f"the winner is {winner} ({MODEL_NAMES[winner]})")
         if winner not in ids:
-            yield _tune(tuner, winner, test, config)
+            yield _log_candidate(_tune(tuner, winner, config), test, config, origin)
 
 
-def _tune(tuner: Tuner, model_id: str, test: pd.DataFrame, config: TreinamentoConfig) -> Candidate:
+def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
     started = time.perf_counter()
     work = f"{config.n_iter} settings × {config.cv_folds} folds"
     with console.status(f"{model_id}: {work}"):
         candidate = tuner.tune(model_id)
     score = f"{config.criterion} {_cross_validated(candidate, config.criterion)}"
     say(f"  {model_id}:", f"{work} in {time.perf_counter() - started:.1f} s, cross-validated {score}")
-    return _log_candidate(candidate, test, config)
+    return candidate
 
 
-def _log_candidate(candidate: Candidate, test: pd.DataFrame, config: TreinamentoConfig) -> Candidate:
+def _log_candidate(candidate: Candidate, test: pd.DataFrame, config: TreinamentoConfig, origin: Tags) -> Candidate:
     with nested_run(f"{candidate.id}: {candidate.name}"):
+        write([origin])
         write(_candidate_records(candidate, test, config))
     return candidate
 
@@ -205,9 +208,12 @@ def _justify(
 ) -> str:
     direction = "highest" if METRICS[criterion].greater_is_better else "lowest"
     words = (
-        f"**{chosen.name}** (`{chosen.id}`) was chosen: its cross-validated {criterion} on the training rows, "
-        f"{_cross_validated(chosen, criterion)}, is the {direction}. The test rows had no part in the choice."
+        f"**{chosen.name}** (`{chosen.id}`) was chosen: of the tuned models its cross-validated {criterion} on the "
+        f"training rows, {_cross_validated(chosen, criterion)}, is the {direction}. "
+        "The test rows had no part in the choice."
     )
+    if choose(candidates, criterion) is not chosen:
+        words += f" The class prior's is not worse: by {criterion}, no tuned model has learned anything."
     header = f"| model | cross-validated {criterion} | " + " | ".join(f"test {name}" for name in METRICS) + " |"
     lines = [header, "|---" * (len(METRICS) + 2) + "|"]
     for candidate in candidates:
@@ -244,9 +250,7 @@ def _records(choice: Choice) -> Iterator[Record]:
     yield Metrics({f"gate_{name}": value for name, value in verdict.figures().items()})
 
 
-def _register(
-    choice: Choice, train: pd.DataFrame, manifest: Manifest, config: TreinamentoConfig, run_id: str
-) -> ModelVersion:
+def _register(choice: Choice, train: pd.DataFrame, manifest: Manifest, config: TreinamentoConfig, run_id: str) -> str:
     chosen = choice.chosen
     hashes = {**manifest.sha256, **{name.partition(".")[0]: sha for name, sha in manifest.provenance.sha256.items()}}
     tags = {
@@ -265,16 +269,15 @@ def _register(
 
 
 def _promote(version: str, verdict: gate.Verdict, manifest: Manifest) -> tuple[bool, str]:
+    if not verdict.passed:
+        return False, f"not promoted, it did not pass the gate: {verdict.reason}"
     current = registry.champion()
-    if verdict.passed and manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
+    if manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
         return (
             False,
             f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones",
         )
-    try:
-        registry.promote(version, verdict)
-    except registry.RegistryError:
-        return False, f"not promoted, it did not pass the gate: {verdict.reason}"
+    registry.promote(version, verdict.reason)
     return True, "passed the gate and is champion and Production"
 
 

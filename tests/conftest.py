@@ -18,8 +18,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def shots() -> pd.DataFrame:
-    """Raw synthetic shots, two-point and three-point ones."""
-    return synthetic.shots(6_000, seed=1)
+    """Raw shots, two-point and three-point ones, as if they were somebody's own."""
+    table = synthetic.shots(6_000, seed=1)
+    table.attrs.clear()
+    return table
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from data import source
+from data import download, provenance, source
 from data.errors import SchemaError, SourceError
 from data.files import sha256
+from data.provenance import Provenance, read_provenance
+from data.raw_tables import DEV_FILE, FILES, PROD_FILE
 from data.schema import THREE_POINTS, TWO_POINTS
-from data.source import DEV_FILE, FILES, PROD_FILE, Provenance, check_source, read_provenance
+from data.source import check_source
 from tests.project import REAL
 
 NOWHERE = "https://127.0.0.1:9"
@@ -148,6 +150,7 @@ def test_matching_checksums_are_accepted(folder: Path, raw: Path) -> None:
 
 def test_an_https_address_is_downloaded(address: str, folder: Path, raw: Path) -> None:
     assert acquire(address, raw) == Provenance("address", address, {name: sha256(folder / name) for name in FILES})
+    assert contents(raw).items() >= {name: sha256(folder / name) for name in FILES}.items()
 
 
 @pytest.mark.parametrize("damage", [_truncate, _drop_a_column, _wrong_checksum])
@@ -169,16 +172,18 @@ def test_an_address_that_lacks_a_file_is_told_with_its_answer(address: str, fold
         acquire(address, raw)
 
 
-def test_credentials_of_an_address_are_not_recorded(address: str, raw: Path) -> None:
-    found = acquire(address.replace("https://", "https://user:secret@"), raw)
-    assert found.address == address
-    assert "secret" not in (raw / "source.json").read_text()
+@pytest.mark.parametrize("wrong", ["https://user:secret@example.org/x", "https://example.org/x?token=secret"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(wrong: str) -> None:
+    with pytest.raises(ValueError, match="netrc") as caught:
+        check_source(wrong)
+    assert "secret" not in str(caught.value)
 
 
 def test_auto_downloads_the_public_files_by_checksum(
     address: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
+    for module in (source, provenance):
+        monkeypatch.setattr(module, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
     assert acquire("auto", raw, address).kind == "public"
 
 
@@ -207,7 +212,8 @@ def test_auto_replaces_simulated_shots_once_the_public_ones_can_be_reached(
     address: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquire("auto", raw)
-    monkeypatch.setattr(source, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
+    for module in (source, provenance):
+        monkeypatch.setattr(module, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
     assert acquire("auto", raw, address).kind == "public"
 
 
@@ -218,15 +224,87 @@ def test_auto_keeps_a_refused_file_aside(folder: Path, raw: Path, capsys: pytest
     _truncate(raw / PROD_FILE)
     damaged = sha256(raw / PROD_FILE)
     assert acquire("auto", raw).is_synthetic
-    assert sha256(raw / f"{PROD_FILE}.refused") == damaged
+    assert sha256(raw / f"{PROD_FILE}.refused-1") == damaged
     assert PROD_FILE in capsys.readouterr().out
 
 
-def test_a_file_that_changed_after_it_was_acquired_is_noticed(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
+def test_a_file_that_changed_after_it_was_acquired_is_refused_and_kept(
+    folder: Path, raw: Path, shots: pd.DataFrame
+) -> None:
     acquire(folder, raw)
-    shots.head(100).to_parquet(raw / DEV_FILE, index=False)
+    shots[shots["shot_type"] == TWO_POINTS].head(100).to_parquet(raw / DEV_FILE, index=False)
+    before = contents(raw)
     with pytest.raises(SourceError, match=rf"{DEV_FILE} in .*wrong checksum"):
         read_provenance(raw)
+    with pytest.raises(SourceError, match=rf"{DEV_FILE} in .*wrong checksum"):
+        acquire("auto", raw)
+    assert contents(raw) == before
+
+
+def test_an_acquisition_killed_between_its_two_files_is_noticed_and_done_again(folder: Path, raw: Path) -> None:
+    acquire("synthetic", raw)
+    old = (raw / PROD_FILE).read_bytes()
+    acquire(folder, raw)
+    (raw / PROD_FILE).write_bytes(old)
+    with pytest.raises(provenance.HalfAcquiredError, match="interrupted"):
+        read_provenance(raw)
+    acquire(folder, raw)
+    assert read_provenance(raw).kind == "folder"
+
+
+def test_simulated_shots_are_known_wherever_they_are_copied_to(tmp_path: Path, raw: Path) -> None:
+    acquire("synthetic", raw)
+    copied = acquire(raw, tmp_path / "other")
+    assert copied.is_synthetic
+    assert copied.address == "rows=500 seed=1"
+    (raw / "source.json").unlink()
+    assert read_provenance(raw).is_synthetic
+
+
+def test_auto_simulates_anew_when_other_rows_are_asked_for(raw: Path) -> None:
+    acquire("auto", raw)
+    found = source.acquire("auto", rows=700, seed=9, raw=raw, public_address=NOWHERE)
+    assert found.address == "rows=700 seed=9"
+    assert sum(len(pd.read_parquet(raw / name)) for name in FILES) == 700
+
+
+def test_a_prod_shot_among_those_to_learn_from_is_refused(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
+    shots.to_parquet(folder / DEV_FILE, index=False)
+    with pytest.raises(SourceError, match=r"share .* shot_id"):
+        acquire(folder, raw)
+
+
+def test_a_row_without_shot_type_is_refused_not_lost(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+    shots.assign(shot_type=shots["shot_type"].where(shots.index != 4)).to_csv(tmp_path / "shots.csv", index=False)
+    with pytest.raises(SchemaError, match="row 4, column shot_type"):
+        acquire(tmp_path / "shots.csv", raw)
+
+
+def test_columns_of_mixed_types_and_both_names_of_the_longitude_do_no_harm(
+    tmp_path: Path, raw: Path, shots: pd.DataFrame
+) -> None:
+    notes = [*range(len(shots) - 1), "last"]
+    shots.assign(note=notes, lng=shots["lon"]).to_csv(tmp_path / "shots.csv", index=False)
+    acquire(tmp_path / "shots.csv", raw)
+    assert {"note", "lng", "lon"} <= set(pd.read_parquet(raw / DEV_FILE))
+
+
+def test_checksums_are_found_as_sha256sum_writes_them() -> None:
+    line = f"{'A' * 64} *./{DEV_FILE}\n".encode()
+    assert download.parse_sums(line) == {DEV_FILE: "a" * 64}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"abc  other.parquet"])
+def test_a_list_of_checksums_that_names_neither_file_is_refused(folder: Path, raw: Path, content: bytes) -> None:
+    (folder / "SHA256SUMS").write_bytes(content)
+    with pytest.raises(SourceError, match="names neither"):
+        acquire(folder, raw)
+
+
+@pytest.mark.parametrize("wrong", ["~nobody-here/x", "x" * 5_000, "a\0b"])
+def test_a_path_that_cannot_be_is_refused_with_words(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"expected auto|null"):
+        check_source(wrong)
 
 
 def test_missing_files_are_told_with_the_command_that_makes_them(raw: Path) -> None:

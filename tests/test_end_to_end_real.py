@@ -7,6 +7,7 @@ import pytest
 import requests
 from mlflow.entities import Run
 
+from data.files import ROOT
 from data.schema import FEATURES
 from monitor.metrics import evaluate
 from tests.project import REAL, Checkout, records, served, shot
@@ -98,6 +99,18 @@ def test_the_version_can_be_traced_to_its_data_and_code(checkout: Checkout) -> N
     assert version.tags["sha256_base_train"] == checkout.run("PreparacaoDados").data.params["sha256_base_train"]
     assert version.tags["sha256_dataset_kobe_dev"].startswith("3a177adb")
     assert (version.tags["data_source"], version.tags["synthetic"]) == ("public", "false")
+
+
+def test_the_figures_of_the_readme_are_those_of_the_runs(checkout: Checkout) -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, run in (
+        ("logistic regression, 4,057 test rows", checkout.run("lr: Logistic Regression")),
+        ("tuned tree (chosen), 4,057 test rows", checkout.run("dt: Decision Tree")),
+        ("tuned tree, 5,412 labelled prod rows", checkout.run("PipelineAplicacao")),
+    ):
+        metrics = run.data.metrics
+        figures = f"{metrics['log_loss']:.4f} | {metrics['f1_score']:.3f} | {metrics['roc_auc']:.3f}"
+        assert f"| {name} | {figures} |" in readme
 
 
 def test_production_is_champion(checkout: Checkout) -> None:

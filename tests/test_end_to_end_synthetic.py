@@ -44,9 +44,9 @@ def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
 
 def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main: tuple[Checkout, str]) -> None:
     checkout, printed = synthetic_main
-    assert printed.count("SYNTHETIC DATA") == 2
-    assert "SIMULATED" in printed
-    assert all(run.data.tags["synthetic"] == "true" for run in checkout.runs() if run.info.run_name in [*STEPS, "main"])
+    assert printed.count("SIMULATED") == 2
+    assert printed.count("SYNTHETIC DATA:") == 3
+    assert all(run.data.tags["synthetic"] == "true" for run in checkout.runs())
     production = checkout.production()
     assert production is not None
     assert production.tags["synthetic"] == "true"
@@ -111,7 +111,7 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
 
 
 def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: Checkout) -> None:
-    # A server that cannot start: without uvicorn on PATH it ends at once.
+    # A server that cannot start, because MLflow does not know what is asked of it.
     server = checkout.folder / "serving" / "server.py"
     server.write_text(server.read_text().replace('"--env-manager", "local"', '"--env-manager", "nonsense"'))
     result = checkout.step("main", *FAST_OPTIONS)
@@ -122,6 +122,67 @@ def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: 
     client = checkout.client()
     assert client.get_model_version_by_alias("kobe_shot", "champion").version == 1
     assert "taken_back" in client.get_model_version("kobe_shot", "2").tags
+
+
+def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp_path: Path) -> None:
+    checkout = copy_project(tmp_path)
+    few = ["--source", "synthetic", "--synthetic_rows", "2000", "--n_iter", "1", "--cv_folds", "2", "--models", "nb"]
+    result = checkout.step("main", *few)
+    assert result.returncode == 1
+    assert "did not pass the gate: log loss" in result.stderr
+    assert checkout.run("main").info.status == "FAILED"
+    assert checkout.production() is None
+    assert checkout.client().get_model_version("kobe_shot", "1").tags["gate"] == "refused"
+
+
+def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkout: Checkout) -> None:
+    with served(checkout) as address:
+        printed = ok(checkout.step("main", *FAST_OPTIONS, "--endpoint", address))
+    assert "by the model behind the endpoint" in printed
+    tags = checkout.run("main").data.tags
+    assert tags["trained_version"] == "2"
+    assert tags["applied_version"].startswith("unknown")
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////no/such/folder/mlflow.db", "nonsense://nowhere"])
+def test_a_tracking_store_that_cannot_be_used_is_told_without_a_traceback(tmp_path: Path, uri: str) -> None:
+    checkout = copy_project(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-m", "steps.aquisicao", "--source", "synthetic"],
+        cwd=checkout.folder,
+        env=environment() | {"MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert f"tracking store {uri}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_experiment_that_was_deleted_is_told_without_a_traceback(checkout: Checkout) -> None:
+    client = checkout.client()
+    client.delete_experiment(client.get_experiment_by_name("kobe_shot").experiment_id)
+    result = checkout.step("preparacao")
+    assert result.returncode == 1
+    assert "deleted experiment" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_mlflow_run_builds_the_environment_with_uv(tmp_path: Path) -> None:
+    checkout = copy_project(tmp_path / "project")
+    # Without the lock beside it MLflow takes conda.yaml, as it does for a project that it fetched from elsewhere.
+    (checkout.folder / "uv.lock").unlink()
+    result = subprocess.run(
+        ["mlflow", "run", ".", "-e", "aquisicao", "--env-manager", "uv", "-P", "source=synthetic"],
+        cwd=checkout.folder,
+        env=environment() | {"MLFLOW_ENV_ROOT": str(tmp_path / "environments")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Raw files:" in ok(result)
+    assert list((tmp_path / "environments").rglob("site-packages/pycaret"))
 
 
 def test_an_endpoint_that_is_not_there_is_told_before_any_work(checkout: Checkout) -> None:
@@ -236,7 +297,8 @@ def test_main_killed_at_random_moments_ends_well_when_run_again(
     checkout = copy_project(tmp_path)
     command = [sys.executable, "-m", "steps.main", *FAST_OPTIONS]
     longest = _seconds_of_main(synthetic_main[0])
-    moments = random.Random(time.time_ns())  # noqa: S311 nothing secret
+    seed = time.time_ns()
+    moments = random.Random(seed)  # noqa: S311 nothing secret
     for _ in range(pytestconfig.getoption("--kills")):
         moment = moments.uniform(0.5, longest)
         process = subprocess.Popen(
@@ -258,8 +320,10 @@ def test_main_killed_at_random_moments_ends_well_when_run_again(
         _assert_production_passed(checkout)
         ok(checkout.step("main", *FAST_OPTIONS))
         _assert_production_passed(checkout)
-        assert not list((checkout.folder / "data").rglob(".*.partial")), f"killed after {moment:.2f} s"
-        assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, f"killed after {moment:.2f} s"
+        assert not list((checkout.folder / "data").rglob(".*.partial")), f"killed after {moment:.2f} s, seed {seed}"
+        assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, (
+            f"killed after {moment:.2f} s, seed {seed}"
+        )
 
 
 def _seconds_of_main(checkout: Checkout) -> float:

@@ -119,6 +119,7 @@ def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(endpo
         {"predictions": [{"shot_made_flag": 0, "probability": 0.4}]},
         {"predictions": [{"shot_made_flag": 0, "probability": 1.4}] * 3},
         {"predictions": [{"shot_made_flag": 0, "probability": None}] * 3},
+        {"predictions": [{"shot_made_flag": 7.9, "probability": 0.4}] * 3},
         [],
     ],
 )

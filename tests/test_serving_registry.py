@@ -1,4 +1,4 @@
-import json
+import os
 from collections.abc import Callable
 
 import mlflow
@@ -18,19 +18,23 @@ from serving.registry import MODEL, RegistryError
 PASSED = Verdict(True, "better", 0.67, 0.69, -0.03, -0.01)
 REFUSED = Verdict(False, "worse", 0.70, 0.69, 0.0, 0.02)
 
+Register = Callable[..., str]
+
 pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
-def version(shots: pd.DataFrame) -> Callable[[], str]:
+def version(shots: pd.DataFrame) -> Register:
     """A function that registers one more version."""
     table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
     pipeline = make_pipeline(LogisticRegression()).fit(table.to_numpy(), np.arange(len(table)) % 2)
 
-    def register() -> str:
+    def register(verdict: Verdict = PASSED) -> str:
         with mlflow.start_run() as run:
             info = log_scoring_model(pipeline, table.head(2), threshold=0.5, metadata={})
-        return str(registry.register(info.model_uri, run.info.run_id, {"synthetic": "true"}, "why").version)
+        number = registry.register(info.model_uri, run.info.run_id, {"synthetic": "true"}, "why")
+        registry.judge(number, verdict)
+        return number
 
     return register
 
@@ -41,72 +45,132 @@ def standing() -> tuple[str | None, str | None, dict[str, str]]:
     return now.champion, now.previous_champion, stages
 
 
-def test_a_registered_version_is_not_promoted(version: Callable[[], str]) -> None:
+def test_a_registered_version_is_not_promoted(version: Register) -> None:
     version()
     assert registry.champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
 
 
-def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: Callable[[], str]) -> None:
+def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: Register) -> None:
     for number in (1, 2, 3):
-        registry.promote(version(), PASSED)
+        registry.promote(version(), "better")
         assert registry.number(registry.require_champion()) == str(number)
     assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
 
 
-def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Callable[[], str]) -> None:
-    registry.promote(version(), PASSED)
-    refused = version()
+def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Register) -> None:
+    registry.promote(version(), "better")
+    refused = version(REFUSED)
     with pytest.raises(RegistryError, match="did not pass the gate"):
-        registry.promote(refused, REFUSED)
+        registry.promote(refused, "newest")
     assert standing() == ("1", None, {"1": "Production", "2": "None"})
     assert MlflowClient().get_model_version(MODEL, refused).tags["gate"] == "refused"
 
 
-def test_promoting_the_champion_again_keeps_the_previous_one(version: Callable[[], str]) -> None:
-    registry.promote(version(), PASSED)
+def test_a_version_that_was_never_judged_is_not_promoted(version: Register) -> None:
+    number = version()
+    MlflowClient().delete_model_version_tag(MODEL, number, "gate")
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        registry.promote(number, "newest")
+
+
+def test_promoting_the_champion_again_keeps_the_previous_one(version: Register) -> None:
+    registry.promote(version(), "better")
     second = version()
-    registry.promote(second, PASSED)
-    registry.promote(second, PASSED)
+    registry.promote(second, "better")
+    registry.promote(second, "better")
     assert standing()[:2] == ("2", "1")
 
 
-def test_each_promotion_is_appended_to_the_version_with_who_when_why_and_figures(version: Callable[[], str]) -> None:
+def test_each_promotion_is_appended_to_the_version_with_who_when_where_and_why(version: Register) -> None:
     first = version()
-    registry.promote(first, PASSED)
-    registry.promote(version(), PASSED)
-    registry.promote(first, PASSED)
-    history = json.loads(MlflowClient().get_model_version(MODEL, first).tags["promotions"])
-    assert [entry["instead_of"] for entry in history] == [None, "2"]
-    assert all(entry["who"] and entry["when"] and entry["why"] == "better" for entry in history)
-    assert history[0]["figures"]["loss"] == 0.67
+    registry.promote(first, "better")
+    registry.promote(version(), "better")
+    registry.promote(first, "better after all")
+    found = MlflowClient().get_model_version(MODEL, first)
+    history = registry.promotions(found)
+    assert [(entry["instead_of"], entry["why"]) for entry in history] == [(None, "better"), ("2", "better after all")]
+    assert all(entry["who"] and entry["when"] and entry["where"] for entry in history)
+    assert float(found.tags["gate_loss"]) == 0.67
 
 
-def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: Callable[[], str]) -> None:
-    registry.promote(version(), PASSED)
-    second = version()
-    MlflowClient().set_registered_model_alias(MODEL, "champion", second)
+def test_a_user_without_a_name_can_promote(version: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    registry.promote(version(), "better")
+    assert registry.promotions(registry.require_champion())[0]["who"] == f"uid {os.getuid()}"
+
+
+def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: Register) -> None:
+    registry.promote(version(), "better")
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version())
     registry.reconcile()
     assert standing()[2] == {"1": "Archived", "2": "Production"}
 
 
-def test_restore_undoes_a_promotion(version: Callable[[], str]) -> None:
-    registry.promote(version(), PASSED)
-    registry.promote(version(), PASSED)
-    before = standing()
-    now = registry.standing()
+def test_production_holds_the_champion_alone(version: Register) -> None:
+    registry.promote(version(), "better")
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, version(), "Production")
+    registry.reconcile()
+    assert standing()[2] == {"1": "Production", "2": "Archived"}
+
+
+def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_production(version: Register) -> None:
+    registry.promote(version(), "better")
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version(REFUSED))
+    registry.reconcile()
+    assert standing()[2] == {"1": "Production", "2": "None"}
+    with pytest.raises(RegistryError, match="has not passed the gate"):
+        registry.require_champion()
+
+
+def fail_after(*promoted: str) -> None:
+    with registry.taken_back_on_failure():
+        for number in promoted:
+            registry.promote(number, "better")
+        message = "it cannot be served"
+        raise OSError(message)
+
+
+def test_a_promotion_is_taken_back_when_what_follows_fails(version: Register) -> None:
+    registry.promote(version(), "better")
+    registry.promote(version(), "better")
     third = version()
-    registry.promote(third, PASSED)
-    registry.restore(now, "it cannot be served")
-    champion, previous, stages = standing()
-    assert (champion, previous) == before[:2]
-    assert stages == {"1": "Archived", "2": "Production", "3": "Archived"}
-    assert MlflowClient().get_model_version(MODEL, third).tags["taken_back"] == "it cannot be served"
+    with pytest.raises(OSError, match="cannot be served"):
+        fail_after(third)
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert "it cannot be served" in MlflowClient().get_model_version(MODEL, third).tags["taken_back"]
 
 
-def test_restore_undoes_the_very_first_promotion(version: Callable[[], str]) -> None:
-    before = registry.standing()
-    registry.promote(version(), PASSED)
-    registry.restore(before, "it cannot be served")
+def test_the_very_first_promotion_is_taken_back_too(version: Register) -> None:
+    with pytest.raises(OSError, match="cannot be served"):
+        fail_after(version())
     assert standing() == (None, None, {"1": "Archived"})
+
+
+def test_a_failure_does_not_take_back_what_another_process_promoted(
+    version: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote(version(), "better")
+    second = version()
+
+    def elsewhere() -> None:
+        with registry.taken_back_on_failure():
+            monkeypatch.setattr("os.getpid", lambda: -1)
+            registry.promote(second, "better")
+            monkeypatch.undo()
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 raised just above
+        elsewhere()
+    assert standing()[0] == "2"
+
+
+def test_without_a_failure_nothing_is_taken_back(version: Register) -> None:
+    with registry.taken_back_on_failure():
+        registry.promote(version(), "better")
+    assert standing()[0] == "1"

@@ -1,19 +1,30 @@
+import functools
+import http.server
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
 
 from data.files import ROOT
-from serving.server import ServerError, scoring_server
-from tests.project import wait_until
+from serving.server import ServerError, check_alive, scoring_server
+from tests.project import free_port, wait_until
 
 GUARD = str(ROOT / "serving" / "guard.py")
-# A command that starts a child of its own, says both numbers, and does not listen to SIGTERM.
-STUBBORN = (
+# Each starts a child of its own and says both numbers; one of the two does not listen to SIGTERM.
+STUBBORN_PARENT = (
+    "import os, signal, subprocess, sys, time\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print(os.getpid(), child.pid, flush=True)\n"
+    "time.sleep(300)\n"
+)
+STUBBORN_CHILD = (
     "import os, signal, subprocess, sys, time\n"
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
     "print(os.getpid(), child.pid, flush=True)\n"
     "time.sleep(300)\n"
 )
@@ -23,10 +34,11 @@ def gone(numbers: list[int]) -> bool:
     return not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers)
 
 
-def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed() -> None:
+@pytest.mark.parametrize("stubborn", [STUBBORN_PARENT, STUBBORN_CHILD], ids=["parent", "child"])
+def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed(stubborn: str) -> None:
     starter = (
         "import subprocess, sys\n"
-        f"command = [sys.executable, {GUARD!r}, sys.executable, '-c', {STUBBORN!r}]\n"
+        f"command = [sys.executable, {GUARD!r}, sys.executable, '-c', {stubborn!r}]\n"
         "subprocess.Popen(command, stdin=subprocess.PIPE).wait()\n"
     )
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
@@ -51,3 +63,14 @@ def test_a_server_that_cannot_start_is_told_with_the_end_of_its_log() -> None:
         scoring_server("models:/nothing_here/1"),
     ):
         pytest.fail("a server for a model that does not exist")
+
+
+def test_a_server_of_this_machine_is_not_asked_for_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(ROOT / "docs"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with pytest.raises(ServerError, match="answered 404"):
+            check_alive(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()

@@ -1,5 +1,4 @@
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -73,6 +72,7 @@ def test_help_describes_every_parameter(
         ("aquisicao", ["--source", "/no/such/folder"], ["source", "no such file or folder", "/no/such/folder"]),
         ("aquisicao", ["--synthetic_rows", "3"], ["synthetic_rows", "greater than or equal to 100"]),
         ("aplicacao", ["--endpoint", "localhost"], ["endpoint", "http://127.0.0.1:5001", "'localhost'"]),
+        ("aplicacao", ["--endpoint", "http://user:secret@127.0.0.1:5001"], ["endpoint", "netrc"]),
         ("main", ["--test_size", "1.5", "--models", "xyz"], ["test_size", "models"]),
     ],
 )
@@ -107,8 +107,3 @@ def test_spaces_between_model_ids_do_no_harm() -> None:
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PreparacaoConfig().seed = 3
-
-
-def test_no_path_depends_on_the_working_directory() -> None:
-    assert Path(ROOT / "MLproject").is_file()
-    assert ROOT.is_absolute()

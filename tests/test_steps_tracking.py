@@ -1,4 +1,5 @@
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from mlflow import MlflowClient
 
 from data.files import ROOT
 from steps.preparacao import PreparacaoConfig
-from steps.tracking import EXPERIMENT, Metrics, Params, Tags, source_state, step_run, write
+from steps.tracking import EXPERIMENT, Metrics, Params, Tags, nested_run, source_state, step_run, write
 
 CONFIG = PreparacaoConfig()
 
@@ -98,14 +99,31 @@ def test_a_failed_step_leaves_its_run_and_the_run_above_failed(client: MlflowCli
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED", "FAILED"]
 
 
-def test_what_a_killed_process_left_running_is_marked_killed(client: MlflowClient) -> None:
+def test_what_a_killed_process_left_running_is_marked_killed(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = client.create_experiment(EXPERIMENT)
-    ours = client.create_run(experiment, tags={"kobe_shot.workspace": str(ROOT)})
-    others = client.create_run(experiment, tags={"kobe_shot.workspace": "elsewhere"})
-    with step_run("PreparacaoDados", CONFIG):
+    place = f"{socket.gethostname()}:{ROOT}"
+    dead = [
+        client.create_run(experiment, tags={"kobe_shot.workspace": place}),
+        client.create_run(experiment, tags={"mlflow.source.name": str(ROOT)}),
+    ]
+    alive = [
+        client.create_run(experiment, tags={"kobe_shot.workspace": f"another-machine:{ROOT}"}),
+        client.create_run(experiment, tags={"mlflow.source.name": "elsewhere"}),
+    ]
+    own = launched(client, monkeypatch, experiment)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert run.info.run_id == own
+    assert {client.get_run(run.info.run_id).info.status for run in dead} == {"KILLED"}
+    assert {client.get_run(run.info.run_id).info.status for run in alive} == {"RUNNING"}
+
+
+def test_every_run_carries_its_workspace(client: MlflowClient) -> None:
+    with step_run("main", CONFIG) as main, step_run("PreparacaoDados", CONFIG) as step, nested_run("lr") as candidate:
         pass
-    assert client.get_run(ours.info.run_id).info.status == "KILLED"
-    assert client.get_run(others.info.run_id).info.status == "RUNNING"
+    for run in (main, step, candidate):
+        assert client.get_run(run.info.run_id).data.tags["kobe_shot.workspace"].endswith(str(ROOT))
 
 
 def test_records_are_written_to_the_active_run(client: MlflowClient) -> None:
