@@ -144,7 +144,7 @@ def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkou
     assert tags["applied_version"].startswith("unknown")
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////no/such/folder/mlflow.db", "nonsense://nowhere"])
+@pytest.mark.parametrize("uri", ["sqlite:////proc/no/such/mlflow.db", "nonsense://nowhere"])
 def test_a_tracking_store_that_cannot_be_used_is_told_without_a_traceback(tmp_path: Path, uri: str) -> None:
     checkout = copy_project(tmp_path)
     result = subprocess.run(
