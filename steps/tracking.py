@@ -175,8 +175,9 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
     default = client.get_experiment_by_name(_DEFAULT_EXPERIMENT)
     own_store = mlflow.get_tracking_uri().startswith("sqlite:")
     if own_store and default and default.experiment_id == _DEFAULT_EXPERIMENT_ID:
-        runs = client.search_runs([_DEFAULT_EXPERIMENT_ID], run_view_type=ViewType.ALL, max_results=2)
-        if all(run.info.run_id == launcher_id for run in runs):
+        ours = {str(ROOT), *([_opened_for(client.get_run(launcher_id))] if launcher_id else [])}
+        runs = client.search_runs([_DEFAULT_EXPERIMENT_ID], run_view_type=ViewType.ALL)
+        if all(_opened_for(run) in ours for run in runs):
             client.rename_experiment(_DEFAULT_EXPERIMENT_ID, name)
             return _DEFAULT_EXPERIMENT_ID
     return str(client.create_experiment(name))
@@ -187,9 +188,15 @@ def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -
     # a step's run, or one that `mlflow run` opened for a step that did not get to it.
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         workspace = run.data.tags.get(_WORKSPACE_TAG)
-        ours = workspace == _workspace() if workspace else run.data.tags.get(MLFLOW_SOURCE_NAME) == str(ROOT)
+        ours = workspace == _workspace() if workspace else _opened_for(run) == str(ROOT)
         if ours and run.info.run_id != own_id:
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _opened_for(run: Run) -> str | None:
+    """Folder or address of the project that ``mlflow run`` opened a run for, or the script that opened it."""
+    tags: dict[str, str] = run.data.tags
+    return tags.get(MLFLOW_SOURCE_NAME)
 
 
 def _workspace() -> str:

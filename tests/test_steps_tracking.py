@@ -27,7 +27,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
 
 def launched(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, experiment_id: str = "0") -> str:
     """Do what ``mlflow run`` does before it starts the entry point; the id of its run."""
-    run_id = str(client.create_run(experiment_id).info.run_id)
+    run_id = str(client.create_run(experiment_id, tags={"mlflow.source.name": str(ROOT)}).info.run_id)
     client.log_param(run_id, "test_size", "0.20")
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
@@ -60,6 +60,16 @@ def test_every_later_command_finds_the_same_experiment(client: MlflowClient, mon
     with step_run("second", CONFIG) as second:
         pass
     assert first.info.experiment_id == second.info.experiment_id
+    assert [experiment.name for experiment in client.search_experiments()] == [EXPERIMENT]
+
+
+def test_a_command_that_was_mistyped_first_does_not_part_the_runs_that_follow(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched(client, monkeypatch)
+    run_id = launched(client, monkeypatch)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert run.info.run_id == run_id
     assert [experiment.name for experiment in client.search_experiments()] == [EXPERIMENT]
 
 
