@@ -166,7 +166,7 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
     """Id of the experiment, made where it does not exist.
 
     ``mlflow run`` without ``--experiment-name`` puts its run into the experiment with id 0. In a new store of this
-    project's own, where nothing else is in it, that one takes the project's name, so that the commands work as typed.
+    project's own, which holds nothing else, that one takes the project's name, so that the commands work as typed.
     """
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     found = client.get_experiment_by_name(name)

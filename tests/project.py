@@ -47,6 +47,17 @@ class Checkout:
             check=False,
         )
 
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start a command in the folder, in a process group of its own."""
+        return subprocess.Popen(
+            arguments,
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def step(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run ``python -m steps.NAME``."""
         return self.command(sys.executable, "-m", f"steps.{name}", *arguments)
@@ -110,14 +121,7 @@ def served(checkout: Checkout, model: str = "models:/kobe_shot/Production") -> I
     """Run ``mlflow models serve -m MODEL`` until the block ends; its address."""
     port = free_port()
     command = ["mlflow", "models", "serve", "-m", model, "--port", str(port), "--env-manager", "local"]
-    process = subprocess.Popen(
-        command,
-        cwd=checkout.folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = checkout.start(*command)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}"), f"{' '.join(command)} to answer")
         yield f"http://127.0.0.1:{port}"

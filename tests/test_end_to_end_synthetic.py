@@ -301,14 +301,7 @@ def test_main_killed_at_random_moments_ends_well_when_run_again(
     moments = random.Random(seed)  # noqa: S311 nothing secret
     for _ in range(pytestconfig.getoption("--kills")):
         moment = moments.uniform(0.5, longest)
-        process = subprocess.Popen(
-            command,
-            cwd=checkout.folder,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = checkout.start(*command)
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
@@ -342,12 +335,7 @@ def _assert_production_passed(checkout: Checkout) -> None:
 
 def test_two_mains_at_once_wait_for_each_other(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "steps.preparacao"]
-    processes = [
-        subprocess.Popen(
-            command, cwd=checkout.folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        for _ in range(2)
-    ]
+    processes = [checkout.start(*command) for _ in range(2)]
     try:
         assert [process.wait(120) for process in processes] == [0, 0]
     finally:

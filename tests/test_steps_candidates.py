@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +7,6 @@ from sklearn.metrics import log_loss
 from data import synthetic
 from data.schema import FEATURES, TARGET
 from serving import packaging
-from steps import candidates
 from steps.candidates import MODEL_NAMES, Candidate, TrainingError, Tuner, choose
 
 
@@ -89,14 +86,3 @@ def test_the_choice_follows_the_direction_of_the_criterion() -> None:
     both = [candidate("a", log_loss=0.68, roc_auc=0.60), candidate("b", log_loss=0.67, roc_auc=0.59)]
     assert choose(both, "log_loss").id == "b"
     assert choose(both, "roc_auc").id == "a"
-
-
-def test_only_one_module_imports_pycaret() -> None:
-    root = candidates.__file__.rpartition("/steps/")[0]
-    users = [
-        str(path.relative_to(root))
-        for floor in ("data", "serving", "monitor", "steps")
-        for path in Path(root, floor).glob("*.py")
-        if "import pycaret" in path.read_text() or "from pycaret" in path.read_text()
-    ]
-    assert users == ["steps/candidates.py"]
