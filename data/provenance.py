@@ -33,8 +33,8 @@ class Provenance:
     Attributes
     ----------
     kind : str
-        ``public`` where the bytes are those of the public files, ``synthetic`` where they were simulated, however they
-        came here; else how they came.
+        ``public`` where the bytes are those of the public files, ``synthetic`` where the Parquet files say
+        that they were simulated; else how they came.
     address : str
         Folder, file or web address, or size and seed of the simulation.
     sha256 : dict of str to str

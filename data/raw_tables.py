@@ -1,6 +1,8 @@
 """The two raw files as tables: read, checked, split, and known for simulated where they are."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -38,15 +40,21 @@ def read_checked(path: Path) -> pd.DataFrame:
     return table
 
 
-def check_pair(folder: Path) -> None:
+def check_pair(folder: Path) -> dict[str, pd.DataFrame]:
     """Check both files of a folder, and that no shot is in both: a prod shot among those to learn from would be a leak.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        The tables by file name.
 
     Raises
     ------
     SourceError, SchemaError
         See `read_checked`; also if the files share a ``shot_id``.
     """
-    dev, prod = (set(read_checked(folder / name)[SHOT_ID].astype(float).astype(int)) for name in FILES)
+    tables = {name: read_checked(folder / name) for name in FILES}
+    dev, prod = (set(pd.to_numeric(table[SHOT_ID]).astype("int64")) for table in tables.values())
     shared = sorted(dev & prod)
     if shared:
         examples = ", ".join(map(str, shared[:_MOST_IDS_SHOWN]))
@@ -55,6 +63,7 @@ def check_pair(folder: Path) -> None:
             "or the model would learn from shots that it is measured on."
         )
         raise SourceError(message)
+    return tables
 
 
 def split_table(path: Path, folder: Path) -> None:
@@ -86,10 +95,12 @@ def split(table: pd.DataFrame, name: str, folder: Path) -> None:
 def simulation(folder: Path) -> str | None:
     """Size and seed of the simulation that the files of a folder come from, or None where they are not simulated.
 
-    The simulator marks its tables, and the mark travels inside the Parquet files wherever they are copied to.
+    The simulator marks its tables, and the mark travels inside Parquet files wherever they are copied to; a CSV file
+    has no place for it.
     """
     for name in FILES:
-        metadata = pq.read_schema(folder / name).metadata or {}
+        with _told_of(folder / name):
+            metadata = pq.read_schema(folder / name).metadata or {}
         attributes = json.loads(metadata.get(b"PANDAS_ATTRS", b"{}"))
         if SIMULATION in attributes:
             return str(attributes[SIMULATION])
@@ -97,8 +108,14 @@ def simulation(folder: Path) -> str | None:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
+    with _told_of(path):
         return pd.read_parquet(path)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = (
             f"{path.name} is not a whole Parquet file: it is truncated or of another format ({_first_line(error)})."

@@ -15,7 +15,7 @@ from data import synthetic
 from data.console import say
 from data.download import SUMS_FILE, UnreachableError, check_sums, download, parse_sums
 from data.errors import SchemaError, SourceError
-from data.files import RAW, shown
+from data.files import RAW, sha256, shown
 from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Kind, Provenance, commit, read_provenance
 from data.raw_tables import FILES, check_pair, read_checked, split, split_table
 
@@ -76,9 +76,14 @@ def check_address(address: str) -> str:
         shown_address = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         message = (
             f"expected an address without user, password, query or fragment; found more than {shown_address}. "
-            "Credentials belong into ~/.netrc, which is read"
+            "Credentials belong into ~/.netrc, which is read; `mlflow run` keeps what it is given, so delete its run"
         )
         raise ValueError(message)
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        message = f"expected an address with a host that can be; found {parts.hostname!r} ({error})"
+        raise ValueError(message) from error
     return address
 
 
@@ -178,7 +183,7 @@ def _fill(stage: Path, source: str, rows: int, seed: int) -> tuple[Kind, str]:
 def _set_aside(raw: Path) -> None:
     for name in FILES:
         path = raw / name
-        if path.is_file():
+        if path.is_file() and sha256(path) != PUBLIC_SHA256[name]:
             numbers = (number for number in range(1, 1_000_000) if not (raw / f"{name}.refused-{number}").exists())
             aside = raw / f"{name}.refused-{next(numbers)}"
             path.replace(aside)

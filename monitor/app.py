@@ -4,13 +4,12 @@ import sys
 from pathlib import Path
 
 import streamlit as st
-from mlflow.entities import Run
 
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from monitor import operation
-from monitor.operation import Champion
+from monitor.operation import Champion, FinishedRun
 
 _SHOWN = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy", "precision", "recall")
 _FIRST_RUN = "make main"
@@ -27,7 +26,7 @@ def main() -> None:
         st.code(_FIRST_RUN, language="sh")
         return
     prepared, applied = operation.last_run(operation.PREPARATION), operation.last_run(operation.APPLICATION)
-    if champion.synthetic or any(run and run.data.tags.get("synthetic") == "true" for run in (prepared, applied)):
+    if champion.synthetic or any(run and run.synthetic for run in (prepared, applied)):
         st.warning("Shown here are **simulated** shots, not Kobe Bryant's: figures are about invented data.", icon="⚠️")
     _show_champion(champion)
     _show_figures(champion, applied)
@@ -45,9 +44,9 @@ def _show_champion(champion: Champion) -> None:
         st.markdown(f"Gate: {champion.reason}.")
 
 
-def _show_figures(champion: Champion, run: Run | None) -> None:
+def _show_figures(champion: Champion, run: FinishedRun | None) -> None:
     st.subheader("Figures, all from P(made)")
-    prod = run.data.metrics if run else {}
+    prod = run.metrics if run else {}
     rows = [
         {"metric": name, "test (dev)": champion.test_metrics.get(name), "prod (labelled rows)": prod.get(name)}
         for name in _SHOWN
@@ -60,21 +59,21 @@ def _show_figures(champion: Champion, run: Run | None) -> None:
     if run is None:
         st.info("The prod table has not been scored yet: `mlflow run . -e aplicacao`")
         return
-    scored_by = run.data.tags.get("model_version")
+    scored_by = run.tags.get("model_version")
     if scored_by != champion.version:
         st.warning(
             f"The prod table was scored by version {scored_by}, not by the champion: `mlflow run . -e aplicacao`"
         )
     st.caption(
-        f"prod: {prod['rows_scored']:,.0f} rows scored by version {scored_by}, "
-        f"{prod['rows_labelled']:,.0f} of them labelled. Their own rate, known only "
+        f"prod: {prod.get('rows_scored', 0):,.0f} rows scored by version {scored_by}, "
+        f"{prod.get('rows_labelled', 0):,.0f} of them labelled. Their own rate, known only "
         f"in hindsight, has log loss {prod['class_prior_log_loss']:.4f}: above that, a constant would have done better."
         if "class_prior_log_loss" in prod
-        else f"prod: {prod['rows_scored']:,.0f} rows scored, none of them labelled."
+        else f"prod: {prod.get('rows_scored', 0):,.0f} rows scored, none of them labelled."
     )
 
 
-def _show_pictures(prepared: Run | None, applied: Run | None) -> None:
+def _show_pictures(prepared: FinishedRun | None, applied: FinishedRun | None) -> None:
     st.subheader("On the court")
     wanted = ((prepared, "shot_map", "Shots of dev by result"), (applied, "prediction_map", "P(made) on prod"))
     for column, (run, name, caption) in zip(st.columns(2), wanted, strict=True):

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from serving import registry
 
-TRAINING, APPLICATION, PREPARATION = "Treinamento", "PipelineAplicacao", "PreparacaoDados"
+APPLICATION, PREPARATION = "PipelineAplicacao", "PreparacaoDados"
 
 
 @dataclass(frozen=True)
@@ -64,22 +63,36 @@ def champion() -> Champion | None:
     )
 
 
-def last_run(name: str) -> Run | None:
-    """The newest finished run of a name, in any experiment, or None."""
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run of this project."""
+
+    run_id: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its shots were simulated."""
+        return self.tags.get("synthetic") == "true"
+
+
+def last_run(name: str) -> FinishedRun | None:
+    """The newest finished run of a name, in any experiment, or None; runs of other projects do not count."""
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(
         experiments,
-        f"attributes.run_name = '{name}' and attributes.status = 'FINISHED'",
+        f"attributes.run_name = '{name}' and attributes.status = 'FINISHED' and tags.data_source LIKE '%'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    return found[0] if found else None
+    return FinishedRun(found[0].info.run_id, found[0].data.metrics, found[0].data.tags) if found else None
 
 
-def picture(run: Run, name: str) -> Path | None:
+def picture(run: FinishedRun, name: str) -> Path | None:
     """A picture of a run as a local file, or None where the run has none."""
     path = f"pictures/{name}.png"
-    if not any(artifact.path == path for artifact in MlflowClient().list_artifacts(run.info.run_id, "pictures")):
+    if not any(artifact.path == path for artifact in MlflowClient().list_artifacts(run.run_id, "pictures")):
         return None
-    return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=path))
+    return Path(mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=path))

@@ -1,13 +1,17 @@
 """Sessions that reach this machine's own servers directly."""
 
 import ipaddress
+import os
 from urllib.parse import urlsplit
 
 import requests
+from requests.utils import get_netrc_auth
 
 
 def session_for(address: str) -> requests.Session:
     """A session for an address; one on this machine is never asked for through a proxy of the environment.
+
+    Credentials in ``~/.netrc`` and the certificates of ``REQUESTS_CA_BUNDLE`` are used for either.
 
     Examples
     --------
@@ -15,7 +19,10 @@ def session_for(address: str) -> requests.Session:
     (False, True)
     """
     session = requests.Session()
-    session.trust_env = not _is_this_machine(urlsplit(address).hostname or "")
+    if _is_this_machine(urlsplit(address).hostname or ""):
+        session.auth = get_netrc_auth(address)
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        session.trust_env = False
     return session
 
 
@@ -23,6 +30,7 @@ def _is_this_machine(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        number = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return number.is_loopback or number.is_unspecified

@@ -26,7 +26,7 @@ CHAMPION, PREVIOUS_CHAMPION = "champion", "previous_champion"
 PRODUCTION, ARCHIVED = "Production", "Archived"
 
 _GATE, _GATE_REASON, _HISTORY, _TAKEN_BACK = "gate", "gate_reason", "promotions", "taken_back"
-_PASSED, _REFUSED = "passed", "refused"
+_PASSED, _REFUSED, _UNUSABLE = "passed", "refused", "taken back"
 
 
 class RegistryError(KobeShotError):
@@ -140,16 +140,21 @@ def require_champion() -> ModelVersion:
 
 @dataclass(frozen=True)
 class Standing:
-    """Which versions the aliases name; None where an alias is not set."""
+    """Which versions the aliases name, None where an alias is not set, and which are in Production."""
 
     champion: str | None
     previous_champion: str | None
+    production: frozenset[str]
 
 
 def standing() -> Standing:
-    """What the aliases name now."""
-    versions = [_aliased(alias) for alias in (CHAMPION, PREVIOUS_CHAMPION)]
-    return Standing(*(number(version) if version else None for version in versions))
+    """What the aliases name, and what is in Production, now."""
+    first, second = (_aliased(alias) for alias in (CHAMPION, PREVIOUS_CHAMPION))
+    return Standing(
+        number(first) if first else None,
+        number(second) if second else None,
+        frozenset(number(version) for version in _in_production()),
+    )
 
 
 @contextlib.contextmanager
@@ -166,26 +171,35 @@ def taken_back_on_failure() -> Iterator[None]:
 
 
 def reconcile() -> None:
-    """Let Production hold the champion and nothing else, where it does not; nothing that has not passed the gate."""
+    """Let Production hold the champion alone; where there is none that passed the gate, nothing that has not."""
     version = champion()
-    if version is None or not _passed_gate(version):
+    if version and _passed_gate(version):
+        if {number(found) for found in _in_production()} != {number(version)}:
+            _move(number(version), PRODUCTION)
         return
-    versions = MlflowClient().search_model_versions(f"name = '{MODEL}'")
-    if {number(found) for found in versions if found.current_stage == PRODUCTION} != {number(version)}:
-        _move(number(version), PRODUCTION)
+    for found in _in_production():
+        if not _passed_gate(found):
+            _move(number(found), ARCHIVED)
 
 
 def _restore(before: Standing, undone: ModelVersion, reason: str) -> None:
     client = MlflowClient()
+    # First the version loses its pass: whenever a kill comes from here on, `reconcile` takes it out of Production.
+    client.set_model_version_tag(MODEL, number(undone), _GATE, _UNUSABLE)
     client.set_model_version_tag(MODEL, number(undone), _TAKEN_BACK, reason[:5000])
-    if before.champion is None:
-        _move(number(undone), ARCHIVED)
-    for alias, version in ((PREVIOUS_CHAMPION, before.previous_champion), (CHAMPION, before.champion)):
+    for alias, version in ((CHAMPION, before.champion), (PREVIOUS_CHAMPION, before.previous_champion)):
         if version:
             client.set_registered_model_alias(MODEL, alias, version)
         else:
             client.delete_registered_model_alias(MODEL, alias)
     reconcile()
+    for version in before.production - {number(found) for found in _in_production()}:
+        _move(version, PRODUCTION)
+
+
+def _in_production() -> list[ModelVersion]:
+    versions = MlflowClient().search_model_versions(f"name = '{MODEL}'")
+    return [version for version in versions if version.current_stage == PRODUCTION]
 
 
 def _passed_gate(version: ModelVersion) -> bool:

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from data.console import console, say
 from data.files import PROCESSED, shown, write_parquet
 from data.schema import PROBABILITY, TARGET
+from data.source import check_address
 from monitor import pictures
 from monitor.metrics import evaluate
 from serving import registry
@@ -37,18 +38,16 @@ def check_endpoint(endpoint: str) -> str:
     Raises
     ------
     ValueError
-        If it is neither empty nor an http(s) address.
+        If it is neither empty nor an http(s) address, or holds credentials or a query.
     """
-    parts = urlsplit(endpoint)
-    if endpoint and (parts.username or parts.password):
-        message = "expected an address without user and password: it is kept in runs; credentials belong into ~/.netrc"
-        raise ValueError(message)
-    if endpoint and (parts.scheme not in {"http", "https"} or not parts.hostname):
+    if not endpoint:
+        return endpoint
+    if urlsplit(endpoint).scheme not in {"http", "https"}:
         message = (
             f"expected nothing, or the address of a scoring server such as http://127.0.0.1:5001; found {endpoint!r}"
         )
         raise ValueError(message)
-    return endpoint
+    return check_address(endpoint)
 
 
 class AplicacaoConfig(StepConfig):

@@ -13,7 +13,7 @@ from data.console import say
 from data.errors import SchemaError, StaleDataError
 from data.files import PROCESSED, RAW, sha256, shown, write_parquet, write_text
 from data.provenance import Provenance, read_provenance
-from data.raw_tables import DEV_FILE, PROD_FILE, read_checked
+from data.raw_tables import DEV_FILE, PROD_FILE, check_pair
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
 from monitor import pictures
 from steps.aquisicao import data_tags, remind
@@ -119,7 +119,7 @@ def run(config: PreparacaoConfig) -> Prepared:
         provenance = read_provenance()
         remind(provenance)
         write([data_tags(provenance), Params({"features": ",".join(FEATURES)})])
-        raw = {name: read_checked(RAW / name) for name in (DEV_FILE, PROD_FILE)}
+        raw = check_pair(RAW)
         prepared = prepare(raw[DEV_FILE], raw[PROD_FILE], config)
         manifest = _save(prepared, provenance)
         say("Filtered dev table:", f"{len(prepared.filtered)} × {prepared.filtered.shape[1]}")
@@ -168,8 +168,8 @@ def dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) ->
 
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
-    table = raw[[RAW_NAME.get(name, name) for name in (SHOT_ID, *_COLUMNS)]].astype("float64")
-    return table.set_axis([SHOT_ID, *_COLUMNS], axis=1).astype({SHOT_ID: "int64"})
+    table = raw[[RAW_NAME.get(name, name) for name in _COLUMNS]].astype("float64").set_axis(_COLUMNS, axis=1)
+    return table.assign(**{SHOT_ID: pd.to_numeric(raw[SHOT_ID]).astype("int64")})
 
 
 def _path(name: str) -> Path:

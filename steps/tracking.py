@@ -175,7 +175,7 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
     default = client.get_experiment_by_name(_DEFAULT_EXPERIMENT)
     own_store = mlflow.get_tracking_uri().startswith("sqlite:")
     if own_store and default and default.experiment_id == _DEFAULT_EXPERIMENT_ID:
-        ours = {str(ROOT), *([_opened_for(client.get_run(launcher_id))] if launcher_id else [])}
+        ours = {ROOT, *([_opened_for(client.get_run(launcher_id))] if launcher_id else [])}
         runs = client.search_runs([_DEFAULT_EXPERIMENT_ID], run_view_type=ViewType.ALL)
         if all(_opened_for(run) in ours for run in runs):
             client.rename_experiment(_DEFAULT_EXPERIMENT_ID, name)
@@ -188,15 +188,18 @@ def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -
     # a step's run, or one that `mlflow run` opened for a step that did not get to it.
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         workspace = run.data.tags.get(_WORKSPACE_TAG)
-        ours = workspace == _workspace() if workspace else _opened_for(run) == str(ROOT)
+        ours = workspace == _workspace() if workspace else _opened_for(run) == ROOT
         if ours and run.info.run_id != own_id:
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
-def _opened_for(run: Run) -> str | None:
-    """Folder or address of the project that ``mlflow run`` opened a run for, or the script that opened it."""
+def _opened_for(run: Run) -> Path:
+    """Folder of the project that ``mlflow run`` opened a run for, or whatever else opened it, as a path.
+
+    MLflow names a checkout ``file://FOLDER``, and a project below its top ``file://FOLDER#SUBFOLDER``.
+    """
     tags: dict[str, str] = run.data.tags
-    return tags.get(MLFLOW_SOURCE_NAME)
+    return Path(tags.get(MLFLOW_SOURCE_NAME, "").removeprefix("file://").replace("#", "/"))
 
 
 def _workspace() -> str:

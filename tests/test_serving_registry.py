@@ -1,3 +1,4 @@
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -150,6 +151,48 @@ def test_the_very_first_promotion_is_taken_back_too(version: Register) -> None:
     with pytest.raises(OSError, match="cannot be served"):
         fail_after(version())
     assert standing() == (None, None, {"1": "Archived"})
+
+
+def test_production_is_put_back_where_no_alias_named_it(version: Register) -> None:
+    registry.promote(version(), "better")
+    MlflowClient().delete_registered_model_alias(MODEL, "champion")
+    with pytest.raises(OSError, match="cannot be served"):
+        fail_after(version())
+    assert standing() == (None, None, {"1": "Production", "2": "Archived"})
+
+
+@pytest.mark.parametrize("calls", range(1, 5))
+def test_a_kill_while_a_promotion_is_taken_back_leaves_nothing_in_production_that_cannot_be_served(
+    version: Register, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    before, first = registry.standing(), version()
+    registry.promote(first, "better")
+    left = iter(range(calls))
+
+    def killed_after(method: str) -> Callable[..., object]:
+        original = getattr(MlflowClient, method)
+
+        def call(*arguments: object, **options: object) -> object:
+            if next(left, None) is None:
+                raise SystemExit
+            return original(*arguments, **options)
+
+        return call
+
+    for method in ("set_model_version_tag", "delete_registered_model_alias", "transition_model_version_stage"):
+        monkeypatch.setattr(MlflowClient, method, killed_after(method))
+    with contextlib.suppress(SystemExit):
+        registry._restore(before, registry.require_champion(), "it cannot be served")  # noqa: SLF001 killed inside
+    monkeypatch.undo()
+    registry.reconcile()
+    assert standing()[2] == {"1": "Archived"}
+
+
+def test_nothing_that_did_not_pass_the_gate_stays_in_production(version: Register) -> None:
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, version(REFUSED), "Production")
+    registry.reconcile()
+    assert standing()[2] == {"1": "Archived"}
 
 
 def test_a_failure_does_not_take_back_what_another_process_promoted(

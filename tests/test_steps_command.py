@@ -73,6 +73,8 @@ def test_help_describes_every_parameter(
         ("aquisicao", ["--synthetic_rows", "3"], ["synthetic_rows", "greater than or equal to 100"]),
         ("aplicacao", ["--endpoint", "localhost"], ["endpoint", "http://127.0.0.1:5001", "'localhost'"]),
         ("aplicacao", ["--endpoint", "http://user:secret@127.0.0.1:5001"], ["endpoint", "netrc"]),
+        ("aplicacao", ["--endpoint", "http://example..org:5001"], ["endpoint", "example..org"]),
+        ("aquisicao", ["--source", "https://example..org/x"], ["source", "example..org"]),
         ("main", ["--test_size", "1.5", "--models", "xyz"], ["test_size", "models"]),
     ],
 )

@@ -25,6 +25,17 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
     mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.parametrize("name", [str(ROOT), f"file://{ROOT}", f"file://{ROOT.parent}#{ROOT.name}"])
+def test_a_launcher_is_known_by_every_name_that_mlflow_gives_a_project(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    killed = client.create_run("0", tags={"mlflow.source.name": name})
+    run_id = launched(client, monkeypatch)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert run.info.run_id == run_id
+    assert client.get_run(killed.info.run_id).info.status == "KILLED"
+
+
 def launched(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, experiment_id: str = "0") -> str:
     """Do what ``mlflow run`` does before it starts the entry point; the id of its run."""
     run_id = str(client.create_run(experiment_id, tags={"mlflow.source.name": str(ROOT)}).info.run_id)
