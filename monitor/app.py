@@ -84,4 +84,5 @@ def _show_pictures(prepared: FinishedRun | None, applied: FinishedRun | None) ->
             column.info(f"{caption}: no finished run holds this picture yet.")
 
 
-main()
+if __name__ == "__main__":
+    main()
