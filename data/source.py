@@ -17,7 +17,7 @@ from data.download import SUMS_FILE, UnreachableError, check_sums, download, par
 from data.errors import SchemaError, SourceError
 from data.files import RAW, sha256, shown
 from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Kind, Provenance, commit, read_provenance
-from data.raw_tables import FILES, check_pair, read_checked, split, split_table
+from data.raw_tables import FILES, check_pair, split, split_table
 
 _EXPECTED = "auto, synthetic, an https:// address, a folder with the two Parquet files, or one CSV or Parquet file"
 
@@ -141,19 +141,15 @@ def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int)
 
 
 def _kept(raw: Path) -> Provenance | None:
-    present = [raw / name for name in FILES if (raw / name).is_file()]
-    if not present:
+    present = [name for name in FILES if (raw / name).is_file()]
+    if len(present) < len(FILES):
+        if present:
+            say(f"{shown(raw)} holds only", present[0], style="yellow")
         return None
     try:
-        for path in present:
-            read_checked(path)
-        if len(present) == len(FILES):
-            check_pair(raw)
+        check_pair(raw)
     except (SourceError, SchemaError) as error:
         say(f"{shown(raw)} is refused:", error, style="yellow")
-        return None
-    if len(present) < len(FILES):
-        say(f"{shown(raw)} holds only", present[0].name, style="yellow")
         return None
     try:
         return read_provenance(raw)

@@ -96,11 +96,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training ends with: the choice, its version in the registry, and whether that was promoted."""
+    """What a training ends with: the choice, its version in the registry, and what became of it, in words."""
 
     choice: Choice
     version: str
-    promoted: bool
     note: str
 
 
@@ -118,10 +117,10 @@ def run(config: TreinamentoConfig) -> Trained:
         write(_records(choice))
         version = _register(choice, train, manifest, config, active.info.run_id)
         registry.judge(version, choice.verdict)
-        promoted, note = _promote(version, choice.verdict, manifest)
-        write([Tags({"model_version": version, "promoted": str(promoted).lower(), "promotion_note": note})])
+        note = _promote(version, choice.verdict, manifest)
+        write([Tags({"model_version": version, "promotion_note": note})])
         say("Registered:", f"{registry.MODEL} version {version}; {note}")
-    return Trained(choice, version, promoted, note)
+    return Trained(choice, version, note)
 
 
 def _inputs(manifest: Manifest, train: pd.DataFrame, test: pd.DataFrame) -> Iterator[Record]:
@@ -268,17 +267,14 @@ def _register(choice: Choice, train: pd.DataFrame, manifest: Manifest, config: T
     return registry.register(info.model_uri, run_id, tags, choice.justification)
 
 
-def _promote(version: str, verdict: gate.Verdict, manifest: Manifest) -> tuple[bool, str]:
+def _promote(version: str, verdict: gate.Verdict, manifest: Manifest) -> str:
     if not verdict.passed:
-        return False, f"not promoted, it did not pass the gate: {verdict.reason}"
+        return f"not promoted, it did not pass the gate: {verdict.reason}"
     current = registry.champion()
     if manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
-        return (
-            False,
-            f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones",
-        )
+        return f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones"
     registry.promote(version, verdict.reason)
-    return True, "passed the gate and is champion and Production"
+    return "passed the gate and became champion and Production"
 
 
 if __name__ == "__main__":
