@@ -30,8 +30,11 @@ STUBBORN_CHILD = (
 )
 
 
-def gone(numbers: list[int]) -> bool:
-    return not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers)
+def runs(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("stubborn", [STUBBORN_PARENT, STUBBORN_CHILD], ids=["parent", "child"])
@@ -47,7 +50,7 @@ def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed(s
         assert len(numbers) == 2
         process.kill()
         process.wait()
-        wait_until(lambda: gone(numbers), "the guarded processes to end", seconds=20)
+        wait_until(lambda: not any(map(runs, numbers)), "the guarded processes to end", seconds=20)
 
 
 def test_the_guard_passes_the_exit_code_on() -> None:
