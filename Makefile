@@ -57,8 +57,8 @@ format: env ## Put the code into shape
 bench: env ## Measure stage times and peak memory of main (SOURCE=FOLDER)
 	python -m bench.main --source "$(SOURCE)" $(ARGUMENTS)
 
-serve: env ## Serve the champion on 127.0.0.1 (PORT=5001)
-	mlflow models serve -m models:/kobe_shot/Production --host 127.0.0.1 --port $(or $(PORT),5001) --env-manager local
+serve: env ## Serve the champion on 127.0.0.1, and the next champions (PORT=5001 WORKERS=2)
+	python -m serving.server --port $(or $(PORT),5001) --workers $(or $(WORKERS),2)
 
 monitor: env ## Open the monitor on 127.0.0.1 (PORT=8501)
 	streamlit run monitor/app.py --server.address 127.0.0.1 --server.port $(or $(PORT),8501)

@@ -20,6 +20,7 @@ from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from serving.requirements import served_packages, write_constraints
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
+_INFERENCE_LOG = ROOT / "serving" / "inference_log.py"
 _TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
 _TRUSTED_TYPES = ("collections.OrderedDict", "collections.defaultdict")
 
@@ -87,6 +88,7 @@ def log_scoring_model(
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCORING_MODEL),
+            code_paths=[str(_INFERENCE_LOG)],
             artifacts={"pipeline": str(path)},
             model_config={"features": served_ranges(), "trusted_types": trusted_types(path)},
             signature=signature(threshold),

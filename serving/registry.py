@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from data.errors import KobeShotError
 from serving.gate import Verdict
@@ -31,6 +33,26 @@ _PASSED, _REFUSED, _UNUSABLE = "passed", "refused", "taken back"
 
 class RegistryError(KobeShotError):
     """The registry holds nothing to use, or a version may not be used."""
+
+
+class StoreError(KobeShotError):
+    """The tracking store or the registry does not do what was asked of it."""
+
+
+@contextlib.contextmanager
+def store_errors_told() -> Iterator[None]:
+    """Say which store it was that failed.
+
+    Raises
+    ------
+    StoreError
+        In place of what MLflow or its database raises.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        message = f"{type(error).__name__}: {error} (tracking store {mlflow.get_tracking_uri()})"
+        raise StoreError(message) from error
 
 
 def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> str:

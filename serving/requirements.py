@@ -9,9 +9,13 @@ from sklearn.pipeline import Pipeline
 
 from data.files import ROOT
 
-# MLflow's server, what the scoring model imports, and the event loop and parser without which two workers answer ten
-# times slower.
-_SERVED = ("mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops", "uvloop", "httptools")
+# MLflow's server, what the scoring model and its inference log import (with PostgreSQL's driver), and the event loop
+# and the parser without which two workers answer ten times slower.
+_SERVED = (
+    *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "scikit-learn", "skops"),
+    *("sqlalchemy", "psycopg", "psycopg-binary"),
+    *("uvloop", "httptools"),
+)
 _LOCKED = ROOT / "requirements.txt"
 
 

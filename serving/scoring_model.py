@@ -1,20 +1,37 @@
 """The model that is served, as MLflow "models from code".
 
 MLflow copies this file into the logged model and runs it there, so it imports nothing of this project: what it must
-know of the schema (names, ranges) travels as the model's configuration, written by ``serving/packaging.py``.
+know of the schema (names, ranges) travels as the model's configuration, written by ``serving/packaging.py``, and
+``serving/inference_log.py`` as a copy beside it.
 """
 
+import functools
+import importlib
+import io
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import skops.io
+import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 _MOST_CASES_SHOWN = 10
+_MOST_CHARACTERS_SHOWN = 2_000
+_VALUE_LENGTH_SHOWN = 40
+NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
+"""What `table_of` gives for ``{"dataframe_records": []}``, of which MLflow asks for columns."""
+_TABLE_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 
 
 class ScoringModel(PythonModel):
@@ -25,7 +42,7 @@ class ScoringModel(PythonModel):
     """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the pipeline and the ranges."""
+        """Load the pipeline and the ranges; inside ``mlflow models serve``, also log rows and answer bad bodies."""
         features = context.model_config["features"]
         self.names = [feature["name"] for feature in features]
         self.allowed = [feature["allowed"] for feature in features]
@@ -33,6 +50,12 @@ class ScoringModel(PythonModel):
         self.maximum = np.array([feature["maximum"] for feature in features])
         self.whole = np.array([feature["whole"] for feature in features])
         self.pipeline = skops.io.load(context.artifacts["pipeline"], trusted=context.model_config["trusted_types"])
+        self.recorder = None
+        if "mlflow.pyfunc.scoring_server.app" in sys.modules:
+            self.version = _version(Path(context.artifacts["pipeline"]).parents[1])
+            self.log = importlib.import_module("inference_log")
+            self.recorder = self.log.recorder_from_environment(self.names)
+            _answer_what_cannot_be_read(self)
 
     def predict(
         self,
@@ -61,46 +84,253 @@ class ScoringModel(PythonModel):
         mlflow.exceptions.MlflowException
             INVALID_PARAMETER_VALUE (HTTP 400) if any row is outside the schema; none is scored then.
         """
-        threshold = self._threshold(params)
-        values = self._checked(model_input)
-        probability = self.pipeline.predict_proba(values)[:, 1] if len(values) else np.empty(0)
-        made = (probability >= threshold).astype(np.int64)
+        values = self._values(model_input)
+        made, probability = self.score(values, (params or {}).get("threshold", 0.5))
+        if self.recorder:
+            self.recorder.record(
+                self.log.Request(uuid.uuid4().hex, self.version, values, made, probability, None, time.time())
+            )
         return pd.DataFrame({"shot_made_flag": made, "probability": probability})
 
-    def _threshold(self, params: dict[str, Any] | None) -> float:
-        threshold = float((params or {}).get("threshold", 0.5))
-        if not 0 <= threshold <= 1:
-            message = f"threshold: expected a number from 0 to 1, found {threshold:g}"
-            raise MlflowException.invalid_parameter_value(message)
-        return threshold
+    def score(
+        self, values: npt.NDArray[np.float64], threshold: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Label and probability of each row, in order.
 
-    def _checked(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n, 6)
+            The features in the order of ``names``; NaN where a value is null.
+        threshold : float
+            P(made) from which a shot is predicted to be made, from 0 to 1.
+
+        Returns
+        -------
+        made : ndarray of int64, shape (n,)
+        probability : ndarray of float64, shape (n,)
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            INVALID_PARAMETER_VALUE (HTTP 400) if the threshold or any value is outside its range.
+        """
+        check_threshold(threshold)
+        self._check(values)
+        probability = self.pipeline.predict_proba(values)[:, 1] if len(values) else np.empty(0)
+        return (probability >= threshold).astype(np.int64), probability
+
+    def _values(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
         missing = [name for name in self.names if name not in table]
         if missing:
             message = f"missing columns {missing}: expected {self.names}, found {list(table.columns)}"
             raise MlflowException.invalid_parameter_value(message)
         try:
-            values = table[self.names].to_numpy(dtype=np.float64)
+            return table[self.names].to_numpy(dtype=np.float64)
         except (TypeError, ValueError) as error:
             message = f"expected numbers in the columns {self.names}: {error}"
             raise MlflowException.invalid_parameter_value(message) from error
-        inside = (values >= self.minimum) & (values <= self.maximum)
-        if not inside.all() or (values[:, self.whole] % 1).any():
-            fits = inside & (~self.whole | (np.where(inside, values, 0) % 1 == 0))
-            raise MlflowException.invalid_parameter_value(self._describe(values, ~fits))
-        return values
 
-    def _describe(self, values: npt.NDArray[np.float64], wrong: npt.NDArray[np.bool_]) -> str:
-        cases = np.argwhere(wrong)
-        shown = [
-            f"row {row}, column {self.names[column]}: found "
-            f"{'null' if np.isnan(values[row, column]) else format(values[row, column], '.10g')}, "
-            f"expected {self.allowed[column]}"
-            for row, column in cases[:_MOST_CASES_SHOWN]
-        ]
-        if len(cases) > _MOST_CASES_SHOWN:
-            shown.append(f"and {len(cases) - _MOST_CASES_SHOWN:,} more")
-        return "No row was scored. " + "; ".join(shown)
+    def _check(self, values: npt.NDArray[np.float64]) -> None:
+        inside = (values >= self.minimum) & (values <= self.maximum)
+        if inside.all() and not (values[:, self.whole] % 1).any():
+            return
+        fits = inside & (~self.whole | (np.where(inside, values, 0) % 1 == 0))
+        cells = [(row, self.names[column], values[row, column]) for row, column in np.argwhere(~fits).tolist()]
+        refuse(cells, dict(zip(self.names, self.allowed, strict=True)))
+
+
+def check_threshold(threshold: object) -> None:
+    """Refuse what is no threshold.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if it is not a number from 0 to 1.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        message = f"threshold: expected a number from 0 to 1, found {_shown(threshold)}"
+        raise MlflowException.invalid_parameter_value(message)
+
+
+def refuse(cells: Sequence[tuple[int, str, object]], allowed: Mapping[str, str]) -> None:
+    """Name wrong cells, if there are any.
+
+    Parameters
+    ----------
+    cells : sequence of (int, str, object)
+        Row, counted from 0, column and value of each.
+    allowed : mapping of str to str
+        What is expected of each column, in words.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400).
+    """
+    if not cells:
+        return
+    shown = [
+        f"row {row}, column {column}: found {_shown(value)}, expected {allowed[column]}"
+        for row, column, value in cells[:_MOST_CASES_SHOWN]
+    ]
+    if len(cells) > _MOST_CASES_SHOWN:
+        shown.append(f"and {len(cells) - _MOST_CASES_SHOWN:,} more")
+    raise MlflowException.invalid_parameter_value("No row was scored. " + "; ".join(shown))
+
+
+def refuse_what_is_no_number(
+    columns: Sequence[object], rows: Sequence[Sequence[object]], allowed: Mapping[str, str]
+) -> None:
+    """Name the cells that are neither a number nor null; nothing is said unless all features are among the columns.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if there are such cells.
+    """
+    if not set(allowed) <= set(columns):
+        return
+    places = {name: columns.index(name) for name in allowed}
+    refuse(
+        [
+            (number, name, row[place])
+            for number, row in enumerate(rows)
+            for name, place in places.items()
+            if not _is_number(row[place])
+        ],
+        allowed,
+    )
+
+
+def table_of(payload: object) -> tuple[list[str], list[Sequence[object]]] | None:
+    """Columns and rows of a JSON body in one of its usual forms.
+
+    Parameters
+    ----------
+    payload : object
+        The decoded body.
+
+    Returns
+    -------
+    (list of str, list of sequences) or None
+        None if the body has another form, or is no table. A key that a record lacks gives None in its row.
+
+    Examples
+    --------
+    >>> table_of({"dataframe_split": {"columns": ["lat", "lng"], "data": [[33.9, -118.2]]}})
+    (['lat', 'lng'], [[33.9, -118.2]])
+    >>> table_of({"inputs": [{"lat": 33.9}, {"lng": -118.2}]})
+    (['lat', 'lng'], [(33.9, None), (None, -118.2)])
+    >>> table_of({"inputs": {"lat": [33.9, 34.0]}})
+    (['lat'], [(33.9,), (34.0,)])
+    """
+    if not isinstance(payload, dict) or len(found := [key for key in _TABLE_KEYS if key in payload]) != 1:
+        return None
+    table = payload[found[0]]
+    columns: Any
+    rows: Any
+    if isinstance(table, list) and all(isinstance(record, dict) for record in table):
+        columns = list(dict.fromkeys(name for record in table for name in record))
+        return columns, [tuple(record.get(name) for name in columns) for record in table]
+    if not isinstance(table, dict):
+        return None
+    if found == ["dataframe_split"]:
+        columns, rows = table.get("columns"), table.get("data")
+    elif all(isinstance(column, list) for column in table.values()) and len(set(map(len, table.values()))) == 1:
+        columns, rows = list(table), list(zip(*table.values(), strict=True))
+    else:
+        return None
+    fits = (
+        isinstance(columns, list)
+        and all(isinstance(name, str) for name in columns)
+        and isinstance(rows, list)
+        and all(isinstance(row, list | tuple) and len(row) == len(columns) for row in rows)
+    )
+    return (columns, rows) if fits else None
+
+
+def read_table(body: bytes, content_type: str) -> tuple[list[Any], list[Sequence[object]]] | None:
+    """Columns and rows of a body, cells as they came, to tell what is wrong with them.
+
+    Returns
+    -------
+    (list, list of sequences) or None
+        None if the body cannot be read as a table.
+    """
+    try:
+        if "json" in content_type:
+            return table_of(json.loads(body))
+        source = io.BytesIO(body)
+        frame = pd.read_csv(source, dtype=str) if "csv" in content_type else pd.read_parquet(source)
+    except Exception:  # noqa: BLE001 whatever a parser raises, MLflow's own message stands
+        return None
+    cells = frame.astype(object)
+    return list(frame.columns), cells.where(frame.notna(), None).to_numpy().tolist()
+
+
+def without_trace(error: MlflowException) -> MlflowException:
+    """The same error without a stack trace, and not longer than a person reads."""
+    error.json_kwargs.pop("stack_trace", None)
+    if len(error.message) > _MOST_CHARACTERS_SHOWN:
+        half = _MOST_CHARACTERS_SHOWN // 2
+        error.message = f"{error.message[:half]} … {error.message[-half:]}"
+    return error
+
+
+def unreadable(error: Exception) -> MlflowException:
+    """The error that is answered where a parser failed in a way of its own."""
+    return MlflowException(f"The body could not be read as a table: {type(error).__name__}.", BAD_REQUEST)
+
+
+def _answer_what_cannot_be_read(model: ScoringModel) -> None:
+    """Let MLflow's server answer 400 in words where its own parsers answer 500, or a stack trace.
+
+    Seen in MLflow 3.17: 500 for a missing content type, JSON that nests too deep, and names of columns that are
+    lists; a stack trace with the server's paths for malformed CSV and Parquet.
+    """
+    server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
+    answer: Callable[..., Any] = server.invocations
+
+    @functools.wraps(answer)
+    def invocations(data: bytes, content_type: str | None, *others: Any) -> Any:  # noqa: ANN401 MLflow's own types
+        try:
+            return answer(data, content_type or "", *others)
+        except MlflowException as error:
+            table = read_table(data, content_type or "")
+            if table == NO_ROWS:
+                return server.InvocationsResponse('{"predictions": []}', 200, server.CONTENT_TYPE_JSON)
+            if table:
+                refuse_what_is_no_number(*table, dict(zip(model.names, model.allowed, strict=True)))
+            raise without_trace(error) from error
+        except Exception as error:
+            raise unreadable(error) from error
+
+    server.invocations = invocations
+
+
+def _version(folder: Path) -> str:
+    """Number of the registered version, which MLflow writes beside a model that it takes from the registry."""
+    try:
+        meta = yaml.safe_load((folder / "registered_model_meta").read_text(encoding="utf-8"))
+        return str(meta["model_version"])
+    except (OSError, KeyError, TypeError):
+        return "unregistered"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return value is None or float(value) is not None  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _shown(value: object) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "null"
+    if isinstance(value, float):
+        return format(value, ".10g")
+    text = repr(value)
+    return text if len(text) <= _VALUE_LENGTH_SHOWN else f"{text[:_VALUE_LENGTH_SHOWN]}…"
 
 
 set_model(ScoringModel())

@@ -1,139 +1,310 @@
-"""Start ``mlflow models serve`` for a model, wait until it answers, and stop it whatever happens."""
+"""The operated door: serve the champion, keep it served, and change to the next champion without losing a request.
 
+``python -m serving.server`` (``make serve``) binds one socket, imports everything once and forks its workers from
+there, so a worker that dies is replaced in a fraction of a second while its successor's callers wait in the socket's
+queue. When the registry names another champion, every worker loads it beside the old one, and all change over in the
+same moment: the number of the version that answers lies in memory that they share. A version that cannot be loaded
+changes nothing.
+"""
+
+import contextlib
+import multiprocessing
 import os
+import shutil
+import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection, wait
+from typing import Annotated
 
 import mlflow
-import requests
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import Field
 
+from data.command import CommandConfig, run_command
+from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import ROOT
-from serving.http import session_for
+from serving import inference_log, registry
+from serving.served_version import Source
+from serving.worker import Forget, Load, Loaded, Worker
 
-HOST = "127.0.0.1"
+_POLL_SECONDS = 1.0
+_LOAD_SECONDS = 120.0
+_STOP_SECONDS = 90.0
+_SHORT_LIFE_SECONDS = 5.0
+_MOST_SECONDS_BEFORE_RESTART = 10.0
+_MOST_ATTEMPTS = 3
+_BACKLOG = 2048
 
-_READY_SECONDS = 120
-_STOP_SECONDS = 15
-_POLL_SECONDS = 0.1
-_LOG_LINES_SHOWN = 15
+_fork = multiprocessing.get_context("fork")
 
 
 class ServerError(KobeShotError):
-    """A scoring server did not start, or does not answer."""
+    """The server could not be started."""
 
 
-@contextmanager
-def scoring_server(model_uri: str) -> Iterator[str]:
-    """Serve a model with MLflow's own server on a free port of this machine.
+class _WorkerDiedError(ServerError):
+    def __init__(self) -> None:
+        super().__init__("A worker died while it loaded the model; its reason, if it had one, stands above.")
+
+
+class ServerConfig(CommandConfig):
+    """Serve the champion of the registry over REST, restart what dies, and follow the registry to the next champion."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=5001, description="port to listen on; 0 takes a free one"
+    )
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="processes that answer")
+
+
+@dataclass
+class _Seat:
+    """A place for a worker, taken anew whenever the worker in it dies."""
+
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    started: float
+    fast_deaths: int = 0
+
+
+class Supervisor:
+    """Holds the socket and the workers.
 
     Parameters
     ----------
-    model_uri : str
-        For example ``models:/kobe_shot/3``.
-
-    Yields
-    ------
-    str
-        Address of the server, for example ``http://127.0.0.1:49152``, once it answers.
-
-    Raises
-    ------
-    ServerError
-        If it ends or does not answer within two minutes; the end of its log is in the message.
+    config : ServerConfig
     """
-    port = _free_port()
-    command = [
-        *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri),
-        *("--host", HOST, "--port", str(port), "--env-manager", "local"),
-    ]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "serving" / "guard.py"), *command],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-        )
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._workers = config.workers
+        self._listener = _listen(config.host, config.port)
+        self._current = _fork.Value("q", 0, lock=False)
+        self._seats: list[_Seat] = []
+        self._refused: set[str] = set()
+        self._attempts: Counter[str] = Counter()
+        self._stopping = False
+        port = self._listener.getsockname()[1]
+        self.address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        KobeShotError
+            If there is no champion, or it cannot be loaded.
+        """
+        started = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        with registry.store_errors_told():
+            self._source = _source(registry.require_champion())
+        self._current.value = int(self._source.version)
         try:
-            address = f"http://{HOST}:{port}"
-            _wait_until_ready(address, process, log.fileno())
-            yield address
+            self._seats = [self._start() for _ in range(self._workers)]
+            self._wait_until_loaded(self._source)
+            say(
+                f"Serving {registry.MODEL} version {self._source.version} at {self.address}",
+                f"({self._workers} workers, ready after {time.monotonic() - started:.1f} s; Ctrl-C ends)",
+            )
+            while not self._stopping:
+                self._watch()
+                self._follow()
         finally:
-            _stop(process)
+            self._end()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _start(self) -> _Seat:
+        ours, theirs = _fork.Pipe()
+        process = _fork.Process(target=self._work, args=(theirs,), name="worker")
+        process.start()
+        theirs.close()
+        return _Seat(process, ours, time.monotonic())
+
+    def _work(self, connection: Connection) -> None:
+        for seat in self._seats:
+            seat.connection.close()
+        code = Worker(self._listener, connection, self._current).run(self._source)
+        # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _watch(self) -> None:
+        """Wait a while for deaths, and replace who died."""
+        wait([seat.process.sentinel for seat in self._seats], timeout=_POLL_SECONDS)
+        for place, seat in enumerate(self._seats):
+            if self._stopping or seat.process.is_alive():
+                continue
+            seat.process.join()
+            lived = time.monotonic() - seat.started
+            deaths = seat.fast_deaths + 1 if lived < _SHORT_LIFE_SECONDS else 0
+            complain(
+                f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place."
+            )
+            # The first death is made good at once; a worker that cannot live must not use up the machine.
+            delay = min(_MOST_SECONDS_BEFORE_RESTART, 0.1 * 2**deaths) if deaths > 2 else 0  # noqa: PLR2004
+            time.sleep(delay)
+            seat.connection.close()
+            self._seats[place] = self._start()
+            self._seats[place].fast_deaths = deaths
+
+    def _follow(self) -> None:
+        """Change to the champion of the registry if it is another one and can be served."""
+        try:
+            champion = registry.require_champion()
+        except Exception as error:  # noqa: BLE001 whatever the registry has, requests go on being answered
+            self._tell_once(f"{type(error).__name__}: {error}")
+            return
+        number = registry.number(champion)
+        if number == self._source.version or number in self._refused:
+            return
+        try:
+            source = _source(champion)
+            for seat in self._seats:
+                seat.connection.send(Load(source))
+            self._wait_until_loaded(source)
+        except _WorkerDiedError:
+            # Killed by somebody, perhaps: it is replaced and the version is tried again, but not for ever.
+            self._attempts[number] += 1
+            if self._attempts[number] < _MOST_ATTEMPTS:
+                return
+            problem = f"workers died {_MOST_ATTEMPTS} times while loading it"
+        except Exception as error:  # noqa: BLE001
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            self._change_to(source)
+            return
+        self._refused.add(number)
+        complain(f"Version {number} cannot be served; version {self._source.version} goes on answering:", problem)
+
+    def _change_to(self, source: Source) -> None:
+        before, self._source = self._source, source
+        self._current.value = int(source.version)
+        say(f"Serving version {source.version}", f"(before: version {before.version})")
+        # Whoever was being answered by the old version still holds it.
+        for seat in self._seats:
+            with contextlib.suppress(OSError):
+                seat.connection.send(Forget(before.version))
+
+    def _tell_once(self, problem: str) -> None:
+        if problem not in self._refused:
+            self._refused.add(problem)
+            complain(f"Version {self._source.version} goes on answering:", problem)
+
+    def _wait_until_loaded(self, source: Source) -> None:
+        """Wait for every worker.
+
+        Raises
+        ------
+        ServerError
+            If one of them cannot load the version, or not within two minutes.
+        _WorkerDiedError
+            If one of them dies before.
+        """
+        waiting = {seat.connection: seat for seat in self._seats}
+        deadline = time.monotonic() + _LOAD_SECONDS
+        while waiting and not self._stopping:
+            for ready in wait([*waiting], timeout=_POLL_SECONDS):
+                try:
+                    word = waiting[ready].connection.recv()  # type: ignore[index]
+                except (EOFError, OSError) as error:
+                    raise _WorkerDiedError from error
+                if isinstance(word, Loaded) and word.version == source.version:
+                    if word.problem:
+                        message = f"Version {source.version} of {registry.MODEL} cannot be served: {word.problem}"
+                        raise ServerError(message)
+                    del waiting[ready]  # type: ignore[arg-type]
+            if time.monotonic() > deadline:
+                message = f"A worker has not loaded version {source.version} within {_LOAD_SECONDS:.0f} s."
+                raise ServerError(message)
+
+    def _end(self) -> None:
+        for seat in self._seats:
+            seat.process.terminate()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for seat in self._seats:
+            seat.process.join(max(0.0, deadline - time.monotonic()))
+            if seat.process.is_alive():
+                seat.process.kill()
+                seat.process.join()
+        self._listener.close()
 
 
-def check_alive(address: str, *, seconds: float = 5) -> None:
-    """Say clearly when nothing answers at an address.
+def serve(config: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT.
 
     Raises
     ------
-    ServerError
-        If ``/ping`` does not answer 200 within `seconds`.
+    KobeShotError
+        If there is no champion or it cannot be loaded, the port is taken, or the inference log's address is wrong.
     """
+    _set_inference_log()
+    with _figures():
+        supervisor = Supervisor(config)
+        supervisor.run()
+    say("Stopped.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with session_for(address) as session:
-            status = session.get(f"{address}/ping", timeout=seconds).status_code
-    except requests.RequestException as error:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
         message = (
-            f"No scoring server answers at {address} ({type(error).__name__}). "
-            "Start one (mlflow models serve -m models:/kobe_shot/Production), or leave endpoint empty."
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another: make serve PORT={port + 1}"
         )
         raise ServerError(message) from error
-    if status != requests.codes.ok:
-        message = f"{address}/ping answered {status}; expected 200 from an MLflow scoring server."
-        raise ServerError(message)
 
 
-def _environment() -> dict[str, str]:
-    # MLflow runs `uvicorn` from PATH, which lacks it where the environment is not activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+def _source(version: ModelVersion) -> Source:
+    number = registry.number(version)
+    folder = mlflow.artifacts.download_artifacts(f"models:/{registry.MODEL}/{number}")
+    promotions = registry.promotions(version)
+    return Source(
+        version=number,
+        folder=folder,
+        run_id=str(version.run_id or ""),
+        promoted=str(promotions[-1]["when"]) if promotions else "",
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]", log: int) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    with session_for(address) as session:
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                message = f"The scoring server ended with exit code {process.returncode}:\n{_tail(log)}"
-                raise ServerError(message)
-            if _answers(session, address):
-                return
-            time.sleep(_POLL_SECONDS)
-    message = f"The scoring server did not answer within {_READY_SECONDS} s:\n{_tail(log)}"
-    raise ServerError(message)
-
-
-def _answers(session: requests.Session, address: str) -> bool:
+def _set_inference_log() -> None:
+    """Log to a SQLite file of the project unless the user says otherwise; refuse an address that cannot be one."""
+    name = inference_log.ADDRESS_VARIABLE
+    address = os.environ.setdefault(name, f"sqlite:///{ROOT / 'inference_log.db'}")
+    if address in {"", "off"}:
+        return
     try:
-        return session.get(f"{address}/ping", timeout=1).ok
-    except requests.RequestException:
-        return False
+        inference_log.connect(address)
+    except Exception as error:
+        message = (
+            f"{name}: expected a SQLAlchemy address such as sqlite:///inference_log.db or "
+            f"postgresql://user@host/database, or off; {type(error).__name__}: {error}"
+        )
+        raise ServerError(message) from error
 
 
-def _tail(log: int) -> str:
-    text = os.pread(log, 1 << 20, 0).decode(errors="replace")
-    return "\n".join(text.splitlines()[-_LOG_LINES_SHOWN:])
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin:
-        process.stdin.close()
+@contextlib.contextmanager
+def _figures() -> Iterator[None]:
+    """A folder for the workers' figures, before prometheus_client is imported."""
+    folder = tempfile.mkdtemp(prefix="kobe_shot_figures_")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    run_command(ServerConfig, serve)

@@ -20,7 +20,7 @@ from monitor import pictures
 from monitor.metrics import evaluate
 from serving import registry
 from serving.client import base_address, score
-from serving.server import check_alive, scoring_server
+from serving.mlflow_server import check_alive, scoring_server
 from steps.aquisicao import data_tags, remind
 from steps.command import StepConfig, run_command
 from steps.preparacao import PROD, dataset, read_manifest, read_prepared

@@ -1,102 +1,31 @@
-"""What every entry point shares: a strict configuration, its command line, and how errors are told."""
+"""What every entry point shares beyond a command: it is the only writer of ``data/``."""
 
-import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
-import mlflow
 import pyarrow as pa
-from mlflow.exceptions import MlflowException
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
-from sqlalchemy.exc import SQLAlchemyError
 
-from data.console import complain, say
-from data.errors import KobeShotError
+from data import command
+from data.console import say
 from data.files import sole_writer
+from serving.registry import store_errors_told
 
-Config = TypeVar("Config", bound="StepConfig")
+StepConfig = command.CommandConfig
+"""Parameters of a step."""
 
-_USAGE_EXIT_CODE, _FAILURE_EXIT_CODE = 2, 1
-
-
-class StepConfig(BaseSettings):
-    """Parameters of a step: frozen, typed, unknown names refused; read from the command line only."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", validate_default=True, cli_implicit_flags=True, cli_avoid_json=True
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave out environment variables: a stray ``SEED`` must not change a result."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
+Config = TypeVar("Config", bound=StepConfig)
 
 
 def run_command(config_class: type[Config], run: Callable[[Config], object]) -> None:
-    """Parse the command line, run a step as the only writer of ``data/``, and end the process.
+    """Parse the command line, run a step as the only writer of ``data/``, and end the process if it fails.
 
-    Exit codes: 0 done, 1 the step failed, 2 a parameter is wrong (nothing was done).
+    Exit codes are those of `data.command.run_command`.
     """
-    # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    config = parse(config_class, sys.argv[1:])
-    # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        with sole_writer(on_wait=say):
+
+    def run_alone(config: Config) -> None:
+        # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
+        pa.set_memory_pool(pa.system_memory_pool())
+        with sole_writer(on_wait=say), store_errors_told():
             run(config)
-    except KobeShotError as error:
-        complain(f"{_program()} failed:", error)
-        sys.exit(_FAILURE_EXIT_CODE)
-    except (OSError, MlflowException, SQLAlchemyError) as error:
-        complain(
-            f"{_program()} failed:", f"{type(error).__name__}: {error} (tracking store {mlflow.get_tracking_uri()})"
-        )
-        sys.exit(_FAILURE_EXIT_CODE)
-    except KeyboardInterrupt:
-        complain(f"{_program()} was interrupted.")
-        sys.exit(128 + signal.SIGINT)
 
-
-def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
-    """The configuration that command-line arguments describe.
-
-    Raises
-    ------
-    SystemExit
-        With code 2, after saying for each wrong parameter what was expected and what was found.
-    """
-    try:
-        return CliApp.run(config_class, cli_args=list(arguments))
-    except ValidationError as error:
-        for problem in error.errors():
-            complain(_describe(config_class, problem["loc"], problem["msg"], problem["input"]))
-    except SettingsError as error:
-        complain(f"{_program()}:", error)
-    complain("Nothing was done.", f"All parameters: python -m {_program()} --help")
-    sys.exit(_USAGE_EXIT_CODE)
-
-
-def _describe(config_class: type[StepConfig], location: tuple[int | str, ...], message: str, found: object) -> str:
-    name = str(location[0]) if location else "parameters"
-    if message.startswith("Value error, "):
-        return f"{name}: {message.removeprefix('Value error, ')}"
-    text = message.replace("Input should be", "expected").rstrip(".")
-    field = config_class.model_fields.get(name)
-    meaning = f" ({field.description})" if field else ""
-    return f"{name}{meaning}: {text}; found {found!r}"
-
-
-def _program() -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "this command"
+    command.run_command(config_class, run_alone)

@@ -12,7 +12,7 @@ from data.files import PROCESSED
 from data.provenance import Provenance
 from serving import registry
 from serving.client import base_address
-from serving.server import check_alive
+from serving.mlflow_server import check_alive
 from steps import aplicacao, aquisicao, preparacao, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied
 from steps.aquisicao import AquisicaoConfig

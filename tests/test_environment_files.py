@@ -2,6 +2,7 @@ import tomllib
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from data.files import ROOT
 from tools.environment_files import locked_requirements, rendered
@@ -30,7 +31,7 @@ def test_every_requirement_is_pinned(requirements: list[str]) -> None:
 def test_the_closure_is_named_not_only_what_the_project_asks_for(requirements: list[str]) -> None:
     names = {requirement.partition("==")[0] for requirement in requirements}
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert names >= {dependency.partition("==")[0] for dependency in asked}
+    assert names >= {Requirement(dependency).name for dependency in asked}
     assert names >= {"starlette", "sqlalchemy", "numba", "joblib"}
 
 

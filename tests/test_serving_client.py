@@ -13,7 +13,7 @@ import pytest
 from data.schema import FEATURES
 from serving import client
 from serving.client import ScoringError, score
-from serving.server import ServerError, check_alive
+from serving.mlflow_server import ServerError, check_alive
 from tests.project import free_port
 
 Answer = tuple[int, object]

@@ -3,10 +3,11 @@ import sys
 import pytest
 import yaml
 
+from data.command import parse
 from data.files import ROOT
 from steps.aplicacao import AplicacaoConfig
 from steps.aquisicao import AquisicaoConfig
-from steps.command import StepConfig, parse
+from steps.command import StepConfig
 from steps.main import MainConfig
 from steps.preparacao import PreparacaoConfig
 from steps.treinamento import TreinamentoConfig

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from data.files import ROOT
-from serving.server import ServerError, check_alive, scoring_server
+from serving.mlflow_server import ServerError, check_alive, scoring_server
 from tests.project import free_port, wait_until
 
 GUARD = str(ROOT / "serving" / "guard.py")

@@ -1,0 +1,248 @@
+"""The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
+
+``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this door takes
+integer columns in Parquet, refuses unknown columns, answers as an Arrow stream where that is accepted, records every
+scored row in the inference log, and says which version answered (``X-Model-Version``) and to which request
+(``X-Request-ID``, taken over from the caller or made here). ``/ping``, ``/health`` and ``/version`` are MLflow's;
+``/model`` describes what is served and ``/metrics`` is for Prometheus.
+"""
+
+import asyncio
+import re
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from mlflow.exceptions import MlflowException
+from mlflow.version import VERSION
+
+from data.schema import SHOT_ID
+from serving import bodies
+from serving.inference_log import Recorder, Request
+from serving.metrics import Metrics
+from serving.served_version import ServedVersion
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MOST_BODY_BYTES = 256 << 20
+"""A longer body is answered with 413."""
+_BODY_SECONDS = 60.0
+_BYTES_ANSWERED_AT_ONCE = 32 << 10
+_ROWS_RECORDED_AT_ONCE = 200
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
+_JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back, and what was scored for it."""
+
+    status: int
+    body: bytes
+    content_type: bytes = _JSON
+    version: str = ""
+    scored: Request | None = None
+    allow: bytes = b""
+
+
+class Door:
+    """ASGI application around the versions of one model.
+
+    Parameters
+    ----------
+    versions : mapping of int to ServedVersion
+        The loaded versions; may change while the application runs.
+    current : callable
+        Gives the number of the version that answers now.
+    recorder : Recorder or None
+        Inference log.
+    metrics : Metrics
+    """
+
+    def __init__(
+        self,
+        versions: Mapping[int, ServedVersion],
+        current: Callable[[], int],
+        recorder: Recorder | None,
+        metrics: Metrics,
+    ) -> None:
+        self._versions, self._current = versions, current
+        self._recorder, self._metrics = recorder, metrics
+        # One long table at a time beside the short ones: more would only share the same core.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
+        self._plain: dict[str, Callable[[], Answer]] = {
+            "/ping": lambda: Answer(200, b"\n"),
+            "/health": lambda: Answer(200, b"\n"),
+            "/version": lambda: Answer(200, VERSION.encode()),
+            "/model": self._model,
+            "/metrics": lambda: Answer(200, metrics.text(), metrics.content_type),
+        }
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex.encode()
+        try:
+            answer = await self._answer(scope, headers, request_id.decode(), receive)
+        except _CallerGoneError:
+            return
+        except Exception:  # noqa: BLE001 a bug must not end the connection without an answer
+            sys.stderr.write(f"request {request_id.decode()}:\n{traceback.format_exc()}")
+            text = f"The server failed; its log names the reason under request {request_id.decode()}."
+            answer = Answer(500, bodies.error_json("INTERNAL_ERROR", text))
+        await send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer, request_id)})
+        await send({"type": "http.response.body", "body": answer.body})
+        self._metrics.count(scope["path"], answer.status, time.perf_counter() - started)
+        if answer.scored:
+            self._metrics.count_rows(answer.version, len(answer.scored.values))
+            if self._recorder:
+                await self._record(self._recorder, answer.scored)
+
+    def close(self) -> None:
+        """Finish what is being scored or recorded."""
+        self._pool.shutdown()
+
+    async def _answer(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str, receive: Receive
+    ) -> Answer:
+        path, method = scope["path"], scope["method"]
+        if path == "/invocations":
+            if method != "POST":
+                return _not_allowed(method, b"POST")
+            return await self._invocations(headers, request_id, receive)
+        if path not in self._plain:
+            paths = ", ".join(["POST /invocations", *self._plain])
+            return _error(404, "ENDPOINT_NOT_FOUND", f"Found {path!r}; expected one of {paths}.")
+        if method not in {"GET", "HEAD"}:
+            return _not_allowed(method, b"GET, HEAD")
+        return self._plain[path]()
+
+    async def _invocations(self, headers: Mapping[bytes, bytes], request_id: str, receive: Receive) -> Answer:
+        content_type = _content_type(headers)
+        if isinstance(content_type, Answer):
+            return content_type
+        body = await _body(headers, receive)
+        if isinstance(body, Answer):
+            return body
+        version = self._versions[self._current()]
+        accepts_arrow = bodies.ARROW.encode() in headers.get(b"accept", b"")
+        if len(body) <= _BYTES_ANSWERED_AT_ONCE:
+            return _score(version, body, content_type, request_id, accepts_arrow)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, _score, version, body, content_type, request_id, accepts_arrow)
+
+    async def _record(self, recorder: Recorder, scored: Request) -> None:
+        if len(scored.values) <= _ROWS_RECORDED_AT_ONCE:
+            recorder.record(scored)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._pool, recorder.record, scored)
+
+    def _model(self) -> Answer:
+        version = self._versions[self._current()]
+        described = {**version.describe(), "identifier": SHOT_ID, "inference_log": self._recorder is not None}
+        return Answer(200, orjson.dumps(described), version=version.source.version)
+
+
+class _CallerGoneError(Exception):
+    pass
+
+
+def _score(version: ServedVersion, body: bytes, content_type: str, request_id: str, accepts_arrow: bool) -> Answer:  # noqa: FBT001
+    number = version.source.version
+    try:
+        shots = version.reader.read(body, content_type)
+        made, probability = version.score(shots.values, shots.threshold)
+    except MlflowException as error:
+        status = error.get_http_status_code()
+        return Answer(status, bodies.error_json(error.error_code, error.message), version=number)
+    scored = Request(request_id, number, shots.values, made, probability, shots.shot_id, time.time())
+    if accepts_arrow:
+        return Answer(200, bodies.answer_arrow(made, probability), bodies.ARROW.encode(), number, scored)
+    return Answer(200, bodies.answer_json(made, probability), version=number, scored=scored)
+
+
+def _content_type(headers: Mapping[bytes, bytes]) -> str | Answer:
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    kind, *parameters = (part.strip() for part in given.split(";"))
+    kinds = (bodies.JSON, bodies.CSV, bodies.PARQUET)
+    if kind.lower() not in kinds:
+        return _error(415, "BAD_REQUEST", f"Content-Type: expected one of {', '.join(kinds)}; found {kind[:100]!r}.")
+    for parameter in filter(None, parameters):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() != "charset" or value.strip().strip('"').lower() != "utf-8":
+            text = f"Content-Type: expected no parameter but charset=utf-8; found {parameter[:100]!r}."
+            return _error(415, "BAD_REQUEST", text)
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        text = f"Content-Encoding: expected none; found {encoding[:100].decode('latin-1')!r}."
+        return _error(415, "BAD_REQUEST", text)
+    return kind.lower()
+
+
+async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | Answer:
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > MOST_BODY_BYTES:
+        return _too_long()
+    message = await receive()
+    if not message.get("more_body"):
+        return _part(message)
+    parts, size = [_part(message)], 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(_part(message))
+                size += len(parts[-1])
+                if size > MOST_BODY_BYTES:
+                    return _too_long()
+    except TimeoutError:
+        return _error(408, "BAD_REQUEST", f"The body did not arrive within {_BODY_SECONDS:.0f} s.")
+    return b"".join(parts)
+
+
+def _part(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise _CallerGoneError
+    return bytes(message.get("body", b""))
+
+
+def _too_long() -> Answer:
+    text = (
+        f"Expected a body of at most {MOST_BODY_BYTES >> 20} MiB; send the table in parts (python -m serving.client)."
+    )
+    return _error(413, "BAD_REQUEST", text)
+
+
+def _not_allowed(method: str, allow: bytes) -> Answer:
+    body = bodies.error_json("BAD_REQUEST", f"Expected {allow.decode()}; found {method}.")
+    return Answer(405, body, allow=allow)
+
+
+def _error(status: int, code: str, message: str) -> Answer:
+    return Answer(status, bodies.error_json(code, message))
+
+
+def _headers(answer: Answer, request_id: bytes) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-request-id", request_id),
+    ]
+    if answer.version:
+        headers.append((b"x-model-version", answer.version.encode()))
+    if answer.allow:
+        headers.append((b"allow", answer.allow))
+    return headers

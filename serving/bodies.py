@@ -1,0 +1,232 @@
+"""Bytes of a request → a table of doubles, and scores → bytes, without a detour for the usual bodies.
+
+JSON as ``dataframe_split``, ``dataframe_records`` or ``inputs``, and Parquet of numbers, go straight to NumPy; all else
+goes through the parsers of MLflow's own scoring server, so that a body means the same at both doors.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel, _validate_prediction_input, scoring_server
+
+from data.schema import PROBABILITY, SHOT_ID, TARGET
+from serving.scoring_model import (
+    NO_ROWS,
+    check_threshold,
+    read_table,
+    refuse_what_is_no_number,
+    table_of,
+    unreadable,
+    without_trace,
+)
+
+JSON, CSV, PARQUET = (
+    scoring_server.CONTENT_TYPE_JSON,
+    scoring_server.CONTENT_TYPE_CSV,
+    scoring_server.CONTENT_TYPE_PARQUET,
+)
+ARROW = "application/vnd.apache.arrow.stream"
+
+DEFAULT_THRESHOLD = 0.5
+
+
+class Shots(NamedTuple):
+    """What a request asks for.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n, 6)
+        The features in the order of the signature.
+    threshold : float
+    shot_id : ndarray of int64, shape (n,), or None
+        What the caller calls the shots.
+    """
+
+    values: npt.NDArray[np.float64]
+    threshold: float
+    shot_id: npt.NDArray[np.int64] | None
+
+
+class Reader:
+    """Reads bodies for one model.
+
+    Parameters
+    ----------
+    pyfunc : mlflow.pyfunc.PyFuncModel
+        With its signature.
+    allowed : mapping of str to str
+        What is expected of each feature, in words, in the order of the signature.
+    """
+
+    def __init__(self, pyfunc: PyFuncModel, allowed: Mapping[str, str]) -> None:
+        self._metadata, self._allowed = pyfunc.metadata, allowed
+        self._schema = pyfunc.metadata.get_input_schema()
+        self._params = pyfunc.metadata.get_params_schema()
+        self._names = list(allowed)
+        self.threshold = float(self._params.params[0].default) if self._params else DEFAULT_THRESHOLD
+
+    def read(self, body: bytes, content_type: str) -> Shots:
+        """The shots in a body.
+
+        Parameters
+        ----------
+        body : bytes
+        content_type : str
+            ``JSON``, ``CSV`` or ``PARQUET``.
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            A 4xx in words, without stack trace, if the body holds no table of the six features.
+        """
+        try:
+            shots = self._read_json(body) if content_type == JSON else None
+            if content_type == PARQUET:
+                shots = self._read_parquet(body)
+            return shots or self._read_with_mlflow(body, content_type)
+        except MlflowException as error:
+            table = read_table(body, content_type)
+            if table == NO_ROWS:
+                return Shots(np.empty((0, len(self._names))), self.threshold, None)
+            if table:
+                refuse_what_is_no_number(*table, self._allowed)
+            raise without_trace(error) from error
+
+    def _read_json(self, body: bytes) -> Shots | None:
+        try:
+            payload = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        table = table_of(payload)
+        params = payload.get("params") if table else None
+        if not table or not payload.keys() <= _USUAL_KEYS or not (params is None or _is_usual(params)):
+            return None
+        columns, rows = table
+        if not columns:
+            return None
+        self._check_columns(columns)
+        try:
+            values = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(columns)))
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if values.shape != (len(rows), len(columns)):
+            return None
+        threshold = (params or {}).get("threshold", self.threshold)
+        return Shots(self._ordered(values, columns), threshold, _shot_id(values, columns))
+
+    def _read_parquet(self, body: bytes) -> Shots | None:
+        try:
+            table = pq.ParquetFile(pa.BufferReader(body)).read(use_threads=False)
+        except (pa.ArrowException, OSError):
+            return None
+        index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+        columns = [name for name in table.column_names if name not in index or name in self._names]
+        self._check_columns(columns)
+        if not all(_is_numeric(table.schema.field(name).type) for name in columns):
+            return None
+        values = np.empty((len(table), len(self._names)))
+        for place, name in enumerate(self._names):
+            values[:, place] = table.column(name).cast(pa.float64()).to_numpy()
+        ids = table.column(SHOT_ID).cast(pa.float64()).to_numpy() if SHOT_ID in columns else None
+        return Shots(values, self.threshold, None if ids is None else _whole(ids))
+
+    def _read_with_mlflow(self, body: bytes, content_type: str) -> Shots:
+        try:
+            data, params = self._parse(body, content_type)
+            names = list(data) if isinstance(data, pd.DataFrame | dict) else None
+            if names is not None:
+                self._check_columns(names)
+            ids = data[SHOT_ID] if names and SHOT_ID in names else None
+            frame, params = _validate_prediction_input(data, params, self._schema, self._params)
+            values = frame[self._names].to_numpy(dtype=np.float64)
+            shot_id = None if ids is None else _whole(np.asarray(ids, dtype=np.float64).reshape(-1))
+        except MlflowException:
+            raise
+        except Exception as error:
+            raise unreadable(error) from error
+        threshold = (params or {}).get("threshold", self.threshold)
+        check_threshold(threshold)
+        return Shots(values, threshold, shot_id)
+
+    def _parse(self, body: bytes, content_type: str) -> tuple[Any, dict[str, Any] | None]:
+        if content_type == JSON:
+            parsed = scoring_server._parse_json_data(body, self._metadata, self._schema)  # noqa: SLF001 one protocol
+            return parsed.data, parsed.params
+        if content_type == PARQUET:
+            return scoring_server.parse_parquet_input(pa.BufferReader(body)), None
+        return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None
+
+    def _ordered(self, values: npt.NDArray[np.float64], columns: list[str]) -> npt.NDArray[np.float64]:
+        return values if columns == self._names else values[:, [columns.index(name) for name in self._names]]
+
+    def _check_columns(self, columns: list[Any]) -> None:
+        problems = {
+            "missing": [name for name in self._names if name not in columns],
+            "unknown": [name for name in columns if name not in self._names and name != SHOT_ID],
+            "doubled": sorted({str(name) for name in columns if columns.count(name) > 1}),
+        }
+        found = "; ".join(f"{problem} columns {names[:20]}" for problem, names in problems.items() if names)
+        if found:
+            message = f"No row was scored. {found}: expected {self._names}, and {SHOT_ID} if you like."
+            raise MlflowException.invalid_parameter_value(message)
+
+
+def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
+    """What MLflow's server answers.
+
+    Examples
+    --------
+    >>> answer_json(np.array([0]), np.array([0.25]))
+    b'{"predictions":[{"shot_made_flag":0,"probability":0.25}]}'
+    """
+    pairs = zip(made.tolist(), probability.tolist(), strict=True)
+    return orjson.dumps({"predictions": [{TARGET: label, PROBABILITY: value} for label, value in pairs]})
+
+
+def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
+    """The same as an Arrow stream, for a caller that accepts ``application/vnd.apache.arrow.stream``."""
+    batch = pa.record_batch({TARGET: made, PROBABILITY: probability})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def error_json(error_code: str, message: str) -> bytes:
+    """An error as MLflow's server answers it."""
+    return orjson.dumps({"error_code": error_code, "message": message.encode(errors="replace").decode()})
+
+
+_USUAL_KEYS = {"dataframe_split", "dataframe_records", "inputs", "params"}
+
+
+def _is_usual(params: object) -> bool:
+    return (
+        isinstance(params, dict)
+        and params.keys() <= {"threshold"}
+        and all(type(v) in {int, float} for v in params.values())
+    )
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _shot_id(values: npt.NDArray[np.float64], columns: list[str]) -> npt.NDArray[np.int64] | None:
+    return _whole(values[:, columns.index(SHOT_ID)]) if SHOT_ID in columns else None
+
+
+def _whole(ids: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    wrong = np.flatnonzero(~(np.abs(ids) < 2**53) | (ids % 1 != 0))
+    if len(wrong):
+        message = f"No row was scored. row {wrong[0]}, column {SHOT_ID}: found {ids[wrong[0]]}, expected a whole number"
+        raise MlflowException.invalid_parameter_value(message)
+    return ids.astype(np.int64)

@@ -1,0 +1,424 @@
+"""The inference log: every scored row, in a table of any database that SQLAlchemy knows.
+
+A server must not wait for a database. Its `Recorder` appends each request to a file (the spool), which costs
+microseconds and outlives a killed server; a process of its own, started with the lowest priority, moves what is in the
+spool to the table, and goes on after the server has ended until the spool is empty. A request is in the table once:
+how far a file has been moved is committed together with its rows. What a dead process left is moved by the next one.
+
+MLflow runs a copy of this file beside the served model, so it imports nothing of this project, and SQLAlchemy only in
+the process that writes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+ADDRESS_VARIABLE = "KOBE_INFERENCE_LOG"
+"""Environment variable that holds the SQLAlchemy address of the log; unset, empty or ``off``: nothing is logged."""
+TABLE, PROGRESS = "inference", "inference_spool"
+
+_MAGIC = b"KIL1"
+_HEADER = struct.Struct("<4sQ")
+_REQUEST = struct.Struct("<dQHH?")
+_SEGMENT_BYTES = 64 << 20
+_ROWS_AT_ONCE = 50_000
+_POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 5.0
+_FEATURES = "features.json"
+_SQLITE = "sqlite:///"
+
+
+class Request(NamedTuple):
+    """A scored request.
+
+    Attributes
+    ----------
+    request_id, model_version : str
+        At most 65,535 bytes each.
+    values : ndarray of float64, shape (n, features)
+    prediction : ndarray of int, shape (n,)
+        The label that was answered.
+    probability : ndarray of float64, shape (n,)
+        P(made).
+    shot_id : ndarray of int64, shape (n,), or None
+        What the caller calls the shots, if it said so.
+    time : float
+        Seconds since 1970, UTC.
+    """
+
+    request_id: str
+    model_version: str
+    values: npt.NDArray[np.float64]
+    prediction: npt.NDArray[np.integer[Any]]
+    probability: npt.NDArray[np.float64]
+    shot_id: npt.NDArray[np.int64] | None
+    time: float
+
+
+class Recorder:
+    """Appends scored requests to a spool that a process of its own moves to the database.
+
+    Parameters
+    ----------
+    address : str
+        SQLAlchemy address of the database.
+    features : sequence of str
+        Names of the columns of the values.
+
+    Notes
+    -----
+    Threads may share a recorder; processes may not: make it after a fork.
+    """
+
+    def __init__(self, address: str, features: Sequence[str]) -> None:
+        self.failures = 0
+        self._lock = threading.Lock()
+        self._folder = spool_of(address) / f"{time.time_ns()}-{os.getpid()}"
+        # Under another name until it is held, so that no writer takes it for one that a dead process left.
+        unheld = self._folder.with_suffix(".new")
+        unheld.mkdir(parents=True)
+        (unheld / _FEATURES).write_text(json.dumps(list(features)), encoding="utf-8")
+        held = _hold(unheld)
+        unheld.rename(self._folder)
+        self._number = 0
+        self._open()
+        # Its own session: what ends this process, and all of its group, does not end the writer.
+        self._writer = subprocess.Popen(
+            [sys.executable, __file__, str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, ADDRESS_VARIABLE: address},
+            pass_fds=[held] if held is not None else [],
+            start_new_session=True,
+        )
+        if held is not None:
+            os.close(held)
+
+    def record(self, request: Request) -> None:
+        """Append a request; a full disk costs its rows, counted in ``failures``, and never the answer."""
+        rows = len(request.values)
+        if not rows:
+            return
+        body = _packed(request)
+        with self._lock:
+            try:
+                self._append(_HEADER.pack(_MAGIC, len(body)) + body)
+            except OSError as error:
+                self.failures += rows
+                if self.failures == rows:
+                    _complain(f"rows are not logged: {error}")
+
+    def close(self, seconds: float = 60.0) -> bool:
+        """Let the writer empty the spool; whether it did within `seconds`."""
+        with self._lock:
+            os.close(self._file)
+        if self._writer.stdin:
+            self._writer.stdin.close()
+        try:
+            return self._writer.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def _append(self, data: bytes) -> None:
+        if self._size >= _SEGMENT_BYTES:
+            os.close(self._file)
+            self._open()
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:] if written else data)
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += written
+
+    def _open(self) -> None:
+        self._number += 1
+        path = self._folder / f"{self._number:06d}.spool"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = 0
+
+
+def recorder_from_environment(features: Sequence[str]) -> Recorder | None:
+    """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set."""
+    address = os.environ.get(ADDRESS_VARIABLE, "")
+    return None if address in {"", "off"} else Recorder(address, features)
+
+
+def spool_of(address: str) -> Path:
+    """Folder of the spool: beside a SQLite file, else in the user's state folder.
+
+    Examples
+    --------
+    >>> spool_of("sqlite:////tmp/log.db").as_posix()
+    '/tmp/log.db.spool'
+    """
+    if address.startswith(_SQLITE):
+        return Path(address.removeprefix(_SQLITE).partition("?")[0] + ".spool").absolute()
+    place = urlsplit(address)
+    name = f"{place.scheme}:{place.hostname}:{place.port}{place.path}"
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "kobe_shot" / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def read_spool(path: Path, offset: int, features: int) -> Iterator[tuple[Request, int]]:
+    """Whole requests of a spool file from an offset on, each with the offset behind it.
+
+    A request that is still being written, or was when its server was killed, is not given.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        while len(header := file.read(_HEADER.size)) == _HEADER.size:
+            magic, length = _HEADER.unpack(header)
+            body = file.read(length) if magic == _MAGIC else b""
+            if not body or len(body) < length:
+                return
+            offset += _HEADER.size + length
+            yield _unpacked(body, features), offset
+
+
+def _packed(request: Request) -> bytes:
+    ids, version = request.request_id.encode(), request.model_version.encode()
+    has_shot_id = request.shot_id is not None
+    head = _REQUEST.pack(request.time, len(request.values), len(ids), len(version), has_shot_id)
+    arrays: list[npt.NDArray[Any]] = [request.values, request.probability, request.prediction.astype(np.uint8)]
+    if request.shot_id is not None:
+        arrays.append(request.shot_id)
+    return b"".join([head, ids, version, *(array.tobytes() for array in arrays)])
+
+
+def _unpacked(body: bytes, features: int) -> Request:
+    when, rows, length, version_length, has_shot_id = _REQUEST.unpack_from(body)
+    place = _REQUEST.size
+
+    def take(size: int) -> bytes:
+        nonlocal place
+        place += size
+        return body[place - size : place]
+
+    request_id, version = take(length).decode(), take(version_length).decode()
+    values = np.frombuffer(take(8 * rows * features)).reshape(rows, features)
+    probability = np.frombuffer(take(8 * rows))
+    prediction = np.frombuffer(take(rows), dtype=np.uint8)
+    shot_id = np.frombuffer(take(8 * rows), dtype=np.int64) if has_shot_id else None
+    return Request(request_id, version, values, prediction, probability, shot_id, when)
+
+
+class _Spool:
+    """A recorder's folder, as the process that empties it sees it."""
+
+    def __init__(self, folder: Path, engine: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported only where it is used
+        self._folder, self._engine = folder, engine
+        self._features: list[str] = json.loads((folder / _FEATURES).read_text(encoding="utf-8"))
+        self._table, self._progress = tables(self._features)
+        self._positions: dict[Path, int] = {}
+
+    def move(self) -> None:
+        """Move all whole requests to the table; remove the files to which nothing is appended any more."""
+        segments = sorted(self._folder.glob("*.spool"))
+        for path in segments:
+            if path not in self._positions:
+                self._positions[path] = self._position(path)
+            if path.stat().st_size > self._positions[path]:
+                self._move(path)
+            if path != segments[-1]:
+                self._remove(path)
+
+    def remove(self) -> None:
+        """Remove the emptied spool of a recorder that has ended."""
+        for path in sorted(self._folder.glob("*.spool")):
+            self._remove(path)
+        shutil.rmtree(self._folder)
+
+    def _position(self, path: Path) -> int:
+        self._table.metadata.create_all(self._engine)
+        with self._engine.connect() as connection:
+            query = self._progress.select().where(self._key(path))
+            row = connection.execute(query).first()
+        return row.position if row else 0
+
+    def _move(self, path: Path) -> None:
+        for rows, end in _batches(read_spool(path, self._positions[path], len(self._features)), self._features):
+            with self._engine.begin() as connection:
+                connection.execute(self._table.insert(), rows)
+                connection.execute(self._progress.delete().where(self._key(path)))
+                connection.execute(self._progress.insert(), {"segment": _segment(path), "position": end})
+            self._positions[path] = end
+
+    def _remove(self, path: Path) -> None:
+        path.unlink()
+        with self._engine.begin() as connection:
+            connection.execute(self._progress.delete().where(self._key(path)))
+
+    def _key(self, path: Path) -> Any:  # noqa: ANN401
+        return self._progress.c.segment == _segment(path)
+
+
+def write(folder: Path) -> int:
+    """Empty a spool until the recorder's process has ended and nothing is left; also what dead processes left.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Spool of the recorder whose process holds the other end of standard input.
+
+    Returns
+    -------
+    int
+        0, or 1 if the database could not be reached when the recorder ended: its spool stays, for the next writer.
+    """
+    import sqlalchemy as sql  # noqa: PLC0415 only this process needs it
+
+    engine = connect(os.environ[ADDRESS_VARIABLE])
+    spool, abandoned, failing_since = None, _abandoned(folder.parent), 0.0
+    while True:
+        ended = bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
+        try:
+            spool = spool or _Spool(folder, engine)
+            spool.move()
+            while abandoned:
+                left = _Spool(abandoned[-1], engine)
+                left.move()
+                left.remove()
+                abandoned.pop()
+        except (sql.exc.SQLAlchemyError, ImportError) as error:
+            if not failing_since:
+                _complain(f"the database does not take rows ({error}); they wait in {folder.parent}")
+            failing_since = failing_since or time.monotonic()
+            if ended and time.monotonic() - failing_since > _PATIENCE_SECONDS:
+                return 1
+            continue
+        if failing_since:
+            _complain("the database takes rows again")
+            failing_since = 0.0
+        if ended:
+            spool.remove()
+            return 0
+
+
+def connect(address: str) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
+    """An engine for an address; SQLite is told to let one write while others read."""
+    import sqlalchemy as sql  # noqa: PLC0415
+
+    engine = sql.create_engine(address)
+    if engine.dialect.name == "sqlite":
+
+        @sql.event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+            for statement in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+                connection.execute(f"PRAGMA {statement}")
+
+    return engine
+
+
+def tables(features: Sequence[str]) -> tuple[Any, Any]:
+    """The table of scored rows, and the one that says how far each spool file has been moved.
+
+    ``inference`` holds per row: ``id``, ``time`` (UTC), ``request_id``, ``row`` (place in the request),
+    ``model_version``, ``shot_id`` (null unless the caller gave it), the features, ``prediction`` (the label that was
+    answered), ``probability`` (P(made)) and ``shot_made_flag`` (the true label, null until `serving.labels` writes it).
+    """
+    import sqlalchemy as sql  # noqa: PLC0415
+
+    metadata = sql.MetaData()
+    table = sql.Table(
+        TABLE,
+        metadata,
+        sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True),
+        sql.Column("time", sql.DateTime(), nullable=False),
+        sql.Column("request_id", sql.String(200), nullable=False),
+        sql.Column("row", sql.Integer, nullable=False),
+        sql.Column("model_version", sql.String(100), nullable=False),
+        sql.Column("shot_id", sql.BigInteger),
+        *(sql.Column(name, sql.Double, nullable=False) for name in features),
+        sql.Column("prediction", sql.SmallInteger, nullable=False),
+        sql.Column("probability", sql.Double, nullable=False),
+        sql.Column("shot_made_flag", sql.SmallInteger),
+    )
+    progress = sql.Table(
+        PROGRESS,
+        metadata,
+        sql.Column("segment", sql.String(200), primary_key=True),
+        sql.Column("position", sql.BigInteger, nullable=False),
+    )
+    return table, progress
+
+
+def _batches(
+    requests: Iterator[tuple[Request, int]], features: Sequence[str]
+) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    rows: list[dict[str, Any]] = []
+    end = 0
+    for request, end in requests:
+        rows.extend(_rows(request, features))
+        if len(rows) >= _ROWS_AT_ONCE:
+            yield rows, end
+            rows = []
+    if rows:
+        yield rows, end
+
+
+def _rows(request: Request, features: Sequence[str]) -> Iterator[dict[str, Any]]:
+    when = datetime.fromtimestamp(request.time, UTC).replace(tzinfo=None)
+    same = {"time": when, "request_id": request.request_id, "model_version": request.model_version}
+    count = len(request.probability)
+    shot_id = [None] * count if request.shot_id is None else request.shot_id.tolist()
+    columns = zip(
+        range(count),
+        shot_id,
+        *request.values.T.tolist(),
+        request.prediction.tolist(),
+        request.probability.tolist(),
+        strict=True,
+    )
+    names = ("row", "shot_id", *features, "prediction", "probability")
+    return ({**same, **dict(zip(names, row, strict=True))} for row in columns)
+
+
+def _segment(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _abandoned(spool: Path) -> list[Path]:
+    """Folders that no process holds; they are held from now on."""
+    folders = [path.parent for path in sorted(spool.glob(f"*/{_FEATURES}")) if not path.parent.suffix]
+    return [folder for folder in folders if _hold(folder) is not None]
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a folder as long as the descriptor is open, here or in a child; None if another process does."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        return None
+    return held
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"inference log: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    raise SystemExit(write(Path(sys.argv[1])))
