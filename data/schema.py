@@ -116,6 +116,10 @@ TARGET = "shot_made_flag"
 SHOT_ID = "shot_id"
 PROBABILITY = "probability"
 """Name of P(made) in answers and tables of predictions."""
+PREDICTION = "prediction"
+"""Name of the label that a model answered, in tables of predictions, where ``TARGET`` is the true one."""
+MODEL_VERSION = "model_version"
+"""Name of the version that answered, in tables of predictions."""
 
 _MOST_CASES_SHOWN = 10
 

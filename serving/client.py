@@ -1,118 +1,141 @@
-"""Score a table over REST."""
+"""Score a table over REST: ``python -m serving.client TABLE --out TABLE``, or `score` for a table in memory."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import CliPositionalArg
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.errors import KobeShotError
-from data.schema import FEATURES, PROBABILITY, TARGET
-from serving.http import session_for
-
-ROWS_PER_REQUEST = 2_000
-
-_TIMEOUT_SECONDS = (5, 60)
-# Scoring changes nothing on the server, so a POST may be sent again.
-RETRIES = Retry(total=4, backoff_factor=0.25, status_forcelist=(502, 503, 504), allowed_methods=None)
-_MESSAGE_LENGTH_SHOWN = 1_000
-
-
-class ScoringError(KobeShotError):
-    """The endpoint refused rows, does not answer, or answers something else than scores."""
+from data.command import CommandConfig, run_command
+from data.console import console, say
+from data.files import shown
+from data.schema import COLUMN, FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.source import check_address
+from serving.endpoint import IN_FLIGHT, PATIENCE_SECONDS, ROWS_PER_REQUEST, Endpoint, ScoringError, in_flight
+from serving.scoring_job import Job, run_job
+from serving.tables import check_kind
 
 
 def score(
-    table: pd.DataFrame, endpoint: str, *, on_progress: Callable[[int], None] = lambda _rows: None
+    table: pd.DataFrame,
+    address: str,
+    *,
+    on_progress: Callable[[int], None] = lambda _rows: None,
+    patience: float = PATIENCE_SECONDS,
 ) -> pd.DataFrame:
     """Label and probability of each row from a scoring server.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Holds the features; other columns are not sent.
-    endpoint : str
-        Address of the server, with or without ``/invocations``.
+        Holds the features; other columns of a shot are not sent, but for ``shot_id`` to a server that logs it.
+    address : str
+        Of the server, with or without ``/invocations``.
     on_progress : callable
         Called with the number of rows after each answer.
+    patience : float
+        Seconds for which a server that does not answer is asked again.
 
     Returns
     -------
     pandas.DataFrame
-        ``shot_made_flag`` (int64) and ``probability`` (float64), with the index of `table`.
+        ``shot_made_flag`` (int64), ``probability`` (float64) and ``model_version`` (Int64, null where the endpoint does
+        not say), with the index of `table`.
 
     Raises
     ------
     ScoringError
-        If the server does not answer after retries, refuses rows, or does not answer once per row.
+        If the table has columns that no shot has, or the server does not answer after retries, refuses rows, or does
+        not answer once per row.
     """
-    url = base_address(endpoint) + "/invocations"
-    features = table[list(FEATURES)].astype("float64")
-    answers = [pd.DataFrame({TARGET: np.empty(0, dtype=np.int64), PROBABILITY: np.empty(0)})]
-    with session_for(url) as session:
-        session.mount(url, HTTPAdapter(max_retries=RETRIES))
-        for start, chunk in _chunks(features):
-            answers.append(_score_chunk(session, url, chunk, start))
-            on_progress(len(chunk))
-    return pd.concat(answers, ignore_index=True).set_index(table.index)
+    unknown = [name for name in table.columns if name not in {*COLUMN, *FEATURES}]
+    if unknown:
+        message = f"expected no columns but those of a shot (data/schema.py names them); found {unknown}"
+        raise ScoringError(message)
+    endpoint = Endpoint(address, patience=patience)
+    endpoint.check()
+    values = table[list(FEATURES)].to_numpy(dtype=np.float64)
+    ids = table[SHOT_ID].to_numpy(dtype=np.int64) if SHOT_ID in table and table[SHOT_ID].notna().all() else None
+    labels, probability = np.empty(len(values), dtype=np.int64), np.empty(len(values))
+    versions = pd.array([None] * len(values), dtype="Int64")
+
+    def answer(rows: slice) -> None:
+        answers = endpoint.score(values[rows], shot_id=None if ids is None else ids[rows])
+        labels[rows], probability[rows] = answers.label, answers.probability
+        versions[rows] = answers.version
+
+    starts = range(0, len(values), ROWS_PER_REQUEST)
+    chunks = [slice(start, min(start + ROWS_PER_REQUEST, len(values))) for start in starts]
+    for rows, _ in in_flight(answer, chunks, IN_FLIGHT):
+        on_progress(rows.stop - rows.start)
+    return pd.DataFrame({TARGET: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index)
 
 
-def base_address(endpoint: str) -> str:
-    """Address of a server without ``/invocations``.
+class ClientConfig(CommandConfig):
+    """Score a Parquet or CSV table of any size over REST; killed and run again, it goes on where it was."""
 
-    Examples
-    --------
-    >>> base_address("http://127.0.0.1:5001/invocations/")
-    'http://127.0.0.1:5001'
-    """
-    return endpoint.rstrip("/").removesuffix("/invocations").rstrip("/")
+    table: Annotated[CliPositionalArg[Path], AfterValidator(check_kind)] = Field(
+        description="the shots, .parquet or .csv"
+    )
+    out: Annotated[Path, AfterValidator(check_kind)] = Field(
+        description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
+    )
+    endpoint: Annotated[str, AfterValidator(check_address)] = Field(
+        default="http://127.0.0.1:5001", description="address of the scoring server"
+    )
+    rejects: Annotated[Path, AfterValidator(check_kind)] | None = Field(
+        default=None, description="where refused rows go, with the reason; without it a refused row ends the run"
+    )
+    rows_per_request: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=ROWS_PER_REQUEST, description="rows sent at a time"
+    )
+    in_flight: Annotated[int, Field(ge=1, le=64)] = Field(default=IN_FLIGHT, description="requests under way at a time")
+    patience: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=PATIENCE_SECONDS, description="seconds for which a server that does not answer is asked again"
+    )
+
+    @model_validator(mode="after")
+    def check_files(self) -> Self:
+        """Refuse to write a file over another one of the same run."""
+        paths = [path.resolve() for path in (self.table, self.out, self.rejects) if path]
+        if len(set(paths)) < len(paths):
+            message = (
+                f"expected three different files; found table {self.table}, out {self.out}, rejects {self.rejects}"
+            )
+            raise ValueError(message)
+        return self
 
 
-def _chunks(features: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    for start in range(0, len(features), ROWS_PER_REQUEST):
-        yield start, features.iloc[start : start + ROWS_PER_REQUEST]
-
-
-def _score_chunk(session: requests.Session, url: str, chunk: pd.DataFrame, start: int) -> pd.DataFrame:
-    body = {"columns": list(FEATURES), "data": chunk.to_numpy().tolist()}
-    try:
-        response = session.post(url, json={"dataframe_split": body}, timeout=_TIMEOUT_SECONDS)
-    except requests.exceptions.InvalidJSONError as error:
-        message = f"Rows {start} to {start + len(chunk) - 1} hold a null or infinite feature; it cannot be scored."
-        raise ScoringError(message) from error
-    except requests.RequestException as error:
-        message = f"{url} does not answer ({type(error).__name__}); {start:,} rows were scored before."
-        raise ScoringError(message) from error
-    if not response.ok:
-        message = (
-            f"{url} refused rows {start} to {start + len(chunk) - 1} with status {response.status_code} "
-            f"(rows are counted from {start}): {_message(response)}"
+def run(config: ClientConfig) -> None:
+    """Score a file into a file."""
+    job = Job(config.table, config.out, config.rejects, config.rows_per_request, config.in_flight)
+    endpoint = Endpoint(config.endpoint, patience=config.patience)
+    started = time.monotonic()
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=None)
+        done = run_job(
+            job,
+            endpoint,
+            on_start=lambda rows: progress.update(task, total=rows),
+            on_progress=lambda rows: progress.advance(task, rows),
         )
-        raise ScoringError(message)
-    return _parse(response, url, len(chunk))
+    seconds = time.monotonic() - started
+    asked = done.scored + done.rejected - done.continued
+    say(
+        "Scored",
+        f"{done.scored:,} rows into {shown(config.out)}: {asked:,} in {seconds:.1f} s, {asked / seconds:,.0f} rows/s",
+    )
+    if done.continued:
+        say("Continued", f"{done.continued:,} rows had been answered in an earlier run")
+    if done.rejected and config.rejects:
+        say("Rejected", f"{done.rejected:,} rows, with reasons: {shown(config.rejects)}", style="bold yellow")
 
 
-def _message(response: requests.Response) -> str:
-    try:
-        text = str(response.json()["message"])
-    except (requests.JSONDecodeError, KeyError, TypeError):
-        text = response.text
-    return text.rpartition("Error: ")[2][:_MESSAGE_LENGTH_SHOWN]
-
-
-def _parse(response: requests.Response, url: str, rows: int) -> pd.DataFrame:
-    expected = f'expected {{"predictions": [{{"{TARGET}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}} with {rows} entries'
-    try:
-        predictions = response.json()["predictions"]
-        labels = np.array([answer[TARGET] for answer in predictions], dtype=np.float64)
-        probability = np.array([answer[PROBABILITY] for answer in predictions], dtype=np.float64)
-    except (requests.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        message = f"{url}: {expected}; found {response.text[:200]!r}. Is another model served there?"
-        raise ScoringError(message) from error
-    fits = np.isin(labels, (0, 1)) & (probability >= 0) & (probability <= 1)
-    if len(probability) != rows or not fits.all():
-        message = f"{url}: {expected}; found {len(probability)} entries."
-        raise ScoringError(message)
-    return pd.DataFrame({TARGET: labels.astype(np.int64), PROBABILITY: probability})
+if __name__ == "__main__":
+    run_command(ClientConfig, run)

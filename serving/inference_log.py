@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -254,9 +255,9 @@ class _Spool:
         return row.position if row else 0
 
     def _move(self, path: Path) -> None:
-        for rows, end in _batches(read_spool(path, self._positions[path], len(self._features)), self._features):
+        for rows, end in _batches(read_spool(path, self._positions[path], len(self._features))):
             with self._engine.begin() as connection:
-                connection.execute(self._table.insert(), rows)
+                _insert(connection, self._table, rows)
                 connection.execute(self._progress.delete().where(self._key(path)))
                 connection.execute(self._progress.insert(), {"segment": _segment(path), "position": end})
             self._positions[path] = end
@@ -360,13 +361,11 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
     return table, progress
 
 
-def _batches(
-    requests: Iterator[tuple[Request, int]], features: Sequence[str]
-) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    rows: list[dict[str, Any]] = []
+def _batches(requests: Iterator[tuple[Request, int]]) -> Iterator[tuple[list[tuple[Any, ...]], int]]:
+    rows: list[tuple[Any, ...]] = []
     end = 0
     for request, end in requests:
-        rows.extend(_rows(request, features))
+        rows.extend(_rows(request))
         if len(rows) >= _ROWS_AT_ONCE:
             yield rows, end
             rows = []
@@ -374,21 +373,30 @@ def _batches(
         yield rows, end
 
 
-def _rows(request: Request, features: Sequence[str]) -> Iterator[dict[str, Any]]:
-    when = datetime.fromtimestamp(request.time, UTC).replace(tzinfo=None)
-    same = {"time": when, "request_id": request.request_id, "model_version": request.model_version}
+def _rows(request: Request) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table, without ``id`` and ``shot_made_flag``."""
     count = len(request.probability)
-    shot_id = [None] * count if request.shot_id is None else request.shot_id.tolist()
-    columns = zip(
+    return zip(
+        repeat(datetime.fromtimestamp(request.time, UTC).replace(tzinfo=None), count),
+        repeat(request.request_id, count),
         range(count),
-        shot_id,
+        repeat(request.model_version, count),
+        repeat(None, count) if request.shot_id is None else request.shot_id.tolist(),
         *request.values.T.tolist(),
         request.prediction.tolist(),
         request.probability.tolist(),
         strict=True,
     )
-    names = ("row", "shot_id", *features, "prediction", "probability")
-    return ({**same, **dict(zip(names, row, strict=True))} for row in columns)
+
+
+def _insert(connection: Any, table: Any, rows: list[tuple[Any, ...]]) -> None:  # noqa: ANN401
+    names = [column.name for column in table.columns if column.name not in {"id", "shot_made_flag"}]
+    statement = table.insert().compile(dialect=connection.dialect, column_keys=names)
+    if statement.positional:
+        # Three times as fast as through SQLAlchemy, which would look at every value.
+        connection.exec_driver_sql(str(statement), rows)
+    else:
+        connection.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def _segment(path: Path) -> str:

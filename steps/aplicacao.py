@@ -14,12 +14,13 @@ from rich.progress import Progress
 
 from data.console import console, say
 from data.files import PROCESSED, shown, write_parquet
-from data.schema import PROBABILITY, TARGET
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.source import check_address
 from monitor import pictures
 from monitor.metrics import evaluate
 from serving import registry
-from serving.client import base_address, score
+from serving.client import score
+from serving.endpoint import base_address
 from serving.mlflow_server import check_alive, scoring_server
 from steps.aquisicao import data_tags, remind
 from steps.command import StepConfig, run_command
@@ -28,7 +29,6 @@ from steps.tracking import Artifact, Metrics, Picture, Record, Tags, step_run, w
 
 RUN_NAME = "PipelineAplicacao"
 PREDICTIONS = PROCESSED / "predictions_prod.parquet"
-PREDICTION, MODEL_VERSION = "prediction", "model_version"
 UNKNOWN_VERSION = "unknown: the endpoint does not say"
 
 
@@ -85,7 +85,7 @@ def run(config: AplicacaoConfig) -> Applied:
         with _endpoint(config.endpoint) as (address, version):
             predictions = _predict(prod, address, version)
         write_parquet(predictions, PREDICTIONS)
-        applied = _compare(predictions, version)
+        applied = _compare(predictions)
         write(_records(applied))
         say("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {shown(PREDICTIONS)}")
     return applied
@@ -110,19 +110,18 @@ def _predict(prod: pd.DataFrame, address: str, version: str | None) -> pd.DataFr
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring", total=len(prod))
         answers = score(prod, address, on_progress=lambda rows: progress.advance(task, rows))
-    predictions = prod.assign(**{PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY]})
-    return predictions.assign(
-        **{MODEL_VERSION: pd.array([int(version) if version else None] * len(prod), dtype="Int64")}
-    )
+    versions = answers[MODEL_VERSION] if version is None else pd.array([int(version)] * len(prod), dtype="Int64")
+    return prod.assign(**{PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: versions})
 
 
-def _compare(predictions: pd.DataFrame, version: str | None) -> Applied:
+def _compare(predictions: pd.DataFrame) -> Applied:
     labelled = predictions[predictions[TARGET].notna()]
     metrics = evaluate(labelled[TARGET], labelled[PROBABILITY]) if len(labelled) else {}
     if metrics:
         prior = np.full(len(labelled), labelled[TARGET].mean())
         metrics["class_prior_log_loss"] = evaluate(labelled[TARGET], prior)["log_loss"]
-    return Applied(predictions, metrics, len(predictions), len(labelled), version, PREDICTIONS)
+    versions = ", ".join(str(version) for version in predictions[MODEL_VERSION].dropna().unique())
+    return Applied(predictions, metrics, len(predictions), len(labelled), versions or None, PREDICTIONS)
 
 
 def _records(applied: Applied) -> Iterator[Record]:

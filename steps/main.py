@@ -11,7 +11,7 @@ from data.console import console, say
 from data.files import PROCESSED
 from data.provenance import Provenance
 from serving import registry
-from serving.client import base_address
+from serving.endpoint import base_address
 from serving.mlflow_server import check_alive
 from steps import aplicacao, aquisicao, preparacao, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied

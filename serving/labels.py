@@ -1,0 +1,180 @@
+"""True labels that arrive later → the inference log: ``python -m serving.labels FILE``."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sql
+from pydantic import AfterValidator, Field
+from pydantic_settings import CliPositionalArg
+
+from data.command import CommandConfig, run_command
+from data.console import say
+from data.errors import KobeShotError
+from data.files import ROOT
+from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from serving.inference_log import ADDRESS_VARIABLE, connect, tables
+from serving.tables import check_kind
+
+KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
+"""What may tell which scored row a label belongs to, best first; ``request_id`` alone for requests of one row."""
+
+_ROWS_AT_ONCE = 200_000
+
+
+class LabelError(KobeShotError):
+    """The file holds no labels, or there is no log to join them with."""
+
+
+class Joined(NamedTuple):
+    """What became of the labels.
+
+    Attributes
+    ----------
+    key : tuple of str
+        Columns by which rows were matched.
+    labels : int
+        Labels in the file.
+    rows : int
+        Rows of the log that now have one of them.
+    unmatched : int
+        Labels for which the log holds no row.
+    ambiguous : int
+        Labels left out because the file says 0 and 1 of the same key.
+    """
+
+    key: tuple[str, ...]
+    labels: int
+    rows: int
+    unmatched: int
+    ambiguous: int
+
+
+class LabelsConfig(CommandConfig):
+    """Write true labels into the inference log, matched by request_id (and row), by shot_id, or by the six features."""
+
+    file: Annotated[CliPositionalArg[Path], AfterValidator(check_kind)] = Field(
+        description="shot_made_flag and request_id, shot_id or the six features, .parquet or .csv"
+    )
+    log: str = Field(
+        default="", description=f"SQLAlchemy address of the log; empty takes ${ADDRESS_VARIABLE}, else inference_log.db"
+    )
+
+
+def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
+    """Write labels into the log; a label that is there already is overwritten.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``shot_made_flag`` (0, 1 or null; null rows are left out) and the columns of one of `KEYS`.
+    engine : sqlalchemy.Engine
+        Of the log.
+
+    Raises
+    ------
+    LabelError
+        If the columns are not there, a label is neither 0 nor 1, or the log has no table yet.
+    """
+    if not sql.inspect(engine).has_table("inference"):
+        message = f"expected an inference log at {engine.url.render_as_string()}; found no table `inference` there yet."
+        raise LabelError(message)
+    key = _key(table)
+    labels = _checked(table, key)
+    ambiguous = labels.groupby(list(key))[TARGET].nunique()
+    contradicted = int(labels.set_index(list(key)).index.isin(ambiguous[ambiguous > 1].index).sum())
+    usable = labels.drop_duplicates().drop_duplicates(list(key), keep=False)
+    log, _ = tables(FEATURES)
+    matched = pd.Series(data=False, index=pd.MultiIndex.from_frame(usable[list(key)]))
+    rows = 0
+    with engine.begin() as connection:
+        for logged in _logged(connection, log, key):
+            found = logged.merge(usable, on=list(key), how="inner")
+            rows += len(found)
+            matched.loc[pd.MultiIndex.from_frame(found[list(key)]).unique()] = True
+            _write(connection, log, found)
+    return Joined(key, len(labels), rows, int((~matched).sum()), contradicted)
+
+
+def run(config: LabelsConfig) -> None:
+    """Read a file of labels and write them into the log."""
+    address = config.log or os.environ.get(ADDRESS_VARIABLE) or f"sqlite:///{ROOT / 'inference_log.db'}"
+    joined = join(_read(config.file), _engine(address))
+    say("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
+    say("Joined", f"{joined.rows:,} rows of the inference log have one of them")
+    if joined.unmatched:
+        say("Unmatched", f"{joined.unmatched:,} labels belong to no logged row", style="bold yellow")
+    if joined.ambiguous:
+        say("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
+
+
+def _engine(address: str) -> sql.Engine:
+    try:
+        engine: sql.Engine = connect(address)
+        if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
+            message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
+            raise LabelError(message)
+        engine.connect().close()
+    except (sql.exc.SQLAlchemyError, ImportError) as error:
+        message = f"expected the SQLAlchemy address of an inference log; {type(error).__name__}: {error}"
+        raise LabelError(message) from error
+    return engine
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        message = f"{path}: expected a table of labels; {error}"
+        raise LabelError(message) from error
+    back = {raw: name for name, raw in RAW_NAME.items() if name not in table}
+    return table.rename(columns=back)
+
+
+def _key(table: pd.DataFrame) -> tuple[str, ...]:
+    for key in KEYS:
+        if TARGET in table and set(key) <= set(table.columns):
+            return key
+    ways = "; ".join(", ".join(key) for key in KEYS)
+    message = f"expected {TARGET} and the columns of one of: {ways}; found {', '.join(map(str, table.columns))}."
+    raise LabelError(message)
+
+
+def _checked(table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    labels = table.loc[table[TARGET].notna(), [*key, TARGET]]
+    numbers = pd.to_numeric(labels[TARGET], errors="coerce")
+    wrong = ~numbers.isin([0, 1])
+    if wrong.any():
+        row, found = labels.index[wrong][0], labels[TARGET][wrong].iloc[0]
+        message = f"row {row}, column {TARGET}: expected 0, 1 or null; found {found!r}"
+        raise LabelError(message)
+    return labels.assign(**{TARGET: numbers.astype("int64")})
+
+
+def _logged(connection: sql.Connection, log: Any, key: Sequence[str]) -> Iterator[pd.DataFrame]:  # noqa: ANN401
+    """The log's keys, a piece at a time, in the order of ``id``."""
+    query = sql.select(log.c.id, *(log.c[name] for name in key)).order_by(log.c.id).limit(_ROWS_AT_ONCE)
+    if tuple(key) == ("request_id",):
+        alone = sql.select(log.c.request_id).group_by(log.c.request_id).having(sql.func.count() == 1)
+        query = query.where(log.c.request_id.in_(alone))
+    last = 0
+    while True:
+        piece = pd.read_sql(query.where(log.c.id > last), connection)
+        if piece.empty:
+            return
+        last = int(piece["id"].iloc[-1])
+        yield piece
+
+
+def _write(connection: sql.Connection, log: Any, found: pd.DataFrame) -> None:  # noqa: ANN401
+    if found.empty:
+        return
+    statement = log.update().where(log.c.id == sql.bindparam("of")).values({TARGET: sql.bindparam("label")})
+    pairs = zip(found["id"].tolist(), found[TARGET].tolist(), strict=True)
+    connection.execute(statement, [{"of": number, "label": label} for number, label in pairs])
+
+
+if __name__ == "__main__":
+    run_command(LabelsConfig, run)
