@@ -125,9 +125,9 @@ class Reader:
     def _read_parquet(self, body: bytes) -> Shots | None:
         try:
             table = pq.ParquetFile(pa.BufferReader(body)).read(use_threads=False)
-        except (pa.ArrowException, OSError):
+            index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+        except Exception:  # noqa: BLE001 a broken file fails in many ways; MLflow's parser says which
             return None
-        index = (table.schema.pandas_metadata or {}).get("index_columns", [])
         columns = [name for name in table.column_names if name not in index or name in self._names]
         self._check_columns(columns)
         if not all(_is_numeric(table.schema.field(name).type) for name in columns):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sql
 from pydantic import AfterValidator, Field
@@ -83,17 +84,17 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
         raise LabelError(message)
     key = _key(table)
     labels = _checked(table, key)
-    ambiguous = labels.groupby(list(key))[TARGET].nunique()
-    contradicted = int(labels.set_index(list(key)).index.isin(ambiguous[ambiguous > 1].index).sum())
-    usable = labels.drop_duplicates().drop_duplicates(list(key), keep=False)
+    contradicted = int((labels.groupby(list(key))[TARGET].transform("nunique") > 1).sum())
+    usable = labels.drop_duplicates().drop_duplicates(list(key), keep=False).reset_index(drop=True)
+    usable["place"] = usable.index
     log, _ = tables(FEATURES)
-    matched = pd.Series(data=False, index=pd.MultiIndex.from_frame(usable[list(key)]))
+    matched = np.zeros(len(usable), dtype=bool)
     rows = 0
     with engine.begin() as connection:
         for logged in _logged(connection, log, key):
             found = logged.merge(usable, on=list(key), how="inner")
             rows += len(found)
-            matched.loc[pd.MultiIndex.from_frame(found[list(key)]).unique()] = True
+            matched[found["place"]] = True
             _write(connection, log, found)
     return Joined(key, len(labels), rows, int((~matched).sum()), contradicted)
 
@@ -125,7 +126,11 @@ def _engine(address: str) -> sql.Engine:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        table = (
+            pd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, dtype={"request_id": str}, float_precision="round_trip")
+        )
     except (OSError, ValueError) as error:
         message = f"{path}: expected a table of labels; {error}"
         raise LabelError(message) from error
@@ -155,7 +160,9 @@ def _checked(table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
 
 def _logged(connection: sql.Connection, log: Any, key: Sequence[str]) -> Iterator[pd.DataFrame]:  # noqa: ANN401
     """The log's keys, a piece at a time, in the order of ``id``."""
-    query = sql.select(log.c.id, *(log.c[name] for name in key)).order_by(log.c.id).limit(_ROWS_AT_ONCE)
+    columns = [log.c[name] for name in key]
+    query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns))
+    query = query.order_by(log.c.id).limit(_ROWS_AT_ONCE)
     if tuple(key) == ("request_id",):
         alone = sql.select(log.c.request_id).group_by(log.c.request_id).having(sql.func.count() == 1)
         query = query.where(log.c.request_id.in_(alone))

@@ -126,15 +126,15 @@ class Supervisor:
 
     def _start(self) -> _Seat:
         ours, theirs = _fork.Pipe()
-        process = _fork.Process(target=self._work, args=(theirs,), name="worker")
+        process = _fork.Process(target=self._work, args=(theirs, os.getpid()), name="worker")
         process.start()
         theirs.close()
         return _Seat(process, ours, time.monotonic())
 
-    def _work(self, connection: Connection) -> None:
+    def _work(self, connection: Connection, supervisor: int) -> None:
         for seat in self._seats:
             seat.connection.close()
-        code = Worker(self._listener, connection, self._current).run(self._source)
+        code = Worker(self._listener, connection, self._current, supervisor).run(self._source)
         # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
         sys.stderr.flush()
         os._exit(code)

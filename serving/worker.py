@@ -19,7 +19,7 @@ from serving.inference_log import recorder_from_environment
 from serving.metrics import Metrics
 from serving.served_version import ServedVersion, Source
 
-_PARENT_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _FINISH_SECONDS = 20
 
 
@@ -64,10 +64,15 @@ class Worker:
         To the supervisor: takes `Load` and `Forget`, gives `Loaded`.
     current : Synchronized
         Number of the version that answers, in memory that all workers share.
+    supervisor : int
+        Number of its process; a worker does not outlive it.
     """
 
-    def __init__(self, listener: socket.socket, connection: Connection, current: "Synchronized[int]") -> None:
+    def __init__(
+        self, listener: socket.socket, connection: Connection, current: "Synchronized[int]", supervisor: int
+    ) -> None:
         self._listener, self._connection, self._current = listener, connection, current
+        self._supervisor = supervisor
         self._versions: dict[int, ServedVersion] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -104,7 +109,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: setattr(server, "should_exit", True))
         loop.add_reader(self._connection.fileno(), self._obey)
-        self._keep(asyncio.create_task(_end_with_parent(server)))
+        self._keep(asyncio.create_task(_end_with(self._supervisor, server)))
         await server.serve(sockets=[self._listener])
 
     def _obey(self) -> None:
@@ -119,21 +124,21 @@ class Worker:
             self._versions.pop(int(word.version), None)
 
     def _load(self, source: Source) -> bool:
+        problem = ""
         try:
             self._versions[int(source.version)] = ServedVersion(source)
         except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before goes on answering
-            self._connection.send(Loaded(source.version, f"{type(error).__name__}: {error}"))
-            return False
-        self._connection.send(Loaded(source.version))
-        return True
+            problem = f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):
+            self._connection.send(Loaded(source.version, problem))
+        return not problem
 
     def _keep(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def _end_with_parent(server: uvicorn.Server) -> None:
-    parent = os.getppid()
-    while os.getppid() == parent:  # noqa: ASYNC110 no event tells of a parent's death
-        await asyncio.sleep(_PARENT_POLL_SECONDS)
+async def _end_with(supervisor: int, server: uvicorn.Server) -> None:
+    while os.getppid() == supervisor:  # noqa: ASYNC110 no event tells of a supervisor's death
+        await asyncio.sleep(_POLL_SECONDS)
     server.should_exit = True

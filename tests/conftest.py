@@ -6,14 +6,17 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline
 
 from data import synthetic
-from tests.project import FAST, REAL, Checkout, copy_project, ok
+from tests.project import FAST, REAL, Checkout, Operated, copy_project, ok, operated, publish, served
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person ask for more of the slow trials than CI can afford."""
-    parser.addoption("--kills", type=int, default=3, help="how often main is killed and run again")
+    parser.addoption("--kills", type=int, default=3, help="how often main, or a server's worker, is killed")
+    parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each door is sent")
+    parser.addoption("--rows", type=int, default=200_000, help="rows of the table under which workers are killed")
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,35 @@ def store(tmp_path: Path) -> Iterator[str]:
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def served_checkout(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> tuple[Checkout, Pipeline]:
+    """A checkout with a small champion, and the champion's pipeline."""
+    checkout = copy_project(tmp_path_factory.mktemp("served"))
+    return checkout, publish(checkout, shots)
+
+
+@pytest.fixture(scope="session")
+def front_door(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[str]:
+    """Address of a running ``mlflow models serve``."""
+    with served(served_checkout[0]) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def operated_door(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[Operated]:
+    """A running ``python -m serving.server``."""
+    with operated(served_checkout[0]) as server:
+        yield server
+
+
+@pytest.fixture(params=["front", "operated"])
+def door(request: pytest.FixtureRequest) -> str:
+    """Address of each door in turn."""
+    if request.param == "front":
+        return str(request.getfixturevalue("front_door"))
+    return str(request.getfixturevalue("operated_door").address)
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import pandas as pd
+import psutil
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from data.files import ROOT
+from data.schema import FEATURES
+from serving import registry
+from serving.gate import Verdict
+from serving.packaging import log_scoring_model
 
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""
@@ -127,6 +136,79 @@ def served(checkout: Checkout, model: str = "models:/kobe_shot/Production") -> I
         yield f"http://127.0.0.1:{port}"
     finally:
         end_group(process)
+
+
+@dataclass
+class Operated:
+    """A running ``python -m serving.server``."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer, without those that write the inference log."""
+        return [child for child in psutil.Process(self.process.pid).children() if child.status() != "zombie"]
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does; the exit code."""
+        self.process.send_signal(2)
+        return self.process.wait(120)
+
+
+@contextmanager
+def operated(checkout: Checkout, *, workers: int = 2, inference_log: str | None = None) -> Iterator[Operated]:
+    """Run ``python -m serving.server`` until the block ends."""
+    port = free_port()
+    output = checkout.folder / f"server-{port}.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.server", "--port", str(port), "--workers", str(workers)],
+            cwd=checkout.folder,
+            env=environment() | ({} if inference_log is None else {"KOBE_INFERENCE_LOG": inference_log}),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Operated(f"http://127.0.0.1:{port}", process, output)
+    try:
+        wait_until(lambda: answers(server.address) or process.poll() is not None, "the server to answer")
+        assert process.poll() is None, output.read_text()
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(120)
+
+
+def publish(checkout: Checkout, shots: pd.DataFrame, *, strength: float = 1.0) -> Pipeline:
+    """Log, register and promote a small model in a checkout's own store; its pipeline."""
+    table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
+    made = shots["shot_made_flag"].fillna(0).to_numpy()
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength)).fit(table.to_numpy(), made)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{checkout.folder / 'mlflow.db'}")
+    try:
+        name = "published"
+        if mlflow.get_experiment_by_name(name) is None:
+            mlflow.create_experiment(name, artifact_location=str(checkout.folder / "mlruns" / name))
+        mlflow.set_experiment(name)
+        with mlflow.start_run() as run:
+            info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={})
+        version = registry.register(info.model_uri, run.info.run_id, {"synthetic": "true"}, "for a test")
+        registry.judge(version, Verdict(True, "better", 0.67, 0.69, -0.03, -0.01))
+        registry.promote(version, "for a test")
+    finally:
+        mlflow.set_tracking_uri(before)
+    return pipeline
+
+
+def runs(number: int) -> bool:
+    """Whether a process lives."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:

@@ -1,6 +1,5 @@
 """The real commands, on synthetic shots, in a fresh copy of the project."""
 
-import json
 import os
 import random
 import shutil
@@ -16,7 +15,6 @@ import pytest
 import requests
 
 from data.files import ROOT
-from data.schema import FEATURES
 from tests.project import (
     FAST,
     Checkout,
@@ -222,52 +220,6 @@ def test_the_data_of_a_model_learned_from_real_shots_is_not_replaced_by_a_synthe
     printed = ok(checkout.step("treinamento", "--n_iter", "1", "--cv_folds", "2"))
     assert "not promoted: it learned from synthetic shots" in printed
     assert checkout.production().version == 1  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (records(shot(period=99)), ["row 0", "period", "found 99", "a whole number from 1 to 10"]),
-        (records(shot(), shot(lat=None)), ["row 1", "lat", "found null"]),
-        (records(shot(shot_distance=float("inf"))), ["shot_distance"]),
-        (records({"lat": 33.97}), ["shot_distance"]),
-        (records(shot(lat="north")), ["lat"]),
-    ],
-    ids=["out of range", "null", "infinite", "missing columns", "text"],
-)
-def test_the_served_model_refuses_bad_rows_with_400(live: str, body: object, words: list[str]) -> None:
-    answer = requests.post(
-        f"{live}/invocations", data=json.dumps(body), headers={"Content-Type": "application/json"}, timeout=30
-    )
-    assert answer.status_code == 400
-    for word in words:
-        assert word in answer.text
-
-
-@pytest.fixture(scope="module")
-def live(synthetic_main: tuple[Checkout, str]) -> object:
-    checkout, _ = synthetic_main
-    with served(checkout) as address:
-        yield address
-
-
-def test_every_format_of_the_protocol_gets_the_same_answer(live: str) -> None:
-    one = shot()
-    values = [one[name] for name in FEATURES]
-    table = pd.DataFrame([one]).astype(float)
-    bodies: list[tuple[str, str | bytes]] = [
-        ("application/json", json.dumps({"dataframe_records": [one]})),
-        ("application/json", json.dumps({"dataframe_split": {"columns": list(FEATURES), "data": [values]}})),
-        ("application/json", json.dumps({"inputs": {name: [value] for name, value in one.items()}})),
-        ("text/csv", table.to_csv(index=False)),
-        ("application/vnd.apache.parquet", table.to_parquet(index=False)),
-    ]
-    answers = [
-        requests.post(f"{live}/invocations", data=body, headers={"Content-Type": kind}, timeout=30)
-        for kind, body in bodies
-    ]
-    assert [answer.status_code for answer in answers] == [200] * len(bodies)
-    assert len({answer.text for answer in answers}) == 1
 
 
 def test_the_project_runs_from_a_git_address_in_an_empty_folder(tmp_path: Path) -> None:

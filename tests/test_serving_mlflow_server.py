@@ -4,12 +4,11 @@ import subprocess
 import sys
 import threading
 
-import psutil
 import pytest
 
 from data.files import ROOT
 from serving.mlflow_server import ServerError, check_alive, scoring_server
-from tests.project import free_port, wait_until
+from tests.project import free_port, runs, wait_until
 
 GUARD = str(ROOT / "serving" / "guard.py")
 # Each starts a child of its own and says both numbers; one of the two does not listen to SIGTERM.
@@ -28,13 +27,6 @@ STUBBORN_CHILD = (
     "print(os.getpid(), child.pid, flush=True)\n"
     "time.sleep(300)\n"
 )
-
-
-def runs(number: int) -> bool:
-    try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.parametrize("stubborn", [STUBBORN_PARENT, STUBBORN_CHILD], ids=["parent", "child"])

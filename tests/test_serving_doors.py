@@ -1,0 +1,472 @@
+"""One contract, two doors: every test here runs against ``mlflow models serve`` and ``python -m serving.server``."""
+
+import io
+import json
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.pipeline import Pipeline
+
+from data.files import ROOT
+from data.schema import FEATURES, feature_column
+from serving.client import score
+from tests.project import Checkout, Operated, answers, records, shot
+
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+SPLIT: dict[str, Any] = {"columns": list(FEATURES), "data": [[shot()[name] for name in FEATURES]]}
+
+
+def post(address: str, body: str | bytes | object, kind: str | None = JSON, **headers: str) -> requests.Response:
+    data = body if isinstance(body, str | bytes) else json.dumps(body)
+    with requests.Session() as session:
+        session.trust_env = False
+        request = requests.Request("POST", f"{address}/invocations", data=data, headers=headers).prepare()
+        if kind is not None:
+            request.headers["Content-Type"] = kind
+        return session.send(request, timeout=60)
+
+
+def probabilities(response: requests.Response) -> list[float]:
+    assert response.status_code == 200, response.text
+    return [answer["probability"] for answer in response.json()["predictions"]]
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    return table.to_parquet(index=False)
+
+
+def frame(*shots: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(list(shots or [shot()])).astype(float)
+
+
+def features(shots: pd.DataFrame) -> pd.DataFrame:
+    return shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float).reset_index(drop=True)
+
+
+WAYS: dict[str, Callable[[pd.DataFrame], tuple[str | bytes, str]]] = {
+    "dataframe_split": lambda t: (json.dumps({"dataframe_split": t.to_dict("split", index=False)}), JSON),
+    "split with index": lambda t: (json.dumps({"dataframe_split": t.to_dict("split")}), JSON),
+    "dataframe_records": lambda t: (json.dumps({"dataframe_records": t.to_dict("records")}), JSON),
+    "inputs by column": lambda t: (json.dumps({"inputs": t.to_dict("list")}), JSON),
+    "inputs by row": lambda t: (json.dumps({"inputs": t.to_dict("records")}), JSON),
+    "instances": lambda t: (json.dumps({"instances": t.to_dict("records")}), JSON),
+    "csv": lambda t: (t.to_csv(index=False), CSV),
+    "parquet": lambda t: (parquet(t), PARQUET),
+    "parquet of 32 bits": lambda t: (parquet(t.astype({"period": "float32", "playoffs": "float32"})), PARQUET),
+    "reordered": lambda t: (
+        json.dumps({"dataframe_split": t[list(FEATURES)[::-1]].to_dict("split", index=False)}),
+        JSON,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_form_of_a_table_gets_the_estimators_answer(
+    door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame, way: str
+) -> None:
+    table = features(shots).head(700)
+    expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
+    body, kind = WAYS[way](table)
+    answer = post(door, body, kind)
+    np.testing.assert_allclose(probabilities(answer), expected, rtol=0, atol=1e-9)
+    labels = [one["shot_made_flag"] for one in answer.json()["predictions"]]
+    assert labels == [int(value >= 0.5) for value in expected]
+
+
+def test_the_client_gets_the_estimators_answer(
+    door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
+) -> None:
+    table = features(pd.concat([shots] * 4))
+    expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
+    np.testing.assert_allclose(score(table, door)["probability"], expected, rtol=0, atol=1e-9)
+
+
+def test_one_row_at_a_time_equals_all_at_once_in_any_order(door: str, shots: pd.DataFrame) -> None:
+    table = features(shots).head(40)
+    together = probabilities(post(door, *WAYS["dataframe_split"](table)))
+    alone = [probabilities(post(door, *WAYS["dataframe_records"](table.iloc[[row]])))[0] for row in range(len(table))]
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-12)
+    order = np.random.default_rng(0).permutation(len(table))
+    shuffled = probabilities(post(door, *WAYS["parquet"](table.iloc[order])))
+    np.testing.assert_allclose(shuffled, np.array(together)[order], rtol=0, atol=1e-12)
+
+
+VALID = {
+    "integers": (records(shot(lat=34, lng=-118.2)), JSON),
+    "numbers in quotes": (records(shot(lat="33.97")), JSON),
+    "a boolean": (records(shot(playoffs=True)), JSON),
+    "UTF-16": (json.dumps(records(shot())).encode("utf-16"), JSON),
+    "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(records(shot())).encode(), JSON),
+    "a charset": (records(shot()), "application/json; charset=UTF-8"),
+    "an unknown key beside the table": (records(shot()) | {"comment": "x"}, JSON),
+    "an unknown parameter": (records(shot()) | {"params": {"temperature": 1}}, JSON),
+    "params that are null": (records(shot()) | {"params": None}, JSON),
+    "csv of integers": ("lat,lng,minutes_remaining,period,playoffs,shot_distance\n34,-118.1,1,1,0,10\n", CSV),
+    "scalars by column": ({"inputs": shot()}, JSON),
+    "the same key twice": (json.dumps(records(shot())).replace('"lat"', '"lat": 1, "lat"'), JSON),
+    "parquet of texts": (parquet(frame().astype(str)), PARQUET),
+}
+
+
+@pytest.mark.parametrize("case", VALID)
+def test_unusual_but_valid_bodies_are_answered(door: str, case: str) -> None:
+    body, kind = VALID[case]
+    assert 0 < probabilities(post(door, body, kind))[0] < 1
+
+
+NO_ROWS = {
+    "split": ({"dataframe_split": {"columns": list(FEATURES), "data": []}}, JSON),
+    "records": ({"dataframe_records": []}, JSON),
+    "inputs": ({"inputs": {name: [] for name in FEATURES}}, JSON),
+    "csv": (",".join(FEATURES) + "\n", CSV),
+    "parquet": (parquet(frame().iloc[:0]), PARQUET),
+}
+
+
+@pytest.mark.parametrize("case", NO_ROWS)
+def test_no_rows_get_an_empty_answer(door: str, case: str) -> None:
+    assert post(door, *NO_ROWS[case]).json() == {"predictions": []}
+
+
+def test_a_hundred_thousand_rows_are_answered(
+    door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
+) -> None:
+    table = features(pd.concat([shots] * 17)).head(100_000)
+    expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
+    np.testing.assert_allclose(probabilities(post(door, parquet(table), PARQUET)), expected, rtol=0, atol=1e-9)
+
+
+def test_the_threshold_is_a_parameter_of_the_request(door: str) -> None:
+    for threshold, label in ((0, 1), (1.0, 0)):
+        answer = post(door, records(shot()) | {"params": {"threshold": threshold}})
+        assert answer.json()["predictions"][0]["shot_made_flag"] == label
+
+
+BAD: dict[str, tuple[object, str, list[str]]] = {
+    "null": (records(shot(), shot(lat=None)), JSON, ["row 1", "column lat", "found null", "33.1568 to 34.0968"]),
+    "NaN": (records(shot(lat=math.nan)), JSON, ["row 0", "lat", "found null"]),
+    "infinity": (records(shot(lat=math.inf)), JSON, ["row 0", "lat", "found inf"]),
+    "minus infinity": (records(shot(lat=-math.inf)), JSON, ["row 0", "lat", "found -inf"]),
+    "too large for a double": (json.dumps(records(shot())).replace("33.9723", "1e999"), JSON, ["row 0", "lat", "inf"]),
+    "huge integer": (records(shot(lat=10**400)), JSON, ["row 0", "lat", "found 1000", "33.1568"]),
+    "out of range": (records(shot(period=99)), JSON, ["row 0", "period", "found 99", "a whole number from 1 to 10"]),
+    "not whole": (records(shot(period=1.5)), JSON, ["row 0", "period", "found 1.5", "a whole number from 1 to 10"]),
+    "text": (records(shot(), shot(lat="north")), JSON, ["row 1", "lat", "found 'north'", "33.1568 to 34.0968"]),
+    "list": (records(shot(lat=[1])), JSON, ["row 0", "lat", "found [1]", "33.1568"]),
+    "object": (records(shot(lat={"a": 1})), JSON, ["row 0", "lat", "found {'a': 1}"]),
+    "boolean out of range": (records(shot(lat=True)), JSON, ["row 0", "lat", "found 1", "33.1568"]),
+    "missing column": (records({k: v for k, v in shot().items() if k != "lat"}), JSON, ["lat"]),
+    "missing in one row": (records(shot(), {k: v for k, v in shot().items() if k != "lat"}), JSON, ["row 1", "null"]),
+    "no columns": ({"dataframe_split": {"data": [[1, 2]]}}, JSON, ["lat"]),
+    "a column twice": (
+        {"dataframe_split": {"columns": [*FEATURES, "lat"], "data": [[*SPLIT["data"][0], 33.9]]}},
+        JSON,
+        ["lat"],
+    ),
+    "a row too short": ({"dataframe_split": SPLIT | {"data": [SPLIT["data"][0], [33.9]]}}, JSON, ["row 1", "lng"]),
+    "csv text": (frame(shot(), shot()).to_csv(index=False).replace("33.9723", "x", 1), CSV, ["row 0", "lat", "'x'"]),
+    "csv null": (",".join(FEATURES) + "\n,,,,,\n", CSV, ["row 0", "lat", "null"]),
+    "csv infinity": (frame(shot(lat=math.inf)).to_csv(index=False), CSV, ["row 0", "lat", "inf"]),
+    "parquet null": (parquet(frame().assign(lat=np.nan)), PARQUET, ["row 0", "lat", "null"]),
+    "parquet text": (parquet(frame().astype(object).assign(lat="x").astype({"lat": str})), PARQUET, ["lat", "'x'"]),
+    "no number as threshold": (records(shot()) | {"params": {"threshold": "x"}}, JSON, ["threshold"]),
+    "null as threshold": (records(shot()) | {"params": {"threshold": None}}, JSON, ["threshold", "null"]),
+    "threshold out of range": (records(shot()) | {"params": {"threshold": 2}}, JSON, ["threshold", "2", "0 to 1"]),
+    "params that are a list": (records(shot()) | {"params": [1]}, JSON, ["list"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_rows_are_refused_with_row_column_value_and_range(door: str, case: str) -> None:
+    body, kind, words = BAD[case]
+    answer = post(door, body, kind)
+    assert answer.status_code == 400
+    for word in words:
+        assert word in answer.json()["message"]
+    assert_harmless(answer)
+
+
+UNREADABLE: dict[str, tuple[object, str | None]] = {
+    "empty": ("", JSON),
+    "cut off": (json.dumps(records(shot()))[:-20], JSON),
+    "something behind": (json.dumps(records(shot())) + "}", JSON),
+    "a list": ([shot()], JSON),
+    "a number": (5, JSON),
+    "null": (None, JSON),
+    "no table": ({}, JSON),
+    "two tables": ({"dataframe_split": SPLIT, **records(shot())}, JSON),
+    "table is null": ({"dataframe_split": None}, JSON),
+    "records are numbers": ({"dataframe_records": [1, 2]}, JSON),
+    "columns are no names": ({"dataframe_split": {"columns": [1, None, {}, [], 2, 3], "data": SPLIT["data"]}}, JSON),
+    "nested too deep": ("[" * 100_000, JSON),
+    "a table that nests too deep": ('{"dataframe_records":' + "[" * 5_000 + "]" * 5_000 + "}", JSON),
+    "a tensor": ({"inputs": SPLIT["data"]}, JSON),
+    "nested columns": ({"inputs": {name: [[1]] for name in FEATURES}}, JSON),
+    "a chat": ({"messages": []}, JSON),
+    "not UTF-8": (b'{"\xff": 1}', JSON),
+    "empty csv": ("", CSV),
+    "ragged csv": (",".join(FEATURES) + "\n1,2,3,4,5,6\n1,2,3,4,5,6,7,8,9\n", CSV),
+    "csv that is not UTF-8": (b"\xff\xfe\x00", CSV),
+    "csv of zeros": (b"\x00" * 20, CSV),
+    "empty parquet": (b"", PARQUET),
+    "cut off parquet": (parquet(frame())[:300], PARQUET),
+    "no parquet": (b"PAR1" * 40, PARQUET),
+    "other parquet": (parquet(pd.DataFrame({"x": [1]})), PARQUET),
+    "json said to be parquet": (records(shot()), PARQUET),
+    "no content type": (records(shot()), None),
+    "another content type": (records(shot()), "text/xml"),
+    "another charset": (records(shot()), "application/json; charset=latin-1"),
+    "another parameter": (records(shot()), "application/json; version=2"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_is_no_table_is_refused_in_words(door: str, case: str) -> None:
+    body, kind = UNREADABLE[case]
+    answer = post(door, body if body is not None else "null", kind)
+    assert answer.status_code in {400, 415}
+    assert answer.text.strip()
+    assert_harmless(answer)
+
+
+def assert_harmless(answer: requests.Response) -> None:
+    """Neither a stack trace nor a path of the server, and nothing longer than a person reads."""
+    assert answer.status_code < 500
+    for word in ("Traceback", "stack_trace", "site-packages", str(ROOT)):
+        assert word not in answer.text
+    assert len(answer.content) < 5_000
+
+
+@pytest.mark.parametrize("kind", [JSON, CSV, PARQUET])
+def test_fifty_megabytes_that_are_no_table_are_refused_briefly(door: str, kind: str) -> None:
+    answer = post(door, b"\x7b" * 50_000_000, kind)
+    assert answer.status_code == 400
+    assert_harmless(answer)
+
+
+def test_fifty_megabytes_of_json_are_answered(door: str) -> None:
+    row = json.dumps([33.9, -118.2, 1, 1, 0, 10])
+    count = 50_000_000 // len(row)
+    body = f'{{"dataframe_split": {{"columns": {json.dumps(FEATURES)}, "data": [{", ".join([row] * count)}]}}}}'
+    assert len(probabilities(post(door, body))) == count
+
+
+cell = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(), max_size=2),
+    st.floats(33, 35),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(row=st.fixed_dictionaries(dict.fromkeys(FEATURES, cell)))
+def test_any_cells_are_scored_or_refused_by_name(door: str, row: dict[str, object]) -> None:
+    answer = post(door, records(row))
+    assert_harmless(answer)
+    if answer.status_code == 200:
+        assert 0 <= probabilities(answer)[0] <= 1
+        assert all(is_inside(name, value) for name, value in row.items())
+    else:
+        assert any(name in answer.text for name in FEATURES)
+
+
+def is_inside(name: str, value: Any) -> bool:  # noqa: ANN401
+    column = feature_column(name)
+    return bool(column.minimum <= float(value) <= column.maximum)  # type: ignore[operator]
+
+
+valid_rows = st.lists(
+    st.tuples(
+        st.floats(33.1568, 34.0968),
+        st.floats(-118.5198, -118.0198),
+        st.floats(0, 12),
+        st.integers(1, 10),
+        st.integers(0, 1),
+        st.floats(0, 94),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=valid_rows, way=st.sampled_from(["dataframe_split", "dataframe_records", "inputs by column", "parquet"]))
+def test_every_valid_row_is_scored_as_the_estimator_does(
+    door: str, served_checkout: tuple[Checkout, Pipeline], rows: list[tuple[float, ...]], way: str
+) -> None:
+    table = pd.DataFrame(rows, columns=list(FEATURES)).astype(float)
+    expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
+    np.testing.assert_allclose(probabilities(post(door, *WAYS[way](table))), expected, rtol=0, atol=1e-9)
+
+
+class Fuzzer:
+    """Breaks valid bodies: in their bytes, in their structure, in what is said of them."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 nothing secret
+        table = frame(shot(), shot(period=2), shot(lat=34.04))
+        self._seeds = [way(table) for way in WAYS.values()] + [
+            (body if isinstance(body, str | bytes) else json.dumps(body), kind)
+            for body, kind in [*VALID.values(), *NO_ROWS.values(), *((b, k) for b, k, _ in BAD.values())]
+        ]
+
+    def body(self) -> tuple[bytes, str | None]:
+        """A body and its content type."""
+        text, kind = self._random.choice(self._seeds)
+        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        if kind == JSON and self._random.random() < 0.4:
+            data = self._restructured(data)
+        for _ in range(self._random.choice([0, 1, 1, 2, 8])):
+            data = self._mutated(data)
+        kinds: list[str | None] = [JSON, CSV, PARQUET, None, "text/plain", "application/json; charset=utf-16", ";"]
+        return data, kind if self._random.random() < 0.9 else self._random.choice(kinds)
+
+    def _mutated(self, data: bytes) -> bytes:
+        at, r = self._random.randrange(len(data) + 1), self._random
+        number = r.choice([b"-", b"1e308", b"null", b"NaN", b'"', b"[", b"9" * 400])
+        name = r.choice([b"lng", b"LAT", b"", b"lat\x00", b"shot_id"])
+        return r.choice(
+            [
+                data[:at],
+                data[:at] + r.randbytes(r.randrange(1, 9)) + data[at:],
+                data[:at] + r.randbytes(1) + data[at + 1 :],
+                data[at:] + data[:at],
+                data[:at] + data[at // 2 : at] + data[at:],
+                data.replace(b"0", number),
+                data.replace(b",", r.choice([b"", b";", b",,", b"\n"]), 1),
+                data.replace(b"lat", name),
+            ]
+        )
+
+    def _restructured(self, data: bytes) -> bytes:
+        try:
+            value = json.loads(data)
+        except (ValueError, UnicodeDecodeError):
+            return data
+        for _ in range(self._random.randrange(1, 4)):
+            value = self._swapped(value)
+        return json.dumps(value).encode()
+
+    def _swapped(self, value: Any) -> Any:  # noqa: ANN401
+        r = self._random
+        odd: list[Any] = [
+            None,
+            True,
+            -1,
+            0.5,
+            1e400,
+            math.nan,
+            "",
+            "x",
+            "\ud800",
+            [],
+            {},
+            [[]],
+            [None],
+            {"a": 1},
+            2**70,
+            [value],
+        ]
+        if not isinstance(value, dict | list) or not value or r.random() < 0.15:
+            return r.choice(odd)
+        if isinstance(value, list):
+            at = r.randrange(len(value))
+            return [*value[:at], self._swapped(value[at]), *value[at + r.choice([0, 1, 1]) :]]
+        key = r.choice(list(value))
+        name = key if r.random() < 0.8 else r.choice(["inputs", "params", "messages", "index", "data", "lat", ""])
+        return {k: v for k, v in value.items() if k != key} | {name: self._swapped(value[key])}
+
+
+def test_a_fuzzer_gets_no_error_of_the_server_and_no_nan(
+    door: str,
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, object], None],
+) -> None:
+    count, seed = pytestconfig.getoption("--bodies"), random.SystemRandom().randrange(2**32)
+    fuzzer, statuses, memory = Fuzzer(seed), dict[int, int](), list[float]()
+    with requests.Session() as session:
+        session.trust_env = False
+        for number in range(count):
+            data, kind = fuzzer.body()
+            request = requests.Request("POST", f"{door}/invocations", data=data).prepare()
+            if kind is not None:
+                request.headers["Content-Type"] = kind
+            answer = session.send(request, timeout=60)
+            assert answer.status_code < 500, f"seed {seed}, body {number}: {kind} {data[:300]!r}"
+            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
+            if answer.status_code == 200:
+                for one in answer.json()["predictions"]:
+                    assert 0 <= one["probability"] <= 1, f"seed {seed}, body {number}: {kind} {data[:300]!r}"
+            if number % max(1, count // 20) == 0:
+                memory.append(megabytes_behind(door))
+    assert answers(door)
+    assert statuses.get(200, 0) > count / 50
+    record_property("statuses", statuses)
+    print(f"{door}: {count} bodies, seed {seed}: {statuses}; memory in MB: {[round(value) for value in memory]}")  # noqa: T201
+    settled = memory[len(memory) // 4 :]
+    assert max(settled) < 1.25 * settled[0] + 20, memory
+
+
+def megabytes_behind(address: str) -> float:
+    port = int(address.rpartition(":")[2])
+    owners = {c.pid for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"}
+    processes = {
+        p.pid: p for owner in owners if owner for p in [psutil.Process(owner), *psutil.Process(owner).children()]
+    }
+    return sum(process.memory_info().rss for process in processes.values()) / 1e6
+
+
+def test_the_operated_door_takes_integer_columns_in_parquet(operated_door: Operated) -> None:
+    whole = frame().astype({"period": "int64", "playoffs": "int8", "minutes_remaining": "int32"})
+    assert probabilities(post(operated_door.address, parquet(whole), PARQUET)) == probabilities(
+        post(operated_door.address, parquet(frame()), PARQUET)
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (records(shot(color="red")), JSON),
+        ({"inputs": {name: [value] for name, value in shot(color=1).items()}}, JSON),
+        (frame().assign(color=1).to_csv(index=False), CSV),
+        (parquet(frame().assign(color=1)), PARQUET),
+    ],
+    ids=["records", "inputs", "csv", "parquet"],
+)
+def test_the_operated_door_refuses_unknown_columns(operated_door: Operated, body: object, kind: str) -> None:
+    answer = post(operated_door.address, body, kind)
+    assert answer.status_code == 400
+    assert "unknown columns ['color']" in answer.json()["message"]
+
+
+def test_the_operated_door_answers_as_an_arrow_stream_where_that_is_accepted(operated_door: Operated) -> None:
+    stream = "application/vnd.apache.arrow.stream"
+    answer = post(operated_door.address, records(shot(), shot(period=2)), Accept=stream)
+    assert answer.headers["Content-Type"] == stream
+    table = pa.ipc.open_stream(answer.content).read_all()
+    assert table.column("probability").to_pylist() == probabilities(
+        post(operated_door.address, records(shot(), shot(period=2)))
+    )
+
+
+def test_a_parquet_file_with_the_index_of_pandas_is_answered(door: str) -> None:
+    table = frame(shot(), shot(period=2), shot())
+    table.index = pd.Index([7, 3, 9], name="number")
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(table), sink)
+    assert len(probabilities(post(door, sink.getvalue(), PARQUET))) == 3

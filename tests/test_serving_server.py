@@ -1,0 +1,347 @@
+"""The operated door as an operator meets it: started, killed, followed, stopped."""
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from sklearn.pipeline import Pipeline
+
+from data.schema import FEATURES
+from tests.project import (
+    Checkout,
+    Operated,
+    answers,
+    copy_project,
+    free_port,
+    ok,
+    operated,
+    publish,
+    records,
+    runs,
+    shot,
+    wait_until,
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, shots: pd.DataFrame) -> Checkout:
+    """A checkout of its own with a small champion."""
+    checkout = copy_project(tmp_path / "checkout")
+    publish(checkout, shots)
+    return checkout
+
+
+def ask(address: str, *, path: str = "/invocations", **options: Any) -> requests.Response:  # noqa: ANN401
+    return requests.post(f"{address}{path}", json=records(shot()), timeout=30, **options)
+
+
+def test_what_is_served_is_described(operated_door: Operated) -> None:
+    described = requests.get(f"{operated_door.address}/model", timeout=5).json()
+    assert (described["name"], described["version"], described["threshold"]) == ("kobe_shot", "1", 0.5)
+    assert [feature["name"] for feature in described["features"]] == list(FEATURES)
+    assert described["features"][3]["allowed"] == "a whole number from 1 to 10"
+    assert described["since"] >= described["promoted"]
+    assert "double" in described["signature"]["inputs"]
+
+
+def test_health_and_version_are_those_of_mlflow(operated_door: Operated) -> None:
+    for path, text in (("/ping", "\n"), ("/health", "\n"), ("/version", mlflow.__version__)):
+        answer = requests.get(f"{operated_door.address}{path}", timeout=5)
+        assert (answer.status_code, answer.text) == (200, text)
+
+
+def test_an_answer_names_its_request_and_the_version(operated_door: Operated) -> None:
+    given = ask(operated_door.address, headers={"X-Request-ID": "game-7.shot-3"}).headers
+    assert (given["X-Request-ID"], given["X-Model-Version"]) == ("game-7.shot-3", "1")
+    made = {
+        ask(operated_door.address, headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
+        for wrong in ("", "a b", "x" * 999)
+    }
+    assert len(made) == 3
+    assert all(len(name) == 32 for name in made)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "word"),
+    [
+        ("GET", "/invocations", 405, "POST"),
+        ("DELETE", "/invocations", 405, "POST"),
+        ("POST", "/ping", 405, "GET"),
+        ("GET", "/", 404, "/invocations"),
+        ("GET", "/../../etc/passwd", 404, "/invocations"),
+    ],
+)
+def test_other_requests_are_told_what_there_is(
+    operated_door: Operated, method: str, path: str, status: int, word: str
+) -> None:
+    answer = requests.request(method, f"{operated_door.address}{path}", timeout=5)
+    assert answer.status_code == status
+    assert word in answer.json()["message"]
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_sent(operated_door: Operated) -> None:
+    host, _, port = operated_door.address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 99999999999\r\n\r\n"
+        )
+        assert b"413" in connection.recv(100)
+
+
+def test_a_caller_that_goes_away_harms_nobody(operated_door: Operated) -> None:
+    host, _, port = operated_door.address.removeprefix("http://").partition(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(
+                b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 999\r\n\r\nlat"
+            )
+    assert ask(operated_door.address).status_code == 200
+
+
+def test_figures_for_prometheus_are_summed_over_the_workers(operated_door: Operated) -> None:
+    def scored() -> float:
+        lines = requests.get(f"{operated_door.address}/metrics", timeout=5).text.splitlines()
+        values = [line.split()[-1] for line in lines if line.startswith('kobe_rows_scored_total{model_version="1"}')]
+        return float(values[0]) if values else 0.0
+
+    before = scored()
+    for _ in range(10):
+        assert ask(operated_door.address).ok
+    wait_until(lambda: scored() == before + 10, "ten rows to be counted")
+
+
+def test_without_a_champion_nothing_is_served(tmp_path: Path) -> None:
+    result = copy_project(tmp_path).command("python", "-m", "serving.server", "--port", str(free_port()))
+    assert result.returncode == 1
+    assert "has no champion yet" in result.stderr
+    assert "mlflow run . -e treinamento" in result.stderr
+
+
+def test_a_port_that_is_taken_is_told_with_another(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = checkout.command("python", "-m", "serving.server", "--port", str(port))
+    assert result.returncode == 1
+    assert f"make serve PORT={port + 1}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workers", "0"], "greater than or equal to 1"),
+        (["--port", "99999"], "less than or equal to 65535"),
+        (["--colour", "red"], "colour"),
+    ],
+)
+def test_a_wrong_option_is_refused(
+    served_checkout: tuple[Checkout, Pipeline], arguments: list[str], words: str
+) -> None:
+    result = served_checkout[0].command("python", "-m", "serving.server", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+
+
+def test_an_address_that_cannot_be_a_log_is_refused_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
+    checkout, _ = served_checkout
+    wrong = checkout.command("env", "KOBE_INFERENCE_LOG=nonsense", "python", "-m", "serving.server", "--port", "0")
+    assert wrong.returncode == 1
+    assert "expected a SQLAlchemy address" in wrong.stderr
+
+
+def test_a_worker_that_dies_is_replaced_while_callers_wait(checkout: Checkout) -> None:
+    with operated(checkout, workers=1) as server:
+        (worker,) = server.workers()
+        worker.kill()
+        wait_until(lambda: not runs(worker.pid), "the worker to die")
+        assert ask(server.address).status_code == 200
+        assert [one.pid for one in server.workers()] != [worker.pid]
+        assert "another takes its place" in server.output.read_text()
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(checkout: Checkout) -> None:
+    with operated(checkout) as server:
+        workers = [worker.pid for worker in server.workers()]
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: not any(map(runs, workers)), "the workers to end", seconds=30)
+        assert not answers(server.address)
+
+
+def test_it_stops_cleanly_and_answers_what_it_has_begun(checkout: Checkout, shots: pd.DataFrame) -> None:
+    table = pd.concat([shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)] * 40)
+    body = table.to_parquet(index=False)
+    with operated(checkout) as server:
+        workers = [worker.pid for worker in server.workers()]
+        found: list[int] = []
+
+        def send() -> None:
+            headers = {"Content-Type": "application/vnd.apache.parquet"}
+            found.append(requests.post(f"{server.address}/invocations", body, headers=headers, timeout=60).status_code)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        time.sleep(0.05)
+        assert server.stop() == 0
+        sender.join()
+        assert found == [200]
+        assert not any(map(runs, workers))
+        assert "Stopped." in server.output.read_text()
+
+
+@contextmanager
+def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, float]]]]:
+    """Callers that send one shot after the other; status, version and probability of each answer, by caller."""
+    found: list[list[tuple[int, str, float]]] = [[] for _ in range(count)]
+    done = threading.Event()
+
+    def send(mine: list[tuple[int, str, float]]) -> None:
+        with requests.Session() as session:
+            while not done.is_set():
+                try:
+                    answer = session.post(f"{address}/invocations", json=records(shot()), timeout=30)
+                except requests.RequestException as error:
+                    mine.append((0, type(error).__name__, 0.0))
+                    continue
+                version = answer.headers.get("X-Model-Version", "")
+                mine.append((answer.status_code, version, answer.json()["predictions"][0]["probability"]))
+
+    threads = [threading.Thread(target=send, args=(mine,)) for mine in found]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_promotion_reaches_eight_callers_without_a_lost_request(checkout: Checkout, shots: pd.DataFrame) -> None:
+    with operated(checkout) as server, senders(server.address, 8) as found:
+        wait_until(lambda: all(len(mine) > 20 for mine in found), "answers of the first version")
+        publish(checkout, shots, strength=1e-4)
+        wait_until(lambda: all(mine[-1][1] == "2" for mine in found), "answers of the second version")
+        mark = [len(mine) for mine in found]
+        wait_until(lambda: all(len(mine) > first + 20 for mine, first in zip(found, mark, strict=True)), "more answers")
+    for mine in found:
+        assert {status for status, _, _ in mine} == {200}
+        assert [version for version, _ in itertools.groupby(version for _, version, _ in mine)] == ["1", "2"]
+        # Each version has one answer to the shot, and it is not the other's.
+        assert len({(version, probability) for _, version, probability in mine}) == 2
+        assert len({probability for _, _, probability in mine}) == 2
+    print(f"{sum(map(len, found))} requests of 8 callers, none failed")  # noqa: T201
+
+
+def test_a_version_that_cannot_be_loaded_changes_nothing(checkout: Checkout, shots: pd.DataFrame) -> None:
+    with operated(checkout) as server:
+        hidden = checkout.folder / "hidden"
+        publish_broken(checkout, shots, hidden)
+        wait_until(lambda: "cannot be served" in server.output.read_text(), "the server to refuse the version")
+        assert ask(server.address).headers["X-Model-Version"] == "1"
+        publish(checkout, shots, strength=0.5)
+        wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "3", "the version after it")
+
+
+def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> None:
+    """Promote a version whose files are gone before the server can see it."""
+    before = set((checkout.folder / "mlruns").rglob("pipeline.skops"))
+    client = checkout.client()
+    publish(checkout, shots)
+    (new,) = set((checkout.folder / "mlruns").rglob("pipeline.skops")) - before
+    shutil.move(new, hidden)
+    del client
+
+
+def test_a_version_that_did_not_pass_the_gate_is_not_served(checkout: Checkout, shots: pd.DataFrame) -> None:
+    with operated(checkout) as server:
+        publish(checkout, shots, strength=0.5)
+        wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "2", "the second version")
+        client = checkout.client()
+        client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
+        client.set_registered_model_alias("kobe_shot", "champion", "1")
+        wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to say so")
+        assert ask(server.address).headers["X-Model-Version"] == "2"
+
+
+def test_workers_killed_under_a_client_cost_no_row(
+    checkout: Checkout, shots: pd.DataFrame, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    rows, kills = pytestconfig.getoption("--rows"), pytestconfig.getoption("--kills")
+    table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
+    table = table.sample(rows, replace=True, random_state=0).reset_index(drop=True).assign(shot_id=np.arange(rows))
+    table.to_parquet(tmp_path / "table.parquet", index=False)
+    seed = random.SystemRandom().randrange(2**32)
+    moments = random.Random(seed)  # noqa: S311 nothing secret
+    with operated(checkout) as server:
+        command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
+        chunk = ["--rows_per_request", "1000"]
+        started = time.monotonic()
+        ok(checkout.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
+        seconds = time.monotonic() - started
+        client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+        killed = 0
+        while killed < kills:
+            time.sleep(moments.uniform(0, max(0.05, 0.7 * seconds / kills)))
+            if client.poll() is not None:
+                # The client was faster than the kills; it scores another time.
+                assert client.returncode == 0
+                client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+            for worker in server.workers()[: moments.choice([1, 2])]:
+                os.kill(worker.pid, signal.SIGKILL)
+            killed += 1
+        assert client.wait(300) == 0, f"seed {seed}"
+        assert server.output.read_text().count("another takes its place") >= kills
+    undisturbed, disturbed = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("undisturbed", "disturbed"))
+    pd.testing.assert_frame_equal(
+        disturbed.sort_values("shot_id", ignore_index=True),
+        undisturbed.sort_values("shot_id", ignore_index=True),
+        check_exact=True,
+    )
+    print(f"{killed} kills of workers under {rows} rows, seed {seed}")  # noqa: T201
+
+
+def test_every_scored_row_is_in_the_log_after_a_clean_stop(
+    checkout: Checkout, tmp_path: Path, shots: pd.DataFrame
+) -> None:
+    table = shots.rename(columns={"lon": "lng"})[[*FEATURES, "shot_id"]]
+    table.to_parquet(tmp_path / "table.parquet", index=False)
+    with operated(checkout) as server:
+        assert ask(server.address, headers={"X-Request-ID": "mine"}).ok
+        assert requests.post(f"{server.address}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
+        command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
+        ok(checkout.command(*command, "--rows_per_request", "500", "--out", str(tmp_path / "out.parquet")))
+        assert server.stop() == 0
+    with closing(sqlite3.connect(checkout.folder / "inference_log.db")) as connection:
+        logged = pd.read_sql("select * from inference", connection)
+    assert len(logged) == len(table) + 1
+    (mine,) = logged[logged["request_id"] == "mine"].to_dict("records")
+    assert {name: mine[name] for name in FEATURES} == shot()
+    assert mine["model_version"] == "1"
+    out = pd.read_parquet(tmp_path / "out.parquet").set_index("shot_id")
+    by_shot = logged.dropna(subset="shot_id").set_index("shot_id").loc[out.index]
+    np.testing.assert_array_equal(by_shot["probability"], out["probability"])
+    np.testing.assert_array_equal(by_shot["prediction"], out["prediction"])
+    assert not list((checkout.folder / "inference_log.db.spool").iterdir())
+
+
+def test_a_server_that_logs_nothing_starts_no_process_for_it(checkout: Checkout) -> None:
+    with operated(checkout, inference_log="off") as server:
+        assert ask(server.address).ok
+        assert [child for worker in server.workers() for child in worker.children()] == []
+        assert server.stop() == 0
+    assert not list(checkout.folder.glob("inference_log*"))
