@@ -38,9 +38,8 @@ from serving.worker import Forget, Load, Loaded, Worker
 _POLL_SECONDS = 1.0
 _LOAD_SECONDS = 120.0
 _STOP_SECONDS = 90.0
-_SHORT_LIFE_SECONDS = 5.0
-_MOST_SECONDS_BEFORE_RESTART = 10.0
-_MOST_ATTEMPTS = 3
+_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.05, 10.0
+_MOST_ATTEMPTS = 5
 _BACKLOG = 2048
 
 _fork = multiprocessing.get_context("fork")
@@ -71,8 +70,16 @@ class _Seat:
 
     process: multiprocessing.process.BaseProcess
     connection: Connection
-    started: float
-    fast_deaths: int = 0
+    loaded: bool = False
+    failures: int = 0
+    restart_at: float | None = None
+
+    def listen(self) -> None:
+        """Hear whether the worker has said that it can answer."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.connection.poll():
+                word = self.connection.recv()
+                self.loaded = self.loaded or (isinstance(word, Loaded) and not word.problem)
 
 
 class Supervisor:
@@ -111,10 +118,12 @@ class Supervisor:
         try:
             self._seats = [self._start() for _ in range(self._workers)]
             self._wait_until_loaded(self._source)
-            say(
-                f"Serving {registry.MODEL} version {self._source.version} at {self.address}",
-                f"({self._workers} workers, ready after {time.monotonic() - started:.1f} s; Ctrl-C ends)",
-            )
+            if not self._stopping:
+                seconds = time.monotonic() - started
+                say(
+                    f"Serving {registry.MODEL} version {self._source.version} at {self.address}",
+                    f"({self._workers} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
+                )
             while not self._stopping:
                 self._watch()
                 self._follow()
@@ -129,7 +138,7 @@ class Supervisor:
         process = _fork.Process(target=self._work, args=(theirs, os.getpid()), name="worker")
         process.start()
         theirs.close()
-        return _Seat(process, ours, time.monotonic())
+        return _Seat(process, ours)
 
     def _work(self, connection: Connection, supervisor: int) -> None:
         for seat in self._seats:
@@ -141,22 +150,27 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Wait a while for deaths, and replace who died."""
-        wait([seat.process.sentinel for seat in self._seats], timeout=_POLL_SECONDS)
+        alive = [seat.process.sentinel for seat in self._seats if seat.restart_at is None]
+        restarts = [seat.restart_at for seat in self._seats if seat.restart_at is not None]
+        wait(alive, timeout=max(0.0, min([_POLL_SECONDS, *(moment - time.monotonic() for moment in restarts)])))
         for place, seat in enumerate(self._seats):
             if self._stopping or seat.process.is_alive():
                 continue
-            seat.process.join()
-            lived = time.monotonic() - seat.started
-            deaths = seat.fast_deaths + 1 if lived < _SHORT_LIFE_SECONDS else 0
-            complain(
-                f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place."
-            )
-            # The first death is made good at once; a worker that cannot live must not use up the machine.
-            delay = min(_MOST_SECONDS_BEFORE_RESTART, 0.1 * 2**deaths) if deaths > 2 else 0  # noqa: PLR2004
-            time.sleep(delay)
-            seat.connection.close()
-            self._seats[place] = self._start()
-            self._seats[place].fast_deaths = deaths
+            if seat.restart_at is None:
+                self._bury(seat)
+            if seat.restart_at is not None and seat.restart_at <= time.monotonic():
+                seat.connection.close()
+                self._seats[place] = self._start()
+                self._seats[place].failures = seat.failures
+
+    def _bury(self, seat: _Seat) -> None:
+        seat.process.join()
+        # Who had been able to answer is replaced at once; who never was must not use up the machine.
+        seat.listen()
+        seat.failures = 0 if seat.loaded else seat.failures + 1
+        delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
+        seat.restart_at = time.monotonic() + delay
+        complain(f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place.")
 
     def _follow(self) -> None:
         """Change to the champion of the registry if it is another one and can be served."""
@@ -168,10 +182,11 @@ class Supervisor:
         number = registry.number(champion)
         if number == self._source.version or number in self._refused:
             return
+        if not all(seat.process.is_alive() for seat in self._seats):
+            return
         try:
             source = _source(champion)
-            for seat in self._seats:
-                seat.connection.send(Load(source))
+            self._send(Load(source))
             self._wait_until_loaded(source)
         except _WorkerDiedError:
             # Killed by somebody, perhaps: it is replaced and the version is tried again, but not for ever.
@@ -192,9 +207,15 @@ class Supervisor:
         self._current.value = int(source.version)
         say(f"Serving version {source.version}", f"(before: version {before.version})")
         # Whoever was being answered by the old version still holds it.
-        for seat in self._seats:
-            with contextlib.suppress(OSError):
-                seat.connection.send(Forget(before.version))
+        with contextlib.suppress(_WorkerDiedError):
+            self._send(Forget(before.version))
+
+    def _send(self, word: Load | Forget) -> None:
+        try:
+            for seat in self._seats:
+                seat.connection.send(word)
+        except OSError as error:
+            raise _WorkerDiedError from error
 
     def _tell_once(self, problem: str) -> None:
         if problem not in self._refused:
@@ -223,7 +244,7 @@ class Supervisor:
                     if word.problem:
                         message = f"Version {source.version} of {registry.MODEL} cannot be served: {word.problem}"
                         raise ServerError(message)
-                    del waiting[ready]  # type: ignore[arg-type]
+                    waiting.pop(ready).loaded = True  # type: ignore[call-overload]
             if time.monotonic() > deadline:
                 message = f"A worker has not loaded version {source.version} within {_LOAD_SECONDS:.0f} s."
                 raise ServerError(message)

@@ -301,6 +301,7 @@ def test_workers_killed_under_a_client_cost_no_row(
                 # The client was faster than the kills; it scores another time.
                 assert client.returncode == 0
                 client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+            wait_until(server.workers, "a worker to kill")
             for worker in server.workers()[: moments.choice([1, 2])]:
                 os.kill(worker.pid, signal.SIGKILL)
             killed += 1

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sql
+
+from data.schema import FEATURES
+from serving.inference_log import Recorder, Request, connect
+from serving.labels import LabelError, join
+from tests.project import Checkout, ok
+
+ROWS = 6
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sql.Engine:
+    """A log of a request of six rows and of one request of a single row."""
+    address = f"sqlite:///{tmp_path / 'log.db'}"
+    recorder = Recorder(address, FEATURES)
+    values = np.arange(6.0 * ROWS).reshape(ROWS, 6)
+    label, probability = np.ones(ROWS, dtype=np.int64), np.full(ROWS, 0.5)
+    recorder.record(Request("table", "1", values, label, probability, np.arange(ROWS) + 10, 1.0))
+    recorder.record(Request("single", "1", values[:1] + 0.1, label[:1], probability[:1], None, 2.0))
+    assert recorder.close()
+    found: sql.Engine = connect(address)
+    return found
+
+
+def labelled(engine: sql.Engine) -> dict[object, object]:
+    table = pd.read_sql("select request_id, row, shot_made_flag from inference", engine).dropna()
+    return {(request_id, row): label for request_id, row, label in table.itertuples(index=False)}
+
+
+def test_labels_find_their_rows_by_shot_id(engine: sql.Engine) -> None:
+    joined = join(pd.DataFrame({"shot_id": [10, 12, 99], "shot_made_flag": [1, 0, 1]}), engine)
+    assert (joined.rows, joined.unmatched, joined.key) == (2, 1, ("shot_id",))
+    assert labelled(engine) == {("table", 0): 1, ("table", 2): 0}
+
+
+def test_labels_find_their_rows_by_request_and_row(engine: sql.Engine) -> None:
+    table = pd.DataFrame({"request_id": ["table", "single"], "row": [5, 0], "shot_made_flag": [1, 1]})
+    assert join(table, engine).rows == 2
+    assert labelled(engine) == {("table", 5): 1, ("single", 0): 1}
+
+
+def test_a_request_alone_names_a_row_only_where_it_had_one(engine: sql.Engine) -> None:
+    joined = join(pd.DataFrame({"request_id": ["table", "single"], "shot_made_flag": [1, 0]}), engine)
+    assert (joined.rows, joined.unmatched) == (1, 1)
+    assert labelled(engine) == {("single", 0): 0}
+
+
+def test_labels_find_their_rows_by_the_shot_itself(engine: sql.Engine) -> None:
+    table = pd.DataFrame([dict(zip(FEATURES, np.arange(6.0) + 6, strict=True)) | {"shot_made_flag": 0}])
+    assert join(table, engine).key == FEATURES
+    assert labelled(engine) == {("table", 1): 0}
+
+
+def test_contradicting_labels_are_left_out_and_repeated_ones_are_not(engine: sql.Engine) -> None:
+    table = pd.DataFrame({"shot_id": [10, 10, 11, 11], "shot_made_flag": [1, 0, 1, 1]})
+    joined = join(table, engine)
+    assert (joined.rows, joined.ambiguous) == (1, 2)
+    assert labelled(engine) == {("table", 1): 1}
+
+
+def test_a_corrected_label_replaces_the_first_and_unknown_ones_change_nothing(engine: sql.Engine) -> None:
+    join(pd.DataFrame({"shot_id": [10, 11], "shot_made_flag": [1, 1]}), engine)
+    join(pd.DataFrame({"shot_id": [10, 11], "shot_made_flag": [0, None]}), engine)
+    assert labelled(engine) == {("table", 0): 0, ("table", 1): 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (pd.DataFrame({"shot_id": [1]}), "expected shot_made_flag and the columns of one of"),
+        (pd.DataFrame({"shot_made_flag": [1]}), "found shot_made_flag"),
+        (pd.DataFrame({"shot_id": [1], "shot_made_flag": [2]}), "row 0, column shot_made_flag: expected 0, 1 or null"),
+        (pd.DataFrame({"shot_id": [1], "shot_made_flag": ["in"]}), "found 'in'"),
+    ],
+)
+def test_what_is_no_label_is_refused_and_nothing_is_written(
+    engine: sql.Engine, table: pd.DataFrame, words: str
+) -> None:
+    with pytest.raises(LabelError, match=words):
+        join(table, engine)
+    assert labelled(engine) == {}
+
+
+def test_the_command_says_what_became_of_the_labels(
+    engine: sql.Engine, tmp_path: Path, served_checkout: tuple[Checkout, object]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("shot_id,shot_made_flag\n10,1\n99,0\n")
+    command = ["python", "-m", "serving.labels", str(labels), "--log", str(engine.url)]
+    printed = ok(served_checkout[0].command(*command))
+    assert "1 rows of the inference log have one of them" in printed
+    assert "1 labels belong to no logged row" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nothing.csv"], 1, "nothing.csv"),
+        (["labels.txt"], 2, "expected a name that ends in .parquet or .csv"),
+        (["labels.csv", "--log", "sqlite:////nowhere/log.db"], 1, "found no such file"),
+        (["labels.csv", "--log", "nonsense"], 1, "expected the SQLAlchemy address"),
+    ],
+)
+def test_the_command_refuses_what_is_not_there(
+    tmp_path: Path, served_checkout: tuple[Checkout, object], arguments: list[str], code: int, words: str
+) -> None:
+    (tmp_path / "labels.csv").write_text("shot_id,shot_made_flag\n10,1\n")
+    (name, *others) = arguments
+    result = served_checkout[0].command("python", "-m", "serving.labels", str(tmp_path / name), *others)
+    assert result.returncode == code
+    assert words in result.stderr
