@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.schema import FEATURES
-from serving import client
-from serving.client import ScoringError, score
+from serving.client import score
+from serving.endpoint import ROWS_PER_REQUEST, RefusedError, ScoringError
 from serving.mlflow_server import ServerError, check_alive
 from tests.project import free_port
 
@@ -20,12 +22,14 @@ Answer = tuple[int, object]
 
 
 @dataclass
-class Endpoint:
+class Told:
     """What the server was sent, and what it is to answer."""
 
     address: str = ""
     answer: Callable[[list[list[float]]], Answer] = lambda rows: (200, right(rows))
     requests: list[list[list[float]]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    takes_parquet: bool = True
 
 
 def right(rows: list[list[float]]) -> object:
@@ -34,18 +38,36 @@ def right(rows: list[list[float]]) -> object:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    told = Endpoint()
+def told() -> Iterator[Told]:
+    told = Told()
+    lock = threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self._send(200 if self.path == "/ping" else 404, "")
+
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            rows = body["dataframe_split"]["data"]
-            assert body["dataframe_split"]["columns"] == list(FEATURES)
-            told.requests.append(rows)
-            status, answer = told.answer(rows)
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers["Content-Type"] != "application/json":
+                if not told.takes_parquet:
+                    self._send(415, "This predictor only supports JSON.")
+                    return
+                table = pq.read_table(pa.BufferReader(body))
+            else:
+                split = json.loads(body)["dataframe_split"]
+                table = pa.table(list(zip(*split["data"], strict=True)), names=split["columns"])
+            assert table.column_names == list(FEATURES)
+            assert set(table.schema.types) == {pa.float64()}
+            rows = table.to_pandas().to_numpy().tolist()
+            with lock:
+                told.requests.append(rows)
+                told.headers.append(dict(self.headers))
+                status, answer = told.answer(rows)
+            self._send(status, answer)
+
+        def _send(self, status: int, answer: object) -> None:
             text = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
@@ -67,48 +89,64 @@ def table(rows: int) -> pd.DataFrame:
     return pd.DataFrame({"shot_id": np.arange(rows), **columns})
 
 
-def test_answers_come_back_in_order_under_the_index_of_the_table(endpoint: Endpoint) -> None:
-    shots = table(2 * client.ROWS_PER_REQUEST + 17).sample(frac=1, random_state=0)
-    answers = score(shots, endpoint.address)
+@pytest.mark.parametrize("takes_parquet", [True, False], ids=["parquet", "json"])
+def test_answers_come_back_in_order_under_the_index_of_the_table(told: Told, *, takes_parquet: bool) -> None:
+    told.takes_parquet = takes_parquet
+    shots = table(2 * ROWS_PER_REQUEST + 17).sample(frac=1, random_state=0)
+    answers = score(shots, told.address)
     pd.testing.assert_index_equal(answers.index, shots.index)
     np.testing.assert_allclose(answers["probability"], shots["shot_distance"] / 100)
-    assert len(endpoint.requests) == 3
+    assert answers["model_version"].isna().all()
+    assert len(told.requests) == (3 if takes_parquet else 21)
 
 
-def test_progress_counts_every_row(endpoint: Endpoint) -> None:
+def test_progress_counts_every_row(told: Told) -> None:
     counted: list[int] = []
-    score(table(client.ROWS_PER_REQUEST + 5), endpoint.address, on_progress=counted.append)
-    assert sum(counted) == client.ROWS_PER_REQUEST + 5
+    score(table(ROWS_PER_REQUEST + 5), told.address, on_progress=counted.append)
+    assert sum(counted) == ROWS_PER_REQUEST + 5
 
 
-def test_no_rows_need_no_request(endpoint: Endpoint) -> None:
-    assert score(table(0), endpoint.address).shape == (0, 2)
-    assert endpoint.requests == []
+def test_no_rows_need_no_request(told: Told) -> None:
+    assert score(table(0), told.address).shape == (0, 3)
+    assert told.requests == []
 
 
-def test_integers_are_sent_as_doubles(endpoint: Endpoint) -> None:
-    score(table(1).astype({"shot_distance": "int64"}), endpoint.address)
-    assert all(isinstance(value, float) for value in endpoint.requests[0][0])
+def test_integers_are_sent_as_doubles(told: Told) -> None:
+    score(table(1).astype({"shot_distance": "int64"}), told.address)
+    assert len(told.requests) == 1
 
 
-def test_a_server_that_is_busy_is_asked_again(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda rows: (200, right(rows)) if len(endpoint.requests) > 2 else (503, "busy")
-    assert len(score(table(3), endpoint.address)) == 3
-    assert len(endpoint.requests) == 3
+def test_unknown_columns_are_refused_before_anything_is_sent(told: Told) -> None:
+    with pytest.raises(ScoringError, match="found \\['color'\\]"):
+        score(table(1).assign(color="red"), told.address)
+    assert told.requests == []
 
 
-def test_a_server_that_stays_broken_ends_in_a_message(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "RETRIES", client.RETRIES.new(total=1, backoff_factor=0))
-    endpoint.answer = lambda _rows: (503, "busy")
-    with pytest.raises(ScoringError, match="does not answer"):
-        score(table(3), endpoint.address)
+def test_a_server_that_is_busy_is_asked_again(told: Told) -> None:
+    told.answer = lambda rows: (200, right(rows)) if len(told.requests) > 2 else (503, "busy")
+    assert len(score(table(3), told.address)) == 3
+    assert len(told.requests) == 3
 
 
-def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda _rows: (400, {"error_code": "X", "message": "echo \nError: row 1, column lat: found null"})
-    with pytest.raises(ScoringError, match=r"status 400.*row 1, column lat: found null"):
-        score(table(3), endpoint.address)
-    assert len(endpoint.requests) == 1
+def test_a_server_that_stays_broken_ends_in_a_message(told: Told) -> None:
+    told.answer = lambda _rows: (503, "busy")
+    with pytest.raises(ScoringError, match=r"does not answer \(status 503\), asked again for 0 s"):
+        score(table(3), told.address, patience=0.5)
+    assert len(told.requests) > 1
+
+
+def test_a_server_that_fails_is_not_asked_again(told: Told) -> None:
+    told.answer = lambda _rows: (500, "broken")
+    with pytest.raises(ScoringError, match="status 500: broken"):
+        score(table(3), told.address)
+    assert len(told.requests) == 1
+
+
+def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(told: Told) -> None:
+    told.answer = lambda _rows: (400, {"error_code": "X", "message": "echo \nError: row 1, column lat: found null"})
+    with pytest.raises(RefusedError, match=r"status 400.*row 1, column lat: found null"):
+        score(table(3), told.address)
+    assert len(told.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -123,16 +161,10 @@ def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(endpo
         [],
     ],
 )
-def test_what_is_no_answer_per_row_is_refused(endpoint: Endpoint, answer: object) -> None:
-    endpoint.answer = lambda _rows: (200, answer)
-    with pytest.raises(ScoringError, match="with 3 entries"):
-        score(table(3), endpoint.address)
-
-
-def test_a_null_feature_is_refused_before_it_is_sent(endpoint: Endpoint) -> None:
-    with pytest.raises(ScoringError, match="null or infinite"):
-        score(table(3).assign(lat=np.nan), endpoint.address)
-    assert endpoint.requests == []
+def test_what_is_no_answer_per_row_is_refused(told: Told, answer: object) -> None:
+    told.answer = lambda _rows: (200, answer)
+    with pytest.raises(ScoringError, match="3 entries"):
+        score(table(3), told.address)
 
 
 def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one() -> None:
