@@ -20,10 +20,10 @@ export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env main test lint format bench serve monitor ui lock clean
+.PHONY: help env main test lint format bench bench-serving serve monitor ui lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make main SOURCE=FOLDER takes the raw files from a folder; ARGUMENTS='-P models=lr,ada' passes parameters on."
 
@@ -56,6 +56,9 @@ format: env ## Put the code into shape
 
 bench: env ## Measure stage times and peak memory of main (SOURCE=FOLDER)
 	python -m bench.main --source "$(SOURCE)" $(ARGUMENTS)
+
+bench-serving: env ## Measure both doors beside FastAPI, BentoML and the stock flavour (after make main)
+	python -m bench.serving $(ARGUMENTS)
 
 serve: env ## Serve the champion on 127.0.0.1, and the next champions (PORT=5001 WORKERS=2)
 	python -m serving.server --port $(or $(PORT),5001) --workers $(or $(WORKERS),2)

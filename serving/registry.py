@@ -50,7 +50,7 @@ def store_errors_told() -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
+    except (OSError, MlflowException, SQLAlchemyError) as error:
         message = f"{type(error).__name__}: {error} (tracking store {mlflow.get_tracking_uri()})"
         raise StoreError(message) from error
 

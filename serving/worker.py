@@ -80,10 +80,15 @@ class Worker:
         """Answer until the supervisor ends this process, or is gone; the exit code."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if not self._load(first):
+        problem, recorder = self._load(first), None
+        if not problem:
+            try:
+                recorder = recorder_from_environment(self._versions[int(first.version)].names)
+            except OSError as error:
+                problem = f"the inference log cannot be kept: {error}"
+        self._tell(Loaded(first.version, problem))
+        if problem:
             return 1
-        version = self._versions[int(first.version)]
-        recorder = recorder_from_environment(version.names)
         door = Door(self._versions, lambda: self._current.value, recorder, Metrics())
         config = uvicorn.Config(
             door,
@@ -119,19 +124,24 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             return
         if isinstance(word, Load):
-            self._keep(asyncio.create_task(asyncio.to_thread(self._load, word.source)))
+            self._keep(asyncio.create_task(asyncio.to_thread(self._load_and_tell, word.source)))
         elif isinstance(word, Forget):
             self._versions.pop(int(word.version), None)
 
-    def _load(self, source: Source) -> bool:
-        problem = ""
+    def _load_and_tell(self, source: Source) -> None:
+        self._tell(Loaded(source.version, self._load(source)))
+
+    def _load(self, source: Source) -> str:
+        """What is wrong with the version, or nothing."""
         try:
             self._versions[int(source.version)] = ServedVersion(source)
         except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before goes on answering
-            problem = f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _tell(self, word: Loaded) -> None:
         with contextlib.suppress(OSError):
-            self._connection.send(Loaded(source.version, problem))
-        return not problem
+            self._connection.send(word)
 
     def _keep(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.add(task)

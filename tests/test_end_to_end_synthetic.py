@@ -23,6 +23,7 @@ from tests.project import (
     environment,
     free_port,
     ok,
+    operated,
     records,
     served,
     shot,
@@ -110,7 +111,7 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
 
 def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: Checkout) -> None:
     # A server that cannot start, because MLflow does not know what is asked of it.
-    server = checkout.folder / "serving" / "server.py"
+    server = checkout.folder / "serving" / "mlflow_server.py"
     server.write_text(server.read_text().replace('"--env-manager", "local"', '"--env-manager", "nonsense"'))
     result = checkout.step("main", *FAST_OPTIONS)
     assert result.returncode == 1
@@ -140,6 +141,13 @@ def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkou
     tags = checkout.run("main").data.tags
     assert tags["trained_version"] == "2"
     assert tags["applied_version"].startswith("unknown")
+
+
+def test_an_endpoint_that_says_its_version_is_believed(checkout: Checkout) -> None:
+    with operated(checkout) as server:
+        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={server.address}"))
+    assert checkout.run("PipelineAplicacao").data.tags["model_version"] == "1"
+    assert set(checkout.table("predictions_prod")["model_version"]) == {1}
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////proc/no/such/mlflow.db", "nonsense://nowhere"])

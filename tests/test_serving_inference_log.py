@@ -36,9 +36,12 @@ def request(name: str, rows: int = 3, *, shot_id: bool = False) -> Request:
 
 def logged(address: str) -> pd.DataFrame:
     engine = connect(address)
-    if not sql.inspect(engine).has_table("inference"):
-        return pd.DataFrame(columns=["request_id"])
-    return pd.read_sql("select * from inference order by id", engine)
+    try:
+        if not sql.inspect(engine).has_table("inference"):
+            return pd.DataFrame(columns=["request_id"])
+        return pd.read_sql("select * from inference order by id", engine)
+    finally:
+        engine.dispose()
 
 
 def test_a_row_is_logged_with_its_time_request_version_features_and_answer(address: str) -> None:
@@ -191,10 +194,13 @@ def postgres() -> Iterator[str]:
 
 
 def takes_connections(address: str) -> bool:
+    engine = connect(address)
     try:
-        connect(address).connect().close()
+        engine.connect().close()
     except sql.exc.OperationalError:
         return False
+    finally:
+        engine.dispose()
     return True
 
 

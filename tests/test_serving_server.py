@@ -163,6 +163,14 @@ def test_an_address_that_cannot_be_a_log_is_refused_before_serving(served_checko
     assert "expected a SQLAlchemy address" in wrong.stderr
 
 
+def test_a_log_that_cannot_be_kept_is_told_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
+    checkout, _ = served_checkout
+    log = "KOBE_INFERENCE_LOG=sqlite:////dev/null/log.db"
+    wrong = checkout.command("env", log, "python", "-m", "serving.server", "--port", "0")
+    assert wrong.returncode == 1
+    assert "the inference log cannot be kept" in wrong.stderr
+
+
 def test_a_worker_that_dies_is_replaced_while_callers_wait(checkout: Checkout) -> None:
     with operated(checkout, workers=1) as server:
         (worker,) = server.workers()

@@ -1,0 +1,346 @@
+"""Both doors beside what people use instead: ``make bench-serving``.
+
+The champion's pipeline and the prod rows of this folder (run ``make main`` first), every server alone on the machine,
+one after the other, in one run. One-row requests go over one open connection; 8 callers over 8. Tables are sent as JSON
+by ``requests.post`` in a loop, to our doors by ``python -m serving.client``.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import requests
+import skops.io
+from rich.table import Table
+
+from bench.load import Caller, call_from_many, call_repeatedly
+from data.console import console, say
+from data.files import PROCESSED, ROOT
+from data.schema import FEATURES, SHOT_ID
+from serving import registry
+from serving.packaging import signature
+from serving.requirements import served_packages
+
+_CALLERS = 8
+_TABLE_ROWS = 1_000_000
+_ROWS_PER_POST = 10_000
+_READY_SECONDS = 120
+_BENCH_ENVIRONMENT = ROOT / ".venv-bench"
+_JSON = "application/json"
+_SAMPLE_SECONDS = 0.02
+_MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to measure.
+
+    Attributes
+    ----------
+    name : str
+    command : list of str
+        ``{port}`` stands for the port.
+    path : str
+        Where shots are posted.
+    body : callable
+        Rows of the features → JSON body.
+    environment : mapping of str to str
+    by_client : bool
+        Whether the long table goes through our client.
+    """
+
+    name: str
+    command: list[str]
+    path: str = "/invocations"
+    key: str = "dataframe_records"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    by_client: bool = True
+
+    def body(self, rows: pd.DataFrame) -> bytes:
+        """The JSON body for some rows, as its users send it."""
+        records = rows.to_dict("records")
+        if self.key == "dataframe_records" and len(rows) > 1:
+            return json.dumps({"dataframe_split": rows.to_dict("split", index=False)}).encode()
+        return json.dumps({self.key: records} if self.key else records).encode()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of a server; seconds, requests per second, rows per second, mebibytes."""
+
+    ready: float
+    p50: float
+    p99: float
+    requests_per_second: float
+    prod_seconds: float
+    table_rows_per_second: float
+    client_mebibytes: float
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=2_000, help="one-row requests to each server")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured; the median counts")
+    options = parser.parse_args()
+    _build_bench_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        servers = _servers(Path(folder))
+        found: dict[str, list[Measured]] = {server.name: [] for server in servers}
+        table = _long_table(Path(folder))
+        for number in range(options.rounds):
+            for server in servers:
+                say(f"Round {number + 1}", server.name)
+                found[server.name].append(_measure(server, table, Path(folder), options.requests))
+    medians = {name: _median(measured) for name, measured in found.items()}
+    _print(medians)
+    _print_goals(medians)
+    _print_start()
+
+
+def _servers(folder: Path) -> list[Server]:
+    version = registry.number(registry.require_champion())
+    model = mlflow.pyfunc.load_model(f"models:/{registry.MODEL}/{version}").unwrap_python_model()
+    pipeline, path = model.pipeline, folder / "pipeline.skops"
+    skops.io.dump(pipeline, path)
+    trusted = skops.io.get_untrusted_types(file=path)
+    stock = folder / "stock"
+    mlflow.sklearn.save_model(
+        pipeline,
+        stock,
+        signature=signature(0.5),
+        pip_requirements=served_packages(pipeline),
+        skops_trusted_types=trusted,
+    )
+    peers = {"PIPELINE": str(path), "TRUSTED_TYPES": json.dumps(trusted)}
+    uri = f"models:/{registry.MODEL}/Production"
+    serve = ["mlflow", "models", "serve", "--env-manager", "local", "--port", "{port}"]
+    operated = [sys.executable, "-m", "serving.server", "--port", "{port}", "--workers"]
+    log = {"KOBE_INFERENCE_LOG": f"sqlite:///{folder / 'inference_log.db'}"}
+    fastapi = ["uvicorn", "bench.peers.fastapi_endpoint:app", "--port", "{port}", "--log-level", "warning"]
+    bento = [
+        str(_BENCH_ENVIRONMENT / "bin" / "bentoml"),
+        "serve",
+        "bench.peers.bentoml_service:Shots",
+        "--port",
+        "{port}",
+    ]
+    quiet = {"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(folder / "bentoml")}
+    return [
+        Server("FastAPI by hand", fastapi, "/predict", "", peers, by_client=False),
+        Server("BentoML", bento, "/predict", "shots", peers | quiet, by_client=False),
+        Server("mlflow models serve, stock flavour", [*serve, "-m", str(stock)], by_client=False),
+        Server("front door, 1 worker", [*serve, "-m", uri]),
+        Server("front door, 2 workers", [*serve, "-m", uri, "--workers", "2"]),
+        Server("operated door, 1 worker, no log", [*operated, "1"], environment={"KOBE_INFERENCE_LOG": "off"}),
+        Server("operated door, 1 worker", [*operated, "1"], environment=log),
+        Server("operated door, 2 workers, no log", [*operated, "2"], environment={"KOBE_INFERENCE_LOG": "off"}),
+        Server("operated door, 2 workers", [*operated, "2"], environment=log),
+    ]
+
+
+def _measure(server: Server, table: Path, folder: Path, count: int) -> Measured:
+    prod = pd.read_parquet(PROCESSED / "base_prod.parquet")[list(FEATURES)]
+    with _running(server) as (address, ready):
+        url = f"{address}{server.path}"
+        one = server.body(prod.head(1))
+        callers = [Caller(url, one, _JSON) for _ in range(_CALLERS)]
+        call_from_many(callers, 50)
+        alone = call_repeatedly(callers[0], count)
+        together = call_from_many(callers, max(1, count // _CALLERS))
+        whole = Caller(url, server.body(prod), _JSON)
+        prod_seconds = call_repeatedly(whole, 9).quantile(0.5)
+        for caller in [*callers, whole]:
+            caller.close()
+        if server.by_client:
+            rows_per_second, mebibytes = _score_with_client(table, folder, address)
+        else:
+            rows_per_second, mebibytes = _score_with_posts(table, url, server)
+    return Measured(
+        ready, alone.quantile(0.5), alone.quantile(0.99), len(together.each) / together.all, prod_seconds,
+        rows_per_second, mebibytes,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _running(server: Server) -> Iterator[tuple[str, float]]:
+    port = 5_400 + os.getpid() % 500
+    command = [word.replace("{port}", str(port)) for word in server.command]
+    environment = {**os.environ, **server.environment, "PYTHONPATH": str(ROOT)}
+    begun = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            while not _answers(address, server.path):
+                if process.poll() is not None or time.perf_counter() - begun > _READY_SECONDS:
+                    log.seek(0)
+                    message = f"{' '.join(command)} does not answer:\n{log.read().decode()[-3000:]}"
+                    raise SystemExit(message)
+                time.sleep(0.02)
+            yield address, time.perf_counter() - begun
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.terminate()
+            process.wait(120)
+            psutil.wait_procs(children, timeout=120)
+
+
+def _answers(address: str, path: str) -> bool:
+    """Whether shots are taken; an empty body is refused by a server that is ready."""
+    try:
+        status = requests.post(f"{address}{path}", data=b"", headers={"Content-Type": _JSON}, timeout=5).status_code
+    except requests.RequestException:
+        return False
+    return status in {400, 422}
+
+
+def _long_table(folder: Path) -> Path:
+    prod = pd.read_parquet(PROCESSED / "base_prod.parquet")
+    rows = np.arange(_TABLE_ROWS) % len(prod)
+    path = folder / "table.parquet"
+    prod.iloc[rows].assign(**{SHOT_ID: np.arange(_TABLE_ROWS)}).to_parquet(path, index=False)
+    return path
+
+
+def _score_with_client(table: Path, folder: Path, address: str) -> tuple[float, float]:
+    out = folder / "out.parquet"
+    command = [sys.executable, "-m", "serving.client", str(table), "--out", str(out), "--endpoint", address]
+    begun = time.perf_counter()
+    process = psutil.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            peak = max(peak, process.memory_info().rss)
+        time.sleep(_SAMPLE_SECONDS)
+    seconds = time.perf_counter() - begun
+    if process.returncode or pq.ParquetFile(out).metadata.num_rows != _TABLE_ROWS:
+        message = f"the client failed: {process.stdout.read()}"
+        raise SystemExit(message)
+    return _TABLE_ROWS / seconds, peak / _MEBIBYTE
+
+
+def _score_with_posts(table: Path, url: str, server: Server) -> tuple[float, float]:
+    """What most people do: read the table, post parts of it as JSON, keep the answers."""
+    begun = time.perf_counter()
+    rows = pd.read_parquet(table)[list(FEATURES)]
+    answers: list[Any] = []
+    for start in range(0, len(rows), _ROWS_PER_POST):
+        body = server.body(rows.iloc[start : start + _ROWS_PER_POST])
+        answer = requests.post(url, data=body, headers={"Content-Type": _JSON}, timeout=120)
+        answer.raise_for_status()
+        found = answer.json()
+        answers.extend(found["predictions"] if isinstance(found, dict) else found)
+    pa.table({"answer": [str(one) for one in answers]})
+    return _TABLE_ROWS / (time.perf_counter() - begun), float("nan")
+
+
+def _median(measured: list[Measured]) -> Measured:
+    fields = [list(vars(one).values()) for one in measured]
+    return Measured(*(float(value) for value in np.median(np.array(fields), axis=0)))
+
+
+def _print(medians: Mapping[str, Measured]) -> None:
+    table = Table(
+        *("", "ready, s", "1 row p50, ms", "p99, ms", f"requests/s, {_CALLERS} callers"),
+        *("6,426 rows, ms", "1,000,000 rows, rows/s"),
+    )
+    for name, found in medians.items():
+        table.add_row(
+            *(name, f"{found.ready:.1f}", f"{1e3 * found.p50:.2f}", f"{1e3 * found.p99:.2f}"),
+            *(f"{found.requests_per_second:,.0f}", f"{1e3 * found.prod_seconds:.1f}"),
+            f"{found.table_rows_per_second:,.0f}",
+        )
+    console.print(table)
+
+
+def _print_goals(medians: Mapping[str, Measured]) -> None:
+    hand, bento = medians["FastAPI by hand"], medians["BentoML"]
+    stock = medians["mlflow models serve, stock flavour"]
+    front, front_2 = medians["front door, 1 worker"], medians["front door, 2 workers"]
+    silent, one = medians["operated door, 1 worker, no log"], medians["operated door, 1 worker"]
+    silent_2, two = medians["operated door, 2 workers, no log"], medians["operated door, 2 workers"]
+    per_row = "one row, seconds: {} against {}".format
+    per_second = "requests/s: {} against {}".format
+    by_million = "1,000,000 rows, rows/s: {} against {}".format
+    goals = [
+        (per_row("front door", "FastAPI"), front.p50 / hand.p50, "at most 2"),
+        (per_row("stock flavour", "FastAPI"), stock.p50 / hand.p50, ""),
+        (per_row("operated door", "FastAPI"), one.p50 / hand.p50, "at most 0.6"),
+        (per_row("front door", "BentoML"), front.p50 / bento.p50, "at most 1"),
+        (per_row("operated door", "BentoML"), one.p50 / bento.p50, "at most 1"),
+        (per_row("operated door", "itself without log"), one.p50 / silent.p50, "at most 1.1"),
+        (per_second("front door", "BentoML"), _rate(front, bento), "at least 1"),
+        (per_second("operated door", "BentoML"), _rate(one, bento), "at least 1"),
+        (per_second("front door, two workers", "one"), _rate(front_2, front), "over 1"),
+        (per_second("operated door, two workers", "one"), _rate(two, one), "over 1"),
+        (per_second("operated door, two workers", "themselves without log"), _rate(two, silent_2), "at least 0.9"),
+        (by_million("client, operated door", "posts, stock flavour"), _long_rate(two, stock), "at least 2.5"),
+        (by_million("client, front door", "posts, stock flavour"), _long_rate(front, stock), ""),
+        (by_million("client, operated door", "itself without log"), _long_rate(two, silent_2), "at least 0.9"),
+    ]
+    table = Table("goal", "measured", "wanted")
+    for name, value, wanted in goals:
+        table.add_row(name, f"{value:.2f}", wanted)
+    table.add_row(
+        "1,000,000 rows, client, operated door, rows/s", f"{two.table_rows_per_second:,.0f}", "at least 250,000"
+    )
+    table.add_row("peak memory of the client, MiB", f"{two.client_mebibytes:.0f}", "under 476 (500 MB)")
+    table.add_row("operated door, seconds until it answers", f"{two.ready:.1f}", "at most 6")
+    console.print(table)
+
+
+def _rate(one: Measured, other: Measured) -> float:
+    return one.requests_per_second / other.requests_per_second
+
+
+def _long_rate(one: Measured, other: Measured) -> float:
+    return one.table_rows_per_second / other.table_rows_per_second
+
+
+def _print_start() -> None:
+    """Where the seconds until the first answer go."""
+    table = Table("imports before the first answer", "seconds")
+    for name, code in {
+        "mlflow models serve: its command line": "import mlflow.cli",
+        "mlflow models serve: then its server, in a second process": "import mlflow.pyfunc.scoring_server, fastapi",
+        "operated door: everything, once": "import serving.server",
+    }.items():
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        table.add_row(name, f"{time.perf_counter() - begun:.1f}")
+    console.print(table)
+
+
+def _build_bench_environment() -> None:
+    """BentoML's own environment, from the lock."""
+    version = re.search(r'"bentoml==(.*)"', (ROOT / "pyproject.toml").read_text())
+    if not (_BENCH_ENVIRONMENT / "bin" / "bentoml").exists():
+        say("Building", f"{_BENCH_ENVIRONMENT.name} with BentoML {version[1] if version else ''}")
+        subprocess.run(
+            [shutil.which("uv") or "uv", "sync", "--frozen", "--quiet", "--only-group", "bench"],
+            cwd=ROOT,
+            env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(_BENCH_ENVIRONMENT)},
+            check=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
