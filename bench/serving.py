@@ -161,14 +161,14 @@ def _measure(server: Server, table: Path, folder: Path, count: int) -> Measured:
     with _running(server) as (address, ready):
         url = f"{address}{server.path}"
         one = server.body(prod.head(1))
-        callers = [Caller(url, one, _JSON) for _ in range(_CALLERS)]
-        call_from_many(callers, 50)
-        alone = call_repeatedly(callers[0], count)
-        together = call_from_many(callers, max(1, count // _CALLERS))
-        whole = Caller(url, server.body(prod), _JSON)
-        prod_seconds = call_repeatedly(whole, 9).quantile(0.5)
-        for caller in [*callers, whole]:
-            caller.close()
+        call_from_many(url, one, _JSON, callers=_CALLERS, times=50)
+        caller = Caller(url, one, _JSON)
+        alone = call_repeatedly(caller, count)
+        caller.close()
+        together = call_from_many(url, one, _JSON, callers=_CALLERS, times=count // 2)
+        caller = Caller(url, server.body(prod), _JSON)
+        prod_seconds = call_repeatedly(caller, 9).quantile(0.5)
+        caller.close()
         if server.by_client:
             rows_per_second, mebibytes = _score_with_client(table, folder, address)
         else:

@@ -26,6 +26,7 @@ from data.schema import SHOT_ID
 from serving import bodies
 from serving.inference_log import Recorder, Request
 from serving.metrics import Metrics
+from serving.scoring_model import answer_json
 from serving.served_version import ServedVersion
 
 Message = MutableMapping[str, Any]
@@ -171,7 +172,7 @@ def _score(version: ServedVersion, body: bytes, content_type: str, request_id: s
     scored = Request(request_id, number, shots.values, made, probability, shots.shot_id, time.time())
     if accepts_arrow:
         return Answer(200, bodies.answer_arrow(made, probability), bodies.ARROW.encode(), number, scored)
-    return Answer(200, bodies.answer_json(made, probability), version=number, scored=scored)
+    return Answer(200, answer_json(made, probability), version=number, scored=scored)
 
 
 def _content_type(headers: Mapping[bytes, bytes]) -> str | Answer:

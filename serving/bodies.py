@@ -13,17 +13,17 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, _validate_prediction_input, scoring_server
 
 from data.schema import PROBABILITY, SHOT_ID, TARGET
 from serving.scoring_model import (
     NO_ROWS,
+    Usual,
     check_threshold,
     read_table,
+    read_usual,
     refuse_what_is_no_number,
-    table_of,
     unreadable,
     without_trace,
 )
@@ -88,10 +88,8 @@ class Reader:
             A 4xx in words, without stack trace, if the body holds no table of the six features.
         """
         try:
-            shots = self._read_json(body) if content_type == JSON else None
-            if content_type == PARQUET:
-                shots = self._read_parquet(body)
-            return shots or self._read_with_mlflow(body, content_type)
+            usual = read_usual(body, content_type)
+            return self._shots(usual) if usual else self._read_with_mlflow(body, content_type)
         except MlflowException as error:
             table = read_table(body, content_type)
             if table == NO_ROWS:
@@ -100,43 +98,12 @@ class Reader:
                 refuse_what_is_no_number(*table, self._allowed)
             raise without_trace(error) from error
 
-    def _read_json(self, body: bytes) -> Shots | None:
-        try:
-            payload = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
-        table = table_of(payload)
-        params = payload.get("params") if table else None
-        if not table or not payload.keys() <= _USUAL_KEYS or not (params is None or _is_usual(params)):
-            return None
-        columns, rows = table
-        if not columns:
-            return None
+    def _shots(self, usual: Usual) -> Shots:
+        columns, values, threshold = usual
         self._check_columns(columns)
-        try:
-            values = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(columns)))
-        except (TypeError, ValueError, OverflowError):
-            return None
-        if values.shape != (len(rows), len(columns)):
-            return None
-        threshold = (params or {}).get("threshold", self.threshold)
-        return Shots(self._ordered(values, columns), threshold, _shot_id(values, columns))
-
-    def _read_parquet(self, body: bytes) -> Shots | None:
-        try:
-            table = pq.ParquetFile(pa.BufferReader(body)).read(use_threads=False)
-            index = (table.schema.pandas_metadata or {}).get("index_columns", [])
-        except Exception:  # noqa: BLE001 a broken file fails in many ways; MLflow's parser says which
-            return None
-        columns = [name for name in table.column_names if name not in index or name in self._names]
-        self._check_columns(columns)
-        if not all(_is_numeric(table.schema.field(name).type) for name in columns):
-            return None
-        values = np.empty((len(table), len(self._names)))
-        for place, name in enumerate(self._names):
-            values[:, place] = table.column(name).cast(pa.float64()).to_numpy()
-        ids = table.column(SHOT_ID).cast(pa.float64()).to_numpy() if SHOT_ID in columns else None
-        return Shots(values, self.threshold, None if ids is None else _whole(ids))
+        ids = _whole(values[:, columns.index(SHOT_ID)]) if SHOT_ID in columns else None
+        features = values if columns == self._names else values[:, [columns.index(name) for name in self._names]]
+        return Shots(features, self.threshold if threshold is None else threshold, ids)
 
     def _read_with_mlflow(self, body: bytes, content_type: str) -> Shots:
         try:
@@ -164,9 +131,6 @@ class Reader:
             return scoring_server.parse_parquet_input(pa.BufferReader(body)), None
         return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None
 
-    def _ordered(self, values: npt.NDArray[np.float64], columns: list[str]) -> npt.NDArray[np.float64]:
-        return values if columns == self._names else values[:, [columns.index(name) for name in self._names]]
-
     def _check_columns(self, columns: list[Any]) -> None:
         problems = {
             "missing": [name for name in self._names if name not in columns],
@@ -177,18 +141,6 @@ class Reader:
         if found:
             message = f"No row was scored. {found}: expected {self._names}, and {SHOT_ID} if you like."
             raise MlflowException.invalid_parameter_value(message)
-
-
-def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
-    """What MLflow's server answers.
-
-    Examples
-    --------
-    >>> answer_json(np.array([0]), np.array([0.25]))
-    b'{"predictions":[{"shot_made_flag":0,"probability":0.25}]}'
-    """
-    pairs = zip(made.tolist(), probability.tolist(), strict=True)
-    return orjson.dumps({"predictions": [{TARGET: label, PROBABILITY: value} for label, value in pairs]})
 
 
 def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
@@ -203,25 +155,6 @@ def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float6
 def error_json(error_code: str, message: str) -> bytes:
     """An error as MLflow's server answers it."""
     return orjson.dumps({"error_code": error_code, "message": message.encode(errors="replace").decode()})
-
-
-_USUAL_KEYS = {"dataframe_split", "dataframe_records", "inputs", "params"}
-
-
-def _is_usual(params: object) -> bool:
-    return (
-        isinstance(params, dict)
-        and params.keys() <= {"threshold"}
-        and all(type(v) in {int, float} for v in params.values())
-    )
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-
-
-def _shot_id(values: npt.NDArray[np.float64], columns: list[str]) -> npt.NDArray[np.int64] | None:
-    return _whole(values[:, columns.index(SHOT_ID)]) if SHOT_ID in columns else None
 
 
 def _whole(ids: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

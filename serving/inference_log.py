@@ -116,10 +116,10 @@ class Recorder:
         rows = len(request.values)
         if not rows:
             return
-        body = _packed(request)
+        parts = _packed(request)
         with self._lock:
             try:
-                self._append(_HEADER.pack(_MAGIC, len(body)) + body)
+                self._append(parts)
             except OSError as error:
                 self.failures += rows
                 if self.failures == rows:
@@ -136,18 +136,21 @@ class Recorder:
         except subprocess.TimeoutExpired:
             return False
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, parts: list[memoryview]) -> None:
         if self._size >= _SEGMENT_BYTES:
             os.close(self._file)
             self._open()
-        written = 0
+        length = sum(map(len, parts))
         try:
-            while written < len(data):
-                written += os.write(self._file, data[written:] if written else data)
+            written = os.writev(self._file, parts)
+            if written < length:
+                rest = memoryview(b"".join(parts))[written:]
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
         except OSError:
             os.ftruncate(self._file, self._size)
             raise
-        self._size += written
+        self._size += length
 
     def _open(self) -> None:
         self._number += 1
@@ -194,14 +197,16 @@ def read_spool(path: Path, offset: int, features: int) -> Iterator[tuple[Request
             yield _unpacked(body, features), offset
 
 
-def _packed(request: Request) -> bytes:
+def _packed(request: Request) -> list[memoryview]:
+    """Header, strings and arrays, the arrays as they lie in memory."""
     ids, version = request.request_id.encode(), request.model_version.encode()
     has_shot_id = request.shot_id is not None
     head = _REQUEST.pack(request.time, len(request.values), len(ids), len(version), has_shot_id)
     arrays: list[npt.NDArray[Any]] = [request.values, request.probability, request.prediction.astype(np.uint8)]
     if request.shot_id is not None:
         arrays.append(request.shot_id)
-    return b"".join([head, ids, version, *(array.tobytes() for array in arrays)])
+    body = [memoryview(head + ids + version), *(np.ascontiguousarray(array).data.cast("B") for array in arrays)]
+    return [memoryview(_HEADER.pack(_MAGIC, sum(map(len, body)))), *body]
 
 
 def _unpacked(body: bytes, features: int) -> Request:

@@ -90,7 +90,11 @@ def log_scoring_model(
             python_model=str(_SCORING_MODEL),
             code_paths=[str(_INFERENCE_LOG)],
             artifacts={"pipeline": str(path)},
-            model_config={"features": served_ranges(), "trusted_types": trusted_types(path)},
+            model_config={
+                "features": served_ranges(),
+                "threshold": threshold,
+                "trusted_types": trusted_types(path),
+            },
             signature=signature(threshold),
             input_example=example,
             pip_requirements=[*served_packages(pipeline), f"-c {constraints}"],

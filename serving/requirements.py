@@ -12,7 +12,7 @@ from data.files import ROOT
 # MLflow's server, what the scoring model and its inference log import (with PostgreSQL's driver), and the event loop
 # and the parser without which two workers answer ten times slower.
 _SERVED = (
-    *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "scikit-learn", "skops"),
+    *("mlflow", "numpy", "orjson", "pandas", "pyarrow", "pyyaml", "scikit-learn", "skops"),
     *("sqlalchemy", "psycopg", "psycopg-binary"),
     *("uvloop", "httptools"),
 )

@@ -1,8 +1,8 @@
 """The operated door: serve the champion, keep it served, and change to the next champion without losing a request.
 
-``python -m serving.server`` (``make serve``) binds one socket, imports everything once and forks its workers from
-there, so a worker that dies is replaced in a fraction of a second while its successor's callers wait in the socket's
-queue. When the registry names another champion, every worker loads it beside the old one, and all change over in the
+``python -m serving.server`` (``make serve``) binds the port, imports everything once and forks its workers from there,
+so a worker that dies is replaced within about a second while its callers wait in the queue of its socket.
+When the registry names another champion, every worker loads it beside the old one, and all change over in the
 same moment: the number of the version that answers lies in memory that they share. A version that cannot be loaded
 changes nothing.
 """
@@ -91,14 +91,13 @@ class Supervisor:
     """
 
     def __init__(self, config: ServerConfig) -> None:
-        self._workers = config.workers
-        self._listener = _listen(config.host, config.port)
+        self._listeners = _listen(config.host, config.port, config.workers)
         self._current = _fork.Value("q", 0, lock=False)
         self._seats: list[_Seat] = []
         self._refused: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._stopping = False
-        port = self._listener.getsockname()[1]
+        port = self._listeners[0].getsockname()[1]
         self.address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
 
     def run(self) -> None:
@@ -116,13 +115,13 @@ class Supervisor:
             self._source = _source(registry.require_champion())
         self._current.value = int(self._source.version)
         try:
-            self._seats = [self._start() for _ in range(self._workers)]
+            self._seats = [self._start(listener) for listener in self._listeners]
             self._wait_until_loaded(self._source)
             if not self._stopping:
                 seconds = time.monotonic() - started
                 say(
                     f"Serving {registry.MODEL} version {self._source.version} at {self.address}",
-                    f"({self._workers} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
+                    f"({len(self._seats)} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
                 )
             while not self._stopping:
                 self._watch()
@@ -133,17 +132,17 @@ class Supervisor:
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
-    def _start(self) -> _Seat:
+    def _start(self, listener: socket.socket) -> _Seat:
         ours, theirs = _fork.Pipe()
-        process = _fork.Process(target=self._work, args=(theirs, os.getpid()), name="worker")
+        process = _fork.Process(target=self._work, args=(listener, theirs, os.getpid()), name="worker")
         process.start()
         theirs.close()
         return _Seat(process, ours)
 
-    def _work(self, connection: Connection, supervisor: int) -> None:
+    def _work(self, listener: socket.socket, connection: Connection, supervisor: int) -> None:
         for seat in self._seats:
             seat.connection.close()
-        code = Worker(self._listener, connection, self._current, supervisor).run(self._source)
+        code = Worker(listener, connection, self._current, supervisor).run(self._source)
         # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
         sys.stderr.flush()
         os._exit(code)
@@ -160,7 +159,7 @@ class Supervisor:
                 self._bury(seat)
             if seat.restart_at is not None and seat.restart_at <= time.monotonic():
                 seat.connection.close()
-                self._seats[place] = self._start()
+                self._seats[place] = self._start(self._listeners[place])
                 self._seats[place].failures = seat.failures
 
     def _bury(self, seat: _Seat) -> None:
@@ -258,7 +257,8 @@ class Supervisor:
             if seat.process.is_alive():
                 seat.process.kill()
                 seat.process.join()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
 
 def serve(config: ServerConfig) -> None:
@@ -276,10 +276,19 @@ def serve(config: ServerConfig) -> None:
     say("Stopped.")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, count: int) -> list[socket.socket]:
+    """A socket per worker on one port; the kernel shares callers out among them.
+
+    They stay open here, so whoever calls while a worker is being replaced waits in its queue.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Taken by somebody else, a port is refused only to a socket that does not share.
+        with socket.create_server((host, port), family=family) as probe:
+            port = probe.getsockname()[1]
+        return [
+            socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True) for _ in range(count)
+        ]
     except OSError as error:
         message = (
             f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another: make serve PORT={port + 1}"

@@ -149,7 +149,7 @@ def test_requirements_are_few_pinned_and_constrained_to_what_they_need_of_the_lo
     asked = [line for line in (logged / "requirements.txt").read_text().splitlines() if not line.startswith("-c")]
     assert all("==" in line for line in asked)
     assert {line.partition("==")[0] for line in asked} == {
-        *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "scikit-learn", "skops"),
+        *("mlflow", "numpy", "orjson", "pandas", "pyarrow", "pyyaml", "scikit-learn", "skops"),
         *("sqlalchemy", "psycopg", "psycopg-binary", "uvloop", "httptools"),
     }
     locked = set((ROOT / "requirements.txt").read_text().splitlines())
