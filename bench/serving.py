@@ -11,12 +11,13 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ _CALLERS = 8
 _TABLE_ROWS = 1_000_000
 _ROWS_PER_POST = 10_000
 _READY_SECONDS = 120
+_PAIRS = 30
+_TABLE_PAIRS = 5
 _BENCH_ENVIRONMENT = ROOT / ".venv-bench"
 _JSON = "application/json"
 _SAMPLE_SECONDS = 0.02
@@ -94,6 +97,15 @@ class Measured:
     client_mebibytes: float
 
 
+@dataclass(frozen=True)
+class LogCost:
+    """With the inference log against without: seconds of one row, requests per second, rows per second of a table."""
+
+    p50: float
+    requests_per_second: float
+    table_rows_per_second: float
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,9 +121,11 @@ def main() -> None:
             for server in servers:
                 say(f"Round {number + 1}", server.name)
                 found[server.name].append(_measure(server, table, Path(folder), options.requests))
+        say("Pairs", "operated door with and without inference log")
+        log = _log_cost(servers[-1], table, Path(folder), options.requests)
     medians = {name: _median(measured) for name, measured in found.items()}
     _print(medians)
-    _print_goals(medians)
+    _print_goals(medians, log)
     _print_start()
 
 
@@ -149,9 +163,7 @@ def _servers(folder: Path) -> list[Server]:
         Server("mlflow models serve, stock flavour", [*serve, "-m", str(stock)], by_client=False),
         Server("front door, 1 worker", [*serve, "-m", uri]),
         Server("front door, 2 workers", [*serve, "-m", uri, "--workers", "2"]),
-        Server("operated door, 1 worker, no log", [*operated, "1"], environment={"KOBE_INFERENCE_LOG": "off"}),
         Server("operated door, 1 worker", [*operated, "1"], environment=log),
-        Server("operated door, 2 workers, no log", [*operated, "2"], environment={"KOBE_INFERENCE_LOG": "off"}),
         Server("operated door, 2 workers", [*operated, "2"], environment=log),
     ]
 
@@ -179,9 +191,32 @@ def _measure(server: Server, table: Path, folder: Path, count: int) -> Measured:
     )  # fmt: skip
 
 
+def _log_cost(server: Server, table: Path, folder: Path, count: int) -> LogCost:
+    """What the inference log costs: both servers run, and are asked in turn, so that the machine's moods cancel out."""
+    without = replace(server, environment={"KOBE_INFERENCE_LOG": "off"})
+    one = server.body(pd.read_parquet(PROCESSED / "base_prod.parquet")[list(FEATURES)].head(1))
+    figures: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
+    tables: dict[int, list[float]] = {0: [], 1: []}
+    with _running(server) as (on, _), _running(without) as (off, _):
+        callers = [Caller(f"{address}/invocations", one, _JSON) for address in (on, off)]
+        for _ in range(_PAIRS):
+            for place, address in enumerate((on, off)):
+                p50 = call_repeatedly(callers[place], count // 10).quantile(0.5)
+                url = f"{address}/invocations"
+                together = call_from_many(url, one, _JSON, callers=_CALLERS, times=count // 20)
+                figures[place].append((p50, len(together.each) / together.all))
+        for _ in range(_TABLE_PAIRS):
+            for place, address in enumerate((on, off)):
+                tables[place].append(_score_with_client(table, folder, address)[0])
+        for caller in callers:
+            caller.close()
+    ratios = np.median(np.array(figures[0]) / np.array(figures[1]), axis=0)
+    return LogCost(float(ratios[0]), float(ratios[1]), float(np.median(np.array(tables[0]) / np.array(tables[1]))))
+
+
 @contextlib.contextmanager
 def _running(server: Server) -> Iterator[tuple[str, float]]:
-    port = 5_400 + os.getpid() % 500
+    port = _free_port()
     command = [word.replace("{port}", str(port)) for word in server.command]
     environment = {**os.environ, **server.environment, "PYTHONPATH": str(ROOT)}
     begun = time.perf_counter()
@@ -201,6 +236,12 @@ def _running(server: Server) -> Iterator[tuple[str, float]]:
             process.terminate()
             process.wait(120)
             psutil.wait_procs(children, timeout=120)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _answers(address: str, path: str) -> bool:
@@ -271,12 +312,11 @@ def _print(medians: Mapping[str, Measured]) -> None:
     console.print(table)
 
 
-def _print_goals(medians: Mapping[str, Measured]) -> None:
+def _print_goals(medians: Mapping[str, Measured], log: LogCost) -> None:
     hand, bento = medians["FastAPI by hand"], medians["BentoML"]
     stock = medians["mlflow models serve, stock flavour"]
     front, front_2 = medians["front door, 1 worker"], medians["front door, 2 workers"]
-    silent, one = medians["operated door, 1 worker, no log"], medians["operated door, 1 worker"]
-    silent_2, two = medians["operated door, 2 workers, no log"], medians["operated door, 2 workers"]
+    one, two = medians["operated door, 1 worker"], medians["operated door, 2 workers"]
     per_row = "one row, seconds: {} against {}".format
     per_second = "requests/s: {} against {}".format
     by_million = "1,000,000 rows, rows/s: {} against {}".format
@@ -286,15 +326,15 @@ def _print_goals(medians: Mapping[str, Measured]) -> None:
         (per_row("operated door", "FastAPI"), one.p50 / hand.p50, "at most 0.6"),
         (per_row("front door", "BentoML"), front.p50 / bento.p50, "at most 1"),
         (per_row("operated door", "BentoML"), one.p50 / bento.p50, "at most 1"),
-        (per_row("operated door", "itself without log"), one.p50 / silent.p50, "at most 1.1"),
+        (per_row("operated door", "itself without log"), log.p50, "at most 1.1"),
         (per_second("front door", "BentoML"), _rate(front, bento), "at least 1"),
         (per_second("operated door", "BentoML"), _rate(one, bento), "at least 1"),
         (per_second("front door, two workers", "one"), _rate(front_2, front), "over 1"),
         (per_second("operated door, two workers", "one"), _rate(two, one), "over 1"),
-        (per_second("operated door, two workers", "themselves without log"), _rate(two, silent_2), "at least 0.9"),
+        (per_second("operated door, two workers", "themselves without log"), log.requests_per_second, "at least 0.9"),
         (by_million("client, operated door", "posts, stock flavour"), _long_rate(two, stock), "at least 2.5"),
         (by_million("client, front door", "posts, stock flavour"), _long_rate(front, stock), ""),
-        (by_million("client, operated door", "itself without log"), _long_rate(two, silent_2), "at least 0.9"),
+        (by_million("client, operated door", "itself without log"), _longlog.requests_per_second, "at least 0.9"),
     ]
     table = Table("goal", "measured", "wanted")
     for name, value, wanted in goals:

@@ -136,7 +136,7 @@ class Recorder:
         except subprocess.TimeoutExpired:
             return False
 
-    def _append(self, parts: list[memoryview]) -> None:
+    def _append(self, parts: list[bytes]) -> None:
         if self._size >= _SEGMENT_BYTES:
             os.close(self._file)
             self._open()
@@ -197,16 +197,18 @@ def read_spool(path: Path, offset: int, features: int) -> Iterator[tuple[Request
             yield _unpacked(body, features), offset
 
 
-def _packed(request: Request) -> list[memoryview]:
-    """Header, strings and arrays, the arrays as they lie in memory."""
+def _packed(request: Request) -> list[bytes]:
     ids, version = request.request_id.encode(), request.model_version.encode()
     has_shot_id = request.shot_id is not None
-    head = _REQUEST.pack(request.time, len(request.values), len(ids), len(version), has_shot_id)
-    arrays: list[npt.NDArray[Any]] = [request.values, request.probability, request.prediction.astype(np.uint8)]
+    body = [
+        _REQUEST.pack(request.time, len(request.values), len(ids), len(version), has_shot_id) + ids + version,
+        request.values.tobytes(),
+        request.probability.tobytes(),
+        request.prediction.astype(np.uint8).tobytes(),
+    ]
     if request.shot_id is not None:
-        arrays.append(request.shot_id)
-    body = [memoryview(head + ids + version), *(np.ascontiguousarray(array).data.cast("B") for array in arrays)]
-    return [memoryview(_HEADER.pack(_MAGIC, sum(map(len, body)))), *body]
+        body.append(request.shot_id.tobytes())
+    return [_HEADER.pack(_MAGIC, sum(map(len, body))), *body]
 
 
 def _unpacked(body: bytes, features: int) -> Request:
