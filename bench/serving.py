@@ -334,7 +334,7 @@ def _print_goals(medians: Mapping[str, Measured], log: LogCost) -> None:
         (per_second("operated door, two workers", "themselves without log"), log.requests_per_second, "at least 0.9"),
         (by_million("client, operated door", "posts, stock flavour"), _long_rate(two, stock), "at least 2.5"),
         (by_million("client, front door", "posts, stock flavour"), _long_rate(front, stock), ""),
-        (by_million("client, operated door", "itself without log"), _longlog.requests_per_second, "at least 0.9"),
+        (by_million("client, operated door", "itself without log"), log.table_rows_per_second, "at least 0.9"),
     ]
     table = Table("goal", "measured", "wanted")
     for name, value, wanted in goals:
