@@ -6,25 +6,8 @@ import os
 import bentoml
 import numpy as np
 import skops.io
-from pydantic import BaseModel, Field
 
-
-class Shot(BaseModel):
-    """A shot."""
-
-    lat: float = Field(ge=33.1568, le=34.0968)
-    lng: float = Field(ge=-118.5198, le=-118.0198)
-    minutes_remaining: float = Field(ge=0, le=12)
-    period: float = Field(ge=1, le=10)
-    playoffs: float = Field(ge=0, le=1)
-    shot_distance: float = Field(ge=0, le=94)
-
-
-class Answer(BaseModel):
-    """What is answered to a shot."""
-
-    shot_made_flag: int
-    probability: float
+from bench.peers.shot import Answer, Shot
 
 
 @bentoml.service

@@ -6,28 +6,11 @@ import os
 import pandas as pd
 import skops.io
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
+
+from bench.peers.shot import Answer, Shot
 
 app = FastAPI()
 pipeline = skops.io.load(os.environ["PIPELINE"], trusted=json.loads(os.environ["TRUSTED_TYPES"]))
-
-
-class Shot(BaseModel):
-    """A shot."""
-
-    lat: float = Field(ge=33.1568, le=34.0968)
-    lng: float = Field(ge=-118.5198, le=-118.0198)
-    minutes_remaining: float = Field(ge=0, le=12)
-    period: float = Field(ge=1, le=10)
-    playoffs: float = Field(ge=0, le=1)
-    shot_distance: float = Field(ge=0, le=94)
-
-
-class Answer(BaseModel):
-    """What is answered to a shot."""
-
-    shot_made_flag: int
-    probability: float
 
 
 @app.post("/predict")
