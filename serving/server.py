@@ -249,6 +249,9 @@ class Supervisor:
                 raise ServerError(message)
 
     def _end(self) -> None:
+        # First, so that whoever calls from now on is refused at once and does not wait for nothing.
+        for listener in self._listeners:
+            listener.close()
         for seat in self._seats:
             seat.process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -257,8 +260,6 @@ class Supervisor:
             if seat.process.is_alive():
                 seat.process.kill()
                 seat.process.join()
-        for listener in self._listeners:
-            listener.close()
 
 
 def serve(config: ServerConfig) -> None:

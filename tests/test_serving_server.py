@@ -1,6 +1,7 @@
 """The operated door as an operator meets it: started, killed, followed, stopped."""
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -190,23 +191,21 @@ def test_workers_do_not_outlive_a_killed_supervisor(checkout: Checkout) -> None:
         assert not answers(server.address)
 
 
-def test_it_stops_cleanly_and_answers_what_it_has_begun(checkout: Checkout, shots: pd.DataFrame) -> None:
-    table = pd.concat([shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)] * 40)
-    body = table.to_parquet(index=False)
+def test_it_stops_cleanly_and_answers_what_it_has_begun(checkout: Checkout) -> None:
+    body = json.dumps(records(shot())).encode()
     with operated(checkout) as server:
+        wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         workers = [worker.pid for worker in server.workers()]
-        found: list[int] = []
-
-        def send() -> None:
-            headers = {"Content-Type": "application/vnd.apache.parquet"}
-            found.append(requests.post(f"{server.address}/invocations", body, headers=headers, timeout=60).status_code)
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        time.sleep(0.05)
-        assert server.stop() == 0
-        sender.join()
-        assert found == [200]
+        host, _, port = server.address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\n" + head.encode())
+            assert b"100 Continue" in connection.recv(1_000)
+            server.process.send_signal(signal.SIGINT)
+            wait_until(lambda: not answers(server.address), "the server to stop taking requests")
+            connection.sendall(body)
+            assert b"200 OK" in connection.recv(1_000)
+        assert server.process.wait(60) == 0
         assert not any(map(runs, workers))
         assert "Stopped." in server.output.read_text()
 
