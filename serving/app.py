@@ -1,7 +1,7 @@
 """The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
 
-``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this door takes
-integer columns in Parquet, refuses unknown columns, answers as an Arrow stream where that is accepted, records every
+``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this door refuses
+unknown columns, answers as an Arrow stream where that is accepted, records every
 scored row in the inference log, and says which version answered (``X-Model-Version``) and to which request
 (``X-Request-ID``, taken over from the caller or made here). ``/ping``, ``/health`` and ``/version`` are MLflow's;
 ``/model`` describes what is served and ``/metrics`` is for Prometheus.
@@ -79,6 +79,8 @@ class Door:
         self._recorder, self._metrics = recorder, metrics
         # One long table at a time beside the short ones: more would only share the same core.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
+        # Its own thread, so that what is answered is recorded before the next long table is scored.
+        self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
         self._plain: dict[str, Callable[[], Answer]] = {
             "/ping": lambda: Answer(200, b"\n"),
             "/health": lambda: Answer(200, b"\n"),
@@ -115,6 +117,7 @@ class Door:
     def close(self) -> None:
         """Finish what is being scored or recorded."""
         self._pool.shutdown()
+        self._recording.shutdown()
 
     async def _answer(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str, receive: Receive
@@ -140,7 +143,8 @@ class Door:
             return body
         version = self._versions[self._current()]
         accepts_arrow = bodies.ARROW.encode() in headers.get(b"accept", b"")
-        if len(body) <= _BYTES_ANSWERED_AT_ONCE:
+        # A short Parquet file may hold a long table.
+        if len(body) <= _BYTES_ANSWERED_AT_ONCE and content_type != bodies.PARQUET:
             return _score(version, body, content_type, request_id, accepts_arrow)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, _score, version, body, content_type, request_id, accepts_arrow)
@@ -149,7 +153,7 @@ class Door:
         if len(scored.values) <= _ROWS_RECORDED_AT_ONCE:
             recorder.record(scored)
         else:
-            await asyncio.get_running_loop().run_in_executor(self._pool, recorder.record, scored)
+            await asyncio.get_running_loop().run_in_executor(self._recording, recorder.record, scored)
 
     def _model(self) -> Answer:
         version = self._versions[self._current()]
@@ -197,21 +201,19 @@ async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | Ans
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > MOST_BODY_BYTES:
         return _too_long()
-    message = await receive()
-    if not message.get("more_body"):
-        return _part(message)
-    parts, size = [_part(message)], 0
+    parts, size = [], 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            while message.get("more_body"):
+            while True:
                 message = await receive()
                 parts.append(_part(message))
                 size += len(parts[-1])
                 if size > MOST_BODY_BYTES:
                     return _too_long()
+                if not message.get("more_body"):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
     except TimeoutError:
         return _error(408, "BAD_REQUEST", f"The body did not arrive within {_BODY_SECONDS:.0f} s.")
-    return b"".join(parts)
 
 
 def _part(message: Message) -> bytes:

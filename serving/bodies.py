@@ -5,7 +5,7 @@ goes through the parsers of MLflow's own scoring server, so that a body means th
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,7 @@ JSON, CSV, PARQUET = (
 ARROW = "application/vnd.apache.arrow.stream"
 
 DEFAULT_THRESHOLD = 0.5
+_LARGEST_WHOLE = 2.0**53
 
 
 class Shots(NamedTuple):
@@ -108,13 +109,14 @@ class Reader:
     def _read_with_mlflow(self, body: bytes, content_type: str) -> Shots:
         try:
             data, params = self._parse(body, content_type)
-            names = list(data) if isinstance(data, pd.DataFrame | dict) else None
+            table = pd.DataFrame(data) if isinstance(data, list) and all(isinstance(r, dict) for r in data) else data
+            names = list(table) if isinstance(table, pd.DataFrame | dict) else None
             if names is not None:
                 self._check_columns(names)
-            ids = data[SHOT_ID] if names and SHOT_ID in names else None
+            ids = table[SHOT_ID] if names and SHOT_ID in names else None
             frame, params = _validate_prediction_input(data, params, self._schema, self._params)
             values = frame[self._names].to_numpy(dtype=np.float64)
-            shot_id = None if ids is None else _whole(np.asarray(ids, dtype=np.float64).reshape(-1))
+            shot_id = None if ids is None else _whole(_numbers(ids))
         except MlflowException:
             raise
         except Exception as error:
@@ -157,9 +159,16 @@ def error_json(error_code: str, message: str) -> bytes:
     return orjson.dumps({"error_code": error_code, "message": message.encode(errors="replace").decode()})
 
 
+def _numbers(cells: Iterable[object]) -> npt.NDArray[np.float64]:
+    """Cells as doubles, NaN where they are no numbers; MLflow wraps some of them in arrays of one element."""
+    plain = [cell.item() if isinstance(cell, np.ndarray) and cell.size == 1 else cell for cell in cells]
+    return pd.to_numeric(pd.Series(plain, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+
+
 def _whole(ids: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    wrong = np.flatnonzero(~(np.abs(ids) < 2**53) | (ids % 1 != 0))
+    wrong = np.flatnonzero(~(np.abs(ids) < _LARGEST_WHOLE) | (ids % 1 != 0))
     if len(wrong):
-        message = f"No row was scored. row {wrong[0]}, column {SHOT_ID}: found {ids[wrong[0]]}, expected a whole number"
+        found = "no number" if np.isnan(ids[wrong[0]]) else format(ids[wrong[0]], ".10g")
+        message = f"No row was scored. row {wrong[0]}, column {SHOT_ID}: found {found}, expected a whole number"
         raise MlflowException.invalid_parameter_value(message)
     return ids.astype(np.int64)

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +19,7 @@ from data.schema import COLUMN, FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY
 from data.source import check_address
 from serving.endpoint import IN_FLIGHT, PATIENCE_SECONDS, ROWS_PER_REQUEST, Endpoint, ScoringError, in_flight
 from serving.scoring_job import Job, run_job
-from serving.tables import check_kind
+from serving.tables import check_kind, shot_ids_of
 
 
 def score(
@@ -50,17 +51,26 @@ def score(
     Raises
     ------
     ScoringError
-        If the table has columns that no shot has, or the server does not answer after retries, refuses rows, or does
-        not answer once per row.
+        If the table lacks a feature or has columns that no shot has, or the server does not answer after retries,
+        refuses rows, or does not answer once per row.
     """
     unknown = [name for name in table.columns if name not in {*COLUMN, *FEATURES}]
-    if unknown:
-        message = f"expected no columns but those of a shot (data/schema.py names them); found {unknown}"
+    missing = [name for name in FEATURES if name not in table.columns]
+    if unknown or missing:
+        message = (
+            f"expected the columns {', '.join(FEATURES)}, and no columns but those of a shot (data/schema.py names "
+            f"them); missing {missing}, unknown {unknown}"
+        )
         raise ScoringError(message)
     endpoint = Endpoint(address, patience=patience)
     endpoint.check()
-    values = table[list(FEATURES)].to_numpy(dtype=np.float64)
-    ids = table[SHOT_ID].to_numpy(dtype=np.int64) if SHOT_ID in table and table[SHOT_ID].notna().all() else None
+    try:
+        values = table[list(FEATURES)].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"expected numbers in the columns {', '.join(FEATURES)}: {error}"
+        raise ScoringError(message) from error
+    named = [SHOT_ID] if SHOT_ID in table else []
+    ids = shot_ids_of(pa.Table.from_pandas(table[named], preserve_index=False))
     labels, probability = np.empty(len(values), dtype=np.int64), np.empty(len(values))
     versions = pd.array([None] * len(values), dtype="Int64")
 
@@ -71,7 +81,7 @@ def score(
 
     starts = range(0, len(values), ROWS_PER_REQUEST)
     chunks = [slice(start, min(start + ROWS_PER_REQUEST, len(values))) for start in starts]
-    for rows, _ in in_flight(answer, chunks, IN_FLIGHT):
+    for rows, _ in in_flight(answer, chunks, IN_FLIGHT, endpoint.stop):
         on_progress(rows.stop - rows.start)
     return pd.DataFrame({TARGET: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index)
 

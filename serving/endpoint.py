@@ -21,6 +21,7 @@ from serving.http import session_for
 ROWS_PER_REQUEST = 20_000
 IN_FLIGHT = 4
 PATIENCE_SECONDS = 60.0
+_PATIENCE_AT_START_SECONDS = 5.0
 
 _JSON_ROWS_PER_REQUEST = 2_000
 _TIMEOUT_SECONDS = (5, 60)
@@ -77,6 +78,7 @@ class Endpoint:
         self._patience = patience
         self._thread = threading.local()
         self._takes_parquet = True
+        self._stopped = threading.Event()
         self.takes_shot_id = False
 
     def check(self) -> None:
@@ -87,17 +89,22 @@ class Endpoint:
         ScoringError
             If nothing does.
         """
+        self._stopped.clear()
+        patience = min(self._patience, _PATIENCE_AT_START_SECONDS)
         try:
-            with session_for(self.address) as session:
-                session.get(f"{self.address}/ping", timeout=_TIMEOUT_SECONDS)
-                described = session.get(f"{self.address}/model", timeout=_TIMEOUT_SECONDS)
-        except requests.RequestException as error:
+            self._persistently(lambda s: s.get(f"{self.address}/ping", timeout=_TIMEOUT_SECONDS), patience)
+            described = self._persistently(lambda s: s.get(f"{self.address}/model", timeout=_TIMEOUT_SECONDS), patience)
+        except ScoringError as error:
             message = (
-                f"No scoring server answers at {self.address} ({type(error).__name__}). Start one: make serve, or "
-                "mlflow models serve -m models:/kobe_shot/Production"
+                f"No scoring server answers at {self.address} ({type(error.__cause__ or error).__name__}). Start one: "
+                "make serve, or mlflow models serve -m models:/kobe_shot/Production"
             )
             raise ScoringError(message) from error
         self.takes_shot_id = described.ok and f'"identifier":"{SHOT_ID}"' in described.text
+
+    def stop(self) -> None:
+        """Let requests that wait for another attempt give up, until the next `check`."""
+        self._stopped.set()
 
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
@@ -127,11 +134,10 @@ class Endpoint:
                 return self._parse(response, len(values))
             self._takes_parquet = False
         parts = [
-            self._parse(self._required(self._post(_json(part), "application/json", request_id, len(part))), len(part))
-            for part in (
-                values[start : start + _JSON_ROWS_PER_REQUEST]
-                for start in range(0, max(1, len(values)), _JSON_ROWS_PER_REQUEST)
+            self._score_json(
+                values[start : start + _JSON_ROWS_PER_REQUEST], f"{request_id}.{start}" if request_id else ""
             )
+            for start in range(0, max(1, len(values)), _JSON_ROWS_PER_REQUEST)
         ]
         return Answers(
             np.concatenate([part.label for part in parts]),
@@ -145,7 +151,7 @@ class Endpoint:
         if request_id:
             headers["X-Request-ID"] = request_id
         response = self._persistently(
-            lambda session: session.post(self._url, body, headers=headers, timeout=_TIMEOUT_SECONDS)
+            lambda session: session.post(self._url, body, headers=headers, timeout=_TIMEOUT_SECONDS), self._patience
         )
         if response.status_code == requests.codes.unsupported_media_type and content_type == _PARQUET:
             return None
@@ -157,9 +163,11 @@ class Endpoint:
             raise RefusedError(message, reason)
         raise ScoringError(message)
 
-    def _persistently(self, send: Callable[[requests.Session], requests.Response]) -> requests.Response:
+    def _persistently(
+        self, send: Callable[[requests.Session], requests.Response], patience: float
+    ) -> requests.Response:
         """Send until there is an answer worth having; scoring changes nothing, so a request may be sent again."""
-        deadline, wait = time.monotonic() + self._patience, _FIRST_WAIT_SECONDS
+        deadline, wait = time.monotonic() + patience, _FIRST_WAIT_SECONDS
         while True:
             asked = 0.0
             try:
@@ -173,9 +181,12 @@ class Endpoint:
                 problem, found = None, f"status {response.status_code}"
                 asked = _seconds(response.headers.get("Retry-After", ""))
             if time.monotonic() + max(wait, asked) > deadline:
-                message = f"{self._url} does not answer ({found}), asked again for {self._patience:.0f} s."
+                message = f"{self._url} does not answer ({found}), asked again for {patience:.0f} s."
                 raise ScoringError(message) from problem
-            time.sleep(max(asked, wait * random.uniform(0.5, 1)))  # noqa: S311 spreads retries, guards nothing
+            pause = max(asked, wait * random.uniform(0.5, 1))  # noqa: S311 spreads retries, guards nothing
+            if self._stopped.wait(pause):
+                message = f"{self._url} did not answer ({found}) before the run was ended."
+                raise ScoringError(message) from problem
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def _session(self) -> requests.Session:
@@ -184,9 +195,10 @@ class Endpoint:
         session: requests.Session = self._thread.session
         return session
 
-    def _required(self, response: requests.Response | None) -> requests.Response:
+    def _score_json(self, values: npt.NDArray[np.float64], request_id: str) -> Answers:
+        response = self._post(_json(values), "application/json", request_id, len(values))
         assert response is not None  # noqa: S101 only Parquet can be refused as a type
-        return response
+        return self._parse(response, len(values))
 
     def _parse(self, response: requests.Response, rows: int) -> Answers:
         expected = f'expected {{"predictions": [{{"{TARGET}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}}, {rows} entries'
@@ -220,8 +232,12 @@ def base_address(endpoint: str) -> str:
     return endpoint.rstrip("/").removesuffix("/invocations").rstrip("/")
 
 
-def in_flight(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[tuple[Item, Result]]:
+def in_flight(
+    work: Callable[[Item], Result], items: Iterable[Item], at_once: int, stop: Callable[[], object] = lambda: None
+) -> Iterator[tuple[Item, Result]]:
     """Do work on several items at a time and give the results in order; only a few items are held at once.
+
+    `stop` is called when a piece of work, or whoever asks for the results, fails: it lets the others give up.
 
     Examples
     --------
@@ -239,8 +255,10 @@ def in_flight(work: Callable[[Item], Result], items: Iterable[Item], at_once: in
             while waiting:
                 first, future = waiting.pop(0)
                 yield first, future.result()
-        finally:
+        except BaseException:
+            stop()
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _parquet(values: npt.NDArray[np.float64], shot_id: npt.NDArray[np.int64] | None) -> bytes:

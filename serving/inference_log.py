@@ -41,7 +41,8 @@ _SEGMENT_BYTES = 64 << 20
 _ROWS_AT_ONCE = 50_000
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 5.0
-_FEATURES = "features.json"
+_FEATURES, _NEW = "features.json", ".new"
+_LOOK_SECONDS = 1.0
 _SQLITE = "sqlite:///"
 
 
@@ -92,24 +93,28 @@ class Recorder:
         self._lock = threading.Lock()
         self._folder = spool_of(address) / f"{time.time_ns()}-{os.getpid()}"
         # Under another name until it is held, so that no writer takes it for one that a dead process left.
-        unheld = self._folder.with_suffix(".new")
+        unheld = self._folder.with_suffix(_NEW)
         unheld.mkdir(parents=True)
         (unheld / _FEATURES).write_text(json.dumps(list(features)), encoding="utf-8")
-        held = _hold(unheld)
+        self._held = _hold(unheld)
         unheld.rename(self._folder)
+        self._address = address
         self._number = 0
         self._open()
-        # Its own session: what ends this process, and all of its group, does not end the writer.
+        self._start_writer()
+
+    def _start_writer(self) -> None:
+        # Its own session: what ends this process, and all of its group, does not end the writer. It shares the lock of
+        # the folder, so that the folder is held as long as either lives.
         self._writer = subprocess.Popen(
             [sys.executable, __file__, str(self._folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, ADDRESS_VARIABLE: address},
-            pass_fds=[held] if held is not None else [],
+            env={**os.environ, ADDRESS_VARIABLE: self._address},
+            pass_fds=[] if self._held is None else [self._held],
             start_new_session=True,
         )
-        if held is not None:
-            os.close(held)
+        self._looked = time.monotonic()
 
     def record(self, request: Request) -> None:
         """Append a request; a full disk costs its rows, counted in ``failures``, and never the answer."""
@@ -120,21 +125,36 @@ class Recorder:
         with self._lock:
             try:
                 self._append(parts)
+                if time.monotonic() - self._looked > _LOOK_SECONDS:
+                    self._look()
             except OSError as error:
                 self.failures += rows
                 if self.failures == rows:
                     _complain(f"rows are not logged: {error}")
 
-    def close(self, seconds: float = 60.0) -> bool:
-        """Let the writer empty the spool; whether it did within `seconds`."""
+    def close(self, seconds: float = 60.0) -> str:
+        """Let the writer empty the spool; where the rows are that it has not moved within `seconds`, or nothing."""
         with self._lock:
+            self._look()
             os.close(self._file)
         if self._writer.stdin:
             self._writer.stdin.close()
         try:
-            return self._writer.wait(seconds) == 0
+            code = self._writer.wait(seconds)
         except subprocess.TimeoutExpired:
-            return False
+            return f"the database is slow; what it has not taken yet is moved in the background from {self._folder}"
+        finally:
+            if self._held is not None:
+                os.close(self._held)
+        return f"the database did not take all rows; they wait in {self._folder} for the next server" if code else ""
+
+    def _look(self) -> None:
+        """Replace a writer that somebody has killed."""
+        self._looked = time.monotonic()
+        if self._writer.poll() is not None:
+            if self._writer.stdin:
+                self._writer.stdin.close()
+            self._start_writer()
 
     def _append(self, parts: list[bytes]) -> None:
         if self._size >= _SEGMENT_BYTES:
@@ -160,9 +180,20 @@ class Recorder:
 
 
 def recorder_from_environment(features: Sequence[str]) -> Recorder | None:
-    """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set."""
+    """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be an address.
+    OSError
+        If the spool cannot be kept.
+    """
     address = os.environ.get(ADDRESS_VARIABLE, "")
-    return None if address in {"", "off"} else Recorder(address, features)
+    if address in {"", "off"}:
+        return None
+    check_address(address)
+    return Recorder(address, features)
 
 
 def spool_of(address: str) -> Path:
@@ -233,12 +264,13 @@ class _Spool:
 
     def __init__(self, folder: Path, engine: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported only where it is used
         self._folder, self._engine = folder, engine
-        self._features: list[str] = json.loads((folder / _FEATURES).read_text(encoding="utf-8"))
-        self._table, self._progress = tables(self._features)
         self._positions: dict[Path, int] = {}
 
     def move(self) -> None:
         """Move all whole requests to the table; remove the files to which nothing is appended any more."""
+        if not self._positions:
+            self._features: list[str] = json.loads((self._folder / _FEATURES).read_text(encoding="utf-8"))
+            self._table, self._progress = tables(self._features)
         segments = sorted(self._folder.glob("*.spool"))
         for path in segments:
             if path not in self._positions:
@@ -262,7 +294,8 @@ class _Spool:
         return row.position if row else 0
 
     def _move(self, path: Path) -> None:
-        for rows, end in _batches(read_spool(path, self._positions[path], len(self._features))):
+        # Forgotten until the commit is known to have been one: the database says how far it came.
+        for rows, end in _batches(read_spool(path, self._positions.pop(path), len(self._features))):
             with self._engine.begin() as connection:
                 _insert(connection, self._table, rows)
                 connection.execute(self._progress.delete().where(self._key(path)))
@@ -291,33 +324,71 @@ def write(folder: Path) -> int:
     int
         0, or 1 if the database could not be reached when the recorder ended: its spool stays, for the next writer.
     """
-    import sqlalchemy as sql  # noqa: PLC0415 only this process needs it
-
-    engine = connect(os.environ[ADDRESS_VARIABLE])
-    spool, abandoned, failing_since = None, _abandoned(folder.parent), 0.0
+    spools: list[_Spool] = []
+    failing_since = 0.0
     while True:
         ended = bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
         try:
-            spool = spool or _Spool(folder, engine)
-            spool.move()
-            while abandoned:
-                left = _Spool(abandoned[-1], engine)
-                left.move()
-                left.remove()
-                abandoned.pop()
-        except (sql.exc.SQLAlchemyError, ImportError) as error:
+            if not spools:
+                spools = _spools(folder, connect(os.environ[ADDRESS_VARIABLE]))
+            spools[0].move()
+            for left in spools[1:]:
+                _move_left(left)
+            del spools[1:]
+        except Exception as error:  # noqa: BLE001 whatever the database raises, rows wait until it takes them
             if not failing_since:
                 _complain(f"the database does not take rows ({error}); they wait in {folder.parent}")
             failing_since = failing_since or time.monotonic()
             if ended and time.monotonic() - failing_since > _PATIENCE_SECONDS:
                 return 1
+            time.sleep(_POLL_SECONDS)
             continue
         if failing_since:
             _complain("the database takes rows again")
             failing_since = 0.0
         if ended:
-            spool.remove()
+            spools[0].remove()
             return 0
+
+
+def _spools(folder: Path, engine: Any) -> list[_Spool]:  # noqa: ANN401
+    """The recorder's own spool, and those that no process holds; they are held from now on."""
+    spools = [_Spool(folder, engine)]
+    for path in sorted(folder.parent.iterdir()):
+        if path != folder and path.is_dir() and _hold(path) is not None:
+            if path.suffix == _NEW or not (path / _FEATURES).exists():
+                # Its process was killed before it held a row, or after the last one was moved.
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                spools.append(_Spool(path, engine))
+    return spools
+
+
+def _move_left(left: _Spool) -> None:
+    """Move what a dead process left; one that cannot be read stays for a person and hinders nobody."""
+    try:
+        left.move()
+        left.remove()
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        _complain(f"what a dead process left cannot be read ({type(error).__name__}: {error}); it stays")
+
+
+def check_address(address: str) -> None:
+    """Refuse what cannot be an address of a log.
+
+    Raises
+    ------
+    ValueError
+        If SQLAlchemy knows no such database, or its driver is not installed.
+    """
+    try:
+        connect(address)
+    except Exception as error:
+        message = (
+            f"{ADDRESS_VARIABLE}: expected a SQLAlchemy address such as sqlite:///inference_log.db or "
+            f"postgresql://user@host/database, or off; {type(error).__name__}: {error}"
+        )
+        raise ValueError(message) from error
 
 
 def connect(address: str) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
@@ -410,15 +481,12 @@ def _segment(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _abandoned(spool: Path) -> list[Path]:
-    """Folders that no process holds; they are held from now on."""
-    folders = [path.parent for path in sorted(spool.glob(f"*/{_FEATURES}")) if not path.parent.suffix]
-    return [folder for folder in folders if _hold(folder) is not None]
-
-
 def _hold(folder: Path) -> int | None:
     """Lock a folder as long as the descriptor is open, here or in a child; None if another process does."""
-    held = os.open(folder, os.O_RDONLY)
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

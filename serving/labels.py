@@ -90,12 +90,12 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
     log, _ = tables(FEATURES)
     matched = np.zeros(len(usable), dtype=bool)
     rows = 0
-    with engine.begin() as connection:
-        for logged in _logged(connection, log, key):
-            found = logged.merge(usable, on=list(key), how="inner")
-            rows += len(found)
-            matched[found["place"]] = True
-            _write(connection, log, found)
+    for logged in _logged(engine, log, key):
+        found = logged.merge(usable, on=list(key), how="inner")
+        rows += len(found)
+        matched[found["place"]] = True
+        # A transaction each: the log goes on being written meanwhile.
+        _write(engine, log, found)
     return Joined(key, len(labels), rows, int((~matched).sum()), contradicted)
 
 
@@ -155,10 +155,22 @@ def _checked(table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
         row, found = labels.index[wrong][0], labels[TARGET][wrong].iloc[0]
         message = f"row {row}, column {TARGET}: expected 0, 1 or null; found {found!r}"
         raise LabelError(message)
-    return labels.assign(**{TARGET: numbers.astype("int64")})
+    return labels.assign(**{TARGET: numbers.astype("int64"), **{name: _comparable(labels[name]) for name in key}})
 
 
-def _logged(connection: sql.Connection, log: Any, key: Sequence[str]) -> Iterator[pd.DataFrame]:  # noqa: ANN401
+def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Keys as the log holds them: text for requests, numbers for all else."""
+    if keys.name == "request_id":
+        return keys.astype(str)
+    numbers = pd.to_numeric(keys, errors="coerce")
+    if numbers.isna().any():
+        row = keys.index[numbers.isna()][0]
+        message = f"row {row}, column {keys.name}: expected a number; found {keys[row]!r}"
+        raise LabelError(message)
+    return numbers
+
+
+def _logged(engine: sql.Engine, log: Any, key: Sequence[str]) -> Iterator[pd.DataFrame]:  # noqa: ANN401
     """The log's keys, a piece at a time, in the order of ``id``."""
     columns = [log.c[name] for name in key]
     query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns))
@@ -168,19 +180,21 @@ def _logged(connection: sql.Connection, log: Any, key: Sequence[str]) -> Iterato
         query = query.where(log.c.request_id.in_(alone))
     last = 0
     while True:
-        piece = pd.read_sql(query.where(log.c.id > last), connection)
+        with engine.connect() as connection:
+            piece = pd.read_sql(query.where(log.c.id > last), connection)
         if piece.empty:
             return
         last = int(piece["id"].iloc[-1])
         yield piece
 
 
-def _write(connection: sql.Connection, log: Any, found: pd.DataFrame) -> None:  # noqa: ANN401
+def _write(engine: sql.Engine, log: Any, found: pd.DataFrame) -> None:  # noqa: ANN401
     if found.empty:
         return
     statement = log.update().where(log.c.id == sql.bindparam("of")).values({TARGET: sql.bindparam("label")})
     pairs = zip(found["id"].tolist(), found[TARGET].tolist(), strict=True)
-    connection.execute(statement, [{"of": number, "label": label} for number, label in pairs])
+    with engine.begin() as connection:
+        connection.execute(statement, [{"of": number, "label": label} for number, label in pairs])
 
 
 if __name__ == "__main__":

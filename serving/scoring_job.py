@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.errors import KobeShotError
 from data.files import replacing, write_text
@@ -27,6 +28,7 @@ from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, RefusedError
 from serving.tables import TableReader, TableWriter, features_of, problems_of, shot_ids_of, typed
 
 _MOST_PROBLEMS_SHOWN = 10
+_MOST_REFUSED_ALONE = 50
 _ANSWERS = pa.schema(
     [
         (PREDICTION, pa.int64()),
@@ -118,7 +120,7 @@ def run_job(
             progress.keep(chunk.start, _answer(chunk, job, endpoint, progress.run))
             return len(chunk.piece)
 
-        for _, rows in in_flight(answer, missing(), job.at_once):
+        for _, rows in in_flight(answer, missing(), job.at_once, endpoint.stop):
             on_progress(rows)
         scored, rejected = _join(job, reader, progress)
         progress.remove()
@@ -142,6 +144,7 @@ class _Asker:
         count = len(self._values)
         self._label, self._probability = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
         self._version = np.zeros(count, dtype=np.int64)
+        self._refused_alone = 0
 
     def ask_for_all(self) -> None:
         """Ask for every row at once.
@@ -184,10 +187,17 @@ class _Asker:
             self._ask(rows)
         except RefusedError as error:
             if len(rows) == 1:
-                self.reasons[int(rows[0])] = error.reason
+                self._refuse_alone(int(rows[0]), error)
                 return
             for half in np.array_split(rows, 2):
                 self._halve(half)
+
+    def _refuse_alone(self, row: int, error: RefusedError) -> None:
+        self.reasons[row] = error.reason
+        self._refused_alone += 1
+        if self._refused_alone >= _MOST_REFUSED_ALONE and np.isnan(self._probability).all():
+            message = f"The endpoint refuses rows that the schema allows, one after the other: {error}"
+            raise ScoringError(message) from error
 
     def _ask(self, rows: npt.NDArray[np.int64]) -> None:
         name = self._name if len(rows) == len(self._values) else f"{self._name}-{rows[0]}-{len(rows)}"
@@ -198,6 +208,9 @@ class _Asker:
 
 
 def _answer(chunk: _Chunk, job: Job, endpoint: Endpoint, run: str) -> pa.Table:
+    if job.out.suffix == ".parquet":
+        # What cannot be written is better known before it is scored.
+        typed(chunk.piece, chunk.start)
     asker = _Asker(chunk, endpoint, run)
     try:
         asker.ask_for_all()
@@ -229,8 +242,11 @@ def _join(job: Job, reader: TableReader, progress: "_Progress") -> tuple[int, in
         for chunk in _with_empty(_chunks(reader, job.rows_per_request), reader.schema):
             answers = progress.read(chunk.start, len(chunk.piece))
             good = answers.column("reason").is_null()
+            if job.rejects is None and pc.any(pc.invert(good)).as_py():
+                reasons = answers.column("reason").to_pylist()
+                raise _refusal(chunk.start, {row: reason for row, reason in enumerate(reasons) if reason}, "")
             piece = chunk.piece.filter(good)
-            piece = typed(piece) if to_parquet else piece
+            piece = typed(piece, chunk.start) if to_parquet else piece
             for name in (PREDICTION, PROBABILITY, MODEL_VERSION):
                 piece = piece.append_column(name, answers.column(name).filter(good))
             if out is None:
@@ -302,6 +318,9 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         }
         manifest = self._folder / "job.json"
         if not manifest.exists():
+            # Answers without a manifest are what a killed removal has left, of whatever table.
+            for path in self._folder.glob("*.arrow"):
+                path.unlink()
             write_text(json.dumps({**wanted, "run": self.run}), manifest)
             return
         found = json.loads(manifest.read_text(encoding="utf-8"))
@@ -316,8 +335,11 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
             raise JobError(message)
 
     def has(self, start: int) -> bool:
-        """Whether the chunk that begins with a row has been answered."""
-        return self._path(start).exists()
+        """Whether the chunk that begins with a row has been answered, and the answers can be read."""
+        try:
+            return bool(pa.ipc.open_file(pa.memory_map(str(self._path(start)))).num_record_batches)
+        except (OSError, pa.ArrowException):
+            return False
 
     def keep(self, start: int, answers: pa.Table) -> None:
         """Keep the answers to a chunk."""

@@ -32,6 +32,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 _MOST_CASES_SHOWN = 10
 _MOST_CHARACTERS_SHOWN = 2_000
 _VALUE_LENGTH_SHOWN = 40
+_MOST_COLUMNS = 200
+_MOST_ROWS = 2_000_000
 NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
 """What `table_of` gives for ``{"dataframe_records": []}``, of which MLflow asks for columns."""
 _USUAL_KEYS = {"dataframe_split", "dataframe_records", "inputs", "params"}
@@ -261,6 +263,9 @@ def table_of(payload: object) -> tuple[list[str], list[Sequence[object]]] | None
     rows: Any
     if isinstance(table, list) and all(isinstance(record, dict) for record in table):
         columns = list(dict.fromkeys(name for record in table for name in record))
+        if len(columns) > _MOST_COLUMNS:
+            message = f"expected at most {_MOST_COLUMNS} columns, found {len(columns):,}"
+            raise MlflowException(message, BAD_REQUEST)
         return columns, [tuple(record.get(name) for name in columns) for record in table]
     if not isinstance(table, dict):
         return None
@@ -316,11 +321,21 @@ def _read_usual_json(body: bytes) -> Usual | None:
 
 def _read_usual_parquet(body: bytes) -> Usual | None:
     try:
-        table = pq.ParquetFile(pa.BufferReader(body)).read(use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(body))
+        rows = file.metadata.num_rows
+    except Exception:  # noqa: BLE001 a broken file fails in many ways; MLflow's parser says which
+        return None
+    if rows > _MOST_ROWS:
+        message = f"expected at most {_MOST_ROWS:,} rows in a request, found {rows:,}; send the table in parts"
+        raise MlflowException(message, BAD_REQUEST)
+    try:
+        table = file.read(use_threads=False)
         index = (table.schema.pandas_metadata or {}).get("index_columns", [])
         columns = [name for name in table.column_names if name not in index]
         kinds = [table.schema.field(name).type for name in columns]
-        if not all(pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in kinds):
+        if not all(
+            pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) for kind in kinds
+        ):
             return None
         values = np.empty((len(table), len(columns)))
         for place, name in enumerate(columns):
@@ -429,7 +444,7 @@ def _version(folder: Path) -> str:
 
 def _is_number(value: object) -> bool:
     try:
-        return value is None or float(value) is not None  # type: ignore[arg-type]
+        return value is None or (np.ndim(value) == 0 and float(value) is not None)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return False
 

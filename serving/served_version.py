@@ -49,10 +49,7 @@ class ServedVersion:
         self._model = pyfunc.unwrap_python_model()
         self._signature = pyfunc.metadata.signature
         self.names: list[str] = list(self._model.names)
-        # A list in versions that older bundles have logged.
-        allowed = self._model.allowed
-        self._allowed = allowed if isinstance(allowed, dict) else dict(zip(self.names, allowed, strict=True))
-        self.reader = Reader(pyfunc, self._allowed)
+        self.reader = Reader(pyfunc, dict(zip(self.names, self._model.allowed, strict=True)))
         self._warm_up(pyfunc.input_example)
 
     def score(
@@ -68,7 +65,8 @@ class ServedVersion:
 
     def describe(self) -> dict[str, Any]:
         """What ``/model`` answers."""
-        ranges = zip(self.names, self._model.minimum, self._model.maximum, self._model.whole, strict=True)
+        model = self._model
+        features = zip(self.names, model.minimum, model.maximum, model.whole, model.allowed, strict=True)
         return {
             "name": MODEL,
             "version": self.source.version,
@@ -83,9 +81,9 @@ class ServedVersion:
                     "minimum": float(low),
                     "maximum": float(high),
                     "whole": bool(whole),
-                    "allowed": self._allowed[name],
+                    "allowed": allowed,
                 }
-                for name, low, high, whole in ranges
+                for name, low, high, whole, allowed in features
             ],
         }
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Annotated
 
 import mlflow
@@ -41,6 +42,8 @@ _STOP_SECONDS = 90.0
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.05, 10.0
 _MOST_ATTEMPTS = 5
 _BACKLOG = 2048
+_LAST_PORT = 65_535
+_FIGURES = "kobe_shot_figures_"
 
 _fork = multiprocessing.get_context("fork")
 
@@ -54,11 +57,15 @@ class _WorkerDiedError(ServerError):
         super().__init__("A worker died while it loaded the model; its reason, if it had one, stands above.")
 
 
+class _CannotLoadError(ServerError):
+    pass
+
+
 class ServerConfig(CommandConfig):
     """Serve the champion of the registry over REST, restart what dies, and follow the registry to the next champion."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+    port: Annotated[int, Field(ge=0, le=_LAST_PORT)] = Field(
         default=5001, description="port to listen on; 0 takes a free one"
     )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="processes that answer")
@@ -97,6 +104,7 @@ class Supervisor:
         self._refused: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._stopping = False
+        self._told = ""
         port = self._listeners[0].getsockname()[1]
         self.address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
 
@@ -115,7 +123,8 @@ class Supervisor:
             self._source = _source(registry.require_champion())
         self._current.value = int(self._source.version)
         try:
-            self._seats = [self._start(listener) for listener in self._listeners]
+            for listener in self._listeners:
+                self._seats.append(self._start(listener))
             self._wait_until_loaded(self._source)
             if not self._stopping:
                 seconds = time.monotonic() - started
@@ -134,14 +143,14 @@ class Supervisor:
 
     def _start(self, listener: socket.socket) -> _Seat:
         ours, theirs = _fork.Pipe()
-        process = _fork.Process(target=self._work, args=(listener, theirs, os.getpid()), name="worker")
+        process = _fork.Process(target=self._work, args=(listener, ours, theirs, os.getpid()), name="worker")
         process.start()
         theirs.close()
         return _Seat(process, ours)
 
-    def _work(self, listener: socket.socket, connection: Connection, supervisor: int) -> None:
-        for seat in self._seats:
-            seat.connection.close()
+    def _work(self, listener: socket.socket, ours: Connection, connection: Connection, supervisor: int) -> None:
+        for inherited in (ours, *(seat.connection for seat in self._seats)):
+            inherited.close()
         code = Worker(listener, connection, self._current, supervisor).run(self._source)
         # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
         sys.stderr.flush()
@@ -175,31 +184,28 @@ class Supervisor:
         """Change to the champion of the registry if it is another one and can be served."""
         try:
             champion = registry.require_champion()
-        except Exception as error:  # noqa: BLE001 whatever the registry has, requests go on being answered
-            self._tell_once(f"{type(error).__name__}: {error}")
-            return
-        number = registry.number(champion)
-        if number == self._source.version or number in self._refused:
-            return
-        if not all(seat.process.is_alive() for seat in self._seats):
-            return
-        try:
+            number = registry.number(champion)
+            if number == self._source.version or number in self._refused:
+                return
+            if not all(seat.process.is_alive() for seat in self._seats):
+                return
             source = _source(champion)
             self._send(Load(source))
             self._wait_until_loaded(source)
+        except _CannotLoadError as error:
+            self._refused.add(number)
+            complain(f"Version {self._source.version} goes on answering:", error)
         except _WorkerDiedError:
             # Killed by somebody, perhaps: it is replaced and the version is tried again, but not for ever.
             self._attempts[number] += 1
-            if self._attempts[number] < _MOST_ATTEMPTS:
-                return
-            problem = f"workers died {_MOST_ATTEMPTS} times while loading it"
-        except Exception as error:  # noqa: BLE001
-            problem = f"{type(error).__name__}: {error}"
+            if self._attempts[number] >= _MOST_ATTEMPTS:
+                self._refused.add(number)
+                complain(f"Version {number} cannot be served:", f"workers died {_MOST_ATTEMPTS} times while loading it")
+        except Exception as error:  # noqa: BLE001 whatever the registry has, requests go on being answered
+            self._tell(f"{type(error).__name__}: {error}")
         else:
             self._change_to(source)
-            return
-        self._refused.add(number)
-        complain(f"Version {number} cannot be served; version {self._source.version} goes on answering:", problem)
+            self._told = ""
 
     def _change_to(self, source: Source) -> None:
         before, self._source = self._source, source
@@ -216,9 +222,10 @@ class Supervisor:
         except OSError as error:
             raise _WorkerDiedError from error
 
-    def _tell_once(self, problem: str) -> None:
-        if problem not in self._refused:
-            self._refused.add(problem)
+    def _tell(self, problem: str) -> None:
+        """Say what keeps the next champion away, and again only when it is something else."""
+        if problem != self._told:
+            self._told = problem
             complain(f"Version {self._source.version} goes on answering:", problem)
 
     def _wait_until_loaded(self, source: Source) -> None:
@@ -226,8 +233,10 @@ class Supervisor:
 
         Raises
         ------
+        _CannotLoadError
+            If one of them says so.
         ServerError
-            If one of them cannot load the version, or not within two minutes.
+            If one of them has not loaded it within two minutes.
         _WorkerDiedError
             If one of them dies before.
         """
@@ -242,7 +251,7 @@ class Supervisor:
                 if isinstance(word, Loaded) and word.version == source.version:
                     if word.problem:
                         message = f"Version {source.version} of {registry.MODEL} cannot be served: {word.problem}"
-                        raise ServerError(message)
+                        raise _CannotLoadError(message)
                     waiting.pop(ready).loaded = True  # type: ignore[call-overload]
             if time.monotonic() > deadline:
                 message = f"A worker has not loaded version {source.version} within {_LOAD_SECONDS:.0f} s."
@@ -317,19 +326,18 @@ def _set_inference_log() -> None:
     if address in {"", "off"}:
         return
     try:
-        inference_log.connect(address)
-    except Exception as error:
-        message = (
-            f"{name}: expected a SQLAlchemy address such as sqlite:///inference_log.db or "
-            f"postgresql://user@host/database, or off; {type(error).__name__}: {error}"
-        )
-        raise ServerError(message) from error
+        inference_log.check_address(address)
+    except ValueError as error:
+        raise ServerError(str(error)) from error
 
 
 @contextlib.contextmanager
 def _figures() -> Iterator[None]:
     """A folder for the workers' figures, before prometheus_client is imported."""
-    folder = tempfile.mkdtemp(prefix="kobe_shot_figures_")
+    for left in Path(tempfile.gettempdir()).glob(f"{_FIGURES}*"):
+        if not Path(f"/proc/{left.name.removeprefix(_FIGURES).partition('_')[0]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{_FIGURES}{os.getpid()}_")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:
         yield

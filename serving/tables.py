@@ -85,9 +85,12 @@ class TableReader:
             return
         if len(self.schema) and self.path.stat().st_size > 0:
             kinds = pa_csv.ConvertOptions(
-                column_types=dict(zip(self.schema.names, self.schema.types, strict=True)), strings_can_be_null=True
+                column_types=dict(zip(self.schema.names, self.schema.types, strict=True)),
+                strings_can_be_null=True,
+                null_values=[""],
             )
-            yield from pa_csv.open_csv(self.path, convert_options=kinds)
+            lines = pa_csv.ParseOptions(newlines_in_values=True)
+            yield from pa_csv.open_csv(self.path, convert_options=kinds, parse_options=lines)
 
     def _check_columns(self) -> None:
         names = self.schema.names
@@ -114,7 +117,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         if _kind(like) == ".parquet":
             self._writer = pq.ParquetWriter(path, schema)
         else:
-            self._writer = pa_csv.CSVWriter(path, schema)
+            self._writer = pa_csv.CSVWriter(path, schema, write_options=pa_csv.WriteOptions(quoting_style="needed"))
 
     def write(self, piece: pa.Table) -> None:
         """Append rows."""
@@ -188,25 +191,38 @@ def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
     return None if ids.null_count else ids.to_numpy()
 
 
-def typed(piece: pa.Table) -> pa.Table:
-    """Texts of a CSV file as what the schema says that they are, for a Parquet file.
+def typed(piece: pa.Table, start: int) -> pa.Table:
+    """Texts of a CSV file as what the schema says that they are, for a Parquet file; features that are none are null.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+    start : int
+        Row of the file with which it begins.
 
     Raises
     ------
     TableError
-        If a text is no number where the schema expects one.
+        If a text is no number where the schema expects one, and it is no feature, of which the endpoint speaks.
     """
     for place, name in enumerate(piece.column_names):
+        own = {raw: own for own, raw in RAW_NAME.items()}.get(name, name)
         kind = COLUMN[RAW_NAME.get(name, name)].kind
         if kind == "text" or not pa.types.is_string(piece.schema.field(name).type):
             continue
-        try:
-            column = piece.column(name).cast(pa.float64())
-            column = column.cast(pa.int64()) if kind == "integer" else column
-        except pa.ArrowException as error:
-            message = f"column {name}: expected {kind} values; {error}. Write a .csv file instead, or correct them."
-            raise TableError(message) from error
-        piece = piece.set_column(place, name, column)
+        cells = piece.column(name).to_pandas()
+        numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
+        wrong = cells.notna() & (numbers.isna() | ((numbers % 1 != 0) & (kind == "integer")))
+        if wrong.any() and own not in FEATURES:
+            row = int(np.flatnonzero(wrong)[0])
+            message = (
+                f"row {start + row}, column {name}: found {cells.iloc[row]!r}, expected {COLUMN[name].allowed}. "
+                "Correct it, or write a .csv file, in which texts stay as they are."
+            )
+            raise TableError(message)
+        whole = kind == "integer" and own not in FEATURES
+        values = pa.array(numbers, from_pandas=True)
+        piece = piece.set_column(place, name, values.cast(pa.int64()) if whole else values)
     return piece
 
 

@@ -84,7 +84,7 @@ class Worker:
         if not problem:
             try:
                 recorder = recorder_from_environment(self._versions[int(first.version)].names)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
         self._tell(Loaded(first.version, problem))
         if problem:
@@ -104,10 +104,9 @@ class Worker:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(self._serve(_Server(config)))
         door.close()
-        if recorder and not recorder.close():
-            sys.stderr.write(
-                "inference log: the database is slow; what it has not taken yet is moved in the background.\n"
-            )
+        left = recorder.close() if recorder else ""
+        if left:
+            sys.stderr.write(f"inference log: {left}\n")
         return 0
 
     async def _serve(self, server: uvicorn.Server) -> None:

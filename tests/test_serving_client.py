@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -117,9 +118,31 @@ def test_integers_are_sent_as_doubles(told: Told) -> None:
 
 
 def test_unknown_columns_are_refused_before_anything_is_sent(told: Told) -> None:
-    with pytest.raises(ScoringError, match="found \\['color'\\]"):
+    with pytest.raises(ScoringError, match="unknown \\['color'\\]"):
         score(table(1).assign(color="red"), told.address)
     assert told.requests == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (table(2).drop(columns="lat"), r"missing \['lat'\]"),
+        (table(2).astype({"lat": object}).assign(lat="north"), "expected numbers"),
+    ],
+)
+def test_a_table_that_is_none_of_shots_is_refused(told: Told, wrong: pd.DataFrame, words: str) -> None:
+    with pytest.raises(ScoringError, match=words):
+        score(wrong, told.address)
+    assert told.requests == []
+
+
+def test_a_failure_ends_requests_that_wait_for_another_attempt(told: Told) -> None:
+    told.answer = lambda rows: (400, "no") if rows[0][5] == 0 else (503, "busy")
+    wide = pd.concat([table(1)] * ROWS_PER_REQUEST + [table(2).tail(1)] * ROWS_PER_REQUEST)
+    started = time.monotonic()
+    with pytest.raises(RefusedError):
+        score(wide, told.address, patience=600)
+    assert time.monotonic() - started < 60
 
 
 def test_a_server_that_is_busy_is_asked_again(told: Told) -> None:

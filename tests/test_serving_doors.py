@@ -431,22 +431,46 @@ def megabytes_behind(address: str) -> float:
     return sum(process.memory_info().rss for process in processes.values()) / 1e6
 
 
-def test_the_operated_door_takes_integer_columns_in_parquet(operated_door: Operated) -> None:
-    whole = frame().astype({"period": "int64", "playoffs": "int8", "minutes_remaining": "int32"})
-    assert probabilities(post(operated_door.address, parquet(whole), PARQUET)) == probabilities(
-        post(operated_door.address, parquet(frame()), PARQUET)
-    )
+def test_integer_and_boolean_columns_in_parquet_are_taken(door: str) -> None:
+    whole = frame().astype({"period": "int64", "playoffs": "bool", "minutes_remaining": "int32"})
+    assert probabilities(post(door, parquet(whole), PARQUET)) == probabilities(post(door, parquet(frame()), PARQUET))
+
+
+def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(door: str) -> None:
+    long = parquet(pd.DataFrame({name: np.zeros(2_000_001) for name in FEATURES}))
+    assert "at most 2,000,000 rows" in post(door, long, PARQUET).json()["message"]
+    wide = {"dataframe_records": [{str(number): 1} for number in range(1_000)]}
+    assert "at most 200 columns" in post(door, wide).json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (records(shot(shot_id="a7")), JSON),
+        ({"inputs": [shot(shot_id="a7")]}, JSON),
+        (records(shot(shot_id=1.5)), JSON),
+        (pd.DataFrame([shot(shot_id="a7")]).to_csv(index=False), CSV),
+    ],
+)
+def test_the_operated_door_refuses_a_shot_id_that_is_no_whole_number(
+    operated_door: Operated, body: object, kind: str
+) -> None:
+    answer = post(operated_door.address, body, kind)
+    assert answer.status_code == 400
+    assert "row 0, column shot_id" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
         (records(shot(color="red")), JSON),
+        ({"inputs": [shot(color="red")]}, JSON),
+        (records(shot(color="red")) | {"params": {"temperature": 1}}, JSON),
         ({"inputs": {name: [value] for name, value in shot(color=1).items()}}, JSON),
         (frame().assign(color=1).to_csv(index=False), CSV),
         (parquet(frame().assign(color=1)), PARQUET),
     ],
-    ids=["records", "inputs", "csv", "parquet"],
+    ids=["records", "inputs by row", "with a parameter", "inputs", "csv", "parquet"],
 )
 def test_the_operated_door_refuses_unknown_columns(operated_door: Operated, body: object, kind: str) -> None:
     answer = post(operated_door.address, body, kind)

@@ -49,7 +49,7 @@ def test_a_row_is_logged_with_its_time_request_version_features_and_answer(addre
     before = pd.Timestamp.now("UTC").tz_localize(None)
     recorder.record(request("a", shot_id=True))
     recorder.record(request("b", rows=1))
-    assert recorder.close()
+    assert not recorder.close()
     found = logged(address)
     assert found["request_id"].tolist() == ["a", "a", "a", "b"]
     assert found["row"].tolist() == [0, 1, 2, 0]
@@ -68,7 +68,7 @@ def test_two_recorders_write_at_once(address: str) -> None:
     for number in range(200):
         for place, recorder in enumerate(recorders):
             recorder.record(request(f"{place}-{number}"))
-    assert all(recorder.close() for recorder in recorders)
+    assert [recorder.close() for recorder in recorders] == ["", ""]
     assert logged(address)["request_id"].value_counts().tolist() == [3] * 400
 
 
@@ -82,7 +82,7 @@ def test_what_a_killed_process_and_its_writer_left_is_moved_once_by_the_next(add
     recorder = Recorder(address, FEATURES)
     wait_until(lambda: len(logged(address)) == 300, "what was left to be moved")
     recorder.record(request("after"))
-    assert recorder.close()
+    assert not recorder.close()
     assert logged(address)["request_id"].value_counts().tolist() == [3] * 101
     assert list(spool_of(address).iterdir()) == []
 
@@ -102,13 +102,78 @@ def record_and_die(address: str, folder: Path, *, writer_dies: bool) -> None:
     del folder
 
 
+def test_a_writer_that_is_killed_is_replaced_and_its_folder_is_not_taken_for_abandoned(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_log, "_LOOK_SECONDS", 0.0)
+    recorder = Recorder(address, FEATURES)
+    recorder.record(request("before"))
+    os.kill(recorder._writer.pid, signal.SIGKILL)  # noqa: SLF001 what a person would do from outside
+    recorder._writer.wait()  # noqa: SLF001
+    other = Recorder(address, FEATURES)
+    other.record(request("other"))
+    wait_until(lambda: len(logged(address)) >= 3, "the other recorder's rows")
+    recorder.record(request("after"))
+    assert not recorder.close()
+    assert not other.close()
+    assert sorted(logged(address)["request_id"]) == ["after"] * 3 + ["before"] * 3 + ["other"] * 3
+
+
+def test_what_cannot_be_read_hinders_nobody(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    left = spool_of(address) / "1-1"
+    left.mkdir(parents=True)
+    (left / "features.json").write_text("")
+    (spool_of(address) / "2-2.new").mkdir()
+    recorder = Recorder(address, FEATURES)
+    recorder.record(request("a"))
+    assert not recorder.close()
+    assert len(logged(address)) == 3
+    assert "it stays" in capfd.readouterr().err
+    assert [path.name for path in spool_of(address).iterdir()] == ["1-1"]
+
+
+def test_a_commit_that_succeeded_and_said_otherwise_doubles_no_row(address: str, tmp_path: Path) -> None:
+    recorder = Recorder(address, FEATURES)
+    os.kill(recorder._writer.pid, signal.SIGSTOP)  # noqa: SLF001 this test writes itself
+    recorder.record(request("a"))
+    (folder,) = spool_of(address).iterdir()
+    copy = tmp_path / "copy" / folder.name
+    shutil.copytree(folder, copy)
+    engine = connect(f"sqlite:///{tmp_path / 'other.db'}")
+    spool = inference_log._Spool(copy, engine)  # noqa: SLF001
+    broken: list[str] = []
+
+    @sql.event.listens_for(engine, "commit")
+    def fail_after_commit(connection: sql.Connection) -> None:
+        if not broken and connection.exec_driver_sql("select count(*) from inference").scalar():
+            broken.append("once")
+            connection.connection.commit()
+            message = "the line was cut"
+            raise ConnectionError(message)
+
+    with pytest.raises(ConnectionError):
+        spool.move()
+    spool.move()
+    assert len(logged(f"sqlite:///{tmp_path / 'other.db'}")) == 3
+    engine.dispose()
+    os.kill(recorder._writer.pid, signal.SIGCONT)  # noqa: SLF001
+    assert not recorder.close()
+
+
+def test_an_address_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("nonsense", "oracle://somewhere"):
+        monkeypatch.setenv("KOBE_INFERENCE_LOG", wrong)
+        with pytest.raises(ValueError, match="expected a SQLAlchemy address"):
+            recorder_from_environment(FEATURES)
+
+
 def test_a_request_that_was_half_written_is_not_read(address: str, tmp_path: Path) -> None:
     path = tmp_path / "000001.spool"
     recorder = Recorder(address, FEATURES)
     recorder.record(request("whole"))
     recorder.record(request("half"))
     shutil.copyfile(next(spool_of(address).rglob("*.spool")), path)
-    assert recorder.close()
+    assert not recorder.close()
     os.truncate(path, path.stat().st_size - 1)
     assert [found.request_id for found, _ in read_spool(path, 0, len(FEATURES))] == ["whole"]
 
@@ -129,7 +194,7 @@ def test_a_database_that_is_away_costs_no_row_and_no_answer(tmp_path: Path, capf
     wait_until(complained, "the writer to say so")
     (folder / "log.db").rmdir()
     recorder.record(request("late"))
-    assert recorder.close()
+    assert not recorder.close()
     assert set(logged(address)["request_id"]) == {"early", "late"}
 
 
@@ -142,7 +207,7 @@ def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(
         recorder.record(request(str(number)))
     wait_until(lambda: len(logged(address)) == 900, "the rows to be moved")
     wait_until(lambda: len(list(spool_of(address).rglob("*.spool"))) == 1, "moved files to go")
-    assert recorder.close()
+    assert not recorder.close()
 
 
 @pytest.mark.parametrize("value", ["", "off"])
@@ -210,7 +275,7 @@ def test_postgresql_takes_the_log_and_the_labels(
     recorders = [Recorder(postgres, FEATURES) for _ in range(2)]
     for recorder in recorders:
         recorder.record(request("a", rows=5, shot_id=True))
-    assert all(recorder.close() for recorder in recorders)
+    assert [recorder.close() for recorder in recorders] == ["", ""]
     labels = pd.DataFrame({"shot_id": [100, 101, 999], "shot_made_flag": [1, 0, 1]})
     labels.to_csv(tmp_path / "labels.csv", index=False)
     command = ["python", "-m", "serving.labels", str(tmp_path / "labels.csv"), "--log", postgres]
@@ -226,7 +291,7 @@ def test_the_address_is_no_argument_that_others_can_read(address: str) -> None:
     recorder = Recorder(address, FEATURES)
     with open(f"/proc/{recorder._writer.pid}/cmdline", encoding="utf-8") as file:  # noqa: PTH123, SLF001
         assert "sqlite" not in file.read()
-    assert recorder.close()
+    assert not recorder.close()
 
 
 def test_a_log_can_be_read_while_it_is_written(address: str, tmp_path: Path) -> None:
@@ -238,4 +303,4 @@ def test_a_log_can_be_read_while_it_is_written(address: str, tmp_path: Path) -> 
         assert reader.execute("select count(*) from inference").fetchone() == (3,)
         recorder.record(request("b"))
         wait_until(lambda: len(logged(address)) == 6, "rows to be logged beside a reader")
-    assert recorder.close()
+    assert not recorder.close()

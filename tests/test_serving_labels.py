@@ -22,7 +22,7 @@ def engine(tmp_path: Path) -> sql.Engine:
     label, probability = np.ones(ROWS, dtype=np.int64), np.full(ROWS, 0.5)
     recorder.record(Request("table", "1", values, label, probability, np.arange(ROWS) + 10, 1.0))
     recorder.record(Request("single", "1", values[:1] + 0.1, label[:1], probability[:1], None, 2.0))
-    assert recorder.close()
+    assert not recorder.close()
     found: sql.Engine = connect(address)
     return found
 
@@ -76,6 +76,7 @@ def test_a_corrected_label_replaces_the_first_and_unknown_ones_change_nothing(en
         (pd.DataFrame({"shot_made_flag": [1]}), "found shot_made_flag"),
         (pd.DataFrame({"shot_id": [1], "shot_made_flag": [2]}), "row 0, column shot_made_flag: expected 0, 1 or null"),
         (pd.DataFrame({"shot_id": [1], "shot_made_flag": ["in"]}), "found 'in'"),
+        (pd.DataFrame({"shot_id": ["a7"], "shot_made_flag": [1]}), "row 0, column shot_id: expected a number"),
     ],
 )
 def test_what_is_no_label_is_refused_and_nothing_is_written(

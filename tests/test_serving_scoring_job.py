@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
 from serving import scoring_job
-from serving.endpoint import Endpoint, ScoringError
+from serving.endpoint import Endpoint, RefusedError, ScoringError
 from serving.scoring_job import Job, JobError, run_job
 from serving.tables import TableError, TableReader, problems_of
 from tests.project import Checkout, Operated, free_port, ok, wait_until
@@ -75,8 +75,8 @@ def test_csv_and_parquet_can_be_either_side(
     assert found["shot_id"].tolist() == table["shot_id"].tolist()
     assert found["game_date"].tolist() == table["game_date"].tolist()
     if (source, target) == ("csv", "csv"):
-        first = path.read_text().splitlines()[1].replace('"', "")
-        assert out.read_text().splitlines()[1].replace('"', "").startswith(first)
+        unquoted = out.read_text().replace('"', "").splitlines()[1]
+        assert unquoted.startswith(path.read_text().splitlines()[1])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -177,6 +177,75 @@ def test_refused_rows_go_to_the_rejects_and_the_others_are_scored(
     good = table.drop(table.index[[10, 260, 261, 2_999]])
     assert out["shot_id"].tolist() == good["shot_id"].tolist()
     np.testing.assert_allclose(out["probability"], expected(good, served_checkout), rtol=0, atol=1e-9)
+
+
+def test_a_run_with_rejects_is_not_finished_without_them(
+    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    real = scoring_job._join  # noqa: SLF001 the moment of the kill
+    monkeypatch.setattr(scoring_job, "_join", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job(tmp_path, broken(table), rejects=tmp_path / "rejects.csv"), endpoint)
+    monkeypatch.setattr(scoring_job, "_join", real)
+    with pytest.raises(ScoringError, match="row 10, column lat"):
+        run_job(job(tmp_path, table), endpoint)
+    assert not (tmp_path / "out.parquet").exists()
+    assert run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv"), endpoint).rejected == 4
+
+
+def test_answers_that_a_killed_removal_has_left_are_not_another_tables(
+    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    with pytest.raises(ScoringError):
+        run_job(job(tmp_path, table), DiesAfter(endpoint.address, 5))
+    (tmp_path / "out.parquet.progress" / "job.json").unlink()
+    turned = table.iloc[::-1]
+    turned.to_parquet(tmp_path / "table.parquet", index=False)
+    assert run_job(job(tmp_path, turned), endpoint).continued == 0
+    found = pd.read_parquet(tmp_path / "out.parquet")["probability"]
+    np.testing.assert_allclose(found, expected(turned, served_checkout), rtol=0, atol=1e-9)
+
+
+def test_a_chunk_that_cannot_be_read_is_asked_for_again(
+    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+) -> None:
+    with pytest.raises(ScoringError):
+        run_job(job(tmp_path, table, at_once=1), DiesAfter(endpoint.address, 3))
+    next((tmp_path / "out.parquet.progress").glob("*.arrow")).write_bytes(b"")
+    assert run_job(job(tmp_path, table), endpoint).continued == 2 * 250
+
+
+def test_an_endpoint_that_refuses_everything_is_not_asked_for_every_row(
+    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+) -> None:
+    class Refuses(Endpoint):
+        asked = 0
+
+        def score(self, *_: object, **__: object) -> object:  # type: ignore[override]
+            """Refuse."""
+            self.asked += 1
+            message = "no such model"
+            raise RefusedError(message, message)
+
+    refuses = Refuses(endpoint.address)
+    with pytest.raises(ScoringError, match=r"refuses rows that the schema allows.*no such model"):
+        run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv", rows_per_request=3_000, at_once=1), refuses)
+    assert refuses.asked < 200
+
+
+def test_a_text_that_cannot_be_written_is_told_by_row_before_anything_is_scored(
+    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+) -> None:
+    text = table.head(5).astype({"shot_id": str}).reset_index(drop=True)
+    text.loc[3, "shot_id"] = "x7"
+    text.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(TableError, match=r"row 3, column shot_id: found 'x7'"):
+        run_job(Job(tmp_path / "table.csv", tmp_path / "out.parquet"), endpoint)
+    run_job(Job(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
+    assert pd.read_csv(tmp_path / "out.csv")["shot_id"].tolist()[3] == "x7"
 
 
 def test_rows_that_only_the_endpoint_refuses_are_found_by_halving(

@@ -123,7 +123,7 @@ def test_figures_for_prometheus_are_summed_over_the_workers(operated_door: Opera
     before = scored()
     for _ in range(10):
         assert ask(operated_door.address).ok
-    wait_until(lambda: scored() == before + 10, "ten rows to be counted")
+    wait_until(lambda: scored() >= before + 10, "ten rows to be counted")
 
 
 def test_without_a_champion_nothing_is_served(tmp_path: Path) -> None:
