@@ -8,6 +8,7 @@ changes nothing.
 """
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import shutil
@@ -149,8 +150,11 @@ class Supervisor:
         return _Seat(process, ours)
 
     def _work(self, listener: socket.socket, ours: Connection, connection: Connection, supervisor: int) -> None:
-        for inherited in (ours, *(seat.connection for seat in self._seats)):
-            inherited.close()
+        for end in (ours, *(seat.connection for seat in self._seats)):
+            end.close()
+        for other in self._listeners:
+            if other is not listener:
+                other.close()
         code = Worker(listener, connection, self._current, supervisor).run(self._source)
         # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
         sys.stderr.flush()
@@ -204,8 +208,9 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 whatever the registry has, requests go on being answered
             self._tell(f"{type(error).__name__}: {error}")
         else:
-            self._change_to(source)
             self._told = ""
+            if not self._stopping:
+                self._change_to(source)
 
     def _change_to(self, source: Source) -> None:
         before, self._source = self._source, source
@@ -300,9 +305,9 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
             socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True) for _ in range(count)
         ]
     except OSError as error:
-        message = (
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another: make serve PORT={port + 1}"
-        )
+        message = f"Cannot listen on {host}:{port}: {error.strerror or error}."
+        if error.errno == errno.EADDRINUSE:
+            message += f" Choose another: make serve PORT={port + 1 if port < _LAST_PORT else port - 1}"
         raise ServerError(message) from error
 
 
