@@ -16,6 +16,8 @@ from data.errors import KobeShotError
 ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "data" / "raw"
 PROCESSED = ROOT / "data" / "processed"
+INFERENCE_LOG = ROOT / "inference_log.db"
+"""The SQLite file that the operated door logs to unless told otherwise."""
 
 _PARTIAL = ".partial"
 _LOCK_POLL_SECONDS = 0.2

@@ -1,10 +1,10 @@
 """The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
 
 ``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this door refuses
-unknown columns, answers as an Arrow stream where that is accepted, records every
-scored row in the inference log, and says which version answered (``X-Model-Version``) and to which request
-(``X-Request-ID``, taken over from the caller or made here). ``/ping``, ``/health`` and ``/version`` are MLflow's;
-``/model`` describes what is served and ``/metrics`` is for Prometheus.
+unknown columns, answers as an Arrow stream where that is accepted, records every scored row in the inference log, and
+says which version answered (``X-Model-Version``) and to which request (``X-Request-ID``, the caller's or made here).
+``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served and ``/metrics`` is for
+Prometheus.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _BODY_SECONDS = 60.0
 _BYTES_ANSWERED_AT_ONCE = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
-_JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+_JSON = b"application/json"
 
 
 @dataclass(frozen=True, slots=True)

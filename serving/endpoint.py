@@ -100,7 +100,10 @@ class Endpoint:
                 "make serve, or mlflow models serve -m models:/kobe_shot/Production"
             )
             raise ScoringError(message) from error
-        self.takes_shot_id = described.ok and f'"identifier":"{SHOT_ID}"' in described.text
+        try:
+            self.takes_shot_id = described.json()["identifier"] == SHOT_ID
+        except (requests.JSONDecodeError, KeyError, TypeError):
+            self.takes_shot_id = False
 
     def stop(self) -> None:
         """Let requests that wait for another attempt give up, until the next `check`."""

@@ -43,6 +43,7 @@ _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 5.0
 _FEATURES, _NEW = "features.json", ".new"
 _LOOK_SECONDS = 1.0
+_MAKING_SECONDS = 60.0
 _SQLITE = "sqlite:///"
 
 
@@ -355,7 +356,9 @@ def _spools(folder: Path, engine: Any) -> list[_Spool]:  # noqa: ANN401
     """The recorder's own spool, and those that no process holds; they are held from now on."""
     spools = [_Spool(folder, engine)]
     for path in sorted(folder.parent.iterdir()):
-        if path != folder and path.is_dir() and _hold(path) is not None:
+        # Another recorder may be just about to hold a new folder.
+        in_the_making = path.suffix == _NEW and time.time() - path.stat().st_mtime < _MAKING_SECONDS
+        if path != folder and path.is_dir() and not in_the_making and _hold(path) is not None:
             if path.suffix == _NEW or not (path / _FEATURES).exists():
                 # Its process was killed before it held a row, or after the last one was moved.
                 shutil.rmtree(path, ignore_errors=True)

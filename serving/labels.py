@@ -14,9 +14,9 @@ from pydantic_settings import CliPositionalArg
 from data.command import CommandConfig, run_command
 from data.console import say
 from data.errors import KobeShotError
-from data.files import ROOT
+from data.files import INFERENCE_LOG
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
-from serving.inference_log import ADDRESS_VARIABLE, connect, tables
+from serving.inference_log import ADDRESS_VARIABLE, TABLE, connect, tables
 from serving.tables import check_kind
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
@@ -79,8 +79,8 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
     LabelError
         If the columns are not there, a label is neither 0 nor 1, or the log has no table yet.
     """
-    if not sql.inspect(engine).has_table("inference"):
-        message = f"expected an inference log at {engine.url.render_as_string()}; found no table `inference` there yet."
+    if not sql.inspect(engine).has_table(TABLE):
+        message = f"expected an inference log at {engine.url.render_as_string()}; found no table {TABLE} there yet."
         raise LabelError(message)
     key = _key(table)
     labels = _checked(table, key)
@@ -101,7 +101,7 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
 
 def run(config: LabelsConfig) -> None:
     """Read a file of labels and write them into the log."""
-    address = config.log or os.environ.get(ADDRESS_VARIABLE) or f"sqlite:///{ROOT / 'inference_log.db'}"
+    address = config.log or os.environ.get(ADDRESS_VARIABLE) or f"sqlite:///{INFERENCE_LOG}"
     joined = join(_read(config.file), _engine(address))
     say("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
     say("Joined", f"{joined.rows:,} rows of the inference log have one of them")

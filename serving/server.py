@@ -32,7 +32,7 @@ from pydantic import Field
 from data.command import CommandConfig, run_command
 from data.console import complain, say
 from data.errors import KobeShotError
-from data.files import ROOT
+from data.files import INFERENCE_LOG
 from serving import inference_log, registry
 from serving.served_version import Source
 from serving.worker import Forget, Load, Loaded, Worker
@@ -91,7 +91,7 @@ class _Seat:
 
 
 class Supervisor:
-    """Holds the socket and the workers.
+    """Holds the sockets and the workers.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ def _source(version: ModelVersion) -> Source:
 def _set_inference_log() -> None:
     """Log to a SQLite file of the project unless the user says otherwise; refuse an address that cannot be one."""
     name = inference_log.ADDRESS_VARIABLE
-    address = os.environ.setdefault(name, f"sqlite:///{ROOT / 'inference_log.db'}")
+    address = os.environ.setdefault(name, f"sqlite:///{INFERENCE_LOG}")
     if address in {"", "off"}:
         return
     try:

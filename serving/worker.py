@@ -59,7 +59,7 @@ class Worker:
     Parameters
     ----------
     listener : socket.socket
-        Shared by all workers.
+        Its own; the kernel shares callers out among those of all workers.
     connection : Connection
         To the supervisor: takes `Load` and `Forget`, gives `Loaded`.
     current : Synchronized

@@ -123,13 +123,16 @@ def test_what_cannot_be_read_hinders_nobody(address: str, capfd: pytest.CaptureF
     left = spool_of(address) / "1-1"
     left.mkdir(parents=True)
     (left / "features.json").write_text("")
-    (spool_of(address) / "2-2.new").mkdir()
+    never_made, in_the_making = spool_of(address) / "2-2.new", spool_of(address) / "3-3.new"
+    never_made.mkdir()
+    os.utime(never_made, (0, 0))
+    in_the_making.mkdir()
     recorder = Recorder(address, FEATURES)
     recorder.record(request("a"))
     assert not recorder.close()
     assert len(logged(address)) == 3
     assert "it stays" in capfd.readouterr().err
-    assert [path.name for path in spool_of(address).iterdir()] == ["1-1"]
+    assert {path.name for path in spool_of(address).iterdir()} == {"1-1", in_the_making.name}
 
 
 def test_a_commit_that_succeeded_and_said_otherwise_doubles_no_row(address: str, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -303,8 +304,8 @@ def test_workers_killed_under_a_client_cost_no_row(
         client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
         killed = 0
         while killed < kills:
-            time.sleep(moments.uniform(0, max(0.05, 0.7 * seconds / kills)))
-            if client.poll() is not None:
+            with suppress(subprocess.TimeoutExpired):
+                client.wait(moments.uniform(0, max(0.05, 0.7 * seconds / kills)))
                 # The client was faster than the kills; it scores another time.
                 assert client.returncode == 0
                 client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
