@@ -13,11 +13,10 @@ from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocC
 
 from data import court
 from data.schema import FEATURES, TARGET, feature_column
+from monitor.palette import MADE, MISSED, NEUTRAL
 
 Floats = npt.NDArray[np.float64]
 
-# Blue and orange of the Okabe-Ito palette stay apart for every kind of colour blindness.
-MISSED, MADE, NEUTRAL = "#0072B2", "#E69F00", "#6B7280"
 _SCALE = LinearSegmentedColormap.from_list("missed_made", [MISSED, "#F4F4F2", MADE])
 _COURT_SIZE = (6.4, 6.4)
 _CHART_SIZE = (5.6, 4.4)
