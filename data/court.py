@@ -24,6 +24,14 @@ THREE_POINT_RADIUS = 23.75
 CORNER_THREE_X = 22.0
 CORNER_THREE_Y = 8.75
 
+RANGES = ("Less Than 8 ft.", "8-16 ft.", "16-24 ft.", "24+ ft.", "Back Court Shot")
+"""The NBA's bands of distance, from the hoop outwards."""
+BASIC_ZONES = (
+    *("Restricted Area", "In The Paint (Non-RA)", "Mid-Range"),
+    *("Left Corner 3", "Right Corner 3", "Above the Break 3", "Backcourt"),
+)
+"""The NBA's basic zones, from the hoop outwards."""
+
 
 def to_feet(latitude: npt.ArrayLike, longitude: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Feet from the hoop of positions in degrees.

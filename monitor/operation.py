@@ -1,7 +1,7 @@
 """What MLflow knows of the operation: the champion, and the last run of a name."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
@@ -9,7 +9,9 @@ from mlflow import MlflowClient
 
 from serving import registry
 
-APPLICATION, PREPARATION = "PipelineAplicacao", "PreparacaoDados"
+APPLICATION, PREPARATION, TRAINING, MONITORING = "PipelineAplicacao", "PreparacaoDados", "Treinamento", "Monitoramento"
+RECORD, REPORT = "monitoring.json", "report.html"
+"""Artifacts of a monitoring: its outcomes and figures, and the same for people."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ def champion() -> Champion | None:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run of this project."""
+    """A finished run of this project; `started` is in UTC."""
 
     run_id: str
+    started: datetime
     metrics: dict[str, float]
     tags: dict[str, str]
 
@@ -77,17 +80,32 @@ class FinishedRun:
         return self.tags.get("synthetic") == "true"
 
 
-def last_run(name: str) -> FinishedRun | None:
-    """The newest finished run of a name, in any experiment, or None; runs of other projects do not count."""
+def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> FinishedRun | None:
+    """The newest run of a name that meets a condition, or None.
+
+    All experiments are searched; runs of other projects do not count.
+    """
+    found = _runs(f"attributes.run_name = '{name}' and tags.data_source LIKE '%' and {condition}", most=1)
+    return found[0] if found else None
+
+
+def looks(most: int = 200) -> list[FinishedRun]:
+    """Monitorings that came to a verdict, newest first; also those that `fail_on` let fail for a scheduler."""
+    return _runs(f"attributes.run_name = '{MONITORING}' and tags.verdict LIKE '%'", most=most)
+
+
+def _runs(condition: str, most: int) -> list[FinishedRun]:
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        f"attributes.run_name = '{name}' and attributes.status = 'FINISHED' and tags.data_source LIKE '%'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    return FinishedRun(found[0].info.run_id, found[0].data.metrics, found[0].data.tags) if found else None
+    found = client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"], max_results=most)
+    return [
+        FinishedRun(run.info.run_id, _moment(run.info.start_time), dict(run.data.metrics), dict(run.data.tags))
+        for run in found
+    ]
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def picture(run: FinishedRun, name: str) -> Path | None:

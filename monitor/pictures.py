@@ -1,5 +1,7 @@
 """Pictures of shots and of predictions, drawn with matplotlib for the runs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -12,8 +14,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
 from data import court
-from data.schema import FEATURES, TARGET, feature_column
-from monitor.palette import MADE, MISSED, NEUTRAL
+from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
+from monitor.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE, TRAINING
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,6 +63,40 @@ def histograms(table: pd.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     figure.suptitle("Shots by feature and result", x=0.01, ha="left")
+    return figure
+
+
+def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str]) -> Figure:
+    """Share of rows by value of each column, the samples one over the other.
+
+    Parameters
+    ----------
+    samples : dict of str to pandas.DataFrame
+        Training, reference and current rows, in that order, by what they are called.
+    columns : sequence of str
+        Columns to draw; a sample that lacks one is left out of its picture.
+    """
+    rows = -(-len(columns) // 4)
+    figure = Figure(figsize=(13, 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, 4, squeeze=False).flat
+    colours = dict(zip(samples, (TRAINING, REFERENCE, CURRENT), strict=False))
+    for axes, name in zip(grid, columns, strict=False):
+        values = {label: table[name].to_numpy(dtype=float) for label, table in samples.items() if name in table}
+        every = np.concatenate(list(values.values()))
+        few = len(np.unique(every)) <= _MOST_BARS
+        bins = np.arange(every.min() - 0.5, every.max() + 1.5) if few and name != PROBABILITY else 40
+        edges = np.histogram_bin_edges(every, bins)
+        for label, sample in values.items():
+            share = np.histogram(sample, edges)[0] / max(len(sample), 1) * 100
+            axes.stairs(share, edges, color=colours[label], label=label, linewidth=1.6)
+        unit = "" if name == PROBABILITY else feature_column(name).unit
+        axes.set(xlabel=f"{name}, {unit}" if unit else name, ylabel="rows, %")
+        axes.ticklabel_format(axis="x", useOffset=False)
+        axes.locator_params(axis="x", nbins=5)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(grid):
+        axes.set_axis_off()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
     return figure
 
 

@@ -1,6 +1,5 @@
 """True labels that arrive later → the inference log: ``python -m serving.labels FILE``."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -14,9 +13,9 @@ from pydantic_settings import CliPositionalArg
 from data.command import CommandConfig, run_command
 from data.console import say
 from data.errors import KobeShotError
-from data.files import INFERENCE_LOG
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
-from serving.inference_log import ADDRESS_VARIABLE, TABLE, connect, tables
+from serving.inference_log import ADDRESS_VARIABLE, tables
+from serving.log_reader import log_address, open_log
 from serving.tables import check_kind
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
@@ -26,7 +25,7 @@ _ROWS_AT_ONCE = 200_000
 
 
 class LabelError(KobeShotError):
-    """The file holds no labels, or there is no log to join them with."""
+    """The file holds no labels, or not what tells whose they are."""
 
 
 class Joined(NamedTuple):
@@ -77,11 +76,8 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
     Raises
     ------
     LabelError
-        If the columns are not there, a label is neither 0 nor 1, or the log has no table yet.
+        If the columns are not there, or a label is neither 0 nor 1.
     """
-    if not sql.inspect(engine).has_table(TABLE):
-        message = f"expected an inference log at {engine.url.render_as_string()}; found no table {TABLE} there yet."
-        raise LabelError(message)
     key = _key(table)
     labels = _checked(table, key)
     contradicted = int((labels.groupby(list(key))[TARGET].transform("nunique") > 1).sum())
@@ -101,27 +97,13 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
 
 def run(config: LabelsConfig) -> None:
     """Read a file of labels and write them into the log."""
-    address = config.log or os.environ.get(ADDRESS_VARIABLE) or f"sqlite:///{INFERENCE_LOG}"
-    joined = join(_read(config.file), _engine(address))
+    joined = join(_read(config.file), open_log(log_address(config.log)))
     say("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
     say("Joined", f"{joined.rows:,} rows of the inference log have one of them")
     if joined.unmatched:
         say("Unmatched", f"{joined.unmatched:,} labels belong to no logged row", style="bold yellow")
     if joined.ambiguous:
         say("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
-
-
-def _engine(address: str) -> sql.Engine:
-    try:
-        engine: sql.Engine = connect(address)
-        if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
-            message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
-            raise LabelError(message)
-        engine.connect().close()
-    except (sql.exc.SQLAlchemyError, ImportError) as error:
-        message = f"expected the SQLAlchemy address of an inference log; {type(error).__name__}: {error}"
-        raise LabelError(message) from error
-    return engine
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Register, judge, promote, take back, resolve the champion.
+"""Register, judge, promote, roll back, take back, resolve the champion.
 
 The alias ``champion`` and the stage ``Production`` name the same version. The alias is the truth and moves first;
 `reconcile` lets the stage follow where a kill came between the two.
@@ -125,6 +125,36 @@ def promote(version: str, why: str) -> None:
         client.set_registered_model_alias(MODEL, PREVIOUS_CHAMPION, number(previous))
     client.set_registered_model_alias(MODEL, CHAMPION, version)
     reconcile()
+
+
+def roll_back(reason: str) -> str:
+    """Make the previous champion the champion, and Production, again; the one that goes becomes the previous champion.
+
+    Parameters
+    ----------
+    reason : str
+        Kept in the history of the version that comes back.
+
+    Returns
+    -------
+    str
+        Number of the version that is champion now.
+
+    Raises
+    ------
+    RegistryError
+        If there is no previous champion, or it may not be used; champion and Production stay as they were.
+    """
+    previous = _aliased(PREVIOUS_CHAMPION)
+    if previous is None:
+        message = f"{MODEL} has no previous champion to go back to: no champion has followed another yet."
+        raise RegistryError(message)
+    version, current = number(previous), champion()
+    if current and number(current) == version:
+        message = f"Version {version} of {MODEL} is the champion and the previous champion: there is no other to go to."
+        raise RegistryError(message)
+    promote(version, f"rolled back: {reason}")
+    return version
 
 
 def promotions(version: ModelVersion) -> list[dict[str, str | None]]:

@@ -13,7 +13,8 @@ from pydantic import AfterValidator, Field
 from rich.progress import Progress
 
 from data.console import console, say
-from data.files import PROCESSED, shown, write_parquet
+from data.files import shown, write_parquet
+from data.prepared import PREDICTIONS, PROD, read_manifest, read_prepared
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.source import check_address
 from monitor import pictures
@@ -24,11 +25,10 @@ from serving.endpoint import base_address
 from serving.mlflow_server import check_alive, scoring_server
 from steps.aquisicao import data_tags, remind
 from steps.command import StepConfig, run_command
-from steps.preparacao import PROD, dataset, read_manifest, read_prepared
+from steps.preparacao import dataset
 from steps.tracking import Artifact, Metrics, Picture, Record, Tags, step_run, write
 
 RUN_NAME = "PipelineAplicacao"
-PREDICTIONS = PROCESSED / "predictions_prod.parquet"
 UNKNOWN_VERSION = "unknown: the endpoint does not say"
 
 
@@ -79,7 +79,7 @@ def run(config: AplicacaoConfig) -> Applied:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
         manifest = read_manifest()
-        remind(manifest.provenance)
+        remind(synthetic=manifest.provenance.is_synthetic)
         prod = read_prepared(manifest, PROD)
         write([data_tags(manifest.provenance), dataset(manifest, PROD, prod, "application")])
         with _endpoint(config.endpoint) as (address, version):

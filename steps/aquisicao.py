@@ -57,9 +57,9 @@ def announce(provenance: Provenance) -> None:
     say("Raw files:", f"{shown(RAW)} ({provenance.kind}: {provenance.address})")
 
 
-def remind(provenance: Provenance) -> None:
+def remind(*, synthetic: bool) -> None:
     """Say in one line that shots are not real, where that is so."""
-    if provenance.is_synthetic:
+    if synthetic:
         say("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
 
 

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pandas as pd
 from pydantic import Field
 from sklearn.model_selection import train_test_split
 
 from data.console import say
-from data.errors import SchemaError, StaleDataError
-from data.files import PROCESSED, RAW, sha256, shown, write_parquet, write_text
+from data.errors import SchemaError
+from data.files import RAW, sha256, shown, write_parquet, write_text
+from data.prepared import FILTERED, MANIFEST, PROD, TEST, TRAIN, Manifest, prepared_path
 from data.provenance import Provenance, read_provenance
 from data.raw_tables import DEV_FILE, PROD_FILE, check_pair
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
@@ -22,9 +22,6 @@ from steps.tracking import Artifact, Dataset, Metrics, Params, Picture, Record, 
 
 RUN_NAME = "PreparacaoDados"
 
-FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_prod"
-
-_MANIFEST = PROCESSED / "manifest.json"
 _COLUMNS = [*FEATURES, TARGET]
 
 
@@ -54,22 +51,6 @@ class Prepared:
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by the names of their files."""
         return {FILTERED: self.filtered, TRAIN: self.train, TEST: self.test, PROD: self.prod}
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What the last preparation wrote, and from what.
-
-    Attributes
-    ----------
-    provenance : Provenance
-        Of the raw files.
-    sha256 : dict of str to str
-        SHA-256 of each processed table by its name.
-    """
-
-    provenance: Provenance
-    sha256: dict[str, str]
 
 
 def prepare(dev: pd.DataFrame, prod: pd.DataFrame, config: PreparacaoConfig) -> Prepared:
@@ -117,54 +98,21 @@ def run(config: PreparacaoConfig) -> Prepared:
     """Prepare, in a run of its own."""
     with step_run(RUN_NAME, config):
         provenance = read_provenance()
-        remind(provenance)
+        remind(synthetic=provenance.is_synthetic)
         write([data_tags(provenance), Params({"features": ",".join(FEATURES)})])
         raw = check_pair(RAW)
         prepared = prepare(raw[DEV_FILE], raw[PROD_FILE], config)
         manifest = _save(prepared, provenance)
         say("Filtered dev table:", f"{len(prepared.filtered)} × {prepared.filtered.shape[1]}")
         for name, table in prepared.tables().items():
-            say(f"  {shown(_path(name))}:", f"{len(table):,} × {table.shape[1]}")
+            say(f"  {shown(prepared_path(name))}:", f"{len(table):,} × {table.shape[1]}")
         write(_records(prepared, raw, manifest))
     return prepared
 
 
-def read_manifest() -> Manifest:
-    """What the last preparation wrote.
-
-    Raises
-    ------
-    StaleDataError
-        If there is none.
-    """
-    try:
-        record = json.loads(_MANIFEST.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{shown(PROCESSED)} holds no prepared tables. Make them first: mlflow run . -e preparacao"
-        raise StaleDataError(message) from error
-    return Manifest(Provenance(**record["provenance"]), record["sha256"])
-
-
-def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
-    """A table as the last preparation wrote it.
-
-    Raises
-    ------
-    StaleDataError
-        If the file is missing or differs from what was written.
-    """
-    path = _path(name)
-    if not path.is_file() or sha256(path) != manifest.sha256.get(name):
-        message = (
-            f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
-        )
-        raise StaleDataError(message)
-    return pd.read_parquet(path)
-
-
 def dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) -> Dataset:
     """The record of a prepared table as an input of a run."""
-    return Dataset(_path(name), table, context, manifest.sha256[name], TARGET)
+    return Dataset(prepared_path(name), table, context, manifest.sha256[name], TARGET)
 
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
@@ -172,15 +120,11 @@ def _select(raw: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{SHOT_ID: pd.to_numeric(raw[SHOT_ID]).astype("int64")})
 
 
-def _path(name: str) -> Path:
-    return PROCESSED / f"{name}.parquet"
-
-
 def _save(prepared: Prepared, provenance: Provenance) -> Manifest:
     for name, table in prepared.tables().items():
-        write_parquet(table, _path(name))
-    manifest = Manifest(provenance, {name: sha256(_path(name)) for name in prepared.tables()})
-    write_text(json.dumps(asdict(manifest), indent=2) + "\n", _MANIFEST)
+        write_parquet(table, prepared_path(name))
+    manifest = Manifest(provenance, {name: sha256(prepared_path(name)) for name in prepared.tables()})
+    write_text(json.dumps(asdict(manifest), indent=2) + "\n", MANIFEST)
     return manifest
 
 
@@ -196,8 +140,8 @@ def _records(prepared: Prepared, raw: dict[str, pd.DataFrame], manifest: Manifes
         yield Picture(f"missing_values_{name}", pictures.missing_values(table, f"Missing values, {name}"))
     for name, table in prepared.tables().items():
         yield dataset(manifest, name, table, "prepared")
-        yield Artifact(_path(name))
-    yield Artifact(_MANIFEST)
+        yield Artifact(prepared_path(name))
+    yield Artifact(MANIFEST)
     yield Picture("histograms", pictures.histograms(prepared.filtered))
     yield Picture("shot_map", pictures.shot_map(prepared.filtered))
     yield Picture("rate_by_zone", pictures.rate_by_zone(prepared.filtered))

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from rich.table import Table
 
 from data.console import console, say
+from data.prepared import TEST, TRAIN, Manifest, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from monitor import pictures
 from monitor.metrics import METRICS, THRESHOLD, evaluate, log_loss_by_row
@@ -20,7 +21,7 @@ from serving.packaging import log_scoring_model
 from steps.aquisicao import data_tags, remind
 from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
 from steps.command import StepConfig, run_command
-from steps.preparacao import TEST, TRAIN, Manifest, dataset, read_manifest, read_prepared
+from steps.preparacao import dataset
 from steps.tracking import Metrics, Params, Picture, Record, Tags, Text, nested_run, source_state, step_run, write
 
 RUN_NAME = "Treinamento"
@@ -108,7 +109,7 @@ def run(config: TreinamentoConfig) -> Trained:
     with registry.taken_back_on_failure(), step_run(RUN_NAME, config) as active:
         registry.reconcile()
         manifest = read_manifest()
-        remind(manifest.provenance)
+        remind(synthetic=manifest.provenance.is_synthetic)
         train, test = read_prepared(manifest, TRAIN), read_prepared(manifest, TEST)
         write(_inputs(manifest, train, test))
         candidates = tuple(_train_all(train, test, config, data_tags(manifest.provenance)))

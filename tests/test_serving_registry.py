@@ -217,3 +217,48 @@ def test_without_a_failure_nothing_is_taken_back(version: Register) -> None:
     with registry.taken_back_on_failure():
         registry.promote(version(), "better")
     assert standing()[0] == "1"
+
+
+def test_rolling_back_makes_the_previous_champion_champion_and_production_again(version: Register) -> None:
+    registry.promote(version(), "better")
+    registry.promote(version(), "better")
+    assert registry.roll_back("it misses layups") == "1"
+    assert standing() == ("1", "2", {"1": "Production", "2": "Archived"})
+    last = registry.promotions(registry.require_champion())[-1]
+    assert (last["why"], last["instead_of"]) == ("rolled back: it misses layups", "2")
+
+
+def test_rolling_back_twice_ends_where_it_began(version: Register) -> None:
+    registry.promote(version(), "better")
+    registry.promote(version(), "better")
+    registry.roll_back("a look at it")
+    assert registry.roll_back("seen enough") == "2"
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
+
+
+def test_without_a_previous_champion_nothing_is_rolled_back(version: Register) -> None:
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
+    registry.promote(version(), "better")
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
+    assert standing() == ("1", None, {"1": "Production"})
+
+
+def test_a_previous_champion_that_lost_its_pass_does_not_come_back(version: Register) -> None:
+    first = version()
+    registry.promote(first, "better")
+    registry.promote(version(), "better")
+    registry.judge(first, REFUSED)
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        registry.roll_back("a wish")
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
+
+
+def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itself(version: Register) -> None:
+    only = version()
+    registry.promote(only, "better")
+    MlflowClient().set_registered_model_alias(MODEL, "previous_champion", only)
+    with pytest.raises(RegistryError, match="there is no other"):
+        registry.roll_back("a wish")
+    assert len(registry.promotions(registry.require_champion())) == 1

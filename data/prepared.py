@@ -1,0 +1,71 @@
+"""The tables that ``preparacao`` and ``aplicacao`` write, and whether they are still those."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from data.errors import StaleDataError
+from data.files import PROCESSED, sha256, shown
+from data.provenance import Provenance
+
+FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_prod"
+
+MANIFEST = PROCESSED / "manifest.json"
+PREDICTIONS = PROCESSED / "predictions_prod.parquet"
+"""The scored prod table."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the last preparation wrote, and from what.
+
+    Attributes
+    ----------
+    provenance : Provenance
+        Of the raw files.
+    sha256 : dict of str to str
+        SHA-256 of each processed table by its name.
+    """
+
+    provenance: Provenance
+    sha256: dict[str, str]
+
+
+def read_manifest() -> Manifest:
+    """What the last preparation wrote.
+
+    Raises
+    ------
+    StaleDataError
+        If there is none.
+    """
+    try:
+        record = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{shown(PROCESSED)} holds no prepared tables. Make them first: mlflow run . -e preparacao"
+        raise StaleDataError(message) from error
+    return Manifest(Provenance(**record["provenance"]), record["sha256"])
+
+
+def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
+    """A table as the last preparation wrote it.
+
+    Raises
+    ------
+    StaleDataError
+        If the file is missing or differs from what was written.
+    """
+    path = prepared_path(name)
+    if not path.is_file() or sha256(path) != manifest.sha256.get(name):
+        message = (
+            f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
+        )
+        raise StaleDataError(message)
+    return pd.read_parquet(path)
+
+
+def prepared_path(name: str) -> Path:
+    """File of a prepared table."""
+    return PROCESSED / f"{name}.parquet"

@@ -1,0 +1,295 @@
+"""The checks behind the verdict; ``docs/monitoring.md`` says what each means and what to do."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import numpy as np
+
+from data.schema import FEATURES, PROBABILITY, TARGET
+from monitor.drift import FEWEST_CLASSIFIED, LARGE_PSI, Drift
+from monitor.health import Answer, Check, Severity, finding, fine, not_applicable
+from monitor.look import Look
+from monitor.metrics import METRICS, Tally, figures, log_loss_by_row
+from monitor.performance import CONFIDENCE, Interval, Performance, relative_loss
+from serving import gate
+
+WARNING_LOSS, RETRAIN_LOSS = 0.10, 0.15
+"""Relative losses against the reference from which a metric is a warning, and asks for a new model."""
+FEWEST_LABELLED = 30
+"""Labelled rows that the checks of label metrics need."""
+MOST_UNLABELLED = 0.5
+LABEL_DELAY = timedelta(days=7)
+"""Age from which the label of a logged row is due."""
+STALE_AFTER = timedelta(days=90)
+"""Age of a promotion from which a champion is stale."""
+SMALLEST_MISCALIBRATION = 0.02
+"""Calibration error below which nobody needs to act, in P(made)."""
+MANY_OUTSIDE = 0.1
+"""Share of rows outside the training support from which a new model is needed."""
+
+_DEGRADABLE = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy")
+_SKILLS = ("log_loss_skill", "brier_skill")
+_CONTROL = ("recall", "specificity", "precision")
+_CONTROL_NAMES = {"recall": "sensitivity"}
+_SEED = 0
+_NULL_SAMPLES = 500
+_NO_LABELS = f"fewer than {FEWEST_LABELLED} rows have a label"
+
+
+def label_metrics(look: Look) -> Answer:
+    """Log loss, Brier score, ROC AUC, F1 and accuracy against the reference."""
+    return _degraded(look, _DEGRADABLE)
+
+
+def skill(look: Look) -> Answer:
+    """Skill against the class prior, against the reference's."""
+    reference = look.baseline.performance
+    known = [name for name in _SKILLS if reference.figures.get(name, 0) > 0]
+    if not known:
+        return not_applicable("the model has no skill on the reference either")
+    return _degraded(look, known)
+
+
+def worse_than_prior(look: Look) -> Answer:
+    """Whether a constant, the rate of the same rows, would have done better."""
+    rows = look.labelled
+    if len(rows) < FEWEST_LABELLED:
+        return not_applicable(_NO_LABELS)
+    rate = rows[TARGET].mean()
+    if rate in {0, 1}:
+        return not_applicable("all labels are the same")
+    loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
+    prior = log_loss_by_row(rows[TARGET], np.full(len(rows), rate))
+    told = f"log loss {loss.mean():.4f}; of the constant {rate:.3f} on the same {len(rows):,} rows {prior.mean():.4f}"
+    if loss.mean() <= prior.mean():
+        return fine("the model is worth more than a constant", told)
+    if gate.better_than(prior, loss, reference_name="the model", seed=_SEED).passed:
+        return finding(Severity.RETRAIN, "the model is worth less than a constant", told)
+    return finding(Severity.WARNING, "the model is worth less than a constant, though that may be chance", told)
+
+
+def control_sample(look: Look) -> Answer:
+    """Sensitivity, specificity and precision of the labelled rows against the test rows."""
+    return _degraded(look, _CONTROL)
+
+
+def calibration(look: Look) -> Answer:
+    """Whether P(made) is the rate, beyond what chance explains."""
+    if len(look.labelled) < FEWEST_LABELLED:
+        return not_applicable(_NO_LABELS)
+    found = look.performance.figures["calibration_error"]
+    tally = Tally.of(look.labelled[TARGET], look.labelled[PROBABILITY])
+    stream = np.random.default_rng(_SEED)
+    made = stream.binomial(tally.rows.astype(int), tally.probability, (_NULL_SAMPLES, len(tally.rows))).astype(float)
+    drawn = figures(Tally(tally.probability, tally.rows, made, tally.rows - made))["calibration_error"]
+    limit = float(np.quantile(drawn, CONFIDENCE))
+    told = f"P(made) is off by {found:.3f} on average"
+    means = look.labelled[PROBABILITY].mean(), look.performance.rate
+    numbers = f"by chance up to {limit:.3f}; mean P(made) {means[0]:.3f}, rate {means[1]:.3f}"
+    if found > max(limit, SMALLEST_MISCALIBRATION):
+        return finding(Severity.WARNING, told, numbers)
+    return fine(f"{told}, no more than chance explains" if found <= limit else told, numbers)
+
+
+def labels(look: Look) -> Answer:
+    """Whether labels arrive."""
+    rows = look.current
+    if "time" in rows:
+        due = rows[rows["time"] < (look.live.now - LABEL_DELAY).replace(tzinfo=None)]
+        if due.empty:
+            return not_applicable(f"no row is older than {LABEL_DELAY.days} days: no label is due yet")
+        rows, which = due, f"rows older than {LABEL_DELAY.days} days"
+    else:
+        which = "rows"
+    missing = int(rows[TARGET].isna().sum())
+    told = f"{missing:,} of {len(rows):,} {which} have no label ({missing / len(rows):.1%})"
+    return finding(Severity.WARNING, told) if missing > MOST_UNLABELLED * len(rows) else fine(told)
+
+
+def feature_drift(look: Look) -> Answer:
+    """Whether features are distributed as in the reference."""
+    found = look.drift
+    drifted = found.drifted_features
+    if not drifted:
+        return fine(f"none of {len(FEATURES)} features is farther away than chance explains")
+    drifted.sort(key=lambda name: -found.statistic(name, "psi").value)
+    moved = found.statistic(drifted[0], "wasserstein")
+    words = (
+        f"{len(drifted)} of {len(FEATURES)} features have moved, {drifted[0]} most, "
+        f"by {moved.value:.3g}{f' {moved.unit}' if moved.unit else ''}"
+    )
+    large = any(found.statistic(name, "psi").value >= LARGE_PSI for name in drifted)
+    numbers = "; ".join(_distances(found, name) for name in drifted)
+    return finding(Severity.RETRAIN if large else Severity.WARNING, words, numbers)
+
+
+def prediction_drift(look: Look) -> Answer:
+    """Whether P(made) is distributed as in the reference."""
+    found = look.drift
+    numbers = _distances(found, PROBABILITY)
+    if not found.has_drifted(PROBABILITY):
+        return fine("P(made) is distributed as in the reference", numbers)
+    return finding(
+        Severity.WARNING, f"P(made) has moved by {found.mean_difference[PROBABILITY]:+.3f} on average", numbers
+    )
+
+
+def domain_classifier(look: Look) -> Answer:
+    """Whether a classifier tells current rows from reference rows."""
+    found = look.drift.classifier
+    if found is None:
+        return not_applicable(f"to teach a classifier takes {FEWEST_CLASSIFIED} rows on either side")
+    numbers = f"ROC AUC {found.auc:.3f}; by chance up to {found.limit:.3f}"
+    if found.drifted:
+        return finding(Severity.WARNING, "a classifier can tell current rows from reference rows", numbers)
+    return fine("a classifier cannot tell current rows from reference rows", numbers)
+
+
+def out_of_support(look: Look) -> Answer:
+    """Whether rows lie where the model has not learned."""
+    found = look.drift
+    told = f"{found.outside:.1%} of the rows lie outside the training support"
+    numbers = f"of {found.rows:,} rows; by chance up to {found.outside_limit:.1%}"
+    if not found.is_outside:
+        return fine(told, numbers)
+    return finding(Severity.RETRAIN if found.outside > MANY_OUTSIDE else Severity.WARNING, told, numbers)
+
+
+def estimated_degradation(look: Look) -> Answer:
+    """Whether the metrics that P(made) promises are worse than the reference's."""
+    found = look.estimate
+    if found.refused:
+        return not_applicable(found.refused)
+    reference = look.baseline.performance.figures
+    worse: dict[str, float] = {}
+    for name, interval in found.intervals.items():
+        before, sign = reference.get(name, 0), -1 if METRICS[name].greater_is_better else 1
+        if before:
+            losses = [sign * (value - before) / before for value in (interval.value, interval.low, interval.high)]
+            if losses[0] > WARNING_LOSS and min(losses) > 0:
+                worse[name] = losses[0]
+    numbers = "; ".join(
+        f"{name} {reference[name]:.3f} → {found.intervals[name].value:.3f} ({_ends(found.intervals[name])})"
+        for name in worse or ("log_loss",)
+        if name in reference
+    )
+    if not worse:
+        return fine("the metrics to expect are about those of the reference", numbers)
+    return finding(_severity(max(worse.values())), f"expected without labels: {_by_how_much(worse)}", numbers)
+
+
+def stale_model(look: Look) -> Answer:
+    """Whether the champion is old."""
+    champion = look.live.champion
+    if champion is None:
+        return not_applicable("there is no champion")
+    if champion.since is None:
+        return not_applicable(f"nobody wrote down when version {champion.version} was promoted")
+    age = look.live.now - champion.since
+    told = f"version {champion.version} was promoted {age.days} days ago"
+    return finding(Severity.WARNING, f"{told}; look again at {STALE_AFTER.days}") if age > STALE_AFTER else fine(told)
+
+
+def endpoint_down(look: Look) -> Answer:
+    """Whether the server answers."""
+    if not look.live.endpoint:
+        return not_applicable("no endpoint was given to look after")
+    if look.live.served is None:
+        return finding(Severity.WARNING, f"nothing answers at {look.live.endpoint}; start it: make serve")
+    return fine(f"{look.live.endpoint} answers")
+
+
+def served_version(look: Look) -> Answer:
+    """Whether the champion is what is served."""
+    served, champion = look.live.served, look.live.champion
+    if served is None:
+        return not_applicable("nothing is known of a server")
+    if served.version is None:
+        return not_applicable(f"{look.live.endpoint} does not say which version it serves")
+    if champion is None or served.version != champion.version:
+        expected = f"version {champion.version}" if champion else "none"
+        return finding(Severity.WARNING, f"version {served.version} is served, the champion is {expected}")
+    return fine(f"version {served.version} is served and is the champion")
+
+
+def scored_by(look: Look) -> Answer:
+    """Whether the champion scored the rows."""
+    champion = look.live.champion
+    if champion is None:
+        return not_applicable("there is no champion")
+    if not look.versions:
+        return not_applicable("which version scored the rows is not known")
+    others = {version: rows for version, rows in look.versions.items() if version != champion.version}
+    if not others:
+        return fine(f"all rows were scored by the champion, version {champion.version}")
+    told = ", ".join(f"{rows:,} rows by version {version}" for version, rows in sorted(others.items()))
+    return finding(
+        Severity.WARNING, f"not the champion, version {champion.version}, scored {told}: the figures are about that too"
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("K101", "Label metrics", Severity.RETRAIN, label_metrics),
+    Check("K102", "Skill against the class prior", Severity.RETRAIN, skill),
+    Check("K103", "Worth more than a constant", Severity.RETRAIN, worse_than_prior),
+    Check("K104", "Control sample", Severity.RETRAIN, control_sample),
+    Check("K105", "Calibration", Severity.WARNING, calibration),
+    Check("K106", "Labels arrive", Severity.WARNING, labels),
+    Check("K201", "Feature drift", Severity.RETRAIN, feature_drift),
+    Check("K202", "Prediction drift", Severity.WARNING, prediction_drift),
+    Check("K203", "Domain classifier", Severity.WARNING, domain_classifier),
+    Check("K204", "Training support", Severity.RETRAIN, out_of_support),
+    Check("K301", "Estimate without labels", Severity.RETRAIN, estimated_degradation),
+    Check("K401", "Age of the model", Severity.WARNING, stale_model),
+    Check("K402", "Endpoint", Severity.WARNING, endpoint_down),
+    Check("K403", "Version served", Severity.WARNING, served_version),
+    Check("K404", "Version that scored", Severity.WARNING, scored_by),
+)
+"""Every check, in the order in which they are asked."""
+
+
+def _degraded(look: Look, metrics: Iterable[str]) -> Answer:
+    """Metrics that are worse than the reference's by more than a tenth and beyond chance."""
+    if len(look.labelled) < FEWEST_LABELLED:
+        return not_applicable(_NO_LABELS)
+    current, reference = look.performance, look.baseline.performance
+    known = [name for name in metrics if _comparable(name, current, reference)]
+    if not known:
+        return not_applicable("none of these metrics is defined and other than 0 on the reference")
+    # Each of several comparisons has its share of the probability of a false alarm.
+    confidence = 1 - (1 - CONFIDENCE) / len(known)
+    losses = {name: relative_loss(current, reference, name, confidence) for name in known}
+    worse = {name: loss.value for name, loss in losses.items() if loss.value > WARNING_LOSS and loss.low > 0}
+    worst = max(losses, key=lambda name: losses[name].value)
+    numbers = f"{current.rows:,} labelled rows against {reference.rows:,}: " + "; ".join(
+        f"{_called(name)} {reference.figures[name]:.3f} → {current.figures[name]:.3f} ({_ends(current.interval(name))})"
+        for name in worse or (worst,)
+    )
+    if not worse:
+        return fine(f"none of {len(known)} is worse by more than {WARNING_LOSS:.0%} and beyond chance", numbers)
+    return finding(_severity(max(worse.values())), _by_how_much(worse), numbers)
+
+
+def _comparable(name: str, current: Performance, reference: Performance) -> bool:
+    return name in current.figures and name in reference.figures and reference.figures[name] != 0
+
+
+def _severity(loss: float) -> Severity:
+    return Severity.RETRAIN if loss > RETRAIN_LOSS else Severity.WARNING
+
+
+def _distances(found: Drift, column: str) -> str:
+    psi, ks = found.statistic(column, "psi"), found.statistic(column, "ks")
+    return f"{column} PSI {psi.value:.3g} (limit {psi.limit:.2g}), KS {ks.value:.3g} (limit {ks.limit:.2g})"
+
+
+def _by_how_much(worse: Mapping[str, float]) -> str:
+    return ", ".join(f"{_called(name)} is worse by {loss:.0%}" for name, loss in worse.items())
+
+
+def _called(metric: str) -> str:
+    return _CONTROL_NAMES.get(metric, metric)
+
+
+def _ends(interval: Interval) -> str:
+    return f"{CONFIDENCE:.0%}: {interval.low:.3f} to {interval.high:.3f}"

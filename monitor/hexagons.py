@@ -1,0 +1,185 @@
+"""Share of made shots by place and by group: observed, expected by the model, and the interval of the observed one."""
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data import court
+from data.schema import PROBABILITY, TARGET
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+SIZE = "size_feet"
+"""Key of ``DataFrame.attrs`` that tells how large the hexagons of a table are."""
+SIZE_FEET = 2.0
+
+_TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
+
+
+def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int = 1) -> pd.DataFrame:
+    """Rates of the hexagons of a honeycomb over the court; one is centred on the hoop, a corner of each points up.
+
+    Parameters
+    ----------
+    shots : pandas.DataFrame
+        ``lat`` and ``lng`` in degrees, ``shot_made_flag`` (1, 0 or NaN) and ``probability``, P(made). Rows without a
+        position are in no hexagon.
+    size_feet : float
+        From one hexagon's centre to its neighbour's, feet.
+    fewest : int
+        Hexagons with fewer shots are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per hexagon with ``x`` and ``y`` of its centre in feet from the hoop, and the columns of `rates`.
+        ``attrs["size_feet"]`` keeps `size_feet`.
+
+    Raises
+    ------
+    ValueError
+        If `size_feet` is not more than 0.
+
+    Examples
+    --------
+    >>> at_the_hoop = {"lat": 34.0443, "lng": -118.2698, "shot_made_flag": [1.0, 0.0], "probability": [0.6, 0.5]}
+    >>> hexagons(pd.DataFrame(at_the_hoop))[["x", "y", "shots", "rate", "difference"]].round(2).to_numpy().tolist()
+    [[0.0, 0.0, 2.0, 0.5, -0.05]]
+    """
+    placed, centres, place = _places(shots, size_feet)
+    table = _rates(shots.loc[placed, TARGET], shots.loc[placed, PROBABILITY], place, len(centres))
+    table.insert(0, "x", centres[:, 0])
+    table.insert(1, "y", centres[:, 1])
+    table = table[table["shots"] >= fewest].reset_index(drop=True)
+    table.attrs[SIZE] = size_feet
+    return table
+
+
+def counts(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET) -> pd.DataFrame:
+    """How many shots were taken from each hexagon: the columns ``x``, ``y`` and ``shots`` of `hexagons`.
+
+    Parameters
+    ----------
+    shots : pandas.DataFrame
+        ``lat`` and ``lng``, degrees; nothing else is read.
+    size_feet : float
+        See `hexagons`.
+
+    Raises
+    ------
+    ValueError
+        If `size_feet` is not more than 0.
+    """
+    _, centres, place = _places(shots, size_feet)
+    table = pd.DataFrame({"x": centres[:, 0], "y": centres[:, 1], "shots": _count(place, len(centres))})
+    table.attrs[SIZE] = size_feet
+    return table
+
+
+def rates(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[Any]") -> pd.DataFrame:
+    """Rates of groups of shots.
+
+    Parameters
+    ----------
+    shots : pandas.DataFrame
+        ``shot_made_flag`` (1, 0 or NaN) and ``probability``, P(made).
+    groups : Series or ndarray, shape (n,)
+        Group of each row, by position. Rows without a group are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group that has a row, in the order of the categories if `groups` is categorical and sorted if not.
+        Columns ``group``; ``shots``, ``labelled`` and ``made``, int64; ``rate`` of the labelled rows, ``expected``,
+        their mean P(made), ``difference``, rate less expected, and ``low`` and ``high``, the 95 % Wilson interval of
+        the rate, all NaN where no row is labelled.
+
+    Examples
+    --------
+    >>> shots = pd.DataFrame({"shot_made_flag": [1.0, 0.0, np.nan], "probability": [0.6, 0.4, 0.5]})
+    >>> rates(shots, np.array(["near", "near", "far"]))[["group", "shots", "labelled", "rate"]].to_numpy().tolist()
+    [['far', 1, 0, nan], ['near', 2, 2, 0.5]]
+    """
+    categories = pd.Categorical(pd.Series(groups))
+    member = np.asarray(categories.codes, dtype=np.int64)
+    grouped = member >= 0
+    table = _rates(
+        shots.loc[grouped, TARGET], shots.loc[grouped, PROBABILITY], member[grouped], len(categories.categories)
+    )
+    table.insert(0, "group", categories.categories.to_numpy())
+    return table[table["shots"] > 0].reset_index(drop=True)
+
+
+def wilson(made: npt.ArrayLike, shots: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """95 % interval of a share (E. B. Wilson, JASA 22, 1927).
+
+    Parameters
+    ----------
+    made, shots : array_like of int, shape (n,)
+        How many of how many.
+
+    Returns
+    -------
+    low, high : ndarray of float64, shape (n,)
+        Ends of the interval, NaN where there is no shot.
+
+    Examples
+    --------
+    >>> low, high = wilson([5, 0], [10, 0])
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([0.237, nan], [0.763, nan])
+    """
+    successes, trials = np.asarray(made, dtype=float), np.asarray(shots, dtype=float)
+    trials = np.where(trials > 0, trials, np.nan)
+    share, spread = successes / trials, _TWO_SIDED_95**2 / trials
+    middle = (share + spread / 2) / (1 + spread)
+    reach = np.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
+    return np.clip(middle - reach, 0, 1), np.clip(middle + reach, 0, 1)
+
+
+def _places(shots: pd.DataFrame, size_feet: float) -> tuple[npt.NDArray[np.bool_], Floats, Numbers]:
+    if not size_feet > 0:
+        message = f"size_feet: expected more than 0, found {size_feet}"
+        raise ValueError(message)
+    x, y = court.to_feet(shots["lat"], shots["lng"])
+    placed = np.isfinite(x) & np.isfinite(y)
+    # A honeycomb is two rectangular grids, the second shifted by half a step; a place is in the hexagon whose centre is
+    # the nearest of the two candidates. Whole numbers count half steps, so that equal centres are equal.
+    step = np.array([size_feet, size_feet * np.sqrt(3)])
+    scaled = np.column_stack([x[placed], y[placed]]) / step
+    even, odd = np.rint(scaled), np.floor(scaled) + 0.5
+    near_even = (((scaled - even) * step) ** 2).sum(axis=1) <= (((scaled - odd) * step) ** 2).sum(axis=1)
+    nearest = (np.where(near_even[:, None], even, odd) * 2).astype(np.int64)
+    found, place = np.unique(nearest, axis=0, return_inverse=True)
+    return placed, found * step / 2, np.asarray(place, dtype=np.int64).ravel()
+
+
+def _count(member: Numbers, groups: int) -> Numbers:
+    return np.bincount(member, minlength=groups).astype(np.int64)
+
+
+def _rates(labels: "pd.Series[float]", probability: "pd.Series[float]", member: Numbers, groups: int) -> pd.DataFrame:
+    truth, expected = labels.to_numpy(dtype=float), probability.to_numpy(dtype=float)
+    known = ~np.isnan(truth)
+    labelled = _count(member[known], groups)
+    made = _count(member[known & (truth == 1)], groups)
+    divisor = np.where(labelled > 0, labelled, np.nan)
+    mean = np.bincount(member[known], weights=expected[known], minlength=groups) / divisor
+    rate = made / divisor
+    low, high = wilson(made, labelled)
+    return pd.DataFrame(
+        {
+            "shots": _count(member, groups),
+            "labelled": labelled,
+            "made": made,
+            "rate": rate,
+            "expected": mean,
+            "difference": rate - mean,
+            "low": low,
+            "high": high,
+        }
+    )

@@ -1,0 +1,152 @@
+"""All that is known of a batch of scored shots beside a reference, computed once and when it is first asked for."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor.drift import Drift, Reference
+from monitor.estimate import Calibration, Estimate, estimate
+from monitor.metrics import THRESHOLD
+from monitor.operation import Champion
+from monitor.performance import Performance, performance
+from monitor.runs import Served
+from monitor.support import Support
+
+COLUMNS = (*FEATURES, TARGET, PREDICTION, PROBABILITY)
+"""What a scored table holds; ``shot_made_flag`` may be null."""
+
+
+class Baseline:
+    """What current shots are compared with; costs a second or two once, and serves many batches.
+
+    Parameters
+    ----------
+    training : pandas.DataFrame
+        The features of the rows that the model has learned from.
+    reference : pandas.DataFrame
+        ``COLUMNS`` of labelled rows, with the P(made) of the version in question.
+    threshold : float
+        P(made) from which that version predicts that a shot is made.
+    name : str
+        What to call the reference.
+    """
+
+    def __init__(
+        self,
+        training: pd.DataFrame,
+        reference: pd.DataFrame,
+        *,
+        threshold: float = THRESHOLD,
+        name: str = "the reference",
+    ) -> None:
+        self.training, self.table, self.threshold, self.name = training, reference, threshold, name
+
+    @cached_property
+    def support(self) -> Support:
+        """Where the training shots are."""
+        return Support.of(self.training)
+
+    @cached_property
+    def drift(self) -> Reference:
+        """What the features and P(made) are compared with."""
+        return Reference(self.table, self.support.outside(self.table), self.table[PROBABILITY])
+
+    @cached_property
+    def performance(self) -> Performance:
+        """What the labels of the reference say."""
+        return performance(self.table[TARGET], self.table[PROBABILITY], threshold=self.threshold)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What P(made) means on the reference."""
+        return Calibration.of(self.table[TARGET], self.table[PROBABILITY])
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is known of the operation at the moment of a look.
+
+    Attributes
+    ----------
+    now : datetime
+        UTC, with its zone.
+    champion : Champion or None
+        The version that should be served.
+    endpoint : str
+        Address of the server; empty where none is looked after.
+    served : Served or None
+        What answered there; None if nothing did.
+    """
+
+    now: datetime
+    champion: Champion | None
+    endpoint: str = ""
+    served: Served | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A batch of scored shots beside its baseline.
+
+    Attributes
+    ----------
+    baseline : Baseline
+    current : pandas.DataFrame
+        ``COLUMNS``, and where they are known ``model_version`` and ``time`` (UTC, without a zone).
+    live : Live
+    name : str
+        What to call the batch.
+    """
+
+    baseline: Baseline
+    current: pd.DataFrame
+    live: Live
+    name: str = "the current rows"
+
+    @cached_property
+    def labelled(self) -> pd.DataFrame:
+        """The rows whose label is known."""
+        return self.current[self.current[TARGET].notna()]
+
+    @cached_property
+    def outside(self) -> npt.NDArray[np.bool_]:
+        """Which rows lie outside the training support, shape (n,)."""
+        return self.baseline.support.outside(self.current)
+
+    @cached_property
+    def performance(self) -> Performance:
+        """What the labels say; ask `labelled` first whether there are any."""
+        return performance(self.labelled[TARGET], self.labelled[PROBABILITY], threshold=self.baseline.threshold)
+
+    @cached_property
+    def drift(self) -> Drift:
+        """How far the batch is from the reference."""
+        return self.baseline.drift.compare(self.current, self.outside)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """What the labels would say, if P(made) means what it meant on the reference."""
+        return estimate(
+            self.baseline.calibration, self.current[PROBABILITY], self.outside, threshold=self.baseline.threshold
+        )
+
+    @cached_property
+    def realised(self) -> Performance | None:
+        """What the labels say of the rows inside the training support, beside the estimate; None without labels."""
+        rows = self.current[~self.outside & self.current[TARGET].notna().to_numpy()]
+        if rows.empty:
+            return None
+        return performance(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)
+
+    @cached_property
+    def versions(self) -> dict[str, int]:
+        """Rows by the version that scored them; empty where that is not known."""
+        if MODEL_VERSION not in self.current:
+            return {}
+        return dict(Counter(str(version) for version in self.current[MODEL_VERSION].dropna()))

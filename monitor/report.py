@@ -1,0 +1,74 @@
+"""A look as one HTML file that needs nothing else: no script, no picture beside it, no network."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from data.schema import FEATURES, PROBABILITY, TARGET
+from monitor import pictures
+from monitor.look import Look
+from monitor.metrics import METRICS
+
+_TEMPLATE = Path(__file__).with_suffix(".html.jinja")
+_DOTS_PER_INCH = 110
+
+
+def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
+    """The report of a look.
+
+    Parameters
+    ----------
+    look : Look
+        For the pictures.
+    found : dict
+        Its `monitor.record.record`.
+    synthetic : bool
+        Whether the shots are simulated.
+
+    Returns
+    -------
+    str
+        HTML; values are escaped by Jinja.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["figure"] = _figure
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(found=found, meanings=METRICS, synthetic=synthetic, pictures=dict(_pictures(look)))
+
+
+def _pictures(look: Look) -> list[tuple[str, Markup]]:
+    samples = {
+        "train": look.baseline.training,
+        look.baseline.name: look.baseline.table,
+        look.name: look.current,
+    }
+    drawn = [("Where the rows are", pictures.densities(samples, [*FEATURES, PROBABILITY]))]
+    labels, made = look.labelled[TARGET].to_numpy(), look.labelled[PROBABILITY].to_numpy()
+    if len(labels) and labels.min() < labels.max():
+        title = f"{look.name}, {len(labels):,} labelled rows"
+        drawn += [
+            ("Calibration", pictures.calibration(labels, made, title)),
+            ("ROC", pictures.roc(labels, made, title)),
+            ("Confusion", pictures.confusion_matrix(labels, (made >= look.baseline.threshold).astype(float), title)),
+        ]
+    return [(name, _image(figure, name)) for name, figure in drawn]
+
+
+def _image(figure: Figure, name: str) -> Markup:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
+    data = base64.b64encode(file.getvalue()).decode()
+    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(name, data)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "not defined"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"  # noqa: PLR2004 four decimals are for small figures

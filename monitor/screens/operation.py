@@ -1,0 +1,432 @@
+"""Operation: what is served, every version and run, and the buttons that change them."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import mlflow
+import pandas as pd
+import streamlit as st
+
+from data.errors import KobeShotError
+from monitor import jobs, operation, runs
+from monitor.charts import trend
+from monitor.metrics import METRICS
+from monitor.operation import Champion
+from monitor.screens import parts
+from serving import registry
+
+_FIRST_RUN = "make main"
+_OUTCOME, _ROUND = "operation_outcome", "operation_round"
+_WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
+_KEY_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
+_KEPT_SECONDS = 30
+_LINES_SHOWN = 400
+_PICTURES = (".png", ".jpg", ".jpeg")
+_WHEN = "YYYY-MM-DD HH:mm"
+
+
+def show() -> None:
+    """Draw the page."""
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    left.title("Operation")
+    if right.button("Refresh", icon=":material/refresh:", width="stretch"):
+        st.session_state.pop(_OUTCOME, None)
+        _forget()
+    st.caption(f"Tracking store and registry: {mlflow.get_tracking_uri()}")
+    _show_outcome()
+    try:
+        _show_served()
+        _show_tabs()
+    except KobeShotError as error:
+        st.error(f"The registry or the tracking store does not answer. {error}", icon=":material/database_off:")
+
+
+def _show_served() -> None:
+    with registry.store_errors_told():
+        champion, standing = operation.champion(), registry.standing()
+    if champion is None:
+        parts.need("No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN)
+    else:
+        _show_champion(champion, standing)
+    _show_endpoint(champion)
+
+
+def _show_champion(champion: Champion, standing: registry.Standing) -> None:
+    columns = st.columns(5)
+    loss = champion.test_metrics.get("log_loss")
+    previous = standing.previous_champion
+    columns[0].metric("Champion", f"v{champion.version}", border=True)
+    columns[1].metric("Model", champion.model_id or "unknown", border=True)
+    columns[2].metric("Test log loss (nats)", "unknown" if loss is None else f"{loss:.4f}", border=True)
+    columns[3].metric("Production", _versions(sorted(standing.production)), border=True)
+    columns[4].metric("Previous champion", f"v{previous}" if previous else "none", border=True)
+    st.markdown(
+        f"**{registry.MODEL} version {champion.version}** is champion since {_moment(champion.since)}. "
+        f"The gate said: {champion.reason or 'nothing'}."
+    )
+    if standing.production != {champion.version}:
+        st.warning(
+            "The stage Production and the alias champion do not name the same version.", icon=":material/warning:"
+        )
+    if champion.synthetic:
+        st.warning("The champion learned from **simulated** shots.", icon=":material/science:")
+    with st.expander("Why this model", icon=":material/verified:"):
+        st.markdown(champion.justification or "Nothing is written on the version.")
+
+
+def _show_endpoint(champion: Champion | None) -> None:
+    address = parts.endpoint()
+    served = _served(address)
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Live endpoint** `{address}`")
+            if served is None:
+                st.badge("does not answer", icon=":material/cloud_off:", color="red")
+            else:
+                st.badge("answers", icon=":material/cloud_done:", color="green")
+                _badge_version(served, champion)
+        if served is None:
+            st.caption(
+                "Start a server with `make serve`, or with `mlflow models serve -m models:/kobe_shot/Production "
+                "--env-manager local`, and set its address in the sidebar."
+            )
+        else:
+            recorded = {True: "recorded", False: "not recorded", None: "recorded only if it was told so"}
+            since = f"Serves this version since {_moment(served.since)} · " if served.since else ""
+            st.caption(
+                f"{since}MLflow {served.mlflow or 'of unknown version'} · "
+                f"what it scores is {recorded[served.inference_log]} in the inference log"
+            )
+
+
+def _badge_version(served: runs.Served, champion: Champion | None) -> None:
+    if served.version is None:
+        st.badge("does not say which version", icon=":material/help:", color="gray")
+    elif champion and served.version == champion.version:
+        st.badge(f"version {served.version}, the champion", icon=":material/trophy:", color="blue")
+    else:
+        st.badge(f"version {served.version}, not the champion", icon=":material/warning:", color="orange")
+
+
+def _show_tabs() -> None:
+    table = _runs(mlflow.get_tracking_uri())
+    versions, listed, trends, actions = st.tabs(["Versions", "Runs", "Trends", "Retrain and roll back"])
+    with versions:
+        _show_versions()
+    with listed:
+        _show_runs(table)
+    with trends:
+        _show_trends(table)
+    with actions:
+        _show_actions()
+
+
+def _show_versions() -> None:
+    store = mlflow.get_tracking_uri()
+    versions, promotions = _tables(store)
+    if versions.empty:
+        parts.need("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
+        return
+    st.dataframe(
+        versions,
+        hide_index=True,
+        column_order=[name for name in runs.VERSION_COLUMNS if name != "run_id"],
+        column_config={
+            "version": st.column_config.NumberColumn("Version", pinned=True, format="%d"),
+            "stage": "Stage",
+            "aliases": st.column_config.ListColumn("Aliases"),
+            "gate": "Gate",
+            "gate_reason": st.column_config.TextColumn("What the gate said", width="medium"),
+            "model": "Model",
+            "test_log_loss": st.column_config.NumberColumn("Test log loss (nats)", format="%.4f"),
+            "promotions": st.column_config.NumberColumn("Promotions", format="%d"),
+            "created": st.column_config.DatetimeColumn("Registered (UTC)", format=_WHEN, timezone="UTC"),
+            "data_source": "Data",
+        },
+    )
+    st.markdown("**Promotions**, newest first")
+    st.dataframe(
+        promotions,
+        hide_index=True,
+        placeholder="none",
+        column_config={
+            "when": st.column_config.DatetimeColumn("When (UTC)", format=_WHEN, timezone="UTC"),
+            "version": st.column_config.NumberColumn("Version", format="%d"),
+            "instead_of": "Instead of",
+            "who": "Who",
+            "where": "Host and process",
+            "why": st.column_config.TextColumn("Why", width="large"),
+        },
+    )
+
+
+def _show_runs(table: pd.DataFrame) -> None:
+    if table.empty:
+        parts.need("The tracking store holds no run of this project yet.", _FIRST_RUN)
+        return
+    first, second = st.columns([2, 1])
+    names = first.multiselect("Runs named", sorted(table["name"].unique()), placeholder="all names")
+    statuses = second.multiselect("Status", sorted(table["status"].unique()), placeholder="any status")
+    kept = table[table["name"].isin(names or table["name"]) & table["status"].isin(statuses or table["status"])]
+    st.dataframe(
+        kept.assign(status=kept["status"].str.lower()),
+        hide_index=True,
+        height=320,
+        placeholder="-",
+        column_order=[
+            "start",
+            "name",
+            "status",
+            "seconds",
+            "version",
+            *_KEY_METRICS,
+            "data_source",
+            "parent",
+            "run_id",
+        ],
+        column_config=_run_columns(),
+    )
+    oldest = f"; older ones than the newest {runs.MOST_RUNS:,} are left out" if len(table) >= runs.MOST_RUNS else ""
+    st.caption(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that each run logged itself.")
+    if len(kept):
+        _show_run(kept)
+
+
+def _run_columns() -> dict[str, Any]:
+    return {
+        "start": st.column_config.DatetimeColumn("Start (UTC)", format=_WHEN, timezone="UTC"),
+        "name": "Run",
+        "status": "Status",
+        "seconds": st.column_config.NumberColumn("Duration", format="%.1f s"),
+        "version": "Version",
+        "data_source": "Data",
+        "parent": "Part of",
+        "run_id": "Run id",
+        **{name: st.column_config.NumberColumn(name.replace("_", " "), format="%.4f") for name in _KEY_METRICS},
+    }
+
+
+def _show_run(table: pd.DataFrame) -> None:
+    started = table["start"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
+    labels = dict(zip(table["run_id"].astype(str), table["name"] + ", " + started, strict=True))
+    run_id = st.selectbox("Details of", list(labels), format_func=labels.__getitem__)
+    found = _details(mlflow.get_tracking_uri(), run_id)
+    kinds: dict[str, Mapping[str, object]] = {
+        "Parameters": found.params,
+        "Metrics": found.metrics,
+        "Tags": found.tags,
+    }
+    for column, (title, values) in zip(st.columns(3), kinds.items(), strict=True):
+        column.markdown(f"**{title}**")
+        column.dataframe(
+            pd.DataFrame({"name": list(values), "value": list(values.values())}),
+            hide_index=True,
+            placeholder="-",
+            column_config={
+                "name": "Name",
+                "value": st.column_config.NumberColumn("Value", format="%.6g") if title == "Metrics" else "Value",
+            },
+        )
+    _show_artefacts(run_id)
+
+
+def _show_artefacts(run_id: str) -> None:
+    paths = _artefacts(mlflow.get_tracking_uri(), run_id)
+    st.markdown("**Artefacts**")
+    if not paths:
+        st.caption("This run kept no files.")
+        return
+    with st.container(horizontal=True):
+        for path in paths:
+            st.download_button(
+                path,
+                _download(run_id, path),
+                path.rpartition("/")[2],
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"operation_artefact_{run_id}_{path}",
+            )
+    pictures = [path for path in paths if path.endswith(_PICTURES)]
+    for start in range(0, len(pictures), 3):
+        for column, path in zip(st.columns(3), pictures[start : start + 3], strict=False):
+            column.image(_picture(mlflow.get_tracking_uri(), run_id, path), caption=path, width="stretch")
+
+
+def _download(run_id: str, path: str) -> Callable[[], bytes]:
+    return lambda: runs.download(run_id, path)
+
+
+def _show_trends(table: pd.DataFrame) -> None:
+    names = [name for name in _WITH_TRENDS if name in set(table["name"])]
+    if not names:
+        parts.need("There is no run yet whose metrics could be followed over time.", _FIRST_RUN)
+        return
+    left, right = st.columns([1, 2])
+    name = left.selectbox("Metrics of the runs", names)
+    rows = runs.trend_rows(table, name)
+    metrics = runs.metric_names(table[table["name"] == name])
+    usual = [metric for metric in (*METRICS, *metrics) if metric in metrics][:1]
+    chosen = right.multiselect("Metrics", metrics, default=usual, key=f"operation_metrics_{name}")
+    if not chosen or rows.empty:
+        st.info("Choose at least one metric of a finished run.", icon=":material/show_chart:")
+        return
+    st.plotly_chart(trend(rows, chosen, f"{name}, {len(rows):,} finished runs"), config={"displayModeBar": False})
+
+
+def _show_actions() -> None:
+    chosen: tuple[str, str] | None = None
+    work = st.container()
+    upper, lower = st.columns(2, gap="medium"), st.columns(2, gap="medium")
+    with upper[0].container(border=True, height="stretch"):
+        st.markdown("**Retrain**")
+        st.caption(
+            "Trains on the prepared tables, registers a new version, and promotes it if it passes the gate "
+            "(`python -m steps.treinamento`)."
+        )
+        if _button("Retrain", _sure("retrain")):
+            chosen = ("treinamento", "Retraining")
+    with upper[1].container(border=True, height="stretch"):
+        st.markdown("**Roll back**")
+        st.caption("Makes the previous champion champion and Production again. What is served follows within seconds.")
+        reason = st.text_input("Reason", placeholder="why the champion has to go", key=f"operation_reason_{_round()}")
+        if _button("Roll back", _sure("roll back") and bool(reason.strip())):
+            _roll_back(reason.strip())
+    with lower[0].container(border=True, height="stretch"):
+        st.markdown("**Apply again**")
+        st.caption("Scores the production set over REST with the champion (`python -m steps.aplicacao`).")
+        if _button("Apply again", _sure("apply")):
+            chosen = ("aplicacao", "Applying")
+    with lower[1].container(border=True, height="stretch"):
+        st.markdown("**Look again**")
+        st.caption("Compares operation with training and gives a verdict (`python -m steps.monitoramento`).")
+        if _button("Look again", _sure("look")):
+            chosen = ("monitoramento", "Looking")
+    if chosen:
+        with work:
+            _run_step(*chosen)
+
+
+def _sure(what: str) -> bool:
+    # A new round of keys takes the tick out of the box once the work is done.
+    return st.checkbox("I am sure", key=f"operation_sure_{what}_{_round()}")
+
+
+def _button(label: str, enabled: bool) -> bool:  # noqa: FBT001
+    return st.button(label, type="primary", disabled=not enabled)
+
+
+def _run_step(name: str, doing: str) -> None:
+    before, started = _champion_number(), time.monotonic()
+    lines: list[str] = []
+    with st.status(f"{doing}. Stay on this page: whatever you click ends it.", expanded=True) as status:
+        shown = st.empty()
+
+        def on_line(line: str) -> None:
+            lines.append(line)
+            label = f"{doing} for {time.monotonic() - started:.0f} s. Stay on this page: whatever you click ends it."
+            status.update(label=label, expanded=True)
+            shown.code("\n".join(lines[-_LINES_SHOWN:]), language=None, height=300)
+
+        code = jobs.run_step(name, on_line=on_line)
+    after = _champion_number()
+    champion = f"the champion is now version {after}" if after != before else f"the champion is still version {after}"
+    if after is None:
+        champion = "there is no champion"
+    ended = f"`steps.{name}` ended with exit code {code} after {time.monotonic() - started:.0f} s; {champion}."
+    _end(ended, lines, failed=code != 0)
+
+
+def _roll_back(reason: str) -> None:
+    before = _champion_number()
+    try:
+        with registry.store_errors_told():
+            version = registry.roll_back(reason)
+    except KobeShotError as error:
+        _end(f"Nothing was rolled back. {error}", [], failed=True)
+    else:
+        _end(f"Rolled back from version {before}: the champion is now version {version}.", [], failed=False)
+
+
+def _end(text: str, lines: list[str], *, failed: bool) -> None:
+    st.session_state[_OUTCOME] = (text, lines, failed)
+    st.session_state[_ROUND] = _round() + 1
+    _forget()
+    st.rerun()
+
+
+def _show_outcome() -> None:
+    if _OUTCOME not in st.session_state:
+        return
+    text, lines, failed = st.session_state[_OUTCOME]
+    if failed:
+        st.error(text, icon=":material/error:")
+    else:
+        st.success(text, icon=":material/check_circle:")
+    if lines:
+        with st.expander("What it said", icon=":material/terminal:"):
+            st.code("\n".join(lines[-_LINES_SHOWN:]), language=None, height=300)
+
+
+def _round() -> int:
+    return int(st.session_state.get(_ROUND, 0))
+
+
+def _champion_number() -> str | None:
+    with registry.store_errors_told():
+        found = registry.champion()
+    return registry.number(found) if found else None
+
+
+def _moment(when: datetime | None) -> str:
+    return when.strftime("%Y-%m-%d %H:%M UTC") if when else "unknown"
+
+
+def _versions(numbers: list[str]) -> str:
+    return ", ".join(f"v{number}" for number in numbers) or "none"
+
+
+# The store is an argument so that what is kept of one is never shown for another.
+@st.cache_data(ttl=_KEPT_SECONDS, show_spinner="Reading the runs")
+def _runs(store: str) -> pd.DataFrame:
+    del store
+    return runs.runs_table()
+
+
+@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
+def _tables(store: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    del store
+    return runs.versions_table(), runs.promotions_table()
+
+
+@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
+def _details(store: str, run_id: str) -> runs.RunDetails:
+    del store
+    return runs.details(run_id)
+
+
+@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
+def _artefacts(store: str, run_id: str) -> list[str]:
+    del store
+    return runs.artefacts(run_id)
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def _picture(store: str, run_id: str, path: str) -> bytes:
+    del store
+    return runs.download(run_id, path)
+
+
+@st.cache_data(ttl=5, show_spinner=False)
+def _served(address: str) -> runs.Served | None:
+    return runs.served(address)
+
+
+def _forget() -> None:
+    for kept in (_runs, _tables, _details, _artefacts, _served):
+        kept.clear()
+
+
+if __name__ == "__main__":
+    show()

@@ -1,0 +1,150 @@
+"""The tables that the monitor looks at: from the runs that made them, so that it works wherever the runs are."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+
+from data.errors import KobeShotError
+from data.files import sha256, shown
+from data.prepared import PREDICTIONS, TEST, TRAIN, prepared_path
+from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
+from monitor import operation
+from monitor.look import COLUMNS
+from serving import registry
+
+
+class TableError(KobeShotError):
+    """A table that the monitor needs is missing or damaged."""
+
+
+def prepared_table(name: str) -> Path:
+    """File of a prepared table that the champion has learned from or was tested on.
+
+    Parameters
+    ----------
+    name : str
+        ``base_train`` or ``base_test``.
+
+    Returns
+    -------
+    pathlib.Path
+        In ``data/processed`` if that still holds the champion's, else an artifact of the run that wrote it.
+
+    Raises
+    ------
+    RegistryError
+        If there is no champion.
+    TableError
+        If no run holds the table.
+    """
+    champion = registry.require_champion()
+    digest = champion.tags.get(f"sha256_{name}", "")
+    local = prepared_path(name)
+    if local.is_file() and sha256(local) == digest:
+        return local
+    run = operation.last_run(operation.PREPARATION, f"params.sha256_{name} = '{digest}'") if digest.isalnum() else None
+    if run is None:
+        message = (
+            f"{shown(local)} is not the table that champion version {registry.number(champion)} was made with, and no "
+            "run holds it. Prepare and train again: make main"
+        )
+        raise TableError(message)
+    return artifact(run.run_id, f"tables/{name}.parquet")
+
+
+def training_and_reference() -> tuple[Path, Path]:
+    """Files of the champion's ``base_train`` and ``base_test``; see `prepared_table`."""
+    return prepared_table(TRAIN), prepared_table(TEST)
+
+
+def application_table() -> tuple[Path, operation.FinishedRun]:
+    """File of the last table that was scored over REST, and the run that did it.
+
+    Raises
+    ------
+    TableError
+        If there is no such run, or it does not hold the table any more.
+    """
+    run = operation.last_run(operation.APPLICATION)
+    if run is None:
+        message = "no run has scored the prod table yet. Score it: mlflow run . -e aplicacao"
+        raise TableError(message)
+    return artifact(run.run_id, f"tables/{PREDICTIONS.name}"), run
+
+
+def read_scored(path: Path) -> pd.DataFrame:
+    """A table of shots as a look takes it: features and label as float64, and what a version answered if it is there.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``.parquet`` or ``.csv``; ``lon`` is taken for ``lng``, a missing ``shot_made_flag`` for unknown labels.
+
+    Raises
+    ------
+    TableError
+        If it cannot be read, has no rows, lacks a feature, or holds something else than numbers.
+    """
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        message = (
+            f"{shown(path)} cannot be read: expected a Parquet or CSV table of shots; {str(error).splitlines()[0]}"
+        )
+        raise TableError(message) from error
+    if "lng" not in table and "lon" in table:
+        table = table.rename(columns={"lon": "lng"})
+    if TARGET not in table:
+        table = table.assign(**{TARGET: float("nan")})
+    missing = [name for name in FEATURES if name not in table]
+    if missing or table.empty:
+        found = ", ".join(map(str, table.columns)) or "no columns"
+        message = f"{shown(path)}: expected rows with the columns {', '.join(FEATURES)}; found {found}"
+        raise TableError(message)
+    numbers = [name for name in COLUMNS if name in table and name != PREDICTION]
+    try:
+        table = table.astype(dict.fromkeys(numbers, "float64"))
+    except (TypeError, ValueError) as error:
+        message = f"{shown(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
+        raise TableError(message) from error
+    _check_values(table, path)
+    return table
+
+
+def _check_values(table: pd.DataFrame, path: Path) -> None:
+    asked = [*FEATURES, *([PROBABILITY] if PROBABILITY in table else [])]
+    empty = table[asked].isna().any(axis=1)
+    if empty.any():
+        message = f"{shown(path)}: expected a number in each of {', '.join(asked)}; {empty.sum():,} rows lack one"
+        raise TableError(message)
+    wrong = ~table[TARGET].isin([0, 1]) & table[TARGET].notna()
+    if wrong.any():
+        message = f"{shown(path)}: expected 0, 1 or null in {TARGET}; found {table.loc[wrong, TARGET].iloc[0]:g}"
+        raise TableError(message)
+    if PROBABILITY in table and not table[PROBABILITY].between(0, 1).all():
+        message = f"{shown(path)}: expected P(made) from 0 to 1 in {PROBABILITY}"
+        raise TableError(message)
+
+
+def artifact(run_id: str, path: str) -> Path:
+    """An artifact of a run as a local file.
+
+    Raises
+    ------
+    TableError
+        If the run does not hold it any more.
+    """
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    try:
+        root = MlflowClient().get_run(run_id).info.artifact_uri
+        local = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+    except (mlflow.MlflowException, OSError) as error:
+        message = f"run {run_id} does not hold {path} ({type(error).__name__}: {error}). Run its step again."
+        raise TableError(message) from error
+    if not local.is_file():
+        message = f"run {run_id} does not hold {path} below {root}. Run its step again."
+        raise TableError(message)
+    return local

@@ -1,0 +1,156 @@
+"""Reads the inference log: how much a time window holds, and its rows, or evenly spaced ones where they are many."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import sqlalchemy as sql
+
+from data.errors import KobeShotError
+from data.files import INFERENCE_LOG
+from data.schema import FEATURES, MODEL_VERSION, TARGET
+from serving.inference_log import ADDRESS_VARIABLE, TABLE, connect, tables
+
+
+class LogError(KobeShotError):
+    """There is no inference log, or it cannot be read."""
+
+
+class Window(NamedTuple):
+    """What a time window of the log holds.
+
+    Attributes
+    ----------
+    rows, labelled : int
+        Scored rows, and those whose true label is known.
+    first, last : datetime or None
+        When the first and the last row of the whole log were scored, UTC.
+    last_version : str
+        Version that scored the last row of the whole log; empty where there is none.
+    """
+
+    rows: int
+    labelled: int
+    first: datetime | None
+    last: datetime | None
+    last_version: str
+
+
+def log_address(given: str = "") -> str:
+    """Address of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
+    found = given or os.environ.get(ADDRESS_VARIABLE, "")
+    return found if found not in {"", "off"} else f"sqlite:///{INFERENCE_LOG}"
+
+
+def open_log(address: str) -> sql.Engine:
+    """An engine for a log that is there.
+
+    Raises
+    ------
+    LogError
+        If the address is none, or nothing is there.
+    """
+    try:
+        engine: sql.Engine = connect(address)
+        if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
+            message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
+            raise LogError(message)
+        if not sql.inspect(engine).has_table(TABLE):
+            message = (
+                f"expected an inference log at {engine.url.render_as_string()}; found no table {TABLE} there yet. "
+                "Score something: python -m serving.client TABLE --out TABLE"
+            )
+            raise LogError(message)
+    except (sql.exc.SQLAlchemyError, ImportError) as error:
+        message = f"expected the SQLAlchemy address of an inference log; {type(error).__name__}: {error}"
+        raise LogError(message) from error
+    return engine
+
+
+def window(engine: sql.Engine, since: datetime | None = None, until: datetime | None = None) -> Window:
+    """Count the rows of a time window.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        Of `open_log`.
+    since, until : datetime or None
+        First moment of the window, and the first one after it, UTC; None leaves that end open.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read.
+    """
+    log, _ = tables(FEATURES)
+    counted = sql.select(sql.func.count(), sql.func.count(log.c[TARGET])).where(*_within(log, since, until))
+    end = sql.select(log.c.time, log.c[MODEL_VERSION]).limit(1)
+    try:
+        with engine.connect() as connection:
+            rows, labelled = connection.execute(counted).one()
+            first = connection.execute(end.order_by(log.c.id)).first()
+            last = connection.execute(end.order_by(log.c.id.desc())).first()
+    except sql.exc.SQLAlchemyError as error:
+        raise _unreadable(engine, error) from error
+    return Window(rows, labelled, first[0] if first else None, last[0] if last else None, last[1] if last else "")
+
+
+def read(
+    engine: sql.Engine, since: datetime | None = None, until: datetime | None = None, *, most_rows: int
+) -> pd.DataFrame:
+    """Rows of a time window, in the order in which they came into the log.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        Of `open_log`.
+    since, until : datetime or None
+        See `window`.
+    most_rows : int
+        Where the window holds more, every second, third, … row is read.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``time`` (UTC), ``model_version`` (Int64, null where it is no number), ``shot_id`` (Int64), the features
+        (float64), ``prediction`` (int64), ``probability`` (float64) and ``shot_made_flag`` (float64, null where
+        unknown).
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read.
+    """
+    log, _ = tables(FEATURES)
+    rows = window(engine, since, until).rows
+    step = -(-rows // most_rows)
+    names = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
+    query = sql.select(*(log.c[name] for name in names)).where(*_within(log, since, until)).order_by(log.c.id)
+    if step > 1:
+        query = query.where(log.c.id % step == 0)
+    try:
+        with engine.connect() as connection:
+            table = pd.DataFrame(connection.execute(query).all(), columns=list(names))
+    except sql.exc.SQLAlchemyError as error:
+        raise _unreadable(engine, error) from error
+    versions = pd.to_numeric(table[MODEL_VERSION], errors="coerce").astype("Int64")
+    kinds = {**dict.fromkeys((*FEATURES, "probability", TARGET), "float64"), "prediction": "int64", "shot_id": "Int64"}
+    return table.astype({**kinds, "time": "datetime64[us]"}).assign(**{MODEL_VERSION: versions})
+
+
+def now() -> datetime:
+    """The present moment as the log writes it: UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _within(log: sql.Table, since: datetime | None, until: datetime | None) -> list[sql.ColumnElement[bool]]:
+    return [
+        *([log.c.time >= since] if since else []),
+        *([log.c.time < until] if until else []),
+    ]
+
+
+def _unreadable(engine: sql.Engine, error: Exception) -> LogError:
+    return LogError(f"the inference log at {engine.url.render_as_string()} cannot be read: {error}")

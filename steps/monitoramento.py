@@ -1,0 +1,239 @@
+"""Entry point ``monitoramento``: look at scored shots, with labels and without, and come to a verdict."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import AfterValidator, AliasChoices, Field
+from rich.table import Table
+
+from data.console import console, say
+from data.files import sha256
+from data.prepared import TEST, TRAIN
+from data.schema import MODEL_VERSION, PROBABILITY
+from monitor import operation, tables
+from monitor.checks import CHECKS
+from monitor.health import Health, Status, Verdict, examine
+from monitor.look import Baseline, Live, Look
+from monitor.record import metrics_of, record
+from monitor.report import report
+from monitor.runs import served
+from monitor.scored import scored, threshold_of
+from serving import log_reader, registry
+from serving.endpoint import base_address
+from steps.aplicacao import check_endpoint
+from steps.aquisicao import remind
+from steps.command import StepConfig, run_command
+from steps.tracking import Dataset, Metrics, Record, Tags, Text, step_run, write
+
+RUN_NAME = operation.MONITORING
+APPLICATION, LOG = "application", "log"
+ALARM_EXIT_CODE = 3
+"""What the command ends with when the verdict is as bad as ``fail_on`` says, or worse."""
+
+_TABLE_KINDS = (".parquet", ".csv")
+_MOST_TAG_LENGTH = 5_000
+_MARK = {Status.FINE: "✓", Status.FINDING: "▲", Status.ERROR: "✗", Status.NOT_APPLICABLE: "·"}
+_STYLE = {Verdict.HEALTHY: "bold green", Verdict.WATCH: "bold yellow", Verdict.RETRAIN: "bold red"}
+
+
+def check_current(current: str) -> str:
+    """Refuse what is neither a name nor a table.
+
+    Raises
+    ------
+    ValueError
+        Says what is expected.
+    """
+    if current in {APPLICATION, LOG, TRAIN, TEST} or Path(current).suffix in _TABLE_KINDS:
+        return current
+    message = f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file; found {current!r}"
+    raise ValueError(message)
+
+
+def check_moment(text: str) -> str:
+    """Refuse what is neither a moment nor an age.
+
+    Raises
+    ------
+    ValueError
+        Says what is expected.
+    """
+    moment_of(text, log_reader.now())
+    return text
+
+
+def moment_of(text: str, now: datetime) -> datetime | None:
+    """The moment that a text means, UTC without a zone; None for an empty one.
+
+    Examples
+    --------
+    >>> moment_of("24h", datetime(2026, 11, 22, 12)).isoformat()
+    '2026-11-21T12:00:00'
+    >>> moment_of("2026-11-01", datetime(2026, 11, 22)).isoformat()
+    '2026-11-01T00:00:00'
+    """
+    if not text:
+        return None
+    try:
+        if text[-1].isalpha() and text[-1] != "Z":
+            return now - pd.Timedelta(text).to_pytimedelta()
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"expected an age such as 24h or 7d, or a moment such as 2026-11-22T08:00 (UTC); found {text!r}"
+        raise ValueError(message) from error
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+class MonitoramentoConfig(StepConfig):
+    """Compare scored shots with what the champion was tested on; log every figure, a verdict and a report."""
+
+    current: Annotated[str, AfterValidator(check_current)] = Field(
+        default=APPLICATION,
+        description=f"{APPLICATION} (the last table that aplicacao scored), {LOG} (the inference log), "
+        f"{TRAIN}, {TEST}, or a .parquet or .csv table of shots",
+    )
+    reference: Literal["base_test", "base_train"] = Field(
+        default="base_test", description="the labelled rows that current ones are compared with"
+    )
+    since: Annotated[str, AfterValidator(check_moment)] = Field(
+        default="", description="begin of the window of the log: an age (24h, 7d) or a moment in UTC; empty is open"
+    )
+    until: Annotated[str, AfterValidator(check_moment)] = Field(
+        default="", description="end of the window of the log, as since; empty is now"
+    )
+    log: str = Field(
+        default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
+    )
+    most_rows: int = Field(
+        default=100_000, ge=1, description="rows of the log that are looked at; of more, evenly spaced ones are"
+    )
+    endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
+        default="", description="address of the server to look after; empty looks after none"
+    )
+    fail_on: Literal["never", "watch", "retrain"] = Field(
+        default="never",
+        validation_alias=AliasChoices("fail_on", "fail-on"),
+        description=f"verdict from which the command ends with exit code {ALARM_EXIT_CODE}",
+    )
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A look and what was found."""
+
+    look: Look
+    health: Health
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Current:
+    """Scored shots, where they are from, and what they are called."""
+
+    table: pd.DataFrame
+    path: Path | None
+    name: str
+
+
+def run(config: MonitoramentoConfig) -> Monitored:
+    """Look, in a run of its own."""
+    with step_run(RUN_NAME, config):
+        chosen = registry.require_champion()
+        version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
+        write([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
+        remind(synthetic=synthetic)
+        files = dict(zip((TRAIN, TEST), tables.training_and_reference(), strict=True))
+        current = _current(config, files, version)
+        by = _version_of(current.table, version)
+        training = tables.read_scored(files[TRAIN])
+        reference = scored(tables.read_scored(files[config.reference]), by)
+        baseline = Baseline(training, reference, threshold=threshold_of(by), name=config.reference)
+        address = base_address(config.endpoint) if config.endpoint else ""
+        live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
+        look = Look(baseline, current.table, live, current.name)
+        with console.status("looking"):
+            health = examine(look, CHECKS)
+            found = record(look, health)
+        monitored = Monitored(look, health, found)
+        write(_records(monitored, current, files[config.reference], synthetic=synthetic))
+        _show(monitored)
+    return monitored
+
+
+def _current(config: MonitoramentoConfig, files: dict[str, Path], version: str) -> _Current:
+    if config.current == LOG:
+        return _logged(config)
+    if config.current == APPLICATION:
+        path, name = tables.application_table()[0], "prod"
+    else:
+        path = files.get(config.current, Path(config.current))
+        name = path.stem
+    table = tables.read_scored(path)
+    return _Current(table if PROBABILITY in table else scored(table, version), path, name)
+
+
+def _logged(config: MonitoramentoConfig) -> _Current:
+    now = log_reader.now()
+    since, until = moment_of(config.since, now), moment_of(config.until, now)
+    engine = log_reader.open_log(log_reader.log_address(config.log))
+    table = log_reader.read(engine, since, until, most_rows=config.most_rows)
+    if table.empty:
+        message = "the inference log holds no row in this window; give another since and until, or score something"
+        raise log_reader.LogError(message)
+    ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
+    return _Current(table, None, f"log, {ends[0]} to {ends[1]}")
+
+
+def _version_of(table: pd.DataFrame, champion: str) -> str:
+    """The version that scored most rows: the reference is scored by the same."""
+    known = table[MODEL_VERSION].dropna() if MODEL_VERSION in table else pd.Series(dtype="Int64")
+    return str(known.mode().iloc[0]) if len(known) else champion
+
+
+def _records(monitored: Monitored, current: _Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
+    health = monitored.health
+    yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
+    yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
+    yield Tags({"current": current.name, "model_version": ", ".join(monitored.look.versions) or "unknown"})
+    yield Metrics(metrics_of(monitored.record))
+    if current.path:
+        yield Dataset(current.path, current.table, "current", sha256(current.path))
+    yield Dataset(reference, monitored.look.baseline.table, "reference", sha256(reference))
+    yield Text(operation.RECORD, json.dumps(monitored.record, indent=2) + "\n")
+    yield Text(operation.REPORT, report(monitored.look, monitored.record, synthetic=synthetic))
+
+
+def _show(monitored: Monitored) -> None:
+    health, look = monitored.health, monitored.look
+    table = Table("", "check", "outcome", "in words")
+    for outcome in health.outcomes:
+        asks = f", {outcome.severity}" if outcome.severity else ""
+        table.add_row(
+            _MARK[outcome.status], f"{outcome.code} {outcome.title}", f"{outcome.status}{asks}", outcome.words
+        )
+    console.print(table)
+    say(
+        "Looked at",
+        f"{len(look.current):,} rows ({look.name}), {len(look.labelled):,} labelled, against {look.baseline.name}",
+    )
+    say("Verdict:", health.verdict, style=_STYLE[health.verdict])
+    for reason in health.reasons:
+        say("  ", reason, style="")
+    say("Report:", "report.html of run Monitoramento (make ui), or streamlit run monitor/app.py", style="")
+
+
+def run_for_scheduler(config: MonitoramentoConfig) -> None:
+    """Look, and end the process with exit code 3 if the verdict is as bad as ``fail_on`` or worse."""
+    verdict = run(config).health.verdict
+    if config.fail_on != "never" and verdict.is_at_least(Verdict(config.fail_on)):
+        sys.exit(ALARM_EXIT_CODE)
+
+
+if __name__ == "__main__":
+    run_command(MonitoramentoConfig, run_for_scheduler)

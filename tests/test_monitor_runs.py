@@ -1,0 +1,166 @@
+"""Tables of what MLflow keeps."""
+
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from monitor import runs
+from serving import registry
+from serving.registry import StoreError
+from tests.project import Checkout, Operated, free_port, publish
+
+READS = (runs.runs_table, runs.versions_table, runs.promotions_table, lambda: runs.artefacts("x"))
+
+
+def log_run(name: str, *, tags: dict[str, str] | None = None, **metrics: float) -> str:
+    ours = {"data_source": "public", "synthetic": "false"} if tags is None else tags
+    with mlflow.start_run(run_name=name, tags=ours) as run:
+        mlflow.log_metrics(metrics)
+    return str(run.info.run_id)
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_of_every_experiment_are_listed_newest_first_with_their_metrics() -> None:
+    log_run("Treinamento", tags={"data_source": "public", "model_version": "3"}, log_loss=0.67)
+    mlflow.set_experiment("another")
+    log_run("PipelineAplicacao", log_loss=0.65, rows_scored=10)
+    table = runs.runs_table()
+    assert table["name"].tolist() == ["PipelineAplicacao", "Treinamento"]
+    assert table["version"].tolist() == [None, "3"]
+    assert table["log_loss"].tolist() == [0.65, 0.67]
+    assert table["start"].is_monotonic_decreasing
+    assert (table["seconds"] >= 0).all()
+    assert runs.metric_names(table) == ["log_loss", "rows_scored"]
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_of_other_projects_do_not_count() -> None:
+    log_run("Treinamento", tags={"theirs": "true"})
+    assert runs.runs_table().empty
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_that_failed_before_it_knew_its_data_is_listed() -> None:
+    message = "no raw file"
+    with pytest.raises(OSError, match=message), mlflow.start_run(tags={"kobe_shot.workspace": "here"}):
+        raise OSError(message)
+    assert runs.runs_table()["status"].tolist() == ["FAILED"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_nested_run_names_the_run_that_it_is_part_of() -> None:
+    ours = {"data_source": "public"}
+    with mlflow.start_run(run_name="main", tags=ours), mlflow.start_run(run_name="dt", nested=True, tags=ours):
+        assert runs.runs_table().set_index("name")["parent"].to_dict() == {"dt": "main", "main": None}
+
+
+@pytest.mark.usefixtures("store")
+def test_a_trend_has_the_finished_runs_of_a_name_oldest_first_and_their_own_metrics() -> None:
+    log_run("Treinamento", log_loss=0.68)
+    log_run("Aquisicao", rows=1)
+    log_run("Treinamento", log_loss=0.67)
+    with mlflow.start_run(run_name="Treinamento", tags={"data_source": "public"}):
+        rows = runs.trend_rows(runs.runs_table(), "Treinamento")
+    assert list(rows) == ["time", "run", "version", "log_loss"]
+    assert rows["log_loss"].tolist() == [0.68, 0.67]
+
+
+@pytest.mark.usefixtures("store")
+def test_more_runs_than_are_shown_leave_the_oldest_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_RUNS", 3)
+    monkeypatch.setattr(runs, "_PAGE", 2)
+    for number in range(5):
+        log_run(f"run {number}")
+    assert runs.runs_table()["name"].tolist() == ["run 4", "run 3", "run 2"]
+
+
+@pytest.mark.usefixtures("store")
+def test_an_empty_store_gives_empty_tables_with_their_columns() -> None:
+    assert list(runs.runs_table()) == list(runs.RUN_COLUMNS)
+    assert list(runs.versions_table()) == list(runs.VERSION_COLUMNS)
+    assert runs.promotions_table().empty
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_broken_store_is_told(read: object, store: str) -> None:
+    assert callable(read)
+    broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
+    broken.write_bytes(b"this is no database" * 99)
+    mlflow.set_tracking_uri(f"sqlite:///{broken}")
+    with pytest.raises(StoreError, match="broken"):
+        read()
+
+
+def test_versions_carry_aliases_stage_gate_and_promotions(store: str, shots: pd.DataFrame) -> None:
+    checkout = Checkout(Path(store.removeprefix("sqlite:///")).parent)
+    publish(checkout, shots)
+    publish(checkout, shots)
+    MlflowClient().set_model_version_tag(registry.MODEL, "2", "test_log_loss", "0.671")
+    registry.roll_back("a look")
+    table = runs.versions_table().set_index("version")
+    assert table["aliases"].to_dict() == {1: ["champion"], 2: ["previous_champion"]}
+    assert table["stage"].to_dict() == {1: "Production", 2: "Archived"}
+    assert table["gate"].to_dict() == {1: "passed", 2: "passed"}
+    assert table["promotions"].to_dict() == {1: 2, 2: 1}
+    assert table["test_log_loss"][2] == 0.671
+    promotions = runs.promotions_table()
+    assert sorted(promotions["version"]) == [1, 1, 2]
+    assert "rolled back: a look" in set(promotions["why"])
+
+
+@pytest.mark.usefixtures("store")
+def test_the_files_of_a_run_are_listed_and_fetched_one_at_a_time() -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_text("one", "a.txt")
+        mlflow.log_text("two", "folder/below/b.txt")
+    assert runs.artefacts(run.info.run_id) == ["a.txt", "folder/below/b.txt"]
+    assert runs.download(run.info.run_id, "folder/below/b.txt") == b"two"
+    with pytest.raises(StoreError):
+        runs.download(run.info.run_id, "gone.txt")
+
+
+@pytest.mark.usefixtures("store")
+def test_details_leave_out_what_mlflow_keeps_for_itself() -> None:
+    with mlflow.start_run(tags={"gate": "passed"}) as run:
+        mlflow.log_param("cv_folds", 5)
+        mlflow.log_metric("log_loss", 0.67)
+    assert runs.details(run.info.run_id) == runs.RunDetails({"cv_folds": "5"}, {"log_loss": 0.67}, {"gate": "passed"})
+
+
+def test_the_operated_door_says_what_it_serves_and_since_when(operated_door: Operated) -> None:
+    found = runs.served(f"{operated_door.address}/invocations")
+    assert found is not None
+    assert (found.address, found.version, found.mlflow) == (operated_door.address, "1", mlflow.__version__)
+    assert found.since is not None
+    assert time.time() - found.since.timestamp() < 3_600
+
+
+def test_mlflows_own_server_answers_without_a_version_of_the_model(front_door: str) -> None:
+    found = runs.served(front_door)
+    assert found == runs.Served(front_door, None, None, mlflow.__version__, None)
+
+
+@pytest.mark.parametrize("address", ["", "foo", "http://", "http://["])
+def test_where_nothing_can_answer_nothing_is_served(address: str) -> None:
+    assert runs.served(address) is None
+    assert runs.served(f"http://127.0.0.1:{free_port()}") is None
+
+
+def test_a_server_of_something_else_is_none_of_ours() -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert runs.served(f"http://127.0.0.1:{server.server_port}") is None
+        server.shutdown()
