@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from data.schema import FEATURES, PROBABILITY, feature_column
@@ -84,15 +84,17 @@ class DomainClassifier:
         Mean area under the ROC curve over five held-out folds (0.5: it cannot tell), and its limit.
     p_value : float
         Of a classifier that cannot tell (Mann-Whitney).
-    false_positive_rate, true_positive_rate : ndarray of float64
-        Its ROC curve over all folds.
+    is_current : ndarray of int64, shape (n,)
+        1 for the current rows that it was asked about, 0 for those of the reference.
+    score : ndarray of float64, shape (n,)
+        How current each of them looked to it when it was held out.
     """
 
     auc: float
     limit: float
     p_value: float
-    false_positive_rate: Floats
-    true_positive_rate: Floats
+    is_current: npt.NDArray[np.int64]
+    score: Floats
 
     @property
     def drifted(self) -> bool:
@@ -396,7 +398,7 @@ def tell_apart(reference: Floats, current: Floats, *, seed: int = 0) -> DomainCl
     area, deviation = float(np.mean(areas)), float(np.sqrt(2 * np.sum(variances)) / _FOLDS)
     p_value = float(stats.norm.sf((area - 0.5) / deviation)) if deviation else 1.0
     limit = 0.5 + deviation * float(stats.norm.isf(_CLASSIFIER_ALPHA))
-    return DomainClassifier(area, limit, p_value, *roc_curve(is_current, score)[:2])
+    return DomainClassifier(area, limit, p_value, is_current, score)
 
 
 def unit_of(column: str) -> str:

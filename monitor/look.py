@@ -150,3 +150,12 @@ class Look:
         if MODEL_VERSION not in self.current:
             return {}
         return dict(Counter(str(version) for version in self.current[MODEL_VERSION].dropna()))
+
+
+def version_of(table: pd.DataFrame, champion: str) -> str:
+    """The version that scored most rows of a table, or the champion where the table does not say.
+
+    The reference is scored by the same version, so that a promotion alone is not taken for drift.
+    """
+    known = table[MODEL_VERSION].dropna() if MODEL_VERSION in table else pd.Series(dtype="Int64")
+    return str(known.mode().iloc[0]) if len(known) else champion

@@ -12,7 +12,8 @@ from data.files import sha256, shown
 from data.prepared import PREDICTIONS, TEST, TRAIN, prepared_path
 from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
 from monitor import operation
-from monitor.look import COLUMNS
+from monitor.look import COLUMNS, Baseline
+from monitor.scored import scored, threshold_of
 from serving import registry
 
 
@@ -55,9 +56,24 @@ def prepared_table(name: str) -> Path:
     return artifact(run.run_id, f"tables/{name}.parquet")
 
 
-def training_and_reference() -> tuple[Path, Path]:
-    """Files of the champion's ``base_train`` and ``base_test``; see `prepared_table`."""
-    return prepared_table(TRAIN), prepared_table(TEST)
+def baseline(version: str, reference: str = TEST) -> Baseline:
+    """What current rows are compared with: the champion's tables, scored by a version.
+
+    Parameters
+    ----------
+    version : str
+        Number of the version whose answers are looked at.
+    reference : str
+        ``base_test`` or ``base_train``.
+
+    Raises
+    ------
+    RegistryError, TableError, ScoredError
+        If there is no champion, a table is missing, or the version cannot be loaded.
+    """
+    training = read_scored(prepared_table(TRAIN))
+    rows = training if reference == TRAIN else read_scored(prepared_table(reference))
+    return Baseline(training, scored(rows, version), threshold=threshold_of(version), name=reference)
 
 
 def application_table() -> tuple[Path, operation.FinishedRun]:

@@ -82,7 +82,7 @@ def log_scoring_model(
     MLFLOW_UV_AUTO_DETECT.set(False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
-        skops.io.dump(pipeline, path)
+        save_pipeline(pipeline, path)
         constraints = Path(folder) / "constraints.txt"
         write_constraints(pipeline, constraints)
         info = mlflow.pyfunc.log_model(
@@ -105,6 +105,22 @@ def log_scoring_model(
         message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
         raise PackagingError(message)
     return info
+
+
+def save_pipeline(pipeline: Pipeline, path: Path) -> None:
+    """Write a pipeline as skops stores it, without pickle."""
+    skops.io.dump(pipeline, path)
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Read a pipeline that `save_pipeline` wrote.
+
+    Raises
+    ------
+    PackagingError
+        If it holds types that are not trusted.
+    """
+    return skops.io.load(path, trusted=trusted_types(path))
 
 
 def trusted_types(path: Path) -> list[str]:

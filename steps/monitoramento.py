@@ -15,15 +15,15 @@ from rich.table import Table
 from data.console import console, say
 from data.files import sha256
 from data.prepared import TEST, TRAIN
-from data.schema import MODEL_VERSION, PROBABILITY
+from data.schema import PROBABILITY
 from monitor import operation, tables
 from monitor.checks import CHECKS
 from monitor.health import Health, Status, Verdict, examine
-from monitor.look import Baseline, Live, Look
+from monitor.look import Live, Look, version_of
 from monitor.record import metrics_of, record
 from monitor.report import report
 from monitor.runs import served
-from monitor.scored import scored, threshold_of
+from monitor.scored import scored
 from serving import log_reader, registry
 from serving.endpoint import base_address
 from steps.aplicacao import check_endpoint
@@ -148,12 +148,8 @@ def run(config: MonitoramentoConfig) -> Monitored:
         version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
         write([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         remind(synthetic=synthetic)
-        files = dict(zip((TRAIN, TEST), tables.training_and_reference(), strict=True))
-        current = _current(config, files, version)
-        by = _version_of(current.table, version)
-        training = tables.read_scored(files[TRAIN])
-        reference = scored(tables.read_scored(files[config.reference]), by)
-        baseline = Baseline(training, reference, threshold=threshold_of(by), name=config.reference)
+        current = _current(config, version)
+        baseline = tables.baseline(version_of(current.table, version), config.reference)
         address = base_address(config.endpoint) if config.endpoint else ""
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
         look = Look(baseline, current.table, live, current.name)
@@ -161,18 +157,19 @@ def run(config: MonitoramentoConfig) -> Monitored:
             health = examine(look, CHECKS)
             found = record(look, health)
         monitored = Monitored(look, health, found)
-        write(_records(monitored, current, files[config.reference], synthetic=synthetic))
+        reference = tables.prepared_table(config.reference)
+        write(_records(monitored, current, reference, synthetic=synthetic))
         _show(monitored)
     return monitored
 
 
-def _current(config: MonitoramentoConfig, files: dict[str, Path], version: str) -> _Current:
+def _current(config: MonitoramentoConfig, version: str) -> _Current:
     if config.current == LOG:
         return _logged(config)
     if config.current == APPLICATION:
         path, name = tables.application_table()[0], "prod"
     else:
-        path = files.get(config.current, Path(config.current))
+        path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
         name = path.stem
     table = tables.read_scored(path)
     return _Current(table if PROBABILITY in table else scored(table, version), path, name)
@@ -188,12 +185,6 @@ def _logged(config: MonitoramentoConfig) -> _Current:
         raise log_reader.LogError(message)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
     return _Current(table, None, f"log, {ends[0]} to {ends[1]}")
-
-
-def _version_of(table: pd.DataFrame, champion: str) -> str:
-    """The version that scored most rows: the reference is scored by the same."""
-    known = table[MODEL_VERSION].dropna() if MODEL_VERSION in table else pd.Series(dtype="Int64")
-    return str(known.mode().iloc[0]) if len(known) else champion
 
 
 def _records(monitored: Monitored, current: _Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:

@@ -1,8 +1,10 @@
 """Entry point ``treinamento``: train, choose on cross-validated figures, register, and promote what passes the gate."""
 
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,14 +17,27 @@ from data.console import console, say
 from data.prepared import TEST, TRAIN, Manifest, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from monitor import pictures
+from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
 from monitor.metrics import METRICS, THRESHOLD, evaluate, log_loss_by_row
 from serving import gate, registry
-from serving.packaging import log_scoring_model
+from serving.packaging import log_scoring_model, save_pipeline
 from steps.aquisicao import data_tags, remind
 from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
 from steps.command import StepConfig, run_command
 from steps.preparacao import dataset
-from steps.tracking import Metrics, Params, Picture, Record, Tags, Text, nested_run, source_state, step_run, write
+from steps.tracking import (
+    Artifact,
+    Metrics,
+    Params,
+    Picture,
+    Record,
+    Tags,
+    Text,
+    nested_run,
+    source_state,
+    step_run,
+    write,
+)
 
 RUN_NAME = "Treinamento"
 
@@ -167,6 +182,10 @@ def _log_candidate(candidate: Candidate, test: pd.DataFrame, config: Treinamento
     with nested_run(f"{candidate.id}: {candidate.name}"):
         write([origin])
         write(_candidate_records(candidate, test, config))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / CANDIDATE_FILE
+            save_pipeline(candidate.pipeline, path)
+            write([Artifact(path, CANDIDATE_FOLDER)])
     return candidate
 
 

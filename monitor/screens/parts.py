@@ -1,14 +1,53 @@
 """What the pages share: what to look at, where the server is, and how a page says what it lacks."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 
+import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from data.errors import KobeShotError
+from serving.registry import RegistryError, store_errors_told
 
 ENDPOINT_VARIABLE = "KOBE_ENDPOINT"
 """Environment variable that holds the address of the scoring server that the pages ask first."""
 
+PROD, LOG = "prod, as last applied", "inference log"
+"""What the pages can look at."""
+WINDOWS = {
+    "all": None,
+    "30 days": timedelta(days=30),
+    "7 days": timedelta(days=7),
+    "24 hours": timedelta(days=1),
+    "1 hour": timedelta(hours=1),
+}
+"""How far back the inference log is looked at."""
+
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
-_ENDPOINT = "endpoint"
+_ENDPOINT, _SOURCE, _WINDOW = "endpoint", "source", "window"
+
+
+def sidebar() -> None:
+    """Let a person choose what all pages look at, and which server they ask."""
+    st.session_state.setdefault(_ENDPOINT, os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
+    with st.sidebar:
+        st.radio("Look at", [PROD, LOG], key=_SOURCE)
+        if source() == LOG:
+            st.selectbox("of the last", list(WINDOWS), key=_WINDOW)
+        st.text_input("Scoring server", key=_ENDPOINT, help="Start one with `make serve`.")
+
+
+def source() -> str:
+    """What to look at: `PROD` or `LOG`."""
+    return str(st.session_state.get(_SOURCE, PROD))
+
+
+def window() -> timedelta | None:
+    """How far back the log is looked at; None for all of it."""
+    return WINDOWS[str(st.session_state.get(_WINDOW, "all"))]
 
 
 def endpoint() -> str:
@@ -20,3 +59,41 @@ def need(what: str, command: str) -> None:
     """Say what a page needs and how to get it."""
     st.info(what, icon=":material/info:")
     st.code(command, language="sh")
+
+
+def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, meaning: str = "") -> None:
+    """A figure with its name, and a note below it."""
+    column.metric(
+        label, value, note or None, delta_color="off", delta_arrow="off", border=True, height="stretch",
+        help=meaning or None,
+    )  # fmt: skip
+
+
+def chart(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
+    """A chart without buttons over it."""
+    (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False})
+
+
+def opened(names: Sequence[str], key: str) -> tuple[str, DeltaGenerator]:
+    """Tabs of which only the open one is drawn: its name, and where to draw."""
+    tabs = st.tabs(names, key=key, on_change="rerun")
+    return next(((name, tab) for name, tab in zip(names, tabs, strict=True) if tab.open), (names[0], tabs[0]))
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Answer in words, and end the page, where what it needs is missing or broken."""
+    try:
+        with store_errors_told():
+            yield
+    except RegistryError as error:
+        need(f"There is nothing to look at yet. {error}", "make main")
+        st.stop()
+    except KobeShotError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+
+
+def simulated() -> None:
+    """Say that figures are about invented shots."""
+    st.warning("These shots are **simulated**, not Kobe Bryant's: every figure is about invented data.", icon="⚠️")

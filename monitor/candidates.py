@@ -1,0 +1,78 @@
+"""The models that the champion was chosen from, as their runs keep them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow import MlflowClient
+from sklearn.pipeline import Pipeline
+
+from data.schema import FEATURES
+from monitor.tables import artifact
+from serving import registry
+from serving.packaging import load_pipeline
+
+CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "pipeline.skops"
+"""Where the run of a candidate keeps its pipeline."""
+
+_PRIOR = "prior"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tuned model of the training that the champion came from.
+
+    Attributes
+    ----------
+    id : str
+        PyCaret's.
+    name : str
+        In words.
+    chosen : bool
+        Whether it is the champion.
+    pipeline : sklearn.pipeline.Pipeline
+        Takes an array of shape (n, 6) in the order of ``FEATURES``.
+    """
+
+    id: str
+    name: str
+    chosen: bool
+    pipeline: Pipeline
+
+    def probability(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """P(made) of the rows of a table that holds the features, shape (n,)."""
+        return np.asarray(self.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
+
+
+def candidates() -> list[Candidate]:
+    """The candidates of the champion's training, the chosen one first; empty where their runs are gone.
+
+    Raises
+    ------
+    RegistryError
+        If there is no champion.
+    TableError
+        If a run does not hold its pipeline.
+    """
+    champion = registry.require_champion()
+    if not champion.run_id:
+        return []
+    client = MlflowClient()
+    experiment = client.get_run(champion.run_id).info.experiment_id
+    found = client.search_runs(
+        [experiment],
+        f"tags.mlflow.parentRunId = '{champion.run_id}' and tags.model_id LIKE '%' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time ASC"],
+    )
+    read = [
+        Candidate(
+            id=run.data.tags["model_id"],
+            name=str(run.info.run_name).partition(": ")[2],
+            chosen=run.data.tags["model_id"] == champion.tags.get("model_id"),
+            pipeline=load_pipeline(artifact(run.info.run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")),
+        )
+        for run in found
+        if run.data.tags["model_id"] != _PRIOR
+    ]
+    return sorted(read, key=lambda candidate: not candidate.chosen)

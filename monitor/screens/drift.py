@@ -1,0 +1,146 @@
+"""Drift: how far the shots in operation are from those that the model knows."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
+from monitor import charts, court_charts
+from monitor.drift import ALPHA, Drift, unit_of
+from monitor.look import Look
+from monitor.screens import loaded, parts
+
+_NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein"}
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Drift")
+    with parts.told():
+        shown = loaded.current()
+        st.caption(shown.words)
+        _show_cards(shown.look.drift)
+    draw = {
+        "Densities": _show_densities,
+        "Statistics and limits": _show_statistics,
+        "Reference or current?": _show_classifier,
+        "On the court": _show_court,
+    }
+    name, tab = parts.opened(list(draw), "drift_tab")
+    with tab:
+        draw[name](shown.look)
+
+
+def _show_cards(found: Drift) -> None:
+    columns = st.columns(5)
+    drifted = found.drifted_features
+    parts.card(columns[0], "Drift", "found" if found.alarm else "none", f"limits are passed by {ALPHA:.0%}")
+    parts.card(
+        columns[1], "Features moved", f"{len(drifted)} of {len(FEATURES)}", f"{len(drifted) / len(FEATURES):.0%}"
+    )
+    limit = f"by chance up to {found.outside_limit:.1%}"
+    parts.card(columns[2], "Out of support", f"{found.outside:.1%}", limit)
+    if found.classifier:
+        limit = f"ROC AUC, chance {found.classifier.limit:.3f}"
+        parts.card(columns[3], "Domain classifier", f"{found.classifier.auc:.3f}", limit)
+    else:
+        parts.card(columns[3], "Domain classifier", "too few rows")
+    difference = f"{found.mean_difference[PROBABILITY]:+.3f} on average"
+    parts.card(columns[4], "P(made)", "moved" if found.has_drifted(PROBABILITY) else "as before", difference)
+
+
+def _show_densities(look: Look) -> None:
+    name = st.segmented_control("Column", [*FEATURES, PROBABILITY], default="shot_distance", key="drift_column")
+    column = name or "shot_distance"
+    samples = {
+        label: table[column].to_numpy()
+        for label, table in (
+            ("train", look.baseline.training),
+            ("test", look.baseline.table),
+            (look.name, look.current),
+        )
+        if column in table
+    }
+    whole = column != PROBABILITY and (
+        feature_column(column).kind == "integer" or feature_column(column).unit == "feet"
+    )
+    unit = "P(made)" if column == PROBABILITY else f"{column}, {unit_of(column)}" if unit_of(column) else column
+    left, right = st.columns([3, 2])
+    parts.chart(charts.densities(samples, unit, whole=whole, title="Share of rows"), "densities", left)
+    parts.chart(charts.boxes(samples, unit, "Quartiles"), "boxes", right)
+    if column == PROBABILITY and len(look.labelled):
+        _show_by_class(look)
+
+
+def _show_by_class(look: Look) -> None:
+    columns = st.columns(2)
+    for place, (label, name) in enumerate(((1, "made"), (0, "missed"))):
+        samples = {
+            sample: rows.loc[rows[TARGET] == label, PROBABILITY].to_numpy()
+            for sample, rows in (("test", look.baseline.table), (look.name, look.labelled))
+        }
+        figure = charts.densities(samples, "P(made)", whole=False, title=f"P(made) of shots that were {name}")
+        parts.chart(figure, f"densities_{name}", columns[place])
+    threshold = look.baseline.threshold
+    shares = {
+        sample: float(np.mean(rows[PROBABILITY] >= threshold))
+        for sample, rows in (("test", look.baseline.table), (look.name, look.current))
+    }
+    told = ", ".join(f"{share:.1%} of {sample}" for sample, share in shares.items())
+    st.caption(f"Predicted made (P(made) of {threshold:g} or more): {told}.")
+
+
+def _show_statistics(look: Look) -> None:
+    found = look.drift
+    rows = pd.DataFrame(
+        {
+            "feature": [each.feature for each in found.statistics],
+            "statistic": [_NAMES[each.name] for each in found.statistics],
+            "value": [each.value for each in found.statistics],
+            "limit": [each.limit for each in found.statistics],
+            "unit": [each.unit for each in found.statistics],
+            "p_value": [each.p_value for each in found.statistics],
+            "drift": ["▲ beyond" if each.drifted else "✓ within" for each in found.statistics],
+            "mean_difference": [found.mean_difference[each.feature] for each in found.statistics],
+        }
+    )
+    left, right = st.columns([2, 3])
+    parts.chart(charts.limits(rows, "Share of the limit"), "limits", left)
+    right.dataframe(
+        rows,
+        hide_index=True,
+        height=38 + 35 * len(rows),
+        column_config={
+            **{name: st.column_config.NumberColumn(format="%.4g") for name in ("value", "limit", "mean_difference")},
+            "p_value": st.column_config.NumberColumn("p-value", format="%.3f", help="Not corrected; the limit is."),
+        },
+    )
+    st.caption(
+        f"Limits come from the reference: of batches of {found.rows:,} rows without drift, {ALPHA:.0%} pass any "
+        "limit. A PSI from 0.1 is called moderate, from 0.25 large."
+    )
+
+
+def _show_classifier(look: Look) -> None:
+    found = look.drift
+    if found.classifier is None:
+        st.info("To teach a classifier takes 50 rows on either side.", icon=":material/info:")
+        return
+    left, right = st.columns([3, 2])
+    curves = {"reference or current?": (found.classifier.is_current.astype(float), found.classifier.score)}
+    parts.chart(charts.roc(curves, "A classifier that tells current from reference rows"), "classifier", left)
+    right.markdown(
+        f"Boosted trees were taught to tell current rows from reference rows, and asked about rows they had not seen. "
+        f"Area under the ROC curve: **{found.classifier.auc:.3f}**; 0.5 is guessing, and chance alone stays below "
+        f"{found.classifier.limit:.3f}."
+    )
+
+
+def _show_court(look: Look) -> None:
+    left, right = st.columns(2)
+    parts.chart(court_charts.density_on_court(look.baseline.training, "Train"), "train", left)
+    parts.chart(court_charts.density_on_court(look.current, look.name), "current", right)
+
+
+if __name__ == "__main__":
+    show()

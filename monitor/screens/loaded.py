@@ -1,0 +1,157 @@
+"""What the pages render, loaded once per version, run and window of the log."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import mlflow
+import pandas as pd
+import streamlit as st
+
+from data.prepared import PREDICTIONS
+from monitor import operation, runs, shots, tables
+from monitor.candidates import Candidate, candidates
+from monitor.look import Baseline, Live, Look, version_of
+from monitor.operation import Champion, FinishedRun
+from monitor.record import FORMAT
+from monitor.scored import scored
+from monitor.screens import parts
+from serving import log_reader, registry
+
+MOST_LOGGED_ROWS = 10_000
+"""Rows of the log that the pages look at; of more, evenly spaced ones are. ``monitoramento`` looks at more."""
+
+_SOON, _LATER = 5, 60
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A look, and how much of what there is it shows.
+
+    Attributes
+    ----------
+    look : Look
+    rows : int
+        Rows of the table, or of the window of the log.
+    """
+
+    look: Look
+    rows: int
+
+    @property
+    def words(self) -> str:
+        """What is shown, in words."""
+        shown, labelled = len(self.look.current), len(self.look.labelled)
+        part = f"{shown:,} evenly spaced of {self.rows:,} rows" if shown < self.rows else f"{shown:,} rows"
+        return f"{self.look.name}: {part}, {labelled:,} of them labelled; compared with {self.look.baseline.name}"
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def champion(store: str) -> Champion | None:
+    """The champion of a tracking store."""
+    del store
+    return operation.champion()
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def served(address: str) -> runs.Served | None:
+    """What answers at an address."""
+    return runs.served(address)
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def looks(store: str) -> list[FinishedRun]:
+    """The monitorings of a tracking store, newest first."""
+    del store
+    return operation.looks()
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def last_runs(store: str) -> pd.DataFrame:
+    """The runs of a tracking store, newest first."""
+    del store
+    return runs.runs_table()
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def record(run_id: str) -> dict[str, Any] | None:
+    """What a monitoring found, or None where its record is of another format."""
+    found = json.loads(tables.artifact(run_id, operation.RECORD).read_text(encoding="utf-8"))
+    return found if found.get("format") == FORMAT else None
+
+
+@st.cache_data(ttl=_LATER, show_spinner=False)
+def logged(address: str) -> log_reader.Window:
+    """What the whole log holds."""
+    return log_reader.window(log_reader.open_log(address))
+
+
+def current() -> Shown:
+    """What the sidebar says to look at.
+
+    Raises
+    ------
+    KobeShotError
+        Says what is missing.
+    """
+    version = registry.number(registry.require_champion())
+    store = mlflow.get_tracking_uri()
+    if parts.source() == parts.LOG:
+        table, rows, key = _log(log_reader.log_address(), parts.window())
+        name = "log"
+    else:
+        path, run = tables.application_table()
+        table, key, name = _table(run.run_id, str(path), path.stat().st_mtime_ns), run.run_id, "prod"
+        rows = len(table)
+    return Shown(_look(f"{store} {version} {key}", version_of(table, version), name, table), rows)
+
+
+def baseline() -> Baseline:
+    """What the champion is compared with."""
+    return _baseline(mlflow.get_tracking_uri(), registry.number(registry.require_champion()))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the candidates")
+def all_candidates(store: str, version: str) -> list[Candidate]:
+    """The models that a version was chosen from."""
+    del store, version
+    return candidates()
+
+
+@st.cache_data(max_entries=2, show_spinner="Scoring all dev shots")
+def development(store: str, version: str) -> pd.DataFrame:
+    """The labelled dev shots with their season, scored by a version."""
+    del store
+    return scored(shots.development_shots(), version)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Scoring the reference")
+def _baseline(store: str, version: str) -> Baseline:
+    del store
+    return tables.baseline(version)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _look(key: str, version: str, name: str, _table: pd.DataFrame) -> Look:
+    del key
+    live = Live(datetime.now(UTC), operation.champion())
+    return Look(_baseline(mlflow.get_tracking_uri(), version), shots.with_season(_table), live, name)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _table(run_id: str, path: str, changed: int) -> pd.DataFrame:
+    del path, changed
+    return tables.read_scored(tables.artifact(run_id, f"tables/{PREDICTIONS.name}"))
+
+
+@st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
+def _log(address: str, window: Any) -> tuple[pd.DataFrame, int, str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
+    now = log_reader.now()
+    since = now - window if window else None
+    engine = log_reader.open_log(address)
+    counted = log_reader.window(engine, since)
+    if not counted.rows:
+        message = "The inference log holds no row in this window. Choose a longer one, or score something."
+        raise log_reader.LogError(message)
+    return log_reader.read(engine, since, most_rows=MOST_LOGGED_ROWS), counted.rows, f"{address} {now.isoformat()}"

@@ -1,0 +1,194 @@
+"""Overview: whether the model can be trusted today, and if not, why."""
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+import streamlit as st
+
+from monitor import charts, jobs
+from monitor.metrics import METRICS
+from monitor.operation import Champion, FinishedRun
+from monitor.screens import loaded, parts
+from serving import log_reader
+
+_COLOUR = {"healthy": "green", "watch": "orange", "retrain": "red"}
+_ICON = {"healthy": ":material/check_circle:", "watch": ":material/visibility:", "retrain": ":material/model_training:"}
+_ANSWER = {
+    "healthy": "Yes, it can be trusted.",
+    "watch": "Mostly. Somebody should look at this:",
+    "retrain": "No. It needs another model:",
+}
+_CARDS = (("log_loss_skill", "Skill", "{:+.1%}"), ("roc_auc", "ROC AUC", "{:.3f}"))
+_RUNS_SHOWN = 8
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Can the model be trusted today?")
+    store = mlflow.get_tracking_uri()
+    with parts.told():
+        champion = loaded.champion(store)
+        looks = loaded.looks(store)
+    if champion is None:
+        parts.need(
+            "No version of kobe_shot has passed the gate yet. Acquire, train, register and apply one:", "make main"
+        )
+        return
+    if champion.synthetic:
+        parts.simulated()
+    with parts.told():
+        found = loaded.record(looks[0].run_id) if looks else None
+    if found:
+        _show_verdict(found, looks[0], champion)
+    else:
+        parts.need(
+            "Nobody has looked yet. Look at the prod table that was applied last:", "mlflow run . -e monitoramento"
+        )
+    _look_again()
+    _show_operation(champion, found)
+    if found:
+        _show_checks(found)
+    _show_history(looks)
+    _show_runs(store)
+
+
+def _show_verdict(found: dict[str, Any], run: FinishedRun, champion: Champion) -> None:
+    verdict = found["verdict"]
+    with st.container(border=True):
+        st.markdown(f"## :{_COLOUR[verdict]}[{_ICON[verdict]} {verdict}]")
+        st.markdown(f"**{_ANSWER[verdict]}**")
+        st.markdown("\n".join(f"- {_plain(reason)}" for reason in found["reasons"]))
+        current = found["current"]
+        st.caption(
+            f"{current['name']} ({current['rows']:,} rows, {current['labelled']:,} labelled) "
+            f"against {found['reference']['name']}, looked at {run.started:%Y-%m-%d %H:%M} UTC"
+        )
+    if found["champion"] != champion.version:
+        st.warning(
+            f"This look was at version {found['champion']}; the champion is version {champion.version}. Look again.",
+            icon=":material/update:",
+        )
+
+
+def _look_again() -> None:
+    what = "log" if parts.source() == parts.LOG else "application"
+    label = f"Look again at {parts.source()}"
+    if not st.button(label, icon=":material/refresh:"):
+        return
+    with st.status("Looking", expanded=True) as status:
+        arguments = ["--current", what, *(["--endpoint", parts.endpoint()] if loaded.served(parts.endpoint()) else [])]
+        if what == "log" and (window := parts.window()):
+            arguments += ["--since", f"{int(window.total_seconds())}s"]
+        lines: list[str] = []
+        code = jobs.run_step("monitoramento", arguments, on_line=lines.append)
+        if code:
+            status.update(label="The look failed", state="error")
+            st.code("\n".join(lines[-20:]), language=None)
+            return
+    st.cache_data.clear()
+    st.rerun()
+
+
+def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
+    columns = st.columns(5)
+    since = f"{champion.model_id}, since {champion.since:%Y-%m-%d}" if champion.since else champion.model_id
+    parts.card(columns[0], "Champion", f"v{champion.version}", since)
+    served = loaded.served(parts.endpoint())
+    if served is None:
+        parts.card(columns[1], "Served", "nothing", "start it: make serve")
+    else:
+        right = "the champion" if served.version == champion.version else "not known to be the champion"
+        parts.card(columns[1], "Served", f"v{served.version}" if served.version else "unknown", right)
+    current = (found or {}).get("metrics", {}).get("current")
+    if not found or not current:
+        test = champion.test_metrics.get("log_loss")
+        parts.card(columns[2], "Test log loss, nats", "unknown" if test is None else f"{test:.4f}")
+        parts.card(columns[3], "Labelled rows", "none", "the rest waits for labels")
+        return
+    reference = found["metrics"]["reference"]["metrics"]
+    told = _ends(current["metrics"]["log_loss"], "{:.3f}")
+    parts.card(columns[2], "Log loss, nats", f"{current['metrics']['log_loss']['value']:.4f}", told)
+    for column, (metric, label, form) in zip(columns[3:], _CARDS, strict=True):
+        if metric in current["metrics"]:
+            note = f"test {form.format(reference[metric]['value'])}" if metric in reference else ""
+            value = form.format(current["metrics"][metric]["value"])
+            parts.card(column, label, value, note, meaning=METRICS[metric].meaning)
+        else:
+            parts.card(column, label, "not defined", meaning=METRICS[metric].meaning)
+
+
+def _ends(interval: dict[str, float | None], form: str) -> str:
+    return f"95 %: {form.format(interval['low'])} to {form.format(interval['high'])}"
+
+
+def _show_checks(found: dict[str, Any]) -> None:
+    st.subheader("What was checked")
+    marks = {"fine": "✓ fine", "finding": "▲ finding", "error": "✗ error", "not applicable": "· not applicable"}
+    rows = [
+        {
+            "code": check["code"],
+            "check": check["title"],
+            "outcome": marks[check["status"]] + (f", {check['severity']}" if check["severity"] else ""),
+            "in words": check["words"],
+            "figures": check["figures"],
+        }
+        for check in found["checks"]
+    ]
+    st.dataframe(rows, hide_index=True, height=38 + 35 * len(rows))
+
+
+def _show_history(looks: list[FinishedRun]) -> None:
+    left, right = st.columns([3, 2])
+    with left:
+        st.subheader("Alarms over time")
+        rows = pd.DataFrame(
+            {
+                "time": pd.to_datetime([run.started for run in looks], utc=True),
+                "verdict": [run.tags["verdict"] for run in looks],
+                "findings": [int(run.metrics.get("alarms", 0)) for run in looks],
+                "reasons": [run.tags.get("reasons", "") for run in looks],
+            }
+        )
+        parts.chart(charts.verdicts(rows), "verdicts")
+    with right:
+        st.subheader("Inference log")
+        try:
+            log = loaded.logged(log_reader.log_address())
+        except log_reader.LogError as error:
+            st.info(str(error), icon=":material/info:")
+            return
+        columns = st.columns(2)
+        parts.card(columns[0], "Scored rows", f"{log.rows:,}")
+        parts.card(
+            columns[1], "Labelled", f"{log.labelled / log.rows:.1%}" if log.rows else "none", f"{log.labelled:,}"
+        )
+        if log.last:
+            st.caption(f"Last row at {log.last:%Y-%m-%d %H:%M:%S} UTC by version {log.last_version}.")
+
+
+def _show_runs(store: str) -> None:
+    st.subheader("Last runs")
+    with parts.told():
+        table = loaded.last_runs(store)
+    if table.empty:
+        st.info("There is no run yet.", icon=":material/info:")
+        return
+    shown = table[["name", "status", "start", "seconds", "version", "data_source"]].head(_RUNS_SHOWN)
+    st.dataframe(
+        shown,
+        hide_index=True,
+        column_config={
+            "start": st.column_config.DatetimeColumn("start, UTC", format="YYYY-MM-DD HH:mm"),
+            "seconds": st.column_config.NumberColumn("duration, s", format="%.1f"),
+        },
+    )
+
+
+def _plain(text: str) -> str:
+    """A text whose signs Markdown does not read."""
+    return text.translate({ord(sign): f"\\{sign}" for sign in "\\`*_{}[]<>#$|~"})
+
+
+if __name__ == "__main__":
+    show()

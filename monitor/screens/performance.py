@@ -1,0 +1,184 @@
+"""Performance: what the labels say, on dev and in operation."""
+
+import mlflow
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor import charts
+from monitor.candidates import Candidate
+from monitor.metrics import METRICS, evaluate, log_loss_by_row
+from monitor.performance import Performance, by_slice
+from monitor.screens import loaded, parts
+from monitor.screens.loaded import Shown
+from serving import registry
+
+_CARDS = {
+    "log_loss": "{:.4f}",
+    "log_loss_skill": "{:+.1%}",
+    "roc_auc": "{:.3f}",
+    "f1_score": "{:.3f}",
+    "calibration_error": "{:.3f}",
+}
+_ERRORS_SHOWN = 15
+_PERCENT = ("rate", "mean_probability", "log_loss_skill")
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Performance")
+    with parts.told():
+        shown = loaded.current()
+        st.caption(shown.words)
+        if shown.look.labelled.empty:
+            st.info(
+                "None of these rows has a label yet, so only dev is shown. Bring labels with "
+                "`python -m serving.labels FILE`; the page *Without labels* says what to expect until then.",
+                icon=":material/info:",
+            )
+        _show_cards(shown)
+    draw = {
+        "Metrics": _show_metrics,
+        "Curves and calibration": _show_curves,
+        "Most confident errors": _show_errors,
+        "Slices": _show_slices,
+        "Both candidates": _show_candidates,
+    }
+    name, tab = parts.opened(list(draw), "performance_tab")
+    with tab, parts.told():
+        draw[name](shown)
+
+
+def _samples(shown: Shown) -> dict[str, tuple[pd.DataFrame, Performance]]:
+    """Labelled rows and what they say, dev first."""
+    look = shown.look
+    samples = {"test": (look.baseline.table, look.baseline.performance)}
+    if len(look.labelled):
+        samples[look.name] = (look.labelled, look.performance)
+    return samples
+
+
+def _show_cards(shown: Shown) -> None:
+    samples = _samples(shown)
+    reference = samples["test"][1].figures
+    current = samples.get(shown.look.name, samples["test"])[1].figures
+    for column, (name, form) in zip(st.columns(len(_CARDS)), _CARDS.items(), strict=True):
+        value = form.format(current[name]) if name in current else "not defined"
+        note = f"test {form.format(reference[name])}" if name in reference and current is not reference else ""
+        parts.card(column, name, value, note, meaning=METRICS[name].meaning)
+
+
+def _show_metrics(shown: Shown) -> None:
+    samples = _samples(shown)
+    rows = pd.DataFrame(
+        [
+            {"metric": name, "sample": sample, "value": interval.value, "low": interval.low, "high": interval.high}
+            for sample, (_, measured) in samples.items()
+            for name, interval in measured.intervals().items()
+        ]
+    )
+    parts.chart(charts.metric_intervals(rows, "Every metric with its 95 % interval"), "intervals")
+    cells = [f"{row.value:.4f} ({row.low:.4f} to {row.high:.4f})" for row in rows.itertuples()]
+    wide = rows.assign(cell=cells).pivot(index="metric", columns="sample", values="cell")  # noqa: PD010 each cell stands once
+    wide = wide.loc[[name for name in METRICS if name in wide.index], list(samples)]
+    wide.insert(0, "what it says", [METRICS[name].meaning for name in wide.index])
+    st.dataframe(wide, height=38 + 35 * len(wide))
+
+
+def _show_curves(shown: Shown) -> None:
+    samples, threshold = _samples(shown), shown.look.baseline.threshold
+    curves: charts.Curves = {
+        name: (rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()) for name, (rows, _) in samples.items()
+    }
+    columns = st.columns(3)
+    parts.chart(charts.roc(curves, "ROC"), "roc", columns[0])
+    parts.chart(charts.precision_recall(curves, "Precision and recall"), "precision_recall", columns[1])
+    parts.chart(charts.calibration(curves, "Calibration"), "calibration", columns[2])
+    for place, (name, (rows, _)) in enumerate(samples.items()):
+        labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
+        matrix = charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
+        parts.chart(matrix, f"confusion_{name}", columns[place])
+        histogram = charts.probability_histogram(made, labels, threshold, f"P(made) by true class, {name}")
+        parts.chart(histogram, f"histogram_{name}", columns[place])
+
+
+def _show_errors(shown: Shown) -> None:
+    rows = shown.look.labelled if len(shown.look.labelled) else shown.look.baseline.table
+    loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
+    worst = np.argsort(-loss, kind="stable")[:_ERRORS_SHOWN]
+    names = [name for name in ("shot_id", *FEATURES, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION) if name in rows]
+    st.markdown("The shots that surprised the model most: predicted with the most confidence, and wrong.")
+    st.dataframe(
+        rows.iloc[worst][names].assign(**{"log loss, nats": loss[worst]}),
+        hide_index=True,
+        column_config={
+            PROBABILITY: st.column_config.ProgressColumn("P(made)", min_value=0, max_value=1, format="percent")
+        },
+    )
+
+
+def _show_slices(shown: Shown) -> None:
+    rows = shown.look.labelled if len(shown.look.labelled) else shown.look.baseline.table
+    table = _sliced(rows, shown.look.baseline.threshold)
+    names = ("slice", "value", "rows", "rate", "mean_probability", "log_loss", "log_loss_low", "log_loss_high")
+    more = ("log_loss_skill", "brier", "roc_auc", "f1_score", "accuracy", "calibration_error")
+    st.dataframe(
+        table[[name for name in (*names, *more) if name in table]],
+        hide_index=True,
+        height=38 + 35 * len(table),
+        column_config={
+            "rows": st.column_config.NumberColumn("labelled rows", format="localized"),
+            **{name: st.column_config.NumberColumn(format="percent") for name in _PERCENT},
+            **{name: st.column_config.NumberColumn(format="%.4f") for name in (*names[5:], *more[1:])},
+        },
+    )
+    st.caption("Slices of fewer than 30 labelled rows are counted, not measured.")
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _sliced(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    return by_slice(rows, threshold=threshold)
+
+
+def _show_candidates(shown: Shown) -> None:
+    version = registry.number(registry.require_champion())
+    found = loaded.all_candidates(mlflow.get_tracking_uri(), version)
+    if not found:
+        parts.need(
+            "The training of this champion has not kept its candidates. Train again:", "mlflow run . -e treinamento"
+        )
+        return
+    tables = {"test": shown.look.baseline.table}
+    if len(shown.look.labelled):
+        tables[shown.look.name] = shown.look.labelled
+    for sample, rows in tables.items():
+        st.subheader(f"{sample}, {len(rows):,} labelled rows")
+        _compare(sample, rows, found, shown.look.baseline.threshold)
+
+
+def _compare(sample: str, rows: pd.DataFrame, found: list[Candidate], threshold: float) -> None:
+    labels = rows[TARGET].to_numpy()
+    curves = {_called(candidate): (labels, candidate.probability(rows)) for candidate in found}
+    table = pd.DataFrame(
+        {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}, index=list(METRICS)
+    )
+    columns = st.columns([2, 2, 2])
+    columns[0].dataframe(
+        table.rename_axis("metric"),
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.columns},
+        height=38 + 35 * len(table),
+    )
+    parts.chart(charts.roc(curves, "ROC"), f"roc_{sample}", columns[1])
+    parts.chart(charts.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[2])
+    for place, (name, (_, made)) in enumerate(curves.items()):
+        matrix = charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
+        parts.chart(matrix, f"confusion_{sample}_{name}", columns[place % 3])
+
+
+def _called(candidate: Candidate) -> str:
+    return f"{candidate.name} (champion)" if candidate.chosen else candidate.name
+
+
+if __name__ == "__main__":
+    show()

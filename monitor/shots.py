@@ -1,0 +1,72 @@
+"""Shots for the court: with their season, which the prepared tables do not carry, from the raw files."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from data.files import RAW
+from data.raw_tables import DEV_FILE, PROD_FILE
+from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from monitor import operation
+from monitor.tables import TableError, artifact
+
+SEASON = "season"
+UNKNOWN = "unknown"
+_ACQUISITION = "Aquisicao"
+
+
+def development_shots() -> pd.DataFrame:
+    """The labelled dev shots that have every feature: the features, ``shot_made_flag``, ``shot_id``, ``season``.
+
+    Raises
+    ------
+    TableError
+        If neither ``data/raw`` nor a run holds the raw file.
+    """
+    raw = _raw(DEV_FILE)
+    table = pd.DataFrame({name: raw[RAW_NAME.get(name, name)].astype("float64") for name in (*FEATURES, TARGET)})
+    table[SHOT_ID] = raw[SHOT_ID].astype("Int64")
+    table[SEASON] = _seasons(raw)
+    return table.dropna(subset=[*FEATURES, TARGET]).reset_index(drop=True)
+
+
+def with_season(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with ``season`` (str), ``unknown`` where no raw file has the ``shot_id``.
+
+    Raises
+    ------
+    TableError
+        If a raw file is there but cannot be read.
+    """
+    if SHOT_ID not in table:
+        return table.assign(**{SEASON: UNKNOWN})
+    known = pd.concat([_seasons(raw).set_axis(raw[SHOT_ID]) for raw in map(_raw, (DEV_FILE, PROD_FILE))])
+    known = known[~known.index.duplicated()]
+    return table.assign(**{SEASON: table[SHOT_ID].map(known).fillna(UNKNOWN).astype(str)})
+
+
+def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
+    if SEASON not in raw:
+        return pd.Series(UNKNOWN, index=raw.index)
+    return raw[SEASON].fillna(UNKNOWN).astype(str)
+
+
+def _raw(file: str) -> pd.DataFrame:
+    local = RAW / file
+    if not local.is_file():
+        run = operation.last_run(_ACQUISITION)
+        if run is None:
+            message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
+            raise TableError(message)
+        local = artifact(run.run_id, f"raw/{file}")
+    return _read(local, local.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _changed: int) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
+        raise TableError(message) from error

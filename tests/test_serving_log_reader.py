@@ -1,0 +1,210 @@
+import sqlite3
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy as sql
+
+from data.files import INFERENCE_LOG
+from data.schema import FEATURES
+from serving.inference_log import connect, tables
+from serving.log_reader import LogError, log_address, now, open_log, read, window
+
+START = datetime(2026, 1, 1)  # noqa: DTZ001 the log holds UTC without a zone
+ROWS = 100
+
+
+def row(number: int) -> dict[str, object]:
+    """A row a minute; every fourth is labelled, odd ones name no shot."""
+    return {
+        "time": START + timedelta(minutes=number),
+        "request_id": f"request {number}",
+        "row": 0,
+        "model_version": str(1 + number // 60),
+        "shot_id": None if number % 2 else 7_000 + number,
+        **{name: number + place / 10 for place, name in enumerate(FEATURES)},
+        "prediction": number % 2,
+        "probability": number / ROWS,
+        "shot_made_flag": number % 3 % 2 if number % 4 == 0 else None,
+    }
+
+
+def make(path: Path, rows: list[dict[str, object]]) -> str:
+    """Write a log; its address."""
+    address = f"sqlite:///{path}"
+    engine: sql.Engine = connect(address)
+    log, _ = tables(FEATURES)
+    log.metadata.create_all(engine)
+    if rows:
+        with engine.begin() as connection:
+            connection.execute(log.insert(), rows)
+    engine.dispose()
+    return address
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sql.Engine:
+    """A log of a hundred rows."""
+    return open_log(make(tmp_path / "log.db", [row(number) for number in range(ROWS)]))
+
+
+def minute(number: float) -> datetime:
+    return START + timedelta(minutes=number)
+
+
+def test_a_window_without_ends_holds_the_whole_log(engine: sql.Engine) -> None:
+    assert window(engine) == (100, 25, minute(0), minute(99), "2")
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "rows", "labelled"),
+    [
+        (minute(40), None, 60, 15),
+        (None, minute(40), 40, 10),
+        (minute(10), minute(13), 3, 1),
+        (minute(12), minute(12), 0, 0),
+        (minute(98.5), minute(1_000), 1, 0),
+        (minute(-5), minute(0), 0, 0),
+        (minute(200), None, 0, 0),
+    ],
+)
+def test_a_window_holds_its_first_moment_and_not_its_last(
+    engine: sql.Engine, since: datetime | None, until: datetime | None, rows: int, labelled: int
+) -> None:
+    found = window(engine, since, until)
+    assert (found.rows, found.labelled) == (rows, labelled)
+    assert (found.first, found.last, found.last_version) == (minute(0), minute(99), "2")
+    table = read(engine, since, until, most_rows=1_000)
+    assert (len(table), table["shot_made_flag"].notna().sum()) == (rows, labelled)
+
+
+def test_rows_are_read_with_their_values_in_order(engine: sql.Engine) -> None:
+    table = read(engine, minute(59), minute(61), most_rows=10)
+    assert table["time"].tolist() == [pd.Timestamp(minute(59)), pd.Timestamp(minute(60))]
+    assert table["model_version"].tolist() == [1, 2]
+    assert table["shot_id"].tolist() == [pd.NA, 7_060]
+    assert table[list(FEATURES)].iloc[1].tolist() == pytest.approx([60, 60.1, 60.2, 60.3, 60.4, 60.5])
+    assert table["prediction"].tolist() == [1, 0]
+    assert table["probability"].tolist() == [0.59, 0.6]
+    assert table["shot_made_flag"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("most_rows", "rows"), [(100, 100), (99, 50), (50, 50), (34, 33), (10, 10), (1, 1)])
+def test_of_more_rows_than_are_wanted_evenly_spaced_ones_are_read(
+    engine: sql.Engine, most_rows: int, rows: int
+) -> None:
+    table = read(engine, most_rows=most_rows)
+    assert len(table) == rows
+    assert table["time"].diff().dropna().nunique() <= 1
+
+
+def test_evenly_spaced_rows_span_the_window_they_were_asked_for(engine: sql.Engine) -> None:
+    table = read(engine, minute(20), minute(80), most_rows=6)
+    assert len(table) == 6
+    assert table["time"].diff().dropna().eq(pd.Timedelta(minutes=10)).all()
+    assert table["time"].between(minute(20), minute(80)).all()
+
+
+KINDS = {
+    "time": "datetime64[us]",
+    "model_version": "Int64",
+    "shot_id": "Int64",
+    **dict.fromkeys(FEATURES, "float64"),
+    "prediction": "int64",
+    "probability": "float64",
+    "shot_made_flag": "float64",
+}
+
+
+def test_columns_and_their_types_are_those_that_are_promised(engine: sql.Engine) -> None:
+    for since in (None, minute(99), minute(500)):
+        assert read(engine, since, most_rows=10).dtypes.astype(str).to_dict() == KINDS
+
+
+def test_an_empty_log_has_no_rows_and_the_same_columns(tmp_path: Path) -> None:
+    engine = open_log(make(tmp_path / "empty.db", []))
+    assert window(engine) == (0, 0, None, None, "")
+    table = read(engine, most_rows=10)
+    assert table.empty
+    assert table.dtypes.astype(str).to_dict() == KINDS
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3", 3), ("", None), ("unknown", None), ("models:/m-1", None), ("1.5", None), ("inf", None), ("nan", None)],
+)
+def test_a_version_that_is_no_number_is_null(tmp_path: Path, text: str, number: int | None) -> None:
+    rows = [row(0) | {"model_version": "12"}, row(1) | {"model_version": text}]
+    engine = open_log(make(tmp_path / "log.db", rows))
+    expected = pd.Series([12, number], dtype="Int64", name="model_version")
+    pd.testing.assert_series_equal(read(engine, most_rows=10)["model_version"], expected)
+    assert window(engine).last_version == text
+
+
+def test_a_file_that_is_absent_is_told_and_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "absent.db"
+    with pytest.raises(LogError, match="found no such file. Serve first: make serve"):
+        open_log(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_a_database_without_the_table_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table songs (name text)")
+    connection.close()
+    with pytest.raises(LogError, match="found no table inference there yet. Score something"):
+        open_log(f"sqlite:///{path}")
+
+
+def test_a_table_of_the_same_name_with_other_columns_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table inference (name text)")
+    connection.close()
+    engine = open_log(f"sqlite:///{path}")
+    with pytest.raises(LogError, match=r"foreign\.db cannot be read"):
+        window(engine)
+    with pytest.raises(LogError, match=r"foreign\.db cannot be read"):
+        read(engine, most_rows=10)
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 99, b"SQLite format 3\0" + b"\xff" * 5_000])
+def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "corrupt.db"
+    path.write_bytes(content)
+    with pytest.raises(LogError, match="expected the SQLAlchemy address of an inference log"):
+        open_log(f"sqlite:///{path}")
+
+
+def test_a_log_that_breaks_after_it_was_opened_is_told(engine: sql.Engine) -> None:
+    engine.dispose()
+    for path in Path(str(engine.url.database)).parent.glob("log.db*"):
+        path.write_bytes(b"\xff" * 9_000)
+    with pytest.raises(LogError, match="cannot be read"):
+        window(engine)
+    with pytest.raises(LogError, match="cannot be read"):
+        read(engine, most_rows=10)
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "nosuch://host/name", "sqlite:////", "oracle://host/name"])
+def test_what_is_no_address_is_told(address: str) -> None:
+    with pytest.raises(LogError, match="expected"):
+        open_log(address)
+
+
+def test_the_address_is_what_is_given_else_the_variables_else_the_projects_own_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KOBE_INFERENCE_LOG", "sqlite:///theirs.db")
+    assert log_address("sqlite:///mine.db") == "sqlite:///mine.db"
+    assert log_address() == "sqlite:///theirs.db"
+    for value in ("", "off"):
+        monkeypatch.setenv("KOBE_INFERENCE_LOG", value)
+        assert log_address() == f"sqlite:///{INFERENCE_LOG}"
+
+
+def test_now_is_the_time_as_the_log_writes_it() -> None:
+    assert now().tzinfo is None
+    assert now() >= datetime.fromtimestamp(0)  # noqa: DTZ006
