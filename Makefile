@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env main test lint format bench bench-serving serve monitor ui lock clean
+.PHONY: help env main test lint format bench bench-serving bench-monitor serve monitor ui lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --quiet --python $(BIN)/python
 	@touch $@
 
-main: env ## Acquire, prepare, train, register, serve and apply (SOURCE=auto)
+main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=auto)
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
 test: env ## Run the tests
@@ -59,6 +59,9 @@ bench: env ## Measure stage times and peak memory of main (SOURCE=FOLDER)
 
 bench-serving: env ## Measure both doors beside FastAPI, BentoML and the stock flavour (after make main)
 	python -m bench.serving $(ARGUMENTS)
+
+bench-monitor: env ## Measure false alarms, power and the coverage of the estimate (after make main)
+	python -m bench.monitor $(ARGUMENTS)
 
 serve: env ## Serve the champion on 127.0.0.1, and the next champions (PORT=5001 WORKERS=2)
 	python -m serving.server --port $(or $(PORT),5001) --workers $(or $(WORKERS),2)

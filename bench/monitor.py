@@ -346,7 +346,7 @@ def _print_alarms(head: str, found: dict[int, list[tuple[Alarm, ...]]]) -> None:
     table = Table("rows of a batch", "trials", "alarms", f"goal {least:.1%} to {most:.1%}", *KINDS)
     for rows, outcomes in found.items():
         alarms = len(list(filter(None, outcomes)))
-        kinds = Counter(kind for alarms in outcomes for kind in {alarm.kind for alarm in alarms})
+        kinds = Counter(kind for outcome in outcomes for kind in {alarm.kind for alarm in outcome})
         table.add_row(
             f"{rows:,}",
             f"{len(outcomes):,}",

@@ -1,6 +1,7 @@
 """The models that the champion was chosen from, as their runs keep them."""
 
 from dataclasses import dataclass
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ from mlflow import MlflowClient
 from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
-from monitor.tables import artifact
+from monitor.tables import TableError, artifact
 from serving import registry
 from serving.packaging import load_pipeline
 
@@ -53,7 +54,7 @@ def candidates() -> list[Candidate]:
     RegistryError
         If there is no champion.
     TableError
-        If a run does not hold its pipeline.
+        If a run does not hold its pipeline, or not whole.
     """
     champion = registry.require_champion()
     if not champion.run_id:
@@ -70,9 +71,18 @@ def candidates() -> list[Candidate]:
             id=run.data.tags["model_id"],
             name=str(run.info.run_name).partition(": ")[2],
             chosen=run.data.tags["model_id"] == champion.tags.get("model_id"),
-            pipeline=load_pipeline(artifact(run.info.run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")),
+            pipeline=_pipeline(run.info.run_id),
         )
         for run in found
         if run.data.tags["model_id"] != _PRIOR
     ]
     return sorted(read, key=lambda candidate: not candidate.chosen)
+
+
+def _pipeline(run_id: str) -> Pipeline:
+    path = artifact(run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")
+    try:
+        return load_pipeline(path)
+    except (BadZipFile, OSError, KeyError, ValueError) as error:
+        message = f"{path} is no pipeline ({type(error).__name__}: {error}). Train again: mlflow run . -e treinamento"
+        raise TableError(message) from error

@@ -7,7 +7,7 @@ import numpy as np
 
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor.drift import FEWEST_CLASSIFIED, LARGE_PSI, Drift
-from monitor.health import Answer, Check, Severity, finding, fine, not_applicable
+from monitor.health import Answer, Check, Severity, Status, finding, fine, not_applicable
 from monitor.look import Look
 from monitor.metrics import METRICS, Tally, figures, log_loss_by_row
 from monitor.performance import CONFIDENCE, Interval, Performance, relative_loss
@@ -47,7 +47,13 @@ def skill(look: Look) -> Answer:
     known = [name for name in _SKILLS if reference.figures.get(name, 0) > 0]
     if not known:
         return not_applicable("the model has no skill on the reference either")
-    return _degraded(look, known)
+    answer = _degraded(look, known)
+    if answer.status != Status.FINDING or answer.severity is None:
+        return answer
+    fallen = ", ".join(
+        f"{name} fell from {reference.figures[name]:.1%} to {look.performance.figures[name]:.1%}" for name in known
+    )
+    return finding(answer.severity, f"of the class prior's loss, {fallen}", answer.figures)
 
 
 def worse_than_prior(look: Look) -> Answer:

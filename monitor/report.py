@@ -44,21 +44,23 @@ def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
 
 
 def _pictures(look: Look) -> list[tuple[str, Markup]]:
+    # Matplotlib leaves names that begin with _ out of a legend, and reads what is between two $ as a formula.
+    name = look.name.replace("$", r"\$")
     samples = {
         "train": look.baseline.training,
-        look.baseline.name: look.baseline.table,
-        look.name: look.current,
+        f"reference: {look.baseline.name}": look.baseline.table,
+        f"current: {name}": look.current,
     }
     drawn = [("Where the rows are", pictures.densities(samples, [*FEATURES, PROBABILITY]))]
     labels, made = look.labelled[TARGET].to_numpy(), look.labelled[PROBABILITY].to_numpy()
     if len(labels) and labels.min() < labels.max():
-        title = f"{look.name}, {len(labels):,} labelled rows"
+        title = f"{name}, {len(labels):,} labelled rows"
         drawn += [
             ("Calibration", pictures.calibration(labels, made, title)),
             ("ROC", pictures.roc(labels, made, title)),
             ("Confusion", pictures.confusion_matrix(labels, (made >= look.baseline.threshold).astype(float), title)),
         ]
-    return [(name, _image(figure, name)) for name, figure in drawn]
+    return [(title, _image(figure, title)) for title, figure in drawn]
 
 
 def _image(figure: Figure, name: str) -> Markup:

@@ -64,6 +64,6 @@ def _model(version: str, _store: str) -> Any:  # noqa: ANN401 MLflow publishes n
     uri = f"models:/{registry.MODEL}/{version}"
     try:
         return mlflow.pyfunc.load_model(uri).unwrap_python_model()
-    except (mlflow.MlflowException, OSError, ValueError) as error:
+    except Exception as error:  # a model is files and code, and a broken one fails in many ways
         message = f"{uri} cannot be loaded: {type(error).__name__}: {error}"
         raise ScoredError(message) from error

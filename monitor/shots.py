@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from data.files import RAW
 from data.raw_tables import DEV_FILE, PROD_FILE
@@ -67,6 +68,6 @@ def _raw(file: str) -> pd.DataFrame:
 def _read(path: Path, _changed: int) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
         raise TableError(message) from error

@@ -4,17 +4,21 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 from data.errors import KobeShotError
 from data.files import sha256, shown
 from data.prepared import PREDICTIONS, TEST, TRAIN, prepared_path
-from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET, feature_column
 from monitor import operation
 from monitor.look import COLUMNS, Baseline
 from monitor.scored import scored, threshold_of
 from serving import registry
+
+TIME = "time"
+"""When a row was scored, where a table says so."""
 
 
 class TableError(KobeShotError):
@@ -102,31 +106,45 @@ def read_scored(path: Path) -> pd.DataFrame:
     Raises
     ------
     TableError
-        If it cannot be read, has no rows, lacks a feature, or holds something else than numbers.
+        If it cannot be read, has no rows, lacks a feature, or holds something else than numbers within their ranges.
     """
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        message = (
-            f"{shown(path)} cannot be read: expected a Parquet or CSV table of shots; {str(error).splitlines()[0]}"
-        )
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
+        message = f"{shown(path)} cannot be read: expected a Parquet or CSV table of shots; {reason}"
         raise TableError(message) from error
     if "lng" not in table and "lon" in table:
         table = table.rename(columns={"lon": "lng"})
-    if TARGET not in table:
-        table = table.assign(**{TARGET: float("nan")})
     missing = [name for name in FEATURES if name not in table]
     if missing or table.empty:
         found = ", ".join(map(str, table.columns)) or "no columns"
-        message = f"{shown(path)}: expected rows with the columns {', '.join(FEATURES)}; found {found}"
+        wanted = f"expected rows with the columns {', '.join(FEATURES)}"
+        message = f"{shown(path)}: {wanted}; found {len(table):,} with {found}"
         raise TableError(message)
+    if TARGET not in table:
+        table = table.assign(**{TARGET: float("nan")})
     numbers = [name for name in COLUMNS if name in table and name != PREDICTION]
     try:
         table = table.astype(dict.fromkeys(numbers, "float64"))
     except (TypeError, ValueError) as error:
         message = f"{shown(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
         raise TableError(message) from error
+    table = _as_the_log_has_them(table, path)
     _check_values(table, path)
+    return table
+
+
+def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Give version and time, which CSV does not keep, the types that they have in the inference log."""
+    try:
+        if MODEL_VERSION in table:
+            table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
+        if TIME in table:
+            table = table.assign(**{TIME: pd.to_datetime(table[TIME], format="ISO8601", utc=True).dt.tz_localize(None)})
+    except (TypeError, ValueError) as error:
+        message = f"{shown(path)}: expected numbers in {MODEL_VERSION} and moments in {TIME}; {error}"
+        raise TableError(message) from error
     return table
 
 
@@ -140,9 +158,18 @@ def _check_values(table: pd.DataFrame, path: Path) -> None:
     if wrong.any():
         message = f"{shown(path)}: expected 0, 1 or null in {TARGET}; found {table.loc[wrong, TARGET].iloc[0]:g}"
         raise TableError(message)
-    if PROBABILITY in table and not table[PROBABILITY].between(0, 1).all():
-        message = f"{shown(path)}: expected P(made) from 0 to 1 in {PROBABILITY}"
+    if PROBABILITY in table and not (possible := table[PROBABILITY].between(0, 1)).all():
+        value = table.loc[~possible, PROBABILITY].iloc[0]
+        message = f"{shown(path)}: expected P(made) from 0 to 1 in {PROBABILITY}; found {value:g}"
         raise TableError(message)
+    for name in FEATURES:
+        column = feature_column(name)
+        limits = column.minimum, column.maximum
+        outside = (table[name] < limits[0]) | (table[name] > limits[1])
+        if outside.any():
+            value = table.loc[outside, name].iloc[0]
+            message = f"{shown(path)}: expected {column.allowed} in {name}; found {value:.8g}"
+            raise TableError(message)
 
 
 def artifact(run_id: str, path: str) -> Path:

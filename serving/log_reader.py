@@ -135,7 +135,7 @@ def read(
             table = pd.DataFrame(connection.execute(query).all(), columns=list(names))
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
-    versions = pd.to_numeric(table[MODEL_VERSION], errors="coerce").astype("Int64")
+    versions = pd.to_numeric(table[MODEL_VERSION].where(table[MODEL_VERSION].str.isdecimal())).astype("Int64")
     kinds = {**dict.fromkeys((*FEATURES, "probability", TARGET), "float64"), "prediction": "int64", "shot_id": "Int64"}
     return table.astype({**kinds, "time": "datetime64[us]"}).assign(**{MODEL_VERSION: versions})
 

@@ -1,4 +1,4 @@
-"""Entry point ``main``: acquire, prepare, train, select, register, serve and apply, as nested runs of one run.
+"""Entry point ``main``: acquire, prepare, train, select, register, serve, apply and look, as nested runs of one run.
 
 The steps run in this process. As project runs each would import MLflow anew: ``make bench`` measures both.
 """
@@ -13,10 +13,11 @@ from data.provenance import Provenance
 from serving import registry
 from serving.endpoint import base_address
 from serving.mlflow_server import check_alive
-from steps import aplicacao, aquisicao, preparacao, treinamento
+from steps import aplicacao, aquisicao, monitoramento, preparacao, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied
 from steps.aquisicao import AquisicaoConfig
 from steps.command import Config, StepConfig, run_command
+from steps.monitoramento import MonitoramentoConfig, Monitored
 from steps.preparacao import PreparacaoConfig, Prepared
 from steps.tracking import Metrics, Record, Tags, step_run, write
 from steps.treinamento import Trained, TreinamentoConfig
@@ -25,7 +26,7 @@ RUN_NAME = "main"
 
 
 class MainConfig(AplicacaoConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
-    """Run aquisicao, preparacao, treinamento and aplicacao, one after the other; the parameters are theirs."""
+    """Run aquisicao, preparacao, treinamento, aplicacao and monitoramento; the parameters are of the first four."""
 
 
 def run(config: MainConfig) -> None:
@@ -43,9 +44,11 @@ def run(config: MainConfig) -> None:
                 raise registry.RegistryError(message)
             applied = aplicacao.run(_part(AplicacaoConfig, config))
             write(_records(trained, applied))
+        monitored = monitoramento.run(MonitoramentoConfig(endpoint=config.endpoint))
+        write([Tags({"verdict": str(monitored.health.verdict)})])
     if provenance.is_synthetic:
         aquisicao.announce(provenance)
-    _show(provenance, prepared, trained, applied, active.info.run_id)
+    _show(provenance, prepared, trained, applied, monitored, active.info.run_id)
 
 
 def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
@@ -59,7 +62,9 @@ def _part(config_class: type[Config], config: StepConfig) -> Config:
     return config_class(**{name: getattr(config, name) for name in config_class.model_fields})
 
 
-def _show(provenance: Provenance, prepared: Prepared, trained: Trained, applied: Applied, run_id: str) -> None:
+def _show(  # noqa: PLR0913, PLR0917 what each step ended with
+    provenance: Provenance, prepared: Prepared, trained: Trained, applied: Applied, monitored: Monitored, run_id: str
+) -> None:
     champion, filtered = registry.champion(), prepared.filtered
     test, prod = trained.choice.metrics, applied.metrics
     table = Table("", "", show_header=False, title="main: done", title_justify="left")
@@ -75,10 +80,11 @@ def _show(provenance: Provenance, prepared: Prepared, trained: Trained, applied:
     table.add_row("prod", f"{_figures(prod) if prod else 'no labelled rows'} (by {by})")
     table.add_row("version", f"{registry.MODEL} version {trained.version}: {trained.note}")
     table.add_row("champion", f"version {champion.version}" if champion else "none")
+    table.add_row("verdict", f"{monitored.health.verdict}: {monitored.health.reasons[0]}")
     table.add_row("tables", str(PROCESSED))
     table.add_row("run", run_id)
     console.print(table)
-    say("Look at it:", "mlflow ui", style="")
+    say("Look at it:", "make monitor, or streamlit run monitor/app.py; mlflow ui", style="")
 
 
 def _figures(metrics: dict[str, float]) -> str:

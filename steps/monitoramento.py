@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
+import sqlalchemy as sql
 from pydantic import AfterValidator, AliasChoices, Field
 from rich.table import Table
 
@@ -20,12 +22,14 @@ from monitor import operation, tables
 from monitor.checks import CHECKS
 from monitor.health import Health, Status, Verdict, examine
 from monitor.look import Live, Look, version_of
+from monitor.metrics import METRICS
 from monitor.record import metrics_of, record
 from monitor.report import report
 from monitor.runs import served
 from monitor.scored import scored
 from serving import log_reader, registry
 from serving.endpoint import base_address
+from serving.inference_log import ADDRESS_VARIABLE
 from steps.aplicacao import check_endpoint
 from steps.aquisicao import remind
 from steps.command import StepConfig, run_command
@@ -84,10 +88,25 @@ def moment_of(text: str, now: datetime) -> datetime | None:
         if text[-1].isalpha() and text[-1] != "Z":
             return now - pd.Timedelta(text).to_pytimedelta()
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (AttributeError, OverflowError, ValueError) as error:  # pandas takes "nat" for an age that is not known
         message = f"expected an age such as 24h or 7d, or a moment such as 2026-11-22T08:00 (UTC); found {text!r}"
         raise ValueError(message) from error
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def check_log(address: str) -> str:
+    """Refuse an address with a password: it would be kept in the run.
+
+    Raises
+    ------
+    ValueError
+        Says so without repeating the secret.
+    """
+    with suppress(sql.exc.ArgumentError):
+        if sql.make_url(address).password:
+            message = f"expected an address without a password, which the run would keep; give it in {ADDRESS_VARIABLE}"
+            raise ValueError(message)
+    return address
 
 
 class MonitoramentoConfig(StepConfig):
@@ -107,7 +126,7 @@ class MonitoramentoConfig(StepConfig):
     until: Annotated[str, AfterValidator(check_moment)] = Field(
         default="", description="end of the window of the log, as since; empty is now"
     )
-    log: str = Field(
+    log: Annotated[str, AfterValidator(check_log)] = Field(
         default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
     most_rows: int = Field(
@@ -202,6 +221,7 @@ def _records(monitored: Monitored, current: _Current, reference: Path, *, synthe
 
 def _show(monitored: Monitored) -> None:
     health, look = monitored.health, monitored.look
+    _show_metrics(monitored.record)
     table = Table("", "check", "outcome", "in words")
     for outcome in health.outcomes:
         asks = f", {outcome.severity}" if outcome.severity else ""
@@ -217,6 +237,21 @@ def _show(monitored: Monitored) -> None:
     for reason in health.reasons:
         say("  ", reason, style="")
     say("Report:", "report.html of run Monitoramento (make ui), or streamlit run monitor/app.py", style="")
+
+
+def _show_metrics(found: dict[str, Any]) -> None:
+    sides = {side: found["metrics"][side] for side in ("reference", "current") if found["metrics"][side]}
+    table = Table("metric", *(f"{found[side]['name']}, {sides[side]['rows']:,} labelled rows" for side in sides))
+    for name in METRICS:
+        intervals = [measured["metrics"].get(name) for measured in sides.values()]
+        table.add_row(name, *(_told(interval) if interval else "not defined" for interval in intervals))
+    console.print(table)
+
+
+def _told(interval: dict[str, float | None]) -> str:
+    if interval["low"] is None or interval["high"] is None:
+        return f"{interval['value']:.4f}"
+    return f"{interval['value']:.4f} (95 %: {interval['low']:.4f} to {interval['high']:.4f})"
 
 
 def run_for_scheduler(config: MonitoramentoConfig) -> None:

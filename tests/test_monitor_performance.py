@@ -129,17 +129,14 @@ def test_every_labelled_row_is_counted_once_in_each_kind_of_slice(scored: pd.Dat
 
 
 def test_a_slice_is_measured_as_its_rows_alone_are(scored: pd.DataFrame) -> None:
-    found = by_slice(scored, threshold=0.4, samples=50).set_index(["slice", "value"]).loc[("playoffs", "playoffs")]
+    found = by_slice(scored, threshold=0.4, samples=50).set_index("value")
     rows = scored[scored["shot_made_flag"].notna() & (scored["playoffs"] == 1)]
     expected = performance(rows["shot_made_flag"], rows["probability"], threshold=0.4, samples=50)
-    assert found["rows"] == len(rows)
-    assert found["mean_probability"] == pytest.approx(rows["probability"].mean())
+    assert found["rows"]["playoffs"] == len(rows)
+    assert found["mean_probability"]["playoffs"] == pytest.approx(rows["probability"].mean())
     for metric, interval in expected.intervals().items():
-        assert tuple(found[[metric, f"{metric}_low", f"{metric}_high"]]) == (
-            interval.value,
-            interval.low,
-            interval.high,
-        )
+        ends = [found[f"{metric}{end}"]["playoffs"] for end in ("", "_low", "_high")]
+        assert ends == [interval.value, interval.low, interval.high]
 
 
 def test_small_slices_are_counted_and_not_measured(scored: pd.DataFrame) -> None:

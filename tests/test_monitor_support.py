@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -63,6 +64,11 @@ def test_each_row_is_answered_for_itself_in_order(support: Support, two_pointers
     table = two_pointers.head(6).assign(period=[1.0, 9, 1, 9, 9, 1])
     assert support.outside(table).tolist() == [False, True, False, True, True, False]
     assert support.outside(table.iloc[::-1]).tolist() == [False, True, True, False, True, False]
+    table = two_pointers.tail(40).assign(period=1.0)
+    far = np.arange(40) % 3 == 0
+    found = support.outside(table.assign(shot_distance=table["shot_distance"] + 60 * far))
+    assert (found == far).mean() > 0.9
+    assert found[far].all()
 
 
 def test_rows_of_the_same_place_are_answered_alike(support: Support, two_pointers: pd.DataFrame) -> None:

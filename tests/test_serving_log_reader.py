@@ -96,7 +96,7 @@ def test_of_more_rows_than_are_wanted_evenly_spaced_ones_are_read(
 ) -> None:
     table = read(engine, most_rows=most_rows)
     assert len(table) == rows
-    assert table["time"].diff().dropna().nunique() <= 1
+    assert len(set(table["time"].diff().dropna())) <= 1
 
 
 def test_evenly_spaced_rows_span_the_window_they_were_asked_for(engine: sql.Engine) -> None:
@@ -144,7 +144,7 @@ def test_a_version_that_is_no_number_is_null(tmp_path: Path, text: str, number: 
 
 def test_a_file_that_is_absent_is_told_and_not_made(tmp_path: Path) -> None:
     path = tmp_path / "absent.db"
-    with pytest.raises(LogError, match="found no such file. Serve first: make serve"):
+    with pytest.raises(LogError, match="found no such file"):
         open_log(f"sqlite:///{path}")
     assert not path.exists()
 
@@ -154,7 +154,7 @@ def test_a_database_without_the_table_is_told(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("create table songs (name text)")
     connection.close()
-    with pytest.raises(LogError, match="found no table inference there yet. Score something"):
+    with pytest.raises(LogError, match="found no table inference there yet"):
         open_log(f"sqlite:///{path}")
 
 

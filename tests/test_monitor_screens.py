@@ -1,0 +1,198 @@
+"""The pages as Streamlit runs them, over stores in every state that an operation can be in."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sql
+import streamlit as st
+from sklearn.pipeline import Pipeline
+from streamlit.testing.v1 import AppTest
+
+from data.files import ROOT
+from data.schema import FEATURES, TARGET
+from monitor.screens import parts
+from serving import log_reader
+from serving.inference_log import connect, tables
+from tests.operation_store import apply, fill_store, shots, using_store
+from tests.project import free_port
+
+LOOKING = ("overview", "court", "performance", "drift", "without_labels")
+ALL = (*LOOKING, "simulator", "operation")
+
+
+@pytest.fixture(autouse=True)
+def nothing_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No server, no inference log, nothing remembered from another test."""
+    monkeypatch.setenv(parts.ENDPOINT_VARIABLE, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("KOBE_INFERENCE_LOG", f"sqlite:///{tmp_path / 'log.db'}")
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pipeline]:
+    """Database of a store with a champion, to be copied, and the champion's pipeline."""
+    folder = tmp_path_factory.mktemp("filled")
+    with using_store(folder / "mlflow.db", folder / "artifacts"):
+        return folder / "mlflow.db", fill_store(folder, shots(1_500, 1), shots(600, 2))
+
+
+@pytest.fixture
+def operated_store(filled: tuple[Path, Pipeline], tmp_path: Path) -> Iterator[tuple[Path, Pipeline]]:
+    """A store of its own with a champion; where files may be written, and the champion's pipeline."""
+    shutil.copy(filled[0], tmp_path / "mlflow.db")
+    with using_store(tmp_path / "mlflow.db"):
+        yield tmp_path, filled[1]
+
+
+def page(name: str, **state: object) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "monitor" / "screens" / f"{name}.py"), default_timeout=60)
+    for key, value in state.items():
+        app.session_state[key] = value
+    return app.run()
+
+
+def words(shown: AppTest) -> str:
+    parts_shown = (shown.info, shown.error, shown.warning, shown.markdown, shown.caption, shown.code, shown.title)
+    return "\n".join(str(element.value) for elements in parts_shown for element in elements)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_empty_store_is_answered_with_the_command_that_fills_it(name: str, store: str) -> None:
+    assert store
+    shown = page(name)
+    assert not shown.exception
+    if name != "simulator":
+        assert "make main" in words(shown)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_champion_that_was_never_applied_is_answered_in_words(
+    name: str, operated_store: tuple[Path, Pipeline]
+) -> None:
+    assert operated_store
+    shown = page(name)
+    assert not shown.exception
+    expected = "mlflow run . -e monitoramento" if name == "overview" else "mlflow run . -e aplicacao"
+    assert expected in words(shown)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_scored_table_is_shown_and_the_server_that_is_down_is_told(
+    name: str, operated_store: tuple[Path, Pipeline]
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline)
+    shown = page(name)
+    assert not shown.exception
+    assert not [error for error in shown.error if "Nothing is promised" not in error.value]
+    if name in {"overview", "operation"}:
+        assert "make serve" in words(shown) + str([metric.proto for metric in shown.metric])
+
+
+@pytest.mark.parametrize("name", LOOKING[1:])
+def test_a_corrupt_table_is_answered_in_words(name: str, operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline).write_bytes(b"PAR1 no table")
+    shown = page(name)
+    assert not shown.exception
+    assert "cannot be read" in words(shown)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("rows", [1, 300], ids=["one row", "300 rows"])
+def test_an_unlabelled_batch_of_any_size_is_shown(name: str, rows: int, operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(rows, 4).assign(**{TARGET: np.nan}), pipeline)
+    shown = page(name)
+    assert not shown.exception
+    if name == "performance":
+        assert "None of these rows has a label" in words(shown)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_one_labelled_row_is_shown(name: str, operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(1, 5), pipeline)
+    assert not page(name).exception
+
+
+@pytest.mark.parametrize(
+    ("name", "tabs"),
+    [
+        ("court", ["Shots", "Real against predicted", "Zones", "Rates"]),
+        ("performance", ["Metrics", "Curves and calibration", "Most confident errors", "Slices", "Both candidates"]),
+        ("drift", ["Densities", "Statistics and limits", "Reference or current?", "On the court"]),
+    ],
+)
+def test_every_tab_of_a_page_is_drawn(name: str, tabs: list[str], operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline)
+    for tab in tabs:
+        shown = page(name, **{f"{name}_tab": tab})
+        assert not shown.exception, tab
+        assert not shown.error, tab
+
+
+@pytest.mark.parametrize("column", [*FEATURES, "probability"])
+def test_the_density_of_every_column_is_drawn(column: str, operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline)
+    assert not page("drift", drift_column=column).exception
+
+
+def test_rows_of_the_inference_log_are_shown_evenly_spaced(
+    operated_store: tuple[Path, Pipeline], tmp_path: Path
+) -> None:
+    _, pipeline = operated_store
+    fill_log(tmp_path / "log.db", pipeline, 12_000)
+    for name in LOOKING:
+        shown = page(name, source=parts.LOG)
+        assert not shown.exception, name
+        assert not shown.error, name
+    assert "evenly spaced of 12,000 rows" in words(page("drift", source=parts.LOG))
+
+
+def test_a_log_that_is_not_there_is_told(operated_store: tuple[Path, Pipeline]) -> None:
+    assert operated_store
+    shown = page("drift", source=parts.LOG)
+    assert not shown.exception
+    assert "make serve" in words(shown)
+
+
+def test_an_empty_window_of_the_log_is_told(operated_store: tuple[Path, Pipeline], tmp_path: Path) -> None:
+    _, pipeline = operated_store
+    fill_log(tmp_path / "log.db", pipeline, 100, age=pd.Timedelta("2h"))
+    shown = page("drift", source=parts.LOG, window="1 hour")
+    assert not shown.exception
+    assert "no row in this window" in words(shown)
+
+
+def test_filters_of_the_court_keep_what_they_say(operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    table = shots(400, 3)
+    apply(folder, table, pipeline)
+    shown = page("court", court_period=["1"], court_result=["made"])
+    kept = int(((table["period"] == 1) & (table[TARGET] == 1)).sum())
+    assert f"{kept:,} of 400 shots" in words(shown)
+
+
+def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None = None) -> None:
+    log, _ = tables(FEATURES)
+    engine: sql.Engine = connect(f"sqlite:///{path}")
+    log.metadata.create_all(engine)
+    table = shots(rows, 6)
+    made = pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1]
+    entries = table[[*FEATURES, TARGET]].assign(
+        time=log_reader.now() - (age or pd.Timedelta(0)).to_pytimedelta(),
+        request_id="test", row=range(rows), model_version="1", prediction=(made >= 0.5).astype(int), probability=made,
+    )  # fmt: skip
+    with engine.begin() as connection:
+        entries.to_sql(log.name, connection, if_exists="append", index=False)
