@@ -179,7 +179,7 @@ def drawn_alarms(seed: Sequence[int], reference: Reference, rows: int, table: pd
 def fresh_alarms(seed: Sequence[int], rows: int, reference_rows: int, table: pd.DataFrame) -> tuple[Alarm, ...]:
     """The alarms of a batch beside a reference that is drawn from the same table, no row in both."""
     first, batch = without_overlap(table, (reference_rows, rows), np.random.default_rng(seed))
-    reference = Reference(first, first[OUTSIDE].to_numpy(), first[PROBABILITY], seed=seed[-1])
+    reference = Reference(first, first[OUTSIDE].to_numpy(), seed=seed[-1])
     return raised(reference.compare(batch, batch[OUTSIDE].to_numpy()))
 
 
@@ -223,7 +223,7 @@ def _alarms(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
     support = Support.of(train)
     say("Scoring", f"{len(train) + len(test):,} shots of dev with version {version}")
     train, test = (_with_model(table, support, version) for table in (train, test))
-    reference = Reference(test, test[OUTSIDE].to_numpy(), test[PROBABILITY], seed=config.seed)
+    reference = Reference(test, test[OUTSIDE].to_numpy(), seed=config.seed)
     if "alarms" in config.parts:
         _alarms_of_the_reference(config, pool, reference, test)
         _fresh_alarms(config, pool, pd.concat([train, test], ignore_index=True), len(test))

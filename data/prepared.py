@@ -43,10 +43,10 @@ def read_manifest() -> Manifest:
     """
     try:
         record = json.loads(MANIFEST.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return Manifest(Provenance(**record["provenance"]), dict(record["sha256"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         message = f"{shown(PROCESSED)} holds no prepared tables. Make them first: mlflow run . -e preparacao"
         raise StaleDataError(message) from error
-    return Manifest(Provenance(**record["provenance"]), record["sha256"])
 
 
 def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from datetime import timedelta
 import numpy as np
 
 from data.schema import FEATURES, PROBABILITY, TARGET
-from monitor.drift import FEWEST_CLASSIFIED, LARGE_PSI, Drift
+from monitor.domain_classifier import FEWEST_ROWS
+from monitor.drift import LARGE_PSI, Drift
 from monitor.health import Answer, Check, Severity, Status, finding, fine, not_applicable
 from monitor.look import Look
 from monitor.metrics import METRICS, Tally, figures, log_loss_by_row
@@ -144,7 +145,7 @@ def domain_classifier(look: Look) -> Answer:
     """Whether a classifier tells current rows from reference rows."""
     found = look.drift.classifier
     if found is None:
-        return not_applicable(f"to teach a classifier takes {FEWEST_CLASSIFIED} rows on either side")
+        return not_applicable(f"to teach a classifier takes {FEWEST_ROWS} rows on either side")
     numbers = f"ROC AUC {found.auc:.3f}; by chance up to {found.limit:.3f}"
     if found.drifted:
         return finding(Severity.WARNING, "a classifier can tell current rows from reference rows", numbers)

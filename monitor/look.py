@@ -55,7 +55,7 @@ class Baseline:
     @cached_property
     def drift(self) -> Reference:
         """What the features and P(made) are compared with."""
-        return Reference(self.table, self.support.outside(self.table), self.table[PROBABILITY])
+        return Reference(self.table, self.support.outside(self.table))
 
     @cached_property
     def performance(self) -> Performance:

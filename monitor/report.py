@@ -45,10 +45,10 @@ def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
 
 def _pictures(look: Look) -> list[tuple[str, Markup]]:
     # Matplotlib leaves names that begin with _ out of a legend, and reads what is between two $ as a formula.
-    name = look.name.replace("$", r"\$")
+    name, reference = (each.replace("$", r"\$") for each in (look.name, look.baseline.name))
     samples = {
         "train": look.baseline.training,
-        f"reference: {look.baseline.name}": look.baseline.table,
+        f"reference: {reference}": look.baseline.table,
         f"current: {name}": look.current,
     }
     drawn = [("Where the rows are", pictures.densities(samples, [*FEATURES, PROBABILITY]))]

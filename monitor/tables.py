@@ -50,7 +50,8 @@ def prepared_table(name: str) -> Path:
     local = prepared_path(name)
     if local.is_file() and sha256(local) == digest:
         return local
-    run = operation.last_run(operation.PREPARATION, f"params.sha256_{name} = '{digest}'") if digest.isalnum() else None
+    held = f"attributes.status = 'FINISHED' and params.sha256_{name} = '{digest}'"
+    run = operation.last_run(operation.PREPARATION, held) if digest.isalnum() else None
     if run is None:
         message = (
             f"{shown(local)} is not the table that champion version {registry.number(champion)} was made with, and no "
