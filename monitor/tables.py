@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from data.errors import KobeShotError
 from data.files import sha256, shown
@@ -184,7 +185,8 @@ def artifact(run_id: str, path: str) -> Path:
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     try:
         root = MlflowClient().get_run(run_id).info.artifact_uri
-        local = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path))
+        # `mlflow.artifacts` copies what a run holds to a new folder each time, also where it is a local file.
+        local = Path(get_artifact_repository(root).download_artifacts(path))
     except (mlflow.MlflowException, OSError) as error:
         message = f"run {run_id} does not hold {path} ({type(error).__name__}: {error}). Run its step again."
         raise TableError(message) from error

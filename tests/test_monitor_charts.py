@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from data import court, synthetic
-from monitor import charts, court_charts, hexagons
+from monitor import court_charts, hexagons, model_charts, watch_charts
 from monitor.palette import CURRENT, REFERENCE, TRAINING, VERDICT
 
 Floats = npt.NDArray[np.float64]
@@ -72,20 +72,20 @@ EMPTY: dict[str, Callable[[pd.DataFrame], go.Figure]] = {
     "residual": lambda shots: court_charts.shots_on_court(shots, "residual"),
     "hexagons": lambda shots: court_charts.hexagons_on_court(hexagons.hexagons(shots), "rate"),
     "density": court_charts.density_on_court,
-    "densities": lambda _: charts.densities({"train": NOTHING}, "feet", whole=True),
-    "no densities": lambda _: charts.densities({}, "feet", whole=False),
-    "boxes": lambda _: charts.boxes({"train": np.array([np.nan])}, "feet"),
-    "confusion": lambda _: charts.confusion(NOTHING, NOTHING, "none"),
-    "roc": lambda _: charts.roc({"train": (NOTHING, NOTHING)}, "none"),
-    "precision_recall": lambda _: charts.precision_recall({}, "none"),
-    "calibration": lambda _: charts.calibration({"train": (NOTHING, NOTHING)}, "none"),
-    "probability_histogram": lambda _: charts.probability_histogram(NOTHING, NOTHING, 0.5, "none"),
-    "metric_intervals": lambda _: charts.metric_intervals(metric_rows([]), "none"),
-    "rates": lambda shots: charts.rates(hexagons.rates(shots, shots["period"]), "period", "none"),
-    "interval_pair": lambda _: charts.interval_pair(pair_rows(0.5).iloc[:0], "none"),
-    "limits": lambda _: charts.limits(limit_rows([], []), "none"),
-    "verdicts": lambda _: charts.verdicts(look_rows().iloc[:0]),
-    "trend": lambda _: charts.trend(run_rows().iloc[:0], ["log_loss"], "none"),
+    "densities": lambda _: watch_charts.densities({"train": NOTHING}, "feet", whole=True),
+    "no densities": lambda _: watch_charts.densities({}, "feet", whole=False),
+    "boxes": lambda _: watch_charts.boxes({"train": np.array([np.nan])}, "feet"),
+    "confusion": lambda _: model_charts.confusion(NOTHING, NOTHING, "none"),
+    "roc": lambda _: model_charts.roc({"train": (NOTHING, NOTHING)}, "none"),
+    "precision_recall": lambda _: model_charts.precision_recall({}, "none"),
+    "calibration": lambda _: model_charts.calibration({"train": (NOTHING, NOTHING)}, "none"),
+    "probability_histogram": lambda _: model_charts.probability_histogram(NOTHING, NOTHING, 0.5, "none"),
+    "metric_intervals": lambda _: model_charts.metric_intervals(metric_rows([]), "none"),
+    "rates": lambda shots: model_charts.rates(hexagons.rates(shots, shots["period"]), "period", "none"),
+    "interval_pair": lambda _: watch_charts.interval_pair(pair_rows(0.5).iloc[:0], "none"),
+    "limits": lambda _: watch_charts.limits(limit_rows([], []), "none"),
+    "verdicts": lambda _: watch_charts.verdicts(look_rows().iloc[:0]),
+    "trend": lambda _: watch_charts.trend(run_rows().iloc[:0], ["log_loss"], "none"),
 }
 
 
@@ -195,24 +195,24 @@ def test_the_court_is_drawn_to_scale() -> None:
 def test_densities_of_awkward_samples_can_be_drawn(*, whole: bool) -> None:
     awkward = {"constant": np.full(9, 34.0), "one": np.array([33.0]), "none": NOTHING, "gaps": np.array([np.nan, 34.5])}
     for samples in (awkward, {"constant": np.zeros(3)}, {"far": np.array([0.0, 1e9])}):
-        for trace in charts.densities(samples, "feet", whole=whole).data:
+        for trace in watch_charts.densities(samples, "feet", whole=whole).data:
             assert np.sum(trace.y) == pytest.approx(100)
             assert len(trace.x) < 300
 
 
 def test_whole_numbers_have_a_bin_each() -> None:
-    trace = charts.densities({"train": np.array([1.0, 1.0, 2.0, 4.0])}, "period", whole=True).data[0]
+    trace = watch_charts.densities({"train": np.array([1.0, 1.0, 2.0, 4.0])}, "period", whole=True).data[0]
     assert dict(zip(trace.x, trace.y, strict=True)) == {0: 0, 1: 50, 2: 25, 3: 0, 4: 25, 5: 0}
 
 
 def test_samples_keep_their_colours() -> None:
     samples = {"prod": np.arange(9.0), "test": np.arange(9.0), "train": np.arange(9.0)}
-    drawn = charts.densities(samples, "feet", whole=True).data
+    drawn = watch_charts.densities(samples, "feet", whole=True).data
     assert [trace.line.color for trace in drawn] == [CURRENT, REFERENCE, TRAINING]
 
 
 def test_boxes_send_five_numbers_and_no_rows() -> None:
-    figure = charts.boxes({"train": np.array([*range(101), 1_000.0, np.nan])}, "feet")
+    figure = watch_charts.boxes({"train": np.array([*range(101), 1_000.0, np.nan])}, "feet")
     box = figure.data[0]
     assert (box.median[0], box.lowerfence[0], box.upperfence[0]) == (50.5, 0, 100)
     assert box.x is None
@@ -220,18 +220,18 @@ def test_boxes_send_five_numbers_and_no_rows() -> None:
 
 def test_a_confusion_matrix_counts_every_labelled_shot() -> None:
     labels, predicted = np.array([0, 1, 1, 1, 1, np.nan]), np.array([0, 0, 0, 1, 1, 1.0])
-    heat = charts.confusion(labels, predicted, "confusion").data[0]
+    heat = model_charts.confusion(labels, predicted, "confusion").data[0]
     assert heat.z.tolist() == [[1, 0], [2, 2]]
     assert heat.text[1][1] == "2<br>40.0%"
-    assert charts.confusion(np.zeros(5), np.zeros(5), "one class").data[0].z.tolist() == [[5, 0], [0, 0]]
+    assert model_charts.confusion(np.zeros(5), np.zeros(5), "one class").data[0].z.tolist() == [[5, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("draw", [charts.roc, charts.precision_recall])
+@pytest.mark.parametrize("draw", [model_charts.roc, model_charts.precision_recall])
 def test_curves_are_thinned_and_tell_their_area(
     draw: Callable[..., go.Figure], curves: dict[str, tuple[Floats, Floats]]
 ) -> None:
     figure = draw(curves, "curves")
-    score = roc_auc_score if draw is charts.roc else average_precision_score
+    score = roc_auc_score if draw is model_charts.roc else average_precision_score
     for name, trace in zip(curves, figure.data, strict=False):
         labels, probability = curves[name]
         known = ~np.isnan(labels)
@@ -239,7 +239,7 @@ def test_curves_are_thinned_and_tell_their_area(
         assert 10 < len(trace.x) <= 300
 
 
-@pytest.mark.parametrize("draw", [charts.roc, charts.precision_recall])
+@pytest.mark.parametrize("draw", [model_charts.roc, model_charts.precision_recall])
 def test_a_curve_of_one_class_says_what_it_lacks(draw: Callable[..., go.Figure]) -> None:
     figure = draw({"prod": (np.ones(5), np.full(5, 0.4))}, "one class")
     assert "needs both classes" in figure.data[0].name
@@ -248,20 +248,20 @@ def test_a_curve_of_one_class_says_what_it_lacks(draw: Callable[..., go.Figure])
 def test_calibration_has_ten_bins_of_equally_many_labelled_shots() -> None:
     probability = np.random.default_rng(0).uniform(0.2, 0.7, 1_000)
     labels = np.where(np.arange(1_000) < 400, np.nan, (probability > 0.5).astype(float))
-    drawn = charts.calibration({"train": (labels, probability)}, "calibration").data[0]
+    drawn = model_charts.calibration({"train": (labels, probability)}, "calibration").data[0]
     assert drawn.customdata.ravel().tolist() == [60] * 10
     assert (drawn.y[0], drawn.y[-1]) == (0, 100)
 
 
 def test_a_constant_probability_is_calibrated_in_one_bin() -> None:
-    drawn = charts.calibration({"prod": (np.array([0.0, 1.0, 1.0]), np.full(3, 0.4))}, "constant").data[0]
+    drawn = model_charts.calibration({"prod": (np.array([0.0, 1.0, 1.0]), np.full(3, 0.4))}, "constant").data[0]
     assert list(drawn.x) == pytest.approx([40])
     assert list(drawn.y) == pytest.approx([200 / 3])
 
 
 def test_the_histogram_counts_unlabelled_shots_apart(shots: pd.DataFrame) -> None:
     labels = shots["shot_made_flag"].to_numpy()
-    figure = charts.probability_histogram(shots["probability"].to_numpy(), labels, 0.45, "P(made)")
+    figure = model_charts.probability_histogram(shots["probability"].to_numpy(), labels, 0.45, "P(made)")
     assert [trace.y.sum() for trace in figure.data] == [
         (labels == 0).sum(),
         (labels == 1).sum(),
@@ -271,14 +271,14 @@ def test_the_histogram_counts_unlabelled_shots_apart(shots: pd.DataFrame) -> Non
 
 
 def test_every_metric_has_its_own_scale() -> None:
-    figure = charts.metric_intervals(metric_rows(["log_loss", "f1_score", "brier", "recall"]), "metrics")
+    figure = model_charts.metric_intervals(metric_rows(["log_loss", "f1_score", "brier", "recall"]), "metrics")
     assert len({trace.xaxis for trace in figure.data}) == 4
     assert legend(figure) == ["test"]
 
 
 def test_a_metric_without_an_interval_is_still_drawn() -> None:
     rows = metric_rows(["log_loss"]).assign(low=np.nan, high=np.nan)
-    trace = charts.metric_intervals(rows, "metrics").data[0]
+    trace = model_charts.metric_intervals(rows, "metrics").data[0]
     assert trace.x[0] == 0.5
     assert trace.customdata.tolist() == [["unknown", "unknown"]]
 
@@ -286,53 +286,53 @@ def test_a_metric_without_an_interval_is_still_drawn() -> None:
 def test_rates_are_beside_what_was_expected_in_the_given_order(shots: pd.DataFrame) -> None:
     zones = court.zones(*court.to_feet(shots["lat"], shots["lng"])).basic
     rows = hexagons.rates(shots, pd.Series(pd.Categorical(zones, categories=sorted(set(zones))[::-1])))
-    made, expected = charts.rates(rows, "zone", "rates").data
+    made, expected = model_charts.rates(rows, "zone", "rates").data
     assert list(made.x) == list(expected.x) == rows["group"].tolist()
     assert list(made.y) == pytest.approx((rows["rate"] * 100).tolist())
 
 
 @pytest.mark.parametrize("realised", [0.55, np.nan])
 def test_an_estimate_is_drawn_before_and_after_its_labels_came(realised: float) -> None:
-    figure = charts.interval_pair(pair_rows(realised), "pair")
+    figure = watch_charts.interval_pair(pair_rows(realised), "pair")
     assert figure.layout.xaxis.range[0] < 0.5
     assert figure.layout.xaxis.range[1] > 0.7
     assert legend(figure) == ["estimate without labels", "realised"]
 
 
 def test_statistics_beyond_their_limit_stand_out() -> None:
-    within, beyond, _ = charts.limits(limit_rows([0.1, 0.3], [0.2, 0.2]), "limits").data
+    within, beyond, _ = watch_charts.limits(limit_rows([0.1, 0.3], [0.2, 0.2]), "limits").data
     assert (list(within.y), within.marker.color) == (["feature 0, PSI"], REFERENCE)
     assert (list(beyond.y), beyond.marker.color) == (["feature 1, PSI"], CURRENT)
 
 
 def test_limits_that_are_far_apart_have_a_logarithmic_scale() -> None:
-    assert charts.limits(limit_rows([0.1, 0.3], [0.2, 0.2]), "near").layout.xaxis.type is None
-    far = charts.limits(limit_rows([0.001, 0.0, 0.9], [0.2, 0.2, 0.2]), "far")
+    assert watch_charts.limits(limit_rows([0.1, 0.3], [0.2, 0.2]), "near").layout.xaxis.type is None
+    far = watch_charts.limits(limit_rows([0.001, 0.0, 0.9], [0.2, 0.2, 0.2]), "far")
     assert far.layout.xaxis.type == "log"
     assert min(far.data[0].x) > 0
 
 
 def test_a_statistic_that_could_not_be_computed_is_never_left_out_silently() -> None:
-    figure = charts.limits(limit_rows([0.1, np.nan, 0.1], [0.2, 0.2, 0.0]), "limits")
+    figure = watch_charts.limits(limit_rows([0.1, np.nan, 0.1], [0.2, 0.2, 0.0]), "limits")
     assert figure.layout.title.subtitle.text == "2 without a value or a limit not drawn"
     assert list(figure.data[-1].text) == ["0.1 feet", "unknown", "0.1 feet"]
-    none = charts.limits(limit_rows([np.nan], [0.2]), "limits")
+    none = watch_charts.limits(limit_rows([np.nan], [0.2]), "limits")
     assert none.layout.title.subtitle.text == "1 without a value or a limit not drawn"
 
 
 def test_verdicts_are_shown_with_their_words() -> None:
-    figure = charts.verdicts(look_rows())
+    figure = watch_charts.verdicts(look_rows())
     assert legend(figure) == list(VERDICT)
     assert [trace.marker.color for trace in figure.data[1:]] == list(VERDICT.values())
 
 
 def test_a_trend_leaves_out_metrics_that_no_run_has() -> None:
-    figure = charts.trend(run_rows().assign(brier=np.nan), ["log_loss", "brier", "recall"], "trend")
+    figure = watch_charts.trend(run_rows().assign(brier=np.nan), ["log_loss", "brier", "recall"], "trend")
     assert legend(figure) == ["log_loss"]
 
 
 def test_no_chart_decides_for_a_light_or_a_dark_page(shots: pd.DataFrame) -> None:
-    for figure in (court_charts.density_on_court(shots), charts.verdicts(look_rows())):
+    for figure in (court_charts.density_on_court(shots), watch_charts.verdicts(look_rows())):
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None
         assert figure.layout.font.color is None

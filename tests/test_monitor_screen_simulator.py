@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
 from data.schema import FEATURES, feature_column
-from monitor import jobs
+from monitor import simulation
 from tests.project import Checkout, Operated, free_port, shot
 
 Page = Callable[[str], AppTest]
@@ -22,7 +22,7 @@ Page = Callable[[str], AppTest]
 def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of prepared tables, empty at first."""
     st.cache_data.clear()
-    monkeypatch.setattr(jobs, "PROCESSED", tmp_path)
+    monkeypatch.setattr(simulation, "PROCESSED", tmp_path)
     return tmp_path
 
 
@@ -113,8 +113,8 @@ def test_what_is_no_address_is_told_without_a_traceback(page: Page) -> None:
 def test_a_refused_shot_is_told_in_the_words_of_the_server(
     page: Page, operated_door: Operated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = jobs.score_shot
-    monkeypatch.setattr(jobs, "score_shot", lambda sent, address: honest({**sent, "period": 11.0}, address))
+    honest = simulation.score_shot
+    monkeypatch.setattr(simulation, "score_shot", lambda sent, address: honest({**sent, "period": 11.0}, address))
     shown = button(page(operated_door.address), "Score")
     assert "column period: found 11, expected a whole number from 1 to 10" in shown.error[0].value
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from data import court
 from data.schema import FEATURES, PROBABILITY, TARGET
-from monitor import charts, court_charts, hexagons
+from monitor import court_charts, hexagons, model_charts
 from monitor.performance import slices
 from monitor.screens import loaded, parts
 from monitor.shots import SEASON, UNKNOWN
@@ -121,17 +121,17 @@ def _show_zones(table: pd.DataFrame) -> None:
             f"labelled shots. Hexagons of fewer than {_FEWEST} shots are left out."
         )
         zone = slices(table)["zone"]
-        parts.chart(charts.rates(hexagons.rates(table, zone), "zone", "Made by zone"), "zones")
+        parts.chart(model_charts.rates(hexagons.rates(table, zone), "zone", "Made by zone"), "zones")
 
 
 def _show_rates(table: pd.DataFrame) -> None:
     named = slices(table[[*FEATURES]])
     columns = st.columns(2)
     for place, (name, groups) in enumerate(named.items()):
-        figure = charts.rates(hexagons.rates(table, groups), name, f"Made by {name}")
+        figure = model_charts.rates(hexagons.rates(table, groups), name, f"Made by {name}")
         parts.chart(figure, f"rates_{name}", columns[place % 2])
     distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
-    figure = charts.rates(hexagons.rates(table, distance), "distance, feet", "Made by distance")
+    figure = model_charts.rates(hexagons.rates(table, distance), "distance, feet", "Made by distance")
     parts.chart(figure, "rates_feet")
 
 

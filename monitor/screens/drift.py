@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
-from monitor import charts, court_charts
+from monitor import court_charts, model_charts, watch_charts
 from monitor.drift import ALPHA, Drift, unit_of
 from monitor.look import Look
 from monitor.screens import loaded, parts
@@ -66,8 +66,8 @@ def _show_densities(look: Look) -> None:
     )
     unit = "P(made)" if column == PROBABILITY else f"{column}, {unit_of(column)}" if unit_of(column) else column
     left, right = st.columns([3, 2])
-    parts.chart(charts.densities(samples, unit, whole=whole, title="Share of rows"), "densities", left)
-    parts.chart(charts.boxes(samples, unit, "Quartiles"), "boxes", right)
+    parts.chart(watch_charts.densities(samples, unit, whole=whole, title="Share of rows"), "densities", left)
+    parts.chart(watch_charts.boxes(samples, unit, "Quartiles"), "boxes", right)
     if column == PROBABILITY and len(look.labelled):
         _show_by_class(look)
 
@@ -79,7 +79,7 @@ def _show_by_class(look: Look) -> None:
             sample: rows.loc[rows[TARGET] == label, PROBABILITY].to_numpy()
             for sample, rows in (("test", look.baseline.table), (look.name, look.labelled))
         }
-        figure = charts.densities(samples, "P(made)", whole=False, title=f"P(made) of shots that were {name}")
+        figure = watch_charts.densities(samples, "P(made)", whole=False, title=f"P(made) of shots that were {name}")
         parts.chart(figure, f"densities_{name}", columns[place])
     threshold = look.baseline.threshold
     shares = {
@@ -105,7 +105,7 @@ def _show_statistics(look: Look) -> None:
         }
     )
     left, right = st.columns([2, 3])
-    parts.chart(charts.limits(rows, "Share of the limit"), "limits", left)
+    parts.chart(watch_charts.limits(rows, "Share of the limit"), "limits", left)
     right.dataframe(
         rows,
         hide_index=True,
@@ -128,7 +128,7 @@ def _show_classifier(look: Look) -> None:
         return
     left, right = st.columns([3, 2])
     curves = {"reference or current?": (found.classifier.is_current.astype(float), found.classifier.score)}
-    parts.chart(charts.roc(curves, "A classifier that tells current from reference rows"), "classifier", left)
+    parts.chart(model_charts.roc(curves, "A classifier that tells current from reference rows"), "classifier", left)
     right.markdown(
         f"Boosted trees were taught to tell current rows from reference rows, and asked about rows they had not seen. "
         f"Area under the ROC curve: **{found.classifier.auc:.3f}**; 0.5 is guessing, and chance alone stays below "

@@ -11,10 +11,10 @@ import streamlit as st
 
 from data.errors import KobeShotError
 from monitor import jobs, operation, runs
-from monitor.charts import trend
 from monitor.metrics import METRICS
 from monitor.operation import Champion
 from monitor.screens import parts
+from monitor.watch_charts import trend
 from serving import registry
 
 _FIRST_RUN = "make main"

@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 import streamlit as st
 
-from monitor import charts, jobs
+from monitor import jobs, watch_charts
 from monitor.metrics import METRICS
 from monitor.operation import Champion, FinishedRun
 from monitor.screens import loaded, parts
@@ -150,7 +150,7 @@ def _show_history(looks: list[FinishedRun]) -> None:
                 "reasons": [run.tags.get("reasons", "") for run in looks],
             }
         )
-        parts.chart(charts.verdicts(rows), "verdicts")
+        parts.chart(watch_charts.verdicts(rows), "verdicts")
     with right:
         st.subheader("Inference log")
         try:

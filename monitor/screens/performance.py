@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
-from monitor import charts
+from monitor import charts, model_charts
 from monitor.candidates import Candidate
 from monitor.metrics import METRICS, evaluate, log_loss_by_row
 from monitor.performance import Performance, by_slice
@@ -78,7 +78,7 @@ def _show_metrics(shown: Shown) -> None:
             for name, interval in measured.intervals().items()
         ]
     )
-    parts.chart(charts.metric_intervals(rows, "Every metric with its 95 % interval"), "intervals")
+    parts.chart(model_charts.metric_intervals(rows, "Every metric with its 95 % interval"), "intervals")
     cells = [f"{row.value:.4f} ({row.low:.4f} to {row.high:.4f})" for row in rows.itertuples()]
     wide = rows.assign(cell=cells).pivot(index="metric", columns="sample", values="cell")  # noqa: PD010 each cell stands once
     wide = wide.loc[[name for name in METRICS if name in wide.index], list(samples)]
@@ -92,14 +92,14 @@ def _show_curves(shown: Shown) -> None:
         name: (rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()) for name, (rows, _) in samples.items()
     }
     columns = st.columns(3)
-    parts.chart(charts.roc(curves, "ROC"), "roc", columns[0])
-    parts.chart(charts.precision_recall(curves, "Precision and recall"), "precision_recall", columns[1])
-    parts.chart(charts.calibration(curves, "Calibration"), "calibration", columns[2])
+    parts.chart(model_charts.roc(curves, "ROC"), "roc", columns[0])
+    parts.chart(model_charts.precision_recall(curves, "Precision and recall"), "precision_recall", columns[1])
+    parts.chart(model_charts.calibration(curves, "Calibration"), "calibration", columns[2])
     for place, (name, (rows, _)) in enumerate(samples.items()):
         labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
-        matrix = charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
+        matrix = model_charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
         parts.chart(matrix, f"confusion_{name}", columns[place])
-        histogram = charts.probability_histogram(made, labels, threshold, f"P(made) by true class, {name}")
+        histogram = model_charts.probability_histogram(made, labels, threshold, f"P(made) by true class, {name}")
         parts.chart(histogram, f"histogram_{name}", columns[place])
 
 
@@ -169,10 +169,10 @@ def _compare(sample: str, rows: pd.DataFrame, found: list[Candidate], threshold:
         column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.columns},
         height=38 + 35 * len(table),
     )
-    parts.chart(charts.roc(curves, "ROC"), f"roc_{sample}", columns[1])
-    parts.chart(charts.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[2])
+    parts.chart(model_charts.roc(curves, "ROC"), f"roc_{sample}", columns[1])
+    parts.chart(model_charts.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[2])
     for place, (name, (_, made)) in enumerate(curves.items()):
-        matrix = charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
+        matrix = model_charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
         parts.chart(matrix, f"confusion_{sample}_{name}", columns[place % 3])
 
 

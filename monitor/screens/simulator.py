@@ -10,11 +10,11 @@ import streamlit as st
 from data import court
 from data.errors import KobeShotError
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, Column, feature_column
-from monitor import jobs
+from monitor import simulation
 from monitor.court_charts import pick_on_court
-from monitor.jobs import Answer, Scored, Shots
 from monitor.metrics import METRICS, THRESHOLD
 from monitor.screens import parts
+from monitor.simulation import Answer, Scored, Shots
 from serving.endpoint import RefusedError, ScoringError
 
 _START = {
@@ -114,7 +114,7 @@ def _pick() -> None:
     points = st.session_state[_CHART]["selection"]["points"]
     if not points:
         return
-    for name, value in jobs.shot_from(float(points[0]["x"]), float(points[0]["y"])).items():
+    for name, value in simulation.shot_from(float(points[0]["x"]), float(points[0]["y"])).items():
         st.session_state[_key(name)] = value
 
 
@@ -122,7 +122,7 @@ def _score(shot: dict[str, float]) -> None:
     st.session_state[_PROBLEM] = None
     try:
         with st.spinner(f"Asking {parts.endpoint()}"):
-            answer = jobs.score_shot(shot, parts.endpoint())
+            answer = simulation.score_shot(shot, parts.endpoint())
     except RefusedError as error:
         st.session_state[_PROBLEM] = f"The server refused this shot. {error.reason}"
     except KobeShotError as error:
@@ -232,12 +232,12 @@ def _show_table() -> None:
             help="Longitude as lng or lon. Other columns of a shot may be there; all others are kept aside.",
         )
         if st.button("Score the file", type="primary", disabled=file is None) and file is not None:
-            _score_table(lambda: jobs.read_shots(file.name, file.getvalue()))
+            _score_table(lambda: simulation.read_shots(file.name, file.getvalue()))
     with right.container(border=True, height="stretch"):
         st.markdown("**The production set**")
-        st.caption(f"data/processed/{jobs.PRODUCTION_SET}, as the last preparation wrote it.")
+        st.caption(f"data/processed/{simulation.PRODUCTION_SET}, as the last preparation wrote it.")
         if st.button("Score the production set", type="primary"):
-            _score_table(jobs.production_set)
+            _score_table(simulation.production_set)
     scored = st.session_state.get(_SCORED)
     if isinstance(scored, str):
         st.error(scored, icon=":material/error:")
@@ -256,7 +256,7 @@ def _score_table(read: Callable[[], Shots]) -> None:
             done += more
             bar.progress(done / rows, f"{done:,} of {rows:,} rows")
 
-        st.session_state[_SCORED] = jobs.score_shots(shots, parts.endpoint(), on_progress=advance)
+        st.session_state[_SCORED] = simulation.score_shots(shots, parts.endpoint(), on_progress=advance)
         bar.empty()
     except RefusedError as error:
         st.session_state[_SCORED] = f"The server refused the table. {error.reason}"
@@ -352,7 +352,7 @@ def _key(name: str) -> str:
 
 @st.cache_data(ttl=60, show_spinner=False)
 def _history() -> pd.DataFrame | None:
-    return jobs.historical_shots()
+    return simulation.historical_shots()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from data.schema import PROBABILITY
-from monitor import charts
+from monitor import watch_charts
 from monitor.look import Look
 from monitor.screens import loaded, parts
 
@@ -47,7 +47,7 @@ def _show_estimate(look: Look) -> None:
         ]
     )
     left, right = st.columns([3, 2])
-    parts.chart(charts.interval_pair(rows, "Expected and realised"), "estimate", left)
+    parts.chart(watch_charts.interval_pair(rows, "Expected and realised"), "estimate", left)
     right.dataframe(
         rows[["metric", "estimate", "low", "high", "realised"]],
         hide_index=True,
@@ -70,7 +70,7 @@ def _show_meaning(look: Look) -> None:
             "labels can show, and outside the training support, where nobody knows what P(made) means."
         )
         samples = {"test": look.baseline.table[PROBABILITY].to_numpy(), look.name: look.current[PROBABILITY].to_numpy()}
-        parts.chart(charts.densities(samples, "P(made)", whole=False, title="P(made)"), "probability")
+        parts.chart(watch_charts.densities(samples, "P(made)", whole=False, title="P(made)"), "probability")
 
 
 if __name__ == "__main__":
