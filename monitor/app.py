@@ -1,6 +1,8 @@
 """The monitor: ``streamlit run monitor/app.py``. Renders what MLflow and the inference log know; computes nothing."""
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
@@ -8,30 +10,20 @@ import streamlit as st
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from monitor.screens import parts
+from data.errors import KobeShotError
 
-_PAGES = (
-    ("overview", "Overview", ":material/monitor_heart:"),
-    ("court", "Court", ":material/sports_basketball:"),
-    ("performance", "Performance", ":material/query_stats:"),
-    ("drift", "Drift", ":material/moving:"),
-    ("without_labels", "Without labels", ":material/help_center:"),
-    ("simulator", "Simulator", ":material/play_circle:"),
-    ("operation", "Operation", ":material/settings:"),
-)
+# What the pages import takes seconds; here no page waits for it.
+from monitor import candidates, court_charts, model_charts, operation, shots, simulation, tables, watch_charts  # noqa: F401
+from serving import registry
 
 
-def main() -> None:
-    """Draw the chosen page."""
-    st.set_page_config(page_title="kobe_shot", page_icon="🏀", layout="wide")
-    pages = [
-        st.Page(f"screens/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
-        for name, title, icon in _PAGES
-    ]
-    page = st.navigation(pages)
-    parts.sidebar()
-    page.run()
+@asynccontextmanager
+async def ready(_app: st.App) -> AsyncIterator[None]:
+    """Open the store and load the champion before the first page is asked for, where there are any."""
+    with suppress(KobeShotError), registry.store_errors_told():
+        operation.looks()
+        tables.baseline(registry.number(registry.require_champion()))
+    yield
 
 
-if __name__ == "__main__":
-    main()
+app = st.App(Path(__file__).with_name("screens") / "navigation.py", lifespan=ready)

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sql
 from mlflow.entities import Run
 
+from data.command import parse
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor.checks import CHECKS
 from monitor.health import Health, Verdict
@@ -22,7 +23,6 @@ from monitor.record import FORMAT, metrics_of
 from serving import log_reader
 from serving.inference_log import connect, tables
 from steps import monitoramento
-from steps.command import parse
 from steps.monitoramento import MonitoramentoConfig, Monitored, moment_of
 from tests.project import Checkout, copy_project, ok
 
@@ -170,11 +170,11 @@ def test_a_table_of_ones_own_without_labels_and_answers_is_scored_by_the_champio
     checkout: Checkout, tmp_path: Path
 ) -> None:
     table = checkout.table("base_test").drop(columns=TARGET).rename(columns={"lng": "lon"})
-    path = tmp_path / "my <b>shots</b>.csv"
+    path = tmp_path / "my <b> shots.csv"
     path.write_text(table.head(600).to_csv(index=False))
-    ok(checkout.step("monitoramento", "--current", str(path)))
+    ok(checkout.mlflow_run("monitoramento", "-P", f"current={path}"))
     run = newest(checkout)
-    assert run.data.tags["current"] == "my <b>shots</b>"
+    assert run.data.tags["current"] == "my <b> shots"
     assert run.data.tags["model_version"] == "1"
     assert {run.data.tags[f"check_{code}"] for code in ("K101", "K103", "K104", "K105")} == {"not applicable"}
     assert run.data.tags["check_K106"] == "finding"
@@ -297,9 +297,8 @@ def test_what_can_be_looked_at_is_taken(current: str) -> None:
         ("--since", "99999999d"),
         ("--endpoint", "127.0.0.1:5001"),
         ("--endpoint", "http://user:secret@127.0.0.1"),
-        ("--most-rows", "many"),
+        ("--most_rows", "many"),
         ("--log", "postgresql://user:secret@host/database"),
-        ("--curent", "log"),
     ],
 )
 def test_what_is_no_parameter_ends_with_2_and_words(
@@ -309,9 +308,16 @@ def test_what_is_no_parameter_ends_with_2_and_words(
         parsed(*arguments)
     assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert "expected" in told or "curent" in told
+    assert arguments[0].removeprefix("--") in told.replace("fail_on", "fail-on")
+    assert "expected" in told
     assert "Nothing was done." in told
     assert "secret" not in told
+
+
+def test_a_parameter_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parsed("--curent", "log")
+    assert "unrecognized arguments: --curent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -338,16 +344,14 @@ def test_a_moment_is_an_age_or_a_time_in_utc(text: str, moment: datetime | None)
 def test_the_exit_code_follows_the_verdict_and_fail_on(
     monkeypatch: pytest.MonkeyPatch, fail_on: str, alarming: set[Verdict]
 ) -> None:
-    config, ended = parsed("--fail_on", fail_on), set()
+    config = parsed("--fail_on", fail_on)
     for verdict in Verdict:
-        look_with = partial(_looked, verdict)
-        monkeypatch.setattr(monitoramento, "run", look_with)
-        try:
+        monkeypatch.setattr(monitoramento, "run", partial(_looked, verdict))
+        if verdict in alarming:
+            with pytest.raises(SystemExit, match=r"^3$"):
+                monitoramento.run_for_scheduler(config)
+        else:
             monitoramento.run_for_scheduler(config)
-        except SystemExit as error:
-            assert error.code == 3
-            ended.add(verdict)
-    assert ended == alarming
 
 
 def _looked(verdict: Verdict, _config: MonitoramentoConfig) -> Monitored:

@@ -1,0 +1,218 @@
+"""How soon a page of the monitor shows figures, and answers a click: ``python -m bench.pages``.
+
+A real Chromium opens a real Streamlit over inference logs of several sizes. *First figures* is from the click on a
+page's link, for the first page from the start of loading the app in a new tab, until its first figure or picture is
+there; *settled* until Streamlit says that the page is drawn; *reaction* from a click on a tab or a filter until the
+page is drawn anew. Each page is opened twice; the second time everything that is remembered is remembered.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import requests
+from pydantic import Field
+from rich.table import Table
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from data import synthetic
+from data.command import CommandConfig, run_command
+from data.console import console, say
+from data.errors import KobeShotError
+from data.files import ROOT
+from data.schema import FEATURES
+from serving import log_reader, registry
+from serving.inference_log import connect, tables
+
+_PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Simulator", "Operation")
+_TABS = {
+    "Court": ("Zones", "Rates", "Shots"),
+    "Performance": ("Curves and calibration", "Slices", "Both candidates"),
+    "Drift": ("Statistics and limits", "Reference or current?", "On the court"),
+}
+_LINK, _TAB = "[data-testid=stSidebarNavLink]", "button[role=tab], [data-testid=stTab]"
+_FIGURE = "[data-testid=stMetricValue], .js-plotly-plot .main-svg, [data-testid=stDataFrame], [data-testid=stAlert]"
+_SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
+_LIMIT_SECONDS = 60
+_ROWS_AT_ONCE = 50_000
+
+
+class PagesConfig(CommandConfig):
+    """Measure the pages of the monitor over inference logs of several sizes."""
+
+    rows: tuple[int, ...] = Field(default=(6_000, 1_000_000), description="sizes of the inference log")
+
+
+class PagesError(KobeShotError):
+    """The pages cannot be measured here."""
+
+
+def run(config: PagesConfig) -> None:
+    """Measure each size with a Streamlit of its own."""
+    version = registry.number(registry.require_champion())
+    driver_path, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if not (driver_path and chromium):
+        message = "expected chromium and chromedriver on PATH; found neither. Debian: apt-get install chromium chromium-driver"
+        raise PagesError(message)
+    for rows in config.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log.db"
+            with console.status(f"writing a log of {rows:,} rows"):
+                fill(log, rows, version)
+            with _streamlit(log) as address, _browser(chromium, driver_path) as driver:
+                table = Table(
+                    "page", "first figures, s", "settled, s", "again, s", "reaction, s", title=f"{rows:,} logged rows"
+                )
+                _measure(driver, address, table, "prod")
+                driver.find_element(By.XPATH, "//label[contains(., 'inference log')]").click()
+                _settle(driver)
+                _measure(driver, address, table, "log")
+                console.print(table)
+    say("Goal:", "first figures within 2 s, reaction within 1 s")
+
+
+def fill(path: Path, rows: int, version: str) -> None:
+    """Write a log of simulated shots, of which a third has a label."""
+    log, _ = tables(FEATURES)
+    engine = connect(f"sqlite:///{path}")
+    log.metadata.create_all(engine)
+    names = ["time", "request_id", "row", "model_version", *FEATURES, "prediction", "probability", "shot_made_flag"]
+    marks = ", ".join("?" * len(names))
+    statement = f"insert into {log.name} ({', '.join(names)}) values ({marks})"  # noqa: S608 names of our own schema
+    stream, now = np.random.default_rng(0), log_reader.now()
+    shots = synthetic.shots(min(rows, _ROWS_AT_ONCE), 0).rename(columns={"lon": "lng"})
+    made = synthetic.probability(shots)
+    values = shots[list(FEATURES)].astype(float).to_numpy().tolist()
+    for start in range(0, rows, len(values)):
+        count = min(len(values), rows - start)
+        labels = np.where(stream.random(count) < 1 / 3, stream.random(count) < made[:count], -1).tolist()
+        entries = [
+            (
+                str(now - timedelta(seconds=(rows - start - place) / 2)), f"r{start}", place, version, *values[place],
+                int(made[place] >= 0.5), float(made[place]), None if labels[place] < 0 else int(labels[place]),  # noqa: PLR2004
+            )
+            for place in range(count)
+        ]  # fmt: skip
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement, entries)
+
+
+def _measure(driver: webdriver.Chrome, address: str, table: Table, source: str) -> None:
+    for page in _PAGES:
+        if page == _PAGES[0] and source == "prod":
+            started = time.perf_counter()
+            driver.get(address)
+        else:
+            started = time.perf_counter()
+            _click(driver, _LINK, page)
+        first, settled = _until_drawn(driver, started)
+        _click(driver, _LINK, _PAGES[-1] if page != _PAGES[-1] else _PAGES[0])
+        _settle(driver)
+        started = time.perf_counter()
+        _click(driver, _LINK, page)
+        again, _ = _until_drawn(driver, started)
+        slowest = 0.0
+        for tab in _TABS.get(page, ()):
+            started = time.perf_counter()
+            _click(driver, _TAB, tab)
+            slowest = max(slowest, _settle(driver) - started)
+        table.add_row(
+            f"{page} ({source})", f"{first:.2f}", f"{settled:.2f}", f"{again:.2f}", f"{slowest:.2f}" if slowest else ""
+        )
+
+
+def _until_drawn(driver: webdriver.Chrome, started: float) -> tuple[float, float]:
+    """Seconds until the first figure, and until the page is drawn."""
+    _wait(driver, _FIGURE)
+    first = time.perf_counter() - started
+    return first, _settle(driver) - started
+
+
+def _settle(driver: webdriver.Chrome) -> float:
+    # Streamlit says a moment after a click that it runs.
+    time.sleep(0.1)
+    return _wait(driver, _SETTLED)
+
+
+def _wait(driver: webdriver.Chrome, selector: str) -> float:
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(WebDriverException):
+            if driver.find_elements(By.CSS_SELECTOR, selector):
+                return time.perf_counter()
+        time.sleep(0.01)
+    message = f"waited {_LIMIT_SECONDS} s for {selector}"
+    raise PagesError(message)
+
+
+def _click(driver: webdriver.Chrome, selector: str, words: str) -> None:
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(WebDriverException):
+            for element in driver.find_elements(By.CSS_SELECTOR, selector):
+                if words in element.text:
+                    element.click()
+                    return
+        time.sleep(0.01)
+    message = f"found no {words!r} to click on"
+    raise PagesError(message)
+
+
+@contextmanager
+def _streamlit(log: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "monitor/app.py", "--server.port", str(port)],
+        cwd=ROOT,
+        env={**os.environ, "KOBE_INFERENCE_LOG": f"sqlite:///{log}"},
+        stdout=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + _LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(requests.RequestException):
+                if requests.get(f"{address}/_stcore/health", timeout=1).ok:
+                    break
+            time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _browser(chromium: str, driver_path: str) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--window-size=1280,900",
+    ):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=Service(driver_path))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+if __name__ == "__main__":
+    run_command(PagesConfig, run)

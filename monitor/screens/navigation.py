@@ -1,0 +1,31 @@
+"""The frame around every page: its navigation and the sidebar."""
+
+import streamlit as st
+
+from monitor.screens import parts
+
+_PAGES = (
+    ("overview", "Overview", ":material/monitor_heart:"),
+    ("court", "Court", ":material/sports_basketball:"),
+    ("performance", "Performance", ":material/query_stats:"),
+    ("drift", "Drift", ":material/moving:"),
+    ("without_labels", "Without labels", ":material/help_center:"),
+    ("simulator", "Simulator", ":material/play_circle:"),
+    ("operation", "Operation", ":material/settings:"),
+)
+
+
+def show() -> None:
+    """Draw the chosen page."""
+    st.set_page_config(page_title="kobe_shot", page_icon="🏀", layout="wide")
+    pages = [
+        st.Page(f"{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
+        for name, title, icon in _PAGES
+    ]
+    page = st.navigation(pages)
+    parts.sidebar()
+    page.run()
+
+
+if __name__ == "__main__":
+    show()
