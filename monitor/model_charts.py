@@ -58,14 +58,16 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
     return figure
 
 
-def roc(curves: Curves, title: str) -> go.Figure:
+def roc(
+    curves: Curves, title: str, *, axes: tuple[str, str] = ("missed shots called made, %", "made shots called made, %")
+) -> go.Figure:
     """Receiver operating characteristic by sample, with its AUC; a sample of one class has none and says so."""
 
     def curve(truth: Floats, made: Floats) -> tuple[Floats, Floats, float]:
         false, true, _ = metrics.roc_curve(truth, made)
         return false, true, float(metrics.roc_auc_score(truth, made))
 
-    figure = _curves(curves, curve, "AUC", _square(title, "missed shots called made, %", "made shots called made, %"))
+    figure = _curves(curves, curve, "AUC", _square(title, *axes))
     return _diagonal(figure, 0, 100) if figure.data else figure
 
 

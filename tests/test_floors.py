@@ -6,7 +6,7 @@ import pytest
 from data.files import ROOT
 
 FLOORS = ("data", "serving", "monitor", "steps")
-MODULES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / floor).glob("*.py"))]
+MODULES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
 
 
 def imported(path: Path) -> set[str]:

@@ -458,7 +458,7 @@ def test_features_that_are_not_finite_are_an_alarm_and_not_healthy() -> None:
 
 @pytest.mark.parametrize(
     ("versions", "expected"),
-    [([3, 3, 4], "3"), ([None, 4, None], "4"), ([None, None], "7"), ([], "7")],
+    [([4, 3, 3], "3"), ([None, 4, None], "4"), ([None, None], "7"), ([], "7")],
 )
 def test_the_reference_is_scored_by_the_version_that_scored_most_rows(
     versions: list[int | None], expected: str

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from data import prepared, synthetic
+from data.errors import StaleDataError
 from data.files import sha256
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor import operation, scored, shots, tables
@@ -251,6 +252,32 @@ def test_the_table_of_the_last_application_that_finished_is_the_one(
     assert path == artifact_of(world, last, "tables/predictions_prod.parquet")
     with broken(path, None), pytest.raises(TableError, match=r"does not hold tables/predictions_prod\.parquet"):
         tables.application_table()
+
+
+# What the last preparation wrote
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"provenance": {}, "sha256": {}}', '{"provenance": 1}'])
+def test_a_manifest_that_is_gone_or_damaged_says_to_prepare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    monkeypatch.setattr(prepared, "MANIFEST", tmp_path / "manifest.json")
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(StaleDataError, match=r"holds no prepared tables.*mlflow run \. -e preparacao"):
+        prepared.read_manifest()
+
+
+def test_a_prepared_table_is_read_only_if_it_is_the_one_that_was_written(world: World, tmp_path: Path) -> None:
+    manifest = prepared.Manifest(Mock(), {"base_test": sha256(world.made("base_test.parquet"))})
+    local = tmp_path / "processed" / "base_test.parquet"
+    with pytest.raises(StaleDataError, match=r"base_test\.parquet is not the file that the last preparation wrote"):
+        prepared.read_prepared(manifest, "base_test")
+    local.write_bytes(world.made("base_test.parquet").read_bytes())
+    assert len(prepared.read_prepared(manifest, "base_test")) == 700
+    local.write_bytes(world.made("base_train.parquet").read_bytes())
+    with pytest.raises(StaleDataError, match="is not the file"):
+        prepared.read_prepared(manifest, "base_test")
 
 
 # Tables of shots

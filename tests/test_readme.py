@@ -5,6 +5,7 @@ import yaml
 
 from data.files import ROOT
 from data.schema import COLUMNS
+from monitor.checks import CHECKS
 
 README = (ROOT / "README.md").read_text()
 
@@ -13,6 +14,11 @@ def test_every_column_that_a_table_needs_is_described_as_the_schema_does() -> No
     for column in COLUMNS:
         row = f"| `{column.name}` | {column.meaning} | {column.allowed} | {column.unit} |"
         assert (row in README) == column.required
+
+
+def test_every_check_is_described_with_what_to_do() -> None:
+    monitoring = (ROOT / "docs" / "monitoring.md").read_text()
+    assert re.findall(r"^\| (K\d+) \|", monitoring, flags=re.MULTILINE) == [check.code for check in CHECKS]
 
 
 def test_every_make_target_exists() -> None:

@@ -131,7 +131,7 @@ def _show_rates(table: pd.DataFrame) -> None:
         figure = model_charts.rates(hexagons.rates(table, groups), name, f"Made by {name}")
         parts.chart(figure, f"rates_{name}", columns[place % 2])
     distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
-    figure = model_charts.rates(hexagons.rates(table, distance), "distance, feet", "Made by distance")
+    figure = model_charts.rates(hexagons.rates(table, distance), "distance, feet", "Made by whole feet from the hoop")
     parts.chart(figure, "rates_feet")
 
 

@@ -34,17 +34,17 @@ def show() -> None:
 def _show_cards(found: Drift) -> None:
     columns = st.columns(5)
     drifted = found.drifted_features
-    parts.card(columns[0], "Drift", "found" if found.alarm else "none", f"limits are passed by {ALPHA:.0%}")
+    parts.card(columns[0], "Drift", "found" if found.alarm else "none", f"{ALPHA:.0%} by chance")
     parts.card(
         columns[1], "Features moved", f"{len(drifted)} of {len(FEATURES)}", f"{len(drifted) / len(FEATURES):.0%}"
     )
-    limit = f"by chance up to {found.outside_limit:.1%}"
+    limit = f"chance {found.outside_limit:.1%}"
     parts.card(columns[2], "Out of support", f"{found.outside:.1%}", limit)
     if found.classifier:
-        limit = f"ROC AUC, chance {found.classifier.limit:.3f}"
-        parts.card(columns[3], "Domain classifier", f"{found.classifier.auc:.3f}", limit)
+        limit = f"chance {found.classifier.limit:.3f}"
+        parts.card(columns[3], "Classifier, ROC AUC", f"{found.classifier.auc:.3f}", limit)
     else:
-        parts.card(columns[3], "Domain classifier", "too few rows")
+        parts.card(columns[3], "Classifier", "too few rows")
     difference = f"{found.mean_difference[PROBABILITY]:+.3f} on average"
     parts.card(columns[4], "P(made)", "moved" if found.has_drifted(PROBABILITY) else "as before", difference)
 
@@ -104,9 +104,8 @@ def _show_statistics(look: Look) -> None:
             "mean_difference": [found.mean_difference[each.feature] for each in found.statistics],
         }
     )
-    left, right = st.columns([2, 3])
-    parts.chart(watch_charts.limits(rows, "Share of the limit"), "limits", left)
-    right.dataframe(
+    parts.chart(watch_charts.limits(rows, "Share of the limit"), "limits")
+    st.dataframe(
         rows,
         hide_index=True,
         height=38 + 35 * len(rows),
@@ -128,7 +127,9 @@ def _show_classifier(look: Look) -> None:
         return
     left, right = st.columns([3, 2])
     curves = {"reference or current?": (found.classifier.is_current.astype(float), found.classifier.score)}
-    parts.chart(model_charts.roc(curves, "A classifier that tells current from reference rows"), "classifier", left)
+    axes = ("reference rows taken for current, %", "current rows taken for current, %")
+    figure = model_charts.roc(curves, "A classifier that tells current from reference rows", axes=axes)
+    parts.chart(figure, "classifier", left)
     right.markdown(
         f"Boosted trees were taught to tell current rows from reference rows, and asked about rows they had not seen. "
         f"Area under the ROC curve: **{found.classifier.auc:.3f}**; 0.5 is guessing, and chance alone stays below "

@@ -38,19 +38,24 @@ def show() -> None:
     if champion.synthetic:
         parts.simulated()
     with parts.told():
-        found = loaded.record(looks[0].run_id) if looks else None
-    if found:
-        _show_verdict(found, looks[0], champion)
+        look = next((run for run in looks if _is_of_source(run)), None)
+        found = loaded.record(look.run_id) if look else None
+    if look and found:
+        _show_verdict(found, look, champion)
     else:
-        parts.need(
-            "Nobody has looked yet. Look at the prod table that was applied last:", "mlflow run . -e monitoramento"
-        )
+        what = "" if parts.source() == parts.PROD else " -P current=log"
+        parts.need(f"Nobody has looked at {parts.source()} yet. Do it:", f"mlflow run . -e monitoramento{what}")
     _look_again()
     _show_operation(champion, found)
     if found:
         _show_checks(found)
     _show_history(looks)
     _show_runs(store)
+
+
+def _is_of_source(run: FinishedRun) -> bool:
+    of_log = run.tags.get("current", "").startswith("log")
+    return of_log == (parts.source() == parts.LOG)
 
 
 def _show_verdict(found: dict[str, Any], run: FinishedRun, champion: Champion) -> None:

@@ -163,17 +163,16 @@ def _compare(sample: str, rows: pd.DataFrame, found: list[Candidate], threshold:
     table = pd.DataFrame(
         {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}, index=list(METRICS)
     )
-    columns = st.columns([2, 2, 2])
-    columns[0].dataframe(
-        table.rename_axis("metric"),
-        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.columns},
-        height=38 + 35 * len(table),
+    st.dataframe(
+        table.T.rename_axis("candidate"),
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.index},
     )
-    parts.chart(model_charts.roc(curves, "ROC"), f"roc_{sample}", columns[1])
-    parts.chart(model_charts.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[2])
+    columns = st.columns(2 + len(curves))
+    parts.chart(model_charts.roc(curves, "ROC"), f"roc_{sample}", columns[0])
+    parts.chart(model_charts.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[1])
     for place, (name, (_, made)) in enumerate(curves.items()):
         matrix = model_charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
-        parts.chart(matrix, f"confusion_{sample}_{name}", columns[place % 3])
+        parts.chart(matrix, f"confusion_{sample}_{name}", columns[2 + place])
 
 
 def _called(candidate: Candidate) -> str:
