@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env main test lint format bench bench-serving bench-monitor serve monitor ui lock clean
+.PHONY: help env main test lint format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: env ## Measure stage times and peak memory of main (SOURCE=FOLDER)
 
 bench-serving: env ## Measure both doors beside FastAPI, BentoML and the stock flavour (after make main)
 	python -m bench.serving $(ARGUMENTS)
+
+bench-pages: env ## Measure how soon the pages of the monitor show figures (after make main)
+	python -m bench.pages $(ARGUMENTS)
 
 bench-monitor: env ## Measure false alarms, power and the coverage of the estimate (after make main)
 	python -m bench.monitor $(ARGUMENTS)

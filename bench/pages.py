@@ -64,7 +64,7 @@ def run(config: PagesConfig) -> None:
     version = registry.number(registry.require_champion())
     driver_path, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     if not (driver_path and chromium):
-        message = "expected chromium and chromedriver on PATH; found neither. Debian: apt-get install chromium chromium-driver"
+        message = "expected chromium and chromedriver on PATH. On Debian: apt-get install chromium chromium-driver"
         raise PagesError(message)
     for rows in config.rows:
         with tempfile.TemporaryDirectory() as folder:

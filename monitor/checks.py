@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 import numpy as np
+from scipy import stats
 
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor.domain_classifier import FEWEST_ROWS
@@ -26,7 +27,7 @@ STALE_AFTER = timedelta(days=90)
 SMALLEST_MISCALIBRATION = 0.02
 """Calibration error below which nobody needs to act, in P(made)."""
 MANY_OUTSIDE = 0.1
-"""Share of rows outside the training support from which a new model is needed."""
+"""Share of rows outside the training support from which, beyond chance, a new model is needed."""
 
 _DEGRADABLE = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy")
 _SKILLS = ("log_loss_skill", "brier_skill")
@@ -72,7 +73,7 @@ def worse_than_prior(look: Look) -> Answer:
         return fine("the model is worth more than a constant", told)
     if gate.better_than(prior, loss, reference_name="the model", seed=_SEED).passed:
         return finding(Severity.RETRAIN, "the model is worth less than a constant", told)
-    return finding(Severity.WARNING, "the model is worth less than a constant, though that may be chance", told)
+    return fine("the model is not beyond chance worth less than a constant", told)
 
 
 def control_sample(look: Look) -> Answer:
@@ -159,7 +160,9 @@ def out_of_support(look: Look) -> Answer:
     numbers = f"of {found.rows:,} rows; by chance up to {found.outside_limit:.1%}"
     if not found.is_outside:
         return fine(told, numbers)
-    return finding(Severity.RETRAIN if found.outside > MANY_OUTSIDE else Severity.WARNING, told, numbers)
+    rows = round(found.outside * found.rows)
+    many = stats.binomtest(rows, found.rows, MANY_OUTSIDE, alternative="greater").pvalue < 1 - CONFIDENCE
+    return finding(Severity.RETRAIN if many else Severity.WARNING, told, numbers)
 
 
 def estimated_degradation(look: Look) -> Answer:

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
 
 from serving import registry
@@ -106,11 +104,3 @@ def _runs(condition: str, most: int) -> list[FinishedRun]:
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def picture(run: FinishedRun, name: str) -> Path | None:
-    """A picture of a run as a local file, or None where the run has none."""
-    path = f"pictures/{name}.png"
-    if not any(artifact.path == path for artifact in MlflowClient().list_artifacts(run.run_id, "pictures")):
-        return None
-    return Path(mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path=path))

@@ -82,19 +82,30 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
     return Baseline(training, scored(rows, version), threshold=threshold_of(version), name=reference)
 
 
-def application_table() -> tuple[Path, operation.FinishedRun]:
-    """File of the last table that was scored over REST, and the run that did it.
+def application_run() -> operation.FinishedRun:
+    """The last run that scored the prod table over REST.
 
     Raises
     ------
     TableError
-        If there is no such run, or it does not hold the table any more.
+        If there is none.
     """
     run = operation.last_run(operation.APPLICATION)
     if run is None:
         message = "no run has scored the prod table yet. Score it: mlflow run . -e aplicacao"
         raise TableError(message)
-    return artifact(run.run_id, f"tables/{PREDICTIONS.name}"), run
+    return run
+
+
+def application_table(run_id: str) -> Path:
+    """File of the table that a run scored.
+
+    Raises
+    ------
+    TableError
+        If the run does not hold it any more.
+    """
+    return artifact(run_id, f"tables/{PREDICTIONS.name}")
 
 
 def read_scored(path: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Reads the inference log: how much a time window holds, and its rows, or evenly spaced ones where they are many."""
+"""Reads the inference log: how much a time window holds, and its rows, or evenly spread ones where they are many."""
 
 import os
 from datetime import UTC, datetime
@@ -12,6 +12,9 @@ from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
 from serving.inference_log import ADDRESS_VARIABLE, TABLE, connect, tables
+
+# The golden ratio in 32 bits (D. Knuth, The Art of Computer Programming 3, 6.4).
+_GOLDEN, _WHOLE = 2_654_435_769, 1 << 32
 
 
 class LogError(KobeShotError):
@@ -109,7 +112,7 @@ def read(
     since, until : datetime or None
         See `window`.
     most_rows : int
-        Where the window holds more, every second, third, … row is read.
+        Where the window holds more, about so many are read, spread evenly over it.
 
     Returns
     -------
@@ -125,11 +128,11 @@ def read(
     """
     log, _ = tables(FEATURES)
     rows = window(engine, since, until).rows
-    step = -(-rows // most_rows)
     names = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
     query = sql.select(*(log.c[name] for name in names)).where(*_within(log, since, until)).order_by(log.c.id)
-    if step > 1:
-        query = query.where(log.c.id % step == 0)
+    if rows > most_rows:
+        # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
+        query = query.where((log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
     try:
         with engine.connect() as connection:
             table = pd.DataFrame(connection.execute(query).all(), columns=list(names))

@@ -130,7 +130,7 @@ class MonitoramentoConfig(StepConfig):
         default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
     most_rows: int = Field(
-        default=100_000, ge=1, description="rows of the log that are looked at; of more, evenly spaced ones are"
+        default=100_000, ge=1, description="rows of the log that are looked at; of more, evenly spread ones are"
     )
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
         default="", description="address of the server to look after; empty looks after none"
@@ -186,7 +186,7 @@ def _current(config: MonitoramentoConfig, version: str) -> _Current:
     if config.current == LOG:
         return _logged(config)
     if config.current == APPLICATION:
-        path, name = tables.application_table()[0], "prod"
+        path, name = tables.application_table(tables.application_run().run_id), "prod"
     else:
         path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
         name = path.stem

@@ -148,7 +148,7 @@ def test_the_density_of_every_column_is_drawn(column: str, operated_store: tuple
     assert not page("drift", drift_column=column).exception
 
 
-def test_rows_of_the_inference_log_are_shown_evenly_spaced(
+def test_rows_of_the_inference_log_are_shown_evenly_spread(
     operated_store: tuple[Path, Pipeline], tmp_path: Path
 ) -> None:
     _, pipeline = operated_store
@@ -157,7 +157,7 @@ def test_rows_of_the_inference_log_are_shown_evenly_spaced(
         shown = page(name, source=parts.LOG)
         assert not shown.exception, name
         assert not shown.error, name
-    assert "evenly spaced of 12,000 rows" in words(page("drift", source=parts.LOG))
+    assert "evenly spread of 12,000 rows" in words(page("drift", source=parts.LOG))
 
 
 def test_a_log_that_is_not_there_is_told(operated_store: tuple[Path, Pipeline]) -> None:

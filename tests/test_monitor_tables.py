@@ -243,15 +243,16 @@ def test_the_table_of_the_last_application_that_finished_is_the_one(
     world: World, forgotten: Callable[..., str]
 ) -> None:
     with pytest.raises(TableError, match=r"no run has scored the prod table yet.*mlflow run \. -e aplicacao"):
-        tables.application_table()
+        tables.application_table(tables.application_run().run_id)
     forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"})
     last = forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"}, tags={"synthetic": "true"})
     forgotten("PipelineAplicacao", status="FAILED")
-    path, run = tables.application_table()
+    run = tables.application_run()
+    path = tables.application_table(run.run_id)
     assert (run.run_id, run.synthetic) == (last, True)
     assert path == artifact_of(world, last, "tables/predictions_prod.parquet")
     with broken(path, None), pytest.raises(TableError, match=r"does not hold tables/predictions_prod\.parquet"):
-        tables.application_table()
+        tables.application_table(tables.application_run().run_id)
 
 
 # What the last preparation wrote
@@ -648,6 +649,6 @@ def test_an_empty_store_is_told_and_does_not_fail(store: str) -> None:
         with pytest.raises(RegistryError, match="has no champion yet"):
             ask()
     with pytest.raises(TableError, match="no run has scored"):
-        tables.application_table()
+        tables.application_table(tables.application_run().run_id)
     with pytest.raises(TableError, match="nor in a run"):
         shots.development_shots()

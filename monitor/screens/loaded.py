@@ -9,7 +9,6 @@ import mlflow
 import pandas as pd
 import streamlit as st
 
-from data.prepared import PREDICTIONS
 from monitor import operation, runs, shots, tables
 from monitor.candidates import Candidate, candidates
 from monitor.look import Baseline, Live, Look, version_of
@@ -20,7 +19,7 @@ from monitor.screens import parts
 from serving import log_reader, registry
 
 MOST_LOGGED_ROWS = 10_000
-"""Rows of the log that the pages look at; of more, evenly spaced ones are. ``monitoramento`` looks at more."""
+"""Rows of the log that the pages look at; of more, evenly spread ones are. ``monitoramento`` looks at more."""
 
 _SOON, _LATER = 5, 60
 
@@ -43,7 +42,7 @@ class Shown:
     def words(self) -> str:
         """What is shown, in words."""
         shown, labelled = len(self.look.current), len(self.look.labelled)
-        part = f"{shown:,} evenly spaced of {self.rows:,} rows" if shown < self.rows else f"{shown:,} rows"
+        part = f"{shown:,} evenly spread of {self.rows:,} rows" if shown < self.rows else f"{shown:,} rows"
         return f"{self.look.name}: {part}, {labelled:,} of them labelled; compared with {self.look.baseline.name}"
 
 
@@ -101,8 +100,8 @@ def current() -> Shown:
         table, rows, key = _log(log_reader.log_address(), parts.window())
         name = "log"
     else:
-        path, run = tables.application_table()
-        table, key, name = _table(run.run_id, str(path), path.stat().st_mtime_ns), run.run_id, "prod"
+        key, name = tables.application_run().run_id, "prod"
+        table = _table(store, key)
         rows = len(table)
     return Shown(_look(f"{store} {version} {key}", version_of(table, version), name, table), rows)
 
@@ -140,9 +139,9 @@ def _look(key: str, version: str, name: str, _table: pd.DataFrame) -> Look:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _table(run_id: str, path: str, changed: int) -> pd.DataFrame:
-    del path, changed
-    return tables.read_scored(tables.artifact(run_id, f"tables/{PREDICTIONS.name}"))
+def _table(store: str, run_id: str) -> pd.DataFrame:
+    del store
+    return tables.read_scored(tables.application_table(run_id))
 
 
 @st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")

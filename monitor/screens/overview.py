@@ -54,8 +54,8 @@ def show() -> None:
 
 
 def _is_of_source(run: FinishedRun) -> bool:
-    of_log = run.tags.get("current", "").startswith("log")
-    return of_log == (parts.source() == parts.LOG)
+    current = run.tags.get("current", "")
+    return current.startswith("log, ") if parts.source() == parts.LOG else current == "prod"
 
 
 def _show_verdict(found: dict[str, Any], run: FinishedRun, champion: Champion) -> None:

@@ -167,12 +167,12 @@ def _compare(sample: str, rows: pd.DataFrame, found: list[Candidate], threshold:
         table.T.rename_axis("candidate"),
         column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.index},
     )
-    columns = st.columns(2 + len(curves))
+    columns = st.columns(2)
     parts.chart(model_charts.roc(curves, "ROC"), f"roc_{sample}", columns[0])
     parts.chart(model_charts.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[1])
     for place, (name, (_, made)) in enumerate(curves.items()):
-        matrix = model_charts.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
-        parts.chart(matrix, f"confusion_{sample}_{name}", columns[2 + place])
+        matrix = model_charts.confusion(labels, (made >= threshold).astype(float), name)
+        parts.chart(matrix, f"confusion_{sample}_{name}", columns[place % 2])
 
 
 def _called(candidate: Candidate) -> str:
