@@ -43,7 +43,10 @@ _TABS = {
     "Drift": ("Statistics and limits", "Reference or current?", "On the court"),
 }
 _LINK, _TAB = "[data-testid=stSidebarNavLink]", "button[role=tab], [data-testid=stTab]"
-_FIGURE = "[data-testid=stMetricValue], .js-plotly-plot .main-svg, [data-testid=stDataFrame], [data-testid=stAlert]"
+_FIGURE = ", ".join(
+    f"[data-stale=false] {figure}"
+    for figure in ("[data-testid=stMetricValue]", ".js-plotly-plot .main-svg", "[data-testid=stDataFrame]")
+)
 _SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 _LIMIT_SECONDS = 60
 _ROWS_AT_ONCE = 50_000
@@ -112,17 +115,17 @@ def fill(path: Path, rows: int, version: str) -> None:
 def _measure(driver: webdriver.Chrome, address: str, table: Table, source: str) -> None:
     for page in _PAGES:
         if page == _PAGES[0] and source == "prod":
-            started = time.perf_counter()
+            started, before = time.perf_counter(), ""
             driver.get(address)
         else:
-            started = time.perf_counter()
+            started, before = time.perf_counter(), _heading(driver)
             _click(driver, _LINK, page)
-        first, settled = _until_drawn(driver, started)
+        first, settled = _until_drawn(driver, started, before)
         _click(driver, _LINK, _PAGES[-1] if page != _PAGES[-1] else _PAGES[0])
         _settle(driver)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _heading(driver)
         _click(driver, _LINK, page)
-        again, _ = _until_drawn(driver, started)
+        again, _ = _until_drawn(driver, started, before)
         slowest = 0.0
         for tab in _TABS.get(page, ()):
             started = time.perf_counter()
@@ -133,8 +136,17 @@ def _measure(driver: webdriver.Chrome, address: str, table: Table, source: str) 
         )
 
 
-def _until_drawn(driver: webdriver.Chrome, started: float) -> tuple[float, float]:
-    """Seconds until the first figure, and until the page is drawn."""
+def _heading(driver: webdriver.Chrome) -> str:
+    with suppress(WebDriverException):
+        return str(driver.find_element(By.CSS_SELECTOR, "h1").text)
+    return ""
+
+
+def _until_drawn(driver: webdriver.Chrome, started: float, before: str) -> tuple[float, float]:
+    """Seconds until the page has its own heading and a figure that is not left from the last one, and until drawn."""
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while _heading(driver) in {"", before} and time.monotonic() < deadline:
+        time.sleep(0.01)
     _wait(driver, _FIGURE)
     first = time.perf_counter() - started
     return first, _settle(driver) - started
