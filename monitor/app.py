@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -14,6 +15,7 @@ from data.errors import KobeShotError
 
 # What the pages import takes seconds; here no page waits for it.
 from monitor import candidates, court_charts, model_charts, operation, shots, simulation, tables, watch_charts  # noqa: F401
+from monitor.screens import navigation
 from serving import registry
 
 
@@ -26,4 +28,8 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
     yield
 
 
-app = st.App(Path(__file__).with_name("screens") / "navigation.py", lifespan=ready)
+app = st.App(Path(str(navigation.__file__)), lifespan=ready)
+
+if get_script_run_ctx(suppress_warning=True) is not None:
+    # Run as a plain script, as Streamlit's AppTest does.
+    navigation.show()

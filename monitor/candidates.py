@@ -14,7 +14,7 @@ from monitor.tables import TableError, artifact
 from serving import registry
 from serving.packaging import load_pipeline
 
-CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "pipeline.skops"
+CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "model.skops"
 """Where the run of a candidate keeps its pipeline."""
 
 _PRIOR = "prior"

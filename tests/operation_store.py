@@ -67,8 +67,8 @@ def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipelin
     origin = {"data_source": "synthetic", "synthetic": "true"}
     with mlflow.start_run(run_name="Treinamento", tags=origin) as run:
         with mlflow.start_run(run_name="lr: Logistic Regression", nested=True, tags={**origin, "model_id": "lr"}):
-            save_pipeline(pipeline, folder / "pipeline.skops")
-            mlflow.log_artifact(str(folder / "pipeline.skops"), "candidate")
+            save_pipeline(pipeline, folder / "model.skops")
+            mlflow.log_artifact(str(folder / "model.skops"), "candidate")
         info = log_scoring_model(pipeline, train[list(FEATURES)].head(3), threshold=0.5, metadata={})
     tags = {**digests, **origin, "model_id": "lr", "test_log_loss": "0.67"}
     version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")

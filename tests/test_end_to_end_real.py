@@ -14,7 +14,7 @@ from tests.project import REAL, Checkout, records, served, shot
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real files are not at {REAL}")
 
-STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao"]
+STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento"]
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
 def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main: tuple[Checkout, str]) -> None:
     checkout, printed = synthetic_main
     assert printed.count("SIMULATED") == 2
-    assert printed.count("SYNTHETIC DATA:") == 3
+    assert printed.count("SYNTHETIC DATA:") == 4
     assert all(run.data.tags["synthetic"] == "true" for run in checkout.runs())
     production = checkout.production()
     assert production is not None

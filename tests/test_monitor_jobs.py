@@ -78,8 +78,7 @@ def test_a_step_that_is_ended_may_still_say_goodbye(bundle: Path) -> None:
         bundle,
         "import pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        "print('ready', flush=True)\n"
-        "try:\n    time.sleep(600)\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(600)\n"
         "finally:\n    print('tidying up' * 9_999, flush=True)\n    pathlib.Path('tidied').touch()\n",
     )
 

@@ -196,3 +196,10 @@ def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None
     )  # fmt: skip
     with engine.begin() as connection:
         entries.to_sql(log.name, connection, if_exists="append", index=False)
+
+
+def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store: tuple[Path, Pipeline]) -> None:
+    assert operated_store
+    shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=60).run()
+    assert not shown.exception
+    assert shown.title[0].value == "Can the model be trusted today?"

@@ -519,7 +519,7 @@ def test_candidates_are_the_tuned_models_of_the_champions_training_the_chosen_on
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "does not hold candidate/pipeline.skops"), (b"\xff" * 99, "is no pipeline")],
+    [(None, "does not hold candidate/model.skops"), (b"\xff" * 99, "is no pipeline")],
     ids=["gone", "damaged"],
 )
 def test_a_candidate_whose_pipeline_is_gone_or_damaged_is_told(

@@ -9,6 +9,7 @@ from steps.aplicacao import AplicacaoConfig
 from steps.aquisicao import AquisicaoConfig
 from steps.command import StepConfig
 from steps.main import MainConfig
+from steps.monitoramento import MonitoramentoConfig
 from steps.preparacao import PreparacaoConfig
 from steps.treinamento import TreinamentoConfig
 
@@ -18,6 +19,7 @@ CONFIGS: dict[str, type[StepConfig]] = {
     "preparacao": PreparacaoConfig,
     "treinamento": TreinamentoConfig,
     "aplicacao": AplicacaoConfig,
+    "monitoramento": MonitoramentoConfig,
 }
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 

@@ -53,9 +53,7 @@ def show() -> None:
         "Zones": _show_zones,
         "Rates": _show_rates,
     }
-    name, tab = parts.opened(list(draw), "court_tab")
-    with tab:
-        draw[name](filtered.table)
+    parts.tabs(draw, filtered.table, "court_tab")
 
 
 def _table(chosen: str) -> pd.DataFrame:

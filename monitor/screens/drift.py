@@ -26,9 +26,7 @@ def show() -> None:
         "Reference or current?": _show_classifier,
         "On the court": _show_court,
     }
-    name, tab = parts.opened(list(draw), "drift_tab")
-    with tab:
-        draw[name](shown.look)
+    parts.tabs(draw, shown.look, "drift_tab")
 
 
 def _show_cards(found: Drift) -> None:

@@ -1,9 +1,12 @@
 """The frame around every page: its navigation and the sidebar."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from monitor.screens import parts
 
+_FOLDER = Path(__file__).parent
 _PAGES = (
     ("overview", "Overview", ":material/monitor_heart:"),
     ("court", "Court", ":material/sports_basketball:"),
@@ -19,7 +22,7 @@ def show() -> None:
     """Draw the chosen page."""
     st.set_page_config(page_title="kobe_shot", page_icon="🏀", layout="wide")
     pages = [
-        st.Page(f"{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
+        st.Page(_FOLDER / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
         for name, title, icon in _PAGES
     ]
     page = st.navigation(pages)

@@ -1,9 +1,10 @@
 """What the pages share: what to look at, where the server is, and how a page says what it lacks."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -11,6 +12,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
 from serving.registry import RegistryError, store_errors_told
+
+Shown = TypeVar("Shown")
 
 ENDPOINT_VARIABLE = "KOBE_ENDPOINT"
 """Environment variable that holds the address of the scoring server that the pages ask first."""
@@ -74,10 +77,12 @@ def chart(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> N
     (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False})
 
 
-def opened(names: Sequence[str], key: str) -> tuple[str, DeltaGenerator]:
-    """Tabs of which only the open one is drawn: its name, and where to draw."""
-    tabs = st.tabs(names, key=key, on_change="rerun")
-    return next(((name, tab) for name, tab in zip(names, tabs, strict=True) if tab.open), (names[0], tabs[0]))
+def tabs(draw: Mapping[str, Callable[[Shown], None]], shown: Shown, key: str) -> None:
+    """Tabs by their names, of which only the open one is drawn."""
+    of_all = st.tabs(list(draw), key=key, on_change="rerun")
+    name, tab = next((pair for pair in zip(draw, of_all, strict=True) if pair[1].open), (next(iter(draw)), of_all[0]))
+    with tab, told():
+        draw[name](shown)
 
 
 @contextmanager

@@ -45,9 +45,7 @@ def show() -> None:
         "Slices": _show_slices,
         "Both candidates": _show_candidates,
     }
-    name, tab = parts.opened(list(draw), "performance_tab")
-    with tab, parts.told():
-        draw[name](shown)
+    parts.tabs(draw, shown, "performance_tab")
 
 
 def _samples(shown: Shown) -> dict[str, tuple[pd.DataFrame, Performance]]:
