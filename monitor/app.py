@@ -23,7 +23,7 @@ from serving import registry
 async def ready(_app: st.App) -> AsyncIterator[None]:
     """Open the store and load the champion before the first page is asked for, where there are any."""
     with suppress(KobeShotError), registry.store_errors_told():
-        operation.looks()
+        operation.looks(operation.OF_APPLICATION)
         tables.baseline(registry.number(registry.require_champion()))
     yield
 

@@ -17,8 +17,10 @@ from serving import gate
 
 WARNING_LOSS, RETRAIN_LOSS = 0.10, 0.15
 """Relative losses against the reference from which a metric is a warning, and asks for a new model."""
-FEWEST_LABELLED = 30
-"""Labelled rows that the checks of label metrics need."""
+FEWEST_LABELLED = 100
+"""Labelled rows that the checks of label metrics need; of a share, rows that it is about."""
+FEWEST_JUDGED = 30
+"""Rows below which a batch is not judged."""
 MOST_UNLABELLED = 0.5
 LABEL_DELAY = timedelta(days=7)
 """Age from which the label of a logged row is due."""
@@ -33,8 +35,10 @@ _DEGRADABLE = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy")
 _SKILLS = ("log_loss_skill", "brier_skill")
 _CONTROL = ("recall", "specificity", "precision")
 _CONTROL_NAMES = {"recall": "sensitivity"}
+# Each comparison has its share of the probability of a false alarm; only the lower end of its interval is looked at.
+_COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len((*_DEGRADABLE, *_SKILLS, *_CONTROL))
 _SEED = 0
-_NULL_SAMPLES = 500
+_NULL_SAMPLES, _CALIBRATION_CONFIDENCE = 1_000, 0.99
 _NO_LABELS = f"fewer than {FEWEST_LABELLED} rows have a label"
 
 
@@ -82,21 +86,22 @@ def control_sample(look: Look) -> Answer:
 
 
 def calibration(look: Look) -> Answer:
-    """Whether P(made) is the rate, beyond what chance explains."""
+    """Whether P(made) is the rate, as nearly as on batches of this size of the reference."""
     if len(look.labelled) < FEWEST_LABELLED:
         return not_applicable(_NO_LABELS)
-    found = look.performance.figures["calibration_error"]
-    tally = Tally.of(look.labelled[TARGET], look.labelled[PROBABILITY])
-    stream = np.random.default_rng(_SEED)
-    made = stream.binomial(tally.rows.astype(int), tally.probability, (_NULL_SAMPLES, len(tally.rows))).astype(float)
-    drawn = figures(Tally(tally.probability, tally.rows, made, tally.rows - made))["calibration_error"]
-    limit = float(np.quantile(drawn, CONFIDENCE))
+    current, reference = look.performance, look.baseline.table
+    tally = Tally.of(reference[TARGET], reference[PROBABILITY])
+    drawn = tally.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows)
+    limit = float(np.quantile(figures(drawn)["calibration_error"], _CALIBRATION_CONFIDENCE))
+    found = current.figures["calibration_error"]
     told = f"P(made) is off by {found:.3f} on average"
-    means = look.labelled[PROBABILITY].mean(), look.performance.rate
-    numbers = f"by chance up to {limit:.3f}; mean P(made) {means[0]:.3f}, rate {means[1]:.3f}"
+    numbers = (
+        f"by chance up to {limit:.3f}, with what {look.baseline.name} is off; "
+        f"mean P(made) {look.labelled[PROBABILITY].mean():.3f}, rate {current.rate:.3f}"
+    )
     if found > max(limit, SMALLEST_MISCALIBRATION):
         return finding(Severity.WARNING, told, numbers)
-    return fine(f"{told}, no more than chance explains" if found <= limit else told, numbers)
+    return fine(f"{told}, no more than on the reference" if found <= limit else told, numbers)
 
 
 def labels(look: Look) -> Answer:
@@ -114,6 +119,14 @@ def labels(look: Look) -> Answer:
     return finding(Severity.WARNING, told) if missing > MOST_UNLABELLED * len(rows) else fine(told)
 
 
+def enough_rows(look: Look) -> Answer:
+    """Whether there are rows enough for a judgement."""
+    rows = len(look.current)
+    if rows < FEWEST_JUDGED:
+        return finding(Severity.WARNING, f"{rows:,} rows are too few to judge; {FEWEST_JUDGED} are needed")
+    return fine(f"{rows:,} rows")
+
+
 def feature_drift(look: Look) -> Answer:
     """Whether features are distributed as in the reference."""
     found = look.drift
@@ -126,7 +139,9 @@ def feature_drift(look: Look) -> Answer:
         f"{len(drifted)} of {len(FEATURES)} features have moved, {drifted[0]} most, "
         f"by {moved.value:.3g}{f' {moved.unit}' if moved.unit else ''}"
     )
-    large = any(found.statistic(name, "psi").value >= LARGE_PSI for name in drifted)
+    # The PSI of a few rows is always large.
+    enough = found.rows >= FEWEST_LABELLED
+    large = enough and any(found.statistic(name, "psi").value >= LARGE_PSI for name in drifted)
     numbers = "; ".join(_distances(found, name) for name in drifted)
     return finding(Severity.RETRAIN if large else Severity.WARNING, words, numbers)
 
@@ -245,6 +260,7 @@ CHECKS: tuple[Check, ...] = (
     Check("K104", "Control sample", Severity.RETRAIN, control_sample),
     Check("K105", "Calibration", Severity.WARNING, calibration),
     Check("K106", "Labels arrive", Severity.WARNING, labels),
+    Check("K107", "Enough rows", Severity.WARNING, enough_rows),
     Check("K201", "Feature drift", Severity.RETRAIN, feature_drift),
     Check("K202", "Prediction drift", Severity.WARNING, prediction_drift),
     Check("K203", "Domain classifier", Severity.WARNING, domain_classifier),
@@ -265,10 +281,10 @@ def _degraded(look: Look, metrics: Iterable[str]) -> Answer:
     current, reference = look.performance, look.baseline.performance
     known = [name for name in metrics if _comparable(name, current, reference)]
     if not known:
-        return not_applicable("none of these metrics is defined and other than 0 on the reference")
-    # Each of several comparisons has its share of the probability of a false alarm.
-    confidence = 1 - (1 - CONFIDENCE) / len(known)
-    losses = {name: relative_loss(current, reference, name, confidence) for name in known}
+        return not_applicable(
+            f"none of these metrics is about {FEWEST_LABELLED} rows on either side, and other than 0 on the reference"
+        )
+    losses = {name: relative_loss(current, reference, name, _COMPARISON_CONFIDENCE) for name in known}
     worse = {name: loss.value for name, loss in losses.items() if loss.value > WARNING_LOSS and loss.low > 0}
     worst = max(losses, key=lambda name: losses[name].value)
     numbers = f"{current.rows:,} labelled rows against {reference.rows:,}: " + "; ".join(
@@ -281,7 +297,9 @@ def _degraded(look: Look, metrics: Iterable[str]) -> Answer:
 
 
 def _comparable(name: str, current: Performance, reference: Performance) -> bool:
-    return name in current.figures and name in reference.figures and reference.figures[name] != 0
+    both = (current, reference)
+    enough = all(name in side.figures and side.counts[name] >= FEWEST_LABELLED for side in both)
+    return enough and reference.figures[name] != 0
 
 
 def _severity(loss: float) -> Severity:

@@ -51,7 +51,8 @@ def tell_apart(reference: Floats, current: Floats, alpha: float, seed: int = 0) 
     """Let a classifier tell reference rows from current ones, each held-out fold taught by the other folds.
 
     Held-out rows are exchangeable if nothing has drifted, whatever the classifier learned, so the null distribution of
-    a fold's area is Mann and Whitney's (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017).
+    a fold's area is Mann and Whitney's (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017). Rows
+    that stand on both sides are not exchangeable: their twins teach the wrong label, and the area falls below 0.5.
 
     Parameters
     ----------

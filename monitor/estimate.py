@@ -6,8 +6,8 @@ Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08
 CBPE. Calibration is Cox's recalibration, a logistic regression of the labels on the log-odds (D. R. Cox, Biometrika
 45, 1958), whose own uncertainty is part of the intervals.
 
-Two things void the estimate, and no figure can show either. If the truth behind the same features changes (concept
-drift), calibrated probabilities are no longer true; ``tests/test_monitor_estimate.py`` shows the estimate wrong. And
+Two things void the estimate. If the truth behind the same features changes (concept drift), calibrated P(made) is no
+longer true, and no figure but labels can show it; ``tests/test_monitor_estimate.py`` shows the estimate wrong. And
 outside the training support nobody knows whether they are true: such rows are left out, and said to be.
 """
 

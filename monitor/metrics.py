@@ -110,8 +110,8 @@ class Tally:
         made = np.bincount(place, weights=truth, minlength=len(different)).astype(np.float64)
         return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1))
 
-    def resampled(self, samples: int, stream: np.random.Generator) -> "Tally":
-        """Bootstrap samples of the rows of the first sample, each as large as it.
+    def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "Tally":
+        """Bootstrap samples of the rows of the first sample.
 
         Parameters
         ----------
@@ -119,8 +119,11 @@ class Tally:
             How many.
         stream : numpy.random.Generator
             Where the draws come from.
+        rows : int or None
+            Size of each; None for that of the first sample.
         """
-        drawn = resample(np.concatenate([self.made[0], self.missed[0]]), int(self.rows.sum()), samples, stream)
+        size = int(self.rows.sum()) if rows is None else rows
+        drawn = resample(np.concatenate([self.made[0], self.missed[0]]), size, samples, stream)
         made, missed = np.split(drawn, 2, axis=1)
         return Tally(self.probability, self.rows, made, missed)
 

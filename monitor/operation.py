@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 
+from data.prepared import TEST
 from serving import registry
 
-APPLICATION, PREPARATION, TRAINING, MONITORING = "PipelineAplicacao", "PreparacaoDados", "Treinamento", "Monitoramento"
+APPLICATION, PREPARATION, MONITORING = "PipelineAplicacao", "PreparacaoDados", "Monitoramento"
+SOURCE, REFERENCE, APPLICATION_RUN = "source", "reference", "application_run"
+"""Tags of a monitoring: what it looked at (`OF_APPLICATION`, `OF_LOG`, table), beside what, and who had scored it."""
+OF_APPLICATION, OF_LOG = "application", "log"
 RECORD, REPORT = "monitoring.json", "report.html"
 """Artifacts of a monitoring: its outcomes and figures, and the same for people."""
 
@@ -64,11 +68,12 @@ def champion() -> Champion | None:
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A finished run of this project; `started` is in UTC."""
+class KnownRun:
+    """A run of this project; `started` is in UTC."""
 
     run_id: str
     started: datetime
+    status: str
     metrics: dict[str, float]
     tags: dict[str, str]
 
@@ -78,7 +83,7 @@ class FinishedRun:
         return self.tags.get("synthetic") == "true"
 
 
-def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> FinishedRun | None:
+def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> KnownRun | None:
     """The newest run of a name that meets a condition, or None.
 
     All experiments are searched; runs of other projects do not count.
@@ -87,17 +92,30 @@ def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> Fi
     return found[0] if found else None
 
 
-def looks(most: int = 200) -> list[FinishedRun]:
-    """Monitorings that came to a verdict, newest first; also those that `fail_on` let fail for a scheduler."""
-    return _runs(f"attributes.run_name = '{MONITORING}' and tags.verdict LIKE '%'", most=most)
+def looks(source: str, most: int = 200) -> list[KnownRun]:
+    """Monitorings of a source beside ``base_test``, newest first.
+
+    Those that came to a verdict have it as a tag, whatever their status: `fail_on` lets them fail for a scheduler.
+
+    Parameters
+    ----------
+    source : str
+        `OF_APPLICATION` or `OF_LOG`.
+    most : int
+        Older ones are left out.
+    """
+    of = f"tags.{SOURCE} = '{source}' and tags.{REFERENCE} = '{TEST}'"
+    return _runs(f"attributes.run_name = '{MONITORING}' and {of}", most=most)
 
 
-def _runs(condition: str, most: int) -> list[FinishedRun]:
+def _runs(condition: str, most: int) -> list[KnownRun]:
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"], max_results=most)
     return [
-        FinishedRun(run.info.run_id, _moment(run.info.start_time), dict(run.data.metrics), dict(run.data.tags))
+        KnownRun(
+            run.info.run_id, _moment(run.info.start_time), run.info.status, dict(run.data.metrics), dict(run.data.tags)
+        )
         for run in found
     ]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from data import court
 from data.schema import PROBABILITY, TARGET
@@ -15,6 +16,7 @@ CONFIDENCE = 0.95
 SAMPLES = 1_000
 """Bootstrap samples behind each interval."""
 
+_SHARES = ("accuracy", "precision", "recall", "specificity")
 _FEWEST_ROWS = 2
 _SAMPLES_AT_ONCE = 100
 
@@ -38,6 +40,9 @@ class Performance:
         Labelled rows.
     rate : float
         Share of them that was made.
+    counts : dict of str to int
+        The rows that each metric is about: of precision those predicted made, of recall those made, of specificity
+        those missed, of F1 those made or predicted made, else all.
     figures : dict of str to float
         Each metric that is defined.
     samples : dict of str to ndarray of float64, shape (r,)
@@ -46,13 +51,27 @@ class Performance:
 
     rows: int
     rate: float
+    counts: dict[str, int]
     figures: dict[str, float]
     samples: dict[str, Floats]
 
     def interval(self, metric: str, confidence: float = CONFIDENCE) -> Interval:
-        """A metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13)."""
+        """A metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
+
+        A bootstrap sample is less calibrated than the rows it is drawn from: the interval of the calibration error is
+        shifted back by as much. Where all rows of a share agree, which tells the bootstrap nothing, the interval is
+        Wilson's.
+        """
+        value = self.figures[metric]
         low, high = ends(self.samples[metric], confidence)
-        return Interval(self.figures[metric], low, high)
+        if metric == "calibration_error":
+            shift = float(self.samples[metric].mean()) - value
+            return Interval(value, max(low - shift, 0.0), max(high - shift, 0.0))
+        if metric in _SHARES and low == high and self.counts[metric]:
+            share = stats.binomtest(round(value * self.counts[metric]), self.counts[metric])
+            found = share.proportion_ci(confidence, method="wilson")
+            return Interval(value, float(found.low), float(found.high))
+        return Interval(value, low, high)
 
     def intervals(self, confidence: float = CONFIDENCE) -> dict[str, Interval]:
         """Every metric that is defined, with its interval."""
@@ -104,7 +123,21 @@ def performance(
         name: np.concatenate([part[name] for part in parts]) if rows >= _FEWEST_ROWS else np.full(samples, np.nan)
         for name in defined
     }
-    return Performance(rows, float(tally.made.sum() / rows), defined, drawn_figures)
+    counts = dict.fromkeys(defined, rows) | _counts(tally, threshold)
+    return Performance(rows, float(tally.made.sum() / rows), counts, defined, drawn_figures)
+
+
+def _counts(tally: Tally, threshold: float) -> dict[str, int]:
+    made, missed = tally.made[0], tally.missed[0]
+    predicted = tally.probability >= threshold
+    called = made[predicted].sum() + missed[predicted].sum()
+    counts = {
+        "precision": called,
+        "recall": made.sum(),
+        "specificity": missed.sum(),
+        "f1_score": made.sum() + missed[predicted].sum(),
+    }
+    return {name: int(count) for name, count in counts.items()}
 
 
 def relative_loss(

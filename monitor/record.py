@@ -14,6 +14,12 @@ FORMAT = 1
 """Of the record; one of another format is not read."""
 
 
+RECORD_KEYS = frozenset(
+    {"time", "verdict", "reasons", "checks", "current", "reference", "champion", "metrics", "drift", "estimate"}
+)
+"""What a reader of a record may count on."""
+
+
 def record(look: Look, health: Health) -> dict[str, Any]:
     """All that was found, as JSON takes it.
 

@@ -3,6 +3,7 @@
 Reads only. Every function that asks MLflow raises `serving.registry.StoreError` where the store fails.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ MOST_RUNS = 1_000
 """Older runs are not shown."""
 
 _OURS = ("tags.data_source LIKE '%'", "tags.`kobe_shot.workspace` LIKE '%'")
+_VERSION = re.compile(r"\d+(\.\w+)+")
 _PAGE = 500
 _TIMEOUT_SECONDS = (1, 3)
 
@@ -59,7 +61,7 @@ class Served:
         Number of the version that answers; None where the server does not say, as MLflow's own.
     since : datetime or None
         When the server took that version up, in UTC.
-    mlflow : str or None
+    mlflow : str
         Version of MLflow.
     inference_log : bool or None
         Whether scored rows are recorded; None where the server does not say.
@@ -68,7 +70,7 @@ class Served:
     address: str
     version: str | None
     since: datetime | None
-    mlflow: str | None
+    mlflow: str
     inference_log: bool | None
 
 
@@ -189,12 +191,15 @@ def served(address: str) -> Served | None:
             model = _json(session.get(f"{base}/model", timeout=_TIMEOUT_SECONDS))
     except (requests.RequestException, ValueError):
         return None
+    if not version.ok or not _VERSION.fullmatch(version.text.strip()):
+        # Something else answers there: every web server may have a page at /ping.
+        return None
     logged = model.get("inference_log")
     return Served(
         address=base,
         version=str(model["version"]) if "version" in model else None,
         since=_moment(model.get("since")),
-        mlflow=version.text.strip() if version.ok else None,
+        mlflow=version.text.strip(),
         inference_log=logged if isinstance(logged, bool) else None,
     )
 

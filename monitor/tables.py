@@ -82,7 +82,7 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
     return Baseline(training, scored(rows, version), threshold=threshold_of(version), name=reference)
 
 
-def application_run() -> operation.FinishedRun:
+def application_run() -> operation.KnownRun:
     """The last run that scored the prod table over REST.
 
     Raises

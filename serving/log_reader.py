@@ -62,10 +62,13 @@ def open_log(address: str) -> sql.Engine:
             raise LogError(message)
         if not sql.inspect(engine).has_table(TABLE):
             message = (
-                f"expected an inference log at {engine.url.render_as_string()}; found no table {TABLE} there yet. "
+                f"expected an inference log at {_shown(engine)}; found no table {TABLE} there yet. "
                 "Score something: python -m serving.client TABLE --out TABLE"
             )
             raise LogError(message)
+    except sql.exc.DatabaseError as error:
+        message = f"expected an inference log at {_shown(engine)}; it cannot be read: {error.orig}"
+        raise LogError(message) from error
     except (sql.exc.SQLAlchemyError, ImportError) as error:
         message = f"expected the SQLAlchemy address of an inference log; {type(error).__name__}: {error}"
         raise LogError(message) from error
@@ -129,13 +132,14 @@ def read(
     log, _ = tables(FEATURES)
     rows = window(engine, since, until).rows
     names = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
-    query = sql.select(*(log.c[name] for name in names)).where(*_within(log, since, until)).order_by(log.c.id)
+    query = every = sql.select(*(log.c[name] for name in names)).where(*_within(log, since, until)).order_by(log.c.id)
     if rows > most_rows:
         # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
         query = query.where((log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
     try:
         with engine.connect() as connection:
-            table = pd.DataFrame(connection.execute(query).all(), columns=list(names))
+            found = connection.execute(query).all() or connection.execute(every.limit(most_rows)).all()
+            table = pd.DataFrame(found, columns=list(names))
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
     versions = pd.to_numeric(table[MODEL_VERSION].where(table[MODEL_VERSION].str.isdecimal())).astype("Int64")
@@ -156,4 +160,9 @@ def _within(log: sql.Table, since: datetime | None, until: datetime | None) -> l
 
 
 def _unreadable(engine: sql.Engine, error: Exception) -> LogError:
-    return LogError(f"the inference log at {engine.url.render_as_string()} cannot be read: {error}")
+    return LogError(f"the inference log at {_shown(engine)} cannot be read: {error}")
+
+
+def _shown(engine: sql.Engine) -> str:
+    """The address of a log without what may be secret."""
+    return engine.url.set(query={}).render_as_string()

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 import sqlalchemy as sql
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
 from data.console import console, say
@@ -36,7 +36,7 @@ from steps.command import StepConfig, run_command
 from steps.tracking import Dataset, Metrics, Record, Tags, Text, step_run, write
 
 RUN_NAME = operation.MONITORING
-APPLICATION, LOG = "application", "log"
+APPLICATION, LOG = operation.OF_APPLICATION, operation.OF_LOG
 ALARM_EXIT_CODE = 3
 """What the command ends with when the verdict is as bad as ``fail_on`` says, or worse."""
 
@@ -103,7 +103,8 @@ def check_log(address: str) -> str:
         Says so without repeating the secret.
     """
     with suppress(sql.exc.ArgumentError):
-        if sql.make_url(address).password:
+        url = sql.make_url(address)
+        if url.password or any("pass" in key or "secret" in key or "token" in key for key in map(str.lower, url.query)):
             message = f"expected an address without a password, which the run would keep; give it in {ADDRESS_VARIABLE}"
             raise ValueError(message)
     return address
@@ -141,6 +142,19 @@ class MonitoramentoConfig(StepConfig):
         description=f"verdict from which the command ends with exit code {ALARM_EXIT_CODE}",
     )
 
+    @model_validator(mode="after")
+    def check_window(self) -> Self:
+        """Refuse a window, or an address, of a log that is not looked at, and a window that ends before it begins."""
+        if self.current != LOG and (self.since or self.until or self.log):
+            message = f"expected since, until and log with current={LOG} only; found current={self.current}"
+            raise ValueError(message)
+        now = log_reader.now()
+        since, until = moment_of(self.since, now), moment_of(self.until, now)
+        if since and until and until <= since:
+            message = f"expected since before until; found {self.since} and {self.until}"
+            raise ValueError(message)
+        return self
+
 
 @dataclass(frozen=True)
 class Monitored:
@@ -153,11 +167,12 @@ class Monitored:
 
 @dataclass(frozen=True)
 class _Current:
-    """Scored shots, where they are from, and what they are called."""
+    """Scored shots, the file and the run that they are from where there are any, and what they are called."""
 
     table: pd.DataFrame
     path: Path | None
     name: str
+    application_run: str = ""
 
 
 def run(config: MonitoramentoConfig) -> Monitored:
@@ -167,6 +182,8 @@ def run(config: MonitoramentoConfig) -> Monitored:
         version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
         write([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         remind(synthetic=synthetic)
+        source = config.current if config.current in {APPLICATION, LOG} else "table"
+        write([Tags({operation.SOURCE: source, operation.REFERENCE: config.reference})])
         current = _current(config, version)
         baseline = tables.baseline(version_of(current.table, version), config.reference)
         address = base_address(config.endpoint) if config.endpoint else ""
@@ -186,12 +203,12 @@ def _current(config: MonitoramentoConfig, version: str) -> _Current:
     if config.current == LOG:
         return _logged(config)
     if config.current == APPLICATION:
-        path, name = tables.application_table(tables.application_run().run_id), "prod"
-    else:
-        path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
-        name = path.stem
+        run_id = tables.application_run().run_id
+        path = tables.application_table(run_id)
+        return _Current(tables.read_scored(path), path, "prod", run_id)
+    path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
     table = tables.read_scored(path)
-    return _Current(table if PROBABILITY in table else scored(table, version), path, name)
+    return _Current(table if PROBABILITY in table else scored(table, version), path, path.stem)
 
 
 def _logged(config: MonitoramentoConfig) -> _Current:
@@ -210,7 +227,8 @@ def _records(monitored: Monitored, current: _Current, reference: Path, *, synthe
     health = monitored.health
     yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
-    yield Tags({"current": current.name, "model_version": ", ".join(monitored.look.versions) or "unknown"})
+    yield Tags({operation.APPLICATION_RUN: current.application_run, "current": current.name})
+    yield Tags({"model_version": ", ".join(monitored.look.versions) or "unknown"})
     yield Metrics(metrics_of(monitored.record))
     if current.path:
         yield Dataset(current.path, current.table, "current", sha256(current.path))

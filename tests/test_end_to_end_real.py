@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from data.files import ROOT
 from data.schema import FEATURES
 from monitor.metrics import evaluate
-from tests.project import REAL, Checkout, records, served, shot
+from tests.project import REAL, Checkout, ok, records, served, shot
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real files are not at {REAL}")
 
@@ -144,3 +144,18 @@ def test_one_shot_through_the_served_model_gets_the_answer_that_is_in_the_table(
     np.testing.assert_allclose([row["probability"] for row in answer.json()["predictions"]], first["probability"])
     assert [row["shot_made_flag"] for row in answer.json()["predictions"]] == first["prediction"].tolist()
     assert set(one["predictions"][0]) == {"shot_made_flag", "probability"}
+
+
+def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_are_healthy(checkout: Checkout) -> None:
+    prod = checkout.run("Monitoramento").data
+    assert prod.tags["verdict"] == "retrain"
+    assert {prod.tags[f"check_{code}"] for code in ("K103", "K201", "K204")} == {"finding"}
+    assert prod.metrics["outside"] > 0.95
+    assert prod.metrics["ks_shot_distance"] > prod.metrics["ks_shot_distance_limit"]
+    assert (
+        prod.metrics["current_log_loss_low"] < prod.metrics["current_log_loss"] < prod.metrics["current_log_loss_high"]
+    )
+    shown = ok(
+        checkout.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "watch")
+    )
+    assert "Verdict: healthy" in shown

@@ -2,6 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from data import court, synthetic
@@ -171,3 +173,27 @@ def test_rows_that_share_an_index_are_told_apart(scored: pd.DataFrame) -> None:
     doubled = pd.concat([scored, scored])
     once, twice = by_slice(scored, samples=5), by_slice(doubled, samples=5)
     assert (twice["rows"] == 2 * once["rows"]).all()
+
+
+def test_the_interval_of_a_share_on_which_all_rows_agree_is_wilsons() -> None:
+    found = performance([0, 0, 1, 0], [0.9, 0.1, 0.1, 0.1])
+    assert found.figures["precision"] == 0
+    assert found.counts["precision"] == 1
+    interval = found.interval("precision")
+    assert interval.low == 0
+    assert interval.high > 0.7
+
+
+@given(st.integers(0, 2**31), st.integers(2, 400))
+@settings(max_examples=30, deadline=None)
+def test_the_interval_of_the_calibration_error_holds_its_figure(seed: int, rows: int) -> None:
+    stream = np.random.default_rng(seed)
+    made = stream.choice([0.2, 0.4, 0.7], rows)
+    interval = performance(stream.random(rows) < made, made, samples=100).interval("calibration_error")
+    assert 0 <= interval.low <= interval.value <= interval.high
+
+
+def test_each_metric_knows_how_many_rows_it_is_about() -> None:
+    counts = performance([1, 1, 0, 0, 0], [0.9, 0.1, 0.8, 0.7, 0.1]).counts
+    expected = {"precision": 3, "recall": 2, "specificity": 3, "f1_score": 4, "log_loss": 5}
+    assert {name: counts[name] for name in expected} == expected

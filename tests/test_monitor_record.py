@@ -26,7 +26,7 @@ from monitor.runs import Served
 from tests.looks import CHAMPION, NOW, baseline, batch, look, population
 
 LIVE = Live(
-    NOW, CHAMPION, "http://127.0.0.1:5001", Served("http://127.0.0.1:5001", "7", None, None, inference_log=True)
+    NOW, CHAMPION, "http://127.0.0.1:5001", Served("http://127.0.0.1:5001", "7", None, "3.17.2", inference_log=True)
 )
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "$\\frac{$ and $\\oops$", "_x"]
 MLFLOW_NAME = re.compile(r"[\w]+")

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -203,3 +204,34 @@ def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store
     shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=60).run()
     assert not shown.exception
     assert shown.title[0].value == "Can the model be trusted today?"
+
+
+def looked(tags: dict[str, str], record: str | None = None, status: str = "FINISHED") -> None:
+    every = {"data_source": "synthetic", "source": "application", "reference": "base_test", "current": "prod", **tags}
+    run = mlflow.start_run(run_name="Monitoramento", tags=every)
+    if record is not None:
+        mlflow.log_text(record, "monitoring.json")
+    mlflow.end_run(status)
+    assert run.info.run_id
+
+
+@pytest.mark.parametrize("record", ['{"format": 1, "ver', '{"format": 1}', "[]"])
+def test_a_damaged_record_of_a_look_is_told(record: str, operated_store: tuple[Path, Pipeline]) -> None:
+    assert operated_store
+    looked({"verdict": "healthy"}, record)
+    shown = page("overview")
+    assert not shown.exception
+    assert "Look again" in words(shown)
+    assert "it can be trusted" not in words(shown)
+
+
+def test_a_look_that_failed_is_not_passed_over_in_silence(operated_store: tuple[Path, Pipeline]) -> None:
+    assert operated_store
+    looked({}, status="FAILED")
+    assert "failed: nothing is known since" in words(page("overview"))
+
+
+def test_a_look_at_a_table_of_that_name_is_not_taken_for_one_at_prod(operated_store: tuple[Path, Pipeline]) -> None:
+    assert operated_store
+    looked({"source": "table", "verdict": "healthy"}, "{}")
+    assert "Nobody has looked" in words(page("overview"))

@@ -620,14 +620,19 @@ def test_the_last_run_is_the_newest_finished_one_of_this_project(world: World, f
     world.client.delete_run(foreign.info.run_id)
 
 
-def test_looks_are_the_monitorings_with_a_verdict_newest_first(forgotten: Callable[..., str]) -> None:
-    first = forgotten("Monitoramento", tags={"verdict": "healthy"})
+def test_looks_are_the_monitorings_of_a_source_beside_the_test_rows_newest_first(forgotten: Callable[..., str]) -> None:
+    of_prod = {"source": "application", "reference": "base_test"}
+    first = forgotten("Monitoramento", tags={**of_prod, "verdict": "healthy"})
     # `mlflow run` marks its run as failed when `fail_on` ends the command with an exit code.
-    second = forgotten("Monitoramento", tags={"verdict": "retrain"}, status="FAILED")
-    forgotten("Monitoramento", status="FAILED")
-    forgotten("main", tags={"verdict": "retrain"})
-    assert [run.run_id for run in operation.looks()] == [second, first]
-    assert [run.tags["verdict"] for run in operation.looks(1)] == ["retrain"]
+    second = forgotten("Monitoramento", tags={**of_prod, "verdict": "retrain"}, status="FAILED")
+    failed = forgotten("Monitoramento", tags=of_prod, status="FAILED")
+    of_log = forgotten("Monitoramento", tags={**of_prod, "source": "log", "verdict": "watch"})
+    forgotten("Monitoramento", tags={**of_prod, "source": "table", "current": "prod", "verdict": "healthy"})
+    forgotten("Monitoramento", tags={**of_prod, "reference": "base_train", "verdict": "healthy"})
+    forgotten("main", tags={**of_prod, "verdict": "retrain"})
+    assert [run.run_id for run in operation.looks("application")] == [failed, second, first]
+    assert [run.status for run in operation.looks("application", 2)] == ["FAILED", "FAILED"]
+    assert [run.run_id for run in operation.looks("log")] == [of_log]
 
 
 def test_the_champion_is_described_as_the_registry_has_it(world: World) -> None:
@@ -644,7 +649,7 @@ def test_an_empty_store_is_told_and_does_not_fail(store: str) -> None:
     del store
     assert operation.champion() is None
     assert operation.last_run("main") is None
-    assert operation.looks() == []
+    assert operation.looks("application") == []
     for ask in (candidates, lambda: tables.prepared_table("base_test"), lambda: tables.baseline("1")):
         with pytest.raises(RegistryError, match="has no champion yet"):
             ask()

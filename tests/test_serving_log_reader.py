@@ -179,7 +179,7 @@ def test_a_table_of_the_same_name_with_other_columns_is_told(tmp_path: Path) -> 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "corrupt.db"
     path.write_bytes(content)
-    with pytest.raises(LogError, match="expected the SQLAlchemy address of an inference log"):
+    with pytest.raises(LogError, match="cannot be read: file is not a database"):
         open_log(f"sqlite:///{path}")
 
 

@@ -12,8 +12,8 @@ import streamlit as st
 from monitor import operation, runs, shots, tables
 from monitor.candidates import Candidate, candidates
 from monitor.look import Baseline, Live, Look, version_of
-from monitor.operation import Champion, FinishedRun
-from monitor.record import FORMAT
+from monitor.operation import Champion, KnownRun
+from monitor.record import FORMAT, RECORD_KEYS
 from monitor.scored import scored
 from monitor.screens import parts
 from serving import log_reader, registry
@@ -60,10 +60,17 @@ def served(address: str) -> runs.Served | None:
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def looks(store: str) -> list[FinishedRun]:
-    """The monitorings of a tracking store, newest first."""
+def looks(store: str, source: str) -> list[KnownRun]:
+    """The monitorings of a source in a tracking store, newest first, also those that failed."""
     del store
-    return operation.looks()
+    return operation.looks(source)
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def last_application(store: str) -> KnownRun | None:
+    """The last run that scored the prod table."""
+    del store
+    return operation.last_run(operation.APPLICATION)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -76,8 +83,19 @@ def last_runs(store: str) -> pd.DataFrame:
 @st.cache_data(max_entries=16, show_spinner=False)
 def record(run_id: str) -> dict[str, Any] | None:
     """What a monitoring found, or None where its record is of another format."""
-    found = json.loads(tables.artifact(run_id, operation.RECORD).read_text(encoding="utf-8"))
-    return found if found.get("format") == FORMAT else None
+    path = tables.artifact(run_id, operation.RECORD)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            return None
+        missing = RECORD_KEYS - set(found)
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{operation.RECORD} of run {run_id} cannot be read ({type(error).__name__}). Look again."
+        raise tables.TableError(message) from error
+    if missing:
+        message = f"{operation.RECORD} of run {run_id} lacks {', '.join(sorted(missing))}. Look again."
+        raise tables.TableError(message)
+    return dict(found)
 
 
 @st.cache_data(ttl=_LATER, show_spinner=False)

@@ -13,7 +13,7 @@ from data.errors import KobeShotError
 from monitor import jobs, operation, runs
 from monitor.metrics import METRICS
 from monitor.operation import Champion
-from monitor.screens import parts
+from monitor.screens import loaded, parts
 from monitor.watch_charts import trend
 from serving import registry
 
@@ -78,7 +78,7 @@ def _show_champion(champion: Champion, standing: registry.Standing) -> None:
 
 def _show_endpoint(champion: Champion | None) -> None:
     address = parts.endpoint()
-    served = _served(address)
+    served = loaded.served(address)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**Live endpoint** `{address}`")
@@ -111,7 +111,7 @@ def _badge_version(served: runs.Served, champion: Champion | None) -> None:
 
 
 def _show_tabs() -> None:
-    table = _runs(mlflow.get_tracking_uri())
+    table = loaded.last_runs(mlflow.get_tracking_uri())
     versions, listed, trends, actions = st.tabs(["Versions", "Runs", "Trends", "Retrain and roll back"])
     with versions:
         _show_versions()
@@ -388,12 +388,6 @@ def _versions(numbers: list[str]) -> str:
 
 
 # The store is an argument so that what is kept of one is never shown for another.
-@st.cache_data(ttl=_KEPT_SECONDS, show_spinner="Reading the runs")
-def _runs(store: str) -> pd.DataFrame:
-    del store
-    return runs.runs_table()
-
-
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
 def _tables(store: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     del store
@@ -418,14 +412,8 @@ def _picture(store: str, run_id: str, path: str) -> bytes:
     return runs.download(run_id, path)
 
 
-@st.cache_data(ttl=5, show_spinner=False)
-def _served(address: str) -> runs.Served | None:
-    return runs.served(address)
-
-
 def _forget() -> None:
-    for kept in (_runs, _tables, _details, _artefacts, _served):
-        kept.clear()
+    st.cache_data.clear()
 
 
 if __name__ == "__main__":

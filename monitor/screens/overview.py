@@ -1,15 +1,17 @@
 """Overview: whether the model can be trusted today, and if not, why."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import mlflow
 import pandas as pd
 import streamlit as st
 
-from monitor import jobs, watch_charts
+from monitor import jobs, operation, watch_charts
 from monitor.metrics import METRICS
-from monitor.operation import Champion, FinishedRun
+from monitor.operation import Champion, KnownRun
 from monitor.screens import loaded, parts
+from monitor.tables import TableError
 from serving import log_reader
 
 _COLOUR = {"healthy": "green", "watch": "orange", "retrain": "red"}
@@ -21,6 +23,7 @@ _ANSWER = {
 }
 _CARDS = (("log_loss_skill", "Skill", "{:+.1%}"), ("roc_auc", "ROC AUC", "{:.3f}"))
 _RUNS_SHOWN = 8
+_FRESH = timedelta(days=1)
 
 
 def show() -> None:
@@ -29,7 +32,9 @@ def show() -> None:
     store = mlflow.get_tracking_uri()
     with parts.told():
         champion = loaded.champion(store)
-        looks = loaded.looks(store)
+        source = operation.OF_LOG if parts.source() == parts.LOG else operation.OF_APPLICATION
+        attempts = loaded.looks(store, source)
+        application = loaded.last_application(store)
     if champion is None:
         parts.need(
             "No version of kobe_shot has passed the gate yet. Acquire, train, register and apply one:", "make main"
@@ -37,14 +42,21 @@ def show() -> None:
         return
     if champion.synthetic:
         parts.simulated()
-    with parts.told():
-        look = next((run for run in looks if _is_of_source(run)), None)
-        found = loaded.record(look.run_id) if look else None
-    if look and found:
-        _show_verdict(found, look, champion)
+    looks = [run for run in attempts if "verdict" in run.tags]
+    try:
+        found = loaded.record(looks[0].run_id) if looks else None
+    except TableError as error:
+        st.error(str(error), icon=":material/error:")
+        found = None
+    if looks and found:
+        _show_verdict(found, looks[0], champion)
+        _show_age(looks[0], application)
     else:
-        what = "" if parts.source() == parts.PROD else " -P current=log"
+        what = "" if source == operation.OF_APPLICATION else f" -P current={source}"
         parts.need(f"Nobody has looked at {parts.source()} yet. Do it:", f"mlflow run . -e monitoramento{what}")
+    if attempts and attempts[0].status == "FAILED" and "verdict" not in attempts[0].tags:
+        when = f"{attempts[0].started:%Y-%m-%d %H:%M}"
+        st.error(f"The last look, at {when} UTC, failed: nothing is known since.", icon=":material/error:")
     _look_again()
     _show_operation(champion, found)
     if found:
@@ -53,12 +65,17 @@ def show() -> None:
     _show_runs(store)
 
 
-def _is_of_source(run: FinishedRun) -> bool:
-    current = run.tags.get("current", "")
-    return current.startswith("log, ") if parts.source() == parts.LOG else current == "prod"
+def _show_age(run: KnownRun, application: KnownRun | None) -> None:
+    """Say when a verdict is not about what is there now."""
+    age = datetime.now(UTC) - run.started
+    if run.tags[operation.SOURCE] == operation.OF_APPLICATION:
+        if application and application.run_id != run.tags.get(operation.APPLICATION_RUN):
+            st.warning("The prod table has been applied again since this look. Look again.", icon=":material/update:")
+    elif age > _FRESH:
+        st.warning(f"This look is {age.total_seconds() / 3600:.0f} hours old. Look again.", icon=":material/update:")
 
 
-def _show_verdict(found: dict[str, Any], run: FinishedRun, champion: Champion) -> None:
+def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> None:
     verdict = found["verdict"]
     with st.container(border=True):
         st.markdown(f"## :{_COLOUR[verdict]}[{_ICON[verdict]} {verdict}]")
@@ -143,7 +160,7 @@ def _show_checks(found: dict[str, Any]) -> None:
     st.dataframe(rows, hide_index=True, height=38 + 35 * len(rows))
 
 
-def _show_history(looks: list[FinishedRun]) -> None:
+def _show_history(looks: list[KnownRun]) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Alarms over time")

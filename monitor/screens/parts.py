@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
+from data.source import check_address
 from serving.registry import RegistryError, store_errors_told
 
 Shown = TypeVar("Shown")
@@ -41,6 +42,11 @@ def sidebar() -> None:
         if source() == LOG:
             st.selectbox("of the last", list(WINDOWS), key=_WINDOW)
         st.text_input("Scoring server", key=_ENDPOINT, help="Start one with `make serve`.")
+        try:
+            check_address(str(st.session_state[_ENDPOINT]))
+        except ValueError as error:
+            st.error(str(error))
+            st.stop()
 
 
 def source() -> str:
