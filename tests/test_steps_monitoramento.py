@@ -234,7 +234,7 @@ def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Che
     ("arguments", "words"),
     [
         (["--current", "log", "--log", "sqlite:////nowhere/log.db"], "expected an inference log at /nowhere/log.db"),
-        (["--current", "log", "--log", "LOG", "--since", "1h", "--until", "2h"], "holds no row in this window"),
+        (["--current", "log", "--log", "LOG", "--since", "2h", "--until", "1h"], "holds no row in this window"),
         (["--current", "CORRUPT"], "corrupt.parquet cannot be read: expected a Parquet or CSV table of shots"),
     ],
     ids=["no log", "an empty window", "a corrupt table"],
