@@ -42,9 +42,12 @@ def with_season(table: pd.DataFrame) -> pd.DataFrame:
     """
     if SHOT_ID not in table:
         return table.assign(**{SEASON: UNKNOWN})
-    known = pd.concat([_seasons(raw).set_axis(raw[SHOT_ID]) for raw in map(_raw, (DEV_FILE, PROD_FILE))])
-    known = known[~known.index.duplicated()]
-    return table.assign(**{SEASON: table[SHOT_ID].map(known).fillna(UNKNOWN).astype(str)})
+    seasons = pd.Series(UNKNOWN, index=table.index)
+    for path in filter(None, map(_find, (DEV_FILE, PROD_FILE))):
+        raw = _read(path, path.stat().st_mtime_ns)
+        known = _seasons(raw).set_axis(raw[SHOT_ID])
+        seasons = table[SHOT_ID].map(known[~known.index.duplicated()]).fillna(seasons)
+    return table.assign(**{SEASON: seasons.astype(str)})
 
 
 def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
@@ -54,14 +57,24 @@ def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _raw(file: str) -> pd.DataFrame:
-    local = RAW / file
-    if not local.is_file():
-        run = operation.last_run(_ACQUISITION)
-        if run is None:
-            message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
-            raise TableError(message)
-        local = artifact(run.run_id, f"raw/{file}")
-    return _read(local, local.stat().st_mtime_ns)
+    path = _find(file)
+    if path is None:
+        message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
+        raise TableError(message)
+    return _read(path, path.stat().st_mtime_ns)
+
+
+def _find(file: str) -> Path | None:
+    """A raw file, in its folder or in the run that acquired it last; None where it is gone."""
+    if (RAW / file).is_file():
+        return RAW / file
+    run = operation.last_run(_ACQUISITION)
+    if run is None:
+        return None
+    try:
+        return artifact(run.run_id, f"raw/{file}")
+    except TableError:
+        return None
 
 
 @lru_cache(maxsize=4)
