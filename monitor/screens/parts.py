@@ -36,7 +36,8 @@ _ENDPOINT, _SOURCE, _WINDOW = "endpoint", "source", "window"
 
 def sidebar() -> None:
     """Let a person choose what all pages look at, and which server they ask."""
-    st.session_state.setdefault(_ENDPOINT, os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
+    # A browser that changes pages quickly may send the field empty.
+    st.session_state[_ENDPOINT] = endpoint()
     with st.sidebar:
         st.radio("Look at", [PROD, LOG], key=_SOURCE)
         if source() == LOG:
