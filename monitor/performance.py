@@ -66,7 +66,7 @@ class Performance:
         low, high = ends(self.samples[metric], confidence)
         if metric == "calibration_error":
             shift = float(self.samples[metric].mean()) - value
-            return Interval(value, max(low - shift, 0.0), max(high - shift, 0.0))
+            return Interval(value, min(max(low - shift, 0.0), value), max(high - shift, value))
         if metric in _SHARES and low == high and self.counts[metric]:
             share = stats.binomtest(round(value * self.counts[metric]), self.counts[metric])
             found = share.proportion_ci(confidence, method="wilson")
