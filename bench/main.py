@@ -1,4 +1,4 @@
-"""Stage times and peak memory of ``main``, beside the same steps as four project runs: ``make bench SOURCE=FOLDER``.
+"""Stage times and peak memory of ``main``, beside the same steps as project runs: ``make bench SOURCE=FOLDER``.
 
 Each variant runs in a fresh copy of the tracked files, with an empty tracking store, one after the other.
 """
@@ -21,8 +21,8 @@ from rich.table import Table
 from data.console import console, say
 from data.files import ROOT
 
-_STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao")
-_RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao")
+_STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento")
+_RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento")
 _SAMPLE_SECONDS = 0.1
 _MEBIBYTE = 2**20
 
@@ -58,7 +58,7 @@ def main() -> None:
         copy = _copy(Path(folder) / "main")
         whole = _measure(copy, ["main", "-P", f"source={source}"])
         stages = _stage_seconds(copy)
-        say("Measuring", "the four steps as project runs")
+        say("Measuring", "the steps as project runs")
         copy = _copy(Path(folder) / "steps")
         apart = [
             _measure(copy, [step, *(["-P", f"source={source}"] if step == "aquisicao" else [])]) for step in _STEPS

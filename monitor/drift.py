@@ -30,7 +30,6 @@ ALPHA = 0.05
 SAMPLES = 1_000
 MODERATE_PSI, LARGE_PSI = 0.1, 0.25
 """From where a PSI is called moderate and large: N. Siddiqi, Credit Risk Scorecards (2006)."""
-STATISTICS = ("ks", "psi", "wasserstein")
 
 # Together they come to ALPHA on fresh rows, as `make bench-monitor` measures: they overlap, the share outside moves in
 # steps, and the limit of the classifier is on the safe side.

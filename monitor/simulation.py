@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import requests
 
 from data import court
-from data.files import PROCESSED
+from data.prepared import FILTERED, PROD, prepared_path
 from data.schema import (
     COLUMN,
     FEATURES,
@@ -36,11 +36,8 @@ from serving.client import score
 from serving.endpoint import Endpoint, ScoringError, base_address
 from serving.tables import TableError, features_of, problems_of, shot_ids_of
 
-PRODUCTION_SET = "base_prod.parquet"
-"""Name of the production table in ``data/processed``."""
 PATIENCE_SECONDS = 5.0
 """A person who waits before a page is told sooner than a job is."""
-_HISTORY = ("data_filtered.parquet", PRODUCTION_SET)
 _ANSWERS = (PREDICTION, PROBABILITY, MODEL_VERSION)
 _MOST_PROBLEMS_SHOWN = 10
 
@@ -212,7 +209,7 @@ def production_set() -> Shots:
     TableError
         If it is not there, or is no table of shots.
     """
-    path = PROCESSED / PRODUCTION_SET
+    path = prepared_path(PROD)
     try:
         return read_shots(path.name, path.read_bytes())
     except OSError as error:
@@ -229,7 +226,7 @@ def historical_shots() -> pd.DataFrame | None:
         If a prepared table cannot be read.
     """
     tables = []
-    for path in (PROCESSED / name for name in _HISTORY):
+    for path in map(prepared_path, (FILTERED, PROD)):
         if path.is_file():
             try:
                 tables.append(pd.read_parquet(path, columns=["lat", "lng"]))

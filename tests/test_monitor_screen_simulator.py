@@ -10,6 +10,7 @@ import streamlit as st
 from sklearn.pipeline import Pipeline
 from streamlit.testing.v1 import AppTest
 
+from data import prepared
 from data.files import ROOT
 from data.schema import FEATURES, feature_column
 from monitor import simulation
@@ -22,7 +23,7 @@ Page = Callable[[str], AppTest]
 def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of prepared tables, empty at first."""
     st.cache_data.clear()
-    monkeypatch.setattr(simulation, "PROCESSED", tmp_path)
+    monkeypatch.setattr(prepared, "PROCESSED", tmp_path)
     return tmp_path
 
 

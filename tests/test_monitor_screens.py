@@ -1,7 +1,9 @@
 """The pages as Streamlit runs them, over stores in every state that an operation can be in."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
@@ -15,6 +17,12 @@ from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
 from data.schema import FEATURES, TARGET
+from monitor import operation
+from monitor import tables as tables_of_the_monitor
+from monitor.checks import CHECKS
+from monitor.health import examine
+from monitor.look import Live, Look
+from monitor.record import record
 from monitor.screens import parts
 from serving import log_reader
 from serving.inference_log import connect, tables
@@ -235,3 +243,22 @@ def test_a_look_at_a_table_of_that_name_is_not_taken_for_one_at_prod(operated_st
     assert operated_store
     looked({"source": "table", "verdict": "healthy"}, "{}")
     assert "Nobody has looked" in words(page("overview"))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("labels", ["labelled", "unlabelled"])
+def test_the_record_of_a_real_look_at_few_rows_is_shown(
+    rows: int, labels: str, operated_store: tuple[Path, Pipeline]
+) -> None:
+    folder, pipeline = operated_store
+    table = shots(rows, 7)
+    apply(folder, table if labels == "labelled" else table.assign(**{TARGET: np.nan}), pipeline)
+    current = tables_of_the_monitor.read_scored(
+        tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
+    )
+    look = Look(tables_of_the_monitor.baseline("1"), current, Live(datetime.now(UTC), operation.champion()), "prod")
+    looked({"verdict": "watch"}, json.dumps(record(look, examine(look, CHECKS))))
+    shown = page("overview")
+    assert not shown.exception
+    assert not shown.error
+    assert "prod (" in words(shown)

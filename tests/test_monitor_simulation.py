@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.pipeline import Pipeline
 
+from data import prepared
 from data.schema import FEATURES, feature_column
 from monitor import simulation
 from monitor.metrics import evaluate
@@ -154,7 +155,7 @@ def test_of_many_wrong_rows_the_first_are_named_and_all_are_counted() -> None:
 
 
 def test_without_a_preparation_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "PROCESSED", tmp_path)
+    monkeypatch.setattr(prepared, "PROCESSED", tmp_path)
     with pytest.raises(TableError, match="make main"):
         simulation.production_set()
     assert simulation.historical_shots() is None
@@ -168,7 +169,7 @@ def test_without_a_preparation_it_says_how_to_get_one(tmp_path: Path, monkeypatc
 def test_the_production_set_and_the_history_are_those_of_the_last_preparation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(simulation, "PROCESSED", tmp_path)
+    monkeypatch.setattr(prepared, "PROCESSED", tmp_path)
     table(shot_made_flag=[1, None]).to_parquet(tmp_path / "base_prod.parquet")
     assert len(simulation.production_set().sent) == 2
     table(shot_made_flag=[1, 0]).to_parquet(tmp_path / "data_filtered.parquet")

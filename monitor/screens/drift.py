@@ -6,7 +6,7 @@ import streamlit as st
 
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor import court_charts, model_charts, watch_charts
-from monitor.drift import ALPHA, Drift, unit_of
+from monitor.drift import ALPHA, LARGE_PSI, MODERATE_PSI, Drift, unit_of
 from monitor.look import Look
 from monitor.screens import loaded, parts
 
@@ -114,7 +114,7 @@ def _show_statistics(look: Look) -> None:
     )
     st.caption(
         f"Limits come from the reference: of batches of {found.rows:,} rows without drift, {ALPHA:.0%} pass any "
-        "limit. A PSI from 0.1 is called moderate, from 0.25 large."
+        f"limit. A PSI from {MODERATE_PSI} is called moderate, from {LARGE_PSI} large."
     )
 
 

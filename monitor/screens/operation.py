@@ -33,7 +33,7 @@ def show() -> None:
     left.title("Operation")
     if right.button("Refresh", icon=":material/refresh:", width="stretch"):
         st.session_state.pop(_OUTCOME, None)
-        _forget()
+        st.cache_data.clear()
     st.caption(f"Tracking store and registry: {mlflow.get_tracking_uri()}")
     _show_outcome()
     try:
@@ -352,7 +352,7 @@ def _roll_back(reason: str) -> None:
 def _end(text: str, lines: list[str], *, failed: bool) -> None:
     st.session_state[_OUTCOME] = (text, lines, failed)
     st.session_state[_ROUND] = _round() + 1
-    _forget()
+    st.cache_data.clear()
     st.rerun()
 
 
@@ -410,10 +410,6 @@ def _artefacts(store: str, run_id: str) -> list[str]:
 def _picture(store: str, run_id: str, path: str) -> bytes:
     del store
     return runs.download(run_id, path)
-
-
-def _forget() -> None:
-    st.cache_data.clear()
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def _look_again() -> None:
     if not st.button(label, icon=":material/refresh:"):
         return
     with st.status("Looking", expanded=True) as status:
-        arguments = ["--current", what, *(["--endpoint", parts.endpoint()] if loaded.served(parts.endpoint()) else [])]
+        arguments = ["--current", what, "--endpoint", parts.endpoint()]
         if what == "log" and (window := parts.window()):
             arguments += ["--since", f"{int(window.total_seconds())}s"]
         lines: list[str] = []
@@ -128,7 +128,7 @@ def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
         parts.card(columns[2], "Test log loss, nats", "unknown" if test is None else f"{test:.4f}")
         parts.card(columns[3], "Labelled rows", "none", "the rest waits for labels")
         return
-    reference = found["metrics"]["reference"]["metrics"]
+    reference = (found["metrics"]["reference"] or {}).get("metrics", {})
     told = _ends(current["metrics"]["log_loss"], "{:.3f}")
     parts.card(columns[2], "Log loss, nats", f"{current['metrics']['log_loss']['value']:.4f}", told)
     for column, (metric, label, form) in zip(columns[3:], _CARDS, strict=True):
@@ -141,6 +141,8 @@ def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
 
 
 def _ends(interval: dict[str, float | None], form: str) -> str:
+    if interval["low"] is None or interval["high"] is None:
+        return "too few rows for an interval"
     return f"95 %: {form.format(interval['low'])} to {form.format(interval['high'])}"
 
 

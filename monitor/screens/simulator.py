@@ -9,6 +9,7 @@ import streamlit as st
 
 from data import court
 from data.errors import KobeShotError
+from data.prepared import PROD
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, Column, feature_column
 from monitor import simulation
 from monitor.court_charts import pick_on_court
@@ -235,7 +236,7 @@ def _show_table() -> None:
             _score_table(lambda: simulation.read_shots(file.name, file.getvalue()))
     with right.container(border=True, height="stretch"):
         st.markdown("**The production set**")
-        st.caption(f"data/processed/{simulation.PRODUCTION_SET}, as the last preparation wrote it.")
+        st.caption(f"data/processed/{PROD}.parquet, as the last preparation wrote it.")
         if st.button("Score the production set", type="primary"):
             _score_table(simulation.production_set)
     scored = st.session_state.get(_SCORED)
