@@ -21,6 +21,7 @@ export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test lint format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
+.PHONY: retrain roll-back history operation bench-loop
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +75,21 @@ monitor: env ## Open the monitor on 127.0.0.1 (PORT=8501)
 
 ui: env ## Open the MLflow UI on 127.0.0.1 (PORT=5000)
 	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000)
+
+retrain: env ## Decide whether to retrain, and if so train, compare and promote (ARGUMENTS='-P mode=dry_run')
+	mlflow run . -e retreino --env-manager local $(ARGUMENTS)
+
+roll-back: env ## Put the previous champion back (ARGUMENTS='-P version=2 -P reason=...')
+	mlflow run . -e reverter --env-manager local $(ARGUMENTS)
+
+history: env ## Show champions and decisions (ARGUMENTS='--most 50')
+	python -m monitor.history $(ARGUMENTS)
+
+operation: env ## Replay an operation with the loop, beside never and always retraining (SOURCE=auto)
+	mlflow run . -e operacao --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
+
+bench-loop: env ## Measure how often worse, equal and better challengers are promoted (after make main)
+	python -m bench.loop $(ARGUMENTS)
 
 lock: env ## Resolve anew and write uv.lock, requirements.txt and conda.yaml
 	uv lock

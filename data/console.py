@@ -1,6 +1,8 @@
 """The one console that steps write to."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.text import Text
@@ -28,6 +30,16 @@ _errors = _console(stderr=True)
 def say(head: str, text: object = "", *, style: str = "bold") -> None:
     """Write a styled head and a plain text, neither read as markup."""
     console.print(Text.assemble((head, style), " " if text else "", str(text)))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Write nothing but errors until the block ends, which another step is the detail of."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def complain(head: str, text: object = "") -> None:

@@ -4,9 +4,11 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -93,6 +95,42 @@ def sole_writer(
         _wait_for(lock.fileno(), folder, limit_seconds, on_wait)
         for leftover in sorted(folder.rglob(f".*{_PARTIAL}"), reverse=True):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+
+
+class BusyError(KobeShotError):
+    """Another process does what only one may do at a time."""
+
+
+@contextmanager
+def only_one(what: str, key: str) -> Iterator[None]:
+    """Let one process of this machine and user at a time do something, wherever its folder is.
+
+    Parameters
+    ----------
+    what : str
+        In words.
+    key : str
+        What it is done to; processes with different keys do not keep each other out.
+
+    Raises
+    ------
+    BusyError
+        At once, if another process is at it. The operating system frees the lock when its holder dies.
+    """
+    name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"kobe_shot_{os.getuid()}_{name}.lock"
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            message = f"Another process is at {what}: {holder}. This one ends; nothing was done."
+            raise BusyError(message) from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} in {Path.cwd()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
+        lock.flush()
         yield
 
 

@@ -114,12 +114,15 @@ FEATURES: tuple[str, ...] = ("lat", "lng", "minutes_remaining", "period", "playo
 
 TARGET = "shot_made_flag"
 SHOT_ID = "shot_id"
+GAME_DATE = "game_date"
 PROBABILITY = "probability"
 """Name of P(made) in answers and tables of predictions."""
 PREDICTION = "prediction"
 """Name of the label that a model answered, in tables of predictions, where ``TARGET`` is the true one."""
 MODEL_VERSION = "model_version"
 """Name of the version that answered, in tables of predictions."""
+LEARNED = "learned"
+"""Whether that version had learned from the row, in tables of predictions: its label then says nothing of it."""
 
 _MOST_CASES_SHOWN = 10
 

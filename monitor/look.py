@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.drift import Drift, Reference
 from monitor.estimate import Calibration, Estimate, estimate
 from monitor.metrics import THRESHOLD
@@ -98,7 +98,7 @@ class Look:
     ----------
     baseline : Baseline
     current : pandas.DataFrame
-        ``COLUMNS``, and where they are known ``model_version`` and ``time`` (UTC, without a zone).
+        ``COLUMNS``, and where they are known ``model_version``, ``time`` (UTC, without a zone) and ``learned`` (bool).
     live : Live
     name : str
         What to call the batch.
@@ -110,9 +110,15 @@ class Look:
     name: str = "the current rows"
 
     @cached_property
+    def is_labelled(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a label that the version which scored them had not learned from, shape (n,)."""
+        known = self.current[TARGET].notna().to_numpy()
+        return known & ~self.current[LEARNED].to_numpy(dtype=bool) if LEARNED in self.current else known
+
+    @cached_property
     def labelled(self) -> pd.DataFrame:
-        """The rows whose label is known."""
-        return self.current[self.current[TARGET].notna()]
+        """Those rows."""
+        return self.current[self.is_labelled]
 
     @cached_property
     def outside(self) -> npt.NDArray[np.bool_]:
@@ -139,7 +145,7 @@ class Look:
     @cached_property
     def realised(self) -> Performance | None:
         """What the labels say of the rows inside the training support, beside the estimate; None without labels."""
-        rows = self.current[~self.outside & self.current[TARGET].notna().to_numpy()]
+        rows = self.current[~self.outside & self.is_labelled]
         if rows.empty:
             return None
         return performance(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)

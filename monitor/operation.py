@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 from data.prepared import TEST
 from serving import registry
 
-APPLICATION, PREPARATION, MONITORING = "PipelineAplicacao", "PreparacaoDados", "Monitoramento"
+APPLICATION, PREPARATION, TRAINING = "PipelineAplicacao", "PreparacaoDados", "Treinamento"
+MONITORING = "Monitoramento"
 SOURCE, REFERENCE, APPLICATION_RUN = "source", "reference", "application_run"
 """Tags of a monitoring: what it looked at (`OF_APPLICATION`, `OF_LOG`, table), beside what, and who had scored it."""
 OF_APPLICATION, OF_LOG = "application", "log"
@@ -105,7 +106,12 @@ def looks(source: str, most: int = 200) -> list[KnownRun]:
         Older ones are left out.
     """
     of = f"tags.{SOURCE} = '{source}' and tags.{REFERENCE} = '{TEST}'"
-    return _runs(f"attributes.run_name = '{MONITORING}' and {of}", most=most)
+    return runs_named(MONITORING, of, most)
+
+
+def runs_named(name: str, condition: str, most: int) -> list[KnownRun]:
+    """The runs of a name that meet a condition, newest first."""
+    return _runs(f"attributes.run_name = '{name}' and {condition}", most)
 
 
 def _runs(condition: str, most: int) -> list[KnownRun]:

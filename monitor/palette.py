@@ -13,3 +13,6 @@ LINES = "#8A8F98"
 
 VERDICT = {"healthy": "#009E73", "watch": "#E69F00", "retrain": "#D55E00"}
 """Of a verdict, always shown with its word."""
+
+STRATEGY = {"loop": "#009E73", "never": "#D55E00", "every": "#56B4E9"}
+"""Of the three ways to run a replayed operation."""

@@ -1,6 +1,7 @@
 """Pictures of shots and of predictions, drawn with matplotlib for the runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,9 @@ from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocC
 
 from data import court
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
-from monitor.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE, TRAINING
+from monitor import palette
+from monitor.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
+from monitor.replay import ALARM, PROMOTION, REFUSAL, STRATEGIES, TRAINING, running_mean
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +27,8 @@ _COURT_SIZE = (6.4, 6.4)
 _CHART_SIZE = (5.6, 4.4)
 _FEWEST_SHOTS = 10
 _MOST_BARS = 60
+_MARKS = {ALARM: ("x", 0.02), TRAINING: ("o", 0.07), PROMOTION: ("^", 0.12), REFUSAL: ("v", 0.12)}
+"""Kinds of marks of a replay: their symbol, and how far above the lines they stand."""
 
 
 def missing_values(raw: pd.DataFrame, title: str) -> Figure:
@@ -79,7 +84,7 @@ def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str]) -> Figur
     rows = -(-len(columns) // 4)
     figure = Figure(figsize=(13, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False).flat
-    colours = dict(zip(samples, (TRAINING, REFERENCE, CURRENT), strict=False))
+    colours = dict(zip(samples, (palette.TRAINING, REFERENCE, CURRENT), strict=False))
     for axes, name in zip(grid, columns, strict=False):
         values = {label: table[name].to_numpy(dtype=float) for label, table in samples.items() if name in table}
         every = np.concatenate(list(values.values()))
@@ -202,6 +207,44 @@ def calibration(labels: Floats, probability: Floats, title: str) -> Figure:
     counts.set_ylim(top=counts.get_ylim()[1] * 4)
     counts.spines[:].set_visible(False)
     axes.set_title(title, loc="left")
+    return figure
+
+
+def replayed(record: Mapping[str, Any]) -> Figure:
+    """Loss over time of a replayed operation, with marks for alarms, trainings and promotions.
+
+    Parameters
+    ----------
+    record : mapping
+        As `monitor.replay.Replay.record` makes it.
+    """
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    single, running = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    batches = record["batches"]
+    places = [batch["number"] for batch in batches]
+    for name, words in STRATEGIES.items():
+        colour = palette.STRATEGY[name]
+        found = record["figures"][name]
+        label = f"{words}: {found['log_loss']:.4f}, {found['trainings']} trainings"
+        losses = [float("nan") if batch[name] is None else batch[name] for batch in batches]
+        single.plot(places, losses, color=colour, marker="o", markersize=4, label=label)
+        means = [float("nan") if mean is None else mean for mean in running_mean(batches, name)]
+        running.plot(places, means, color=colour)
+    top = single.get_ylim()[1]
+    for kind, (marker, height) in _MARKS.items():
+        marked = [mark["batch"] for mark in record["marks"] if mark["kind"] == kind]
+        offset = (single.get_ylim()[1] - single.get_ylim()[0]) * height
+        single.scatter(marked, [top + offset] * len(marked), marker=marker, color="black", s=36, label=kind)
+    for mark in record["marks"]:
+        if mark["kind"] == PROMOTION:
+            for axes in (single, running):
+                axes.axvline(mark["batch"] + 0.5, color=NEUTRAL, linestyle=":", linewidth=1)
+    single.set(
+        ylabel="log loss of the batch (nats)", title=f"A replayed operation, {record['batch_rows']:,} shots a batch"
+    )
+    single.legend(fontsize=8, ncols=2)
+    running.set(ylabel="prequential log loss (nats)", xlabel="batch, ends on")
+    running.set_xticks(places, [f"{batch['number']}\n{batch['until'][:7]}" for batch in batches], fontsize=8)
     return figure
 
 

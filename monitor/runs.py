@@ -139,7 +139,7 @@ def versions_table() -> pd.DataFrame:
             "data_source": version.tags.get("data_source", ""),
             "run_id": version.run_id,
         }
-        for version in MlflowClient().search_model_versions(f"name = '{registry.MODEL}'")
+        for version in MlflowClient().search_model_versions(f"name = '{registry.model()}'")
     ]
     table = pd.DataFrame(rows, columns=list(VERSION_COLUMNS))
     return table.sort_values("version", ascending=False, ignore_index=True)
@@ -147,13 +147,20 @@ def versions_table() -> pd.DataFrame:
 
 @registry.store_errors_told()
 def promotions_table() -> pd.DataFrame:
-    """Every promotion, newest first: ``when`` (UTC), ``version``, ``instead_of``, ``who``, ``where``, ``why``."""
+    """Every promotion and roll back, newest first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``when`` (UTC), ``kind`` ("promotion" or "roll back"), ``version`` (int), ``instead_of``, ``who``, ``where``,
+        ``why``.
+    """
     rows = [
-        {"version": int(version.version), **entry, "when": pd.Timestamp(str(entry["when"]))}
-        for version in MlflowClient().search_model_versions(f"name = '{registry.MODEL}'")
+        {"kind": registry.PROMOTION, "version": int(version.version), **entry, "when": pd.Timestamp(str(entry["when"]))}
+        for version in MlflowClient().search_model_versions(f"name = '{registry.model()}'")
         for entry in registry.promotions(version)
     ]
-    table = pd.DataFrame(rows, columns=["when", "version", "instead_of", "who", "where", "why"])
+    table = pd.DataFrame(rows, columns=["when", "kind", "version", "instead_of", "who", "where", "why"])
     return table.sort_values(["when", "version"], ascending=False, ignore_index=True)
 
 
@@ -233,7 +240,7 @@ def _run_row(run: Run, names: dict[str, str]) -> dict[str, Any]:
 
 
 def _aliases() -> dict[str, list[str]]:
-    found = MlflowClient().search_registered_models(filter_string=f"name = '{registry.MODEL}'")
+    found = MlflowClient().search_registered_models(filter_string=f"name = '{registry.model()}'")
     named: dict[str, list[str]] = {}
     for alias, version in sorted(found[0].aliases.items()) if found else ():
         named.setdefault(str(version), []).append(alias)

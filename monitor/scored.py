@@ -1,17 +1,23 @@
 """P(made) of tables by a version of the registered model, loaded into this process; no server is asked."""
 
+import hashlib
 from functools import lru_cache
 from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
 
 from data.errors import KobeShotError
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, feature_column
 from serving import registry
 
+ANSWERS = "answers_sha256"
+"""Tag of a version: the `fingerprint` of what it answered when it was registered."""
+
 _VERSIONS_KEPT = 4
+_PROBES = 512
 
 
 class ScoredError(KobeShotError):
@@ -38,11 +44,11 @@ def scored(table: pd.DataFrame, version: str) -> pd.DataFrame:
     ScoredError
         If the version cannot be loaded, or refuses a row.
     """
-    model = _model(version, mlflow.get_tracking_uri())
+    model = _model(_uri(version), _run(version))
     try:
         made, probability = model.score(table[list(FEATURES)].to_numpy(dtype=np.float64), model.threshold)
     except mlflow.MlflowException as error:
-        message = f"version {version} of {registry.MODEL} refuses a row: {error.message}"
+        message = f"version {version} of {registry.model()} refuses a row: {error.message}"
         raise ScoredError(message) from error
     versions = pd.array([int(version)] * len(table), dtype="Int64")
     return table.assign(**{PREDICTION: made, PROBABILITY: probability, MODEL_VERSION: versions})
@@ -56,12 +62,51 @@ def threshold_of(version: str) -> float:
     ScoredError
         If the version cannot be loaded.
     """
-    return float(_model(version, mlflow.get_tracking_uri()).threshold)
+    return float(_model(_uri(version), _run(version)).threshold)
+
+
+def fingerprint(uri: str) -> str:
+    """SHA-256 of the labels and P(made), to the bit, that a model answers to the same 512 shots always.
+
+    Parameters
+    ----------
+    uri : str
+        For example ``models:/kobe_shot/3``.
+
+    Raises
+    ------
+    ScoredError
+        If the model cannot be loaded.
+    """
+    model = _load(uri)
+    made, probability = model.score(_probes(), model.threshold)
+    answers = [np.asarray(values, dtype="<f8").tobytes() for values in (made, probability)]
+    return hashlib.sha256(b"".join(answers)).hexdigest()
+
+
+def _probes() -> Any:  # noqa: ANN401 float64, shape (512, 6)
+    stream = np.random.default_rng(0)
+    columns = [feature_column(name) for name in FEATURES]
+    drawn = [stream.uniform(column.minimum or 0.0, column.maximum or 0.0, _PROBES) for column in columns]
+    pairs = zip(drawn, columns, strict=True)
+    return np.column_stack([np.round(values) if column.kind == "integer" else values for values, column in pairs])
+
+
+def _uri(version: str) -> str:
+    return f"models:/{registry.model()}/{version}"
+
+
+def _run(version: str) -> str:
+    return str(MlflowClient().get_model_version(registry.model(), version).run_id)
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)
-def _model(version: str, _store: str) -> Any:  # noqa: ANN401 MLflow publishes no types
-    uri = f"models:/{registry.MODEL}/{version}"
+def _model(uri: str, _run: str) -> Any:  # noqa: ANN401 MLflow publishes no types
+    # A registered model that was deleted and made anew has other versions of the same numbers.
+    return _load(uri)
+
+
+def _load(uri: str) -> Any:  # noqa: ANN401
     try:
         return mlflow.pyfunc.load_model(uri).unwrap_python_model()
     except Exception as error:  # a model is files and code, and a broken one fails in many ways

@@ -1,5 +1,6 @@
 """The tables that the monitor looks at: from the runs that made them, so that it works wherever the runs are."""
 
+import contextlib
 from pathlib import Path
 
 import mlflow
@@ -12,7 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from data.errors import KobeShotError
 from data.files import sha256, shown
 from data.prepared import PREDICTIONS, TEST, TRAIN, prepared_path
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET, feature_column
+from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET, feature_column
 from monitor import operation
 from monitor.look import COLUMNS, Baseline
 from monitor.scored import scored, threshold_of
@@ -20,6 +21,10 @@ from serving import registry
 
 TIME = "time"
 """When a row was scored, where a table says so."""
+DEVELOPMENT = "sha256_development"
+"""Tag of a version that has learned from labels too: SHA-256 of the dev rows that it has learned from."""
+
+_RUNS_TRIED = 10
 
 
 class TableError(KobeShotError):
@@ -47,19 +52,39 @@ def prepared_table(name: str) -> Path:
         If no run holds the table.
     """
     champion = registry.require_champion()
-    digest = champion.tags.get(f"sha256_{name}", "")
+    return _table(name, champion.tags.get(f"sha256_{name}", ""), registry.number(champion))
+
+
+def development_table() -> Path:
+    """File of the dev rows that the champion has learned from, without the labelled rows that came later.
+
+    Raises
+    ------
+    RegistryError
+        If there is no champion.
+    TableError
+        If no run holds the table.
+    """
+    champion = registry.require_champion()
+    digest = champion.tags.get(DEVELOPMENT) or champion.tags.get(f"sha256_{TRAIN}", "")
+    return _table(TRAIN, digest, registry.number(champion))
+
+
+def _table(name: str, digest: str, version: str) -> Path:
     local = prepared_path(name)
     if local.is_file() and sha256(local) == digest:
         return local
-    held = f"attributes.status = 'FINISHED' and params.sha256_{name} = '{digest}'"
-    run = operation.last_run(operation.PREPARATION, held) if digest.isalnum() else None
-    if run is None:
-        message = (
-            f"{shown(local)} is not the table that champion version {registry.number(champion)} was made with, and no "
-            "run holds it. Prepare and train again: make main"
-        )
-        raise TableError(message)
-    return artifact(run.run_id, f"tables/{name}.parquet")
+    # Those that a preparation wrote, or a training on labels that had arrived.
+    held = f"params.sha256_{name} = '{digest}'"
+    for step in (operation.PREPARATION, operation.TRAINING) if digest.isalnum() else ():
+        for run in operation.runs_named(step, held, most=_RUNS_TRIED):
+            with contextlib.suppress(TableError):
+                return artifact(run.run_id, f"tables/{name}.parquet")
+    message = (
+        f"{shown(local)} is not the table that champion version {version} was made with, and no "
+        "run holds it. Prepare and train again: make main"
+    )
+    raise TableError(message)
 
 
 def baseline(version: str, reference: str = TEST) -> Baseline:
@@ -151,6 +176,8 @@ def read_scored(path: Path) -> pd.DataFrame:
 def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Give version and time, which CSV does not keep, the types that they have in the inference log."""
     try:
+        if LEARNED in table:
+            table = table.assign(**{LEARNED: table[LEARNED].fillna(value=False).astype(bool)})
         if MODEL_VERSION in table:
             table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
         if TIME in table:

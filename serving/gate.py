@@ -12,6 +12,41 @@ _RESAMPLES_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
+class Difference:
+    """By how much the losses of a model differ from those of another on the same rows.
+
+    Attributes
+    ----------
+    rows : int
+    loss, reference_loss : float
+        Mean loss of the model and of what it is compared with.
+    low, high : float
+        Ends of the interval of the mean difference, model minus reference.
+    """
+
+    rows: int
+    loss: float
+    reference_loss: float
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """Mean difference; below zero the model is better."""
+        return self.loss - self.reference_loss
+
+    @property
+    def better(self) -> bool:
+        """Whether the model is better beyond chance."""
+        return self.high < 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the model is worse beyond chance."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a comparison of two models on the same rows says.
 
@@ -39,8 +74,59 @@ class Verdict:
         return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
 
 
-def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int) -> Verdict:
+def difference(
+    loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, seed: int, confidence: float = CONFIDENCE
+) -> Difference:
     """Compare two models by the paired bootstrap of their losses.
+
+    Parameters
+    ----------
+    loss, reference_loss : array_like of float, shape (n,)
+        Loss of the model and of the reference on the same n rows, n > 1.
+    seed : int
+        Of the resampling.
+    confidence : float
+        Of the percentile interval of the mean difference.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there are fewer than two rows, or a loss is not finite.
+
+    Notes
+    -----
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+
+    Examples
+    --------
+    >>> losses = np.linspace(0.5, 0.9, 200)
+    >>> difference(losses - 0.01, losses, seed=0).better
+    True
+    """
+    model, reference = np.asarray(loss, dtype=float), np.asarray(reference_loss, dtype=float)
+    if model.shape != reference.shape or model.ndim != 1 or model.size <= 1:
+        message = f"expected two arrays of one shape (n,), n > 1; found {model.shape} and {reference.shape}"
+        raise ValueError(message)
+    differences = model - reference
+    if not np.isfinite(differences).all():
+        message = "expected finite losses in every row"
+        raise ValueError(message)
+    interval = stats.bootstrap(
+        (differences,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        batch=_RESAMPLES_AT_ONCE,
+        confidence_level=confidence,
+        method="percentile",
+        random_state=seed,
+    ).confidence_interval
+    return Difference(
+        model.size, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high)
+    )
+
+
+def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int) -> Verdict:
+    """Whether a model is better than another beyond chance; see `difference`.
 
     Parameters
     ----------
@@ -56,15 +142,6 @@ def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference
     Verdict
         Passed if the 95 % percentile interval of the mean difference lies below zero.
 
-    Raises
-    ------
-    ValueError
-        If the shapes differ, there are fewer than two rows, or a loss is not finite.
-
-    Notes
-    -----
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-
     Examples
     --------
     >>> losses = np.linspace(0.5, 0.9, 200)
@@ -73,30 +150,11 @@ def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference
     >>> better_than(losses, losses, reference_name="the class prior", seed=0).passed
     False
     """
-    model, reference = np.asarray(loss, dtype=float), np.asarray(reference_loss, dtype=float)
-    if model.shape != reference.shape or model.ndim != 1 or model.size <= 1:
-        message = f"expected two arrays of one shape (n,), n > 1; found {model.shape} and {reference.shape}"
-        raise ValueError(message)
-    difference = model - reference
-    if not np.isfinite(difference).all():
-        message = "expected finite losses in every row"
-        raise ValueError(message)
-    interval = stats.bootstrap(
-        (difference,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        batch=_RESAMPLES_AT_ONCE,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        random_state=seed,
-    ).confidence_interval
-    passed = bool(interval.high < 0)
+    found = difference(loss, reference_loss, seed=seed)
     reason = (
-        f"log loss {model.mean():.4f} against {reference.mean():.4f} of {reference_name} "
-        f"on the same {model.size:,} rows: difference {difference.mean():+.4f}, "
-        f"{CONFIDENCE:.0%} interval {interval.low:+.4f} to {interval.high:+.4f}, "
-        f"{'better beyond chance' if passed else 'not better beyond chance'}"
+        f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of {reference_name} "
+        f"on the same {found.rows:,} rows: difference {found.value:+.4f}, "
+        f"{CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}, "
+        f"{'better beyond chance' if found.better else 'not better beyond chance'}"
     )
-    return Verdict(
-        passed, reason, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high)
-    )
+    return Verdict(found.better, reason, found.loss, found.reference_loss, found.low, found.high)

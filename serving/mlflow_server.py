@@ -1,4 +1,4 @@
-"""Start ``mlflow models serve`` for a model, wait until it answers, and stop it whatever happens."""
+"""Start a scoring server in a process of its own, wait until it answers, and stop it whatever happens."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import requests
 from data.errors import KobeShotError
 from data.files import ROOT
 from serving.http import session_for
+from serving.inference_log import ADDRESS_VARIABLE
 
 HOST = "127.0.0.1"
 
@@ -49,17 +50,40 @@ def scoring_server(model_uri: str) -> Iterator[str]:
         If it ends or does not answer within two minutes; the end of its log is in the message.
     """
     port = _free_port()
-    command = [
-        *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri),
-        *("--host", HOST, "--port", str(port), "--env-manager", "local"),
-    ]
+    command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--host", HOST, "--port", str(port)]
+    with _running([*command, "--env-manager", "local"], port) as address:
+        yield address
+
+
+@contextmanager
+def operated_server(*, workers: int = 1) -> Iterator[str]:
+    """Serve the champion, and the next champions, on a free port of this machine, without an inference log.
+
+    Yields
+    ------
+    str
+        Address of the server once it answers.
+
+    Raises
+    ------
+    ServerError
+        If it ends or does not answer within two minutes; the end of its log is in the message.
+    """
+    port = _free_port()
+    command = ["serving.server", "--host", HOST, "--port", str(port), "--workers", str(workers)]
+    with _running(command, port, {ADDRESS_VARIABLE: "off"}) as address:
+        yield address
+
+
+@contextmanager
+def _running(command: list[str], port: int, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "serving" / "guard.py"), *command],
+            [sys.executable, str(ROOT / "serving" / "guard.py"), sys.executable, "-m", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env={**_environment(), **(environment or {})},
         )
         try:
             address = f"http://{HOST}:{port}"

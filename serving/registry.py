@@ -24,19 +24,54 @@ from data.errors import KobeShotError
 from serving.gate import Verdict
 
 MODEL = "kobe_shot"
-CHAMPION, PREVIOUS_CHAMPION = "champion", "previous_champion"
+"""Name of the registered model, unless ``$KOBE_SHOT_MODEL`` says otherwise; see `model`."""
+MODEL_VARIABLE = "KOBE_SHOT_MODEL"
+CHAMPION, PREVIOUS_CHAMPION, CHALLENGER = "champion", "previous_champion", "challenger"
 PRODUCTION, ARCHIVED = "Production", "Archived"
+PROMOTION, ROLL_BACK = "promotion", "roll back"
+"""How a version became champion."""
 
 _GATE, _GATE_REASON, _HISTORY, _TAKEN_BACK = "gate", "gate_reason", "promotions", "taken_back"
 _PASSED, _REFUSED, _UNUSABLE = "passed", "refused", "taken back"
+_ARCHIVED_BECAUSE = "archived_because"
 
 
 class RegistryError(KobeShotError):
     """The registry holds nothing to use, or a version may not be used."""
 
 
+class OvertakenError(RegistryError):
+    """Another process has changed the champion since this one looked."""
+
+
 class StoreError(KobeShotError):
     """The tracking store or the registry does not do what was asked of it."""
+
+
+def model() -> str:
+    """Name of the registered model that this process works on.
+
+    Examples
+    --------
+    >>> with using("another"):
+    ...     model()
+    'another'
+    """
+    return os.environ.get(MODEL_VARIABLE) or MODEL
+
+
+@contextlib.contextmanager
+def using(name: str) -> Iterator[None]:
+    """Work on another registered model until the block ends, this process and those that it starts."""
+    before = os.environ.get(MODEL_VARIABLE)
+    os.environ[MODEL_VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[MODEL_VARIABLE]
+        else:
+            os.environ[MODEL_VARIABLE] = before
 
 
 @contextlib.contextmanager
@@ -75,23 +110,23 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
         Number of the version.
     """
     client = MlflowClient()
-    if not client.search_registered_models(filter_string=f"name = '{MODEL}'"):
-        client.create_registered_model(MODEL, description="P(made) of a shot of Kobe Bryant.")
+    if not client.search_registered_models(filter_string=f"name = '{model()}'"):
+        client.create_registered_model(model(), description="P(made) of a shot of Kobe Bryant.")
     return number(
-        client.create_model_version(MODEL, model_uri, run_id=run_id, tags=dict(tags), description=description)
+        client.create_model_version(model(), model_uri, run_id=run_id, tags=dict(tags), description=description)
     )
 
 
 def judge(version: str, verdict: Verdict) -> None:
     """Write what the gate said on a version, whichever way it went; nothing is promoted."""
     client = MlflowClient()
-    client.set_model_version_tag(MODEL, version, _GATE_REASON, verdict.reason)
+    client.set_model_version_tag(model(), version, _GATE_REASON, verdict.reason)
     for name, value in verdict.figures().items():
-        client.set_model_version_tag(MODEL, version, f"gate_{name}", f"{value:.6f}")
-    client.set_model_version_tag(MODEL, version, _GATE, _PASSED if verdict.passed else _REFUSED)
+        client.set_model_version_tag(model(), version, f"gate_{name}", f"{value:.6f}")
+    client.set_model_version_tag(model(), version, _GATE, _PASSED if verdict.passed else _REFUSED)
 
 
-def promote(version: str, why: str) -> None:
+def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     """Make a version that passed the gate the champion, and Production.
 
     Parameters
@@ -100,40 +135,33 @@ def promote(version: str, why: str) -> None:
         Number of a version that `judge` has written on.
     why : str
         Kept in the history of the version, with who, when and where.
+    instead_of : str, optional
+        The champion that the version was compared with; it must still be the champion.
 
     Raises
     ------
+    OvertakenError
+        If another version has become champion since.
     RegistryError
-        If the version has not passed the gate; champion and Production stay as they were.
+        If the version has not passed the gate. Champion and Production stay as they were in either case.
     """
-    client = MlflowClient()
-    promoted = client.get_model_version(MODEL, version)
-    if not _passed_gate(promoted):
-        reason = promoted.tags.get(_GATE_REASON, "it was never judged")
-        message = f"Version {version} of {MODEL} did not pass the gate and is not promoted: {reason}."
-        raise RegistryError(message)
-    previous = champion()
-    entry = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "who": _user(),
-        "where": _process(),
-        "why": why,
-        "instead_of": number(previous) if previous else None,
-    }
-    client.set_model_version_tag(MODEL, version, _HISTORY, json.dumps([*promotions(promoted), entry]))
-    if previous and number(previous) != version:
-        client.set_registered_model_alias(MODEL, PREVIOUS_CHAMPION, number(previous))
-    client.set_registered_model_alias(MODEL, CHAMPION, version)
-    reconcile()
+    current = champion()
+    if instead_of and (current is None or number(current) != instead_of):
+        found = f"version {number(current)}" if current else "none"
+        message = f"Version {version} of {model()} was compared with version {instead_of}; the champion is now {found}."
+        raise OvertakenError(message)
+    _crown(version, why, PROMOTION)
 
 
-def roll_back(reason: str) -> str:
-    """Make the previous champion the champion, and Production, again; the one that goes becomes the previous champion.
+def roll_back(reason: str, version: str = "") -> str:
+    """Make an earlier champion the champion, and Production, again.
 
     Parameters
     ----------
     reason : str
         Kept in the history of the version that comes back.
+    version : str
+        See `roll_back_target`.
 
     Returns
     -------
@@ -143,23 +171,93 @@ def roll_back(reason: str) -> str:
     Raises
     ------
     RegistryError
-        If there is no previous champion, or it may not be used; champion and Production stay as they were.
+        If there is no version to go back to, or it may not be used; champion and Production stay as they were.
     """
-    previous = _aliased(PREVIOUS_CHAMPION)
-    if previous is None:
-        message = f"{MODEL} has no previous champion to go back to: no champion has followed another yet."
+    target = roll_back_target(version)
+    _crown(target, reason, ROLL_BACK)
+    return target
+
+
+def roll_back_target(version: str = "") -> str:
+    """The version that a roll back would make champion.
+
+    Parameters
+    ----------
+    version : str
+        Its number; empty for the one before the champion. Done twice, that is the one before that one.
+
+    Raises
+    ------
+    RegistryError
+        If there is none, it has not passed the gate, or it is the champion.
+    """
+    line = lineage()
+    if not version:
+        if len(line) < 2:  # noqa: PLR2004 the champion, and one before it
+            message = f"{model()} has no previous champion to go back to: no champion has followed another yet."
+            raise RegistryError(message)
+        return line[-2]
+    known = {number(found): found for found in _versions()}
+    if version not in known:
+        message = f"{model()} has no version {version}; expected one of {', '.join(sorted(known, key=int)) or 'none'}."
         raise RegistryError(message)
-    version, current = number(previous), champion()
-    if current and number(current) == version:
-        message = f"Version {version} of {MODEL} is the champion and the previous champion: there is no other to go to."
+    if line[-1:] == [version]:
+        message = f"Version {version} of {model()} is the champion already."
         raise RegistryError(message)
-    promote(version, f"rolled back: {reason}")
+    _require_passed(known[version])
     return version
+
+
+def lineage() -> list[str]:
+    """The champions that are not undone, oldest first: the last is the champion, a roll back goes to the one before.
+
+    A promotion adds to it. A roll back takes away all that came after the version that came back.
+    """
+    events = [
+        (str(entry["when"]), number(version), entry.get("kind"))
+        for version in _versions()
+        if _passed_gate(version)
+        for entry in promotions(version)
+    ]
+    line: list[str] = []
+    for _, version, kind in sorted(events, key=lambda event: event[0]):
+        if kind == ROLL_BACK and version in line:
+            while line[-1] != version:
+                line.pop()
+        elif line[-1:] != [version]:
+            line.append(version)
+    current = champion()
+    if current and number(current) not in line:
+        line.append(number(current))
+    # The alias is the truth: what a kill kept from becoming champion is undone.
+    while current and line[-1] != number(current):
+        line.pop()
+    return line
+
+
+def archive(version: str, reason: str) -> None:
+    """Put away a version that did not become champion, with the reason; champion and Production stay as they are."""
+    client = MlflowClient()
+    client.set_model_version_tag(model(), version, _ARCHIVED_BECAUSE, reason[:5000])
+    if (named := _aliased(CHALLENGER)) and number(named) == version:
+        client.delete_registered_model_alias(model(), CHALLENGER)
+    _move(version, ARCHIVED)
 
 
 def promotions(version: ModelVersion) -> list[dict[str, str | None]]:
     """When, by whom, where, why and instead of which version a version became champion, oldest first."""
     return list(json.loads(version.tags.get(_HISTORY, "[]")))
+
+
+def tags_of(version: str) -> dict[str, str]:
+    """Tags of a version."""
+    return dict(MlflowClient().get_model_version(model(), version).tags)
+
+
+def version_tagged(name: str, value: str) -> ModelVersion | None:
+    """The newest version that has a tag of a value, or None."""
+    found = [version for version in _versions() if version.tags.get(name) == value]
+    return max(found, key=lambda version: int(version.version), default=None)
 
 
 def number(version: ModelVersion) -> str:
@@ -172,6 +270,12 @@ def champion() -> ModelVersion | None:
     return _aliased(CHAMPION)
 
 
+def usable_champion() -> ModelVersion | None:
+    """The champion, or None where there is none or the alias names a version that has not passed the gate."""
+    version = champion()
+    return version if version and _passed_gate(version) else None
+
+
 def require_champion() -> ModelVersion:
     """The champion.
 
@@ -182,7 +286,9 @@ def require_champion() -> ModelVersion:
     """
     version = champion()
     if version is None:
-        message = f"{MODEL} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
+        message = (
+            f"{model()} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
+        )
         raise RegistryError(message)
     if not _passed_gate(version):
         message = f"The alias {CHAMPION} names version {number(version)}, which has not passed the gate. Train another."
@@ -223,39 +329,84 @@ def taken_back_on_failure() -> Iterator[None]:
 
 
 def reconcile() -> None:
-    """Let Production hold the champion alone; where there is none that passed the gate, nothing that has not."""
+    """Let all else follow the alias ``champion``, wherever a kill came between.
+
+    Production holds the champion alone, or, where there is none that passed the gate, nothing that has not;
+    ``previous_champion`` names where a roll back goes; a challenger that became champion is none.
+    """
     version = champion()
     if version and _passed_gate(version):
         if {number(found) for found in _in_production()} != {number(version)}:
             _move(number(version), PRODUCTION)
+    else:
+        for found in _in_production():
+            if not _passed_gate(found):
+                _move(number(found), ARCHIVED)
+    line = lineage()
+    _point(PREVIOUS_CHAMPION, line[-2] if len(line) > 1 else None)
+    challenger = _aliased(CHALLENGER)
+    if challenger and version and number(challenger) == number(version):
+        _point(CHALLENGER, None)
+
+
+def _point(alias: str, version: str | None) -> None:
+    named = _aliased(alias)
+    if (number(named) if named else None) == version:
         return
-    for found in _in_production():
-        if not _passed_gate(found):
-            _move(number(found), ARCHIVED)
+    if version:
+        MlflowClient().set_registered_model_alias(model(), alias, version)
+    else:
+        MlflowClient().delete_registered_model_alias(model(), alias)
+
+
+def _crown(version: str, why: str, kind: str) -> None:
+    client = MlflowClient()
+    crowned = client.get_model_version(model(), version)
+    _require_passed(crowned)
+    current = champion()
+    entry = {
+        "when": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "who": _user(),
+        "where": _process(),
+        "why": why,
+        "kind": kind,
+        "instead_of": number(current) if current else None,
+    }
+    if kind == PROMOTION:
+        client.set_registered_model_alias(model(), CHALLENGER, version)
+    client.set_model_version_tag(model(), version, _HISTORY, json.dumps([*promotions(crowned), entry]))
+    client.set_registered_model_alias(model(), CHAMPION, version)
+    reconcile()
 
 
 def _restore(before: Standing, undone: ModelVersion, reason: str) -> None:
     client = MlflowClient()
     # First the version loses its pass: whenever a kill comes from here on, `reconcile` takes it out of Production.
-    client.set_model_version_tag(MODEL, number(undone), _GATE, _UNUSABLE)
-    client.set_model_version_tag(MODEL, number(undone), _TAKEN_BACK, reason[:5000])
-    for alias, version in ((CHAMPION, before.champion), (PREVIOUS_CHAMPION, before.previous_champion)):
-        if version:
-            client.set_registered_model_alias(MODEL, alias, version)
-        else:
-            client.delete_registered_model_alias(MODEL, alias)
+    client.set_model_version_tag(model(), number(undone), _GATE, _UNUSABLE)
+    client.set_model_version_tag(model(), number(undone), _TAKEN_BACK, reason[:5000])
+    _point(CHAMPION, before.champion)
     reconcile()
     for version in before.production - {number(found) for found in _in_production()}:
         _move(version, PRODUCTION)
 
 
+def _versions() -> list[ModelVersion]:
+    return list(MlflowClient().search_model_versions(f"name = '{model()}'"))
+
+
 def _in_production() -> list[ModelVersion]:
-    versions = MlflowClient().search_model_versions(f"name = '{MODEL}'")
-    return [version for version in versions if version.current_stage == PRODUCTION]
+    return [version for version in _versions() if version.current_stage == PRODUCTION]
 
 
 def _passed_gate(version: ModelVersion) -> bool:
     return bool(version.tags.get(_GATE) == _PASSED)
+
+
+def _require_passed(version: ModelVersion) -> None:
+    if not _passed_gate(version):
+        reason = version.tags.get(_TAKEN_BACK) or version.tags.get(_GATE_REASON, "it was never judged")
+        message = f"Version {number(version)} of {model()} did not pass the gate and is not promoted: {reason}."
+        raise RegistryError(message)
 
 
 def _promoted_here(version: ModelVersion) -> bool:
@@ -275,7 +426,7 @@ def _user() -> str:
 
 def _aliased(alias: str) -> ModelVersion | None:
     try:
-        return MlflowClient().get_model_version_by_alias(MODEL, alias)
+        return MlflowClient().get_model_version_by_alias(model(), alias)
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
@@ -287,5 +438,5 @@ def _move(version: str, stage: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         MlflowClient().transition_model_version_stage(
-            MODEL, version, stage, archive_existing_versions=stage == PRODUCTION
+            model(), version, stage, archive_existing_versions=stage == PRODUCTION
         )

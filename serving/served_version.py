@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from serving import registry
 from serving.bodies import Reader
-from serving.registry import MODEL
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ServedVersion:
         model = self._model
         features = zip(self.names, model.minimum, model.maximum, model.whole, model.allowed, strict=True)
         return {
-            "name": MODEL,
+            "name": registry.model(),
             "version": self.source.version,
             "since": self.source.since,
             "promoted": self.source.promoted or None,

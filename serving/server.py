@@ -130,7 +130,7 @@ class Supervisor:
             if not self._stopping:
                 seconds = time.monotonic() - started
                 say(
-                    f"Serving {registry.MODEL} version {self._source.version} at {self.address}",
+                    f"Serving {registry.model()} version {self._source.version} at {self.address}",
                     f"({len(self._seats)} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
                 )
             while not self._stopping:
@@ -255,7 +255,7 @@ class Supervisor:
                     raise _WorkerDiedError from error
                 if isinstance(word, Loaded) and word.version == source.version:
                     if word.problem:
-                        message = f"Version {source.version} of {registry.MODEL} cannot be served: {word.problem}"
+                        message = f"Version {source.version} of {registry.model()} cannot be served: {word.problem}"
                         raise _CannotLoadError(message)
                     waiting.pop(ready).loaded = True  # type: ignore[call-overload]
             if time.monotonic() > deadline:
@@ -313,7 +313,7 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 def _source(version: ModelVersion) -> Source:
     number = registry.number(version)
-    folder = mlflow.artifacts.download_artifacts(f"models:/{registry.MODEL}/{number}")
+    folder = mlflow.artifacts.download_artifacts(f"models:/{registry.model()}/{number}")
     promotions = registry.promotions(version)
     return Source(
         version=number,

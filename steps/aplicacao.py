@@ -15,9 +15,10 @@ from rich.progress import Progress
 from data.console import console, say
 from data.files import shown, write_parquet
 from data.prepared import PREDICTIONS, PROD, read_manifest, read_prepared
-from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.schema import LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.source import check_address
 from monitor import pictures
+from monitor.arrivals import with_learned
 from monitor.metrics import evaluate
 from serving import registry
 from serving.client import score
@@ -63,8 +64,9 @@ class AplicacaoConfig(StepConfig):
 class Applied:
     """The scored prod table and what its labels say.
 
-    ``predictions`` holds shot_id, the features, shot_made_flag (null where unknown), prediction, probability and
-    model_version (null where a given endpoint does not say).
+    ``predictions`` holds shot_id, game_date, the features, shot_made_flag (null where unknown), prediction, probability
+    and model_version (null where a given endpoint does not say); ``learned`` where a version has learned from some of
+    the rows: ``metrics`` are not about those, and ``labelled`` does not count them.
     """
 
     predictions: pd.DataFrame
@@ -100,7 +102,7 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
         return
     registry.reconcile()
     version = registry.number(registry.require_champion())
-    uri = f"models:/{registry.MODEL}/{version}"
+    uri = f"models:/{registry.model()}/{version}"
     with console.status(f"starting mlflow models serve -m {uri}"), scoring_server(uri) as address:
         say("Serving", f"{uri} at {address}")
         yield address, version
@@ -111,11 +113,16 @@ def _predict(prod: pd.DataFrame, address: str, version: str | None) -> pd.DataFr
         task = progress.add_task("scoring", total=len(prod))
         answers = score(prod, address, on_progress=lambda rows: progress.advance(task, rows))
     versions = answers[MODEL_VERSION] if version is None else pd.array([int(version)] * len(prod), dtype="Int64")
-    return prod.assign(**{PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: versions})
+    scored = prod.assign(**{PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: versions})
+    return with_learned(scored)
 
 
 def _compare(predictions: pd.DataFrame) -> Applied:
     labelled = predictions[predictions[TARGET].notna()]
+    if LEARNED in labelled:
+        seen = int(labelled[LEARNED].sum())
+        labelled = labelled[~labelled[LEARNED]]
+        say("Left out", f"of the metrics: {seen:,} labelled rows that the version has learned from")
     metrics = evaluate(labelled[TARGET], labelled[PROBABILITY]) if len(labelled) else {}
     if metrics:
         prior = np.full(len(labelled), labelled[TARGET].mean())

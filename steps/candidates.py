@@ -48,6 +48,9 @@ MODEL_NAMES = {
 }
 """PyCaret's classifiers by id, in its own words; a test compares them with PyCaret's list."""
 
+WITHOUT_WEIGHTS = ("knn", "mlp", "gpc", "lda", "qda")
+"""Those that cannot weigh the rows they learn from."""
+
 # PyCaret reports a log loss of 0.0 for models without probabilities, and would choose them for it.
 _WITHOUT_PROBABILITIES = ("svm", "ridge")
 _PYCARET_METRIC = {
@@ -105,6 +108,10 @@ class Tuner:
         Seed of folds, search and models.
     criterion : str
         Name of the metric that the search optimises, from P(made).
+    weights : ndarray of float64, shape (n,), optional
+        Weight of each training row in what is fitted; PyCaret's search knows no weights.
+    compared_on : ndarray of bool, shape (n,), optional
+        The rows that the cross-validated figures are about; all of them without.
 
     Raises
     ------
@@ -112,7 +119,17 @@ class Tuner:
         If a result has fewer rows than there are folds.
     """
 
-    def __init__(self, train: pd.DataFrame, *, cv_folds: int, n_iter: int, session_id: int, criterion: str) -> None:
+    def __init__(  # noqa: PLR0913 each is a keyword with a meaning of its own
+        self,
+        train: pd.DataFrame,
+        *,
+        cv_folds: int,
+        n_iter: int,
+        session_id: int,
+        criterion: str,
+        weights: npt.NDArray[np.float64] | None = None,
+        compared_on: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         self._features = train[list(FEATURES)].to_numpy(dtype=np.float64)
         self._labels = train[TARGET].to_numpy(dtype=np.float64)
         rarest = int(min(self._labels.sum(), len(self._labels) - self._labels.sum()))
@@ -121,6 +138,8 @@ class Tuner:
                 f"cv_folds: expected at most {rarest}, the rows of the rarer result in base_train; found {cv_folds}."
             )
             raise TrainingError(message)
+        self._weights = weights
+        self._compared_on = np.ones(len(train), dtype=bool) if compared_on is None else compared_on
         self._folds = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
         self._n_iter = n_iter
         self._criterion = criterion
@@ -138,7 +157,17 @@ class Tuner:
         ----------
         model_id : str
             A key of ``MODEL_NAMES``.
+
+        Raises
+        ------
+        TrainingError
+            If the rows have weights and the model cannot take them.
         """
+        if self._weights is not None and model_id in WITHOUT_WEIGHTS:
+            message = (
+                f"models: {model_id} ({MODEL_NAMES[model_id]}) cannot weigh rows; leave it out, or weigh all alike."
+            )
+            raise TrainingError(message)
         has_probabilities = model_id not in _WITHOUT_PROBABILITIES
         optimize = _PYCARET_METRIC[self._criterion] if has_probabilities else "Accuracy"
         with _quiet():
@@ -151,11 +180,22 @@ class Tuner:
             estimator = CalibratedClassifierCV(estimator, method="sigmoid", cv=self._folds)
         return self._candidate(model_id, MODEL_NAMES[model_id], make_pipeline(StandardScaler(), estimator))
 
+    def ids(self, models: str) -> list[str]:
+        """Ids of the models that a parameter names, ``best`` resolved to the winner of ``compare_models``."""
+        named = models.split(",")
+        ids = [model_id for model_id in named if model_id != BEST]
+        if BEST in named and (winner := self.best_id()) not in ids:
+            ids.append(winner)
+        return ids
+
     def best_id(self) -> str:
         """Id of the winner of PyCaret's ``compare_models`` by the criterion, among models with probabilities."""
         with _quiet():
+            left_out = [] if self._weights is None else WITHOUT_WEIGHTS
             winner = self.experiment.compare_models(
-                exclude=[*_WITHOUT_PROBABILITIES, "dummy"], sort=_PYCARET_METRIC[self._criterion], verbose=False
+                exclude=[*_WITHOUT_PROBABILITIES, *left_out, "dummy"],
+                sort=_PYCARET_METRIC[self._criterion],
+                verbose=False,
             )
             names = self.experiment.models(internal=True)["Class"]
         return str(names.index[[isinstance(winner, kind) for kind in names]][0])
@@ -163,17 +203,22 @@ class Tuner:
     def _candidate(self, model_id: str, name: str, pipeline: Pipeline) -> Candidate:
         with _quiet():
             scores = self._cross_validate(pipeline)
-            pipeline.fit(self._features, self._labels)
+            self._fit(pipeline, np.arange(len(self._labels)))
         hyperparameters = {key: value for key, value in pipeline[-1].get_params().items() if value is not None}
         return Candidate(model_id, name, pipeline, hyperparameters, scores)
+
+    def _fit(self, pipeline: Pipeline, rows: npt.NDArray[np.int_]) -> Pipeline:
+        weights = {} if self._weights is None else {f"{pipeline.steps[-1][0]}__sample_weight": self._weights[rows]}
+        return pipeline.fit(self._features[rows], self._labels[rows], **weights)
 
     def _cross_validate(self, pipeline: Pipeline) -> dict[str, tuple[float, float]]:
         scores: dict[str, list[float]] = {metric: [] for metric in METRICS}
         for fit_rows, score_rows in self._folds.split(self._features, self._labels):
-            fitted = clone(pipeline).fit(self._features[fit_rows], self._labels[fit_rows])
-            made = fitted.predict_proba(self._features[score_rows])[:, 1]
+            fitted = self._fit(clone(pipeline), fit_rows)
+            compared = score_rows[self._compared_on[score_rows]]
+            made = fitted.predict_proba(self._features[compared])[:, 1]
             for name, metric in METRICS.items():
-                scores[name].append(metric.compute(self._labels[score_rows], made, 0.5))
+                scores[name].append(metric.compute(self._labels[compared], made, 0.5))
         return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in scores.items()}
 
 

@@ -1,13 +1,18 @@
 """What every entry point shares beyond a command: it is the only writer of ``data/``."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
+import mlflow
 import pyarrow as pa
 
 from data import command
 from data.console import say
-from data.files import sole_writer
+from data.files import BusyError, only_one, sole_writer
+from serving import registry
 from serving.registry import store_errors_told
 
 StepConfig = command.CommandConfig
@@ -16,16 +21,50 @@ StepConfig = command.CommandConfig
 Config = TypeVar("Config", bound=StepConfig)
 
 
-def run_command(config_class: type[Config], run: Callable[[Config], object]) -> None:
+def part(config_class: type[Config], config: StepConfig) -> Config:
+    """The parameters of one step, from those of a command that runs several."""
+    return config_class(**{name: getattr(config, name) for name in config_class.model_fields})
+
+
+def run_command(config_class: type[Config], run: Callable[[Config], object], *, loop: str = "") -> None:
     """Parse the command line, run a step as the only writer of ``data/``, and end the process if it fails.
 
     Exit codes are those of `data.command.run_command`.
+
+    Parameters
+    ----------
+    config_class : type
+        Of the step's parameters.
+    run : callable
+        The step.
+    loop : str
+        What only one process may be at for a registered model, in words: another one says so and ends with exit code 0.
     """
 
     def run_alone(config: Config) -> None:
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
-        with sole_writer(on_wait=say), store_errors_told():
+        with _the_only(loop), sole_writer(on_wait=say), store_errors_told():
             run(config)
 
     command.run_command(config_class, run_alone)
+
+
+@contextmanager
+def _the_only(loop: str) -> Iterator[None]:
+    if not loop:
+        yield
+        return
+    try:
+        with only_one(loop, f"{_store()} {registry.model()}"):
+            yield
+    except BusyError as error:
+        say(str(error))
+        sys.exit(0)
+
+
+def _store() -> str:
+    """The tracking store by one name, wherever it is looked at from."""
+    address: str = mlflow.get_tracking_uri()
+    kind, separator, path = address.partition(":///")
+    return f"{kind}{separator}{Path(path).resolve()}" if kind == "sqlite" else address

@@ -16,7 +16,7 @@ from serving.mlflow_server import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied
 from steps.aquisicao import AquisicaoConfig
-from steps.command import Config, StepConfig, run_command
+from steps.command import part, run_command
 from steps.monitoramento import MonitoramentoConfig, Monitored
 from steps.preparacao import PreparacaoConfig, Prepared
 from steps.tracking import Metrics, Record, Tags, step_run, write
@@ -34,15 +34,15 @@ def run(config: MainConfig) -> None:
     with step_run(RUN_NAME, config) as active:
         if config.endpoint:
             check_alive(base_address(config.endpoint))
-        provenance = aquisicao.run(_part(AquisicaoConfig, config))
+        provenance = aquisicao.run(part(AquisicaoConfig, config))
         write([aquisicao.data_tags(provenance)])
-        prepared = preparacao.run(_part(PreparacaoConfig, config))
+        prepared = preparacao.run(part(PreparacaoConfig, config))
         with registry.taken_back_on_failure():
-            trained = treinamento.run(_part(TreinamentoConfig, config))
+            trained = treinamento.run(part(TreinamentoConfig, config))
             if registry.champion() is None and not config.endpoint:
                 message = f"There is no champion to apply: version {trained.version} was {trained.note}."
                 raise registry.RegistryError(message)
-            applied = aplicacao.run(_part(AplicacaoConfig, config))
+            applied = aplicacao.run(part(AplicacaoConfig, config))
             write(_records(trained, applied))
         monitored = monitoramento.run(MonitoramentoConfig(endpoint=config.endpoint))
         write([Tags({"verdict": str(monitored.health.verdict)})])
@@ -56,10 +56,6 @@ def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
     yield Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})
     yield Tags({"chosen_model": trained.choice.chosen.id, "trained_version": trained.version})
     yield Tags({"applied_version": applied.version or aplicacao.UNKNOWN_VERSION})
-
-
-def _part(config_class: type[Config], config: StepConfig) -> Config:
-    return config_class(**{name: getattr(config, name) for name in config_class.model_fields})
 
 
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with
@@ -78,7 +74,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     table.add_row("test", _figures(test))
     by = f"version {applied.version}" if applied.version else "the model behind the endpoint"
     table.add_row("prod", f"{_figures(prod) if prod else 'no labelled rows'} (by {by})")
-    table.add_row("version", f"{registry.MODEL} version {trained.version}: {trained.note}")
+    table.add_row("version", f"{registry.model()} version {trained.version}: {trained.note}")
     table.add_row("champion", f"version {champion.version}" if champion else "none")
     table.add_row("verdict", f"{monitored.health.verdict}: {monitored.health.reasons[0]}")
     table.add_row("tables", str(PROCESSED))

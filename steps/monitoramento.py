@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +19,7 @@ from data.files import sha256
 from data.prepared import TEST, TRAIN
 from data.schema import PROBABILITY
 from monitor import operation, tables
+from monitor.arrivals import with_learned
 from monitor.checks import CHECKS
 from monitor.health import Health, Status, Verdict, examine
 from monitor.look import Live, Look, version_of
@@ -166,7 +167,7 @@ class Monitored:
 
 
 @dataclass(frozen=True)
-class _Current:
+class Current:
     """Scored shots, the file and the run that they are from where there are any, and what they are called."""
 
     table: pd.DataFrame
@@ -184,7 +185,7 @@ def run(config: MonitoramentoConfig) -> Monitored:
         remind(synthetic=synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         write([Tags({operation.SOURCE: source, operation.REFERENCE: config.reference})])
-        current = _current(config, version)
+        current = read_current(config, version)
         baseline = tables.baseline(version_of(current.table, version), config.reference)
         address = base_address(config.endpoint) if config.endpoint else ""
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
@@ -199,19 +200,35 @@ def run(config: MonitoramentoConfig) -> Monitored:
     return monitored
 
 
-def _current(config: MonitoramentoConfig, version: str) -> _Current:
+def read_current(config: MonitoramentoConfig, version: str) -> Current:
+    """The scored shots that a configuration names.
+
+    Parameters
+    ----------
+    config : MonitoramentoConfig
+        Only ``current`` and the window of the log are looked at.
+    version : str
+        Version that scores a table without answers.
+
+    Raises
+    ------
+    TableError, LogError
+        If they are missing or damaged.
+    """
     if config.current == LOG:
-        return _logged(config)
-    if config.current == APPLICATION:
+        found = _logged(config)
+    elif config.current == APPLICATION:
         run_id = tables.application_run().run_id
         path = tables.application_table(run_id)
-        return _Current(tables.read_scored(path), path, "prod", run_id)
-    path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
-    table = tables.read_scored(path)
-    return _Current(table if PROBABILITY in table else scored(table, version), path, path.stem)
+        found = Current(tables.read_scored(path), path, "prod", run_id)
+    else:
+        path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
+        table = tables.read_scored(path)
+        found = Current(table if PROBABILITY in table else scored(table, version), path, path.stem)
+    return replace(found, table=with_learned(found.table))
 
 
-def _logged(config: MonitoramentoConfig) -> _Current:
+def _logged(config: MonitoramentoConfig) -> Current:
     now = log_reader.now()
     since, until = moment_of(config.since, now), moment_of(config.until, now)
     engine = log_reader.open_log(log_reader.log_address(config.log))
@@ -220,10 +237,10 @@ def _logged(config: MonitoramentoConfig) -> _Current:
         message = "the inference log holds no row in this window; give another since and until, or score something"
         raise log_reader.LogError(message)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
-    return _Current(table, None, f"log, {ends[0]} to {ends[1]}")
+    return Current(table, None, f"log, {ends[0]} to {ends[1]}")
 
 
-def _records(monitored: Monitored, current: _Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
+def _records(monitored: Monitored, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
     health = monitored.health
     yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})

@@ -14,7 +14,7 @@ from data.files import RAW, sha256, shown, write_parquet, write_text
 from data.prepared import FILTERED, MANIFEST, PROD, TEST, TRAIN, Manifest, prepared_path
 from data.provenance import Provenance, read_provenance
 from data.raw_tables import DEV_FILE, PROD_FILE, check_pair
-from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET
 from monitor import pictures
 from steps.aquisicao import data_tags, remind
 from steps.command import StepConfig, run_command
@@ -39,7 +39,8 @@ class Prepared:
     """The tables of a preparation and what was left out of them.
 
     ``filtered``, ``train`` and ``test`` hold the six features (float64) and ``shot_made_flag`` (int64); ``prod`` holds
-    ``shot_id`` first, and its ``shot_made_flag`` (float64) is null where the label is unknown.
+    ``shot_id`` first, and ``game_date`` (str), which orders its rows in time, where the raw file has it; its
+    ``shot_made_flag`` (float64) is null where the label is unknown.
     """
 
     filtered: pd.DataFrame
@@ -83,13 +84,14 @@ def prepare(dev: pd.DataFrame, prod: pd.DataFrame, config: PreparacaoConfig) -> 
             "Expected both results on both sides."
         )
         raise SchemaError(message) from error
+    dated = [GAME_DATE] if GAME_DATE in prod else []
     scorable = prod[list(FEATURES)].notna().all(axis=1)
     dropped |= {f"dropped_prod_missing_{name}": int(prod[name].isna().sum()) for name in FEATURES}
     return Prepared(
         filtered=filtered,
         train=train.reset_index(drop=True),
         test=test.reset_index(drop=True),
-        prod=prod.loc[scorable, [SHOT_ID, *_COLUMNS]].reset_index(drop=True),
+        prod=prod.loc[scorable, [SHOT_ID, *dated, *_COLUMNS]].reset_index(drop=True),
         dropped={"dropped_dev_rows": int((~complete).sum()), "dropped_prod_rows": int((~scorable).sum()), **dropped},
     )
 
@@ -117,7 +119,8 @@ def dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) ->
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
     table = raw[[RAW_NAME.get(name, name) for name in _COLUMNS]].astype("float64").set_axis(_COLUMNS, axis=1)
-    return table.assign(**{SHOT_ID: pd.to_numeric(raw[SHOT_ID]).astype("int64")})
+    dates = {GAME_DATE: raw[GAME_DATE].astype("string")} if GAME_DATE in raw else {}
+    return table.assign(**{SHOT_ID: pd.to_numeric(raw[SHOT_ID]).astype("int64"), **dates})
 
 
 def _save(prepared: Prepared, provenance: Provenance) -> Manifest:

@@ -28,6 +28,7 @@ EXPERIMENT = "kobe_shot"
 
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _WORKSPACE_TAG = "kobe_shot.workspace"
+_PROCESS_TAG = "kobe_shot.process"
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Params:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of the active run."""
+    """Figures of the active run; with `step`, one of a series."""
 
     values: Mapping[str, float]
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def write(records: Iterable[Record]) -> None:
         match record:
             case Params(values):
                 _log_params(values)
-            case Metrics(values):
-                mlflow.log_metrics(dict(values))
+            case Metrics(values, step):
+                mlflow.log_metrics(dict(values), step=step)
             case Tags(values):
                 mlflow.set_tags(dict(values))
             case Picture(name, figure):
@@ -132,7 +134,7 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
 
 def nested_run(name: str) -> mlflow.ActiveRun:
     """Open a run under the active one, as a context manager."""
-    return mlflow.start_run(run_name=name, nested=True, tags={_WORKSPACE_TAG: _workspace()})
+    return mlflow.start_run(run_name=name, nested=True, tags=_own_tags())
 
 
 def source_state() -> dict[str, str]:
@@ -154,8 +156,8 @@ def _start_outermost(name: str) -> mlflow.ActiveRun:
     _mark_killed(client, experiment_id, launcher_id)
     if launcher_id and client.get_run(launcher_id).info.experiment_id == experiment_id:
         client.update_run(launcher_id, name=name)
-        return mlflow.start_run(run_id=launcher_id, tags={_WORKSPACE_TAG: _workspace()})
-    run = mlflow.start_run(run_name=name, tags={_WORKSPACE_TAG: _workspace()})
+        return mlflow.start_run(run_id=launcher_id, tags=_own_tags())
+    run = mlflow.start_run(run_name=name, tags=_own_tags())
     if launcher_id:
         note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {EXPERIMENT}."
         client.set_tag(launcher_id, MLFLOW_RUN_NOTE, note)
@@ -184,12 +186,12 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
 
 
 def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -> None:
-    # Whoever opens an outermost run is the only writer of this folder (`sole_writer`), so what still runs here is dead:
-    # a step's run, or one that `mlflow run` opened for a step that did not get to it.
+    # Steps that write to this folder run one at a time (`sole_writer`), so what still runs here is dead unless its
+    # process lives: a step's run, or one that `mlflow run` opened for a step that did not get to it.
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         workspace = run.data.tags.get(_WORKSPACE_TAG)
         ours = workspace == _workspace() if workspace else _opened_for(run) == ROOT
-        if ours and run.info.run_id != own_id:
+        if ours and run.info.run_id != own_id and not _lives(run.data.tags.get(_PROCESS_TAG, "")):
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
@@ -200,6 +202,23 @@ def _opened_for(run: Run) -> Path:
     """
     tags: dict[str, str] = run.data.tags
     return Path(tags.get(MLFLOW_SOURCE_NAME, "").removeprefix("file://").replace("#", "/"))
+
+
+def _own_tags() -> dict[str, str]:
+    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid())}
+
+
+def _lives(process: str) -> bool:
+    """Whether a process of this machine other than this one lives."""
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _workspace() -> str:

@@ -1,5 +1,6 @@
 """Entry point ``treinamento``: train, choose on cross-validated figures, register, and promote what passes the gate."""
 
+import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -14,19 +16,23 @@ from pydantic import AfterValidator, Field
 from rich.table import Table
 
 from data.console import console, say
-from data.prepared import TEST, TRAIN, Manifest, read_manifest, read_prepared
+from data.prepared import TEST, TRAIN, Manifest, prepared_path, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
-from monitor import pictures
+from monitor import operation, pictures
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
-from monitor.metrics import METRICS, THRESHOLD, evaluate, log_loss_by_row
-from serving import gate, registry
+from monitor.challenge import MOST_LOG_LOSS
+from monitor.metrics import METRICS, THRESHOLD, evaluate
+from monitor.scored import ANSWERS, fingerprint
+from serving import registry
 from serving.packaging import log_scoring_model, save_pipeline
 from steps.aquisicao import data_tags, remind
 from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
 from steps.command import StepConfig, run_command
-from steps.preparacao import dataset
+from steps.lesson import Lesson
+from steps.promotion import Contender, Settled, common_ground, settle
 from steps.tracking import (
     Artifact,
+    Dataset,
     Metrics,
     Params,
     Picture,
@@ -39,7 +45,7 @@ from steps.tracking import (
     write,
 )
 
-RUN_NAME = "Treinamento"
+RUN_NAME = operation.TRAINING
 
 _EXAMPLE_ROWS = 5
 
@@ -91,23 +97,25 @@ class Choice:
     candidates : tuple of Candidate
         All of them, the class prior first.
     test_metrics : dict of str to dict of str to float
-        Metrics on base_test by the candidate's id; the choice did not see them.
+        Metrics on the test rows by the candidate's id; the choice did not see them.
     justification : str
         In words and a table, as Markdown.
-    verdict : Verdict
-        Of the gate: the chosen candidate against the class prior on base_test.
     """
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     test_metrics: dict[str, dict[str, float]]
     justification: str
-    verdict: gate.Verdict
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the chosen candidate on base_test."""
+        """Metrics of the chosen candidate on the test rows."""
         return self.test_metrics[self.chosen.id]
+
+    @property
+    def prior(self) -> Candidate:
+        """The class prior."""
+        return next(candidate for candidate in self.candidates if candidate.id == PRIOR)
 
 
 @dataclass(frozen=True)
@@ -120,52 +128,78 @@ class Trained:
 
 
 def run(config: TreinamentoConfig) -> Trained:
-    """Train, in a run of its own with a nested run for each candidate."""
-    with registry.taken_back_on_failure(), step_run(RUN_NAME, config) as active:
+    """Train on the prepared tables, in a run with a nested run for each candidate; promote what is better."""
+    with registry.taken_back_on_failure(), step_run(RUN_NAME, config):
         registry.reconcile()
-        manifest = read_manifest()
-        remind(synthetic=manifest.provenance.is_synthetic)
-        train, test = read_prepared(manifest, TRAIN), read_prepared(manifest, TEST)
-        write(_inputs(manifest, train, test))
-        candidates = tuple(_train_all(train, test, config, data_tags(manifest.provenance)))
-        choice = _choose(candidates, test, config)
-        _show(choice, config.criterion)
-        write(_records(choice))
-        version = _register(choice, train, manifest, config, active.info.run_id)
-        registry.judge(version, choice.verdict)
-        note = _promote(version, choice.verdict, manifest)
-        write([Tags({"model_version": version, "promotion_note": note})])
-        say("Registered:", f"{registry.MODEL} version {version}; {note}")
-    return Trained(choice, version, note)
+        lesson = _prepared(read_manifest())
+        remind(synthetic=lesson.is_synthetic)
+        contender, choice = learn(config, lesson)
+        settled = settle(contender, common_ground(contender), seed=config.session_id, most_log_loss=MOST_LOG_LOSS)
+        write(settlement_records(settled))
+        say("Registered:", f"{registry.model()} version {contender.version}; {settled.note}")
+    return Trained(choice, contender.version, settled.note)
 
 
-def _inputs(manifest: Manifest, train: pd.DataFrame, test: pd.DataFrame) -> Iterator[Record]:
-    yield data_tags(manifest.provenance)
-    yield Params({f"sha256_{name}": manifest.sha256[name] for name in (TRAIN, TEST)})
-    yield dataset(manifest, TRAIN, train, "training")
-    yield dataset(manifest, TEST, test, "testing")
+def learn(config: TreinamentoConfig, lesson: Lesson) -> tuple[Contender, Choice]:
+    """Train, choose and register within the active run; nothing is judged or promoted."""
+    write(_inputs(lesson))
+    candidates = tuple(_train_all(lesson, config))
+    choice = _choose(candidates, lesson.test, config)
+    _show(choice, config.criterion)
+    write(_records(choice))
+    active = mlflow.active_run()
+    version = _register(choice, lesson, config, active.info.run_id if active else "")
+    write([Tags({"model_version": version})])
+    return Contender(version, lesson, choice.chosen.pipeline, choice.prior.pipeline), choice
 
 
-def _train_all(train: pd.DataFrame, test: pd.DataFrame, config: TreinamentoConfig, origin: Tags) -> Iterator[Candidate]:
-    say("Training", f"on {len(train):,} rows; loading PyCaret")
+def settlement_records(settled: Settled) -> Iterator[Record]:
+    """What the gate said, for the run of the training."""
+    yield Tags({"gate": "passed" if settled.verdict.passed else "refused", "gate_reason": settled.verdict.reason})
+    yield Tags({"promotion_note": settled.note})
+    yield Metrics({f"gate_{name}": value for name, value in settled.verdict.figures().items()})
+    if settled.challenge:
+        yield Text("challenge.json", json.dumps(settled.challenge.record(), indent=2) + "\n")
+
+
+def _prepared(manifest: Manifest) -> Lesson:
+    raw = {name.partition(".")[0]: digest for name, digest in manifest.provenance.sha256.items()}
+    hashes = {f"sha256_{name}": digest for name, digest in {**manifest.sha256, **raw}.items()}
+    return Lesson(
+        read_prepared(manifest, TRAIN),
+        read_prepared(manifest, TEST),
+        {name: prepared_path(name) for name in (TRAIN, TEST)},
+        {**data_tags(manifest.provenance).values, **hashes},  # noqa: PD011 a field of Tags, not a Series
+    )
+
+
+def _inputs(lesson: Lesson) -> Iterator[Record]:
+    yield lesson.origin
+    yield Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})
+    for name, table, context in ((TRAIN, lesson.train, "training"), (TEST, lesson.test, "testing")):
+        yield Dataset(lesson.files[name], table, context, lesson.tags[f"sha256_{name}"], TARGET)
+        if lesson.files[name] != prepared_path(name):
+            yield Artifact(lesson.files[name])
+
+
+def _train_all(lesson: Lesson, config: TreinamentoConfig) -> Iterator[Candidate]:
+    say("Training", f"on {len(lesson.train):,} rows; loading PyCaret")
     tuner = Tuner(
-        train,
+        lesson.train,
+        weights=lesson.weights,
+        compared_on=lesson.compared_on,
         cv_folds=config.cv_folds,
         n_iter=config.n_iter,
         session_id=config.session_id,
         criterion=config.criterion,
     )
-    ids = [model_id for model_id in config.models.split(",") if model_id != BEST]
-    yield _log_candidate(tuner.prior(), test, config, origin)
-    for model_id in ids:
-        yield _log_candidate(_tune(tuner, model_id, config), test, config, origin)
+    yield _log_candidate(tuner.prior(), lesson, config)
     if BEST in config.models.split(","):
         say("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
-        with console.status("compare_models"):
-            winner = tuner.best_id()
-        say("  compare_models:", f"the winner is {winner} ({MODEL_NAMES[winner]})")
-        if winner not in ids:
-            yield _log_candidate(_tune(tuner, winner, config), test, config, origin)
+    with console.status("choosing what to tune"):
+        ids = tuner.ids(config.models)
+    for model_id in ids:
+        yield _log_candidate(_tune(tuner, model_id, config), lesson, config)
 
 
 def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
@@ -178,10 +212,10 @@ def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
     return candidate
 
 
-def _log_candidate(candidate: Candidate, test: pd.DataFrame, config: TreinamentoConfig, origin: Tags) -> Candidate:
+def _log_candidate(candidate: Candidate, lesson: Lesson, config: TreinamentoConfig) -> Candidate:
     with nested_run(f"{candidate.id}: {candidate.name}"):
-        write([origin])
-        write(_candidate_records(candidate, test, config))
+        write([lesson.origin])
+        write(_candidate_records(candidate, lesson.test, config))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CANDIDATE_FILE
             save_pipeline(candidate.pipeline, path)
@@ -214,12 +248,9 @@ def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
 
 def _choose(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> Choice:
     chosen = choose([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
-    prior = next(candidate for candidate in candidates if candidate.id == PRIOR)
-    losses = [log_loss_by_row(test[TARGET], _probability(candidate, test)) for candidate in (chosen, prior)]
-    verdict = gate.better_than(losses[0], losses[1], reference_name="the class prior", seed=config.session_id)
     test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
     justification = _justify(chosen, candidates, test_metrics, config.criterion)
-    return Choice(chosen, candidates, test_metrics, justification, verdict)
+    return Choice(chosen, candidates, test_metrics, justification)
 
 
 def _justify(
@@ -261,40 +292,26 @@ def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
 
 
 def _records(choice: Choice) -> Iterator[Record]:
-    verdict = choice.verdict
     yield Tags({"chosen_model": choice.chosen.id})
-    yield Tags({"gate": "passed" if verdict.passed else "refused", "gate_reason": verdict.reason})
     yield Text("justification.md", choice.justification)
     yield Metrics(choice.metrics)
-    yield Metrics({f"gate_{name}": value for name, value in verdict.figures().items()})
 
 
-def _register(choice: Choice, train: pd.DataFrame, manifest: Manifest, config: TreinamentoConfig, run_id: str) -> str:
+def _register(choice: Choice, lesson: Lesson, config: TreinamentoConfig, run_id: str) -> str:
     chosen = choice.chosen
-    hashes = {**manifest.sha256, **{name.partition(".")[0]: sha for name, sha in manifest.provenance.sha256.items()}}
+    example = lesson.train[list(FEATURES)].head(_EXAMPLE_ROWS)
+    info = log_scoring_model(chosen.pipeline, example, threshold=THRESHOLD, metadata={"model_id": chosen.id})
     tags = {
-        **data_tags(manifest.provenance).values,  # noqa: PD011 a field of Tags, not a Series
+        **lesson.tags,
         **source_state(),
-        **{f"sha256_{name}": digest for name, digest in hashes.items()},
         **{f"test_{name}": f"{value:.6f}" for name, value in choice.metrics.items()},
         **{f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}" for name, (mean, deviation) in chosen.cross_validated.items()},
         "model_id": chosen.id,
         "criterion": config.criterion,
         "threshold": str(THRESHOLD),
+        ANSWERS: fingerprint(info.model_uri),
     }
-    example = train[list(FEATURES)].head(_EXAMPLE_ROWS)
-    info = log_scoring_model(chosen.pipeline, example, threshold=THRESHOLD, metadata={"model_id": chosen.id})
     return registry.register(info.model_uri, run_id, tags, choice.justification)
-
-
-def _promote(version: str, verdict: gate.Verdict, manifest: Manifest) -> str:
-    if not verdict.passed:
-        return f"not promoted, it did not pass the gate: {verdict.reason}"
-    current = registry.champion()
-    if manifest.provenance.is_synthetic and current and current.tags.get("synthetic") == "false":
-        return f"not promoted: it learned from synthetic shots, champion version {current.version} from real ones"
-    registry.promote(version, verdict.reason)
-    return "passed the gate and became champion and Production"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""Whether a challenger may take the champion's place, from the answers of both to the same later rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.schema import TARGET
+from monitor.metrics import log_loss_by_row
+from monitor.performance import slices
+from serving import gate
+from serving.gate import CONFIDENCE, Difference, Verdict
+
+MOST_LOG_LOSS = float(np.log(2))
+"""Log loss of a coin: what is not below it is never promoted."""
+FEWEST_ROWS = 100
+"""Rows that a comparison needs, overall and in a slice."""
+SLICE_LIMIT = 0.05
+"""Share of the champion's log loss by which a slice may be worse before it is looked at for chance."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The challenger beside something else on some rows.
+
+    Attributes
+    ----------
+    name : str
+        Against what and on which rows.
+    difference : Difference
+        Of the log losses.
+    passed : bool
+        Whether it speaks for a promotion, or at least not against it.
+    words : str
+    """
+
+    name: str
+    difference: Difference
+    passed: bool
+    words: str
+
+    def record(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        found = self.difference
+        return {
+            "name": self.name,
+            "rows": found.rows,
+            "log_loss": found.loss,
+            "reference_log_loss": found.reference_loss,
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "verdict": "passed" if self.passed else "failed",
+            "words": self.words,
+        }
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """Every comparison of a challenger; it passes if all of them do.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        Against the champion overall, `passed` and `reason` those of all comparisons.
+    comparisons : tuple of Comparison
+        Against the champion overall, the limit, the class prior, and the champion in each slice.
+    """
+
+    verdict: Verdict
+    comparisons: tuple[Comparison, ...]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "rows": self.comparisons[0].difference.rows,
+            "passed": self.verdict.passed,
+            "reason": self.verdict.reason,
+            "comparisons": [comparison.record() for comparison in self.comparisons],
+        }
+
+
+def challenge(  # noqa: PLR0913 three models and how to judge them
+    rows: pd.DataFrame,
+    challenger: npt.ArrayLike,
+    champion: npt.ArrayLike,
+    prior: npt.ArrayLike,
+    *,
+    champion_name: str,
+    most_log_loss: float = MOST_LOG_LOSS,
+    seed: int = 0,
+) -> Challenge:
+    """Judge a challenger.
+
+    It passes if it is better than the champion beyond chance on all rows (paired bootstrap, 95 %), better than the
+    class prior and than a limit, and in no slice of distance, period, playoffs or zone worse than the champion by more
+    than ``SLICE_LIMIT`` and beyond chance. The slices share the probability of a false alarm (Bonferroni).
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        The features and ``shot_made_flag`` of rows that neither model has learned from, all labelled.
+    challenger, champion, prior : array_like of float, shape (n,)
+        P(made) of each row by the challenger, the champion and the class prior.
+    champion_name : str
+        What to call the champion in the reasons.
+    most_log_loss : float
+        Log loss that the challenger must not exceed, in nats.
+    seed : int
+        Of the resampling.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows or a label is missing.
+    """
+    labels = rows[TARGET].to_numpy(dtype=float)
+    losses = [log_loss_by_row(labels, np.asarray(made, dtype=float)) for made in (challenger, champion, prior)]
+    overall = gate.better_than(losses[0], losses[1], reference_name=champion_name, seed=seed)
+    found = (
+        _overall(overall, len(rows), champion_name),
+        _limit(overall, len(rows), most_log_loss),
+        _prior(gate.difference(losses[0], losses[2], seed=seed)),
+        *_slices(rows, losses[0], losses[1], champion_name, seed),
+    )
+    failed = [comparison.words for comparison in found if not comparison.passed]
+    reason = "; ".join(failed) if failed else overall.reason
+    verdict = Verdict(not failed, reason, overall.loss, overall.reference_loss, overall.low, overall.high)
+    return Challenge(verdict, found)
+
+
+def _overall(verdict: Verdict, rows: int, champion_name: str) -> Comparison:
+    found = Difference(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+    return Comparison(f"{champion_name}, all rows", found, verdict.passed, verdict.reason)
+
+
+def _limit(verdict: Verdict, rows: int, most_log_loss: float) -> Comparison:
+    difference = verdict.loss - most_log_loss
+    words = f"log loss {verdict.loss:.4f}, limit {most_log_loss:.4f}"
+    found = Difference(rows, verdict.loss, most_log_loss, difference, difference)
+    return Comparison("the limit", found, verdict.loss <= most_log_loss, words)
+
+
+def _prior(found: Difference) -> Comparison:
+    words = f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of the class prior"
+    passed = found.value < 0
+    return Comparison("the class prior, all rows", found, passed, words if passed else f"{words}: not better")
+
+
+def _slices(
+    rows: pd.DataFrame, loss: Floats, champion_loss: Floats, champion_name: str, seed: int
+) -> Iterator[Comparison]:
+    masks = {
+        f"{name} {value}": (values == value).to_numpy()
+        for name, values in slices(rows).items()
+        for value in values.cat.categories
+    }
+    judged = {name: mask for name, mask in masks.items() if FEWEST_ROWS <= mask.sum() < len(rows)}
+    for name, mask in judged.items():
+        confidence = 1 - (1 - CONFIDENCE) / len(judged)
+        found = gate.difference(loss[mask], champion_loss[mask], seed=seed, confidence=confidence)
+        worse = found.worse and found.value > SLICE_LIMIT * found.reference_loss
+        words = (
+            f"{name}: log loss {found.loss:.4f} against {found.reference_loss:.4f} of {champion_name} "
+            f"on {found.rows:,} rows, {'worse beyond chance' if worse else 'not worse beyond chance and the limit'}"
+        )
+        yield Comparison(f"{champion_name}, {name}", found, not worse, words)

@@ -1,0 +1,345 @@
+"""Entry point ``operacao``: replay an operation with the loop, beside never and always retraining.
+
+It works on a registered model of its own, ``kobe_shot_replay``, which each replay makes anew: what is served as
+``kobe_shot`` is not touched.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow import MlflowClient
+from pydantic import AfterValidator, Field
+from rich.table import Table
+
+from data.console import console, quiet, say
+from data.errors import KobeShotError, SchemaError
+from data.files import write_parquet
+from data.prepared import PROD, TRAIN, read_manifest, read_prepared
+from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from monitor import decisions, pictures, replay
+from monitor.arrivals import in_order
+from monitor.metrics import log_loss_by_row
+from monitor.replay import ALARM, EVERY, LOOP, NEVER, PROMOTION, REFUSAL, STRATEGIES, TRAINING, Batch, Mark, Replay
+from monitor.runs import served
+from monitor.scored import scored
+from monitor.tables import TIME
+from serving import registry
+from serving.client import score
+from serving.mlflow_server import operated_server
+from serving.steady_caller import SteadyCaller
+from steps import aquisicao, preparacao, treinamento
+from steps.aquisicao import AquisicaoConfig
+from steps.candidates import MODEL_NAMES, Candidate, Tuner, choose
+from steps.command import part, run_command
+from steps.monitoramento import MonitoramentoConfig
+from steps.monitoramento import run as look
+from steps.preparacao import PreparacaoConfig
+from steps.retreino import LoopConfig, Retrained, RetreinoConfig, weigh
+from steps.retreino import run as retrain
+from steps.tracking import Metrics, Picture, Record, Tags, Text, step_run, write
+from steps.treinamento import TreinamentoConfig
+
+RUN_NAME = decisions.REPLAY
+SUFFIX = "_replay"
+_FOLLOW_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+_MOST_ROWS_LOOKED_AT = 2_000
+_FEWEST_BATCHES = 3
+
+
+class ReplayError(KobeShotError):
+    """An operation that cannot be replayed."""
+
+
+def check_start(start: str) -> str:
+    """Refuse an unknown id.
+
+    Raises
+    ------
+    ValueError
+        Says what is expected.
+    """
+    if start and start not in MODEL_NAMES:
+        message = f"expected nothing, or one of {', '.join(MODEL_NAMES)}; found {start!r}"
+        raise ValueError(message)
+    return start
+
+
+class OperacaoConfig(LoopConfig, PreparacaoConfig, AquisicaoConfig):
+    """Replay an operation: prod shots in the order of their games, scored through a live endpoint, labels later."""
+
+    start: Annotated[str, AfterValidator(check_start)] = Field(
+        default="", description="PyCaret's id of the first champion, such as lr or dt; empty chooses among models"
+    )
+    batch_rows: int = Field(default=500, ge=50, description="shots that are scored at a time")
+    label_delay: int = Field(default=1, ge=0, description="batches until the labels of a batch arrive")
+
+
+@dataclass
+class _Operation:
+    """An operation under way.
+
+    Attributes
+    ----------
+    config : OperacaoConfig
+    address : str
+        Of the live endpoint.
+    folder : pathlib.Path
+        Where the tables are that the steps look at.
+    run_id : str
+        Run of the replay.
+    """
+
+    config: OperacaoConfig
+    address: str
+    folder: Path
+    run_id: str
+    scored: list[pd.DataFrame] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+
+    def play(self, batch: pd.DataFrame) -> str:
+        """Score a batch, let labels arrive, look, decide, and follow a promotion; what happened, in words."""
+        answers = score(batch, self.address)
+        made = {PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: answers[MODEL_VERSION]}
+        self.scored.append(batch.assign(**made))
+        number, arrived = len(self.scored), self._arrived()
+        with quiet():
+            verdict = str(self._look(arrived))
+            retrained = self._retrain(arrived, batch)
+        self.verdicts.append(verdict)
+        self.marks += _marks(number, verdict, retrained)
+        if retrained.settled and retrained.settled.promoted:
+            self._follow(registry.number(registry.require_champion()))
+        return f"verdict {verdict}; decision {retrained.number}: {_told(retrained)}"
+
+    def _arrived(self) -> pd.DataFrame:
+        """All that was scored, with the labels that have arrived."""
+        known = len(self.scored) - self.config.label_delay
+        parts = [
+            rows if place < known else rows.assign(**{TARGET: float("nan")}) for place, rows in enumerate(self.scored)
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def _look(self, arrived: pd.DataFrame) -> object:
+        by_champion = arrived[MODEL_VERSION] == int(registry.number(registry.require_champion()))
+        rows = arrived[by_champion] if by_champion.any() else arrived
+        path = self.folder / "current.parquet"
+        write_parquet(rows.tail(_MOST_ROWS_LOOKED_AT), path)
+        return look(MonitoramentoConfig(current=str(path), endpoint=self.address)).health.verdict
+
+    def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> Retrained:
+        path = self.folder / "arrived.parquet"
+        write_parquet(arrived, path)
+        now = f"{batch[TIME].iloc[-1]:%Y-%m-%d}T23:59"
+        retrained = retrain(RetreinoConfig(**part(LoopConfig, self.config).model_dump(), current=str(path), now=now))
+        log = decisions.decisions(most=1)
+        MlflowClient().set_tag(log[0].run_id, decisions.REPLAYED, self.run_id)
+        return retrained
+
+    def _follow(self, version: str) -> None:
+        """Wait until the endpoint answers with a version.
+
+        Raises
+        ------
+        ReplayError
+            If it does not within a minute.
+        """
+        deadline = time.monotonic() + _FOLLOW_SECONDS
+        while True:
+            found = served(self.address)
+            if found and found.version == version:
+                return
+            if time.monotonic() > deadline:
+                message = f"{self.address} does not serve version {version} within {_FOLLOW_SECONDS:.0f} s."
+                raise ReplayError(message)
+            time.sleep(_POLL_SECONDS)
+
+
+def run(config: OperacaoConfig) -> Replay:
+    """Replay, in a run of its own."""
+    with step_run(RUN_NAME, config) as active, registry.using(f"{registry.model()}{SUFFIX}"):
+        write([Tags({decisions.MODEL: registry.model()})])
+        provenance = aquisicao.run(part(AquisicaoConfig, config))
+        write([aquisicao.data_tags(provenance)])
+        with quiet():
+            preparacao.run(part(PreparacaoConfig, config))
+        batches = _batches(read_prepared(read_manifest(), PROD), config.batch_rows)
+        say("Replay of", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
+        _start(config)
+        with tempfile.TemporaryDirectory() as folder:
+            operation, calls = _operate(config, batches, Path(folder), active.info.run_id)
+        played = _compare(config, operation, str(provenance.address))
+        write(_records(played, calls))
+        _show(played, calls)
+    if provenance.is_synthetic:
+        aquisicao.announce(provenance)
+    return played
+
+
+def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
+    if GAME_DATE not in prod:
+        message = f"An operation is replayed in the order of {GAME_DATE}, which the raw prod file does not have."
+        raise SchemaError(message)
+    ordered = in_order(prod.sort_values(SHOT_ID), PROD)
+    batches = [ordered.iloc[first : first + rows] for first in range(0, len(ordered), rows)]
+    labelled = int(ordered[TARGET].notna().sum())
+    if len(batches) < _FEWEST_BATCHES or not labelled:
+        message = (
+            f"expected at least {_FEWEST_BATCHES} batches and some labels; found {len(ordered):,} prod shots, "
+            f"{labelled:,} labelled, in batches of {rows:,}. Give a smaller batch_rows, or another source."
+        )
+        raise ReplayError(message)
+    return batches
+
+
+def _start(config: OperacaoConfig) -> None:
+    """Train the first champion on dev rows alone, as ``main`` would, in a registered model made anew."""
+    client = MlflowClient()
+    if client.search_registered_models(filter_string=f"name = '{registry.model()}'"):
+        client.delete_registered_model(registry.model())
+    chosen = part(TreinamentoConfig, config).model_copy(update={"models": config.start or config.models})
+    trained = treinamento.run(chosen)
+    if registry.champion() is None:
+        message = f"There is no champion to start with: version {trained.version} was {trained.note}."
+        raise registry.RegistryError(message)
+
+
+def _operate(
+    config: OperacaoConfig, batches: list[pd.DataFrame], folder: Path, run_id: str
+) -> tuple[_Operation, SteadyCaller]:
+    columns = [SHOT_ID, GAME_DATE, *FEATURES]
+    with (
+        console.status("starting the endpoint"),
+        operated_server() as address,
+        SteadyCaller(address, batches[0][list(FEATURES)].iloc[0].to_dict()) as calls,
+    ):
+        operation = _Operation(config, address, folder, run_id)
+        for number, batch in enumerate(batches, 1):
+            with console.status(f"batch {number} of {len(batches)}"):
+                told = operation.play(batch[[*columns, TARGET, TIME]])
+            say(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {told}", style="")
+    return operation, calls
+
+
+def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Replay:
+    """The same batches without the loop, and with a training after each of them."""
+    tables = operation.scored
+    everything = pd.concat(tables, ignore_index=True)
+    never = np.split(scored(everything, "1")[PROBABILITY].to_numpy(), np.cumsum([len(rows) for rows in tables])[:-1])
+    every, trainings = _retrained_always(config, tables, never[0])
+    made = {LOOP: [rows[PROBABILITY].to_numpy() for rows in tables], NEVER: never, EVERY: every}
+    batches = tuple(
+        _batch(place, rows, {name: made[name][place] for name in STRATEGIES}, operation.verdicts[place])
+        for place, rows in enumerate(tables)
+    )
+    marks = tuple(operation.marks)
+    counted = {kind: sum(mark.kind == kind for mark in marks) for kind in (TRAINING, PROMOTION)}
+    numbers = {LOOP: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), EVERY: (trainings, trainings)}
+    strategies = {name: replay.Strategy(replay.prequential(batches, name), *numbers[name]) for name in STRATEGIES}
+    return Replay(source, config.batch_rows, config.label_delay, batches, marks, strategies)
+
+
+def _retrained_always(
+    config: OperacaoConfig, tables: list[pd.DataFrame], first: npt.NDArray[np.float64]
+) -> tuple[list[npt.NDArray[np.float64]], int]:
+    """P(made) of each batch by a model that learned from all labels that had arrived, and how many were trained."""
+    development = read_prepared(read_manifest(), TRAIN)
+    answers, trainings = [first], 0
+    model: Candidate | None = None
+    for number in range(1, len(tables) + 1):
+        arrived = pd.concat(tables[: max(0, number - config.label_delay)] or [tables[0].head(0)], ignore_index=True)
+        labels = arrived[arrived[TARGET].notna()]
+        if len(labels) >= config.cv_folds:
+            with console.status(f"for comparison: retraining after batch {number} of {len(tables)}"):
+                model = _train(config, development, labels)
+            trainings += 1
+        if number < len(tables):
+            rows = tables[number]
+            answers.append(_answer(model, rows) if model else scored(rows, "1")[PROBABILITY].to_numpy())
+    return answers, trainings
+
+
+def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFrame) -> Candidate:
+    columns = [*FEATURES, TARGET]
+    train = pd.concat([development[columns], labels[columns]], ignore_index=True).astype({TARGET: "int64"})
+    is_arrived, weights = weigh(len(development), len(labels), config.weighting)
+    tuner = Tuner(
+        train,
+        weights=weights,
+        compared_on=is_arrived,
+        cv_folds=config.cv_folds,
+        n_iter=config.n_iter,
+        session_id=config.session_id,
+        criterion=config.criterion,
+    )
+    return choose([tuner.tune(model_id) for model_id in tuner.ids(config.models)], config.criterion)
+
+
+def _answer(model: Candidate, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.asarray(model.pipeline.predict_proba(rows[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
+
+
+def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], verdict: str) -> Batch:
+    known = rows[TARGET].notna().to_numpy()
+    labels = rows.loc[known, TARGET]
+    losses = {name: log_loss_by_row(labels, answers[known]) for name, answers in made.items()}
+    days = rows[GAME_DATE]
+    version = str(rows[MODEL_VERSION].iloc[0])
+    return Batch(place + 1, str(days.iloc[0]), str(days.iloc[-1]), len(rows), len(labels), version, verdict, losses)
+
+
+def _marks(number: int, verdict: str, retrained: Retrained) -> Iterator[Mark]:
+    if verdict == "retrain":
+        yield Mark(number, ALARM, f"verdict {verdict}")
+    if retrained.settled is None:
+        return
+    yield Mark(number, TRAINING, retrained.decision.reasons[0])
+    kind = PROMOTION if retrained.settled.promoted else REFUSAL
+    yield Mark(number, kind, retrained.settled.verdict.reason)
+
+
+def _told(retrained: Retrained) -> str:
+    if retrained.settled is None:
+        return f"{retrained.decision.decision}, {retrained.decision.reasons[0]}"
+    verdict = retrained.settled.verdict
+    return f"{retrained.outcome} ({verdict.loss:.4f} against {verdict.reference_loss:.4f} on later rows)"
+
+
+def _records(played: Replay, calls: SteadyCaller) -> Iterator[Record]:
+    for name, strategy in played.strategies.items():
+        yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
+    yield Metrics({"requests": float(calls.answered), "requests_lost": float(calls.lost)})
+    for batch in played.batches:
+        found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
+        yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
+    yield Text(replay.FILE, json.dumps(played.record(), indent=2) + "\n")
+    yield Picture("replay", pictures.replayed(played.record()))
+
+
+def _show(played: Replay, calls: SteadyCaller) -> None:
+    table = Table("strategy", "prequential log_loss", "trainings", "promotions", title="operacao: done")
+    for name, words in STRATEGIES.items():
+        strategy = played.strategies[name]
+        table.add_row(words, f"{strategy.log_loss:.4f}", str(strategy.trainings), str(strategy.promotions))
+    console.print(table)
+    labelled = sum(batch.labelled for batch in played.batches)
+    say("Measured", f"on {labelled:,} labelled shots, each scored by the model of its time")
+    say("Endpoint:", f"{calls.answered:,} further requests during all this, {calls.lost} lost")
+    say(
+        "Picture:",
+        "pictures/replay.png of run Operacao (make ui), or page Loop of the monitor (make monitor)",
+        style="",
+    )
+
+
+if __name__ == "__main__":
+    run_command(OperacaoConfig, run, loop="operacao")

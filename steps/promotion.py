@@ -1,0 +1,180 @@
+"""From a registered version to a verdict that is written on it, and to champion and Production if it is better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from sklearn.pipeline import Pipeline
+
+from data.prepared import TEST, TRAIN
+from data.schema import FEATURES, PROBABILITY, TARGET
+from monitor import tables
+from monitor.challenge import FEWEST_ROWS, Challenge, challenge
+from monitor.metrics import log_loss_by_row
+from monitor.scored import ScoredError, scored
+from monitor.tables import TableError
+from serving import gate, registry
+from steps.lesson import Lesson
+
+_DEVELOPMENT = "sha256_dataset_kobe_dev"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A version that wants to be champion.
+
+    Attributes
+    ----------
+    version : str
+        Its number.
+    lesson : Lesson
+        What it has learned from and was tested on.
+    pipeline, prior : sklearn.pipeline.Pipeline
+        Itself, and the class prior of the same lesson.
+    """
+
+    version: str
+    lesson: Lesson
+    pipeline: Pipeline
+    prior: Pipeline
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a contender.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        Written on the version.
+    promoted : bool
+    note : str
+        In words.
+    challenge : Challenge or None
+        Against the champion; None where there was none to compare with.
+    """
+
+    verdict: gate.Verdict
+    promoted: bool
+    note: str
+    challenge: Challenge | None = None
+
+
+def common_ground(contender: Contender) -> pd.DataFrame:
+    """Rows that a contender and the champion can be compared on: neither has learned from them.
+
+    Of the same raw file these are the champion's own test rows, so that one who had easier test rows gains nothing by
+    it; of another, the contender's.
+    """
+    lesson, current = contender.lesson, registry.champion()
+    if current is None or current.tags.get(f"sha256_{TEST}") == lesson.tags[f"sha256_{TEST}"]:
+        return lesson.test
+    try:
+        if current.tags.get(_DEVELOPMENT) == lesson.tags.get(_DEVELOPMENT):
+            return _without(tables.read_scored(tables.prepared_table(TEST)), lesson.train)
+        return _without(lesson.test, tables.read_scored(tables.prepared_table(TRAIN)))
+    except TableError:
+        return lesson.test
+
+
+def settle(contender: Contender, rows: pd.DataFrame, *, seed: int, most_log_loss: float) -> Settled:
+    """Judge a contender, write the verdict on its version, and promote or archive it.
+
+    Parameters
+    ----------
+    contender : Contender
+    rows : pandas.DataFrame
+        The features and ``shot_made_flag`` of rows that neither it nor the champion has learned from.
+    seed : int
+        Of the bootstrap.
+    most_log_loss : float
+        See `monitor.challenge.challenge`.
+
+    Returns
+    -------
+    Settled
+        Not promoted either if another process has changed the champion meanwhile.
+    """
+    current = registry.usable_champion()
+    answers, why_not = _answers(current, rows)
+    found = None
+    if current is None or answers is None:
+        verdict = _against_the_prior(contender, seed)
+    elif _is_synthetic(current.tags) and not contender.lesson.is_synthetic:
+        why_not = f"champion version {registry.number(current)} learned from synthetic shots"
+        verdict = _against_the_prior(contender, seed)
+    elif contender.lesson.is_synthetic and not _is_synthetic(current.tags):
+        note = f"it learned from synthetic shots, champion version {registry.number(current)} from real ones"
+        return _archived(contender.version, _against_the_prior(contender, seed), note, None)
+    elif len(rows) < FEWEST_ROWS:
+        verdict = _against_the_prior(contender, seed)
+        note = (
+            f"there are {len(rows):,} rows that neither it nor champion version {registry.number(current)} has learned "
+            f"from; {FEWEST_ROWS} are needed to compare them"
+        )
+        return _archived(contender.version, _refused(verdict, note), note, None)
+    else:
+        found = challenge(
+            rows,
+            _made(contender.pipeline, rows),
+            answers,
+            _made(contender.prior, rows),
+            champion_name=f"champion version {registry.number(current)}",
+            most_log_loss=most_log_loss,
+            seed=seed,
+        )
+        verdict = found.verdict
+    if not verdict.passed:
+        return _archived(contender.version, verdict, f"it did not pass the gate: {verdict.reason}", found)
+    registry.judge(contender.version, verdict)
+    why = f"{verdict.reason} ({why_not})" if why_not else verdict.reason
+    try:
+        registry.promote(contender.version, why, instead_of=registry.number(current) if current else None)
+    except registry.OvertakenError as error:
+        registry.archive(contender.version, str(error))
+        return Settled(verdict, promoted=False, note=f"not promoted: {error}", challenge=found)
+    return Settled(verdict, promoted=True, note="passed the gate and became champion and Production", challenge=found)
+
+
+def _answers(current: ModelVersion | None, rows: pd.DataFrame) -> tuple[npt.NDArray[np.float64] | None, str]:
+    """P(made) of the champion, or why it has none."""
+    if current is None:
+        return None, ""
+    try:
+        return scored(rows, registry.number(current))[PROBABILITY].to_numpy(dtype=float), ""
+    except ScoredError as error:
+        return None, f"the champion could not be compared with: {error}"
+
+
+def _archived(version: str, verdict: gate.Verdict, note: str, found: Challenge | None) -> Settled:
+    registry.judge(version, verdict)
+    registry.archive(version, note)
+    return Settled(verdict, promoted=False, note=f"not promoted, {note}", challenge=found)
+
+
+def _refused(verdict: gate.Verdict, reason: str) -> gate.Verdict:
+    return gate.Verdict(False, reason, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+
+
+def _against_the_prior(contender: Contender, seed: int) -> gate.Verdict:
+    test = contender.lesson.test
+    losses = [log_loss_by_row(test[TARGET], _made(model, test)) for model in (contender.pipeline, contender.prior)]
+    return gate.better_than(losses[0], losses[1], reference_name="the class prior", seed=seed)
+
+
+def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.asarray(pipeline.predict_proba(rows[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
+
+
+def _is_synthetic(tags: Mapping[str, str]) -> bool:
+    return tags.get("synthetic") == "true"
+
+
+def _without(rows: pd.DataFrame, learned: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not among those learned from, by all their values."""
+    columns = [*FEATURES, TARGET]
+    known = pd.MultiIndex.from_frame(learned[columns].astype(float))
+    return rows[~pd.MultiIndex.from_frame(rows[columns].astype(float)).isin(known)]
