@@ -131,7 +131,7 @@ def main() -> None:
 
 def _servers(folder: Path) -> list[Server]:
     version = registry.number(registry.require_champion())
-    model = mlflow.pyfunc.load_model(f"models:/{registry.MODEL}/{version}").unwrap_python_model()
+    model = mlflow.pyfunc.load_model(f"models:/{registry.model()}/{version}").unwrap_python_model()
     pipeline, path = model.pipeline, folder / "pipeline.skops"
     skops.io.dump(pipeline, path)
     trusted = skops.io.get_untrusted_types(file=path)
@@ -144,7 +144,7 @@ def _servers(folder: Path) -> list[Server]:
         skops_trusted_types=trusted,
     )
     peers = {"PIPELINE": str(path), "TRUSTED_TYPES": json.dumps(trusted)}
-    uri = f"models:/{registry.MODEL}/Production"
+    uri = f"models:/{registry.model()}/Production"
     serve = ["mlflow", "models", "serve", "--env-manager", "local", "--port", "{port}"]
     operated = [sys.executable, "-m", "serving.server", "--port", "{port}", "--workers"]
     log = {"KOBE_INFERENCE_LOG": f"sqlite:///{folder / 'inference_log.db'}"}

@@ -16,7 +16,8 @@ RETRAINING, REPLAY = "Retreino", "Operacao"
 """Names of the runs of a decision and of a replayed operation."""
 RECORD = "decision.json"
 """Artifact of a decision: every figure behind it, as `monitor.retraining.Decision.record` makes it."""
-MODEL, NUMBER, MOMENT = "registered_model", "decision_number", "moment"
+MODEL, CREATED = "registered_model", "registered_model_created"
+NUMBER, MOMENT = "decision_number", "moment"
 DECISION, TRIGGER, MODE, REASONS = "decision", "trigger", "mode", "reasons"
 OUTCOME, OUTCOME_REASON = "outcome", "outcome_reason"
 CHAMPION, CHALLENGER = "champion", "model_version"
@@ -90,22 +91,21 @@ class LoggedDecision:
 
 
 @registry.store_errors_told()
-def decisions(*, model: str = "", replay: str = "", most: int = 1_000) -> list[LoggedDecision]:
-    """The decisions about a registered model, newest first.
+def decisions(*, replay: str = "", most: int = 1_000) -> list[LoggedDecision]:
+    """The decisions about the registered model that this process works on, newest first.
 
     Parameters
     ----------
-    model : str
-        Its name; empty for the one that this process works on.
     replay : str
-        Run of a replay, of which only the decisions are wanted; empty for those outside of any replay too.
+        Run of a replay, whose decisions are wanted instead.
     most : int
         Older ones are left out.
     """
-    name = model or registry.model()
-    condition = f"tags.{NUMBER} LIKE '%' and tags.{MODEL} = '{name}'"
     if replay:
-        condition += f" and tags.{REPLAYED} = '{replay}'"
+        about = f"tags.{REPLAYED} = '{replay}'"
+    else:
+        about = f"tags.{MODEL} = '{registry.model()}' and tags.{CREATED} = '{registry.created()}'"
+    condition = f"tags.{NUMBER} LIKE '%' and {about}"
     found = [logged(run) for run in operation.runs_named(RETRAINING, condition, most)]
     return sorted(found, key=lambda decision: -decision.number)
 

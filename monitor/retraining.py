@@ -201,7 +201,10 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
             RETRAIN if enough else WAIT, FORCED if enough else "", (words,), arrived, signals, guards, windows
         )
     if not asking:
-        reasons = ("nothing asks for a new model", *(f"{signal.name}: {signal.words}" for signal in signals))
+        reasons = (
+            "no rule of the loop asks for a new model",
+            *(f"{signal.name}: {signal.words}" for signal in signals),
+        )
         return Decision(WAIT, "", reasons, arrived, signals, guards, windows)
     asked = tuple(f"{signal.name}: {signal.words}" for signal in asking)
     if missing:
@@ -328,7 +331,7 @@ def _trend(windows: Sequence[Window], reference: float, policy: Policy) -> Signa
 def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now: datetime) -> tuple[Guard, ...]:
     refused = _refusals(log)
     needed = max(policy.minimum_new_labels * 2**refused, FEWEST_LABELS if not last_trained(log) else 1)
-    after = f" ({refused} challengers in a row were refused)" if refused else ""
+    after = f", twice as many after each refused challenger ({refused} in a row)" if refused else ""
     labels = Guard(
         "New labels",
         arrived.new_labels >= needed,

@@ -1,5 +1,6 @@
 """A fitted scikit-learn pipeline → a logged MLflow model that answers label and probability."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,8 @@ def log_scoring_model(
     """
     # MLflow would put this project's whole lock into the model, PyCaret and Streamlit with it.
     MLFLOW_UV_AUTO_DETECT.set(False)
+    # It says in every training that it validates the example.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
         save_pipeline(pipeline, path)

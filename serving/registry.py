@@ -249,6 +249,15 @@ def promotions(version: ModelVersion) -> list[dict[str, str | None]]:
     return list(json.loads(version.tags.get(_HISTORY, "[]")))
 
 
+def created() -> str:
+    """When the registered model was created, in milliseconds; empty where there is none.
+
+    One that was deleted and made anew has another past.
+    """
+    found = MlflowClient().search_registered_models(filter_string=f"name = '{model()}'")
+    return str(found[0].creation_timestamp) if found else ""
+
+
 def tags_of(version: str) -> dict[str, str]:
     """Tags of a version."""
     return dict(MlflowClient().get_model_version(model(), version).tags)

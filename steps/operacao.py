@@ -30,7 +30,6 @@ from monitor.metrics import log_loss_by_row
 from monitor.replay import ALARM, EVERY, LOOP, NEVER, PROMOTION, REFUSAL, STRATEGIES, TRAINING, Batch, Mark, Replay
 from monitor.runs import served
 from monitor.scored import scored
-from monitor.tables import TIME
 from serving import registry
 from serving.client import score
 from serving.mlflow_server import operated_server
@@ -139,7 +138,7 @@ class _Operation:
     def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> Retrained:
         path = self.folder / "arrived.parquet"
         write_parquet(arrived, path)
-        now = f"{batch[TIME].iloc[-1]:%Y-%m-%d}T23:59"
+        now = f"{batch[GAME_DATE].iloc[-1]}T23:59"
         retrained = retrain(RetreinoConfig(**part(LoopConfig, self.config).model_dump(), current=str(path), now=now))
         log = decisions.decisions(most=1)
         MlflowClient().set_tag(log[0].run_id, decisions.REPLAYED, self.run_id)
@@ -225,7 +224,7 @@ def _operate(
         operation = _Operation(config, address, folder, run_id)
         for number, batch in enumerate(batches, 1):
             with console.status(f"batch {number} of {len(batches)}"):
-                told = operation.play(batch[[*columns, TARGET, TIME]])
+                told = operation.play(batch[[*columns, TARGET]])
             say(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {told}", style="")
     return operation, calls
 

@@ -318,6 +318,7 @@ def _decision_records(
     yield Tags(
         {
             decisions.MODEL: registry.model(),
+            decisions.CREATED: registry.created(),
             decisions.NUMBER: str(number),
             decisions.MOMENT: scene.now.isoformat(timespec="seconds"),
             decisions.DECISION: decision.decision,
