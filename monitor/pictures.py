@@ -225,7 +225,7 @@ def replayed(record: Mapping[str, Any]) -> Figure:
     for name, words in STRATEGIES.items():
         colour = palette.STRATEGY[name]
         found = record["figures"][name]
-        label = f"{words}: {found['log_loss']:.4f}, {found['trainings']} trainings"
+        label = f"{words}: {found['log_loss']:.4f}, trainings: {found['trainings']}"
         losses = [float("nan") if batch[name] is None else batch[name] for batch in batches]
         single.plot(places, losses, color=colour, marker="o", markersize=4, label=label)
         means = [float("nan") if mean is None else mean for mean in running_mean(batches, name)]
@@ -242,7 +242,7 @@ def replayed(record: Mapping[str, Any]) -> Figure:
     single.set(
         ylabel="log loss of the batch (nats)", title=f"A replayed operation, {record['batch_rows']:,} shots a batch"
     )
-    single.legend(fontsize=8, ncols=2)
+    figure.legend(*single.get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower center")
     running.set(ylabel="prequential log loss (nats)", xlabel="batch, ends on")
     running.set_xticks(places, [f"{batch['number']}\n{batch['until'][:7]}" for batch in batches], fontsize=8)
     return figure

@@ -113,7 +113,15 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     if not client.search_registered_models(filter_string=f"name = '{model()}'"):
         client.create_registered_model(model(), description="P(made) of a shot of Kobe Bryant.")
     return number(
-        client.create_model_version(model(), model_uri, run_id=run_id, tags=dict(tags), description=description)
+        client.create_model_version(
+            model(),
+            model_uri,
+            run_id=run_id,
+            tags=dict(tags),
+            description=description,
+            # A tracking server takes no model of another run than it is told.
+            model_id=model_uri.removeprefix("models:/"),
+        )
     )
 
 

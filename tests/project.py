@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from data.files import ROOT
 from data.schema import FEATURES
+from monitor.scored import ANSWERS, fingerprint
 from serving import registry
 from serving.gate import Verdict
 from serving.packaging import log_scoring_model
@@ -195,7 +196,8 @@ def publish(checkout: Checkout, shots: pd.DataFrame, *, strength: float = 1.0) -
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
             info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={})
-        version = registry.register(info.model_uri, run.info.run_id, {"synthetic": "true"}, "for a test")
+        tags = {"synthetic": "true", ANSWERS: fingerprint(info.model_uri)}
+        version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
         registry.judge(version, Verdict(True, "better", 0.67, 0.69, -0.03, -0.01))
         registry.promote(version, "for a test")
     finally:
