@@ -14,7 +14,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.errors import KobeShotError
 
 # What the pages import takes seconds; here no page waits for it.
-from monitor import candidates, court_charts, model_charts, operation, shots, simulation, tables, watch_charts  # noqa: F401
+from monitor import (  # noqa: F401
+    candidates,
+    court_charts,
+    loop_charts,
+    model_charts,
+    operation,
+    retraining,
+    shots,
+    simulation,
+    tables,
+    watch_charts,
+)
 from monitor.screens import navigation
 from serving import registry
 

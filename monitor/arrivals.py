@@ -1,15 +1,26 @@
 """Scored rows in the order of their time, and what of them a version has learned from."""
 
+from functools import lru_cache
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from mlflow import MlflowClient
 
 from data.errors import KobeShotError
-from data.schema import GAME_DATE, LEARNED, MODEL_VERSION, TARGET
-from monitor.tables import TIME
+from data.prepared import TRAIN
+from data.schema import FEATURES, GAME_DATE, LEARNED, MODEL_VERSION, TARGET
+from monitor.tables import TIME, table_of
 from serving import registry
 
 LEARNED_UNTIL = "learned_until"
-"""Tag of a version that was trained on labels that had arrived: time of the newest row among them, ISO 8601."""
+LABELS_LEARNED = "labels_learned"
+"""Tags of a version that was trained on labels that had arrived: time of the newest of them, ISO 8601, and how many.
+
+They are the last rows of its training table.
+"""
+
+_VERSIONS_KEPT = 4
 
 
 class ArrivalError(KobeShotError):
@@ -48,19 +59,38 @@ def in_order(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(**{TIME: times}).sort_values(TIME, kind="stable", ignore_index=True)
 
 
-def learned_until(version: str) -> pd.Timestamp | None:
-    """Time of the newest labelled row that a version has learned from; None for one that learned from dev rows only."""
-    found = MlflowClient().get_model_version(registry.model(), version).tags.get(LEARNED_UNTIL)
-    return pd.Timestamp(found) if found else None
+def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
+    """Which rows are among the labels that a version has learned from, by their features and label, shape (n,).
+
+    Dev rows do not count: what is in operation is compared with the labels that arrived.
+
+    Raises
+    ------
+    TableError
+        If no run holds the version's training rows any more.
+    """
+    tags = registry.tags_of(version)
+    if LEARNED_UNTIL not in tags:
+        return np.zeros(len(table), dtype=bool)
+    learned = _labels_of(version, tags[f"sha256_{TRAIN}"], int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
+    return np.asarray(_values(table).isin(learned))
 
 
 def with_learned(table: pd.DataFrame) -> pd.DataFrame:
     """A scored table with ``learned`` (bool), where one of its versions has learned from labels that had arrived."""
-    if MODEL_VERSION not in table or not {TIME, GAME_DATE} & set(table.columns):
+    if MODEL_VERSION not in table:
         return table
-    ends = {version: learned_until(str(version)) for version in table[MODEL_VERSION].dropna().unique()}
-    if not any(end is not None for end in ends.values()):
-        return table
-    times = pd.to_datetime(table[TIME if TIME in table else GAME_DATE], format="ISO8601", errors="coerce")
-    newest = pd.to_datetime(table[MODEL_VERSION].map(ends))
-    return table.assign(**{LEARNED: (times <= newest).fillna(value=False) & table[TARGET].notna()})
+    learned = np.zeros(len(table), dtype=bool)
+    for version in table[MODEL_VERSION].dropna().unique():
+        by_version = (table[MODEL_VERSION] == version).fillna(value=False).to_numpy(dtype=bool)
+        learned[by_version] = is_learned(table[by_version], str(version))
+    return table.assign(**{LEARNED: learned}) if learned.any() else table
+
+
+@lru_cache(maxsize=_VERSIONS_KEPT)
+def _labels_of(version: str, sha256: str, labels: int, _store: str) -> pd.MultiIndex:
+    return _values(pd.read_parquet(table_of(TRAIN, sha256, version)).tail(labels))
+
+
+def _values(table: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(table[[*FEATURES, TARGET]].astype(float))

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,7 @@ DECISION, TRIGGER, MODE, REASONS = "decision", "trigger", "mode", "reasons"
 OUTCOME, OUTCOME_REASON = "outcome", "outcome_reason"
 CHAMPION, CHALLENGER = "champion", "model_version"
 LABELS, NEW_LABELS, LABELS_UNTIL = "labels", "new_labels", "labels_until"
+SOURCE = "source"
 REPLAYED = "replay"
 """Tags of such a run."""
 
@@ -66,6 +67,8 @@ class LoggedDecision:
         Time of the newest of them.
     run_id, model : str
         The run, and the registered model it is about.
+    source : str
+        Where the labels were: application, log or table. Times of different sources do not compare.
     """
 
     number: int
@@ -83,6 +86,7 @@ class LoggedDecision:
     labels_until: datetime | None
     run_id: str
     model: str
+    source: str = ""
 
     @property
     def trained(self) -> bool:
@@ -111,8 +115,24 @@ def decisions(*, replay: str = "", most: int = 1_000) -> list[LoggedDecision]:
 
 
 def logged(run: KnownRun) -> LoggedDecision:
-    """The entry that a run of ``retreino`` holds."""
-    tags = run.tags
+    """The entry that a run of ``retreino`` holds.
+
+    Raises
+    ------
+    TableError
+        If its tags are damaged.
+    """
+    try:
+        return _entry(run, run.tags)
+    except (KeyError, ValueError) as error:
+        message = (
+            f"The tags of decision {run.tags.get(NUMBER)} cannot be read ({type(error).__name__}: {error}). "
+            f"Delete run {run.run_id}, named {RETRAINING}."
+        )
+        raise TableError(message) from error
+
+
+def _entry(run: KnownRun, tags: Mapping[str, str]) -> LoggedDecision:
     until = tags.get(LABELS_UNTIL, "")
     return LoggedDecision(
         number=int(tags[NUMBER]),
@@ -130,6 +150,7 @@ def logged(run: KnownRun) -> LoggedDecision:
         labels_until=datetime.fromisoformat(until) if until else None,
         run_id=run.run_id,
         model=tags[MODEL],
+        source=tags.get(SOURCE, ""),
     )
 
 

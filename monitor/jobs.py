@@ -11,7 +11,7 @@ import mlflow
 from data.errors import KobeShotError
 from data.files import ROOT
 
-STEPS = ("treinamento", "aplicacao", "monitoramento")
+STEPS = ("treinamento", "aplicacao", "monitoramento", "retreino", "reverter")
 """The steps that a page may run."""
 
 

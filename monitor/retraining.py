@@ -169,6 +169,7 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     *,
     log: Sequence[LoggedDecision],
     now: datetime,
+    source: str = "",
     forced: bool = False,
 ) -> Decision:
     """Decide.
@@ -185,10 +186,12 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
         Earlier decisions about the same registered model, newest first.
     now : datetime
         UTC, with its zone.
+    source : str
+        Where the labels are; see `monitor.decisions.LoggedDecision`.
     forced : bool
         Retrain whatever signals and guards say, if there are labels enough to learn from and to be tested on.
     """
-    arrived = _arrived(labels, log)
+    arrived = _arrived(labels, [entry for entry in log if entry.source == source])
     windows = tuple(_windows(look, policy)) if look else ()
     signals = _signals(look, windows, policy)
     guards = _guards(arrived, policy, log, now)

@@ -52,7 +52,7 @@ def prepared_table(name: str) -> Path:
         If no run holds the table.
     """
     champion = registry.require_champion()
-    return _table(name, champion.tags.get(f"sha256_{name}", ""), registry.number(champion))
+    return table_of(name, champion.tags.get(f"sha256_{name}", ""), registry.number(champion))
 
 
 def development_table() -> Path:
@@ -67,10 +67,22 @@ def development_table() -> Path:
     """
     champion = registry.require_champion()
     digest = champion.tags.get(DEVELOPMENT) or champion.tags.get(f"sha256_{TRAIN}", "")
-    return _table(TRAIN, digest, registry.number(champion))
+    return table_of(TRAIN, digest, registry.number(champion))
 
 
-def _table(name: str, digest: str, version: str) -> Path:
+def table_of(name: str, digest: str, version: str) -> Path:
+    """File of a prepared table by its SHA-256.
+
+    Parameters
+    ----------
+    name, digest, version : str
+        Of the table, its SHA-256, and the version that it belongs to, for the message.
+
+    Raises
+    ------
+    TableError
+        If no run holds the table.
+    """
     local = prepared_path(name)
     if local.is_file() and sha256(local) == digest:
         return local
@@ -81,7 +93,7 @@ def _table(name: str, digest: str, version: str) -> Path:
             with contextlib.suppress(TableError):
                 return artifact(run.run_id, f"tables/{name}.parquet")
     message = (
-        f"{shown(local)} is not the table that champion version {version} was made with, and no "
+        f"{shown(local)} is not the table that version {version} was made with, and no "
         "run holds it. Prepare and train again: make main"
     )
     raise TableError(message)

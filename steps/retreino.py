@@ -23,7 +23,7 @@ from data.files import sha256, write_parquet
 from data.prepared import TEST, TRAIN
 from data.schema import FEATURES, MODEL_VERSION, TARGET
 from monitor import decisions, operation, tables
-from monitor.arrivals import LEARNED_UNTIL, in_order, learned_until
+from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL, in_order, is_learned
 from monitor.challenge import FEWEST_ROWS, MOST_LOG_LOSS
 from monitor.decisions import (
     FAILED,
@@ -185,6 +185,11 @@ class RetreinoConfig(LoopConfig):
         default="", description="moment of the decision in UTC, for a replay; empty is now"
     )
 
+    @property
+    def source_kind(self) -> str:
+        """What kind of place the labels are at."""
+        return self.current if self.current in {APPLICATION, LOG} else "table"
+
     @model_validator(mode="after")
     def check_source(self) -> Self:
         """Refuse the address of a log that is not read."""
@@ -244,7 +249,13 @@ def run(config: RetreinoConfig) -> Retrained:
         log = decisions.decisions()
         with console.status("deciding"):
             decision = decide(
-                _look(scene), scene.labels, config.policy, log=log, now=scene.now, forced=config.mode == "force"
+                _look(scene),
+                scene.labels,
+                config.policy,
+                log=log,
+                now=scene.now,
+                source=config.source_kind,
+                forced=config.mode == "force",
             )
         number = 1 + max((entry.number for entry in log), default=0)
         acts = decision.retrain and config.mode != "dry_run"
@@ -326,6 +337,7 @@ def _decision_records(
             decisions.MODE: config.mode,
             decisions.REASONS: "\n".join(decision.reasons)[:_MOST_TAG_LENGTH],
             decisions.CHAMPION: scene.version,
+            decisions.SOURCE: config.source_kind,
             decisions.LABELS: str(arrived.labels),
             decisions.NEW_LABELS: str(arrived.new_labels),
             decisions.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
@@ -382,12 +394,13 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
         If there are too few labels on either side.
     """
     recent = labels.tail(config.label_window)
-    older, later = split_by_time(recent, config.label_test_size, learned_until(registry.number(champion)))
+    older, later = split_by_time(recent, config.label_test_size)
+    later = later[~is_learned(later, registry.number(champion))]
     if older.empty or len(later) < FEWEST_ROWS:
         message = (
             f"expected labels to learn from and {FEWEST_ROWS} later ones that the champion has not learned from; of "
-            f"{len(recent):,} labels {len(older):,} can be learned from and {len(later):,} are later. "
-            "Wait for more labels, or give another label_test_size."
+            f"{len(recent):,} labels {len(older):,} can be learned from and {len(later):,} are such later ones. "
+            "Rows of one time stay together. Wait for more labels, or give another label_test_size."
         )
         raise LoopError(message)
     development_file = tables.development_table()
@@ -406,7 +419,7 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
         **{f"sha256_{name}": sha256(path) for name, path in files.items()},
         tables.DEVELOPMENT: sha256(development_file),
         LEARNED_UNTIL: older[TIME].iloc[-1].isoformat(),
-        "labels_learned": str(len(older)),
+        LABELS_LEARNED: str(len(older)),
         RETRAINING_RUN: run_id,
     }
     return Lesson(train, test, files, tags, weights, arrived)
@@ -426,9 +439,7 @@ def weigh(
     return is_arrived, np.where(is_arrived, development / arrived, 1.0) if weighting == "balanced" else None
 
 
-def split_by_time(
-    labels: pd.DataFrame, test_size: float, champion_learned_until: pd.Timestamp | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Older labels to learn from and later ones to be tested on; rows of one time stay together.
 
     Parameters
@@ -437,15 +448,12 @@ def split_by_time(
         In the order of ``time``.
     test_size : float
         Share of the later ones.
-    champion_learned_until : pandas.Timestamp, optional
-        What is not later than this is no test row: the champion has learned from it.
     """
     if labels.empty:
         return labels, labels
-    first = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
-    is_later = labels[TIME] > first
-    is_test = is_later if champion_learned_until is None else is_later & (labels[TIME] > champion_learned_until)
-    return labels[~is_later], labels[is_test]
+    last_learned = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
+    is_later = labels[TIME] > last_learned
+    return labels[~is_later], labels[is_later]
 
 
 def _outcome_records(settled: Settled, version: str) -> Iterator[Record]:

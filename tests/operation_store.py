@@ -1,9 +1,12 @@
 """A tracking store as an operation leaves it, made without training: tables, a champion, one scored table."""
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -15,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from data import synthetic
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from monitor import decisions, operation, replay
 from serving import registry
 from serving.gate import Verdict
 from serving.packaging import log_scoring_model, save_pipeline
@@ -93,3 +97,168 @@ def apply(folder: Path, table: pd.DataFrame, pipeline: Pipeline, version: str = 
     with mlflow.start_run(run_name="PipelineAplicacao", tags=tags) as run:
         mlflow.log_artifact(str(path), "tables")
     return Path(MlflowClient().get_run(run.info.run_id).info.artifact_uri) / "tables" / path.name
+
+
+REPLAY_MODEL = "kobe_shot_replay"
+DECIDED = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+def decision_record(*, challenge: bool = False) -> dict[str, object]:
+    """Figures behind a decision, as retreino keeps them."""
+    comparison = {
+        "name": "the champion on all later rows",
+        "rows": 500,
+        "log_loss": 0.628,
+        "reference_log_loss": 0.652,
+        "difference": -0.024,
+        "low": -0.031,
+        "high": -0.017,
+        "verdict": "passed",
+        "words": "log loss 0.6280 against 0.6520",
+    }
+    return {
+        "signals": [
+            {"name": "Labelled windows", "kind": "reactive", "fired": True, "words": "2 of 3 violate", "figures": ""},
+            {"name": "Trend of log loss", "kind": "predictive", "fired": None, "words": "2 windows", "figures": ""},
+            {"name": "K301 Support", "kind": "predictive", "fired": False, "words": "inside", "figures": "3 %"},
+        ],
+        "guards": [
+            {"name": "New labels", "holds": True, "words": "500 are new, 300 are needed"},
+            {"name": "Cooldown", "holds": False, "words": "0.5 days of 1"},
+        ],
+        "windows": [
+            {
+                "start": "2026-11-01T10:00:00",
+                "end": "2026-11-08T10:00:00",
+                "rows": 200,
+                "log_loss": 0.66,
+                "f1_score": None,
+                "skill": -0.04,
+                "violations": [],
+            },
+            {
+                "start": "2026-11-08T10:00:00",
+                "end": "2026-11-15T10:00:00",
+                "rows": 200,
+                "log_loss": 0.80,
+                "f1_score": 0.31,
+                "skill": -0.21,
+                "violations": ["log loss rose by 21%, from 0.660 to 0.800"],
+            },
+        ],
+        "challenge": {"rows": 500, "passed": True, "reason": "better on later rows", "comparisons": [comparison]}
+        if challenge
+        else None,
+    }
+
+
+def log_decision(
+    number: int,
+    decision: str = decisions.WAIT,
+    *,
+    when: datetime = DECIDED,
+    reasons: Sequence[str] = ("nothing asks for a new model",),
+    record: dict[str, object] | str | None = None,
+    **tags: str,
+) -> str:
+    """Log a decision into the active store, as retreino does; its run.
+
+    Parameters
+    ----------
+    number : int
+    decision : str
+        ``wait`` or ``retrain``.
+    when : datetime
+    reasons : sequence of str
+    record : dict or str, optional
+        What decision.json holds; a text is written as it is, without one there is no such file.
+    **tags : str
+        By the names that `monitor.decisions` gives them; they go before those of a decision that nothing followed.
+    """
+    given = {
+        "data_source": "synthetic",
+        decisions.MODEL: registry.model(),
+        decisions.CREATED: registry.created(),
+        decisions.NUMBER: str(number),
+        decisions.MOMENT: when.isoformat(timespec="seconds"),
+        decisions.DECISION: decision,
+        decisions.TRIGGER: "",
+        decisions.MODE: "auto",
+        decisions.REASONS: "\n".join(reasons),
+        decisions.OUTCOME: decisions.NOTHING,
+        decisions.OUTCOME_REASON: "",
+        decisions.CHAMPION: "1",
+        decisions.LABELS: "1500",
+        decisions.NEW_LABELS: "500",
+        decisions.LABELS_UNTIL: "2026-11-20T00:00:00",
+        **tags,
+    }
+    with mlflow.start_run(run_name=decisions.RETRAINING, tags=given) as run:
+        if record is not None:
+            text = record if isinstance(record, str) else json.dumps(record)
+            mlflow.log_text(text, decisions.RECORD)
+    return str(run.info.run_id)
+
+
+def log_look(when: datetime, verdict: str = "healthy", source: str = operation.OF_APPLICATION) -> str:
+    """Log a monitoring of a moment that has passed into the active store; without a verdict one that failed."""
+    tags = {
+        "data_source": "synthetic",
+        "mlflow.runName": operation.MONITORING,
+        operation.SOURCE: source,
+        operation.REFERENCE: "base_test",
+        "current": "prod" if source == operation.OF_APPLICATION else source,
+        **({"verdict": verdict} if verdict else {}),
+    }
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("operation") or client.get_experiment_by_name("tests")
+    moment = int(when.timestamp() * 1_000)
+    run = client.create_run(experiment.experiment_id, moment, tags, operation.MONITORING)
+    client.set_terminated(run.info.run_id, "FINISHED" if verdict else "FAILED", moment + 5_000)
+    return str(run.info.run_id)
+
+
+def replay_record(batches: int = 6) -> dict[str, Any]:
+    """A replayed operation, as operacao keeps it."""
+    return {
+        "format": 1,
+        "source": "prod, in the order of game_date",
+        "batch_rows": 500,
+        "label_delay": 1,
+        "batches": [
+            {
+                "number": number,
+                "since": f"{1996 + number}-11-06",
+                "until": f"{1997 + number}-02-01",
+                "rows": 500,
+                "labelled": 400 if number > 1 else 0,
+                "version": str(1 + number // 3),
+                "verdict": "healthy" if number % 3 else "retrain",
+                "loop": 0.65 - 0.004 * number if number > 1 else None,
+                "never": 0.655 if number > 1 else None,
+                "every": 0.645 - 0.003 * number if number > 1 else None,
+            }
+            for number in range(1, batches + 1)
+        ],
+        "marks": [
+            {"batch": 2, "kind": "alarm", "words": "2 of the last 3 windows violate a limit"},
+            {"batch": 3, "kind": "training", "words": "decision 3 trained version 2"},
+            {"batch": 3, "kind": "promotion", "words": "version 2 is better on later rows"},
+            {"batch": 5, "kind": "training", "words": "decision 5 trained version 3"},
+            {"batch": 5, "kind": "refusal", "words": "version 3 is not better"},
+        ],
+        "figures": {
+            "loop": {"log_loss": 0.634, "trainings": 2, "promotions": 1},
+            "never": {"log_loss": 0.653, "trainings": 0, "promotions": 0},
+            "every": {"log_loss": 0.633, "trainings": 6, "promotions": 6},
+        },
+    }
+
+
+def log_replay(record: dict[str, object] | str | None) -> str:
+    """Log a replayed operation into the active store; its run. Without a record there is no such file."""
+    tags = {"data_source": "synthetic", decisions.MODEL: REPLAY_MODEL}
+    with mlflow.start_run(run_name=decisions.REPLAY, tags=tags) as run:
+        if record is not None:
+            mlflow.log_text(record if isinstance(record, str) else json.dumps(record), replay.FILE)
+    return str(run.info.run_id)

@@ -20,7 +20,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.project import REAL, Checkout, end_group, environment, free_port, operated, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Simulator", "Operation")
+PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Loop", "Simulator", "Operation")
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver, which .ci/run installs"
@@ -216,4 +216,17 @@ def test_a_look_is_started_from_the_page(monitor: Monitor) -> None:
     monitor.click("button", "Look again")
     wait_until(lambda: looks() > before, "another look")
     monitor.settled()
+    assert not monitor.problems()
+
+
+def test_a_decision_is_asked_for_and_shown(monitor: Monitor) -> None:
+    monitor.open("Loop")
+    monitor.tab("Retrain and roll back")
+    monitor.click("[data-testid=stRadio] label", "Only say what would be done")
+    monitor.click("button", "Say what would be done")
+    monitor.wait_for("ended with exit code 0")
+    monitor.wait_for("nothing was done")
+    for tab in ("Calendar", "Replayed operation", "Decisions"):
+        monitor.tab(tab)
+    monitor.wait_for("Open a decision")
     assert not monitor.problems()

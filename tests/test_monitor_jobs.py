@@ -48,6 +48,14 @@ def test_a_real_step_runs_with_the_environment_of_this_process() -> None:
     assert "cv_folds" in "\n".join(lines)
 
 
+@pytest.mark.parametrize("name", ["retreino", "reverter"])
+def test_the_steps_of_the_loop_may_be_run(bundle: Path, name: str) -> None:
+    (bundle / "steps" / f"{name}.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    lines: list[str] = []
+    assert run_step(name, ["--reason=it misses; $(layups)"], on_line=lines.append) == 0
+    assert lines == ["['--reason=it misses; $(layups)']"]
+
+
 @pytest.mark.parametrize("name", ["main", "../serving/server", "treinamento; true", ""])
 def test_a_page_may_only_run_the_steps_that_are_named(name: str) -> None:
     with pytest.raises(JobError, match="Expected one of the steps treinamento"):

@@ -9,7 +9,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
-from monitor import jobs
 from serving import registry
 from tests.project import Checkout, Operated, publish
 
@@ -21,14 +20,6 @@ def page(address: str = NOWHERE) -> AppTest:
     test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "operation.py"), default_timeout=60)
     test.session_state["endpoint"] = address
     return test.run()
-
-
-def button(test: AppTest, label: str) -> AppTest:
-    return next(found for found in test.button if found.label == label).click().run()
-
-
-def sure(test: AppTest, what: str) -> AppTest:
-    return next(found for found in test.checkbox if f"operation_sure_{what}" in str(found.key)).check().run()
 
 
 def metrics(test: AppTest) -> dict[str, str]:
@@ -45,17 +36,6 @@ def two_champions(store: str, shots: pd.DataFrame) -> None:
     checkout = Checkout(Path(store.removeprefix("sqlite:///")).parent)
     publish(checkout, shots)
     publish(checkout, shots)
-
-
-@pytest.fixture
-def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose steps are small scripts of a test."""
-    folder = tmp_path / "bundle"
-    (folder / "serving").mkdir(parents=True)
-    (folder / "steps").mkdir()
-    (folder / "serving" / "guard.py").write_bytes((ROOT / "serving" / "guard.py").read_bytes())
-    monkeypatch.setattr(jobs, "ROOT", folder)
-    return folder / "steps"
 
 
 @pytest.mark.usefixtures("store")
@@ -107,67 +87,11 @@ def test_mlflows_own_server_does_not_say_its_version(two_champions: None, front_
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_rolling_back_asks_first_and_then_shows_the_champion_of_before() -> None:
-    shown = page()
-    assert next(found for found in shown.button if found.label == "Roll back").disabled
-    shown.text_input[0].set_value("it misses layups")
-    shown = sure(shown, "roll back")
-    shown = button(shown, "Roll back")
-    assert not shown.exception
-    assert shown.success[0].value == "Rolled back from version 2: the champion is now version 1."
-    assert metrics(shown)["Champion"] == "v1"
-    assert "rolled back: it misses layups" in shown.dataframe[1].value["why"].tolist()
-    assert not any(found.value for found in shown.checkbox)
-
-
-def test_where_there_is_nothing_to_roll_back_to_it_is_told(store: str, shots: pd.DataFrame) -> None:
-    publish(Checkout(Path(store.removeprefix("sqlite:///")).parent), shots)
-    shown = page()
-    shown.text_input[0].set_value("a wish")
-    shown = button(sure(shown, "roll back"), "Roll back")
-    assert not shown.exception
-    assert "no previous champion" in shown.error[0].value
-    assert metrics(shown)["Champion"] == "v1"
-
-
-@pytest.mark.usefixtures("two_champions")
-@pytest.mark.parametrize(
-    ("label", "what", "name"),
-    [
-        ("Retrain", "retrain", "treinamento"),
-        ("Apply again", "apply", "aplicacao"),
-        ("Look again", "look", "monitoramento"),
-    ],
-)
-def test_a_step_runs_once_it_is_confirmed_and_its_output_and_end_are_shown(
-    steps: Path, label: str, what: str, name: str
-) -> None:
-    (steps / f"{name}.py").write_text("print('at work')\n")
-    shown = page()
-    assert next(found for found in shown.button if found.label == label).disabled
-    shown = button(sure(shown, what), label)
-    assert not shown.exception
-    assert f"`steps.{name}` ended with exit code 0" in shown.success[0].value
-    assert "the champion is still version 2" in shown.success[0].value
-    assert shown.code[0].value == "at work"
-
-
-@pytest.mark.usefixtures("two_champions")
-def test_a_step_that_fails_is_an_error_with_its_output(steps: Path) -> None:
-    (steps / "treinamento.py").write_text("import sys\nsys.exit('no prepared table')\n")
-    shown = button(sure(page(), "retrain"), "Retrain")
-    assert not shown.exception
-    assert "ended with exit code 1" in shown.error[0].value
-    assert "no prepared table" in shown.code[0].value
-
-
-@pytest.mark.usefixtures("two_champions")
-def test_a_new_champion_is_named_when_a_training_ends(steps: Path) -> None:
-    lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
-    (steps / "treinamento.py").write_text("\n".join([*lines, "registry.promote('1', 'better')"]))
-    shown = button(sure(page(), "retrain"), "Retrain")
-    assert "the champion is now version 1" in shown.success[0].value
-    assert metrics(shown)["Champion"] == "v1"
+def test_promotions_and_roll_backs_are_told_apart() -> None:
+    registry.roll_back("it misses layups")
+    promotions = page().dataframe[1].value
+    assert promotions["kind"].tolist() == ["roll back", "promotion", "promotion"]
+    assert promotions["why"].tolist()[0] == "it misses layups"
 
 
 def test_runs_of_a_real_main_are_listed_filtered_and_shown_with_their_files(

@@ -30,7 +30,7 @@ from tests.operation_store import apply, fill_store, shots, using_store
 from tests.project import free_port
 
 LOOKING = ("overview", "court", "performance", "drift", "without_labels")
-ALL = (*LOOKING, "simulator", "operation")
+ALL = (*LOOKING, "loop", "simulator", "operation")
 
 
 @pytest.fixture(autouse=True)

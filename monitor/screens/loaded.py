@@ -3,14 +3,16 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 import pandas as pd
 import streamlit as st
+from pydantic import BaseModel, ValidationError
 
-from monitor import operation, runs, shots, tables
+from monitor import decisions, operation, replay, runs, shots, tables
 from monitor.candidates import Candidate, candidates
+from monitor.decisions import LoggedDecision
 from monitor.look import Baseline, Live, Look, version_of
 from monitor.operation import Champion, KnownRun
 from monitor.record import FORMAT, RECORD_KEYS
@@ -20,6 +22,9 @@ from serving import log_reader, registry
 
 MOST_LOGGED_ROWS = 10_000
 """Rows of the log that the pages look at; of more, evenly spread ones are. ``monitoramento`` looks at more."""
+
+CHALLENGE = "challenge.json"
+"""Artifact of a training: what its challenger showed beside the champion, as `monitor.challenge` makes it."""
 
 _SOON, _LATER = 5, 60
 
@@ -44,6 +49,47 @@ class Shown:
         shown, labelled = len(self.look.current), len(self.look.labelled)
         part = f"{shown:,} evenly spread of {self.rows:,} rows" if shown < self.rows else f"{shown:,} rows"
         return f"{self.look.name}: {part}, {labelled:,} of them labelled; compared with {self.look.baseline.name}"
+
+
+class _Batch(BaseModel):
+    number: int
+    since: str
+    until: str
+    rows: int
+    labelled: int
+    version: str
+    verdict: str
+    loop: float | None
+    never: float | None
+    every: float | None
+
+
+class _Mark(BaseModel):
+    batch: int
+    kind: Literal["alarm", "training", "promotion", "refusal"]
+    words: str
+
+
+class _Strategy(BaseModel):
+    log_loss: float
+    trainings: int
+    promotions: int
+
+
+class _Strategies(BaseModel):
+    loop: _Strategy
+    never: _Strategy
+    every: _Strategy
+
+
+class _Replay(BaseModel):
+    format: Literal[1]
+    source: str
+    batch_rows: int
+    label_delay: int
+    batches: list[_Batch]
+    marks: list[_Mark]
+    figures: _Strategies
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -98,6 +144,73 @@ def record(run_id: str) -> dict[str, Any] | None:
     return dict(found)
 
 
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def versions(store: str) -> pd.DataFrame:
+    """All versions of the registered model, newest first."""
+    del store
+    return runs.versions_table()
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def promotions(store: str) -> pd.DataFrame:
+    """Every promotion and roll back, newest first."""
+    del store
+    return runs.promotions_table()
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def decided(store: str, of_replay: str = "") -> list[LoggedDecision]:
+    """The decisions about the registered model, newest first; those of a replay where its run is given.
+
+    Raises
+    ------
+    TableError
+        If one of them cannot be read.
+    """
+    del store
+    return decisions.decisions(replay=of_replay)
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def decision(store: str, run_id: str) -> dict[str, Any]:
+    """Every figure behind a decision, and under ``challenge`` what its challenger showed, None where it has none."""
+    del store
+    with registry.store_errors_told():
+        record = decisions.record(run_id)
+        return {**record, "challenge": record.get("challenge") or _challenge(run_id)}
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def replays(store: str) -> list[KnownRun]:
+    """The finished replays of an operation, newest first."""
+    del store
+    with registry.store_errors_told():
+        return decisions.replays()
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def replayed(store: str, run_id: str) -> dict[str, Any]:
+    """What a replay found, as `monitor.replay.Replay.record` made it.
+
+    Raises
+    ------
+    TableError
+        If the run does not hold it, or not whole.
+    """
+    del store
+    path = tables.artifact(run_id, replay.FILE)
+    try:
+        return _Replay.model_validate_json(path.read_bytes()).model_dump()
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "all of it"
+        message = (
+            f"{replay.FILE} of run {run_id} cannot be read ({where}: {problem['msg']}). "
+            "Replay again: mlflow run . -e operacao"
+        )
+        raise tables.TableError(message) from error
+
+
 @st.cache_data(ttl=_LATER, show_spinner=False)
 def logged(address: str) -> log_reader.Window:
     """What the whole log holds."""
@@ -127,6 +240,19 @@ def current() -> Shown:
 def baseline() -> Baseline:
     """What the champion is compared with."""
     return _baseline(mlflow.get_tracking_uri(), registry.number(registry.require_champion()))
+
+
+def _challenge(run_id: str) -> dict[str, Any] | None:
+    of_decision = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    for run in operation.runs_named(operation.TRAINING, of_decision, 1):
+        try:
+            found = json.loads(tables.artifact(run.run_id, CHALLENGE).read_text(encoding="utf-8"))
+        except tables.TableError:
+            return None  # It is being trained, or was interrupted.
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else {"reason": f"{CHALLENGE} of run {run.run_id} cannot be read"}
+    return None
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the candidates")

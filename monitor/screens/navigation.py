@@ -13,6 +13,7 @@ _PAGES = (
     ("performance", "Performance", ":material/query_stats:"),
     ("drift", "Drift", ":material/moving:"),
     ("without_labels", "Without labels", ":material/help_center:"),
+    ("loop", "Loop", ":material/autorenew:"),
     ("simulator", "Simulator", ":material/play_circle:"),
     ("operation", "Operation", ":material/settings:"),
 )

@@ -1,6 +1,5 @@
-"""Operation: what is served, every version and run, and the buttons that change them."""
+"""Operation: what is served, and every version and run."""
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from data.errors import KobeShotError
-from monitor import jobs, operation, runs
+from monitor import operation, runs
 from monitor.metrics import METRICS
 from monitor.operation import Champion
 from monitor.screens import loaded, parts
@@ -18,11 +17,9 @@ from monitor.watch_charts import trend
 from serving import registry
 
 _FIRST_RUN = "make main"
-_OUTCOME, _ROUND = "operation_outcome", "operation_round"
 _WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
 _KEY_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
 _KEPT_SECONDS = 30
-_LINES_SHOWN = 400
 _PICTURES = (".png", ".jpg", ".jpeg")
 _WHEN = "YYYY-MM-DD HH:mm"
 
@@ -32,10 +29,8 @@ def show() -> None:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     left.title("Operation")
     if right.button("Refresh", icon=":material/refresh:", width="stretch"):
-        st.session_state.pop(_OUTCOME, None)
         st.cache_data.clear()
     st.caption(f"Tracking store and registry: {mlflow.get_tracking_uri()}")
-    _show_outcome()
     try:
         _show_served()
         _show_tabs()
@@ -63,7 +58,7 @@ def _show_champion(champion: Champion, standing: registry.Standing) -> None:
     columns[3].metric("Production", _versions(sorted(standing.production)), border=True)
     columns[4].metric("Previous champion", f"v{previous}" if previous else "none", border=True)
     st.markdown(
-        f"**{registry.MODEL} version {champion.version}** is champion since {_moment(champion.since)}. "
+        f"**{registry.model()} version {champion.version}** is champion since {_moment(champion.since)}. "
         f"The gate said: {champion.reason or 'nothing'}."
     )
     if standing.production != {champion.version}:
@@ -112,20 +107,18 @@ def _badge_version(served: runs.Served, champion: Champion | None) -> None:
 
 def _show_tabs() -> None:
     table = loaded.last_runs(mlflow.get_tracking_uri())
-    versions, listed, trends, actions = st.tabs(["Versions", "Runs", "Trends", "Retrain and roll back"])
+    versions, listed, trends = st.tabs(["Versions", "Runs", "Trends"])
     with versions:
         _show_versions()
     with listed:
         _show_runs(table)
     with trends:
         _show_trends(table)
-    with actions:
-        _show_actions()
 
 
 def _show_versions() -> None:
     store = mlflow.get_tracking_uri()
-    versions, promotions = _tables(store)
+    versions, promotions = loaded.versions(store), loaded.promotions(store)
     if versions.empty:
         parts.need("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
         return
@@ -146,14 +139,16 @@ def _show_versions() -> None:
             "data_source": "Data",
         },
     )
-    st.markdown("**Promotions**, newest first")
+    st.markdown("**Promotions and roll backs**, newest first")
     st.dataframe(
         promotions,
         hide_index=True,
-        placeholder="none",
+        placeholder="-",
+        column_order=["when", "version", "kind", "instead_of", "who", "where", "why"],
         column_config={
             "when": st.column_config.DatetimeColumn("When (UTC)", format=_WHEN, timezone="UTC"),
             "version": st.column_config.NumberColumn("Version", format="%d"),
+            "kind": "Kind",
             "instead_of": "Instead of",
             "who": "Who",
             "where": "Host and process",
@@ -275,110 +270,6 @@ def _show_trends(table: pd.DataFrame) -> None:
     st.plotly_chart(trend(rows, chosen, f"{name}, {len(rows):,} finished runs"), config={"displayModeBar": False})
 
 
-def _show_actions() -> None:
-    chosen: tuple[str, str] | None = None
-    work = st.container()
-    upper, lower = st.columns(2, gap="medium"), st.columns(2, gap="medium")
-    with upper[0].container(border=True, height="stretch"):
-        st.markdown("**Retrain**")
-        st.caption(
-            "Trains on the prepared tables, registers a new version, and promotes it if it passes the gate "
-            "(`python -m steps.treinamento`)."
-        )
-        if _button("Retrain", _sure("retrain")):
-            chosen = ("treinamento", "Retraining")
-    with upper[1].container(border=True, height="stretch"):
-        st.markdown("**Roll back**")
-        st.caption("Makes the previous champion champion and Production again. What is served follows within seconds.")
-        reason = st.text_input("Reason", placeholder="why the champion has to go", key=f"operation_reason_{_round()}")
-        if _button("Roll back", _sure("roll back") and bool(reason.strip())):
-            _roll_back(reason.strip())
-    with lower[0].container(border=True, height="stretch"):
-        st.markdown("**Apply again**")
-        st.caption("Scores the production set over REST with the champion (`python -m steps.aplicacao`).")
-        if _button("Apply again", _sure("apply")):
-            chosen = ("aplicacao", "Applying")
-    with lower[1].container(border=True, height="stretch"):
-        st.markdown("**Look again**")
-        st.caption("Compares operation with training and gives a verdict (`python -m steps.monitoramento`).")
-        if _button("Look again", _sure("look")):
-            chosen = ("monitoramento", "Looking")
-    if chosen:
-        with work:
-            _run_step(*chosen)
-
-
-def _sure(what: str) -> bool:
-    # A new round of keys takes the tick out of the box once the work is done.
-    return st.checkbox("I am sure", key=f"operation_sure_{what}_{_round()}")
-
-
-def _button(label: str, enabled: bool) -> bool:  # noqa: FBT001
-    return st.button(label, type="primary", disabled=not enabled)
-
-
-def _run_step(name: str, doing: str) -> None:
-    before, started = _champion_number(), time.monotonic()
-    lines: list[str] = []
-    with st.status(f"{doing}. Stay on this page: whatever you click ends it.", expanded=True) as status:
-        shown = st.empty()
-
-        def on_line(line: str) -> None:
-            lines.append(line)
-            label = f"{doing} for {time.monotonic() - started:.0f} s. Stay on this page: whatever you click ends it."
-            status.update(label=label, expanded=True)
-            shown.code("\n".join(lines[-_LINES_SHOWN:]), language=None, height=300)
-
-        code = jobs.run_step(name, on_line=on_line)
-    after = _champion_number()
-    champion = f"the champion is now version {after}" if after != before else f"the champion is still version {after}"
-    if after is None:
-        champion = "there is no champion"
-    ended = f"`steps.{name}` ended with exit code {code} after {time.monotonic() - started:.0f} s; {champion}."
-    _end(ended, lines, failed=code != 0)
-
-
-def _roll_back(reason: str) -> None:
-    before = _champion_number()
-    try:
-        with registry.store_errors_told():
-            version = registry.roll_back(reason)
-    except KobeShotError as error:
-        _end(f"Nothing was rolled back. {error}", [], failed=True)
-    else:
-        _end(f"Rolled back from version {before}: the champion is now version {version}.", [], failed=False)
-
-
-def _end(text: str, lines: list[str], *, failed: bool) -> None:
-    st.session_state[_OUTCOME] = (text, lines, failed)
-    st.session_state[_ROUND] = _round() + 1
-    st.cache_data.clear()
-    st.rerun()
-
-
-def _show_outcome() -> None:
-    if _OUTCOME not in st.session_state:
-        return
-    text, lines, failed = st.session_state[_OUTCOME]
-    if failed:
-        st.error(text, icon=":material/error:")
-    else:
-        st.success(text, icon=":material/check_circle:")
-    if lines:
-        with st.expander("What it said", icon=":material/terminal:"):
-            st.code("\n".join(lines[-_LINES_SHOWN:]), language=None, height=300)
-
-
-def _round() -> int:
-    return int(st.session_state.get(_ROUND, 0))
-
-
-def _champion_number() -> str | None:
-    with registry.store_errors_told():
-        found = registry.champion()
-    return registry.number(found) if found else None
-
-
 def _moment(when: datetime | None) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC") if when else "unknown"
 
@@ -388,12 +279,6 @@ def _versions(numbers: list[str]) -> str:
 
 
 # The store is an argument so that what is kept of one is never shown for another.
-@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
-def _tables(store: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    del store
-    return runs.versions_table(), runs.promotions_table()
-
-
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
 def _details(store: str, run_id: str) -> runs.RunDetails:
     del store

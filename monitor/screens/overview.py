@@ -80,7 +80,7 @@ def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> N
     with st.container(border=True):
         st.markdown(f"## :{_COLOUR[verdict]}[{_ICON[verdict]} {verdict}]")
         st.markdown(f"**{_ANSWER[verdict]}**")
-        st.markdown("\n".join(f"- {_plain(reason)}" for reason in found["reasons"]))
+        st.markdown("\n".join(f"- {parts.plain(reason)}" for reason in found["reasons"]))
         current = found["current"]
         st.caption(
             f"{current['name']} ({current['rows']:,} rows, {current['labelled']:,} labelled) "
@@ -207,11 +207,6 @@ def _show_runs(store: str) -> None:
             "seconds": st.column_config.NumberColumn("duration, s", format="%.1f"),
         },
     )
-
-
-def _plain(text: str) -> str:
-    """A text whose signs Markdown does not read."""
-    return text.translate({ord(sign): f"\\{sign}" for sign in "\\`*_{}[]<>#$|~"})
 
 
 if __name__ == "__main__":

@@ -92,6 +92,11 @@ def tabs(draw: Mapping[str, Callable[[Shown], None]], shown: Shown, key: str) ->
         draw[name](shown)
 
 
+def plain(text: str) -> str:
+    """A text whose signs Markdown does not read."""
+    return text.translate({ord(sign): f"\\{sign}" for sign in "\\`*_{}[]<>#$|~"})
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Answer in words, and end the page, where what it needs is missing or broken."""
