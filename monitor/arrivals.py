@@ -9,7 +9,7 @@ import pandas as pd
 
 from data.errors import KobeShotError
 from data.prepared import TRAIN
-from data.schema import FEATURES, GAME_DATE, LEARNED, MODEL_VERSION, TARGET
+from data.schema import FEATURES, GAME_DATE, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
 from monitor.tables import TIME, table_of
 from serving import registry
 
@@ -51,7 +51,7 @@ def in_order(table: pd.DataFrame, name: str) -> pd.DataFrame:
     if column not in table:
         message = f"{name}: expected a column {TIME} or {GAME_DATE}, which puts labels in the order of their time"
         raise ArrivalError(message)
-    times = pd.to_datetime(table[column], format="ISO8601", errors="coerce")
+    times = pd.to_datetime(table[column], format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
     if times.isna().any():
         found = table[column][times.isna()].iloc[0]
         message = f"{name}: expected a date such as 2000-10-31 in {column} of every row; found {found!r}"
@@ -60,9 +60,10 @@ def in_order(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
-    """Which rows are among the labels that a version has learned from, by their features and label, shape (n,).
+    """Which rows are among the labels that a version has learned from, shape (n,).
 
-    Dev rows do not count: what is in operation is compared with the labels that arrived.
+    They are known by their ``shot_id`` where both tables have it, else by their features and label. Dev rows do not
+    count: what is in operation is compared with the labels that arrived.
 
     Raises
     ------
@@ -73,7 +74,9 @@ def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
     if LEARNED_UNTIL not in tags:
         return np.zeros(len(table), dtype=bool)
     learned = _labels_of(version, tags[f"sha256_{TRAIN}"], int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
-    return np.asarray(_values(table).isin(learned))
+    if SHOT_ID in table and SHOT_ID in learned and learned[SHOT_ID].notna().all():
+        return np.asarray(table[SHOT_ID].isin(learned[SHOT_ID]) & table[TARGET].notna())
+    return np.asarray(_values(table).isin(_values(learned)))
 
 
 def with_learned(table: pd.DataFrame) -> pd.DataFrame:
@@ -88,8 +91,8 @@ def with_learned(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)
-def _labels_of(version: str, sha256: str, labels: int, _store: str) -> pd.MultiIndex:
-    return _values(pd.read_parquet(table_of(TRAIN, sha256, version)).tail(labels))
+def _labels_of(version: str, sha256: str, labels: int, _store: str) -> pd.DataFrame:
+    return pd.read_parquet(table_of(TRAIN, sha256, version)).tail(labels)
 
 
 def _values(table: pd.DataFrame) -> pd.MultiIndex:

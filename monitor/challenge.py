@@ -16,8 +16,13 @@ from serving.gate import CONFIDENCE, Difference, Verdict
 
 MOST_LOG_LOSS = float(np.log(2))
 """Log loss of a coin: what is not below it is never promoted."""
+LEAST_GAIN = 0.005
+"""Share of the champion's log loss by which a challenger must be better: of many rows a difference that nobody would
+notice is beyond chance."""
 FEWEST_ROWS = 100
 """Rows that a comparison needs, overall and in a slice."""
+FEWEST_OF_A_RESULT = 30
+"""Made and missed rows that a comparison needs: a feed of labels may bring one result first."""
 SLICE_LIMIT = 0.05
 """Share of the champion's log loss by which a slice may be worse before it is looked at for chance."""
 
@@ -93,13 +98,15 @@ def challenge(  # noqa: PLR0913 three models and how to judge them
     *,
     champion_name: str,
     most_log_loss: float = MOST_LOG_LOSS,
+    least_gain: float = LEAST_GAIN,
     seed: int = 0,
 ) -> Challenge:
     """Judge a challenger.
 
-    It passes if it is better than the champion beyond chance on all rows (paired bootstrap, 95 %), better than the
-    class prior and than a limit, and in no slice of distance, period, playoffs or zone worse than the champion by more
-    than ``SLICE_LIMIT`` and beyond chance. The slices share the probability of a false alarm (Bonferroni).
+    It passes if it is better than the champion beyond chance on all rows (paired bootstrap, 95 %) and by at least a
+    share of its loss, better than the class prior and than a limit, and in no slice of distance, period, playoffs or
+    zone worse than the champion by more than ``SLICE_LIMIT`` and beyond chance. The slices share the probability of a
+    false alarm (Bonferroni).
 
     Parameters
     ----------
@@ -111,6 +118,8 @@ def challenge(  # noqa: PLR0913 three models and how to judge them
         What to call the champion in the reasons.
     most_log_loss : float
         Log loss that the challenger must not exceed, in nats.
+    least_gain : float
+        Share of the champion's log loss by which the challenger's must be lower.
     seed : int
         Of the resampling.
 
@@ -124,6 +133,8 @@ def challenge(  # noqa: PLR0913 three models and how to judge them
     overall = gate.better_than(losses[0], losses[1], reference_name=champion_name, seed=seed)
     found = (
         _overall(overall, len(rows), champion_name),
+        _gain(overall, len(rows), least_gain),
+        _results(overall, labels),
         _limit(overall, len(rows), most_log_loss),
         _prior(gate.difference(losses[0], losses[2], seed=seed)),
         *_slices(rows, losses[0], losses[1], champion_name, seed),
@@ -137,6 +148,20 @@ def challenge(  # noqa: PLR0913 three models and how to judge them
 def _overall(verdict: Verdict, rows: int, champion_name: str) -> Comparison:
     found = Difference(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
     return Comparison(f"{champion_name}, all rows", found, verdict.passed, verdict.reason)
+
+
+def _gain(verdict: Verdict, rows: int, least_gain: float) -> Comparison:
+    found = Difference(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+    gain = -found.value / verdict.reference_loss if verdict.reference_loss else 0.0
+    words = f"log loss lower by {gain:.2%} of the champion's, at least {least_gain:.2%} is needed"
+    return Comparison("the least gain", found, gain >= least_gain, words)
+
+
+def _results(verdict: Verdict, labels: Floats) -> Comparison:
+    found = Difference(len(labels), verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+    made = int(labels.sum())
+    words = f"{made:,} made and {len(labels) - made:,} missed rows; {FEWEST_OF_A_RESULT} of each are needed"
+    return Comparison("both results", found, min(made, len(labels) - made) >= FEWEST_OF_A_RESULT, words)
 
 
 def _limit(verdict: Verdict, rows: int, most_log_loss: float) -> Comparison:

@@ -68,7 +68,7 @@ class LoggedDecision:
     run_id, model : str
         The run, and the registered model it is about.
     source : str
-        Where the labels were: application, log or table. Times of different sources do not compare.
+        Where the labels were: application, log or a file. Times of different sources do not compare.
     """
 
     number: int

@@ -41,7 +41,8 @@ def run(config: HistoryConfig) -> None:
     table = Table("decision", "moment (UTC)", "what", "outcome", "version", "why", title=f"{name}: decisions")
     for decision in log:
         what = f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
-        why = decision.outcome_reason if decision.trained else "; ".join(decision.reasons[:2])
+        acted = decision.outcome != decisions.NOTHING
+        why = decision.outcome_reason if acted else "; ".join(decision.reasons[:2])
         table.add_row(
             str(decision.number), f"{decision.moment:%Y-%m-%d %H:%M}", what, decision.outcome, decision.challenger, why
         )

@@ -4,7 +4,7 @@ Pure: it computes a decision from tables, figures and a log of earlier decisions
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from data.schema import PROBABILITY, TARGET
+from data.schema import LEARNED, PROBABILITY, TARGET
 from monitor import checks
+from monitor.challenge import FEWEST_OF_A_RESULT
 from monitor.checks import CHECKS
-from monitor.decisions import FAILED, PROMOTED, REFUSED, RETRAIN, WAIT, LoggedDecision, last_trained
+from monitor.decisions import FAILED, INTERRUPTED, PROMOTED, REFUSED, RETRAIN, WAIT, LoggedDecision, last_trained
 from monitor.health import Severity, Status, examine
 from monitor.look import Look
 from monitor.metrics import log_loss_by_row
@@ -32,6 +33,7 @@ _PREDICTIVE_CHECKS = ("K201", "K204", "K301")
 _FEWEST_TREND_WINDOWS, _MOST_TREND_WINDOWS = 4, 12
 _TREND_CONFIDENCE = 0.95
 _F1_ROWS = 30
+_MOST_TIMES_LABELS = 8
 _SEED = 0
 
 
@@ -50,11 +52,18 @@ class Policy:
     horizon : int
         Windows ahead within which a trend that reaches the limit counts.
     minimum_new_labels : int
-        Labelled rows that no training has learned from; twice as many after each challenger that was refused.
+        Labelled rows that no training has learned from; twice as many after each challenger that the same champion
+        has stood, up to eight times.
     cooldown : timedelta
         Time between two trainings.
     most_per_day : int
         Trainings within 24 hours.
+    label_window : int
+        Labels, the latest ones, that a training uses.
+    label_test_size : float
+        Share of them, the latest ones, that a challenger is tested on.
+    look_rows : int
+        Rows, the latest ones that the champion scored, that predictive signals look at.
     """
 
     window_rows: int = 200
@@ -65,6 +74,9 @@ class Policy:
     minimum_new_labels: int = 300
     cooldown: timedelta = timedelta(days=1)
     most_per_day: int = 2
+    label_window: int = 20_000
+    label_test_size: float = 0.5
+    look_rows: int = 2_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +192,8 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
         The rows that the champion has scored, in the order of their ``time``, beside its baseline; None if there are
         none.
     labels : pandas.DataFrame
-        Every labelled row that has arrived, whoever scored it, in the order of ``time``.
+        Every labelled row that has arrived, whoever scored it, in the order of ``time``; ``learned`` where the
+        champion has learned from it.
     policy : Policy
     log : sequence of LoggedDecision
         Earlier decisions about the same registered model, newest first.
@@ -194,15 +207,14 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     arrived = _arrived(labels, [entry for entry in log if entry.source == source])
     windows = tuple(_windows(look, policy)) if look else ()
     signals = _signals(look, windows, policy)
-    guards = _guards(arrived, policy, log, now)
+    split = _can_be_split(labels, policy)
+    guards = (split, *_guards(arrived, policy, log, now))
     asking = [signal for signal in signals if signal.fired]
     missing = [guard for guard in guards if not guard.holds]
     if forced:
-        enough = arrived.labels >= FEWEST_LABELS
-        words = "it was asked for (mode=force)" if enough else f"it was asked for, but {_few(arrived)}"
-        return Decision(
-            RETRAIN if enough else WAIT, FORCED if enough else "", (words,), arrived, signals, guards, windows
-        )
+        words = "it was asked for (mode=force)" if split.holds else f"it was asked for, but {split.words}"
+        chosen = (RETRAIN, FORCED) if split.holds else (WAIT, "")
+        return Decision(*chosen, (words,), arrived, signals, guards, windows)
     if not asking:
         reasons = (
             "no rule of the loop asks for a new model",
@@ -216,11 +228,44 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     return Decision(RETRAIN, asking[0].kind, asked, arrived, signals, guards, windows)
 
 
+def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Older labels to learn from, and later ones to be tested on; rows of one time stay together.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        In the order of ``time``; rows that are ``learned`` are no test rows.
+    test_size : float
+        Share of the later ones.
+    """
+    if labels.empty:
+        return labels, labels
+    newest_learned = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
+    is_later = labels[TIME] > newest_learned
+    is_test = is_later & ~labels[LEARNED] if LEARNED in labels else is_later
+    return labels[~is_later], labels[is_test]
+
+
+def _can_be_split(labels: pd.DataFrame, policy: Policy) -> Guard:
+    parts = split_by_time(labels.tail(policy.label_window), policy.label_test_size)
+    rarest = min(min(int(part[TARGET].sum()), int((1 - part[TARGET]).sum())) for part in parts)
+    older, later = map(len, parts)
+    words = (
+        f"{older:,} older labels to learn from and {later:,} later ones to be tested on, which the champion has not "
+        f"learned from, with {rarest:,} or more of each result; {checks.FEWEST_LABELLED} and {FEWEST_OF_A_RESULT} are "
+        "needed, and rows of one time stay together"
+    )
+    enough = min(older, later) >= checks.FEWEST_LABELLED and rarest >= FEWEST_OF_A_RESULT
+    return Guard("Older and later labels", enough, words)
+
+
 def _arrived(labels: pd.DataFrame, log: Sequence[LoggedDecision]) -> Arrived:
     before = last_trained(log)
     new = len(labels)
     if before and before.labels_until:
-        new = int((labels[TIME] > before.labels_until.replace(tzinfo=None)).sum())
+        # Labels also come late, for rows older than the newest labelled one.
+        later = int((labels[TIME] > before.labels_until.replace(tzinfo=None)).sum())
+        new = max(later, len(labels) - before.labels)
     until = labels[TIME].iloc[-1].to_pydatetime() if len(labels) else None
     return Arrived(len(labels), new, until)
 
@@ -280,7 +325,8 @@ def _signals(look: Look | None, windows: Sequence[Window], policy: Policy) -> tu
         return (*found, Signal("Drift", PREDICTIVE, None, "the champion has scored no row yet"))
     found.append(_trend(windows, look.baseline.performance.figures["log_loss"], policy))
     asked = [check for check in CHECKS if check.code in _PREDICTIVE_CHECKS]
-    for outcome in examine(look, asked).outcomes:
+    latest = replace(look, current=look.current.tail(policy.look_rows))
+    for outcome in examine(latest, asked).outcomes:
         if outcome.status == Status.ERROR:
             fired: bool | None = None
         else:
@@ -333,15 +379,16 @@ def _trend(windows: Sequence[Window], reference: float, policy: Policy) -> Signa
 
 def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now: datetime) -> tuple[Guard, ...]:
     refused = _refusals(log)
-    needed = max(policy.minimum_new_labels * 2**refused, FEWEST_LABELS if not last_trained(log) else 1)
-    after = f", twice as many after each refused challenger ({refused} in a row)" if refused else ""
+    needed = policy.minimum_new_labels * min(2**refused, _MOST_TIMES_LABELS)
+    after = f", more after each refused challenger ({refused} in a row)" if refused else ""
     labels = Guard(
         "New labels",
         arrived.new_labels >= needed,
         f"{arrived.new_labels:,} labelled rows are new, {needed:,} are needed{after}",
     )
     before = last_trained(log)
-    age = now - before.moment if before else None
+    # A decision of a later moment comes from a replay by hand and says nothing of the time that has passed.
+    age = now - before.moment if before and before.moment <= now else None
     cool = Guard(
         "Cooldown",
         age is None or age >= policy.cooldown,
@@ -359,20 +406,17 @@ def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now
 
 
 def _tried(decision: LoggedDecision) -> bool:
-    return decision.trained or decision.outcome == FAILED
+    return decision.trained or decision.outcome in {FAILED, INTERRUPTED}
 
 
 def _refusals(log: Sequence[LoggedDecision]) -> int:
+    """Challengers in a row that the same champion has stood."""
     count = 0
     for decision in log:
-        if decision.outcome == PROMOTED:
+        if decision.outcome == PROMOTED or decision.champion != log[0].champion:
             break
-        count += decision.outcome == REFUSED
+        count += decision.outcome == REFUSED and decision.mode == "auto"
     return count
-
-
-def _few(arrived: Arrived) -> str:
-    return f"{arrived.labels:,} labelled rows have arrived; {FEWEST_LABELS} are needed to learn from and be tested on"
 
 
 def _told(span: timedelta) -> str:

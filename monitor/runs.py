@@ -31,6 +31,9 @@ VERSION_COLUMNS = (
 )
 """Columns of `versions_table`."""
 
+MODEL_TAG = "kobe_shot.registered_model"
+"""Tag of a run: the registered model that it is about."""
+
 MOST_RUNS = 1_000
 """Older runs are not shown."""
 
@@ -76,7 +79,9 @@ class Served:
 
 @registry.store_errors_told()
 def runs_table() -> pd.DataFrame:
-    """All runs of this project, newest first, at most ``MOST_RUNS``; runs of other projects do not count.
+    """All runs about the registered model, newest first, at most ``MOST_RUNS``.
+
+    Runs of other projects do not count, nor do those within a replay, which is about a model of its own.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def runs_table() -> pd.DataFrame:
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = {run.info.run_id: run for what in _OURS for run in _search(client, experiments, what)}
-    runs = sorted(found.values(), key=lambda run: int(run.info.start_time), reverse=True)[:MOST_RUNS]
+    ours = [run for run in found.values() if run.data.tags.get(MODEL_TAG, registry.model()) == registry.model()]
+    runs = sorted(ours, key=lambda run: int(run.info.start_time), reverse=True)[:MOST_RUNS]
     names = {run.info.run_id: str(run.info.run_name) for run in runs}
     table = pd.DataFrame([_run_row(run, names) for run in runs])
     for name in RUN_COLUMNS:

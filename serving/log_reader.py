@@ -1,9 +1,10 @@
 """Reads the inference log: how much a time window holds, and its rows, or evenly spread ones where they are many."""
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sql
@@ -13,6 +14,7 @@ from data.files import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
 from serving.inference_log import ADDRESS_VARIABLE, TABLE, connect, tables
 
+_NAMES = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
 # The golden ratio in 32 bits (D. Knuth, The Art of Computer Programming 3, 6.4).
 _GOLDEN, _WHOLE = 2_654_435_769, 1 << 32
 
@@ -131,17 +133,55 @@ def read(
     """
     log, _ = tables(FEATURES)
     rows = window(engine, since, until).rows
-    names = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
-    query = every = sql.select(*(log.c[name] for name in names)).where(*_within(log, since, until)).order_by(log.c.id)
+    query = every = _columns(log).where(*_within(log, since, until)).order_by(log.c.id)
     if rows > most_rows:
         # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
         query = query.where((log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
     try:
         with engine.connect() as connection:
             found = connection.execute(query).all() or connection.execute(every.limit(most_rows)).all()
-            table = pd.DataFrame(found, columns=list(names))
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
+    return _table(found)
+
+
+def read_newest(engine: sql.Engine, *, labelled: int, rows: int) -> pd.DataFrame:
+    """The newest labelled rows and the newest rows of all, in the order in which they came into the log.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        Of `open_log`.
+    labelled, rows : int
+        How many of each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `read`.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read.
+    """
+    log, _ = tables(FEATURES)
+    ids = sql.select(log.c.id).order_by(log.c.id.desc())
+    wanted = (ids.where(log.c[TARGET].is_not(None)).limit(labelled), ids.limit(rows))
+    chosen = sql.or_(*(log.c.id.in_(query.subquery().select()) for query in wanted))
+    try:
+        with engine.connect() as connection:
+            return _table(connection.execute(_columns(log).where(chosen).order_by(log.c.id)).all())
+    except sql.exc.SQLAlchemyError as error:
+        raise _unreadable(engine, error) from error
+
+
+def _columns(log: sql.Table) -> sql.Select[Any]:
+    return sql.select(*(log.c[name] for name in _NAMES))
+
+
+def _table(found: Sequence[Any]) -> pd.DataFrame:
+    table = pd.DataFrame(found, columns=list(_NAMES))
     versions = pd.to_numeric(table[MODEL_VERSION].where(table[MODEL_VERSION].str.isdecimal())).astype("Int64")
     kinds = {**dict.fromkeys((*FEATURES, "probability", TARGET), "float64"), "prediction": "int64", "shot_id": "Int64"}
     return table.astype({**kinds, "time": "datetime64[us]"}).assign(**{MODEL_VERSION: versions})

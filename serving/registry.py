@@ -144,7 +144,7 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     why : str
         Kept in the history of the version, with who, when and where.
     instead_of : str, optional
-        The champion that the version was compared with; it must still be the champion.
+        The champion that the version was compared with, empty for none; it must still be so.
 
     Raises
     ------
@@ -154,9 +154,10 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
         If the version has not passed the gate. Champion and Production stay as they were in either case.
     """
     current = champion()
-    if instead_of and (current is None or number(current) != instead_of):
-        found = f"version {number(current)}" if current else "none"
-        message = f"Version {version} of {model()} was compared with version {instead_of}; the champion is now {found}."
+    found = number(current) if current else ""
+    if instead_of is not None and found != instead_of:
+        before, now = (f"version {name}" if name else "none" for name in (instead_of, found))
+        message = f"Version {version} of {model()} was compared with champion {before}; the champion is now {now}."
         raise OvertakenError(message)
     _crown(version, why, PROMOTION)
 
@@ -221,14 +222,8 @@ def lineage() -> list[str]:
 
     A promotion adds to it. A roll back takes away all that came after the version that came back.
     """
-    events = [
-        (str(entry["when"]), number(version), entry.get("kind"))
-        for version in _versions()
-        if _passed_gate(version)
-        for entry in promotions(version)
-    ]
     line: list[str] = []
-    for _, version, kind in sorted(events, key=lambda event: event[0]):
+    for version, kind in _crownings():
         if kind == ROLL_BACK and version in line:
             while line[-1] != version:
                 line.pop()
@@ -241,6 +236,25 @@ def lineage() -> list[str]:
     while current and line[-1] != number(current):
         line.pop()
     return line
+
+
+def was_champion(version: str) -> bool:
+    """Whether a version became champion, if only for a time."""
+    return version in {crowned for crowned, _ in _crownings()}
+
+
+def _crownings() -> list[tuple[str, str | None]]:
+    """Version and kind of all that took effect, oldest first, of versions that may still be used."""
+    entries = [(entry, found) for found in _versions() for entry in promotions(found)]
+    entries.sort(key=lambda pair: str(pair[0]["when"]))
+    current = champion()
+    champions_after = [entry["instead_of"] for entry, _ in entries[1:]] + [number(current) if current else None]
+    # A kill can come between the entry and the alias: then the champion after it is the one before it.
+    return [
+        (number(found), entry.get("kind"))
+        for (entry, found), after in zip(entries, champions_after, strict=True)
+        if _passed_gate(found) and (after == number(found) or after != entry["instead_of"])
+    ]
 
 
 def archive(version: str, reason: str) -> None:

@@ -67,4 +67,4 @@ def _store() -> str:
     """The tracking store by one name, wherever it is looked at from."""
     address: str = mlflow.get_tracking_uri()
     kind, separator, path = address.partition(":///")
-    return f"{kind}{separator}{Path(path).resolve()}" if kind == "sqlite" else address
+    return f"{kind}{separator}{Path(path).resolve()}" if kind == "sqlite" else address.replace("localhost", "127.0.0.1")

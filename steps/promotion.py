@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 from sklearn.pipeline import Pipeline
 
 from data.prepared import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor import tables
-from monitor.challenge import FEWEST_ROWS, Challenge, challenge
+from monitor.challenge import FEWEST_ROWS, LEAST_GAIN, MOST_LOG_LOSS, Challenge, challenge
 from monitor.metrics import log_loss_by_row
 from monitor.scored import ScoredError, scored
 from monitor.tables import TableError
@@ -80,7 +79,15 @@ def common_ground(contender: Contender) -> pd.DataFrame:
         return lesson.test
 
 
-def settle(contender: Contender, rows: pd.DataFrame, *, seed: int, most_log_loss: float) -> Settled:
+def settle(  # noqa: PLR0913 whom, on what, and what it has to show
+    contender: Contender,
+    rows: pd.DataFrame,
+    *,
+    seed: int,
+    against: str | None = None,
+    most_log_loss: float = MOST_LOG_LOSS,
+    least_gain: float = LEAST_GAIN,
+) -> Settled:
     """Judge a contender, write the verdict on its version, and promote or archive it.
 
     Parameters
@@ -90,63 +97,77 @@ def settle(contender: Contender, rows: pd.DataFrame, *, seed: int, most_log_loss
         The features and ``shot_made_flag`` of rows that neither it nor the champion has learned from.
     seed : int
         Of the bootstrap.
-    most_log_loss : float
+    against : str, optional
+        The champion that it was trained to replace; if another one is champion now, it is not promoted.
+    most_log_loss, least_gain : float
         See `monitor.challenge.challenge`.
 
     Returns
     -------
     Settled
         Not promoted either if another process has changed the champion meanwhile.
+
+    Raises
+    ------
+    RegistryError
+        If the champion cannot be loaded, and so not be compared with; the version is archived.
     """
+    named = registry.standing().champion or ""
     current = registry.usable_champion()
-    answers, why_not = _answers(current, rows)
-    found = None
-    if current is None or answers is None:
+    remark, found = "", None
+    if against is not None and against != named:
+        note = f"it was trained to replace champion version {against}; the champion is now {named or 'none'}"
+        return _archived(contender.version, _refused(_against_the_prior(contender, seed), note), note, None)
+    if current is None:
         verdict = _against_the_prior(contender, seed)
-    elif _is_synthetic(current.tags) and not contender.lesson.is_synthetic:
-        why_not = f"champion version {registry.number(current)} learned from synthetic shots"
+    elif contender.lesson.is_synthetic != _is_synthetic(current.tags):
         verdict = _against_the_prior(contender, seed)
-    elif contender.lesson.is_synthetic and not _is_synthetic(current.tags):
-        note = f"it learned from synthetic shots, champion version {registry.number(current)} from real ones"
-        return _archived(contender.version, _against_the_prior(contender, seed), note, None)
+        kinds = ("synthetic", "real") if contender.lesson.is_synthetic else ("real", "synthetic")
+        remark = f"it learned from {kinds[0]} shots, champion version {named} from {kinds[1]} ones"
+        if contender.lesson.is_synthetic:
+            return _archived(contender.version, _refused(verdict, remark), remark, None)
     elif len(rows) < FEWEST_ROWS:
-        verdict = _against_the_prior(contender, seed)
         note = (
-            f"there are {len(rows):,} rows that neither it nor champion version {registry.number(current)} has learned "
-            f"from; {FEWEST_ROWS} are needed to compare them"
+            f"there are {len(rows):,} rows that neither it nor champion version {named} has learned from; "
+            f"{FEWEST_ROWS} are needed to compare them"
         )
-        return _archived(contender.version, _refused(verdict, note), note, None)
+        return _archived(contender.version, _refused(_against_the_prior(contender, seed), note), note, None)
     else:
         found = challenge(
             rows,
             _made(contender.pipeline, rows),
-            answers,
+            _answers(named, rows, contender.version),
             _made(contender.prior, rows),
-            champion_name=f"champion version {registry.number(current)}",
+            champion_name=f"champion version {named}",
             most_log_loss=most_log_loss,
+            least_gain=least_gain,
             seed=seed,
         )
         verdict = found.verdict
     if not verdict.passed:
         return _archived(contender.version, verdict, f"it did not pass the gate: {verdict.reason}", found)
     registry.judge(contender.version, verdict)
-    why = f"{verdict.reason} ({why_not})" if why_not else verdict.reason
+    why = f"{verdict.reason}; {remark}" if remark else verdict.reason
     try:
-        registry.promote(contender.version, why, instead_of=registry.number(current) if current else None)
+        registry.promote(contender.version, why, instead_of=named)
     except registry.OvertakenError as error:
         registry.archive(contender.version, str(error))
         return Settled(verdict, promoted=False, note=f"not promoted: {error}", challenge=found)
     return Settled(verdict, promoted=True, note="passed the gate and became champion and Production", challenge=found)
 
 
-def _answers(current: ModelVersion | None, rows: pd.DataFrame) -> tuple[npt.NDArray[np.float64] | None, str]:
-    """P(made) of the champion, or why it has none."""
-    if current is None:
-        return None, ""
+def _answers(champion: str, rows: pd.DataFrame, contender: str) -> npt.NDArray[np.float64]:
+    """P(made) by the champion."""
     try:
-        return scored(rows, registry.number(current))[PROBABILITY].to_numpy(dtype=float), ""
+        return scored(rows, champion)[PROBABILITY].to_numpy(dtype=float)
     except ScoredError as error:
-        return None, f"the champion could not be compared with: {error}"
+        registry.archive(contender, "the champion could not be loaded, and so not be compared with")
+        message = (
+            f"Champion version {champion} cannot be compared with, so nothing was promoted: {error}. Bring its files "
+            "back, go back to another version (mlflow run . -e reverter -P version=N), or, if it is lost for good, "
+            f"take the alias {registry.CHAMPION} of {registry.model()} away in the MLflow UI and train again."
+        )
+        raise registry.RegistryError(message) from error
 
 
 def _archived(version: str, verdict: gate.Verdict, note: str, found: Challenge | None) -> Settled:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import AfterValidator, Field, model_validator
 from rich.table import Table
@@ -21,10 +23,10 @@ from data.console import console, say
 from data.errors import KobeShotError
 from data.files import sha256, write_parquet
 from data.prepared import TEST, TRAIN
-from data.schema import FEATURES, MODEL_VERSION, TARGET
+from data.schema import FEATURES, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
 from monitor import decisions, operation, tables
-from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL, in_order, is_learned
-from monitor.challenge import FEWEST_ROWS, MOST_LOG_LOSS
+from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL, in_order, is_learned, with_learned
+from monitor.challenge import LEAST_GAIN, MOST_LOG_LOSS
 from monitor.decisions import (
     FAILED,
     INTERRUPTED,
@@ -36,16 +38,16 @@ from monitor.decisions import (
     REFUSED,
 )
 from monitor.look import Live, Look, version_of
-from monitor.retraining import FEWEST_LABELS, Decision, Policy, decide
+from monitor.retraining import FEWEST_LABELS, Decision, Policy, decide, split_by_time
 from monitor.tables import TIME
-from serving import registry
+from serving import log_reader, registry
 from steps.aquisicao import remind
 from steps.candidates import WITHOUT_WEIGHTS
 from steps.command import part, run_command
 from steps.lesson import Lesson
 from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, check_log, moment_of, read_current
 from steps.promotion import Settled, settle
-from steps.tracking import Metrics, Record, Tags, Text, step_run, write
+from steps.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, step_run, write
 from steps.treinamento import TreinamentoConfig, learn, settlement_records
 
 RUN_NAME = decisions.RETRAINING
@@ -53,6 +55,7 @@ RETRAINING_RUN = "retraining_run"
 """Tag of a version: the run of ``retreino`` that it comes from."""
 
 _MOST_TAG_LENGTH = 5_000
+_MOST_DEVELOPMENT = 0.5
 _INHERITED = ("data_source", "synthetic")
 
 
@@ -87,20 +90,25 @@ def check_span(text: str) -> str:
         span = pd.Timedelta(text)
     except ValueError as error:
         raise ValueError(message) from error
-    if pd.isna(span) or span < pd.Timedelta(0):
+    # Without a unit pandas takes nanoseconds.
+    if pd.isna(span) or span < pd.Timedelta(0) or (span and not any(map(str.isalpha, text))):
         raise ValueError(message)
     return text
 
 
 def check_now(text: str) -> str:
-    """Refuse what is not a moment.
+    """Refuse what is not a moment, and one that is still to come.
 
     Raises
     ------
     ValueError
         Says what is expected.
     """
-    moment_of(text, datetime.now(UTC).replace(tzinfo=None))
+    present = datetime.now(UTC).replace(tzinfo=None)
+    moment = moment_of(text, present)
+    if moment and moment > present:
+        message = f"expected a moment that has passed; found {text!r}"
+        raise ValueError(message)
     return text
 
 
@@ -123,6 +131,9 @@ class LoopConfig(TreinamentoConfig):
         default="1d", description="span of time between two trainings, such as 12h or 7d"
     )
     most_per_day: int = Field(default=2, ge=1, description="trainings within 24 hours")
+    look_rows: int = Field(
+        default=2_000, ge=100, description="scored rows, the latest ones, that predictive signals look at"
+    )
     label_window: int = Field(default=20_000, ge=FEWEST_LABELS, description="labels, the latest ones, that are used")
     label_test_size: float = Field(
         default=0.5, gt=0, lt=1, description="share of the labels, the latest ones, that is kept for the comparison"
@@ -133,6 +144,12 @@ class LoopConfig(TreinamentoConfig):
     )
     most_log_loss: float = Field(
         default=MOST_LOG_LOSS, gt=0, description="log loss in nats above which nothing is promoted; a coin has 0.6931"
+    )
+    least_gain: float = Field(
+        default=LEAST_GAIN,
+        ge=0,
+        lt=1,
+        description="share of the champion's log loss by which a challenger must be better",
     )
 
     @model_validator(mode="after")
@@ -159,6 +176,9 @@ class LoopConfig(TreinamentoConfig):
             self.minimum_new_labels,
             pd.Timedelta(self.cooldown).to_pytimedelta(),
             self.most_per_day,
+            self.label_window,
+            self.label_test_size,
+            self.look_rows,
         )
 
     @property
@@ -186,9 +206,9 @@ class RetreinoConfig(LoopConfig):
     )
 
     @property
-    def source_kind(self) -> str:
-        """What kind of place the labels are at."""
-        return self.current if self.current in {APPLICATION, LOG} else "table"
+    def source(self) -> str:
+        """Where the labels are; times of different places do not compare."""
+        return self.current if self.current in {APPLICATION, LOG} else str(Path(self.current).resolve())
 
     @model_validator(mode="after")
     def check_source(self) -> Self:
@@ -232,9 +252,13 @@ class _Scene:
     def version(self) -> str:
         return registry.number(self.champion)
 
-    @property
+    @cached_property
     def labels(self) -> pd.DataFrame:
-        return self.rows[self.rows[TARGET].notna()]
+        """Labelled rows, each shot once, and whether the champion has learned from them."""
+        rows = self.rows[self.rows[TARGET].notna()]
+        if SHOT_ID in rows:
+            rows = rows[rows[SHOT_ID].isna() | ~rows[SHOT_ID].duplicated()]
+        return rows.assign(**{LEARNED: is_learned(rows, self.version)})
 
 
 def run(config: RetreinoConfig) -> Retrained:
@@ -254,7 +278,7 @@ def run(config: RetreinoConfig) -> Retrained:
                 config.policy,
                 log=log,
                 now=scene.now,
-                source=config.source_kind,
+                source=config.source,
                 forced=config.mode == "force",
             )
         number = 1 + max((entry.number for entry in log), default=0)
@@ -274,11 +298,9 @@ def run(config: RetreinoConfig) -> Retrained:
 
 def settle_interrupted(own_run: str = "") -> None:
     """Write what came of decisions whose process was killed before it could."""
-    client = MlflowClient()
     for entry in decisions.decisions():
-        if entry.outcome == PENDING and entry.run_id != own_run:
-            for name, value in _aftermath(entry).items():
-                client.set_tag(entry.run_id, name, value)
+        if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
+            _tag(entry.run_id, _aftermath(entry))
 
 
 def _aftermath(entry: decisions.LoggedDecision) -> dict[str, str]:
@@ -286,7 +308,7 @@ def _aftermath(entry: decisions.LoggedDecision) -> dict[str, str]:
     if found is None:
         return {OUTCOME: INTERRUPTED, OUTCOME_REASON: "its process ended before a challenger was registered"}
     version = {decisions.CHALLENGER: registry.number(found)}
-    if registry.promotions(found):
+    if registry.was_champion(registry.number(found)):
         return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.tags.get("gate_reason", "")}
     if found.tags.get("gate") == "refused":
         reason = found.tags.get("gate_reason", "")
@@ -297,12 +319,41 @@ def _aftermath(entry: decisions.LoggedDecision) -> dict[str, str]:
     return {**version, OUTCOME: INTERRUPTED, OUTCOME_REASON: reason}
 
 
+def _tag(run_id: str, tags: dict[str, str]) -> None:
+    """Write tags all at once."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
 def _scene(config: RetreinoConfig, champion: ModelVersion) -> _Scene:
-    version = registry.number(champion)
-    current = read_current(MonitoramentoConfig(current=config.current, log=config.log), version)
     given = moment_of(config.now, datetime.now(UTC).replace(tzinfo=None))
     now = given.replace(tzinfo=UTC) if given else datetime.now(UTC)
-    return _Scene(champion, in_order(current.table, current.name), current.name, now)
+    table, name = _rows(config, champion)
+    rows = in_order(table, name)
+    return _Scene(champion, rows[rows[TIME] <= now.replace(tzinfo=None)], name, now)
+
+
+def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame, str]:
+    """The scored rows, and what they are called."""
+    if config.current == LOG:
+        engine = log_reader.open_log(log_reader.log_address(config.log))
+        found = log_reader.read_newest(engine, labelled=config.label_window, rows=config.policy.look_rows)
+        if found.empty:
+            message = "the inference log holds no row; score something"
+            raise log_reader.LogError(message)
+        return with_learned(found), "log"
+    current = read_current(MonitoramentoConfig(current=config.current), registry.number(champion))
+    if config.current == APPLICATION:
+        kinds = [
+            "simulated" if synthetic else "real"
+            for synthetic in (tables.application_run().synthetic, champion.tags.get("synthetic") == "true")
+        ]
+        if kinds[0] != kinds[1]:
+            message = (
+                f"aplicacao last scored {kinds[0]} shots, champion version {registry.number(champion)} learned from "
+                f"{kinds[1]} ones: their labels teach it nothing. Run main with the source that it learned from."
+            )
+            raise LoopError(message)
+    return current.table, current.name
 
 
 def _look(scene: _Scene) -> Look | None:
@@ -337,7 +388,7 @@ def _decision_records(
             decisions.MODE: config.mode,
             decisions.REASONS: "\n".join(decision.reasons)[:_MOST_TAG_LENGTH],
             decisions.CHAMPION: scene.version,
-            decisions.SOURCE: config.source_kind,
+            decisions.SOURCE: config.source,
             decisions.LABELS: str(arrived.labels),
             decisions.NEW_LABELS: str(arrived.new_labels),
             decisions.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
@@ -354,9 +405,12 @@ def _outcome_told(run_id: str) -> Iterator[None]:
         yield
     except BaseException as error:
         outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
-        client = MlflowClient()
-        client.set_tag(run_id, OUTCOME, outcome)
-        client.set_tag(run_id, OUTCOME_REASON, f"{type(error).__name__}: {error}"[:_MOST_TAG_LENGTH])
+        reason = f"{type(error).__name__}: {error}"[:_MOST_TAG_LENGTH]
+        version = registry.version_tagged(RETRAINING_RUN, run_id)
+        left = {decisions.CHALLENGER: registry.number(version)} if version else {}
+        if version and registry.standing().champion != registry.number(version):
+            registry.archive(registry.number(version), reason)
+        _tag(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
         raise
 
 
@@ -367,7 +421,14 @@ def _act(config: RetreinoConfig, scene: _Scene, run_id: str) -> Settled:
         say("Challenger:", f"learns from {learned:,} labels beside the dev rows, tested on {len(lesson.test):,} later")
         with step_run(operation.TRAINING, config.training):
             contender, _ = learn(config.training, lesson)
-            settled = settle(contender, lesson.test, seed=config.session_id, most_log_loss=config.most_log_loss)
+            settled = settle(
+                contender,
+                lesson.test,
+                seed=config.session_id,
+                against=scene.version,
+                most_log_loss=config.most_log_loss,
+                least_gain=config.least_gain,
+            )
             write(settlement_records(settled))
         write(_outcome_records(settled, contender.version))
     return settled
@@ -393,20 +454,19 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
     LoopError
         If there are too few labels on either side.
     """
-    recent = labels.tail(config.label_window)
-    older, later = split_by_time(recent, config.label_test_size)
-    later = later[~is_learned(later, registry.number(champion))]
-    if older.empty or len(later) < FEWEST_ROWS:
+    older, later = split_by_time(labels.tail(config.label_window), config.label_test_size)
+    if older.empty or later.empty:
         message = (
-            f"expected labels to learn from and {FEWEST_ROWS} later ones that the champion has not learned from; of "
-            f"{len(recent):,} labels {len(older):,} can be learned from and {len(later):,} are such later ones. "
-            "Rows of one time stay together. Wait for more labels, or give another label_test_size."
+            f"expected older labels to learn from and later ones that the champion has not learned from; found "
+            f"{len(older):,} and {len(later):,}. Wait for more labels, or give another label_test_size."
         )
         raise LoopError(message)
     development_file = tables.development_table()
     development = pd.read_parquet(development_file)
     columns = [*FEATURES, TARGET]
-    train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({TARGET: "int64"})
+    _refuse_development(labels[columns], development[columns])
+    named = [*columns, SHOT_ID] if SHOT_ID in older else columns
+    train = pd.concat([development[columns], older[named]], ignore_index=True).astype({TARGET: "int64"})
     test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
     files = {TRAIN: folder / f"{TRAIN}.parquet", TEST: folder / f"{TEST}.parquet"}
     for name, table in ((TRAIN, train), (TEST, test)):
@@ -422,7 +482,19 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
         LABELS_LEARNED: str(len(older)),
         RETRAINING_RUN: run_id,
     }
-    return Lesson(train, test, files, tags, weights, arrived)
+    return Lesson(train[columns], test, files, tags, weights, arrived)
+
+
+def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
+    """Refuse labels that are dev rows for the greater part: the champion has learned from those."""
+    known = pd.MultiIndex.from_frame(development.astype(float))
+    share = float(np.mean(pd.MultiIndex.from_frame(labels.astype(float)).isin(known)))
+    if share > _MOST_DEVELOPMENT:
+        message = (
+            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion has learned "
+            "from. Give the rows that were scored later."
+        )
+        raise LoopError(message)
 
 
 def weigh(
@@ -437,23 +509,6 @@ def weigh(
     """
     is_arrived = np.arange(development + arrived) >= development
     return is_arrived, np.where(is_arrived, development / arrived, 1.0) if weighting == "balanced" else None
-
-
-def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Older labels to learn from and later ones to be tested on; rows of one time stay together.
-
-    Parameters
-    ----------
-    labels : pandas.DataFrame
-        In the order of ``time``.
-    test_size : float
-        Share of the later ones.
-    """
-    if labels.empty:
-        return labels, labels
-    last_learned = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
-    is_later = labels[TIME] > last_learned
-    return labels[~is_later], labels[is_later]
 
 
 def _outcome_records(settled: Settled, version: str) -> Iterator[Record]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
@@ -22,6 +23,8 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from data.files import ROOT
+from monitor.runs import MODEL_TAG
+from serving import registry
 from steps.command import StepConfig
 
 EXPERIMENT = "kobe_shot"
@@ -29,6 +32,7 @@ EXPERIMENT = "kobe_shot"
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _WORKSPACE_TAG = "kobe_shot.workspace"
 _PROCESS_TAG = "kobe_shot.process"
+_LONGEST_WORK = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,14 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
         yield run
 
 
+def at_work_elsewhere(run_id: str) -> bool:
+    """Whether another machine may still be at the work of a run: it says that it runs, and not for hours."""
+    run = MlflowClient().get_run(run_id)
+    host = run.data.tags.get(_WORKSPACE_TAG, "").partition(":")[0]
+    age = datetime.now(UTC) - datetime.fromtimestamp(run.info.start_time / 1_000, UTC)
+    return bool(run.info.status == "RUNNING" and host != socket.gethostname() and age < _LONGEST_WORK)
+
+
 def nested_run(name: str) -> mlflow.ActiveRun:
     """Open a run under the active one, as a context manager."""
     return mlflow.start_run(run_name=name, nested=True, tags=_own_tags())
@@ -205,7 +217,7 @@ def _opened_for(run: Run) -> Path:
 
 
 def _own_tags() -> dict[str, str]:
-    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid())}
+    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid()), MODEL_TAG: registry.model()}
 
 
 def _lives(process: str) -> bool:

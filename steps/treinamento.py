@@ -20,7 +20,6 @@ from data.prepared import TEST, TRAIN, Manifest, prepared_path, read_manifest, r
 from data.schema import FEATURES, TARGET
 from monitor import operation, pictures
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
-from monitor.challenge import MOST_LOG_LOSS
 from monitor.metrics import METRICS, THRESHOLD, evaluate
 from monitor.scored import ANSWERS, fingerprint
 from serving import registry
@@ -134,7 +133,7 @@ def run(config: TreinamentoConfig) -> Trained:
         lesson = _prepared(read_manifest())
         remind(synthetic=lesson.is_synthetic)
         contender, choice = learn(config, lesson)
-        settled = settle(contender, common_ground(contender), seed=config.session_id, most_log_loss=MOST_LOG_LOSS)
+        settled = settle(contender, common_ground(contender), seed=config.session_id)
         write(settlement_records(settled))
         say("Registered:", f"{registry.model()} version {contender.version}; {settled.note}")
     return Trained(choice, contender.version, settled.note)

@@ -11,6 +11,7 @@ import streamlit as st
 from pydantic import BaseModel, ValidationError
 
 from monitor import decisions, operation, replay, runs, shots, tables
+from monitor.arrivals import with_learned
 from monitor.candidates import Candidate, candidates
 from monitor.decisions import LoggedDecision
 from monitor.look import Baseline, Live, Look, version_of
@@ -297,4 +298,8 @@ def _log(address: str, window: Any) -> tuple[pd.DataFrame, int, str]:  # noqa: A
     if not counted.rows:
         message = "The inference log holds no row in this window. Choose a longer one, or score something."
         raise log_reader.LogError(message)
-    return log_reader.read(engine, since, most_rows=MOST_LOGGED_ROWS), counted.rows, f"{address} {now.isoformat()}"
+    return (
+        with_learned(log_reader.read(engine, since, most_rows=MOST_LOGGED_ROWS)),
+        counted.rows,
+        f"{address} {now.isoformat()}",
+    )
