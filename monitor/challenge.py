@@ -153,7 +153,7 @@ def _overall(verdict: Verdict, rows: int, champion_name: str) -> Comparison:
 def _gain(verdict: Verdict, rows: int, least_gain: float) -> Comparison:
     found = Difference(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
     gain = -found.value / verdict.reference_loss if verdict.reference_loss else 0.0
-    words = f"log loss lower by {gain:.2%} of the champion's, at least {least_gain:.2%} is needed"
+    words = f"the champion's log loss is undercut by {max(gain, 0):.2%}, {least_gain:.2%} is needed"
     return Comparison("the least gain", found, gain >= least_gain, words)
 
 

@@ -13,8 +13,9 @@ from data.errors import KobeShotError
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, feature_column
 from serving import registry
 
-ANSWERS = "answers_sha256"
-"""Tag of a version: the `fingerprint` of what it answered when it was registered."""
+ANSWERS, ROUNDED_ANSWERS = "answers_sha256", "answers_rounded_sha256"
+"""Tags of a version: the `fingerprint` of what it answered when it was registered, and the same to nine decimals."""
+ROUNDED_DECIMALS = 9
 
 _VERSIONS_KEPT = 4
 _PROBES = 512
@@ -65,13 +66,15 @@ def threshold_of(version: str) -> float:
     return float(_model(_uri(version), _run(version)).threshold)
 
 
-def fingerprint(uri: str) -> str:
-    """SHA-256 of the labels and P(made), to the bit, that a model answers to the same 512 shots always.
+def fingerprint(uri: str, decimals: int | None = None) -> str:
+    """SHA-256 of the labels and P(made) that a model answers to the same 512 shots always.
 
     Parameters
     ----------
     uri : str
         For example ``models:/kobe_shot/3``.
+    decimals : int, optional
+        To so many decimals, which machines of another kind agree in; to the bit without.
 
     Raises
     ------
@@ -80,7 +83,8 @@ def fingerprint(uri: str) -> str:
     """
     model = _load(uri)
     made, probability = model.score(_probes(), model.threshold)
-    answers = [np.asarray(values, dtype="<f8").tobytes() for values in (made, probability)]
+    told = probability if decimals is None else np.round(probability, decimals)
+    answers = [np.asarray(values, dtype="<f8").tobytes() for values in (made, told)]
     return hashlib.sha256(b"".join(answers)).hexdigest()
 
 

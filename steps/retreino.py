@@ -56,6 +56,7 @@ RETRAINING_RUN = "retraining_run"
 
 _MOST_TAG_LENGTH = 5_000
 _MOST_DEVELOPMENT = 0.5
+_MOST_WEIGHT = 5.0
 _INHERITED = ("data_source", "synthetic")
 
 
@@ -140,7 +141,8 @@ class LoopConfig(TreinamentoConfig):
     )
     weighting: Literal["balanced", "uniform"] = Field(
         default="balanced",
-        description="balanced lets labels that arrived weigh together as much as the dev rows, uniform all rows alike",
+        description="balanced lets labels that arrived weigh together as much as the dev rows, each at most as five of "
+        "them, uniform all rows alike",
     )
     most_log_loss: float = Field(
         default=MOST_LOG_LOSS, gt=0, description="log loss in nats above which nothing is promoted; a coin has 0.6931"
@@ -502,13 +504,17 @@ def weigh(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
     """Which of so many dev rows and then so many labels that arrived are labels, and what each row weighs.
 
+    Balanced, labels weigh together as much as the dev rows, but none more than five of them: a tree makes leaves of a
+    few heavy rows.
+
     Examples
     --------
     >>> weigh(4, 2, "balanced")[1].tolist()
     [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
     is_arrived = np.arange(development + arrived) >= development
-    return is_arrived, np.where(is_arrived, development / arrived, 1.0) if weighting == "balanced" else None
+    weight = min(development / arrived, _MOST_WEIGHT)
+    return is_arrived, np.where(is_arrived, weight, 1.0) if weighting == "balanced" else None
 
 
 def _outcome_records(settled: Settled, version: str) -> Iterator[Record]:

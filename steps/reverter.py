@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from data.command import run_command
 from data.console import say
-from monitor.scored import ANSWERS, fingerprint
+from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
 from serving import registry
 from steps.command import StepConfig
 from steps.tracking import Record, Tags, step_run, write
@@ -57,11 +57,11 @@ class ReverterConfig(StepConfig):
 
 @dataclass(frozen=True)
 class Reverted:
-    """Who was champion, who is, and whether its answers are known to be those of its first day."""
+    """Who was champion, who is, and how its answers compare with those of its first day, in words."""
 
     before: str
     version: str
-    identical: bool | None
+    answers: str
 
 
 def run(config: ReverterConfig) -> Reverted:
@@ -78,17 +78,14 @@ def run(config: ReverterConfig) -> Reverted:
         before = registry.champion()
         target = registry.roll_back_target(config.version)
         write(_origin(target))
-        identical = _check_answers(target)
+        answers = _check_answers(target)
         version = registry.roll_back(config.reason, target)
-        reverted = Reverted(registry.number(before) if before else "", version, identical)
+        reverted = Reverted(registry.number(before) if before else "", version, answers)
         write([Tags({"champion": reverted.before, "model_version": version, "reason": config.reason})])
     say(
         "Rolled back", f"{registry.model()} from version {reverted.before or 'none'} to version {version}", style="bold"
     )
-    if identical:
-        say("Answers:", "to 512 shots they are, to the byte, those that it gave when it was registered")
-    else:
-        say("Answers:", "nobody wrote down what it answered when it was registered", style="bold yellow")
+    say("Answers:", answers)
     say("History:", "make history, or python -m monitor.history", style="")
     return reverted
 
@@ -98,18 +95,21 @@ def _origin(version: str) -> Iterator[Record]:
     yield Tags({name: tags.get(name, "unknown") for name in ("data_source", "synthetic")})
 
 
-def _check_answers(version: str) -> bool | None:
-    known = registry.tags_of(version).get(ANSWERS)
-    found = fingerprint(f"models:/{registry.model()}/{version}")
-    if known is None:
-        return None
-    if known != found:
-        message = (
-            f"Version {version} of {registry.model()} does not answer what it answered when it was registered: "
-            "its files or the libraries have changed. It was not put back; give another version."
-        )
-        raise registry.RegistryError(message)
-    return True
+def _check_answers(version: str) -> str:
+    """How the answers of a version compare with those of the day it was registered, in words."""
+    tags, uri = registry.tags_of(version), f"models:/{registry.model()}/{version}"
+    found = fingerprint(uri)
+    if ANSWERS not in tags:
+        return "nobody wrote down what it answered when it was registered"
+    if tags[ANSWERS] == found:
+        return "to 512 shots they are, to the byte, those that it gave when it was registered"
+    if tags.get(ROUNDED_ANSWERS) == fingerprint(uri, ROUNDED_DECIMALS):
+        return f"to 512 shots those of its first day to {ROUNDED_DECIMALS} decimals; this machine computes otherwise"
+    message = (
+        f"Version {version} of {registry.model()} does not answer what it answered when it was registered: "
+        "its files or the libraries have changed. It was not put back; give another version."
+    )
+    raise registry.RegistryError(message)
 
 
 def run_at_once(config: ReverterConfig) -> None:

@@ -21,7 +21,7 @@ from data.schema import FEATURES, TARGET
 from monitor import operation, pictures
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
 from monitor.metrics import METRICS, THRESHOLD, evaluate
-from monitor.scored import ANSWERS, fingerprint
+from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
 from serving import registry
 from serving.packaging import log_scoring_model, save_pipeline
 from steps.aquisicao import data_tags, remind
@@ -309,6 +309,7 @@ def _register(choice: Choice, lesson: Lesson, config: TreinamentoConfig, run_id:
         "criterion": config.criterion,
         "threshold": str(THRESHOLD),
         ANSWERS: fingerprint(info.model_uri),
+        ROUNDED_ANSWERS: fingerprint(info.model_uri, ROUNDED_DECIMALS),
     }
     return registry.register(info.model_uri, run_id, tags, choice.justification)
 
