@@ -246,6 +246,8 @@ def was_champion(version: str) -> bool:
 def _crownings() -> list[tuple[str, str | None]]:
     """Version and kind of all that took effect, oldest first, of versions that may still be used."""
     entries = [(entry, found) for found in _versions() for entry in promotions(found)]
+    if not entries:
+        return []
     entries.sort(key=lambda pair: str(pair[0]["when"]))
     current = champion()
     champions_after = [entry["instead_of"] for entry, _ in entries[1:]] + [number(current) if current else None]
