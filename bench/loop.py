@@ -122,7 +122,7 @@ class Trial(NamedTuple):
     difference : float
         Of the mean log losses, challenger minus champion.
     failed : tuple of str
-        Comparisons that spoke against it: ``champion``, ``limit``, ``prior`` or ``slice``; empty if it was promoted.
+        Comparisons that spoke against it, in words; empty if it was promoted.
     """
 
     rows: int
@@ -312,7 +312,8 @@ def _judged(  # noqa: PLR0913, PLR0917 rows, three models and a seed
     rows = table.iloc[drawn].reset_index(drop=True)
     constant = np.full(len(rows), prior)
     found = challenge(rows, challenger[drawn], champion[drawn], constant, champion_name="the champion", seed=seed)
-    kinds = ("champion", "limit", "prior", *("slice" for _ in found.comparisons[3:]))
+    rules = ("champion", "least gain", "both results", "limit", "prior")
+    kinds = (*rules, *("slice" for _ in found.comparisons[len(rules) :]))
     failed = {kind for kind, each in zip(kinds, found.comparisons, strict=True) if not each.passed}
     return Trial(len(rows), found.comparisons[0].difference.value, tuple(sorted(failed)))
 
@@ -376,7 +377,7 @@ def _show(found: Sequence[tuple[Case, Trial]], seeds: int) -> None:
     say("Difference:", "of log losses, challenger minus champion, mean ± standard deviation over the trials")
     say(
         "Refused by:",
-        "champion (not better beyond chance), limit, class prior or a slice; one may be refused by several",
+        "champion (not better beyond chance), least gain, limit, class prior or a slice; one may be refused by several",
     )
 
 
