@@ -40,8 +40,9 @@ from monitor.challenge import FEWEST_ROWS, challenge
 from monitor.hexagons import wilson
 from monitor.retraining import split_by_time
 from steps.aquisicao import remind
+from steps.labels_lesson import weigh
+from steps.loop_config import LoopConfig
 from steps.preparacao import PreparacaoConfig, prepare
-from steps.retreino import LoopConfig, weigh
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]

@@ -22,7 +22,7 @@ def run(config: HistoryConfig) -> None:
     with registry.using(name):
         promotions, log = runs.promotions_table().head(config.most), decisions.decisions(most=config.most)
         with registry.store_errors_told():
-            line = registry.lineage()
+            line, champion = registry.lineage(), registry.standing().champion
     if promotions.empty:
         say(f"{name}:", "no version has become champion yet")
     else:
@@ -34,7 +34,9 @@ def run(config: HistoryConfig) -> None:
                 str(entry.why),
             )
         console.print(table)
-        say("Champion:", f"version {line[-1]}; a roll back goes to {f'version {line[-2]}' if line[1:] else 'none'}")
+        before = line[:-1] if champion else line
+        told = f"version {champion}" if champion else "none"
+        say("Champion:", f"{told}; a roll back goes to {f'version {before[-1]}' if before else 'none'}")
     if not log:
         say("Decisions:", "none yet; mlflow run . -e retreino makes one")
         return

@@ -200,17 +200,18 @@ def roll_back_target(version: str = "") -> str:
     RegistryError
         If there is none, it has not passed the gate, or it is the champion.
     """
-    line = lineage()
+    line, current = lineage(), champion()
+    before = line[:-1] if current else line
     if not version:
-        if len(line) < 2:  # noqa: PLR2004 the champion, and one before it
+        if not before:
             message = f"{model()} has no previous champion to go back to: no champion has followed another yet."
             raise RegistryError(message)
-        return line[-2]
+        return before[-1]
     known = {number(found): found for found in _versions()}
     if version not in known:
         message = f"{model()} has no version {version}; expected one of {', '.join(sorted(known, key=int)) or 'none'}."
         raise RegistryError(message)
-    if line[-1:] == [version]:
+    if current and number(current) == version:
         message = f"Version {version} of {model()} is the champion already."
         raise RegistryError(message)
     _require_passed(known[version])
@@ -218,45 +219,49 @@ def roll_back_target(version: str = "") -> str:
 
 
 def lineage() -> list[str]:
-    """The champions that are not undone, oldest first: the last is the champion, a roll back goes to the one before.
+    """The champions that are not undone and may be used, oldest first: a roll back goes to the one before the last.
 
-    A promotion adds to it. A roll back takes away all that came after the version that came back.
+    A promotion adds to it. A roll back takes away all that came after the version that came back. The alias
+    ``champion`` is the truth: what a kill kept from becoming champion, or a person undid by hand, is taken away too.
     """
     line: list[str] = []
-    for version, kind in _crownings():
-        if kind == ROLL_BACK and version in line:
-            while line[-1] != version:
-                line.pop()
-        elif line[-1:] != [version]:
+    for entry, version in _history():
+        _go_to(entry["instead_of"], line)
+        if entry.get("kind") != ROLL_BACK or version not in line:
             line.append(version)
+        _go_to(version, line)
     current = champion()
-    if current and number(current) not in line:
-        line.append(number(current))
-    # The alias is the truth: what a kill kept from becoming champion is undone.
-    while current and line[-1] != number(current):
+    _go_to(number(current) if current else None, line)
+    usable = {number(found) for found in _versions() if _passed_gate(found)} | set(line[-1:] if current else [])
+    kept = [version for version in line if version in usable]
+    return [version for place, version in enumerate(kept) if kept[place - 1 : place] != [version]]
+
+
+def _go_to(version: str | None, line: list[str]) -> None:
+    """Let a line end at a version, which somebody may have made champion without a word."""
+    if version is None:
+        return
+    if version not in line:
+        line.append(version)
+    while line[-1] != version:
         line.pop()
-    return line
 
 
 def was_champion(version: str) -> bool:
     """Whether a version became champion, if only for a time."""
-    return version in {crowned for crowned, _ in _crownings()}
-
-
-def _crownings() -> list[tuple[str, str | None]]:
-    """Version and kind of all that took effect, oldest first, of versions that may still be used."""
-    entries = [(entry, found) for found in _versions() for entry in promotions(found)]
-    if not entries:
-        return []
-    entries.sort(key=lambda pair: str(pair[0]["when"]))
-    current = champion()
-    champions_after = [entry["instead_of"] for entry, _ in entries[1:]] + [number(current) if current else None]
+    history, current = _history(), champion()
+    after = [entry["instead_of"] for entry, _ in history[1:]] + [number(current) if current else None]
     # A kill can come between the entry and the alias: then the champion after it is the one before it.
-    return [
-        (number(found), entry.get("kind"))
-        for (entry, found), after in zip(entries, champions_after, strict=True)
-        if _passed_gate(found) and (after == number(found) or after != entry["instead_of"])
-    ]
+    return any(
+        found == version and (follower == version or follower != entry["instead_of"])
+        for (entry, found), follower in zip(history, after[: len(history)], strict=True)
+    )
+
+
+def _history() -> list[tuple[dict[str, str | None], str]]:
+    """Every promotion and roll back, with its version, oldest first."""
+    entries = [(entry, number(found)) for found in _versions() for entry in promotions(found)]
+    return sorted(entries, key=lambda pair: str(pair[0]["when"]))
 
 
 def archive(version: str, reason: str) -> None:
@@ -283,8 +288,8 @@ def created() -> str:
 
 
 def tags_of(version: str) -> dict[str, str]:
-    """Tags of a version."""
-    return dict(MlflowClient().get_model_version(model(), version).tags)
+    """Tags of a version; none where there is no such version."""
+    return next((dict(found.tags) for found in _versions() if number(found) == version), {})
 
 
 def version_tagged(name: str, value: str) -> ModelVersion | None:
@@ -376,7 +381,7 @@ def reconcile() -> None:
             if not _passed_gate(found):
                 _move(number(found), ARCHIVED)
     line = lineage()
-    _point(PREVIOUS_CHAMPION, line[-2] if len(line) > 1 else None)
+    _point(PREVIOUS_CHAMPION, line[-2] if version and len(line) > 1 else None)
     challenger = _aliased(CHALLENGER)
     if challenger and version and number(challenger) == number(version):
         _point(CHALLENGER, None)

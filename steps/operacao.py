@@ -38,10 +38,12 @@ from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
 from steps.candidates import MODEL_NAMES, Candidate, Tuner, choose
 from steps.command import part, run_command
+from steps.labels_lesson import weigh
+from steps.loop_config import LoopConfig, RetreinoConfig
 from steps.monitoramento import MonitoramentoConfig
 from steps.monitoramento import run as look
 from steps.preparacao import PreparacaoConfig
-from steps.retreino import LoopConfig, Retrained, RetreinoConfig, weigh
+from steps.retreino import Retrained
 from steps.retreino import run as retrain
 from steps.tracking import Metrics, Picture, Record, Tags, Text, step_run, write
 from steps.treinamento import TreinamentoConfig

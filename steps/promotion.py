@@ -68,13 +68,14 @@ def common_ground(contender: Contender) -> pd.DataFrame:
     Of the same raw file these are the champion's own test rows, so that one who had easier test rows gains nothing by
     it; of another, the contender's.
     """
-    lesson, current = contender.lesson, registry.champion()
+    lesson, current = contender.lesson, registry.usable_champion()
     if current is None or current.tags.get(f"sha256_{TEST}") == lesson.tags[f"sha256_{TEST}"]:
         return lesson.test
+    every = pd.concat([lesson.train, lesson.test])
     try:
         if current.tags.get(_DEVELOPMENT) == lesson.tags.get(_DEVELOPMENT):
-            return _without(tables.read_scored(tables.prepared_table(TEST)), lesson.train)
-        return _without(lesson.test, tables.read_scored(tables.prepared_table(TRAIN)))
+            return _without(tables.read_scored(tables.prepared_table(TEST)), lesson.train, every)
+        return _without(lesson.test, tables.read_scored(tables.prepared_table(TRAIN)), every)
     except TableError:
         return lesson.test
 
@@ -194,8 +195,15 @@ def _is_synthetic(tags: Mapping[str, str]) -> bool:
     return tags.get("synthetic") == "true"
 
 
-def _without(rows: pd.DataFrame, learned: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are not among those learned from, by all their values."""
+def _without(rows: pd.DataFrame, learned: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not among those learned from, by all their values.
+
+    Of shots that agree in all values, as many do at the hoop, the share stays that was not learned from.
+    """
     columns = [*FEATURES, TARGET]
-    known = pd.MultiIndex.from_frame(learned[columns].astype(float))
-    return rows[~pd.MultiIndex.from_frame(rows[columns].astype(float)).isin(known)]
+    counts, known, total = (table[columns].astype(float).value_counts() for table in (rows, learned, every))
+    unseen = (1 - known.reindex(counts.index, fill_value=0) / total.reindex(counts.index)).clip(0, 1).fillna(1)
+    kept = (counts * unseen).round()
+    values = pd.MultiIndex.from_frame(rows[columns].astype(float))
+    place = rows.groupby(columns, sort=False).cumcount().to_numpy()
+    return rows[place < kept.reindex(values).to_numpy()]

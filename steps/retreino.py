@@ -8,25 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
-from pydantic import AfterValidator, Field, model_validator
 from rich.table import Table
 
 from data.console import console, say
-from data.errors import KobeShotError
-from data.files import sha256, write_parquet
-from data.prepared import TEST, TRAIN
-from data.schema import FEATURES, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
+from data.schema import LEARNED, MODEL_VERSION, SHOT_ID, TARGET
 from monitor import decisions, operation, tables
-from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL, in_order, is_learned, with_learned
-from monitor.challenge import LEAST_GAIN, MOST_LOG_LOSS
+from monitor.arrivals import in_order, is_learned, with_learned
 from monitor.decisions import (
     FAILED,
     INTERRUPTED,
@@ -38,187 +30,21 @@ from monitor.decisions import (
     REFUSED,
 )
 from monitor.look import Live, Look, version_of
-from monitor.retraining import FEWEST_LABELS, Decision, Policy, decide, split_by_time
+from monitor.retraining import Decision, decide
 from monitor.tables import TIME
 from serving import log_reader, registry
 from steps.aquisicao import remind
-from steps.candidates import WITHOUT_WEIGHTS
-from steps.command import part, run_command
-from steps.lesson import Lesson
-from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, check_log, moment_of, read_current
+from steps.command import run_command
+from steps.labels_lesson import ORIGIN, RETRAINING_RUN, LoopError, make_lesson
+from steps.loop_config import RetreinoConfig
+from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, moment_of, read_current
 from steps.promotion import Settled, settle
 from steps.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, step_run, write
-from steps.treinamento import TreinamentoConfig, learn, settlement_records
+from steps.treinamento import learn, settlement_records
 
 RUN_NAME = decisions.RETRAINING
-RETRAINING_RUN = "retraining_run"
-"""Tag of a version: the run of ``retreino`` that it comes from."""
 
 _MOST_TAG_LENGTH = 5_000
-_MOST_DEVELOPMENT = 0.5
-_MOST_WEIGHT = 5.0
-_INHERITED = ("data_source", "synthetic")
-
-
-class LoopError(KobeShotError):
-    """What has arrived is not enough to learn from and to be tested on."""
-
-
-def check_current(current: str) -> str:
-    """Refuse what is neither a name nor a table.
-
-    Raises
-    ------
-    ValueError
-        Says what is expected.
-    """
-    if current in {APPLICATION, LOG} or Path(current).suffix in {".parquet", ".csv"}:
-        return current
-    message = f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; found {current!r}"
-    raise ValueError(message)
-
-
-def check_span(text: str) -> str:
-    """Refuse what is not a span of time.
-
-    Raises
-    ------
-    ValueError
-        Says what is expected.
-    """
-    message = f"expected a span of time such as 12h or 7d; found {text!r}"
-    try:
-        span = pd.Timedelta(text)
-    except ValueError as error:
-        raise ValueError(message) from error
-    # Without a unit pandas takes nanoseconds.
-    if pd.isna(span) or span < pd.Timedelta(0) or (span and not any(map(str.isalpha, text))):
-        raise ValueError(message)
-    return text
-
-
-def check_now(text: str) -> str:
-    """Refuse what is not a moment, and one that is still to come.
-
-    Raises
-    ------
-    ValueError
-        Says what is expected.
-    """
-    present = datetime.now(UTC).replace(tzinfo=None)
-    moment = moment_of(text, present)
-    if moment and moment > present:
-        message = f"expected a moment that has passed; found {text!r}"
-        raise ValueError(message)
-    return text
-
-
-class LoopConfig(TreinamentoConfig):
-    """When to retrain, on what, and what a challenger has to show."""
-
-    window_rows: int = Field(default=200, ge=100, description="labelled rows in a window")
-    windows: int = Field(default=3, ge=1, le=100, description="number of latest windows that are looked at")
-    violations: int = Field(
-        default=2, ge=1, le=100, description="how many of them must violate a limit, the latest among them"
-    )
-    limit: float = Field(
-        default=0.15, gt=0, lt=10, description="relative rise of log loss or fall of F1 from which a window violates"
-    )
-    horizon: int = Field(default=3, ge=1, le=100, description="windows ahead within which a trend may reach the limit")
-    minimum_new_labels: int = Field(
-        default=300, ge=1, description="labels that no training has seen; doubled after each refused challenger"
-    )
-    cooldown: Annotated[str, AfterValidator(check_span)] = Field(
-        default="1d", description="span of time between two trainings, such as 12h or 7d"
-    )
-    most_per_day: int = Field(default=2, ge=1, description="trainings within 24 hours")
-    look_rows: int = Field(
-        default=2_000, ge=100, description="scored rows, the latest ones, that predictive signals look at"
-    )
-    label_window: int = Field(default=20_000, ge=FEWEST_LABELS, description="labels, the latest ones, that are used")
-    label_test_size: float = Field(
-        default=0.5, gt=0, lt=1, description="share of the labels, the latest ones, that is kept for the comparison"
-    )
-    weighting: Literal["balanced", "uniform"] = Field(
-        default="balanced",
-        description="balanced lets labels that arrived weigh together as much as the dev rows, each at most as five of "
-        "them, uniform all rows alike",
-    )
-    most_log_loss: float = Field(
-        default=MOST_LOG_LOSS, gt=0, description="log loss in nats above which nothing is promoted; a coin has 0.6931"
-    )
-    least_gain: float = Field(
-        default=LEAST_GAIN,
-        ge=0,
-        lt=1,
-        description="share of the champion's log loss by which a challenger must be better",
-    )
-
-    @model_validator(mode="after")
-    def check_loop(self) -> Self:
-        """Refuse more violations than windows, and models that cannot weigh rows that are to be weighed."""
-        if self.violations > self.windows:
-            message = f"expected violations of at most windows ({self.windows}); found {self.violations}"
-            raise ValueError(message)
-        unweighable = [name for name in self.models.split(",") if name in WITHOUT_WEIGHTS]
-        if self.weighting != "uniform" and unweighable:
-            message = f"expected weighting=uniform with {', '.join(unweighable)}, which cannot weigh rows"
-            raise ValueError(message)
-        return self
-
-    @property
-    def policy(self) -> Policy:
-        """When to retrain."""
-        return Policy(
-            self.window_rows,
-            self.windows,
-            self.violations,
-            self.limit,
-            self.horizon,
-            self.minimum_new_labels,
-            pd.Timedelta(self.cooldown).to_pytimedelta(),
-            self.most_per_day,
-            self.label_window,
-            self.label_test_size,
-            self.look_rows,
-        )
-
-    @property
-    def training(self) -> TreinamentoConfig:
-        """The part that is treinamento's."""
-        return part(TreinamentoConfig, self)
-
-
-class RetreinoConfig(LoopConfig):
-    """Decide whether it is time for a new model; if it is, train a challenger and promote it if it is better."""
-
-    mode: Literal["auto", "dry_run", "force"] = Field(
-        default="auto", description="auto decides and acts, dry_run only says what it would do, force retrains now"
-    )
-    current: Annotated[str, AfterValidator(check_current)] = Field(
-        default=APPLICATION,
-        description=f"where scored shots and their labels are: {APPLICATION} (the last table that aplicacao scored), "
-        f"{LOG} (the inference log), or a .parquet or .csv table with game_date or time",
-    )
-    log: Annotated[str, AfterValidator(check_log)] = Field(
-        default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
-    )
-    now: Annotated[str, AfterValidator(check_now)] = Field(
-        default="", description="moment of the decision in UTC, for a replay; empty is now"
-    )
-
-    @property
-    def source(self) -> str:
-        """Where the labels are; times of different places do not compare."""
-        return self.current if self.current in {APPLICATION, LOG} else str(Path(self.current).resolve())
-
-    @model_validator(mode="after")
-    def check_source(self) -> Self:
-        """Refuse the address of a log that is not read."""
-        if self.log and self.current != LOG:
-            message = f"expected log with current={LOG} only; found current={self.current}"
-            raise ValueError(message)
-        return self
 
 
 @dataclass(frozen=True)
@@ -269,7 +95,7 @@ def run(config: RetreinoConfig) -> Retrained:
         registry.reconcile()
         settle_interrupted(active.info.run_id)
         champion = registry.require_champion()
-        write([Tags({name: champion.tags.get(name, "unknown") for name in _INHERITED})])
+        write([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
         remind(synthetic=champion.tags.get("synthetic") == "true")
         scene = _scene(config, champion)
         log = decisions.decisions()
@@ -434,87 +260,6 @@ def _act(config: RetreinoConfig, scene: _Scene, run_id: str) -> Settled:
             write(settlement_records(settled))
         write(_outcome_records(settled, contender.version))
     return settled
-
-
-def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig, folder: Path, run_id: str) -> Lesson:
-    """The dev rows that the champion learned from and the older labels to learn from, the later labels to be tested on.
-
-    Parameters
-    ----------
-    labels : pandas.DataFrame
-        Labelled rows in the order of ``time``.
-    champion : ModelVersion
-        Whose dev rows, and who must not have learned from the test rows either.
-    config : LoopConfig
-    folder : pathlib.Path
-        Where the tables are written.
-    run_id : str
-        Run of the decision.
-
-    Raises
-    ------
-    LoopError
-        If there are too few labels on either side.
-    """
-    older, later = split_by_time(labels.tail(config.label_window), config.label_test_size)
-    if older.empty or later.empty:
-        message = (
-            f"expected older labels to learn from and later ones that the champion has not learned from; found "
-            f"{len(older):,} and {len(later):,}. Wait for more labels, or give another label_test_size."
-        )
-        raise LoopError(message)
-    development_file = tables.development_table()
-    development = pd.read_parquet(development_file)
-    columns = [*FEATURES, TARGET]
-    _refuse_development(labels[columns], development[columns])
-    named = [*columns, SHOT_ID] if SHOT_ID in older else columns
-    train = pd.concat([development[columns], older[named]], ignore_index=True).astype({TARGET: "int64"})
-    test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
-    files = {TRAIN: folder / f"{TRAIN}.parquet", TEST: folder / f"{TEST}.parquet"}
-    for name, table in ((TRAIN, train), (TEST, test)):
-        write_parquet(table, files[name])
-    arrived, weights = weigh(len(development), len(older), config.weighting)
-    kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
-    tags = {
-        **{name: champion.tags[name] for name in _INHERITED if name in champion.tags},
-        **kept,
-        **{f"sha256_{name}": sha256(path) for name, path in files.items()},
-        tables.DEVELOPMENT: sha256(development_file),
-        LEARNED_UNTIL: older[TIME].iloc[-1].isoformat(),
-        LABELS_LEARNED: str(len(older)),
-        RETRAINING_RUN: run_id,
-    }
-    return Lesson(train[columns], test, files, tags, weights, arrived)
-
-
-def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
-    """Refuse labels that are dev rows for the greater part: the champion has learned from those."""
-    known = pd.MultiIndex.from_frame(development.astype(float))
-    share = float(np.mean(pd.MultiIndex.from_frame(labels.astype(float)).isin(known)))
-    if share > _MOST_DEVELOPMENT:
-        message = (
-            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion has learned "
-            "from. Give the rows that were scored later."
-        )
-        raise LoopError(message)
-
-
-def weigh(
-    development: int, arrived: int, weighting: str
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
-    """Which of so many dev rows and then so many labels that arrived are labels, and what each row weighs.
-
-    Balanced, labels weigh together as much as the dev rows, but none more than five of them: a tree makes leaves of a
-    few heavy rows.
-
-    Examples
-    --------
-    >>> weigh(4, 2, "balanced")[1].tolist()
-    [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
-    """
-    is_arrived = np.arange(development + arrived) >= development
-    weight = min(development / arrived, _MOST_WEIGHT)
-    return is_arrived, np.where(is_arrived, weight, 1.0) if weighting == "balanced" else None
 
 
 def _outcome_records(settled: Settled, version: str) -> Iterator[Record]:

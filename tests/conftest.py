@@ -1,5 +1,7 @@
 """Fixtures that several tests share."""
 
+import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from data import synthetic
 from tests.project import FAST, REAL, Checkout, Operated, copy_project, ok, operated, publish, served
+from tests.versions import Stock, log_models
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,15 +38,54 @@ def real_raw() -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in sorted(REAL.glob("*.parquet"))}
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with MLflow's tables, which MLflow takes seconds to make; tests copy it."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    # MLflow puts the default experiment's artifacts below the working directory.
+    with contextlib.chdir(path.parent):
+        mlflow.search_experiments()
+    mlflow.set_tracking_uri(before)
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[str]:
+def store(tmp_path: Path, empty_database: Path) -> Iterator[str]:
     """An empty tracking store and registry, used until the test ends."""
     before = mlflow.get_tracking_uri()
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
     mlflow.set_tracking_uri(uri)
     mlflow.create_experiment("tests", artifact_location=str(tmp_path / "artifacts"))
     mlflow.set_experiment("tests")
     yield uri
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Stock:
+    """A tracking store with logged models of known worth; none is registered."""
+    folder = tmp_path_factory.mktemp("stock")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db')}")
+    mlflow.create_experiment("stock", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("stock")
+    models = log_models()
+    mlflow.set_tracking_uri(before)
+    return Stock(folder / "mlflow.db", models)
+
+
+@pytest.fixture
+def stocked(tmp_path: Path, stock: Stock) -> Iterator[Stock]:
+    """A store that holds `stock` and an experiment of the test, used until the test ends."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(stock.database, tmp_path / 'stocked.db')}")
+    mlflow.create_experiment("tests", artifact_location=str(tmp_path / "artifacts"))
+    mlflow.set_experiment("tests")
+    yield stock
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(before)

@@ -1,11 +1,14 @@
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from data.errors import KobeShotError
-from data.files import ROOT, replacing, sha256, sole_writer, write_text
+from data.files import ROOT, BusyError, only_one, replacing, sha256, sole_writer, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -63,3 +66,71 @@ def test_the_place_of_a_killed_writer_is_free(tmp_path: Path) -> None:
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     write_text("abc", tmp_path / "a")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# Only one at a time
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    """What is done something to, in no other test."""
+    return str(tmp_path)
+
+
+def twice(what: str, key: str, other_what: str = "", other_key: str = "") -> None:
+    with only_one(what, key), only_one(other_what or what, other_key or key):
+        pass
+
+
+def test_a_second_one_is_told_at_once_who_is_at_it(key: str) -> None:
+    with pytest.raises(BusyError, match=rf"Another process is at retreino: process {os.getpid()} in .*since 20"):
+        twice("retreino", key)
+
+
+def test_two_that_do_something_else_or_to_something_else_are_not_kept_out(key: str) -> None:
+    twice("retreino", key, other_what="operacao")
+    twice("retreino", key, other_key=f"{key} another")
+
+
+def test_the_place_is_free_when_the_first_one_is_done_or_has_failed(key: str) -> None:
+    with only_one("retreino", key):
+        pass
+    with pytest.raises(KeyError), only_one("retreino", key):
+        raise KeyError
+    with only_one("retreino", key):
+        pass
+
+
+def test_whoever_was_told_does_not_take_the_place_of_the_first_one(key: str) -> None:
+    with only_one("retreino", key):
+        for _ in range(2):
+            with pytest.raises(BusyError, match=f"process {os.getpid()} "):
+                twice("retreino", key)
+
+
+@contextmanager
+def held_elsewhere(key: str, folder: Path) -> "Iterator[subprocess.Popen[str]]":
+    """Another process, in another folder, that is at it."""
+    code = (
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom data.files import only_one\n"
+        f"with only_one('retreino', {key!r}):\n    print('in', flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        yield process
+        process.kill()
+
+
+def test_the_place_is_kept_from_a_process_in_another_folder_until_its_holder_is_killed(
+    key: str, tmp_path: Path
+) -> None:
+    with (
+        held_elsewhere(key, tmp_path) as process,
+        pytest.raises(BusyError, match=f"process {process.pid} in {tmp_path}"),
+    ):
+        twice("retreino", key)
+    with only_one("retreino", key), pytest.raises(BusyError, match=f"process {os.getpid()} "):
+        twice("retreino", key)

@@ -121,7 +121,8 @@ def test_production_is_champion(checkout: Checkout) -> None:
 
 def test_every_prod_row_is_scored_and_the_labelled_ones_are_measured(checkout: Checkout) -> None:
     run, table = checkout.run("PipelineAplicacao"), checkout.table("predictions_prod")
-    assert list(table) == ["shot_id", *FEATURES, "shot_made_flag", "prediction", "probability", "model_version"]
+    answers = ["prediction", "probability", "model_version"]
+    assert list(table) == ["shot_id", "game_date", *FEATURES, "shot_made_flag", *answers]
     assert len(table) == 6_426
     assert table["shot_id"].is_unique
     assert table["probability"].between(0, 1).all()

@@ -24,6 +24,7 @@ from tests.project import (
     free_port,
     ok,
     operated,
+    publish,
     records,
     served,
     shot,
@@ -68,7 +69,12 @@ def test_each_step_can_run_alone_and_again(checkout: Checkout) -> None:
     ):
         ok(checkout.step(step, *arguments))
     pd.testing.assert_frame_equal(checkout.table("base_train"), before)
-    assert checkout.production().version == 2  # type: ignore[union-attr]
+    # The same model of the same rows is not better than the champion.
+    assert checkout.production().version == 1  # type: ignore[union-attr]
+    again = checkout.client().get_model_version("kobe_shot", "2")
+    assert (again.current_stage, again.tags["gate"]) == ("Archived", "refused")
+    assert "not promoted, it did not pass the gate: " in checkout.run("Treinamento").data.tags["promotion_note"]
+    assert checkout.run("PipelineAplicacao").data.tags["model_version"] == "1"
     assert "mlflow.parentRunId" not in checkout.run("Treinamento").data.tags
 
 
@@ -109,7 +115,9 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
     pd.testing.assert_frame_equal(checkout.table("base_train"), processed)
 
 
-def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: Checkout) -> None:
+def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: Checkout, shots: pd.DataFrame) -> None:
+    # A champion that has learned next to nothing, so that whatever is trained next takes its place.
+    publish(checkout, shots, strength=1e-9)
     # A server that cannot start, because MLflow does not know what is asked of it.
     server = checkout.folder / "serving" / "mlflow_server.py"
     server.write_text(server.read_text().replace('"--env-manager", "local"', '"--env-manager", "nonsense"'))
@@ -117,10 +125,12 @@ def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: 
     assert result.returncode == 1
     assert "The scoring server ended with exit code" in result.stderr
     assert checkout.run("main").info.status == "FAILED"
-    assert checkout.production().version == 1  # type: ignore[union-attr]
+    assert checkout.run("Treinamento").data.tags["gate"] == "passed"
+    assert checkout.production().version == 2  # type: ignore[union-attr]
     client = checkout.client()
-    assert client.get_model_version_by_alias("kobe_shot", "champion").version == 1
-    assert "taken_back" in client.get_model_version("kobe_shot", "2").tags
+    assert client.get_model_version_by_alias("kobe_shot", "champion").version == 2
+    assert client.get_model_version_by_alias("kobe_shot", "previous_champion").version == 1
+    assert "taken_back" in client.get_model_version("kobe_shot", "3").tags
 
 
 def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp_path: Path) -> None:
@@ -226,7 +236,7 @@ def test_no_server_outlives_the_application(synthetic_main: tuple[Checkout, str]
 def test_the_data_of_a_model_learned_from_real_shots_is_not_replaced_by_a_synthetic_one(checkout: Checkout) -> None:
     checkout.client().set_model_version_tag("kobe_shot", "1", "synthetic", "false")
     printed = ok(checkout.step("treinamento", "--n_iter", "1", "--cv_folds", "2"))
-    assert "not promoted: it learned from synthetic shots" in printed
+    assert "not promoted, it learned from synthetic shots" in printed
     assert checkout.production().version == 1  # type: ignore[union-attr]
 
 

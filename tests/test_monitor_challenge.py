@@ -6,7 +6,15 @@ import pandas as pd
 import pytest
 
 from data.schema import PROBABILITY, TARGET
-from monitor.challenge import FEWEST_ROWS, MOST_LOG_LOSS, SLICE_LIMIT, Challenge, challenge
+from monitor.challenge import (
+    FEWEST_OF_A_RESULT,
+    FEWEST_ROWS,
+    LEAST_GAIN,
+    MOST_LOG_LOSS,
+    SLICE_LIMIT,
+    Challenge,
+    challenge,
+)
 from monitor.metrics import log_loss_by_row
 from tests.looks import batch
 
@@ -29,25 +37,27 @@ def alike() -> pd.DataFrame:
 
 
 def truth(rows: pd.DataFrame) -> Floats:
-    return rows[PROBABILITY].to_numpy()
+    made: Floats = rows[PROBABILITY].to_numpy(dtype=np.float64)
+    return made
 
 
 def blurred(rows: pd.DataFrame) -> Floats:
     """The truth, and half of what it knows forgotten."""
-    return 0.5 * truth(rows) + 0.5 * truth(rows).mean()
+    return 0.5 * truth(rows) + 0.5 * float(truth(rows).mean())
 
 
 def prior(rows: pd.DataFrame) -> Floats:
     return np.full(len(rows), rows[TARGET].mean())
 
 
-def judged(
+def judged(  # noqa: PLR0913 each is a keyword but the rows and the two models
     rows: pd.DataFrame,
     challenger: Floats,
     champion: Floats | None = None,
     *,
     of_prior: Floats | None = None,
     most_log_loss: float = MOST_LOG_LOSS,
+    least_gain: float = LEAST_GAIN,
 ) -> Challenge:
     return challenge(
         rows,
@@ -56,6 +66,7 @@ def judged(
         prior(rows) if of_prior is None else of_prior,
         champion_name=NAME,
         most_log_loss=most_log_loss,
+        least_gain=least_gain,
     )
 
 
@@ -76,7 +87,7 @@ def test_a_challenger_that_is_better_everywhere_passes_with_the_figures_of_both(
 
 def test_a_challenger_that_answers_the_same_does_not_pass(rows: pd.DataFrame) -> None:
     found = judged(rows, truth(rows), truth(rows))
-    assert failed(found) == [f"{NAME}, all rows"]
+    assert failed(found) == [f"{NAME}, all rows", "the least gain"]
     assert not found.verdict.passed
     assert "difference +0.0000" in found.verdict.reason
     assert "not better beyond chance" in found.verdict.reason
@@ -121,6 +132,28 @@ def test_a_challenger_over_the_limit_does_not_pass_however_much_better_it_is(row
 def test_a_coin_is_never_promoted(rows: pd.DataFrame) -> None:
     found = judged(rows, np.full(len(rows), 0.53), 1 - truth(rows), of_prior=1 - truth(rows))
     assert failed(found) == ["the limit"]
+
+
+def test_a_gain_that_nobody_would_notice_is_no_reason_to_change_however_certain_it_is(rows: pd.DataFrame) -> None:
+    certain = np.where(rows[TARGET] == 1, 0.001, -0.001)
+    better = np.clip(truth(rows) + certain, 0.01, 0.99)
+    found = judged(rows, better, truth(rows))
+    assert found.verdict.high < 0
+    assert failed(found) == ["the least gain"]
+    assert "the champion's log loss is undercut by 0.3" in found.verdict.reason
+    assert "0.50% is needed" in found.verdict.reason
+    assert judged(rows, better, truth(rows), least_gain=0.003).verdict.passed
+    assert judged(rows, better, truth(rows), least_gain=0).verdict.passed
+
+
+@pytest.mark.parametrize(("made", "enough"), [(FEWEST_OF_A_RESULT - 1, False), (FEWEST_OF_A_RESULT, True)])
+@pytest.mark.parametrize("result", [1.0, 0.0])
+def test_one_result_alone_proves_nothing(alike: pd.DataFrame, made: int, result: float, *, enough: bool) -> None:
+    table = alike.assign(**{TARGET: np.where(np.arange(ROWS) < made, result, 1 - result)})
+    knows = np.where(table[TARGET] == 1, 0.8, 0.2)
+    found = judged(table, knows, np.full(ROWS, 0.5), of_prior=np.full(ROWS, 0.5))
+    assert found.verdict.passed is enough
+    assert failed(found) == ([] if enough else ["both results"])
 
 
 def in_playoffs(rows: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -188,11 +221,11 @@ def test_a_slice_of_few_rows_is_not_looked_at(rows: pd.DataFrame, count: int, *,
 
 def test_what_is_all_rows_is_no_slice(alike: pd.DataFrame) -> None:
     names = [comparison.name for comparison in judged(alike, truth(alike)).comparisons]
-    assert names == [f"{NAME}, all rows", "the limit", "the class prior, all rows"]
+    assert names == [f"{NAME}, all rows", "the least gain", "both results", "the limit", "the class prior, all rows"]
 
 
 def test_slices_are_of_distance_period_playoffs_and_zone(rows: pd.DataFrame) -> None:
-    names = [comparison.name.removeprefix(f"{NAME}, ") for comparison in judged(rows, truth(rows)).comparisons[3:]]
+    names = [comparison.name.removeprefix(f"{NAME}, ") for comparison in judged(rows, truth(rows)).comparisons[5:]]
     assert {name.split()[0] for name in names} == {"distance", "period", "playoffs", "zone"}
     assert {"period 1", "period 4", "zone Restricted Area", "distance Less Than 8 ft."} <= set(names)
 
@@ -221,7 +254,7 @@ def test_a_challenge_depends_on_the_seed_alone(rows: pd.DataFrame) -> None:
 
 def test_rows_without_a_label_are_refused(rows: pd.DataFrame) -> None:
     unknown = rows.head(10).assign(**{TARGET: float("nan")})
-    with pytest.raises(ValueError, match=r"label|finite"):
+    with pytest.raises(ValueError, match=r"label|finite|NaN"):
         judged(unknown, truth(unknown), of_prior=np.full(10, 0.4))
 
 
@@ -232,8 +265,8 @@ def share_passed(table: pd.DataFrame, *, challenger: float, champion: float) -> 
         stream = np.random.default_rng(seed)
         made = stream.uniform(0.05, 0.95, ROWS)
         rows = table.assign(**{TARGET: (stream.random(ROWS) < made).astype(float)})
-        seen = [np.clip(made + stream.normal(0, noise, ROWS), 0.02, 0.98) for noise in (challenger, champion)]
-        passed += challenge(rows, *seen, np.full(ROWS, 0.5), champion_name=NAME, seed=seed).verdict.passed
+        first, second = (np.clip(made + stream.normal(0, noise, ROWS), 0.02, 0.98) for noise in (challenger, champion))
+        passed += challenge(rows, first, second, np.full(ROWS, 0.5), champion_name=NAME, seed=seed).verdict.passed
     return passed / SEEDS
 
 

@@ -1,5 +1,6 @@
 """Tables of what MLflow keeps."""
 
+import json
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from monitor import runs
 from serving import registry
 from serving.registry import StoreError
 from tests.project import Checkout, Operated, free_port, publish
+from tests.versions import crowned
 
 READS = (runs.runs_table, runs.versions_table, runs.promotions_table, lambda: runs.artefacts("x"))
 
@@ -43,6 +45,17 @@ def test_runs_of_every_experiment_are_listed_newest_first_with_their_metrics() -
 def test_runs_of_other_projects_do_not_count() -> None:
     log_run("Treinamento", tags={"theirs": "true"})
     assert runs.runs_table().empty
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_within_a_replay_are_about_a_model_of_its_own() -> None:
+    ours = {"data_source": "public"}
+    log_run("Treinamento", tags=ours)
+    log_run("Operacao", tags={**ours, runs.MODEL_TAG: "kobe_shot"})
+    log_run("Retreino", tags={**ours, runs.MODEL_TAG: "kobe_shot_replay"})
+    assert runs.runs_table()["name"].tolist() == ["Operacao", "Treinamento"]
+    with registry.using("kobe_shot_replay"):
+        assert runs.runs_table()["name"].tolist() == ["Retreino", "Treinamento"]
 
 
 @pytest.mark.usefixtures("store")
@@ -104,14 +117,36 @@ def test_versions_carry_aliases_stage_gate_and_promotions(store: str, shots: pd.
     MlflowClient().set_model_version_tag(registry.MODEL, "2", "test_log_loss", "0.671")
     registry.roll_back("a look")
     table = runs.versions_table().set_index("version")
-    assert table["aliases"].to_dict() == {1: ["champion"], 2: ["previous_champion"]}
+    assert table["aliases"].to_dict() == {1: ["champion"], 2: []}
     assert table["stage"].to_dict() == {1: "Production", 2: "Archived"}
     assert table["gate"].to_dict() == {1: "passed", 2: "passed"}
     assert table["promotions"].to_dict() == {1: 2, 2: 1}
     assert table["test_log_loss"][2] == 0.671
     promotions = runs.promotions_table()
-    assert sorted(promotions["version"]) == [1, 1, 2]
-    assert "rolled back: a look" in set(promotions["why"])
+    assert promotions["kind"].tolist() == ["roll back", "promotion", "promotion"]
+    assert promotions["version"].tolist() == [1, 2, 1]
+    assert promotions["instead_of"].tolist() == ["2", "1", None]
+    assert promotions["why"].tolist()[0] == "a look"
+
+
+@pytest.mark.usefixtures("store")
+def test_promotions_from_before_roll_backs_had_a_kind_of_their_own_are_told() -> None:
+    crowned(1)
+    entry = {"when": "2026-01-01T00:00:00+00:00", "who": "me", "where": "here", "why": "rolled back: a wish"}
+    MlflowClient().set_model_version_tag(registry.MODEL, "1", "promotions", json.dumps([entry | {"instead_of": None}]))
+    assert runs.promotions_table()["kind"].tolist() == ["promotion"]
+    assert registry.lineage() == ["1"]
+
+
+@pytest.mark.usefixtures("store")
+def test_the_tables_are_about_the_registered_model_that_is_worked_on() -> None:
+    crowned(2)
+    with registry.using("another"):
+        assert runs.versions_table().empty
+        crowned(1)
+        assert runs.versions_table()["aliases"].tolist() == [["champion"]]
+        assert len(runs.promotions_table()) == 1
+    assert len(runs.promotions_table()) == 2
 
 
 @pytest.mark.usefixtures("store")

@@ -193,7 +193,9 @@ def test_a_preparation_that_was_killed_before_it_kept_its_tables_is_passed_over(
 
 def test_a_table_that_no_run_holds_is_told_with_what_to_do(world: World, tmp_path: Path) -> None:
     (tmp_path / "processed" / "base_test.parquet").write_bytes(world.made("base_train.parquet").read_bytes())
-    words = "base_test.parquet is not the table that champion version 1 was made with, and no run holds it.*make main"
+    words = (
+        "base_test.parquet is not the table that (champion )?version 1 was made with, and no run holds it.*make main"
+    )
     with pytest.raises(TableError, match=words):
         tables.prepared_table("base_test")
 
@@ -216,15 +218,52 @@ def test_an_artifact_on_this_machine_is_used_where_it_is_and_not_copied(world: W
 
 
 def test_an_artifact_that_is_gone_is_told_with_its_run(world: World, prepared_run: str) -> None:
+    path = "tables/base_test.parquet"
     with (
-        broken(artifact_of(world, prepared_run, "tables/base_test.parquet"), None),
-        pytest.raises(TableError, match=rf"run {prepared_run} does not hold tables/base_test\.parquet.*Run its step"),
+        broken(artifact_of(world, prepared_run, path), None),
+        pytest.raises(TableError, match=rf"run {prepared_run} does not hold {path}.*Run its step"),
     ):
-        tables.prepared_table("base_test")
+        tables.artifact(prepared_run, path)
     with pytest.raises(TableError, match="run nosuchrun does not hold tables/x"):
         tables.artifact("nosuchrun", "tables/x")
     with pytest.raises(TableError, match="does not hold tables "):
         tables.artifact(prepared_run, "tables")
+
+
+def test_a_table_that_one_run_has_lost_is_taken_from_another_that_holds_it(
+    world: World, prepared_run: str, forgotten: Callable[..., str]
+) -> None:
+    newest = prepare(world, forgotten)
+    path = "tables/base_test.parquet"
+    assert tables.prepared_table("base_test") == artifact_of(world, newest, path)
+    with broken(artifact_of(world, newest, path), None):
+        assert tables.prepared_table("base_test") == artifact_of(world, prepared_run, path)
+
+
+def test_the_tables_of_a_champion_of_the_loop_are_held_by_its_training(
+    world: World, forgotten: Callable[..., str]
+) -> None:
+    digests = {f"sha256_{name}": sha256(world.made(f"{name}.parquet")) for name in ("base_train", "base_test")}
+    training = forgotten("Treinamento", {"base_test.parquet": "tables"}, params=digests)
+    assert tables.prepared_table("base_test") == artifact_of(world, training, "tables/base_test.parquet")
+
+
+def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_that_it_says(
+    world: World, prepared_run: str
+) -> None:
+    of_preparation = artifact_of(world, prepared_run, "tables/base_train.parquet")
+    assert tables.development_table() == tables.prepared_table("base_train") == of_preparation
+    # One of the loop has learned from more than the dev rows.
+    client, both = world.client, {"sha256_base_train": ELSEWHERE, "sha256_development": sha256(of_preparation)}
+    for name, value in both.items():
+        client.set_model_version_tag("kobe_shot", "1", name, value)
+    try:
+        assert tables.development_table() == of_preparation
+        with pytest.raises(TableError, match="no run holds it"):
+            tables.prepared_table("base_train")
+    finally:
+        client.delete_model_version_tag("kobe_shot", "1", "sha256_development")
+        client.set_model_version_tag("kobe_shot", "1", "sha256_base_train", sha256(of_preparation))
 
 
 def test_the_baseline_is_the_champions_tables_scored_by_the_version(world: World, prepared_run: str) -> None:
@@ -467,6 +506,8 @@ def test_a_version_is_loaded_once_and_its_number_in_another_store_is_another_ver
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
+    runs = {"1": "a", "2": "b"}
+    monkeypatch.setattr(scored, "_run", lambda version: f"{runs[version]} of {mlflow.get_tracking_uri()}")
 
     def load(uri: str) -> Mock:
         loaded.append(f"{uri} of {mlflow.get_tracking_uri()}")

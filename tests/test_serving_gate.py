@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from monitor.metrics import log_loss_by_row
-from serving.gate import better_than
+from serving.gate import better_than, difference
 
 ROWS, TRIALS = 4_000, 100
 
@@ -41,7 +41,72 @@ def test_the_verdict_says_both_losses_and_the_interval() -> None:
     assert verdict.low < verdict.loss - verdict.reference_loss < verdict.high
 
 
-@pytest.mark.parametrize(("loss", "reference"), [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, np.inf], [1.0, 1.0])])
+@pytest.mark.parametrize(
+    ("loss", "reference"),
+    [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, np.inf], [1.0, 1.0]), ([1.0, np.nan], [1.0, 1.0])],
+)
 def test_losses_that_cannot_be_compared_are_refused(loss: list[float], reference: list[float]) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        better_than(loss, reference, reference_name="prior", seed=0)
+    for compare in (difference, lambda *sides, seed: better_than(*sides, reference_name="prior", seed=seed)):
+        with pytest.raises(ValueError, match="expected"):
+            compare(loss, reference, seed=0)
+
+
+def test_a_difference_says_by_how_much_and_between_which_ends() -> None:
+    loss, reference = losses(0, 1)
+    found = difference(loss, reference, seed=0)
+    assert (found.rows, found.loss, found.reference_loss) == (ROWS, loss.mean(), reference.mean())
+    assert found.value == pytest.approx((loss - reference).mean())
+    assert found.low < found.value < found.high < 0
+    # The ends are those of a normal distribution, as 4,000 rows make the mean one.
+    deviation = (loss - reference).std() / np.sqrt(ROWS)
+    assert found.low == pytest.approx(found.value - 1.96 * deviation, abs=0.2 * deviation)
+    assert found.high == pytest.approx(found.value + 1.96 * deviation, abs=0.2 * deviation)
+
+
+def test_better_and_worse_are_beyond_chance_and_opposites() -> None:
+    loss, reference = losses(0, 1)
+    better, worse = difference(loss, reference, seed=0), difference(reference, loss, seed=0)
+    assert (better.better, better.worse) == (True, False)
+    assert (worse.better, worse.worse) == (False, True)
+    few = difference(loss[:20], reference[:20], seed=0)
+    assert few.low < 0 < few.high
+    assert (few.better, few.worse) == (False, False)
+
+
+def test_equal_losses_are_neither_better_nor_worse() -> None:
+    loss, _ = losses(0, 1)
+    found = difference(loss, loss, seed=0)
+    assert (found.value, found.low, found.high, found.better, found.worse) == (0, 0, 0, False, False)
+
+
+def test_more_confidence_takes_more_evidence() -> None:
+    loss, reference = (side[:300] for side in losses(3, 1))
+    ends = [difference(loss, reference, seed=0, confidence=confidence) for confidence in (0.5, 0.9, 0.99)]
+    assert [found.low for found in ends] == sorted((found.low for found in ends), reverse=True)
+    assert [found.high for found in ends] == sorted(found.high for found in ends)
+    assert len({found.value for found in ends}) == 1
+
+
+def test_a_difference_depends_on_the_seed_alone() -> None:
+    loss, reference = losses(0, 1)
+    assert difference(loss, reference, seed=3) == difference(loss, reference, seed=3)
+    assert difference(loss, reference, seed=3) != difference(loss, reference, seed=4)
+
+
+def test_rows_are_compared_in_pairs() -> None:
+    loss, _ = losses(0, 1)
+    reference = loss + np.random.default_rng(0).normal(0.01, 0.02, ROWS)
+    shuffled = np.random.default_rng(0).permutation(reference)
+    paired, unpaired = difference(loss, reference, seed=0), difference(loss, shuffled, seed=0)
+    assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
+
+
+def test_the_verdict_has_the_figures_of_the_difference() -> None:
+    loss, reference = losses(0, 1)
+    verdict, found = better_than(loss, reference, reference_name="prior", seed=0), difference(loss, reference, seed=0)
+    assert verdict.figures() == {
+        "loss": found.loss,
+        "reference_loss": found.reference_loss,
+        "low": found.low,
+        "high": found.high,
+    }

@@ -9,7 +9,7 @@ import sqlalchemy as sql
 from data.files import INFERENCE_LOG
 from data.schema import FEATURES
 from serving.inference_log import connect, tables
-from serving.log_reader import LogError, log_address, now, open_log, read, window
+from serving.log_reader import LogError, log_address, now, open_log, read, read_newest, window
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 the log holds UTC without a zone
 ROWS = 100
@@ -120,6 +120,30 @@ KINDS = {
     "probability": "float64",
     "shot_made_flag": "float64",
 }
+
+
+@pytest.mark.parametrize(
+    ("labelled", "rows", "expected"),
+    [
+        (3, 5, [88, 92, 95, 96, 97, 98, 99]),
+        (1, 1, [96, 99]),
+        (25, 1, [*range(0, 100, 4), 99]),
+        (1_000, 1_000, list(range(100))),
+        (1, 4, [96, 97, 98, 99]),
+    ],
+)
+def test_the_newest_labels_and_the_newest_rows_of_all_are_read_in_order(
+    engine: sql.Engine, labelled: int, rows: int, expected: list[int]
+) -> None:
+    found = read_newest(engine, labelled=labelled, rows=rows)
+    assert found["time"].tolist() == [pd.Timestamp(minute(number)) for number in expected]
+    pd.testing.assert_frame_equal(found, read(engine, most_rows=1_000).iloc[expected].reset_index(drop=True))
+
+
+def test_the_newest_rows_of_an_empty_log_are_none_with_the_same_columns(tmp_path: Path) -> None:
+    found = read_newest(open_log(make(tmp_path / "empty.db", [])), labelled=5, rows=5)
+    assert found.empty
+    assert list(found)[:3] == ["time", "model_version", "shot_id"]
 
 
 def test_columns_and_their_types_are_those_that_are_promised(engine: sql.Engine) -> None:

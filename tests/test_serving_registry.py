@@ -1,23 +1,13 @@
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import mlflow
-import numpy as np
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
-from data.schema import FEATURES
 from serving import registry
-from serving.gate import Verdict
-from serving.packaging import log_scoring_model
-from serving.registry import MODEL, RegistryError
-
-PASSED = Verdict(True, "better", 0.67, 0.69, -0.03, -0.01)
-REFUSED = Verdict(False, "worse", 0.70, 0.69, 0.0, 0.02)
+from serving.registry import CHALLENGER, MODEL, OvertakenError, RegistryError
+from tests.versions import GOOD, REFUSED, Killed, Stock, bare, crowned, kill_at
 
 Register = Callable[..., str]
 
@@ -25,19 +15,9 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
-def version(shots: pd.DataFrame) -> Register:
+def version() -> Register:
     """A function that registers one more version."""
-    table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
-    pipeline = make_pipeline(LogisticRegression()).fit(table.to_numpy(), np.arange(len(table)) % 2)
-
-    def register(verdict: Verdict = PASSED) -> str:
-        with mlflow.start_run() as run:
-            info = log_scoring_model(pipeline, table.head(2), threshold=0.5, metadata={})
-        number = registry.register(info.model_uri, run.info.run_id, {"synthetic": "true"}, "why")
-        registry.judge(number, verdict)
-        return number
-
-    return register
+    return bare
 
 
 def standing() -> tuple[str | None, str | None, dict[str, str]]:
@@ -46,11 +26,21 @@ def standing() -> tuple[str | None, str | None, dict[str, str]]:
     return now.champion, now.previous_champion, stages
 
 
-def test_a_registered_version_is_not_promoted(version: Register) -> None:
-    version()
-    assert registry.champion() is None
+def test_a_registered_version_is_not_promoted(stocked: Stock) -> None:
+    number = stocked.register(GOOD, data_source="public")
+    found = MlflowClient().get_model_version(MODEL, number)
+    assert found.tags["data_source"] == "public"
+    assert found.run_id == stocked.models[GOOD].run_id
+    assert registry.champion() is registry.usable_champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
+
+
+def test_where_nothing_is_registered_nothing_is_champion_and_nothing_has_to_be_mended() -> None:
+    registry.reconcile()
+    assert registry.lineage() == []
+    assert registry.standing() == registry.Standing(None, None, frozenset())
+    assert not registry.was_champion("1")
 
 
 def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: Register) -> None:
@@ -127,6 +117,7 @@ def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_producti
     assert standing()[2] == {"1": "Production", "2": "None"}
     with pytest.raises(RegistryError, match="has not passed the gate"):
         registry.require_champion()
+    assert registry.usable_champion() is None
 
 
 def fail_after(*promoted: str) -> None:
@@ -219,46 +210,361 @@ def test_without_a_failure_nothing_is_taken_back(version: Register) -> None:
     assert standing()[0] == "1"
 
 
-def test_rolling_back_makes_the_previous_champion_champion_and_production_again(version: Register) -> None:
-    registry.promote(version(), "better")
-    registry.promote(version(), "better")
+def aliases() -> dict[str, str]:
+    found = MlflowClient().get_registered_model(registry.model()).aliases
+    return {alias: str(number) for alias, number in found.items()}
+
+
+def challenged(name: str, **details: str) -> Sequence[str]:
+    """Numbers of the versions whose history has an entry with these details."""
+    versions = MlflowClient().search_model_versions(f"name='{name}'")
+    return sorted(
+        registry.number(version)
+        for version in versions
+        for entry in registry.promotions(version)
+        if details.items() <= entry.items()
+    )
+
+
+def test_rolling_back_makes_the_previous_champion_champion_and_production_again() -> None:
+    crowned(2)
     assert registry.roll_back("it misses layups") == "1"
-    assert standing() == ("1", "2", {"1": "Production", "2": "Archived"})
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
     last = registry.promotions(registry.require_champion())[-1]
-    assert (last["why"], last["instead_of"]) == ("rolled back: it misses layups", "2")
+    assert (last["why"], last["instead_of"], last["kind"]) == ("it misses layups", "2", "roll back")
 
 
-def test_rolling_back_twice_ends_where_it_began(version: Register) -> None:
+def test_rolling_back_again_goes_one_champion_further_back_until_there_is_none() -> None:
+    crowned(3)
+    assert registry.roll_back("it misses layups") == "2"
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert registry.roll_back("it misses dunks") == "1"
+    assert standing()[:2] == ("1", None)
+    with pytest.raises(RegistryError, match="no previous champion to go back to"):
+        registry.roll_back("it misses everything")
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+
+
+def test_what_was_rolled_back_from_is_not_where_a_later_roll_back_goes(version: Register) -> None:
+    crowned(3)
+    registry.roll_back("it misses layups")
     registry.promote(version(), "better")
-    registry.promote(version(), "better")
+    assert registry.lineage() == ["1", "2", "4"]
+    assert standing()[:2] == ("4", "2")
+    assert registry.roll_back("so does this") == "2"
+
+
+def test_a_version_that_was_rolled_back_from_can_be_promoted_again() -> None:
+    crowned(2)
     registry.roll_back("a look at it")
-    assert registry.roll_back("seen enough") == "2"
+    registry.promote("2", "it was not its fault")
     assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
+    assert registry.roll_back("it was") == "1"
 
 
-def test_without_a_previous_champion_nothing_is_rolled_back(version: Register) -> None:
+def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version: Register) -> None:
+    crowned(4)
+    assert registry.roll_back("all later ones miss layups", "2") == "2"
+    assert standing()[:2] == ("2", "1")
+    assert standing()[2] == {"1": "Archived", "2": "Production", "3": "Archived", "4": "Archived"}
+    registry.promote(version(), "better")
+    assert registry.lineage() == ["1", "2", "5"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("9", "has no version 9; expected one of 1, 2, 3"),
+        ("2", "Version 2 of kobe_shot is the champion already"),
+        ("3", "Version 3 of kobe_shot did not pass the gate"),
+    ],
+)
+def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Register, number: str, words: str) -> None:
+    crowned(2)
+    version(REFUSED)
+    before = standing()
+    for refused in (registry.roll_back_target, lambda target: registry.roll_back("a wish", target)):
+        with pytest.raises(RegistryError, match=words):
+            refused(number)
+    assert standing() == before
+    assert challenged(MODEL, kind="roll back") == []
+
+
+def test_the_target_of_a_roll_back_can_be_asked_for_without_rolling_back() -> None:
+    crowned(2)
+    before = standing()
+    assert registry.roll_back_target() == "1"
+    assert standing() == before
+
+
+def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
-    registry.promote(version(), "better")
+    crowned(1)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
     assert standing() == ("1", None, {"1": "Production"})
 
 
-def test_a_previous_champion_that_lost_its_pass_does_not_come_back(version: Register) -> None:
-    first = version()
-    registry.promote(first, "better")
-    registry.promote(version(), "better")
-    registry.judge(first, REFUSED)
+def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
+    crowned(3)
+    registry.judge("2", REFUSED)
+    assert registry.lineage() == ["1", "3"]
+    registry.reconcile()
+    assert standing()[1] == "1"
+    assert registry.roll_back("a wish") == "1"
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+
+
+def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to() -> None:
+    crowned(2)
+    registry.judge("1", REFUSED)
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
     with pytest.raises(RegistryError, match="did not pass the gate"):
-        registry.roll_back("a wish")
-    assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
+        registry.roll_back("a wish", "1")
+    assert standing()[0] == "2"
 
 
-def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itself(version: Register) -> None:
-    only = version()
-    registry.promote(only, "better")
-    MlflowClient().set_registered_model_alias(MODEL, "previous_champion", only)
-    with pytest.raises(RegistryError, match="there is no other"):
+def test_what_was_rolled_back_from_stays_undone_when_the_version_that_came_back_loses_its_pass() -> None:
+    crowned(3)
+    registry.roll_back("3 misses layups")
+    registry.judge("2", REFUSED)
+    assert registry.roll_back("2 was no better") == "1"
+
+
+def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itself() -> None:
+    crowned(1)
+    MlflowClient().set_registered_model_alias(MODEL, "previous_champion", "1")
+    with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
+    registry.reconcile()
+    assert standing()[1] is None
     assert len(registry.promotions(registry.require_champion())) == 1
+
+
+def test_a_champion_that_was_named_by_hand_is_the_end_of_the_line(version: Register) -> None:
+    crowned(2)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version())
+    registry.reconcile()
+    assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
+    assert registry.roll_back("whoever did that") == "2"
+    assert standing()[:2] == ("2", "1")
+
+
+def test_going_back_by_hand_undoes_all_that_came_after(version: Register) -> None:
+    crowned(3)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
+    registry.reconcile()
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+    registry.promote(version(), "better")
+    assert registry.roll_back_target() == "1"
+
+
+def test_a_version_was_champion_if_only_for_a_time(version: Register) -> None:
+    crowned(2)
+    version()
+    assert [registry.was_champion(number) for number in "123"] == [True, True, False]
+    registry.roll_back("it misses layups")
+    assert registry.was_champion("2")
+    assert not registry.was_champion("9")
+
+
+# Two processes at once
+
+
+def test_a_version_that_was_compared_with_another_champion_is_not_promoted(version: Register) -> None:
+    crowned(2)
+    late = version()
+    before, said = standing(), aliases()
+    with pytest.raises(OvertakenError, match=r"Version 3 of kobe_shot was compared with .*version 1; .* now version 2"):
+        registry.promote(late, "better", instead_of="1")
+    assert (standing(), aliases()) == (before, said)
+    assert registry.promotions(MlflowClient().get_model_version(MODEL, late)) == []
+    registry.promote(late, "better", instead_of="2")
+    assert standing()[:2] == ("3", "2")
+
+
+def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promoted(version: Register) -> None:
+    crowned(1)
+    late = version()
+    MlflowClient().delete_registered_model_alias(MODEL, "champion")
+    with pytest.raises(OvertakenError, match="the champion is now none"):
+        registry.promote(late, "better", instead_of="1")
+    assert registry.champion() is None
+
+
+def test_a_version_that_was_compared_with_nobody_does_not_replace_a_champion(version: Register) -> None:
+    late = version()
+    registry.promote(version(), "it was quicker", instead_of="")
+    with pytest.raises(OvertakenError, match=r"compared with champion none; the champion is now version 2"):
+        registry.promote(late, "better", instead_of="")
+    assert standing() == ("2", None, {"1": "None", "2": "Production"})
+
+
+# Challengers that come to nothing
+
+
+def test_a_version_that_is_put_away_keeps_the_reason_and_changes_nothing_else(version: Register) -> None:
+    crowned(1)
+    refused = version(REFUSED)
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
+    registry.archive(refused, "worse on every row")
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert registry.tags_of(refused)["archived_because"] == "worse on every row"
+    assert aliases() == {"champion": "1"}
+
+
+def test_putting_a_version_away_leaves_another_challenger_in_peace(version: Register) -> None:
+    crowned(1)
+    first, second = version(REFUSED), version()
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, second)
+    registry.archive(first, "x" * 10_000)
+    assert aliases() == {"champion": "1", CHALLENGER: second}
+
+
+def test_whoever_became_champion_is_no_challenger_any_more(version: Register) -> None:
+    for number in ("1", "2"):
+        registry.promote(version(), "better")
+        assert CHALLENGER not in aliases()
+        assert aliases()["champion"] == number
+
+
+WHOLE_PROMOTION = ["alias", "tag", "alias", "stage", "alias", "no alias"]
+"""Challenger, history, champion, Production, previous champion, challenger."""
+
+
+def test_a_promotion_makes_the_changes_between_which_the_next_tests_kill(
+    version: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowned(2)
+    third = version()
+    made = kill_at(monkeypatch, 99)
+    registry.promote(third, "better")
+    assert made == WHOLE_PROMOTION
+
+
+@pytest.mark.parametrize("place", range(len(WHOLE_PROMOTION)))
+def test_a_promotion_that_was_killed_anywhere_is_mended(
+    version: Register, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(2)
+    third = version()
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.promote(third, "better")
+    registry.reconcile()
+    champion, previous, before = ("3", "2", "1") if place > 2 else ("2", "1", None)
+    assert standing()[:2] == (champion, previous)
+    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [champion]
+    assert aliases().get(CHALLENGER) != champion
+    assert registry.roll_back("a wish") == previous
+    assert standing()[1] == before
+
+
+@pytest.mark.parametrize("place", range(len(WHOLE_PROMOTION)))
+def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_to_go_back_to(
+    version: Register, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(2)
+    third = version()
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.promote(third, "better")
+    registry.reconcile()
+    was_champion = str(registry.standing().champion)
+    assert registry.was_champion(third) is (was_champion == third)
+    registry.promote(version(), "better")
+    assert registry.was_champion(third) is (was_champion == third)
+    assert standing()[:2] == ("4", was_champion)
+    assert registry.roll_back_target() == was_champion
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    crowned(3)
+    with monkeypatch.context() as patch:
+        made = kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.roll_back("it misses layups")
+    registry.reconcile()
+    champion, previous = ("2", "1") if "alias" in made else ("3", "2")
+    assert standing()[:2] == (champion, previous)
+    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [champion]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
+    version: Register, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(1)
+    refused = version(REFUSED)
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.archive(refused, "worse")
+    registry.archive(refused, "worse")
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert aliases() == {"champion": "1"}
+
+
+# More than one registered model
+
+
+def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(version: Register) -> None:
+    crowned(2)
+    before, said = standing(), aliases()
+    with registry.using("another"):
+        assert registry.model() == "another"
+        assert registry.champion() is None
+        registry.promote(version(), "better")
+        registry.promote(version(), "better")
+        registry.roll_back("a wish")
+        registry.reconcile()
+        assert (registry.standing().champion, aliases()) == ("1", {"champion": "1"})
+    assert registry.model() == MODEL
+    assert (standing(), aliases()) == (before, said)
+    assert challenged(MODEL, kind="roll back") == []
+    assert challenged("another", kind="roll back") == ["1"]
+
+
+def test_the_other_model_is_let_go_of_when_the_work_fails_or_is_nested(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        with registry.using("another"), registry.using("a third"):
+            assert registry.model() == "a third"
+            raise KeyError
+
+    for before in (None, "mine"):
+        if before:
+            monkeypatch.setenv("KOBE_SHOT_MODEL", before)
+        with pytest.raises(KeyError):
+            fail()
+        assert registry.model() == (before or MODEL)
+        assert os.environ.get("KOBE_SHOT_MODEL") == before
+
+
+def test_a_registered_model_that_was_made_anew_is_told_from_the_old_one(version: Register) -> None:
+    assert registry.created() == ""
+    version()
+    before = registry.created()
+    assert before.isdecimal()
+    version()
+    assert registry.created() == before
+    MlflowClient().delete_registered_model(MODEL)
+    assert registry.created() == ""
+
+
+def test_the_newest_version_with_a_tag_is_found(version: Register) -> None:
+    for run in ("a", "b", "a", "b"):
+        version(retraining_run=run)
+    for _ in range(7):
+        version()
+    version(retraining_run="a")
+    found = registry.version_tagged("retraining_run", "a")
+    assert found is not None
+    assert registry.number(found) == "12"
+    assert registry.version_tagged("retraining_run", "c") is None
+    assert registry.version_tagged("nothing", "a") is None

@@ -1,13 +1,17 @@
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 import skops.io
 from sklearn.metrics import log_loss
+from sklearn.utils.validation import has_fit_parameter
 
 from data import synthetic
 from data.schema import FEATURES, TARGET
 from serving import packaging
-from steps.candidates import MODEL_NAMES, Candidate, TrainingError, Tuner, choose
+from steps.candidates import MODEL_NAMES, WITHOUT_WEIGHTS, Candidate, TrainingError, Tuner, choose
+
+Bools = npt.NDArray[np.bool_]
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,127 @@ def test_the_choice_follows_the_direction_of_the_criterion() -> None:
     both = [candidate("a", log_loss=0.68, roc_auc=0.60), candidate("b", log_loss=0.67, roc_auc=0.59)]
     assert choose(both, "log_loss").id == "b"
     assert choose(both, "roc_auc").id == "a"
+
+
+# Rows that weigh, and rows that models are compared on
+
+
+def tuner_of(table: pd.DataFrame, **options: object) -> Tuner:
+    return Tuner(table, cv_folds=2, n_iter=1, session_id=1, criterion="log_loss", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def later(train: pd.DataFrame) -> Bools:
+    """The later half of the rows."""
+    return np.arange(len(train)) >= len(train) // 2
+
+
+@pytest.fixture(scope="module")
+def changed(train: pd.DataFrame, later: Bools) -> pd.DataFrame:
+    """The same shots, of which two in ten go in at first and eight in ten later."""
+    rates = np.where(later, 0.8, 0.2)
+    return train.assign(**{TARGET: (np.random.default_rng(0).random(len(train)) < rates).astype(float)})
+
+
+@pytest.fixture(scope="module")
+def weighing(changed: pd.DataFrame, later: Bools) -> Tuner:
+    """A tuner to which the later half is all that counts, and that compares on it alone."""
+    return tuner_of(changed, weights=np.where(later, 1.0, 1e-9), compared_on=later)
+
+
+@pytest.fixture(scope="module")
+def without_weights(changed: pd.DataFrame) -> Tuner:
+    """A tuner to which all these rows are alike."""
+    return tuner_of(changed)
+
+
+def made_by(found: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.asarray(found.pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
+
+
+def test_the_class_prior_is_that_of_the_weighed_rows(weighing: Tuner, changed: pd.DataFrame, later: Bools) -> None:
+    made = made_by(weighing.prior(), changed)
+    assert made == pytest.approx(np.full(len(changed), changed.loc[later, TARGET].mean()))
+
+
+@pytest.mark.parametrize("model_id", ["lr", "dt", "svm", "ridge"])
+def test_what_a_row_weighs_changes_what_is_learned(
+    weighing: Tuner, without_weights: Tuner, changed: pd.DataFrame, model_id: str
+) -> None:
+    assert made_by(weighing.tune(model_id), changed).mean() == pytest.approx(0.8, abs=0.1)
+    assert made_by(without_weights.tune(model_id), changed).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_rows_that_all_weigh_one_are_rows_without_weights(tuner: Tuner, train: pd.DataFrame) -> None:
+    weighed = tuner_of(train, weights=np.ones(len(train)), compared_on=np.ones(len(train), dtype=bool)).tune("dt")
+    without = tuner.tune("dt")
+    np.testing.assert_allclose(made_by(weighed, train), made_by(without, train))
+    assert weighed.cross_validated == without.cross_validated
+
+
+def test_cross_validated_figures_are_about_the_rows_that_are_compared_on(changed: pd.DataFrame, later: Bools) -> None:
+    all_rows, of_later = tuner_of(changed).prior(), tuner_of(changed, compared_on=later).prior()
+    # The prior answers one half; of the later rows eight in ten were made.
+    assert all_rows.cross_validated["log_loss"][0] == pytest.approx(np.log(2), abs=0.01)
+    rates = [1 - changed.loc[later, TARGET].mean(), changed.loc[later, TARGET].mean()]
+    assert min(abs(of_later.cross_validated["accuracy"][0] - rate) for rate in rates) < 0.02
+    assert abs(all_rows.cross_validated["accuracy"][0] - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("model_id", WITHOUT_WEIGHTS)
+def test_a_model_that_cannot_weigh_rows_is_refused_where_they_weigh(weighing: Tuner, model_id: str) -> None:
+    words = rf"models: {model_id} \({MODEL_NAMES[model_id]}\) cannot weigh rows; leave it out, or weigh all alike"
+    with pytest.raises(TrainingError, match=words):
+        weighing.tune(model_id)
+
+
+def test_the_models_that_cannot_weigh_rows_are_those_whose_fit_takes_no_weights(tuner: Tuner) -> None:
+    classes = tuner.experiment.models(internal=True)["Class"].drop("dummy")
+    assert {name for name, kind in classes.items() if not has_fit_parameter(kind, "sample_weight")} == set(
+        WITHOUT_WEIGHTS
+    )
+
+
+def test_a_model_that_cannot_weigh_rows_is_never_the_best_where_they_weigh(
+    tuner: Tuner, weighing: Tuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one, expected in ((weighing, set(WITHOUT_WEIGHTS)), (tuner, set())):
+        excluded: list[str] = []
+        first = one.experiment.create_model("nb", verbose=False)
+
+        def compare(*, exclude: list[str], found: list[str] = excluded, winner: object = first, **_: object) -> object:
+            found += exclude
+            return winner
+
+        monkeypatch.setattr(one.experiment, "compare_models", compare)
+        assert one.best_id() == "nb"
+        assert set(excluded) & set(WITHOUT_WEIGHTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ("lr,dt", ["lr", "dt"]),
+        ("dt", ["dt"]),
+        ("best", ["nb"]),
+        ("lr,best", ["lr", "nb"]),
+        ("best,lr", ["lr", "nb"]),
+        ("nb,best,dt", ["nb", "dt"]),
+    ],
+)
+def test_the_ids_of_a_parameter_name_each_model_once(
+    tuner: Tuner, monkeypatch: pytest.MonkeyPatch, models: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(tuner, "best_id", lambda: "nb")
+    assert tuner.ids(models) == expected
+
+
+def test_what_is_best_is_not_looked_for_where_nobody_asks(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuner, "best_id", lambda: pytest.fail("this takes minutes"))
+    assert tuner.ids("lr") == ["lr"]
+
+
+def test_too_few_rows_to_compare_on_are_told(train: pd.DataFrame) -> None:
+    few = np.arange(len(train)) >= len(train) - 3
+    with pytest.raises(TrainingError):
+        Tuner(train, cv_folds=5, n_iter=1, session_id=1, criterion="log_loss", compared_on=few).prior()

@@ -1,16 +1,26 @@
+import os
+import signal
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
+import mlflow
 import pytest
 import yaml
 
 from data.command import parse
 from data.files import ROOT
+from serving import registry
 from steps.aplicacao import AplicacaoConfig
 from steps.aquisicao import AquisicaoConfig
-from steps.command import StepConfig
+from steps.command import StepConfig, part, run_command
+from steps.loop_config import RetreinoConfig
 from steps.main import MainConfig
 from steps.monitoramento import MonitoramentoConfig
+from steps.operacao import OperacaoConfig
 from steps.preparacao import PreparacaoConfig
+from steps.reverter import ReverterConfig
 from steps.treinamento import TreinamentoConfig
 
 CONFIGS: dict[str, type[StepConfig]] = {
@@ -20,6 +30,9 @@ CONFIGS: dict[str, type[StepConfig]] = {
     "treinamento": TreinamentoConfig,
     "aplicacao": AplicacaoConfig,
     "monitoramento": MonitoramentoConfig,
+    "retreino": RetreinoConfig,
+    "reverter": ReverterConfig,
+    "operacao": OperacaoConfig,
 }
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 
@@ -112,3 +125,81 @@ def test_spaces_between_model_ids_do_no_harm() -> None:
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PreparacaoConfig().seed = 3
+
+
+def test_a_step_gets_its_part_of_the_parameters_of_a_command_that_runs_several() -> None:
+    both = parse(MainConfig, ["--test_size", "0.3", "--models", "dt"])
+    assert part(PreparacaoConfig, both) == PreparacaoConfig(test_size=0.3)
+    assert part(TreinamentoConfig, both) == TreinamentoConfig(models="dt")
+
+
+# One loop at a time
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command line of a step, with a store of its own, that leaves this project's files alone."""
+    monkeypatch.setattr(sys, "argv", ["preparacao"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("steps.command.sole_writer", lambda **_: nullcontext())
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return tmp_path
+
+
+def at_it(work: Callable[[], object], loop: str = "retreino") -> None:
+    """Run a step that does some work, as one that only one process may be at."""
+    run_command(PreparacaoConfig, lambda _config: work(), loop=loop)
+
+
+@pytest.mark.usefixtures("command")
+def test_whoever_finds_another_at_the_loop_says_so_and_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        at_it(lambda: at_it(lambda: pytest.fail("two at once")))
+    assert caught.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Another process is at retreino: process {os.getpid()} in {Path.cwd()}, since " in printed
+    assert "This one ends; nothing was done." in printed
+
+
+def test_one_store_is_one_store_by_every_name(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(command)
+
+    def by_another_name() -> None:
+        monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:///mlflow.db")
+        at_it(lambda: pytest.fail("two at once"))
+
+    with pytest.raises(SystemExit) as caught:
+        at_it(by_another_name)
+    assert caught.value.code == 0
+
+
+@pytest.mark.usefixtures("command")
+def test_other_loops_models_and_stores_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def others() -> None:
+        at_it(lambda: done.append("another loop"), "operacao")
+        at_it(lambda: done.append("no loop"), "")
+        with registry.using("another"):
+            at_it(lambda: done.append("another model"))
+        monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////elsewhere/mlflow.db")
+        at_it(lambda: done.append("another store"))
+        monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://tracking:5000")
+        at_it(lambda: done.append("a server"))
+
+    at_it(others)
+    assert done == ["another loop", "no loop", "another model", "another store", "a server"]
+
+
+@pytest.mark.usefixtures("command")
+def test_a_loop_that_failed_lets_the_next_one_in() -> None:
+    def fail() -> None:
+        message = "no champion"
+        raise registry.RegistryError(message)
+
+    with pytest.raises(SystemExit) as caught:
+        at_it(fail)
+    assert caught.value.code == 1
+    done: list[str] = []
+    at_it(lambda: done.append("in"))
+    assert done == ["in"]

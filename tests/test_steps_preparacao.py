@@ -30,7 +30,7 @@ def test_columns_are_the_six_features_and_the_label(raw: tuple[pd.DataFrame, pd.
         assert list(table) == [*FEATURES, "shot_made_flag"]
         assert set(table[list(FEATURES)].dtypes) == {np.dtype("float64")}
         assert table.notna().all(axis=None)
-    assert list(prepared.prod) == ["shot_id", *FEATURES, "shot_made_flag"]
+    assert list(prepared.prod) == ["shot_id", "game_date", *FEATURES, "shot_made_flag"]
 
 
 def test_every_filtered_row_is_in_train_or_test_and_none_in_both(raw: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -80,6 +80,17 @@ def test_dropped_rows_are_counted_by_reason(raw: tuple[pd.DataFrame, pd.DataFram
     assert prepared.dropped["dropped_dev_missing_shot_made_flag"] == dev["shot_made_flag"].isna().sum()
     assert prepared.dropped["dropped_dev_rows"] == len(dev) - len(prepared.filtered)
     assert prepared.dropped["dropped_prod_rows"] == prepared.dropped["dropped_prod_missing_period"] == 1
+
+
+def test_prod_rows_keep_the_day_of_their_game_where_the_raw_file_has_it(
+    raw: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    dev, prod = raw
+    days = split(raw).prod.set_index("shot_id")["game_date"]
+    assert days.to_dict() == prod.set_index("shot_id")["game_date"].to_dict()
+    without = split((dev.drop(columns="game_date"), prod.drop(columns="game_date"))).prod
+    assert list(without) == ["shot_id", *FEATURES, "shot_made_flag"]
+    assert len(without) == len(prod)
 
 
 @pytest.mark.parametrize("labels", [np.nan, 1.0])

@@ -1,6 +1,10 @@
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
@@ -8,19 +12,30 @@ import pytest
 from mlflow import MlflowClient
 
 from data.files import ROOT
+from serving import registry
 from steps.preparacao import PreparacaoConfig
-from steps.tracking import EXPERIMENT, Metrics, Params, Tags, nested_run, source_state, step_run, write
+from steps.tracking import (
+    EXPERIMENT,
+    Metrics,
+    Params,
+    Tags,
+    at_work_elsewhere,
+    nested_run,
+    source_state,
+    step_run,
+    write,
+)
 
 CONFIG = PreparacaoConfig()
 
 
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+def client(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
     """An empty store of this project's own."""
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}")
     yield MlflowClient()
     mlflow.set_tracking_uri(None)
 
@@ -138,6 +153,87 @@ def test_what_a_killed_process_left_running_is_marked_killed(
         assert run.info.run_id == own
     assert {client.get_run(run.info.run_id).info.status for run in dead} == {"KILLED"}
     assert {client.get_run(run.info.run_id).info.status for run in alive} == {"RUNNING"}
+
+
+def test_a_run_of_another_process_that_lives_is_not_marked_killed(client: MlflowClient) -> None:
+    experiment = client.create_experiment(EXPERIMENT)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        tags = {"kobe_shot.workspace": f"{socket.gethostname()}:{ROOT}", "kobe_shot.process": str(process.pid)}
+        run_id = client.create_run(experiment, tags=tags).info.run_id
+        with step_run("Reverter", CONFIG):
+            assert client.get_run(run_id).info.status == "RUNNING"
+        process.kill()
+    with step_run("Reverter", CONFIG):
+        assert client.get_run(run_id).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("process", ["", "nonsense", "-1", str(2**22 + 1), "1.0"])
+def test_a_run_whose_process_is_not_known_is_taken_for_dead(client: MlflowClient, process: str) -> None:
+    experiment = client.create_experiment(EXPERIMENT)
+    tags = {"kobe_shot.workspace": f"{socket.gethostname()}:{ROOT}", "kobe_shot.process": process}
+    run_id = client.create_run(experiment, tags=tags).info.run_id
+    with step_run("Reverter", CONFIG):
+        assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_what_an_earlier_process_of_the_same_number_left_running_is_marked_killed(client: MlflowClient) -> None:
+    experiment = client.create_experiment(EXPERIMENT)
+    tags = {"kobe_shot.workspace": f"{socket.gethostname()}:{ROOT}", "kobe_shot.process": str(os.getpid())}
+    run_id = client.create_run(experiment, tags=tags).info.run_id
+    with step_run("Reverter", CONFIG):
+        assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_process_of_somebody_else_lives_too(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_ours(_number: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", not_ours)
+    experiment = client.create_experiment(EXPERIMENT)
+    tags = {"kobe_shot.workspace": f"{socket.gethostname()}:{ROOT}", "kobe_shot.process": "99"}
+    run_id = client.create_run(experiment, tags=tags).info.run_id
+    with step_run("Reverter", CONFIG):
+        assert client.get_run(run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("host", "hours", "ended", "at_work"),
+    [
+        ("another-machine", 1, False, True),
+        ("another-machine", 7, False, False),
+        ("another-machine", 1, True, False),
+        (socket.gethostname(), 1, False, False),
+    ],
+)
+def test_another_machine_may_be_at_a_run_for_hours_and_not_for_ever(
+    client: MlflowClient, host: str, hours: int, *, ended: bool, at_work: bool
+) -> None:
+    began = int((datetime.now(UTC) - timedelta(hours=hours)).timestamp() * 1_000)
+    run_id = client.create_run("0", began, tags={"kobe_shot.workspace": f"{host}:/elsewhere"}).info.run_id
+    if ended:
+        client.set_terminated(run_id, "FAILED")
+    assert at_work_elsewhere(run_id) is at_work
+
+
+def test_every_run_says_which_registered_model_it_is_about(client: MlflowClient) -> None:
+    with step_run("main", CONFIG) as main, registry.using("kobe_shot_replay"), step_run("Treinamento", CONFIG) as step:
+        pass
+    about = [client.get_run(run.info.run_id).data.tags["kobe_shot.registered_model"] for run in (main, step)]
+    assert about == ["kobe_shot", "kobe_shot_replay"]
+
+
+def test_every_run_carries_its_process(client: MlflowClient) -> None:
+    with step_run("main", CONFIG) as main, step_run("PreparacaoDados", CONFIG) as step, nested_run("lr") as candidate:
+        pass
+    for run in (main, step, candidate):
+        assert client.get_run(run.info.run_id).data.tags["kobe_shot.process"] == str(os.getpid())
+
+
+def test_a_figure_of_a_series_keeps_its_place(client: MlflowClient) -> None:
+    with step_run("Operacao", CONFIG) as run:
+        write(Metrics({"log_loss": loss}, step) for step, loss in enumerate((0.67, 0.65)))
+    history = client.get_metric_history(run.info.run_id, "log_loss")
+    assert {entry.step: entry.value for entry in history} == {0: 0.67, 1: 0.65}
 
 
 def test_every_run_carries_its_workspace(client: MlflowClient) -> None:

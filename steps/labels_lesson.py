@@ -1,0 +1,112 @@
+"""What a challenger learns from and is tested on: dev rows, older labels, and later ones."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+
+from data.errors import KobeShotError
+from data.files import sha256, write_parquet
+from data.prepared import TEST, TRAIN
+from data.schema import FEATURES, SHOT_ID, TARGET
+from monitor import tables
+from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL
+from monitor.retraining import split_by_time
+from monitor.tables import TIME
+from steps.lesson import Lesson
+from steps.loop_config import LoopConfig
+
+RETRAINING_RUN = "retraining_run"
+"""Tag of a version: the run of ``retreino`` that it comes from."""
+ORIGIN = ("data_source", "synthetic")
+"""Tags of a version that its challenger inherits: where its shots come from."""
+
+_MOST_DEVELOPMENT = 0.5
+_MOST_WEIGHT = 5.0
+
+
+class LoopError(KobeShotError):
+    """What has arrived is not enough to learn from and to be tested on."""
+
+
+def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig, folder: Path, run_id: str) -> Lesson:
+    """The dev rows that the champion learned from and the older labels to learn from, the later labels to be tested on.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        Labelled rows in the order of ``time``.
+    champion : ModelVersion
+        Whose dev rows, and who must not have learned from the test rows either.
+    config : LoopConfig
+    folder : pathlib.Path
+        Where the tables are written.
+    run_id : str
+        Run of the decision.
+
+    Raises
+    ------
+    LoopError
+        If there are too few labels on either side.
+    """
+    older, later = split_by_time(labels.tail(config.label_window), config.label_test_size)
+    if older.empty or later.empty:
+        message = (
+            f"expected older labels to learn from and later ones that the champion has not learned from; found "
+            f"{len(older):,} and {len(later):,}. Wait for more labels, or give another label_test_size."
+        )
+        raise LoopError(message)
+    development_file = tables.development_table()
+    development = pd.read_parquet(development_file)
+    columns = [*FEATURES, TARGET]
+    _refuse_development(labels[columns], development[columns])
+    named = [*columns, SHOT_ID] if SHOT_ID in older else columns
+    train = pd.concat([development[columns], older[named]], ignore_index=True).astype({TARGET: "int64"})
+    test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
+    files = {TRAIN: folder / f"{TRAIN}.parquet", TEST: folder / f"{TEST}.parquet"}
+    for name, table in ((TRAIN, train), (TEST, test)):
+        write_parquet(table, files[name])
+    arrived, weights = weigh(len(development), len(older), config.weighting)
+    kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
+    tags = {
+        **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},
+        **kept,
+        **{f"sha256_{name}": sha256(path) for name, path in files.items()},
+        tables.DEVELOPMENT: sha256(development_file),
+        LEARNED_UNTIL: older[TIME].iloc[-1].isoformat(),
+        LABELS_LEARNED: str(len(older)),
+        RETRAINING_RUN: run_id,
+    }
+    return Lesson(train[columns], test, files, tags, weights, arrived)
+
+
+def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
+    """Refuse labels that are dev rows for the greater part: the champion has learned from those."""
+    known = pd.MultiIndex.from_frame(development.astype(float))
+    share = float(np.mean(pd.MultiIndex.from_frame(labels.astype(float)).isin(known)))
+    if share > _MOST_DEVELOPMENT:
+        message = (
+            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion has learned "
+            "from. Give the rows that were scored later."
+        )
+        raise LoopError(message)
+
+
+def weigh(
+    development: int, arrived: int, weighting: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
+    """Which of so many dev rows and then so many labels that arrived are labels, and what each row weighs.
+
+    Balanced, labels weigh together as much as the dev rows, but none more than five of them: a tree makes leaves of a
+    few heavy rows.
+
+    Examples
+    --------
+    >>> weigh(4, 2, "balanced")[1].tolist()
+    [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
+    """
+    is_arrived = np.arange(development + arrived) >= development
+    weight = min(development / arrived, _MOST_WEIGHT)
+    return is_arrived, np.where(is_arrived, weight, 1.0) if weighting == "balanced" else None

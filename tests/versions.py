@@ -1,0 +1,132 @@
+"""Versions of the registered model, made without a training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from data.schema import FEATURES, TARGET
+from serving import registry
+from serving.gate import Verdict
+from serving.packaging import log_scoring_model
+from tests.looks import TRAINING_ROWS, population
+
+PASSED = Verdict(True, "better", 0.67, 0.69, -0.03, -0.01)
+REFUSED = Verdict(False, "worse", 0.70, 0.69, 0.0, 0.02)
+
+GOOD, SAME, BAD = "good", "same", "bad"
+"""Logged models: one that has learned, one that answers the same, and one that has learned the opposite."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A logged model, its run, and the pipeline that is in it."""
+
+    uri: str
+    run_id: str
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A tracking store with logged models, by name."""
+
+    database: Path
+    models: dict[str, Logged]
+
+    def register(self, name: str, verdict: Verdict | None = PASSED, /, **tags: str) -> str:
+        """Register one as a version in the active store, which is a copy of this one; its number."""
+        model = self.models[name]
+        number = registry.register(model.uri, model.run_id, tags, "for a test")
+        if verdict:
+            registry.judge(number, verdict)
+        return number
+
+
+def bare(verdict: Verdict | None = PASSED, /, **tags: str) -> str:
+    """Register a version that has no files, which is enough for the registry and takes no time; its number."""
+    client, name = MlflowClient(), registry.model()
+    if not client.search_registered_models(filter_string=f"name = '{name}'"):
+        client.create_registered_model(name)
+    number = registry.number(client.create_model_version(name, "/nowhere", tags=tags))
+    if verdict:
+        registry.judge(number, verdict)
+    return number
+
+
+def tagged(tags: dict[str, str]) -> dict[str, Any]:
+    """Tags by names that are constants, as keyword arguments of a function that has others too."""
+    return dict(tags)
+
+
+def crowned(count: int) -> None:
+    """Register and promote so many versions without files, one after the other."""
+    for _ in range(count):
+        registry.promote(bare(), "better")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+_CHANGES = {
+    "set_registered_model_alias": "alias",
+    "delete_registered_model_alias": "no alias",
+    "set_model_version_tag": "tag",
+    "transition_model_version_stage": "stage",
+}
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, place: int) -> list[str]:
+    """Let the process end in place of a change of the registry, counted from 0; the changes that were made before."""
+    made: list[str] = []
+
+    def killed(method: str) -> Callable[..., object]:
+        original = getattr(MlflowClient, method)
+
+        def call(*arguments: object, **options: object) -> object:
+            if len(made) == place:
+                raise Killed
+            made.append(_CHANGES[method])
+            return original(*arguments, **options)
+
+        return call
+
+    for method in _CHANGES:
+        monkeypatch.setattr(MlflowClient, method, killed(method))
+    return made
+
+
+def fitted(*, opposite: bool = False) -> Pipeline:
+    """A logistic regression of the training rows of `tests.looks.population`, or of the opposite of their labels."""
+    rows = population().head(TRAINING_ROWS)
+    labels = rows[TARGET].to_numpy()
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    return model.fit(rows[list(FEATURES)].to_numpy(), 1 - labels if opposite else labels)
+
+
+def prior() -> Pipeline:
+    """The class prior of the same rows."""
+    rows = population().head(TRAINING_ROWS)
+    return make_pipeline(DummyClassifier(strategy="prior")).fit(rows[list(FEATURES)].to_numpy(), rows[TARGET])
+
+
+def log_models() -> dict[str, Logged]:
+    """Log the models that `Stock` is about into the active experiment."""
+    example = population()[list(FEATURES)].head(3).astype(np.float64)
+    pipelines = {GOOD: fitted(), SAME: fitted(), BAD: fitted(opposite=True)}
+    found = {}
+    for name, pipeline in pipelines.items():
+        with mlflow.start_run(run_name=name) as run:
+            info = log_scoring_model(pipeline, example, threshold=0.5, metadata={})
+        found[name] = Logged(info.model_uri, run.info.run_id, pipeline)
+    return found
