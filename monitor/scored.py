@@ -7,7 +7,6 @@ from typing import Any
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
 
 from data.errors import KobeShotError
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, feature_column
@@ -101,12 +100,12 @@ def _uri(version: str) -> str:
 
 
 def _run(version: str) -> str:
-    return str(MlflowClient().get_model_version(registry.model(), version).run_id)
+    """The run that trained a version: one of a registered model that was made anew comes from another."""
+    return registry.run_of(version)
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)
 def _model(uri: str, _run: str) -> Any:  # noqa: ANN401 MLflow publishes no types
-    # A registered model that was deleted and made anew has other versions of the same numbers.
     return _load(uri)
 
 

@@ -292,6 +292,11 @@ def tags_of(version: str) -> dict[str, str]:
     return next((dict(found.tags) for found in _versions() if number(found) == version), {})
 
 
+def run_of(version: str) -> str:
+    """Id of the run that trained a version; empty where there is no such version."""
+    return next((str(found.run_id) for found in _versions() if number(found) == version), "")
+
+
 def version_tagged(name: str, value: str) -> ModelVersion | None:
     """The newest version that has a tag of a value, or None."""
     found = [version for version in _versions() if version.tags.get(name) == value]

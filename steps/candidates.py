@@ -140,6 +140,13 @@ class Tuner:
             raise TrainingError(message)
         self._weights = weights
         self._compared_on = np.ones(len(train), dtype=bool) if compared_on is None else compared_on
+        compared = self._labels[self._compared_on]
+        if min(compared.sum(), len(compared) - compared.sum()) < cv_folds:
+            message = (
+                f"cv_folds: expected at most as many as made and as missed labels that models are compared on; found "
+                f"{cv_folds}, {int(compared.sum()):,} made and {int(len(compared) - compared.sum()):,} missed."
+            )
+            raise TrainingError(message)
         self._folds = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
         self._n_iter = n_iter
         self._criterion = criterion

@@ -1,13 +1,16 @@
 """What every entry point shares beyond a command: it is the only writer of ``data/``."""
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import mlflow
 import pyarrow as pa
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
 
 from data import command
 from data.console import say
@@ -45,6 +48,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
         with _the_only(loop), sole_writer(on_wait=say), store_errors_told():
+            _make_store()
             run(config)
 
     command.run_command(config_class, run_alone)
@@ -61,6 +65,24 @@ def _the_only(loop: str) -> Iterator[None]:
     except BusyError as error:
         say(str(error))
         sys.exit(0)
+
+
+def _make_store() -> None:
+    """Make a SQLite store beside its place where there is none.
+
+    Killed while it makes the tables, MLflow leaves a file that it cannot use any more.
+    """
+    kind, _, path = _store().partition(":///")
+    target = Path(path)
+    if kind != "sqlite" or target.exists() or not target.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        made = Path(folder) / target.name
+        engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{made}")
+        _initialize_tables(engine)
+        engine.dispose()
+        with suppress(OSError):
+            os.link(made, target)
 
 
 def _store() -> str:

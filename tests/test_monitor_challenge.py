@@ -16,6 +16,7 @@ from monitor.challenge import (
     challenge,
 )
 from monitor.metrics import log_loss_by_row
+from serving import gate
 from tests.looks import batch
 
 Floats = npt.NDArray[np.float64]
@@ -210,6 +211,16 @@ def test_a_slice_that_is_worse_over_the_limit_but_not_beyond_chance_does_not_sto
     assert worse.difference.value > SLICE_LIMIT * worse.difference.reference_loss
     assert worse.difference.low < 0
     assert found.verdict.passed
+
+
+def test_of_many_slices_one_may_be_worse_by_the_chance_that_a_single_one_has(rows: pd.DataFrame) -> None:
+    table = in_playoffs(rows, 140)
+    challenger, champion = wrong_in_playoffs(table), right_in_playoffs(table)
+    losses = [log_loss_by_row(table[TARGET], made)[:140] for made in (challenger, champion)]
+    alone = gate.difference(losses[0], losses[1], seed=0)
+    assert alone.worse
+    assert alone.value > SLICE_LIMIT * alone.reference_loss
+    assert judged(table, challenger, champion).verdict.passed
 
 
 @pytest.mark.parametrize(("count", "looked_at"), [(FEWEST_ROWS - 1, False), (FEWEST_ROWS, True)])

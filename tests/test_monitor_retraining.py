@@ -233,7 +233,7 @@ def test_log_loss_alone_can_violate() -> None:
     sharp = reference(0.9, 0.4)
     table = in_time([right(200, 0.8, away=0.3)] * 3)
     found = decided(table, against=sharp)
-    assert found.retrain
+    assert signal(found).fired is True
     assert [len(window.violations) for window in found.windows] == [1, 1, 1]
     assert found.windows[-1].violations[0].startswith("log loss rose by 54%")
 
@@ -242,15 +242,15 @@ def test_log_loss_alone_can_violate() -> None:
 def test_f1_alone_can_violate() -> None:
     table = in_time([constant(200, rate=0.3, made=0.3)] * 3)
     found = decided(table)
-    assert found.retrain
+    assert signal(found).fired is True
     assert {window.violations for window in found.windows} == {("F1 fell by 100%, from 0.600 to 0.000",)}
 
 
 @pytest.mark.usefixtures("no_checks")
 def test_f1_of_few_made_shots_is_not_looked_at() -> None:
-    assert decided(in_time([constant(200, rate=0.16, made=0.16)] * 3)).retrain
+    assert signal(decided(in_time([constant(200, rate=0.16, made=0.16)] * 3))).fired is True
     found = decided(in_time([constant(200, rate=0.14, made=0.14)] * 3))
-    assert not found.retrain
+    assert signal(found).fired is False
     assert {window.violations for window in found.windows} == {()}
 
 
@@ -266,7 +266,7 @@ def test_being_worth_less_than_a_constant_by_chance_does_not_violate() -> None:
     found = decided(in_time([constant(200, rate=0.1, made=0.12)] * 3))
     assert found.windows[-1].skill is not None
     assert -0.01 < found.windows[-1].skill < 0
-    assert not found.retrain
+    assert signal(found).fired is False
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -274,8 +274,8 @@ def test_a_rise_over_the_limit_that_chance_explains_does_not_violate() -> None:
     strict = replace(POLICY, limit=0.01)
     found = decided(windows(0.58, 0.58, 0.58), strict)
     assert found.windows[-1].log_loss > 1.01 * 0.6730
-    assert not found.retrain
-    assert decided(windows(0.4, 0.4, 0.4), strict).retrain
+    assert signal(found).fired is False
+    assert signal(decided(windows(0.4, 0.4, 0.4), strict)).fired is True
 
 
 @pytest.mark.usefixtures("no_checks")

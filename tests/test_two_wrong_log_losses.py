@@ -25,7 +25,8 @@ def champion_on_test(checkout: Checkout) -> tuple[npt.NDArray[np.float64], npt.N
     """Labels of base_test and the champion's P(made), computed by the estimator itself."""
     version = checkout.production()
     assert version is not None
-    model = next((checkout.folder / "mlruns").rglob("pipeline.skops"))
+    name = version.source.removeprefix("models:/")
+    model = next(path for path in (checkout.folder / "mlruns").rglob("pipeline.skops") if name in path.parts)
     pipeline = skops.io.load(model, trusted=skops.io.get_untrusted_types(file=model))
     test = checkout.table("base_test")
     return test["shot_made_flag"].to_numpy(float), pipeline.predict_proba(test[list(FEATURES)].to_numpy())[:, 1]
