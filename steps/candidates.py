@@ -220,7 +220,9 @@ class Tuner:
 
     def _cross_validate(self, pipeline: Pipeline) -> dict[str, tuple[float, float]]:
         scores: dict[str, list[float]] = {metric: [] for metric in METRICS}
-        for fit_rows, score_rows in self._folds.split(self._features, self._labels):
+        # In every fold there are made and missed rows to compare on.
+        strata = self._labels + 2 * self._compared_on
+        for fit_rows, score_rows in self._folds.split(self._features, strata):
             fitted = self._fit(clone(pipeline), fit_rows)
             compared = score_rows[self._compared_on[score_rows]]
             made = fitted.predict_proba(self._features[compared])[:, 1]

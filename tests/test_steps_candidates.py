@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -214,3 +216,13 @@ def test_too_few_rows_to_compare_on_are_told(train: pd.DataFrame) -> None:
     few = np.arange(len(train)) >= len(train) - 3
     with pytest.raises(TrainingError):
         Tuner(train, cv_folds=5, n_iter=1, session_id=1, criterion="log_loss", compared_on=few).prior()
+
+
+@pytest.mark.parametrize("cv_folds", [5, 30])
+def test_every_fold_has_rows_to_compare_on_or_it_is_told(train: pd.DataFrame, cv_folds: int) -> None:
+    places = np.concatenate([np.flatnonzero(train[TARGET] == result)[-30:] for result in (0, 1)])
+    few = np.isin(np.arange(len(train)), places)
+    with contextlib.suppress(TrainingError):
+        options = {"cv_folds": cv_folds, "n_iter": 1, "session_id": 1, "criterion": "log_loss"}
+        found = Tuner(train, compared_on=few, **options).prior()  # type: ignore[arg-type]
+        assert np.isfinite(found.cross_validated["log_loss"]).all()

@@ -1,13 +1,16 @@
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from data.command import parse
 from data.files import ROOT
@@ -137,11 +140,12 @@ def test_a_step_gets_its_part_of_the_parameters_of_a_command_that_runs_several()
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def command(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The command line of a step, with a store of its own, that leaves this project's files alone."""
     monkeypatch.setattr(sys, "argv", ["preparacao"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("steps.command.sole_writer", lambda **_: nullcontext())
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{tmp_path / 'mlflow.db'}")
     return tmp_path
 
@@ -203,3 +207,46 @@ def test_a_loop_that_failed_lets_the_next_one_in() -> None:
     done: list[str] = []
     at_it(lambda: done.append("in"))
     assert done == ["in"]
+
+
+# A store that is whole or not there
+
+
+def test_a_store_is_made_where_there_is_none(command: Path) -> None:
+    (command / "mlflow.db").unlink()
+    found: list[str] = []
+    at_it(lambda: found.extend(each.name for each in MlflowClient(mlflow.get_tracking_uri()).search_experiments()))
+    assert found == ["Default"]
+    assert [path.name for path in command.iterdir()] == ["mlflow.db"]
+
+
+def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none(
+    command: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command / "mlflow.db").unlink()
+
+    def killed(_engine: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("steps.command._initialize_tables", killed)
+        with pytest.raises(SystemExit):
+            at_it(lambda: pytest.fail("there is no store"))
+    assert list(command.iterdir()) == []
+    at_it(lambda: None)
+    assert (command / "mlflow.db").exists()
+
+
+def test_a_store_that_is_there_is_left_as_it_is(command: Path) -> None:
+    (command / "mlflow.db").write_bytes(b"whatever it is")
+    at_it(lambda: None)
+    assert (command / "mlflow.db").read_bytes() == b"whatever it is"
+
+
+def test_of_two_that_make_a_store_at_once_both_use_the_first(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (command / "mlflow.db").unlink()
+    monkeypatch.setattr("steps.command._initialize_tables", lambda _: (command / "mlflow.db").write_bytes(b"the first"))
+    monkeypatch.setattr("steps.command.create_sqlalchemy_engine_with_retry", lambda _: Mock())
+    at_it(lambda: None)
+    assert [path.name for path in command.iterdir()] == ["mlflow.db"]
+    assert (command / "mlflow.db").read_bytes() == b"the first"
