@@ -26,9 +26,28 @@ _LOCK_POLL_SECONDS = 0.2
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, or of those of the parts of a table in their order, in hexadecimal."""
+    if path.is_dir():
+        return hashlib.sha256("\n".join(sha256(part) for part in parts(path)).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parts(folder: Path) -> list[Path]:
+    """The Parquet files of a folder and its subfolders, in the order of their names; hidden ones are left out.
+
+    As Spark has it, a name that begins with a dot or an underscore is hidden.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*.parquet")
+        if path.is_file() and not any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
+    )
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of the parts of a table."""
+    return sum(part.stat().st_size for part in parts(path)) if path.is_dir() else path.stat().st_size
 
 
 def shown(path: Path) -> str:
@@ -38,9 +57,10 @@ def shown(path: Path) -> str:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Write a file beside its target and rename it on success.
+    """Write a file, or a folder, beside its target and rename it on success.
 
-    A process that is killed leaves the old file, or the new one; never half of one.
+    A process that is killed leaves the old file, or the new one; never half of one. Where one of both is a folder, it
+    may also leave neither, between two renames.
 
     Yields
     ------
@@ -49,13 +69,28 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}{_PARTIAL}")
+    old = target.with_name(f".{target.name}.old{_PARTIAL}")
+    remove(partial)
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        for path in parts(partial) if partial.is_dir() else [partial]:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        if target.is_dir() or (partial.is_dir() and target.exists()):
+            remove(old)
+            target.replace(old)
         partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        remove(partial)
+        remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_parquet(table: pd.DataFrame, target: Path) -> None:
@@ -94,7 +129,7 @@ def sole_writer(
     with (folder / ".lock").open("a+", encoding="utf-8") as lock:
         _wait_for(lock.fileno(), folder, limit_seconds, on_wait)
         for leftover in sorted(folder.rglob(f".*{_PARTIAL}"), reverse=True):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            remove(leftover)
         yield
 
 

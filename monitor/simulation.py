@@ -31,10 +31,11 @@ from data.schema import (
     TARGET,
     feature_column,
 )
+from data.tables import TableError
 from monitor.metrics import evaluate
 from serving.client import score
 from serving.endpoint import Endpoint, ScoringError, base_address
-from serving.tables import TableError, features_of, problems_of, shot_ids_of
+from serving.tables import features_of, problems_of, shot_ids_of
 
 PATIENCE_SECONDS = 5.0
 """A person who waits before a page is told sooner than a job is."""

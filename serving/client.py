@@ -17,9 +17,10 @@ from data.console import console, say
 from data.files import shown
 from data.schema import COLUMN, FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.source import check_address
+from data.tables import check_kind, check_table
 from serving.endpoint import IN_FLIGHT, PATIENCE_SECONDS, ROWS_PER_REQUEST, Endpoint, ScoringError, in_flight
 from serving.scoring_job import Job, run_job
-from serving.tables import check_kind, shot_ids_of
+from serving.tables import shot_ids_of
 
 
 def score(
@@ -89,8 +90,8 @@ def score(
 class ClientConfig(CommandConfig):
     """Score a Parquet or CSV table of any size over REST; killed and run again, it goes on where it was."""
 
-    table: Annotated[CliPositionalArg[Path], AfterValidator(check_kind)] = Field(
-        description="the shots, .parquet or .csv"
+    table: Annotated[CliPositionalArg[Path], AfterValidator(check_table)] = Field(
+        description="the shots: a .parquet or .csv file, or a folder of Parquet files"
     )
     out: Annotated[Path, AfterValidator(check_kind)] = Field(
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"

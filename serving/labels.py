@@ -14,9 +14,9 @@ from data.command import CommandConfig, run_command
 from data.console import say
 from data.errors import KobeShotError
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from data.tables import check_kind
 from serving.inference_log import ADDRESS_VARIABLE, tables
 from serving.log_reader import log_address, open_log
-from serving.tables import check_kind
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
 """What may tell which scored row a label belongs to, best first; ``request_id`` alone for requests of one row."""

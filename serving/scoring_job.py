@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import KobeShotError
-from data.files import replacing, write_text
+from data.files import parts, size, write_text
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
+from data.tables import writing
 from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, RefusedError, ScoringError, in_flight
-from serving.tables import TableReader, TableWriter, features_of, problems_of, shot_ids_of, typed
+from serving.tables import ShotReader, features_of, problems_of, shot_ids_of, typed
 
 _MOST_PROBLEMS_SHOWN = 10
 _MOST_REFUSED_ALONE = 50
@@ -101,7 +102,7 @@ def run_job(
     TableError, JobError
         If the table cannot be read, or what an earlier run left belongs to another table.
     """
-    reader = TableReader(job.table)
+    reader = ShotReader(job.table)
     endpoint.check()
     on_start(reader.rows)
     with _Progress(job) as progress:
@@ -127,7 +128,7 @@ def run_job(
     return Done(scored, rejected, continued)
 
 
-def _chunks(reader: TableReader, rows: int) -> Iterator[_Chunk]:
+def _chunks(reader: ShotReader, rows: int) -> Iterator[_Chunk]:
     start = 0
     for piece in reader.chunks(rows):
         yield _Chunk(start, piece)
@@ -233,7 +234,7 @@ def _refusal(start: int, reasons: dict[int, str], said: str) -> ScoringError:
     return ScoringError(message)
 
 
-def _join(job: Job, reader: TableReader, progress: "_Progress") -> tuple[int, int]:
+def _join(job: Job, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
     """Table and answers by position → the output and the rejects."""
     scored = rejected = 0
     to_parquet = job.out.suffix == ".parquet"
@@ -250,12 +251,12 @@ def _join(job: Job, reader: TableReader, progress: "_Progress") -> tuple[int, in
             for name in (PREDICTION, PROBABILITY, MODEL_VERSION):
                 piece = piece.append_column(name, answers.column(name).filter(good))
             if out is None:
-                out = files.enter_context(_replacement(job.out, piece.schema))
+                out = files.enter_context(writing(job.out, piece.schema))
             out.write(piece)
             scored += len(piece)
             if job.rejects:
                 bad = _rejected(chunk, answers)
-                rejects = rejects or files.enter_context(_replacement(job.rejects, bad.schema))
+                rejects = rejects or files.enter_context(writing(job.rejects, bad.schema))
                 rejects.write(bad)
                 rejected += len(bad)
     return scored, rejected
@@ -273,12 +274,6 @@ def _rejected(chunk: _Chunk, answers: pa.Table) -> pa.Table:
     rows = pa.chunked_array([pa.array(np.arange(chunk.start, chunk.start + len(chunk.piece)))])
     table = chunk.piece.filter(bad).add_column(0, "row", rows.filter(bad))
     return table.append_column("reason", answers.column("reason").filter(bad))
-
-
-@contextlib.contextmanager
-def _replacement(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
-    with replacing(target) as partial, TableWriter(partial, schema, like=target) as writer:
-        yield writer
 
 
 class _Progress(contextlib.AbstractContextManager["_Progress"]):
@@ -309,11 +304,12 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         os.close(self._held)
 
     def _continue_or_begin(self) -> None:
-        facts = self._job.table.stat()
+        table = self._job.table
+        files = parts(table) if table.is_dir() else [table]
         wanted = {
-            "table": str(self._job.table.resolve()),
-            "bytes": facts.st_size,
-            "modified": facts.st_mtime_ns,
+            "table": str(table.resolve()),
+            "bytes": size(table),
+            "modified": max(file.stat().st_mtime_ns for file in files),
             "rows_per_request": self._job.rows_per_request,
         }
         manifest = self._folder / "job.json"

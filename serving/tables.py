@@ -1,98 +1,28 @@
-"""Tables on disk, read and written a piece at a time."""
+"""Tables of shots as a scoring server takes them."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
-from data.errors import KobeShotError
 from data.schema import COLUMN, FEATURES, RAW_NAME, SHOT_ID, feature_column
-
-_KINDS = (".parquet", ".csv")
-
-
-class TableError(KobeShotError):
-    """A file is no table of shots, or cannot become one."""
+from data.tables import TableError, TableReader
 
 
-class TableReader:
-    """A Parquet or CSV file of shots.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Attributes
-    ----------
-    rows : int or None
-        Known for Parquet.
+class ShotReader(TableReader):
+    """A table that holds the features, and no columns but those of a shot.
 
     Raises
     ------
     TableError
-        If the file is not there, cannot be read, lacks features, or has columns that no shot has.
+        If the table cannot be read, lacks features, or has columns that no shot has.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        _kind(path)
-        if not path.is_file():
-            message = f"{path}: expected a Parquet or CSV file; found none."
-            raise TableError(message)
-        try:
-            self.schema, self.rows = self._look()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            message = f"{path}: expected a {path.suffix[1:]} table; it cannot be read ({error})."
-            raise TableError(message) from error
-        self._check_columns()
-
-    def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The table in pieces of `rows` rows, the last one shorter.
-
-        Raises
-        ------
-        TableError
-            If a piece cannot be read.
-        """
-        try:
-            yield from _rechunked(self._batches(rows), rows)
-        except (pa.ArrowException, OSError) as error:
-            message = f"{self.path}: cannot be read to its end ({error})."
-            raise TableError(message) from error
-
-    def _look(self) -> tuple[pa.Schema, int | None]:
-        if self.path.suffix == ".parquet":
-            with pq.ParquetFile(self.path) as file:
-                return file.schema_arrow, file.metadata.num_rows
-        with self.path.open("rb") as file:
-            header = file.readline()
-        names = pa_csv.read_csv(pa.BufferReader(header or b"\n")).column_names
-        # Texts stay as they stand, and a feature that is no number is told by row, which Arrow's parser does not do.
-        return pa.schema([(name, pa.string()) for name in names]), None
-
-    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        if self.path.suffix == ".parquet":
-            with pq.ParquetFile(self.path) as file:
-                yield from file.iter_batches(batch_size=rows)
-            return
-        if len(self.schema) and self.path.stat().st_size > 0:
-            kinds = pa_csv.ConvertOptions(
-                column_types=dict(zip(self.schema.names, self.schema.types, strict=True)),
-                strings_can_be_null=True,
-                null_values=[""],
-            )
-            lines = pa_csv.ParseOptions(newlines_in_values=True)
-            yield from pa_csv.open_csv(self.path, convert_options=kinds, parse_options=lines)
-
-    def _check_columns(self) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        super().__init__(path, columns)
         names = self.schema.names
         known = {*COLUMN, *FEATURES}
         problems = {
@@ -103,51 +33,10 @@ class TableReader:
         found = "; ".join(f"{problem} {', '.join(cases)}" for problem, cases in problems.items() if cases)
         if found:
             message = (
-                f"{self.path}: expected the columns {', '.join(FEATURES)}, and no columns but those of a shot "
+                f"{path}: expected the columns {', '.join(FEATURES)}, and no columns but those of a shot "
                 f"(data/schema.py names them); it {found}."
             )
             raise TableError(message)
-
-
-class TableWriter(AbstractContextManager["TableWriter"]):
-    """Writes a Parquet or CSV file a piece at a time; the kind is that of `like`, the place `path`."""
-
-    def __init__(self, path: Path, schema: pa.Schema, like: Path) -> None:
-        self._writer: pq.ParquetWriter | pa_csv.CSVWriter
-        if _kind(like) == ".parquet":
-            self._writer = pq.ParquetWriter(path, schema)
-        else:
-            self._writer = pa_csv.CSVWriter(path, schema, write_options=pa_csv.WriteOptions(quoting_style="needed"))
-
-    def write(self, piece: pa.Table) -> None:
-        """Append rows."""
-        if len(piece):
-            self._writer.write_table(piece)
-
-    def __enter__(self) -> Self:
-        """The writer."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file."""
-        self._writer.close()
-
-
-def check_kind(path: Path) -> Path:
-    """Refuse a name that says neither Parquet nor CSV.
-
-    Raises
-    ------
-    ValueError
-        Which a configuration turns into a message.
-    """
-    try:
-        _kind(path)
-    except TableError as error:
-        raise ValueError(str(error)) from error
-    return path
 
 
 def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
@@ -252,24 +141,3 @@ def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
 
 def _problem(name: str, shown: str) -> str:
     return f"column {name}: found {shown}, expected {feature_column(name).allowed}"
-
-
-def _rechunked(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
-    count = 0
-    for batch in batches:
-        held.append(pa.Table.from_batches([batch]))
-        count += len(batch)
-        while count >= rows:
-            table = pa.concat_tables(held)
-            yield table.slice(0, rows)
-            held, count = [table.slice(rows)], count - rows
-    if count:
-        yield pa.concat_tables(held)
-
-
-def _kind(path: Path) -> str:
-    if path.suffix not in _KINDS:
-        message = f"{path}: expected a name that ends in {' or '.join(_KINDS)}."
-        raise TableError(message)
-    return path.suffix

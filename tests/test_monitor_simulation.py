@@ -13,11 +13,11 @@ from sklearn.pipeline import Pipeline
 
 from data import prepared
 from data.schema import FEATURES, feature_column
+from data.tables import TableError
 from monitor import simulation
 from monitor.metrics import evaluate
 from monitor.simulation import read_shots, score_shot, score_shots
 from serving.endpoint import RefusedError, ScoringError
-from serving.tables import TableError
 from tests.project import Checkout, Operated, free_port, shot
 
 SHOT = {name: float(str(value)) for name, value in shot().items()}

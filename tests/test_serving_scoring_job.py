@@ -11,10 +11,11 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
+from data.tables import TableError, TableReader
 from serving import scoring_job
 from serving.endpoint import Endpoint, RefusedError, ScoringError
 from serving.scoring_job import Job, JobError, run_job
-from serving.tables import TableError, TableReader, problems_of
+from serving.tables import problems_of
 from tests.project import Checkout, Operated, free_port, ok, wait_until
 
 
@@ -302,7 +303,11 @@ def command(operated_door: Operated) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["none.parquet", "--out", "out.parquet"], 1, "expected a Parquet or CSV file; found none"),
+        (
+            ["none.parquet", "--out", "out.parquet"],
+            1,
+            "expected a Parquet or CSV file, or a folder of Parquet files; there is none",
+        ),
         (["table.parquet"], 2, "out"),
         (["table.parquet", "--out", "table.parquet"], 2, "expected three different files"),
         (["table.parquet", "--out", "out.xlsx"], 2, "expected a name that ends in .parquet or .csv"),
@@ -356,7 +361,7 @@ def test_what_is_wrong_with_a_row_is_said_as_the_server_says_it(table: pd.DataFr
 
 def test_a_file_that_ends_too_early_is_told(tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame) -> None:
     (tmp_path / "table.csv").write_text(table.head(3).to_csv(index=False) + "1,2\n")
-    with pytest.raises(TableError, match="cannot be read to its end"):
+    with pytest.raises(TableError, match="cannot be read"):
         run_job(Job(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
 
 
