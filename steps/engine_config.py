@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from data.spark import check_master
 from pydantic import AfterValidator, Field, model_validator
 
+from data.spark import check_master
 from steps.command import StepConfig
 
 MOST_REJECTED = 1_000
