@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPARK_READY := $(VENV)/.ready-spark
 UV_VERSION := $(shell sed -n 's/^    "uv==\(.*\)",$$/\1/p' pyproject.toml)
 
 SOURCE ?= auto
@@ -21,7 +22,7 @@ export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test lint format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back history operation bench-loop
+.PHONY: retrain roll-back history operation spark bench-loop bench-scale
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,10 +41,17 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --quiet --python $(BIN)/python
 	@touch $@
 
+spark: $(SPARK_READY) ## Add Spark to the environment, for engine=spark (needs Java 17)
+
+$(SPARK_READY): $(READY)
+	@echo "Adding PySpark to $(VENV): 470 MB"
+	$(BIN)/uv sync --frozen --quiet --extra spark --python $(BIN)/python
+	@touch $@
+
 main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=auto)
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
-test: env ## Run the tests
+test: spark ## Run the tests
 	python -m pytest -n 2 --dist worksteal $(ARGUMENTS)
 
 lint: env ## Check style, types and generated files
@@ -90,6 +98,9 @@ operation: env ## Replay an operation with the loop, beside never and always ret
 
 bench-loop: env ## Measure how often worse, equal and better challengers are promoted (after make main)
 	python -m bench.loop $(ARGUMENTS)
+
+bench-scale: spark ## Measure rows/s and peak memory from 1 to 50 million rows, both engines (after make main)
+	python -m bench.scale $(ARGUMENTS)
 
 lock: env ## Resolve anew and write uv.lock, requirements.txt and conda.yaml
 	uv lock

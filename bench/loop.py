@@ -26,13 +26,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from data import synthetic
+from data import local_preparation, synthetic
 from data.command import CommandConfig, run_command
 from data.console import console, say
 from data.errors import KobeShotError
+from data.preparation import Plan
 from data.prepared import PROD, TEST, TRAIN, read_manifest, read_prepared
 from data.provenance import Provenance
-from data.raw_tables import DEV_FILE, PROD_FILE, check_pair
 from data.schema import FEATURES, TARGET
 from data.source import acquire, check_source
 from monitor.arrivals import in_order
@@ -42,7 +42,6 @@ from monitor.retraining import split_by_time
 from steps.aquisicao import remind
 from steps.labels_lesson import weigh
 from steps.loop_config import LoopConfig
-from steps.preparacao import PreparacaoConfig, prepare
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
@@ -346,10 +345,10 @@ def _ground(source: str) -> tuple[Ground, Provenance]:
         return Ground.of(*(read_prepared(manifest, name) for name in (TRAIN, TEST, PROD))), manifest.provenance
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
-        provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=PreparacaoConfig().seed, raw=raw)
-        tables = check_pair(raw)
-        prepared = prepare(tables[DEV_FILE], tables[PROD_FILE], PreparacaoConfig())
-    return Ground.of(prepared.train, prepared.test, prepared.prod), provenance
+        provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=Plan().seed, raw=raw)
+        local_preparation.prepare(raw, raw, Plan())
+        tables = [pd.read_parquet(raw / f"{name}.parquet") for name in (TRAIN, TEST, PROD)]
+    return Ground.of(*tables), provenance
 
 
 def _every(trial: Callable[[int], list[tuple[Case, Trial]]], seeds: int) -> list[tuple[Case, Trial]]:

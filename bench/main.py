@@ -4,47 +4,19 @@ Each variant runs in a fresh copy of the tracked files, with an empty tracking s
 """
 
 import argparse
-import shutil
-import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from rich.table import Table
 
+from bench.processes import Measured, copied, measured
 from data.console import console, say
-from data.files import ROOT
 
 _STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento")
 _RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento")
-_SAMPLE_SECONDS = 0.1
-_MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Wall time and peak memory of a command and all its children.
-
-    Attributes
-    ----------
-    seconds : float
-        From start to exit.
-    tree_mebibytes : float
-        Highest sum over the process tree, pages shared between processes counted once (PSS); RSS where the system
-        does not tell PSS.
-    largest_mebibytes : float
-        Highest resident size of a single process.
-    """
-
-    seconds: float
-    tree_mebibytes: float
-    largest_mebibytes: float
 
 
 def main() -> None:
@@ -55,14 +27,12 @@ def main() -> None:
     source = str(Path(source).resolve()) if Path(source).exists() else source
     with tempfile.TemporaryDirectory() as folder:
         say("Measuring", "mlflow run . -e main")
-        copy = _copy(Path(folder) / "main")
-        whole = _measure(copy, ["main", "-P", f"source={source}"])
+        copy = copied(Path(folder) / "main")
+        whole = _project_run(copy, "main", source)
         stages = _stage_seconds(copy)
         say("Measuring", "the steps as project runs")
-        copy = _copy(Path(folder) / "steps")
-        apart = [
-            _measure(copy, [step, *(["-P", f"source={source}"] if step == "aquisicao" else [])]) for step in _STEPS
-        ]
+        copy = copied(Path(folder) / "steps")
+        apart = [_project_run(copy, step, source if step == "aquisicao" else "") for step in _STEPS]
     table = Table("", "main, s", "as project runs, s")
     for name, run_name, alone in zip(_STEPS, _RUN_NAMES, apart, strict=True):
         table.add_row(name, f"{stages[run_name]:.1f}", f"{alone.seconds:.1f}")
@@ -81,51 +51,9 @@ def main() -> None:
     console.print(table)
 
 
-def _copy(target: Path) -> Path:
-    tracked = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
-    ).stdout
-    for name in filter(None, tracked.split("\0")):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, target / name)
-    return target
-
-
-def _measure(folder: Path, arguments: Sequence[str]) -> Measured:
-    started = time.perf_counter()
-    command = ["mlflow", "run", ".", "--env-manager", "local", "-e", *arguments]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    samples = [(0.0, 0.0)]
-    done = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(psutil.Process(process.pid), samples, done))
-    sampler.start()
-    _, errors = process.communicate()
-    seconds = time.perf_counter() - started
-    done.set()
-    sampler.join()
-    if process.returncode:
-        message = f"{' '.join(command)} failed:\n{errors}"
-        raise SystemExit(message)
-    return Measured(seconds, max(tree for tree, _ in samples), max(largest for _, largest in samples))
-
-
-def _sample(parent: psutil.Process, samples: list[tuple[float, float]], done: threading.Event) -> None:
-    while not done.wait(_SAMPLE_SECONDS):
-        tree, largest = 0.0, 0.0
-        for process in _family(parent):
-            try:
-                tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / _MEBIBYTE
-                largest = max(largest, process.memory_info().rss / _MEBIBYTE)
-            except psutil.Error:
-                continue
-        samples.append((tree, largest))
-
-
-def _family(parent: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [parent, *parent.children(recursive=True)]
-    except psutil.Error:
-        return []
+def _project_run(folder: Path, step: str, source: str) -> Measured:
+    parameters = ["-P", f"source={source}"] if source else []
+    return measured(["mlflow", "run", ".", "--env-manager", "local", "-e", step, *parameters], folder)
 
 
 def _stage_seconds(folder: Path) -> dict[str, float]:

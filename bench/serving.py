@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from data.console import console, say
 from data.files import PROCESSED, ROOT
 from data.schema import FEATURES, SHOT_ID
 from serving import registry
+from serving.mlflow_server import free_port
 from serving.packaging import signature
 from serving.requirements import served_packages
 
@@ -216,7 +216,7 @@ def _log_cost(server: Server, table: Path, folder: Path, count: int) -> LogCost:
 
 @contextlib.contextmanager
 def _running(server: Server) -> Iterator[tuple[str, float]]:
-    port = _free_port()
+    port = free_port()
     command = [word.replace("{port}", str(port)) for word in server.command]
     environment = {**os.environ, **server.environment, "PYTHONPATH": str(ROOT)}
     begun = time.perf_counter()
@@ -236,12 +236,6 @@ def _running(server: Server) -> Iterator[tuple[str, float]]:
             process.terminate()
             process.wait(120)
             psutil.wait_procs(children, timeout=120)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(address: str, path: str) -> bool:

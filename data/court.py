@@ -87,16 +87,16 @@ def zones(x: Floats, y: Floats) -> Zones:
     angle = np.degrees(np.arctan2(np.abs(x), y))
     three = is_three(x, y)
     backcourt = y > MID_COURT_Y
-    side = np.where(x < 0, "Left", "Right")
+    left = x < 0
     paint = (np.abs(x) <= 8) & (y <= 13.8)
+    corner = np.where(left, "Left Corner 3", "Right Corner 3")
     basic = np.select(
         [backcourt, three & (y <= CORNER_THREE_Y), three, distance < 4, paint],
-        ["Backcourt", np.char.add(side, " Corner 3"), "Above the Break 3", "Restricted Area", "In The Paint (Non-RA)"],
+        ["Backcourt", corner, "Above the Break 3", "Restricted Area", "In The Paint (Non-RA)"],
         "Mid-Range",
     )
-    letter = np.where(x < 0, "L", "R")
-    full_side = np.char.add(np.char.add(side, " Side("), np.char.add(letter, ")"))
-    half_side = np.char.add(np.char.add(side, " Side Center("), np.char.add(letter, "C)"))
+    full_side = np.where(left, "Left Side(L)", "Right Side(R)")
+    half_side = np.where(left, "Left Side Center(LC)", "Right Side Center(RC)")
     centre = (distance < 8) | (angle <= np.where(distance < 16, 30, 18))
     near_centre = (distance >= 16) & (angle <= 54) | (three & (y > CORNER_THREE_Y))
     area = np.select([backcourt, centre, near_centre], ["Back Court(BC)", "Center(C)", half_side], full_side)

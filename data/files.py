@@ -1,5 +1,6 @@
 """Files that are whole or not there: hashes, atomic writes and one writer at a time."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -91,6 +92,31 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+class DiskFullError(KobeShotError):
+    """There is no room for what is to be written."""
+
+
+@contextmanager
+def disk_full_told(folder: Path) -> Iterator[None]:
+    """Say in words that the disk of a folder is full, where a write below it fails for that.
+
+    Raises
+    ------
+    DiskFullError
+        In place of the operating system's error, and of Arrow's.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        message = (
+            f"The disk of {shown(folder)} is full. Nothing half-written is kept, and the tables that were there stay. "
+            "Free some space, and run this again."
+        )
+        raise DiskFullError(message) from error
 
 
 def write_parquet(table: pd.DataFrame, target: Path) -> None:

@@ -11,6 +11,8 @@ from data.files import PROCESSED, sha256, shown
 from data.provenance import Provenance
 
 FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_prod"
+TABLES = (FILTERED, TRAIN, TEST, PROD)
+"""Names of the tables of a preparation."""
 
 MANIFEST = PROCESSED / "manifest.json"
 PREDICTIONS = PROCESSED / "predictions_prod.parquet"
@@ -55,10 +57,10 @@ def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
     Raises
     ------
     StaleDataError
-        If the file is missing or differs from what was written.
+        If the table is missing or differs from what was written.
     """
     path = prepared_path(name)
-    if not path.is_file() or sha256(path) != manifest.sha256.get(name):
+    if not path.exists() or sha256(path) != manifest.sha256.get(name):
         message = (
             f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
         )
@@ -67,5 +69,5 @@ def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
 
 
 def prepared_path(name: str) -> Path:
-    """File of a prepared table."""
+    """File of a prepared table, or folder of its parts."""
     return PROCESSED / f"{name}.parquet"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.errors import SourceError
-from data.files import RAW, sha256, shown, write_text
+from data.files import RAW, replacing, sha256, shown, write_text
 from data.raw_tables import DEV_FILE, FILES, PROD_FILE, simulation
 
 PUBLIC_ADDRESS = "https://raw.githubusercontent.com/tciodaro/eng_ml/main/data"
@@ -38,7 +38,7 @@ class Provenance:
     address : str
         Folder, file or web address, or size and seed of the simulation.
     sha256 : dict of str to str
-        SHA-256 of each file by its name.
+        SHA-256 of each file, or folder of Parquet files, by its name.
     previous_sha256 : dict of str to str
         SHA-256 of the files that these replaced.
     """
@@ -68,11 +68,12 @@ def commit(kind: Kind, address: str, stage: Path, raw: Path) -> Provenance:
     The record goes first and names what it replaces: a kill between the renames is noticed by `read_provenance`.
     """
     described = describe(kind, address, stage, hashes_of(stage))
-    present = {name: sha256(raw / name) for name in FILES if (raw / name).is_file()}
+    present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
     found = Provenance(described.kind, described.address, described.sha256, present)
     write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
     for name in FILES:
-        (stage / name).replace(raw / name)
+        with replacing(raw / name) as partial:
+            (stage / name).replace(partial)
     return found
 
 
@@ -86,7 +87,7 @@ def read_provenance(raw: Path = RAW) -> Provenance:
     SourceError
         If files are missing, or are not those that were acquired.
     """
-    missing = [name for name in FILES if not (raw / name).is_file()]
+    missing = [name for name in FILES if not (raw / name).exists()]
     if missing:
         message = f"{shown(raw)} lacks {' and '.join(missing)}. Fill it first: mlflow run . -e aquisicao"
         raise SourceError(message)
@@ -112,5 +113,5 @@ def read_provenance(raw: Path = RAW) -> Provenance:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of both files of a folder by their names."""
+    """SHA-256 of both tables of a folder by their names."""
     return {name: sha256(folder / name) for name in FILES}

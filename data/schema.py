@@ -5,10 +5,11 @@ Everything that checks or describes a shot is derived from ``COLUMNS``: the pand
 the documentation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
@@ -106,6 +107,11 @@ COLUMNS: tuple[Column, ...] = (
 )
 COLUMN: dict[str, Column] = {column.name: column for column in COLUMNS}
 
+CHECKED: tuple[str, ...] = tuple(
+    column.name for column in COLUMNS if column.kind != "text" or column.choices or not column.nullable
+)
+"""Names of the columns whose values can break the schema, which any text or none in the others cannot."""
+
 RAW_NAME = {"lng": "lon"}
 """Names of the model's columns that the raw files spell differently."""
 
@@ -123,6 +129,8 @@ MODEL_VERSION = "model_version"
 """Name of the version that answered, in tables of predictions."""
 LEARNED = "learned"
 """Whether that version had learned from the row, in tables of predictions: its label then says nothing of it."""
+REASON = "reason"
+"""Name of the column that says why a row was rejected, in tables of rejects."""
 
 _MOST_CASES_SHOWN = 10
 
@@ -138,13 +146,15 @@ def feature_column(name: str) -> Column:
     return COLUMN[RAW_NAME.get(name, name)]
 
 
-def raw_schema(*, also_required: Iterable[str] = ()) -> pa.DataFrameSchema:
+def raw_schema(*, also_required: Iterable[str] = (), unique: bool = True) -> pa.DataFrameSchema:
     """Pandera schema of a raw table.
 
     Parameters
     ----------
     also_required : iterable of str
         Columns that this caller needs, with a value in each row, beside those that are always required.
+    unique : bool
+        Whether values that may stand only once are looked for, which makes sense in a whole table only.
 
     Returns
     -------
@@ -153,7 +163,11 @@ def raw_schema(*, also_required: Iterable[str] = ()) -> pa.DataFrameSchema:
     """
     needed = set(also_required)
     return pa.DataFrameSchema(
-        {column.name: _pandera_column(column, needed=column.name in needed) for column in COLUMNS}, strict=False
+        {
+            column.name: _pandera_column(column, needed=column.name in needed, unique=unique and column.unique)
+            for column in COLUMNS
+        },
+        strict=False,
     )
 
 
@@ -174,25 +188,211 @@ def check_raw(table: pd.DataFrame, name: str, *, also_required: Iterable[str] = 
     SchemaError
         Names every missing column, or the rows, columns, values and allowed values that break the schema.
     """
-    required = [column.name for column in COLUMNS if column.required]
-    missing = [column for column in (*required, *also_required) if column not in table.columns]
-    if missing:
-        message = (
-            f"{name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. "
-            f"Expected at least {', '.join(required)}; found {', '.join(map(str, table.columns)) or 'no columns'}."
-        )
-        raise SchemaError(message)
-    doubled = sorted(table.columns[table.columns.duplicated()])
-    if doubled:
-        message = f"{name}: column{'s' * (len(doubled) > 1)} {', '.join(doubled)} found twice; expected once."
-        raise SchemaError(message)
+    check_columns(list(table.columns), name, also_required=also_required)
     try:
         raw_schema(also_required=also_required).validate(table.reset_index(drop=True), lazy=True)
     except SchemaErrors as error:
-        raise SchemaError(_describe(error.failure_cases, name)) from error
+        findings = Findings(name)
+        findings.add(error.failure_cases)
+        if not findings.rows:
+            raise SchemaError(_without_rows(error.failure_cases, name)) from error
+        raise findings.error() from error
 
 
-def _pandera_column(column: Column, *, needed: bool) -> pa.Column:
+def check_columns(names: Sequence[object], name: str, *, also_required: Iterable[str] = ()) -> None:
+    """Refuse a raw table that lacks a column or has one twice.
+
+    Parameters
+    ----------
+    names : sequence
+        Names of its columns.
+    name : str
+        What to call the table in the message.
+    also_required : iterable of str
+        See `raw_schema`.
+
+    Raises
+    ------
+    SchemaError
+        Names every such column.
+    """
+    required = [column.name for column in COLUMNS if column.required]
+    missing = [column for column in (*required, *also_required) if column not in names]
+    if missing:
+        message = (
+            f"{name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. "
+            f"Expected at least {', '.join(required)}; found {', '.join(map(str, names)) or 'no columns'}."
+        )
+        raise SchemaError(message)
+    doubled = sorted({str(column) for column in names if list(names).count(column) > 1})
+    if doubled:
+        message = f"{name}: column{'s' * (len(doubled) > 1)} {', '.join(doubled)} found twice; expected once."
+        raise SchemaError(message)
+
+
+def cases(piece: pd.DataFrame, schema: pa.DataFrameSchema, name: str) -> pd.DataFrame:
+    """Every value of a piece of a raw table that breaks the schema.
+
+    Parameters
+    ----------
+    piece : pandas.DataFrame, index 0 to n - 1
+        With the columns of ``CHECKED`` that the table has.
+    schema : pandera.DataFrameSchema
+        Of `raw_schema`, which looks for no doubled values.
+    name : str
+        What to call the table in a message.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns index, column and failure_case (the value), each row and column once: by rows, and within a row by the
+        order of ``COLUMNS``.
+
+    Raises
+    ------
+    SchemaError
+        If something is wrong that is not wrong with a row.
+    """
+    found: list[pd.DataFrame] = []
+    while True:
+        try:
+            schema.validate(piece, lazy=True)
+        except SchemaErrors as error:
+            told = error.failure_cases
+        else:
+            break
+        rows = told[told["index"].notna() & told["column"].isin(list(COLUMN))]
+        if rows.empty:
+            raise SchemaError(_without_rows(told, name))
+        found.append(rows[["index", "column", "failure_case"]])
+        # Of a column that holds what is no number, pandera checks nothing else: that is taken out, and the rest looked
+        # at again.
+        unread = rows[rows["check"].astype(str).str.startswith("coerce_dtype")]
+        if unread.empty:
+            break
+        piece = piece.copy()
+        for column, at in unread.groupby("column"):
+            mended = piece[str(column)].astype(object)
+            mended[at["index"].astype(int)] = np.nan
+            piece[str(column)] = pd.to_numeric(mended)
+    if not found:
+        return pd.DataFrame({"index": [], "column": [], "failure_case": []})
+    every = pd.concat(found, ignore_index=True).drop_duplicates(["column", "index"])
+    order = every["column"].map({column.name: place for place, column in enumerate(COLUMNS)})
+    every = every.assign(index=every["index"].astype("int64"), order=order).sort_values(["index", "order"])
+    return every.drop(columns="order").reset_index(drop=True)
+
+
+def reasons(found: pd.DataFrame) -> "pd.Series[str]":
+    """Why each row breaks the schema: the first of its wrong values, in words.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        Of `cases`.
+
+    Returns
+    -------
+    pandas.Series of str
+        See `reason`; by row.
+    """
+    first = found.drop_duplicates("index")
+    words = [
+        reason(COLUMN[column], value)
+        for column, value in first[["column", "failure_case"]].itertuples(index=False, name=None)
+    ]
+    return pd.Series(words, index=first["index"].astype("int64"), dtype=object)
+
+
+def reason(column: Column, value: object) -> str:
+    """Why a row is rejected, the same text whichever engine writes it.
+
+    Parameters
+    ----------
+    column : Column
+    value : object
+        Numbers are written with up to ten significant digits, texts in single quotation marks, and what is missing
+        (NaN too) as ``null``.
+
+    Examples
+    --------
+    >>> reason(COLUMN["period"], 11.0)
+    'column period: found 11, expected a whole number from 1 to 10'
+    >>> reason(COLUMN["lon"], "west")
+    "column lon: found 'west', expected a number from -118.5198 to -118.0198"
+    >>> reason(COLUMN["shot_id"], float("nan"))
+    'column shot_id: found null, expected a whole number'
+    """
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        shown = "null"
+    elif isinstance(value, (int, float, np.number)):
+        shown = format(float(value), ".10g")
+    else:
+        shown = f"'{value}'"
+    return f"column {column.name}: found {shown}, expected {column.allowed}"
+
+
+class Findings:
+    """What breaks the schema in a table, counted, and the first of it kept to be told.
+
+    Parameters
+    ----------
+    name : str
+        What to call the table in the message.
+
+    Attributes
+    ----------
+    rows, values : int
+        Rows and values that break the schema.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.rows, self.values = name, 0, 0
+        self._lines: list[str] = []
+
+    def add(self, found: pd.DataFrame, first_row: int = 0) -> None:
+        """Add those of a piece.
+
+        Parameters
+        ----------
+        found : pandas.DataFrame
+            Columns index, column and failure_case.
+        first_row : int
+            Row of the table that the piece begins with.
+        """
+        rows = found[found["index"].notna() & found["column"].isin(list(COLUMN))]
+        rows = rows.drop_duplicates(["column", "index"]).sort_values("index")
+        self.rows += rows["index"].nunique()
+        self.values += len(rows)
+        self._lines += [
+            f"  row {first_row + int(index)}, column {column}: found {value!r}, expected {_expected(COLUMN[column])}"
+            for index, column, value in rows[["index", "column", "failure_case"]]
+            .head(_MOST_CASES_SHOWN - len(self._lines))
+            .itertuples(index=False)
+        ]
+
+    def error(self, *, most_rejected: int = 0, complete: bool = True) -> SchemaError:
+        """The error that tells them.
+
+        Parameters
+        ----------
+        most_rejected : int
+            Rows that might have broken the schema.
+        complete : bool
+            Whether all of the table was looked at.
+        """
+        rows = f"{'' if complete else 'at least '}{self.rows:,} row(s)"
+        head = f"{self.name} breaks the schema in {rows}. Mend or remove them:"
+        if most_rejected:
+            head = (
+                f"{self.name} breaks the schema in {rows}, and with that more do than most_rejected={most_rejected} "
+                "allows in both raw tables. Mend or remove them, or give a higher most_rejected:"
+            )
+        more = self.values - len(self._lines)
+        return SchemaError("\n".join([head, *self._lines, *([f"  and {more:,} more"] if more else [])]))
+
+
+def _pandera_column(column: Column, *, needed: bool, unique: bool) -> pa.Column:
     checks = []
     if column.minimum is not None and column.maximum is not None:
         checks.append(pa.Check.in_range(column.minimum, column.maximum))
@@ -205,7 +405,7 @@ def _pandera_column(column: Column, *, needed: bool) -> pa.Column:
         checks,
         coerce=column.kind != "text",
         nullable=column.nullable and not needed,
-        unique=column.unique,
+        unique=unique,
         required=column.required or needed,
     )
 
@@ -214,21 +414,8 @@ def _is_whole(values: "pd.Series[float]") -> "pd.Series[bool]":
     return values % 1 == 0
 
 
-def _describe(cases: pd.DataFrame, name: str) -> str:
-    rows = cases[cases["index"].notna() & cases["column"].isin(list(COLUMN))]
-    rows = rows.drop_duplicates(["column", "index"]).sort_values("index")
-    if rows.empty:
-        return f"{name} breaks the schema: {'; '.join(cases['check'].astype(str).unique())}."
-    lines = [
-        f"  row {int(index)}, column {column}: found {value!r}, expected {_expected(COLUMN[column])}"
-        for index, column, value in rows[["index", "column", "failure_case"]]
-        .head(_MOST_CASES_SHOWN)
-        .itertuples(index=False)
-    ]
-    if len(rows) > _MOST_CASES_SHOWN:
-        lines.append(f"  and {len(rows) - _MOST_CASES_SHOWN:,} more")
-    head = f"{name} breaks the schema in {rows['index'].nunique():,} row(s). Mend or remove them:"
-    return "\n".join([head, *lines])
+def _without_rows(found: pd.DataFrame, name: str) -> str:
+    return f"{name} breaks the schema: {'; '.join(found['check'].astype(str).unique())}."
 
 
 def _expected(column: Column) -> str:

@@ -1,7 +1,8 @@
 """Raw files: from a folder, one table split by ``shot_type``, a web address, the public repository, or the simulator.
 
-`acquire` puts two checked Parquet files and ``source.json`` into ``data/raw``. Everything is staged beside its target
-and checked there first: a source that is refused leaves ``data/raw`` as it was.
+`acquire` puts two checked tables, each a Parquet file or a folder of Parquet files, and ``source.json`` into
+``data/raw``. Everything is staged beside its target and checked there first: a source that is refused leaves
+``data/raw`` as it was.
 """
 
 import shutil
@@ -15,11 +16,15 @@ from data import synthetic
 from data.console import say
 from data.download import SUMS_FILE, UnreachableError, check_sums, download, parse_sums
 from data.errors import SchemaError, SourceError
-from data.files import RAW, sha256, shown
+from data.files import RAW, disk_full_told, parts, sha256, shown
+from data.progress import progress
 from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Kind, Provenance, commit, read_provenance
-from data.raw_tables import FILES, check_pair, split, split_table
+from data.raw_tables import FILES, check_pair, split_table, write_split
 
-_EXPECTED = "auto, synthetic, an https:// address, a folder with the two Parquet files, or one CSV or Parquet file"
+_EXPECTED = (
+    "auto, synthetic, an https:// address, a folder with the two Parquet files, one CSV or Parquet file, "
+    "or one folder of Parquet files"
+)
 
 
 def check_source(source: str) -> str:
@@ -47,14 +52,15 @@ def check_source(source: str) -> str:
     try:
         path = Path(source).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
-        missing = [name for name in FILES if is_folder and not (path / name).is_file()]
+        missing = [name for name in FILES if is_folder and not (path / name).exists()]
+        is_table = len(missing) == len(FILES) and any(path.glob("*.parquet"))
     except (OSError, RuntimeError) as error:
         message = f"expected {_EXPECTED}; found {source!r} ({error})"
         raise ValueError(message) from error
     if not exists:
         message = f"expected {_EXPECTED}; found {source!r}, and there is no such file or folder ({path.absolute()})"
         raise ValueError(message)
-    if missing:
+    if missing and not is_table:
         message = f"expected a folder that holds {' and '.join(FILES)}; {source!r} lacks {' and '.join(missing)}"
         raise ValueError(message)
     if not is_folder and path.suffix.lower() not in {".csv", ".parquet"}:
@@ -71,18 +77,18 @@ def check_address(address: str) -> str:
     ValueError
         Says so without repeating the secret.
     """
-    parts = urlsplit(address)
-    if not parts.hostname or parts.username or parts.password or parts.query or parts.fragment:
-        shown_address = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    found = urlsplit(address)
+    if not found.hostname or found.username or found.password or found.query or found.fragment:
+        shown_address = f"{found.scheme}://{found.hostname or ''}{found.path}"
         message = (
             f"expected an address without user, password, query or fragment; found more than {shown_address}. "
             "Credentials belong into ~/.netrc, which is read; `mlflow run` keeps what it is given, so delete its run"
         )
         raise ValueError(message)
     try:
-        parts.hostname.encode("idna")
+        found.hostname.encode("idna")
     except UnicodeError as error:
-        message = f"expected an address with a host that can be; found {parts.hostname!r} ({error})"
+        message = f"expected an address with a host that can be; found {found.hostname!r} ({error})"
         raise ValueError(message) from error
     return address
 
@@ -111,14 +117,17 @@ def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_addres
     ------
     SourceError, SchemaError
         Names the file that is refused and why; `raw` stays as it was.
+    DiskFullError
+        If there is no room; `raw` stays as it was.
     """
     raw.mkdir(parents=True, exist_ok=True)
-    if source == "auto":
-        return _acquire_automatically(raw, public_address, rows, seed)
-    with _staging(raw) as stage:
-        filled = _fill(stage, source, rows, seed)
-        check_pair(stage)
-        return commit(*filled, stage, raw)
+    with disk_full_told(raw):
+        if source == "auto":
+            return _acquire_automatically(raw, public_address, rows, seed)
+        with _staging(raw) as stage:
+            filled = _fill(stage, source, rows, seed)
+            check_pair(stage)
+            return commit(*filled, stage, raw)
 
 
 def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int) -> Provenance:
@@ -141,7 +150,7 @@ def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int)
 
 
 def _kept(raw: Path) -> Provenance | None:
-    present = [name for name in FILES if (raw / name).is_file()]
+    present = [name for name in FILES if (raw / name).exists()]
     if len(present) < len(FILES):
         if present:
             say(f"{shown(raw)} holds only", present[0], style="yellow")
@@ -160,15 +169,16 @@ def _kept(raw: Path) -> Provenance | None:
 
 def _fill(stage: Path, source: str, rows: int, seed: int) -> tuple[Kind, str]:
     if source == "synthetic":
-        split(synthetic.shots(rows, seed), "the simulation", stage)
+        with progress("simulating", rows) as advance:
+            write_split(synthetic.marked(rows, seed, advance), stage)
         return "synthetic", synthetic.name(rows, seed)
     if source.startswith("https://"):
         download(source, stage)
         return "address", source
     path = Path(source).expanduser().resolve()
-    if path.is_dir():
+    if path.is_dir() and all((path / name).exists() for name in FILES):
         for name in FILES:
-            shutil.copyfile(path / name, stage / name)
+            _copy(path / name, stage / name)
         if (path / SUMS_FILE).is_file():
             check_sums(stage, parse_sums((path / SUMS_FILE).read_bytes()))
         return "folder", str(path)
@@ -176,10 +186,21 @@ def _fill(stage: Path, source: str, rows: int, seed: int) -> tuple[Kind, str]:
     return "table", str(path)
 
 
+def _copy(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    target.mkdir()
+    for part in parts(source):
+        copied = target / part.relative_to(source)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(part, copied)
+
+
 def _set_aside(raw: Path) -> None:
     for name in FILES:
         path = raw / name
-        if path.is_file() and sha256(path) != PUBLIC_SHA256[name]:
+        if path.exists() and sha256(path) != PUBLIC_SHA256[name]:
             numbers = (number for number in range(1, 1_000_000) if not (raw / f"{name}.refused-{number}").exists())
             aside = raw / f"{name}.refused-{next(numbers)}"
             path.replace(aside)

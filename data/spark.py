@@ -5,6 +5,7 @@ PySpark is an extra of this project (``spark``), and is imported only where it i
 
 import atexit
 import contextlib
+import functools
 import importlib.util
 import io
 import logging
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data.console import say
@@ -27,6 +29,7 @@ from data.errors import KobeShotError
 from data.files import ROOT
 
 if TYPE_CHECKING:
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import DataFrame, SparkSession
 
 LEAST_JAVA = 17
@@ -39,6 +42,17 @@ _WORKERS_SECONDS = 60
 _POLL_SECONDS = 0.2
 _ROWS_PER_ARROW_BATCH = 100_000
 _ANY_MASTER = "local[*]"
+_JAVA_ENDS_SECONDS = 10
+_MOST_CHARACTERS = 1_000
+_PYTHON_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt|Exit)(: |$)")
+_ADVICE = {
+    "No space left on device": "the disk is full; free some space, or set SPARK_LOCAL_DIRS to a folder on another disk",
+    "Java heap space": "Java had too little memory; set spark.driver.memory and spark.executor.memory higher, in "
+    "conf/spark-defaults.conf or by PYSPARK_SUBMIT_ARGS",
+    "Answer from Java side is empty": "its Java process ended, for want of memory or killed; run this again",
+    "Connection refused": "its Java process, or a worker, is gone; run this again",
+}
+"""What to do, by what a stack trace holds."""
 
 
 class SparkError(KobeShotError):
@@ -117,7 +131,7 @@ def check_java() -> None:
         f"Install Java {LEAST_JAVA} (Debian: apt install openjdk-17-jre-headless), and let JAVA_HOME name it where "
         "there are several."
     )
-    if java is None or not Path(java).is_file():
+    if java is None or not os.access(java, os.X_OK):
         message = f"engine=spark expects Java {LEAST_JAVA} or later; found none by {where}. {advice}"
         raise SparkError(message)
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
@@ -134,18 +148,21 @@ def check_java() -> None:
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """Turn what Spark and Java say of a failed job into one `SparkError` in words."""
-    from py4j.protocol import Py4JError, Py4JJavaError  # noqa: PLC0415 an extra
+    from py4j.protocol import Py4JError  # noqa: PLC0415 an extra
     from pyspark.errors import PySparkException  # noqa: PLC0415 an extra
 
     try:
         yield
-    except (PySparkException, Py4JJavaError, Py4JError) as error:
-        raise SparkError(_in_words(str(error))) from error
+    except (PySparkException, Py4JError, ConnectionError) as error:
+        message = f"Spark's job failed: {_in_words(_all_of(error))}"
+        raise SparkError(message) from error
 
 
 def rows_of(table: "DataFrame") -> list[dict[str, Any]]:
     """What a table holds that is small, by column; see `told` for what it raises."""
-    with told():
+    # PySpark leaves it to Python to close the socket that the rows come through.
+    with told(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
         return [row.asDict() for row in table.collect()]
 
 
@@ -171,33 +188,100 @@ def _start(master: str) -> "SparkSession":
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        wanted = master or active.sparkContext.master
-        if active.sparkContext.master == wanted and not active.sparkContext._jsc.sc().isStopped():  # noqa: SLF001
-            return active
-        active.stop()
-    conf = SparkConf()
+    running = _running()
+    if running is not None:
+        if master in {"", running.master}:
+            return SparkSession(running)
+        SparkSession(running).stop()
+    asked = SparkConf(loadDefaults=False)
+    if master:
+        asked.setMaster(master)
+    with tempfile.TemporaryFile() as said:
+        try:
+            with _standard_error_to(said):
+                # Only with Java there does Spark know what its own configuration says.
+                SparkContext._ensure_initialized(conf=asked)  # noqa: SLF001 the only door
+                conf = _configured(SparkConf(), master)
+                if not master:
+                    _check_reachable(conf.get("spark.master"))
+                context = SparkContext(conf=conf)
+        except SparkError:
+            raise
+        except Exception as error:  # Java, its gateway and Spark each fail in ways of their own
+            said.seek(0)
+            launcher = said.read().decode(errors="replace") if "JAVA_GATEWAY_EXITED" in str(error) else ""
+            master = f"with master {master}" if master else "with the master of its own configuration"
+            message = f"Spark cannot be started {master}: {_in_words(launcher.strip() or _all_of(error))}"
+            raise SparkError(message) from error
+    for name in ("py4j", "SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    context.setLogLevel("OFF")
+    _stop_at_exit()
+    _wait_for_workers(context)
+    path = list(sys.path)
+    context.addPyFile(_project())
+    sys.path[:] = path
+    say("Spark", f"{context.version} at {context.master}, {context.defaultParallelism} cores")
+    return SparkSession(context)
+
+
+def _running() -> "SparkContext | None":
+    """What this process has started, by whichever door, if it still runs."""
+    from py4j.protocol import Py4JError  # noqa: PLC0415 an extra
+    from pyspark import SparkContext  # noqa: PLC0415 an extra
+
+    context = SparkContext._active_spark_context  # noqa: SLF001 the only door
+    if context is None:
+        return None
+    try:
+        if not context._jsc.sc().isStopped():  # noqa: SLF001 the only door
+            return context
+        context.stop()
+    except (OSError, Py4JError):
+        _stop()
+    return None
+
+
+@functools.cache
+def _stop_at_exit() -> None:
+    atexit.register(_stop)
+
+
+def _stop() -> None:
+    """End Spark and its Java, however far gone they are."""
+    from pyspark import SparkContext  # noqa: PLC0415 an extra
+
+    context, gateway = SparkContext._active_spark_context, SparkContext._gateway  # noqa: SLF001 the only doors
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        if context is not None:
+            context.stop()
+    SparkContext._active_spark_context = SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 the only doors
+    if gateway is None:
+        return
+    with contextlib.suppress(Exception):
+        gateway.shutdown()
+    if gateway.proc is not None:
+        # Java ends when its standard input does.
+        gateway.proc.stdin.close()
+        try:
+            gateway.proc.wait(_JAVA_ENDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            gateway.proc.kill()
+            gateway.proc.wait()
+
+
+def _configured(conf: "SparkConf", master: str) -> "SparkConf":
+    """What Spark's own configuration says, and this project's settings where it says nothing."""
+    conf.set("spark.app.name", "kobe_shot")
+    # Java's standard error goes nowhere, and so would the bar.
+    conf.set("spark.ui.showConsoleProgress", "false")
     if master:
         conf.setMaster(master)
     conf.setIfMissing("spark.master", _ANY_MASTER)
     for name, value in _settings(conf.get("spark.master") or "").items():
         conf.setIfMissing(name, value)
-    try:
-        with _silent():
-            context = SparkContext(conf=conf)
-    except Exception as error:  # Java, its gateway and Spark each fail in ways of their own
-        message = f"Spark cannot be started with master {conf.get('spark.master')}: {_in_words(str(error))}"
-        raise SparkError(message) from error
-    context.setLogLevel("OFF")
-    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    atexit.register(context.stop)
-    context.addPyFile(_project())
-    _wait_for_workers(context)
-    started = SparkSession(context)
-    say("Spark", f"{context.version} at {context.master}, {context.defaultParallelism} cores")
-    return started
+    return conf
 
 
 def _settings(master: str) -> dict[str, str]:
@@ -205,10 +289,11 @@ def _settings(master: str) -> dict[str, str]:
     # Workers of another machine must reach the driver; which of its addresses they can is the cluster's to say.
     private = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} if here else {}
     return private | {
-        "spark.app.name": "kobe_shot",
         "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": f"file://{_folder()}/warehouse",
+        "spark.sql.caseSensitive": "true",
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(_ROWS_PER_ARROW_BATCH),
         "spark.sql.parquet.compression.codec": "snappy",
@@ -232,11 +317,18 @@ def _wait_for_workers(context: Any) -> None:  # noqa: ANN401 a SparkContext
         time.sleep(_POLL_SECONDS)
 
 
+@functools.cache
+def _folder() -> Path:
+    """A folder of this process, which goes when it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="kobe_shot_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
 def _project() -> str:
     """The project's code as a zip file, for workers on other machines."""
-    folder = tempfile.mkdtemp(prefix="kobe_shot_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder) / "kobe_shot.zip"
+    path = _folder() / "kobe_shot.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for floor in _FLOORS:
             for file in sorted((ROOT / floor).rglob("*.py")):
@@ -245,31 +337,34 @@ def _project() -> str:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what the launcher writes to standard error before its log level can be set, unless it fails."""
+def _standard_error_to(file: IO[bytes]) -> Iterator[None]:
+    """Keep what the launcher, and Java as long as it runs, write to standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _all_of(error: Exception) -> str:
+    """What an error of Spark says, with its causes where Java can still tell them."""
+    from pyspark import SparkContext  # noqa: PLC0415 an extra
+
+    origin = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    with contextlib.suppress(Exception):
+        if origin is None:
+            return str(error)
+        return str(SparkContext._jvm.org.apache.spark.util.Utils.exceptionString(origin))  # noqa: SLF001 the only door
+    return str(error)
 
 
 def _in_words(text: str) -> str:
     """What a person can use of a Java stack trace: the innermost cause, and advice where there is some."""
-    lines = [line.strip() for line in io.StringIO(text)]
+    lines = [line.strip() for line in io.StringIO(text) if line.strip()]
     causes = [line.partition("Caused by: ")[2] for line in lines if line.startswith("Caused by: ")]
-    python = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception): ", line)]
-    cause = (causes or python or [next((line for line in lines if line), text)])[-1]
-    if "No space left on device" in text:
-        return (
-            f"The disk is full ({cause}). Free some space, or set SPARK_LOCAL_DIRS to another disk; nothing was kept."
-        )
-    return f"Spark's job failed: {cause[:1_000]}"
+    python = [line for line in lines if _PYTHON_ERROR.match(line)] if "Traceback (most recent" in text else []
+    cause = (python or causes or [lines[0] if lines else "it does not say why"])[-1][:_MOST_CHARACTERS]
+    return next((f"{advice} ({cause})" for sign, advice in _ADVICE.items() if sign in text), cause)

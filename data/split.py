@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import _approximate_mode, check_random_state
 
 from data.errors import SchemaError
+from data.raw_tables import DEV_FILE
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -85,8 +86,8 @@ def class_sizes(classes: Mapping[int, int], test_size: float, seed: int) -> dict
         sizes = _approximate_mode(counts - train, test_rows, stream)
     if sizes.min() < 1 or (counts - sizes).min() < 1:
         message = (
-            f"{rows:,} rows have every feature and a label, {counts[1]:,} of them made: too few to split with "
-            f"test_size {test_size:g}. Expected both results on both sides."
+            f"{DEV_FILE} leaves {rows:,} rows with every feature and a label, {counts[1]:,} made: too few to split "
+            f"with test_size {test_size:g}. Expected both results on both sides."
         )
         raise SchemaError(message)
     return {label: int(size) for label, size in enumerate(sizes)}

@@ -7,13 +7,23 @@ rows can be written with the memory of one block.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+from pydantic import AfterValidator, Field
 
 from data import court
+from data.command import CommandConfig, run_command
+from data.console import say
+from data.files import disk_full_told, replacing, shown, size
+from data.progress import Advance, progress
 from data.schema import THREE_POINTS, TWO_POINTS
+from data.tables import TableWriter, check_kind, schema_of, writing
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,8 +128,73 @@ def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
         message = f"rows: expected 1 or more, found {rows}"
         raise ValueError(message)
     for start in range(0, rows, BLOCK_ROWS):
-        stream = np.random.default_rng([seed, start // BLOCK_ROWS])
-        yield _block(stream, start).iloc[: rows - start]
+        yield block(seed, start // BLOCK_ROWS).iloc[: rows - start]
+
+
+def block(seed: int, number: int) -> pd.DataFrame:
+    """One block of `blocks`, all ``BLOCK_ROWS`` rows of it, which needs none of the others.
+
+    Parameters
+    ----------
+    seed : int
+    number : int
+        0 for the first.
+    """
+    return _block(np.random.default_rng([seed, number]), number * BLOCK_ROWS)
+
+
+def _check_out(out: Path) -> Path:
+    return check_kind(out) if out.suffix else out
+
+
+def marked(rows: int, seed: int, on_progress: Advance = lambda _rows: None) -> Iterator[pd.DataFrame]:
+    """The same blocks, each with the mark that `shots` has.
+
+    Parameters
+    ----------
+    rows, seed : int
+        See `shots`.
+    on_progress : callable
+        Called with the rows of a block once it was used.
+    """
+    for piece in blocks(rows, seed):
+        table = piece.reset_index(drop=True)
+        table.attrs[SIMULATION] = name(rows, seed)
+        yield table
+        on_progress(len(table))
+
+
+class SyntheticConfig(CommandConfig):
+    """Write one table of simulated shots, two-point and three-point ones mixed, in the memory of one block."""
+
+    rows: int = Field(default=PUBLIC_ROWS, ge=1, description="number of shots")
+    seed: int = Field(default=42, ge=0, description="the same seed gives the same shots")
+    out: Annotated[Path, AfterValidator(_check_out)] = Field(
+        description="a .parquet or .csv file, or a folder, which gets parts; a .parquet of many rows becomes a folder"
+    )
+
+
+def run(config: SyntheticConfig) -> None:
+    """Write the table."""
+    schema = schema_of(next(marked(config.rows, config.seed)))
+    with (
+        disk_full_told(config.out.parent),
+        progress("simulating", config.rows) as advance,
+        _written(config.out, schema) as writer,
+    ):
+        for piece in marked(config.rows, config.seed, advance):
+            writer.write(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
+    say("Simulated", f"{config.rows:,} shots, {size(config.out) / 1e6:,.1f} MB: {shown(config.out)}")
+
+
+@contextmanager
+def _written(out: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    if out.suffix:
+        with writing(out, schema) as writer:
+            yield writer
+        return
+    with replacing(out) as partial, TableWriter(partial, schema, ".parquet") as writer:
+        yield writer
 
 
 def _block(stream: np.random.Generator, start: int) -> pd.DataFrame:
@@ -208,7 +283,7 @@ def _actions(stream: np.random.Generator, distance: npt.NDArray[np.int64]) -> tu
     return np.select([dunk, layup], ["Slam Dunk Shot", "Layup Shot"], "Jump Shot"), combined
 
 
-def _games(stream: np.random.Generator, start: int) -> dict[str, npt.NDArray[np.generic]]:
+def _games(stream: np.random.Generator, start: int) -> dict[str, npt.NDArray[Any]]:
     games = BLOCK_ROWS // _SHOTS_PER_GAME + 1
     year = _FIRST_SEASON + stream.integers(0, _SEASONS, games)
     playoffs = stream.random(games) < 0.147
@@ -220,12 +295,16 @@ def _games(stream: np.random.Generator, start: int) -> dict[str, npt.NDArray[np.
     season = np.char.add(np.char.add(year.astype("U4"), "-"), np.char.zfill(((year + 1) % 100).astype("U2"), 2))
     number = np.arange(games) + (start // BLOCK_ROWS) * games
     each = np.repeat(np.arange(games), _SHOTS_PER_GAME)[:BLOCK_ROWS]
-    columns = {
+    columns: dict[str, npt.NDArray[Any]] = {
         "game_id": 20_000_001 + number,
         "playoffs": playoffs.astype(np.int64),
-        "season": season,
-        "game_date": (opening.astype("datetime64[D]") + day).astype("U10"),
-        "matchup": matchup,
-        "opponent": opponent,
+        "season": season.astype(object),
+        "game_date": (opening.astype("datetime64[D]") + day).astype("U10").astype(object),
+        "matchup": matchup.astype(object),
+        "opponent": opponent.astype(object),
     }
     return {name: values[each] for name, values in columns.items()}
+
+
+if __name__ == "__main__":
+    run_command(SyntheticConfig, run)

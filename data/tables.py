@@ -3,6 +3,7 @@
 A table is a Parquet file, a CSV file, or a folder of Parquet files that are taken as one, in the order of their names.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ from data.files import parts, replacing
 
 PART_ROWS = 2_000_000
 """Rows of a part of a written table; one of more rows is a folder."""
+
+ATTRIBUTES = b"PANDAS_ATTRS"
+"""Key of a Parquet file's metadata where pandas keeps ``DataFrame.attrs``."""
 
 _KINDS = (".parquet", ".csv")
 _READ_BYTES = 1 << 20
@@ -230,6 +234,15 @@ def writing(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
             writer.files[0].replace(aside)
             partial.rmdir()
             aside.replace(partial)
+
+
+def schema_of(table: pd.DataFrame) -> pa.Schema:
+    """The Arrow schema of a table as pandas writes it to Parquet, with its ``attrs``."""
+    schema = pa.Table.from_pandas(table, preserve_index=False).schema
+    marks = {ATTRIBUTES: json.dumps(table.attrs).encode()} if table.attrs else {}
+    # Texts of which the first piece has none may follow.
+    fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
+    return pa.schema(fields, {**(schema.metadata or {}), **marks})
 
 
 def kind_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Scored rows in the order of their time, and what of them a version has learned from."""
 
+from collections.abc import Collection
 from functools import lru_cache
 
 import mlflow
@@ -70,11 +71,35 @@ def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
     TableError
         If no run holds the version's training rows any more.
     """
+    learned = labels_learned(version)
+    return np.zeros(len(table), dtype=bool) if learned is None else is_among(table, learned)
+
+
+def labels_learned(version: str) -> pd.DataFrame | None:
+    """The arrived labels that a version has learned from, None where it has learned from none; see `is_learned`."""
     tags = registry.tags_of(version)
     if LEARNED_UNTIL not in tags:
-        return np.zeros(len(table), dtype=bool)
-    learned = _labels_of(version, tags[f"sha256_{TRAIN}"], int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
-    if SHOT_ID in table and SHOT_ID in learned and learned[SHOT_ID].notna().all():
+        return None
+    return _labels_of(version, tags[f"sha256_{TRAIN}"], int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
+
+
+def identity(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
+    """The columns by which rows of a table are known among the labels that a version has learned from.
+
+    Parameters
+    ----------
+    columns : collection of str
+        Of the table.
+    learned : pandas.DataFrame
+        Of `labels_learned`.
+    """
+    by_shot = SHOT_ID in columns and SHOT_ID in learned and bool(learned[SHOT_ID].notna().all())
+    return [SHOT_ID] if by_shot else [*FEATURES, TARGET]
+
+
+def is_among(table: pd.DataFrame, learned: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which rows have a label and are among those that `labels_learned` gives, shape (n,)."""
+    if identity(table.columns, learned) == [SHOT_ID]:
         return np.asarray(table[SHOT_ID].isin(learned[SHOT_ID]) & table[TARGET].notna())
     return np.asarray(_values(table).isin(_values(learned)))
 

@@ -121,10 +121,11 @@ def labels(look: Look) -> Answer:
 
 def enough_rows(look: Look) -> Answer:
     """Whether there are rows enough for a judgement."""
-    rows = len(look.current)
+    rows = look.rows
     if rows < FEWEST_JUDGED:
         return finding(Severity.WARNING, f"{rows:,} rows are too few to judge; {FEWEST_JUDGED} are needed")
-    return fine(f"{rows:,} rows")
+    sampled = f"; drift is of all of them, the rest of {len(look.current):,} evenly spread ones"
+    return fine(f"{rows:,} rows{sampled if look.is_sampled else ''}")
 
 
 def feature_drift(look: Look) -> Answer:

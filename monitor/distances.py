@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
@@ -18,7 +17,6 @@ class Column:
         self.counts = np.bincount(self.code, minlength=len(self.values)).astype(float)
         self.order = np.argsort(self.code, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
-        self.sorted = np.sort(values)
         # Edges are values of the reference: between two of them there may be a bin that holds none.
         edges = np.unique(np.quantile(values, np.linspace(0, 1, PSI_BINS + 1)[1:-1], method="higher"))
         self.edges = edges[edges > self.values[0]]
@@ -39,15 +37,26 @@ class Column:
             "wasserstein": apart[:, :-1] @ np.diff(self.values),
         }
 
-    def compare(self, values: Floats) -> dict[str, float]:
-        """The statistics of a sample of any values."""
-        counts = [
-            np.bincount(np.digitize(each, self.edges), minlength=len(self.edges) + 1) for each in (values, self.sorted)
-        ]
+    def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
+        """The statistics of a sample of any values.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n,)
+        rows : ndarray of int64, shape (n,), optional
+            How many rows of the sample have each of them; one without.
+        """
+        each = np.ones(len(values), dtype=np.int64) if rows is None else rows
+        samples = ((values, each.astype(float)), (self.values, self.counts))
+        every = np.union1d(values, self.values)
+        shares = [_cumulated(held, count, every) for held, count in samples]
+        apart = np.abs(shares[0] - shares[1])
+        bins = len(self.edges) + 1
+        binned = [np.bincount(np.digitize(held, self.edges), count, bins).astype(float) for held, count in samples]
         return {
-            "ks": float(stats.ks_2samp(values, self.sorted, method="asymp").statistic),
-            "psi": float(_psi(counts[0][None].astype(float), counts[1][None].astype(float))[0]),
-            "wasserstein": float(stats.wasserstein_distance(values, self.sorted)),
+            "ks": float(apart.max()),
+            "psi": float(_psi(binned[0][None], binned[1][None])[0]),
+            "wasserstein": float(np.sum(apart[:-1] * np.diff(every))),
         }
 
 
@@ -99,3 +108,11 @@ def _psi(current: Floats, reference: Floats) -> Floats:
     ]
     psi: Floats = ((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum(axis=1)
     return psi
+
+
+def _cumulated(values: Floats, rows: Floats, places: Floats) -> Floats:
+    """Share of the rows that have a value up to each place."""
+    order = np.argsort(values)
+    up_to = np.concatenate([[0.0], np.cumsum(rows[order])])
+    share: Floats = up_to[np.searchsorted(values[order], places, side="right")] / up_to[-1]
+    return share

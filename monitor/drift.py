@@ -10,7 +10,7 @@ thousand times, and the limits are such that a batch without drift passes any of
 is in the draws: beside a large batch a small reference is the greater part of the noise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from data.schema import FEATURES, PROBABILITY, feature_column
+from monitor.counts import Cells, Counted, Counts, Sample, finite
 from monitor.distances import Column, Limits
 from monitor.domain_classifier import DomainClassifier, tell_apart
 from monitor.metrics import resample
@@ -35,6 +36,8 @@ MODERATE_PSI, LARGE_PSI = 0.1, 0.25
 # steps, and the limit of the classifier is on the safe side.
 _STATISTICS_ALPHA, _OUTSIDE_ALPHA, _CLASSIFIER_ALPHA = 0.055, 0.005, 0.005
 _SAMPLES_AT_ONCE = 100
+_MOST_SUMMED = 100_000
+_RATES = 4_096
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,13 @@ class Reference:
     ------
     ValueError
         If there are fewer than two rows or a value is not finite.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns that are compared.
+    cells : dict of str to Cells
+        By column, how a table that is too large to hold is counted; see `monitor.counts.Counting`.
     """
 
     def __init__(
@@ -150,6 +160,10 @@ class Reference:
             raise ValueError(message)
         self._columns = [Column(name, self._values[:, place]) for place, name in enumerate(self.names)]
         self._outside, self._samples, self._seed = outside, samples, seed
+        self.cells = {column.name: Cells.of(column.name, column.values) for column in self._columns}
+        self._means = {
+            name: Counted.each(self._values[:, place], self.cells[name]).mean for place, name in enumerate(self.names)
+        }
         self._limits: dict[int, Limits] = {}
 
     def compare(self, table: pd.DataFrame, outside: npt.NDArray[np.bool_]) -> Drift:
@@ -171,26 +185,46 @@ class Reference:
             message = "expected one or more current rows; found none"
             raise ValueError(message)
         values = finite(table, self.names)
-        difference = values.mean(axis=0) - self._values.mean(axis=0)
+        columns = {name: Counted.each(values[:, place], self.cells[name]) for place, name in enumerate(self.names)}
+        features = values[:, : len(FEATURES)]
+        nothing = Sample(np.empty(0, np.uint64), features[:0])
+        return self._compared(Counts(len(table), columns, int(outside.sum()), nothing), features)
+
+    def compare_counts(self, counts: Counts) -> Drift:
+        """How far rows that were counted are away; as `compare`, but the classifier is taught their sample.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows, or a column is missing.
+        """
+        missing = [name for name in self.names if name not in counts.columns]
+        if missing or not counts.rows:
+            message = f"expected one or more rows with {', '.join(self.names)}; found {counts.rows:,} without {missing}"
+            raise ValueError(message)
+        return self._compared(counts, counts.sample.features)
+
+    def _compared(self, counts: Counts, features: Floats) -> Drift:
         # The rate outside is known no better than its Jeffreys posterior; rare rows may be absent from the reference.
         strange, familiar = int(self._outside.sum()), int((~self._outside).sum())
-        expected = stats.betabinom(len(table), strange + 0.5, familiar + 0.5)
-        features = len(FEATURES)
+        expected = _Strange(counts.rows, strange + 0.5, familiar + 0.5)
+        reference = self._values[:, : len(FEATURES)]
         return Drift(
-            rows=len(table),
+            rows=counts.rows,
             reference_rows=len(self._values),
-            statistics=tuple(self._statistics(values)),
-            mean_difference=dict(zip(self.names, difference.tolist(), strict=True)),
-            outside=float(np.mean(outside)),
-            outside_limit=float(expected.isf(_OUTSIDE_ALPHA) / len(table)),
-            outside_p_value=float(expected.sf(outside.sum() - 1)),
-            classifier=tell_apart(self._values[:, :features], values[:, :features], _CLASSIFIER_ALPHA, self._seed),
+            statistics=tuple(self._statistics(counts)),
+            mean_difference={name: counts.columns[name].mean - self._means[name] for name in self.names},
+            outside=counts.outside / counts.rows,
+            outside_limit=expected.limit(_OUTSIDE_ALPHA) / counts.rows,
+            outside_p_value=expected.chance(counts.outside),
+            classifier=tell_apart(reference, features, _CLASSIFIER_ALPHA, self._seed),
         )
 
-    def _statistics(self, values: Floats) -> Iterator[Statistic]:
-        limits = self._limits_of(len(values))
-        for place, column in enumerate(self._columns):
-            for name, value in column.compare(values[:, place]).items():
+    def _statistics(self, counts: Counts) -> Iterator[Statistic]:
+        limits = self._limits_of(counts.rows)
+        for column in self._columns:
+            counted = counts.columns[column.name]
+            for name, value in column.compare(counted.values, counted.rows).items():
                 unit = unit_of(column.name) if name == "wasserstein" else ""
                 key = (column.name, name)
                 yield Statistic(*key, value, limits.limit[key], limits.p_value(key, value), unit)
@@ -218,21 +252,28 @@ def unit_of(column: str) -> str:
     return "" if column == PROBABILITY else feature_column(column).unit
 
 
-def finite(table: pd.DataFrame, names: Sequence[str]) -> Floats:
-    """Columns of a table as numbers, shape (n, columns).
+class _Strange:
+    """How many of some rows lie outside, if the rate is only known to follow a beta distribution: beta-binomial.
 
-    Raises
-    ------
-    ValueError
-        If a column is missing or a value is not finite.
+    SciPy adds it up row by row; of many rows it is the mean over equally likely rates.
     """
-    missing = [name for name in names if name not in table]
-    if missing:
-        message = f"expected the columns {', '.join(names)}; missing {', '.join(missing)}"
-        raise ValueError(message)
-    values = table[list(names)].to_numpy(dtype=float)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        message = f"row {row}, column {names[column]}: expected a finite number; found {values[row, column]}"
-        raise ValueError(message)
-    return values
+
+    def __init__(self, rows: int, first: float, second: float) -> None:
+        self._rows, self._few = rows, stats.betabinom(rows, first, second) if rows <= _MOST_SUMMED else None
+        self._rates = stats.beta(first, second).ppf((np.arange(_RATES) + 0.5) / _RATES)
+
+    def chance(self, count: int) -> float:
+        """Probability of so many or more."""
+        if self._few is not None:
+            return float(self._few.sf(count - 1))
+        return float(stats.binom.sf(count - 1, self._rows, self._rates).mean())
+
+    def limit(self, alpha: float) -> float:
+        """The smallest number that is passed with probability `alpha` or less."""
+        if self._few is not None:
+            return float(self._few.isf(alpha))
+        low, high = -1, self._rows
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.chance(middle + 1) <= alpha else (middle, high)
+        return float(high)

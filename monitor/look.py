@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor.counts import Counting, Counts
 from monitor.drift import Drift, Reference
 from monitor.estimate import Calibration, Estimate, estimate
 from monitor.metrics import THRESHOLD
@@ -58,6 +59,11 @@ class Baseline:
         return Reference(self.table, self.support.outside(self.table))
 
     @cached_property
+    def counting(self) -> Counting:
+        """How a table is counted that is too large to hold, or that another engine holds."""
+        return Counting(self.drift.cells, self.support)
+
+    @cached_property
     def performance(self) -> Performance:
         """What the labels of the reference say."""
         return performance(self.table[TARGET], self.table[PROBABILITY], threshold=self.threshold)
@@ -102,12 +108,26 @@ class Look:
     live : Live
     name : str
         What to call the batch.
+    counts : Counts or None
+        Of all rows of the batch, which drift is about; `current` may then be evenly spread ones of them, and so is
+        everything else. None where drift is about `current`.
     """
 
     baseline: Baseline
     current: pd.DataFrame
     live: Live
     name: str = "the current rows"
+    counts: Counts | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch, whether looked at one by one or only counted."""
+        return self.counts.rows if self.counts else len(self.current)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether everything but drift is about evenly spread rows of the batch."""
+        return self.rows > len(self.current)
 
     @cached_property
     def is_labelled(self) -> npt.NDArray[np.bool_]:
@@ -133,6 +153,8 @@ class Look:
     @cached_property
     def drift(self) -> Drift:
         """How far the batch is from the reference."""
+        if self.counts:
+            return self.baseline.drift.compare_counts(self.counts)
         return self.baseline.drift.compare(self.current, self.outside)
 
     @cached_property

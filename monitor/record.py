@@ -27,7 +27,8 @@ def record(look: Look, health: Health) -> dict[str, Any]:
     -------
     dict
         ``verdict``, ``reasons``, ``checks``, ``current``, ``reference``, ``metrics``, ``slices``, ``drift`` and
-        ``estimate``. What could not be computed is null; the check that needed it is an error and says why.
+        ``estimate``. What could not be computed is null; the check that needed it is an error and says why. Where
+        ``current`` has ``sampled``, ``rows`` and ``drift`` are of all rows, all else of so many evenly spread ones.
     """
     return {
         "format": FORMAT,
@@ -35,7 +36,12 @@ def record(look: Look, health: Health) -> dict[str, Any]:
         "verdict": str(health.verdict),
         "reasons": health.reasons,
         "checks": [outcome.record() for outcome in health.outcomes],
-        "current": {"name": look.name, "rows": len(look.current), "labelled": len(look.labelled)},
+        "current": {
+            "name": look.name,
+            "rows": look.rows,
+            **({"sampled": len(look.current)} if look.is_sampled else {}),
+            "labelled": len(look.labelled),
+        },
         "reference": {"name": look.baseline.name, "rows": len(look.baseline.table)},
         "threshold": look.baseline.threshold,
         "versions": look.versions,
@@ -57,6 +63,8 @@ def metrics_of(found: dict[str, Any]) -> dict[str, float]:
 
 def _flat(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield "rows", float(found["current"]["rows"])
+    if "sampled" in found["current"]:
+        yield "rows_sampled", float(found["current"]["sampled"])
     yield "rows_labelled", float(found["current"]["labelled"])
     yield "alarms", float(sum(check["status"] in {"finding", "error"} for check in found["checks"]))
     for side, measured in found["metrics"].items():

@@ -44,7 +44,7 @@ def scored(table: pd.DataFrame, version: str) -> pd.DataFrame:
     ScoredError
         If the version cannot be loaded, or refuses a row.
     """
-    model = _model(_uri(version), _run(version))
+    model = model_of(version)
     try:
         made, probability = model.score(table[list(FEATURES)].to_numpy(dtype=np.float64), model.threshold)
     except mlflow.MlflowException as error:
@@ -62,7 +62,18 @@ def threshold_of(version: str) -> float:
     ScoredError
         If the version cannot be loaded.
     """
-    return float(_model(_uri(version), _run(version)).threshold)
+    return float(model_of(version).threshold)
+
+
+def model_of(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
+    """The model of a version, an instance of what ``serving/scoring_model.py`` defines.
+
+    Raises
+    ------
+    ScoredError
+        If it cannot be loaded.
+    """
+    return _model(_uri(version), _run(version))
 
 
 def fingerprint(uri: str, decimals: int | None = None) -> str:

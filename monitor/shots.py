@@ -4,17 +4,19 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from data.files import RAW
 from data.raw_tables import DEV_FILE, PROD_FILE
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from data.tables import TableError as StoredTableError
+from data.tables import TableReader
 from monitor import operation
 from monitor.tables import TableError, artifact
 
 SEASON = "season"
 UNKNOWN = "unknown"
 _ACQUISITION = "Aquisicao"
+_MOST_SHOTS = 200_000
 
 
 def development_shots() -> pd.DataFrame:
@@ -66,7 +68,7 @@ def _raw(file: str) -> pd.DataFrame:
 
 def _find(file: str) -> Path | None:
     """A raw file, in its folder or in the run that acquired it last; None where it is gone."""
-    if (RAW / file).is_file():
+    if (RAW / file).exists():
         return RAW / file
     run = operation.last_run(_ACQUISITION)
     if run is None:
@@ -80,7 +82,7 @@ def _find(file: str) -> Path | None:
 @lru_cache(maxsize=4)
 def _read(path: Path, _changed: int) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return TableReader(path).sample(_MOST_SHOTS)
+    except StoredTableError as error:
         message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
         raise TableError(message) from error

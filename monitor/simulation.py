@@ -31,7 +31,7 @@ from data.schema import (
     TARGET,
     feature_column,
 )
-from data.tables import TableError
+from data.tables import TableError, TableReader
 from monitor.metrics import evaluate
 from serving.client import score
 from serving.endpoint import Endpoint, ScoringError, base_address
@@ -41,6 +41,7 @@ PATIENCE_SECONDS = 5.0
 """A person who waits before a page is told sooner than a job is."""
 _ANSWERS = (PREDICTION, PROBABILITY, MODEL_VERSION)
 _MOST_PROBLEMS_SHOWN = 10
+_MOST_SHOTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,10 @@ def read_shots(name: str, content: bytes) -> Shots:
     TableError
         If it cannot be read, holds no rows, lacks a feature, or a row is no shot; names what was found where.
     """
-    piece = _read(name, content)
+    return _shots_of(name, _read(name, content))
+
+
+def _shots_of(name: str, piece: pa.Table) -> Shots:
     doubled = sorted({column for column in piece.column_names if piece.column_names.count(column) > 1})
     missing = [own for own in FEATURES if not {own, RAW_NAME.get(own, own)} & set(piece.column_names)]
     if missing or doubled:
@@ -203,7 +207,7 @@ def read_shots(name: str, content: bytes) -> Shots:
 
 
 def production_set() -> Shots:
-    """The production table of the last preparation.
+    """The production table of the last preparation; of one of more than 200,000 rows, about as many from all over it.
 
     Raises
     ------
@@ -212,10 +216,11 @@ def production_set() -> Shots:
     """
     path = prepared_path(PROD)
     try:
-        return read_shots(path.name, path.read_bytes())
-    except OSError as error:
+        piece = pa.Table.from_pandas(TableReader(path).sample(_MOST_SHOTS), preserve_index=False)
+    except TableError as error:
         message = f"{path}: expected the production set of a preparation; it cannot be read. Prepare it: make main"
         raise TableError(message) from error
+    return _shots_of(path.name, piece)
 
 
 def historical_shots() -> pd.DataFrame | None:
@@ -228,10 +233,10 @@ def historical_shots() -> pd.DataFrame | None:
     """
     tables = []
     for path in map(prepared_path, (FILTERED, PROD)):
-        if path.is_file():
+        if path.exists():
             try:
-                tables.append(pd.read_parquet(path, columns=["lat", "lng"]))
-            except (pa.ArrowException, OSError, ValueError) as error:
+                tables.append(TableReader(path, ["lat", "lng"]).sample(_MOST_SHOTS))
+            except TableError as error:
                 message = f"{path}: expected a prepared table; it cannot be read ({error}). Prepare it again: make main"
                 raise TableError(message) from error
     return pd.concat(tables, ignore_index=True) if tables else None

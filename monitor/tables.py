@@ -5,7 +5,6 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-import pyarrow as pa
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -13,16 +12,19 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from data.errors import KobeShotError
 from data.files import sha256, shown
 from data.prepared import PREDICTIONS, TEST, TRAIN, prepared_path
-from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET, feature_column
-from monitor import operation
-from monitor.look import COLUMNS, Baseline
+from data.tables import TableError as StoredTableError
+from monitor import operation, reading
+from monitor.look import Baseline
+from monitor.reading import Scored
 from monitor.scored import scored, threshold_of
 from serving import registry
 
-TIME = "time"
-"""When a row was scored, where a table says so."""
+TIME = reading.TIME
 DEVELOPMENT = "sha256_development"
 """Tag of a version that has learned from labels too: SHA-256 of the dev rows that it has learned from."""
+
+KEPT_TABLE, KEPT_SHA256 = "table_predictions_prod", "sha256_predictions_prod"
+"""Tags of an application that left its table where it wrote it: the path, and the SHA-256."""
 
 _RUNS_TRIED = 10
 
@@ -84,7 +86,7 @@ def table_of(name: str, digest: str, version: str) -> Path:
         If no run holds the table.
     """
     local = prepared_path(name)
-    if local.is_file() and sha256(local) == digest:
+    if local.exists() and sha256(local) == digest:
         return local
     # Those that a preparation wrote, or a training on labels that had arrived.
     held = f"params.sha256_{name} = '{digest}'"
@@ -135,14 +137,29 @@ def application_run() -> operation.KnownRun:
 
 
 def application_table(run_id: str) -> Path:
-    """File of the table that a run scored.
+    """Where the table is that a run scored: a file, or a folder of the parts of a large one.
 
     Raises
     ------
     TableError
-        If the run does not hold it any more.
+        If the run does not hold it any more, or it was not kept with the run and has changed since.
     """
-    return artifact(run_id, f"tables/{PREDICTIONS.name}")
+    try:
+        run = MlflowClient().get_run(run_id)
+    except mlflow.MlflowException as error:
+        message = f"there is no run {run_id} ({error}). Score the table again: mlflow run . -e aplicacao"
+        raise TableError(message) from error
+    if KEPT_TABLE not in run.data.tags:
+        return artifact(run_id, f"tables/{PREDICTIONS.name}")
+    path, expected = Path(run.data.tags[KEPT_TABLE]), {**run.data.params, **run.data.tags}.get(KEPT_SHA256)
+    if path.exists() and sha256(path) == expected:
+        return path
+    found = "another table" if path.exists() else "none"
+    message = (
+        f"run {run_id} left the table that it scored at {path}, too large for a copy; expected it there, found "
+        f"{found}. Score it again: mlflow run . -e aplicacao"
+    )
+    raise TableError(message)
 
 
 def read_scored(path: Path) -> pd.DataFrame:
@@ -151,77 +168,36 @@ def read_scored(path: Path) -> pd.DataFrame:
     Parameters
     ----------
     path : pathlib.Path
-        ``.parquet`` or ``.csv``; ``lon`` is taken for ``lng``, a missing ``shot_made_flag`` for unknown labels.
+        ``.parquet`` or ``.csv``, or a folder of Parquet files; ``lon`` is taken for ``lng``, a missing
+        ``shot_made_flag`` for unknown labels.
 
     Raises
     ------
     TableError
         If it cannot be read, has no rows, lacks a feature, or holds something else than numbers within their ranges.
     """
+    return read_sample(path, None).table
+
+
+def read_sample(path: Path, most_rows: int | None) -> Scored:
+    """A table of shots as `read_scored` has it if it is not too large, else evenly spread rows of it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        See `read_scored`.
+    most_rows : int or None
+        How many rows are not too many; None for any number.
+
+    Raises
+    ------
+    TableError
+        See `read_scored`; of rows that are not read nothing is known.
+    """
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
-        message = f"{shown(path)} cannot be read: expected a Parquet or CSV table of shots; {reason}"
-        raise TableError(message) from error
-    if "lng" not in table and "lon" in table:
-        table = table.rename(columns={"lon": "lng"})
-    missing = [name for name in FEATURES if name not in table]
-    if missing or table.empty:
-        found = ", ".join(map(str, table.columns)) or "no columns"
-        wanted = f"expected rows with the columns {', '.join(FEATURES)}"
-        message = f"{shown(path)}: {wanted}; found {len(table):,} with {found}"
-        raise TableError(message)
-    if TARGET not in table:
-        table = table.assign(**{TARGET: float("nan")})
-    numbers = [name for name in COLUMNS if name in table and name != PREDICTION]
-    try:
-        table = table.astype(dict.fromkeys(numbers, "float64"))
-    except (TypeError, ValueError) as error:
-        message = f"{shown(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
-        raise TableError(message) from error
-    table = _as_the_log_has_them(table, path)
-    _check_values(table, path)
-    return table
-
-
-def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Give version and time, which CSV does not keep, the types that they have in the inference log."""
-    try:
-        if LEARNED in table:
-            table = table.assign(**{LEARNED: table[LEARNED].fillna(value=False).astype(bool)})
-        if MODEL_VERSION in table:
-            table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
-        if TIME in table:
-            table = table.assign(**{TIME: pd.to_datetime(table[TIME], format="ISO8601", utc=True).dt.tz_localize(None)})
-    except (TypeError, ValueError) as error:
-        message = f"{shown(path)}: expected numbers in {MODEL_VERSION} and moments in {TIME}; {error}"
-        raise TableError(message) from error
-    return table
-
-
-def _check_values(table: pd.DataFrame, path: Path) -> None:
-    asked = [*FEATURES, *([PROBABILITY] if PROBABILITY in table else [])]
-    empty = table[asked].isna().any(axis=1)
-    if empty.any():
-        message = f"{shown(path)}: expected a number in each of {', '.join(asked)}; {empty.sum():,} rows lack one"
-        raise TableError(message)
-    wrong = ~table[TARGET].isin([0, 1]) & table[TARGET].notna()
-    if wrong.any():
-        message = f"{shown(path)}: expected 0, 1 or null in {TARGET}; found {table.loc[wrong, TARGET].iloc[0]:g}"
-        raise TableError(message)
-    if PROBABILITY in table and not (possible := table[PROBABILITY].between(0, 1)).all():
-        value = table.loc[~possible, PROBABILITY].iloc[0]
-        message = f"{shown(path)}: expected P(made) from 0 to 1 in {PROBABILITY}; found {value:g}"
-        raise TableError(message)
-    for name in FEATURES:
-        column = feature_column(name)
-        limits = column.minimum, column.maximum
-        outside = (table[name] < limits[0]) | (table[name] > limits[1])
-        if outside.any():
-            value = table.loc[outside, name].iloc[0]
-            message = f"{shown(path)}: expected {column.allowed} in {name}; found {value:.8g}"
-            raise TableError(message)
+        return reading.read(path, most_rows)
+    except StoredTableError as error:
+        raise TableError(str(error)) from error
 
 
 def artifact(run_id: str, path: str) -> Path:
@@ -240,7 +216,7 @@ def artifact(run_id: str, path: str) -> Path:
     except (mlflow.MlflowException, OSError) as error:
         message = f"run {run_id} does not hold {path} ({type(error).__name__}: {error}). Run its step again."
         raise TableError(message) from error
-    if not local.is_file():
+    if not local.exists():
         message = f"run {run_id} does not hold {path} below {root}. Run its step again."
         raise TableError(message)
     return local

@@ -49,7 +49,7 @@ def scoring_server(model_uri: str) -> Iterator[str]:
     ServerError
         If it ends or does not answer within two minutes; the end of its log is in the message.
     """
-    port = _free_port()
+    port = free_port()
     command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--host", HOST, "--port", str(port)]
     with _running([*command, "--env-manager", "local"], port) as address:
         yield address
@@ -69,7 +69,7 @@ def operated_server(*, workers: int = 1) -> Iterator[str]:
     ServerError
         If it ends or does not answer within two minutes; the end of its log is in the message.
     """
-    port = _free_port()
+    port = free_port()
     command = ["serving.server", "--host", HOST, "--port", str(port), "--workers", str(workers)]
     with _running(command, port, {ADDRESS_VARIABLE: "off"}) as address:
         yield address
@@ -121,7 +121,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens to."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

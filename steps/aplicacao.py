@@ -1,36 +1,43 @@
-"""Entry point ``aplicacao``: score the prod table over REST."""
+"""Entry point ``aplicacao``: score the prod table, or another one, over REST, in this process or with Spark."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, Field
-from rich.progress import Progress
+import pyarrow.parquet as pq
+from pydantic import AfterValidator, Field, model_validator
 
+from data import spark
 from data.console import console, say
-from data.files import shown, write_parquet
-from data.prepared import PREDICTIONS, PROD, read_manifest, read_prepared
-from data.schema import LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.errors import StaleDataError
+from data.files import sha256, shown
+from data.prepared import PREDICTIONS, PROD, prepared_path, read_manifest
+from data.progress import progress
+from data.schema import PROBABILITY, RAW_NAME, TARGET
 from data.source import check_address
-from monitor import pictures
-from monitor.arrivals import with_learned
-from monitor.metrics import evaluate
+from data.tables import TableReader, check_kind, check_table
+from monitor import arrivals, pictures
+from monitor.metrics import MOST_DISTINCT, TallyBuilder
+from monitor.scored import model_of
 from serving import registry
-from serving.client import score
-from serving.endpoint import base_address
+from serving.batch import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
+from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
 from serving.mlflow_server import check_alive, scoring_server
 from steps.aquisicao import data_tags, remind
-from steps.command import StepConfig, run_command
-from steps.preparacao import dataset
-from steps.tracking import Artifact, Metrics, Picture, Record, Tags, step_run, write
+from steps.command import run_command
+from steps.engine_config import RejectingConfig
+from steps.tracking import Artifact, Dataset, Metrics, Picture, Record, Tags, step_run, write
 
 RUN_NAME = "PipelineAplicacao"
 UNKNOWN_VERSION = "unknown: the endpoint does not say"
+
+_SAMPLE_ROWS = 100_000
 
 
 def check_endpoint(endpoint: str) -> str:
@@ -51,46 +58,196 @@ def check_endpoint(endpoint: str) -> str:
     return check_address(endpoint)
 
 
-class AplicacaoConfig(StepConfig):
-    """Score data/processed/base_prod.parquet with the champion over REST; compare with the labels that are known."""
+def check_input(table: str) -> str:
+    """Refuse a name that is neither empty nor that of a table.
+
+    Raises
+    ------
+    ValueError
+        Which a configuration turns into a message.
+    """
+    return str(check_table(Path(table))) if table else table
+
+
+def check_output(out: str) -> str:
+    """Refuse a name that is neither empty nor that of a Parquet or CSV table; see `check_input`."""
+    return str(check_kind(Path(out))) if out else out
+
+
+class ScoringConfig(RejectingConfig):
+    """How shots are scored."""
 
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
         default="",
         description="address of a scoring server; empty starts mlflow models serve for the champion and stops it after",
     )
+    mode: Literal["rest", "batch"] = Field(
+        default="rest",
+        description="rest asks a scoring server; batch loads the champion into this process, for tables where HTTP is "
+        "waste; engine=spark loads it into Spark's workers",
+    )
+
+    @model_validator(mode="after")
+    def check_way(self) -> Self:
+        """Refuse an endpoint where none is asked."""
+        if self.endpoint and not self.over_rest:
+            message = (
+                f"expected endpoint with mode=rest and engine=local only, as no server is asked otherwise; found "
+                f"endpoint={self.endpoint}, mode={self.mode}, engine={self.engine}. Leave out endpoint to score with "
+                "the champion, or leave out mode and engine to ask that server"
+            )
+            raise ValueError(message)
+        return self
+
+    @property
+    def over_rest(self) -> bool:
+        """Whether a scoring server answers."""
+        return self.mode == "rest" and self.engine == "local"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a few bad rows are better put aside than mended first."""
+        return not self.over_rest
+
+
+class AplicacaoConfig(ScoringConfig):
+    """Score data/processed/base_prod.parquet, or another table, with the champion; compare with the known labels."""
+
+    table: Annotated[str, AfterValidator(check_input)] = Field(
+        default="",
+        description="the shots: a .parquet or .csv file, or a folder of Parquet files, with the features (lon is taken "
+        "for lng); empty is data/processed/base_prod.parquet",
+    )
+    out: Annotated[str, AfterValidator(check_output)] = Field(
+        default="",
+        description="the shots with the answers, .parquet (a folder of parts if it is large, or of Spark) or .csv; "
+        "empty is data/processed/predictions_prod.parquet",
+    )
+
+    @model_validator(mode="after")
+    def check_files(self) -> Self:
+        """Refuse to write over what is read, and CSV with Spark."""
+        table, outs = self.source.resolve(), [self.target.resolve(), rejects_of(self.target).resolve()]
+        if any(table == out or out in table.parents or table in out.parents for out in outs):
+            message = f"expected out beside table, not the same nor one within the other; found {table} and {outs[0]}"
+            raise ValueError(message)
+        if self.engine == "spark":
+            for name, path in (("table", table), ("out", outs[0])):
+                if path.suffix == ".csv" and not path.is_dir():
+                    message = f"expected Parquet for {name} with engine=spark; found {path.name}. Use engine=local"
+                    raise ValueError(message)
+        return self
+
+    @property
+    def source(self) -> Path:
+        """The table that is scored."""
+        return Path(self.table) if self.table else prepared_path(PROD)
+
+    @property
+    def target(self) -> Path:
+        """Where the answers go."""
+        return Path(self.out) if self.out else PREDICTIONS
 
 
 @dataclass(frozen=True)
 class Applied:
-    """The scored prod table and what its labels say.
+    """What scoring a table came to, and what its labels say.
 
-    ``predictions`` holds shot_id, game_date, the features, shot_made_flag (null where unknown), prediction, probability
-    and model_version (null where a given endpoint does not say); ``learned`` where a version has learned from some of
-    the rows: ``metrics`` are not about those, and ``labelled`` does not count them.
+    The table at ``path`` holds the columns that were scored, prediction, probability and model_version (null where a
+    given endpoint does not say), and ``learned`` where the version has learned from labels that had arrived:
+    ``metrics`` are not about those rows, and ``labelled`` does not count them.
+
+    Attributes
+    ----------
+    rows, labelled, rejected, predicted_made : int
+        Rows of the table, those with a label that counts, those that broke the schema and are not in it, and those
+        that are predicted to be made.
+    metrics : dict of str to float
+    version : str or None
+        That answered; None if the endpoint does not say.
+    path : pathlib.Path
+    rejects : pathlib.Path or None
+        Where the rows are that broke the schema, if there were any.
+    seconds : float
+        From the opening of the table to the answers in their place.
     """
 
-    predictions: pd.DataFrame
-    metrics: dict[str, float]
     rows: int
     labelled: int
+    rejected: int
+    predicted_made: int
+    metrics: dict[str, float]
     version: str | None
     path: Path
+    rejects: Path | None
+    seconds: float
 
 
 def run(config: AplicacaoConfig) -> Applied:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
-        manifest = read_manifest()
-        remind(synthetic=manifest.provenance.is_synthetic)
-        prod = read_prepared(manifest, PROD)
-        write([data_tags(manifest.provenance), dataset(manifest, PROD, prod, "application")])
-        with _endpoint(config.endpoint) as (address, version):
-            predictions = _predict(prod, address, version)
-        write_parquet(predictions, PREDICTIONS)
-        applied = _compare(predictions)
+        write(_source_records(config))
+        applied = _score(config)
         write(_records(applied))
-        say("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {shown(PREDICTIONS)}")
+        _tell(applied)
     return applied
+
+
+def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
+    """Where the shots come from; the prepared table must be the one that was prepared."""
+    if config.table:
+        digest = sha256(config.source) if config.source.exists() else ""
+        sample = _sample(config.source)
+        yield Tags({"data_source": "table", "synthetic": "unknown", "table": str(config.source.resolve())})
+        yield Tags({"sha256_table": digest})
+        yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None)
+        return
+    manifest = read_manifest()
+    remind(synthetic=manifest.provenance.is_synthetic)
+    path, digest = config.source, manifest.sha256.get(PROD, "")
+    if not path.exists() or sha256(path) != digest:
+        message = (
+            f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
+        )
+        raise StaleDataError(message)
+    yield data_tags(manifest.provenance)
+    yield Dataset(path, _sample(path), "application", digest, TARGET)
+
+
+def _sample(path: Path) -> pd.DataFrame:
+    """A small table as pandas reads it, of a large one rows from all over it."""
+    if path.suffix == ".parquet" and path.is_file() and pq.read_metadata(path).num_rows <= _SAMPLE_ROWS:
+        return pd.read_parquet(path)
+    return TableReader(path).sample(_SAMPLE_ROWS)
+
+
+def _score(config: AplicacaoConfig) -> Applied:
+    batch = Batch(config.source, config.target, config.rows_rejected_at_most)
+    tally = TallyBuilder()
+    if config.over_rest:
+        with _endpoint(config.endpoint) as (address, version):
+            endpoint = Endpoint(address)
+            endpoint.check()
+            asked = Batch(batch.table, batch.out, batch.most_rejected, ROWS_PER_REQUEST, IN_FLIGHT)
+            scored, seconds = _score_here(asked, endpoint, tally, version)
+    else:
+        version = _champion()
+        if config.engine == "spark":
+            scored, seconds = _score_with_spark(batch, config.master, tally, version)
+        else:
+            say("Scoring", f"with {_uri(version)} in this process")
+            scored, seconds = _score_here(batch, InProcess(model_of(version), int(version)), tally, version)
+    metrics = {}
+    if tally.rows:
+        metrics = {**tally.evaluate(), "class_prior_log_loss": tally.class_prior_log_loss()}
+    versions = ", ".join(map(str, scored.versions))
+    rejects = batch.rejects if scored.rejected else None
+    if scored.learned:
+        say("Left out", f"of the metrics: {scored.learned:,} labelled rows that the version has learned from")
+    return Applied(
+        scored.rows, tally.rows, scored.rejected, scored.predicted_made, metrics, versions or None, batch.out, rejects,
+        seconds,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -100,35 +257,68 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
         check_alive(address)
         yield address, None
         return
-    registry.reconcile()
-    version = registry.number(registry.require_champion())
-    uri = f"models:/{registry.model()}/{version}"
-    with console.status(f"starting mlflow models serve -m {uri}"), scoring_server(uri) as address:
-        say("Serving", f"{uri} at {address}")
+    version = _champion()
+    with console.status(f"starting mlflow models serve -m {_uri(version)}"), scoring_server(_uri(version)) as address:
+        say("Serving", f"{_uri(version)} at {address}")
         yield address, version
 
 
-def _predict(prod: pd.DataFrame, address: str, version: str | None) -> pd.DataFrame:
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring", total=len(prod))
-        answers = score(prod, address, on_progress=lambda rows: progress.advance(task, rows))
-    versions = answers[MODEL_VERSION] if version is None else pd.array([int(version)] * len(prod), dtype="Int64")
-    scored = prod.assign(**{PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: versions})
-    return with_learned(scored)
+def _champion() -> str:
+    registry.reconcile()
+    return registry.number(registry.require_champion())
 
 
-def _compare(predictions: pd.DataFrame) -> Applied:
-    labelled = predictions[predictions[TARGET].notna()]
-    if LEARNED in labelled:
-        seen = int(labelled[LEARNED].sum())
-        labelled = labelled[~labelled[LEARNED]]
-        say("Left out", f"of the metrics: {seen:,} labelled rows that the version has learned from")
-    metrics = evaluate(labelled[TARGET], labelled[PROBABILITY]) if len(labelled) else {}
-    if metrics:
-        prior = np.full(len(labelled), labelled[TARGET].mean())
-        metrics["class_prior_log_loss"] = evaluate(labelled[TARGET], prior)["log_loss"]
-    versions = ", ".join(str(version) for version in predictions[MODEL_VERSION].dropna().unique())
-    return Applied(predictions, metrics, len(predictions), len(labelled), versions or None, PREDICTIONS)
+def _uri(version: str) -> str:
+    return f"models:/{registry.model()}/{version}"
+
+
+def _score_here(batch: Batch, scorer: Scorer, tally: TallyBuilder, version: str | None) -> tuple[Scored, float]:
+    started = time.monotonic()
+    rows = TableReader(batch.table).rows
+    with progress("scoring", rows or 0) as advance:
+        scored = score_table(
+            batch,
+            scorer,
+            version=None if version is None else int(version),
+            learned_by=_learned_by,
+            count=tally.add,
+            on_progress=advance,
+        )
+    return scored, time.monotonic() - started
+
+
+def _learned_by(version: int) -> IsLearned | None:
+    learned = arrivals.labels_learned(str(version))
+    return None if learned is None else partial(arrivals.is_among, learned=learned)
+
+
+def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: str) -> tuple[Scored, float]:
+    spark.check_pyspark()
+    from serving import spark_scoring  # noqa: PLC0415 it needs an extra
+
+    learned = arrivals.labels_learned(version)
+    session = spark.session(master)
+    started = time.monotonic()
+    known = None
+    if learned is not None:
+        own = {raw: name for name, raw in RAW_NAME.items()}
+        names = [own.get(name, name) for name in TableReader(batch.table).schema.names]
+        known = spark_scoring.Learned(learned, arrivals.identity(names, learned)) if TARGET in names else None
+    scored, counted = spark_scoring.score_table(
+        session, batch, _uri(version), int(version), most_distinct=MOST_DISTINCT, learned=known
+    )
+    tally.add_counted(*counted)
+    return scored, time.monotonic() - started
+
+
+def _tell(applied: Applied) -> None:
+    say("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {shown(applied.path)}")
+    if applied.rejects:
+        say(
+            "Rejected",
+            f"{applied.rejected:,} rows that break the schema, with reasons: {shown(applied.rejects)}",
+            style="bold yellow",
+        )
 
 
 def _records(applied: Applied) -> Iterator[Record]:
@@ -138,7 +328,9 @@ def _records(applied: Applied) -> Iterator[Record]:
             "rows_scored": float(applied.rows),
             "rows_labelled": float(applied.labelled),
             "rows_unlabelled": float(applied.rows - applied.labelled),
-            "share_predicted_made": float(applied.predictions[PREDICTION].mean()) if applied.rows else 0.0,
+            "rows_rejected": float(applied.rejected),
+            "share_predicted_made": applied.predicted_made / applied.rows if applied.rows else 0.0,
+            "scoring_seconds": applied.seconds,
         }
     )
     if applied.metrics:
@@ -146,10 +338,13 @@ def _records(applied: Applied) -> Iterator[Record]:
     else:
         yield Tags({"label_metrics": "not applicable: no row has a label"})
     yield Artifact(applied.path)
+    if applied.rejects:
+        yield Artifact(applied.rejects)
+    drawn = TableReader(applied.path, ["lat", "lng", RAW_NAME["lng"], PROBABILITY]).sample(_SAMPLE_ROWS)
+    if "lng" not in drawn:
+        drawn = drawn.rename(columns={RAW_NAME["lng"]: "lng"})
     title = f"P(made) of {applied.rows:,} prod shots"
-    yield Picture(
-        "prediction_map", pictures.prediction_map(applied.predictions, applied.predictions[PROBABILITY], title)
-    )
+    yield Picture("prediction_map", pictures.prediction_map(drawn, drawn[PROBABILITY], title))
 
 
 if __name__ == "__main__":

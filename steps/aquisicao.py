@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-import pyarrow.parquet as pq
 from pydantic import AfterValidator, Field
 from rich.panel import Panel
 
@@ -13,6 +12,7 @@ from data.provenance import Provenance
 from data.raw_tables import FILES
 from data.source import acquire, check_source
 from data.synthetic import PUBLIC_ROWS
+from data.tables import TableReader
 from steps.command import StepConfig, run_command
 from steps.tracking import Artifact, Metrics, Record, Tags, step_run, write
 
@@ -25,11 +25,14 @@ class AquisicaoConfig(StepConfig):
     source: Annotated[str, AfterValidator(check_source)] = Field(
         default="auto",
         description="auto (keep valid files, else download the public ones, else simulate), synthetic, "
-        "an https:// base address, a folder with the two Parquet files, "
-        "or one CSV or Parquet file with a shot_type column",
+        "an https:// base address, a folder with the two Parquet files (or folders of such), "
+        "or one CSV or Parquet file, or folder of Parquet files, with a shot_type column",
     )
     synthetic_rows: int = Field(
-        default=PUBLIC_ROWS, ge=100, le=2_000_000, description="number of simulated shots, where shots are simulated"
+        default=PUBLIC_ROWS,
+        ge=100,
+        le=1_000_000_000,
+        description="number of simulated shots, where shots are simulated",
     )
     synthetic_seed: int = Field(default=42, ge=0, description="seed of the simulation")
 
@@ -72,7 +75,7 @@ def _records(provenance: Provenance) -> Iterator[Record]:
     yield data_tags(provenance)
     yield Tags({f"sha256_{name.partition('.')[0]}": digest for name, digest in provenance.sha256.items()})
     for name in FILES:
-        yield Metrics({f"rows_{name.partition('.')[0]}": float(pq.read_metadata(RAW / name).num_rows)})
+        yield Metrics({f"rows_{name.partition('.')[0]}": float(TableReader(RAW / name).rows or 0)})
         yield Artifact(RAW / name, "raw")
 
 

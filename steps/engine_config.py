@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from data.spark import check_master
 from steps.command import StepConfig
@@ -30,3 +30,26 @@ class EngineConfig(StepConfig):
             message = f"expected master with engine=spark only; found engine={self.engine}, master={self.master}"
             raise ValueError(message)
         return self
+
+
+class RejectingConfig(EngineConfig):
+    """Parameters of a step that goes on without the rows that break the schema."""
+
+    most_rejected: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+        default=None,
+        ge=0,
+        description="rows that may break the schema; they go to a rejects table with the reason. Empty: "
+        f"{MOST_REJECTED:,} for a large job (engine=spark, mode=batch), else 0",
+    )
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a few bad rows are better put aside than mended first."""
+        return self.engine == "spark"
+
+    @property
+    def rows_rejected_at_most(self) -> int:
+        """Rows that may break the schema."""
+        if self.most_rejected is not None:
+            return self.most_rejected
+        return MOST_REJECTED if self.is_large else 0

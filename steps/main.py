@@ -9,23 +9,26 @@ from rich.table import Table
 
 from data.console import console, say
 from data.files import PROCESSED
+from data.preparation import Prepared
+from data.prepared import FILTERED, TEST, TRAIN, prepared_path
 from data.provenance import Provenance
+from data.tables import TableReader
 from serving import registry
 from serving.endpoint import base_address
 from serving.mlflow_server import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, treinamento
-from steps.aplicacao import AplicacaoConfig, Applied
+from steps.aplicacao import AplicacaoConfig, Applied, ScoringConfig
 from steps.aquisicao import AquisicaoConfig
 from steps.command import part, run_command
 from steps.monitoramento import MonitoramentoConfig, Monitored
-from steps.preparacao import PreparacaoConfig, Prepared
+from steps.preparacao import PreparacaoConfig
 from steps.tracking import Metrics, Record, Tags, step_run, write
 from steps.treinamento import Trained, TreinamentoConfig
 
 RUN_NAME = "main"
 
 
-class MainConfig(AplicacaoConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
+class MainConfig(ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
     """Run aquisicao, preparacao, treinamento, aplicacao and monitoramento; the parameters are of the first four."""
 
 
@@ -42,7 +45,7 @@ def run(config: MainConfig) -> None:
             if registry.champion() is None and not config.endpoint:
                 message = f"There is no champion to apply: version {trained.version} was {trained.note}."
                 raise registry.RegistryError(message)
-            applied = aplicacao.run(part(AplicacaoConfig, config))
+            applied = aplicacao.run(AplicacaoConfig(**part(ScoringConfig, config).model_dump()))
             write(_records(trained, applied))
         monitored = monitoramento.run(MonitoramentoConfig(endpoint=config.endpoint))
         write([Tags({"verdict": str(monitored.health.verdict)})])
@@ -61,13 +64,14 @@ def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     provenance: Provenance, prepared: Prepared, trained: Trained, applied: Applied, monitored: Monitored, run_id: str
 ) -> None:
-    champion, filtered = registry.champion(), prepared.filtered
+    champion, columns = registry.champion(), len(TableReader(prepared_path(FILTERED)).schema)
     test, prod = trained.choice.metrics, applied.metrics
     table = Table("", "", show_header=False, title="main: done", title_justify="left")
     table.add_row("data", f"{provenance.kind} ({provenance.address})")
     table.add_row(
         "rows",
-        f"{len(filtered):,} × {filtered.shape[1]} filtered; {len(prepared.train):,} train, {len(prepared.test):,} test",
+        f"{prepared.rows[FILTERED]:,} × {columns} filtered; {prepared.rows[TRAIN]:,} train, "
+        f"{prepared.rows[TEST]:,} test",
     )
     table.add_row("", f"{applied.rows:,} prod scored, {applied.labelled:,} of them labelled")
     table.add_row("chosen model", f"{trained.choice.chosen.name} ({trained.choice.chosen.id})")

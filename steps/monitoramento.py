@@ -15,15 +15,18 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
 from data.console import console, say
-from data.files import sha256
+from data.files import sha256, shown
 from data.prepared import TEST, TRAIN
 from data.schema import PROBABILITY
-from monitor import operation, tables
+from data.spark import session
+from monitor import operation, spark_counts, tables
 from monitor.arrivals import with_learned
 from monitor.checks import CHECKS
+from monitor.counts import Counts
 from monitor.health import Health, Status, Verdict, examine
-from monitor.look import Live, Look, version_of
+from monitor.look import Baseline, Live, Look, version_of
 from monitor.metrics import METRICS
+from monitor.reading import COUNTED, pieces
 from monitor.record import metrics_of, record
 from monitor.report import report
 from monitor.runs import served
@@ -33,7 +36,8 @@ from serving.endpoint import base_address
 from serving.inference_log import ADDRESS_VARIABLE
 from steps.aplicacao import check_endpoint
 from steps.aquisicao import remind
-from steps.command import StepConfig, run_command
+from steps.command import run_command
+from steps.engine_config import EngineConfig
 from steps.tracking import Dataset, Metrics, Record, Tags, Text, step_run, write
 
 RUN_NAME = operation.MONITORING
@@ -55,9 +59,14 @@ def check_current(current: str) -> str:
     ValueError
         Says what is expected.
     """
-    if current in {APPLICATION, LOG, TRAIN, TEST} or Path(current).suffix in _TABLE_KINDS:
+    if current in {APPLICATION, LOG, TRAIN, TEST}:
         return current
-    message = f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file; found {current!r}"
+    if current and (Path(current).is_dir() or Path(current).suffix in _TABLE_KINDS):
+        return current
+    message = (
+        f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file, or a folder of Parquet files; "
+        f"found {current!r}"
+    )
     raise ValueError(message)
 
 
@@ -111,13 +120,13 @@ def check_log(address: str) -> str:
     return address
 
 
-class MonitoramentoConfig(StepConfig):
+class MonitoramentoConfig(EngineConfig):
     """Compare scored shots with what the champion was tested on; log every figure, a verdict and a report."""
 
     current: Annotated[str, AfterValidator(check_current)] = Field(
         default=APPLICATION,
         description=f"{APPLICATION} (the last table that aplicacao scored), {LOG} (the inference log), "
-        f"{TRAIN}, {TEST}, or a .parquet or .csv table of shots",
+        f"{TRAIN}, {TEST}, or a .parquet or .csv table of shots, or a folder of Parquet parts",
     )
     reference: Literal["base_test", "base_train"] = Field(
         default="base_test", description="the labelled rows that current ones are compared with"
@@ -132,7 +141,10 @@ class MonitoramentoConfig(StepConfig):
         default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
     most_rows: int = Field(
-        default=100_000, ge=1, description="rows of the log that are looked at; of more, evenly spread ones are"
+        default=100_000,
+        ge=1,
+        description="rows that are looked at one by one; of more, evenly spread ones are, but drift is of all rows of "
+        "a table",
     )
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
         default="", description="address of the server to look after; empty looks after none"
@@ -142,6 +154,17 @@ class MonitoramentoConfig(StepConfig):
         validation_alias=AliasChoices("fail_on", "fail-on"),
         description=f"verdict from which the command ends with exit code {ALARM_EXIT_CODE}",
     )
+
+    @model_validator(mode="after")
+    def check_engine_of_log(self) -> Self:
+        """Refuse Spark for the log: it is a database."""
+        if self.current == LOG and self.engine == "spark":
+            message = (
+                f"expected engine=local with current={LOG}; the log is a database, not a table that Spark reads in "
+                "parts: write the rows that you mean to a Parquet file and give that"
+            )
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def check_window(self) -> Self:
@@ -168,12 +191,18 @@ class Monitored:
 
 @dataclass(frozen=True)
 class Current:
-    """Scored shots, the file and the run that they are from where there are any, and what they are called."""
+    """Scored shots, the file and the run that they are from where there are any, and what they are called.
+
+    ``rows`` is how many there are, if ``table`` holds evenly spread ones only. ``in_memory`` says that what a version
+    answered stands nowhere but in ``table``.
+    """
 
     table: pd.DataFrame
     path: Path | None
     name: str
+    rows: int
     application_run: str = ""
+    in_memory: bool = False
 
 
 def run(config: MonitoramentoConfig) -> Monitored:
@@ -189,7 +218,8 @@ def run(config: MonitoramentoConfig) -> Monitored:
         baseline = tables.baseline(version_of(current.table, version), config.reference)
         address = base_address(config.endpoint) if config.endpoint else ""
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
-        look = Look(baseline, current.table, live, current.name)
+        counts = _counted(config, current, baseline)
+        look = Look(baseline, current.table, live, current.name, counts)
         with console.status("looking"):
             health = examine(look, CHECKS)
             found = record(look, health)
@@ -206,26 +236,55 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     Parameters
     ----------
     config : MonitoramentoConfig
-        Only ``current`` and the window of the log are looked at.
+        Only ``current``, ``most_rows`` and the window of the log are looked at.
     version : str
         Version that scores a table without answers.
 
     Raises
     ------
     TableError, LogError
-        If they are missing or damaged.
+        If they are missing or damaged, or too many to be scored here.
     """
     if config.current == LOG:
         found = _logged(config)
     elif config.current == APPLICATION:
         run_id = tables.application_run().run_id
         path = tables.application_table(run_id)
-        found = Current(tables.read_scored(path), path, "prod", run_id)
+        table, rows = tables.read_sample(path, config.most_rows)
+        found = Current(table, path, "prod", rows, run_id)
     else:
         path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
-        table = tables.read_scored(path)
-        found = Current(table if PROBABILITY in table else scored(table, version), path, path.stem)
+        found = _of_table(path, config.most_rows, version)
     return replace(found, table=with_learned(found.table))
+
+
+def _of_table(path: Path, most_rows: int, version: str) -> Current:
+    table, rows = tables.read_sample(path, most_rows)
+    if PROBABILITY in table:
+        return Current(table, path, path.stem, rows)
+    if rows > most_rows:
+        message = (
+            f"{shown(path)}: expected a column {PROBABILITY} in a table of more than {most_rows:,} rows; found "
+            f"{rows:,} rows without answers. Score it first: mlflow run . -e aplicacao -P mode=batch -P table={path}"
+        )
+        raise tables.TableError(message)
+    return Current(scored(table, version), path, path.stem, rows, in_memory=True)
+
+
+def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) -> Counts | None:
+    """Counts of all rows, where drift is not computed from the table in memory."""
+    spark = config.engine == "spark"
+    if current.path is None or not (spark or current.rows > len(current.table)):
+        return None
+    if not spark:
+        with console.status(f"counting {current.rows:,} rows"):
+            return baseline.counting.count_all(pieces(current.path))
+    active = session(config.master)
+    with console.status(f"counting {current.rows:,} rows by Spark"):
+        if not current.in_memory:
+            return spark_counts.count(active, current.path, baseline.counting)
+        held = current.table[[name for name in COUNTED if name in current.table]]
+        return spark_counts.count_frame(active.createDataFrame(held), baseline.counting, current.path)
 
 
 def _logged(config: MonitoramentoConfig) -> Current:
@@ -237,7 +296,7 @@ def _logged(config: MonitoramentoConfig) -> Current:
         message = "the inference log holds no row in this window; give another since and until, or score something"
         raise log_reader.LogError(message)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
-    return Current(table, None, f"log, {ends[0]} to {ends[1]}")
+    return Current(table, None, f"log, {ends[0]} to {ends[1]}", len(table))
 
 
 def _records(monitored: Monitored, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
@@ -264,10 +323,15 @@ def _show(monitored: Monitored) -> None:
             _MARK[outcome.status], f"{outcome.code} {outcome.title}", f"{outcome.status}{asks}", outcome.words
         )
     console.print(table)
+    rows = f"{len(look.current):,} rows"
+    if look.is_sampled:
+        rows = f"{len(look.current):,} evenly spread of {look.rows:,} rows"
     say(
         "Looked at",
-        f"{len(look.current):,} rows ({look.name}), {len(look.labelled):,} labelled, against {look.baseline.name}",
+        f"{rows} ({look.name}), {len(look.labelled):,} labelled, against {look.baseline.name}",
     )
+    if look.is_sampled:
+        say("Drift:", f"of all {look.rows:,} rows; every other figure is of the {len(look.current):,} looked at")
     say("Verdict:", health.verdict, style=_STYLE[health.verdict])
     for reason in health.reasons:
         say("  ", reason, style="")

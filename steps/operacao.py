@@ -42,7 +42,7 @@ from steps.labels_lesson import weigh
 from steps.loop_config import LoopConfig, RetreinoConfig
 from steps.monitoramento import MonitoramentoConfig
 from steps.monitoramento import run as look
-from steps.preparacao import PreparacaoConfig
+from steps.preparacao import PreparacaoConfig, SplitConfig
 from steps.retreino import Retrained
 from steps.retreino import run as retrain
 from steps.tracking import Metrics, Picture, Record, Tags, Text, step_run, write
@@ -74,7 +74,7 @@ def check_start(start: str) -> str:
     return start
 
 
-class OperacaoConfig(LoopConfig, PreparacaoConfig, AquisicaoConfig):
+class OperacaoConfig(LoopConfig, SplitConfig, AquisicaoConfig):
     """Replay an operation: prod shots in the order of their games, scored through a live endpoint, labels later."""
 
     start: Annotated[str, AfterValidator(check_start)] = Field(
@@ -172,7 +172,7 @@ def run(config: OperacaoConfig) -> Replay:
         provenance = aquisicao.run(part(AquisicaoConfig, config))
         write([aquisicao.data_tags(provenance)])
         with quiet():
-            preparacao.run(part(PreparacaoConfig, config))
+            preparacao.run(PreparacaoConfig(test_size=config.test_size, seed=config.seed))
         batches = _batches(read_prepared(read_manifest(), PROD), config.batch_rows)
         say("Replay of", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
         _start(config)

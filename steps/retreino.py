@@ -1,6 +1,7 @@
 """Entry point ``retreino``: decide whether it is time for a new model, and if so train it and prove it better."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,7 +170,8 @@ def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame,
             message = "the inference log holds no row; score something"
             raise log_reader.LogError(message)
         return with_learned(found), "log"
-    current = read_current(MonitoramentoConfig(current=config.current), registry.number(champion))
+    every = MonitoramentoConfig(current=config.current, most_rows=sys.maxsize)
+    current = read_current(every, registry.number(champion))
     if config.current == APPLICATION:
         kinds = [
             "simulated" if synthetic else "real"

@@ -18,16 +18,19 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
-from data.files import ROOT
+from data.files import ROOT, sha256, size
 from monitor.runs import MODEL_TAG
 from serving import registry
 from steps.command import StepConfig
 
 EXPERIMENT = "kobe_shot"
+MOST_COPIED_BYTES = 256 * 2**20
+"""Size up to which a table is copied into the run; of a larger one the run keeps path and SHA-256."""
 
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _WORKSPACE_TAG = "kobe_shot.workspace"
@@ -75,7 +78,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file, kept under a folder of the run."""
+    """A file, or a table in parts, kept under a folder of the run.
+
+    Of one larger than ``MOST_COPIED_BYTES`` the run keeps the tags ``table_NAME``, its path, and ``sha256_NAME``.
+    """
 
     path: Path
     folder: str = "tables"
@@ -83,7 +89,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest."""
+    """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest.
+
+    Of one larger than ``MOST_COPIED_BYTES`` a sample is enough as `table`; the run keeps no profile of it then.
+    """
 
     path: Path
     table: pd.DataFrame
@@ -109,8 +118,10 @@ def write(records: Iterable[Record]) -> None:
                 mlflow.log_figure(figure, f"pictures/{name}.png")
             case Text(file, text):
                 mlflow.log_text(text, file)
-            case Artifact(path, folder):
+            case Artifact(path, folder) if size(path) <= MOST_COPIED_BYTES:
                 mlflow.log_artifact(str(path), folder)
+            case Artifact(path):
+                mlflow.set_tags({f"table_{path.stem}": str(path.resolve()), f"sha256_{path.stem}": sha256(path)})
             case Dataset():
                 _log_dataset(record)
 
@@ -255,6 +266,8 @@ def _log_dataset(record: Dataset) -> None:
             name=record.path.stem,
             digest=record.sha256[:36],
         )
+        if size(record.path) > MOST_COPIED_BYTES:
+            dataset = MetaDataset(dataset.source, name=dataset.name, digest=dataset.digest, schema=dataset.schema)
         mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
 
 

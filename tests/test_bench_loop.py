@@ -1,18 +1,23 @@
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, WORSE, Ground, noisy, trials
-from data import synthetic
+from data import local_preparation, synthetic
+from data.preparation import Plan
+from data.prepared import PROD, TEST, TRAIN
+from data.raw_tables import write_split
 from data.schema import FEATURES, TARGET
-from steps.preparacao import PreparacaoConfig, prepare
 
 
 @pytest.fixture(scope="module")
-def ground() -> Ground:
-    shots = synthetic.shots(synthetic.PUBLIC_ROWS, 0)
-    is_dev = shots["shot_type"] == "2PT Field Goal"
-    prepared = prepare(shots[is_dev], shots[~is_dev], PreparacaoConfig())
-    return Ground.of(prepared.train, prepared.test, prepared.prod)
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    folder: Path = tmp_path_factory.mktemp("shots")
+    write_split(synthetic.blocks(synthetic.PUBLIC_ROWS, 0), folder)
+    local_preparation.prepare(folder, folder, Plan())
+    return Ground.of(*(pd.read_parquet(folder / f"{name}.parquet") for name in (TRAIN, TEST, PROD)))
 
 
 def test_each_case_is_judged_once_on_each_number_of_rows(ground: Ground) -> None:

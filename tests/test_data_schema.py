@@ -3,7 +3,18 @@ import pandas as pd
 import pytest
 
 from data.errors import SchemaError
-from data.schema import COLUMN, COLUMNS, FEATURES, check_raw, feature_column
+from data.schema import (
+    CHECKED,
+    COLUMN,
+    COLUMNS,
+    FEATURES,
+    cases,
+    check_raw,
+    feature_column,
+    raw_schema,
+    reason,
+    reasons,
+)
 
 
 def test_the_25_columns_stand_in_the_order_of_the_public_files(real_raw: dict[str, pd.DataFrame]) -> None:
@@ -81,3 +92,40 @@ def test_a_doubled_column_is_refused(shots: pd.DataFrame) -> None:
 def test_many_wrong_rows_are_counted_not_listed(shots: pd.DataFrame) -> None:
     with pytest.raises(SchemaError, match=r"in 6,000 row\(s\)[\s\S]*and 5,990 more"):
         check_raw(shots.assign(period=99), "shots")
+
+
+# Reasons
+
+
+def why(table: pd.DataFrame) -> dict[int, str]:
+    found = cases(table[list(CHECKED)].reset_index(drop=True), raw_schema(unique=False), "shots")
+    return {int(str(row)): text for row, text in reasons(found).items()}
+
+
+def test_a_row_is_told_by_its_first_wrong_value_in_the_order_of_the_schema(shots: pd.DataFrame) -> None:
+    table = shots.head(50).astype({"period": float, "playoffs": object, "lat": object})
+    table.loc[3, ["period", "shot_type"]] = [2.5, "4PT"]
+    table.loc[7, "shot_type"] = "4PT"
+    table.loc[9, ["lat", "playoffs"]] = ["north", 2]
+    table.loc[11, "lat"] = 0.123456789012
+    table.loc[12, "playoffs"] = "no"
+    latitude = "a number from 33.1568 to 34.0968"
+    assert why(table) == {
+        3: "column period: found 2.5, expected a whole number from 1 to 10",
+        7: "column shot_type: found '4PT', expected one of '2PT Field Goal', '3PT Field Goal'",
+        9: f"column lat: found 'north', expected {latitude}",
+        11: f"column lat: found 0.123456789, expected {latitude}",
+        12: "column playoffs: found 'no', expected a whole number from 0 to 1",
+    }
+
+
+def test_rows_that_fit_have_no_reason(shots: pd.DataFrame) -> None:
+    assert why(shots) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "null"), (np.nan, "null"), (1e20, "1e+20"), (np.inf, "inf"), (7, "7"), ("it's", "'it's'")],
+)
+def test_a_reason_shows_its_value_as_any_engine_can(value: object, shown: str) -> None:
+    assert reason(COLUMN["lat"], value) == f"column lat: found {shown}, expected {COLUMN['lat'].allowed}"

@@ -1,3 +1,4 @@
+import errno
 import functools
 import http.server
 import ipaddress
@@ -15,13 +16,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from data import download, provenance, source
+from data import download, provenance, raw_tables, source, synthetic
 from data.errors import SchemaError, SourceError
-from data.files import sha256
+from data.files import DiskFullError, sha256
 from data.provenance import Provenance, read_provenance
 from data.raw_tables import DEV_FILE, FILES, PROD_FILE
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.source import check_source
+from data.tables import TableWriter
 from tests.project import REAL
 
 NOWHERE = "https://127.0.0.1:9"
@@ -86,6 +88,93 @@ def test_one_table_is_split_by_shot_type(tmp_path: Path, raw: Path, shots: pd.Da
     assert set(dev["shot_type"]) == {TWO_POINTS}
     assert set(prod["shot_type"]) == {THREE_POINTS}
     assert sorted([*dev["shot_id"], *prod["shot_id"]]) == sorted(shots["shot_id"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_of_many_pieces_is_split_as_one_piece_would_be(
+    tmp_path: Path, raw: Path, shots: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    notes = [*range(len(shots) - 1), "last"]
+    gaps = shots["loc_x"].mask(shots.index == len(shots) - 1)
+    table = shots.assign(loc_x=gaps, empty=None, late=shots["season"].where(shots.index > 5_000))
+    path = tmp_path / f"shots{suffix}"
+    table.assign(note=notes).to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path, index=False)
+    acquire(path, tmp_path / "whole")
+    monkeypatch.setattr(raw_tables, "CHUNK_ROWS", 700)
+    acquire(path, raw)
+    for name in FILES:
+        pd.testing.assert_frame_equal(pd.read_parquet(raw / name), pd.read_parquet(tmp_path / "whole" / name))
+
+
+def test_a_folder_of_parts_is_split_as_one_table(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    shots.head(2_000).to_parquet(folder / "a.parquet", index=False)
+    shots.tail(-2_000).astype({"period": float}).to_parquet(folder / "b.parquet", index=False)
+    check_source(str(folder))
+    assert acquire(folder, raw).kind == "table"
+    assert sum(len(pd.read_parquet(raw / name)) for name in FILES) == len(shots)
+
+
+def test_a_folder_may_hold_folders_of_parts(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
+    (folder / DEV_FILE).unlink()
+    (folder / DEV_FILE).mkdir()
+    dev = shots[shots["shot_type"] == TWO_POINTS]
+    dev.head(1_000).to_parquet(folder / DEV_FILE / "part-0.parquet", index=False)
+    dev.tail(-1_000).to_parquet(folder / DEV_FILE / "part-1.parquet", index=False)
+    (folder / DEV_FILE / "_SUCCESS").touch()
+    check_source(str(folder))
+    assert acquire(folder, raw).kind == "folder"
+    assert sha256(raw / DEV_FILE) == sha256(folder / DEV_FILE)
+    assert read_provenance(raw).kind == "folder"
+    acquire("synthetic", raw)
+    assert (raw / DEV_FILE).is_file()
+    acquire(folder, raw)
+    assert len(pd.read_parquet(raw / DEV_FILE)) == len(dev)
+
+
+def test_a_damaged_part_is_refused_by_name_and_what_was_there_stays(folder: Path, raw: Path) -> None:
+    whole = folder / PROD_FILE
+    whole.rename(folder / "part-0.parquet")
+    whole.mkdir()
+    (folder / "part-0.parquet").rename(whole / "part-0.parquet")
+    _truncate(whole / "part-0.parquet")
+    acquire("synthetic", raw)
+    before = contents(raw)
+    with pytest.raises(SourceError, match=r"part-0\.parquet"):
+        acquire(folder, raw)
+    assert contents(raw) == before
+
+
+def test_large_simulations_are_folders_of_parts_and_known_as_simulated(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.tables.PART_ROWS", 10_000)
+    found = source.acquire("synthetic", rows=70_000, seed=3, raw=raw)
+    assert (raw / DEV_FILE).is_dir()
+    assert read_provenance(raw) == found
+    (raw / "source.json").unlink()
+    assert read_provenance(raw).address == "rows=70000 seed=3"
+    table = pd.concat([pd.read_parquet(raw / name) for name in FILES]).sort_values("shot_id", ignore_index=True)
+    pd.testing.assert_frame_equal(table, synthetic.shots(70_000, 3))
+
+
+def test_a_full_disk_is_told_in_words_and_what_was_there_stays(
+    folder: Path, raw: Path, shots: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire(folder, raw)
+    before = contents(raw)
+
+    def write(_writer: TableWriter, _piece: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TableWriter, "write", write)
+    shots.to_csv(folder / "shots.csv", index=False)
+    for what in ("synthetic", folder / "shots.csv"):
+        with pytest.raises(DiskFullError, match="is full"):
+            acquire(what, raw)
+    assert contents(raw) == before
+    assert all(not path.name.endswith(".partial") for path in raw.iterdir())
 
 
 def test_a_table_may_call_the_longitude_lng(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,3 +64,22 @@ def test_shares_and_rates_look_like_the_real_ones(many: pd.DataFrame, real_raw: 
 def test_no_rows_are_refused(rows: int) -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
         synthetic.shots(rows, seed=1)
+
+
+@pytest.mark.parametrize("name", ["shots.parquet", "shots.csv", "shots"])
+def test_the_generator_writes_the_same_shots_to_a_file_or_a_folder(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    synthetic.run(synthetic.SyntheticConfig(rows=70_000, seed=3, out=out))
+    assert out.is_dir() == (name == "shots")
+    found = pd.read_csv(out) if name.endswith(".csv") else pd.read_parquet(out)
+    pd.testing.assert_frame_equal(found, synthetic.shots(70_000, seed=3))
+
+
+def test_a_block_needs_none_of_those_before(many: pd.DataFrame) -> None:
+    second = many.iloc[synthetic.BLOCK_ROWS : 2 * synthetic.BLOCK_ROWS].reset_index(drop=True)
+    pd.testing.assert_frame_equal(synthetic.block(3, 1), second)
+
+
+def test_the_generator_refuses_another_kind_of_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a name that ends in"):
+        synthetic.SyntheticConfig(rows=10, seed=3, out=tmp_path / "shots.xlsx")

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from monitor.metrics import CALIBRATION_BINS, METRICS, Tally, evaluate, figures, log_loss_by_row, resample
+from monitor import metrics
+from monitor.metrics import CALIBRATION_BINS, METRICS, Tally, TallyBuilder, evaluate, figures, log_loss_by_row, resample
 
 Floats = npt.NDArray[np.float64]
 OF_SCIKIT_LEARN = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy", "precision", "recall", "specificity")
@@ -168,3 +169,76 @@ def test_a_certain_mistake_costs_much_but_not_infinitely_much() -> None:
 def test_better_knows_the_direction_of_each_metric() -> None:
     assert METRICS["log_loss"].better(0.6, 0.7)
     assert METRICS["roc_auc"].better(0.7, 0.6)
+
+
+# Rows that come piece by piece
+
+
+def built(pieces: list[tuple[Floats, Floats]]) -> TallyBuilder:
+    builder = TallyBuilder()
+    for labels, probability in pieces:
+        builder.add(labels, probability)
+    return builder
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=60),
+    st.lists(st.integers(0, 60), max_size=5),
+)
+def test_metrics_of_pieces_are_those_of_the_whole(rows: list[tuple[bool, float]], cuts: list[int]) -> None:
+    labels, probability = np.array(rows, dtype=float).T
+    pieces = list(zip(np.split(labels, sorted(cuts)), np.split(probability, sorted(cuts)), strict=True))
+    builder = built(pieces)
+    assert builder.rows == len(rows)
+    assert builder.evaluate(0.3) == evaluate(labels, probability, threshold=0.3)
+    prior = np.full(len(rows), labels.mean())
+    assert builder.class_prior_log_loss() == pytest.approx(evaluate(labels, prior)["log_loss"], abs=1e-12)
+
+
+def test_pieces_are_merged_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "MOST_DISTINCT", 64)
+    labels, probability = draw(2_000, decimals=1)
+    builder = built([(labels[rows], probability[rows]) for rows in np.array_split(np.arange(2_000), 400)])
+    assert builder._held <= 3 * 64  # noqa: SLF001
+    assert builder.evaluate() == evaluate(labels, probability)
+
+
+def test_metrics_of_more_values_than_are_counted_by_themselves_are_off_by_a_billionth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, probability = draw(1_500_000)
+    exact = evaluate(labels, probability)
+    builder = built([(labels[:1_000_000], probability[:1_000_000]), (labels[1_000_000:], probability[1_000_000:])])
+    assert len(builder.tally().probability) < metrics.MOST_DISTINCT
+    found = builder.evaluate()
+    assert found.pop("calibration_error") == pytest.approx(exact.pop("calibration_error"), abs=1e-6)
+    assert found == pytest.approx(exact, abs=5e-9)
+    for name in ("accuracy", "f1_score", "precision", "recall", "specificity"):
+        assert found[name] == exact[name]
+    # Not because the labels happened to fit: with cells a thousand times as wide it shows.
+    monkeypatch.setattr(metrics, "MOST_DISTINCT", 2**10)
+    assert built([(labels, probability)]).evaluate()["brier"] != pytest.approx(exact["brier"], abs=5e-9)
+
+
+def test_counts_of_values_and_rows_go_together() -> None:
+    labels, probability = draw(300, decimals=2)
+    builder = built([(labels[:100], probability[:100])])
+    rest = Tally.of(labels[100:], probability[100:])
+    builder.add_counted(rest.probability[::-1], rest.made[0][::-1], rest.missed[0][::-1])
+    assert builder.evaluate() == evaluate(labels, probability)
+
+
+def test_a_piece_without_labelled_rows_changes_nothing() -> None:
+    builder = built([(np.array([1.0, 0.0]), np.array([0.7, 0.2])), (np.array([]), np.array([]))])
+    assert builder.evaluate() == evaluate([1, 0], [0.7, 0.2])
+
+
+def test_no_labelled_rows_at_all_have_no_tally() -> None:
+    with pytest.raises(ValueError, match="found none"):
+        TallyBuilder().tally()
+
+
+@pytest.mark.parametrize(("labels", "probability"), [([1], [0.5, 0.5]), ([2], [0.5]), ([1], [1.1])])
+def test_a_wrong_piece_is_refused(labels: list[float], probability: list[float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        TallyBuilder().add(labels, probability)

@@ -19,7 +19,8 @@ from data import prepared, synthetic
 from data.errors import StaleDataError
 from data.files import sha256
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
-from monitor import operation, scored, shots, tables
+from data.tables import TableError as StoredTableError
+from monitor import operation, reading, scored, shots, tables
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, candidates
 from monitor.scored import ScoredError
 from monitor.tables import TableError, read_scored
@@ -459,6 +460,97 @@ def test_a_parquet_file_that_is_damaged_anywhere_is_read_or_told(written: Writte
         except TableError:
             told += 1
     assert told > 100
+
+
+# Large tables
+
+
+def part(raw: pd.DataFrame, folder: Path, ends: tuple[int, ...] = (500, 900)) -> Path:
+    folder.mkdir()
+    for first, last in zip((0, *ends), (*ends, len(raw)), strict=True):
+        raw.iloc[first:last].to_parquet(folder / f"part-{first:05d}.parquet", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "folder"])
+def test_of_a_large_table_evenly_spread_rows_are_read_and_all_are_counted(
+    written: Written, raw: pd.DataFrame, tmp_path: Path, kind: str
+) -> None:
+    table = raw.assign(probability=0.25, prediction=1, learned=raw.index % 2 == 0, model_version=2)
+    path = part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)
+    found, rows = tables.read_sample(path, 100)
+    assert rows == 1_500
+    assert 90 <= len(found) <= 120
+    assert found["shot_id"].is_monotonic_increasing
+    assert abs(found["shot_id"].mean() / table["shot_id"].mean() - 1) < 0.05
+    expected = table.set_index("shot_id").loc[found["shot_id"]]
+    np.testing.assert_allclose(found["lng"], expected["lon"])
+    assert found["learned"].tolist() == expected["learned"].tolist()
+    assert set(found[MODEL_VERSION]) == {2}
+    for most in (None, 1_500):
+        whole, rows = tables.read_sample(path, most)
+        assert (len(whole), rows) == (1_500, 1_500)
+        assert whole["shot_id"].tolist() == raw["shot_id"].tolist()
+    assert read_scored(path).equals(whole)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "folder"])
+def test_the_pieces_of_a_table_are_all_its_rows_in_their_order(
+    written: Written, raw: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(reading, "CHUNK_ROWS", 400)
+    table = raw.assign(probability=0.25)
+    found = list(reading.pieces(part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)))
+    assert [len(piece) for piece in found] == [400, 400, 400, 300]
+    every = pd.concat(found, ignore_index=True)
+    np.testing.assert_allclose(every[list(FEATURES)], features(raw))
+    assert pd.to_numeric(every["shot_id"]).tolist() == raw["shot_id"].tolist()
+    assert set(every[PROBABILITY]) == {0.25}
+
+
+def test_a_wrong_row_far_into_a_large_table_is_found_when_it_is_counted(
+    written: Written, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "CHUNK_ROWS", 400)
+    table = raw.copy()
+    table.loc[1_234, "shot_distance"] = 95
+    path = written(table)
+    assert len(tables.read_sample(path, 100).table) < 120
+    with pytest.raises(
+        StoredTableError, match=r"mine\.parquet: expected a number from 0 to 94 in shot_distance; found 95"
+    ):
+        list(reading.pieces(path))
+
+
+def test_a_folder_that_is_no_table_is_told(tmp_path: Path, raw: pd.DataFrame) -> None:
+    (tmp_path / "nothing").mkdir()
+    folder = part(raw, tmp_path / "parts")
+    (folder / "part-00500.parquet").write_bytes(b"PAR1 and no more")
+    for name, words in (("nothing", "expected a folder of Parquet files"), ("parts", r"part-00500\.parquet")):
+        with pytest.raises(
+            TableError, match=f"{name} cannot be read: expected a Parquet or CSV table of shots.*{words}"
+        ):
+            read_scored(tmp_path / name)
+
+
+def test_a_table_that_its_run_kept_no_copy_of_is_read_where_it_was_written(
+    raw: pd.DataFrame, tmp_path: Path, forgotten: Callable[..., str]
+) -> None:
+    folder = part(raw, tmp_path / "predictions_prod.parquet")
+    tags = {"table_predictions_prod": str(folder), "sha256_predictions_prod": sha256(folder)}
+    for given in ({"tags": tags}, {"tags": {"table_predictions_prod": str(folder)}, "params": {**tags}}):
+        assert tables.application_table(forgotten("PipelineAplicacao", **given)) == folder
+    run_id = forgotten("PipelineAplicacao", tags=tags)
+    part(raw.head(9), folder / "more", ())
+    with pytest.raises(
+        TableError, match=f"run {run_id} left the table .* at {folder}.* found another table.*-e aplicacao"
+    ):
+        tables.application_table(run_id)
+    gone = forgotten("PipelineAplicacao", tags={**tags, "table_predictions_prod": str(tmp_path / "gone")})
+    with pytest.raises(TableError, match=r"expected it there, found none\. Score it again"):
+        tables.application_table(gone)
+    with pytest.raises(TableError, match="there is no run nosuchrun"):
+        tables.application_table("nosuchrun")
 
 
 # What a version answers

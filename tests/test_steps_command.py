@@ -52,7 +52,8 @@ def test_the_parameters_of_mlproject_are_those_of_the_configuration(name: str) -
     for parameter, described in entry["parameters"].items():
         number = fields[parameter].annotation in {int, float}
         assert described["type"] == ("float" if number else "string")
-        assert described["default"] == fields[parameter].default
+        default = fields[parameter].default
+        assert described["default"] == ("" if default is None else default)
         assert f"--{parameter} {{{parameter}}}" in entry["command"]
     assert entry["command"].startswith(f"python -m steps.{name} ")
 

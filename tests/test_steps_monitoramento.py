@@ -15,6 +15,7 @@ import sqlalchemy as sql
 from mlflow.entities import Run
 
 from data.command import parse
+from data.files import sha256
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor.checks import CHECKS
 from monitor.health import Health, Verdict
@@ -25,6 +26,7 @@ from serving.inference_log import connect, tables
 from steps import monitoramento
 from steps.monitoramento import MonitoramentoConfig, Monitored, moment_of
 from tests.project import Checkout, copy_project, ok
+from tests.spark import needs_java
 
 NOW = datetime(2026, 11, 22, 12)  # noqa: DTZ001 as the log writes it
 
@@ -211,6 +213,75 @@ def test_a_window_of_the_log_is_looked_at(checkout: Checkout, tmp_path: Path) ->
     assert run.data.params["log"] == address
 
 
+# Large tables, and Spark
+
+
+def parts_of(table: pd.DataFrame, folder: Path, copies: int = 3) -> Path:
+    folder.mkdir()
+    for number in range(copies):
+        ids = table["shot_id"] + 100_000 * number
+        table.assign(shot_id=ids).to_parquet(folder / f"part-{number:05d}.parquet", index=False)
+    return folder
+
+
+def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_rest_of_a_sample_and_says_so(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    table = checkout.table("predictions_prod")
+    folder = parts_of(table, tmp_path / "season")
+    shown = printed(checkout.step("monitoramento", "--current", str(folder), "--most_rows", "1000"))
+    run, rows = newest(checkout), 3 * len(table)
+    found = record_of(run)
+    current = found["current"]
+    assert isinstance(current, dict)
+    assert (current["name"], current["rows"]) == ("season", rows)
+    sampled = current["sampled"]
+    assert 900 < sampled < 1_200
+    assert current["labelled"] < sampled
+    assert run.data.metrics == metrics_of(found)
+    assert (run.data.metrics["rows"], run.data.metrics["rows_sampled"]) == (rows, sampled)
+    assert f"Looked at {sampled:,} evenly spread of {rows:,} rows (season)" in shown
+    assert f"Drift: of all {rows:,} rows; every other figure is of the {sampled:,} looked at" in shown
+    report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
+    assert f"drift is of all of them, everything else of {sampled:,} evenly spread ones" in report
+    whole = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod").data.metrics
+    # The PSI adds half a row to each bin, which tells three tables from one.
+    for name in ("ks_lat", "wasserstein_shot_distance", "mean_difference_probability", "outside"):
+        assert run.data.metrics[name] == pytest.approx(whole[name], rel=1e-3)
+    assert inputs_of(run)["current"] == ("season", sha256(folder))
+
+
+def test_a_large_table_without_answers_is_to_be_scored_first(checkout: Checkout, tmp_path: Path) -> None:
+    path = tmp_path / "raw.parquet"
+    checkout.table("base_test").to_parquet(path)
+    result = checkout.step("monitoramento", "--current", str(path), "--most_rows", "100")
+    assert result.returncode == 1
+    shown = printed(result)
+    assert "expected a column probability in a table of more than 100 rows" in shown
+    assert "mode=batch" in shown
+    assert "Traceback" not in shown
+
+
+@needs_java
+def test_spark_comes_to_the_same_drift_and_verdict(checkout: Checkout) -> None:
+    looked = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod")
+    ok(checkout.step("monitoramento", "--engine", "spark", "--master", "local[2]"))
+    run = newest(checkout)
+    assert (run.data.params["engine"], run.data.params["master"]) == ("spark", "local[2]")
+    assert run.data.tags["verdict"] == looked.data.tags["verdict"]
+    assert {name: value for name, value in run.data.tags.items() if name.startswith("check_")} == {
+        name: value for name, value in looked.data.tags.items() if name.startswith("check_")
+    }
+    told = {name for name in looked.data.metrics if name.startswith("domain_classifier")}
+    assert set(run.data.metrics) == set(looked.data.metrics)
+    for name in set(looked.data.metrics) - told:
+        assert run.data.metrics[name] == pytest.approx(looked.data.metrics[name], abs=1e-9), name
+    # It is taught by other rows: by their hash, not by their order, which Spark does not keep.
+    assert run.data.metrics["domain_classifier_roc_auc"] == pytest.approx(
+        looked.data.metrics["domain_classifier_roc_auc"], abs=0.02
+    )
+
+
 # What is told
 
 
@@ -271,6 +342,7 @@ def parsed(*arguments: str) -> MonitoramentoConfig:
 def test_parameters_have_defaults_that_work_after_main() -> None:
     config = parsed()
     assert (config.current, config.reference, config.fail_on) == ("application", "base_test", "never")
+    assert (config.engine, config.master) == ("local", "")
     assert (config.since, config.until, config.log, config.endpoint, config.most_rows) == ("", "", "", "", 100_000)
 
 
@@ -279,7 +351,7 @@ def test_fail_on_may_be_spelled_with_either_dash(spelling: str) -> None:
     assert parsed(spelling, "watch").fail_on == "watch"
 
 
-@pytest.mark.parametrize("current", ["application", "log", "base_train", "base_test", "x.csv", "/a/b.parquet"])
+@pytest.mark.parametrize("current", ["application", "log", "base_train", "base_test", "x.csv", "/a/b.parquet", "tests"])
 def test_what_can_be_looked_at_is_taken(current: str) -> None:
     assert parsed("--current", current).current == current
 
@@ -288,6 +360,9 @@ def test_what_can_be_looked_at_is_taken(current: str) -> None:
     "arguments",
     [
         ("--current", "table.xlsx"),
+        ("--current", "/a/folder/that/is/not/there"),
+        ("--engine", "duckdb"),
+        ("--master", "local[2]"),
         ("--current", ""),
         ("--reference", "base_prod"),
         ("--fail-on", "healthy"),
@@ -312,6 +387,13 @@ def test_what_is_no_parameter_ends_with_2_and_words(
     assert "expected" in told
     assert "Nothing was done." in told
     assert "secret" not in told
+
+
+def test_spark_does_not_read_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parsed("--engine", "spark", "--current", "log")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "expected engine=local with current=log; the log is a database" in told
 
 
 def test_a_parameter_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from data.files import ROOT
+from data.files import ROOT, sha256
 from serving import registry
 from steps.preparacao import PreparacaoConfig
 from steps.tracking import (
     EXPERIMENT,
+    Artifact,
+    Dataset,
     Metrics,
     Params,
     Tags,
@@ -248,6 +251,33 @@ def test_records_are_written_to_the_active_run(client: MlflowClient) -> None:
         write([Params({"features": "lat"}), Metrics({"rows": 3.0}), Tags({"synthetic": "true"})])
     data = client.get_run(run.info.run_id).data
     assert (data.params["features"], data.metrics["rows"], data.tags["synthetic"]) == ("lat", 3.0, "true")
+
+
+def test_a_large_table_is_not_copied_into_its_run_but_named_with_its_digest(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steps.tracking.MOST_COPIED_BYTES", 10)
+    table, path = pd.DataFrame({"lat": [33.9, 34.0]}), tmp_path / "base_prod.parquet"
+    table.to_parquet(path)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        write([Artifact(path), Dataset(path, table.head(1), "prepared", sha256(path))])
+    found = client.get_run(run.info.run_id)
+    assert found.data.tags["table_base_prod"] == str(path)
+    assert found.data.tags["sha256_base_prod"] == sha256(path)
+    assert client.list_artifacts(run.info.run_id) == []
+    recorded = found.inputs.dataset_inputs[0].dataset
+    assert (recorded.name, recorded.digest, recorded.profile) == ("base_prod", sha256(path)[:36], None)
+    assert "lat" in recorded.schema
+
+
+def test_a_table_in_parts_is_kept_as_its_parts(client: MlflowClient, tmp_path: Path) -> None:
+    folder = tmp_path / "base_prod.parquet"
+    folder.mkdir()
+    pd.DataFrame({"lat": [33.9]}).to_parquet(folder / "part-00000.parquet")
+    with step_run("PreparacaoDados", CONFIG) as run:
+        write([Artifact(folder)])
+    kept = client.list_artifacts(run.info.run_id, "tables/base_prod.parquet")
+    assert [artifact.path for artifact in kept] == ["tables/base_prod.parquet/part-00000.parquet"]
 
 
 def test_the_commit_is_told_where_there_is_one() -> None:

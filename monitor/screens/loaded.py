@@ -27,6 +27,9 @@ MOST_LOGGED_ROWS = 10_000
 CHALLENGE = "challenge.json"
 """Artifact of a training: what its challenger showed beside the champion, as `monitor.challenge` makes it."""
 
+MOST_TABLE_ROWS = 200_000
+"""Rows of a scored table that the pages look at; of more, evenly spread ones are. ``monitoramento`` compares all."""
+
 _SOON, _LATER = 5, 60
 
 
@@ -233,8 +236,7 @@ def current() -> Shown:
         name = "log"
     else:
         key, name = tables.application_run().run_id, "prod"
-        table = _table(store, key)
-        rows = len(table)
+        table, rows = _table(store, key)
     return Shown(_look(f"{store} {version} {key}", version_of(table, version), name, table), rows)
 
 
@@ -284,9 +286,10 @@ def _look(key: str, version: str, name: str, _table: pd.DataFrame) -> Look:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _table(store: str, run_id: str) -> pd.DataFrame:
+def _table(store: str, run_id: str) -> tuple[pd.DataFrame, int]:
     del store
-    return tables.read_scored(tables.application_table(run_id))
+    found = tables.read_sample(tables.application_table(run_id), MOST_TABLE_ROWS)
+    return found.table, found.rows
 
 
 @st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")

@@ -1,0 +1,136 @@
+"""A standalone Spark cluster on this machine, of the scripts that PySpark brings."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import requests
+
+from serving.mlflow_server import free_port
+
+_READY_SECONDS = 60
+_POLL_SECONDS = 0.2
+
+
+@dataclass
+class Cluster:
+    """A master and its workers.
+
+    Attributes
+    ----------
+    master : str
+        Its address, ``spark://127.0.0.1:PORT``.
+    web : str
+        Address of its web page.
+    folder : pathlib.Path
+        Of its logs.
+    workers : list of subprocess.Popen
+        Those that were started, dead or alive.
+    """
+
+    master: str
+    web: str
+    folder: Path
+    workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def alive(self) -> int:
+        """Workers that the master counts on."""
+        return int(requests.get(f"{self.web}/json/", timeout=5).json()["aliveworkers"])
+
+    def kill(self, number: int) -> None:
+        """Kill a worker and its executors, as the loss of its machine would."""
+        worker = psutil.Process(self.workers[number].pid)
+        for process in [worker, *worker.children(recursive=True)]:
+            process.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """The workers that live, and their executors."""
+        found = []
+        for worker in self.workers:
+            if worker.poll() is None:
+                parent = psutil.Process(worker.pid)
+                found += [parent, *parent.children(recursive=True)]
+        return found
+
+
+@contextmanager
+def cluster(folder: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g") -> Iterator[Cluster]:
+    """Start a master and workers, and end them with all that they started.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        For logs and what the workers put aside.
+    workers, cores : int
+        How many workers, and cores of each.
+    memory : str
+        Of each worker, as Spark writes it.
+
+    Raises
+    ------
+    TimeoutError
+        If they do not find each other within a minute.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port, web_port = free_port(), free_port()
+    found = Cluster(f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web_port}", folder)
+    address = ["--host", "127.0.0.1"]
+    master = _start("master.Master", [*address, "--port", str(port), "--webui-port", str(web_port)], folder / "master")
+    try:
+        _wait_for(lambda: found.alive() == 0)
+        for number in range(workers):
+            room = ["--cores", str(cores), "--memory", memory, "--work-dir", str(folder / f"work-{number}")]
+            command = [*address, *room, "--webui-port", "0", found.master]
+            found.workers.append(_start("worker.Worker", command, folder / f"worker-{number}"))
+        _wait_for(lambda: found.alive() == workers)
+        yield found
+    finally:
+        for process in [*found.workers, master]:
+            _end(process)
+
+
+def _start(name: str, arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        message = "pyspark is not installed. Install it: make spark"
+        raise SystemExit(message)
+    script = Path(spec.origin).parent / "bin" / "spark-class"
+    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+    with log.with_suffix(".log").open("wb") as file:
+        return subprocess.Popen(
+            [str(script), f"org.apache.spark.deploy.{name}", *arguments],
+            cwd=log.parent,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        parent = psutil.Process(process.pid)
+        family = [*parent.children(recursive=True), parent]
+        for member in family:
+            member.terminate()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for member in alive:
+            member.kill()
+    process.wait()
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(requests.RequestException):
+            if condition():
+                return
+        time.sleep(_POLL_SECONDS)
+    message = f"the cluster was not ready within {_READY_SECONDS} s"
+    raise TimeoutError(message)

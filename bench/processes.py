@@ -1,0 +1,103 @@
+"""Commands run in a copy of the project, and what they took."""
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from data.files import ROOT
+
+_SAMPLE_SECONDS = 0.1
+_MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Wall time and peak memory of a command and all its children.
+
+    Attributes
+    ----------
+    seconds : float
+        From start to exit.
+    tree_mebibytes : float
+        Highest sum over the process tree, pages shared between processes counted once (PSS); RSS where the system
+        does not tell PSS.
+    largest_mebibytes : float
+        Highest resident size of a single process.
+    output : str
+        What it wrote to standard output.
+    """
+
+    seconds: float
+    tree_mebibytes: float
+    largest_mebibytes: float
+    output: str
+
+
+def copied(target: Path) -> Path:
+    """The tracked files of this project, in a folder of their own."""
+    tracked = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, tracked.split("\0")):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, target / name)
+    return target
+
+
+def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Measured:
+    """Run a command to its end.
+
+    Parameters
+    ----------
+    command : sequence of str
+    folder : pathlib.Path
+        Where it is run.
+    environment : mapping of str to str, optional
+        Its environment variables; those of this process without.
+
+    Raises
+    ------
+    SystemExit
+        If the command fails, with what it wrote to standard error.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        list(command), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    samples = [(0.0, 0.0)]
+    done = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(psutil.Process(process.pid), samples, done))
+    sampler.start()
+    output, errors = process.communicate()
+    seconds = time.perf_counter() - started
+    done.set()
+    sampler.join()
+    if process.returncode:
+        message = f"{' '.join(command)} failed:\n{errors}"
+        raise SystemExit(message)
+    return Measured(seconds, max(tree for tree, _ in samples), max(largest for _, largest in samples), output)
+
+
+def _sample(parent: psutil.Process, samples: list[tuple[float, float]], done: threading.Event) -> None:
+    while not done.wait(_SAMPLE_SECONDS):
+        tree, largest = 0.0, 0.0
+        for process in _family(parent):
+            try:
+                tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / _MEBIBYTE
+                largest = max(largest, process.memory_info().rss / _MEBIBYTE)
+            except psutil.Error:
+                continue
+        samples.append((tree, largest))
+
+
+def _family(parent: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []

@@ -1,0 +1,261 @@
+"""Rows per second and peak memory of ``aplicacao`` on tables of any size: ``make bench-scale``.
+
+One champion is trained in a fresh copy of the project. Each engine then scores the same tables of synthetic shots there
+with the command that a user types, one at a time: read, validate, score, write. The seconds are those from the opening
+of the table to the output in its place, which the step keeps in its run; start of Python, imports and the loading of
+the model are not in them. Plain pandas reads the whole table, checks the ranges, asks the same model and writes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mlflow import MlflowClient
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.cluster import Cluster, cluster
+from bench.processes import copied, measured
+from data import synthetic
+from data.console import console, say
+from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
+
+_MILLION = 1_000_000
+_PART_BLOCKS = 16
+_ENGINES = ("pandas", "batch", "local[1]", "local[2]", "cluster")
+_COLUMNS = [SHOT_ID, GAME_DATE, *(RAW_NAME.get(name, name) for name in FEATURES), TARGET]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an engine took for a table.
+
+    Attributes
+    ----------
+    rows : int
+    seconds : float
+        From the opening of the table to the output in place.
+    whole : float
+        Seconds of the command, from its start to its exit.
+    mebibytes : float
+        Highest memory of all its processes, pages shared between them counted once.
+    """
+
+    rows: int
+    seconds: float
+    whole: float
+    mebibytes: float
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--millions", default="1,10,50", help="sizes of the tables, in millions of rows")
+    parser.add_argument("--engines", default=",".join(_ENGINES), help=f"some of {', '.join(_ENGINES)}")
+    parser.add_argument("--models", default="dt", help="candidates of the training, as of treinamento")
+    parser.add_argument("--source", default="auto", help="source of the raw files of the training, as of aquisicao")
+    parser.add_argument("--folder", type=Path, help="where the tables go and stay; empty: a temporary folder")
+    parser.add_argument("--pandas", nargs=3, metavar=("TABLE", "OUT", "MODEL"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.pandas:
+        score_with_pandas(Path(options.pandas[0]), Path(options.pandas[1]), options.pandas[2])
+        return
+    sizes = [round(float(size) * _MILLION) for size in options.millions.split(",")]
+    engines = options.engines.split(",")
+    if unknown := set(engines) - set(_ENGINES):
+        parser.error(f"expected engines of {', '.join(_ENGINES)}; found {', '.join(sorted(unknown))}")
+    source = str(Path(options.source).resolve()) if Path(options.source).exists() else options.source
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (options.folder or Path(scratch) / "tables").resolve()
+        tables = make_tables(folder, sizes)
+        project = copied(Path(scratch) / "project")
+        say("Training", f"a champion of {options.models}")
+        training = ["--source", source, "--models", options.models, "--n_iter", "3", "--cv_folds", "3"]
+        measured([sys.executable, "-m", "steps.main", *training], project, _environment())
+        found: dict[tuple[str, int], Trial] = {}
+        for size in sizes:
+            for engine in engines:
+                say("Measuring", f"{engine}, {size:,} rows")
+                trial = _try(engine, tables[size], size, project, Path(scratch))
+                if trial:
+                    found[engine, size] = trial
+                    say("  ", f"{trial.rows / trial.seconds:,.0f} rows/s, {trial.mebibytes:,.0f} MiB", style="")
+    _show(found, engines, sizes)
+
+
+def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
+    """Tables of synthetic shots as preparacao makes base_prod, each a folder of parts, made by both cores.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Parts that are there already are not made again.
+    sizes : sequence of int
+        Rows of each table.
+
+    Returns
+    -------
+    dict of int to pathlib.Path
+        The folder of each table by its size; they share their parts, as hard links.
+    """
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    rows = _PART_BLOCKS * synthetic.BLOCK_ROWS
+    numbers = range(-(-max(sizes) // rows))
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("generating", total=len(numbers))
+        with ProcessPoolExecutor() as pool:
+            for _ in pool.map(_make_part, [parts / f"part-{number:05d}.parquet" for number in numbers], numbers):
+                progress.advance(task)
+    tables = {}
+    for size in sizes:
+        tables[size] = folder / f"shots-{size}.parquet"
+        shutil.rmtree(tables[size], ignore_errors=True)
+        tables[size].mkdir()
+        for number in range(-(-size // rows)):
+            name = f"part-{number:05d}.parquet"
+            left = size - number * rows
+            if left >= rows:
+                os.link(parts / name, tables[size] / name)
+            else:
+                pq.write_table(pq.read_table(parts / name).slice(0, left), tables[size] / name)
+    return tables
+
+
+def _make_part(path: Path, number: int) -> None:
+    if path.exists():
+        return
+    partial = path.with_suffix(".partial")
+    first = number * _PART_BLOCKS
+    pieces = [synthetic.block(1, first + place)[_COLUMNS] for place in range(_PART_BLOCKS)]
+    table = pd.concat(pieces).rename(columns={raw: name for name, raw in RAW_NAME.items()})
+    doubles = dict.fromkeys([*FEATURES, TARGET], "float64")
+    pq.write_table(pa.Table.from_pandas(table.astype(doubles), preserve_index=False), partial)
+    partial.replace(path)
+
+
+def score_with_pandas(table: Path, out: Path, model: str) -> None:
+    """Score a table as one would without this project, and print the seconds as JSON."""
+    loaded = mlflow.pyfunc.load_model(model).unwrap_python_model()
+    started = time.perf_counter()
+    shots = pd.read_parquet(table)
+    for name in FEATURES:
+        column, values = feature_column(name), shots[name]
+        wrong = ~values.between(column.minimum or 0, column.maximum or 0)
+        if column.kind == "integer":
+            wrong |= values % 1 != 0
+        if wrong.any():
+            message = f"{name}: {int(wrong.sum())} values out of range"
+            raise SystemExit(message)
+    probability = loaded.pipeline.predict_proba(shots[list(FEATURES)].to_numpy())[:, 1]
+    made = (probability >= loaded.threshold).astype(np.int64)
+    shots.assign(prediction=made, probability=probability, model_version=1).to_parquet(out, index=False)
+    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "rows": len(shots)}) + "\n")
+
+
+def _try(engine: str, table: Path, rows: int, project: Path, scratch: Path) -> Trial | None:
+    out = scratch / "out.parquet"
+    if engine == "pandas":
+        needed = rows * 500
+        if needed > psutil.virtual_memory().available:
+            say("  ", f"left out: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
+            return None
+        return _try_pandas(table, out, rows, project)
+    command = [sys.executable, "-m", "steps.aplicacao", "--table", str(table), "--out", str(out)]
+    if engine == "batch":
+        return _try_step([*command, "--mode", "batch"], rows, project)
+    if engine != "cluster":
+        return _try_step([*command, "--engine", "spark", "--master", engine], rows, project)
+    with cluster(Path(tempfile.mkdtemp(dir=scratch))) as found, _peak_of(found) as peak:
+        trial = _try_step([*command, "--engine", "spark", "--master", found.master], rows, project)
+    return Trial(trial.rows, trial.seconds, trial.whole, trial.mebibytes + peak[0])
+
+
+def _try_step(command: Sequence[str], rows: int, project: Path) -> Trial:
+    took = measured(command, project, _environment())
+    client = MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    run = client.search_runs(experiments, "attributes.run_name = 'PipelineAplicacao'", max_results=1)[0]
+    if run.data.metrics["rows_scored"] != rows:
+        message = f"expected {rows:,} rows; found {run.data.metrics['rows_scored']:,.0f}"
+        raise SystemExit(message)
+    return Trial(rows, run.data.metrics["scoring_seconds"], took.seconds, took.tree_mebibytes)
+
+
+def _try_pandas(table: Path, out: Path, rows: int, project: Path) -> Trial:
+    arguments = ["--pandas", str(table), str(out), "models:/kobe_shot@champion"]
+    took = measured([sys.executable, "-m", "bench.scale", *arguments], project, _environment())
+    return Trial(rows, json.loads(took.output)["seconds"], took.seconds, took.tree_mebibytes)
+
+
+@contextmanager
+def _peak_of(found: Cluster) -> Iterator[list[float]]:
+    """Highest memory of the workers and their executors, MiB."""
+    peak, done = [0.0], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.2):
+            total = 0.0
+            for process in found.processes():
+                try:
+                    total += getattr(process.memory_full_info(), "pss", 0) / 2**20
+                except psutil.Error:
+                    continue
+            peak[0] = max(peak[0], total)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        sampler.join()
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+
+
+def _show(found: dict[tuple[str, int], Trial], engines: Sequence[str], sizes: Sequence[int]) -> None:
+    table = Table("engine", "rows", "rows/s", "seconds", "whole command, s", "peak memory, MiB")
+    for engine in engines:
+        for size in sizes:
+            if trial := found.get((engine, size)):
+                table.add_row(
+                    engine, f"{size:,}", f"{size / trial.seconds:,.0f}", f"{trial.seconds:.1f}",
+                    f"{trial.whole:.1f}", f"{trial.mebibytes:,.0f}",
+                )  # fmt: skip
+    console.print(table)
+    for size in sizes:
+        _compare(found, ("batch", size), ("pandas", size), "local batch against plain pandas")
+        _compare(found, ("local[2]", size), ("local[1]", size), "Spark local[2] against local[1]")
+    for engine in engines:
+        for small, large in pairwise(sizes):
+            _compare(found, (engine, large), (engine, small), f"{engine}: linear would be 1")
+
+
+def _compare(found: dict[tuple[str, int], Trial], first: tuple[str, int], second: tuple[str, int], name: str) -> None:
+    if first in found and second in found:
+        speeds = [trial.rows / trial.seconds for trial in (found[first], found[second])]
+        say(f"{name}, {first[1]:,} rows:", f"{speeds[0] / speeds[1]:.2f} × the rows/s", style="")
+
+
+if __name__ == "__main__":
+    main()

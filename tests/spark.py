@@ -1,0 +1,22 @@
+"""Spark for tests: one small session for each process that runs tests."""
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from data.spark import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MASTER = "local[2]"
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="Java 17 is not installed; .ci/run installs it")
+
+
+def small_session() -> "SparkSession":
+    """The session of this process, for tables of few rows: started once, which takes seconds."""
+    spark = session(MASTER)
+    spark.conf.set("spark.sql.shuffle.partitions", "2")
+    return spark
