@@ -297,6 +297,9 @@ def _settings(master: str) -> dict[str, str]:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(_ROWS_PER_ARROW_BATCH),
         "spark.sql.parquet.compression.codec": "snappy",
+        # Tasks of a few seconds: cores end together, and a worker that dies takes little with it.
+        "spark.sql.files.maxPartitionBytes": "64m",
+        "spark.sql.files.openCostInBytes": "1m",
     }
 
 
