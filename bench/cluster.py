@@ -48,13 +48,14 @@ class Cluster:
         """Kill a worker and its executors, as the loss of its machine would."""
         worker = psutil.Process(self.workers[number].pid)
         for process in [worker, *worker.children(recursive=True)]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def processes(self) -> list[psutil.Process]:
         """The workers that live, and their executors."""
         found = []
         for worker in self.workers:
-            if worker.poll() is None:
+            with suppress(psutil.NoSuchProcess):
                 parent = psutil.Process(worker.pid)
                 found += [parent, *parent.children(recursive=True)]
         return found
@@ -118,10 +119,12 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]
         for member in family:
-            member.terminate()
+            with suppress(psutil.NoSuchProcess):
+                member.terminate()
         _, alive = psutil.wait_procs(family, timeout=10)
         for member in alive:
-            member.kill()
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
     process.wait()
 
 

@@ -35,6 +35,7 @@ from bench.cluster import Cluster, cluster
 from bench.processes import copied, measured
 from data import synthetic
 from data.console import console, say
+from data.files import remove
 from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
 
 _MILLION = 1_000_000
@@ -55,7 +56,8 @@ class Trial:
     whole : float
         Seconds of the command, from its start to its exit.
     mebibytes : float
-        Highest memory of all its processes, pages shared between them counted once.
+        Highest memory of all its processes, pages shared between them counted once; of a cluster, that of the workers
+        and their executors is added at its own highest.
     """
 
     rows: int
@@ -69,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", default="1,10,50", help="sizes of the tables, in millions of rows")
     parser.add_argument("--engines", default=",".join(_ENGINES), help=f"some of {', '.join(_ENGINES)}")
-    parser.add_argument("--models", default="dt", help="candidates of the training, as of treinamento")
+    parser.add_argument("--models", default="lr,dt", help="candidates of the training, as of treinamento")
     parser.add_argument("--source", default="auto", help="source of the raw files of the training, as of aquisicao")
     parser.add_argument("--folder", type=Path, help="where the tables go and stay; empty: a temporary folder")
     parser.add_argument("--pandas", nargs=3, metavar=("TABLE", "OUT", "MODEL"), help=argparse.SUPPRESS)
@@ -87,7 +89,7 @@ def main() -> None:
         tables = make_tables(folder, sizes)
         project = copied(Path(scratch) / "project")
         say("Training", f"a champion of {options.models}")
-        training = ["--source", source, "--models", options.models, "--n_iter", "3", "--cv_folds", "3"]
+        training = ["--source", source, "--models", options.models]
         measured([sys.executable, "-m", "steps.main", *training], project, _environment())
         found: dict[tuple[str, int], Trial] = {}
         for size in sizes:
@@ -172,8 +174,9 @@ def score_with_pandas(table: Path, out: Path, model: str) -> None:
 
 def _try(engine: str, table: Path, rows: int, project: Path, scratch: Path) -> Trial | None:
     out = scratch / "out.parquet"
+    remove(out)
     if engine == "pandas":
-        needed = rows * 500
+        needed = rows * 350
         if needed > psutil.virtual_memory().available:
             say("  ", f"left out: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
             return None

@@ -39,11 +39,14 @@ def parts(folder: Path) -> list[Path]:
 
     As Spark has it, a name that begins with a dot or an underscore is hidden.
     """
-    return sorted(
-        path
-        for path in folder.rglob("*.parquet")
-        if path.is_file() and not any(name.startswith((".", "_")) for name in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in _files(folder) if path.suffix.lower() == ".parquet")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of a folder that are not hidden, links among them, also those that lead nowhere."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        yield from (Path(place) / name for name in names if not name.startswith((".", "_")))
 
 
 def size(path: Path) -> int:
@@ -67,7 +70,19 @@ def replacing(target: Path) -> Iterator[Path]:
     ------
     pathlib.Path
         Where to write.
+
+    Raises
+    ------
+    KobeShotError
+        If the target is a folder that holds something else than a table.
     """
+    others = [path for path in _files(target) if path.suffix.lower() != ".parquet"] if target.is_dir() else []
+    if others:
+        message = (
+            f"{shown(target)}: expected a new name, or a table to replace; found a folder that holds other files, such "
+            f"as {others[0].name}. Choose another name."
+        )
+        raise KobeShotError(message)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}{_PARTIAL}")
     old = target.with_name(f".{target.name}.old{_PARTIAL}")
@@ -82,6 +97,8 @@ def replacing(target: Path) -> Iterator[Path]:
             target.replace(old)
         partial.replace(target)
     finally:
+        if old.exists() and not target.exists():
+            old.replace(target)
         remove(partial)
         remove(old)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -268,16 +269,24 @@ class _Preparation:
 
     def _schema(self, file: str, kinds: Mapping[str, str]) -> pa.Schema:
         """The schema of a table as pandas would write it, with the mark of simulated shots if the raw table has it."""
-        empty = pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()})
-        empty.attrs.update(json.loads(attributes(self._raw / file) or b"{}"))
-        return schema_of(empty)
+        # Of texts pandas knows the kind only where there is one.
+        row = pd.DataFrame({name: ["" if kind == "object" else 0] for name, kind in kinds.items()}).astype(dict(kinds))
+        row.attrs.update(json.loads(attributes(self._raw / file) or b"{}"))
+        return schema_of(row)
 
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
     """The columns that are used, of rows that fit the schema."""
     table = raw[[RAW_NAME.get(name, name) for name in _COLUMNS]].astype("float64").set_axis(_COLUMNS, axis=1)
-    dates = {GAME_DATE: raw[GAME_DATE].astype("string").astype(object)} if GAME_DATE in raw else {}
+    dates = {GAME_DATE: _days(raw[GAME_DATE])} if GAME_DATE in raw else {}
     return table.assign(**{SHOT_ID: whole_numbers(raw[SHOT_ID]), **dates})
+
+
+def _days(dates: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Days as texts; of moments, the day in UTC."""
+    if pd.api.types.is_datetime64_any_dtype(dates):
+        dates = pd.to_datetime(dates, utc=True).dt.strftime("%Y-%m-%d")
+    return dates.astype("string").astype(object)
 
 
 def _arrow(table: pd.DataFrame, schema: pa.Schema) -> pa.Table:

@@ -19,12 +19,14 @@ from data.errors import SchemaError, SourceError
 from data.files import RAW, disk_full_told, parts, sha256, shown
 from data.progress import progress
 from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Kind, Provenance, commit, read_provenance
-from data.raw_tables import FILES, check_pair, split_table, write_split
+from data.raw_tables import FILES, RawTable, check_pair, split_table, write_split
 
 _EXPECTED = (
     "auto, synthetic, an https:// address, a folder with the two Parquet files, one CSV or Parquet file, "
     "or one folder of Parquet files"
 )
+_PART_PATTERNS = ("*.parquet", "*=*/**/*.parquet")
+"""Where a folder that is one table has its parts: in itself, or in folders of partitions."""
 
 
 def check_source(source: str) -> str:
@@ -53,7 +55,11 @@ def check_source(source: str) -> str:
         path = Path(source).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
         missing = [name for name in FILES if is_folder and not (path / name).exists()]
-        is_table = len(missing) == len(FILES) and any(path.glob("*.parquet"))
+        is_table = (
+            len(missing) == len(FILES)
+            and is_folder
+            and any(found for pattern in _PART_PATTERNS for found in path.glob(pattern))
+        )
     except (OSError, RuntimeError) as error:
         message = f"expected {_EXPECTED}; found {source!r} ({error})"
         raise ValueError(message) from error
@@ -177,6 +183,10 @@ def _fill(stage: Path, source: str, rows: int, seed: int) -> tuple[Kind, str]:
         return "address", source
     path = Path(source).expanduser().resolve()
     if path.is_dir() and all((path / name).exists() for name in FILES):
+        for name in FILES:
+            if (path / name).is_dir():
+                # A part that cannot be read is named as it is called there.
+                RawTable(path / name)
         for name in FILES:
             _copy(path / name, stage / name)
         if (path / SUMS_FILE).is_file():

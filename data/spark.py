@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import DataFrame, SparkSession
 
-LEAST_JAVA = 17
-"""Spark 4.0 needs Java 17 or 21: https://spark.apache.org/docs/4.0.0/."""
+LEAST_JAVA, MOST_JAVA = 17, 22
+"""Spark 4.0 needs Java 17 or 21: https://spark.apache.org/docs/4.0.0/; from 23 on its Hadoop fails (HADOOP-19212)."""
 
 _FLOORS = ("data", "serving", "monitor")
 _MASTERS = re.compile(r"local(\[(\*|\d+)(,\d+)?\])?|spark://[^/\s]+|yarn|k8s://\S+")
@@ -42,6 +42,13 @@ _WORKERS_SECONDS = 60
 _POLL_SECONDS = 0.2
 _ROWS_PER_ARROW_BATCH = 100_000
 _ANY_MASTER = "local[*]"
+# What a table is read as, and so what is answered, is not the cluster's to say.
+_DECISIVE = {
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+}
 _JAVA_ENDS_SECONDS = 10
 _MOST_CHARACTERS = 1_000
 _PYTHON_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt|Exit)(: |$)")
@@ -94,10 +101,15 @@ def session(master: str = "") -> "SparkSession":
     SparkError
         If PySpark or Java is missing, the master does not answer, or has no worker to give.
     """
+    check(master)
+    return _start(master)
+
+
+def check(master: str = "") -> None:
+    """Refuse what can be known to fail before anything is done; see `session`."""
     check_pyspark()
     check_java()
     _check_reachable(master)
-    return _start(master)
 
 
 def check_pyspark() -> None:
@@ -111,7 +123,7 @@ def check_pyspark() -> None:
     if importlib.util.find_spec("pyspark") is None:
         message = (
             "engine=spark expects the package pyspark; it is not in this environment. Install it: make spark "
-            "(which is uv sync --frozen --extra spark)."
+            f"(which is uv sync --frozen --extra spark), or {sys.executable} -m pip install pyspark==4.0.5."
         )
         raise SparkError(message)
 
@@ -132,14 +144,14 @@ def check_java() -> None:
         "there are several."
     )
     if java is None or not os.access(java, os.X_OK):
-        message = f"engine=spark expects Java {LEAST_JAVA} or later; found none by {where}. {advice}"
+        message = f"engine=spark expects Java {LEAST_JAVA} or 21; found none by {where}. {advice}"
         raise SparkError(message)
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
-    if version is None or int(version[1]) < LEAST_JAVA:
+    if version is None or not LEAST_JAVA <= int(version[1]) <= MOST_JAVA:
         found = (told.stderr or told.stdout).strip().splitlines()
         message = (
-            f"engine=spark expects Java {LEAST_JAVA} or later; found {found[0] if found else 'nothing'} at {java}. "
+            f"engine=spark expects Java {LEAST_JAVA} or 21; found {found[0] if found else 'nothing'} at {java}. "
             f"{advice}"
         )
         raise SparkError(message)
@@ -281,6 +293,8 @@ def _configured(conf: "SparkConf", master: str) -> "SparkConf":
     conf.setIfMissing("spark.master", _ANY_MASTER)
     for name, value in _settings(conf.get("spark.master") or "").items():
         conf.setIfMissing(name, value)
+    for name, value in _DECISIVE.items():
+        conf.set(name, value)
     return conf
 
 
@@ -290,10 +304,7 @@ def _settings(master: str) -> dict[str, str]:
     private = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} if here else {}
     return private | {
         "spark.ui.enabled": "false",
-        "spark.sql.session.timeZone": "UTC",
         "spark.sql.warehouse.dir": f"file://{_folder()}/warehouse",
-        "spark.sql.caseSensitive": "true",
-        "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(_ROWS_PER_ARROW_BATCH),
         "spark.sql.parquet.compression.codec": "snappy",

@@ -168,7 +168,9 @@ class _Raw:
     def used(self) -> list[str]:
         kinds = self.kinds
         numbers = [f"{_number(RAW_NAME.get(name, name), kinds)} AS {name}" for name in (*FEATURES, TARGET)]
-        dates = [f"CAST({GAME_DATE} AS STRING) AS {GAME_DATE}"] if GAME_DATE in kinds else []
+        is_time = kinds.get(GAME_DATE, "").startswith(("timestamp", "date"))
+        day = f"date_format({GAME_DATE}, 'yyyy-MM-dd')" if is_time else f"CAST({GAME_DATE} AS STRING)"
+        dates = [f"{day} AS {GAME_DATE}"] if GAME_DATE in kinds else []
         whole = f"try_cast({SHOT_ID} AS BIGINT)" if kinds[SHOT_ID] != "boolean" else f"CAST({SHOT_ID} AS BIGINT)"
         return [f"coalesce({whole}, try_cast({_number(SHOT_ID, kinds)} AS BIGINT)) AS {SHOT_ID}", *dates, *numbers]
 
@@ -176,7 +178,7 @@ class _Raw:
         return [row[REASON] for row in rows_of(self._broken().select(REASON).limit(most))]
 
     def rejects(self) -> "DataFrame":
-        """The rows that break the schema as one partition, in their order."""
+        """The rows that break the schema as one partition."""
         placed = self._broken().selectExpr("*", "monotonically_increasing_id() AS `_place`").repartition(1)
         return placed.sortWithinPartitions("_place").drop("_place")
 

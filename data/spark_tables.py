@@ -47,7 +47,7 @@ def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = No
     SparkError
         If a column is of a type that Spark has no name for.
     """
-    if path.suffix == ".csv" and not path.is_dir():
+    if path.suffix.lower() == ".csv" and not path.is_dir():
         message = f"{path}: expected a Parquet file, or a folder of them, with engine=spark; found CSV."
         raise TableError(message)
     table = TableReader(path, columns)

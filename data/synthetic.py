@@ -144,7 +144,7 @@ def block(seed: int, number: int) -> pd.DataFrame:
 
 
 def _check_out(out: Path) -> Path:
-    return check_kind(out) if out.suffix else out
+    return check_kind(out.resolve()) if out.suffix else out.resolve()
 
 
 def marked(rows: int, seed: int, on_progress: Advance = lambda _rows: None) -> Iterator[pd.DataFrame]:

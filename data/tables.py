@@ -28,6 +28,7 @@ ATTRIBUTES = b"PANDAS_ATTRS"
 _KINDS = (".parquet", ".csv")
 _READ_BYTES = 1 << 20
 _SAMPLE_PIECES = 20
+_SAMPLE_ROWS = 65_536
 
 
 class TableError(KobeShotError):
@@ -94,27 +95,50 @@ class TableReader:
     def sample(self, rows: int) -> pd.DataFrame:
         """The whole table if it has no more than `rows` rows, else about as many from all over it.
 
+        Of a Parquet table every k-th row of row groups that lie evenly apart, of a CSV file every k-th row of all.
+
         Raises
         ------
         TableError
             If a piece cannot be read.
         """
-        if self.rows is None or self.rows <= rows:
+        if self.rows is None:
+            return self._sample_of_csv(rows)
+        if self.rows <= rows:
             return pd.DataFrame(pa.Table.from_batches(self._batches(rows), self.schema).to_pandas())
-        groups = [(file, group) for file in self.files for group in range(pq.read_metadata(file).num_row_groups)]
-        chosen = [groups[place] for place in np.unique(np.linspace(0, len(groups) - 1, _SAMPLE_PIECES).astype(int))]
-        pieces = []
-        for file, group in chosen:
-            with _told_of(file), pq.ParquetFile(file) as opened:
-                piece = self._cast(opened.read_row_group(group, columns=self._columns_in(opened)))
-            step = max(1, len(piece) * len(chosen) // rows)
-            pieces.append(piece.take(np.arange(0, len(piece), step)))
+        groups = [
+            (file, group, metadata.row_group(group).num_rows)
+            for file in self.files
+            for metadata in [pq.read_metadata(file)]
+            for group in range(metadata.num_row_groups)
+        ]
+        # Small groups are read in such a number that they hold the rows.
+        most = max(_SAMPLE_PIECES, -(-rows * len(groups) // self.rows))
+        places = np.unique(np.linspace(0, len(groups) - 1, min(most, len(groups))).astype(int))
+        chosen = [groups[place] for place in places]
+        step = max(1, -(-sum(size for *_, size in chosen) // rows))
+        pieces, first = [], 0
+        for file, group, _ in chosen:
+            with _told_of(file), pq.ParquetFile(file, buffer_size=_READ_BYTES) as opened:
+                batches = opened.iter_batches(_SAMPLE_ROWS, row_groups=[group], columns=self._columns_in(opened))
+                for batch in batches:
+                    piece = self._cast(pa.Table.from_batches([batch]))
+                    pieces.append(piece.take(np.arange(-first % step, len(piece), step)))
+                    first += len(piece)
+        return pd.DataFrame(pa.concat_tables(pieces).to_pandas())
+
+    def _sample_of_csv(self, rows: int) -> pd.DataFrame:
+        total = sum(len(piece) for piece in self.chunks(_SAMPLE_ROWS))
+        step, first, pieces = max(1, -(-total // rows)), 0, [self.schema.empty_table()]
+        for piece in self.chunks(_SAMPLE_ROWS):
+            pieces.append(piece.take(np.arange(-first % step, len(piece), step)))
+            first += len(piece)
         return pd.DataFrame(pa.concat_tables(pieces).to_pandas())
 
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             with _told_of(file):
-                if file.suffix == ".csv":
+                if file.suffix.lower() == ".csv":
                     yield from self._csv(file)
                     continue
                 # Without a buffer a whole column of a row group is read at once, however large that is.
@@ -165,7 +189,7 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema, kind: str) -> None:
         self.rows = 0
         self.files: list[Path] = []
-        self._path, self._schema, self._kind = path, schema, kind
+        self._path, self.schema, self._kind = path, schema, kind
         self._room = 0
         self._writer: pq.ParquetWriter | pa_csv.CSVWriter | None = None
 
@@ -201,12 +225,12 @@ class TableWriter:
             self._room = np.iinfo(np.int64).max
             options = pa_csv.WriteOptions(quoting_style="needed")
             self.files.append(self._path)
-            self._writer = pa_csv.CSVWriter(self._path, self._schema, write_options=options)
+            self._writer = pa_csv.CSVWriter(self._path, self.schema, write_options=options)
             return self._writer
         self._room = PART_ROWS
         self._path.mkdir(exist_ok=True)
         self.files.append(self._path / f"part-{len(self.files):05d}.parquet")
-        self._writer = pq.ParquetWriter(self.files[-1], self._schema)
+        self._writer = pq.ParquetWriter(self.files[-1], self.schema)
         return self._writer
 
 
@@ -230,7 +254,7 @@ def writing(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
         with TableWriter(partial, schema, kind) as writer:
             yield writer
         if kind == ".parquet" and len(writer.files) == 1:
-            aside = partial.with_name(f"{partial.name}.one")
+            aside = partial.with_name(f".one{partial.name}")
             writer.files[0].replace(aside)
             partial.rmdir()
             aside.replace(partial)
@@ -253,10 +277,10 @@ def kind_of(path: Path) -> str:
     TableError
         If it says neither.
     """
-    if path.suffix not in _KINDS:
+    if path.suffix.lower() not in _KINDS:
         message = f"{path}: expected a name that ends in {' or '.join(_KINDS)}."
         raise TableError(message)
-    return path.suffix
+    return path.suffix.lower()
 
 
 def check_table(path: Path) -> Path:
@@ -287,7 +311,7 @@ def check_kind(path: Path) -> Path:
 
 def _look(file: Path) -> tuple[pa.Schema, int | None]:
     with _told_of(file):
-        if file.suffix == ".csv":
+        if file.suffix.lower() == ".csv":
             with file.open("rb") as opened:
                 header = opened.readline()
             names = pa_csv.read_csv(pa.BufferReader(header or b"\n")).column_names

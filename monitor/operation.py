@@ -13,6 +13,8 @@ MONITORING = "Monitoramento"
 SOURCE, REFERENCE, APPLICATION_RUN = "source", "reference", "application_run"
 """Tags of a monitoring: what it looked at (`OF_APPLICATION`, `OF_LOG`, table), beside what, and who had scored it."""
 OF_APPLICATION, OF_LOG = "application", "log"
+OF_GIVEN_TABLE = "table"
+"""``data_source`` of an application of a table that was given to it."""
 RECORD, REPORT = "monitoring.json", "report.html"
 """Artifacts of a monitoring: its outcomes and figures, and the same for people."""
 
@@ -91,6 +93,11 @@ def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> Kn
     """
     found = _runs(f"attributes.run_name = '{name}' and tags.data_source LIKE '%' and {condition}", most=1)
     return found[0] if found else None
+
+
+def last_application() -> KnownRun | None:
+    """The last run that scored the prod table, not a table that was given to it, or None."""
+    return last_run(APPLICATION, f"attributes.status = 'FINISHED' and tags.data_source != '{OF_GIVEN_TABLE}'")
 
 
 def looks(source: str, most: int = 200) -> list[KnownRun]:

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from data.files import shown
@@ -123,26 +121,15 @@ def _read(path: Path, most_rows: int | None) -> tuple[pd.DataFrame, int]:
         return reader.sample(max(rows, 1) if most_rows is None else most_rows), rows
     if path.suffix == ".csv":
         table = pd.read_csv(path, nrows=None if most_rows is None else most_rows + 1)
-        return (table, len(table)) if most_rows is None or len(table) <= most_rows else _spread(path, most_rows)
+        if most_rows is None or len(table) <= most_rows:
+            return table, len(table)
+        rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
+        # Texts become numbers, truth values and nulls as they do in a small table.
+        return pd.read_csv(io.StringIO(TableReader(path).sample(most_rows).to_csv(index=False))), rows
     rows = pq.read_metadata(path).num_rows
     if most_rows is None or rows <= most_rows:
         return pd.read_parquet(path), rows
     return TableReader(path).sample(most_rows), rows
-
-
-def _spread(path: Path, most_rows: int) -> tuple[pd.DataFrame, int]:
-    """Evenly spread rows of a CSV file, which must be read to its end to know how many rows it has."""
-    rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
-    step = -(-rows // most_rows)
-    kept, first = [], 0
-    for chunk in TableReader(path).chunks(CHUNK_ROWS):
-        kept.append(chunk.take(np.arange(-first % step, len(chunk), step)))
-        first += len(chunk)
-    file = io.BytesIO()
-    pa_csv.write_csv(pa.concat_tables(kept), file)
-    file.seek(0)
-    # Texts become numbers, truth values and nulls as they do in a small table.
-    return pd.read_csv(file), rows
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """Shots for the court: with their season, which the prepared tables do not carry, from the raw files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from data.files import RAW
+from data.files import RAW, parts
 from data.raw_tables import DEV_FILE, PROD_FILE
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
 from data.tables import TableError as StoredTableError
@@ -17,10 +19,13 @@ SEASON = "season"
 UNKNOWN = "unknown"
 _ACQUISITION = "Aquisicao"
 _MOST_SHOTS = 200_000
+_CHUNK_ROWS = 131_072
 
 
 def development_shots() -> pd.DataFrame:
     """The labelled dev shots that have every feature: the features, ``shot_made_flag``, ``shot_id``, ``season``.
+
+    Of a large raw file, rows from all over it.
 
     Raises
     ------
@@ -46,10 +51,20 @@ def with_season(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(**{SEASON: UNKNOWN})
     seasons = pd.Series(UNKNOWN, index=table.index)
     for path in filter(None, map(_find, (DEV_FILE, PROD_FILE))):
-        raw = _read(path, path.stat().st_mtime_ns)
-        known = _seasons(raw).set_axis(raw[SHOT_ID])
-        seasons = table[SHOT_ID].map(known[~known.index.duplicated()]).fillna(seasons)
+        seasons = table[SHOT_ID].map(_known_seasons(path, table[SHOT_ID])).fillna(seasons)
     return table.assign(**{SEASON: seasons.astype(str)})
+
+
+def _known_seasons(path: Path, wanted: "pd.Series[int]") -> "pd.Series[str]":
+    """Season of the wanted shots by their ``shot_id``, those that a raw file of any size has."""
+    found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="str")]
+    with _told_of(path):
+        for chunk in TableReader(path, [SHOT_ID, SEASON]).chunks(_CHUNK_ROWS):
+            raw = chunk.to_pandas()
+            kept = raw[raw[SHOT_ID].isin(wanted)]
+            found.append(_seasons(kept).set_axis(kept[SHOT_ID]))
+    known = pd.concat(found)
+    return known[~known.index.duplicated()]
 
 
 def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
@@ -63,7 +78,7 @@ def _raw(file: str) -> pd.DataFrame:
     if path is None:
         message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
         raise TableError(message)
-    return _read(path, path.stat().st_mtime_ns)
+    return _read(path, _changed(path))
 
 
 def _find(file: str) -> Path | None:
@@ -79,10 +94,22 @@ def _find(file: str) -> Path | None:
         return None
 
 
+def _changed(path: Path) -> int:
+    """When a table changed last, also one in parts of which one was written again."""
+    files = [path, *parts(path)] if path.is_dir() else [path]
+    return max(int(file.stat().st_mtime_ns) for file in files)
+
+
 @lru_cache(maxsize=4)
-def _read(path: Path, _changed: int) -> pd.DataFrame:
-    try:
+def _read(path: Path, _when: int) -> pd.DataFrame:
+    with _told_of(path):
         return TableReader(path).sample(_MOST_SHOTS)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
     except StoredTableError as error:
         message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
         raise TableError(message) from error

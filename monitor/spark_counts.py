@@ -52,7 +52,7 @@ def count(session: "SparkSession", path: Path, counting: Counting) -> Counts:
         If the job fails.
     """
     reader = TableReader(path, COUNTED)
-    if not reader.rows:
+    if reader.rows == 0:
         as_a_look_takes_it(reader.sample(1), path)
     frame = read(session, path, COUNTED)
     if SHOT_ID not in frame.columns:

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -22,9 +23,6 @@ from serving import registry
 TIME = reading.TIME
 DEVELOPMENT = "sha256_development"
 """Tag of a version that has learned from labels too: SHA-256 of the dev rows that it has learned from."""
-
-KEPT_TABLE, KEPT_SHA256 = "table_predictions_prod", "sha256_predictions_prod"
-"""Tags of an application that left its table where it wrote it: the path, and the SHA-256."""
 
 _RUNS_TRIED = 10
 
@@ -88,16 +86,14 @@ def table_of(name: str, digest: str, version: str) -> Path:
     local = prepared_path(name)
     if local.exists() and sha256(local) == digest:
         return local
+    again = "Prepare and train again: make main"
     # Those that a preparation wrote, or a training on labels that had arrived.
     held = f"params.sha256_{name} = '{digest}'"
     for step in (operation.PREPARATION, operation.TRAINING) if digest.isalnum() else ():
         for run in operation.runs_named(step, held, most=_RUNS_TRIED):
             with contextlib.suppress(TableError):
-                return artifact(run.run_id, f"tables/{name}.parquet")
-    message = (
-        f"{shown(local)} is not the table that version {version} was made with, and no "
-        "run holds it. Prepare and train again: make main"
-    )
+                return _of_run(_run(run.run_id, again), f"{name}.parquet", again)
+    message = f"{shown(local)} is not the table that version {version} was made with, and no run holds it. {again}"
     raise TableError(message)
 
 
@@ -122,14 +118,14 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
 
 
 def application_run() -> operation.KnownRun:
-    """The last run that scored the prod table over REST.
+    """The last run that scored the prod table; one that scored a table given to it does not count.
 
     Raises
     ------
     TableError
         If there is none.
     """
-    run = operation.last_run(operation.APPLICATION)
+    run = operation.last_application()
     if run is None:
         message = "no run has scored the prod table yet. Score it: mlflow run . -e aplicacao"
         raise TableError(message)
@@ -144,22 +140,9 @@ def application_table(run_id: str) -> Path:
     TableError
         If the run does not hold it any more, or it was not kept with the run and has changed since.
     """
-    try:
-        run = MlflowClient().get_run(run_id)
-    except mlflow.MlflowException as error:
-        message = f"there is no run {run_id} ({error}). Score the table again: mlflow run . -e aplicacao"
-        raise TableError(message) from error
-    if KEPT_TABLE not in run.data.tags:
-        return artifact(run_id, f"tables/{PREDICTIONS.name}")
-    path, expected = Path(run.data.tags[KEPT_TABLE]), {**run.data.params, **run.data.tags}.get(KEPT_SHA256)
-    if path.exists() and sha256(path) == expected:
-        return path
-    found = "another table" if path.exists() else "none"
-    message = (
-        f"run {run_id} left the table that it scored at {path}, too large for a copy; expected it there, found "
-        f"{found}. Score it again: mlflow run . -e aplicacao"
-    )
-    raise TableError(message)
+    again = "Score it again: mlflow run . -e aplicacao"
+    run = _run(run_id, again)
+    return _of_run(run, Path(run.data.params.get("out") or PREDICTIONS).name, again)
 
 
 def read_scored(path: Path) -> pd.DataFrame:
@@ -220,3 +203,41 @@ def artifact(run_id: str, path: str) -> Path:
         message = f"run {run_id} does not hold {path} below {root}. Run its step again."
         raise TableError(message)
     return local
+
+
+def _run(run_id: str, again: str) -> Run:
+    try:
+        return MlflowClient().get_run(run_id)
+    except mlflow.MlflowException as error:
+        message = f"there is no run {run_id} ({error}). {again}"
+        raise TableError(message) from error
+
+
+def _of_run(run: Run, file: str, again: str) -> Path:
+    """A table that a run wrote: its copy, or where it wrote it if that was too large to be copied.
+
+    Parameters
+    ----------
+    run : mlflow.entities.Run
+    file, again : str
+        Name of the table, and how to get it where it is lost, for the message.
+
+    Raises
+    ------
+    TableError
+        If the run does not hold it any more, or it was not copied and has changed since.
+    """
+    # As `steps.tracking.Artifact` has them.
+    name = Path(file).stem
+    left, expected = run.data.tags.get(f"table_{name}"), {**run.data.params, **run.data.tags}.get(f"sha256_{name}")
+    if left is None:
+        return artifact(run.info.run_id, f"tables/{file}")
+    path = Path(left)
+    if path.exists() and sha256(path) == expected:
+        return path
+    found = "another table" if path.exists() else "none"
+    message = (
+        f"run {run.info.run_id} left the table that it wrote at {path}, too large for a copy; expected it there, "
+        f"found {found}. {again}"
+    )
+    raise TableError(message)

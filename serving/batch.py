@@ -4,7 +4,6 @@ A row that breaks the schema goes to a table of rejects with its reason, up to a
 beside their places and renamed when all is done: a run that fails, or is killed, leaves what was there.
 """
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 
 from data.files import disk_full_told, remove
@@ -36,7 +34,7 @@ from data.schema import (
 )
 from data.tables import writing
 from serving.endpoint import Answers, RefusedError, ScoringError, in_flight
-from serving.tables import ShotReader, features_of, problems_of, shot_ids_of, typed
+from serving.tables import ShotReader, features_of, numbers_of, problems_of, shot_ids_of, typed_with_problems
 
 Labels = npt.NDArray[np.float64]
 IsLearned = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
@@ -133,6 +131,11 @@ class Batch:
         """
         return rejects_of(self.out)
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether the texts of a CSV file become what the schema says; columns of a Parquet table stay as they came."""
+        return self.table.suffix == ".csv" and self.table.is_file() and self.out.suffix == ".parquet"
+
 
 class Scored(NamedTuple):
     """What a pass over a table came to.
@@ -209,10 +212,10 @@ def score_table(  # noqa: PLR0913 what is done, with what, and who is told
         If there is no room for the output. In each case what was at its place stays there.
     """
     reader = ShotReader(batch.table)
-    described = _pandas_metadata(reader.files[0])
     work = partial(_answer, batch=batch, scorer=scorer, version=version, learned_by=_once(learned_by))
-    with disk_full_told(batch.out.parent), ExitStack() as files:
-        output = _Output(batch, files, described)
+    # The output takes its place first: where that fails, the old rejects stay beside the old output.
+    with disk_full_told(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
+        output = _Output(batch, out, rejects)
         for chunk, piece in in_flight(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.stop):
             counted = ~np.isnan(piece.label)
             if piece.learned is not None:
@@ -230,10 +233,10 @@ def score_table(  # noqa: PLR0913 what is done, with what, and who is told
 class _Output:
     """Output and rejects while they are written."""
 
-    def __init__(self, batch: Batch, files: ExitStack, metadata: Mapping[bytes, bytes] | None) -> None:
+    def __init__(self, batch: Batch, out_files: ExitStack, reject_files: ExitStack) -> None:
         self.rows = self.rejected = self.predicted_made = self.learned = 0
         self.versions: dict[int, None] = {}
-        self._batch, self._files, self._metadata = batch, files, metadata
+        self._batch, self._out_files, self._reject_files = batch, out_files, reject_files
         self._problems: list[str] = []
         self._out: Any = None
         self._rejects: Any = None
@@ -259,7 +262,7 @@ class _Output:
             self._with_learned = piece.learned is not None
         table = self._with_answers(piece)
         if self._out is None:
-            self._out = self._files.enter_context(writing(self._batch.out, table.schema))
+            self._out = self._out_files.enter_context(writing(self._batch.out, table.schema))
         self._out.write(table)
         self.rows += len(table)
         self.predicted_made += int(piece.answers.label.sum())
@@ -281,7 +284,8 @@ class _Output:
                 f"rows. Nothing was written; run this again."
             )
             raise ScoringError(message)
-        return table.replace_schema_metadata(_with_columns(self._metadata, learned=self._with_learned))
+        # What pandas noted of its own types in the input is not true of the output.
+        return table.replace_schema_metadata(None)
 
     def _reject(self, bad: pa.Table, problems: list[str]) -> None:
         self.rejected += len(bad)
@@ -289,7 +293,7 @@ class _Output:
         if self.rejected > self._batch.most_rejected:
             raise too_many(self.rejected, self._batch.most_rejected, self._problems, complete=False)
         if self._rejects is None:
-            self._rejects = self._files.enter_context(writing(self._batch.rejects, bad.schema))
+            self._rejects = self._reject_files.enter_context(writing(self._batch.rejects, bad.schema))
         self._rejects.write(bad)
 
 
@@ -334,19 +338,18 @@ def _answer(
     learned_by: Callable[[int], IsLearned | None],
 ) -> _Piece:
     start, piece = chunk
-    to_parquet = batch.out.suffix == ".parquet"
     values, problems = features_of(piece)
     label, wrong_labels = labels_of(piece)
     # What cannot be written is better known before it is scored.
-    good = typed(piece, start) if to_parquet else piece
+    good, no_numbers = typed_with_problems(piece) if batch.is_typed else (piece, {})
     bad: pa.Table | None = None
     told: list[str] = []
     ids = shot_ids_of(piece)
     try:
-        _refuse({**problems, **wrong_labels})
+        _refuse({**no_numbers, **wrong_labels, **problems})
         answers = _score(scorer, values, ids)
     except RefusedError:
-        reasons = {**wrong_labels, **problems_of(values), **problems}
+        reasons = {**no_numbers, **wrong_labels, **problems_of(values), **problems}
         if not reasons:
             raise
         fits = np.ones(len(values), dtype=bool)
@@ -354,8 +357,10 @@ def _answer(
         order = sorted(reasons)
         told = [f"row {start + row:,}, {reasons[row]}" for row in order[:_MOST_PROBLEMS_SHOWN]]
         bad = rejected_rows(piece, reasons)
-        good, label = good.filter(pa.array(fits)), label[fits]
-        answers = _score(scorer, values[fits], None if ids is None else ids[fits])
+        good, label = piece.filter(pa.array(fits)), label[fits]
+        values = features_of(good)[0]
+        good = typed_with_problems(good)[0] if batch.is_typed else good
+        answers = _score(scorer, values, None if ids is None else ids[fits])
     if version is not None:
         answers = answers._replace(version=version)
     is_learned = None if answers.version is None else learned_by(answers.version)
@@ -399,13 +404,10 @@ def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
     if TARGET not in piece.column_names:
         return np.full(len(piece), np.nan), {}
     column, problems = piece.column(TARGET), {}
-    try:
-        labels = column.cast(pa.float64()).to_numpy()
-    except (pa.ArrowException, ValueError):
-        cells = column.to_pandas()
-        labels = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
-        for row in np.flatnonzero(np.isnan(labels) & cells.notna().to_numpy()).tolist():
-            problems[row] = reason(COLUMN[TARGET], cells.iloc[row])
+    labels = numbers_of(column)
+    if not pa.types.is_floating(column.type):
+        for row in np.flatnonzero(np.isnan(labels) & column.is_valid().to_numpy()).tolist():
+            problems[row] = reason(COLUMN[TARGET], column[row].as_py())
     for row in np.flatnonzero(~((labels == 0) | (labels == 1) | np.isnan(labels))).tolist():
         problems[row] = reason(COLUMN[TARGET], labels[row])
     return labels, problems
@@ -414,8 +416,10 @@ def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
 def _learned(piece: pa.Table, is_learned: IsLearned) -> npt.NDArray[np.bool_]:
     names = {raw: own for own, raw in RAW_NAME.items() if own not in piece.column_names}
     kept = [name for name in piece.column_names if names.get(name, name) in {*FEATURES, SHOT_ID, TARGET}]
-    table = piece.select(kept).rename_columns([names.get(name, name) for name in kept]).to_pandas()
-    return is_learned(table) if TARGET in table else np.zeros(len(table), dtype=bool)
+    if TARGET not in kept:
+        return np.zeros(len(piece), dtype=bool)
+    # Of a CSV file they are texts.
+    return is_learned(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
 
 
 def _once(learned_by: Callable[[int], IsLearned | None]) -> Callable[[int], IsLearned | None]:
@@ -430,27 +434,3 @@ def _once(learned_by: Callable[[int], IsLearned | None]) -> Callable[[int], IsLe
             return known[version]
 
     return ask
-
-
-def _pandas_metadata(file: Path) -> dict[bytes, bytes] | None:
-    """What pandas has written into a Parquet file of its types, which come back when it is read."""
-    if file.suffix != ".parquet":
-        return None
-    metadata: dict[bytes, bytes] | None = pq.read_schema(file).metadata
-    return metadata
-
-
-def _with_columns(metadata: Mapping[bytes, bytes] | None, *, learned: bool) -> dict[bytes, bytes] | None:
-    if metadata is None or b"pandas" not in metadata:
-        return None
-    described = json.loads(metadata[b"pandas"])
-    if described.get("index_columns"):
-        return None
-    added = {PREDICTION: "int64", PROBABILITY: "float64", MODEL_VERSION: "Int64"} | (
-        {LEARNED: "bool"} if learned else {}
-    )
-    described["columns"] += [
-        {"name": name, "field_name": name, "pandas_type": kind.lower(), "numpy_type": kind, "metadata": None}
-        for name, kind in added.items()
-    ]
-    return {b"pandas": json.dumps(described).encode()}

@@ -93,7 +93,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     most_distinct : int
         Different P(made) of labelled rows up to which each is counted by itself; beyond, so many cells are.
     learned : Learned, optional
-        What the version has learned from; those rows are not counted.
+        What the version has learned from; those rows are marked in a column ``learned``, and not counted.
 
     Returns
     -------
@@ -124,17 +124,17 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
         f"CAST({version} AS BIGINT) AS {MODEL_VERSION}",
     ]
     if learned is not None:
-        answered = _with_learned(session, answered, learned, column_of)
+        answered = _with_learned(session, answered, learned, column_of, with_target=TARGET in names)
         output.append(LEARNED)
     with replacing(batch.out) as partial:
         rows = write_into(answered.selectExpr(*output), partial)
         scored, counted = _count(session, partial, most_distinct, names, with_learned=learned is not None)
-        if bad is not None:
-            with writing(batch.rejects, bad.schema) as writer:
-                writer.write(bad)
     if bad is None:
         remove(batch.rejects)
-    return Scored(rows, rejected, scored.made, scored.learned, (version,) if rows else ()), counted
+    else:
+        with writing(batch.rejects, bad.schema) as writer:
+            writer.write(bad)
+    return Scored(rows, rejected, scored.made, scored.learned, (version,)), counted
 
 
 def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
@@ -188,10 +188,12 @@ def _answered(session: "SparkSession", good: "DataFrame", uri: str, column_of: d
 
 
 def _with_learned(
-    session: "SparkSession", answered: "DataFrame", learned: Learned, column_of: dict[str, str]
+    session: "SparkSession", answered: "DataFrame", learned: Learned, column_of: dict[str, str], *, with_target: bool
 ) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
+    if not with_target:
+        return answered.withColumn(LEARNED, functions.lit(False))
     keys = {name: f"__learned_{place}" for place, name in enumerate(learned.columns)}
     known = learned.rows[learned.columns].astype("float64").drop_duplicates().rename(columns=keys)
     with told():

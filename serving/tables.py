@@ -8,8 +8,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data.schema import COLUMN, FEATURES, RAW_NAME, SHOT_ID, feature_column
+from data.schema import COLUMN, FEATURES, RAW_NAME, SHOT_ID, feature_column, reason
 from data.tables import TableError, TableReader
+
+_INTEGERS_END = 2.0**63
 
 
 class ShotReader(TableReader):
@@ -69,6 +71,22 @@ def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str
     return values, problems
 
 
+def numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """The cells of a column as doubles, NaN where one is null or no number.
+
+    Examples
+    --------
+    >>> numbers_of(pa.chunked_array([["1.5", "far", None]])).tolist()
+    [1.5, nan, nan]
+    """
+    try:
+        # Exact, which that of pandas is not.
+        numbers: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+    except (pa.ArrowException, ValueError):
+        numbers = pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
+    return numbers
+
+
 def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
     """The numbers of the shots, where every row has a whole one."""
     if SHOT_ID not in piece.column_names:
@@ -94,25 +112,48 @@ def typed(piece: pa.Table, start: int) -> pa.Table:
     TableError
         If a text is no number where the schema expects one, and it is no feature, of which the endpoint speaks.
     """
+    table, problems = typed_with_problems(piece)
+    if problems:
+        row = min(problems)
+        message = (
+            f"row {start + row}, {problems[row]}. Correct it, or write a .csv file, in which texts stay as they are."
+        )
+        raise TableError(message)
+    return table
+
+
+def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+    """Texts of a CSV file as what the schema says that they are, and what is wrong with the rows where they are not.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+
+    Returns
+    -------
+    table : pyarrow.Table
+        A text that is no number is null.
+    problems : dict of int to str
+        By row; features are not looked at, which `features_of` and `problems_of` do.
+    """
+    problems: dict[int, str] = {}
     for place, name in enumerate(piece.column_names):
-        own = {raw: own for own, raw in RAW_NAME.items()}.get(name, name)
-        kind = COLUMN[RAW_NAME.get(name, name)].kind
-        if kind == "text" or not pa.types.is_string(piece.schema.field(name).type):
+        column = feature_column(name)
+        is_feature = name in {*FEATURES, *RAW_NAME.values()}
+        if column.kind == "text" or not pa.types.is_string(piece.schema.field(name).type):
             continue
         cells = piece.column(name).to_pandas()
-        numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
-        wrong = cells.notna() & (numbers.isna() | ((numbers % 1 != 0) & (kind == "integer")))
-        if wrong.any() and own not in FEATURES:
-            row = int(np.flatnonzero(wrong)[0])
-            message = (
-                f"row {start + row}, column {name}: found {cells.iloc[row]!r}, expected {COLUMN[name].allowed}. "
-                "Correct it, or write a .csv file, in which texts stay as they are."
-            )
-            raise TableError(message)
-        whole = kind == "integer" and own not in FEATURES
+        numbers: pd.Series[float] = pd.Series(numbers_of(piece.column(name)))
+        if not is_feature:
+            is_whole = (numbers % 1 == 0) & (numbers.abs() < _INTEGERS_END)
+            wrong = cells.notna() & (numbers.isna() | (~is_whole & (column.kind == "integer")))
+            for row in np.flatnonzero(wrong).tolist():
+                problems.setdefault(row, reason(column, cells.iloc[row]))
+            numbers = numbers.mask(wrong)
         values = pa.array(numbers, from_pandas=True)
-        piece = piece.set_column(place, name, values.cast(pa.int64()) if whole else values)
-    return piece
+        is_integer = column.kind == "integer" and not is_feature
+        piece = piece.set_column(place, name, values.cast(pa.int64()) if is_integer else values)
+    return piece, problems
 
 
 def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:

@@ -1,8 +1,9 @@
 """Entry point ``aplicacao``: score the prod table, or another one, over REST, in this process or with Spark."""
 
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
 from data import spark
 from data.console import console, say
-from data.errors import StaleDataError
+from data.errors import KobeShotError, StaleDataError
 from data.files import sha256, shown
 from data.prepared import PREDICTIONS, PROD, prepared_path, read_manifest
 from data.progress import progress
@@ -29,6 +30,7 @@ from serving import registry
 from serving.batch import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
 from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
 from serving.mlflow_server import check_alive, scoring_server
+from serving.tables import ShotReader
 from steps.aquisicao import data_tags, remind
 from steps.command import run_command
 from steps.engine_config import RejectingConfig
@@ -116,17 +118,20 @@ class AplicacaoConfig(ScoringConfig):
     table: Annotated[str, AfterValidator(check_input)] = Field(
         default="",
         description="the shots: a .parquet or .csv file, or a folder of Parquet files, with the features (lon is taken "
-        "for lng); empty is data/processed/base_prod.parquet",
+        "for lng), and out says where the answers go; empty is data/processed/base_prod.parquet",
     )
     out: Annotated[str, AfterValidator(check_output)] = Field(
         default="",
         description="the shots with the answers, .parquet (a folder of parts if it is large, or of Spark) or .csv; "
-        "empty is data/processed/predictions_prod.parquet",
+        "empty, without table only, is data/processed/predictions_prod.parquet",
     )
 
     @model_validator(mode="after")
     def check_files(self) -> Self:
-        """Refuse to write over what is read, and CSV with Spark."""
+        """Refuse to write over what is read, or over prod's answers those of another table, and CSV with Spark."""
+        if self.table and not self.out:
+            message = f"expected out with table, e.g. --out scored.parquet; found table={self.table} and no out"
+            raise ValueError(message)
         table, outs = self.source.resolve(), [self.target.resolve(), rejects_of(self.target).resolve()]
         if any(table == out or out in table.parents or table in out.parents for out in outs):
             message = f"expected out beside table, not the same nor one within the other; found {table} and {outs[0]}"
@@ -186,6 +191,9 @@ class Applied:
 def run(config: AplicacaoConfig) -> Applied:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
+        if config.table:
+            write([Tags({"data_source": "table", "synthetic": "unknown", "table": str(config.source.resolve())})])
+        _check(config)
         write(_source_records(config))
         applied = _score(config)
         write(_records(applied))
@@ -193,12 +201,31 @@ def run(config: AplicacaoConfig) -> Applied:
     return applied
 
 
+def _check(config: AplicacaoConfig) -> None:
+    """Refuse what can be known to fail before a large table is read."""
+    if config.table:
+        ShotReader(config.source)
+    else:
+        read_manifest()
+    if not config.endpoint:
+        registry.require_champion()
+    config.check()
+    folder = config.target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = (
+            f"out={config.target}: expected a folder that can be written to; {shown(folder)} cannot ({error.strerror})."
+        )
+        raise KobeShotError(message) from error
+
+
 def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
     """Where the shots come from; the prepared table must be the one that was prepared."""
     if config.table:
-        digest = sha256(config.source) if config.source.exists() else ""
-        sample = _sample(config.source)
-        yield Tags({"data_source": "table", "synthetic": "unknown", "table": str(config.source.resolve())})
+        digest, sample = sha256(config.source), _sample(config.source)
         yield Tags({"sha256_table": digest})
         yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None)
         return
@@ -216,9 +243,12 @@ def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
 
 def _sample(path: Path) -> pd.DataFrame:
     """A small table as pandas reads it, of a large one rows from all over it."""
-    if path.suffix == ".parquet" and path.is_file() and pq.read_metadata(path).num_rows <= _SAMPLE_ROWS:
-        return pd.read_parquet(path)
-    return TableReader(path).sample(_SAMPLE_ROWS)
+    reader = TableReader(path)
+    if path.is_file() and reader.rows is not None and reader.rows <= _SAMPLE_ROWS:
+        # What cannot be read is told in words below.
+        with suppress(pa.ArrowException, OSError):
+            return pd.read_parquet(path)
+    return reader.sample(_SAMPLE_ROWS)
 
 
 def _score(config: AplicacaoConfig) -> Applied:
@@ -293,7 +323,6 @@ def _learned_by(version: int) -> IsLearned | None:
 
 
 def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: str) -> tuple[Scored, float]:
-    spark.check_pyspark()
     from serving import spark_scoring  # noqa: PLC0415 it needs an extra
 
     learned = arrivals.labels_learned(version)
@@ -303,7 +332,7 @@ def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: s
     if learned is not None:
         own = {raw: name for name, raw in RAW_NAME.items()}
         names = [own.get(name, name) for name in TableReader(batch.table).schema.names]
-        known = spark_scoring.Learned(learned, arrivals.identity(names, learned)) if TARGET in names else None
+        known = spark_scoring.Learned(learned, arrivals.identity(names, learned))
     scored, counted = spark_scoring.score_table(
         session, batch, _uri(version), int(version), most_distinct=MOST_DISTINCT, learned=known
     )

@@ -21,6 +21,8 @@ from serving.registry import store_errors_told
 StepConfig = command.CommandConfig
 """Parameters of a step."""
 
+_REGISTRY = "MLFLOW_REGISTRY_URI"
+
 Config = TypeVar("Config", bound=StepConfig)
 
 
@@ -47,11 +49,25 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     def run_alone(config: Config) -> None:
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
-        with _the_only(loop), sole_writer(on_wait=say), store_errors_told():
+        with _the_only(loop), sole_writer(on_wait=say), store_errors_told(), _registry_known():
             _make_store()
             run(config)
 
     command.run_command(config_class, run_alone)
+
+
+@contextmanager
+def _registry_known() -> Iterator[None]:
+    """Say where the registry is: else MLflow asks a Spark session, also one that has died, to end a run."""
+    before = os.environ.get(_REGISTRY)
+    mlflow.set_registry_uri(mlflow.get_registry_uri())
+    try:
+        yield
+    finally:
+        mlflow.set_registry_uri(None)
+        os.environ.pop(_REGISTRY, None)
+        if before is not None:
+            os.environ[_REGISTRY] = before
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from data import spark
 from data.spark import check_master
 from steps.command import StepConfig
 
@@ -30,6 +31,17 @@ class EngineConfig(StepConfig):
             message = f"expected master with engine=spark only; found engine={self.engine}, master={self.master}"
             raise ValueError(message)
         return self
+
+    def check(self) -> None:
+        """Refuse an engine that cannot be started, before anything is done.
+
+        Raises
+        ------
+        SparkError
+            If PySpark or Java is missing, or the master does not answer.
+        """
+        if self.engine == "spark":
+            spark.check(self.master)
 
 
 class RejectingConfig(EngineConfig):

@@ -47,7 +47,8 @@ def run(config: MainConfig) -> None:
                 raise registry.RegistryError(message)
             applied = aplicacao.run(AplicacaoConfig(**part(ScoringConfig, config).model_dump()))
             write(_records(trained, applied))
-        monitored = monitoramento.run(MonitoramentoConfig(endpoint=config.endpoint))
+        looked = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
+        monitored = monitoramento.run(looked)
         write([Tags({"verdict": str(monitored.health.verdict)})])
     if provenance.is_synthetic:
         aquisicao.announce(provenance)

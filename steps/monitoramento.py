@@ -156,13 +156,17 @@ class MonitoramentoConfig(EngineConfig):
     )
 
     @model_validator(mode="after")
-    def check_engine_of_log(self) -> Self:
-        """Refuse Spark for the log: it is a database."""
+    def check_engine_of_current(self) -> Self:
+        """Refuse Spark for the log, which is a database, and for CSV."""
         if self.current == LOG and self.engine == "spark":
             message = (
                 f"expected engine=local with current={LOG}; the log is a database, not a table that Spark reads in "
                 "parts: write the rows that you mean to a Parquet file and give that"
             )
+            raise ValueError(message)
+        path = Path(self.current)
+        if self.engine == "spark" and path.suffix == ".csv" and not path.is_dir():
+            message = f"expected Parquet for current with engine=spark; found {path.name}. Use engine=local"
             raise ValueError(message)
         return self
 

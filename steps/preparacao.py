@@ -55,6 +55,7 @@ class PreparacaoConfig(SplitConfig, RejectingConfig):
 
 def run(config: PreparacaoConfig) -> Prepared:
     """Prepare, in a run of its own."""
+    config.check()
     with step_run(RUN_NAME, config):
         provenance = read_provenance()
         remind(synthetic=provenance.is_synthetic)

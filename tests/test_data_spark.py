@@ -88,7 +88,7 @@ def test_a_missing_java_is_told_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SparkError, match=r"expects Java 17 or later; found none by PATH.*apt install openjdk-17"):
+    with pytest.raises(SparkError, match=r"expects Java 17 or 21; found none by PATH.*apt install openjdk-17"):
         check_java()
 
 
@@ -105,7 +105,7 @@ def test_a_java_that_is_too_old_or_broken_is_told_by_what_it_says(java_that_says
     java_that_says(says)
     with pytest.raises(SparkError) as told_of:
         check_java()
-    assert f"expects Java 17 or later; found {says}" in str(told_of.value)
+    assert f"expects Java 17 or 21; found {says}" in str(told_of.value)
 
 
 @pytest.mark.parametrize("says", ['openjdk version "17.0.15" 2025-04-15', 'openjdk version "21" 2023-09-19'])

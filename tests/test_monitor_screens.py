@@ -261,4 +261,36 @@ def test_the_record_of_a_real_look_at_few_rows_is_shown(
     shown = page("overview")
     assert not shown.exception
     assert not shown.error
-    assert "prod (" in words(shown)
+    rows_told = f"prod ({rows:,} rows, {rows if labels == 'labelled' else 0:,} labelled) against base_test"
+    assert rows_told in words(shown)
+
+
+def test_of_a_look_at_some_rows_it_is_said_what_is_of_them_and_what_of_all(
+    operated_store: tuple[Path, Pipeline],
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 7), pipeline)
+    current = tables_of_the_monitor.read_scored(
+        tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
+    )
+    look = Look(tables_of_the_monitor.baseline("1"), current, Live(datetime.now(UTC), operation.champion()), "prod")
+    found = record(look, examine(look, CHECKS))
+    found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
+    looked({"verdict": "watch"}, json.dumps(found))
+    told = "prod (1,000,000 rows, drift of all; 400 looked at, 400 of those labelled) against base_test"
+    assert told in words(page("overview"))
+
+
+def test_a_table_that_was_given_to_aplicacao_is_not_taken_for_prod(operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(300, 7), pipeline)
+    run_id = tables_of_the_monitor.application_run().run_id
+    looked({"verdict": "healthy", "application_run": run_id}, "{}")
+    given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
+    with mlflow.start_run(run_name="PipelineAplicacao", tags=given):
+        pass
+    for name in LOOKING:
+        shown = page(name)
+        assert not shown.exception
+        assert "does not hold tables/" not in words(shown)
+        assert "has been applied again" not in words(shown)

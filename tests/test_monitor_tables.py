@@ -1,5 +1,6 @@
 """Where the monitor's tables, models and runs come from: tables, scored, candidates, shots and operation."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -227,8 +228,10 @@ def test_an_artifact_that_is_gone_is_told_with_its_run(world: World, prepared_ru
         tables.artifact(prepared_run, path)
     with pytest.raises(TableError, match="run nosuchrun does not hold tables/x"):
         tables.artifact("nosuchrun", "tables/x")
-    with pytest.raises(TableError, match="does not hold tables "):
-        tables.artifact(prepared_run, "tables")
+    with pytest.raises(TableError, match=r"does not hold tables/none\.parquet"):
+        tables.artifact(prepared_run, "tables/none.parquet")
+    # A folder is a table in parts.
+    assert tables.artifact(prepared_run, "tables").is_dir()
 
 
 def test_a_table_that_one_run_has_lost_is_taken_from_another_that_holds_it(
@@ -293,6 +296,30 @@ def test_the_table_of_the_last_application_that_finished_is_the_one(
     assert path == artifact_of(world, last, "tables/predictions_prod.parquet")
     with broken(path, None), pytest.raises(TableError, match=r"does not hold tables/predictions_prod\.parquet"):
         tables.application_table(tables.application_run().run_id)
+
+
+def test_an_application_of_a_table_that_was_given_is_none_of_prod(forgotten: Callable[..., str]) -> None:
+    given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
+    forgotten("PipelineAplicacao", tags=given)
+    assert operation.last_application() is None
+    with pytest.raises(TableError, match="no run has scored the prod table yet"):
+        tables.application_run()
+    of_prod = forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"})
+    for _ in range(3):
+        forgotten("PipelineAplicacao", tags=given)
+    assert tables.application_run().run_id == of_prod
+
+
+def test_the_answers_for_prod_are_found_whatever_they_were_called(
+    world: World, tmp_path: Path, forgotten: Callable[..., str]
+) -> None:
+    mine = world.made("mine.parquet")
+    mine.write_bytes(world.made("predictions_prod.parquet").read_bytes())
+    out = {"out": str(tmp_path / "mine.parquet")}
+    run_id = forgotten("PipelineAplicacao", {"mine.parquet": "tables"}, params=out)
+    assert tables.application_table(run_id) == artifact_of(world, run_id, "tables/mine.parquet")
+    left = {"table_mine": str(mine), "sha256_mine": sha256(mine)}
+    assert tables.application_table(forgotten("PipelineAplicacao", params=out, tags=left)) == mine
 
 
 # What the last preparation wrote
@@ -553,6 +580,20 @@ def test_a_table_that_its_run_kept_no_copy_of_is_read_where_it_was_written(
         tables.application_table("nosuchrun")
 
 
+def test_a_prepared_table_that_its_run_kept_no_copy_of_is_read_where_it_was_written(
+    world: World, tmp_path: Path, forgotten: Callable[..., str]
+) -> None:
+    path = tmp_path / "elsewhere" / "base_train.parquet"
+    path.parent.mkdir()
+    path.write_bytes(world.made("base_train.parquet").read_bytes())
+    digest = {"sha256_base_train": sha256(path)}
+    forgotten("PreparacaoDados", params=digest, tags={"table_base_train": str(path), **digest})
+    assert tables.prepared_table("base_train") == tables.development_table() == path
+    path.write_bytes(world.made("base_test.parquet").read_bytes())
+    with pytest.raises(TableError, match=r"no run holds it\. Prepare and train again: make main"):
+        tables.prepared_table("base_train")
+
+
 # What a version answers
 
 
@@ -713,6 +754,31 @@ def test_raw_files_that_changed_are_read_again(world: World, tmp_path: Path) -> 
     rows = len(shots.development_shots())
     pd.read_parquet(tmp_path / "raw" / DEV).head(100).to_parquet(tmp_path / "raw" / DEV)
     assert len(shots.development_shots()) < min(rows, 101)
+
+
+def test_seasons_of_a_large_raw_table_are_all_known(
+    world: World, tmp_path: Path, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shots, "_MOST_SHOTS", 50)
+    monkeypatch.setattr(shots, "_CHUNK_ROWS", 100)
+    lay(world, tmp_path)
+    (tmp_path / "raw" / DEV).unlink()
+    part(pd.read_parquet(world.made(DEV)), tmp_path / "raw" / DEV, (300, 600))
+    found = shots.with_season(raw[["shot_id"]])
+    assert found["season"].tolist() == raw["season"].tolist()
+    assert len(shots.development_shots()) < 100
+
+
+def test_a_raw_table_of_which_one_part_was_written_again_is_read_again(world: World, tmp_path: Path) -> None:
+    folder = part(pd.read_parquet(world.made(DEV)), tmp_path / "raw" / DEV, (300,))
+    rows = len(shots.development_shots())
+    changed = folder / "part-00300.parquet"
+    with changed.open("r+b") as opened:  # In its place: the folder does not change.
+        fewer = io.BytesIO()
+        pd.read_parquet(changed).head(10).to_parquet(fewer)
+        opened.truncate(0)
+        opened.write(fewer.getvalue())
+    assert len(shots.development_shots()) < min(rows, 311)
 
 
 def test_raw_files_come_from_the_last_acquisition_where_the_folder_is_empty(forgotten: Callable[..., str]) -> None:

@@ -1,5 +1,6 @@
 import errno
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from data.errors import KobeShotError
 from data.files import DiskFullError
 from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.tables import TableError, TableReader
+from monitor.arrivals import is_among
 from serving.batch import Batch, InProcess, Scored, score_table
 from serving.endpoint import Answers, RefusedError, ScoringError
 from serving.tables import problems_of
@@ -74,9 +76,8 @@ def test_whatever_the_chunks_every_row_is_there_once_in_its_place_with_its_colum
     done = score(path, out, chunk=chunk)
     found = pd.read_parquet(out)
     probability = 1 / (1 + expected["shot_distance"])
-    version = pd.array([3] * len(expected), dtype="Int64")
     expected = expected.assign(
-        **{PREDICTION: (probability >= 0.5).astype("int64"), PROBABILITY: probability, MODEL_VERSION: version}
+        **{PREDICTION: (probability >= 0.5).astype("int64"), PROBABILITY: probability, MODEL_VERSION: 3}
     )
     pd.testing.assert_frame_equal(found, expected)
     assert done == Scored(len(found), 0, int(found[PREDICTION].sum()), 0, (3,))
@@ -117,10 +118,8 @@ def test_a_csv_file_becomes_a_typed_table_or_stays_text(tmp_path: Path, table: P
     score(tmp_path / "shots.csv", tmp_path / "out.csv")
     score(table, tmp_path / "expected.parquet")
     expected = pd.read_parquet(tmp_path / "expected.parquet").astype({MODEL_VERSION: "int64"})
-    labels = {TARGET: expected[TARGET]}
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(tmp_path / "out.parquet").assign(**labels), expected, check_exact=False, check_dtype=False
-    )
+    typed = pd.read_parquet(tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(typed, expected, check_exact=True, check_dtype=False)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv"), expected)
 
 
@@ -200,6 +199,66 @@ def test_a_cell_that_is_no_number_is_a_reject_of_a_csv_file(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [
+        (TARGET, "yes", "a whole number from 0 to 1"),
+        (TARGET, "nan", "a whole number from 0 to 1"),
+        ("game_id", "abc", "a whole number"),
+        ("game_id", "1.5", "a whole number"),
+        ("game_id", "1e30", "a whole number"),
+    ],
+)
+def test_a_text_that_cannot_be_typed_is_a_reject_of_a_csv_file(
+    tmp_path: Path, column: str, text: str, expected: str
+) -> None:
+    wrong = shots(20).assign(game_id=7).astype(object)
+    wrong.loc[4, column] = text
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", most_rejected=1)
+    assert (done.rows, done.rejected) == (19, 1)
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found[SHOT_ID].tolist() == [row for row in range(20) if row != 4]
+    assert found["game_id"].tolist() == [7] * 19
+    rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
+    assert rejects[[column, "reason"]].to_numpy().tolist() == [
+        [text, f"column {column}: found '{text}', expected {expected}"]
+    ]
+    with pytest.raises(ScoringError, match=rf"row 4, column {column}: found '{text}'"):
+        score(tmp_path / "wrong.csv", tmp_path / "out.parquet")
+
+
+def test_texts_of_a_parquet_table_stay_as_they_came_and_one_that_is_no_label_is_a_reject(tmp_path: Path) -> None:
+    wrong = shots(20).assign(game_id="abc", **{TARGET: ["yes", "1", "0", None] * 5})
+    wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
+    done = score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", most_rejected=5)
+    assert (done.rows, done.rejected) == (15, 5)
+    good = wrong[wrong[TARGET] != "yes"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet")[wrong.columns], good)
+    rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
+    assert set(rejects["reason"]) == {"column shot_made_flag: found 'yes', expected a whole number from 0 to 1"}
+
+
+def test_where_the_output_cannot_take_its_place_the_old_rejects_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out.parquet", Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if target == out:
+            raise OSError(errno.EACCES, "Permission denied")
+        return replace(path, target)
+
+    path = with_wrong(tmp_path)
+    for old in (out, tmp_path / "out_rejects.parquet"):
+        old.write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Permission denied"):
+        score(path, out, most_rejected=3)
+    assert [old.read_bytes() for old in (out, tmp_path / "out_rejects.parquet")] == [b"old", b"old"]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_what_the_scorer_refuses_and_the_schema_allows_is_not_put_down_to_rows(tmp_path: Path, table: Path) -> None:
     class Refusing(InProcess):
         def score(self, values: Floats, **_: object) -> Answers:
@@ -237,6 +296,27 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
     assert found[LEARNED].tolist() == ((found[SHOT_ID] < 1_000) & found[TARGET].notna()).tolist()
     assert done.learned == found[LEARNED].sum()
     assert sum(counted) == (found[TARGET].notna() & ~found[LEARNED]).sum()
+
+
+@pytest.mark.parametrize("by", [[SHOT_ID], [*FEATURES, TARGET]])
+@pytest.mark.parametrize("out", ["out.parquet", "out.csv"])
+def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(
+    tmp_path: Path, out: str, by: list[str]
+) -> None:
+    table, counted = shots(100), []
+    known = table[table[TARGET].notna()].head(10)
+    kept = [name for name in table if name in {*by, *FEATURES, TARGET}]
+    table[kept].to_csv(tmp_path / "shots.csv", index=False)
+    done = score(
+        tmp_path / "shots.csv",
+        tmp_path / out,
+        learned_by=lambda _version: partial(is_among, learned=known),
+        count=lambda labels, _: counted.append(len(labels)),
+    )
+    assert done.learned == 10
+    assert sum(counted) == table[TARGET].notna().sum() - 10
+    found = TableReader(tmp_path / out).sample(1_000)[LEARNED].astype(str).str.lower()
+    assert (found == "true").tolist() == table.index.isin(known.index).tolist()
 
 
 def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tmp_path: Path, table: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -10,6 +11,7 @@ import pytest
 
 from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
 from data.tables import TableError
+from monitor.arrivals import is_among
 from monitor.metrics import TallyBuilder
 from serving.batch import Batch, InProcess, Scored, score_table
 from serving.endpoint import ScoringError
@@ -19,12 +21,7 @@ from tests.spark import needs_java, small_session
 from tests.test_serving_batch import shots
 from tests.versions import GOOD, Stock
 
-# PySpark leaves the sockets of what it collects to the garbage collector.
-pytestmark = [
-    needs_java,
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = needs_java
 
 VERSION = 3
 
@@ -48,10 +45,12 @@ def spark(
     return scored, tally
 
 
-def local(uri: str, batch: Batch) -> tuple[Scored, TallyBuilder]:
+def local(uri: str, batch: Batch, learned: pd.DataFrame | None = None) -> tuple[Scored, TallyBuilder]:
     tally = TallyBuilder()
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-    return score_table(batch, InProcess(model, VERSION), count=tally.add), tally
+    is_learned = None if learned is None else partial(is_among, learned=learned)
+    scorer = InProcess(model, VERSION)
+    return score_table(batch, scorer, version=VERSION, learned_by=lambda _version: is_learned, count=tally.add), tally
 
 
 def in_parts(table: pd.DataFrame, folder: Path) -> Path:
@@ -95,6 +94,34 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
         assert scored.rows == len(table)
         assert tally.rows == table[TARGET].notna().sum() - 100
         assert by_id(out)[LEARNED].tolist() == table[SHOT_ID].isin(known[SHOT_ID]).tolist()
+
+
+@pytest.mark.parametrize("rows", [0, 60])
+@pytest.mark.parametrize("without", [[], [TARGET]])
+def test_the_mark_of_learned_rows_is_there_whatever_the_table_holds_as_with_the_local_engine(
+    tmp_path: Path, uri: str, rows: int, without: list[str]
+) -> None:
+    known = shots(60).dropna(subset=TARGET).head(10)
+    table = in_parts(shots(rows).drop(columns=without), tmp_path / "shots.parquet")
+    ours, its = (Batch(table, tmp_path / name) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours, known), spark(uri, its, learned=Learned(known, [SHOT_ID]))
+    assert there[0] == here[0]
+    assert there[0].versions == (VERSION,)
+    assert there[0].learned == (10 if rows and not without else 0)
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    assert LEARNED in by_id(its.out)
+
+
+def test_a_label_that_is_a_text_and_no_number_is_a_reject_as_with_the_local_engine(tmp_path: Path, uri: str) -> None:
+    wrong = shots(60).assign(game_id="abc", **{TARGET: ["yes", "nan", "0", "1", None, "1.0"] * 10})
+    table = in_parts(wrong, tmp_path / "shots.parquet")
+    ours, its = (Batch(table, tmp_path / name, 20) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours), spark(uri, its)
+    assert there[0] == here[0]
+    assert there[0].rejected == 20
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(by_id(its.rejects), by_id(ours.rejects))
+    assert there[1].rows == here[1].rows == 30
 
 
 def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path, uri: str) -> None:

@@ -1,10 +1,20 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from data import spark
 from data.command import parse
+from data.errors import KobeShotError
 from data.prepared import PREDICTIONS, PROD, prepared_path
+from data.schema import PROBABILITY
+from data.tables import TableError
+from serving import registry
+from serving.registry import RegistryError
+from steps import aplicacao
 from steps.aplicacao import AplicacaoConfig
+from tests.test_serving_batch import shots
+from tests.versions import GOOD, Stock, crowned
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -59,7 +69,11 @@ def test_the_prepared_table_is_not_written_over(capsys: pytest.CaptureFixture[st
     assert "expected out beside table" in refused(["--out", str(prepared_path(PROD))], capsys)
 
 
-@pytest.mark.parametrize("arguments", [["--table", "a.csv"], ["--out", "b.csv"]])
+def test_another_table_is_not_scored_over_the_answers_of_prod(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected out with table, e.g. --out scored.parquet" in refused(["--table", "shots.parquet"], capsys)
+
+
+@pytest.mark.parametrize("arguments", [["--table", "a.csv", "--out", "b.parquet"], ["--out", "b.csv"]])
 def test_csv_is_refused_with_spark(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected Parquet for" in refused([*arguments, "--engine", "spark"], capsys)
 
@@ -67,3 +81,58 @@ def test_csv_is_refused_with_spark(arguments: list[str], capsys: pytest.CaptureF
 @pytest.mark.parametrize("name", ["table", "out"])
 def test_a_name_of_another_kind_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ends in .parquet or .csv" in refused([f"--{name}", "shots.json"], capsys)
+
+
+# Runs
+
+
+def config(folder: Path, **others: str) -> AplicacaoConfig:
+    names = {"table": str(folder / "shots.parquet"), "out": str(folder / "out.parquet"), "mode": "batch"}
+    return AplicacaoConfig.model_validate(names | others)
+
+
+def test_a_single_file_is_scored_in_this_process(tmp_path: Path, stocked: Stock) -> None:
+    registry.promote(stocked.register(GOOD), "the only one")
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    applied = aplicacao.run(config(tmp_path))
+    assert applied.rows == 50
+    assert pd.read_parquet(tmp_path / "out.parquet")[PROBABILITY].notna().all()
+
+
+@pytest.mark.parametrize("kept", [slice(-50), slice(100)])
+def test_a_damaged_file_is_told_in_words(tmp_path: Path, store: str, kept: slice) -> None:
+    del store
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    (tmp_path / "shots.parquet").write_bytes((tmp_path / "shots.parquet").read_bytes()[kept])
+    with pytest.raises(TableError, match=r"shots\.parquet: expected a whole parquet table"):
+        aplicacao.run(config(tmp_path))
+
+
+def test_a_file_with_a_whole_footer_and_damaged_rows_is_told_in_words(tmp_path: Path, store: str) -> None:
+    del store
+    crowned(1)
+    shots(5_000).to_parquet(tmp_path / "shots.parquet", index=False)
+    broken = bytearray((tmp_path / "shots.parquet").read_bytes())
+    broken[100:30_000] = bytes(29_900)
+    (tmp_path / "shots.parquet").write_bytes(broken)
+    with pytest.raises(TableError, match=r"shots\.parquet: expected a whole parquet table"):
+        aplicacao.run(config(tmp_path))
+
+
+def test_what_can_be_known_to_fail_is_told_before_the_table_is_read(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del store
+    monkeypatch.setattr(aplicacao, "sha256", lambda _path: pytest.fail("the table was read"))
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    with pytest.raises(RegistryError, match="no champion"):
+        aplicacao.run(config(tmp_path))
+    crowned(1)
+    (tmp_path / "file").touch()
+    with pytest.raises(KobeShotError, match="expected a folder that can be written to"):
+        aplicacao.run(config(tmp_path, out=str(tmp_path / "file" / "out.parquet")))
+    with pytest.raises(spark.SparkError):
+        aplicacao.run(config(tmp_path, mode="rest", engine="spark", master="spark://127.0.0.1:1"))
+    shots(50).drop(columns="lat").to_parquet(tmp_path / "shots.parquet", index=False)
+    with pytest.raises(TableError, match="lacks lat"):
+        aplicacao.run(config(tmp_path))

@@ -396,6 +396,16 @@ def test_spark_does_not_read_the_log(capsys: pytest.CaptureFixture[str]) -> None
     assert "expected engine=local with current=log; the log is a database" in told
 
 
+def test_spark_does_not_read_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parsed("--engine", "spark", "--current", "shots.csv")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "expected Parquet for current with engine=spark; found shots.csv. Use engine=local" in told
+    folder = tmp_path / "parts.csv"
+    folder.mkdir()
+    assert parsed("--engine", "spark", "--current", str(folder)).current == str(folder)
+
+
 def test_a_parameter_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         parsed("--curent", "log")

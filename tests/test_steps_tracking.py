@@ -67,7 +67,9 @@ def test_a_step_alone_runs_in_the_experiment_of_the_project(client: MlflowClient
     with step_run("PreparacaoDados", CONFIG) as run:
         assert client.get_experiment(run.info.experiment_id).name == EXPERIMENT
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
-    assert client.get_run(run.info.run_id).data.params == {"test_size": "0.2", "seed": "42"}
+    params = client.get_run(run.info.run_id).data.params
+    assert params == {name: str(value) for name, value in CONFIG.model_dump().items()}
+    assert params["test_size"] == "0.2"
 
 
 def test_the_run_that_mlflow_run_made_becomes_the_run_of_the_step(

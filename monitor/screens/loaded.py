@@ -118,9 +118,9 @@ def looks(store: str, source: str) -> list[KnownRun]:
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def last_application(store: str) -> KnownRun | None:
-    """The last run that scored the prod table."""
+    """See `monitor.operation.last_application`."""
     del store
-    return operation.last_run(operation.APPLICATION)
+    return operation.last_application()
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)

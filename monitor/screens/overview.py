@@ -83,14 +83,22 @@ def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> N
         st.markdown("\n".join(f"- {parts.plain(reason)}" for reason in found["reasons"]))
         current = found["current"]
         st.caption(
-            f"{current['name']} ({current['rows']:,} rows, {current['labelled']:,} labelled) "
-            f"against {found['reference']['name']}, looked at {run.started:%Y-%m-%d %H:%M} UTC"
+            f"{current['name']} ({_rows(current)}) against {found['reference']['name']}, "
+            f"looked at {run.started:%Y-%m-%d %H:%M} UTC"
         )
     if found["champion"] != champion.version:
         st.warning(
             f"This look was at version {found['champion']}; the champion is version {champion.version}. Look again.",
             icon=":material/update:",
         )
+
+
+def _rows(current: dict[str, Any]) -> str:
+    """How many rows a look was at, of a table that was too large to look at each too."""
+    if "sampled" not in current:
+        return f"{current['rows']:,} rows, {current['labelled']:,} labelled"
+    looked_at = f"{current['sampled']:,} looked at, {current['labelled']:,} of those labelled"
+    return f"{current['rows']:,} rows, drift of all; {looked_at}"
 
 
 def _look_again() -> None:
