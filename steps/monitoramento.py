@@ -269,7 +269,8 @@ def _of_table(path: Path, most_rows: int, version: str) -> Current:
     if rows > most_rows:
         message = (
             f"{shown(path)}: expected a column {PROBABILITY} in a table of more than {most_rows:,} rows; found "
-            f"{rows:,} rows without answers. Score it first: mlflow run . -e aplicacao -P mode=batch -P table={path}"
+            f"{rows:,} rows without answers. Score it first: mlflow run . -e aplicacao -P mode=batch -P table={path} "
+            "-P out=scored.parquet"
         )
         raise tables.TableError(message)
     return Current(scored(table, version), path, path.stem, rows, in_memory=True)
