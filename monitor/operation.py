@@ -15,6 +15,8 @@ SOURCE, REFERENCE, APPLICATION_RUN = "source", "reference", "application_run"
 OF_APPLICATION, OF_LOG = "application", "log"
 OF_GIVEN_TABLE = "table"
 """``data_source`` of an application of a table that was given to it."""
+ANSWERS = "answers"
+"""Tag of an application: name of the table that it wrote."""
 RECORD, REPORT = "monitoring.json", "report.html"
 """Artifacts of a monitoring: its outcomes and figures, and the same for people."""
 

@@ -142,7 +142,7 @@ def application_table(run_id: str) -> Path:
     """
     again = "Score it again: mlflow run . -e aplicacao"
     run = _run(run_id, again)
-    return _of_run(run, Path(run.data.params.get("out") or PREDICTIONS).name, again)
+    return _of_run(run, run.data.tags.get(operation.ANSWERS, PREDICTIONS.name), again)
 
 
 def read_scored(path: Path) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from data.progress import progress
 from data.schema import PROBABILITY, RAW_NAME, TARGET
 from data.source import check_address
 from data.tables import TableReader, check_kind, check_table
-from monitor import arrivals, pictures
+from monitor import arrivals, operation, pictures
 from monitor.metrics import MOST_DISTINCT, TallyBuilder
 from monitor.scored import model_of
 from serving import registry
@@ -351,7 +351,7 @@ def _tell(applied: Applied) -> None:
 
 
 def _records(applied: Applied) -> Iterator[Record]:
-    yield Tags({"model_version": applied.version or UNKNOWN_VERSION})
+    yield Tags({"model_version": applied.version or UNKNOWN_VERSION, operation.ANSWERS: applied.path.name})
     yield Metrics(
         {
             "rows_scored": float(applied.rows),
@@ -372,7 +372,7 @@ def _records(applied: Applied) -> Iterator[Record]:
     drawn = TableReader(applied.path, ["lat", "lng", RAW_NAME["lng"], PROBABILITY]).sample(_SAMPLE_ROWS)
     if "lng" not in drawn:
         drawn = drawn.rename(columns={RAW_NAME["lng"]: "lng"})
-    title = f"P(made) of {applied.rows:,} prod shots"
+    title = f"P(made) of {applied.rows:,} shots"
     yield Picture("prediction_map", pictures.prediction_map(drawn, drawn[PROBABILITY], title))
 
 

@@ -310,16 +310,14 @@ def test_an_application_of_a_table_that_was_given_is_none_of_prod(forgotten: Cal
     assert tables.application_run().run_id == of_prod
 
 
-def test_the_answers_for_prod_are_found_whatever_they_were_called(
-    world: World, tmp_path: Path, forgotten: Callable[..., str]
-) -> None:
+def test_the_answers_for_prod_are_found_whatever_they_were_called(world: World, forgotten: Callable[..., str]) -> None:
     mine = world.made("mine.parquet")
     mine.write_bytes(world.made("predictions_prod.parquet").read_bytes())
-    out = {"out": str(tmp_path / "mine.parquet")}
-    run_id = forgotten("PipelineAplicacao", {"mine.parquet": "tables"}, params=out)
+    named = {"answers": "mine.parquet"}
+    run_id = forgotten("PipelineAplicacao", {"mine.parquet": "tables"}, tags=named)
     assert tables.application_table(run_id) == artifact_of(world, run_id, "tables/mine.parquet")
-    left = {"table_mine": str(mine), "sha256_mine": sha256(mine)}
-    assert tables.application_table(forgotten("PipelineAplicacao", params=out, tags=left)) == mine
+    left = {"table_mine": str(mine), "sha256_mine": sha256(mine), **named}
+    assert tables.application_table(forgotten("PipelineAplicacao", tags=left)) == mine
 
 
 # What the last preparation wrote

@@ -231,7 +231,9 @@ def test_missing_java_is_told_before_anything_is_done(scorer: Checkout, tmp_path
     assert "Traceback" not in result.stderr
 
 
-def test_main_takes_raw_files_in_parts(tmp_path: Path, shots: pd.DataFrame) -> None:
+def test_main_takes_raw_files_in_parts_and_what_it_leaves_is_scored_in_process_and_looked_at(
+    tmp_path: Path, shots: pd.DataFrame
+) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     for name, points in (("dev", "2PT Field Goal"), ("prod", "3PT Field Goal")):
@@ -240,3 +242,6 @@ def test_main_takes_raw_files_in_parts(tmp_path: Path, shots: pd.DataFrame) -> N
     checkout = copy_project(tmp_path / "project")
     said = ok(checkout.mlflow_run("main", *FAST, "-P", f"source={raw}"))
     assert "main: done" in said
+    # As `mlflow run` passes on parameters that nobody gave.
+    ok(checkout.mlflow_run("aplicacao", "-P", "mode=batch"))
+    assert "Verdict:" in ok(checkout.mlflow_run("monitoramento"))
