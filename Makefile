@@ -99,8 +99,8 @@ operation: env ## Replay an operation with the loop, beside never and always ret
 bench-loop: env ## Measure how often worse, equal and better challengers are promoted (after make main)
 	python -m bench.loop $(ARGUMENTS)
 
-bench-scale: spark ## Measure rows/s and peak memory from 1 to 50 million rows, both engines (after make main)
-	python -m bench.scale $(ARGUMENTS)
+bench-scale: spark ## Measure rows/s and peak memory from 1 to 50 million rows, both engines (SOURCE=FOLDER)
+	python -m bench.scale --source "$(SOURCE)" $(ARGUMENTS)
 
 lock: env ## Resolve anew and write uv.lock, requirements.txt and conda.yaml
 	uv lock

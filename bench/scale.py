@@ -28,7 +28,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
-from rich.progress import Progress
 from rich.table import Table
 
 from bench.cluster import Cluster, cluster
@@ -36,6 +35,7 @@ from bench.processes import copied, measured
 from data import synthetic
 from data.console import console, say
 from data.files import remove
+from data.progress import progress
 from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
 
 _MILLION = 1_000_000
@@ -121,11 +121,9 @@ def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
     parts.mkdir(parents=True, exist_ok=True)
     rows = _PART_BLOCKS * synthetic.BLOCK_ROWS
     numbers = range(-(-max(sizes) // rows))
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("generating", total=len(numbers))
-        with ProcessPoolExecutor() as pool:
-            for _ in pool.map(_make_part, [parts / f"part-{number:05d}.parquet" for number in numbers], numbers):
-                progress.advance(task)
+    with progress("generating", len(numbers)) as advance, ProcessPoolExecutor() as pool:
+        for _ in pool.map(_make_part, [parts / f"part-{number:05d}.parquet" for number in numbers], numbers):
+            advance(1)
     tables = {}
     for size in sizes:
         tables[size] = folder / f"shots-{size}.parquet"

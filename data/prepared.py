@@ -52,12 +52,17 @@ def read_manifest() -> Manifest:
 
 
 def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
-    """A table as the last preparation wrote it.
+    """A table as the last preparation wrote it; see `checked_path` for what it raises."""
+    return pd.read_parquet(checked_path(manifest, name))
+
+
+def checked_path(manifest: Manifest, name: str) -> Path:
+    """File of a prepared table, or folder of its parts, that is what the last preparation wrote.
 
     Raises
     ------
     StaleDataError
-        If the table is missing or differs from what was written.
+        If it is missing or differs from what was written.
     """
     path = prepared_path(name)
     if not path.exists() or sha256(path) != manifest.sha256.get(name):
@@ -65,7 +70,7 @@ def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
             f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
         )
         raise StaleDataError(message)
-    return pd.read_parquet(path)
+    return path
 
 
 def prepared_path(name: str) -> Path:

@@ -16,9 +16,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from data import spark
 from data.console import console, say
-from data.errors import KobeShotError, StaleDataError
+from data.errors import KobeShotError
 from data.files import sha256, shown
-from data.prepared import PREDICTIONS, PROD, prepared_path, read_manifest
+from data.prepared import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
 from data.progress import progress
 from data.schema import PROBABILITY, RAW_NAME, TARGET
 from data.source import check_address
@@ -34,6 +34,7 @@ from serving.tables import ShotReader
 from steps.aquisicao import data_tags, remind
 from steps.command import run_command
 from steps.engine_config import RejectingConfig
+from steps.preparacao import dataset
 from steps.tracking import Artifact, Dataset, Metrics, Picture, Record, Tags, step_run, write
 
 RUN_NAME = "PipelineAplicacao"
@@ -231,14 +232,9 @@ def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
         return
     manifest = read_manifest()
     remind(synthetic=manifest.provenance.is_synthetic)
-    path, digest = config.source, manifest.sha256.get(PROD, "")
-    if not path.exists() or sha256(path) != digest:
-        message = (
-            f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
-        )
-        raise StaleDataError(message)
+    path = checked_path(manifest, PROD)
     yield data_tags(manifest.provenance)
-    yield Dataset(path, _sample(path), "application", digest, TARGET)
+    yield dataset(manifest, PROD, _sample(path), "application")
 
 
 def _sample(path: Path) -> pd.DataFrame:

@@ -34,6 +34,7 @@ class MainConfig(ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoCo
 
 def run(config: MainConfig) -> None:
     """Run the chain; the first step that fails ends it and leaves champion and Production as they were."""
+    config.check()
     with step_run(RUN_NAME, config) as active:
         if config.endpoint:
             check_alive(base_address(config.endpoint))

@@ -211,6 +211,7 @@ class Current:
 
 def run(config: MonitoramentoConfig) -> Monitored:
     """Look, in a run of its own."""
+    config.check()
     with step_run(RUN_NAME, config):
         chosen = registry.require_champion()
         version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
