@@ -15,8 +15,8 @@ from rich.table import Table
 from bench.processes import Measured, copied, measured
 from data.console import console, say
 
-_STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento")
-_RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento")
+_STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento", "relatorio")
+_RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento", "Relatorio")
 
 
 def main() -> None:
