@@ -1,9 +1,9 @@
 """A simulator of shots with the 25 columns of the public files and a known P(made).
 
-Shares, rates by distance and effects below were read off the public files and rounded; the truth is a smooth function
-of the six features alone, so a test can say how far a model is from it. Shots are made in blocks of a fixed size, each
-from its own random stream, so the first n rows of a seed are the same however many are asked for, and any number of
-rows can be written with the memory of one block.
+Shares and rates by distance (`data.synthetic_players`) and the effects below were read off the public files and
+rounded; the truth is a smooth function of the six features alone, so a test can say how far a model is from it. Shots
+are made in blocks of a fixed size, each from its own random stream, so the first n rows of a seed are the same however
+many are asked for, and any number of rows can be written with the memory of one block.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from data.console import say
 from data.files import disk_full_told, replacing, shown, size
 from data.progress import Advance, progress
 from data.schema import THREE_POINTS, TWO_POINTS
+from data.synthetic_players import KOBE, Player
 from data.tables import TableWriter, check_kind, schema_of, writing
 
 Floats = npt.NDArray[np.float64]
@@ -35,35 +36,25 @@ BLOCK_ROWS = 65_536
 SIMULATION = "simulation"
 """Key of ``DataFrame.attrs`` that marks simulated shots; pandas keeps it in the Parquet files that it writes."""
 
-_THREE_SHARE = 0.209
-_UNLABELLED_SHARE = 0.163
-_AT_THE_HOOP_SHARE = 0.213
-# Share of two-point shots by whole feet, 0 to 23, those at the hoop itself left out.
-_TWO_POINT_FEET = np.array(
-    [15, 26, 24, 16, 15, 22, 27, 29, 28, 25, 29, 29, 32, 38, 44, 47, 58, 61, 59, 56, 50, 42, 36, 12], dtype=float
-)
-_CORNER_SHARE = 0.105
-_BACKCOURT_SHARE = 0.016
-# Rate by distance in feet: 62 % at the hoop, 43 % from 4 to 15 feet, 40 % to the arc, then falling to 1 % from 40 feet.
 _FEET = np.array([0, 1.5, 4, 8, 15, 18, 23.5, 25, 27, 29, 32, 40, 94])
-_RATE = np.array([0.635, 0.62, 0.44, 0.445, 0.425, 0.405, 0.385, 0.36, 0.31, 0.21, 0.1, 0.02, 0.01])
 _OPPONENTS = np.array(
     [
         *("ATL", "BKN", "BOS", "CHA", "CHI", "CLE", "DAL", "DEN", "DET", "GSW", "HOU", "IND", "LAC", "MEM", "MIA"),
         *("MIL", "MIN", "NOP", "NYK", "OKC", "ORL", "PHI", "PHX", "POR", "SAC", "SAS", "TOR", "UTA", "WAS"),
     ]
 )
-_FIRST_SEASON, _SEASONS = 1996, 20
 _SHOTS_PER_GAME = 20
 
 
-def probability(table: pd.DataFrame) -> Floats:
+def probability(table: pd.DataFrame, player: Player = KOBE) -> Floats:
     """The true P(made) of shots of this simulator.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Columns lat, lon (or lng), minutes_remaining, period, playoffs, shot_distance.
+    player : Player
+        Who takes them.
 
     Returns
     -------
@@ -79,7 +70,7 @@ def probability(table: pd.DataFrame) -> Floats:
     longitude = table["lon"] if "lon" in table else table["lng"]
     x, _ = court.to_feet(table["lat"], longitude)
     distance = table["shot_distance"].to_numpy(dtype=float)
-    rate = np.interp(distance, _FEET, _RATE)
+    rate = np.interp(distance, _FEET, player.rate)
     logit = np.log(rate / (1 - rate)) + 0.006 * x
     logit = logit - 0.25 * (table["minutes_remaining"].to_numpy() == 0) - 0.04 * (table["period"].to_numpy() - 2.5)
     return np.asarray(1 / (1 + np.exp(-logit)), dtype=float)
@@ -131,7 +122,7 @@ def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
         yield block(seed, start // BLOCK_ROWS).iloc[: rows - start]
 
 
-def block(seed: int, number: int) -> pd.DataFrame:
+def block(seed: int, number: int, player: Player = KOBE) -> pd.DataFrame:
     """One block of `blocks`, all ``BLOCK_ROWS`` rows of it, which needs none of the others.
 
     Parameters
@@ -139,8 +130,10 @@ def block(seed: int, number: int) -> pd.DataFrame:
     seed : int
     number : int
         0 for the first.
+    player : Player
+        Who takes the shots.
     """
-    return _block(np.random.default_rng([seed, number]), number * BLOCK_ROWS)
+    return _block(np.random.default_rng([seed, number]), number * BLOCK_ROWS, player)
 
 
 def _check_out(out: Path) -> Path:
@@ -197,17 +190,17 @@ def _written(out: Path, schema: pa.Schema) -> Iterator[TableWriter]:
         yield writer
 
 
-def _block(stream: np.random.Generator, start: int) -> pd.DataFrame:
+def _block(stream: np.random.Generator, start: int, player: Player) -> pd.DataFrame:
     size = BLOCK_ROWS
-    three = stream.random(size) < _THREE_SHARE
-    x, y = np.where(three, _three_point_positions(stream, size), _two_point_positions(stream, size))
+    three = stream.random(size) < player.three_share
+    x, y = np.where(three, _three_point_positions(stream, size, player), _two_point_positions(stream, size, player))
     loc_x, loc_y = np.rint(x * 10).astype(np.int64), np.rint(y * 10).astype(np.int64)
     x, y = loc_x / 10, loc_y / 10
     latitude, longitude = court.to_degrees(x, y)
     distance = np.floor(np.hypot(x, y)).astype(np.int64)
     zone = court.zones(x, y)
     action, combined = _actions(stream, distance)
-    games = _games(stream, start)
+    games = _games(stream, start, player)
     table = pd.DataFrame(
         {
             "action_type": action,
@@ -237,35 +230,35 @@ def _block(stream: np.random.Generator, start: int) -> pd.DataFrame:
             "shot_id": np.arange(start + 1, start + size + 1),
         }
     )
-    made = (stream.random(size) < probability(table)).astype(float)
-    table["shot_made_flag"] = np.where(stream.random(size) < _UNLABELLED_SHARE, np.nan, made)
+    made = (stream.random(size) < probability(table, player)).astype(float)
+    table["shot_made_flag"] = np.where(stream.random(size) < player.unlabelled_share, np.nan, made)
     return table
 
 
-def _two_point_positions(stream: np.random.Generator, size: int) -> Floats:
-    feet = stream.choice(len(_TWO_POINT_FEET), size, p=_TWO_POINT_FEET / _TWO_POINT_FEET.sum())
+def _two_point_positions(stream: np.random.Generator, size: int, player: Player) -> Floats:
+    shares = np.array(player.two_point_feet, dtype=float)
+    feet = stream.choice(len(shares), size, p=shares / shares.sum())
     radius = feet + stream.random(size)
     angle = stream.uniform(-0.05, np.pi + 0.05, size)
-    # Kobe's mid-range shots gather at the two elbows.
-    elbow = (feet >= 16) & (stream.random(size) < 0.4)
+    elbow = (feet >= 16) & (stream.random(size) < player.elbow_share)
     angle = np.where(elbow, np.pi / 2 + stream.choice([-1.0, 1.0], size) * stream.normal(0.7, 0.2, size), angle)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    hoop = stream.random(size) < _AT_THE_HOOP_SHARE
+    hoop = stream.random(size) < player.at_the_hoop_share
     x, y = np.where(hoop, 0.0, x), np.where(hoop, 0.0, y)
     outside = court.is_three(x, y)
     shrink = np.where(outside, (court.CORNER_THREE_X - 0.5) / np.maximum(np.hypot(x, y), 1), 1.0)
     return np.stack([x * shrink, y * shrink])
 
 
-def _three_point_positions(stream: np.random.Generator, size: int) -> Floats:
+def _three_point_positions(stream: np.random.Generator, size: int, player: Player) -> Floats:
     radius = court.THREE_POINT_RADIUS + 0.15 + stream.gamma(2.0, 0.95, size)
     angle = np.pi / 2 + stream.choice([-1.0, 1.0], size) * np.abs(stream.normal(0.55, 0.33, size)).clip(max=1.15)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     kind = stream.random(size)
-    corner = kind < _CORNER_SHARE
+    corner = kind < player.corner_share
     corner_x = stream.choice([-1.0, 1.0], size, p=[0.42, 0.58]) * stream.uniform(22.2, 24.2, size)
     x, y = np.where(corner, corner_x, x), np.where(corner, stream.uniform(-2, court.CORNER_THREE_Y - 0.1, size), y)
-    heave = kind > 1 - _BACKCOURT_SHARE
+    heave = kind > 1 - player.backcourt_share
     x, y = np.where(heave, stream.uniform(-20, 20, size), x), np.where(heave, stream.uniform(36, 79, size), y)
     return np.stack([x.clip(-court.SIDELINE_X, court.SIDELINE_X), y])
 
@@ -283,9 +276,9 @@ def _actions(stream: np.random.Generator, distance: npt.NDArray[np.int64]) -> tu
     return np.select([dunk, layup], ["Slam Dunk Shot", "Layup Shot"], "Jump Shot"), combined
 
 
-def _games(stream: np.random.Generator, start: int) -> dict[str, npt.NDArray[Any]]:
+def _games(stream: np.random.Generator, start: int, player: Player) -> dict[str, npt.NDArray[Any]]:
     games = BLOCK_ROWS // _SHOTS_PER_GAME + 1
-    year = _FIRST_SEASON + stream.integers(0, _SEASONS, games)
+    year = player.first_season + stream.integers(0, player.seasons, games)
     playoffs = stream.random(games) < 0.147
     opening = year.astype("U4").astype("datetime64[Y]") + np.timedelta64(10, "M")
     day = np.where(playoffs, stream.integers(170, 225, games), stream.integers(0, 165, games))
