@@ -377,11 +377,23 @@ def _roc_auc(made: Floats, missed: Floats, positives: Floats, negatives: Floats)
     return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def _calibration_error(tally: Tally, rows: Floats) -> Floats:
-    # Values of P(made) stay together, so a tree with few leaves has fewer bins.
+def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
+    """The bin of the calibration error that each value of P(made) belongs to, shape (k,).
+
+    Bins hold about equally many rows. Rows of one value stay together, so a tree with few leaves has fewer bins.
+
+    Examples
+    --------
+    >>> calibration_bins(Tally.of(np.array([1.0, 0.0, 1.0]), np.array([0.4, 0.4, 0.6])))
+    array([3, 8])
+    """
     ends = np.cumsum(tally.rows)
-    bins = np.minimum(((ends - tally.rows / 2) / ends[-1] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    bins = ((ends - tally.rows / 2) / ends[-1] * CALIBRATION_BINS).astype(np.int_)
+    return np.minimum(bins, CALIBRATION_BINS - 1, dtype=np.int_)
+
+
+def _calibration_error(tally: Tally, rows: Floats) -> Floats:
+    starts = np.flatnonzero(np.diff(calibration_bins(tally), prepend=-1))
     gap = tally.made - (tally.made + tally.missed) * tally.probability
     error: Floats = np.abs(np.add.reduceat(gap, starts, axis=1)).sum(axis=1) / rows
     return error

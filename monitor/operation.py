@@ -39,8 +39,8 @@ class Champion:
         Whether it learned from simulated shots.
     test_metrics : dict of str to float
         On base_test.
-    justification : str
-        Why this model was chosen, in Markdown.
+    card : str
+        Its model card in short, in Markdown.
     """
 
     version: str
@@ -49,7 +49,7 @@ class Champion:
     reason: str
     synthetic: bool
     test_metrics: dict[str, float]
-    justification: str
+    card: str
 
 
 def champion() -> Champion | None:
@@ -68,7 +68,7 @@ def champion() -> Champion | None:
         test_metrics={
             name.removeprefix("test_"): float(value) for name, value in tags.items() if name.startswith("test_")
         },
-        justification=found.description or "",
+        card=found.description or "",
     )
 
 

@@ -85,7 +85,7 @@ def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str]) -> Figur
     figure = Figure(figsize=(13, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False).flat
     colours = dict(zip(samples, (palette.TRAINING, REFERENCE, CURRENT), strict=False))
-    for axes, name in zip(grid, columns, strict=False):
+    for name, axes in zip(columns, grid, strict=False):
         values = {label: table[name].to_numpy(dtype=float) for label, table in samples.items() if name in table}
         every = np.concatenate(list(values.values()))
         few = len(np.unique(every)) <= _MOST_BARS

@@ -102,7 +102,7 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     tags : mapping of str to str
         Where the version comes from.
     description : str
-        Why this model was chosen, in Markdown.
+        What this model is, in Markdown, in at most 5,000 characters.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
         Number of the version.
     """
     client = MlflowClient()
-    if not client.search_registered_models(filter_string=f"name = '{model()}'"):
+    if not _registered():
         client.create_registered_model(model(), description="P(made) of a shot of Kobe Bryant.")
     return number(
         client.create_model_version(
@@ -123,6 +123,11 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
             model_id=model_uri.removeprefix("models:/"),
         )
     )
+
+
+def describe(version: str, description: str) -> None:
+    """Replace the description of a version."""
+    MlflowClient().update_model_version(model(), version, description)
 
 
 def judge(version: str, verdict: Verdict) -> None:
@@ -473,13 +478,23 @@ def _aliased(alias: str) -> ModelVersion | None:
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
+        # A server with accounts denies all but its admin what does not exist.
+        if error.error_code == "PERMISSION_DENIED" and not _registered():
+            return None
         raise
 
 
+def _registered() -> bool:
+    return bool(MlflowClient().search_registered_models(filter_string=f"name = '{model()}'"))
+
+
 def _move(version: str, stage: str) -> None:
+    client = MlflowClient()
     # Stages are deprecated in favour of aliases; `mlflow models serve -m models:/kobe_shot/Production` needs one.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        MlflowClient().transition_model_version_stage(
-            model(), version, stage, archive_existing_versions=stage == PRODUCTION
-        )
+        client.transition_model_version_stage(model(), version, stage)
+        # Not with archive_existing_versions: MLflow compares a number with a text there, which PostgreSQL refuses.
+        for other in _in_production() if stage == PRODUCTION else []:
+            if number(other) != version:
+                client.transition_model_version_stage(model(), number(other), ARCHIVED)

@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,9 +18,10 @@ from rich.table import Table
 from data.console import console, say
 from data.prepared import TEST, TRAIN, Manifest, prepared_path, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
-from monitor import operation, pictures
+from monitor import model_card, operation, pictures
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
 from monitor.metrics import METRICS, THRESHOLD, evaluate
+from monitor.performance import performance
 from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
 from serving import registry
 from serving.packaging import log_scoring_model, save_pipeline
@@ -43,10 +44,13 @@ from steps.tracking import (
     step_run,
     write,
 )
+from steps.version_card import Logged, card_of
 
 RUN_NAME = operation.TRAINING
 
 _EXAMPLE_ROWS = 5
+_MOST_RESAMPLED = 100_000
+"""Test rows up to which the bootstrap's intervals are worth their time."""
 
 
 def check_models(models: str) -> str:
@@ -227,8 +231,11 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Treinam
     yield Params(candidate.hyperparameters)
     for name, (mean, deviation) in candidate.cross_validated.items():
         yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
-    yield Metrics(_evaluate(candidate, test))
     labels, made = test[TARGET].to_numpy(dtype=float), _probability(candidate, test)
+    yield Metrics(_evaluate(candidate, test))
+    if len(test) <= _MOST_RESAMPLED:
+        for name, interval in performance(labels, made).intervals().items():
+            yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
     title = f"{candidate.name}, {len(test):,} test rows"
     yield Picture("confusion_matrix", pictures.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
     yield Picture("roc", pictures.roc(labels, made, title))
@@ -287,7 +294,8 @@ def _cross_validated(candidate: Candidate, criterion: str) -> str:
 
 
 def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
-    return [f"{metrics[name]:.4f}" if name in metrics else "not defined" for name in names]
+    # What rounds to -0.0000 is 0.
+    return [f"{round(metrics[name], 4) + 0.0:.4f}" if name in metrics else "not defined" for name in names]
 
 
 def _records(choice: Choice) -> Iterator[Record]:
@@ -311,7 +319,21 @@ def _register(choice: Choice, lesson: Lesson, config: TreinamentoConfig, run_id:
         ANSWERS: fingerprint(info.model_uri),
         ROUNDED_ANSWERS: fingerprint(info.model_uri, ROUNDED_DECIMALS),
     }
-    return registry.register(info.model_uri, run_id, tags, choice.justification)
+    card = card_of(
+        choice.chosen,
+        choice.prior,
+        choice.justification,
+        lesson=lesson,
+        training=config.model_dump(),
+        logged=Logged(info.model_uri, run_id, tags),
+    )
+    # Wherever a kill comes, run and version have a whole card, at worst one that does not know the version's number.
+    write([Text(model_card.FILE, model_card.render(card))])
+    version = registry.register(info.model_uri, run_id, tags, model_card.description(card))
+    numbered = replace(card, version=version, uri=f"models:/{registry.model()}/{version}")
+    registry.describe(version, model_card.description(numbered))
+    write([Text(model_card.FILE, model_card.render(numbered))])
+    return version
 
 
 if __name__ == "__main__":

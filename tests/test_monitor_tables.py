@@ -836,7 +836,7 @@ def test_the_champion_is_described_as_the_registry_has_it(world: World) -> None:
     world.client.set_model_version_tag("kobe_shot", "1", "test_log_loss", "0.671")
     found = operation.champion()
     assert found is not None
-    assert (found.version, found.synthetic, found.reason, found.justification) == ("1", True, "better", "for a test")
+    assert (found.version, found.synthetic, found.reason, found.card) == ("1", True, "better", "for a test")
     assert found.test_metrics["log_loss"] == 0.671
     assert found.since is not None
     assert found.since.tzinfo is not None

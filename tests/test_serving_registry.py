@@ -430,8 +430,8 @@ def test_whoever_became_champion_is_no_challenger_any_more(version: Register) ->
         assert aliases()["champion"] == number
 
 
-WHOLE_PROMOTION = ["alias", "tag", "alias", "stage", "alias", "no alias"]
-"""Challenger, history, champion, Production, previous champion, challenger."""
+WHOLE_PROMOTION = ["alias", "tag", "alias", "stage", "stage", "alias", "no alias"]
+"""Challenger, history, champion, Production, Archived, previous champion, challenger."""
 
 
 def test_a_promotion_makes_the_changes_between_which_the_next_tests_kill(
@@ -482,7 +482,7 @@ def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_
     assert registry.roll_back_target() == was_champion
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(5))
 def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     crowned(3)
     with monkeypatch.context() as patch:

@@ -67,8 +67,8 @@ def _show_champion(champion: Champion, standing: registry.Standing) -> None:
         )
     if champion.synthetic:
         st.warning("The champion learned from **simulated** shots.", icon=":material/science:")
-    with st.expander("Why this model", icon=":material/verified:"):
-        st.markdown(champion.justification or "Nothing is written on the version.")
+    with st.expander("Model card", icon=":material/verified:"):
+        st.markdown(champion.card or "Nothing is written on the version.")
 
 
 def _show_endpoint(champion: Champion | None) -> None:
