@@ -1,4 +1,4 @@
-"""Entry point ``main``: acquire, prepare, train, select, register, serve, apply and look, as nested runs of one run.
+"""Entry point ``main``: acquire, prepare, train, select, register, serve, apply, look and report, as nested runs.
 
 The steps run in this process. As project runs each would import MLflow anew: ``make bench`` measures both.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from data.console import console, say
-from data.files import PROCESSED
+from data.files import PROCESSED, shown
 from data.preparation import Prepared
 from data.prepared import FILTERED, TEST, TRAIN, prepared_path
 from data.provenance import Provenance
@@ -16,20 +16,21 @@ from data.tables import TableReader
 from serving import registry
 from serving.endpoint import base_address
 from serving.mlflow_server import check_alive
-from steps import aplicacao, aquisicao, monitoramento, preparacao, treinamento
+from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied, ScoringConfig
 from steps.aquisicao import AquisicaoConfig
 from steps.command import part, run_command
 from steps.monitoramento import MonitoramentoConfig, Monitored
 from steps.preparacao import PreparacaoConfig
+from steps.relatorio import RelatorioConfig, Written
 from steps.tracking import Metrics, Record, Tags, step_run, write
 from steps.treinamento import Trained, TreinamentoConfig
 
 RUN_NAME = "main"
 
 
-class MainConfig(ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
-    """Run aquisicao, preparacao, treinamento, aplicacao and monitoramento; the parameters are of the first four."""
+class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
+    """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento (with its defaults) and relatorio."""
 
 
 def run(config: MainConfig) -> None:
@@ -51,9 +52,10 @@ def run(config: MainConfig) -> None:
         looked = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
         monitored = monitoramento.run(looked)
         write([Tags({"verdict": str(monitored.health.verdict)})])
+        written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
         aquisicao.announce(provenance)
-    _show(provenance, prepared, trained, applied, monitored, active.info.run_id)
+    _show(provenance, prepared, trained, applied, monitored, written, active.info.run_id)
 
 
 def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
@@ -64,7 +66,13 @@ def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
 
 
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with
-    provenance: Provenance, prepared: Prepared, trained: Trained, applied: Applied, monitored: Monitored, run_id: str
+    provenance: Provenance,
+    prepared: Prepared,
+    trained: Trained,
+    applied: Applied,
+    monitored: Monitored,
+    written: Written,
+    run_id: str,
 ) -> None:
     champion, columns = registry.champion(), len(TableReader(prepared_path(FILTERED)).schema)
     test, prod = trained.choice.metrics, applied.metrics
@@ -84,6 +92,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     table.add_row("champion", f"version {champion.version}" if champion else "none")
     table.add_row("verdict", f"{monitored.health.verdict}: {monitored.health.reasons[0]}")
     table.add_row("tables", str(PROCESSED))
+    table.add_row("report", f"{shown(written.html)}, {shown(written.markdown)}")
     table.add_row("run", run_id)
     console.print(table)
     say("Look at it:", "make monitor, or streamlit run monitor/app.py; mlflow ui", style="")

@@ -10,11 +10,12 @@ from mlflow.entities import Run
 from data.files import ROOT
 from data.schema import FEATURES
 from monitor.metrics import evaluate
+from monitor.model_card import MOST_DESCRIPTION
 from tests.project import REAL, Checkout, ok, records, served, shot
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real files are not at {REAL}")
 
-STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento"]
+STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento", "Relatorio"]
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +87,23 @@ def test_the_choice_follows_the_cross_validated_figures_and_is_justified_on_the_
     assert version is not None
     assert training.data.tags["chosen_model"] == version.tags["model_id"] == best.data.tags["model_id"]
     assert training.data.metrics["log_loss"] == best.data.metrics["log_loss"]
-    for text in (version.description, (Path(training.info.artifact_uri) / "justification.md").read_text()):
+    artifacts = Path(training.info.artifact_uri)
+    card = (artifacts / "model_card.md").read_text()
+    for text in (version.description, card, (artifacts / "justification.md").read_text()):
         assert "Class prior" in text
         assert "The test rows had no part in the choice" in text
+
+
+def test_the_model_card_tells_the_figures_of_the_run_and_how_to_make_them_again(checkout: Checkout) -> None:
+    training, version = checkout.run("Treinamento"), checkout.production()
+    assert version is not None
+    card = (Path(training.info.artifact_uri) / "model_card.md").read_text()
+    loss = f"| {training.data.metrics['log_loss']:.4f} ("
+    for text in (version.description, card):
+        assert loss in text
+        assert f"mlflow run . -e main --env-manager local -P source={REAL}" in text
+    assert len(version.description) <= MOST_DESCRIPTION
+    assert version.tags["sha256_base_train"] in card
 
 
 def test_the_version_can_be_traced_to_its_data_and_code(checkout: Checkout) -> None:
@@ -160,3 +175,21 @@ def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_ar
         checkout.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "watch")
     )
     assert "Verdict: healthy" in shown
+
+
+def test_the_report_of_main_tells_the_figures_of_its_runs(checkout: Checkout) -> None:
+    text, page = ((checkout.folder / f"relatorio.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
+    run = checkout.run("Relatorio")
+    assert {"relatorio/relatorio.md", "relatorio/relatorio.html"} <= checkout.artifacts(run)
+    assert "20.285 linhas × 7 colunas" in text
+    figures = [run.data.metrics["spread_dt_log_loss_mean"], checkout.run("PipelineAplicacao").data.metrics["log_loss"]]
+    for name in ("dt: Decision Tree", "lr: Logistic Regression"):
+        metrics = checkout.run(name).data.metrics
+        figures += [metrics[f"{metric}{end}"] for metric in ("log_loss", "f1_score") for end in ("", "_low", "_high")]
+    for figure in figures:
+        assert f"{figure:.4f}".replace(".", ",") in text
+    # Nothing but the replay, which main does not run.
+    assert {line for line in text.splitlines() if "**faltando**" in line and "peracao" not in line} == {
+        line for line in text.splitlines() if "está marcado como **faltando**" in line
+    }
+    assert page.count("data:image/png;base64,") == text.count("](relatorio_figuras/") == 8

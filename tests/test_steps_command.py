@@ -23,6 +23,7 @@ from steps.main import MainConfig
 from steps.monitoramento import MonitoramentoConfig
 from steps.operacao import OperacaoConfig
 from steps.preparacao import PreparacaoConfig
+from steps.relatorio import RelatorioConfig
 from steps.reverter import ReverterConfig
 from steps.treinamento import TreinamentoConfig
 
@@ -33,6 +34,7 @@ CONFIGS: dict[str, type[StepConfig]] = {
     "treinamento": TreinamentoConfig,
     "aplicacao": AplicacaoConfig,
     "monitoramento": MonitoramentoConfig,
+    "relatorio": RelatorioConfig,
     "retreino": RetreinoConfig,
     "reverter": ReverterConfig,
     "operacao": OperacaoConfig,

@@ -1,0 +1,201 @@
+"""Which runs belong together: those of one ``main``, or those that are joined by the bytes they read and wrote."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from data.errors import KobeShotError
+from data.prepared import TRAIN
+from data.raw_tables import DEV_FILE
+from monitor import decisions, operation
+from monitor.pipeline_report.facts import (
+    ACQUISITION,
+    APPLICATION,
+    MAIN,
+    MONITORING,
+    PREPARATION,
+    TRAINING,
+    RunFacts,
+    VersionFacts,
+    command,
+)
+from monitor.runs import MODEL_TAG
+from monitor.tables import DEVELOPMENT
+from serving import registry
+
+_PARENT = "mlflow.parentRunId"
+_FINISHED = "attributes.status = 'FINISHED'"
+_RAW = DEV_FILE.partition(".")[0]
+_MOST = 200
+
+
+class NoTrainingError(KobeShotError):
+    """There is nothing to tell of."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The runs of a pipeline; one that was not found is an empty `RunFacts`."""
+
+    main: RunFacts
+    acquisition: RunFacts
+    preparation: RunFacts
+    training: RunFacts
+    candidates: tuple[RunFacts, ...]
+    application: RunFacts
+    monitoring: RunFacts
+    operation: RunFacts
+    trained: VersionFacts
+    applied: VersionFacts
+    champion: VersionFacts
+
+
+@registry.store_errors_told()
+def find(parent: str = "") -> Chain:
+    """The runs to tell of.
+
+    Parameters
+    ----------
+    parent : str
+        The run of the ``main`` that is at work. Without it, the last application of the prod table and what it was made
+        from: the other runs of its ``main`` where it is part of one, else those whose digests and tags agree.
+
+    Raises
+    ------
+    NoTrainingError
+        If nothing has been trained.
+    """
+    if parent:
+        siblings = _children(parent)
+        application = siblings.get(APPLICATION)
+    else:
+        last = operation.last_application()
+        application = _run(last.run_id) if last else None
+        parent = _parent_named_main(application)
+        siblings = _children(parent) if parent else {}
+    applied = _version(application.data.tags.get("model_version", "")) if application else VersionFacts()
+    champion = registry.champion()
+    crowned = _version(registry.number(champion)) if champion else VersionFacts()
+    training = siblings.get(TRAINING) or _training(applied or crowned)
+    if training is None:
+        message = (
+            f"No finished run {TRAINING} of {registry.model()} was found in {mlflow.get_tracking_uri()}: there is "
+            f"nothing to report. Run the pipeline first: {command('main')}"
+        )
+        raise NoTrainingError(message)
+    trained = _version(training.data.tags.get("model_version", "")) or _version_of(training.info.run_id)
+    preparation = siblings.get(PREPARATION) or _preparation(training, trained)
+    acquisition = siblings.get(ACQUISITION) or _acquisition(preparation, trained)
+    replays = decisions.replays(1)
+    return Chain(
+        main=facts_of(_run(parent), MAIN) if parent else RunFacts(MAIN),
+        acquisition=facts_of(acquisition, ACQUISITION),
+        preparation=facts_of(preparation, PREPARATION),
+        training=facts_of(training, TRAINING),
+        candidates=_candidates(training),
+        application=facts_of(application, APPLICATION),
+        monitoring=facts_of(_monitoring(application), MONITORING),
+        operation=facts_of(_run(replays[0].run_id) if replays else None, decisions.REPLAY),
+        trained=trained,
+        applied=applied,
+        champion=crowned,
+    )
+
+
+def facts_of(run: Run | None, step: str) -> RunFacts:
+    """A run as the report reads it."""
+    if run is None:
+        return RunFacts(step)
+    inputs = {
+        each.dataset.name: tag.value for each in run.inputs.dataset_inputs for tag in each.tags if tag.key == "sha256"
+    }
+    data = run.data
+    return RunFacts(
+        step, run.info.run_id, str(run.info.run_name), dict(data.metrics), dict(data.params), dict(data.tags), inputs
+    )
+
+
+@registry.store_errors_told()
+def read(run_id: str, step: str) -> RunFacts:
+    """A run by its id."""
+    return facts_of(_run(run_id), step)
+
+
+def _run(run_id: str) -> Run:
+    return MlflowClient().get_run(run_id)
+
+
+def _first(condition: str) -> Run | None:
+    return next(iter(_search(condition, 1)), None)
+
+
+def _search(condition: str, most: int = _MOST) -> list[Run]:
+    client = MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"], max_results=most)
+    return list(found)
+
+
+def _children(parent: str) -> Mapping[str, Run]:
+    """The finished runs of the steps within a run, by name."""
+    found = _search(f"tags.`{_PARENT}` = '{parent}' and {_FINISHED}")
+    return {str(run.info.run_name): run for run in reversed(found)}
+
+
+def _parent_named_main(run: Run | None) -> str:
+    parent = str(run.data.tags.get(_PARENT, "")) if run else ""
+    return parent if parent and _run(parent).info.run_name == MAIN else ""
+
+
+def _version(number: str) -> VersionFacts:
+    tags = registry.tags_of(number) if number.isdecimal() else {}
+    return VersionFacts(number, tags) if tags else VersionFacts()
+
+
+def _version_of(run_id: str) -> VersionFacts:
+    found = MlflowClient().search_model_versions(f"name = '{registry.model()}' and run_id = '{run_id}'")
+    return _version(registry.number(found[0])) if found else VersionFacts()
+
+
+def _training(version: VersionFacts) -> Run | None:
+    """The training that a version came from, else the last one that was not for a decision of the loop."""
+    made = _first(f"attributes.run_id = '{run_id}'") if (run_id := registry.run_of(version.number)) else None
+    if made:
+        return made
+    for run in _search(f"attributes.run_name = '{TRAINING}' and {_FINISHED}"):
+        parent = run.data.tags.get(_PARENT)
+        of_loop = parent is not None and _run(parent).info.run_name == decisions.RETRAINING
+        if run.data.tags.get(MODEL_TAG, registry.model()) == registry.model() and not of_loop:
+            return run
+    return None
+
+
+def _preparation(training: Run, version: VersionFacts) -> Run | None:
+    digest = version.tags.get(DEVELOPMENT) or training.data.params.get(f"sha256_{TRAIN}", "")
+    digest = digest or version.tags.get(f"sha256_{TRAIN}", "")
+    named = f"attributes.run_name = '{PREPARATION}' and params.sha256_{TRAIN} = '{digest}' and {_FINISHED}"
+    return _first(named) if digest.isalnum() else None
+
+
+def _acquisition(preparation: Run | None, version: VersionFacts) -> Run | None:
+    digest = facts_of(preparation, PREPARATION).inputs.get(_RAW) or version.tags.get(f"sha256_{_RAW}", "")
+    named = f"attributes.run_name = '{ACQUISITION}' and tags.sha256_{_RAW} = '{digest}' and {_FINISHED}"
+    return _first(named) if digest.isalnum() else None
+
+
+def _monitoring(application: Run | None) -> Run | None:
+    """The last look at what was scored, beside the test rows."""
+    if application is None:
+        return None
+    looks = operation.looks(operation.OF_APPLICATION)
+    scored = application.info.run_id
+    found = [look for look in looks if look.tags.get(operation.APPLICATION_RUN) == scored and "verdict" in look.tags]
+    return _run(found[0].run_id) if found else None
+
+
+def _candidates(training: Run) -> tuple[RunFacts, ...]:
+    parent = f"tags.`{_PARENT}` = '{training.info.run_id}' and tags.model_id LIKE '%' and {_FINISHED}"
+    return tuple(facts_of(run, TRAINING) for run in reversed(_search(parent)))

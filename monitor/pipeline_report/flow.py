@@ -1,0 +1,182 @@
+"""The flow of the pipeline, defined once: as Mermaid text, and as an SVG that needs no script."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+STEP, FILE = "step", "file"
+"""Kinds of nodes: what is run, and what it leaves."""
+
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 196, 58, 68, 46, 34
+_UNIT_X, _UNIT_Y = _WIDTH + _GAP_X, _HEIGHT + _GAP_Y
+_LINE = 17
+_CYLINDER = 7
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step or what it leaves, at a place of the grid; the first line is its name."""
+
+    id: str
+    lines: tuple[str, ...]
+    kind: str
+    column: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An arrow.
+
+    Attributes
+    ----------
+    source, target : str
+        Ids of nodes.
+    label : str
+    loops : bool
+        Whether it leads back to an earlier step, which is drawn dashed.
+    path : sequence of tuple of float
+        Its corners; without them it goes straight to the right or down. A unit is a box and the gap after it, and
+        (0, 0) the upper left corner of the first box.
+    at : tuple of float
+        Middle of the label.
+    """
+
+    source: str
+    target: str
+    label: str = ""
+    loops: bool = False
+    path: Sequence[tuple[float, float]] = ()
+    at: tuple[float, float] = (0, 0)
+
+
+NODES = (
+    Node("aquisicao", ("Aquisicao", "obtém e confere os arquivos"), STEP, 0, 0),
+    Node("brutos", ("dataset_kobe_dev.parquet", "dataset_kobe_prod.parquet"), FILE, 1, 0),
+    Node("preparacao", ("PreparacaoDados", "seleciona, filtra, separa"), STEP, 0, 1),
+    Node("tabelas", ("data_filtered, base_train,", "base_test, base_prod"), FILE, 1, 1),
+    Node("treinamento", ("Treinamento", "PyCaret e scikit-learn"), STEP, 0, 2),
+    Node("candidatos", ("candidate/model.skops", "um por candidato, com figuras"), FILE, 1, 2),
+    Node("escolha", ("Escolha", "pela validação cruzada"), STEP, 0, 3),
+    Node("justificativa", ("justification.md", "por que este modelo"), FILE, 1, 3),
+    Node("portao", ("Portão", "melhor além do acaso?"), STEP, 0, 4),
+    Node("registro", ("Registro kobe_shot", "champion = Production"), FILE, 1, 4),
+    Node("servidor", ("Servidor", "mlflow models serve"), STEP, 2, 0),
+    Node("rest", ("POST /invocations", "JSON, CSV ou Parquet"), FILE, 3, 0),
+    Node("aplicacao", ("PipelineAplicacao", "pontua a produção"), STEP, 2, 1),
+    Node("previsoes", ("predictions_prod.parquet", "resposta e P(cesta)"), FILE, 3, 1),
+    Node("monitoramento", ("Monitoramento", "com e sem a resposta"), STEP, 2, 2),
+    Node("olhar", ("monitoring.json", "report.html"), FILE, 3, 2),
+    Node("retreino", ("Retreino", "reativo ou preditivo: decide"), STEP, 2, 3),
+    Node("decisao", ("decision.json", "sinais, guardas, razões"), FILE, 3, 3),
+    Node("reverter", ("Reverter", "desfaz uma promoção"), STEP, 2, 4),
+    Node("operacao", ("Operacao", "e o painel em Streamlit"), STEP, 2, 5),
+    Node("relatorio", ("Relatorio", "relatorio.md, relatorio.html"), STEP, 3, 5),
+)
+
+EDGES = (
+    Edge("aquisicao", "brutos"),
+    Edge("aquisicao", "preparacao"),
+    Edge("preparacao", "tabelas"),
+    Edge("preparacao", "treinamento"),
+    Edge("treinamento", "candidatos"),
+    Edge("treinamento", "escolha"),
+    Edge("escolha", "justificativa"),
+    Edge("escolha", "portao"),
+    Edge("portao", "registro", "sim", at=(0.87, 4.24)),
+    Edge("registro", "servidor", path=((1.742, 4.2), (1.8, 4.2), (1.8, 0.28), (2, 0.28))),
+    Edge("tabelas", "aplicacao", "base_prod", at=(1.87, 1.22)),
+    Edge("servidor", "rest"),
+    Edge("servidor", "aplicacao"),
+    Edge("aplicacao", "previsoes"),
+    Edge("aplicacao", "monitoramento"),
+    Edge("monitoramento", "olhar"),
+    Edge("monitoramento", "retreino"),
+    Edge("retreino", "decisao"),
+    Edge(
+        "retreino", "treinamento", "é hora: retreinar", loops=True, at=(1.24, 2.74),
+        path=((2, 3.28), (1.9, 3.28), (1.9, 2.78), (0.64, 2.78), (0.64, 2.558)),
+    ),
+    Edge("retreino", "reverter", "se a promoção decepciona", at=(2.78, 3.82)),
+    Edge("reverter", "registro", "volta o anterior", loops=True, path=((2, 4.36), (1.742, 4.36)), at=(1.87, 4.7)),
+    Edge("reverter", "operacao", "a operação segue", at=(2.64, 4.82)),
+    Edge("olhar", "relatorio", path=((3.742, 2.28), (3.82, 2.28), (3.82, 5.28), (3.742, 5.28))),
+    Edge(
+        "operacao", "servidor", "novos arremessos e rótulos", loops=True, at=(3.1, 5.76),
+        path=((2.37, 5.558), (2.37, 5.8), (3.92, 5.8), (3.92, -0.2), (2.37, -0.2), (2.37, 0)),
+    ),
+)  # fmt: skip
+
+
+def mermaid() -> str:
+    """The flow as a Mermaid flowchart."""
+    lines = ["flowchart TD"]
+    for node in NODES:
+        label = "<br/>".join(node.lines)
+        opening, closing = ("[", "]") if node.kind == STEP else ("[(", ")]")
+        lines.append(f'    {node.id}{opening}"{label}"{closing}')
+    for edge in EDGES:
+        arrow = "-.->" if edge.loops else "-->"
+        label = f'|"{edge.label}"|' if edge.label else ""
+        lines.append(f"    {edge.source} {arrow}{label} {edge.target}")
+    return "\n".join(lines)
+
+
+def svg() -> Markup:
+    """The flow as an SVG for a page that styles the classes ``step``, ``file``, ``loop``, ``line`` and ``said``."""
+    width = 2 * _MARGIN + _UNIT_X * (1 + max(node.column for node in NODES)) - _GAP_X // 2
+    height = 2 * _MARGIN + _UNIT_Y * (1 + max(node.row for node in NODES)) - _GAP_Y // 2
+    places = {node.id: node for node in NODES}
+    drawn = [_arrow(edge, places) for edge in EDGES] + [_box(node) for node in NODES] + [_said(edge) for edge in EDGES]
+    return Markup(
+        '<svg class="flow" role="img" aria-label="Fluxo do projeto" viewBox="0 0 {} {}">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+        '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>{}</svg>'
+    ).format(width, height, Markup("").join(drawn))
+
+
+def _place(x: float, y: float) -> tuple[float, float]:
+    return round(_MARGIN + x * _UNIT_X, 1), round(_MARGIN + y * _UNIT_Y, 1)
+
+
+def _box(node: Node) -> Markup:
+    x, y = _place(node.column, node.row)
+    shape = Markup('<rect x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(x, y, _WIDTH, _HEIGHT)
+    if node.kind == FILE:
+        shape = Markup('<path d="M{0} {1} a{2} {3} 0 0 1 {4} 0 v{5} a{2} {3} 0 0 1 -{4} 0 z"/>'
+                       '<path class="rim" d="M{0} {1} a{2} {3} 0 0 0 {4} 0"/>').format(
+            x, y + _CYLINDER, _WIDTH / 2, _CYLINDER, _WIDTH, _HEIGHT - 2 * _CYLINDER
+        )  # fmt: skip
+    top = y + _HEIGHT / 2 + (_CYLINDER if node.kind == FILE else 5) - _LINE * (len(node.lines) - 1) / 2
+    texts = Markup("").join(
+        Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
+            "name" if place == 0 else "more", x + _WIDTH / 2, top + place * _LINE, line
+        )
+        for place, line in enumerate(node.lines)
+    )
+    return Markup('<g class="{}" data-node="{}">{}{}</g>').format(node.kind, node.id, shape, texts)
+
+
+def _arrow(edge: Edge, places: dict[str, Node]) -> Markup:
+    corners = [_place(*corner) for corner in edge.path or _straight(places[edge.source], places[edge.target])]
+    line = " L".join(f"{x} {y}" for x, y in corners)
+    kind = "line loop" if edge.loops else "line"
+    return Markup('<path class="{}" data-edge="{} {}" d="M{}" marker-end="url(#tip)"/>').format(
+        kind, edge.source, edge.target, line
+    )
+
+
+def _straight(source: Node, target: Node) -> list[tuple[float, float]]:
+    if source.row == target.row:
+        middle = source.row + _HEIGHT / _UNIT_Y / 2
+        return [(source.column + _WIDTH / _UNIT_X, middle), (target.column, middle)]
+    middle = source.column + _WIDTH / _UNIT_X / 2
+    return [(middle, source.row + _HEIGHT / _UNIT_Y), (middle, target.row)]
+
+
+def _said(edge: Edge) -> Markup:
+    if not edge.label:
+        return Markup("")
+    x, y = _place(*edge.at)
+    return Markup('<text class="said" x="{}" y="{}">{}</text>').format(x, y, edge.label)

@@ -1,0 +1,140 @@
+"""Everything that the report tells, read from the tracking store."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from data.errors import KobeShotError
+from data.prepared import PREDICTIONS, TEST, TRAIN
+from data.tables import TableReader
+from monitor import decisions, operation, replay
+from monitor.pipeline_report import artefacts, drawing
+from monitor.pipeline_report.chain import Chain, read
+from monitor.pipeline_report.facts import REPORT, Artefact, PipelineFacts, RunFacts
+from monitor.record import RECORD_KEYS
+from monitor.tables import artifact
+from serving import registry
+
+_MOST_DECISIONS = 20
+_DRAWN_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The facts, and the pictures that go with them: PNG by the name of its file."""
+
+    facts: PipelineFacts
+    pictures: dict[str, bytes]
+
+
+@registry.store_errors_told()
+def gather(chain: Chain, run_id: str, drawn: dict[str, Figure]) -> Gathered:
+    """Read what the runs of a chain hold.
+
+    Parameters
+    ----------
+    chain : Chain
+    run_id : str
+        Of the report, whose own figures are told too.
+    drawn : dict of str to matplotlib.figure.Figure
+        Pictures that the caller has drawn, by the name of their file.
+    """
+    own = read(run_id, REPORT)
+    found = _json(chain.monitoring, operation.RECORD)
+    record = found if found and set(found) >= RECORD_KEYS else None
+    shown = {**_kept(chain), **_drawn(chain, record), **{name: drawing.png(each) for name, each in drawn.items()}}
+    experiment = MlflowClient().get_experiment(MlflowClient().get_run(run_id).info.experiment_id)
+    facts = PipelineFacts(
+        written=datetime.now(UTC),
+        experiment=str(experiment.name),
+        model=registry.model(),
+        champion=chain.champion,
+        trained=chain.trained,
+        applied=chain.applied,
+        main=chain.main,
+        acquisition=chain.acquisition,
+        preparation=chain.preparation,
+        training=chain.training,
+        candidates=chain.candidates,
+        application=chain.application,
+        monitoring=chain.monitoring,
+        operation=chain.operation,
+        own=own,
+        artefacts=tuple(_artefacts(chain, own)),
+        record=record,
+        decisions=tuple(decisions.decisions(most=_MOST_DECISIONS)),
+        replay=_json(chain.operation, replay.FILE),
+        pictures=frozenset(shown),
+    )
+    return Gathered(facts, shown)
+
+
+def _artefacts(chain: Chain, own: RunFacts) -> Iterator[Artefact]:
+    before = (chain.acquisition, chain.preparation, chain.training, *chain.candidates)
+    for run in before:
+        yield from artefacts.of_run(run)
+    for number in dict.fromkeys(filter(None, (chain.trained.number, chain.applied.number))):
+        with contextlib.suppress(KobeShotError):
+            yield from artefacts.of_version(number)
+    for run in (chain.application, chain.monitoring, chain.operation, own):
+        yield from artefacts.of_run(run)
+
+
+def _kept(chain: Chain) -> dict[str, bytes]:
+    """Pictures that runs keep."""
+    chosen = chain.training.tags.get("chosen_model") or chain.trained.tags.get("model_id")
+    best = next((run for run in chain.candidates if run.tags.get("model_id") == chosen), None)
+    places = {
+        "arremessos.png": (chain.preparation, "shot_map"),
+        "distancia.png": (chain.preparation, "rate_by_distance"),
+        "calibracao.png": (best, "calibration"),
+        "roc.png": (best, "roc"),
+        "producao.png": (chain.application, "prediction_map"),
+        "operacao.png": (chain.operation, "replay"),
+    }
+    found = {}
+    for name, (run, picture) in places.items():
+        if run:
+            with contextlib.suppress(KobeShotError):
+                found[name] = artifact(run.run_id, f"pictures/{picture}.png").read_bytes()
+    return found
+
+
+def _drawn(chain: Chain, record: dict[str, Any] | None) -> dict[str, bytes]:
+    """Pictures of what changed between the two bases."""
+    found = {}
+    if record and record["drift"]:
+        found["drift.png"] = drawing.png(drawing.drift(record["drift"]["statistics"]))
+    answers = chain.application.tags.get(operation.ANSWERS, PREDICTIONS.name)
+    tables = {
+        "treino": (chain.preparation, f"{TRAIN}.parquet"),
+        "teste": (chain.preparation, f"{TEST}.parquet"),
+        "produção": (chain.application, answers),
+    }
+    with contextlib.suppress(KobeShotError):
+        samples = {
+            words: TableReader(_table(run, file)).sample(_DRAWN_ROWS) for words, (run, file) in tables.items() if run
+        }
+        if len(samples) == len(tables):
+            found["atributos.png"] = drawing.png(drawing.distributions(samples))
+    return found
+
+
+def _table(run: RunFacts, file: str) -> Path:
+    left = run.tags.get(f"table_{Path(file).stem}")
+    return Path(left) if left else artifact(run.run_id, f"tables/{file}")
+
+
+def _json(run: RunFacts, file: str) -> dict[str, Any] | None:
+    if run:
+        with contextlib.suppress(KobeShotError, ValueError, OSError):
+            found = json.loads(artifact(run.run_id, file).read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else None
+    return None

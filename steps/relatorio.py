@@ -1,0 +1,162 @@
+"""Entry point ``relatorio``: the report of the whole pipeline, in Brazilian Portuguese, from what its runs hold."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import AfterValidator, Field
+
+from data.console import console, say
+from data.errors import KobeShotError
+from data.files import replacing, shown, write_text
+from data.prepared import FILTERED
+from data.progress import progress
+from data.schema import FEATURES, TARGET
+from data.tables import TableReader
+from monitor import split_study, tables
+from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
+from monitor.pipeline_report import drawing, rendering
+from monitor.pipeline_report.chain import Chain, find
+from monitor.pipeline_report.facts import REPORT
+from monitor.pipeline_report.gathering import gather
+from serving.packaging import load_pipeline
+from steps.aquisicao import remind
+from steps.command import StepConfig, run_command
+from steps.tracking import Artifact, Metrics, Record, Tags, source_state, step_run, write
+
+RUN_NAME = REPORT
+MARKDOWN, HTML = "relatorio.md", "relatorio.html"
+
+_FOLDER = "relatorio"
+_TABLE = "split_study.csv"
+_SEEDS = 2**32
+
+
+def check_folder(out: str) -> str:
+    """Refuse what is there and no folder.
+
+    Raises
+    ------
+    ValueError
+        Says so.
+    """
+    if Path(out).exists() and not Path(out).is_dir():
+        message = f"expected a folder; found the file {out}"
+        raise ValueError(message)
+    return out
+
+
+class RelatorioConfig(StepConfig):
+    """Write relatorio.md and relatorio.html, in Brazilian Portuguese, from the runs of the pipeline."""
+
+    split_seeds: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="other splits, of each of four kinds, that the models are trained and tested on again to see how "
+        "much the choice of the test rows matters; 0 does not measure it",
+    )
+    out: Annotated[str, AfterValidator(check_folder)] = Field(
+        default="", description="folder that the report is written to; empty is the project's"
+    )
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the report is."""
+
+    markdown: Path
+    html: Path
+
+
+def run(config: RelatorioConfig) -> Written:
+    """Report, in a run of its own: on the other steps of ``main`` within one, else on the last pipeline."""
+    with step_run(RUN_NAME, config) as active:
+        chain = find(active.data.tags.get("mlflow.parentRunId", ""))
+        remind(synthetic=chain.training.tags.get("synthetic") == "true")
+        write(_origin(chain))
+        studied = _study(chain, config.split_seeds)
+        drawn = {}
+        if studied is not None:
+            write(_study_records(studied))
+            drawn["divisoes.png"] = drawing.spread(studied)
+        with console.status("writing the report"):
+            found = gather(chain, active.info.run_id, drawn)
+            text = rendering.markdown(found.facts)
+            written = _put(Path(config.out), text, found.pictures)
+            write(_files(written, found.pictures))
+        say("Report:", f"{shown(written.html)} and {shown(written.markdown)}, also artifacts of run {RUN_NAME}")
+    return written
+
+
+def _origin(chain: Chain) -> Iterator[Record]:
+    yield Tags({name: chain.training.tags.get(name, "unknown") for name in ("data_source", "synthetic")})
+    yield Tags(source_state())
+    runs = {
+        run.step: run.run_id
+        for run in (chain.acquisition, chain.preparation, chain.training, chain.application, chain.monitoring)
+    }
+    yield Tags({f"reports_{step}": run_id or "missing" for step, run_id in runs.items()})
+
+
+def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
+    """The models on other splits; None where that is not asked for or a table or a model is gone, which a tag says."""
+    if not seeds:
+        return None
+    try:
+        size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
+        digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
+        reader = TableReader(tables.table_of(FILTERED, digest, chain.trained.number), [*FEATURES, TARGET])
+        table = reader.sample(split_study.MOST_ROWS)
+        models = {
+            run.tags["model_id"]: load_pipeline(tables.artifact(run.run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}"))
+            for run in chain.candidates
+            if run.tags["model_id"] != "prior"
+        }
+    except (KobeShotError, KeyError, ValueError) as error:
+        say("Not measured:", f"other splits ({type(error).__name__}: {error})", style="bold yellow")
+        write([Tags({"split_study": f"{type(error).__name__}: {error}"})])
+        return None
+    sampled = {"split_sampled": "true"} if reader.rows and reader.rows > len(table) else {}
+    write([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
+    others = [(seed + place) % _SEEDS for place in range(1, seeds + 1)]
+    with progress("training on other splits", split_study.fits(size, seeds, len(models))) as advance:
+        return split_study.study(table, models, test_size=size, seeds=others, advance=advance)
+
+
+def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
+    yield Metrics(split_study.summary(studied))
+    for place, figures in split_study.series(studied):
+        yield Metrics(figures, place)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _TABLE
+        studied.to_csv(path, index=False)
+        yield Artifact(path)
+
+
+def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> Written:
+    written = Written(folder / MARKDOWN, folder / HTML)
+    beside = folder / rendering.PICTURES
+    for name, picture in pictures.items():
+        with replacing(beside / name) as partial:
+            partial.write_bytes(picture)
+    for path in beside.glob("*.png"):
+        if path.name not in pictures:
+            path.unlink()
+    write_text(text, written.markdown)
+    write_text(rendering.html(text, pictures), written.html)
+    return written
+
+
+def _files(written: Written, pictures: dict[str, bytes]) -> Iterator[Record]:
+    yield Artifact(written.markdown, _FOLDER)
+    yield Artifact(written.html, _FOLDER)
+    for name in sorted(pictures):
+        yield Artifact(written.markdown.parent / rendering.PICTURES / name, f"{_FOLDER}/{rendering.PICTURES}")
+
+
+if __name__ == "__main__":
+    run_command(RelatorioConfig, run)
