@@ -3,8 +3,8 @@
 ``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this door refuses
 unknown columns, answers as an Arrow stream where that is accepted, records every scored row in the inference log, and
 says which version answered (``X-Model-Version``) and to which request (``X-Request-ID``, the caller's or made here).
-``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served and ``/metrics`` is for
-Prometheus.
+``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served, ``/metrics`` is for
+Prometheus, and ``/openapi.json`` describes all of this.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from data.schema import SHOT_ID
 from serving import bodies
 from serving.inference_log import Recorder, Request
 from serving.metrics import Metrics
+from serving.openapi import description
 from serving.scoring_model import answer_json
 from serving.served_version import ServedVersion
 
@@ -81,12 +82,14 @@ class Door:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
         # Its own thread, so that what is answered is recorded before the next long table is scored.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
+        described = Answer(200, orjson.dumps(description()))
         self._plain: dict[str, Callable[[], Answer]] = {
             "/ping": lambda: Answer(200, b"\n"),
             "/health": lambda: Answer(200, b"\n"),
             "/version": lambda: Answer(200, VERSION.encode()),
             "/model": self._model,
             "/metrics": lambda: Answer(200, metrics.text(), metrics.content_type),
+            "/openapi.json": lambda: described,
         }
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """Bytes of a request → a table of doubles, and scores → bytes, without a detour for the usual bodies.
 
-JSON as ``dataframe_split``, ``dataframe_records`` or ``inputs``, and Parquet of numbers, go straight to NumPy; all else
-goes through the parsers of MLflow's own scoring server, so that a body means the same at both doors.
+JSON in one of the usual forms, and Parquet of numbers, go straight to NumPy; all else goes through the parsers of
+MLflow's own scoring server, so that a body means the same at both doors.
 """
 
 import io
@@ -88,8 +88,8 @@ class Reader:
         mlflow.exceptions.MlflowException
             A 4xx in words, without stack trace, if the body holds no table of the six features.
         """
+        usual = read_usual(body, content_type)
         try:
-            usual = read_usual(body, content_type)
             return self._shots(usual) if usual else self._read_with_mlflow(body, content_type)
         except MlflowException as error:
             table = read_table(body, content_type)

@@ -36,8 +36,9 @@ _MOST_COLUMNS = 200
 _MOST_ROWS = 2_000_000
 NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
 """What `table_of` gives for ``{"dataframe_records": []}``, of which MLflow asks for columns."""
-_USUAL_KEYS = {"dataframe_split", "dataframe_records", "inputs", "params"}
 _TABLE_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+_LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
+"""Keys by which MLflow takes a body for one of a language model; it ignores all others beside a table."""
 
 
 class ScoringModel(PythonModel):
@@ -247,6 +248,12 @@ def table_of(payload: object) -> tuple[list[str], list[Sequence[object]]] | None
     (list of str, list of sequences) or None
         None if the body has another form, or is no table. A key that a record lacks gives None in its row.
 
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        BAD_REQUEST (HTTP 400) if there are too many columns, or the rows of a split table are no list, of which pandas
+        makes a table of its own, mostly an empty one.
+
     Examples
     --------
     >>> table_of({"dataframe_split": {"columns": ["lat", "lng"], "data": [[33.9, -118.2]]}})
@@ -256,7 +263,9 @@ def table_of(payload: object) -> tuple[list[str], list[Sequence[object]]] | None
     >>> table_of({"inputs": {"lat": [33.9, 34.0]}})
     (['lat'], [(33.9,), (34.0,)])
     """
-    if not isinstance(payload, dict) or len(found := [key for key in _TABLE_KEYS if key in payload]) != 1:
+    if not isinstance(payload, dict) or payload.keys() & _LANGUAGE_MODEL_KEYS:
+        return None
+    if len(found := [key for key in _TABLE_KEYS if key in payload]) != 1:
         return None
     table = payload[found[0]]
     columns: Any
@@ -271,6 +280,9 @@ def table_of(payload: object) -> tuple[list[str], list[Sequence[object]]] | None
         return None
     if found == ["dataframe_split"]:
         columns, rows = table.get("columns"), table.get("data")
+        if not isinstance(rows, list):
+            message = f"dataframe_split: expected data, a list of rows; found {_shown(rows)}"
+            raise MlflowException(message, BAD_REQUEST)
     elif all(isinstance(column, list) for column in table.values()) and len(set(map(len, table.values()))) == 1:
         columns, rows = list(table), list(zip(*table.values(), strict=True))
     else:
@@ -308,7 +320,9 @@ def _read_usual_json(body: bytes) -> Usual | None:
         payload = orjson.loads(body)
         table = table_of(payload)
         params = payload.get("params") if table else None
-        if table is None or not table[0] or not payload.keys() <= _USUAL_KEYS or not _is_usual(params):
+        if table == NO_ROWS:
+            _check_params(params)
+        if table is None or not table[0] or not _is_usual(params):
             return None
         columns, rows = table
         values = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(columns)))
@@ -345,12 +359,17 @@ def _read_usual_parquet(body: bytes) -> Usual | None:
     return Usual(columns, values, None)
 
 
+def _check_params(params: object) -> None:
+    """Refuse parameters that MLflow does not come to look at, as it asks for columns first."""
+    if params is not None and not isinstance(params, dict):
+        message = f"params: expected an object, found {_shown(params)}"
+        raise MlflowException.invalid_parameter_value(message)
+    if params and "threshold" in params:
+        check_threshold(params["threshold"])
+
+
 def _is_usual(params: object) -> bool:
-    return params is None or (
-        isinstance(params, dict)
-        and params.keys() <= {"threshold"}
-        and all(type(value) in {int, float} for value in params.values())
-    )
+    return params is None or (isinstance(params, dict) and type(params.get("threshold", 0.5)) in {int, float})
 
 
 def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:

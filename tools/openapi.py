@@ -1,0 +1,24 @@
+"""Write ``docs/openapi.json`` from ``serving/openapi.py``: ``python -m tools.openapi``."""
+
+import json
+import sys
+
+from data.files import ROOT
+from serving.openapi import description
+
+PUBLISHED = ROOT / "docs" / "openapi.json"
+
+
+def rendered() -> str:
+    """Contents of the file."""
+    return json.dumps(description(), indent=2) + "\n"
+
+
+def main() -> None:
+    """Write the file."""
+    PUBLISHED.write_text(rendered(), encoding="utf-8")
+    sys.stdout.write(f"wrote {PUBLISHED.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()
