@@ -388,8 +388,8 @@ def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
     array([3, 8])
     """
     ends = np.cumsum(tally.rows)
-    bins = ((ends - tally.rows / 2) / ends[-1] * CALIBRATION_BINS).astype(np.int_)
-    return np.minimum(bins, CALIBRATION_BINS - 1, dtype=np.int_)
+    bins: npt.NDArray[np.int_] = np.minimum((ends - tally.rows / 2) / ends[-1] * CALIBRATION_BINS, CALIBRATION_BINS - 1)
+    return bins.astype(np.int_)
 
 
 def _calibration_error(tally: Tally, rows: Floats) -> Floats:
