@@ -21,7 +21,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env main test lint format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
+.PHONY: help env main test lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
 .PHONY: retrain roll-back history operation spark bench-loop bench-scale
 
 help: ## List the targets
@@ -54,10 +54,15 @@ main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=au
 test: spark ## Run the tests
 	python -m pytest -n 2 --dist worksteal $(ARGUMENTS)
 
-lint: env ## Check style, types and generated files
+lint: env ## Check style, types and the files of the deployment
 	ruff format --check .
 	ruff check .
 	mypy
+	check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	hadolint deploy/Dockerfile
+
+docs: env ## Write the generated pages of docs/
+	python -m tools.parameters
 
 format: env ## Put the code into shape
 	ruff format .

@@ -1,6 +1,8 @@
 """The tables that the monitor looks at: from the runs that made them, so that it works wherever the runs are."""
 
 import contextlib
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import mlflow
@@ -8,7 +10,9 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from data.errors import KobeShotError
 from data.files import sha256, shown
@@ -195,7 +199,11 @@ def artifact(run_id: str, path: str) -> Path:
     try:
         root = MlflowClient().get_run(run_id).info.artifact_uri
         # `mlflow.artifacts` copies what a run holds to a new folder each time, also where it is a local file.
-        local = Path(get_artifact_repository(root).download_artifacts(path))
+        repository = get_artifact_repository(root)
+        if isinstance(repository, LocalArtifactRepository):
+            local = Path(repository.download_artifacts(path))
+        else:
+            local = _copy(repository, run_id, path)
     except (mlflow.MlflowException, OSError) as error:
         message = f"run {run_id} does not hold {path} ({type(error).__name__}: {error}). Run its step again."
         raise TableError(message) from error
@@ -203,6 +211,25 @@ def artifact(run_id: str, path: str) -> Path:
         message = f"run {run_id} does not hold {path} below {root}. Run its step again."
         raise TableError(message)
     return local
+
+
+def _copy(repository: ArtifactRepository, run_id: str, path: str) -> Path:
+    """A copy of what a server holds, made once: a monitor runs for months, and its temporary folder is small."""
+    target = Path(_copies().name, run_id, path)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_copies().name) as folder:
+            local = Path(repository.download_artifacts(path, folder))
+            # Another thread may just have done the same.
+            with contextlib.suppress(FileExistsError):
+                local.replace(target)
+    return target
+
+
+@cache
+def _copies() -> "tempfile.TemporaryDirectory[str]":
+    """A folder that is removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="kobe_shot_copies_")
 
 
 def _run(run_id: str, again: str) -> Run:

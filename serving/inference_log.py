@@ -394,11 +394,11 @@ def check_address(address: str) -> None:
         raise ValueError(message) from error
 
 
-def connect(address: str) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
-    """An engine for an address; SQLite is told to let one write while others read."""
+def connect(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
+    """An engine for an address, with SQLAlchemy's options; SQLite is told to let one write while others read."""
     import sqlalchemy as sql  # noqa: PLC0415
 
-    engine = sql.create_engine(address)
+    engine = sql.create_engine(address, **options)
     if engine.dialect.name == "sqlite":
 
         @sql.event.listens_for(engine, "connect")

@@ -58,7 +58,8 @@ def open_log(address: str) -> sql.Engine:
         If the address is none, or nothing is there.
     """
     try:
-        engine: sql.Engine = connect(address)
+        # Pages open the log again and again: a pool would keep a connection of each time, until it is collected.
+        engine: sql.Engine = connect(address, poolclass=sql.NullPool)
         if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
             message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
             raise LogError(message)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
+from data.spans import check_span
 from monitor.challenge import LEAST_GAIN, MOST_LOG_LOSS
 from monitor.retraining import FEWEST_LABELS, Policy
 from steps.candidates import WITHOUT_WEIGHTS
@@ -27,25 +28,6 @@ def check_current(current: str) -> str:
         return current
     message = f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; found {current!r}"
     raise ValueError(message)
-
-
-def check_span(text: str) -> str:
-    """Refuse what is not a span of time.
-
-    Raises
-    ------
-    ValueError
-        Says what is expected.
-    """
-    message = f"expected a span of time such as 12h or 7d; found {text!r}"
-    try:
-        span = pd.Timedelta(text)
-    except ValueError as error:
-        raise ValueError(message) from error
-    # Without a unit pandas takes nanoseconds.
-    if pd.isna(span) or span < pd.Timedelta(0) or (span and not any(map(str.isalpha, text))):
-        raise ValueError(message)
-    return text
 
 
 def check_now(text: str) -> str:

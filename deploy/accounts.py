@@ -1,0 +1,66 @@
+"""Give the project its accounts on the tracking server: ``python -m deploy.accounts``, as the server's admin.
+
+Whoever retrains writes, the model server only reads. Done again it changes nothing, or sets the passwords that the
+files hold now.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.server import get_app_client
+from pydantic import Field
+
+from data.command import CommandConfig, run_command
+from data.console import say
+from deploy.with_secrets import read_secret
+from serving.registry import store_errors_told
+
+WRITER, READER = "kobe_shot", "kobe_shot_server"
+"""Accounts of the loop and the monitor, and of the model server."""
+
+
+class AccountsConfig(CommandConfig):
+    """Make the accounts kobe_shot, which trains and promotes, and kobe_shot_server, which only reads."""
+
+    secrets: Path = Field(
+        default=Path("/run/secrets"), description="folder with a file kobe_shot_password and one for kobe_shot_server"
+    )
+
+
+def make_accounts(config: AccountsConfig) -> None:
+    """Make each account, or set its password where it is there.
+
+    Raises
+    ------
+    SecretError
+        If a password cannot be read.
+    StoreError
+        If the server does not do it.
+    """
+    passwords = {name: read_secret(config.secrets / f"{name}_password", "secrets") for name in (WRITER, READER)}
+    client = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
+    with store_errors_told():
+        for name, password in passwords.items():
+            with _unless_there():
+                client.create_user(name, password)
+            client.update_user_password(name, password)
+            say("Account", name)
+        with _unless_there():
+            # `mlflow run` opens its run in the experiment with id 0, which no account has made.
+            client.grant_user_permission(WRITER, "experiment", "0", "EDIT")
+
+
+@contextmanager
+def _unless_there() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+if __name__ == "__main__":
+    run_command(AccountsConfig, make_accounts)

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Make a role and a database for each who needs one. PostgreSQL's image runs this once, when its volume is empty;
+# elsewhere run it as the database's superuser with $SECRETS, the folder that make-secrets.sh has made.
+set -eu
+export SECRETS="${SECRETS:-/run/secrets}"
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --dbname postgres <<'SQL'
+\set mlflow_password `cat "$SECRETS/mlflow_database_password"`
+\set inference_log_password `cat "$SECRETS/inference_log_password"`
+CREATE ROLE mlflow LOGIN PASSWORD :'mlflow_password';
+CREATE ROLE inference_log LOGIN PASSWORD :'inference_log_password';
+CREATE DATABASE mlflow OWNER mlflow;
+CREATE DATABASE mlflow_auth OWNER mlflow;
+CREATE DATABASE inference_log OWNER inference_log;
+REVOKE CONNECT ON DATABASE postgres, mlflow, mlflow_auth, inference_log FROM PUBLIC;
+SQL

@@ -1,0 +1,264 @@
+"""The loop on a schedule: ``python -m steps.scheduled`` looks at the inference log and decides, again and again.
+
+Each time it runs ``steps.monitoramento`` and ``steps.retreino`` as commands of their own. One that fails is told, and
+ends neither the other nor the schedule. SIGTERM ends the schedule, and the step that is running: a decision that was
+not finished becomes *interrupted*, as after a kill.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
+from apscheduler.triggers.base import BaseTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
+from pydantic import AfterValidator, Field
+
+from data.command import CommandConfig, run_command
+from data.console import complain, say
+from data.errors import KobeShotError
+from data.files import ROOT, write_text
+from data.spans import check_span
+
+_POLL_SECONDS = 0.5
+_PULSE = timedelta(seconds=30)
+_DEAD = timedelta(minutes=5)
+_CRON_FIELDS = 5
+
+
+class ScheduleError(KobeShotError):
+    """The schedule is not kept."""
+
+
+def check_schedule(text: str) -> str:
+    """Refuse what is neither a cron expression nor a span of time.
+
+    Raises
+    ------
+    ValueError
+        Says what is expected.
+
+    Examples
+    --------
+    >>> check_schedule("17 6 * * mon")
+    '17 6 * * mon'
+    >>> check_schedule("12h")
+    '12h'
+    """
+    if len(text.split()) != _CRON_FIELDS:
+        try:
+            span = pd.Timedelta(check_span(text))
+        except ValueError as error:
+            message = f"expected a cron expression such as '17 6 * * *', or a span of time such as 12h; found {text!r}"
+            raise ValueError(message) from error
+        if span < pd.Timedelta(seconds=1):
+            message = f"expected a span of a second or more; found {text!r}"
+            raise ValueError(message)
+        return text
+    if any(map(str.isdigit, text.rsplit(maxsplit=1)[-1])):
+        # APScheduler's week begins on Monday, cron's on Sunday.
+        message = f"expected weekdays by name, such as mon or mon-fri; found {text!r}"
+        raise ValueError(message)
+    try:
+        CronTrigger.from_crontab(text, timezone=UTC)
+    except ValueError as error:
+        message = f"expected a cron expression such as '17 6 * * *'; found {text!r}: {error}"
+        raise ValueError(message) from error
+    return text
+
+
+class ScheduledConfig(CommandConfig):
+    """Look at what was scored and decide whether to retrain, at given times, until told to end."""
+
+    schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
+        default="17 6 * * *",
+        description="cron expression in UTC, weekdays by name; or a span of time such as 12h, the first time at once",
+    )
+    current: Literal["log", "application"] = Field(
+        default="log", description="what is looked at: the inference log, or what aplicacao scored last"
+    )
+    status: bool = Field(
+        default=False, description="only say whether the schedule of this folder is kept; exit code 1 if not"
+    )
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a schedule says of itself, all times in UTC and ISO 8601.
+
+    Attributes
+    ----------
+    alive : str
+        When it last wrote this.
+    next_due : str
+        When it runs next.
+    last_run, last_success : str
+        When it last ran, and last without a failure; empty where it has not.
+    failures : dict of str to int
+        Exit codes of the steps of the last run that failed.
+    """
+
+    alive: str
+    next_due: str
+    last_run: str
+    last_success: str
+    failures: dict[str, int]
+
+    def problem(self, now: datetime) -> str:
+        """Why the schedule is not kept, in words; empty where it is.
+
+        Examples
+        --------
+        >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        >>> heartbeat = Heartbeat(noon.isoformat(), next_due="", last_run="", last_success="", failures={})
+        >>> heartbeat.problem(noon)
+        ''
+        >>> heartbeat.problem(noon + timedelta(hours=1))
+        'it has not been heard of since 2026-01-01T12:00:00+00:00'
+        """
+        if now - datetime.fromisoformat(self.alive) > _DEAD:
+            return f"it has not been heard of since {self.alive}"
+        if self.failures:
+            told = ", ".join(f"{step} ended with exit code {code}" for step, code in self.failures.items())
+            return f"the run of {self.last_run} failed: {told}; the last success was {self.last_success or 'never'}"
+        return ""
+
+
+class Schedule:
+    """Runs the steps when it is time.
+
+    Parameters
+    ----------
+    config : ScheduledConfig
+    """
+
+    def __init__(self, config: ScheduledConfig) -> None:
+        self._config = config
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+        self._last_run, self._last_success = "", ""
+        self._failures: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Keep the schedule until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        trigger = _trigger(self._config.schedule)
+        at_once = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}
+        job = self._scheduler.add_job(
+            self._run_steps, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
+        )
+        self._scheduler.start()
+        say("Schedule:", f"{self._config.schedule}; next at {_told(job.next_run_time)}")
+        beaten = datetime.min.replace(tzinfo=UTC)
+        try:
+            while not self._stopping:
+                if datetime.now(UTC) - beaten > _PULSE:
+                    self._beat()
+                    beaten = datetime.now(UTC)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            self._end_step()
+            self._scheduler.shutdown()
+            heartbeat_file().unlink(missing_ok=True)
+        say("Stopped.")
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _run_steps(self) -> None:
+        started = _told(datetime.now(UTC))
+        failures = {step: code for step in ("monitoramento", "retreino") if (code := self._run_step(step))}
+        if self._stopping:
+            return
+        self._last_run, self._failures = started, failures
+        for step, code in failures.items():
+            complain(f"steps.{step} failed", f"(exit code {code}); the schedule goes on.")
+        if not failures:
+            self._last_success = started
+        self._beat()
+        say("Next at", _told(self._scheduler.get_job("loop").next_run_time))
+
+    def _run_step(self, step: str) -> int:
+        """Run a step under a guard, which ends it when this process ends, however it ends; its exit code."""
+        guard = str(ROOT / "serving" / "guard.py")
+        command = [sys.executable, guard, sys.executable, "-m", f"steps.{step}", "--current", self._config.current]
+        with self._lock:
+            if self._stopping:
+                return 0
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+        with self._process as process:
+            return process.wait()
+
+    def _end_step(self) -> None:
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+
+    def _beat(self) -> None:
+        job = self._scheduler.get_job("loop")
+        heartbeat = Heartbeat(
+            alive=_told(datetime.now(UTC)),
+            next_due=_told(job.next_run_time),
+            last_run=self._last_run,
+            last_success=self._last_success,
+            failures=self._failures,
+        )
+        with self._lock:
+            write_text(json.dumps(asdict(heartbeat)), heartbeat_file())
+
+
+def heartbeat_file() -> Path:
+    """Where the schedule of this folder and user says how it is."""
+    folder = hashlib.sha256(str(ROOT).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"kobe_shot_{os.getuid()}_{folder}.schedule.json"
+
+
+def run(config: ScheduledConfig) -> None:
+    """Keep the schedule, or say whether it is kept.
+
+    Raises
+    ------
+    ScheduleError
+        If it is only asked for, and not kept.
+    """
+    if not config.status:
+        Schedule(config).run()
+        return
+    try:
+        heartbeat = Heartbeat(**json.loads(heartbeat_file().read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        message = "No schedule has been started in this folder. Start one: python -m steps.scheduled"
+        raise ScheduleError(message) from error
+    if problem := heartbeat.problem(datetime.now(UTC)):
+        message = f"The schedule is not kept: {problem}."
+        raise ScheduleError(message)
+    say("The schedule is kept;", f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}")
+
+
+def _trigger(schedule: str) -> BaseTrigger:
+    if len(schedule.split()) == _CRON_FIELDS:
+        return CronTrigger.from_crontab(schedule, timezone=UTC)
+    return IntervalTrigger(seconds=pd.Timedelta(schedule).total_seconds(), timezone=UTC)
+
+
+def _told(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    run_command(ScheduledConfig, run)

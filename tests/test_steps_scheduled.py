@@ -1,0 +1,128 @@
+"""The schedule, over steps that are small scripts of a test."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from data.files import ROOT
+from steps.scheduled import check_schedule
+from tests.project import end_group, environment, ok, runs, wait_until
+
+WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A folder with the schedule, and steps that succeed at once."""
+    for folder in ("data", "serving"):
+        (tmp_path / folder).mkdir()
+        for path in (ROOT / folder).glob("*.py"):
+            shutil.copy(path, tmp_path / folder)
+    (tmp_path / "steps").mkdir()
+    shutil.copy(ROOT / "steps" / "scheduled.py", tmp_path / "steps")
+    for step in ("monitoramento", "retreino"):
+        write_step(tmp_path, step, "import sys\nprint(sys.argv[1:])\n")
+    return tmp_path
+
+
+def write_step(bundle: Path, name: str, text: str) -> None:
+    (bundle / "steps" / f"{name}.py").write_text(text)
+
+
+@contextmanager
+def scheduled(bundle: Path, schedule: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the schedule until the block ends; what it says goes to ``said``."""
+    with (bundle / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "steps.scheduled", "--schedule", schedule],
+            cwd=bundle,
+            env=settings(bundle),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def settings(bundle: Path) -> dict[str, str]:
+    return environment() | {"TMPDIR": str(bundle), "PYTHONUNBUFFERED": "1"}
+
+
+def status(bundle: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "steps.scheduled", "--status"],
+        cwd=bundle,
+        env=settings(bundle),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def said(bundle: Path) -> str:
+    return (bundle / "said").read_text()
+
+
+def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle: Path) -> None:
+    with scheduled(bundle, "1s") as process:
+        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
+        assert said(bundle).count("['--current', 'log']") >= 4
+        assert "last success: 2" in ok(status(bundle))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert "No schedule has been started" in status(bundle).stderr
+
+
+def test_a_step_that_fails_is_told_and_ends_neither_the_other_nor_the_schedule(bundle: Path) -> None:
+    write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
+    with scheduled(bundle, "1s"):
+        wait_until(lambda: said(bundle).count("['--current', 'log']") >= 2, "two decisions")
+        assert "steps.monitoramento failed (exit code 7); the schedule goes on." in said(bundle)
+        told = status(bundle)
+        assert told.returncode == 1
+        assert "monitoramento ended with exit code 7; the last success was never" in told.stderr.replace("\n", " ")
+        write_step(bundle, "monitoramento", "")
+        wait_until(lambda: status(bundle).returncode == 0, "a run that succeeds")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_step_that_is_running_ends_with_the_schedule(bundle: Path, number: signal.Signals) -> None:
+    write_step(bundle, "retreino", WRITES_ITS_NUMBER)
+    with scheduled(bundle, "1h") as process:
+        wait_until(lambda: (bundle / "at_work").exists() and (bundle / "at_work").read_text(), "the step to start")
+        process.send_signal(number)
+        assert process.wait(30) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        wait_until(lambda: not runs(int((bundle / "at_work").read_text())), "the step to end")
+    assert "failed" not in said(bundle)
+
+
+def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
+    with scheduled(bundle, "0 0 1 jan *"):
+        wait_until(lambda: "next at" in said(bundle) and status(bundle).returncode == 0, "the schedule to be kept")
+        assert "-01-01T00:00:00+00:00" in said(bundle)
+        assert "last success: none yet" in ok(status(bundle))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ("0 6 * * 1", "weekdays by name"),
+        ("0 66 * * *", "maximum value"),
+        ("soon", "cron expression"),
+        ("0s", "a second or more"),
+        ("3600", "span of time"),
+        ("", "cron expression"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_with_what_is_expected(schedule: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_schedule(schedule)
