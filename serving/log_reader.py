@@ -23,6 +23,10 @@ class LogError(KobeShotError):
     """There is no inference log, or it cannot be read."""
 
 
+class NoLogError(LogError):
+    """There is no inference log yet: nothing was scored since it was asked for."""
+
+
 class Window(NamedTuple):
     """What a time window of the log holds.
 
@@ -54,21 +58,23 @@ def open_log(address: str) -> sql.Engine:
 
     Raises
     ------
+    NoLogError
+        If nothing is there yet.
     LogError
-        If the address is none, or nothing is there.
+        If the address is none, or the log cannot be read.
     """
     try:
         # Pages open the log again and again: a pool would keep a connection of each time, until it is collected.
         engine: sql.Engine = connect(address, poolclass=sql.NullPool)
         if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
             message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
-            raise LogError(message)
+            raise NoLogError(message)
         if not sql.inspect(engine).has_table(TABLE):
             message = (
                 f"expected an inference log at {_shown(engine)}; found no table {TABLE} there yet. "
                 "Score something: python -m serving.client TABLE --out TABLE"
             )
-            raise LogError(message)
+            raise NoLogError(message)
     except sql.exc.DatabaseError as error:
         message = f"expected an inference log at {_shown(engine)}; it cannot be read: {error.orig}"
         raise LogError(message) from error

@@ -31,6 +31,7 @@ from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import ROOT, write_text
 from data.spans import check_span
+from serving import log_reader
 
 _POLL_SECONDS = 0.5
 _PULSE = timedelta(seconds=30)
@@ -182,12 +183,19 @@ class Schedule:
 
     def _run_steps(self) -> None:
         started = _told(datetime.now(UTC))
+        if self._config.current == "log" and _nothing_scored():
+            say("Nothing was scored yet:", "there is nothing to look at")
+            self._done(started, {})
+            return
         failures = {step: code for step in ("monitoramento", "retreino") if (code := self._run_step(step))}
         if self._stopping:
             return
-        self._last_run, self._failures = started, failures
         for step, code in failures.items():
             complain(f"steps.{step} failed", f"(exit code {code}); the schedule goes on.")
+        self._done(started, failures)
+
+    def _done(self, started: str, failures: dict[str, int]) -> None:
+        self._last_run, self._failures = started, failures
         if not failures:
             self._last_success = started
         self._beat()
@@ -248,6 +256,16 @@ def run(config: ScheduledConfig) -> None:
         message = f"The schedule is not kept: {problem}."
         raise ScheduleError(message)
     say("The schedule is kept;", f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}")
+
+
+def _nothing_scored() -> bool:
+    """Whether the inference log is empty, or not there yet; one that cannot be read is for the steps to tell."""
+    try:
+        return log_reader.window(log_reader.open_log(log_reader.log_address())).rows == 0
+    except log_reader.NoLogError:
+        return True
+    except log_reader.LogError:
+        return False
 
 
 def _trigger(schedule: str) -> BaseTrigger:

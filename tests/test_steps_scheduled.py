@@ -36,11 +36,11 @@ def write_step(bundle: Path, name: str, text: str) -> None:
 
 
 @contextmanager
-def scheduled(bundle: Path, schedule: str) -> Iterator["subprocess.Popen[bytes]"]:
+def scheduled(bundle: Path, schedule: str, current: str = "application") -> Iterator["subprocess.Popen[bytes]"]:
     """Run the schedule until the block ends; what it says goes to ``said``."""
     with (bundle / "said").open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "steps.scheduled", "--schedule", schedule],
+            [sys.executable, "-u", "-m", "steps.scheduled", "--schedule", schedule, "--current", current],
             cwd=bundle,
             env=settings(bundle),
             stdout=said,
@@ -72,10 +72,18 @@ def said(bundle: Path) -> str:
     return (bundle / "said").read_text()
 
 
+def test_while_nothing_was_scored_there_is_nothing_to_look_at_and_that_is_no_failure(bundle: Path) -> None:
+    with scheduled(bundle, "1s", "log"):
+        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
+        assert "Nothing was scored yet" in said(bundle)
+        assert "--current" not in said(bundle)
+        assert "last success: 2" in ok(status(bundle))
+
+
 def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle: Path) -> None:
     with scheduled(bundle, "1s") as process:
         wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
-        assert said(bundle).count("['--current', 'log']") >= 4
+        assert said(bundle).count("['--current', 'application']") >= 4
         assert "last success: 2" in ok(status(bundle))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -85,7 +93,7 @@ def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle
 def test_a_step_that_fails_is_told_and_ends_neither_the_other_nor_the_schedule(bundle: Path) -> None:
     write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
     with scheduled(bundle, "1s"):
-        wait_until(lambda: said(bundle).count("['--current', 'log']") >= 2, "two decisions")
+        wait_until(lambda: said(bundle).count("['--current', 'application']") >= 2, "two decisions")
         assert "steps.monitoramento failed (exit code 7); the schedule goes on." in said(bundle)
         told = status(bundle)
         assert told.returncode == 1
