@@ -63,6 +63,7 @@ lint: env ## Check style, types and the files of the deployment
 
 docs: env ## Write the generated pages of docs/
 	python -m tools.parameters
+	python -m tools.openapi
 
 format: env ## Put the code into shape
 	ruff format .
@@ -87,7 +88,7 @@ monitor: env ## Open the monitor on 127.0.0.1 (PORT=8501)
 	streamlit run monitor/app.py --server.address 127.0.0.1 --server.port $(or $(PORT),8501)
 
 ui: env ## Open the MLflow UI on 127.0.0.1 (PORT=5000)
-	mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port $(or $(PORT),5000)
 
 retrain: env ## Decide whether to retrain, and if so train, compare and promote (ARGUMENTS='-P mode=dry_run')
 	mlflow run . -e retreino --env-manager local $(ARGUMENTS)

@@ -288,7 +288,7 @@ class _Spool:
         shutil.rmtree(self._folder)
 
     def _position(self, path: Path) -> int:
-        self._table.metadata.create_all(self._engine)
+        make_tables(self._engine, self._table)
         with self._engine.connect() as connection:
             query = self._progress.select().where(self._key(path))
             row = connection.execute(query).first()
@@ -440,6 +440,15 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
         sql.Column("position", sql.BigInteger, nullable=False),
     )
     return table, progress
+
+
+def make_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported late
+    """Make the tables of `tables` where they are not there, whoever else makes them at this moment."""
+    from sqlalchemy.schema import CreateTable  # noqa: PLC0415
+
+    with engine.begin() as connection:
+        for each in table.metadata.sorted_tables:
+            connection.execute(CreateTable(each, if_not_exists=True))
 
 
 def _batches(requests: Iterator[tuple[Request, int]]) -> Iterator[tuple[list[tuple[Any, ...]], int]]:

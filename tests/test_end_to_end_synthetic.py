@@ -31,7 +31,18 @@ from tests.project import (
 )
 
 STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao"]
-FAST_OPTIONS = ["--source", "synthetic", "--synthetic_rows", "20000", "--n_iter", "1", "--cv_folds", "2"]
+FAST_OPTIONS = [
+    "--source",
+    "synthetic",
+    "--synthetic_rows",
+    "20000",
+    "--n_iter",
+    "1",
+    "--cv_folds",
+    "2",
+    "--split_seeds",
+    "1",
+]
 
 
 @pytest.fixture

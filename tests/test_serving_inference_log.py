@@ -7,8 +7,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,16 @@ import sqlalchemy as sql
 
 from data.schema import FEATURES
 from serving import inference_log
-from serving.inference_log import Recorder, Request, connect, read_spool, recorder_from_environment, spool_of
+from serving.inference_log import (
+    Recorder,
+    Request,
+    connect,
+    make_tables,
+    read_spool,
+    recorder_from_environment,
+    spool_of,
+    tables,
+)
 from tests.project import Checkout, free_port, ok, records, served, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -42,6 +53,24 @@ def logged(address: str) -> pd.DataFrame:
         return pd.read_sql("select * from inference order by id", engine)
     finally:
         engine.dispose()
+
+
+def test_two_writers_make_the_tables_of_a_new_log_at_once(tmp_path: Path) -> None:
+    together = Barrier(2)
+
+    def make(address: str) -> None:
+        engine = connect(address)
+        try:
+            together.wait(timeout=30)
+            make_tables(engine, tables(FEATURES)[0])
+        finally:
+            engine.dispose()
+
+    with ThreadPoolExecutor(2) as writers:
+        for number in range(20):
+            address = f"sqlite:///{tmp_path / f'{number}.db'}"
+            list(writers.map(make, [address, address]))
+            assert logged(address).empty
 
 
 def test_a_row_is_logged_with_its_time_request_version_features_and_answer(address: str) -> None:
