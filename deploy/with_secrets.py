@@ -33,7 +33,7 @@ def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     Raises
     ------
     SecretError
-        If a file cannot be read, or is empty.
+        If a file cannot be read, is no text, or is empty.
 
     Examples
     --------
@@ -62,16 +62,18 @@ def read_secret(path: Path, asked_by: str) -> str:
     Raises
     ------
     SecretError
-        If it cannot be read, or is empty.
+        If it cannot be read, is no text, or is empty.
     """
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         problem = error.strerror or str(error)
+    except UnicodeDecodeError:
+        problem = "it is no text in UTF-8"
     else:
-        if secret:
+        if secret and "\0" not in secret:
             return secret
-        problem = "it is empty"
+        problem = "it holds a NUL" if secret else "it is empty"
     message = (
         f"{asked_by}: expected a file that holds the secret; {path}: {problem}. "
         "Make the secrets: deploy/make-secrets.sh"

@@ -41,6 +41,8 @@ _BYTES_ANSWERED_AT_ONCE = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
 _JSON = b"application/json"
+# Named, and not with the quality 0, which means "not this".
+_ACCEPTS_ARROW = re.compile(re.escape(bodies.ARROW.encode()) + rb"(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class Door:
         if isinstance(body, Answer):
             return body
         version = self._versions[self._current()]
-        accepts_arrow = bodies.ARROW.encode() in headers.get(b"accept", b"")
+        accepts_arrow = _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None
         # A short Parquet file may hold a long table.
         if len(body) <= _BYTES_ANSWERED_AT_ONCE and content_type != bodies.PARQUET:
             return _score(version, body, content_type, request_id, accepts_arrow)

@@ -87,6 +87,9 @@ def store_errors_told() -> Iterator[None]:
         yield
     except (OSError, MlflowException, SQLAlchemyError) as error:
         message = f"{type(error).__name__}: {error} (tracking store {mlflow.get_tracking_uri()})"
+        if isinstance(error, MlflowException) and error.error_code == "PERMISSION_DENIED":
+            account = os.environ.get("MLFLOW_TRACKING_USERNAME", "in use")
+            message += f". The account {account} may not do this there: use one that may, or ask the server's admin"
         raise StoreError(message) from error
 
 

@@ -29,9 +29,10 @@ from pydantic import AfterValidator, Field
 from data.command import CommandConfig, run_command
 from data.console import complain, say
 from data.errors import KobeShotError
-from data.files import ROOT, write_text
+from data.files import ROOT, only_one, write_text
 from data.spans import check_span
 from serving import log_reader
+from serving.inference_log import ADDRESS_VARIABLE
 
 _POLL_SECONDS = 0.5
 _PULSE = timedelta(seconds=30)
@@ -68,15 +69,23 @@ def check_schedule(text: str) -> str:
             message = f"expected a span of a second or more; found {text!r}"
             raise ValueError(message)
         return text
-    if any(map(str.isdigit, text.rsplit(maxsplit=1)[-1])):
+    *_, day, _, weekday = text.split()
+    if any(map(str.isdigit, weekday)):
         # APScheduler's week begins on Monday, cron's on Sunday.
-        message = f"expected weekdays by name, such as mon or mon-fri; found {text!r}"
+        message = f"expected weekdays by name, such as mon or mon-fri, a week that begins on Monday; found {text!r}"
+        raise ValueError(message)
+    if day != "*" and weekday != "*":
+        # cron takes either, APScheduler both.
+        message = f"expected a day of the month or a weekday, and * for the other; found {text!r}"
         raise ValueError(message)
     try:
-        CronTrigger.from_crontab(text, timezone=UTC)
+        trigger = CronTrigger.from_crontab(text, timezone=UTC)
     except ValueError as error:
-        message = f"expected a cron expression such as '17 6 * * *'; found {text!r}: {error}"
+        message = f"expected a cron expression such as '17 6 * * *', weeks from mon to sun; found {text!r}: {error}"
         raise ValueError(message) from error
+    if trigger.get_next_fire_time(None, datetime.now(UTC)) is None:
+        message = f"expected a cron expression of a time that comes; found {text!r}, which never does"
+        raise ValueError(message)
     return text
 
 
@@ -161,7 +170,7 @@ class Schedule:
         trigger = _trigger(self._config.schedule)
         at_once = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}
         job = self._scheduler.add_job(
-            self._run_steps, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
+            self._run_told, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
         )
         self._scheduler.start()
         say("Schedule:", f"{self._config.schedule}; next at {_told(job.next_run_time)}")
@@ -180,6 +189,14 @@ class Schedule:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+
+    def _run_told(self) -> None:
+        started = _told(datetime.now(UTC))
+        try:
+            self._run_steps()
+        except (OSError, KobeShotError) as error:
+            complain("The steps could not be run:", error)
+            self._done(started, {"scheduled": 1})
 
     def _run_steps(self) -> None:
         started = _told(datetime.now(UTC))
@@ -242,15 +259,27 @@ def run(config: ScheduledConfig) -> None:
     Raises
     ------
     ScheduleError
-        If it is only asked for, and not kept.
+        If it is only asked for, and not kept; or if there is no log to look at.
+    BusyError
+        If another process keeps it.
     """
     if not config.status:
-        Schedule(config).run()
+        if config.current == "log" and os.environ.get(ADDRESS_VARIABLE) == "off":
+            message = (
+                f"expected an inference log to look at; found {ADDRESS_VARIABLE}=off. Name one, or say "
+                "--current application"
+            )
+            raise ScheduleError(message)
+        with only_one("the schedule of this folder", str(ROOT)):
+            Schedule(config).run()
         return
     try:
         heartbeat = Heartbeat(**json.loads(heartbeat_file().read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         message = "No schedule has been started in this folder. Start one: python -m steps.scheduled"
+        raise ScheduleError(message) from error
+    except (TypeError, ValueError) as error:
+        message = f"{heartbeat_file()} is not what a schedule of this version writes. Start it again"
         raise ScheduleError(message) from error
     if problem := heartbeat.problem(datetime.now(UTC)):
         message = f"The schedule is not kept: {problem}."

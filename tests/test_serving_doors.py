@@ -486,6 +486,9 @@ def test_the_operated_door_answers_as_an_arrow_stream_where_that_is_accepted(ope
     assert table.column("probability").to_pylist() == probabilities(
         post(operated_door.address, records(shot(), shot(period=2)))
     )
+    for refused in (f"{stream};q=0", f"application/json, {stream} ; q=0.0"):
+        answer = post(operated_door.address, records(shot()), Accept=refused)
+        assert answer.headers["Content-Type"] == "application/json"
 
 
 def test_a_parquet_file_with_the_index_of_pandas_is_answered(door: str) -> None:

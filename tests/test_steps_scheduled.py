@@ -125,6 +125,9 @@ def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
     [
         ("0 6 * * 1", "weekdays by name"),
         ("0 66 * * *", "maximum value"),
+        ("0 0 30 2 *", "never does"),
+        ("0 0 13 * fri", "a day of the month or a weekday"),
+        ("0 0 * * fri-mon", "weeks from mon to sun"),
         ("soon", "cron expression"),
         ("0s", "a second or more"),
         ("3600", "span of time"),
@@ -134,3 +137,29 @@ def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
 def test_a_wrong_schedule_is_refused_with_what_is_expected(schedule: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         check_schedule(schedule)
+
+
+def test_a_folder_has_one_schedule(bundle: Path) -> None:
+    with scheduled(bundle, "1h"):
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
+        command = [sys.executable, "-m", "steps.scheduled", "--schedule", "1h"]
+        second = subprocess.run(command, cwd=bundle, env=settings(bundle), capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "the schedule of this folder" in second.stderr
+        assert status(bundle).returncode == 0
+
+
+def test_a_log_that_is_off_is_no_log_to_look_at(bundle: Path) -> None:
+    off = settings(bundle) | {"KOBE_INFERENCE_LOG": "off"}
+    command = [sys.executable, "-m", "steps.scheduled"]
+    refused = subprocess.run(command, cwd=bundle, env=off, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "KOBE_INFERENCE_LOG=off" in refused.stderr
+
+
+def test_a_damaged_heartbeat_is_told(bundle: Path) -> None:
+    with scheduled(bundle, "1h"):
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
+        (heartbeat,) = bundle.glob("*.schedule.json")
+        heartbeat.write_text("{}")
+        assert "Start it again" in status(bundle).stderr.replace("\n", " ")
