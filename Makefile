@@ -52,7 +52,7 @@ main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=au
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
 test: spark ## Run the tests
-	python -m pytest -n 2 --dist worksteal $(ARGUMENTS)
+	python -m pytest -n 3 --dist worksteal $(ARGUMENTS)
 
 lint: env ## Check style, types and the files of the deployment
 	ruff format --check .

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from data.command import CommandConfig, run_command
@@ -22,6 +22,7 @@ from data.console import say
 from data.distinct import Numbers
 from data.errors import SchemaError, SourceError
 from data.files import disk_full_told, shown
+from data.outputs import check_writable, overlap
 from data.raw_tables import CHUNK_ROWS, Check, attributes, whole_numbers
 from data.schema import COLUMN, SHOT_ID, THREE_POINTS, TWO_POINTS
 from data.shot_chart_columns import LEFT_OUT, MAPPING, NEEDED, SIMULATED_CHART, game_kind, to_shots
@@ -178,7 +179,11 @@ def write_shots(files: Sequence[Path], out: Path) -> Written:
             )
             raise SchemaError(message)
         if not writer.rows:
-            message = f"{', '.join(file.name for file in files)}: no rows to map; expected shots."
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in (+written.left_out).items())
+            found = "no rows to map; expected shots."
+            if counts:
+                found = f"no rows to map but {counts} shots, left out as their games are not played as others are."
+            message = f"{', '.join(file.name for file in files)}: {found}"
             raise SourceError(message)
     return written
 
@@ -221,25 +226,44 @@ def _check_out(out: Path) -> Path:
     return out.resolve()
 
 
+def _check_charts(charts: list[Path]) -> list[Path]:
+    chart_files(charts)
+    return charts
+
+
 class ShotChartConfig(CommandConfig):
     """Map shot charts of stats.nba.com (ShotChartDetail) to one table of shots, which SOURCE and table take."""
 
-    charts: Annotated[CliPositionalArg[list[Path]], AfterValidator(chart_files)] = Field(
+    charts: Annotated[CliPositionalArg[list[Path]], AfterValidator(_check_charts)] = Field(
         description="charts as .csv or .parquet files, or folders of them"
     )
     out: Annotated[Path, AfterValidator(_check_out)] = Field(description="the .parquet file to write")
 
+    @model_validator(mode="after")
+    def check_apart(self) -> Self:
+        """Refuse to write over a chart, or into a folder of charts."""
+        for chart in self.charts:
+            if overlap(chart, self.out):
+                message = (
+                    f"expected out beside the charts, not the same nor one within the other; found {shown(self.out)} "
+                    f"and {chart}"
+                )
+                raise ValueError(message)
+        return self
+
 
 def run(config: ShotChartConfig) -> None:
     """Write the table."""
+    check_writable(config.out)
+    files = chart_files(config.charts)
     with disk_full_told(config.out.parent):
-        written = write_shots(config.charts, config.out)
+        written = write_shots(files, config.out)
     for kind, count in (+written.left_out).items():
         say("Left out", f"{count:,} {kind} shots")
     if written.simulation:
         say("SYNTHETIC DATA:", f"these shots are simulated ({written.simulation})", style="bold black on yellow")
     counts = f"{written.shots[TWO_POINTS]:,} two-point and {written.shots[THREE_POINTS]:,} three-point shots"
-    say("Mapped", f"{counts} of {len(config.charts):,} chart(s): {shown(config.out)}")
+    say("Mapped", f"{counts} of {len(files):,} chart(s): {shown(config.out)}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Measured:
     usual_distance : float
         Distance within which 99 % of the training shots were taken, feet.
     threes : int
-        Training rows that are three-point shots, by where they were taken.
+        Training rows that were taken from beyond the three-point arc.
     outside : float
         Share of the test rows that lie outside the training support; NaN where that is not defined.
     model, prior : Performance

@@ -1,11 +1,14 @@
 """What MLflow knows of the operation: the champion, and the last run of a name."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from mlflow import MlflowClient
 
 from data.prepared import TEST
+from monitor.runs import MODEL_TAG
 from serving import registry
 
 APPLICATION, PREPARATION, TRAINING = "PipelineAplicacao", "PreparacaoDados", "Treinamento"
@@ -13,12 +16,14 @@ MONITORING = "Monitoramento"
 SOURCE, REFERENCE, APPLICATION_RUN = "source", "reference", "application_run"
 """Tags of a monitoring: what it looked at (`OF_APPLICATION`, `OF_LOG`, table), beside what, and who had scored it."""
 OF_APPLICATION, OF_LOG = "application", "log"
-OF_GIVEN_TABLE = "table"
-"""``data_source`` of an application of a table that was given to it."""
+GIVEN_TABLE = "table"
+"""Tag of an application of a table that was given to it: its path. One of the prod table has no such tag."""
 ANSWERS = "answers"
 """Tag of an application: name of the table that it wrote."""
 RECORD, REPORT = "monitoring.json", "report.html"
 """Artifacts of a monitoring: its outcomes and figures, and the same for people."""
+
+_PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -87,23 +92,28 @@ class KnownRun:
         """Whether its shots were simulated."""
         return self.tags.get("synthetic") == "true"
 
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it is about the registered model that is worked on; one that does not say is about the default."""
+        return self.tags.get(MODEL_TAG, registry.MODEL) == registry.model()
+
 
 def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> KnownRun | None:
     """The newest run of a name that meets a condition, or None.
 
-    All experiments are searched; runs of other projects do not count.
+    All experiments are searched; runs of other projects do not count, those about other registered models do.
     """
-    found = _runs(f"attributes.run_name = '{name}' and tags.data_source LIKE '%' and {condition}", most=1)
-    return found[0] if found else None
+    return next(_runs(f"{_ours(name)} and {condition}", 1), None)
 
 
 def last_application() -> KnownRun | None:
-    """The last run that scored the prod table, not a table that was given to it, or None."""
-    return last_run(APPLICATION, f"attributes.status = 'FINISHED' and tags.data_source != '{OF_GIVEN_TABLE}'")
+    """The last run that scored the prod table for the registered model, not a table that was given to it, or None."""
+    found = _runs(f"{_ours(APPLICATION)} and attributes.status = 'FINISHED'", _PAGE)
+    return next((run for run in found if run.is_of_model and GIVEN_TABLE not in run.tags), None)
 
 
 def looks(source: str, most: int = 200) -> list[KnownRun]:
-    """Monitorings of a source beside ``base_test``, newest first.
+    """Monitorings of the registered model, of a source beside ``base_test``, newest first.
 
     Those that came to a verdict have it as a tag, whatever their status: `fail_on` lets them fail for a scheduler.
 
@@ -115,25 +125,30 @@ def looks(source: str, most: int = 200) -> list[KnownRun]:
         Older ones are left out.
     """
     of = f"tags.{SOURCE} = '{source}' and tags.{REFERENCE} = '{TEST}'"
-    return runs_named(MONITORING, of, most)
+    found = _runs(f"attributes.run_name = '{MONITORING}' and {of}", _PAGE)
+    return list(islice((run for run in found if run.is_of_model), most))
 
 
 def runs_named(name: str, condition: str, most: int) -> list[KnownRun]:
-    """The runs of a name that meet a condition, newest first."""
-    return _runs(f"attributes.run_name = '{name}' and {condition}", most)
+    """The runs of a name that meet a condition, newest first, whichever registered model they are about."""
+    return list(islice(_runs(f"attributes.run_name = '{name}' and {condition}", most), most))
 
 
-def _runs(condition: str, most: int) -> list[KnownRun]:
-    client = MlflowClient()
+def _ours(name: str) -> str:
+    return f"attributes.run_name = '{name}' and tags.data_source LIKE '%'"
+
+
+def _runs(condition: str, at_once: int) -> Iterator[KnownRun]:
+    """Runs that meet a condition, newest first; `at_once` are asked for at a time, as far as they are taken."""
+    client, token = MlflowClient(), None
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"], max_results=most)
-    return [
-        KnownRun(
-            run.info.run_id, _moment(run.info.start_time), run.info.status, dict(run.data.metrics), dict(run.data.tags)
+    while True:
+        page = client.search_runs(
+            experiments, condition, max_results=at_once, order_by=["attributes.start_time DESC"], page_token=token
         )
-        for run in found
-    ]
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+        for run in page:
+            data, started = run.data, datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+            yield KnownRun(run.info.run_id, started, run.info.status, dict(data.metrics), dict(data.tags))
+        token = page.token
+        if not token:
+            return

@@ -1,4 +1,8 @@
-"""How much the choice of the test rows matters: the same models, trained and tested on other splits of the rows."""
+"""How much the choice of the test rows matters: the same models, trained and tested on other splits of the rows.
+
+Their hyperparameters were tuned on the training rows of the used split, which most of the other splits test on: the
+figures tell how much a split matters, and may be optimistic about the models.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

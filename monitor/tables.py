@@ -122,7 +122,7 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
 
 
 def application_run() -> operation.KnownRun:
-    """The last run that scored the prod table; one that scored a table given to it does not count.
+    """The last run that scored the prod table for the registered model; not one that scored a table given to it.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def application_run() -> operation.KnownRun:
     """
     run = operation.last_application()
     if run is None:
-        message = "no run has scored the prod table yet. Score it: mlflow run . -e aplicacao"
+        message = f"no run has scored the prod table yet with {registry.model()}. Score it: mlflow run . -e aplicacao"
         raise TableError(message)
     return run
 

@@ -1,6 +1,5 @@
 """Entry point ``aplicacao``: score the prod table, or another one, over REST, in this process or with Spark."""
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +15,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from data import spark
 from data.console import console, say
-from data.errors import KobeShotError
 from data.files import sha256, shown
+from data.outputs import check_writable, overlap
 from data.prepared import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
 from data.progress import progress
 from data.schema import PROBABILITY, RAW_NAME, TARGET
@@ -133,12 +132,12 @@ class AplicacaoConfig(ScoringConfig):
         if self.table and not self.out:
             message = f"expected out with table, e.g. --out scored.parquet; found table={self.table} and no out"
             raise ValueError(message)
-        table, outs = self.source.resolve(), [self.target.resolve(), rejects_of(self.target).resolve()]
-        if any(table == out or out in table.parents or table in out.parents for out in outs):
-            message = f"expected out beside table, not the same nor one within the other; found {table} and {outs[0]}"
+        table, out = self.source.resolve(), self.target.resolve()
+        if overlap(table, out) or overlap(table, rejects_of(out)):
+            message = f"expected out beside table, not the same nor one within the other; found {table} and {out}"
             raise ValueError(message)
         if self.engine == "spark":
-            for name, path in (("table", table), ("out", outs[0])):
+            for name, path in (("table", table), ("out", out)):
                 if path.suffix == ".csv" and not path.is_dir():
                     message = f"expected Parquet for {name} with engine=spark; found {path.name}. Use engine=local"
                     raise ValueError(message)
@@ -161,13 +160,13 @@ class Applied:
 
     The table at ``path`` holds the columns that were scored, prediction, probability and model_version (null where a
     given endpoint does not say), and ``learned`` where the version has learned from labels that had arrived:
-    ``metrics`` are not about those rows, and ``labelled`` does not count them.
+    ``metrics`` are not about those rows.
 
     Attributes
     ----------
-    rows, labelled, rejected, predicted_made : int
-        Rows of the table, those with a label that counts, those that broke the schema and are not in it, and those
-        that are predicted to be made.
+    rows, labelled, learned, rejected, predicted_made : int
+        Rows of the table, those with a label, those of them that the version has learned from, those that broke the
+        schema and are not in the table, and those that are predicted to be made.
     metrics : dict of str to float
     version : str or None
         That answered; None if the endpoint does not say.
@@ -180,6 +179,7 @@ class Applied:
 
     rows: int
     labelled: int
+    learned: int
     rejected: int
     predicted_made: int
     metrics: dict[str, float]
@@ -193,7 +193,8 @@ def run(config: AplicacaoConfig) -> Applied:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
         if config.table:
-            write([Tags({"data_source": "table", "synthetic": "unknown", "table": str(config.source.resolve())})])
+            given = {operation.GIVEN_TABLE: str(config.source.resolve())}
+            write([Tags({"data_source": "table", "synthetic": "unknown", **given})])
         _check(config)
         write(_source_records(config))
         applied = _score(config)
@@ -211,16 +212,7 @@ def _check(config: AplicacaoConfig) -> None:
     if not config.endpoint:
         registry.require_champion()
     config.check()
-    folder = config.target.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        message = (
-            f"out={config.target}: expected a folder that can be written to; {shown(folder)} cannot ({error.strerror})."
-        )
-        raise KobeShotError(message) from error
+    check_writable(config.target)
 
 
 def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
@@ -268,11 +260,9 @@ def _score(config: AplicacaoConfig) -> Applied:
         metrics = {**tally.evaluate(), "class_prior_log_loss": tally.class_prior_log_loss()}
     versions = ", ".join(map(str, scored.versions))
     rejects = batch.rejects if scored.rejected else None
-    if scored.learned:
-        say("Left out", f"of the metrics: {scored.learned:,} labelled rows that the version has learned from")
     return Applied(
-        scored.rows, tally.rows, scored.rejected, scored.predicted_made, metrics, versions or None, batch.out, rejects,
-        seconds,
+        scored.rows, tally.rows + scored.learned, scored.learned, scored.rejected, scored.predicted_made, metrics,
+        versions or None, batch.out, rejects, seconds,
     )  # fmt: skip
 
 
@@ -338,6 +328,8 @@ def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: s
 
 def _tell(applied: Applied) -> None:
     say("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {shown(applied.path)}")
+    if applied.learned:
+        say("Left out", f"of the metrics: {applied.learned:,} labelled rows that the version has learned from")
     if applied.rejects:
         say(
             "Rejected",
@@ -351,7 +343,9 @@ def _records(applied: Applied) -> Iterator[Record]:
     yield Metrics(
         {
             "rows_scored": float(applied.rows),
-            "rows_labelled": float(applied.labelled),
+            # Those that are measured, those that would flatter the version, and the others: all rows.
+            "rows_labelled": float(applied.labelled - applied.learned),
+            "rows_learned": float(applied.learned),
             "rows_unlabelled": float(applied.rows - applied.labelled),
             "rows_rejected": float(applied.rejected),
             "share_predicted_made": applied.predicted_made / applied.rows if applied.rows else 0.0,
@@ -361,7 +355,8 @@ def _records(applied: Applied) -> Iterator[Record]:
     if applied.metrics:
         yield Metrics(applied.metrics)
     else:
-        yield Tags({"label_metrics": "not applicable: no row has a label"})
+        learned = " that the version has not learned from" if applied.learned else ""
+        yield Tags({"label_metrics": f"not applicable: no row has a label{learned}"})
     yield Artifact(applied.path)
     if applied.rejects:
         yield Artifact(applied.rejects)

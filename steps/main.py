@@ -32,6 +32,11 @@ RUN_NAME = "main"
 class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
     """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento (with its defaults) and relatorio."""
 
+    def check(self) -> None:
+        """Refuse an engine that cannot be started and a folder that cannot be written to; see `check_out`."""
+        super().check()
+        self.check_out()
+
 
 def run(config: MainConfig) -> None:
     """Run the chain; the first step that fails ends it and leaves champion and Production as they were."""

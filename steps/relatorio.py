@@ -12,19 +12,21 @@ from pydantic import AfterValidator, Field
 from data.console import console, say
 from data.errors import KobeShotError
 from data.files import replacing, shown, write_text
+from data.outputs import check_writable
 from data.prepared import FILTERED
 from data.progress import progress
 from data.schema import FEATURES, TARGET
 from data.tables import TableReader
-from monitor import split_study, tables
+from monitor import commands, split_study, tables
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
-from monitor.pipeline_report import drawing, rendering
+from monitor.pipeline_report import drawing, gathering, rendering
 from monitor.pipeline_report.chain import Chain, find
 from monitor.pipeline_report.facts import REPORT
 from monitor.pipeline_report.gathering import gather
 from serving.packaging import load_pipeline
 from steps.aquisicao import remind
 from steps.command import StepConfig, run_command
+from steps.reproduction import reproduction
 from steps.tracking import Artifact, Metrics, Record, Tags, source_state, step_run, write
 
 RUN_NAME = REPORT
@@ -63,6 +65,17 @@ class RelatorioConfig(StepConfig):
         default="", description="folder that the report is written to; empty is the project's"
     )
 
+    def check_out(self) -> None:
+        """Refuse a folder that cannot be written to, before anything is done.
+
+        Raises
+        ------
+        KobeShotError
+            If that is so.
+        """
+        for folder in (Path(self.out), Path(self.out) / rendering.PICTURES):
+            check_writable(folder / MARKDOWN)
+
 
 @dataclass(frozen=True)
 class Written:
@@ -74,6 +87,7 @@ class Written:
 
 def run(config: RelatorioConfig) -> Written:
     """Report, in a run of its own: on the other steps of ``main`` within one, else on the last pipeline."""
+    config.check_out()
     with step_run(RUN_NAME, config) as active:
         chain = find(active.data.tags.get("mlflow.parentRunId", ""))
         remind(synthetic=chain.training.tags.get("synthetic") == "true")
@@ -82,9 +96,9 @@ def run(config: RelatorioConfig) -> Written:
         drawn = {}
         if studied is not None:
             write(_study_records(studied))
-            drawn["divisoes.png"] = drawing.spread(studied)
+            drawn[gathering.SPREAD] = drawing.spread(studied)
         with console.status("writing the report"):
-            found = gather(chain, active.info.run_id, drawn)
+            found = gather(chain, active.info.run_id, drawn, *_again(chain))
             text = rendering.markdown(found.facts)
             written = _put(Path(config.out), text, found.pictures)
             write(_files(written, found.pictures))
@@ -102,9 +116,23 @@ def _origin(chain: Chain) -> Iterator[Record]:
     yield Tags({f"reports_{step}": run_id or "missing" for step, run_id in runs.items()})
 
 
+def _again(chain: Chain) -> tuple[str, tuple[str, ...]]:
+    """The command that trains the version again, and the parameters it lacks; empty where that of its ``main`` does."""
+    if chain.main and not chain.trained.learned_labels:
+        return "", ()
+    training = chain.training
+    tags = {**training.params, **training.tags, **chain.trained.tags}
+    found = reproduction(training.run_id, tags, commands.given(training.params))
+    return found.command, found.unknown
+
+
 def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
     """The models on other splits; None where that is not asked for or a table or a model is gone, which a tag says."""
     if not seeds:
+        return None
+    if chain.trained.learned_labels:
+        reason = "the version learned from labels that arrived too: other splits of the dev rows are another lesson"
+        _not_measured(reason)
         return None
     try:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
@@ -117,14 +145,18 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
             if run.tags["model_id"] != "prior"
         }
     except (KobeShotError, KeyError, ValueError) as error:
-        say("Not measured:", f"other splits ({type(error).__name__}: {error})", style="bold yellow")
-        write([Tags({"split_study": f"{type(error).__name__}: {error}"})])
+        _not_measured(f"{type(error).__name__}: {error}")
         return None
     sampled = {"split_sampled": "true"} if reader.rows and reader.rows > len(table) else {}
     write([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
     others = [(seed + place) % _SEEDS for place in range(1, seeds + 1)]
     with progress("training on other splits", split_study.fits(size, seeds, len(models))) as advance:
         return split_study.study(table, models, test_size=size, seeds=others, advance=advance)
+
+
+def _not_measured(reason: str) -> None:
+    say("Not measured:", f"other splits ({reason})", style="bold yellow")
+    write([Tags({"split_study": reason})])
 
 
 def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
@@ -143,9 +175,8 @@ def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> Written:
     for name, picture in pictures.items():
         with replacing(beside / name) as partial:
             partial.write_bytes(picture)
-    for path in beside.glob("*.png"):
-        if path.name not in pictures:
-            path.unlink()
+    for name in gathering.PICTURE_FILES - set(pictures):
+        (beside / name).unlink(missing_ok=True)
     write_text(text, written.markdown)
     write_text(rendering.html(text, pictures), written.html)
     return written

@@ -1,27 +1,22 @@
 """The command that trains a version again, from what the runs keep of how it was trained."""
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from data.files import ROOT
 from data.prepared import MANIFEST, TRAIN
 from data.provenance import Provenance
-from monitor import decisions, operation, runs, tables
+from monitor import commands, decisions, operation, runs, tables
+from monitor.commands import given
 from monitor.runs import MODEL_TAG
 from monitor.tables import TableError
-from serving import registry
 from steps import aquisicao
 
 _SYNTHETIC = ("synthetic_rows", "synthetic_seed")
-_NOTHING = ("", "None")
-"""What a parameter is kept as that was not given."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +31,14 @@ class Reproduction:
         What must hold for it, and what is not known, as Markdown.
     address : str
         Where the raw files came from; empty where that is not known.
+    unknown : tuple of str
+        Parameters that the command lacks, because the runs that say them are gone.
     """
 
     command: str
     remarks: tuple[str, ...]
     address: str
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,16 @@ def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, ob
     origin = _origin(tags)
     entry_point, values = "main", {**origin.values, **{name: str(value) for name, value in training.items()}}
     if root.info.run_name == decisions.REPLAY:
-        entry_point, values = "operacao", {**_given(root.data.params), **origin.values}
+        entry_point, values = "operacao", {**given(root.data.params), **origin.values}
     elif root.info.run_name == decisions.RETRAINING:
         moment = root.data.tags.get(decisions.MOMENT, "")
-        entry_point, values = "retreino", {**_given(root.data.params), "mode": "force", "now": moment}
-    command = _command(entry_point, values)
-    model = root.data.tags.get(MODEL_TAG, registry.model())
-    if model != registry.MODEL:
-        command = f"{registry.MODEL_VARIABLE}={shlex.quote(model)} {command}"
+        entry_point, values = "retreino", {**given(root.data.params), "mode": "force", "now": moment}
+    command = commands.command(entry_point, values, root.data.tags.get(MODEL_TAG, ""))
     commit = tags.get("git_commit", "unknown")
     if commit != "unknown":
         command = f"git checkout {commit} && {command}"
     unknown = () if entry_point == "retreino" else origin.unknown
-    return Reproduction(command, tuple(_remarks(tags, root, entry_point, unknown)), origin.address)
+    return Reproduction(command, tuple(_remarks(tags, root, entry_point, unknown)), origin.address, unknown)
 
 
 def _outermost(run_id: str) -> Run:
@@ -98,7 +93,7 @@ def _origin(tags: Mapping[str, str]) -> _Origin:
     provenance = _provenance(found[0].run_id) if found else None
     if provenance is None:
         return _Origin({}, "", ("source", "test_size", "seed"))
-    values = _given(runs.details(found[0].run_id).params)
+    values = given(runs.details(found[0].run_id).params)
     acquired = _acquisition(provenance)
     if acquired.get("source", "auto") != "auto":
         source = acquired["source"]
@@ -127,29 +122,7 @@ def _acquisition(provenance: Provenance) -> dict[str, str]:
         f"tags.sha256_{name.partition('.')[0]} = '{digest}'" for name, digest in provenance.sha256.items()
     )
     found = operation.runs_named(aquisicao.RUN_NAME, held, most=1)
-    return _given(runs.details(found[0].run_id).params) if found else {}
-
-
-def _given(params: Mapping[str, str]) -> dict[str, str]:
-    """The parameters of a run that have a value, as they were given: ``mlflow run`` keeps them as it quotes them."""
-    values = {}
-    for name, kept in params.items():
-        try:
-            words = shlex.split(kept)
-        except ValueError:
-            words = []
-        values[name] = words[0] if len(words) == 1 and shlex.quote(words[0]) == kept else kept
-    return {name: value for name, value in values.items() if value not in _NOTHING}
-
-
-def _command(entry_point: str, values: Mapping[str, str]) -> str:
-    """``mlflow run`` with the source, and the values that are not the entry point's defaults."""
-    entry_points = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
-    words = ["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local"]
-    for name, parameter in entry_points[entry_point]["parameters"].items():
-        if name in values and (name == "source" or values[name] != str(parameter["default"])):
-            words += ["-P", f"{name}={values[name]}"]
-    return shlex.join(words)
+    return given(runs.details(found[0].run_id).params) if found else {}
 
 
 def _remarks(tags: Mapping[str, str], root: Run, entry_point: str, unknown: tuple[str, ...]) -> Iterator[str]:

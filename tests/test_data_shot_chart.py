@@ -6,7 +6,7 @@ import pytest
 
 from data import shot_chart, source, synthetic, synthetic_chart
 from data.command import parse
-from data.errors import SchemaError, SourceError
+from data.errors import KobeShotError, SchemaError, SourceError
 from data.files import ROOT
 from data.raw_tables import FILES
 from data.schema import COLUMNS, THREE_POINTS, check_raw
@@ -201,10 +201,50 @@ def test_what_is_no_chart_is_refused_by_name(out: Path, tmp_path: Path, text: st
     assert not out.exists()
 
 
-@pytest.mark.parametrize("rows", [slice(0, 0), slice(0, 3)])
-def test_charts_without_shots_are_refused(chart: pd.DataFrame, out: Path, rows: slice) -> None:
-    with pytest.raises(SourceError, match=r"chart\.csv: no rows to map"):
-        mapped(chart[rows].assign(GAME_ID="0011500001"), out)
+def test_a_chart_without_rows_is_refused(chart: pd.DataFrame, out: Path) -> None:
+    with pytest.raises(SourceError, match=r"chart\.csv: no rows to map; expected shots"):
+        mapped(chart.head(0), out)
+
+
+def test_charts_of_nothing_but_games_that_are_left_out_are_refused_with_their_counts(
+    chart: pd.DataFrame, out: Path
+) -> None:
+    games = ["0011500001", "0011500001", "0031500001"]
+    with pytest.raises(SourceError, match=r"but 2 preseason, 1 all-star shots, left out as their games are not played"):
+        mapped(chart.head(3).assign(GAME_ID=games), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("charts", "out"),
+    [
+        ("dd/chart.parquet", "dd/chart.parquet"),
+        ("dd/chart.parquet", "dd/../link/chart.parquet"),
+        ("dd", "dd/shots.parquet"),
+        ("dd.parquet/chart.parquet", "dd.parquet"),
+    ],
+)
+def test_no_chart_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], charts: str, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("dd", "dd.parquet"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "chart.parquet").touch()
+    (tmp_path / "link").symlink_to("dd")
+    with pytest.raises(SystemExit) as caught:
+        parse(ShotChartConfig, [charts, "--out", out])
+    assert caught.value.code == 2
+    assert "expected out beside the charts, not the same nor one within the other" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_a_chart_is_read(tmp_path: Path) -> None:
+    chart = tmp_path / "chart.csv"
+    chart.write_text("no chart")
+    for out in (chart / "out.parquet", chart / "below" / "out.parquet"):
+        config = ShotChartConfig.model_construct(charts=[tmp_path / "chart.csv"], out=out)
+        with pytest.raises(KobeShotError, match=r"expected a folder that can be written to; .*chart\.csv"):
+            shot_chart.run(config)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import requests
 
+from data import synthetic
 from data.files import ROOT
 from tests.project import (
     FAST,
@@ -56,7 +57,7 @@ def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
 def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main: tuple[Checkout, str]) -> None:
     checkout, printed = synthetic_main
     assert printed.count("SIMULATED") == 2
-    assert printed.count("SYNTHETIC DATA:") == 4
+    assert printed.count("SYNTHETIC DATA:") == 5
     assert all(run.data.tags["synthetic"] == "true" for run in checkout.runs())
     production = checkout.production()
     assert production is not None
@@ -251,21 +252,28 @@ def test_the_data_of_a_model_learned_from_real_shots_is_not_replaced_by_a_synthe
     assert checkout.production().version == 1  # type: ignore[union-attr]
 
 
-def test_the_project_runs_from_a_git_address_in_an_empty_folder(tmp_path: Path) -> None:
-    source, empty = tmp_path / "source", tmp_path / "empty"
+def test_the_project_runs_on_ones_own_table_from_a_git_address_in_an_empty_folder(tmp_path: Path) -> None:
+    source, empty, own = tmp_path / "source", tmp_path / "empty", tmp_path / "data.csv"
     copy_project(source)
     empty.mkdir()
+    # A CSV file does not say that its shots are simulated.
+    synthetic.shots(20_000, seed=42).to_csv(own, index=False)
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
         subprocess.run(["git", *identity, "-C", str(source), *command], check=True)
     checkout = Checkout(empty)
     address = f"file://{source}"
-    arguments = ["-P", "source=synthetic", *FAST]
+    arguments = ["-P", f"source={own}", *FAST]
     printed = ok(checkout.command("mlflow", "run", address, "-e", "main", "--env-manager", "local", *arguments))
     assert "main: done" in printed
+    assert "SYNTHETIC" not in printed
     assert {run.info.run_name for run in checkout.runs()} >= {"main", *STEPS}
+    assert checkout.run("PipelineAplicacao").data.tags["data_source"] == "table"
+    scored = checkout.run("PipelineAplicacao").info.run_id
+    assert checkout.run("Monitoramento").data.tags["application_run"] == scored
     version = checkout.production()
     assert version is not None
+    assert version.tags["synthetic"] == "false"
     assert len(version.tags["git_commit"]) == 40
     with served(checkout) as live:
         answer = requests.post(f"{live}/invocations", json=records(shot()), timeout=30)

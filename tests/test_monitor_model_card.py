@@ -165,7 +165,7 @@ def test_the_gaps_of_the_calibration_table_are_the_calibration_error(card: Model
 def test_the_share_outside_the_support_the_threshold_and_the_threes_are_counted(card: ModelCard) -> None:
     markdown, found = render(card), card.measured
     assert f"{found.predicted_made:,} of 1,000 test rows reach P(made) 0.5" in markdown
-    assert f"{found.threes:,} of {len(training()):,} were three-point shots" in markdown
+    assert f"{found.threes:,} of {len(training()):,} were taken from beyond the three-point arc" in markdown
     assert f"Of the test rows {found.outside:.1%} lie outside" in markdown
 
 

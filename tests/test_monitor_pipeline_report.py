@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -16,13 +17,16 @@ from mlflow import MlflowClient
 
 from data.files import ROOT
 from monitor import decisions
+from monitor.arrivals import LABELS_LEARNED
 from monitor.pipeline_report import artefacts, chain, flow, gathering, rendering
 from monitor.pipeline_report.facts import MONITORING, REPORT, Missing, RunFacts, VersionFacts, adherence
 from monitor.pipeline_report.gathering import Gathered, gather
 from monitor.pipeline_report.places import PLACES, Place
 from monitor.pipeline_report.rendering import escaped
+from monitor.runs import MODEL_TAG
+from serving import registry
 from tests.operation_store import log_decision, log_replay, replay_record
-from tests.report_store import STEPS, fill, run_named
+from tests.report_store import ORIGIN, STEPS, fill, run_named
 
 HOSTILE = "<script>alert('1')</script> | `x` $y$ *z* [a](http://b)"
 
@@ -180,7 +184,7 @@ def test_a_number_that_no_filter_has_written_is_refused(whole: Gathered, monkeyp
 
 def test_artefacts_are_told_by_their_bytes(whole: Gathered, of_main: Path) -> None:
     (file,) = of_main.parent.rglob("artifacts/tables/data_filtered.parquet")
-    found = whole.facts.artefact("tables/data_filtered.parquet")
+    found = whole.facts.table_of(whole.facts.preparation, "data_filtered")
     assert not isinstance(found, Missing)
     assert (found.size, found.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
     assert found.composition == "tabela, 2.000 linhas × 7 colunas"
@@ -198,7 +202,7 @@ def test_a_table_in_parts_is_one_artefact_and_one_that_was_not_copied_too(tmp_pa
         mlflow.log_artifact(str(folder), "tables")
         mlflow.set_tags({"table_huge": "/elsewhere/huge.parquet", "sha256_huge": "f" * 64})
     big, huge = artefacts.of_run(chain.read(run.info.run_id, "PipelineAplicacao"))
-    assert (big.path, big.composition) == ("tables/big.parquet", "tabela, 6 linhas × 1 colunas")
+    assert (big.path, big.composition) == ("tables/big.parquet", "tabela, 6 linhas × 1 coluna")
     assert (huge.path, huge.size, huge.sha256) == ("huge.parquet", None, "f" * 64)
 
 
@@ -274,6 +278,12 @@ def test_mermaid_and_svg_show_the_same_nodes_and_arrows() -> None:
     assert {name for pair in arrows for name in pair} == set(boxes)
 
 
+def test_the_arrows_of_the_diagram_are_told_in_words() -> None:
+    told = str(flow.svg()).partition("</desc>")[0]
+    assert told.count("De ") == len(flow.EDGES)
+    assert "para Registro kobe_shot champion = Production: sim." in told
+
+
 def test_every_label_of_the_diagram_is_in_quotes_and_holds_none() -> None:
     for line in flow.mermaid().splitlines()[1:]:
         assert line.count('"') in {0, 2}
@@ -298,6 +308,137 @@ def test_every_purpose_is_told_for_every_tool() -> None:
         (purpose, tool) for purpose in {place.purpose for place in PLACES} for tool in tools
     }
     assert len({place.purpose for place in PLACES}) == 5
+
+
+# What is missing, or is not what one expects
+
+
+def changed(whole: Gathered, **runs: Any) -> str:  # noqa: ANN401 as `replace` takes them
+    return rendering.markdown(replace(whole.facts, **runs))
+
+
+def without(run: RunFacts, prefix: str) -> RunFacts:
+    return replace(run, metrics={name: value for name, value in run.metrics.items() if not name.startswith(prefix)})
+
+
+def test_reasons_for_dropped_rows_that_are_gone_are_missing_and_not_none(whole: Gathered) -> None:
+    text = changed(whole, preparation=without(whole.facts.preparation, "dropped_dev_missing_"))
+    assert "por falta de: **faltando**: métricas dropped" in text
+    assert "por falta de: nada" not in text
+    none = {**whole.facts.preparation.metrics, "dropped_dev_missing_shot_made_flag": 0.0}
+    assert "por falta de: nada." in changed(whole, preparation=replace(whole.facts.preparation, metrics=none))
+
+
+@pytest.mark.parametrize("name", ["current_roc_auc_low", "current_log_loss_skill_high", "outside_limit"])
+def test_a_reason_that_is_not_known_names_the_figure_that_is_missing(whole: Gathered, name: str) -> None:
+    text = changed(whole, monitoring=without(whole.facts.monitoring, name))
+    reasons = text.partition("As razões, pelos números")[2].partition("**O que mudou")[0]
+    assert f"métrica {escaped(name)} da execução Monitoramento" in reasons
+
+
+def test_what_is_missing_is_never_bold_twice(whole: Gathered) -> None:
+    for step in ("preparation", "training", "application", "monitoring"):
+        run = getattr(whole.facts, step)
+        text = changed(whole, **{step: replace(run, metrics={}, tags={}, params={})})
+        assert "**faltando**" in text
+        assert "****" not in text
+
+
+def test_a_figure_without_an_interval_stands_alone(whole: Gathered) -> None:
+    tree = whole.facts.chosen
+    metrics = {name: value for name, value in tree.metrics.items() if not name.endswith(("_low", "_high"))}
+    alone = tuple(replace(run, metrics=metrics) if run == tree else run for run in whole.facts.candidates)
+    text = rendering.markdown(replace(whole.facts, candidates=alone))
+    assert f"{rendering._number(metrics['log_loss'])} (sem intervalo)" in text  # noqa: SLF001
+
+
+def test_the_interval_of_the_estimate_is_a_metric_as_its_value_is(whole: Gathered) -> None:
+    metrics = {**whole.facts.monitoring.metrics, "estimated_log_loss": 0.4321, "estimated_log_loss_low": 0.4123}
+    assert "| 0,4321 (0,4123 a" in changed(whole, monitoring=replace(whole.facts.monitoring, metrics=metrics))
+
+
+def test_the_picture_of_drift_is_drawn_from_the_metrics_of_the_table(whole: Gathered) -> None:
+    metrics = {**whole.facts.monitoring.metrics, "psi_period": 9.0}
+    drawn = gathering._distances(replace(whole.facts.monitoring, metrics=metrics))  # noqa: SLF001
+    assert {"feature": "period", "statistic": "psi", "value": 9.0}.items() <= drawn[6].items()
+    assert len(drawn) == 12
+
+
+@pytest.mark.usefixtures("store")
+def test_a_table_that_was_not_copied_is_described_where_it_lies(tmp_path: Path) -> None:
+    large = tmp_path / "data_filtered.parquet"
+    pd.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).to_parquet(large)
+    with mlflow.start_run(run_name="PreparacaoDados") as run:
+        mlflow.set_tags({"table_data_filtered": str(large), "sha256_data_filtered": "f" * 64})
+    preparation = chain.read(run.info.run_id, "PreparacaoDados")
+    (found,) = artefacts.of_run(preparation)
+    assert (found.size, [name for name, _ in found.columns]) == (large.stat().st_size, ["a", "b"])
+    large.unlink()
+    (found,) = artefacts.of_run(preparation)
+    assert (found.size, found.columns) == (None, ())
+    assert "não está mais lá" in found.composition
+
+
+def test_a_table_that_is_gone_is_missing_from_the_run_that_made_it(whole: Gathered) -> None:
+    text = rendering.markdown(replace(whole.facts, artefacts=()))
+    assert "tabela data\\_filtered da execução PreparacaoDados; produz: `mlflow run . -e preparacao" in text
+
+
+def test_a_version_that_learned_from_labels_is_not_told_as_one_of_the_split(whole: Gathered) -> None:
+    tags = {**whole.facts.trained.tags, LABELS_LEARNED: "2706"}
+    version, figures = VersionFacts("2", tags), dict(whole.facts.monitoring.metrics)
+    figures |= {f"reference_{name}": figures[f"current_{name}"] for name in ("log_loss", "rate")}
+    facts = replace(whole.facts, trained=version, applied=version, again="mlflow run . -e retreino")
+    text = rendering.markdown(replace(facts, monitoring=replace(facts.monitoring, metrics=figures)))
+    assert "mais 2.706 rótulos que chegaram" in text
+    assert text.count("são **essas mesmas**") == 2
+    assert "```sh\nmlflow run . -e retreino\n" in text
+    assert "são **essas mesmas**" not in rendering.markdown(facts)
+
+
+def test_rows_that_the_version_had_learned_from_are_told_where_the_run_counts_them(whole: Gathered) -> None:
+    counted = replace(whole.facts.application, metrics={**whole.facts.application.metrics, "rows_learned": 123.0})
+    assert "123 com um rótulo com que a versão já tinha aprendido" in changed(whole, application=counted)
+    assert "já tinha aprendido" not in rendering.markdown(whole.facts)
+
+
+def test_an_endpoint_that_does_not_say_its_version_is_told_in_words(whole: Gathered) -> None:
+    tags = {**whole.facts.application.tags, "model_version": "unknown: the endpoint does not say"}
+    text = changed(whole, application=replace(whole.facts.application, tags=tags))
+    assert "O modelo de um endpoint que não diz a sua versão pontuou" in text
+    assert "the endpoint does not say" not in text
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_after_a_roll_back_the_champion_is_told_beside_the_version_that_was_applied(filled: Path) -> None:
+    fill(filled)
+    registry.roll_back("the model disappoints")
+    text, _ = written()
+    assert "o champion hoje (versão 1) não é a versão que pontuou a produção (2)" in text
+    assert "| 1 | 2 | the model disappoints |" in text
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_a_registered_model_that_is_gone_is_told_in_words() -> None:
+    MlflowClient().delete_registered_model("kobe_shot")
+    text, _ = written()
+    assert "tag git\\_commit da versão registrada, que não foi encontrada" in text
+    assert "versão ?" not in text
+
+
+def test_another_registered_model_is_named_everywhere(whole: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOBE_SHOT_MODEL", 'guard "1"')
+    text = rendering.markdown(replace(whole.facts, model=registry.model()))
+    assert 'registro[("Registro guard #quot;1#quot;<br/>' in text
+    assert "Registro guard" in Page(str(flow.svg())).text
+    assert "kobe_shot" not in text.partition("## 11.")[2]
+    assert "KOBE_SHOT_MODEL='guard \"1\"' mlflow run . -e main --env-manager local -P source=auto" in text
+
+
+def test_a_source_with_a_blank_is_given_as_it_was(whole: Gathered) -> None:
+    main = replace(whole.facts.main, params={"source": "'my shots'", "endpoint": "''", "models": "dt"})
+    text = changed(whole, main=main)
+    assert "mlflow run . -e main --env-manager local -P 'source=my shots' -P models=dt\n" in text
 
 
 # Which runs belong together
@@ -346,7 +487,7 @@ def test_runs_that_are_gone_are_said_to_be_missing_one_after_the_other() -> None
         text, _ = written()
         for missing in gone[:count]:
             assert f"| {missing} | — | **faltando**; produz: `mlflow run . -e" in text
-    assert "**faltando**: a execução inteira da execução PipelineAplicacao" in text
+    assert "**faltando**: a execução PipelineAplicacao; produz:" in text
 
 
 @pytest.mark.usefixtures("stepwise")
@@ -360,6 +501,31 @@ def test_a_training_that_the_loop_made_is_not_that_of_the_pipeline() -> None:
     MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
     MlflowClient().delete_registered_model("kobe_shot")
     assert chain.find().training.run_id == expected
+
+
+@pytest.mark.usefixtures("stepwise")
+def test_runs_about_another_registered_model_are_not_told() -> None:
+    expected = ids(chain.find())
+    digests = run_named("PreparacaoDados").data.params
+    with mlflow.start_run(run_name="PreparacaoDados", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
+        mlflow.log_params(digests)
+    with mlflow.start_run(run_name="Aquisicao", tags=run_named("Aquisicao").data.tags | {MODEL_TAG: "guard_shot"}):
+        pass
+    with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", MODEL_TAG: "guard_shot"}):
+        pass
+    with mlflow.start_run(run_name="Operacao", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
+        pass
+    found = chain.find()
+    assert ids(found) == expected
+    assert not found.operation
+
+
+@pytest.mark.usefixtures("filled")
+def test_without_an_application_the_main_of_the_training_is_told() -> None:
+    MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
+    found = chain.find()
+    assert found.main.run_id == run_named("main").info.run_id
+    assert not found.application
 
 
 @pytest.mark.usefixtures("store")
@@ -377,6 +543,10 @@ def test_the_decisions_that_were_taken_and_the_last_replay_are_told() -> None:
     assert "Nenhuma decisão foi tomada ainda" in before
     log_decision(1, decisions.RETRAIN, reasons=["2 of 3 windows violate"], trigger="reactive", outcome="promoted")
     log_replay(replay_record())
+    foreign, _ = written()
+    assert "a execução `Operacao` sobre estes dados" in foreign
+    for name, value in ORIGIN.items():
+        MlflowClient().set_tag(run_named("Operacao").info.run_id, name, value)
     MlflowClient().log_metric(run_named("Operacao").info.run_id, "log_loss_loop", 0.63399)
     text, _ = written()
     assert "| 1 | 22/11/2026 10:00 | retreinar | reativo | 2 of 3 windows violate | promovido | 1 | — |" in text

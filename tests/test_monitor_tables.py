@@ -23,6 +23,7 @@ from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.tables import TableError as StoredTableError
 from monitor import operation, reading, scored, shots, tables
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, candidates
+from monitor.runs import MODEL_TAG
 from monitor.scored import ScoredError
 from monitor.tables import TableError, read_scored
 from serving import registry
@@ -307,6 +308,39 @@ def test_an_application_of_a_table_that_was_given_is_none_of_prod(forgotten: Cal
     of_prod = forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"})
     for _ in range(3):
         forgotten("PipelineAplicacao", tags=given)
+    assert tables.application_run().run_id == of_prod
+
+
+def test_prod_that_came_as_one_table_is_prod(forgotten: Callable[..., str]) -> None:
+    of_prod = forgotten("PipelineAplicacao", tags={"data_source": "table", "answers": "predictions_prod.parquet"})
+    assert tables.application_run().run_id == of_prod
+
+
+def test_applications_and_looks_of_another_registered_model_do_not_count(forgotten: Callable[..., str]) -> None:
+    of_guard = {MODEL_TAG: "guard_shot"}
+    look = {"source": "application", "reference": "base_test"}
+    first, own = forgotten("PipelineAplicacao"), forgotten("Monitoramento", tags=look)
+    last = forgotten("PipelineAplicacao", tags=of_guard)
+    looked = [forgotten("Monitoramento", tags={**look, **of_guard}) for _ in range(3)]
+    # Runs of before the tag are about the default model.
+    assert tables.application_run().run_id == first
+    assert [run.run_id for run in operation.looks("application", 1)] == [own]
+    with registry.using("guard_shot"):
+        assert tables.application_run().run_id == last
+        assert [run.run_id for run in operation.looks("application", 2)] == looked[:0:-1]
+    with registry.using("another"):
+        assert operation.looks("application") == []
+        with pytest.raises(TableError, match="no run has scored the prod table yet with another"):
+            tables.application_run()
+
+
+def test_an_application_is_found_however_many_of_others_came_after_it(
+    forgotten: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operation, "_PAGE", 2)
+    of_prod = forgotten("PipelineAplicacao")
+    for _ in range(5):
+        forgotten("PipelineAplicacao", tags={"table": "/somewhere/mine.parquet"})
     assert tables.application_run().run_id == of_prod
 
 

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -7,8 +9,9 @@ from data import spark
 from data.command import parse
 from data.errors import KobeShotError
 from data.prepared import PREDICTIONS, PROD, prepared_path
-from data.schema import PROBABILITY
+from data.schema import PROBABILITY, TARGET
 from data.tables import TableError
+from monitor import arrivals, operation
 from serving import registry
 from serving.registry import RegistryError
 from steps import aplicacao
@@ -97,6 +100,39 @@ def test_a_single_file_is_scored_in_this_process(tmp_path: Path, stocked: Stock)
     applied = aplicacao.run(config(tmp_path))
     assert applied.rows == 50
     assert pd.read_parquet(tmp_path / "out.parquet")[PROBABILITY].notna().all()
+
+
+@pytest.mark.parametrize("labels", [[1.0, 0.0] * 20 + [np.nan] * 10, [np.nan] * 50])
+def test_every_row_counts_as_measured_learned_or_unlabelled(
+    tmp_path: Path,
+    stocked: Stock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    labels: list[float],
+) -> None:
+    registry.promote(stocked.register(GOOD), "the only one")
+    table = shots(50).assign(**{TARGET: labels})
+    table.to_parquet(tmp_path / "shots.parquet", index=False)
+    seen, labelled = table.head(15), sum(np.isfinite(labels))
+    monkeypatch.setattr(arrivals, "labels_learned", lambda _version: seen)
+    learned = min(15, labelled)
+    applied = aplicacao.run(config(tmp_path))
+    assert (applied.rows, applied.labelled, applied.learned) == (50, labelled, learned)
+    metrics = mlflow.last_active_run().data.metrics
+    counts = {"rows_labelled": labelled - learned, "rows_learned": learned, "rows_unlabelled": 50 - labelled}
+    assert {name: metrics[name] for name in counts} == counts
+    assert sum(counts.values()) == metrics["rows_scored"]
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"Scored 50 rows, {labelled} of them labelled" in told
+    assert ("Left out of the metrics: 15 labelled rows that the version has learned from" in told) == bool(learned)
+
+
+def test_a_table_that_was_given_is_marked_as_such_and_is_none_of_prod(tmp_path: Path, stocked: Stock) -> None:
+    registry.promote(stocked.register(GOOD), "the only one")
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    aplicacao.run(config(tmp_path))
+    assert mlflow.last_active_run().data.tags[operation.GIVEN_TABLE] == str(tmp_path / "shots.parquet")
+    assert operation.last_application() is None
 
 
 @pytest.mark.parametrize("kept", [slice(-50), slice(100)])

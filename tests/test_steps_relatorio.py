@@ -12,9 +12,12 @@ from mlflow.entities import Run
 
 from data import command
 from data.command import parse
+from data.errors import KobeShotError
 from monitor import runs, split_study
+from monitor.arrivals import LABELS_LEARNED
 from monitor.pipeline_report import gathering
 from monitor.pipeline_report.chain import NoTrainingError
+from steps.main import MainConfig
 from steps.relatorio import HTML, MARKDOWN, RUN_NAME, RelatorioConfig, run
 from tests.report_store import fill, run_named
 
@@ -127,12 +130,46 @@ def test_within_main_its_own_runs_are_told() -> None:
 def test_pictures_of_an_earlier_report_do_not_stay(out: Path) -> None:
     folder = out / "here" / "relatorio_figuras"
     folder.mkdir(parents=True)
-    (folder / "old.png").write_bytes(b"old")
-    (folder / "mine.txt").write_text("mine")
+    for name in ("operacao.png", "mine.png"):
+        (folder / name).write_bytes(b"old")
     reported(split_seeds=0, out="here")
-    assert not (folder / "old.png").exists()
-    assert (folder / "mine.txt").exists()
+    assert not (folder / "operacao.png").exists()
+    assert (folder / "mine.png").read_bytes() == b"old"
     assert not list(out.rglob(".*.partial"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(out: Path) -> None:
+    (out / "file").write_text("mine")
+    with pytest.raises(KobeShotError, match=r"out=file/below/relatorio.md: expected a folder"):
+        run(RelatorioConfig(out="file/below"))
+    with pytest.raises(KobeShotError, match="out="):
+        MainConfig(out="file/below").check()
+    with pytest.raises(IndexError):
+        run_named(RUN_NAME)
+
+
+@pytest.mark.usefixtures("out", "undrawn")
+def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
+    version = {
+        "data_source": "public",
+        "synthetic": "false",
+        "model_version": "1",
+        "answers": "predictions_prod.parquet",
+    }
+    with mlflow.start_run(run_name="PipelineAplicacao", tags=version):
+        mlflow.log_params({"mode": "rest"})
+    text, _ = reported(split_seeds=0)
+    assert "As execuções não vêm todas de um só `main`" in text
+    assert "```sh\ngit checkout abc123 && mlflow run . -e main --env-manager local\n" in text
+    assert "**Faltam** nele `source, test_size, seed`" in text
+
+
+@pytest.mark.usefixtures("out", "undrawn")
+def test_of_a_version_that_learned_from_labels_other_splits_are_not_measured() -> None:
+    MlflowClient().set_model_version_tag("kobe_shot", "1", LABELS_LEARNED, "100")
+    text, found = reported(split_seeds=2)
+    assert "learned from labels" in found.data.tags["split_study"]
+    assert "A variação entre divisões não foi medida: a versão 1 aprendeu também com rótulos" in text
 
 
 @pytest.mark.usefixtures("store")

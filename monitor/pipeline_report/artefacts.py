@@ -56,8 +56,16 @@ def of_run(run: RunFacts) -> Iterator[Artefact]:
     for tag in run.tags:
         if tag.startswith("table_"):
             name = tag.removeprefix("table_")
-            words = "tabela grande demais para uma cópia; ficou onde foi escrita"
-            yield Artefact(run.name, f"{name}{_TABLE}", words, None, run.tags.get(f"sha256_{name}", ""))
+            yield _left(Path(run.tags[tag]), run, name)
+
+
+def _left(file: Path, run: RunFacts, name: str) -> Artefact:
+    """A table that was too large for a copy: its digest is what the run noted."""
+    words, digest = "grande demais para uma cópia; ficou onde foi escrita", run.tags.get(f"sha256_{name}", "")
+    if not file.exists():
+        return Artefact(run.name, f"{name}{_TABLE}", f"tabela {words}, e não está mais lá", None, digest)
+    columns, composition = _table(file)
+    return Artefact(run.name, f"{name}{_TABLE}", f"{composition}; {words}", size(file), digest, columns)
 
 
 @registry.store_errors_told()
@@ -75,13 +83,20 @@ def describe(file: Path, run: str, path: str) -> Artefact:
     """A file, or a folder of the parts of a table, as an artefact."""
     columns: tuple[tuple[str, str], ...] = ()
     if path.endswith(_TABLE):
-        reader = TableReader(file)
-        named = [column for column in reader.schema if not column.name.startswith(_INDEX)]
-        columns = tuple((column.name, str(column.type)) for column in named)
-        composition = f"tabela, {thousands(reader.rows or 0)} linhas × {len(columns)} colunas"
+        columns, composition = _table(file)
     else:
         composition = ", ".join(filter(None, [_words(path), _measure(file)])) or "arquivo"
     return Artefact(run, path, composition, size(file), sha256(file), columns)
+
+
+def _table(file: Path) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The columns of a table, and what it consists of."""
+    reader = TableReader(file)
+    named = [column for column in reader.schema if not column.name.startswith(_INDEX)]
+    rows = reader.rows or 0
+    counted = f"{thousands(rows)} {'linha' if rows == 1 else 'linhas'}"
+    columns = tuple((column.name, str(column.type)) for column in named)
+    return columns, f"tabela, {counted} × {len(columns)} {'coluna' if len(columns) == 1 else 'colunas'}"
 
 
 def thousands(number: int) -> str:

@@ -1,16 +1,19 @@
 """Which runs belong together: those of one ``main``, or those that are joined by the bytes they read and wrote."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
 
 from data.errors import KobeShotError
 from data.prepared import TRAIN
 from data.raw_tables import DEV_FILE
-from monitor import decisions, operation
+from monitor import commands, decisions, operation
+from monitor.operation import KnownRun
 from monitor.pipeline_report.facts import (
     ACQUISITION,
     APPLICATION,
@@ -20,9 +23,7 @@ from monitor.pipeline_report.facts import (
     TRAINING,
     RunFacts,
     VersionFacts,
-    command,
 )
-from monitor.runs import MODEL_TAG
 from monitor.tables import DEVELOPMENT
 from serving import registry
 
@@ -80,16 +81,17 @@ def find(parent: str = "") -> Chain:
     champion = registry.champion()
     crowned = _version(registry.number(champion)) if champion else VersionFacts()
     training = siblings.get(TRAINING) or _training(applied or crowned)
+    if training and not application and not parent and (parent := _parent_named_main(training)):
+        siblings = _children(parent)
     if training is None:
         message = (
             f"No finished run {TRAINING} of {registry.model()} was found in {mlflow.get_tracking_uri()}: there is "
-            f"nothing to report. Run the pipeline first: {command('main')}"
+            f"nothing to report. Run the pipeline first: {commands.command('main')}"
         )
         raise NoTrainingError(message)
     trained = _version(training.data.tags.get("model_version", "")) or _version_of(training.info.run_id)
     preparation = siblings.get(PREPARATION) or _preparation(training, trained)
     acquisition = siblings.get(ACQUISITION) or _acquisition(preparation, trained)
-    replays = decisions.replays(1)
     return Chain(
         main=facts_of(_run(parent), MAIN) if parent else RunFacts(MAIN),
         acquisition=facts_of(acquisition, ACQUISITION),
@@ -98,7 +100,7 @@ def find(parent: str = "") -> Chain:
         candidates=_candidates(training),
         application=facts_of(application, APPLICATION),
         monitoring=facts_of(_monitoring(application), MONITORING),
-        operation=facts_of(_run(replays[0].run_id) if replays else None, decisions.REPLAY),
+        operation=facts_of(_replay(acquisition, training), decisions.REPLAY),
         trained=trained,
         applied=applied,
         champion=crowned,
@@ -128,21 +130,21 @@ def _run(run_id: str) -> Run:
     return MlflowClient().get_run(run_id)
 
 
-def _first(condition: str) -> Run | None:
-    return next(iter(_search(condition, 1)), None)
+def _newest(found: list[KnownRun]) -> Run | None:
+    return _run(found[0].run_id) if found else None
 
 
-def _search(condition: str, most: int = _MOST) -> list[Run]:
+def _within(parent: str, condition: str) -> list[Run]:
+    """The runs within a run that meet a condition, oldest first."""
     client = MlflowClient()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"], max_results=most)
-    return list(found)
+    experiment = client.get_run(parent).info.experiment_id
+    within = f"tags.`{_PARENT}` = '{parent}' and {condition}"
+    return list(client.search_runs([experiment], within, order_by=["attributes.start_time ASC"], max_results=_MOST))
 
 
 def _children(parent: str) -> Mapping[str, Run]:
     """The finished runs of the steps within a run, by name."""
-    found = _search(f"tags.`{_PARENT}` = '{parent}' and {_FINISHED}")
-    return {str(run.info.run_name): run for run in reversed(found)}
+    return {str(run.info.run_name): run for run in _within(parent, _FINISHED)}
 
 
 def _parent_named_main(run: Run | None) -> str:
@@ -162,28 +164,48 @@ def _version_of(run_id: str) -> VersionFacts:
 
 def _training(version: VersionFacts) -> Run | None:
     """The training that a version came from, else the last one that was not for a decision of the loop."""
-    made = _first(f"attributes.run_id = '{run_id}'") if (run_id := registry.run_of(version.number)) else None
-    if made:
-        return made
-    for run in _search(f"attributes.run_name = '{TRAINING}' and {_FINISHED}"):
-        parent = run.data.tags.get(_PARENT)
+    if run_id := registry.run_of(version.number):
+        with contextlib.suppress(MlflowException):
+            made = _run(run_id)
+            if made.info.lifecycle_stage == LifecycleStage.ACTIVE:
+                return made
+    for known in operation.runs_named(TRAINING, _FINISHED, _MOST):
+        parent = known.tags.get(_PARENT)
         of_loop = parent is not None and _run(parent).info.run_name == decisions.RETRAINING
-        if run.data.tags.get(MODEL_TAG, registry.model()) == registry.model() and not of_loop:
-            return run
+        if known.is_of_model and not of_loop:
+            return _run(known.run_id)
     return None
 
 
 def _preparation(training: Run, version: VersionFacts) -> Run | None:
     digest = version.tags.get(DEVELOPMENT) or training.data.params.get(f"sha256_{TRAIN}", "")
     digest = digest or version.tags.get(f"sha256_{TRAIN}", "")
-    named = f"attributes.run_name = '{PREPARATION}' and params.sha256_{TRAIN} = '{digest}' and {_FINISHED}"
-    return _first(named) if digest.isalnum() else None
+    return _of_digest(PREPARATION, f"params.sha256_{TRAIN}", digest)
 
 
 def _acquisition(preparation: Run | None, version: VersionFacts) -> Run | None:
     digest = facts_of(preparation, PREPARATION).inputs.get(_RAW) or version.tags.get(f"sha256_{_RAW}", "")
-    named = f"attributes.run_name = '{ACQUISITION}' and tags.sha256_{_RAW} = '{digest}' and {_FINISHED}"
-    return _first(named) if digest.isalnum() else None
+    return _of_digest(ACQUISITION, f"tags.sha256_{_RAW}", digest)
+
+
+def _of_digest(step: str, name: str, digest: str) -> Run | None:
+    """The newest run of a step that holds a digest; one for the registered model goes before those for others."""
+    found = operation.runs_named(step, f"{name} = '{digest}' and {_FINISHED}", _MOST) if digest.isalnum() else []
+    return _newest([known for known in found if known.is_of_model] or found)
+
+
+def _replay(acquisition: Run | None, training: Run) -> Run | None:
+    """The last replay of the registered model that is about the same shots."""
+    digest = f"sha256_{_RAW}"
+    for known in decisions.replays():
+        acquired = _children(known.run_id).get(ACQUISITION)
+        if acquired and acquisition:
+            same = acquired.data.tags.get(digest) == acquisition.data.tags.get(digest)
+        else:
+            same = all(known.tags.get(name) == training.data.tags.get(name) for name in ("data_source", "synthetic"))
+        if same and known.is_of_model:
+            return _run(known.run_id)
+    return None
 
 
 def _monitoring(application: Run | None) -> Run | None:
@@ -193,9 +215,9 @@ def _monitoring(application: Run | None) -> Run | None:
     looks = operation.looks(operation.OF_APPLICATION)
     scored = application.info.run_id
     found = [look for look in looks if look.tags.get(operation.APPLICATION_RUN) == scored and "verdict" in look.tags]
-    return _run(found[0].run_id) if found else None
+    return _newest(found)
 
 
 def _candidates(training: Run) -> tuple[RunFacts, ...]:
-    parent = f"tags.`{_PARENT}` = '{training.info.run_id}' and tags.model_id LIKE '%' and {_FINISHED}"
-    return tuple(facts_of(run, TRAINING) for run in reversed(_search(parent)))
+    found = _within(training.info.run_id, f"tags.model_id LIKE '%' and {_FINISHED}")
+    return tuple(facts_of(run, TRAINING) for run in found)

@@ -14,8 +14,15 @@ from monitor import pictures, split_study
 from monitor.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.split_study import DOUBLE, HALF, UNSTRATIFIED, USED
 
+SPLITS = {
+    USED: "como a usada",
+    HALF: "metade do teste",
+    DOUBLE: "dobro do teste",
+    UNSTRATIFIED: "sem estratificar",
+}
+"""Kinds of splits, in words."""
+
 _DOTS_PER_INCH = 130
-_KINDS = {USED: "usada", HALF: "teste de metade", DOUBLE: "teste do dobro", UNSTRATIFIED: "sem estratificar"}
 _MEASURES = {"log_loss": "log loss", "f1_score": "F1", split_study.SHARE: "proporção de cestas no teste"}
 _BRAZILIAN = FuncFormatter(lambda value, _: f"{value:g}".replace(".", ","))
 _COLOURS = (MISSED, MADE, REFERENCE, CURRENT)
@@ -37,7 +44,7 @@ def spread(studied: pd.DataFrame) -> Figure:
         As `monitor.split_study.study` makes it.
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")
-    kinds = [kind for kind in _KINDS if kind in set(studied["split"])]
+    kinds = [kind for kind in SPLITS if kind in set(studied["split"])]
     models = list(dict.fromkeys(studied["model_id"]))
     for axes, (measure, words) in zip(figure.subplots(1, len(_MEASURES)), _MEASURES.items(), strict=True):
         of_split = measure == split_study.SHARE
@@ -49,7 +56,7 @@ def spread(studied: pd.DataFrame) -> Figure:
                 colour = NEUTRAL if of_split else _COLOURS[place % len(_COLOURS)]
                 label = None if row or of_split else model
                 axes.scatter(chosen, heights, s=20, color=colour, alpha=0.75, linewidths=0, label=label)
-        axes.set_yticks(range(len(kinds)), [_KINDS[kind] for kind in kinds] if measure == "log_loss" else [])
+        axes.set_yticks(range(len(kinds)), [SPLITS[kind] for kind in kinds] if measure == "log_loss" else [])
         axes.set(xlabel=words, ylim=(len(kinds) - 0.5, -0.5))
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(_BRAZILIAN)
@@ -66,7 +73,7 @@ def drift(statistics: Sequence[Mapping[str, Any]]) -> Figure:
     Parameters
     ----------
     statistics : sequence of mapping
-        ``drift.statistics`` of a `monitor.record.record`.
+        ``feature``, ``statistic``, ``value`` and ``limit``.
     """
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()

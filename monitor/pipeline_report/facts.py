@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from monitor import decisions, operation
+from monitor import commands, decisions, operation
+from monitor.arrivals import LABELS_LEARNED
 from monitor.decisions import LoggedDecision
 
 ACQUISITION, PREPARATION, TRAINING = "Aquisicao", operation.PREPARATION, operation.TRAINING
@@ -27,30 +28,15 @@ _ENTRY_POINT = {
 
 @dataclass(frozen=True)
 class Missing:
-    """What no run holds: what it is, the run that should, and the command that makes it."""
+    """What no run holds: what it is, which run or version should hold it, in words, and the command that makes it."""
 
     what: str
-    run: str
+    holder: str
     command: str
 
 
 Figure = float | Missing
 Words = str | Missing
-
-
-def command(entry_point: str, *parameters: str) -> str:
-    """How an entry point is run.
-
-    Examples
-    --------
-    >>> command("retreino", "mode=dry_run")
-    'mlflow run . -e retreino --env-manager local -P mode=dry_run'
-    """
-    return " ".join(["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local", *_options(parameters)])
-
-
-def _options(parameters: tuple[str, ...]) -> list[str]:
-    return [word for parameter in parameters for word in ("-P", parameter)]
 
 
 @dataclass(frozen=True)
@@ -83,16 +69,16 @@ class RunFacts:
     @property
     def command(self) -> str:
         """What makes such a run."""
-        return command(_ENTRY_POINT[self.step])
+        return commands.command(_ENTRY_POINT[self.step])
 
     @property
     def absent(self) -> Missing:
         """The run itself, as something that is missing."""
-        return Missing("a execução inteira", self.step, self.command)
+        return Missing(f"a execução {self.step}", "", self.command)
 
     def lacks(self, what: str) -> Missing:
         """Something that this run should hold."""
-        return Missing(what, self.name or self.step, self.command)
+        return Missing(what, f"da execução {self.name or self.step}", self.command)
 
     def metric(self, name: str) -> Figure:
         """A metric."""
@@ -126,7 +112,19 @@ class VersionFacts:
 
     def tag(self, name: str) -> Words:
         """A tag."""
-        return self.tags.get(name) or Missing(f"tag {name}", f"versão {self.number or '?'}", command("treinamento"))
+        holder = f"da versão {self.number}" if self else "da versão registrada, que não foi encontrada"
+        return self.tags.get(name) or Missing(f"tag {name}", holder, commands.command("treinamento"))
+
+    @property
+    def labels(self) -> float:
+        """How many labels that had arrived it has learned from; not a number where that cannot be read."""
+        found = self.tags.get(LABELS_LEARNED, "0")
+        return float(found) if found.isdecimal() else math.nan
+
+    @property
+    def learned_labels(self) -> bool:
+        """Whether it comes from the loop: it learned from labels too, and later ones are its test rows."""
+        return LABELS_LEARNED in self.tags
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Artefact:
     run, path, composition : str
         Name of the run, path within it, and what it consists of, in words.
     size : int or None
-        Bytes; None for a table that was too large for a copy.
+        Bytes; None for a table that was too large for a copy and is not where it was written.
     sha256 : str
     columns : tuple of tuple of str
         Name and type of each column, of a table.
@@ -153,8 +151,18 @@ class Artefact:
 
 
 @dataclass(frozen=True)
+class RollBack:
+    """A champion that came back instead of another one, when and why."""
+
+    when: datetime
+    version: str
+    instead_of: str
+    why: str
+
+
+@dataclass(frozen=True)
 class PipelineFacts:
-    """All that the report is written from."""
+    """All that the report is written from; `again` trains the version again, without the parameters `unknown`."""
 
     written: datetime
     experiment: str
@@ -175,6 +183,9 @@ class PipelineFacts:
     record: Mapping[str, Any] | None
     decisions: tuple[LoggedDecision, ...]
     replay: Mapping[str, Any] | None
+    roll_backs: tuple[RollBack, ...] = ()
+    again: str = ""
+    unknown: tuple[str, ...] = ()
     pictures: frozenset[str] = frozenset()
 
     @property
@@ -187,8 +198,8 @@ class PipelineFacts:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any of the runs is about simulated shots."""
-        return any(run.tags.get("synthetic") == "true" for run in self.runs)
+        """Whether any of the runs of the pipeline is about simulated shots."""
+        return any(run.tags.get("synthetic") == "true" for run in self.runs if run.step != decisions.REPLAY)
 
     @property
     def tuned(self) -> tuple[RunFacts, ...]:
@@ -206,10 +217,11 @@ class PipelineFacts:
         chosen = self.training.tags.get("chosen_model") or self.trained.tags.get("model_id")
         return next((run for run in self.candidates if run.tags.get("model_id") == chosen), RunFacts(TRAINING))
 
-    def artefact(self, path: str) -> Artefact | Missing:
-        """An artefact by its path within its run; a table under another run's name counts."""
-        found = next((each for each in self.artefacts if each.path == path), None)
-        return found or Missing(f"artefato {path}", MAIN, command("main"))
+    def table_of(self, run: RunFacts, name: str) -> Artefact | Missing:
+        """A table that a run keeps, or that it left where it was written."""
+        paths = {f"tables/{name}.parquet", f"{name}.parquet"}
+        of_run = (each for each in self.artefacts if each.run == run.name and each.path in paths and each.columns)
+        return next(of_run, run.lacks(f"tabela {name}"))
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,11 @@ class Reason:
     holds: bool | None
     code: str
     figures: tuple[Figure, ...]
+
+    @property
+    def unknown(self) -> Figure:
+        """What keeps it from being known: the first figure that is missing, else one that is not defined."""
+        return next((figure for figure in self.figures if isinstance(figure, Missing)), math.nan)
 
 
 @dataclass(frozen=True)

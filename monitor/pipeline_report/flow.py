@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from serving import registry
+
 STEP, FILE = "step", "file"
 """Kinds of nodes: what is run, and what it leaves."""
 
@@ -12,6 +14,8 @@ _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 196, 58, 68, 46, 34
 _UNIT_X, _UNIT_Y = _WIDTH + _GAP_X, _HEIGHT + _GAP_Y
 _LINE = 17
 _CYLINDER = 7
+_MODEL = "{model}"
+"""Stands for the name of the registered model."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ NODES = (
     Node("escolha", ("Escolha", "pela validação cruzada"), STEP, 0, 3),
     Node("justificativa", ("justification.md", "por que este modelo"), FILE, 1, 3),
     Node("portao", ("Portão", "melhor além do acaso?"), STEP, 0, 4),
-    Node("registro", ("Registro kobe_shot", "champion = Production"), FILE, 1, 4),
+    Node("registro", (f"Registro {_MODEL}", "champion = Production"), FILE, 1, 4),
     Node("servidor", ("Servidor", "mlflow models serve"), STEP, 2, 0),
     Node("rest", ("POST /invocations", "JSON, CSV ou Parquet"), FILE, 3, 0),
     Node("aplicacao", ("PipelineAplicacao", "pontua a produção"), STEP, 2, 1),
@@ -113,7 +117,7 @@ def mermaid() -> str:
     """The flow as a Mermaid flowchart."""
     lines = ["flowchart TD"]
     for node in NODES:
-        label = "<br/>".join(node.lines)
+        label = "<br/>".join(_lines(node)).replace('"', "#quot;")
         opening, closing = ("[", "]") if node.kind == STEP else ("[(", ")]")
         lines.append(f'    {node.id}{opening}"{label}"{closing}')
     for edge in EDGES:
@@ -130,10 +134,25 @@ def svg() -> Markup:
     places = {node.id: node for node in NODES}
     drawn = [_arrow(edge, places) for edge in EDGES] + [_box(node) for node in NODES] + [_said(edge) for edge in EDGES]
     return Markup(
-        '<svg class="flow" role="img" aria-label="Fluxo do projeto" viewBox="0 0 {} {}">'
+        '<svg class="flow" role="img" aria-labelledby="flow-title" aria-describedby="flow-edges" viewBox="0 0 {} {}">'
+        '<title id="flow-title">Fluxo do projeto</title><desc id="flow-edges">{}</desc>'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>{}</svg>'
-    ).format(width, height, Markup("").join(drawn))
+    ).format(width, height, _told(places), Markup("").join(drawn))
+
+
+def _lines(node: Node) -> list[str]:
+    return [" ".join(line.replace(_MODEL, registry.model()).split()) for line in node.lines]
+
+
+def _told(places: dict[str, Node]) -> str:
+    """The arrows in words, for who cannot see them."""
+    told = []
+    for edge in EDGES:
+        source, target = (" ".join(_lines(places[node])) for node in (edge.source, edge.target))
+        back = " de volta" if edge.loops else ""
+        told.append(f"De {source}{back} para {target}{f': {edge.label}' if edge.label else ''}.")
+    return " ".join(told)
 
 
 def _place(x: float, y: float) -> tuple[float, float]:
@@ -153,7 +172,7 @@ def _box(node: Node) -> Markup:
         Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
             "name" if place == 0 else "more", x + _WIDTH / 2, top + place * _LINE, line
         )
-        for place, line in enumerate(node.lines)
+        for place, line in enumerate(_lines(node))
     )
     return Markup('<g class="{}" data-node="{}">{}{}</g>').format(node.kind, node.id, shape, texts)
 

@@ -13,17 +13,29 @@ from mlflow import MlflowClient
 
 from data.errors import KobeShotError
 from data.prepared import PREDICTIONS, TEST, TRAIN
+from data.schema import FEATURES
 from data.tables import TableReader
-from monitor import decisions, operation, replay
+from monitor import decisions, operation, replay, runs
 from monitor.pipeline_report import artefacts, drawing
 from monitor.pipeline_report.chain import Chain, read
-from monitor.pipeline_report.facts import REPORT, Artefact, PipelineFacts, RunFacts
+from monitor.pipeline_report.facts import REPORT, Artefact, PipelineFacts, RollBack, RunFacts
 from monitor.record import RECORD_KEYS
 from monitor.tables import artifact
 from serving import registry
 
 _MOST_DECISIONS = 20
 _DRAWN_ROWS = 20_000
+_KEPT = {
+    "arremessos.png": ("preparation", "shot_map"),
+    "distancia.png": ("preparation", "rate_by_distance"),
+    "calibracao.png": ("chosen", "calibration"),
+    "roc.png": ("chosen", "roc"),
+    "producao.png": ("application", "prediction_map"),
+    "operacao.png": ("operation", "replay"),
+}
+_DRIFT, _FEATURES, SPREAD = "drift.png", "atributos.png", "divisoes.png"
+PICTURE_FILES = frozenset({*_KEPT, _DRIFT, _FEATURES, SPREAD})
+"""Every picture that a report may have; `SPREAD` is what a caller of `gather` draws."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,9 @@ class Gathered:
 
 
 @registry.store_errors_told()
-def gather(chain: Chain, run_id: str, drawn: dict[str, Figure]) -> Gathered:
+def gather(
+    chain: Chain, run_id: str, drawn: dict[str, Figure], again: str = "", unknown: tuple[str, ...] = ()
+) -> Gathered:
     """Read what the runs of a chain hold.
 
     Parameters
@@ -45,11 +59,15 @@ def gather(chain: Chain, run_id: str, drawn: dict[str, Figure]) -> Gathered:
         Of the report, whose own figures are told too.
     drawn : dict of str to matplotlib.figure.Figure
         Pictures that the caller has drawn, by the name of their file.
+    again : str
+        The command that trains the version again.
+    unknown : tuple of str
+        Parameters that it lacks.
     """
     own = read(run_id, REPORT)
     found = _json(chain.monitoring, operation.RECORD)
     record = found if found and set(found) >= RECORD_KEYS else None
-    shown = {**_kept(chain), **_drawn(chain, record), **{name: drawing.png(each) for name, each in drawn.items()}}
+    shown = {**_kept(chain), **_drawn(chain), **{name: drawing.png(each) for name, each in drawn.items()}}
     experiment = MlflowClient().get_experiment(MlflowClient().get_run(run_id).info.experiment_id)
     facts = PipelineFacts(
         written=datetime.now(UTC),
@@ -71,9 +89,18 @@ def gather(chain: Chain, run_id: str, drawn: dict[str, Figure]) -> Gathered:
         record=record,
         decisions=tuple(decisions.decisions(most=_MOST_DECISIONS)),
         replay=_json(chain.operation, replay.FILE),
+        roll_backs=tuple(_roll_backs()),
+        again=again,
+        unknown=unknown,
         pictures=frozenset(shown),
     )
     return Gathered(facts, shown)
+
+
+def _roll_backs() -> Iterator[RollBack]:
+    for row in runs.promotions_table().to_dict("records"):
+        if row["kind"] == registry.ROLL_BACK:
+            yield RollBack(row["when"], str(row["version"]), str(row["instead_of"] or ""), str(row["why"] or ""))
 
 
 def _artefacts(chain: Chain, own: RunFacts) -> Iterator[Artefact]:
@@ -91,27 +118,25 @@ def _kept(chain: Chain) -> dict[str, bytes]:
     """Pictures that runs keep."""
     chosen = chain.training.tags.get("chosen_model") or chain.trained.tags.get("model_id")
     best = next((run for run in chain.candidates if run.tags.get("model_id") == chosen), None)
-    places = {
-        "arremessos.png": (chain.preparation, "shot_map"),
-        "distancia.png": (chain.preparation, "rate_by_distance"),
-        "calibracao.png": (best, "calibration"),
-        "roc.png": (best, "roc"),
-        "producao.png": (chain.application, "prediction_map"),
-        "operacao.png": (chain.operation, "replay"),
+    holders = {
+        "preparation": chain.preparation,
+        "chosen": best,
+        "application": chain.application,
+        "operation": chain.operation,
     }
     found = {}
-    for name, (run, picture) in places.items():
-        if run:
+    for name, (holder, picture) in _KEPT.items():
+        if run := holders[holder]:
             with contextlib.suppress(KobeShotError):
                 found[name] = artifact(run.run_id, f"pictures/{picture}.png").read_bytes()
     return found
 
 
-def _drawn(chain: Chain, record: dict[str, Any] | None) -> dict[str, bytes]:
+def _drawn(chain: Chain) -> dict[str, bytes]:
     """Pictures of what changed between the two bases."""
     found = {}
-    if record and record["drift"]:
-        found["drift.png"] = drawing.png(drawing.drift(record["drift"]["statistics"]))
+    if distances := _distances(chain.monitoring):
+        found[_DRIFT] = drawing.png(drawing.drift(distances))
     answers = chain.application.tags.get(operation.ANSWERS, PREDICTIONS.name)
     tables = {
         "treino": (chain.preparation, f"{TRAIN}.parquet"),
@@ -123,8 +148,19 @@ def _drawn(chain: Chain, record: dict[str, Any] | None) -> dict[str, bytes]:
             words: TableReader(_table(run, file)).sample(_DRAWN_ROWS) for words, (run, file) in tables.items() if run
         }
         if len(samples) == len(tables):
-            found["atributos.png"] = drawing.png(drawing.distributions(samples))
+            found[_FEATURES] = drawing.png(drawing.distributions(samples))
     return found
+
+
+def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
+    """The metrics that the report's table shows, as `drawing.drift` takes them."""
+    metrics = monitoring.metrics
+    return [
+        {"feature": feature, "statistic": name, "value": metrics[f"{name}_{feature}"], "limit": limit}
+        for feature in FEATURES
+        for name in ("psi", "ks")
+        if f"{name}_{feature}" in metrics and (limit := metrics.get(f"{name}_{feature}_limit"))
+    ]
 
 
 def _table(run: RunFacts, file: str) -> Path:

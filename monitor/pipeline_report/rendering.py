@@ -7,7 +7,6 @@ that no filter has put into the Brazilian form is refused.
 import base64
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +19,9 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from data.schema import FEATURES, TARGET
-from monitor import split_study
+from monitor import commands, split_study
 from monitor.performance import CONFIDENCE
-from monitor.pipeline_report import flow
+from monitor.pipeline_report import drawing, flow
 from monitor.pipeline_report.artefacts import thousands
 from monitor.pipeline_report.facts import (
     Figure,
@@ -31,7 +30,6 @@ from monitor.pipeline_report.facts import (
     RunFacts,
     Words,
     adherence,
-    command,
 )
 from monitor.pipeline_report.places import PLACES
 
@@ -45,12 +43,6 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _UNITS = ("B", "KiB", "MiB", "GiB")
 _KIBI = 1024
 
-_SPLITS = {
-    split_study.USED: "estratificada, como a usada",
-    split_study.HALF: "estratificada, com metade do teste",
-    split_study.DOUBLE: "estratificada, com o dobro do teste",
-    split_study.UNSTRATIFIED: "sem estratificar",
-}
 _VERDICTS = {"healthy": "saudável", "watch": "atenção", "retrain": "retreinar"}
 _STATUSES = {"fine": "✓ em ordem", "finding": "▲ achado", "error": "✗ erro", "not applicable": "· não se aplica"}
 _GATES = {"passed": "passou", "refused": "foi recusado"}
@@ -94,7 +86,8 @@ def markdown(facts: PipelineFacts) -> str:
         "commit": _commit,
         "cru": Markup,
         "comando": _command,
-        "palavra": _shell_word,
+        "dado": _given,
+        "forte": _strong,
         "lista": _listed,
         "veredito": _translated(_VERDICTS),
         "situacao": _translated(_STATUSES),
@@ -105,8 +98,11 @@ def markdown(facts: PipelineFacts) -> str:
     template = environment.from_string((_FOLDER / "relatorio.md.jinja").read_text(encoding="utf-8"))
     return template.render(
         f=facts,
+        abrir=_in_fence(commands.app()),
         aderencia=adherence(facts.monitoring),
+        de_novo=_in_fence(facts.again),
         atributos=FEATURES,
+        com_intervalo=_with_interval,
         confianca=CONFIDENCE,
         criterio=facts.training.params.get("criterion", "log_loss"),
         divisoes=_splits(facts.preparation),
@@ -116,6 +112,7 @@ def markdown(facts: PipelineFacts) -> str:
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
         places=PLACES,
         rotulo=TARGET,
+        servir=_in_fence(commands.serve()),
     )
 
 
@@ -186,8 +183,8 @@ def escaped(text: str) -> Markup:
 
 def _shown(value: object) -> Markup:
     if isinstance(value, Missing):
-        what, run = escaped(value.what), escaped(value.run)
-        return Markup(f"**faltando**: {what} da execução {run}; produz: {_code(value.command)}")  # noqa: S704
+        what = escaped(" ".join(filter(None, [value.what, value.holder])))
+        return Markup(f"**faltando**: {what}; produz: {_code(value.command)}")  # noqa: S704
     if isinstance(value, Markup):
         return value
     if isinstance(value, str):
@@ -196,6 +193,12 @@ def _shown(value: object) -> Markup:
         return Markup(str(value))  # noqa: S704 it raises
     message = f"expected words, or a figure that a filter has written; found {value!r} of type {type(value).__name__}"
     raise TypeError(message)
+
+
+def _strong(value: Words) -> Markup:
+    """Words in bold, unless something in them is, such as that it is missing."""
+    shown = _shown(value)
+    return shown if "**" in shown else Markup(f"**{shown}**")  # noqa: S704 it is escaped
 
 
 def _brazilian(text: str) -> str:
@@ -255,14 +258,26 @@ def _commit(found: Words) -> Markup:
     return Markup("desconhecido (a pasta não era um repositório git)") if found == "unknown" else _code(found)
 
 
-def _shell_word(text: str) -> str | Markup:
-    return Markup(shlex.quote(" ".join(text.split()).replace("`", "'")))  # noqa: S704 within a fence that it cannot end
+def _command(entry_point: str, params: Mapping[str, str] | None = None) -> Markup:
+    return _in_fence(commands.command(entry_point, commands.given(params or {})))
 
 
-def _command(entry_point: str, params: Mapping[str, str] | None = None, *names: str) -> Markup:
-    chosen = {name: value for name, value in (params or {}).items() if not names or name in names}
-    given = [f"{name}={value}" for name, value in chosen.items() if value not in {"", "''", "None"}]
-    return Markup(command(entry_point, *map(str, map(_shell_word, given))))  # noqa: S704
+def _given(value: Words) -> Words:
+    return value if isinstance(value, Missing) else commands.unquoted(value)
+
+
+def _in_fence(line: str) -> Markup:
+    """A command as a line of a fence, which only a line of its own could end."""
+    return Markup(" ".join(line.splitlines()))  # noqa: S704
+
+
+def _with_interval(run: RunFacts, name: str, digits: int = 4) -> Markup:
+    value, ends = run.metric(name), [run.metric(f"{name}{end}") for end in ("_low", "_high")]
+    if not isinstance(value, Missing) and all(isinstance(end, Missing) for end in ends):
+        # Of many rows a training measures no intervals, and of some figures there is none.
+        return Markup(f"{_number(value, digits)} (sem intervalo)")  # noqa: S704
+    low, high = (_number(end, digits) for end in ends)
+    return Markup(f"{_number(value, digits)} ({low} a {high})")  # noqa: S704
 
 
 def _listed(words: Words) -> str | Missing:
@@ -280,7 +295,7 @@ def _translated(words: Mapping[str, str]) -> Any:  # noqa: ANN401 a filter
 
 def _splits(preparation: RunFacts) -> list[dict[str, object]]:
     size = preparation.params.get("test_size")
-    return [{"way": way, "words": _SPLITS[way.name]} for way in split_study.ways(float(size))] if size else []
+    return [{"way": way, "words": drawing.SPLITS[way.name]} for way in split_study.ways(float(size))] if size else []
 
 
 def _spread_of(own: RunFacts) -> Any:  # noqa: ANN401 a function of the template
@@ -288,8 +303,9 @@ def _spread_of(own: RunFacts) -> Any:  # noqa: ANN401 a function of the template
         mean, deviation, low, high = (
             own.metric(split_study.metric_name(split, model, measure, name)) for name in split_study.STATISTICS
         )
-        # Of a single split there is no deviation.
-        around = "" if isinstance(deviation, Missing) and low == high else f" ± {_number(deviation)}"
-        return Markup(f"{_number(mean)}{around} ({_number(low)} a {_number(high)})")  # noqa: S704
+        if isinstance(deviation, Missing) and low == mean == high:
+            # Of a single split there is no spread.
+            return _number(mean)
+        return Markup(f"{_number(mean)} ± {_number(deviation)} ({_number(low)} a {_number(high)})")  # noqa: S704
 
     return told
