@@ -134,6 +134,7 @@ class Page(HTMLParser):
 
 CHANGES = {
     ("PreparacaoDados", "rows_data_filtered"): (12_345.0, "12.345 linhas"),
+    ("Treinamento", "f1_score"): (0.34567, "0,3457"),
     ("dt: Decision Tree", "log_loss"): (0.43211, "0,4321"),
     ("lr: Logistic Regression", "f1_score_low"): (0.12344, "0,1234"),
     ("PipelineAplicacao", "class_prior_log_loss"): (0.98765, "0,9877"),

@@ -271,8 +271,10 @@ def _in_fence(line: str) -> Markup:
     return Markup(" ".join(line.splitlines()))  # noqa: S704
 
 
-def _with_interval(run: RunFacts, name: str, digits: int = 4) -> Markup:
-    value, ends = run.metric(name), [run.metric(f"{name}{end}") for end in ("_low", "_high")]
+def _with_interval(run: RunFacts, name: str, value: Figure | None = None, digits: int = 4) -> Markup:
+    """A metric of a run, or the same as another run holds it, with the run's interval."""
+    value = run.metric(name) if value is None else value
+    ends = [run.metric(f"{name}{end}") for end in ("_low", "_high")]
     if not isinstance(value, Missing) and all(isinstance(end, Missing) for end in ends):
         # Of many rows a training measures no intervals, and of some figures there is none.
         return Markup(f"{_number(value, digits)} (sem intervalo)")  # noqa: S704
