@@ -220,9 +220,12 @@ def _copy(repository: ArtifactRepository, run_id: str, path: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=_copies().name) as folder:
             local = Path(repository.download_artifacts(path, folder))
-            # Another thread may just have done the same.
-            with contextlib.suppress(FileExistsError):
+            try:
                 local.replace(target)
+            except OSError:
+                # Another thread may just have done the same.
+                if not target.exists():
+                    raise
     return target
 
 
