@@ -108,6 +108,7 @@ def calibration(labels: Floats, probability: Floats) -> pd.DataFrame:
 
     Examples
     --------
+    >>> import numpy as np
     >>> calibration(np.array([1.0, 0.0]), np.array([0.4, 0.4]))[["rows", "predicted", "made"]].to_numpy().tolist()
     [[2.0, 0.4, 0.5]]
     """

@@ -17,7 +17,7 @@ from tests.versions import Stock, log_models
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person ask for more of the slow trials than CI can afford."""
-    parser.addoption("--kills", type=int, default=3, help="how often main, or a server's worker, is killed")
+    parser.addoption("--kills", type=int, default=1, help="how often main, or a server's worker, is killed")
     parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each door is sent")
     parser.addoption("--rows", type=int, default=200_000, help="rows of the table under which workers are killed")
 

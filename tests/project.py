@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +182,13 @@ def operated(checkout: Checkout, *, workers: int = 2, inference_log: str | None 
             process.wait(120)
 
 
-def publish(checkout: Checkout, shots: pd.DataFrame, *, strength: float = 1.0) -> Pipeline:
-    """Log, register and promote a small model in a checkout's own store; its pipeline."""
+def publish(
+    checkout: Checkout, shots: pd.DataFrame, *, strength: float = 1.0, meanwhile: Callable[[], object] | None = None
+) -> Pipeline:
+    """Log, register and promote a small model in a checkout's own store; its pipeline.
+
+    `meanwhile` is called before the promotion, which a server sees at once.
+    """
     table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
     made = shots["shot_made_flag"].fillna(0).to_numpy()
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength)).fit(table.to_numpy(), made)
@@ -199,6 +204,8 @@ def publish(checkout: Checkout, shots: pd.DataFrame, *, strength: float = 1.0) -
         tags = {"synthetic": "true", ANSWERS: fingerprint(info.model_uri)}
         version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
         registry.judge(version, Verdict(True, "better", 0.67, 0.69, -0.03, -0.01))
+        if meanwhile:
+            meanwhile()
         registry.promote(version, "for a test")
     finally:
         mlflow.set_tracking_uri(before)

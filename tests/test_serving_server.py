@@ -266,13 +266,14 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(checkout: Checkout, sho
 
 
 def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> None:
-    """Promote a version whose files are gone before the server can see it."""
+    """Promote a version whose pipeline is gone before the server can see it."""
     before = set((checkout.folder / "mlruns").rglob("pipeline.skops"))
-    client = checkout.client()
-    publish(checkout, shots)
-    (new,) = set((checkout.folder / "mlruns").rglob("pipeline.skops")) - before
-    shutil.move(new, hidden)
-    del client
+
+    def hide() -> None:
+        (new,) = set((checkout.folder / "mlruns").rglob("pipeline.skops")) - before
+        shutil.move(new, hidden)
+
+    publish(checkout, shots, meanwhile=hide)
 
 
 def test_a_version_that_did_not_pass_the_gate_is_not_served(checkout: Checkout, shots: pd.DataFrame) -> None:
