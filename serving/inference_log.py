@@ -15,12 +15,14 @@ import json
 import os
 import select
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
@@ -44,6 +46,9 @@ _PATIENCE_SECONDS = 5.0
 _FEATURES, _NEW = "features.json", ".new"
 _LOOK_SECONDS = 1.0
 _MAKING_SECONDS = 60.0
+_LOCKED_SECONDS = 30.0
+_LOCKED_POLL_SECONDS = 0.01
+_LOCK_NUMBER = 0x6B6F6265
 _SQLITE = "sqlite:///"
 
 
@@ -395,7 +400,7 @@ def check_address(address: str) -> None:
 
 
 def connect(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
-    """An engine for an address, with SQLAlchemy's options; SQLite is told to let one write while others read."""
+    """An engine for an address, with SQLAlchemy's options; a connection to SQLite waits for others that write."""
     import sqlalchemy as sql  # noqa: PLC0415
 
     engine = sql.create_engine(address, **options)
@@ -403,8 +408,9 @@ def connect(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is 
 
         @sql.event.listens_for(engine, "connect")
         def configure(connection: Any, _record: object) -> None:  # noqa: ANN401
-            for statement in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
-                connection.execute(f"PRAGMA {statement}")
+            # First of all: whatever follows may meet another process that writes.
+            connection.execute(f"PRAGMA busy_timeout={_LOCKED_SECONDS * 1000:.0f}")
+            connection.execute("PRAGMA synchronous=NORMAL")
 
     return engine
 
@@ -446,9 +452,51 @@ def make_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is 
     """Make the tables of `tables` where they are not there, whoever else makes them at this moment."""
     from sqlalchemy.schema import CreateTable  # noqa: PLC0415
 
-    with engine.begin() as connection:
+    with _alone(engine) as connection:
         for each in table.metadata.sorted_tables:
             connection.execute(CreateTable(each, if_not_exists=True))
+
+
+@contextmanager
+def _alone(engine: Any) -> Iterator[Any]:  # noqa: ANN401
+    """A transaction in which no other process makes or changes the tables.
+
+    ``if not exists`` is no such promise: two transactions that make one table both find it missing, and one of them
+    fails, on SQLite and on PostgreSQL.
+    """
+    if engine.dialect.name != "sqlite":
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})")
+            yield connection
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        _let_one_write_while_others_read(connection.connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+
+def _let_one_write_while_others_read(connection: Any) -> None:  # noqa: ANN401
+    """Switch a SQLite file, for good, to the journal that allows it.
+
+    SQLite answers at once that the file is locked, however long the connection is willing to wait: it would need to
+    turn a shared lock into the exclusive one, and two that wait for each other would wait for ever.
+    """
+    deadline = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCKED_POLL_SECONDS)
+        else:
+            return
 
 
 def _batches(requests: Iterator[tuple[Request, int]]) -> Iterator[tuple[list[tuple[Any, ...]], int]]:

@@ -55,8 +55,17 @@ def logged(address: str) -> pd.DataFrame:
         engine.dispose()
 
 
-def test_two_writers_make_the_tables_of_a_new_log_at_once(tmp_path: Path) -> None:
-    together = Barrier(2)
+@pytest.mark.parametrize("writers", [2, 8])
+def test_writers_make_the_tables_of_a_new_log_at_once(tmp_path: Path, writers: int) -> None:
+    for number in range(10):
+        make_at_once([f"sqlite:///{tmp_path / f'{number}.db'}"] * writers)
+        assert logged(f"sqlite:///{tmp_path / f'{number}.db'}").empty
+        with closing(sqlite3.connect(tmp_path / f"{number}.db")) as made:
+            assert made.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+def make_at_once(addresses: list[str]) -> None:
+    together = Barrier(len(addresses))
 
     def make(address: str) -> None:
         engine = connect(address)
@@ -66,11 +75,8 @@ def test_two_writers_make_the_tables_of_a_new_log_at_once(tmp_path: Path) -> Non
         finally:
             engine.dispose()
 
-    with ThreadPoolExecutor(2) as writers:
-        for number in range(20):
-            address = f"sqlite:///{tmp_path / f'{number}.db'}"
-            list(writers.map(make, [address, address]))
-            assert logged(address).empty
+    with ThreadPoolExecutor(len(addresses)) as writers:
+        list(writers.map(make, addresses))
 
 
 def test_a_row_is_logged_with_its_time_request_version_features_and_answer(address: str) -> None:
@@ -299,6 +305,18 @@ def takes_connections(address: str) -> bool:
     finally:
         engine.dispose()
     return True
+
+
+def test_writers_make_the_tables_of_a_new_log_in_postgresql_at_once(postgres: str) -> None:
+    engine = connect(postgres)
+    try:
+        for _ in range(5):
+            with engine.begin() as connection:
+                connection.exec_driver_sql("drop table if exists inference, inference_spool")
+            make_at_once([postgres] * 8)
+            assert sorted(sql.inspect(engine).get_table_names()) == ["inference", "inference_spool"]
+    finally:
+        engine.dispose()
 
 
 def test_postgresql_takes_the_log_and_the_labels(
