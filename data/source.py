@@ -5,6 +5,7 @@
 ``data/raw`` as it was.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ _EXPECTED = (
     "auto, synthetic, an https:// address, a folder with the two Parquet files, one CSV or Parquet file, "
     "or one folder of Parquet files"
 )
+_HIGHEST_PORT = 65_535
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _PART_PATTERNS = ("*.parquet", "*=*/**/*.parquet")
 """Where a folder that is one table has its parts: in itself, or in folders of partitions."""
 
@@ -75,28 +78,67 @@ def check_source(source: str) -> str:
     return source
 
 
-def check_address(address: str) -> str:
-    """Refuse a web address with a user, a password or a query: it would be kept in runs and files.
+def check_address(address: str, example: str = "https://example.org/folder") -> str:
+    """Refuse what is no address of the web, and one with a user, a password or a query: it would be kept in runs.
+
+    Parameters
+    ----------
+    address : str
+    example : str
+        What a message names as an address that can be.
 
     Raises
     ------
     ValueError
-        Says so without repeating the secret.
+        What is wrong with it, without repeating a secret.
     """
-    found = urlsplit(address)
-    if not found.hostname or found.username or found.password or found.query or found.fragment:
-        shown_address = f"{found.scheme}://{found.hostname or ''}{found.path}"
+    if "@" in address or "?" in address or "#" in address:
         message = (
-            f"expected an address without user, password, query or fragment; found more than {shown_address}. "
+            f"expected an address without user, password, query or fragment, such as {example}; found one with such. "
             "Credentials belong into ~/.netrc, which is read; `mlflow run` keeps what it is given, so delete its run"
         )
         raise ValueError(message)
-    try:
-        found.hostname.encode("idna")
-    except UnicodeError as error:
-        message = f"expected an address with a host that can be; found {found.hostname!r} ({error})"
-        raise ValueError(message) from error
+    scheme, separator, _ = address.partition("://")
+    if not separator or scheme.lower() not in {"http", "https"}:
+        found = f"{scheme}://" if separator else repr(address)
+        message = f"expected an address that starts with http:// or https://, such as {example}; found {found}"
+        raise ValueError(message)
+    host = _host(address, example)
+    if not host:
+        message = f"expected an address with a host, such as {example}; found none after {scheme}://"
+        raise ValueError(message)
+    if not _can_be_a_host(host):
+        message = f"expected an address with a host that can be, such as {example}; found the host {host!r}"
+        raise ValueError(message)
     return address
+
+
+def _host(address: str, example: str) -> str:
+    try:
+        found = urlsplit(address)
+    except ValueError as error:
+        message = f"expected an address such as {example}; found one that cannot be read ({error})"
+        raise ValueError(message) from error
+    _, colon, port = found.netloc.rpartition("]")[2].partition(":")
+    is_number = port.isascii() and port.isdecimal()
+    if colon and not (is_number and 1 <= int(port) <= _HIGHEST_PORT):
+        # What is no number may be a password whose @ was forgotten: it is not repeated.
+        message = (
+            f"expected an address with a port from 1 to {_HIGHEST_PORT}, such as {example}; "
+            f"found {port if is_number else 'what is no number'}"
+        )
+        raise ValueError(message)
+    return found.hostname or ""
+
+
+def _can_be_a_host(host: str) -> bool:
+    if ":" in host:
+        # Within brackets: `urlsplit` has read it as an IPv6 address.
+        return True
+    try:
+        return bool(_HOST.fullmatch(host.encode("idna").decode("ascii")))
+    except UnicodeError:
+        return False
 
 
 def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_address: str = PUBLIC_ADDRESS) -> Provenance:

@@ -195,8 +195,8 @@ def download(run_id: str, path: str) -> bytes:
 
 def served(address: str) -> Served | None:
     """What answers at an address, or None where no scoring server does within seconds."""
-    base = base_address(address)
     try:
+        base = base_address(address)
         with session_for(base) as session:
             if not session.get(f"{base}/ping", timeout=_TIMEOUT_SECONDS).ok:
                 return None

@@ -338,7 +338,7 @@ def score_shots(
 def _address_told(address: str) -> Iterator[None]:
     try:
         yield
-    except (requests.RequestException, ValueError) as error:
+    except requests.RequestException as error:
         message = (
             f"Expected the address of a scoring server such as http://127.0.0.1:5001; found {address!r} ({error})."
         )

@@ -16,9 +16,16 @@ from data.command import CommandConfig, run_command
 from data.console import console, say
 from data.files import shown
 from data.schema import COLUMN, FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
-from data.source import check_address
 from data.tables import check_kind, check_table
-from serving.endpoint import IN_FLIGHT, PATIENCE_SECONDS, ROWS_PER_REQUEST, Endpoint, ScoringError, in_flight
+from serving.endpoint import (
+    IN_FLIGHT,
+    PATIENCE_SECONDS,
+    ROWS_PER_REQUEST,
+    Endpoint,
+    ScoringError,
+    base_address,
+    in_flight,
+)
 from serving.scoring_job import Job, run_job
 from serving.tables import shot_ids_of
 
@@ -96,7 +103,7 @@ class ClientConfig(CommandConfig):
     out: Annotated[Path, AfterValidator(check_kind)] = Field(
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
     )
-    endpoint: Annotated[str, AfterValidator(check_address)] = Field(
+    endpoint: Annotated[str, AfterValidator(base_address)] = Field(
         default="http://127.0.0.1:5001", description="address of the scoring server"
     )
     rejects: Annotated[Path, AfterValidator(check_kind)] | None = Field(

@@ -1,6 +1,7 @@
 """One chunk of shots → the answer of a scoring server, over whatever the network and the server do in between."""
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ import requests
 
 from data.errors import KobeShotError
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
+from data.source import check_address
 from serving.http import session_for
 
 ROWS_PER_REQUEST = 20_000
@@ -30,6 +32,9 @@ _WORTH_RETRYING = {408, 429, 502, 503, 504}
 _REFUSED = {400, 422}
 _MESSAGE_LENGTH_SHOWN = 1_000
 _PARQUET, _ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
+
+_EXAMPLE = "http://127.0.0.1:5001"
+_HOST_AND_PORT = re.compile(r"[^/:@?#\s]+:\d+(/.*)?|\[[^]]*\]:\d+(/.*)?")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,6 +58,10 @@ class RefusedError(ScoringError):
         self.reason = reason
 
 
+class EndpointAddressError(ScoringError, ValueError):
+    """What was given is not the address of a server."""
+
+
 class Answers(NamedTuple):
     """Label (int64, shape (n,)), P(made) (float64, shape (n,)) and the version that answered, None if unknown."""
 
@@ -67,7 +76,7 @@ class Endpoint:
     Parameters
     ----------
     address : str
-        With or without ``/invocations``.
+        See `base_address`.
     patience : float
         Seconds for which a server that does not answer is asked again.
     """
@@ -225,14 +234,28 @@ class Endpoint:
 
 
 def base_address(endpoint: str) -> str:
-    """Address of a server without ``/invocations``.
+    """Address of a server without ``/invocations``; a host with a port is one over HTTP, as for curl.
+
+    Raises
+    ------
+    EndpointAddressError
+        If it is not that of a server, or holds credentials or a query; no secret is repeated.
 
     Examples
     --------
     >>> base_address("http://127.0.0.1:5001/invocations/")
     'http://127.0.0.1:5001'
+    >>> base_address("127.0.0.1:5001")
+    'http://127.0.0.1:5001'
     """
-    return endpoint.rstrip("/").removesuffix("/invocations").rstrip("/")
+    address = endpoint.strip()
+    if _HOST_AND_PORT.fullmatch(address):
+        address = f"http://{address}"
+    try:
+        check_address(address, _EXAMPLE)
+    except ValueError as error:
+        raise EndpointAddressError(str(error)) from error
+    return address.rstrip("/").removesuffix("/invocations").rstrip("/")
 
 
 def in_flight(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +19,6 @@ from data.outputs import check_writable, overlap
 from data.prepared import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
 from data.progress import progress
 from data.schema import PROBABILITY, RAW_NAME, TARGET
-from data.source import check_address
 from data.tables import TableReader, check_kind, check_table
 from monitor import arrivals, operation, pictures
 from monitor.metrics import MOST_DISTINCT, TallyBuilder
@@ -43,21 +41,14 @@ _SAMPLE_ROWS = 100_000
 
 
 def check_endpoint(endpoint: str) -> str:
-    """Refuse what is not an address.
+    """The address of a server without ``/invocations``, or nothing.
 
     Raises
     ------
     ValueError
-        If it is neither empty nor an http(s) address, or holds credentials or a query.
+        See `base_address`.
     """
-    if not endpoint:
-        return endpoint
-    if urlsplit(endpoint).scheme not in {"http", "https"}:
-        message = (
-            f"expected nothing, or the address of a scoring server such as http://127.0.0.1:5001; found {endpoint!r}"
-        )
-        raise ValueError(message)
-    return check_address(endpoint)
+    return base_address(endpoint) if endpoint else endpoint
 
 
 def check_input(table: str) -> str:
@@ -269,9 +260,8 @@ def _score(config: AplicacaoConfig) -> Applied:
 @contextmanager
 def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
     if endpoint:
-        address = base_address(endpoint)
-        check_alive(address)
-        yield address, None
+        check_alive(endpoint)
+        yield endpoint, None
         return
     version = _champion()
     with console.status(f"starting mlflow models serve -m {_uri(version)}"), scoring_server(_uri(version)) as address:

@@ -14,7 +14,6 @@ from data.prepared import FILTERED, TEST, TRAIN, prepared_path
 from data.provenance import Provenance
 from data.tables import TableReader
 from serving import registry
-from serving.endpoint import base_address
 from serving.mlflow_server import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied, ScoringConfig
@@ -43,7 +42,7 @@ def run(config: MainConfig) -> None:
     config.check()
     with step_run(RUN_NAME, config) as active:
         if config.endpoint:
-            check_alive(base_address(config.endpoint))
+            check_alive(config.endpoint)
         provenance = aquisicao.run(part(AquisicaoConfig, config))
         write([aquisicao.data_tags(provenance)])
         prepared = preparacao.run(part(PreparacaoConfig, config))

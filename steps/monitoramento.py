@@ -32,7 +32,6 @@ from monitor.report import report
 from monitor.runs import served
 from monitor.scored import scored
 from serving import log_reader, registry
-from serving.endpoint import base_address
 from serving.inference_log import ADDRESS_VARIABLE
 from steps.aplicacao import check_endpoint
 from steps.aquisicao import remind
@@ -221,7 +220,7 @@ def run(config: MonitoramentoConfig) -> Monitored:
         write([Tags({operation.SOURCE: source, operation.REFERENCE: config.reference})])
         current = read_current(config, version)
         baseline = tables.baseline(version_of(current.table, version), config.reference)
-        address = base_address(config.endpoint) if config.endpoint else ""
+        address = config.endpoint
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
         counts = _counted(config, current, baseline)
         look = Look(baseline, current.table, live, current.name, counts)

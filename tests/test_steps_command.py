@@ -94,6 +94,8 @@ def test_help_describes_every_parameter(
         ("aquisicao", ["--source", "/no/such/folder"], ["source", "no such file or folder", "/no/such/folder"]),
         ("aquisicao", ["--synthetic_rows", "3"], ["synthetic_rows", "greater than or equal to 100"]),
         ("aplicacao", ["--endpoint", "localhost"], ["endpoint", "http://127.0.0.1:5001", "'localhost'"]),
+        ("aplicacao", ["--endpoint", "ftp://127.0.0.1"], ["endpoint", "http:// or https://", "found ftp://"]),
+        ("monitoramento", ["--endpoint", "127.0.0.1:99999"], ["endpoint", "from 1 to 65535", "found 99999"]),
         ("aplicacao", ["--endpoint", "http://user:secret@127.0.0.1:5001"], ["endpoint", "netrc"]),
         ("aplicacao", ["--endpoint", "http://example..org:5001"], ["endpoint", "example..org"]),
         ("aquisicao", ["--source", "https://example..org/x"], ["source", "example..org"]),
