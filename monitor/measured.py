@@ -6,8 +6,8 @@ import pandas as pd
 
 from data import court
 from data.schema import FEATURES, PROBABILITY, TARGET
-from monitor.hexagons import wilson
-from monitor.metrics import THRESHOLD, Floats, Tally, calibration_bins
+from monitor.calibration import calibration_curve
+from monitor.metrics import THRESHOLD, Floats
 from monitor.performance import Performance, by_slice, performance
 from monitor.support import Support
 
@@ -43,7 +43,7 @@ class Measured:
     slices, prior_slices : pandas.DataFrame
         See `monitor.performance.by_slice`.
     calibration : pandas.DataFrame
-        See `calibration`.
+        See `monitor.calibration.calibration_curve`.
     """
 
     train_rows: int
@@ -93,30 +93,5 @@ def measure(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prior: Floats
         predicted_made=int((answers >= THRESHOLD).sum()),
         slices=by_slice(rows),
         prior_slices=by_slice(rows.assign(**{PROBABILITY: rows["prior"]})),
-        calibration=calibration(labels, answers),
+        calibration=calibration_curve(labels, answers),
     )
-
-
-def calibration(labels: Floats, probability: Floats) -> pd.DataFrame:
-    """The bins of the calibration error.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per bin: ``rows``, ``predicted`` (mean P(made)), ``made`` (share), and ``low`` and ``high``, its 95 %
-        Wilson interval. The mean of the gaps of the first two, weighed by ``rows``, is the calibration error.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> calibration(np.array([1.0, 0.0]), np.array([0.4, 0.4]))[["rows", "predicted", "made"]].to_numpy().tolist()
-    [[2.0, 0.4, 0.5]]
-    """
-    tally = Tally.of(labels, probability)
-    of_value = pd.DataFrame(
-        {"rows": tally.rows, "predicted": tally.rows * tally.probability, "made": tally.made[0]}
-    ).groupby(calibration_bins(tally))
-    bins = of_value.sum()
-    low, high = wilson(bins["made"], bins["rows"])
-    shares = bins.assign(predicted=bins["predicted"] / bins["rows"], made=bins["made"] / bins["rows"])
-    return shares.assign(low=low, high=high).reset_index(drop=True)

@@ -63,7 +63,7 @@ METRICS: dict[str, Metric] = {
         Metric("precision", True, "share made of those predicted made"),
         Metric("recall", True, "share of made shots predicted made (sensitivity)"),
         Metric("specificity", True, "share of missed shots predicted missed"),
-        Metric("calibration_error", False, f"mean gap of P(made) and the rate, in {CALIBRATION_BINS} equal bins"),
+        Metric("calibration_error", False, f"mean gap of P(made) and the rate, in at most {CALIBRATION_BINS} bins"),
         Metric("log_loss_skill", True, "share of the class prior's log loss that the model saves", True),
         Metric("brier_skill", True, "share of the class prior's Brier score that the model saves", True),
     )
@@ -380,13 +380,16 @@ def _roc_auc(made: Floats, missed: Floats, positives: Floats, negatives: Floats)
 def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
     """The bin of the calibration error that each value of P(made) belongs to, shape (k,).
 
-    Bins hold about equally many rows. Rows of one value stay together, so a tree with few leaves has fewer bins.
+    Up to ``CALIBRATION_BINS`` different values, as a tree with few leaves has, are a bin each. Of more, bins hold about
+    equally many rows; rows of one value stay together, so there may be fewer bins.
 
     Examples
     --------
     >>> calibration_bins(Tally.of(np.array([1.0, 0.0, 1.0]), np.array([0.4, 0.4, 0.6])))
-    array([3, 8])
+    array([0, 1])
     """
+    if len(tally.rows) <= CALIBRATION_BINS:
+        return np.arange(len(tally.rows))
     ends = np.cumsum(tally.rows)
     bins: npt.NDArray[np.int_] = np.minimum((ends - tally.rows / 2) / ends[-1] * CALIBRATION_BINS, CALIBRATION_BINS - 1)
     return bins.astype(np.int_)

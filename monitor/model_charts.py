@@ -9,13 +9,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn import metrics
 
-from data.schema import PROBABILITY, TARGET
-from monitor import hexagons
+from monitor.calibration import calibration_curve
 from monitor.charts import BINS, SEQUENTIAL, Curves, Floats, chart, colours, layout, told, without_rows
 from monitor.palette import LINES, MADE, MISSED, NEUTRAL
 
 _MOST_POINTS = 300
-_CALIBRATION_BINS = 10
 _METRICS_IN_A_ROW = 3
 
 
@@ -87,23 +85,20 @@ def precision_recall(curves: Curves, title: str) -> go.Figure:
 
 
 def calibration(curves: Curves, title: str) -> go.Figure:
-    """Share made against mean P(made), in ten bins of equally many shots, with 95 % Wilson intervals."""
+    """Share made against mean P(made) in the bins of the calibration error, with 95 % Wilson intervals."""
     figure = _square(title, "mean P(made), %", "shots made, %")
     ends = []
     for (name, pair), colour in zip(curves.items(), colours(curves), strict=True):
         truth, made = _labelled(*pair)
         if not truth.size:
             continue
-        edges = np.unique(np.quantile(made, np.linspace(0, 1, _CALIBRATION_BINS + 1)))
-        bins = hexagons.rates(
-            pd.DataFrame({TARGET: truth, PROBABILITY: made}), np.searchsorted(edges[1:-1], made, side="right")
-        )
-        ends += [*bins["low"], *bins["high"], *bins["expected"]]
+        bins = calibration_curve(truth, made)
+        ends += [*bins["low"], *bins["high"], *bins["predicted"]]
         figure.add_scatter(
-            x=bins["expected"] * 100,
-            y=bins["rate"] * 100,
-            error_y=_error(bins["rate"] * 100, bins["low"] * 100, bins["high"] * 100, colour),
-            customdata=bins[["shots"]],
+            x=bins["predicted"] * 100,
+            y=bins["made"] * 100,
+            error_y=_error(bins["made"] * 100, bins["low"] * 100, bins["high"] * 100, colour),
+            customdata=bins[["rows"]],
             name=name,
             mode="lines+markers",
             line={"color": colour, "width": 2},

@@ -11,12 +11,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy import stats
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
 from data import court
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor import palette
+from monitor.calibration import calibration_curve
 from monitor.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.replay import ALARM, PROMOTION, REFUSAL, STRATEGIES, TRAINING, running_mean
 
@@ -194,11 +194,11 @@ def precision_recall(labels: Floats, probability: Floats, title: str) -> Figure:
 
 
 def calibration(labels: Floats, probability: Floats, title: str) -> Figure:
-    """Share made against P(made) in ten bins of equal size, over the histogram of P(made)."""
+    """Share made against P(made) in the bins of the calibration error, over the histogram of P(made)."""
     figure, axes = _chart()
-    share, mean = calibration_curve(labels, probability, n_bins=10, strategy="quantile")
+    bins = calibration_curve(labels, probability)
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfect")
-    axes.plot(mean, share, color=MISSED, marker="o", label="model")
+    axes.plot(bins["predicted"], bins["made"], color=MISSED, marker="o", label="model")
     axes.set(xlabel="mean P(made)", ylabel="share made", xlim=(0, 1), ylim=(0, 1), aspect="auto")
     axes.legend(loc="upper left", frameon=False)
     counts = axes.twinx()

@@ -20,7 +20,8 @@ from data.files import ROOT, write_parquet
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor import model_card
 from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL
-from monitor.measured import Measured, calibration, measure
+from monitor.calibration import calibration_curve
+from monitor.measured import Measured, measure
 from monitor.metrics import METRICS, evaluate
 from monitor.model_card import FILE, MOST_DESCRIPTION, Data, ModelCard, description, render
 from monitor.performance import by_slice, performance
@@ -151,7 +152,7 @@ def test_the_gaps_of_the_calibration_table_are_the_calibration_error(card: Model
     rows = fresh()
     # A tree has few values, which stay together.
     for made in (answers(rows), answers(rows).round(1)):
-        bins = calibration(rows[TARGET].to_numpy(), made)
+        bins = calibration_curve(rows[TARGET].to_numpy(), made)
         gaps = (bins["predicted"] - bins["made"]).abs()
         assert float((gaps * bins["rows"]).sum() / len(rows)) == pytest.approx(
             evaluate(rows[TARGET], made)["calibration_error"]
@@ -159,7 +160,7 @@ def test_the_gaps_of_the_calibration_table_are_the_calibration_error(card: Model
         assert bins["rows"].sum() == len(rows)
         assert ((bins["low"] <= bins["made"]) & (bins["made"] <= bins["high"])).all()
     told = next(table for table in tables(render(card)) if table[0][0] == "mean P(made)")
-    assert len(told) - 1 == len(calibration(rows[TARGET].to_numpy(), answers(rows)))
+    assert len(told) - 1 == len(calibration_curve(rows[TARGET].to_numpy(), answers(rows)))
 
 
 def test_the_share_outside_the_support_the_threshold_and_the_threes_are_counted(card: ModelCard) -> None:
