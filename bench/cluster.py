@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,10 +12,8 @@ from pathlib import Path
 import psutil
 import requests
 
+from bench.patience import wait_until
 from serving.mlflow_server import free_port
-
-_READY_SECONDS = 60
-_POLL_SECONDS = 0.2
 
 
 @dataclass
@@ -77,7 +74,7 @@ def cluster(folder: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g
     Raises
     ------
     TimeoutError
-        If they do not find each other within a minute.
+        If they do not find each other, and work no longer at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port, web_port = free_port(), free_port()
@@ -85,12 +82,12 @@ def cluster(folder: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g
     address = ["--host", "127.0.0.1"]
     master = _start("master.Master", [*address, "--port", str(port), "--webui-port", str(web_port)], folder / "master")
     try:
-        _wait_for(lambda: found.alive() == 0)
+        _wait_for(lambda: found.alive() == 0, "the master to answer")
         for number in range(workers):
             room = ["--cores", str(cores), "--memory", memory, "--work-dir", str(folder / f"work-{number}")]
             command = [*address, *room, "--webui-port", "0", found.master]
             found.workers.append(_start("worker.Worker", command, folder / f"worker-{number}"))
-        _wait_for(lambda: found.alive() == workers)
+        _wait_for(lambda: found.alive() == workers, f"{workers} workers to find the master")
         yield found
     finally:
         for process in [*found.workers, master]:
@@ -128,12 +125,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
+def _wait_for(condition: Callable[[], bool], what: str) -> None:
+    def met() -> bool:
         with suppress(requests.RequestException):
-            if condition():
-                return
-        time.sleep(_POLL_SECONDS)
-    message = f"the cluster was not ready within {_READY_SECONDS} s"
-    raise TimeoutError(message)
+            return condition()
+        return False
+
+    wait_until(met, what)

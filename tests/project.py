@@ -5,11 +5,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import AnyStr
 
 import mlflow
 import pandas as pd
@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bench import patience
 from data.files import ROOT
 from data.schema import FEATURES
 from monitor.scored import ANSWERS, fingerprint
@@ -35,8 +36,8 @@ REAL = ROOT.parent / "shared" / "data" / "raw"
 FAST = ("-P", "synthetic_rows=20000", "-P", "n_iter=1", "-P", "cv_folds=2", "-P", "split_seeds=1")
 """Parameters that keep a training on synthetic shots short."""
 
-_COMMAND_SECONDS = 300
-_READY_SECONDS = 120
+PAGE_SECONDS = 600
+"""Limit for Streamlit's AppTest, which takes one by the clock only: far more than a page takes on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,7 @@ class Checkout:
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the folder, in the activated environment."""
-        return subprocess.run(
-            arguments,
-            cwd=self.folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
+        return run(arguments, cwd=self.folder)
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start a command in the folder, in a process group of its own."""
@@ -154,7 +147,7 @@ class Operated:
     def stop(self) -> int:
         """End it as Ctrl-C does; the exit code."""
         self.process.send_signal(2)
-        return self.process.wait(120)
+        return completed(self.process).returncode
 
 
 @contextmanager
@@ -179,7 +172,7 @@ def operated(checkout: Checkout, *, workers: int = 2, inference_log: str | None 
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(120)
+            completed(process)
 
 
 def publish(
@@ -224,7 +217,7 @@ def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:
     """Signal a process and all its children, and wait for it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    process.wait(30)
+    completed(process)
 
 
 def answers(address: str) -> bool:
@@ -235,13 +228,41 @@ def answers(address: str) -> bool:
         return False
 
 
-def wait_until(condition: object, what: str, seconds: float = _READY_SECONDS) -> None:
-    """Wait for a condition, a function without arguments, with a limit."""
+def wait_until(condition: object, what: str, *, progress: Callable[[], object] = lambda: None) -> None:
+    """Wait for a condition, a function without arguments, while the test's processes work; see `bench.patience`."""
     assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.05)
+    patience.wait_until(condition, what, progress=progress)
+
+
+def run(
+    command: Sequence[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, in the activated environment unless told otherwise, for as long as it works."""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment() if env is None else env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return completed(process)
+
+
+def completed(process: "subprocess.Popen[AnyStr]") -> "subprocess.CompletedProcess[AnyStr]":
+    """Wait for the end of a process for as long as it works, reading what it pipes; it is killed where it does not."""
+    limit = patience.Patience(f"the end of {process.args!r}")
+    while True:
+        try:
+            output, errors = process.communicate(timeout=1)
+        except subprocess.TimeoutExpired:
+            try:
+                limit.check()
+            except TimeoutError:
+                process.kill()
+                raise
+        else:
+            return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def free_port() -> int:

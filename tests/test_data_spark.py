@@ -1,5 +1,4 @@
 import importlib.util
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from data.files import ROOT
 from data.spark import SparkError, check_java, check_master, check_pyspark, rows_of, session, told
-from tests.project import environment
+from tests.project import environment, run
 from tests.spark import needs_java, small_session
 
 if TYPE_CHECKING:
@@ -126,14 +125,10 @@ def test_a_process_follows_the_configuration_and_restarts_and_writes_nothing_to_
     tmp_path: Path,
 ) -> None:
     (tmp_path / "spark-defaults.conf").write_text("spark.master local[3]\n", encoding="utf-8")
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-W", "error", "-c", _LIFE_OF_A_PROCESS],
         cwd=tmp_path,
         env=environment() | {"SPARK_CONF_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
     assert done.stderr == ""
     assert done.returncode == 0
@@ -148,13 +143,9 @@ def test_a_process_follows_the_configuration_and_restarts_and_writes_nothing_to_
 @needs_java
 def test_a_wrong_setting_is_told_in_words_and_not_as_a_stack_trace(tmp_path: Path) -> None:
     (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory nothing\n", encoding="utf-8")
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-c", "from data.spark import session\ntry: session()\nexcept Exception as e: print(e)"],
         env=environment() | {"SPARK_CONF_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
     assert done.stderr == ""
     assert done.stdout.startswith("Spark cannot be started with the master of its own configuration: ")

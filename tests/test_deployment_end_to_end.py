@@ -21,7 +21,20 @@ from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
 from monitor.screens import parts
-from tests.project import Checkout, copy_project, end_group, environment, free_port, ok, records, shot, wait_until
+from tests.project import (
+    PAGE_SECONDS,
+    Checkout,
+    completed,
+    copy_project,
+    end_group,
+    environment,
+    free_port,
+    ok,
+    records,
+    run,
+    shot,
+    wait_until,
+)
 from tests.test_serving_inference_log import POSTGRES, logged
 
 PAGES = ("overview", "court", "performance", "drift", "without_labels", "loop", "simulator", "operation")
@@ -76,15 +89,7 @@ class Deployment:
 
     def run_as(self, service: str, command: list[str], **changed: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the place of a service."""
-        return subprocess.run(
-            command,
-            cwd=self.place(service).folder,
-            env=self.settings(service) | changed,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return run(command, cwd=self.place(service).folder, env=self.settings(service) | changed)
 
     @contextmanager
     def started(self, service: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -176,7 +181,7 @@ def database(deployment: Deployment) -> Iterator[None]:
     finally:
         # The fast shutdown, which does not wait for pooled connections.
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        completed(server)
         shutil.rmtree(data)
 
 
@@ -280,11 +285,11 @@ def test_the_services_of_the_compose_file_work_together_without_containers(
         pages_show_the_server(deployment, monkeypatch)
 
         loop = stack.enter_context(deployment.started("loop"))
-        wait_until(lambda: "Next at" in deployment.said("loop"), "the loop to have decided", 300)
+        wait_until(lambda: "Next at" in deployment.said("loop"), "the loop to have decided")
         assert "Decision 1: wait" in deployment.said("loop")
         assert deployment.healthy("loop"), deployment.said("loop")
         loop.terminate()
-        assert loop.wait(30) == 0
+        assert completed(loop).returncode == 0
         assert not deployment.healthy("loop")
 
         end_group(model)
@@ -304,7 +309,7 @@ def pages_show_the_server(deployment: Deployment, monkeypatch: pytest.MonkeyPatc
         mlflow.set_tracking_uri(deployment.tracking)
         try:
             for name in PAGES:
-                page = AppTest.from_file(str(ROOT / "monitor" / "screens" / f"{name}.py"), default_timeout=60)
+                page = AppTest.from_file(str(ROOT / "monitor" / "screens" / f"{name}.py"), default_timeout=PAGE_SECONDS)
                 page.run()
                 assert not page.exception, name
                 assert not [error for error in page.error if "Nothing is promised" not in error.value], name
@@ -329,7 +334,9 @@ def wrong_passwords_are_told(deployment: Deployment, monkeypatch: pytest.MonkeyP
         patch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
         mlflow.set_tracking_uri(deployment.tracking)
         try:
-            page = AppTest.from_file(str(ROOT / "monitor" / "screens" / "operation.py"), default_timeout=60).run()
+            page = AppTest.from_file(
+                str(ROOT / "monitor" / "screens" / "operation.py"), default_timeout=PAGE_SECONDS
+            ).run()
         finally:
             mlflow.set_tracking_uri(before)
     assert not page.exception

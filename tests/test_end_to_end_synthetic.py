@@ -19,6 +19,7 @@ from data.files import ROOT
 from tests.project import (
     FAST,
     Checkout,
+    completed,
     copy_project,
     end_group,
     environment,
@@ -295,7 +296,7 @@ def test_main_killed_at_random_moments_ends_well_when_run_again(
             process.wait(moment)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
-        process.wait(30)
+        completed(process)
         for path in (checkout.folder / "data").rglob("[!.]*.parquet"):
             if not any(part.startswith(".") for part in path.relative_to(checkout.folder).parts):
                 pd.read_parquet(path)
@@ -326,7 +327,7 @@ def test_two_mains_at_once_wait_for_each_other(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "steps.preparacao"]
     processes = [checkout.start(*command) for _ in range(2)]
     try:
-        assert [process.wait(120) for process in processes] == [0, 0]
+        assert [completed(process).returncode for process in processes] == [0, 0]
     finally:
         for process in processes:
             end_group(process, signal.SIGKILL)

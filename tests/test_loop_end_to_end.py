@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from monitor.scored import ANSWERS, fingerprint
 from tests.project import (
     Checkout,
+    completed,
     copy_project,
     end_group,
     environment,
@@ -151,7 +152,7 @@ def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_double
             process.wait(moment)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
-        process.wait(30)
+        completed(process)
         told = f"killed after {moment:.2f} s of {longest:.1f} s, seed {seed}"
         assert_champion_is_served(checkout.client())
         ok(checkout.command(*command))
@@ -168,7 +169,7 @@ def test_of_two_retrainings_at_once_one_runs_and_the_other_says_so(checkout: Che
         )
         for _ in range(2)
     ]
-    printed = [process.communicate(timeout=240)[0] for process in processes]
+    printed = [completed(process).stdout for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(printed)
     assert sum("Another process is at retreino" in text for text in printed) == 1
     assert len(decided(checkout.client())) == 1
@@ -184,7 +185,7 @@ def test_a_retraining_waits_for_main_in_its_folder(checkout: Checkout) -> None:
         wait_until(lambda: sum(run.info.run_name == "main" for run in checkout.runs()) > 1, "main to begin")
         printed = ok(checkout.step("retreino", *FORCED))
         assert "waiting for it to end" in printed
-        assert main.wait(120) == 0
+        assert completed(main).returncode == 0
     finally:
         if main.poll() is None:
             end_group(main, signal.SIGKILL)
@@ -233,7 +234,7 @@ def test_on_a_tracking_server_two_folders_retraining_and_one_training_leave_one_
             )
             for folder, command in zip(folders, commands, strict=True)
         ]
-        printed = [process.communicate(timeout=200)[0] for process in processes]
+        printed = [completed(process).stdout for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(printed)
         client = MlflowClient(address)
         assert_log_is_whole(client)

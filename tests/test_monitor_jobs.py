@@ -78,7 +78,7 @@ def test_a_step_and_its_children_end_when_the_page_is_left(bundle: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         run_step("treinamento", on_line=leave)
     assert len(started) == 2
-    wait_until(lambda: not any(runs(number) for number in started), "the step to end", seconds=10)
+    wait_until(lambda: not any(runs(number) for number in started), "the step to end")
 
 
 def test_a_step_that_is_ended_may_still_say_goodbye(bundle: Path) -> None:

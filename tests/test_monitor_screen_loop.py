@@ -27,6 +27,7 @@ from tests.operation_store import (
     shots,
     using_store,
 )
+from tests.project import PAGE_SECONDS
 
 ACTIONS, CALENDAR, REPLAYED = "Retrain and roll back", "Calendar", "Replayed operation"
 LABELS = {
@@ -82,7 +83,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def page(tab: str = "Decisions", **state: object) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "loop.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "loop.py"), default_timeout=PAGE_SECONDS)
     for key, value in {"loop_tab": tab, **state}.items():
         test.session_state[key] = value
     return test.run()

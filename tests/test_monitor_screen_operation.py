@@ -10,14 +10,14 @@ from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
 from serving import registry
-from tests.project import Checkout, Operated, publish
+from tests.project import PAGE_SECONDS, Checkout, Operated, publish
 
 NOWHERE = "http://127.0.0.1:1"
 
 
 def page(address: str = NOWHERE) -> AppTest:
     st.cache_data.clear()
-    test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "operation.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "operation.py"), default_timeout=PAGE_SECONDS)
     test.session_state["endpoint"] = address
     return test.run()
 

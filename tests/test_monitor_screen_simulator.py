@@ -14,7 +14,7 @@ from data import prepared
 from data.files import ROOT
 from data.schema import FEATURES, feature_column
 from monitor import simulation
-from tests.project import Checkout, Operated, free_port, shot
+from tests.project import PAGE_SECONDS, Checkout, Operated, free_port, shot
 
 Page = Callable[[str], AppTest]
 
@@ -33,7 +33,7 @@ def page(processed: Path) -> Page:
     del processed
 
     def opened(address: str) -> AppTest:
-        test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "simulator.py"), default_timeout=60)
+        test = AppTest.from_file(str(ROOT / "monitor" / "screens" / "simulator.py"), default_timeout=PAGE_SECONDS)
         test.session_state["endpoint"] = address
         return test.run()
 

@@ -27,7 +27,7 @@ from monitor.screens import parts
 from serving import log_reader
 from serving.inference_log import connect, tables
 from tests.operation_store import apply, fill_store, shots, using_store
-from tests.project import free_port
+from tests.project import PAGE_SECONDS, free_port
 
 LOOKING = ("overview", "court", "performance", "drift", "without_labels")
 ALL = (*LOOKING, "loop", "simulator", "operation")
@@ -62,7 +62,7 @@ def operated_store(filled: tuple[Path, Pipeline], tmp_path: Path) -> Iterator[tu
 
 
 def page(name: str, **state: object) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "monitor" / "screens" / f"{name}.py"), default_timeout=60)
+    app = AppTest.from_file(str(ROOT / "monitor" / "screens" / f"{name}.py"), default_timeout=PAGE_SECONDS)
     for key, value in state.items():
         app.session_state[key] = value
     return app.run()
@@ -209,7 +209,7 @@ def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None
 
 def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
-    shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=60).run()
+    shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=PAGE_SECONDS).run()
     assert not shown.exception
     assert shown.title[0].value == "Can the model be trusted today?"
 

@@ -16,7 +16,18 @@ from bench.cluster import cluster
 from data import synthetic
 from data.prepared import FILTERED, PROD, TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
-from tests.project import FAST, REAL, Checkout, copy_project, end_group, environment, ok, publish, wait_until
+from tests.project import (
+    FAST,
+    REAL,
+    Checkout,
+    completed,
+    copy_project,
+    end_group,
+    environment,
+    ok,
+    publish,
+    wait_until,
+)
 from tests.spark import needs_java
 
 SPARK = ("--engine", "spark", "--master", "local[2]")
@@ -155,10 +166,14 @@ def test_a_cluster_that_loses_a_worker_half_way_scores_every_row_all_the_same(
                 start_new_session=True,
             )
         try:
-            wait_until(lambda: committed(spark) >= _PARTS // 3 or job.poll() is not None, "a third of the tasks")
+            wait_until(
+                lambda: committed(spark) >= _PARTS // 3 or job.poll() is not None,
+                "a third of the tasks",
+                progress=lambda: committed(spark),
+            )
             assert job.poll() is None, (tmp_path / "output").read_text()
             found.kill(0)
-            assert job.wait(600) == 0, (tmp_path / "output").read_text()
+            assert completed(job).returncode == 0, (tmp_path / "output").read_text()
         finally:
             if job.poll() is None:
                 end_group(job, 9)

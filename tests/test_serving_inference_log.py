@@ -29,7 +29,7 @@ from serving.inference_log import (
     spool_of,
     tables,
 )
-from tests.project import Checkout, free_port, ok, records, served, shot, wait_until
+from tests.project import Checkout, completed, free_port, ok, records, served, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -292,7 +292,7 @@ def postgres() -> Iterator[str]:
     finally:
         # The fast shutdown, which does not wait for our pooled connections.
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        completed(server)
         shutil.rmtree(data)
 
 

@@ -42,13 +42,14 @@ def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed(s
         assert len(numbers) == 2
         process.kill()
         process.wait()
-        wait_until(lambda: not any(map(runs, numbers)), "the guarded processes to end", seconds=20)
+        wait_until(lambda: not any(map(runs, numbers)), "the guarded processes to end")
 
 
 def test_the_guard_passes_the_exit_code_on() -> None:
     command = [sys.executable, GUARD, sys.executable, "-c", "raise SystemExit(7)"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        assert process.wait(30) == 7
+        wait_until(lambda: process.poll() is not None, "the guard to end")
+    assert process.returncode == 7
 
 
 @pytest.mark.usefixtures("store")

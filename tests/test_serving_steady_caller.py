@@ -7,7 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from serving.steady_caller import SteadyCaller
-from tests.project import free_port, shot
+from tests.project import free_port, shot, wait_until
 
 ENOUGH = 3
 """Requests after which a test ends."""
@@ -55,7 +55,7 @@ def door(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> Iterat
 def called(found: Door) -> SteadyCaller:
     """A caller that has asked a door often enough and has ended."""
     with SteadyCaller(f"http://127.0.0.1:{found.server.server_port}", SHOT) as calls:
-        assert found.enough.wait(60)
+        wait_until(found.enough.is_set, "requests")
     return calls
 
 
@@ -90,6 +90,6 @@ def test_where_nothing_answers_every_request_is_lost() -> None:
                 lost.set()
 
     with Counting(f"http://127.0.0.1:{free_port()}", SHOT) as calls:
-        assert lost.wait(60)
+        wait_until(lost.is_set, "requests that are lost")
     assert calls.answered == 0
     assert calls.lost >= ENOUGH

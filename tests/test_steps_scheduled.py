@@ -12,7 +12,7 @@ import pytest
 
 from data.files import ROOT
 from steps.scheduled import check_schedule
-from tests.project import end_group, environment, ok, runs, wait_until
+from tests.project import completed, end_group, environment, ok, runs, wait_until
 
 WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
 
@@ -86,7 +86,7 @@ def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle
         assert said(bundle).count("['--current', 'application']") >= 4
         assert "last success: 2" in ok(status(bundle))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert completed(process).returncode == 0
     assert "No schedule has been started" in status(bundle).stderr
 
 
@@ -108,7 +108,7 @@ def test_the_step_that_is_running_ends_with_the_schedule(bundle: Path, number: s
     with scheduled(bundle, "1h") as process:
         wait_until(lambda: (bundle / "at_work").exists() and (bundle / "at_work").read_text(), "the step to start")
         process.send_signal(number)
-        assert process.wait(30) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        assert completed(process).returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
         wait_until(lambda: not runs(int((bundle / "at_work").read_text())), "the step to end")
     assert "failed" not in said(bundle)
 

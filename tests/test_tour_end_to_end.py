@@ -23,7 +23,7 @@ import requests
 
 from data.files import ROOT
 from tests.pages import Block, Page
-from tests.project import copy_project, environment, free_port, wait_until
+from tests.project import completed, copy_project, environment, free_port, wait_until
 from tests.shell_commands import outside_make
 
 TOUR = Page(ROOT / "docs" / "tour.md")
@@ -96,8 +96,8 @@ class Walk:
                 os.killpg(process.pid, signal.SIGINT)
         for _, process, _ in self.servers:
             try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
+                completed(process)
+            except TimeoutError:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _environment(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def test_who_follows_the_tour_word_by_word_gets_what_it_shows(tmp_path: Path) ->
                     wait_until(partial(is_said, shown, output, walk), f"{block.text} to say: {shown}")
             elif block.text.startswith("curl"):
                 # A server follows the registry within seconds.
-                wait_until(partial(is_answered, shown, block.text, walk), f"{block.text} to answer: {shown}", 30)
+                wait_until(partial(is_answered, shown, block.text, walk), f"{block.text} to answer: {shown}")
             else:
                 assert_shown(shown, walk.run(block.text), walk)
         for address, _, output in walk.servers:
