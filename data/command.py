@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, 
 
 from data.console import complain
 from data.errors import KobeShotError
+from data.masking import mask_log_records
 
 Config = TypeVar("Config", bound="CommandConfig")
 
@@ -44,6 +45,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     """
     # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    mask_log_records()
     config = parse(config_class, sys.argv[1:])
     try:
         run(config)

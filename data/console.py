@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
+from data.masking import masked
+
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
@@ -28,8 +30,8 @@ _errors = _console(stderr=True)
 
 
 def say(head: str, text: object = "", *, style: str = "bold") -> None:
-    """Write a styled head and a plain text, neither read as markup."""
-    console.print(Text.assemble((head, style), " " if text else "", str(text)))
+    """Write a styled head and a plain text, neither read as markup, without secrets."""
+    console.print(Text.assemble((masked(head), style), " " if text else "", masked(text)))
 
 
 @contextmanager
@@ -43,5 +45,5 @@ def quiet() -> Iterator[None]:
 
 
 def complain(head: str, text: object = "") -> None:
-    """Write what went wrong to standard error."""
-    _errors.print(Text.assemble((head, "bold red"), " " if text else "", str(text)))
+    """Write what went wrong to standard error, without secrets."""
+    _errors.print(Text.assemble((masked(head), "bold red"), " " if text else "", masked(text)))

@@ -1,11 +1,17 @@
 """The errors that a person can mend."""
 
+from data.masking import masked
+
 
 class KobeShotError(Exception):
     """Something the user can put right; the message says what was expected, what was found and what to do.
 
-    Steps show the message without a traceback and end with exit code 1.
+    Steps show the message without a traceback and end with exit code 1. Secrets in it are masked.
     """
+
+    def __str__(self) -> str:
+        """The message without the secrets that it holds."""
+        return masked(super().__str__())
 
 
 class SchemaError(KobeShotError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from data.masking import masked
 from monitor import operation
 from monitor.operation import KnownRun
 from monitor.tables import TableError, artifact
@@ -140,9 +141,9 @@ def _entry(run: KnownRun, tags: Mapping[str, str]) -> LoggedDecision:
         decision=tags[DECISION],
         trigger=tags.get(TRIGGER, ""),
         mode=tags.get(MODE, "auto"),
-        reasons=tuple(filter(None, tags.get(REASONS, "").splitlines())),
+        reasons=tuple(filter(None, masked(tags.get(REASONS, "")).splitlines())),
         outcome=tags.get(OUTCOME, PENDING),
-        outcome_reason=tags.get(OUTCOME_REASON, ""),
+        outcome_reason=masked(tags.get(OUTCOME_REASON, "")),
         champion=tags.get(CHAMPION, ""),
         challenger=tags.get(CHALLENGER, ""),
         labels=int(tags.get(LABELS, 0)),

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
+from data.masking import masked
 from serving import registry
 from serving.endpoint import base_address
 from serving.http import session_for
@@ -137,12 +138,12 @@ def versions_table() -> pd.DataFrame:
             "stage": version.current_stage,
             "aliases": aliases.get(registry.number(version), []),
             "gate": version.tags.get("gate", "never judged"),
-            "gate_reason": version.tags.get("taken_back") or version.tags.get("gate_reason", ""),
+            "gate_reason": masked(version.tags.get("taken_back") or version.tags.get("gate_reason", "")),
             "model": version.tags.get("model_id", ""),
             "test_log_loss": float(version.tags.get("test_log_loss", "nan")),
             "promotions": len(registry.promotions(version)),
             "created": _time(version.creation_timestamp),
-            "data_source": version.tags.get("data_source", ""),
+            "data_source": masked(version.tags.get("data_source", "")),
             "run_id": version.run_id,
         }
         for version in MlflowClient().search_model_versions(f"name = '{registry.model()}'")
@@ -162,7 +163,13 @@ def promotions_table() -> pd.DataFrame:
         ``why``.
     """
     rows = [
-        {"kind": registry.PROMOTION, "version": int(version.version), **entry, "when": pd.Timestamp(str(entry["when"]))}
+        {
+            "kind": registry.PROMOTION,
+            "version": int(version.version),
+            **entry,
+            "when": pd.Timestamp(str(entry["when"])),
+            "why": masked(entry["why"]),
+        }
         for version in MlflowClient().search_model_versions(f"name = '{registry.model()}'")
         for entry in registry.promotions(version)
     ]
@@ -172,10 +179,11 @@ def promotions_table() -> pd.DataFrame:
 
 @registry.store_errors_told()
 def details(run_id: str) -> RunDetails:
-    """Parameters, metrics and tags of a run."""
+    """Parameters, metrics and tags of a run, without the secrets that its commands were given."""
     data = MlflowClient().get_run(run_id).data
-    tags = {name: value for name, value in data.tags.items() if not name.startswith("mlflow.")}
-    return RunDetails(dict(data.params), dict(data.metrics), tags)
+    tags = {name: masked(value) for name, value in data.tags.items() if not name.startswith("mlflow.")}
+    params = {name: masked(value) for name, value in data.params.items()}
+    return RunDetails(params, dict(data.metrics), tags)
 
 
 @registry.store_errors_told()

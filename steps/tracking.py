@@ -24,6 +24,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from data.files import ROOT, sha256, size
+from data.masking import masked
 from monitor.runs import MODEL_TAG
 from serving import registry
 from steps.command import StepConfig
@@ -105,7 +106,7 @@ Record = Params | Metrics | Tags | Picture | Text | Artifact | Dataset
 
 
 def write(records: Iterable[Record]) -> None:
-    """Log records to the active run, in order."""
+    """Log records to the active run, in order; secrets in parameters and tags are masked."""
     for record in records:
         match record:
             case Params(values):
@@ -113,7 +114,7 @@ def write(records: Iterable[Record]) -> None:
             case Metrics(values, step):
                 mlflow.log_metrics(dict(values), step=step)
             case Tags(values):
-                mlflow.set_tags(dict(values))
+                mlflow.set_tags({name: masked(value) for name, value in values.items()})
             case Picture(name, figure):
                 mlflow.log_figure(figure, f"pictures/{name}.png")
             case Text(file, text):
@@ -252,7 +253,11 @@ def _log_params(values: Mapping[str, object]) -> None:
     active = mlflow.active_run()
     # `mlflow run` has logged the parameters it was given, and MLflow refuses to log one again in other words.
     logged = MlflowClient().get_run(active.info.run_id).data.params if active else {}
-    mlflow.log_params({name: value for name, value in values.items() if name not in logged})
+    mlflow.log_params({name: _kept(value) for name, value in values.items() if name not in logged})
+
+
+def _kept(value: object) -> object:
+    return masked(value) if isinstance(value, str) else value
 
 
 def _log_dataset(record: Dataset) -> None:

@@ -168,6 +168,15 @@ def test_details_leave_out_what_mlflow_keeps_for_itself() -> None:
     assert runs.details(run.info.run_id) == runs.RunDetails({"cv_folds": "5"}, {"log_loss": 0.67}, {"gate": "passed"})
 
 
+@pytest.mark.usefixtures("store")
+def test_a_password_that_a_command_was_given_is_not_shown_with_its_run() -> None:
+    with mlflow.start_run(tags={"place": "s3://key:secret@bucket"}) as run:
+        mlflow.log_param("log", "postgresql://u:secret@h/d")
+    found = runs.details(run.info.run_id)
+    assert found.params == {"log": "postgresql://u:***@h/d"}
+    assert found.tags == {"place": "s3://key:***@bucket"}
+
+
 def test_the_operated_door_says_what_it_serves_and_since_when(operated_door: Operated) -> None:
     found = runs.served(f"{operated_door.address}/invocations")
     assert found is not None

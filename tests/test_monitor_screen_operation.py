@@ -56,6 +56,14 @@ def test_a_broken_store_is_told_in_words(store: str) -> None:
     assert "broken.db" in shown.error[0].value
 
 
+@pytest.mark.usefixtures("store")
+def test_the_address_of_the_endpoint_is_shown_without_its_password() -> None:
+    shown = page("http://u:secret@127.0.0.1:1")
+    assert not shown.exception
+    assert "http://u:***@127.0.0.1:1" in words(shown)
+    assert "secret" not in words(shown)
+
+
 @pytest.mark.usefixtures("two_champions")
 def test_champion_production_and_previous_champion_are_shown_and_a_server_that_is_down() -> None:
     shown = page()

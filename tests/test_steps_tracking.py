@@ -287,3 +287,11 @@ def test_the_commit_is_told_where_there_is_one() -> None:
     if (ROOT / ".git").exists() and not os.environ.get("GIT_DIR"):
         assert len(state["git_commit"]) == 40
         assert state["git_dirty"] in {"true", "false"}
+
+
+def test_no_parameter_and_no_tag_of_a_run_holds_a_password(client: MlflowClient) -> None:
+    with step_run("PreparacaoDados", CONFIG) as run:
+        write([Params({"place": "https://u:secret@h/x", "rows": 3}), Tags({"from": "postgresql://u:secret@h/d"})])
+    kept = client.get_run(run.info.run_id).data
+    assert (kept.params["place"], kept.params["rows"]) == ("https://u:***@h/x", "3")
+    assert kept.tags["from"] == "postgresql://u:***@h/d"

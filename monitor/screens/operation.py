@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from data.errors import KobeShotError
+from data.masking import masked
 from monitor import operation, runs
 from monitor.metrics import METRICS
 from monitor.operation import Champion
@@ -30,7 +31,7 @@ def show() -> None:
     left.title("Operation")
     if right.button("Refresh", icon=":material/refresh:", width="stretch"):
         st.cache_data.clear()
-    st.caption(f"Tracking store and registry: {mlflow.get_tracking_uri()}")
+    st.caption(f"Tracking store and registry: {parts.plain(masked(mlflow.get_tracking_uri()))}")
     try:
         _show_served()
         _show_tabs()
@@ -76,7 +77,7 @@ def _show_endpoint(champion: Champion | None) -> None:
     served = loaded.served(address)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Live endpoint** `{address}`")
+            st.markdown(f"**Live endpoint** `{masked(address)}`")
             if served is None:
                 st.badge("does not answer", icon=":material/cloud_off:", color="red")
             else:
