@@ -7,13 +7,13 @@ import numpy as np
 from scipy import stats
 
 from data.schema import FEATURES, PROBABILITY, TARGET
+from monitor import base_rate
 from monitor.domain_classifier import FEWEST_ROWS
 from monitor.drift import LARGE_PSI, Drift
 from monitor.health import Answer, Check, Severity, Status, finding, fine, not_applicable
 from monitor.look import Look
-from monitor.metrics import METRICS, Tally, figures, log_loss_by_row
+from monitor.metrics import METRICS, Tally, figures
 from monitor.performance import CONFIDENCE, Interval, Performance, relative_loss
-from serving import gate
 
 WARNING_LOSS, RETRAIN_LOSS = 0.10, 0.15
 """Relative losses against the reference from which a metric is a warning, and asks for a new model."""
@@ -62,22 +62,20 @@ def skill(look: Look) -> Answer:
     return finding(answer.severity, f"of the class prior's loss, {fallen}", answer.figures)
 
 
-def worse_than_prior(look: Look) -> Answer:
-    """Whether a constant, the rate of the same rows, would have done better."""
+def against_base_rate(look: Look) -> Answer:
+    """Whether the base rate, the constant that fits the same rows best, would have done better."""
     rows = look.labelled
     if len(rows) < FEWEST_LABELLED:
         return not_applicable(_NO_LABELS)
-    rate = rows[TARGET].mean()
-    if rate in {0, 1}:
+    found = base_rate.compare(look.performance)
+    if found is None:
         return not_applicable("all labels are the same")
-    loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
-    prior = log_loss_by_row(rows[TARGET], np.full(len(rows), rate))
-    told = f"log loss {loss.mean():.4f}; of the constant {rate:.3f} on the same {len(rows):,} rows {prior.mean():.4f}"
-    if loss.mean() <= prior.mean():
-        return fine("the model is worth more than a constant", told)
-    if gate.better_than(prior, loss, reference_name="the model", seed=_SEED).passed:
-        return finding(Severity.RETRAIN, "the model is worth less than a constant", told)
-    return fine("the model is not beyond chance worth less than a constant", told)
+    loss, rate = look.performance.figures["log_loss"], look.performance.rate
+    constant = loss / (1 - found.skill.value)
+    told = f"log loss {loss:.4f}; of the base rate {rate:.3f} on the same rows {constant:.4f}"
+    if found.answer is base_rate.Answer.WORSE:
+        return finding(Severity.RETRAIN, f"the model is {found.words}", told)
+    return fine(f"the model is {found.words}", told)
 
 
 def control_sample(look: Look) -> Answer:
@@ -257,7 +255,7 @@ def scored_by(look: Look) -> Answer:
 CHECKS: tuple[Check, ...] = (
     Check("K101", "Label metrics", Severity.RETRAIN, label_metrics),
     Check("K102", "Skill against the class prior", Severity.RETRAIN, skill),
-    Check("K103", "Worth more than a constant", Severity.RETRAIN, worse_than_prior),
+    Check("K103", "Compared with the base rate", Severity.RETRAIN, against_base_rate),
     Check("K104", "Control sample", Severity.RETRAIN, control_sample),
     Check("K105", "Calibration", Severity.WARNING, calibration),
     Check("K106", "Labels arrive", Severity.WARNING, labels),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from data import court
 from data.schema import FEATURES, PROBABILITY, TARGET
+from monitor import base_rate
 from monitor.calibration import calibration_curve
 from monitor.metrics import THRESHOLD, Floats
 from monitor.performance import Performance, by_slice, performance
@@ -61,6 +62,11 @@ class Measured:
     slices: pd.DataFrame
     prior_slices: pd.DataFrame
     calibration: pd.DataFrame
+
+    @property
+    def compared(self) -> base_rate.Comparison | None:
+        """How the model compares with the base rate of the test rows."""
+        return base_rate.compare(self.model)
 
 
 def measure(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prior: Floats) -> Measured:

@@ -332,8 +332,17 @@ def _defined(computed: dict[str, Floats]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
-def figures(tally: Tally, threshold: float = THRESHOLD) -> dict[str, Floats]:
+def figures(tally: Tally, threshold: float = THRESHOLD, base_rate: float | None = None) -> dict[str, Floats]:
     """Every metric of ``METRICS``, for each sample of a tally.
+
+    Parameters
+    ----------
+    tally : Tally
+    threshold : float
+        P(made) from which a shot is predicted to be made.
+    base_rate : float or None
+        The constant that skills are against; None for the rate of each sample itself. Bootstrap samples take that of
+        the rows which they are drawn from: no constant is worse than a sample's own rate.
 
     Returns
     -------
@@ -349,11 +358,13 @@ def figures(tally: Tally, threshold: float = THRESHOLD) -> dict[str, Floats]:
     predicted = probability >= threshold
     hits, false_alarms = made[:, predicted].sum(axis=1), missed[:, predicted].sum(axis=1)
     rate = positives / rows
-    certain = (rate == 0) | (rate == 1)
+    constant = rate if base_rate is None else np.full(len(rate), base_rate)
+    certain = (constant == 0) | (constant == 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        prior_log_loss = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+        prior_log_loss = -(rate * np.log(constant) + (1 - rate) * np.log(1 - constant))
+        prior_brier = rate * (1 - constant) ** 2 + (1 - rate) * constant**2
         log_loss_skill = np.where(certain, np.nan, 1 - log_loss / prior_log_loss)
-        brier_skill = np.where(certain, np.nan, 1 - brier / (rate * (1 - rate)))
+        brier_skill = np.where(certain, np.nan, 1 - brier / prior_brier)
     return {
         "log_loss": log_loss,
         "brier": brier,

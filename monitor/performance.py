@@ -112,19 +112,20 @@ def performance(
     """
     tally = Tally.of(labels, probability)
     rows = int(tally.rows.sum())
+    rate = float(tally.made.sum() / rows)
     seen = {name: float(value[0]) for name, value in figures(tally, threshold).items()}
     defined = {name: value for name, value in seen.items() if not np.isnan(value)}
     stream = np.random.default_rng(seed)
     parts = []
     for start in range(0, samples, _SAMPLES_AT_ONCE):
         drawn = tally.resampled(min(_SAMPLES_AT_ONCE, samples - start), stream)
-        parts.append(figures(drawn, threshold))
+        parts.append(figures(drawn, threshold, base_rate=rate))
     drawn_figures = {
         name: np.concatenate([part[name] for part in parts]) if rows >= _FEWEST_ROWS else np.full(samples, np.nan)
         for name in defined
     }
     counts = dict.fromkeys(defined, rows) | _counts(tally, threshold)
-    return Performance(rows, float(tally.made.sum() / rows), counts, defined, drawn_figures)
+    return Performance(rows, rate, counts, defined, drawn_figures)
 
 
 def _counts(tally: Tally, threshold: float) -> dict[str, int]:

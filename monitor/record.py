@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from monitor import base_rate
 from monitor.drift import ALPHA
 from monitor.health import Health
 from monitor.look import Look
@@ -107,10 +108,11 @@ def _known(compute: Any) -> Any:  # noqa: ANN401 whatever JSON takes
 
 
 def _performance(found: Performance) -> dict[str, Any]:
-    intervals = found.intervals()
+    intervals, compared = found.intervals(), base_rate.compare(found)
     return {
         "rows": found.rows,
         "rate": found.rate,
+        "base_rate": compared.words if compared else None,
         "metrics": {name: _interval(intervals[name]) for name in METRICS if name in intervals},
     }
 

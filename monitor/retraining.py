@@ -13,16 +13,14 @@ import pandas as pd
 from scipy import stats
 
 from data.schema import LEARNED, PROBABILITY, TARGET
-from monitor import checks
+from monitor import base_rate, checks
 from monitor.challenge import FEWEST_OF_A_RESULT
 from monitor.checks import CHECKS
 from monitor.decisions import FAILED, INTERRUPTED, PROMOTED, REFUSED, RETRAIN, WAIT, LoggedDecision, last_trained
 from monitor.health import Severity, Status, examine
 from monitor.look import Look
-from monitor.metrics import log_loss_by_row
 from monitor.performance import Performance, performance, relative_loss
 from monitor.tables import TIME
-from serving import gate
 
 REACTIVE, PREDICTIVE, FORCED = "reactive", "predictive", "forced"
 FEWEST_IN_WINDOW = checks.FEWEST_LABELLED
@@ -34,7 +32,6 @@ _FEWEST_TREND_WINDOWS, _MOST_TREND_WINDOWS = 4, 12
 _TREND_CONFIDENCE = 0.95
 _F1_ROWS = 30
 _MOST_TIMES_LABELS = 8
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -293,16 +290,16 @@ def _window(rows: pd.DataFrame, look: Look, policy: Policy) -> Window:
         if loss.value > policy.limit and loss.low > 0:
             before, after = reference.figures[name], found.figures[name]
             violations.append(f"{words} by {loss.value:.0%}, from {before:.3f} to {after:.3f}")
-    skill = found.figures.get("log_loss_skill")
-    if skill is not None and skill < 0 and _worse_than_a_constant(rows):
-        violations.append(f"log loss skill against the class prior is {skill:.1%}")
+    compared = base_rate.compare(found)
+    if compared and compared.answer is base_rate.Answer.WORSE:
+        violations.append(compared.words)
     return Window(
         rows[TIME].iloc[0].isoformat(),
         rows[TIME].iloc[-1].isoformat(),
         len(rows),
         found.figures["log_loss"],
         found.figures.get("f1_score"),
-        skill,
+        compared.skill.value if compared else None,
         tuple(violations),
     )
 
@@ -311,12 +308,6 @@ def _comparable(name: str, found: Performance, reference: Performance) -> bool:
     if name not in found.figures or not reference.figures.get(name):
         return False
     return min(found.counts[name], reference.counts[name]) >= _F1_ROWS
-
-
-def _worse_than_a_constant(rows: pd.DataFrame) -> bool:
-    labels = rows[TARGET].to_numpy(dtype=float)
-    constant = log_loss_by_row(labels, np.full(len(labels), labels.mean()))
-    return gate.difference(log_loss_by_row(labels, rows[PROBABILITY]), constant, seed=_SEED).worse
 
 
 def _signals(look: Look | None, windows: Sequence[Window], policy: Policy) -> tuple[Signal, ...]:

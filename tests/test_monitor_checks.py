@@ -125,22 +125,25 @@ def test_k102_needs_a_hundred_labels_of_both_kinds() -> None:
     assert_idle(ask("K102", alike), "none of these metrics is about 100 rows")
 
 
-# K103 Worth more than a constant
+# K103 Compared with the base rate
 
 
-def test_k103_a_model_that_is_worth_less_than_a_constant_beyond_chance_asks_for_a_new_one() -> None:
+def test_k103_a_model_that_is_worse_than_the_base_rate_asks_for_a_new_one() -> None:
     found = ask("K103", graded(4_000, 0.5))
-    assert_found(found, RETRAIN, "the model is worth less than a constant")
-    assert found.figures == "log loss 0.7136; of the constant 0.500 on the same 4,000 rows 0.6931"
+    assert_found(found, RETRAIN, "the model is worse than the base rate: skill -2.9%")
+    assert found.figures == "log loss 0.7136; of the base rate 0.500 on the same rows 0.6931"
 
 
-def test_k103_what_may_be_chance_is_fine() -> None:
-    assert_fine(ask("K103", graded(100, 0.52)), "not beyond chance")
+@pytest.mark.parametrize("share", [0.52, 0.55, 0.57])
+def test_k103_a_skill_whose_interval_holds_zero_is_called_neither_better_nor_worse(share: float) -> None:
+    found = ask("K103", graded(100, share))
+    assert_fine(found, "the model is not distinguishable from the base rate: skill")
+    assert "better" not in found.words + found.figures
 
 
-def test_k103_a_model_that_is_worth_more_is_fine() -> None:
-    assert_fine(ask("K103", graded(4_000, 0.6)), "worth more than a constant")
-    assert_fine(ask("K103", look(batch(1_000))), "worth more than a constant")
+def test_k103_a_model_that_is_better_is_fine() -> None:
+    assert_fine(ask("K103", graded(4_000, 0.6)), "better than the base rate: skill +2.9%")
+    assert_fine(ask("K103", look(batch(1_000))), "better than the base rate")
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

@@ -203,7 +203,7 @@ def test_what_is_not_defined_is_said_to_be_so(card: ModelCard) -> None:
         markdown = render(replace(card, measured=measured(test)))
         assert row(markdown, "roc_auc")[-2:] == ["not defined"] * 2
         assert row(markdown, "log_loss_skill")[-2] == "not defined"
-        assert "is not defined on these test rows" in markdown
+        assert "not comparable with the base rate: all have the same label" in markdown
         assert "nan" not in markdown.replace("Nance", "")
     lone = measured(fresh(40), training().head(1))
     assert "a share that is not defined lie outside" in render(replace(card, measured=lone))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from monitor import commands, decisions, operation
+from monitor import base_rate, commands, decisions, operation
 from monitor.arrivals import LABELS_LEARNED
 from monitor.decisions import LoggedDecision
 
@@ -23,6 +23,11 @@ _ENTRY_POINT = {
     decisions.REPLAY: "operacao",
     REPORT: "relatorio",
     MAIN: "main",
+}
+_SKILL_CODES = {
+    base_rate.Answer.BETTER: "skill_better",
+    base_rate.Answer.WORSE: "skill_worse",
+    base_rate.Answer.NOT_DISTINGUISHABLE: "skill_equal",
 }
 
 
@@ -249,9 +254,8 @@ class Adherence:
 def adherence(monitoring: RunFacts) -> Adherence:
     """Whether the model fits what was scored, from the figures of a monitoring.
 
-    It does not if it is worse than the constant beyond chance, or not better than a coin at telling made from missed.
-    It does in part if rows lie outside what it has learned from, or if it is not better than the constant beyond
-    chance.
+    It does not if it is worse than the base rate, or not better than a coin at telling made from missed. It does in
+    part if rows lie outside what it has learned from, or if it cannot be distinguished from the base rate.
 
     Parameters
     ----------
@@ -279,8 +283,8 @@ def _of_skill(figures: list[Figure]) -> Reason:
     if (known := _known(figures)) is None:
         return Reason(None, "skill_unknown", tuple(figures))
     _, low, high = known
-    code = "skill_better" if low > 0 else "skill_worse" if high < 0 else "skill_equal"
-    return Reason(low > 0, code, tuple(figures))
+    found = base_rate.answer(low, high)
+    return Reason(found is base_rate.Answer.BETTER, _SKILL_CODES[found], tuple(figures))
 
 
 def _of_auc(figures: list[Figure]) -> Reason:

@@ -146,6 +146,8 @@ def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
             parts.card(column, label, value, note, meaning=METRICS[metric].meaning)
         else:
             parts.card(column, label, "not defined", meaning=METRICS[metric].meaning)
+    if current.get("base_rate"):
+        st.caption(f"The model is {current['base_rate']}.")
 
 
 def _ends(interval: dict[str, float | None], form: str) -> str:

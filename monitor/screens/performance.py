@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
-from monitor import charts, model_charts
+from monitor import base_rate, charts, model_charts
 from monitor.candidates import Candidate
 from monitor.metrics import METRICS, evaluate, log_loss_by_row
 from monitor.performance import Performance, by_slice
@@ -65,6 +65,9 @@ def _show_cards(shown: Shown) -> None:
         value = form.format(current[name]) if name in current else "not defined"
         note = f"test {form.format(reference[name])}" if name in reference and current is not reference else ""
         parts.card(column, name, value, note, meaning=METRICS[name].meaning)
+    for name, (_, measured) in samples.items():
+        if compared := base_rate.compare(measured):
+            st.caption(f"On {parts.plain(name)} the model is {compared.words}.")
 
 
 def _show_metrics(shown: Shown) -> None:
