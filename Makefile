@@ -21,7 +21,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env main test lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
+.PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
 .PHONY: retrain roll-back history operation spark bench-loop bench-scale
 
 help: ## List the targets
@@ -51,8 +51,11 @@ $(SPARK_READY): $(READY)
 main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=auto)
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
-test: spark ## Run the tests
-	python -m pytest -n 3 --dist worksteal $(ARGUMENTS)
+test: spark ## Run the tests, but for those that can only be long
+	python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGUMENTS)
+
+test-slow: spark ## Run the long tests: kills, a cluster that loses a worker, the tour, the services of a deployment
+	python -m pytest -n 2 --dist worksteal -m slow $(ARGUMENTS)
 
 lint: env ## Check style, types and the files of the deployment
 	ruff format --check .

@@ -250,6 +250,7 @@ def writes_as(deployment: Deployment, account: str) -> int:
     ).status_code
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL is not installed; .ci/run installs Debian's")
 def test_the_services_of_the_compose_file_work_together_without_containers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

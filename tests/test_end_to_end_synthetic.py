@@ -198,6 +198,7 @@ def test_an_experiment_that_was_deleted_is_told_without_a_traceback(checkout: Ch
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_mlflow_run_builds_the_environment_with_uv(tmp_path: Path) -> None:
     checkout = copy_project(tmp_path / "project")
     # Without the lock beside it MLflow takes conda.yaml, as it does for a project that it fetched from elsewhere.
@@ -281,6 +282,7 @@ def test_the_project_runs_on_ones_own_table_from_a_git_address_in_an_empty_folde
     assert set(answer.json()["predictions"][0]) == {"shot_made_flag", "probability"}
 
 
+@pytest.mark.slow
 def test_main_killed_at_random_moments_ends_well_when_run_again(
     tmp_path: Path, pytestconfig: pytest.Config, synthetic_main: tuple[Checkout, str]
 ) -> None:

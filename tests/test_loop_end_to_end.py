@@ -136,6 +136,7 @@ def test_rows_that_a_version_has_learned_from_do_not_count_for_it(checkout: Chec
     )
 
 
+@pytest.mark.slow
 def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_double(
     checkout: Checkout, pytestconfig: pytest.Config
 ) -> None:
@@ -214,6 +215,7 @@ def tracking_server(folder: Path) -> Iterator[str]:
         end_group(process)
 
 
+@pytest.mark.slow
 def test_on_a_tracking_server_two_folders_retraining_and_one_training_leave_one_winner(
     checkout: Checkout, tmp_path: Path
 ) -> None:

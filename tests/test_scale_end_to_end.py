@@ -138,6 +138,7 @@ def test_both_engines_come_to_the_same_verdict_by_the_same_drift(applied: Checko
     assert one["classifier"]["auc"] == pytest.approx(other["classifier"]["auc"], abs=0.01)
 
 
+@pytest.mark.slow
 @needs_java
 def test_a_cluster_that_loses_a_worker_half_way_scores_every_row_all_the_same(
     scorer: Checkout, tmp_path: Path, request: pytest.FixtureRequest

@@ -288,6 +288,7 @@ def test_a_version_that_did_not_pass_the_gate_is_not_served(checkout: Checkout, 
         assert ask(server.address).headers["X-Model-Version"] == "2"
 
 
+@pytest.mark.slow
 def test_workers_killed_under_a_client_cost_no_row(
     checkout: Checkout, shots: pd.DataFrame, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ class Walk:
         return outside_make(environment()) | {"LOGNAME": NAME} | few
 
 
+@pytest.mark.slow
 def test_who_follows_the_tour_word_by_word_gets_what_it_shows(tmp_path: Path) -> None:
     walk = Walk(copy_with_environment(tmp_path / "kobe_shot"))
     try:
