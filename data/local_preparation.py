@@ -1,8 +1,8 @@
 """Preparation on one machine: the raw tables stream through it, in bounded memory whatever their size.
 
 Dev rows are checked, selected and written in one pass; their split is decided on labels, or beyond
-`data.split.MOST_SHUFFLED` rows on hashes, that are kept on disk; a second pass over the filtered table deals its rows
-out to train and test.
+`data.split.MOST_SHUFFLED` rows on hashes of their ``shot_id``, both of which are kept on disk; a second pass over the
+filtered table deals its rows out to train and test.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ import pyarrow as pa
 from data import split
 from data.files import disk_full_told, remove
 from data.preparation import REJECTS, Plan, Prepared
-from data.prepared import FILTERED, PROD, TEST, TRAIN
+from data.prepared import FILTERED, IDS, PROD, TEST, TRAIN
 from data.progress import Advance
 from data.raw_tables import (
     CHUNK_ROWS,
@@ -38,7 +38,7 @@ from data.tables import TableReader, TableWriter, schema_of, writing
 
 _COLUMNS = [*FEATURES, TARGET]
 _GROUP_ROWS = 262_144
-_SPILLED = np.dtype([("hash", "<u8"), ("label", "i1")])
+_SPILLED = np.dtype([("shot_id", "<i8"), ("label", "i1")])
 
 
 def prepare(raw: Path, out: Path, plan: Plan, on_progress: Advance = lambda _rows: None) -> Prepared:
@@ -49,7 +49,7 @@ def prepare(raw: Path, out: Path, plan: Plan, on_progress: Advance = lambda _row
     raw : pathlib.Path
         Folder of the two raw tables.
     out : pathlib.Path
-        Folder that is there, for the four tables and those of ``REJECTS`` that have rows; see `Prepared`.
+        Folder that is there, for the tables of `Prepared` and those of ``REJECTS`` that have rows.
     plan : Plan
         Size and seed of the split, and how many rows may break the schema.
     on_progress : callable
@@ -133,13 +133,20 @@ class _Grouped:
         self._held, self._rows = [], 0
 
 
+class _Side(NamedTuple):
+    """Rows of train or of test, and their ``shot_id``."""
+
+    rows: pa.Table
+    shot_ids: npt.NDArray[np.int64]
+
+
 class _Preparation:
     def __init__(self, raw: Path, folder: Path, plan: Plan, on_progress: Advance, stack: ExitStack) -> None:
         self._raw, self._folder, self._plan, self._on_progress = raw, folder, plan, on_progress
         self._checks = [
             stack.enter_context(Check(name, folder, most_rejected=plan.most_rejected)) for name in (DEV_FILE, PROD_FILE)
         ]
-        self._spilled = folder / ".hashes.partial"
+        self._spilled = folder / ".ids.partial"
 
     def make(self) -> Prepared:
         dev, prod = _Counts(), _Counts()
@@ -163,7 +170,7 @@ class _Preparation:
         )
 
     def _filter(self, counts: _Counts) -> None:
-        """Write the filtered table, and the hash and label of each of its rows."""
+        """Write the filtered table, and the ``shot_id`` and label of each of its rows."""
         schema = self._schema(DEV_FILE, {**dict.fromkeys(FEATURES, "float64"), TARGET: "int64"})
         with self._writing(FILTERED, schema) as writer, self._spilled.open("wb") as spilled:
             for table in self._kept(DEV_FILE, self._checks[0]):
@@ -173,7 +180,7 @@ class _Preparation:
                 counts.count(labels)
                 writer.write(_arrow(kept[_COLUMNS].assign(**{TARGET: labels}), schema))
                 pairs = np.empty(len(kept), dtype=_SPILLED)
-                pairs["hash"] = split.hashes(kept[SHOT_ID].to_numpy(), self._plan.seed)
+                pairs["shot_id"] = kept[SHOT_ID]
                 pairs["label"] = labels
                 spilled.write(pairs.tobytes())
 
@@ -216,23 +223,28 @@ class _Preparation:
         counts = {TRAIN: _Counts(), TEST: _Counts()}
         filtered = TableReader(self._folder / f"{FILTERED}.parquet")
         schema = self._schema(DEV_FILE, {**dict.fromkeys(FEATURES, "float64"), TARGET: "int64"})
-        with self._writing(TRAIN, schema) as train, self._writing(TEST, schema) as test:
-            writers = {TRAIN: train, TEST: test}
+        ids_schema = self._schema(DEV_FILE, {SHOT_ID: "int64"})
+        with ExitStack() as stack:
+            writers = {name: stack.enter_context(self._writing(name, schema)) for name in counts}
+            id_writers = {name: stack.enter_context(self._writing(IDS[name], ids_schema)) for name in counts}
             for sides in self._sides(filtered, dev):
                 for name, side in sides.items():
-                    counts[name].count(side.column(TARGET).to_pandas())
-                    writers[name].write(side)
+                    counts[name].count(side.rows.column(TARGET).to_pandas())
+                    writers[name].write(side.rows)
+                    id_writers[name].write(pa.table([side.shot_ids], schema=ids_schema))
         self._spilled.unlink()
         return counts
 
-    def _sides(self, filtered: TableReader, dev: _Counts) -> Iterator[dict[str, pa.Table]]:
-        """The rows of train and test, a piece at a time."""
+    def _sides(self, filtered: TableReader, dev: _Counts) -> Iterator[dict[str, _Side]]:
+        """The rows of train and test and their ``shot_id``, a piece at a time."""
         raw_rows = dev.rows + dev.dropped + self._checks[0].rejected
         if dev.rows <= split.MOST_SHUFFLED:
             table = pa.concat_tables([filtered.schema.empty_table(), *filtered.chunks(CHUNK_ROWS)]).combine_chunks()
             labels = table.column(TARGET).to_numpy().astype(np.int8)
             places = split.shuffled(labels, self._plan.test_size, self._plan.seed)
-            yield dict(zip((TRAIN, TEST), (table.take(side).combine_chunks() for side in places), strict=True))
+            shot_ids = np.concatenate([np.empty(0, dtype=np.int64), *(pairs["shot_id"] for pairs in self._pairs())])
+            sides = (_Side(table.take(side).combine_chunks(), shot_ids[side]) for side in places)
+            yield dict(zip((TRAIN, TEST), sides, strict=True))
             self._on_progress(raw_rows)
             return
         classes = {0: dev.rows - dev.made, 1: dev.made}
@@ -240,8 +252,9 @@ class _Preparation:
         found = split.thresholds(test_rows, self._count_leading)
         highest = np.array([found[0], found[1]], dtype=np.uint64)
         for piece, pairs in zip(filtered.chunks(CHUNK_ROWS), self._pairs(), strict=True):
-            is_test = pairs["hash"] <= highest[pairs["label"]]
-            yield {TRAIN: piece.filter(pa.array(~is_test)), TEST: piece.filter(pa.array(is_test))}
+            is_test = self._hashes(pairs) <= highest[pairs["label"]]
+            masks = {TRAIN: ~is_test, TEST: is_test}
+            yield {name: _Side(piece.filter(pa.array(mask)), pairs["shot_id"][mask]) for name, mask in masks.items()}
             self._on_progress(len(piece))
         self._on_progress(raw_rows - dev.rows)
 
@@ -249,8 +262,11 @@ class _Preparation:
         counts = {label: np.zeros(1 << split.BITS, dtype=np.int64) for label in prefixes}
         for pairs in self._pairs():
             for label, prefix in prefixes.items():
-                counts[label] += split.count_leading(pairs["hash"][pairs["label"] == label], prefix)
+                counts[label] += split.count_leading(self._hashes(pairs[pairs["label"] == label]), prefix)
         return counts
+
+    def _hashes(self, pairs: npt.NDArray[np.void]) -> split.Hashes:
+        return split.hashes(np.ascontiguousarray(pairs["shot_id"]), self._plan.seed)
 
     def _pairs(self) -> Iterator[npt.NDArray[np.void]]:
         with self._spilled.open("rb") as file:

@@ -30,6 +30,7 @@ class Prepared:
     """The tables of a preparation, counted.
 
     ``data_filtered``, ``base_train`` and ``base_test`` hold the six features (float64) and ``shot_made_flag`` (int64);
+    beside the last two, ``base_train_ids`` and ``base_test_ids`` hold the ``shot_id`` (int64) of their rows, in order;
     ``base_prod`` holds ``shot_id`` first, and ``game_date`` (str), which orders its rows in time, where the raw file
     has it; its ``shot_made_flag`` (float64) is null where the label is unknown.
 

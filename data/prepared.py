@@ -3,16 +3,20 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from data.errors import StaleDataError
 from data.files import PROCESSED, sha256, shown
 from data.provenance import Provenance
+from data.schema import SHOT_ID
 
 FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_prod"
 TABLES = (FILTERED, TRAIN, TEST, PROD)
 """Names of the tables of a preparation."""
+IDS = {TRAIN: "base_train_ids", TEST: "base_test_ids"}
+"""Names of the tables that say which shots those are: ``shot_id`` alone, in the order of their rows."""
 
 MANIFEST = PROCESSED / "manifest.json"
 PREDICTIONS = PROCESSED / "predictions_prod.parquet"
@@ -28,7 +32,7 @@ class Manifest:
     provenance : Provenance
         Of the raw files.
     sha256 : dict of str to str
-        SHA-256 of each processed table by its name.
+        SHA-256 of each processed table by its name, those of ``IDS`` among them.
     """
 
     provenance: Provenance
@@ -54,6 +58,14 @@ def read_manifest() -> Manifest:
 def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
     """A table as the last preparation wrote it; see `checked_path` for what it raises."""
     return pd.read_parquet(checked_path(manifest, name))
+
+
+def read_ids(manifest: Manifest, name: str) -> "pd.Series[Any] | None":
+    """``shot_id`` (Int64) of each row of train or test; None where the last preparation was of 0.1.0, which kept none.
+
+    See `checked_path` for what it raises.
+    """
+    return read_prepared(manifest, IDS[name])[SHOT_ID].astype("Int64") if IDS[name] in manifest.sha256 else None
 
 
 def checked_path(manifest: Manifest, name: str) -> Path:

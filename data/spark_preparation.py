@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from data.errors import SchemaError, SourceError
-from data.files import remove, replacing
+from data.files import parts, remove, replacing
 from data.preparation import REJECTS, Plan, Prepared
-from data.prepared import FILTERED, PROD, TEST, TRAIN
+from data.prepared import FILTERED, IDS, PROD, TABLES, TEST, TRAIN
 from data.raw_tables import DEV_FILE, PROD_FILE, RawTable
 from data.schema import COLUMNS, FEATURES, GAME_DATE, RAW_NAME, REASON, SHOT_ID, TARGET, Column
 from data.spark import SparkError, rows_of, told
@@ -77,12 +78,14 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: Plan) -> Prepar
     classes = {flag: dev.counts[f"flag_{flag}"] for flag in _FLAGS}
     tested = class_sizes(classes, plan.test_size, plan.seed)
     is_test = _is_test(complete, tested, plan.seed)
+    sides = {TRAIN: complete.where(f"NOT ({is_test})"), TEST: complete.where(is_test)}
     features = [*FEATURES, f"CAST({TARGET} AS BIGINT) AS {TARGET}"]
     dated = [GAME_DATE] if GAME_DATE in scorable.columns else []
     tables = {
         FILTERED: complete.selectExpr(*features),
-        TRAIN: complete.where(f"NOT ({is_test})").selectExpr(*features),
-        TEST: complete.where(is_test).selectExpr(*features),
+        TRAIN: sides[TRAIN].selectExpr(*features),
+        TEST: sides[TEST].selectExpr(*features),
+        **{IDS[name]: side.select(SHOT_ID) for name, side in sides.items()},
         PROD: scorable.where(_known(FEATURES)).select(SHOT_ID, *dated, *FEATURES, TARGET),
     }
     labelled = {FILTERED: sum(classes.values()), TEST: sum(tested.values())}
@@ -93,11 +96,12 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: Plan) -> Prepar
     labelled[PROD], made[PROD] = prod.counts["flag_0"] + prod.counts["flag_1"], prod.counts["flag_1"]
     rejected = {table.name: table.counts["rejected"] for table in (dev, prod)}
     rejects = {REJECTS[table.name]: table.rejects() for table in (dev, prod) if rejected[table.name]}
-    _write_all(tables | rejects, rows | {REJECTS[name]: count for name, count in rejected.items()}, out)
+    expected = rows | {IDS[name]: rows[name] for name in IDS}
+    _write_all(tables | rejects, expected | {REJECTS[name]: count for name, count in rejected.items()}, out)
     return Prepared(
-        rows={name: rows[name] for name in tables},
-        labelled={name: labelled[name] for name in tables},
-        made={name: made[name] for name in tables},
+        rows={name: rows[name] for name in TABLES},
+        labelled={name: labelled[name] for name in TABLES},
+        made={name: made[name] for name in TABLES},
         dropped={
             "dropped_dev_rows": dev.counts["incomplete"],
             "dropped_prod_rows": prod.counts["incomplete"],
@@ -320,14 +324,21 @@ def _is_test(complete: "DataFrame", test_rows: Mapping[int, int], seed: int) -> 
 def _write_all(tables: "Mapping[str, DataFrame]", rows: Counts, out: Path) -> None:
     """Write the tables beside their targets, and rename them when all of them are whole."""
     with ExitStack() as made:
+        written: dict[str, list[int]] = {}
         for name, frame in tables.items():
             partial = made.enter_context(replacing(out / f"{name}.parquet"))
-            written = write_into(frame, partial)
-            if written != rows[name]:
+            count = write_into(frame, partial)
+            if count != rows[name]:
                 message = (
-                    f"{name} has {written:,} rows; expected {rows[name]:,}, which is what was counted before. The raw "
+                    f"{name} has {count:,} rows; expected {rows[name]:,}, which is what was counted before. The raw "
                     "files changed meanwhile; run this again."
                 )
+                raise SparkError(message)
+            written[name] = [pq.read_metadata(part).num_rows for part in parts(partial)]
+        for name, ids in IDS.items():
+            # Both are read from the same parts of the same files, without a shuffle: the rows stay in their order.
+            if written[name] != written[ids]:
+                message = f"Spark dealt the rows of {name} and {ids} out to other parts. Run this again."
                 raise SparkError(message)
     for name in REJECTS.values():
         if name not in tables:

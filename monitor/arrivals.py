@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.errors import KobeShotError
-from data.prepared import TRAIN
+from data.prepared import IDS, TRAIN
 from data.schema import FEATURES, GAME_DATE, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
-from monitor.tables import TIME, table_of
+from monitor.tables import TIME, identified, table_of
 from serving import registry
 
 LEARNED_UNTIL = "learned_until"
@@ -22,6 +22,7 @@ They are the last rows of its training table.
 """
 
 _VERSIONS_KEPT = 4
+_KINDS = {**dict.fromkeys((*FEATURES, TARGET), "float64"), TIME: "datetime64[us]"}
 
 
 class ArrivalError(KobeShotError):
@@ -63,8 +64,8 @@ def in_order(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
     """Which rows are among the labels that a version has learned from, shape (n,).
 
-    They are known by their ``shot_id`` where both tables have it, else by their features and label. Dev rows do not
-    count: what is in operation is compared with the labels that arrived.
+    They are known as `identity` says; where it says nothing, none is. Dev rows do not count: what is in operation is
+    compared with the labels that arrived.
 
     Raises
     ------
@@ -80,11 +81,15 @@ def labels_learned(version: str) -> pd.DataFrame | None:
     tags = registry.tags_of(version)
     if LEARNED_UNTIL not in tags:
         return None
-    return _labels_of(version, tags[f"sha256_{TRAIN}"], int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
+    digests = tags[f"sha256_{TRAIN}"], tags.get(f"sha256_{IDS[TRAIN]}", "")
+    return _labels_of(version, digests, int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
 
 
 def identity(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
     """The columns by which rows of a table are known among the labels that a version has learned from.
+
+    They are ``shot_id``, or where a label has none the time and the values; no column where a side has neither. The
+    values alone are none: different shots share them, at the hoop most of all.
 
     Parameters
     ----------
@@ -93,15 +98,21 @@ def identity(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
     learned : pandas.DataFrame
         Of `labels_learned`.
     """
-    by_shot = SHOT_ID in columns and SHOT_ID in learned and bool(learned[SHOT_ID].notna().all())
-    return [SHOT_ID] if by_shot else [*FEATURES, TARGET]
+    for keys in ([SHOT_ID], [TIME, *FEATURES, TARGET]):
+        if set(keys) <= {*columns} & {*learned.columns} and bool(learned[keys].notna().all(axis=None)):
+            return keys
+    return []
 
 
 def is_among(table: pd.DataFrame, learned: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Which rows have a label and are among those that `labels_learned` gives, shape (n,)."""
-    if identity(table.columns, learned) == [SHOT_ID]:
+    keys = identity(table.columns, learned)
+    if not keys:
+        return np.zeros(len(table), dtype=bool)
+    if keys == [SHOT_ID]:
         return np.asarray(table[SHOT_ID].isin(learned[SHOT_ID]) & table[TARGET].notna())
-    return np.asarray(_values(table).isin(_values(learned)))
+    ours, theirs = (pd.MultiIndex.from_frame(each[keys].astype(_KINDS)) for each in (table, learned))
+    return np.asarray(ours.isin(theirs) & table[TARGET].notna())
 
 
 def with_learned(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,9 +127,5 @@ def with_learned(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)
-def _labels_of(version: str, sha256: str, labels: int, _store: str) -> pd.DataFrame:
-    return pd.read_parquet(table_of(TRAIN, sha256, version)).tail(labels)
-
-
-def _values(table: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(table[[*FEATURES, TARGET]].astype(float))
+def _labels_of(version: str, sha256: tuple[str, str], labels: int, _store: str) -> pd.DataFrame:
+    return identified(pd.read_parquet(table_of(TRAIN, sha256[0], version)), TRAIN, version).tail(labels)

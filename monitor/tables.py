@@ -16,9 +16,10 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from data.errors import KobeShotError
 from data.files import sha256, shown
-from data.prepared import PREDICTIONS, TEST, TRAIN, prepared_path
+from data.prepared import IDS, PREDICTIONS, TEST, TRAIN, prepared_path
+from data.schema import SHOT_ID
 from data.tables import TableError as StoredTableError
-from monitor import operation, reading
+from monitor import operation, reading, runs
 from monitor.look import Baseline
 from monitor.reading import Scored
 from monitor.scored import scored, threshold_of
@@ -99,6 +100,50 @@ def table_of(name: str, digest: str, version: str) -> Path:
                 return _of_run(_run(run.run_id, again), f"{name}.parquet", again)
     message = f"{shown(local)} is not the table that version {version} was made with, and no run holds it. {again}"
     raise TableError(message)
+
+
+def identified(table: pd.DataFrame, name: str, version: str, digest: str = "") -> pd.DataFrame:
+    """A table that a version was trained or tested on, with the ``shot_id`` (Int64) of its rows.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        All of its rows, in their order.
+    name : str
+        ``base_train`` or ``base_test``.
+    version : str
+        Number of the version.
+    digest : str
+        SHA-256 of the table; empty for the one that the version names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``shot_id``, and ``time`` where the rows are labels that had arrived; as it came where no run says which
+        shots they are: a preparation of 0.1.0 did not keep it.
+    """
+    found = _ids_of(name, version, digest)
+    if found is None or len(found) != len(table):
+        return table
+    return table.assign(**{str(column): found[column].set_axis(table.index) for column in found})
+
+
+def _ids_of(name: str, version: str, digest: str) -> pd.DataFrame | None:
+    tags, param = registry.tags_of(version), f"sha256_{IDS[name]}"
+    of_ids = "" if digest else tags.get(param, "")
+    digest = digest or tags.get(f"sha256_{name}", "")
+    if not of_ids and digest.isalnum():
+        # The same table may have been prepared again since, by a preparation that keeps them.
+        held = f"params.sha256_{name} = '{digest}' and params.{param} LIKE '%'"
+        steps = (operation.PREPARATION, operation.TRAINING)
+        known = (run for step in steps for run in operation.runs_named(step, held, most=1))
+        of_ids = next((runs.details(run.run_id).params[param] for run in known), "")
+    if not of_ids:
+        return None
+    try:
+        return pd.read_parquet(table_of(IDS[name], of_ids, version)).astype({SHOT_ID: "Int64"})
+    except TableError:
+        return None
 
 
 def baseline(version: str, reference: str = TEST) -> Baseline:

@@ -54,7 +54,7 @@ class Learned(NamedTuple):
     rows : pandas.DataFrame
         Of those labels.
     columns : list of str
-        By which a row with a label is known among them: the number of the shot, or features and label.
+        By which a row with a label is known among them; none is where there are no columns.
     """
 
     rows: pd.DataFrame
@@ -192,7 +192,7 @@ def _with_learned(
 ) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
-    if not with_target:
+    if not with_target or not learned.columns:
         return answered.withColumn(LEARNED, functions.lit(False))
     keys = {name: f"__learned_{place}" for place, name in enumerate(learned.columns)}
     known = learned.rows[learned.columns].astype("float64").drop_duplicates().rename(columns=keys)

@@ -18,11 +18,12 @@ from data.files import sha256, shown
 from data.outputs import check_writable, overlap
 from data.prepared import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
 from data.progress import progress
-from data.schema import PROBABILITY, RAW_NAME, TARGET
+from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
 from data.tables import TableReader, check_kind, check_table
 from monitor import arrivals, operation, pictures
 from monitor.metrics import MOST_DISTINCT, TallyBuilder
 from monitor.scored import model_of
+from monitor.tables import TIME
 from serving import registry
 from serving.batch import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
 from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
@@ -286,16 +287,30 @@ def _score_here(batch: Batch, scorer: Scorer, tally: TallyBuilder, version: str 
             batch,
             scorer,
             version=None if version is None else int(version),
-            learned_by=_learned_by,
+            learned_by=partial(_learned_by, batch.table),
             count=tally.add,
             on_progress=advance,
         )
     return scored, time.monotonic() - started
 
 
-def _learned_by(version: int) -> IsLearned | None:
+def _learned_by(table: Path, version: int) -> IsLearned | None:
     learned = arrivals.labels_learned(str(version))
-    return None if learned is None else partial(arrivals.is_among, learned=learned)
+    if learned is None:
+        return None
+    _keys(table, learned)
+    return partial(arrivals.is_among, learned=learned)
+
+
+def _keys(table: Path, learned: pd.DataFrame) -> list[str]:
+    """The columns by which rows are known among those that a version was trained on; says so where there are none."""
+    own = {raw: name for name, raw in RAW_NAME.items()}
+    names = [own.get(name, name) for name in TableReader(table).schema.names if name != TIME]
+    keys = arrivals.identity(names, learned)
+    if not keys:
+        lacks = "the labels that it was trained on have" if SHOT_ID in names else "the table has"
+        say("Not known:", f"which of these rows the version was trained on; {lacks} no {SHOT_ID}", style="bold yellow")
+    return keys
 
 
 def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: str) -> tuple[Scored, float]:
@@ -304,11 +319,7 @@ def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: s
     learned = arrivals.labels_learned(version)
     session = spark.session(master)
     started = time.monotonic()
-    known = None
-    if learned is not None:
-        own = {raw: name for name, raw in RAW_NAME.items()}
-        names = [own.get(name, name) for name in TableReader(batch.table).schema.names]
-        known = spark_scoring.Learned(learned, arrivals.identity(names, learned))
+    known = None if learned is None else spark_scoring.Learned(learned, _keys(batch.table, learned))
     scored, counted = spark_scoring.score_table(
         session, batch, _uri(version), int(version), most_distinct=MOST_DISTINCT, learned=known
     )

@@ -9,12 +9,14 @@ from mlflow.entities.model_registry import ModelVersion
 
 from data.errors import KobeShotError
 from data.files import sha256, write_parquet
-from data.prepared import TEST, TRAIN
+from data.identity import among
+from data.prepared import IDS, TEST, TRAIN
 from data.schema import FEATURES, SHOT_ID, TARGET
 from monitor import tables
 from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL
 from monitor.retraining import split_by_time
 from monitor.tables import TIME
+from serving import registry
 from steps.lesson import Lesson
 from steps.loop_config import LoopConfig
 
@@ -61,12 +63,15 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
     development_file = tables.development_table()
     development = pd.read_parquet(development_file)
     columns = [*FEATURES, TARGET]
-    _refuse_development(labels[columns], development[columns])
-    named = [*columns, SHOT_ID] if SHOT_ID in older else columns
-    train = pd.concat([development[columns], older[named]], ignore_index=True).astype({TARGET: "int64"})
+    version, digest = registry.number(champion), sha256(development_file)
+    development = tables.identified(development[columns], TRAIN, version, digest)
+    _refuse_development(labels, development)
+    train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({TARGET: "int64"})
     test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
-    files = {TRAIN: folder / f"{TRAIN}.parquet", TEST: folder / f"{TEST}.parquet"}
-    for name, table in ((TRAIN, train), (TEST, test)):
+    ids = {TRAIN: pd.concat([_identity(development), _identity(older)], ignore_index=True), TEST: _identity(later)}
+    written = {TRAIN: train, TEST: test, **{IDS[name]: table for name, table in ids.items()}}
+    files = {name: folder / f"{name}.parquet" for name in written}
+    for name, table in written.items():
         write_parquet(table, files[name])
     arrived, weights = weigh(len(development), len(older), config.weighting)
     kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
@@ -74,18 +79,29 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
         **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},
         **kept,
         **{f"sha256_{name}": sha256(path) for name, path in files.items()},
-        tables.DEVELOPMENT: sha256(development_file),
+        tables.DEVELOPMENT: digest,
         LEARNED_UNTIL: older[TIME].iloc[-1].isoformat(),
         LABELS_LEARNED: str(len(older)),
         RETRAINING_RUN: run_id,
     }
-    return Lesson(train[columns], test, files, tags, weights, arrived)
+    return Lesson(train, test, files, tags, weights, arrived, {name: table[SHOT_ID] for name, table in ids.items()})
+
+
+def _identity(rows: pd.DataFrame) -> pd.DataFrame:
+    """What tells the shots of a table from others: ``shot_id`` and ``time``, null where they are not known."""
+    return rows.reindex(columns=[SHOT_ID, TIME]).astype({SHOT_ID: "Int64", TIME: "datetime64[us]"})
 
 
 def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
-    """Refuse labels that are dev rows for the greater part: the champion has learned from those."""
-    known = pd.MultiIndex.from_frame(development.astype(float))
-    share = float(np.mean(pd.MultiIndex.from_frame(labels.astype(float)).isin(known)))
+    """Refuse labels that are dev rows for the greater part: the champion has learned from those.
+
+    Where ``shot_id`` is not known on one side, the values have to do: of so many shots most are different.
+    """
+    if SHOT_ID in labels and SHOT_ID in development and labels[SHOT_ID].notna().any():
+        share = float(np.mean(among(labels, development)))
+    else:
+        values = (pd.MultiIndex.from_frame(each[[*FEATURES, TARGET]].astype(float)) for each in (labels, development))
+        share = float(np.mean(next(values).isin(next(values))))
     if share > _MOST_DEVELOPMENT:
         message = (
             f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion has learned "

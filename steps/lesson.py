@@ -1,12 +1,15 @@
 """What a training learns from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.prepared import TEST, TRAIN
+from data.schema import SHOT_ID
 from steps.tracking import Tags
 
 
@@ -19,7 +22,8 @@ class Lesson:
     train, test : pandas.DataFrame
         The features (float64) and ``shot_made_flag``; no row is in both.
     files : dict of str to pathlib.Path
-        The same tables as files, by ``base_train`` and ``base_test``.
+        The same tables as files, by ``base_train`` and ``base_test``, and those of their ``shot_id`` by
+        ``base_train_ids`` and ``base_test_ids`` where they are known.
     tags : dict of str to str
         Of the version that comes of it: ``data_source``, ``synthetic``, and the SHA-256 of each file behind the tables
         as ``sha256_NAME``.
@@ -27,6 +31,8 @@ class Lesson:
         Weight of each training row; all the same without.
     compared_on : ndarray of bool, shape (n,), optional
         The training rows on which models are compared when one is chosen; all of them without.
+    shot_ids : dict of str to pandas.Series
+        ``shot_id`` (Int64) of the rows of both tables, by ``base_train`` and ``base_test``; empty where nobody knows.
     """
 
     train: pd.DataFrame
@@ -35,6 +41,13 @@ class Lesson:
     tags: dict[str, str]
     weights: npt.NDArray[np.float64] | None = None
     compared_on: npt.NDArray[np.bool_] | None = None
+    shot_ids: "dict[str, pd.Series[Any]]" = field(default_factory=dict)
+
+    def identified(self, name: str) -> pd.DataFrame:
+        """The rows of ``base_train`` or ``base_test``, with ``shot_id`` where it is known."""
+        table = {TRAIN: self.train, TEST: self.test}[name]
+        ids = self.shot_ids.get(name)
+        return table if ids is None else table.assign(**{SHOT_ID: ids.set_axis(table.index)})
 
     @property
     def is_synthetic(self) -> bool:

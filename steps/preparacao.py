@@ -16,7 +16,7 @@ from data import local_preparation
 from data.console import say
 from data.files import PROCESSED, RAW, disk_full_told, remove, replacing, sha256, shown, write_text
 from data.preparation import REJECTS, Plan, Prepared
-from data.prepared import FILTERED, MANIFEST, PROD, TABLES, Manifest, prepared_path
+from data.prepared import FILTERED, IDS, MANIFEST, PROD, TABLES, Manifest, prepared_path
 from data.progress import progress
 from data.provenance import Provenance, read_provenance
 from data.raw_tables import FILES
@@ -89,14 +89,14 @@ def _prepare(config: PreparacaoConfig, out: Path) -> Prepared:
 
 def _commit(provenance: Provenance) -> Manifest:
     """Put tables that are all whole into their places, and the tables of rejects of an earlier preparation away."""
-    for name in (*TABLES, *REJECTS.values()):
+    for name in (*TABLES, *IDS.values(), *REJECTS.values()):
         staged = _STAGE / prepared_path(name).name
         if staged.exists():
             with replacing(prepared_path(name)) as partial:
                 staged.replace(partial)
         else:
             remove(prepared_path(name))
-    manifest = Manifest(provenance, {name: sha256(prepared_path(name)) for name in TABLES})
+    manifest = Manifest(provenance, {name: sha256(prepared_path(name)) for name in (*TABLES, *IDS.values())})
     write_text(json.dumps(asdict(manifest), indent=2) + "\n", MANIFEST)
     return manifest
 
@@ -132,6 +132,8 @@ def _records(prepared: Prepared, manifest: Manifest) -> Iterator[Record]:
         yield Picture(f"missing_values_{name}", pictures.missing_values(raw, f"Missing values, {name}"))
     for name in TABLES:
         yield dataset(manifest, name, _sample(prepared_path(name)), "prepared")
+        yield Artifact(prepared_path(name))
+    for name in IDS.values():
         yield Artifact(prepared_path(name))
     for name in REJECTS.values():
         if prepared_path(name).exists():

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from data.identity import among
 from data.prepared import TEST, TRAIN
-from data.schema import FEATURES, PROBABILITY, TARGET
+from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from monitor import tables
 from monitor.challenge import FEWEST_ROWS, LEAST_GAIN, MOST_LOG_LOSS, Challenge, challenge
 from monitor.metrics import log_loss_by_row
@@ -41,6 +43,13 @@ class Contender:
     prior: Pipeline
 
 
+class ComparisonRows(NamedTuple):
+    """Rows to compare a contender and the champion on, and in words which, where they are not simply its test rows."""
+
+    rows: pd.DataFrame
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Settled:
     """What became of a contender.
@@ -62,22 +71,40 @@ class Settled:
     challenge: Challenge | None = None
 
 
-def common_ground(contender: Contender) -> pd.DataFrame:
-    """Rows that a contender and the champion can be compared on: neither has learned from them.
+def comparison_rows(contender: Contender) -> ComparisonRows:
+    """Rows that a contender and the champion can be compared on: neither was trained on them, by their ``shot_id``.
 
     Of the same raw file these are the champion's own test rows, so that one who had easier test rows gains nothing by
-    it; of another, the contender's.
+    it; of another, the contender's. Where nobody knows which shots the champion was trained on, they are all of the
+    contender's test rows: if the champion knows some of them, that is to its advantage.
     """
     lesson, current = contender.lesson, registry.usable_champion()
     if current is None or current.tags.get(f"sha256_{TEST}") == lesson.tags[f"sha256_{TEST}"]:
-        return lesson.test
-    every = pd.concat([lesson.train, lesson.test])
+        return ComparisonRows(lesson.test)
+    version = registry.number(current)
+    is_same_file = current.tags.get(_DEVELOPMENT) == lesson.tags.get(_DEVELOPMENT)
+    name = TEST if is_same_file else TRAIN
     try:
-        if current.tags.get(_DEVELOPMENT) == lesson.tags.get(_DEVELOPMENT):
-            return _without(tables.read_scored(tables.prepared_table(TEST)), lesson.train, every)
-        return _without(lesson.test, tables.read_scored(tables.prepared_table(TRAIN)), every)
+        theirs = tables.identified(tables.read_scored(tables.prepared_table(name)), name, version)
     except TableError:
-        return lesson.test
+        note = f"on all {len(lesson.test):,} test rows: the tables of champion version {version} are gone"
+        return ComparisonRows(lesson.test, note)
+    rows, trained_on = (theirs, lesson.identified(TRAIN)) if is_same_file else (lesson.identified(TEST), theirs)
+    if SHOT_ID not in rows or SHOT_ID not in trained_on:
+        unknown = f"champion version {version}" if SHOT_ID not in theirs else "the new version"
+        note = (
+            f"on all {len(lesson.test):,} test rows: no run says by shot_id which shots {unknown} was trained and "
+            "tested on, so the champion may have been trained on some of them, to its advantage"
+        )
+        return ComparisonRows(lesson.test, note)
+    dropped = among(rows, trained_on)
+    kept = rows.loc[~dropped, [*FEATURES, TARGET]]
+    whose = f"champion version {version}'s" if is_same_file else "the new version's"
+    other = "the new version" if is_same_file else "the champion"
+    note = f"on {len(kept):,} of {whose} {len(rows):,} test rows; {other} was trained on the other {dropped.sum():,}"
+    if unnamed := int(trained_on[SHOT_ID].isna().sum()):
+        note += f", and on {unnamed:,} shots without a shot_id that may be among them"
+    return ComparisonRows(kept, note)
 
 
 def settle(  # noqa: PLR0913 whom, on what, and what it has to show
@@ -193,17 +220,3 @@ def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def _is_synthetic(tags: Mapping[str, str]) -> bool:
     return tags.get("synthetic") == "true"
-
-
-def _without(rows: pd.DataFrame, learned: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are not among those learned from, by all their values.
-
-    Of shots that agree in all values, as many do at the hoop, the share stays that was not learned from.
-    """
-    columns = [*FEATURES, TARGET]
-    counts, known, total = (table[columns].astype(float).value_counts() for table in (rows, learned, every))
-    unseen = (1 - known.reindex(counts.index, fill_value=0) / total.reindex(counts.index)).clip(0, 1).fillna(1)
-    kept = (counts * unseen).round()
-    values = pd.MultiIndex.from_frame(rows[columns].astype(float))
-    place = rows.groupby(columns, sort=False).cumcount().to_numpy()
-    return rows[place < kept.reindex(values).to_numpy()]

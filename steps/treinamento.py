@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from rich.table import Table
 
 from data.console import console, say
-from data.prepared import TEST, TRAIN, Manifest, prepared_path, read_manifest, read_prepared
+from data.prepared import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from monitor import model_card, operation, pictures
 from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
@@ -29,7 +29,7 @@ from steps.aquisicao import data_tags, remind
 from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
 from steps.command import StepConfig, run_command
 from steps.lesson import Lesson
-from steps.promotion import Contender, Settled, common_ground, settle
+from steps.promotion import Contender, Settled, comparison_rows, settle
 from steps.tracking import (
     Artifact,
     Dataset,
@@ -137,7 +137,11 @@ def run(config: TreinamentoConfig) -> Trained:
         lesson = _prepared(read_manifest())
         remind(synthetic=lesson.is_synthetic)
         contender, choice = learn(config, lesson)
-        settled = settle(contender, common_ground(contender), seed=config.session_id)
+        compared = comparison_rows(contender)
+        if compared.note:
+            say("Compared", compared.note)
+            write([Tags({"comparison_note": compared.note})])
+        settled = settle(contender, compared.rows, seed=config.session_id)
         write(settlement_records(settled))
         say("Registered:", f"{registry.model()} version {contender.version}; {settled.note}")
     return Trained(choice, contender.version, settled.note)
@@ -168,21 +172,24 @@ def settlement_records(settled: Settled) -> Iterator[Record]:
 def _prepared(manifest: Manifest) -> Lesson:
     raw = {name.partition(".")[0]: digest for name, digest in manifest.provenance.sha256.items()}
     hashes = {f"sha256_{name}": digest for name, digest in {**manifest.sha256, **raw}.items()}
+    ids = {name: found for name in IDS if (found := read_ids(manifest, name)) is not None}
     return Lesson(
         read_prepared(manifest, TRAIN),
         read_prepared(manifest, TEST),
-        {name: prepared_path(name) for name in (TRAIN, TEST)},
+        {name: prepared_path(name) for name in (TRAIN, TEST, *(IDS[name] for name in ids))},
         {**data_tags(manifest.provenance).values, **hashes},  # noqa: PD011 a field of Tags, not a Series
+        shot_ids=ids,
     )
 
 
 def _inputs(lesson: Lesson) -> Iterator[Record]:
     yield lesson.origin
-    yield Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})
+    yield Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in lesson.files})
     for name, table, context in ((TRAIN, lesson.train, "training"), (TEST, lesson.test, "testing")):
         yield Dataset(lesson.files[name], table, context, lesson.tags[f"sha256_{name}"], TARGET)
-        if lesson.files[name] != prepared_path(name):
-            yield Artifact(lesson.files[name])
+    for name, path in lesson.files.items():
+        if path != prepared_path(name):
+            yield Artifact(path)
 
 
 def _train_all(lesson: Lesson, config: TreinamentoConfig) -> Iterator[Candidate]:

@@ -16,7 +16,7 @@ from data.errors import SchemaError, SourceError
 from data.files import ROOT, DiskFullError, sha256
 from data.local_preparation import prepare, work
 from data.preparation import Plan
-from data.prepared import FILTERED, TABLES, TEST, TRAIN
+from data.prepared import FILTERED, IDS, TABLES, TEST, TRAIN
 from data.raw_tables import DEV_FILE, FILES, PROD_FILE
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.tables import TableWriter
@@ -238,7 +238,29 @@ def test_rows_that_break_the_schema_go_to_a_table_of_rejects_with_the_reason(pai
 def test_without_rejects_there_is_no_table_of_them(pair: Pair, raw: Path, out: Path) -> None:
     write_pair(pair, raw)
     assert sum(prepare(raw, out, Plan(most_rejected=3)).rejected.values()) == 0
-    assert sorted(path.stem for path in out.iterdir()) == sorted(TABLES)
+    assert sorted(path.stem for path in out.iterdir()) == sorted([*TABLES, *IDS.values()])
+
+
+@pytest.mark.parametrize("most_shuffled", [split.MOST_SHUFFLED, 0])
+@pytest.mark.usefixtures("small_pieces")
+def test_beside_train_and_test_stands_which_shots_they_are_in_the_order_of_their_rows(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, most_shuffled: int
+) -> None:
+    monkeypatch.setattr(split, "MOST_SHUFFLED", most_shuffled)
+    dev, prod = pair
+    dev = dev.assign(shot_id=np.random.default_rng(0).permutation(len(dev)) + 10**12)
+    write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
+    prepare(raw, out, Plan())
+    known = dev.rename(columns={"lon": "lng"}).set_index("shot_id")
+    ids = {name: pd.read_parquet(out / f"{table}.parquet") for name, table in IDS.items()}
+    for name, found in ids.items():
+        assert found.dtypes.to_dict() == {"shot_id": np.dtype("int64")}
+        rows = pd.read_parquet(out / f"{name}.parquet")
+        assert list(rows) == [*FEATURES, TARGET]
+        expected = known.loc[found["shot_id"], [*FEATURES, TARGET]].astype(float).to_numpy()
+        assert (rows.astype(float).to_numpy() == expected).all()
+    assert not set(ids[TRAIN]["shot_id"]) & set(ids[TEST]["shot_id"])
+    assert sum(map(len, ids.values())) == len(pd.read_parquet(out / f"{FILTERED}.parquet"))
 
 
 @pytest.mark.usefixtures("small_pieces")

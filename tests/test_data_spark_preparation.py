@@ -14,7 +14,7 @@ from data.errors import SchemaError, SourceError
 from data.files import parts
 from data.local_preparation import prepare as prepare_locally
 from data.preparation import Plan, Prepared
-from data.prepared import FILTERED, PROD, TEST, TRAIN
+from data.prepared import FILTERED, IDS, PROD, TEST, TRAIN
 from data.raw_tables import DEV_FILE, PROD_FILE
 from data.schema import FEATURES, GAME_DATE, SHOT_ID, TARGET, THREE_POINTS, TWO_POINTS
 from data.spark import SparkError, rows_of
@@ -102,6 +102,14 @@ def test_the_rows_of_every_table_and_every_count_are_those_of_the_local_engine(
         ours, theirs = (in_order(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
         pd.testing.assert_frame_equal(ours, theirs)
         assert len(ours) == prepared.rows[name]
+    for name, ids in IDS.items():
+        ours, theirs = (
+            pd.concat(
+                [pd.read_parquet(tmp_path / folder / f"{each}.parquet") for each in (name, ids)], axis=1
+            ).sort_values(SHOT_ID, ignore_index=True)
+            for folder in ("out", "local")
+        )
+        pd.testing.assert_frame_equal(ours, theirs)
 
 
 def test_the_real_rows_are_those_of_the_local_engine(
@@ -157,7 +165,7 @@ def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
 def test_readers_find_plain_types_and_nothing_but_parts(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(spark, raw, out, PLAN)
-    assert kept_in(out) == sorted(f"{name}.parquet" for name in TABLES)
+    assert kept_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
     for name in TABLES:
         folder = out / f"{name}.parquet"
         assert sorted(folder.iterdir()) == parts(folder)
@@ -282,7 +290,7 @@ def test_the_rejects_of_a_preparation_before_do_not_outlive_it(
     out.mkdir()
     (out / "rejects_dev.parquet").write_bytes(b"old")
     prepare(spark, raw, out, PLAN)
-    assert kept_in(out) == sorted(f"{name}.parquet" for name in TABLES)
+    assert kept_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
 
 
 def test_a_shot_that_is_in_a_table_twice_is_refused(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from data import prepared
 from data.files import sha256, write_parquet
-from data.prepared import TRAIN
+from data.prepared import IDS, TRAIN
 from data.schema import FEATURES, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
 from monitor import arrivals
 from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL, ArrivalError, in_order, is_learned, with_learned
@@ -81,27 +81,37 @@ def shots(first: int, count: int) -> pd.DataFrame:
     return table.assign(minutes_remaining=np.linspace(0, 12, count) + first / 1e6)
 
 
-DEV, LABELS = shots(0, 30), shots(100, 20)
+DEV = shots(0, 30)
+LABELS = shots(100, 20).assign(**{TIME: pd.date_range("2026-11-01", periods=20, freq="s")})
 
 
 def of_the_loop(folder: Path, labels: pd.DataFrame = LABELS) -> str:
-    """A version that has learned from dev rows and then from labels."""
-    path = folder / f"{TRAIN}.parquet"
-    write_parquet(pd.concat([DEV, labels]).astype({TARGET: "int64"}), path)
-    tags = {f"sha256_{TRAIN}": sha256(path), LEARNED_UNTIL: "2026-11-01T00:00:00", LABELS_LEARNED: str(len(labels))}
-    return bare(**tags)
+    """A version that has learned from dev rows and then from labels, of which it is kept what tells them apart."""
+    columns = [*FEATURES, TARGET]
+    every = pd.concat([DEV[columns], labels], ignore_index=True)
+    tables = {
+        TRAIN: every[columns].astype({TARGET: "int64"}),
+        IDS[TRAIN]: every.reindex(columns=[SHOT_ID, TIME]).astype({SHOT_ID: "Int64", TIME: "datetime64[us]"}),
+    }
+    for name, table in tables.items():
+        write_parquet(table, folder / f"{name}.parquet")
+    digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in tables}
+    return bare(**digests, **{LEARNED_UNTIL: "2026-11-01T00:00:00", LABELS_LEARNED: str(len(labels))})
 
 
 @pytest.mark.usefixtures("store")
-def test_the_labels_that_a_version_of_the_loop_has_learned_from_are_known_by_their_values(folder: Path) -> None:
+def test_the_labels_that_a_version_of_the_loop_has_learned_from_are_known_by_their_time_and_values(
+    folder: Path,
+) -> None:
     version = of_the_loop(folder)
-    later = shots(200, 10)
+    later = shots(200, 10).assign(**{TIME: LABELS[TIME].iloc[:10].to_numpy()})
     table = pd.concat([later, LABELS.sample(frac=1, random_state=0), later], ignore_index=True)
     expected = [False] * 10 + [True] * 20 + [False] * 10
     assert is_learned(table, version).tolist() == expected
-    assert is_learned(table.assign(shot_id=1, time="2030-01-01")[[TARGET, *reversed(FEATURES)]], version).tolist() == (
-        expected
-    )
+    assert is_learned(table.assign(shot_id=1)[[TARGET, TIME, *reversed(FEATURES)]], version).tolist() == expected
+    # The same values another time are another shot.
+    assert not is_learned(table.assign(**{TIME: pd.Timestamp("2030-01-01")}), version).any()
+    assert not is_learned(table.drop(columns=TIME), version).any()
 
 
 @pytest.mark.usefixtures("store")
@@ -118,7 +128,7 @@ def test_labels_that_have_a_number_are_known_by_it(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_labels_without_a_number_are_known_by_their_values_whatever_the_table_has(folder: Path) -> None:
+def test_labels_without_a_number_are_known_by_time_and_values_whatever_the_table_has(folder: Path) -> None:
     version = of_the_loop(folder)
     assert is_learned(LABELS.assign(**{SHOT_ID: range(20)}), version).all()
 

@@ -13,7 +13,7 @@ from data.errors import KobeShotError, SchemaError, StaleDataError
 from data.files import DiskFullError
 from data.local_preparation import prepare
 from data.preparation import Plan
-from data.prepared import FILTERED, PROD, TABLES, TEST, TRAIN, read_manifest, read_prepared
+from data.prepared import FILTERED, IDS, PROD, TABLES, TEST, TRAIN, read_manifest, read_prepared
 from data.raw_tables import DEV_FILE, FILES
 from data.schema import FEATURES, THREE_POINTS, TWO_POINTS
 from steps import preparacao, tracking
@@ -181,9 +181,11 @@ def test_rejects_are_counted_told_kept_with_the_run_and_gone_after_a_preparation
     assert f"1 rows of {DEV_FILE}" in capsys.readouterr().out
     artifacts = {Path(each.path).name for each in mlflow.MlflowClient().list_artifacts(found.info.run_id, "tables")}
     assert "rejects_dev.parquet" in artifacts
+    assert {f"{name}.parquet" for name in IDS.values()} <= artifacts
+    assert {f"sha256_{name}" for name in IDS.values()} <= found.data.params.keys()
     write_pair(pair, place / "raw")
     run()
-    assert sorted(path.stem for path in (place / "processed").iterdir()) == sorted([*TABLES, "manifest"])
+    assert sorted(path.stem for path in (place / "processed").iterdir()) == sorted([*TABLES, *IDS.values(), "manifest"])
 
 
 @pytest.mark.parametrize("failure", ["a broken row", "a full disk"])
@@ -244,4 +246,7 @@ def test_a_large_table_is_recorded_by_a_sample_of_it(place: Path, pair: Pair, mo
     run()
     assert len(recorded) == 6
     assert max(recorded) < 1_000
-    assert json.loads((place / "processed" / "manifest.json").read_text())["sha256"].keys() == set(TABLES)
+    assert json.loads((place / "processed" / "manifest.json").read_text())["sha256"].keys() == {
+        *TABLES,
+        *IDS.values(),
+    }

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,13 +9,14 @@ from mlflow import MlflowClient
 
 from data import prepared
 from data.files import sha256, write_parquet
-from data.prepared import TEST, TRAIN
-from data.schema import FEATURES, TARGET
+from data.prepared import IDS, TEST, TRAIN
+from data.schema import FEATURES, SHOT_ID, TARGET
+from monitor import operation
 from serving import registry
 from serving.gate import Verdict
 from serving.registry import RegistryError
 from steps.lesson import Lesson
-from steps.promotion import Contender, Settled, common_ground, settle
+from steps.promotion import Contender, Settled, comparison_rows, settle
 from tests.looks import TRAINING_ROWS, population
 from tests.versions import BAD, GOOD, REFUSED, SAME, Stock, bare, fitted, prior
 
@@ -31,7 +33,9 @@ def rows(first: int, count: int) -> pd.DataFrame:
 def lesson(train: pd.DataFrame | None = None, test: pd.DataFrame | None = None, /, **tags: str) -> Lesson:
     given = {f"sha256_{TRAIN}": "a" * 64, f"sha256_{TEST}": "b" * 64, **tags}
     learned = population().head(TRAINING_ROWS)[COLUMNS]
-    return Lesson(learned if train is None else train, rows(0, 1_000) if test is None else test, {}, given)
+    train, test = (learned if train is None else train), (rows(0, 1_000) if test is None else test)
+    ids = {name: table[SHOT_ID] for name, table in ((TRAIN, train), (TEST, test)) if SHOT_ID in table}
+    return Lesson(train.reindex(columns=COLUMNS), test.reindex(columns=COLUMNS), {}, given, shot_ids=ids)
 
 
 # Rows that are fair to both
@@ -45,10 +49,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def champion_of(folder: Path, train: pd.DataFrame, test: pd.DataFrame, raw: str) -> dict[str, str]:
-    """Make a version champion that has learned from a table and was tested on another; its tags."""
-    for name, table in ((TRAIN, train), (TEST, test)):
+    """Make a version champion that was trained on a table and tested on another; its tags.
+
+    Which shots they are is kept where the tables have it, beside them.
+    """
+    tables = {TRAIN: train[COLUMNS], TEST: test[COLUMNS]}
+    if SHOT_ID in train:
+        tables |= {IDS[TRAIN]: train[[SHOT_ID]], IDS[TEST]: test[[SHOT_ID]]}
+    for name, table in tables.items():
         write_parquet(table, folder / f"{name}.parquet")
-    tags = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, TEST)}
+    tags = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in tables}
     tags["sha256_dataset_kobe_dev"] = raw
     registry.promote(bare(**tags), "better")
     return tags
@@ -65,42 +75,53 @@ def as_set(table: pd.DataFrame) -> set[tuple[float, ...]]:
 def unlike(first: int, count: int) -> pd.DataFrame:
     """Shots no two of which are the same."""
     table = rows(first, count)
-    return table.assign(minutes_remaining=np.linspace(0, 12, len(table)) + first / 1e6)
+    numbers = {SHOT_ID: np.arange(first, first + count)}
+    return table.assign(minutes_remaining=np.linspace(0, 12, len(table)) + first / 1e6, **numbers)
+
+
+def assert_compared_on_all(taught: Lesson, words: str = "") -> None:
+    found = comparison_rows(contender(taught))
+    assert found.rows is taught.test
+    assert words in found.note
+    assert bool(words) == bool(found.note)
 
 
 @pytest.mark.usefixtures("store", "folder")
 def test_without_a_champion_a_contender_is_judged_on_its_own_test_rows() -> None:
-    taught = lesson()
-    assert common_ground(contender(taught)) is taught.test
+    assert_compared_on_all(lesson())
 
 
 @pytest.mark.usefixtures("store")
 def test_tested_on_the_same_rows_both_are_compared_on_them(folder: Path) -> None:
     tags = champion_of(folder, unlike(0, 300), unlike(300, 200), raw="mine")
-    taught = lesson(**tags)
-    assert common_ground(contender(taught)) is taught.test
+    assert_compared_on_all(lesson(**tags))
 
 
 @pytest.mark.usefixtures("store")
-def test_of_the_same_raw_file_both_are_compared_on_the_champions_test_rows_that_the_contender_has_not_learned(
+def test_of_the_same_raw_file_both_are_compared_on_the_champions_test_rows_that_the_contender_was_not_trained_on(
     folder: Path,
 ) -> None:
     every = unlike(0, 500)
     champion_of(folder, every.iloc[:300], every.iloc[300:], raw="mine")
     mine = lesson(every.iloc[:400], every.iloc[400:].assign(playoffs=1.0), sha256_dataset_kobe_dev="mine")
-    found = common_ground(contender(mine))
-    assert as_set(found) == as_set(every.iloc[400:])
-    assert set(COLUMNS) <= set(found)
+    found = comparison_rows(contender(mine))
+    assert as_set(found.rows) == as_set(every.iloc[400:])
+    assert list(found.rows) == COLUMNS
+    assert found.note.endswith(
+        "on 100 of champion version 1's 200 test rows; the new version was trained on the other 100"
+    )
 
 
 @pytest.mark.usefixtures("store")
-def test_of_another_raw_file_both_are_compared_on_the_contenders_test_rows_that_the_champion_has_not_learned(
+def test_of_another_raw_file_both_are_compared_on_the_contenders_test_rows_that_the_champion_was_not_trained_on(
     folder: Path,
 ) -> None:
     every = unlike(0, 500)
     champion_of(folder, every.iloc[:300], every.iloc[300:], raw="theirs")
     mine = lesson(unlike(600, 100), every.iloc[250:350], sha256_dataset_kobe_dev="mine")
-    assert as_set(common_ground(contender(mine))) == as_set(every.iloc[300:350])
+    found = comparison_rows(contender(mine))
+    assert as_set(found.rows) == as_set(every.iloc[300:350])
+    assert found.note == "on 50 of the new version's 100 test rows; the champion was trained on the other 50"
 
 
 @pytest.mark.usefixtures("store")
@@ -109,8 +130,9 @@ def test_where_the_champions_tables_are_gone_the_contenders_test_rows_are_used(f
     champion_of(folder, unlike(0, 300), unlike(300, 200), raw=raw)
     for name in (TRAIN, TEST):
         (folder / f"{name}.parquet").unlink()
-    taught = lesson(sha256_dataset_kobe_dev="mine")
-    assert common_ground(contender(taught)) is taught.test
+    assert_compared_on_all(
+        lesson(sha256_dataset_kobe_dev="mine"), "on all 1,000 test rows: the tables of champion version 1 are gone"
+    )
 
 
 @pytest.mark.usefixtures("store")
@@ -118,21 +140,75 @@ def test_where_the_champions_tables_are_gone_the_contenders_test_rows_are_used(f
 def test_a_champion_that_did_not_pass_the_gate_does_not_stop_a_training(folder: Path, raw: str) -> None:
     champion_of(folder, unlike(0, 300), unlike(300, 200), raw=raw)
     registry.judge("1", REFUSED)
-    taught = lesson(sha256_dataset_kobe_dev="mine")
-    assert common_ground(contender(taught)) is taught.test
+    assert_compared_on_all(lesson(sha256_dataset_kobe_dev="mine"))
 
 
 @pytest.mark.usefixtures("store")
-def test_shots_that_are_often_taken_count_as_often_among_the_rows_that_are_compared_on(folder: Path) -> None:
+@pytest.mark.parametrize("raw", ["mine", "theirs"])
+def test_shots_of_the_same_values_are_other_shots(folder: Path, raw: str) -> None:
     # Under the basket many shots are the same in every column; one in five is, in the real files.
     every = unlike(0, 1_000)
-    same = every.iloc[[0]].loc[np.zeros(250, dtype=int)]
+    same = every.iloc[np.zeros(250, dtype=int)].assign(**{SHOT_ID: np.arange(5_000, 5_250)})
     everything = pd.concat([every, same], ignore_index=True).sample(frac=1, random_state=0)
-    champion_of(folder, everything.iloc[:1_000], everything.iloc[1_000:], raw="mine")
-    again = everything.sample(frac=1, random_state=1)
-    mine = lesson(again.iloc[:1_000], again.iloc[1_000:], sha256_dataset_kobe_dev="mine")
-    found = common_ground(contender(mine))
-    assert (found["minutes_remaining"] == every["minutes_remaining"].iloc[0]).mean() == pytest.approx(0.2, abs=0.1)
+    theirs, ours = everything.iloc[:600], everything.iloc[600:]
+    champion_of(folder, theirs.iloc[:400], theirs.iloc[400:], raw=raw)
+    mine = lesson(ours.iloc[:400], ours.iloc[400:], sha256_dataset_kobe_dev="mine")
+    found = comparison_rows(contender(mine)).rows
+    assert len(found) == (200 if raw == "mine" else 250)
+    assert as_set(found) == as_set(theirs.iloc[400:] if raw == "mine" else ours.iloc[400:])
+
+
+@pytest.mark.usefixtures("store")
+def test_of_two_disjoint_sets_of_real_games_no_test_row_is_dropped(
+    folder: Path, real_raw: dict[str, pd.DataFrame]
+) -> None:
+    shots = real_raw["dataset_kobe_dev"].rename(columns={"lon": "lng"}).dropna(subset=COLUMNS)
+    shots = shots.sample(frac=1, random_state=0).astype({SHOT_ID: "int64"})
+    halves = [shots[shots["game_id"] % 2 == remainder][[*COLUMNS, SHOT_ID]] for remainder in (0, 1)]
+    (theirs, ours), fifth = halves, len(halves[1]) // 5
+    champion_of(folder, theirs.iloc[fifth:], theirs.iloc[:fifth], raw="theirs")
+    found = comparison_rows(contender(lesson(ours.iloc[fifth:], ours.iloc[:fifth], sha256_dataset_kobe_dev="mine")))
+    pd.testing.assert_frame_equal(found.rows, ours.iloc[:fifth][COLUMNS])
+    at_the_hoop = (found.rows["shot_distance"] == 0).mean()
+    assert at_the_hoop == (ours.iloc[:fifth]["shot_distance"] == 0).mean() > 0.15
+
+
+@pytest.mark.usefixtures("store")
+def test_sources_that_count_their_shots_from_1_do_not_share_them(folder: Path) -> None:
+    theirs, ours = unlike(0, 500), unlike(600, 500).assign(**{SHOT_ID: range(500)})
+    champion_of(folder, theirs.iloc[:300], theirs.iloc[300:], raw="theirs")
+    mine = lesson(ours.iloc[300:], ours.iloc[:300], sha256_dataset_kobe_dev="mine")
+    assert len(comparison_rows(contender(mine)).rows) == 300
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("raw", ["mine", "theirs"])
+@pytest.mark.parametrize("unknown", ["the champion", "the contender"])
+def test_where_nobody_knows_which_shots_they_are_all_test_rows_are_used_and_it_is_said(
+    folder: Path, raw: str, unknown: str
+) -> None:
+    every = unlike(0, 500)
+    theirs, ours = (
+        every.drop(columns=SHOT_ID) if each == unknown else every for each in ("the champion", "the contender")
+    )
+    champion_of(folder, theirs.iloc[:300], theirs.iloc[300:], raw=raw)
+    mine = lesson(ours.iloc[:400], ours.iloc[400:], sha256_dataset_kobe_dev="mine")
+    who = "champion version 1" if unknown == "the champion" else "the new version"
+    found = comparison_rows(contender(mine))
+    assert found.rows is mine.test
+    assert f"no run says by shot_id which shots {who} was trained and tested on" in found.note
+
+
+@pytest.mark.usefixtures("store")
+def test_a_preparation_that_makes_a_table_again_says_which_shots_an_old_version_was_trained_on(folder: Path) -> None:
+    every = unlike(0, 500)
+    tags = champion_of(folder, every.iloc[:300], every.iloc[300:], raw="theirs")
+    for name in IDS.values():
+        MlflowClient().delete_model_version_tag(registry.model(), "1", f"sha256_{name}")
+    with mlflow.start_run(run_name=operation.PREPARATION):
+        mlflow.log_params({name: value for name, value in tags.items() if name.startswith("sha256_base")})
+    mine = lesson(unlike(600, 100), every.iloc[250:350], sha256_dataset_kobe_dev="mine")
+    assert as_set(comparison_rows(contender(mine)).rows) == as_set(every.iloc[300:350])
 
 
 # What becomes of a contender

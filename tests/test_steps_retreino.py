@@ -14,9 +14,9 @@ from mlflow.entities.model_registry import ModelVersion
 from data import prepared
 from data.command import parse
 from data.files import sha256, write_parquet
-from data.prepared import TEST, TRAIN
+from data.prepared import IDS, TEST, TRAIN
 from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
-from monitor import decisions, tables
+from monitor import decisions, operation, tables
 from monitor.arrivals import LABELS_LEARNED, LEARNED_UNTIL, is_learned
 from monitor.decisions import FAILED, INTERRUPTED, NOTHING, OUTCOME, PENDING, PROMOTED, REFUSED, RETRAIN, WAIT
 from monitor.retraining import Policy
@@ -316,18 +316,62 @@ def test_labels_that_are_dev_rows_are_refused(champion: ModelVersion, tmp_path: 
         taught(in_time(many), champion, tmp_path / "many")
 
 
-def test_the_numbers_of_learned_labels_are_kept_in_the_file_and_nowhere_else(
+def test_labels_that_a_version_was_trained_on_are_known_again_by_their_number_which_stands_beside_the_tables(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
-    found = taught(LABELS.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new")
-    kept = pd.read_parquet(found.files[TRAIN])
-    assert kept[SHOT_ID].tail(300).tolist() == list(range(300))
-    assert kept[SHOT_ID].head(400).isna().all()
-    assert list(found.train) == list(found.test) == COLUMNS
+    numbered = LABELS.assign(**{SHOT_ID: range(600)})
+    found = taught(numbered, champion, tmp_path / "new")
+    ids = {name: pd.read_parquet(found.files[table])[SHOT_ID] for name, table in IDS.items()}
+    assert ids[TRAIN].tail(300).tolist() == list(range(300))
+    assert ids[TRAIN].head(400).isna().all()
+    assert ids[TEST].tolist() == list(range(300, 600))
+    assert all(found.tags[f"sha256_{IDS[name]}"] == sha256(found.files[IDS[name]]) for name in IDS)
+    assert all(list(pd.read_parquet(found.files[name])) == COLUMNS for name in IDS)
+    keep(found)
+    assert is_learned(numbered, "2").tolist() == [True] * 300 + [False] * 300
+    # The same values at the same time, and another shot.
+    assert not is_learned(numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
+
+
+def test_labels_without_a_number_are_known_again_by_their_time_and_values_together(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    keep(taught(LABELS, champion, tmp_path / "new"))
+    assert is_learned(LABELS, "2").tolist() == [True] * 300 + [False] * 300
+    later = LABELS.assign(**{TIME: LABELS[TIME] + pd.Timedelta("1d")})
+    assert not is_learned(later, "2").any()
+    assert not is_learned(LABELS.drop(columns=TIME), "2").any()
+
+
+def keep(found: Lesson) -> None:
+    """Make a version of a lesson champion, whose tables stand where they are looked for."""
     registry.promote(bare(**found.tags), "better")
-    write_parquet(kept, prepared.prepared_path(TRAIN))
-    again = LABELS.assign(**{SHOT_ID: range(600)})
-    assert is_learned(again, "2").tolist() == [True] * 300 + [False] * 300
+    for name, path in found.files.items():
+        write_parquet(pd.read_parquet(path), prepared.prepared_path(name))
+
+
+def test_the_dev_rows_of_a_champion_keep_their_numbers_in_its_challengers(
+    champion: ModelVersion, tmp_path: Path, folder: Path
+) -> None:
+    write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
+    digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])}
+    with mlflow.start_run(run_name=operation.PREPARATION):
+        mlflow.log_params(digests)
+    found = taught(LABELS.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new")
+    assert found.shot_ids[TRAIN].tolist() == [*range(5_000, 5_400), *range(300)]
+
+
+def test_labels_that_only_look_like_dev_rows_are_not_refused(
+    champion: ModelVersion, tmp_path: Path, folder: Path
+) -> None:
+    write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
+    with mlflow.start_run(run_name=operation.PREPARATION):
+        mlflow.log_params({f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])})
+    alike = in_time(pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True))
+    assert len(taught(alike.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new").test) == 300
+    same = alike.assign(**{SHOT_ID: [*range(5_000, 5_310), *range(290)]})
+    with pytest.raises(LoopError, match="52% of these are dev rows"):
+        taught(same, champion, tmp_path / "same")
 
 
 # What a killed process leaves
