@@ -1,75 +1,262 @@
-"""A step of the project that a page sets going."""
+"""Steps of the project that a page starts as jobs: processes that go on when the page, or the app, is closed.
 
+One job of a kind runs at a time. What it says and how it ended lies in a folder of its kind, for every visitor and for
+an app that is started later.
+"""
+
+import fcntl
+import hashlib
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TextIO
 
 import mlflow
 
 from data.errors import KobeShotError
-from data.files import ROOT
+from data.files import ROOT, write_text
+from serving import registry
 
-STEPS = ("treinamento", "aplicacao", "monitoramento", "retreino", "reverter")
-"""The steps that a page may run."""
+KINDS = {
+    "treinamento": "training",
+    "retreino": "training",
+    "aplicacao": "batch scoring",
+    "monitoramento": "monitoring",
+    "reverter": "rollback",
+    "operacao": "policy backtest",
+}
+"""The steps that a page may start, and of which kind each is: of one kind, one runs at a time."""
+
+_RUNNER = Path(__file__).with_name("job_runner.py")
+_SHOWN_BYTES, _SHOWN_LINES = 64 * 2**10, 400
 
 
 class JobError(KobeShotError):
-    """Work that no page may set going."""
+    """A job cannot be started, stopped or read."""
 
 
-def run_step(name: str, arguments: Sequence[str] = (), *, on_line: Callable[[str], None]) -> int:
-    """Run ``python -m steps.NAME`` in the project's folder, against the tracking store of this process.
+class JobRunningError(JobError):
+    """Another job of the kind is running."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step that a page started.
+
+    Attributes
+    ----------
+    job_id, kind, step : str
+        Its own name, one of the values of `KINDS`, and one of the keys.
+    arguments : tuple of str
+        Parameters of the step.
+    by : str
+        Who started it, in words.
+    started : datetime
+        In UTC.
+    champion : str
+        Version that was champion when it started; empty for none.
+    running : bool
+    ended : datetime or None
+        In UTC; None while it runs, and where its process was killed.
+    code : int or None
+        Exit code, None as `ended`.
+    stopped : bool
+        Whether somebody asked it to end.
+    """
+
+    job_id: str
+    kind: str
+    step: str
+    arguments: tuple[str, ...]
+    by: str
+    started: datetime
+    champion: str = ""
+    running: bool = False
+    ended: datetime | None = None
+    code: int | None = None
+    stopped: bool = False
+
+    @property
+    def words(self) -> str:
+        """Since when it runs and who started it."""
+        return f"since {self.started:%Y-%m-%d %H:%M:%S} UTC, started by {self.by}"
+
+
+def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = "") -> Job:
+    """Run ``python -m steps.STEP`` in the project's folder, against the tracking store of this process.
+
+    It goes on when this process ends.
 
     Parameters
     ----------
-    name : str
-        One of ``STEPS``.
+    step : str
+        One of `KINDS`.
     arguments : sequence of str
         Parameters of the step.
-    on_line : callable
-        Called with each line of its output as it comes. If it raises, as Streamlit does when a page is left, the step
-        and whatever it has started are ended.
+    by : str
+        Who starts it, in words.
+    champion : str
+        Version that is champion now.
 
-    Returns
-    -------
-    int
-        Exit code: 0 done, anything else not.
+    Raises
+    ------
+    JobRunningError
+        If another of its kind is running.
+    JobError
+        If no page may start that step, or there is no place for what it says.
+    """
+    if step not in KINDS:
+        message = f"Expected one of the steps {', '.join(KINDS)}; found {step!r}."
+        raise JobError(message)
+    kind = KINDS[step]
+    job = Job(uuid.uuid4().hex, kind, step, tuple(arguments), by, datetime.now(UTC), champion, running=True)
+    with _folder_of(kind) as folder, (folder / "lock").open("a") as lock:
+        if not _locked(lock):
+            found = _read(folder, kind)
+            message = f"A {kind} job is already running" + (f", {found.words}." if found else ".")
+            raise JobRunningError(message)
+        for name in ("result.json", "output", "pid"):
+            (folder / name).unlink(missing_ok=True)
+        kept = {**asdict(job), "started": job.started.isoformat()}
+        write_text(json.dumps(kept), folder / "job.json")
+        write_text(str(_run(job, folder, lock)), folder / "pid")
+    return job
+
+
+def latest() -> list[Job]:
+    """The last job of each kind, the newest first."""
+    found = []
+    for kind in sorted(set(KINDS.values())):
+        if not _place(kind).exists():
+            continue
+        with _folder_of(kind) as folder, (folder / "lock").open("a") as lock:
+            job = _read(folder, kind, running=not _locked(lock))
+        if job:
+            found.append(job)
+    return sorted(found, key=lambda job: job.started, reverse=True)
+
+
+def output(job: Job) -> str:
+    """The last lines of what a job has said; empty if another has taken its place."""
+    with _folder_of(job.kind) as folder:
+        found = _read(folder, job.kind)
+        if found is None or found.job_id != job.job_id:
+            return ""
+        with suppress(FileNotFoundError), (folder / "output").open("rb") as said:
+            said.seek(max(0, said.seek(0, os.SEEK_END) - _SHOWN_BYTES))
+            return "\n".join(said.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:])
+    return ""
+
+
+def stop(job: Job) -> None:
+    """Ask a running job to end, with all that it has started; nothing if it has ended.
 
     Raises
     ------
     JobError
-        If a page may not run that step.
+        If it cannot be told to.
     """
-    if name not in STEPS:
-        message = f"Expected one of the steps {', '.join(STEPS)}; found {name!r}."
-        raise JobError(message)
+    with _folder_of(job.kind) as folder, (folder / "lock").open("a") as lock:
+        found = _read(folder, job.kind, running=not _locked(lock))
+        if found is None or found.job_id != job.job_id or not found.running:
+            return
+        try:
+            # The lock is held, so the number is still that of the process that holds it.
+            os.kill(int((folder / "pid").read_text(encoding="utf-8")), signal.SIGTERM)
+        except (OSError, ValueError) as error:
+            message = f"The {job.kind} job cannot be told to end ({error})."
+            raise JobError(message) from error
+
+
+def _run(job: Job, folder: Path, lock: TextIO) -> int:
+    """Start the process of a job, which holds the lock from now on; its number."""
     guard = str(ROOT / "serving" / "guard.py")
-    # The guard ends the step's whole group when its standard input closes, even where this process is killed.
+    step = [sys.executable, "-m", f"steps.{job.step}", *job.arguments]
     process = subprocess.Popen(
-        [sys.executable, guard, sys.executable, "-m", f"steps.{name}", *arguments],
+        [sys.executable, str(_RUNNER), str(folder), job.job_id, sys.executable, guard, *step],
         cwd=ROOT,
         env=_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[lock.fileno()],
+        start_new_session=True,
     )
-    with process:
-        assert process.stdin is not None  # noqa: S101 both are pipes
-        assert process.stdout is not None  # noqa: S101
-        try:
-            for line in process.stdout:
-                on_line(line.rstrip())
-        except BaseException:
-            process.stdin.close()
-            # Read to the end: a step that tidies up must not fail on a pipe that nobody reads.
-            for _ in process.stdout:
-                pass
-            raise
-        return process.wait()
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process.pid
+
+
+def _read(folder: Path, kind: str, *, running: bool = True) -> Job | None:
+    try:
+        kept: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        kept |= {"started": datetime.fromisoformat(kept["started"]), "arguments": tuple(kept["arguments"])}
+        if not running:
+            kept |= {"running": False, **_result(folder, kept["job_id"])}
+        return Job(**kept)
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"What is kept of the last {kind} job in {folder} cannot be read ({error}). Remove that folder."
+        raise JobError(message) from error
+
+
+def _result(folder: Path, job_id: str) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if found.pop("job") != job_id:
+        return {}
+    return {**found, "ended": datetime.fromisoformat(found["ended"])}
+
+
+@contextmanager
+def _folder_of(kind: str) -> Iterator[Path]:
+    """Folder of the jobs of a kind; nobody else looks into it, or writes there, meanwhile.
+
+    Raises
+    ------
+    JobError
+        In place of the operating system's errors.
+    """
+    folder = _place(kind)
+    try:
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        if folder.parent.stat(follow_symlinks=False).st_uid != os.getuid() or folder.parent.is_symlink():
+            message = f"{folder.parent} belongs to somebody else: no job is kept there. Remove it, or set TMPDIR."
+            raise JobError(message)
+        folder.mkdir(exist_ok=True)
+        with (folder / "in_use").open("a") as in_use:
+            fcntl.flock(in_use, fcntl.LOCK_EX)
+            yield folder
+    except OSError as error:
+        message = f"The {kind} jobs cannot be kept in {folder} ({error}). Free some space there, or set TMPDIR."
+        raise JobError(message) from error
+
+
+def _place(kind: str) -> Path:
+    about = f"{ROOT}\n{mlflow.get_tracking_uri()}\n{registry.model()}"
+    name = f"kobe_shot_{os.getuid()}_{hashlib.sha256(about.encode()).hexdigest()[:16]}.jobs"
+    return Path(tempfile.gettempdir()) / name / kind.replace(" ", "_")
+
+
+def _locked(lock: TextIO) -> bool:
+    """Take a lock that no running job holds, if so."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _environment() -> dict[str, str]:

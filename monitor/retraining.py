@@ -34,6 +34,10 @@ _F1_ROWS = 30
 _MOST_TIMES_LABELS = 8
 
 
+MOST_UNFINISHED_PER_DAY = 5
+"""Trainings within 24 hours that failed, or were interrupted, after which no other is begun."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """When to retrain.
@@ -54,7 +58,7 @@ class Policy:
     cooldown : timedelta
         Time between two trainings.
     most_per_day : int
-        Trainings within 24 hours.
+        Trainings within 24 hours that came to their end; see also ``MOST_UNFINISHED_PER_DAY``.
     label_window : int
         Labels, the latest ones, that a training uses.
     label_test_size : float
@@ -387,17 +391,15 @@ def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now
         if age is None
         else f"the last training was {_told(age)} ago, {_told(policy.cooldown)} must pass",
     )
-    today = sum(_tried(decision) and timedelta(0) <= now - decision.moment < timedelta(days=1) for decision in log)
-    daily = Guard(
-        "Trainings a day",
-        today < policy.most_per_day,
-        f"{today} trainings within 24 hours, at most {policy.most_per_day}",
-    )
+    today = [decision for decision in log if timedelta(0) <= now - decision.moment < timedelta(days=1)]
+    trained = sum(decision.trained for decision in today)
+    # A training that did not finish takes nothing from the day's trainings, and is not repeated without end either.
+    unfinished = sum(decision.outcome in {FAILED, INTERRUPTED} for decision in today)
+    words = f"{trained} trainings within 24 hours, at most {policy.most_per_day}"
+    if unfinished:
+        words += f"; {unfinished} that failed or were interrupted, at most {MOST_UNFINISHED_PER_DAY}"
+    daily = Guard("Trainings a day", trained < policy.most_per_day and unfinished < MOST_UNFINISHED_PER_DAY, words)
     return labels, cool, daily
-
-
-def _tried(decision: LoggedDecision) -> bool:
-    return decision.trained or decision.outcome in {FAILED, INTERRUPTED}
 
 
 def _refusals(log: Sequence[LoggedDecision]) -> int:

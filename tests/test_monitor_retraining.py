@@ -25,6 +25,7 @@ from monitor.look import Baseline, Look
 from monitor.retraining import (
     FEWEST_LABELS,
     FORCED,
+    MOST_UNFINISHED_PER_DAY,
     PREDICTIVE,
     REACTIVE,
     Decision,
@@ -618,10 +619,21 @@ def test_so_many_trainings_a_day_and_no_more() -> None:
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
 @pytest.mark.usefixtures("no_checks")
 def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_again(outcome: str) -> None:
-    tried = [entry(outcome, timedelta(hours=hours)) for hours in (1, 2)]
+    tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MOST_UNFINISHED_PER_DAY)]
     found = decided(ASKING, replace(POLICY, most_per_day=2), log=tried)
     assert not found.retrain
     assert not guard(found, "Trainings a day").holds
+    assert found.reasons[0].endswith("5 that failed or were interrupted, at most 5")
+
+
+@pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
+@pytest.mark.usefixtures("no_checks")
+def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a_day(outcome: str) -> None:
+    policy = replace(POLICY, cooldown=timedelta(0), most_per_day=2)
+    log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REFUSED, timedelta(hours=3))]
+    found = decided(ASKING, policy, log=log)
+    assert guard(found, "Trainings a day").holds
+    assert guard(found, "Trainings a day").words.startswith("1 trainings within 24 hours, at most 2; 2 that failed")
 
 
 @pytest.mark.usefixtures("no_checks")

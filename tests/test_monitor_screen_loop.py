@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.operation_store import (
     shots,
     using_store,
 )
-from tests.project import PAGE_SECONDS
+from tests.project import PAGE_SECONDS, wait_until
 
 ACTIONS, CALENDAR, REPLAYED = "Retrain and roll back", "Calendar", "Replayed operation"
 LABELS = {
@@ -70,16 +71,21 @@ def champions(filled: Path, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose steps say what they were asked for, and nothing else."""
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose steps say what they were asked for, and nothing else; jobs are ended with it."""
     folder = tmp_path / "bundle"
     (folder / "serving").mkdir(parents=True)
     (folder / "steps").mkdir()
     (folder / "serving" / "guard.py").write_bytes((ROOT / "serving" / "guard.py").read_bytes())
-    for name in jobs.STEPS:
+    for name in jobs.KINDS:
         (folder / "steps" / f"{name}.py").write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
     monkeypatch.setattr(jobs, "ROOT", folder)
-    return folder / "steps"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.delenv(parts.ENDPOINT_VARIABLE, raising=False)
+    yield folder / "steps"
+    for job in jobs.latest():
+        jobs.stop(job)
+    wait_until(lambda: not any(job.running for job in jobs.latest()), "the jobs to end")
 
 
 def page(tab: str = "Decisions", **state: object) -> AppTest:
@@ -91,6 +97,15 @@ def page(tab: str = "Decisions", **state: object) -> AppTest:
 
 def button(test: AppTest, label: str) -> AppTest:
     return next(found for found in test.button if found.label == label).click().run()
+
+
+def done(test: AppTest, label: str) -> AppTest:
+    """Click on a button that starts a job, and look at the page when the job has ended."""
+    test = button(test, label)
+    assert not test.exception
+    wait_until(lambda: not any(job.running for job in jobs.latest()), "the job to end")
+    st.cache_data.clear()
+    return test.run()
 
 
 def enabled(test: AppTest, label: str) -> bool:
@@ -398,7 +413,7 @@ def test_retraining_looks_at_what_the_sidebar_says_once_it_is_confirmed(
     assert steps
     shown = retraining(mode, source=source)
     assert not enabled(shown, "Retrain")
-    shown = button(sure(shown, "retrain"), "Retrain")
+    shown = done(sure(shown, "retrain"), "Retrain")
     assert not shown.exception
     assert "`steps.retreino` ended with exit code 0" in shown.success[0].value
     assert "the champion is still version 2" in shown.success[0].value
@@ -409,7 +424,7 @@ def test_retraining_looks_at_what_the_sidebar_says_once_it_is_confirmed(
 @pytest.mark.usefixtures("champions")
 def test_a_dry_run_needs_no_confirmation(steps: Path) -> None:
     assert steps
-    shown = button(retraining("dry_run"), "Say what would be done")
+    shown = done(retraining("dry_run"), "Say what would be done")
     assert not shown.exception
     assert asked(shown) == ["--mode", "dry_run", "--current", "application"]
 
@@ -420,7 +435,7 @@ def test_a_dry_run_needs_no_confirmation(steps: Path) -> None:
     [
         ("Retrain", "retrain", "treinamento", []),
         ("Apply again", "apply", "aplicacao", []),
-        ("Look again", "look", "monitoramento", ["--current", "application"]),
+        ("Look again", "look", "monitoramento", ["--current", "application", "--endpoint", "http://127.0.0.1:5001"]),
     ],
 )
 def test_the_other_steps_run_once_they_are_confirmed(
@@ -429,7 +444,7 @@ def test_the_other_steps_run_once_they_are_confirmed(
     assert steps
     shown = retraining("")
     assert not enabled(shown, label)
-    shown = button(sure(shown, what), label)
+    shown = done(sure(shown, what), label)
     assert not shown.exception
     assert f"`steps.{name}` ended with exit code 0" in shown.success[0].value
     assert asked(shown) == arguments
@@ -438,7 +453,7 @@ def test_the_other_steps_run_once_they_are_confirmed(
 @pytest.mark.usefixtures("champions")
 def test_a_step_that_fails_is_an_error_with_its_output(steps: Path) -> None:
     (steps / "retreino.py").write_text("import sys\nsys.exit('no labels have arrived')\n")
-    shown = button(sure(retraining("auto"), "retrain"), "Retrain")
+    shown = done(sure(retraining("auto"), "retrain"), "Retrain")
     assert not shown.exception
     assert "ended with exit code 1" in shown.error[0].value
     assert "no labels have arrived" in shown.code[0].value
@@ -449,7 +464,7 @@ def test_the_new_champion_is_named_when_a_retraining_ends(steps: Path) -> None:
     log_decision(1)
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
     (steps / "retreino.py").write_text("\n".join([*lines, "registry.promote('3', 'better')"]))
-    shown = button(sure(retraining("auto"), "retrain"), "Retrain")
+    shown = done(sure(retraining("auto"), "retrain"), "Retrain")
     assert "the champion is now version 3" in shown.success[0].value
     assert metrics(shown)["Champion"] == "v3"
 
@@ -469,7 +484,7 @@ def test_a_roll_back_goes_to_the_previous_champion_or_to_the_version_that_is_cho
     steps: Path, version: str, expected: str
 ) -> None:
     assert steps
-    shown = button(sure(rolling_back("--it; misses $(layups)", version), "roll back"), "Roll back")
+    shown = done(sure(rolling_back("--it; misses $(layups)", version), "roll back"), "Roll back")
     assert not shown.exception
     assert "`steps.reverter` ended with exit code 0" in shown.success[0].value
     assert asked(shown) == ["--reason=--it; misses $(layups)", f"--version={expected}"]
@@ -487,7 +502,7 @@ def test_the_champion_of_before_is_shown_once_it_is_back(steps: Path) -> None:
     log_decision(1)
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
     (steps / "reverter.py").write_text("\n".join([*lines, "registry.roll_back('it misses layups', '1')"]))
-    shown = button(sure(rolling_back("it misses layups"), "roll back"), "Roll back")
+    shown = done(sure(rolling_back("it misses layups"), "roll back"), "Roll back")
     assert "the champion is now version 1" in shown.success[0].value
     assert metrics(shown)["Champion"] == "v1"
 
@@ -505,6 +520,81 @@ def test_where_there_is_nothing_to_roll_back_to_it_is_told(champions: None) -> N
 @pytest.mark.usefixtures("champions")
 def test_what_the_last_work_came_to_is_forgotten_on_refresh(steps: Path) -> None:
     assert steps
-    shown = button(retraining("dry_run"), "Say what would be done")
+    shown = done(retraining("dry_run"), "Say what would be done")
     assert shown.success
     assert not button(shown, "Refresh").success
+
+
+WAITS = "import pathlib, time\nprint('at it', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n"
+
+
+def started(shown: AppTest) -> AppTest:
+    """The page once the training that it has started has said something."""
+    wait_until(lambda: jobs.output(jobs.latest()[0]), "the step to start")
+    return shown.run()
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_training_goes_on_when_its_page_is_left_and_every_visitor_sees_it_and_its_end(steps: Path) -> None:
+    (steps / "retreino.py").write_text(WAITS)
+    started(button(sure(retraining("auto"), "retrain"), "Retrain"))
+    second = page(ACTIONS)
+    assert not second.exception
+    assert "**Training** has been running for" in words(second)
+    # The name that AppTest gives every visitor.
+    assert "started by test@example.com" in words(second)
+    assert second.code[0].value == "at it"
+    assert "Already running since" in words(second)
+    assert not enabled(sure(second, "retrain"), "Retrain")
+    assert enabled(sure(second, "look"), "Look again")
+    (steps.parent / "go").touch()
+    wait_until(lambda: not jobs.latest()[0].running, "the training to end")
+    for shown in (second.run(), page()):
+        assert not shown.exception
+        assert "`steps.retreino` ended with exit code 0" in shown.success[0].value
+        assert "has been running" not in words(shown)
+    assert enabled(sure(page(ACTIONS), "retrain"), "Retrain")
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_visitor_who_is_a_moment_late_is_told_that_it_is_running(
+    steps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (steps / "retreino.py").write_text(WAITS)
+    shown = sure(retraining("auto"), "retrain")
+    started(button(sure(retraining("auto"), "retrain"), "Retrain"))
+    with monkeypatch.context() as late:
+        late.setattr(jobs, "latest", list)
+        shown = button(shown, "Retrain")
+    assert not shown.exception
+    assert "A training job is already running, since" in shown.error[0].value
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_training_is_stopped_from_the_page_and_said_to_be(steps: Path) -> None:
+    (steps / "retreino.py").write_text(WAITS)
+    shown = started(button(sure(retraining("auto"), "retrain"), "Retrain"))
+    shown = button(shown, "Stop")
+    wait_until(lambda: not jobs.latest()[0].running, "the training to end")
+    shown = shown.run()
+    assert not shown.exception
+    assert "`steps.retreino` was stopped after" in shown.warning[0].value
+
+
+@pytest.mark.usefixtures("champions", "steps")
+def test_a_server_that_a_visitor_typed_is_not_in_what_everybody_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(parts.ENDPOINT_VARIABLE, "127.0.0.1:5002")
+    shown = retraining("", endpoint="http://127.0.0.1:9")
+    shown = done(sure(shown, "look"), "Look again")
+    assert asked(shown) == ["--current", "application", "--endpoint", "http://127.0.0.1:5002"]
+
+
+@pytest.mark.usefixtures("champions", "steps")
+def test_a_folder_of_jobs_that_is_damaged_is_told_on_the_page() -> None:
+    done(retraining("dry_run"), "Say what would be done")
+    kept = next(Path(tempfile.gettempdir()).rglob("job.json"))
+    kept.write_text("{}")
+    shown = page()
+    assert not shown.exception
+    assert "Remove that folder" in shown.error[0].value
+    kept.unlink()

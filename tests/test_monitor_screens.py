@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
 from data.schema import FEATURES, TARGET
-from monitor import operation
+from monitor import jobs, operation
 from monitor import tables as tables_of_the_monitor
 from monitor.checks import CHECKS
 from monitor.health import examine
@@ -27,7 +28,7 @@ from monitor.screens import parts
 from serving import log_reader
 from serving.inference_log import connect, tables
 from tests.operation_store import apply, fill_store, shots, using_store
-from tests.project import PAGE_SECONDS, free_port
+from tests.project import PAGE_SECONDS, free_port, wait_until
 
 LOOKING = ("overview", "court", "performance", "drift", "without_labels")
 ALL = (*LOOKING, "loop", "simulator", "operation")
@@ -212,6 +213,83 @@ def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store
     shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=PAGE_SECONDS).run()
     assert not shown.exception
     assert shown.title[0].value == "Can the model be trusted today?"
+
+
+def app(endpoint: str = "") -> AppTest:
+    """The whole app, in a browser in which an address was typed into the sidebar."""
+    shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=PAGE_SECONDS).run()
+    return shown.text_input(key="endpoint_typed").set_value(endpoint).run() if endpoint else shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ftp://127.0.0.1:5051", "ftp"),
+        ("http://127.0.0.1:99999", "99999"),
+        ("http://", "expected"),
+        ("http://ana:secret@127.0.0.1:5051", "credentials"),
+        ("not an address", "expected"),
+    ],
+)
+@pytest.mark.usefixtures("operated_store")
+def test_what_is_no_address_is_told_beside_its_field_and_the_pages_go_on_with_the_one_before(
+    typed: str, expected: str
+) -> None:
+    shown = app("http://127.0.0.1:5052")
+    shown = shown.text_input(key="endpoint_typed").set_value(typed).run()
+    assert not shown.exception
+    told = shown.sidebar.error[0].value
+    assert expected.lower() in told.lower()
+    assert "secret" not in told
+    assert "The pages go on asking http://127.0.0.1:5052" in told
+    assert shown.title[0].value == "Can the model be trusted today?"
+    assert shown.session_state["endpoint"] == "http://127.0.0.1:5052"
+
+
+@pytest.mark.usefixtures("operated_store")
+def test_a_host_with_a_port_is_an_address_and_gives_a_page() -> None:
+    shown = app("127.0.0.1:5051")
+    assert not shown.exception
+    assert not shown.sidebar.error
+    assert shown.title[0].value == "Can the model be trusted today?"
+    assert shown.session_state["endpoint"] == "http://127.0.0.1:5051"
+
+
+@pytest.mark.usefixtures("operated_store")
+def test_an_address_that_one_visitor_typed_is_not_that_of_another() -> None:
+    first, second = app("http://127.0.0.1:5051"), app()
+    assert first.session_state["endpoint"] != second.session_state["endpoint"]
+
+
+@pytest.mark.usefixtures("operated_store")
+def test_an_app_that_was_started_with_what_is_no_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(parts.ENDPOINT_VARIABLE, "ftp://127.0.0.1")
+    shown = app()
+    assert not shown.exception
+    assert any(parts.ENDPOINT_VARIABLE in error.value for error in shown.error)
+
+
+@pytest.mark.usefixtures("operated_store")
+def test_a_look_from_the_overview_asks_the_configured_server_not_the_one_that_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "serving").mkdir()
+    shutil.copy(ROOT / "serving" / "guard.py", tmp_path / "serving")
+    (tmp_path / "steps" / "monitoramento.py").write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(parts.ENDPOINT_VARIABLE, "http://127.0.0.1:5003")
+    shown = page("overview", endpoint="http://127.0.0.1:9")
+    next(found for found in shown.button if found.label.startswith("Look again")).click().run()
+    wait_until(lambda: not jobs.latest()[0].running, "the look to end")
+    assert json.loads(jobs.output(jobs.latest()[0])) == [
+        *("--current", "application"),
+        *("--endpoint", "http://127.0.0.1:5003"),
+    ]
+    shown = shown.run()
+    assert not shown.exception
+    assert "Monitoring: `steps.monitoramento` ended with exit code 0" in shown.success[0].value
 
 
 def looked(tags: dict[str, str], record: str | None = None, status: str = "FINISHED") -> None:

@@ -1,7 +1,6 @@
-"""What a person can set going: retrain, roll back, apply, look; each asks first, shows its output and says its end."""
+"""What a person can start: a retraining, a rollback, a batch scoring, a monitoring run; each asks first."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,20 +9,18 @@ import pandas as pd
 import streamlit as st
 
 from monitor import jobs, operation
-from monitor.screens import loaded, parts
+from monitor.jobs import Job
+from monitor.screens import loaded, parts, work
 from serving import registry
 
-_OUTCOME, _ROUND = "actions_outcome", "actions_round"
-_LINES_SHOWN = 400
-_STAY = "Stay on this page: whatever you click ends it."
+_ROUND = "actions_round"
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A step, what it does in words, and its parameters."""
+    """A step and its parameters."""
 
     step: str
-    doing: str
     arguments: Sequence[str] = ()
 
 
@@ -58,48 +55,34 @@ _RETRAININGS = {
 
 
 def show() -> None:
-    """Draw the buttons, and run what is asked for."""
-    work = st.container()
+    """Draw the buttons, and start what is asked for."""
+    problem = st.empty()
+    busy = work.running()
     upper, lower = st.columns(2, gap="medium"), st.columns(2, gap="medium")
     with upper[0].container(border=True, height="stretch"):
-        chosen = _retrain()
+        chosen = _retrain(busy)
     with upper[1].container(border=True, height="stretch"):
-        chosen = _roll_back() or chosen
+        chosen = _roll_back(busy) or chosen
     with lower[0].container(border=True, height="stretch"):
         st.markdown("**Apply again**")
         st.caption("Scores the production set over REST with the champion (`python -m steps.aplicacao`).")
-        if _button("Apply again", _sure("apply")):
-            chosen = _Work("aplicacao", "Applying")
+        if _button("Apply again", "aplicacao", busy, enabled=_sure("apply")):
+            chosen = _Work("aplicacao")
     with lower[1].container(border=True, height="stretch"):
         st.markdown("**Look again**")
-        st.caption(f"Compares {_of_what()} with training, and gives a verdict (`python -m steps.monitoramento`).")
-        if _button("Look again", _sure("look")):
-            chosen = _Work("monitoramento", "Looking", ["--current", _current()])
-    if chosen:
-        with work:
-            _run(chosen)
+        st.caption(
+            f"Compares {_of_what()} with training, asks {parts.plain(parts.configured_endpoint())} whether it serves "
+            "the champion, and gives a verdict (`python -m steps.monitoramento`)."
+        )
+        if _button("Look again", "monitoramento", busy, enabled=_sure("look")):
+            chosen = _Work("monitoramento", work.monitoring())
+    if chosen and work.start(chosen.step, chosen.arguments, problem):
+        # A new round of keys takes the tick out of the boxes.
+        st.session_state[_ROUND] = _round() + 1
+        st.rerun()
 
 
-def show_outcome() -> None:
-    """Say what the last work came to, until another one ends or the page is refreshed."""
-    if _OUTCOME not in st.session_state:
-        return
-    text, lines, failed = st.session_state[_OUTCOME]
-    if failed:
-        st.error(text, icon=":material/error:")
-    else:
-        st.success(text, icon=":material/check_circle:")
-    if lines:
-        with st.expander("What it said", icon=":material/terminal:"):
-            st.code("\n".join(lines[-_LINES_SHOWN:]), language=None, height=300)
-
-
-def forget_outcome() -> None:
-    """Say no more what the last work came to."""
-    st.session_state.pop(_OUTCOME, None)
-
-
-def _retrain() -> _Work | None:
+def _retrain(busy: Mapping[str, Job]) -> _Work | None:
     st.markdown("**Retrain**")
     chosen = _RETRAININGS[st.radio("How", list(_RETRAININGS), key="actions_retraining", label_visibility="collapsed")]
     step = "retreino" if chosen.mode else "treinamento"
@@ -107,12 +90,13 @@ def _retrain() -> _Work | None:
     command = " ".join(["python -m", f"steps.{step}", *arguments])
     st.caption(f"{chosen.meaning.format(source=_of_what())} (`{command}`)")
     sure = chosen.mode == "dry_run" or _sure("retrain")
-    if _button("Say what would be done" if chosen.mode == "dry_run" else "Retrain", sure):
-        return _Work(step, "Deciding" if chosen.mode in {"auto", "dry_run"} else "Retraining", arguments)
+    label = "Say what would be done" if chosen.mode == "dry_run" else "Retrain"
+    if _button(label, step, busy, enabled=sure):
+        return _Work(step, arguments)
     return None
 
 
-def _roll_back() -> _Work | None:
+def _roll_back(busy: Mapping[str, Job]) -> _Work | None:
     st.markdown("**Roll back**")
     st.caption(
         "Makes an earlier version champion and Production again, byte for byte (`python -m steps.reverter`). What is "
@@ -128,9 +112,9 @@ def _roll_back() -> _Work | None:
         "Version", list(possible), format_func=possible.__getitem__, key=f"actions_version_{_round()}"
     )
     reason = st.text_input("Reason", placeholder="why the champion has to go", key=f"actions_reason_{_round()}").strip()
-    if _button("Roll back", _sure("roll back") and bool(reason)):
+    if _button("Roll back", "reverter", busy, enabled=_sure("roll back") and bool(reason)):
         # One argument: a reason may start with a dash.
-        return _Work("reverter", "Rolling back", [f"--reason={reason}", f"--version={version}"])
+        return _Work("reverter", [f"--reason={reason}", f"--version={version}"])
     return None
 
 
@@ -146,36 +130,14 @@ def _possible(versions: pd.DataFrame, standing: registry.Standing) -> dict[str, 
 
 
 def _sure(what: str) -> bool:
-    # A new round of keys takes the tick out of the box once the work is done.
     return st.checkbox("I am sure", key=f"actions_sure_{what}_{_round()}")
 
 
-def _button(label: str, enabled: bool) -> bool:  # noqa: FBT001
-    return st.button(label, type="primary", disabled=not enabled)
-
-
-def _run(work: _Work) -> None:
-    before, started = _champion_number(), time.monotonic()
-    lines: list[str] = []
-    with st.status(f"{work.doing}. {_STAY}", expanded=True) as status:
-        shown = st.empty()
-
-        def on_line(line: str) -> None:
-            lines.append(line)
-            status.update(label=f"{work.doing} for {time.monotonic() - started:.0f} s. {_STAY}", expanded=True)
-            shown.code("\n".join(lines[-_LINES_SHOWN:]), language=None, height=300)
-
-        code = jobs.run_step(work.step, work.arguments, on_line=on_line)
-    after = _champion_number()
-    if after is None:
-        champion = "there is no champion"
-    else:
-        champion = f"the champion is {'still' if after == before else 'now'} version {after}"
-    ended = f"`steps.{work.step}` ended with exit code {code} after {time.monotonic() - started:.0f} s; {champion}."
-    st.session_state[_OUTCOME] = (ended, lines, code != 0)
-    st.session_state[_ROUND] = _round() + 1
-    st.cache_data.clear()
-    st.rerun()
+def _button(label: str, step: str, busy: Mapping[str, Job], *, enabled: bool) -> bool:
+    job = busy.get(jobs.KINDS[step])
+    if job:
+        st.caption(f":material/hourglass: Already running {job.words}.")
+    return st.button(label, type="primary", disabled=not enabled or job is not None)
 
 
 def _current() -> str:
@@ -188,9 +150,3 @@ def _of_what() -> str:
 
 def _round() -> int:
     return int(st.session_state.get(_ROUND, 0))
-
-
-def _champion_number() -> str | None:
-    with registry.store_errors_told():
-        found = registry.champion()
-    return registry.number(found) if found else None

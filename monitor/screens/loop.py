@@ -13,7 +13,7 @@ from monitor.checks import STALE_AFTER
 from monitor.decisions import LoggedDecision
 from monitor.operation import Champion, KnownRun
 from monitor.retraining import Policy
-from monitor.screens import actions, decision_log, loaded, parts
+from monitor.screens import actions, decision_log, loaded, parts, work
 from monitor.tables import TableError
 from serving import registry
 
@@ -26,10 +26,10 @@ def show() -> None:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     left.title("Loop")
     if right.button("Refresh", icon=":material/refresh:", width="stretch"):
-        actions.forget_outcome()
+        work.forget()
         st.cache_data.clear()
     st.caption("When the champion is looked at, what is decided about it, why, and what came of it; all times are UTC.")
-    actions.show_outcome()
+    work.show()
     store = mlflow.get_tracking_uri()
     with parts.told():
         champion, looks = loaded.champion(store), _looks(store)

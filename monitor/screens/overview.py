@@ -10,7 +10,7 @@ import streamlit as st
 from monitor import jobs, operation, watch_charts
 from monitor.metrics import METRICS
 from monitor.operation import Champion, KnownRun
-from monitor.screens import loaded, parts
+from monitor.screens import loaded, parts, work
 from monitor.tables import TableError
 from serving import log_reader
 
@@ -102,22 +102,15 @@ def _rows(current: dict[str, Any]) -> str:
 
 
 def _look_again() -> None:
-    what = "log" if parts.source() == parts.LOG else "application"
+    kind = jobs.KINDS["monitoramento"]
+    problem = st.empty()
+    busy = kind in work.running()
     label = f"Look again at {parts.source()}"
-    if not st.button(label, icon=":material/refresh:"):
-        return
-    with st.status("Looking", expanded=True) as status:
-        arguments = ["--current", what, "--endpoint", parts.endpoint()]
-        if what == "log" and (window := parts.window()):
-            arguments += ["--since", f"{int(window.total_seconds())}s"]
-        lines: list[str] = []
-        code = jobs.run_step("monitoramento", arguments, on_line=lines.append)
-        if code:
-            status.update(label="The look failed", state="error")
-            st.code("\n".join(lines[-20:]), language=None)
-            return
-    st.cache_data.clear()
-    st.rerun()
+    if st.button(label, icon=":material/refresh:", disabled=busy) and work.start(
+        "monitoramento", work.monitoring(), problem
+    ):
+        st.rerun()
+    work.show([kind])
 
 
 def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:

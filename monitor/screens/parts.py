@@ -11,13 +11,13 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
-from data.source import check_address
+from serving.endpoint import EndpointAddressError, base_address
 from serving.registry import RegistryError, store_errors_told
 
 Shown = TypeVar("Shown")
 
 ENDPOINT_VARIABLE = "KOBE_ENDPOINT"
-"""Environment variable that holds the address of the scoring server that the pages ask first."""
+"""Environment variable that holds the address of the scoring server that is monitored, and that the pages ask first."""
 
 PROD, LOG = "prod, as last applied", "inference log"
 """What the pages can look at."""
@@ -31,23 +31,27 @@ WINDOWS = {
 """How far back the inference log is looked at."""
 
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
-_ENDPOINT, _SOURCE, _WINDOW = "endpoint", "source", "window"
+_ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
 
 
 def sidebar() -> None:
-    """Let a person choose what all pages look at, and which server they ask."""
+    """Let a person choose what the pages look at in this browser, and which server they ask."""
     # A browser that changes pages quickly may send the field empty.
-    st.session_state[_ENDPOINT] = endpoint()
+    st.session_state[_TYPED] = st.session_state.get(_TYPED) or endpoint()
     with st.sidebar:
         st.radio("Look at", [PROD, LOG], key=_SOURCE)
         if source() == LOG:
             st.selectbox("of the last", list(WINDOWS), key=_WINDOW)
-        st.text_input("Scoring server", key=_ENDPOINT, help="Start one with `make serve`.")
+        st.text_input(
+            "Scoring server",
+            key=_TYPED,
+            help="The server that the pages ask in this browser; start one with `make serve`. What is stored for "
+            f"everybody is about the configured one, {configured_endpoint()}.",
+        )
         try:
-            check_address(str(st.session_state[_ENDPOINT]))
-        except ValueError as error:
-            st.error(str(error))
-            st.stop()
+            st.session_state[_ENDPOINT] = base_address(str(st.session_state[_TYPED]))
+        except EndpointAddressError as error:
+            st.error(f"{plain(str(error))}  \nThe pages go on asking {plain(endpoint())}.", icon=":material/link_off:")
 
 
 def source() -> str:
@@ -61,8 +65,19 @@ def window() -> timedelta | None:
 
 
 def endpoint() -> str:
-    """Address of the scoring server, as the sidebar holds it."""
-    return str(st.session_state.get(_ENDPOINT) or os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
+    """Address of the scoring server that the pages ask in this browser: the one that was typed last and can be one."""
+    return str(st.session_state.get(_ENDPOINT) or configured_endpoint())
+
+
+def configured_endpoint() -> str:
+    """Address of the scoring server that this app was started for, whatever a visitor types."""
+    try:
+        return base_address(os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
+    except EndpointAddressError as error:
+        st.error(
+            f"{ENDPOINT_VARIABLE} is no address of a scoring server: {plain(str(error))}", icon=":material/link_off:"
+        )
+        return _DEFAULT_ENDPOINT
 
 
 def need(what: str, command: str) -> None:
