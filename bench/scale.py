@@ -34,7 +34,7 @@ from bench.cluster import Cluster, cluster
 from bench.processes import copied, measured
 from data import synthetic
 from data.console import console, say
-from data.files import remove
+from data.files import remove, replacing
 from data.progress import progress
 from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
 
@@ -142,13 +142,12 @@ def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
 def _make_part(path: Path, number: int) -> None:
     if path.exists():
         return
-    partial = path.with_suffix(".partial")
     first = number * _PART_BLOCKS
     pieces = [synthetic.block(1, first + place)[_COLUMNS] for place in range(_PART_BLOCKS)]
     table = pd.concat(pieces).rename(columns={raw: name for name, raw in RAW_NAME.items()})
     doubles = dict.fromkeys([*FEATURES, TARGET], "float64")
-    pq.write_table(pa.Table.from_pandas(table.astype(doubles), preserve_index=False), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(pa.Table.from_pandas(table.astype(doubles), preserve_index=False), partial)
 
 
 def score_with_pandas(table: Path, out: Path, model: str) -> None:

@@ -4,7 +4,6 @@ Up to ``MOST_HELD`` numbers stay in memory. More are dealt out to files by their
 goes to the same file, and each file is then looked at alone.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
+from data.staging import staging
 
 Ints = npt.NDArray[np.int64]
 
@@ -109,10 +110,8 @@ class Numbers:
 
     def _spill(self) -> None:
         if not self._files:
-            name = self._open.enter_context(
-                tempfile.TemporaryDirectory(dir=self._folder, prefix=".", suffix=".partial")
-            )
-            self._files = [Path(name) / str(number) for number in range(1 << _BITS)]
+            folder = self._open.enter_context(staging(self._folder, "numbers"))
+            self._files = [folder / str(number) for number in range(1 << _BITS)]
         numbers = np.concatenate(self._held) if self._held else np.array([], dtype=np.int64)
         self._held, self._count = [], 0
         files = ((numbers.view(np.uint64) * _MIX) >> np.uint64(64 - _BITS)).astype(np.uint8)

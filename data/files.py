@@ -8,13 +8,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from data.errors import KobeShotError
+from data.staging import clear_leftovers, staging
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "data" / "raw"
@@ -22,7 +23,6 @@ PROCESSED = ROOT / "data" / "processed"
 INFERENCE_LOG = ROOT / "inference_log.db"
 """The SQLite file that the operated door logs to unless told otherwise."""
 
-_PARTIAL = ".partial"
 _LOCK_POLL_SECONDS = 0.2
 
 
@@ -64,12 +64,13 @@ def replacing(target: Path) -> Iterator[Path]:
     """Write a file, or a folder, beside its target and rename it on success.
 
     A process that is killed leaves the old file, or the new one; never half of one. Where one of both is a folder, it
-    may also leave neither, between two renames.
+    may also leave neither, between two renames. Of several that write at once each writes its own, and the last one to
+    end is what stays.
 
     Yields
     ------
     pathlib.Path
-        Where to write.
+        Where to write: the name of the target, in a hidden folder beside it.
 
     Raises
     ------
@@ -84,23 +85,33 @@ def replacing(target: Path) -> Iterator[Path]:
         )
         raise KobeShotError(message)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}{_PARTIAL}")
-    old = target.with_name(f".{target.name}.old{_PARTIAL}")
-    remove(partial)
-    try:
+    with staging(target.parent, target.name) as folder:
+        partial, old = folder / target.name, folder / ".old"
         yield partial
         for path in parts(partial) if partial.is_dir() else [partial]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        try:
+            _put(partial, target, old)
+        finally:
+            if old.exists() and not target.exists():
+                old.replace(target)
+
+
+def _put(partial: Path, target: Path, old: Path) -> None:
+    """Rename; a folder does not give way to another one, so it is moved aside first, whoever else does so just now."""
+    while True:
         if target.is_dir() or (partial.is_dir() and target.exists()):
             remove(old)
-            target.replace(old)
-        partial.replace(target)
-    finally:
-        if old.exists() and not target.exists():
-            old.replace(target)
-        remove(partial)
-        remove(old)
+            with suppress(FileNotFoundError):
+                target.replace(old)
+        try:
+            partial.replace(target)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}:
+                raise
+        else:
+            return
 
 
 def remove(path: Path) -> None:
@@ -152,7 +163,9 @@ def write_text(text: str, target: Path) -> None:
 def sole_writer(
     folder: Path = ROOT / "data", *, limit_seconds: float = 600, on_wait: Callable[[str], None] = print
 ) -> Iterator[None]:
-    """Let one process at a time write below `folder`, and clear what a killed one left half-written.
+    """Let one process at a time write below `folder`, and clear what killed ones left half-written.
+
+    What another process writes there without asking for this, such as a table of predictions, stays.
 
     Parameters
     ----------
@@ -171,8 +184,7 @@ def sole_writer(
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+", encoding="utf-8") as lock:
         _wait_for(lock.fileno(), folder, limit_seconds, on_wait)
-        for leftover in sorted(folder.rglob(f".*{_PARTIAL}"), reverse=True):
-            remove(leftover)
+        clear_leftovers(folder)
         yield
 
 

@@ -6,7 +6,6 @@ filtered table deals its rows out to train and test.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from data.raw_tables import (
     whole_numbers,
 )
 from data.schema import CHECKED, FEATURES, GAME_DATE, RAW_NAME, REASON, SHOT_ID, TARGET
+from data.staging import staging
 from data.tables import TableReader, TableWriter, schema_of, writing
 
 _COLUMNS = [*FEATURES, TARGET]
@@ -67,10 +67,9 @@ def prepare(raw: Path, out: Path, plan: Plan, on_progress: Advance = lambda _row
     """
     with (
         disk_full_told(out),
-        tempfile.TemporaryDirectory(dir=out, prefix=".", suffix=".partial") as name,
+        staging(out, "preparation") as folder,
         ExitStack() as stack,
     ):
-        folder = Path(name)
         prepared = _Preparation(raw, folder, plan, on_progress, stack).make()
         for path in sorted(folder.glob("*.parquet")):
             remove(out / path.name)

@@ -7,9 +7,6 @@
 
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +18,7 @@ from data.files import RAW, disk_full_told, parts, sha256, shown
 from data.progress import progress
 from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Kind, Provenance, commit, read_provenance
 from data.raw_tables import FILES, RawTable, check_pair, split_table, write_split
+from data.staging import staging
 
 _EXPECTED = (
     "auto, synthetic, an https:// address, a folder with the two Parquet files, one CSV or Parquet file, "
@@ -172,7 +170,7 @@ def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_addres
     with disk_full_told(raw):
         if source == "auto":
             return _acquire_automatically(raw, public_address, rows, seed)
-        with _staging(raw) as stage:
+        with staging(raw, raw.name) as stage:
             filled = _fill(stage, source, rows, seed)
             check_pair(stage)
             return commit(*filled, stage, raw)
@@ -182,7 +180,7 @@ def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int)
     kept = _kept(raw)
     if kept and not kept.is_synthetic:
         return kept
-    with _staging(raw) as stage:
+    with staging(raw, raw.name) as stage:
         try:
             download(public_address, stage, PUBLIC_SHA256)
             filled: tuple[Kind, str] = ("public", public_address)
@@ -257,9 +255,3 @@ def _set_aside(raw: Path) -> None:
             aside = raw / f"{name}.refused-{next(numbers)}"
             path.replace(aside)
             say("Kept the old file as", shown(aside), style="yellow")
-
-
-@contextmanager
-def _staging(raw: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=raw, prefix=".", suffix=".partial") as folder:
-        yield Path(folder)

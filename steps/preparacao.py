@@ -22,6 +22,7 @@ from data.provenance import Provenance, read_provenance
 from data.raw_tables import FILES
 from data.schema import FEATURES, TARGET
 from data.spark import session
+from data.staging import staging
 from data.tables import TableReader
 from monitor import pictures
 from steps.aquisicao import data_tags, remind
@@ -31,7 +32,6 @@ from steps.tracking import Artifact, Dataset, Metrics, Params, Picture, Record, 
 
 RUN_NAME = "PreparacaoDados"
 
-_STAGE = PROCESSED / ".staging.partial"
 _SAMPLE_ROWS = 200_000
 
 
@@ -61,13 +61,10 @@ def run(config: PreparacaoConfig) -> Prepared:
         remind(synthetic=provenance.is_synthetic)
         write([data_tags(provenance), Params({"features": ",".join(FEATURES)})])
         with disk_full_told(PROCESSED):
-            try:
-                remove(_STAGE)
-                _STAGE.mkdir(parents=True)
-                prepared = _prepare(config, _STAGE)
-                manifest = _commit(provenance)
-            finally:
-                remove(_STAGE)
+            PROCESSED.mkdir(parents=True, exist_ok=True)
+            with staging(PROCESSED, "preparation") as stage:
+                prepared = _prepare(config, stage)
+                manifest = _commit(provenance, stage)
         _tell(prepared)
         write(_records(prepared, manifest))
     return prepared
@@ -87,10 +84,10 @@ def _prepare(config: PreparacaoConfig, out: Path) -> Prepared:
         return local_preparation.prepare(RAW, out, config.plan, advance)
 
 
-def _commit(provenance: Provenance) -> Manifest:
+def _commit(provenance: Provenance, stage: Path) -> Manifest:
     """Put tables that are all whole into their places, and the tables of rejects of an earlier preparation away."""
     for name in (*TABLES, *IDS.values(), *REJECTS.values()):
-        staged = _STAGE / prepared_path(name).name
+        staged = stage / prepared_path(name).name
         if staged.exists():
             with replacing(prepared_path(name)) as partial:
                 staged.replace(partial)

@@ -45,7 +45,7 @@ def test_numbers_in_steps_are_dealt_out_to_all_files(tmp_path: Path, monkeypatch
     monkeypatch.setattr(distinct, "MOST_HELD", 0)
     with Numbers(tmp_path) as numbers:
         numbers.add(np.arange(0, 256 * 100_000, 256))
-        sizes = [path.stat().st_size for folder in tmp_path.iterdir() for path in folder.iterdir()]
+        sizes = [path.stat().st_size for path in tmp_path.glob("*/[!.]*")]
         assert len(sizes) == 256
         assert max(sizes) < 2 * np.mean(sizes)
         assert not numbers.doubled()

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +28,79 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]
 
 
-def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path) -> None:
+@contextmanager
+def writing_elsewhere(target: Path, what: str = "partial.write_text('half')") -> "Iterator[subprocess.Popen[str]]":
+    """Another process that is writing a file, or a folder, until its standard input ends."""
+    code = (
+        "import pathlib, sys\nfrom data.files import replacing\n"
+        f"with replacing(pathlib.Path({str(target)!r})) as partial:\n"
+        f"    {what}\n    print('in', flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("what", ["partial.write_text('half')", "(partial / 'below').mkdir(parents=True)"])
+def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path, what: str) -> None:
     (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / ".table.parquet.partial").write_text("half")
-    (tmp_path / "raw" / ".stage.partial").mkdir()
-    (tmp_path / "raw" / ".stage.partial" / ".table.partial").write_text("half")
+    with writing_elsewhere(tmp_path / "raw" / "table.parquet", what):
+        assert len(list((tmp_path / "raw").iterdir())) == 1
     with sole_writer(tmp_path):
         assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_what_another_process_is_writing_is_not_cleared(tmp_path: Path) -> None:
+    target = tmp_path / "processed" / "predictions.csv"
+    with writing_elsewhere(target) as process:
+        with sole_writer(tmp_path):
+            pass
+        process.communicate()
+        assert process.returncode == 0
+    assert target.read_text() == "half"
+    assert [path.name for path in target.parent.iterdir()] == ["predictions.csv"]
+
+
+def test_what_is_not_known_to_be_a_leftover_is_not_cleared(tmp_path: Path) -> None:
+    theirs = tmp_path / ".download.partial"
+    theirs.mkdir()
+    (theirs / "half").write_text("of somebody else")
+    with sole_writer(tmp_path):
+        assert (theirs / "half").exists()
+
+
+def test_of_two_writers_of_one_file_each_writes_its_own_and_the_last_one_stays(tmp_path: Path) -> None:
+    target = tmp_path / "table.txt"
+    with writing_elsewhere(target) as process:
+        with replacing(target) as partial:
+            partial.write_text("whole")
+        assert target.read_text() == "whole"
+        process.communicate()
+    assert target.read_text() == "half"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]
+
+
+def test_many_writers_of_one_folder_leave_one_of_theirs_whole(tmp_path: Path) -> None:
+    target = tmp_path / "table.parquet"
+
+    def write(writer: int) -> None:
+        for _ in range(20):
+            with replacing(target) as partial:
+                partial.mkdir()
+                for part in range(3):
+                    (partial / f"{part}.parquet").write_text(str(writer))
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, range(4)))
+    assert len({path.read_text() for path in target.iterdir()}) == 1
+    assert len(list(target.iterdir())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
 
 
 def test_a_second_writer_waits_says_so_and_gives_up_at_its_limit(tmp_path: Path) -> None:

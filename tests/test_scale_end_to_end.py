@@ -73,7 +73,7 @@ def by_id(path: Path) -> pd.DataFrame:
 
 def committed(out: Path) -> int:
     """Tasks of a running job that have committed their part of an output."""
-    return len(list(out.parent.glob(f".{out.name}.partial/_temporary/0/task_*")))
+    return len(list(out.parent.glob(f".{out.name}.*.partial/{out.name}/_temporary/0/task_*")))
 
 
 def sorted_rows(table: pd.DataFrame) -> pd.DataFrame:

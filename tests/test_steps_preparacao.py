@@ -146,7 +146,6 @@ def place(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     processed = folder / "processed"
     monkeypatch.setattr(preparacao, "RAW", folder / "raw")
     monkeypatch.setattr(preparacao, "PROCESSED", processed)
-    monkeypatch.setattr(preparacao, "_STAGE", processed / ".staging.partial")
     monkeypatch.setattr(preparacao, "read_provenance", lambda: provenance.read_provenance(folder / "raw"))
     monkeypatch.setattr(preparacao, "MANIFEST", processed / "manifest.json")
     for module in (prepared, preparacao):
