@@ -12,8 +12,9 @@ SOURCE ?= auto
 ARGUMENTS ?=
 
 # The activated environment, for every command below: MLflow finds uvicorn on PATH. Neither MLflow nor Streamlit phones home.
-export PATH := $(abspath $(BIN)):$(PATH)
-export VIRTUAL_ENV := $(abspath $(VENV))
+# CURDIR, as abspath takes a path with spaces for several.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 # Without compiled bytecode `import mlflow` takes twice as long wherever Python may not write it itself.

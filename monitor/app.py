@@ -28,15 +28,17 @@ from monitor import (  # noqa: F401
 )
 from monitor.screens import navigation
 from serving import registry
+from serving.store import plain_store
 
 
 @asynccontextmanager
 async def ready(_app: st.App) -> AsyncIterator[None]:
     """Open the store and load the champion before the first page is asked for, where there are any."""
-    with suppress(KobeShotError), registry.store_errors_told():
-        operation.looks(operation.OF_APPLICATION)
-        tables.baseline(registry.number(registry.require_champion()))
-    yield
+    with plain_store():
+        with suppress(KobeShotError), registry.store_errors_told():
+            operation.looks(operation.OF_APPLICATION)
+            tables.baseline(registry.number(registry.require_champion()))
+        yield
 
 
 app = st.App(Path(str(navigation.__file__)), lifespan=ready)

@@ -7,6 +7,7 @@ from data.command import CommandConfig, run_command
 from data.console import console, say
 from monitor import decisions, runs
 from serving import registry
+from serving.store import plain_store
 
 
 class HistoryConfig(CommandConfig):
@@ -19,7 +20,7 @@ class HistoryConfig(CommandConfig):
 def run(config: HistoryConfig) -> None:
     """Print both."""
     name = config.model or registry.model()
-    with registry.using(name):
+    with plain_store(), registry.using(name):
         promotions, log = runs.promotions_table().head(config.most), decisions.decisions(most=config.most)
         with registry.store_errors_told():
             line, champion = registry.lineage(), registry.standing().champion

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -209,9 +209,12 @@ def spool_of(address: str) -> Path:
     --------
     >>> spool_of("sqlite:////tmp/log.db").as_posix()
     '/tmp/log.db.spool'
+    >>> spool_of("sqlite:////tmp/100%25 sure/log.db?timeout=5").as_posix()
+    '/tmp/100% sure/log.db.spool'
     """
     if address.startswith(_SQLITE):
-        return Path(address.removeprefix(_SQLITE).partition("?")[0] + ".spool").absolute()
+        # As SQLAlchemy reads it. This file also goes alone with a model: it imports nothing of the project.
+        return Path(unquote(address.removeprefix(_SQLITE).partition("?")[0]) + ".spool").absolute()
     place = urlsplit(address)
     name = f"{place.scheme}:{place.hostname}:{place.port}{place.path}"
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sql
 
+from data.addresses import sqlite_address
 from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
@@ -50,7 +51,7 @@ class Window(NamedTuple):
 def log_address(given: str = "") -> str:
     """Address of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
     found = given or os.environ.get(ADDRESS_VARIABLE, "")
-    return found if found not in {"", "off"} else f"sqlite:///{INFERENCE_LOG}"
+    return found if found not in {"", "off"} else sqlite_address(INFERENCE_LOG)
 
 
 def open_log(address: str) -> sql.Engine:

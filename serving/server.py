@@ -29,12 +29,14 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import Field
 
+from data.addresses import sqlite_address
 from data.command import CommandConfig, run_command
 from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from serving import inference_log, registry
 from serving.served_version import Source
+from serving.store import plain_store
 from serving.worker import Forget, Load, Loaded, Worker
 
 _POLL_SECONDS = 1.0
@@ -285,7 +287,7 @@ def serve(config: ServerConfig) -> None:
         If there is no champion or it cannot be loaded, the port is taken, or the inference log's address is wrong.
     """
     _set_inference_log()
-    with _figures():
+    with plain_store(), _figures():
         supervisor = Supervisor(config)
         supervisor.run()
     say("Stopped.")
@@ -327,7 +329,7 @@ def _source(version: ModelVersion) -> Source:
 def _set_inference_log() -> None:
     """Log to a SQLite file of the project unless the user says otherwise; refuse an address that cannot be one."""
     name = inference_log.ADDRESS_VARIABLE
-    address = os.environ.setdefault(name, f"sqlite:///{INFERENCE_LOG}")
+    address = os.environ.setdefault(name, sqlite_address(INFERENCE_LOG))
     if address in {"", "off"}:
         return
     try:

@@ -10,13 +10,15 @@ from typing import TypeVar
 
 import mlflow
 import pyarrow as pa
-from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
 from data import command
+from data.addresses import sqlite_address, sqlite_path
 from data.console import say
 from data.files import BusyError, only_one, sole_writer
 from serving import registry
 from serving.registry import store_errors_told
+from serving.store import plain_store
 
 StepConfig = command.CommandConfig
 """Parameters of a step."""
@@ -49,7 +51,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     def run_alone(config: Config) -> None:
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
-        with _the_only(loop), sole_writer(on_wait=say), store_errors_told(), _registry_known():
+        with plain_store(), _the_only(loop), sole_writer(on_wait=say), store_errors_told(), _registry_known():
             _make_store()
             run(config)
 
@@ -88,13 +90,12 @@ def _make_store() -> None:
 
     Killed while it makes the tables, MLflow leaves a file that it cannot use any more.
     """
-    kind, _, path = _store().partition(":///")
-    target = Path(path)
-    if kind != "sqlite" or target.exists() or not target.parent.is_dir():
+    target = sqlite_path(_store())
+    if target is None or target.exists() or not target.parent.is_dir():
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         made = Path(folder) / target.name
-        engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{made}")
+        engine = create_sqlalchemy_engine(sqlite_address(made))
         _initialize_tables(engine)
         engine.dispose()
         with suppress(OSError):
@@ -104,5 +105,5 @@ def _make_store() -> None:
 def _store() -> str:
     """The tracking store by one name, wherever it is looked at from."""
     address: str = mlflow.get_tracking_uri()
-    kind, separator, path = address.partition(":///")
-    return f"{kind}{separator}{Path(path).resolve()}" if kind == "sqlite" else address.replace("localhost", "127.0.0.1")
+    path = sqlite_path(address)
+    return sqlite_address(path.resolve()) if path else address.replace("localhost", "127.0.0.1")

@@ -23,6 +23,7 @@ from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
+from data.addresses import project_path
 from data.files import ROOT, sha256, size
 from data.masking import masked
 from monitor.runs import MODEL_TAG
@@ -220,12 +221,8 @@ def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -
 
 
 def _opened_for(run: Run) -> Path:
-    """Folder of the project that ``mlflow run`` opened a run for, or whatever else opened it, as a path.
-
-    MLflow names a checkout ``file://FOLDER``, and a project below its top ``file://FOLDER#SUBFOLDER``.
-    """
-    tags: dict[str, str] = run.data.tags
-    return Path(tags.get(MLFLOW_SOURCE_NAME, "").removeprefix("file://").replace("#", "/"))
+    """Folder of the project that ``mlflow run`` opened a run for, or whatever else opened it, as a path."""
+    return project_path(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
 
 
 def _own_tags() -> dict[str, str]:

@@ -251,7 +251,7 @@ def test_a_store_that_is_there_is_left_as_it_is(command: Path) -> None:
 def test_of_two_that_make_a_store_at_once_both_use_the_first(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (command / "mlflow.db").unlink()
     monkeypatch.setattr("steps.command._initialize_tables", lambda _: (command / "mlflow.db").write_bytes(b"the first"))
-    monkeypatch.setattr("steps.command.create_sqlalchemy_engine_with_retry", lambda _: Mock())
+    monkeypatch.setattr("steps.command.create_sqlalchemy_engine", lambda _: Mock())
     at_it(lambda: None)
     assert [path.name for path in command.iterdir()] == ["mlflow.db"]
     assert (command / "mlflow.db").read_bytes() == b"the first"
