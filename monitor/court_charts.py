@@ -1,7 +1,7 @@
 """Shots and rates on a half court drawn to scale, with plotly for the app."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,10 @@ _MOST_POINTS = 4_000
 _CLASSES = 16
 _SMALLEST, _BUSY = 0.3, 0.9
 _DENSITY_FEET = 1.5
-_HISTORY_OPACITY = 0.4
+_HISTORY: Colours = [[0.0, "rgb(226, 228, 232)"], [1.0, "rgb(107, 114, 128)"]]
+"""Of where shots were taken, behind shots whose color is P(made): greys, so that one color has one meaning."""
+_HISTORY_OPACITY = 0.7
+_LEFT_BAR, _RIGHT_BAR = ({"len": 0.42, "x": place} for place in (0.25, 0.75))
 # Of a rate, so that maps can be compared: nearly every P(made) is between these two.
 _RATE = (0.2, 0.7)
 _RATE_TICKS = {"tickvals": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "tickformat": ".0%"}
@@ -191,12 +194,12 @@ def density_on_court(shots: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, scored: pd.DataFrame | None) -> go.Figure:
-    """A court on which a click picks a place, to the foot.
+    """A court on which a click picks a place, to the foot; all that is drawn has its own legend or colorbar.
 
     Parameters
     ----------
     history : pandas.DataFrame
-        ``lat`` and ``lng`` in degrees of earlier shots, shown faintly.
+        ``lat`` and ``lng`` in degrees of earlier shots, shown in greys.
     picked : tuple of float or None
         The place picked last, x and y in feet from the hoop.
     scored : pandas.DataFrame or None
@@ -207,9 +210,14 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
     Every point that can be clicked has its place as x and y, so ``event.selection.points[0]["x"]`` is always feet.
     """
     figure = _court("")
+    # Above the court stand the colorbars, below it what the markers are.
+    figure.update_layout(legend={"y": -0.05, "yanchor": "top", "orientation": "h"}, margin={"b": 50})
     cells = hexagons.counts(history, size_feet=_DENSITY_FEET)
     drawn = _on_court(figure, cells)
-    _add_hexagons(figure, drawn, np.ones(len(drawn)), _density(drawn, len(history)), opacity=_HISTORY_OPACITY)
+    if len(drawn):
+        density = replace(_density(drawn, len(history)), colours=_HISTORY, name="share of all prepared shots")
+        _add_hexagons(figure, drawn, np.ones(len(drawn)), density, opacity=_HISTORY_OPACITY)
+        _add_bar(figure, density, _LEFT_BAR)
     _add_lines(figure)
     across, along = np.meshgrid(
         np.arange(-court.SIDELINE_X, court.SIDELINE_X + 1), np.arange(np.ceil(court.BASELINE_Y), court.MID_COURT_Y)
@@ -227,17 +235,26 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
         showlegend=False,
     )
     if scored is not None and len(scored):
-        scale = _Scale(scored[PROBABILITY].to_numpy(dtype=float), SEQUENTIAL, _RATE, "P(made)", _RATE_TICKS)
+        probability = scored[PROBABILITY].to_numpy(dtype=float)
+        scale = _Scale(probability, SEQUENTIAL, _RATE, "P(made) of scored shots", _RATE_TICKS)
+        _add_bar(figure, scale, _RIGHT_BAR)
         figure.add_scatter(
             x=scored["x"],
             y=scored["y"],
             text=told(scored[PROBABILITY], "P(made) {:.1%}"),
             mode="markers",
-            marker={**scale.marker, "size": 12, "line": {"color": NEUTRAL, "width": 1}},
+            marker={
+                **scale.marker,
+                "showscale": False,
+                "colorbar": None,
+                "size": 12,
+                "line": {"color": NEUTRAL, "width": 1},
+            },
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
             hovertemplate="%{text}<br>%{x:.0f} feet across, %{y:.0f} along<extra>scored</extra>",
-            showlegend=False,
+            name="scored before",
+            showlegend=True,
         )
     if picked is not None:
         figure.add_scatter(
@@ -247,8 +264,9 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
             marker={"symbol": "star", "size": 20, "color": CURRENT, "line": {"color": "white", "width": 1}},
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
-            hovertemplate="picked: %{x:.0f} feet across, %{y:.0f} along<extra></extra>",
-            showlegend=False,
+            hovertemplate="your shot: %{x:.0f} feet across, %{y:.0f} along<extra></extra>",
+            name="your shot, as the form holds it",
+            showlegend=True,
         )
     figure.update_layout(clickmode="event+select", dragmode=False)
     return figure
@@ -351,6 +369,16 @@ def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _
             hoverinfo="skip",
             showlegend=False,
         )
+
+
+def _add_bar(figure: go.Figure, scale: _Scale, place: Mapping[str, float]) -> None:
+    """The colorbar of a scale, at its place above the court; it belongs to a trace without a point."""
+    marker = {**scale.marker, "color": [scale.ends[0]], "colorbar": {**scale.bar, **place}, "opacity": 0}
+    shown = {"marker": {"opacity": 0}}
+    figure.add_scatter(
+        x=[None], y=[None], mode="markers", marker=marker, selected=shown, unselected=shown, hoverinfo="none",
+        showlegend=False,
+    )  # fmt: skip
 
 
 def _add_hover(figure: go.Figure, cells: pd.DataFrame, scale: _Scale, texts: list[str]) -> None:

@@ -41,6 +41,7 @@ PATIENCE_SECONDS = 5.0
 """A person who waits before a page is told sooner than a job is."""
 _ANSWERS = (PREDICTION, PROBABILITY, MODEL_VERSION)
 _MOST_PROBLEMS_SHOWN = 10
+_WHOLE_FEET = 1.0
 _MOST_SHOTS = 200_000
 
 
@@ -110,6 +111,66 @@ def shot_from(x: float, y: float) -> dict[str, float]:
     found = {"lat": round(float(lat[0]), 4), "lng": round(float(lng[0]), 4), "shot_distance": np.floor(np.hypot(x, y))}
     ranges = {name: (feature_column(name).minimum, feature_column(name).maximum) for name in found}
     return {name: float(np.clip(value, *ranges[name])) for name, value in found.items()}
+
+
+def problems_of_shot(shot: Mapping[str, float | None]) -> dict[str, str]:
+    """What the schema says against each feature of a shot; None is a value that is missing.
+
+    Examples
+    --------
+    >>> shot = {"lat": 34, "lng": -118.2, "minutes_remaining": 3, "period": 11, "playoffs": 0, "shot_distance": None}
+    >>> for name, problem in problems_of_shot(shot).items():
+    ...     print(f"{name}: {problem}")
+    period: found 11, expected a whole number from 1 to 10
+    shot_distance: found nothing, expected a number from 0 to 94
+    """
+    return {
+        name: f"found {'nothing' if value is None else format(value, '.10g')}, expected {feature_column(name).allowed}"
+        for name, value in shot.items()
+        if not is_allowed(name, value)
+    }
+
+
+def is_allowed(name: str, value: float | None) -> bool:
+    """Whether the schema allows a value of a feature."""
+    column = feature_column(name)
+    if value is None or not float(column.minimum or 0) <= value <= float(column.maximum or 0):
+        return False
+    return column.kind != "integer" or float(value).is_integer()
+
+
+def distance_of(shot: Mapping[str, float]) -> float:
+    """Feet between the place of a shot and the hoop."""
+    x, y = court.to_feet([shot["lat"]], [shot["lng"]])
+    return float(np.hypot(x, y)[0])
+
+
+def distance_at(latitude: float, longitude: float) -> float:
+    """The distance that the public files would hold for a place, within the range of the schema.
+
+    Examples
+    --------
+    >>> distance_at(33.9723, -118.1028)
+    18.0
+    """
+    x, y = court.to_feet([latitude], [longitude])
+    return shot_from(float(x[0]), float(y[0]))["shot_distance"]
+
+
+def contradiction(shot: Mapping[str, float]) -> float:
+    """Feet by which the distance of a shot is wrong for its place; 0 where both can be of one shot.
+
+    The public files hold whole feet, mostly cut off: distance and place never differ by a whole foot there.
+
+    Examples
+    --------
+    >>> contradiction({"lat": 33.9723, "lng": -118.1028, "shot_distance": 18.0})
+    0.0
+    >>> round(contradiction({"lat": 33.9723, "lng": -118.1028, "shot_distance": 3.0}), 1)
+    -15.2
+    """
+    difference = shot["shot_distance"] - distance_of(shot)
+    return difference if abs(difference) > _WHOLE_FEET else 0.0
 
 
 def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PATIENCE_SECONDS) -> Answer:

@@ -181,6 +181,26 @@ def test_every_foot_of_the_half_court_can_be_picked(shots: pd.DataFrame) -> None
             assert trace.selected.marker.opacity == trace.unselected.marker.opacity == look
 
 
+def test_all_that_is_drawn_where_a_place_is_picked_is_named_by_its_own_colors(shots: pd.DataFrame) -> None:
+    scored = pd.DataFrame({"x": [1.0], "y": [2.0], "probability": [0.4]})
+
+    def bars(figure: go.Figure) -> dict[str, object]:
+        shown = [trace.marker for trace in figure.data if trace.marker.showscale is not False]
+        return {m.colorbar.title.text: m.colorscale for m in shown if m.colorbar.title.text}
+
+    def named(figure: go.Figure) -> list[str]:
+        return [trace.name for trace in figure.data if trace.showlegend]
+
+    picked = court_charts.pick_on_court(shots, (3.0, 4.0), None)
+    assert list(bars(picked)) == ["share of all prepared shots"]
+    assert named(picked) == ["your shot, as the form holds it"]
+    both = court_charts.pick_on_court(shots, (3.0, 4.0), scored)
+    assert len(set(map(str, bars(both).values()))) == 2
+    assert list(bars(both)) == ["share of all prepared shots", "P(made) of scored shots"]
+    assert named(both) == ["scored before", "your shot, as the form holds it"]
+    assert not bars(court_charts.pick_on_court(shots.iloc[:0], (3.0, 4.0), None))
+
+
 def test_a_place_can_be_picked_where_there_is_no_history(shots: pd.DataFrame) -> None:
     assert court_charts.pick_on_court(shots.iloc[:0], None, None).data
 

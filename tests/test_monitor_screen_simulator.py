@@ -57,16 +57,86 @@ def csv(**changes: object) -> bytes:
     return bytes(pd.DataFrame([shot(), shot(shot_distance=1)]).assign(**changes).to_csv(index=False).encode())
 
 
-def test_the_form_has_a_field_for_each_feature_with_the_limits_of_the_schema(page: Page) -> None:
+def test_the_form_has_a_field_for_each_feature_and_tells_its_range(page: Page) -> None:
     shown = page("http://127.0.0.1:1")
     assert not shown.exception
+    assert not shown.error
     for name in FEATURES:
         if name == "playoffs":
             assert shown.selectbox(key="simulator_playoffs").options == ["0: no", "1: yes"]
             continue
-        field, column = shown.number_input(key=f"simulator_{name}"), feature_column(name)
-        assert (field.min, field.max) == (column.minimum, column.maximum)
+        assert feature_column(name).allowed in shown.number_input(key=f"simulator_{name}").help
     assert shown.number_input(key="simulator_period").step == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("period", 11, "Period: found 11, expected a whole number from 1 to 10"),
+        ("period", 2.5, "Period: found 2.5, expected a whole number from 1 to 10"),
+        ("minutes_remaining", -1, "Minutes remaining: found -1, expected a number from 0 to 12"),
+        ("shot_distance", 1_000, "found 1000, expected a number from 0 to 94"),
+        ("shot_distance", None, "found nothing, expected a number from 0 to 94"),
+        ("lat", 40.5, "Lat (degrees): found 40.5, expected a number from"),
+        ("lng", 0, "Lng (degrees): found 0, expected a number from"),
+    ],
+)
+def test_a_value_out_of_its_range_is_told_beside_its_field_and_nothing_is_sent(
+    page: Page, operated_door: Operated, name: str, value: float | None, told: str
+) -> None:
+    shown = button(page(operated_door.address), "Score")
+    assert metrics(shown)
+    shown.number_input(key=f"simulator_{name}").set_value(value).run()
+    assert not shown.exception
+    assert told in shown.error[0].value
+    assert shown.number_input(key=f"simulator_{name}").value == value
+    assert next(found for found in shown.button if found.label == "Score").disabled
+    assert not metrics(shown)
+
+
+def test_the_probability_of_one_shot_is_not_shown_beside_another(page: Page, operated_door: Operated) -> None:
+    shown = button(page(operated_door.address), "Score")
+    assert "P(made)" in metrics(shown)
+    shown.number_input(key="simulator_period").set_value(4).run()
+    assert not metrics(shown)
+    assert any("This shot is not scored yet" in found.value for found in shown.markdown)
+    shown.number_input(key="simulator_period").set_value(1).run()
+    assert "P(made)" in metrics(shown)
+    shown.session_state["endpoint"] = "http://127.0.0.1:1"
+    assert not metrics(shown.run())
+
+
+def test_what_is_wrong_with_one_shot_is_not_said_of_another(page: Page) -> None:
+    shown = button(page(f"http://127.0.0.1:{free_port()}"), "Score")
+    assert shown.error
+    shown.number_input(key="simulator_period").set_value(4).run()
+    assert not shown.error
+
+
+def test_a_distance_that_contradicts_the_place_is_told_by_how_much_and_can_be_set(page: Page) -> None:
+    shown = page("http://127.0.0.1:1")
+    assert not shown.warning
+    shown.number_input(key="simulator_shot_distance").set_value(3.0).run()
+    assert "18.2 feet from the hoop, the distance says 3: 15.2 feet too few" in shown.warning[0].value
+    shown = button(shown, "Set the distance to 18 feet")
+    assert not shown.exception
+    assert not shown.warning
+    assert shown.number_input(key="simulator_shot_distance").value == 18
+    shown.number_input(key="simulator_lat").set_value(33.8).run()
+    assert "feet too few" in shown.warning[0].value
+
+
+def test_a_distance_in_whole_feet_cut_off_or_rounded_up_fits_its_place(page: Page) -> None:
+    shown = page("http://127.0.0.1:1")
+    for distance in (18.0, 18.2, 19.0):
+        assert not shown.number_input(key="simulator_shot_distance").set_value(distance).run().warning
+
+
+def test_what_one_file_came_to_is_not_shown_beside_another(page: Page, operated_door: Operated) -> None:
+    shown = upload(page(operated_door.address), "mine.csv", csv())
+    assert metrics(shown)["Rows"] == "2"
+    shown.file_uploader[0].upload("another.csv", csv(period=2), "text/csv").run()
+    assert "Rows" not in metrics(shown)
 
 
 def test_a_scored_shot_shows_what_the_server_answered(

@@ -47,18 +47,29 @@ def show() -> None:
 def _show_one() -> None:
     left, right = st.columns(2, gap="medium")
     with left:
-        shot = _form()
-        if st.button("Score", type="primary", icon=":material/sports_basketball:", width="stretch"):
+        typed = _form()
+        problems = simulation.problems_of_shot(typed)
+        shot = {name: float(value) for name, value in typed.items() if value is not None and name not in problems}
+        pressed = st.button(
+            "Score",
+            type="primary",
+            icon=":material/sports_basketball:",
+            width="stretch",
+            disabled=bool(problems),
+            help="Every value has to be in its range." if problems else None,
+        )
+        if pressed:
             _score(shot)
-        _show_result()
+        _show_result(shot)
     with right:
         _show_court(shot)
     _show_echo()
     _show_history()
 
 
-def _form() -> dict[str, float]:
-    kept = st.session_state.setdefault(_SHOT, dict(_START))
+def _form() -> dict[str, float | None]:
+    """The values as they are typed, None for an empty field; what is wrong with one is said below it."""
+    kept: dict[str, float | None] = st.session_state.setdefault(_SHOT, dict(_START))
     with st.container(border=True):
         for place, name in enumerate(FEATURES):
             if place % 2 == 0:
@@ -67,21 +78,42 @@ def _form() -> dict[str, float]:
                 # Streamlit forgets a widget while another page is shown; what was typed is kept beside it.
                 st.session_state.setdefault(_key(name), kept[name])
                 kept[name] = _field(name, feature_column(name))
-        st.caption(_position(kept))
-    return {name: float(value) for name, value in kept.items()}
+        _say_where(kept)
+    return dict(kept)
 
 
-def _field(name: str, column: Column) -> float:
+def _field(name: str, column: Column) -> float | None:
     label = _label(name, column.unit)
     meaning = f"{column.meaning}; {column.allowed}".capitalize()
-    low, high = float(column.minimum or 0), float(column.maximum or 0)
-    whole = column.kind == "integer"
-    if whole and (low, high) == (0, 1):
+    if column.kind == "integer" and (column.minimum, column.maximum) == (0, 1):
         return st.selectbox(label, [0, 1], format_func=("0: no", "1: yes").__getitem__, key=_key(name), help=meaning)
-    if whole:
-        return int(st.number_input(label, int(low), int(high), step=1, key=_key(name), help=meaning))
-    step, shown = (_ONE_FOOT, "%.4f") if column.unit == _DEGREES else (1.0, "%g")
-    return float(st.number_input(label, low, high, step=step, format=shown, key=_key(name), help=meaning))
+    # A field with limits of its own keeps the value of before where one beyond them is typed, and says nothing.
+    step, shown = (_ONE_FOOT, "%.4f") if column.unit == _DEGREES else (1.0, "%.10g")
+    value = st.number_input(label, value=None, step=step, format=shown, key=_key(name), help=meaning)
+    if problem := simulation.problems_of_shot({name: value}).get(name):
+        st.error(f"{label}: {problem}.", icon=":material/error:")
+    return value
+
+
+def _say_where(typed: dict[str, float | None]) -> None:
+    shot = {name: value for name, value in typed.items() if value is not None and simulation.is_allowed(name, value)}
+    if not {"lat", "lng"} <= shot.keys():
+        st.caption("Latitude and longitude are no place on the court.")
+        return
+    st.caption(_position(shot))
+    if "shot_distance" in shot and (wrong := simulation.contradiction(shot)):
+        place = simulation.distance_of(shot)
+        st.warning(
+            f"The place is {place:.1f} feet from the hoop, the distance says {shot['shot_distance']:g}: "
+            f"{abs(wrong):.1f} feet too {'many' if wrong > 0 else 'few'}. The model has seen no shot like that.",
+            icon=":material/social_distance:",
+        )
+        fitting = simulation.distance_at(shot["lat"], shot["lng"])
+        st.button(f"Set the distance to {fitting:g} feet", on_click=_set_distance, args=(fitting,))
+
+
+def _set_distance(feet: float) -> None:
+    st.session_state[_key("shot_distance")] = feet
 
 
 def _position(shot: dict[str, float]) -> str:
@@ -105,10 +137,16 @@ def _show_court(shot: dict[str, float]) -> None:
     if history is None:
         parts.need("The court shows where shots were taken once they are prepared.", "make main")
         history = pd.DataFrame({"lat": [], "lng": []}, dtype=float)
-    x, y = court.to_feet([shot["lat"]], [shot["lng"]])
-    figure = pick_on_court(history, (float(x[0]), float(y[0])), _scored_points())
+    star = None
+    if {"lat", "lng"} <= shot.keys():
+        x, y = court.to_feet([shot["lat"]], [shot["lng"]])
+        star = float(x[0]), float(y[0])
+    figure = pick_on_court(history, star, _scored_points())
     st.plotly_chart(figure, key=_CHART, on_select=_pick, selection_mode="points", config={"displayModeBar": False})
-    st.caption("Click on the court to shoot from there. The density is that of all prepared shots; the star is yours.")
+    st.caption(
+        "Click on the court to shoot from there. The star is the shot that the form holds; gray is where all prepared "
+        "shots were taken; a circle is a shot that was scored before, in the color of its P(made)."
+    )
 
 
 def _pick() -> None:
@@ -121,27 +159,33 @@ def _pick() -> None:
 
 def _score(shot: dict[str, float]) -> None:
     st.session_state[_PROBLEM] = None
+    asked = (shot, parts.endpoint())
     try:
         with st.spinner(f"Asking {parts.endpoint()}"):
             answer = simulation.score_shot(shot, parts.endpoint())
     except RefusedError as error:
-        st.session_state[_PROBLEM] = f"The server refused this shot. {error.reason}"
+        st.session_state[_PROBLEM] = (f"The server refused this shot. {error.reason}", asked)
     except KobeShotError as error:
-        st.session_state[_PROBLEM] = _how_to_serve(error)
+        st.session_state[_PROBLEM] = (_how_to_serve(error), asked)
     else:
         st.session_state.setdefault(_ANSWERS, []).insert(0, answer)
 
 
-def _show_result() -> None:
+def _show_result(shot: dict[str, float]) -> None:
+    """What came of the shot that the form holds, from the server that the sidebar names; nothing of another one."""
     problem, answers = st.session_state.get(_PROBLEM), _answers()
-    if problem:
-        st.error(problem, icon=":material/cloud_off:")
+    if problem and problem[1] == (shot, parts.endpoint()):
+        st.error(problem[0], icon=":material/cloud_off:")
         return
     with st.container(border=True):
         if not answers:
             st.markdown("**No shot yet.** Set one, or click on the court, and press *Score*.")
             return
         last = answers[0]
+        if (last.shot, last.address) != (shot, parts.endpoint()):
+            todo = "Press *Score*." if shot.keys() == last.shot.keys() else "Correct what is marked above."
+            st.markdown(f"**This shot is not scored yet.** {todo} The scored ones are in the table below.")
+            return
         first, second = st.columns(2)
         first.metric("Prediction", "Made" if last.made else "Missed")
         second.metric("P(made)", f"{last.probability:.1%}")
@@ -156,7 +200,7 @@ def _show_echo() -> None:
     if not answers:
         return
     last = answers[0]
-    with st.expander("What was sent and what came back", icon=":material/data_object:"):
+    with st.expander("What was sent last and what came back", icon=":material/data_object:"):
         sent, answered = st.columns(2)
         sent.markdown("Sent (the client sends it as Parquet)")
         sent.json(last.sent)
@@ -231,6 +275,7 @@ def _show_table() -> None:
             "Parquet or CSV with the six features",
             type=["parquet", "csv"],
             help="Longitude as lng or lon. Other columns of a shot may be there; all others are kept aside.",
+            on_change=_forget_table,
         )
         if st.button("Score the file", type="primary", disabled=file is None) and file is not None:
             _score_table(lambda: simulation.read_shots(file.name, file.getvalue()))
@@ -244,6 +289,10 @@ def _show_table() -> None:
         st.error(scored, icon=":material/error:")
     elif scored is not None:
         _show_scored(scored)
+
+
+def _forget_table() -> None:
+    st.session_state.pop(_SCORED, None)
 
 
 def _score_table(read: Callable[[], Shots]) -> None:
@@ -270,6 +319,7 @@ def _score_table(read: Callable[[], Shots]) -> None:
 def _show_scored(scored: Scored) -> None:
     rows = len(scored.table)
     st.subheader(f"{scored.shots.name}: {rows:,} rows scored")
+    st.caption(f"By the server at {scored.address}.")
     columns = st.columns(5)
     columns[0].metric("Rows", f"{rows:,}", border=True)
     columns[1].metric("Predicted made", f"{scored.share_predicted_made:.2%}", border=True)
