@@ -85,8 +85,8 @@ bench-pages: env ## Measure how soon the pages of the monitor show figures (afte
 bench-monitor: env ## Measure false alarms, power and the coverage of the estimate (after make main)
 	python -m bench.monitor $(ARGUMENTS)
 
-serve: env ## Serve the champion on 127.0.0.1, and the next champions (PORT=5001 WORKERS=2)
-	python -m serving.server --port $(or $(PORT),5001) --workers $(or $(WORKERS),2)
+serve: env ## Serve the champion on 127.0.0.1, and the next champions (PORT=5001 WORKERS=2 OUTPUT=label)
+	python -m serving.server --port $(or $(PORT),5001) --workers $(or $(WORKERS),2) $(if $(OUTPUT),--output $(OUTPUT))
 
 monitor: env ## Open the monitor on 127.0.0.1 (PORT=8501)
 	streamlit run monitor/app.py --server.address 127.0.0.1 --server.port $(or $(PORT),8501)

@@ -1,8 +1,9 @@
 """The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
 
-``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this door refuses
-unknown columns, answers as an Arrow stream where that is accepted, records every scored row in the inference log, and
-says which version answered (``X-Model-Version``) and to which request (``X-Request-ID``, the caller's or made here).
+``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this server
+answers as an Arrow stream where that is accepted, records every scored row in the inference log, and says which
+version answered (``X-Model-Version``), to which request (``X-Request-ID``, the caller's or made here), and which
+columns it passed over (``X-Ignored-Columns``).
 ``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served, ``/metrics`` is for
 Prometheus, and ``/openapi.json`` describes all of this.
 """
@@ -13,10 +14,11 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from mlflow.exceptions import MlflowException
@@ -39,6 +41,7 @@ MOST_BODY_BYTES = 256 << 20
 _BODY_SECONDS = 60.0
 _BYTES_ANSWERED_AT_ONCE = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
+_MOST_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
 _JSON = b"application/json"
 # Named, and not with the quality 0, which means "not this".
@@ -55,6 +58,8 @@ class Answer:
     version: str = ""
     scored: Request | None = None
     allow: bytes = b""
+    location: bytes = b""
+    ignored: Sequence[object] = ()
 
 
 class Door:
@@ -133,6 +138,9 @@ class Door:
                 return _not_allowed(method, b"POST")
             return await self._invocations(headers, request_id, receive)
         if path not in self._plain:
+            without = path.rstrip("/")
+            if without in {"/invocations", *self._plain}:
+                return _moved(without, scope.get("query_string", b""))
             paths = ", ".join(["POST /invocations", *self._plain])
             return _error(404, "ENDPOINT_NOT_FOUND", f"Found {path!r}; expected one of {paths}.")
         if method not in {"GET", "HEAD"}:
@@ -170,18 +178,20 @@ class _CallerGoneError(Exception):
     pass
 
 
-def _score(version: ServedVersion, body: bytes, content_type: str, request_id: str, accepts_arrow: bool) -> Answer:  # noqa: FBT001
+def _score(version: ServedVersion, sent: bytes, content_type: str, request_id: str, accepts_arrow: bool) -> Answer:  # noqa: FBT001
     number = version.source.version
     try:
-        shots = version.reader.read(body, content_type)
+        shots = version.reader.read(sent, content_type)
         made, probability = version.score(shots.values, shots.threshold)
     except MlflowException as error:
         status = error.get_http_status_code()
         return Answer(status, bodies.error_json(error.error_code, error.message), version=number)
     scored = Request(request_id, number, shots.values, made, probability, shots.shot_id, time.time())
     if accepts_arrow:
-        return Answer(200, bodies.answer_arrow(made, probability), bodies.ARROW.encode(), number, scored)
-    return Answer(200, answer_json(made, probability), version=number, scored=scored)
+        body, kind = bodies.answer_arrow(made, probability), bodies.ARROW.encode()
+    else:
+        body, kind = answer_json(made, probability, shots.output), _JSON
+    return Answer(200, body, kind, number, scored, ignored=shots.ignored)
 
 
 def _content_type(headers: Mapping[bytes, bytes]) -> str | Answer:
@@ -234,6 +244,11 @@ def _too_long() -> Answer:
     return _error(413, "BAD_REQUEST", text)
 
 
+def _moved(path: str, query: bytes) -> Answer:
+    """What MLflow's server answers to a path with a slash too many; a client sends its request again."""
+    return Answer(307, b"", location=path.encode() + (b"?" + query if query else b""))
+
+
 def _not_allowed(method: str, allow: bytes) -> Answer:
     body = bodies.error_json("BAD_REQUEST", f"Expected {allow.decode()}; found {method}.")
     return Answer(405, body, allow=allow)
@@ -253,4 +268,11 @@ def _headers(answer: Answer, request_id: bytes) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-model-version", answer.version.encode()))
     if answer.allow:
         headers.append((b"allow", answer.allow))
+    if answer.location:
+        headers.append((b"location", answer.location))
+    if answer.ignored:
+        names = ", ".join(
+            quote(str(name)[:_NAME_LENGTH_SHOWN], errors="replace") for name in answer.ignored[:_MOST_IGNORED_SHOWN]
+        )
+        headers.append((b"x-ignored-columns", names.encode()))
     return headers

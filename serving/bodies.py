@@ -5,7 +5,7 @@ MLflow's own scoring server, so that a body means the same at both doors.
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,16 +16,20 @@ import pyarrow as pa
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, _validate_prediction_input, scoring_server
 
-from data.schema import PROBABILITY, SHOT_ID, TARGET
+from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
 from serving.scoring_model import (
     NO_ROWS,
+    Columns,
     Usual,
+    check_header,
+    check_output,
     check_threshold,
+    explained,
+    others,
+    output_from_environment,
     read_table,
     read_usual,
-    refuse_what_is_no_number,
     unreadable,
-    without_trace,
 )
 
 JSON, CSV, PARQUET = (
@@ -49,11 +53,17 @@ class Shots(NamedTuple):
     threshold : float
     shot_id : ndarray of int64, shape (n,), or None
         What the caller calls the shots.
+    output : str
+        Form of the predictions.
+    ignored : list
+        Columns that were passed over.
     """
 
     values: npt.NDArray[np.float64]
     threshold: float
     shot_id: npt.NDArray[np.int64] | None
+    output: str
+    ignored: Sequence[object] = ()
 
 
 class Reader:
@@ -72,7 +82,10 @@ class Reader:
         self._schema = pyfunc.metadata.get_input_schema()
         self._params = pyfunc.metadata.get_params_schema()
         self._names = list(allowed)
-        self.threshold = float(self._params.params[0].default) if self._params else DEFAULT_THRESHOLD
+        self.columns = Columns(self._names, {raw: name for name, raw in RAW_NAME.items()}, SHOT_ID)
+        defaults = {param.name: param.default for param in self._params} if self._params else {}
+        self.threshold = float(defaults.get("threshold", DEFAULT_THRESHOLD))
+        self.output = output_from_environment()
 
     def read(self, body: bytes, content_type: str) -> Shots:
         """The shots in a body.
@@ -88,42 +101,53 @@ class Reader:
         mlflow.exceptions.MlflowException
             A 4xx in words, without stack trace, if the body holds no table of the six features.
         """
-        usual = read_usual(body, content_type)
+        usual = read_usual(body, content_type, self.columns)
+        if usual:
+            return self._shots(usual)
+        if content_type == CSV:
+            check_header(body, self.columns)
         try:
-            return self._shots(usual) if usual else self._read_with_mlflow(body, content_type)
+            return self._shots(self._read_with_mlflow(body, content_type))
         except MlflowException as error:
             table = read_table(body, content_type)
             if table == NO_ROWS:
-                return Shots(np.empty((0, len(self._names))), self.threshold, None)
-            if table:
-                refuse_what_is_no_number(*table, self._allowed)
-            raise without_trace(error) from error
+                return Shots(np.empty((0, len(self._names))), self.threshold, None, self.output)
+            raise explained(error, table, self.columns, self._allowed) from error
 
     def _shots(self, usual: Usual) -> Shots:
-        columns, values, threshold = usual
-        self._check_columns(columns)
-        ids = _whole(values[:, columns.index(SHOT_ID)]) if SHOT_ID in columns else None
-        features = values if columns == self._names else values[:, [columns.index(name) for name in self._names]]
-        return Shots(features, self.threshold if threshold is None else threshold, ids)
+        return Shots(
+            usual.values,
+            self.threshold if usual.threshold is None else usual.threshold,
+            None if usual.ids is None else _whole(usual.ids),
+            usual.output or self.output,
+            usual.ignored,
+        )
 
-    def _read_with_mlflow(self, body: bytes, content_type: str) -> Shots:
+    def _read_with_mlflow(self, body: bytes, content_type: str) -> Usual:
         try:
             data, params = self._parse(body, content_type)
             table = pd.DataFrame(data) if isinstance(data, list) and all(isinstance(r, dict) for r in data) else data
-            names = list(table) if isinstance(table, pd.DataFrame | dict) else None
-            if names is not None:
-                self._check_columns(names)
-            ids = table[SHOT_ID] if names and SHOT_ID in names else None
+            output = params.get("output") if isinstance(params, dict) else None
+            ids: npt.NDArray[np.float64] | None = None
+            ignored: list[object] = []
+            if isinstance(table, pd.DataFrame | dict):
+                names = list(table)
+                places = self.columns.places(names)
+                ids = _numbers(table[SHOT_ID]) if SHOT_ID in names else None
+                ignored = others(names, places, self.columns)
+                data = {name: table[names[place]] for name, place in zip(self._names, places, strict=True)}
+                data = pd.DataFrame(data) if isinstance(table, pd.DataFrame) else data
             frame, params = _validate_prediction_input(data, params, self._schema, self._params)
             values = frame[self._names].to_numpy(dtype=np.float64)
-            shot_id = None if ids is None else _whole(_numbers(ids))
         except MlflowException:
             raise
         except Exception as error:
             raise unreadable(error) from error
         threshold = (params or {}).get("threshold", self.threshold)
         check_threshold(threshold)
-        return Shots(values, threshold, shot_id)
+        if output is not None:
+            check_output(output)
+        return Usual(values, ids, ignored, threshold, output)
 
     def _parse(self, body: bytes, content_type: str) -> tuple[Any, dict[str, Any] | None]:
         if content_type == JSON:
@@ -132,17 +156,6 @@ class Reader:
         if content_type == PARQUET:
             return scoring_server.parse_parquet_input(pa.BufferReader(body)), None
         return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None
-
-    def _check_columns(self, columns: list[Any]) -> None:
-        problems = {
-            "missing": [name for name in self._names if name not in columns],
-            "unknown": [name for name in columns if name not in self._names and name != SHOT_ID],
-            "doubled": sorted({str(name) for name in columns if columns.count(name) > 1}),
-        }
-        found = "; ".join(f"{problem} columns {names[:20]}" for problem, names in problems.items() if names)
-        if found:
-            message = f"No row was scored. {found}: expected {self._names}, and {SHOT_ID} if you like."
-            raise MlflowException.invalid_parameter_value(message)
 
 
 def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:

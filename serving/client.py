@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.command import CommandConfig, run_command
 from data.console import console, say
 from data.files import shown
-from data.schema import COLUMN, FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_NAME, SHOT_ID, TARGET
 from data.tables import check_kind, check_table
 from serving.endpoint import (
     IN_FLIGHT,
@@ -42,7 +42,7 @@ def score(
     Parameters
     ----------
     table : pandas.DataFrame
-        Holds the features; other columns of a shot are not sent, but for ``shot_id`` to a server that logs it.
+        Holds the features; other columns are not sent, but for ``shot_id`` to a server that logs it.
     address : str
         Of the server, with or without ``/invocations``.
     on_progress : callable
@@ -59,21 +59,23 @@ def score(
     Raises
     ------
     ScoringError
-        If the table lacks a feature or has columns that no shot has, or the server does not answer after retries,
-        refuses rows, or does not answer once per row.
+        If the table lacks a feature or has one twice, or the server does not answer after retries, refuses rows, or
+        does not answer once per row.
     """
-    unknown = [name for name in table.columns if name not in {*COLUMN, *FEATURES}]
-    missing = [name for name in FEATURES if name not in table.columns]
-    if unknown or missing:
+    back = {raw: name for name, raw in RAW_NAME.items() if raw in table.columns}
+    features = table.rename(columns=back)
+    wrong = [name for name in FEATURES if list(features.columns).count(name) != 1]
+    if wrong:
+        names = ", ".join(f"{name} (or {RAW_NAME[name]})" if name in RAW_NAME else name for name in FEATURES)
         message = (
-            f"expected the columns {', '.join(FEATURES)}, and no columns but those of a shot (data/schema.py names "
-            f"them); missing {missing}, unknown {unknown}"
+            f"expected the columns {names}, each once; missing {[name for name in wrong if name not in features]}, "
+            f"found more than once {[name for name in wrong if name in features]}"
         )
         raise ScoringError(message)
     endpoint = Endpoint(address, patience=patience)
     endpoint.check()
     try:
-        values = table[list(FEATURES)].to_numpy(dtype=np.float64)
+        values = features[list(FEATURES)].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         message = f"expected numbers in the columns {', '.join(FEATURES)}: {error}"
         raise ScoringError(message) from error

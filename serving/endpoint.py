@@ -35,6 +35,7 @@ _PARQUET, _ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arr
 
 _EXAMPLE = "http://127.0.0.1:5001"
 _HOST_AND_PORT = re.compile(r"[^/:@?#\s]+:\d+(/.*)?|\[[^]]*\]:\d+(/.*)?")
+_SHORT = re.compile(rb'\s*\{\s*"predictions"\s*:\s*\[\s*[^\s{\]]')
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -142,7 +143,7 @@ class Endpoint:
         if self._takes_parquet:
             body = _parquet(values, shot_id if self.takes_shot_id else None)
             response = self._post(body, _PARQUET, request_id, len(values))
-            if response is not None:
+            if response is not None and not _is_short(response):
                 return self._parse(response, len(values))
             self._takes_parquet = False
         parts = [
@@ -296,9 +297,15 @@ def _parquet(values: npt.NDArray[np.float64], shot_id: npt.NDArray[np.int64] | N
 
 
 def _json(values: npt.NDArray[np.float64]) -> bytes:
-    body = {"dataframe_split": {"columns": list(FEATURES), "data": np.ascontiguousarray(values)}}
+    table = {"columns": list(FEATURES), "data": np.ascontiguousarray(values)}
+    body = {"dataframe_split": table, "params": {"output": "records"}}
     # NaN and infinity become null, which the server refuses by row and column.
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _is_short(response: requests.Response) -> bool:
+    """Whether a server answers with labels, say, by default: only a JSON body can ask it for another form."""
+    return _SHORT.match(response.content) is not None
 
 
 def _seconds(text: str) -> float:

@@ -116,7 +116,11 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         message = f"{path}: expected a table of labels; {error}"
         raise LabelError(message) from error
-    back = {raw: name for name, raw in RAW_NAME.items() if name not in table}
+    back = {raw: name for name, raw in RAW_NAME.items()}
+    for raw, name in back.items():
+        if raw in table and name in table:
+            message = f"{path}: found both {name} and {raw}, which name one column; remove one of them."
+            raise LabelError(message)
     return table.rename(columns=back)
 
 

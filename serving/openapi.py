@@ -1,18 +1,19 @@
-"""The REST contract of both doors as an OpenAPI 3.1 description, derived from ``data/schema.py``.
+"""The REST contract of both servers as an OpenAPI 3.1 description, derived from ``data/schema.py``.
 
-The operated door serves it as ``/openapi.json``; ``python -m tools.openapi`` writes it to ``docs/openapi.json``, and
-``tests/test_serving_openapi.py`` holds both doors to it.
+The production server serves it as ``/openapi.json``; ``python -m tools.openapi`` writes it to ``docs/openapi.json``,
+and ``tests/test_serving_openapi.py`` holds both servers to it.
 """
 
 import math
 from typing import Any
 
-from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET, feature_column
+from data.schema import FEATURES, PROBABILITY, RAW_NAME, SHOT_ID, TARGET, feature_column
 from serving.bodies import ARROW, CSV, DEFAULT_THRESHOLD, JSON, PARQUET
+from serving.scoring_model import OUTPUT_VARIABLE, OUTPUTS
 
 Node = dict[str, Any]
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Of the contract, not of this project."""
 
 _EXAMPLE = dict(zip(FEATURES, (33.9723, -118.1028, 10, 1, 0, 18), strict=True))
@@ -23,19 +24,24 @@ _MOST_ID_DIGITS = 15
 _MOST_ID = 2**53 - 1
 
 _INTRODUCTION = """\
-P(made) of basketball shots. Served by two doors: the front door is `mlflow models serve`, the operated door
+P(made) of basketball shots. Served by two servers: the MLflow server is `mlflow models serve`, the production server
 `make serve`, which also has `/model`, `/metrics` and `/openapi.json`.
 
-A method that a path does not have gets 405 with `Allow`, an unknown path 404; `HEAD` is answered as `GET` by the
-operated door. Its errors have the schema `Error`; those two of the front door are FastAPI's, `{"detail": text}`.
+A method that a path does not have gets 405 with `Allow`, an unknown path 404, a path with a slash at its end 307 to
+the path without it; `HEAD` is answered as `GET` by the production server. Its errors have the schema `Error`; 404 and
+405 of the MLflow server are FastAPI's, `{"detail": text}`.
 What the schemas cannot say, and how to check a server with schemathesis, is in `docs/serving.md`."""
 
 _TABLE = """\
 A table of the six features in exactly one of four keys. Further keys are ignored, but for `messages`, `prompt` and
 `input`, by which MLflow takes a body for one of a language model."""
 
+_NAMES = [tuple(FEATURES), tuple(RAW_NAME.get(name, name) for name in FEATURES)]
+"""The features by their own names, and by those of the raw tables."""
+
 _SHOT = f"""\
-The features of one shot. The operated door refuses columns that are not named here; the front door drops them. If one
+The features of one shot, and other columns, which are ignored; the production server names those in
+`X-Ignored-Columns`. `lon` may be said for `lng`, in every row or none: both at once are ambiguous and refused. If one
 row has a `{SHOT_ID}`, every row has."""
 
 
@@ -55,9 +61,9 @@ def description() -> Node:
             "/ping": {"get": _get("ping", "Whether it can score", _not_json("A line feed."))},
             "/health": {"get": _get("health", "The same as /ping", _not_json("A line feed."))},
             "/version": {"get": _get("version", "Version of MLflow", _not_json("Such as 3.17.2, without quotes."))},
-            "/model": {"get": _get("model", "What is served (operated door)", _json("What is served.", "Model"))},
-            "/metrics": {"get": _get("metrics", "Figures for Prometheus (operated door)", _metrics())},
-            "/openapi.json": {"get": _get("openapi", "This description (operated door)", _this_description())},
+            "/model": {"get": _get("model", "What is served (production server)", _json("What is served.", "Model"))},
+            "/metrics": {"get": _get("metrics", "Metrics for Prometheus (production server)", _metrics())},
+            "/openapi.json": {"get": _get("openapi", "This description (production server)", _this_description())},
         },
         "components": {"schemas": _schemas(), "headers": _HEADERS, "parameters": _PARAMETERS},
     }
@@ -76,15 +82,16 @@ def _invocations() -> Node:
         "responses": {
             "200": {
                 "description": (
-                    f"An answer per row, in order. The operated door answers as an Arrow stream of the same two "
-                    f"columns if the request accepts `{ARROW}`."
+                    "A prediction per row, in order, in the form of `params.output`. The production server answers as "
+                    f"an Arrow stream of `{TARGET}` and `{PROBABILITY}`, whatever the form, if the request accepts "
+                    f"`{ARROW}`."
                 ),
                 "headers": _headers(),
                 "content": {JSON: {"schema": _ref("Answer")}, ARROW: {}},
             },
             "400": _error("The body is no table, or a row of it is no shot; the message names row, column and range."),
-            "408": _error("The body did not arrive within a minute (operated door)."),
-            "413": _error("The body is longer than 256 MiB (operated door)."),
+            "408": _error("The body did not arrive within a minute (production server)."),
+            "413": _error("The body is longer than 256 MiB (production server)."),
             "415": _error("Another content type, charset or encoding.", plain=True),
             "500": _error("A bug; the server's log names the reason under the request's X-Request-ID."),
         },
@@ -96,7 +103,7 @@ def _bodies() -> Node:
     cells = [[*row.values()] for row in rows]
     examples = {
         "dataframe_split": {"dataframe_split": {"columns": [*FEATURES], "data": cells}},
-        "dataframe_records": {"dataframe_records": rows, "params": {"threshold": 0.4}},
+        "dataframe_records": {"dataframe_records": rows, "params": {"threshold": 0.4, "output": "label"}},
         "inputs": {"inputs": [{**row, SHOT_ID: number} for number, row in enumerate(rows)]},
         "instances": {"instances": rows},
         "no rows": {"dataframe_records": []},
@@ -123,14 +130,16 @@ def _schemas() -> Node:
                 {"type": "string", "pattern": f"^-?[0-9]{{1,{_MOST_ID_DIGITS}}}$"},
             ],
         },
-        "Shot": _row(),
-        "IdentifiedShot": _row(SHOT_ID),
-        "Shots": {"anyOf": [{"type": "array", "items": _ref(name)} for name in ("Shot", "IdentifiedShot")]},
+        **{name: _row(*columns) for name, columns in _ROWS.items()},
+        "Shots": {"anyOf": [{"type": "array", "items": _ref(name)} for name in _ROWS]},
         "SplitShots": {
-            "description": "The columns may have any order, here and in the rows; `index` and other keys are ignored.",
+            "description": (
+                "The columns may have any order, here and in the rows, and others may be among them; `index` and other "
+                "keys are ignored."
+            ),
             "type": "object",
             "required": ["columns", "data"],
-            "anyOf": [_split(*FEATURES), _split(*FEATURES, SHOT_ID)],
+            "anyOf": [_split(*columns) for columns in _ROWS.values()],
         },
         "Table": {
             "description": _TABLE,
@@ -148,16 +157,26 @@ def _schemas() -> Node:
             "oneOf": [{"required": [key]} for key in ("dataframe_split", "dataframe_records", "inputs", "instances")],
         },
         "CSV": {
-            "description": f"UTF-8, with a header; the columns may have any order, and `{SHOT_ID}` may be one of them.",
+            "description": "UTF-8, with a header; the columns may have any order, and others may be among them.",
             "type": "string",
             "pattern": rf"^{','.join(FEATURES)}(?:\n{','.join(map(_numeral, FEATURES))})*\n?$",
         },
         "Parameters": {
             "description": "Further parameters are ignored.",
             "type": ["object", "null"],
-            "properties": {"threshold": {"type": "number", "minimum": 0, "maximum": 1}},
+            "properties": {
+                "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                "output": {
+                    "description": (
+                        "Form of the predictions: `records`, or what stock models answer: `label` (0 or 1), "
+                        "`probability` (P(made)), `probabilities` (P(missed) and P(made)). Without it the default of "
+                        f"the server: `records` unless it was started with `--output` or `${OUTPUT_VARIABLE}`."
+                    ),
+                    "enum": [*OUTPUTS, None],
+                },
+            },
         },
-        "Answer": _closed(predictions={"type": "array", "items": _ref("Prediction")}),
+        "Answer": _closed(predictions={"anyOf": [{"type": "array", "items": form} for form in _FORMS]}),
         "Prediction": _closed(**_PREDICTION),
         "Error": {
             "description": "MLflow's server adds keys of its own.",
@@ -170,7 +189,7 @@ def _schemas() -> Node:
 
 
 def _cell(name: str) -> Node:
-    """A feature: a number, and what the doors take as one."""
+    """A feature: a number, and what the servers take as one."""
     column = feature_column(name)
     assert column.minimum is not None  # noqa: S101 every feature has a range
     assert column.maximum is not None  # noqa: S101
@@ -184,7 +203,7 @@ def _cell(name: str) -> Node:
 
 
 def _numeral(name: str) -> str:
-    r"""Pattern of texts that lie in the range of a feature, in plain notation; the doors take others too.
+    r"""Pattern of texts that lie in the range of a feature, in plain notation; the servers take others too.
 
     Notes
     -----
@@ -209,19 +228,34 @@ def _numeral(name: str) -> str:
     return f"{sign}(?:{'|'.join(tenths)})[0-9]{{0,9}}"
 
 
-def _row(*further: str) -> Node:
-    return {"description": _SHOT, **_closed(**{name: _ref(name) for name in (*FEATURES, *further)})}
+def _row(*names: str) -> Node:
+    """An object with these properties and any others but the further names of the features, and the identifier."""
+    absent = {*FEATURES, *RAW_NAME.values(), SHOT_ID} - {*names}
+    properties = {name: _ref(_schema_of(name)) for name in names} | dict.fromkeys(sorted(absent), False)
+    return {"description": _SHOT, "type": "object", "properties": properties, "required": [*names]}
+
+
+def _schema_of(name: str) -> str:
+    return next((feature for feature, raw in RAW_NAME.items() if raw == name), name)
 
 
 def _split(*names: str) -> Node:
-    row = {"type": "array", "prefixItems": [_ref(name) for name in names], "items": False, "minItems": len(names)}
+    cells = [_ref(_schema_of(name)) for name in names]
+    row = {"type": "array", "prefixItems": cells, "items": False, "minItems": len(names)}
     return {"properties": {"columns": {"const": [*names]}, "data": {"type": "array", "items": row}}}
 
 
 def _model() -> Node:
     number, text = {"type": "number"}, {"type": "string"}
     time = {"type": "string", "format": "date-time"}
-    feature = _closed(name=text, minimum=number, maximum=number, whole={"type": "boolean"}, allowed=text)
+    feature = _closed(
+        name=text,
+        aliases={"type": "array", "items": text},
+        minimum=number,
+        maximum=number,
+        whole={"type": "boolean"},
+        allowed=text,
+    )
     return _closed(
         name=text,
         version={"type": "string", "pattern": _MODEL_VERSION_PATTERN},
@@ -229,6 +263,7 @@ def _model() -> Node:
         promoted={"anyOf": [time, {"type": "null"}]},
         run_id=text,
         threshold={"type": "number", "minimum": 0, "maximum": 1},
+        output={"enum": [*OUTPUTS], "description": "Form of the predictions where a request asks for none."},
         signature={"type": "object", "description": "As MLflow has it."},
         features={"type": "array", "items": feature},
         identifier=text,
@@ -277,12 +312,12 @@ def _this_description() -> Node:
 def _error(text: str, *, plain: bool = False) -> Node:
     content: Node = {JSON: {"schema": _ref("Error")}}
     if plain:
-        content["text/plain"] = {"schema": {"type": "string", "description": "By MLflow, at the front door."}}
+        content["text/plain"] = {"schema": {"type": "string", "description": "By the MLflow server."}}
     return {"description": text, "headers": _headers(), "content": content}
 
 
 def _headers(*, version: bool = True) -> Node:
-    names = ("X-Request-ID", "X-Model-Version") if version else ("X-Request-ID",)
+    names = ("X-Request-ID", "X-Model-Version", "X-Ignored-Columns") if version else ("X-Request-ID",)
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
@@ -294,13 +329,34 @@ _PREDICTION: Node = {
     TARGET: {"enum": [0, 1], "description": "1 made, 0 missed"},
     PROBABILITY: {"type": "number", "minimum": 0, "maximum": 1, "description": "P(made)"},
 }
+_FORMS: list[Node] = [
+    _ref("Prediction"),
+    {"enum": [0, 1]},
+    {"type": "number", "minimum": 0, "maximum": 1},
+    {
+        "type": "array",
+        "items": {"type": "number", "minimum": 0, "maximum": 1},
+        "minItems": 2,
+        "maxItems": 2,
+    },
+]
+_ROWS = {
+    "Shot": _NAMES[0],
+    "IdentifiedShot": (*_NAMES[0], SHOT_ID),
+    "RawShot": _NAMES[1],
+    "IdentifiedRawShot": (*_NAMES[1], SHOT_ID),
+}
 _HEADERS: Node = {
+    "X-Ignored-Columns": {
+        "description": "Columns that were ignored, percent-encoded, at most 40; only at the production server.",
+        "schema": {"type": "string"},
+    },
     "X-Request-ID": {
-        "description": "Of the request, or a new one; always there at the operated door, never at the front door.",
+        "description": "Of the request, or a new one; only at the production server, and always there.",
         "schema": {"type": "string", "pattern": _REQUEST_ID_PATTERN},
     },
     "X-Model-Version": {
-        "description": "Version of the registered model that answered; only at the operated door, if one did.",
+        "description": "Version of the registered model that answered; only at the production server, if one did.",
         "schema": {"type": "string", "pattern": _MODEL_VERSION_PATTERN},
     },
 }
@@ -310,7 +366,7 @@ _PARAMETERS: Node = {
         "in": "header",
         "description": (
             f"What the caller calls the request; anything but {_REQUEST_ID_PATTERN[1:-1]} is replaced. Goes into the "
-            "inference log. The front door ignores it."
+            "inference log. The MLflow server ignores it."
         ),
         "schema": {"type": "string"},
     }

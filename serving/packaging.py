@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline
 
 from data.errors import KobeShotError
 from data.files import ROOT
-from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
-from serving.requirements import served_packages, write_constraints
+from data.schema import FEATURES, PROBABILITY, RAW_NAME, TARGET, feature_column
+from serving.requirements import served_packages
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
 _INFERENCE_LOG = ROOT / "serving" / "inference_log.py"
@@ -31,11 +31,17 @@ class PackagingError(KobeShotError):
 
 
 def signature(threshold: float) -> ModelSignature:
-    """Six doubles in; label and probability out; ``threshold`` as a parameter of the request."""
+    """Six doubles in; label and probability out; ``threshold`` and ``output`` as parameters of the request.
+
+    ``output`` has no default here, so that a model can tell whether a form was asked for: a server has a default of its
+    own.
+    """
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.double, name) for name in FEATURES]),
         outputs=Schema([ColSpec(DataType.long, TARGET), ColSpec(DataType.double, PROBABILITY)]),
-        params=ParamSchema([ParamSpec("threshold", DataType.double, threshold)]),
+        params=ParamSchema(
+            [ParamSpec("threshold", DataType.double, threshold), ParamSpec("output", DataType.string, None)]
+        ),
     )
 
 
@@ -45,6 +51,7 @@ def served_ranges() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "aliases": [RAW_NAME[name]] if name in RAW_NAME else [],
             "minimum": column.minimum,
             "maximum": column.maximum,
             "whole": column.kind == "integer",
@@ -86,8 +93,6 @@ def log_scoring_model(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
         save_pipeline(pipeline, path)
-        constraints = Path(folder) / "constraints.txt"
-        write_constraints(pipeline, constraints)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCORING_MODEL),
@@ -100,7 +105,7 @@ def log_scoring_model(
             },
             signature=signature(threshold),
             input_example=example,
-            pip_requirements=[*served_packages(pipeline), f"-c {constraints}"],
+            pip_requirements=served_packages(pipeline),
             metadata=dict(metadata),
         )
     # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593

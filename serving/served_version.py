@@ -74,10 +74,12 @@ class ServedVersion:
             "promoted": self.source.promoted or None,
             "run_id": self.source.run_id,
             "threshold": self.reader.threshold,
+            "output": self.reader.output,
             "signature": self._signature.to_dict(),
             "features": [
                 {
                     "name": name,
+                    "aliases": [alias for alias, of in self.reader.columns.aliases.items() if of == name],
                     "minimum": float(low),
                     "maximum": float(high),
                     "whole": bool(whole),

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from pydantic import Field
 
 from data.addresses import sqlite_address
@@ -35,6 +36,7 @@ from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from serving import inference_log, registry
+from serving.scoring_model import OUTPUT_VARIABLE, output_from_environment
 from serving.served_version import Source
 from serving.store import plain_store
 from serving.worker import Forget, Load, Loaded, Worker
@@ -72,6 +74,10 @@ class ServerConfig(CommandConfig):
         default=5001, description="port to listen on; 0 takes a free one"
     )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="processes that answer")
+    output: Literal["records", "label", "probability", "probabilities"] | None = Field(
+        default=None,
+        description=f"form of predictions where a request asks for none; empty takes ${OUTPUT_VARIABLE}, else records",
+    )
 
 
 @dataclass
@@ -287,6 +293,7 @@ def serve(config: ServerConfig) -> None:
         If there is no champion or it cannot be loaded, the port is taken, or the inference log's address is wrong.
     """
     _set_inference_log()
+    _set_output(config.output)
     with plain_store(), _figures():
         supervisor = Supervisor(config)
         supervisor.run()
@@ -336,6 +343,16 @@ def _set_inference_log() -> None:
         inference_log.check_address(address)
     except ValueError as error:
         raise ServerError(str(error)) from error
+
+
+def _set_output(output: str | None) -> None:
+    """Let every worker answer in this form where a request asks for none; refuse a wrong one of the environment."""
+    if output:
+        os.environ[OUTPUT_VARIABLE] = output
+    try:
+        output_from_environment()
+    except MlflowException as error:
+        raise ServerError(error.message) from error
 
 
 @contextlib.contextmanager

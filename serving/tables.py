@@ -31,6 +31,7 @@ class ShotReader(TableReader):
             "lacks": [name for name in FEATURES if name not in names and RAW_NAME.get(name) not in names],
             "has unknown": [name for name in names if name not in known],
             "has twice": sorted({name for name in names if names.count(name) > 1}),
+            "names twice": [f"{name} and {raw}" for name, raw in RAW_NAME.items() if {name, raw} <= set(names)],
         }
         found = "; ".join(f"{problem} {', '.join(cases)}" for problem, cases in problems.items() if cases)
         if found:

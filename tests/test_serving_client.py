@@ -30,6 +30,7 @@ class Told:
     answer: Callable[[list[list[float]]], Answer] = lambda rows: (200, right(rows))
     requests: list[list[list[float]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    params: list[object] = field(default_factory=list)
     takes_parquet: bool = True
 
 
@@ -57,7 +58,9 @@ def told() -> Iterator[Told]:
                     return
                 table = pq.read_table(pa.BufferReader(body))
             else:
-                split = json.loads(body)["dataframe_split"]
+                payload = json.loads(body)
+                told.params.append(payload.get("params"))
+                split = payload["dataframe_split"]
                 table = pa.table(list(zip(*split["data"], strict=True)), names=split["columns"])
             assert table.column_names == list(FEATURES)
             assert set(table.schema.types) == {pa.float64()}
@@ -117,10 +120,25 @@ def test_integers_are_sent_as_doubles(told: Told) -> None:
     assert len(told.requests) == 1
 
 
-def test_unknown_columns_are_refused_before_anything_is_sent(told: Told) -> None:
-    with pytest.raises(ScoringError, match="unknown \\['color'\\]"):
-        score(table(1).assign(color="red"), told.address)
-    assert told.requests == []
+def test_other_columns_are_not_sent(told: Told) -> None:
+    assert len(score(table(1).assign(color="red", loc_x=3), told.address)) == 1
+
+
+def test_the_longitude_may_be_called_lon_but_not_twice(told: Told) -> None:
+    raw = table(3).rename(columns={"lng": "lon"})
+    pd.testing.assert_frame_equal(score(raw, told.address), score(table(3), told.address))
+    with pytest.raises(ScoringError, match=r"more than once \['lng'\]"):
+        score(raw.assign(lng=0.0), told.address)
+
+
+def test_a_server_whose_default_is_labels_is_asked_for_records(told: Told) -> None:
+    def answer(rows: list[list[float]]) -> Answer:
+        return 200, right(rows) if told.params else {"predictions": [0] * len(rows)}
+
+    told.answer = answer
+    shots = table(5)
+    np.testing.assert_allclose(score(shots, told.address)["probability"], shots["shot_distance"] / 100)
+    assert told.params == [{"output": "records"}]
 
 
 @pytest.mark.parametrize(

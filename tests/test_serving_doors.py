@@ -72,6 +72,141 @@ WAYS: dict[str, Callable[[pd.DataFrame], tuple[str | bytes, str]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_the_longitude_may_be_called_lon(door: str, shots: pd.DataFrame, way: str) -> None:
+    table = features(shots).head(20)
+    raw = table.rename(columns={"lng": "lon"})
+    reordered = json.dumps({"dataframe_split": raw[raw.columns[::-1]].to_dict("split", index=False)})
+    body = (reordered, JSON) if way == "reordered" else WAYS[way](raw)
+    assert probabilities(post(door, *body)) == probabilities(post(door, *WAYS[way](table)))
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
+def test_both_names_of_the_longitude_at_once_are_refused(door: str, shots: pd.DataFrame, way: str) -> None:
+    table = features(shots).head(2)
+    answer = post(door, *WAYS[way](table.assign(lon=table["lng"])))
+    assert answer.status_code == 400
+    assert "ambiguous columns ['lng', 'lon']" in answer.json()["message"]
+    assert_harmless(answer)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
+def test_other_columns_are_ignored(door: str, shots: pd.DataFrame, way: str) -> None:
+    table = features(shots).head(20)
+    wide = table.assign(loc_x=1, team_name="Los Angeles Lakers", shot_made_flag=1.0, when=None)
+    answer = post(door, *WAYS[way](wide))
+    assert probabilities(answer) == probabilities(post(door, *WAYS[way](table)))
+    ignored = answer.headers.get("X-Ignored-Columns", "loc_x, team_name, shot_made_flag, when")
+    assert ignored == "loc_x, team_name, shot_made_flag, when"
+
+
+def test_the_whole_public_table_is_answered(door: str, shots: pd.DataFrame) -> None:
+    """All its columns, with texts, as ``to_json`` and ``to_parquet`` write them."""
+    some = shots.head(30)
+    expected = probabilities(post(door, parquet(features(some)), PARQUET))
+    split = '{"dataframe_split": ' + some.to_json(orient="split") + "}"
+    rows = '{"dataframe_records": ' + some.to_json(orient="records") + "}"
+    for body, kind in ((split, JSON), (rows, JSON), (some.to_csv(index=False), CSV), (some.to_parquet(), PARQUET)):
+        np.testing.assert_allclose(probabilities(post(door, body, kind)), expected, rtol=0, atol=1e-9)
+
+
+POSITIONAL = [
+    {"inputs": SPLIT["data"]},
+    {"instances": SPLIT["data"]},
+    {"inputs": SPLIT["data"][0]},
+    {"dataframe_split": {"data": SPLIT["data"]}},
+    {"dataframe_split": {"columns": list(range(6)), "data": SPLIT["data"]}},
+]
+
+
+@pytest.mark.parametrize("body", POSITIONAL, ids=str)
+def test_rows_by_position_are_refused_with_the_order_of_the_names(door: str, body: object) -> None:
+    answer = post(door, body)
+    assert answer.status_code == 400
+    assert str(list(FEATURES)) in answer.json()["message"]
+    assert "by position" in answer.json()["message"]
+    assert_harmless(answer)
+
+
+OTHER_FORMS = {
+    "split of records": ({"dataframe_split": [shot()]}, "Dataframe split format must be a dictionary. Got list."),
+    "empty split": ({"dataframe_split": []}, "Dataframe split format must be a dictionary. Got list."),
+    "records by column": (
+        {"dataframe_records": {name: [value] for name, value in shot().items()}},
+        "Dataframe records format must be a list of records. Got dictionary.",
+    ),
+    "one record": (
+        {"dataframe_records": shot()},
+        "Dataframe records format must be a list of records. Got dictionary.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_FORMS)
+def test_a_table_in_the_form_of_another_key_is_refused_in_mlflows_words(door: str, case: str) -> None:
+    body, words = OTHER_FORMS[case]
+    answer = post(door, body)
+    assert answer.status_code == 400
+    assert answer.json()["error_code"] == "BAD_REQUEST"
+    assert answer.json()["message"] == f"Invalid input. {words}"
+
+
+@pytest.mark.parametrize("path", ["/ping/", "/health/", "/version/", "/ping//"])
+def test_a_slash_too_many_is_redirected(door: str, path: str) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.get(door + path, timeout=30, allow_redirects=False)
+        assert answer.status_code == 307
+        assert answer.headers["Location"].endswith(path.rstrip("/"))
+        assert session.get(door + path, timeout=30).text == session.get(door + path.rstrip("/"), timeout=30).text
+
+
+def test_a_request_to_invocations_with_a_slash_is_answered(door: str) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.post(f"{door}/invocations/?a=b", json=records(shot()), timeout=30)
+        refused = session.post(f"{door}/invocations/", json=records(shot()), timeout=30, allow_redirects=False)
+    assert len(probabilities(answer)) == 1
+    assert answer.url == f"{door}/invocations?a=b"
+    assert refused.status_code == 307
+
+
+FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "records": lambda one: one,
+    "label": lambda one: one["shot_made_flag"],
+    "probability": lambda one: one["probability"],
+    "probabilities": lambda one: [1 - one["probability"], one["probability"]],
+}
+
+
+@pytest.mark.parametrize("output", FORMS)
+@pytest.mark.parametrize("key", ["dataframe_records", "inputs"])
+def test_predictions_come_in_the_form_that_is_asked_for(door: str, output: str, key: str) -> None:
+    body = {key: [shot(), shot(period=2)]}
+    usual = post(door, body).json()["predictions"]
+    text = json.dumps(body | {"params": {"output": output}})
+    # UTF-16 is left to MLflow's own parsers.
+    for sent in (text, text.encode("utf-16")):
+        assert post(door, sent).json()["predictions"] == [FORMS[output](one) for one in usual]
+
+
+@pytest.mark.parametrize("params", [None, {}, {"output": None}, {"threshold": 0.5}], ids=str)
+def test_without_a_form_predictions_are_records(door: str, params: object) -> None:
+    assert post(door, records(shot()) | {"params": params}).json() == post(door, records(shot())).json()
+
+
+def test_every_form_of_no_rows_is_an_empty_list(door: str) -> None:
+    for output in FORMS:
+        empty = {"dataframe_split": {"columns": list(FEATURES), "data": []}, "params": {"output": output}}
+        assert post(door, empty).json() == {"predictions": []}
+
+
+def test_the_arrow_stream_has_both_columns_whatever_the_form(operated_door: Operated) -> None:
+    body = records(shot()) | {"params": {"output": "label"}}
+    answer = post(operated_door.address, body, Accept="application/vnd.apache.arrow.stream")
+    assert pa.ipc.open_stream(answer.content).read_all().column_names == ["shot_made_flag", "probability"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_every_form_of_a_table_gets_the_estimators_answer(
     door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame, way: str
 ) -> None:
@@ -114,6 +249,7 @@ VALID = {
     "params that are null": (records(shot()) | {"params": None}, JSON),
     "csv of integers": ("lat,lng,minutes_remaining,period,playoffs,shot_distance\n34,-118.1,1,1,0,10\n", CSV),
     "scalars by column": ({"inputs": shot()}, JSON),
+    "scalars by column beside others": ({"inputs": shot(team_name="Lakers", shot_id=7)}, JSON),
     "the same key twice": (json.dumps(records(shot())).replace('"lat"', '"lat": 1, "lat"'), JSON),
     "parquet of texts": (parquet(frame().astype(str)), PARQUET),
 }
@@ -180,6 +316,16 @@ BAD: dict[str, tuple[object, str, list[str]]] = {
     "csv infinity": (frame(shot(lat=math.inf)).to_csv(index=False), CSV, ["row 0", "lat", "inf"]),
     "parquet null": (parquet(frame().assign(lat=np.nan)), PARQUET, ["row 0", "lat", "null"]),
     "parquet text": (parquet(frame().astype(object).assign(lat="x").astype({"lat": str})), PARQUET, ["lat", "'x'"]),
+    "a column twice in csv": (
+        frame().assign(again=34.0).to_csv(index=False).replace("again", "lat"),
+        CSV,
+        ["'lat' found 2 times"],
+    ),
+    "no form": (records(shot()) | {"params": {"output": "labels"}}, JSON, ["output", "'labels'", "probabilities"]),
+    "a number as form": (records(shot()) | {"params": {"output": 1}}, JSON, ["output", "1"]),
+    "a list as form": (records(shot()) | {"params": {"output": ["label"]}}, JSON, ["output", "label"]),
+    "no form of no rows": ({"dataframe_records": [], "params": {"output": "x"}}, JSON, ["output", "'x'"]),
+    "lon out of range": (records(shot(lng=None) | {"lon": 1}), JSON, ["ambiguous"]),
     "no number as threshold": (records(shot()) | {"params": {"threshold": "x"}}, JSON, ["threshold"]),
     "null as threshold": (records(shot()) | {"params": {"threshold": None}}, JSON, ["threshold", "null"]),
     "threshold out of range": (records(shot()) | {"params": {"threshold": 2}}, JSON, ["threshold", "2", "0 to 1"]),
@@ -472,10 +618,26 @@ def test_the_operated_door_refuses_a_shot_id_that_is_no_whole_number(
     ],
     ids=["records", "inputs by row", "with a parameter", "inputs", "csv", "parquet"],
 )
-def test_the_operated_door_refuses_unknown_columns(operated_door: Operated, body: object, kind: str) -> None:
+def test_the_production_server_says_which_columns_it_ignores(operated_door: Operated, body: object, kind: str) -> None:
     answer = post(operated_door.address, body, kind)
+    assert probabilities(answer) == probabilities(post(operated_door.address, records(shot())))
+    assert answer.headers["X-Ignored-Columns"] == "color"
+
+
+def test_names_of_ignored_columns_cannot_break_the_headers(operated_door: Operated) -> None:
+    answer = post(operated_door.address, records(shot(**{"a\r\nSet-Cookie: x": 1, "é, 日本": 2, "l" * 500: 3})))
+    assert answer.status_code == 200
+    assert "Set-Cookie" not in answer.headers
+    assert (
+        answer.headers["X-Ignored-Columns"] == f"a%0D%0ASet-Cookie%3A%20x, %C3%A9%2C%20%E6%97%A5%E6%9C%AC, {'l' * 40}"
+    )
+
+
+def test_an_identifier_that_stands_twice_is_refused(operated_door: Operated) -> None:
+    body = {"dataframe_split": {"columns": [*FEATURES, "shot_id", "shot_id"], "data": [[*SPLIT["data"][0], 1, 2]]}}
+    answer = post(operated_door.address, body)
     assert answer.status_code == 400
-    assert "unknown columns ['color']" in answer.json()["message"]
+    assert "'shot_id' found 2 times" in answer.json()["message"]
 
 
 def test_the_operated_door_answers_as_an_arrow_stream_where_that_is_accepted(operated_door: Operated) -> None:
