@@ -312,7 +312,7 @@ def _judged(  # noqa: PLR0913, PLR0917 rows, three models and a seed
     rows = table.iloc[drawn].reset_index(drop=True)
     constant = np.full(len(rows), prior)
     found = challenge(rows, challenger[drawn], champion[drawn], constant, champion_name="the champion", seed=seed)
-    rules = ("champion", "least gain", "both results", "limit", "prior")
+    rules = ("champion", "least gain", "both results", "limit", "prior", "constant")
     kinds = (*rules, *("slice" for _ in found.comparisons[len(rules) :]))
     failed = {kind for kind, each in zip(kinds, found.comparisons, strict=True) if not each.passed}
     return Trial(len(rows), found.comparisons[0].difference.value, tuple(sorted(failed)))

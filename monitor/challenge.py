@@ -12,7 +12,7 @@ from data.schema import TARGET
 from monitor.metrics import log_loss_by_row
 from monitor.performance import slices
 from serving import gate
-from serving.gate import CONFIDENCE, Difference, Verdict
+from serving.gate import CONFIDENCE, MIN_SKILL, Difference, Verdict
 
 MOST_LOG_LOSS = float(np.log(2))
 """Log loss of a coin: what is not below it is never promoted."""
@@ -74,7 +74,7 @@ class Challenge:
     verdict : Verdict
         Against the champion overall, `passed` and `reason` those of all comparisons.
     comparisons : tuple of Comparison
-        Against the champion overall, the limit, the class prior, and the champion in each slice.
+        Against the champion overall, the limit, the class prior, a constant, and the champion in each slice.
     """
 
     verdict: Verdict
@@ -104,9 +104,10 @@ def challenge(  # noqa: PLR0913 three models and how to judge them
     """Judge a challenger.
 
     It passes if it is better than the champion beyond chance on all rows (paired bootstrap, 95 %) and by at least a
-    share of its loss, better than the class prior and than a limit, and in no slice of distance, period, playoffs or
-    zone worse than the champion by more than ``SLICE_LIMIT`` and beyond chance. The slices share the probability of a
-    false alarm (Bonferroni).
+    share of its loss, better than the class prior by ``MIN_SKILL`` and than a limit, not almost constant, and in no
+    slice of distance, period, playoffs or zone worse than the champion by more than ``SLICE_LIMIT`` and beyond chance.
+    The slices share the probability of a false alarm (Bonferroni). A champion that is almost constant is no more than a
+    baseline: beside it no slice is looked at, and ``MIN_SKILL`` is enough.
 
     Parameters
     ----------
@@ -131,13 +132,15 @@ def challenge(  # noqa: PLR0913 three models and how to judge them
     labels = rows[TARGET].to_numpy(dtype=float)
     losses = [log_loss_by_row(labels, np.asarray(made, dtype=float)) for made in (challenger, champion, prior)]
     overall = gate.better_than(losses[0], losses[1], reference_name=champion_name, seed=seed)
+    is_baseline = gate.is_constant(champion)
     found = (
         _overall(overall, len(rows), champion_name),
-        _gain(overall, len(rows), least_gain),
+        _gain(overall, len(rows), min(least_gain, MIN_SKILL) if is_baseline else least_gain),
         _results(overall, labels),
         _limit(overall, len(rows), most_log_loss),
         _prior(gate.difference(losses[0], losses[2], seed=seed)),
-        *_slices(rows, losses[0], losses[1], champion_name, seed),
+        _spread(overall, np.asarray(challenger, dtype=float)),
+        *(() if is_baseline else _slices(rows, losses[0], losses[1], champion_name, seed)),
     )
     failed = [comparison.words for comparison in found if not comparison.passed]
     reason = "; ".join(failed) if failed else overall.reason
@@ -152,9 +155,8 @@ def _overall(verdict: Verdict, rows: int, champion_name: str) -> Comparison:
 
 def _gain(verdict: Verdict, rows: int, least_gain: float) -> Comparison:
     found = Difference(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
-    gain = -found.value / verdict.reference_loss if verdict.reference_loss else 0.0
-    words = f"the champion's log loss is undercut by {max(gain, 0):.2%}, {least_gain:.2%} is needed"
-    return Comparison("the least gain", found, gain >= least_gain, words)
+    words = f"the champion's log loss is undercut by {max(found.improvement, 0):.2%}, {least_gain:.2%} is needed"
+    return Comparison("the least gain", found, found.improvement >= least_gain, words)
 
 
 def _results(verdict: Verdict, labels: Floats) -> Comparison:
@@ -173,8 +175,16 @@ def _limit(verdict: Verdict, rows: int, most_log_loss: float) -> Comparison:
 
 def _prior(found: Difference) -> Comparison:
     words = f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of the class prior"
-    passed = found.value < 0
-    return Comparison("the class prior, all rows", found, passed, words if passed else f"{words}: not better")
+    passed = found.improvement >= MIN_SKILL
+    skill = f"a skill score of {found.improvement:+.2%}, {MIN_SKILL:.2%} is needed"
+    return Comparison("the class prior, all rows", found, passed, words if passed else f"{words}: {skill}")
+
+
+def _spread(verdict: Verdict, made: Floats) -> Comparison:
+    found = Difference(made.size, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+    passed = not gate.is_constant(made)
+    words = f"P(made) differs by {made.std():.4f} from row to row (standard deviation)"
+    return Comparison("a constant", found, passed, words if passed else gate.constant_words(made))
 
 
 def _slices(

@@ -7,6 +7,15 @@ import numpy.typing as npt
 from scipy import stats
 
 CONFIDENCE = 0.95
+MIN_SKILL = 0.002
+"""Skill score that a model needs against the base-rate baseline: the share of its log loss by which it is better.
+
+Against a constant every nearly constant answer is better or worse beyond chance, however little it knows: strongly
+regularized, the logistic regression of the public shots has a skill score of 0.02 %, ten standard errors from 0, and
+one of the period alone 0.08 %; one of all six features has 2 %.
+"""
+MIN_SPREAD = 0.005
+"""Standard deviation of P(made) below which answers are almost constant; the public shots' regression has 0.09."""
 _RESAMPLES = 2_000
 _RESAMPLES_AT_ONCE = 200
 
@@ -34,6 +43,11 @@ class Difference:
     def value(self) -> float:
         """Mean difference; below zero the model is better."""
         return self.loss - self.reference_loss
+
+    @property
+    def improvement(self) -> float:
+        """Share of the reference's loss by which the model is better; against the baseline, its skill score."""
+        return -self.value / self.reference_loss if self.reference_loss else 0.0
 
     @property
     def better(self) -> bool:
@@ -125,8 +139,34 @@ def difference(
     )
 
 
-def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int) -> Verdict:
-    """Whether a model is better than another beyond chance; see `difference`.
+def is_constant(probability: npt.ArrayLike) -> bool:
+    """Whether answers are almost the same for every row.
+
+    Parameters
+    ----------
+    probability : array_like of float, shape (n,)
+        P(made).
+
+    Examples
+    --------
+    >>> is_constant([0.48127, 0.48127, 0.48128]), is_constant([0.4, 0.5, 0.6])
+    (True, False)
+    """
+    return float(np.std(np.asarray(probability, dtype=float))) < MIN_SPREAD
+
+
+def constant_words(probability: npt.ArrayLike) -> str:
+    """That answers are almost constant, in words."""
+    made = np.asarray(probability, dtype=float)
+    return (
+        f"the answers are almost constant: P(made) is {made.min():.5f} to {made.max():.5f} for all {made.size:,} rows"
+    )
+
+
+def better_than(
+    loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int, min_improvement: float = 0
+) -> Verdict:
+    """Whether a model is better than another beyond chance, and by enough; see `difference`.
 
     Parameters
     ----------
@@ -136,11 +176,13 @@ def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference
         What to call the reference in the reason.
     seed : int
         Of the resampling.
+    min_improvement : float
+        Share of the reference's loss by which the model must be better.
 
     Returns
     -------
     Verdict
-        Passed if the 95 % percentile interval of the mean difference lies below zero.
+        Passed if the 95 % percentile interval of the mean difference lies below zero, and the improvement is enough.
 
     Examples
     --------
@@ -157,4 +199,7 @@ def better_than(loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference
         f"{CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}, "
         f"{'better beyond chance' if found.better else 'not better beyond chance'}"
     )
-    return Verdict(found.better, reason, found.loss, found.reference_loss, found.low, found.high)
+    enough = found.improvement >= min_improvement
+    if min_improvement and not enough:
+        reason += f"; an improvement of {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
+    return Verdict(found.better and enough, reason, found.loss, found.reference_loss, found.low, found.high)

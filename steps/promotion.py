@@ -210,8 +210,12 @@ def _refused(verdict: gate.Verdict, reason: str) -> gate.Verdict:
 
 def _against_the_prior(contender: Contender, seed: int) -> gate.Verdict:
     test = contender.lesson.test
-    losses = [log_loss_by_row(test[TARGET], _made(model, test)) for model in (contender.pipeline, contender.prior)]
-    return gate.better_than(losses[0], losses[1], reference_name="the class prior", seed=seed)
+    made = _made(contender.pipeline, test)
+    losses = [log_loss_by_row(test[TARGET], each) for each in (made, _made(contender.prior, test))]
+    verdict = gate.better_than(
+        losses[0], losses[1], reference_name="the class prior", seed=seed, min_improvement=gate.MIN_SKILL
+    )
+    return _refused(verdict, gate.constant_words(made)) if gate.is_constant(made) else verdict
 
 
 def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -114,7 +114,7 @@ def test_a_challenger_that_is_worse_than_the_class_prior_does_not_pass_however_b
     found = judged(rows, wrong, worse, most_log_loss=5)
     assert failed(found) == ["the class prior, all rows"]
     assert not found.verdict.passed
-    assert found.verdict.reason.endswith("of the class prior: not better")
+    assert found.verdict.reason.endswith("0.20% is needed")
 
 
 def test_a_challenger_that_is_as_good_as_the_class_prior_does_not_pass(rows: pd.DataFrame) -> None:
@@ -132,7 +132,29 @@ def test_a_challenger_over_the_limit_does_not_pass_however_much_better_it_is(row
 
 def test_a_coin_is_never_promoted(rows: pd.DataFrame) -> None:
     found = judged(rows, np.full(len(rows), 0.53), 1 - truth(rows), of_prior=1 - truth(rows))
-    assert failed(found) == ["the limit"]
+    assert failed(found) == ["the limit", "a constant"]
+
+
+def test_a_challenger_that_is_almost_constant_does_not_pass_and_is_said_to_be_so(rows: pd.DataFrame) -> None:
+    nearly = rows[TARGET].mean() + 0.01 * (truth(rows) - truth(rows).mean())
+    found = judged(rows, nearly, 1 - truth(rows))
+    assert found.comparisons[0].passed
+    assert failed(found) == ["the class prior, all rows", "a constant"]
+    assert "the answers are almost constant: P(made) is 0.4" in found.verdict.reason
+
+
+def test_a_champion_that_is_almost_constant_is_no_more_than_a_baseline(alike: pd.DataFrame) -> None:
+    stream = np.random.default_rng(0)
+    knows = stream.uniform(0.1, 0.9, ROWS)
+    labels = (stream.random(ROWS) < knows).astype(float)
+    # Of the first hundred the challenger knows the opposite, which would speak against it beside a real champion.
+    knows[:100] = np.where(labels[:100] == 1, 0.4, 0.6)
+    rows = alike.assign(**{TARGET: labels}, playoffs=(np.arange(ROWS) < 100).astype(float))
+    constant = np.full(ROWS, 0.5)
+    found = judged(rows, knows, constant, of_prior=constant)
+    assert found.verdict.passed, found.verdict.reason
+    almost = constant + stream.choice([0.006, -0.006], ROWS)
+    assert failed(judged(rows, knows, almost, of_prior=constant)) == [f"{NAME}, playoffs playoffs"]
 
 
 def test_a_gain_that_nobody_would_notice_is_no_reason_to_change_however_certain_it_is(rows: pd.DataFrame) -> None:
@@ -232,11 +254,12 @@ def test_a_slice_of_few_rows_is_not_looked_at(rows: pd.DataFrame, count: int, *,
 
 def test_what_is_all_rows_is_no_slice(alike: pd.DataFrame) -> None:
     names = [comparison.name for comparison in judged(alike, truth(alike)).comparisons]
-    assert names == [f"{NAME}, all rows", "the least gain", "both results", "the limit", "the class prior, all rows"]
+    prior = "the class prior, all rows"
+    assert names == [f"{NAME}, all rows", "the least gain", "both results", "the limit", prior, "a constant"]
 
 
 def test_slices_are_of_distance_period_playoffs_and_zone(rows: pd.DataFrame) -> None:
-    names = [comparison.name.removeprefix(f"{NAME}, ") for comparison in judged(rows, truth(rows)).comparisons[5:]]
+    names = [comparison.name.removeprefix(f"{NAME}, ") for comparison in judged(rows, truth(rows)).comparisons[6:]]
     assert {name.split()[0] for name in names} == {"distance", "period", "playoffs", "zone"}
     assert {"period 1", "period 4", "zone Restricted Area", "distance Less Than 8 ft."} <= set(names)
 
@@ -246,7 +269,7 @@ def test_the_record_is_json_with_every_comparison(rows: pd.DataFrame) -> None:
     for found in (judged(rows, truth(rows)), judged(table, wrong_in_playoffs(table))):
         record = json.loads(json.dumps(found.record(), allow_nan=False))
         assert (record["rows"], record["passed"], record["reason"]) == (3_000, *astuple(found))
-        assert len(record["comparisons"]) == len(found.comparisons) > 5
+        assert len(record["comparisons"]) == len(found.comparisons) > 6
         for entry, comparison in zip(record["comparisons"], found.comparisons, strict=True):
             assert entry["verdict"] == ("passed" if comparison.passed else "failed")
             assert entry["difference"] == pytest.approx(entry["log_loss"] - entry["reference_log_loss"])

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from monitor.metrics import log_loss_by_row
-from serving.gate import better_than, difference
+from serving.gate import MIN_SKILL, better_than, constant_words, difference, is_constant
 
 ROWS, TRIALS = 4_000, 100
 
@@ -28,6 +28,32 @@ def test_a_model_that_knows_nothing_does_not_pass() -> None:
 
 def test_a_model_that_knows_the_truth_passes() -> None:
     assert share_passed(1) >= 0.95
+
+
+def test_what_is_better_beyond_chance_by_next_to_nothing_does_not_pass() -> None:
+    _, reference = losses(0, 1)
+    # As of a model that answers almost the same to every row: always better, and by nothing.
+    loss = reference * (1 - MIN_SKILL / 2)
+    verdict = better_than(loss, reference, reference_name="the class prior", seed=0, min_improvement=MIN_SKILL)
+    assert verdict.high < 0
+    assert not verdict.passed
+    assert verdict.reason.endswith("better beyond chance; an improvement of 0.10%, 0.20% is needed")
+    enough = better_than(
+        reference * (1 - 2 * MIN_SKILL), reference, reference_name="it", seed=0, min_improvement=MIN_SKILL
+    )
+    assert enough.passed
+
+
+def test_a_model_that_knows_the_truth_is_better_by_enough() -> None:
+    for seed in range(20):
+        assert better_than(*losses(seed, 1), reference_name="", seed=seed, min_improvement=MIN_SKILL).passed
+
+
+@pytest.mark.parametrize(("spread", "constant"), [(0.0, True), (0.001, True), (0.02, False), (0.08, False)])
+def test_answers_that_hardly_differ_are_called_constant(spread: float, *, constant: bool) -> None:
+    made = np.random.default_rng(0).normal(0.48127, spread, 1_000)
+    assert is_constant(made) is constant
+    assert f"P(made) is {made.min():.5f} to {made.max():.5f} for all 1,000 rows" in constant_words(made)
 
 
 def test_an_equal_model_does_not_pass() -> None:

@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from data import prepared
 from data.files import sha256, write_parquet
@@ -267,6 +270,32 @@ def test_the_first_contender_has_to_be_better_than_the_class_prior_alone(stocked
     found = settled(good)
     assert_promoted(good, found)
     assert found.challenge is None
+
+
+def constant(share: float = 0.0) -> Pipeline:
+    """A model that knows next to nothing: the class prior, and a little of what a real one knows."""
+    table = population().head(TRAINING_ROWS)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=max(share, 1e-9)))
+    return model.fit(table[list(FEATURES)].to_numpy(), table[TARGET])
+
+
+@pytest.mark.parametrize("champion", [None, BAD])
+def test_a_contender_that_answers_almost_the_same_to_every_shot_is_not_promoted_and_said_to_be_so(
+    stocked: Stock, champion: str | None
+) -> None:
+    if champion:
+        registry.promote(stocked.register(champion), "the only one")
+    who = Contender(stocked.register(GOOD, None), lesson(None, rows(0, 20_000)), constant(1e-6), prior())
+    found = settled(who)
+    assert_archived(who, found, "1" if champion else None)
+    assert found.verdict.high < 0
+    assert "the answers are almost constant: P(made) is 0.4" in found.note
+
+
+def test_a_contender_that_knows_too_little_to_be_of_use_is_not_the_first_champion(stocked: Stock) -> None:
+    who = Contender(stocked.register(GOOD, None), lesson(None, rows(0, 20_000)), constant(1e-5), prior())
+    blunt = settled(who)
+    assert not blunt.promoted
 
 
 def test_a_contender_that_is_better_than_the_champion_takes_its_place_and_the_history_says_why(stocked: Stock) -> None:
