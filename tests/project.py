@@ -50,12 +50,12 @@ class Checkout:
         """Run a command in the folder, in the activated environment."""
         return run(arguments, cwd=self.folder)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start a command in the folder, in a process group of its own."""
+    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
+        """Start a command in the folder, in a process group of its own, with more environment variables."""
         return subprocess.Popen(
             arguments,
             cwd=self.folder,
-            env=environment(),
+            env=environment() | variables,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -120,11 +120,11 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def served(checkout: Checkout, model: str = "models:/kobe_shot/Production") -> Iterator[str]:
+def served(checkout: Checkout, model: str = "models:/kobe_shot/Production", **variables: str) -> Iterator[str]:
     """Run ``mlflow models serve -m MODEL`` until the block ends; its address."""
     port = free_port()
     command = ["mlflow", "models", "serve", "-m", model, "--port", str(port), "--env-manager", "local"]
-    process = checkout.start(*command)
+    process = checkout.start(*command, **variables)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}"), f"{' '.join(command)} to answer")
         yield f"http://127.0.0.1:{port}"
@@ -151,13 +151,15 @@ class Operated:
 
 
 @contextmanager
-def operated(checkout: Checkout, *, workers: int = 2, inference_log: str | None = None) -> Iterator[Operated]:
+def operated(
+    checkout: Checkout, *options: str, workers: int = 2, inference_log: str | None = None
+) -> Iterator[Operated]:
     """Run ``python -m serving.server`` until the block ends."""
     port = free_port()
     output = checkout.folder / f"server-{port}.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving.server", "--port", str(port), "--workers", str(workers)],
+            [sys.executable, "-m", "serving.server", "--port", str(port), "--workers", str(workers), *options],
             cwd=checkout.folder,
             env=environment() | ({} if inference_log is None else {"KOBE_INFERENCE_LOG": inference_log}),
             stdout=log,

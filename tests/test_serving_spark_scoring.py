@@ -148,3 +148,44 @@ def test_a_table_without_labels_is_scored_and_nothing_is_counted(tmp_path: Path,
     table = in_parts(shots().drop(columns=TARGET), tmp_path / "shots.parquet")
     scored, tally = spark(uri, Batch(table, tmp_path / "out.parquet"))
     assert (scored.rows, tally.rows) == (5_000, 0)
+
+
+@pytest.fixture
+def integers() -> pd.DataFrame:
+    table = shots(40).rename(columns={"lon": "lng"})[list(FEATURES)]
+    return table.astype({"period": "int64", "minutes_remaining": "int32", "shot_distance": "int64", "playoffs": bool})
+
+
+UDF_COLUMNS: dict[str, list[str]] = {
+    "those of the signature": [],
+    "by position": list(FEATURES),
+    "a struct": ["struct(lat, lng, minutes_remaining, period, playoffs, shot_distance)"],
+    "a struct with lon and others": [
+        "struct(team, lng AS lon, lat, minutes_remaining, period, playoffs, shot_distance)"
+    ],
+}
+
+
+@pytest.mark.parametrize("way", UDF_COLUMNS)
+def test_a_udf_takes_integers_and_booleans(uri: str, integers: pd.DataFrame, way: str) -> None:
+    session = small_session()
+    predict = mlflow.pyfunc.spark_udf(session, uri, env_manager="local")
+    session.udf.register("predict", predict.__wrapped__)
+    frame = session.createDataFrame(integers.assign(team="LAL"))
+    columns = UDF_COLUMNS[way]
+    answers = (
+        frame.withColumn("answer", predict())
+        if not columns
+        else frame.selectExpr(f"predict({', '.join(columns)}) AS answer")
+    )
+    found = answers.select("answer.*").toPandas()
+    expected = mlflow.pyfunc.load_model(uri).predict(integers.astype(float))
+    np.testing.assert_array_equal(found["probability"], expected["probability"])
+
+
+def test_a_udf_gives_the_form_that_is_asked_for(uri: str, integers: pd.DataFrame) -> None:
+    session = small_session()
+    predict = mlflow.pyfunc.spark_udf(session, uri, env_manager="local", result_type="long", params={"output": "label"})
+    found = session.createDataFrame(integers).select(predict(*FEATURES).alias("label")).toPandas()["label"]
+    expected = mlflow.pyfunc.load_model(uri).predict(integers)["shot_made_flag"]
+    np.testing.assert_array_equal(found, expected)
