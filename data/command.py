@@ -1,5 +1,6 @@
 """What every command shares: a strict configuration, its command line, and how errors are told."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from data.masking import mask_log_records
 
 Config = TypeVar("Config", bound="CommandConfig")
 
+_CONNECT_SECONDS = "5"
 _USAGE_EXIT_CODE, _FAILURE_EXIT_CODE = 2, 1
 
 
@@ -46,6 +48,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     mask_log_records()
+    limit_connecting()
     config = parse(config_class, sys.argv[1:])
     try:
         run(config)
@@ -58,6 +61,11 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     except KeyboardInterrupt:
         complain(f"{_program()} was interrupted.")
         sys.exit(128 + signal.SIGINT)
+
+
+def limit_connecting() -> None:
+    """Let no connection to PostgreSQL wait for more than seconds, unless the environment or an address says so."""
+    os.environ.setdefault("PGCONNECT_TIMEOUT", _CONNECT_SECONDS)
 
 
 def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:

@@ -16,6 +16,7 @@ from pydantic import Field
 from data.command import CommandConfig, run_command
 from data.console import say
 from deploy.with_secrets import read_secret
+from serving.reachability import require_answer
 from serving.registry import store_errors_told
 
 WRITER, READER = "kobe_shot", "kobe_shot_server"
@@ -43,6 +44,7 @@ def make_accounts(config: AccountsConfig) -> None:
     passwords = {name: read_secret(config.secrets / f"{name}_password", "secrets") for name in (WRITER, READER)}
     client = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
     with store_errors_told():
+        require_answer()
         for name, password in passwords.items():
             with _unless_there():
                 client.create_user(name, password)

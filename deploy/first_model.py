@@ -5,13 +5,14 @@ import sys
 
 from data.console import complain, say
 from data.errors import KobeShotError
-from serving import registry
+from serving import reachability, registry
 
 
 def main() -> None:
     """Become ``steps.main``, unless the registry has a champion."""
     try:
         with registry.store_errors_told():
+            reachability.require_answer()
             champion = registry.champion()
     except KobeShotError as error:
         complain("deploy.first_model failed:", error)

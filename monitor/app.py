@@ -11,7 +11,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.command import limit_connecting
 from data.errors import KobeShotError
+from data.masking import mask_log_records
 
 # What the pages import takes seconds; here no page waits for it.
 from monitor import (  # noqa: F401
@@ -27,7 +29,7 @@ from monitor import (  # noqa: F401
     watch_charts,
 )
 from monitor.screens import navigation
-from serving import registry
+from serving import reachability, registry
 from serving.store import plain_store
 
 
@@ -36,11 +38,16 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
     """Open the store and load the champion before the first page is asked for, where there are any."""
     with plain_store():
         with suppress(KobeShotError), registry.store_errors_told():
+            reachability.require_answer()
             operation.looks(operation.OF_APPLICATION)
             tables.baseline(registry.number(registry.require_champion()))
         yield
 
 
+mask_log_records()
+limit_connecting()
+# A person waits for a page: what does not answer is told.
+reachability.hurry()
 app = st.App(Path(str(navigation.__file__)), lifespan=ready)
 
 if get_script_run_ctx(suppress_warning=True) is not None:

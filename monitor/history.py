@@ -6,7 +6,7 @@ from rich.table import Table
 from data.command import CommandConfig, run_command
 from data.console import console, say
 from monitor import decisions, runs
-from serving import registry
+from serving import reachability, registry
 from serving.store import plain_store
 
 
@@ -20,6 +20,7 @@ class HistoryConfig(CommandConfig):
 def run(config: HistoryConfig) -> None:
     """Print both."""
     name = config.model or registry.model()
+    reachability.require_answer()
     with plain_store(), registry.using(name):
         promotions, log = runs.promotions_table().head(config.most), decisions.decisions(most=config.most)
         with registry.store_errors_told():

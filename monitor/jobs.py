@@ -25,7 +25,7 @@ import mlflow
 
 from data.errors import KobeShotError
 from data.files import ROOT, write_text
-from serving import registry
+from serving import reachability, registry
 
 KINDS = {
     "treinamento": "training",
@@ -261,7 +261,7 @@ def _locked(lock: TextIO) -> bool:
 
 def _environment() -> dict[str, str]:
     return {
-        **os.environ,
+        **reachability.patient_environment(),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
         "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri(),

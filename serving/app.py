@@ -74,6 +74,8 @@ class Door:
     recorder : Recorder or None
         Inference log.
     metrics : Metrics
+    problem : callable
+        Gives what is wrong with the whole server, or an empty text.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Door:
         current: Callable[[], int],
         recorder: Recorder | None,
         metrics: Metrics,
+        problem: Callable[[], str],
     ) -> None:
         self._versions, self._current = versions, current
         self._recorder, self._metrics = recorder, metrics
@@ -89,10 +92,11 @@ class Door:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
         # Its own thread, so that what is answered is recorded before the next long table is scored.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
+        self._problem = problem
         described = Answer(200, orjson.dumps(description()))
         self._plain: dict[str, Callable[[], Answer]] = {
             "/ping": lambda: Answer(200, b"\n"),
-            "/health": lambda: Answer(200, b"\n"),
+            "/health": self._health,
             "/version": lambda: Answer(200, VERSION.encode()),
             "/model": self._model,
             "/metrics": lambda: Answer(200, metrics.text(), metrics.content_type),
@@ -167,6 +171,10 @@ class Door:
             recorder.record(scored)
         else:
             await asyncio.get_running_loop().run_in_executor(self._recording, recorder.record, scored)
+
+    def _health(self) -> Answer:
+        problem = self._problem()
+        return _error(503, "TEMPORARILY_UNAVAILABLE", problem) if problem else Answer(200, b"\n")
 
     def _model(self) -> Answer:
         version = self._versions[self._current()]

@@ -4,7 +4,8 @@
 so a worker that dies is replaced within about a second while its callers wait in the queue of its socket.
 When the registry names another champion, every worker loads it beside the old one, and all change over in the
 same moment: the number of the version that answers lies in memory that they share. A version that cannot be loaded
-changes nothing.
+changes nothing. The registry is asked by a process of its own (`serving.registry_watch`), so that nothing here waits
+for it: while it is away, the version that was fetched last is served from its copy.
 """
 
 import contextlib
@@ -15,18 +16,14 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Annotated, Literal
 
-import mlflow
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import Field
 
@@ -35,35 +32,28 @@ from data.command import CommandConfig, run_command
 from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
+from data.scratch import scratch
 from serving import inference_log, registry
+from serving.registry_watch import Fetching, Found, RegistryWatch, Trouble, Word
 from serving.scoring_model import OUTPUT_VARIABLE, output_from_environment
 from serving.served_version import Source
 from serving.store import plain_store
 from serving.worker import Forget, Load, Loaded, Worker
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.5
+_FIRST_ANSWER_SECONDS = 7.0
 _LOAD_SECONDS = 120.0
-_STOP_SECONDS = 90.0
+_STOP_SECONDS = 8.5
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.05, 10.0
 _MOST_ATTEMPTS = 5
 _BACKLOG = 2048
 _LAST_PORT = 65_535
-_FIGURES = "kobe_shot_figures_"
 
 _fork = multiprocessing.get_context("fork")
 
 
 class ServerError(KobeShotError):
     """The server could not be started."""
-
-
-class _WorkerDiedError(ServerError):
-    def __init__(self) -> None:
-        super().__init__("A worker died while it loaded the model; its reason, if it had one, stands above.")
-
-
-class _CannotLoadError(ServerError):
-    pass
 
 
 class ServerConfig(CommandConfig):
@@ -86,16 +76,32 @@ class _Seat:
 
     process: multiprocessing.process.BaseProcess
     connection: Connection
-    loaded: bool = False
+    loaded: set[str] = field(default_factory=set)
     failures: int = 0
     restart_at: float | None = None
 
-    def listen(self) -> None:
-        """Hear whether the worker has said that it can answer."""
+    def words(self) -> Iterator[Loaded]:
+        """What the worker has said since."""
         with contextlib.suppress(EOFError, OSError):
             while self.connection.poll():
                 word = self.connection.recv()
-                self.loaded = self.loaded or (isinstance(word, Loaded) and not word.problem)
+                if isinstance(word, Loaded):
+                    if not word.problem:
+                        self.loaded.add(word.version)
+                    yield word
+
+    def send(self, word: Load | Forget) -> None:
+        """Tell the worker; one that has just died hears nothing, and is replaced."""
+        with contextlib.suppress(OSError):
+            self.connection.send(word)
+
+
+@dataclass
+class _Coming:
+    """The next version, which the workers load."""
+
+    source: Source
+    deadline: float
 
 
 class Supervisor:
@@ -104,15 +110,22 @@ class Supervisor:
     Parameters
     ----------
     config : ServerConfig
+    folder : pathlib.Path
+        Where the files of the served versions are kept.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, folder: Path) -> None:
+        self._folder = folder
         self._listeners = _listen(config.host, config.port, config.workers)
         self._current = _fork.Value("q", 0, lock=False)
+        # Since when a place is without a worker that answers, 0 where it has one; in memory that all workers share.
+        self._missing = _fork.Array("d", [time.monotonic()] * config.workers, lock=False)
         self._seats: list[_Seat] = []
+        self._coming: _Coming | None = None
         self._refused: set[str] = set()
         self._attempts: Counter[str] = Counter()
         self._stopping = False
+        self._away_since: float | None = None
         self._told = ""
         port = self._listeners[0].getsockname()[1]
         self.address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
@@ -128,13 +141,11 @@ class Supervisor:
         started = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        with registry.store_errors_told():
-            self._source = _source(registry.require_champion())
-        self._current.value = int(self._source.version)
+        self._watch = RegistryWatch(self._folder, self._release)
         try:
-            for listener in self._listeners:
-                self._seats.append(self._start(listener))
-            self._wait_until_loaded(self._source)
+            self._first()
+            while not self._stopping and self._coming:
+                self._turn(first=True)
             if not self._stopping:
                 seconds = time.monotonic() - started
                 say(
@@ -142,138 +153,220 @@ class Supervisor:
                     f"({len(self._seats)} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
                 )
             while not self._stopping:
-                self._watch()
-                self._follow()
+                self._turn()
         finally:
             self._end()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
-    def _start(self, listener: socket.socket) -> _Seat:
+    def _first(self) -> None:
+        """Wait for the first champion and start the workers.
+
+        Raises
+        ------
+        ServerError
+            If there is none, or the registry does not answer within seconds.
+        """
+        deadline: float | None = time.monotonic() + _FIRST_ANSWER_SECONDS
+        while not self._stopping:
+            wait([self._watch.connection], timeout=_POLL_SECONDS)
+            for word in self._watch.words():
+                if isinstance(word, Trouble):
+                    raise ServerError(word.words)
+                if isinstance(word, Fetching):
+                    deadline = None
+                if isinstance(word, Found):
+                    self._source = word.source
+                    self._current.value = int(word.source.version)
+                    for place in range(len(self._listeners)):
+                        self._seats.append(self._start(place))
+                    self._coming = _Coming(self._source, time.monotonic() + _LOAD_SECONDS)
+                    return
+            if deadline is not None and time.monotonic() > deadline:
+                message = (
+                    f"Expected the registry to name the champion of {registry.model()}; found no answer within "
+                    f"{_FIRST_ANSWER_SECONDS:.0f} s. Look whether the tracking server is well, and start again."
+                )
+                raise ServerError(message)
+
+    def _release(self) -> None:
+        """Close, in the process that looks at the registry, what belongs to the supervisor and its workers."""
+        for listener in self._listeners:
+            listener.close()
+        for seat in self._seats:
+            seat.connection.close()
+
+    def _start(self, place: int) -> _Seat:
         ours, theirs = _fork.Pipe()
-        process = _fork.Process(target=self._work, args=(listener, ours, theirs, os.getpid()), name="worker")
+        process = _fork.Process(target=self._work, args=(place, ours, theirs, os.getpid()), name="worker")
         process.start()
         theirs.close()
         return _Seat(process, ours)
 
-    def _work(self, listener: socket.socket, ours: Connection, connection: Connection, supervisor: int) -> None:
-        for end in (ours, *(seat.connection for seat in self._seats)):
+    def _work(self, place: int, ours: Connection, connection: Connection, supervisor: int) -> None:
+        for end in (ours, self._watch.connection, *(seat.connection for seat in self._seats)):
             end.close()
         for other in self._listeners:
-            if other is not listener:
+            if other is not self._listeners[place]:
                 other.close()
-        code = Worker(listener, connection, self._current, supervisor).run(self._source)
+        code = Worker(self._listeners[place], connection, self._current, supervisor, self._missing).run(self._source)
         # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
         sys.stderr.flush()
         os._exit(code)
 
-    def _watch(self) -> None:
-        """Wait a while for deaths, and replace who died."""
-        alive = [seat.process.sentinel for seat in self._seats if seat.restart_at is None]
-        restarts = [seat.restart_at for seat in self._seats if seat.restart_at is not None]
-        wait(alive, timeout=max(0.0, min([_POLL_SECONDS, *(moment - time.monotonic() for moment in restarts)])))
-        for place, seat in enumerate(self._seats):
-            if self._stopping or seat.process.is_alive():
-                continue
-            if seat.restart_at is None:
-                self._bury(seat)
-            if seat.restart_at is not None and seat.restart_at <= time.monotonic():
-                seat.connection.close()
-                self._seats[place] = self._start(self._listeners[place])
-                self._seats[place].failures = seat.failures
+    def _turn(self, *, first: bool = False) -> None:
+        """Wait a while for whatever happens, and see to it.
 
-    def _bury(self, seat: _Seat) -> None:
+        Raises
+        ------
+        ServerError
+            If it is the `first` version that cannot be served.
+        """
+        now = time.monotonic()
+        restarts = [seat.restart_at - now for seat in self._seats if seat.restart_at is not None]
+        alive = [seat for seat in self._seats if seat.restart_at is None]
+        # The first champion is loaded before the next is heard of.
+        heard: list[Connection | int] = [] if first else [self._watch.connection]
+        heard += [seat.connection for seat in alive]
+        heard += [seat.process.sentinel for seat in alive]
+        wait(heard, timeout=max(0.0, min([_POLL_SECONDS, *restarts])))
+        for place in range(len(self._seats)):
+            self._see_to(place, first=first)
+        for word in [] if first else self._watch.words():
+            self._hear(word)
+        if self._coming and not self._stopping:
+            self._try_to_change(first=first)
+
+    def _see_to(self, place: int, *, first: bool) -> None:
+        """Hear what a worker says, and replace it if it is dead."""
+        seat = self._seats[place]
+        for word in seat.words():
+            if word.version == self._source.version and not word.problem:
+                self._missing[place] = 0.0
+            elif word.problem and self._coming and word.version == self._coming.source.version:
+                reason = f"Version {word.version} of {registry.model()} cannot be served: {word.problem}"
+                self._refuse(reason, first=first)
+            elif word.problem:
+                complain(f"A worker cannot serve version {word.version}:", word.problem)
+        if self._stopping or seat.process.is_alive():
+            return
+        if seat.restart_at is None:
+            self._bury(place, first=first)
+        if seat.restart_at is not None and seat.restart_at <= time.monotonic():
+            seat.connection.close()
+            self._seats[place] = self._start(place)
+            self._seats[place].failures = seat.failures
+            if self._coming:
+                self._seats[place].send(Load(self._coming.source))
+
+    def _bury(self, place: int, *, first: bool) -> None:
+        seat = self._seats[place]
         seat.process.join()
+        self._missing[place] = self._missing[place] or time.monotonic()
+        if first:
+            message = "A worker died while it loaded the model; its reason, if it had one, stands above."
+            raise ServerError(message)
         # Who had been able to answer is replaced at once; who never was must not use up the machine.
-        seat.listen()
         seat.failures = 0 if seat.loaded else seat.failures + 1
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
         seat.restart_at = time.monotonic() + delay
         complain(f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place.")
-
-    def _follow(self) -> None:
-        """Change to the champion of the registry if it is another one and can be served."""
-        try:
-            champion = registry.require_champion()
-            number = registry.number(champion)
-            if number == self._source.version or number in self._refused:
-                return
-            if not all(seat.process.is_alive() for seat in self._seats):
-                return
-            source = _source(champion)
-            self._send(Load(source))
-            self._wait_until_loaded(source)
-        except _CannotLoadError as error:
-            self._refused.add(number)
-            complain(f"Version {self._source.version} goes on answering:", error)
-        except _WorkerDiedError:
-            # Killed by somebody, perhaps: it is replaced and the version is tried again, but not for ever.
+        if self._coming and seat.loaded and self._coming.source.version not in seat.loaded:
+            # Killed by somebody, perhaps: its place tries the version again, but not for ever.
+            number = self._coming.source.version
             self._attempts[number] += 1
             if self._attempts[number] >= _MOST_ATTEMPTS:
-                self._refused.add(number)
-                complain(f"Version {number} cannot be served:", f"workers died {_MOST_ATTEMPTS} times while loading it")
-        except Exception as error:  # noqa: BLE001 whatever the registry has, requests go on being answered
-            self._tell(f"{type(error).__name__}: {error}")
+                self._refuse(f"Version {number} cannot be served: workers died {_MOST_ATTEMPTS} times while loading it")
+        if not Path(self._source.folder).exists():
+            complain("The files of the served version are gone from this machine:", "they are fetched again.")
+            self._watch.fetch_again()
+
+    def _hear(self, word: Word) -> None:
+        """What the process that looks at the registry says."""
+        if isinstance(word, Trouble) and word.away:
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                complain(
+                    "The registry does not answer:",
+                    f"{word.words.rstrip('.')}. Version {self._source.version} goes on answering; a promotion is taken "
+                    "up when it does.",
+                )
+            return
+        if self._away_since is not None:
+            seconds = time.monotonic() - self._away_since
+            self._away_since = None
+            say("The registry answers again", f"after {seconds:.0f} s")
+        if isinstance(word, Trouble):
+            if word.words != self._told:
+                complain(f"Version {self._source.version} goes on answering:", word.words)
+            self._told = word.words
+            return
+        self._told = ""
+        if isinstance(word, Found):
+            self._found(word.source)
+
+    def _found(self, source: Source) -> None:
+        if self._coming:
+            self._give_up(self._coming.source)
+        if source.version == self._source.version:
+            # Champion again, or fetched again: the workers have it; those that come later load the newer copy.
+            self._drop(self._source)
+            self._source = source
+        elif source.version in self._refused:
+            self._drop(source)
         else:
-            self._told = ""
-            if not self._stopping:
+            self._coming = _Coming(source, time.monotonic() + _LOAD_SECONDS)
+            for seat in self._seats:
+                seat.send(Load(source))
+
+    def _try_to_change(self, *, first: bool) -> None:
+        """Change to the coming version if every worker has loaded it."""
+        assert self._coming is not None  # noqa: S101 as the caller has seen
+        source = self._coming.source
+        if all(seat.restart_at is None and source.version in seat.loaded for seat in self._seats):
+            self._coming = None
+            if not first:
                 self._change_to(source)
+        elif time.monotonic() > self._coming.deadline:
+            reason = f"a worker has not loaded it within {_LOAD_SECONDS:.0f} s"
+            self._refuse(f"Version {source.version} of {registry.model()} cannot be served: {reason}", first=first)
 
     def _change_to(self, source: Source) -> None:
         before, self._source = self._source, source
         self._current.value = int(source.version)
         say(f"Serving version {source.version}", f"(before: version {before.version})")
         # Whoever was being answered by the old version still holds it.
-        with contextlib.suppress(_WorkerDiedError):
-            self._send(Forget(before.version))
+        self._give_up(before)
 
-    def _send(self, word: Load | Forget) -> None:
-        try:
-            for seat in self._seats:
-                seat.connection.send(word)
-        except OSError as error:
-            raise _WorkerDiedError from error
+    def _refuse(self, reason: str, *, first: bool = False) -> None:
+        """Leave the coming version; those who have loaded it forget it."""
+        if first:
+            raise ServerError(reason)
+        assert self._coming is not None  # noqa: S101 as the callers have seen
+        self._refused.add(self._coming.source.version)
+        self._give_up(self._coming.source)
+        complain(f"Version {self._source.version} goes on answering:", reason)
 
-    def _tell(self, problem: str) -> None:
-        """Say what keeps the next champion away, and again only when it is something else."""
-        if problem != self._told:
-            self._told = problem
-            complain(f"Version {self._source.version} goes on answering:", problem)
+    def _give_up(self, source: Source) -> None:
+        """Let every worker forget a version, and remove its files."""
+        if self._coming and self._coming.source is source:
+            self._coming = None
+        for seat in self._seats:
+            seat.loaded.discard(source.version)
+            seat.send(Forget(source.version))
+        self._drop(source)
 
-    def _wait_until_loaded(self, source: Source) -> None:
-        """Wait for every worker.
-
-        Raises
-        ------
-        _CannotLoadError
-            If one of them says so.
-        ServerError
-            If one of them has not loaded it within two minutes.
-        _WorkerDiedError
-            If one of them dies before.
-        """
-        waiting = {seat.connection: seat for seat in self._seats}
-        deadline = time.monotonic() + _LOAD_SECONDS
-        while waiting and not self._stopping:
-            for ready in wait([*waiting], timeout=_POLL_SECONDS):
-                try:
-                    word = waiting[ready].connection.recv()  # type: ignore[index]
-                except (EOFError, OSError) as error:
-                    raise _WorkerDiedError from error
-                if isinstance(word, Loaded) and word.version == source.version:
-                    if word.problem:
-                        message = f"Version {source.version} of {registry.model()} cannot be served: {word.problem}"
-                        raise _CannotLoadError(message)
-                    waiting.pop(ready).loaded = True  # type: ignore[call-overload]
-            if time.monotonic() > deadline:
-                message = f"A worker has not loaded version {source.version} within {_LOAD_SECONDS:.0f} s."
-                raise ServerError(message)
+    def _drop(self, source: Source) -> None:
+        """Remove the files of a version, which lie in a folder of their own below this server's."""
+        place = Path(source.folder).relative_to(self._folder).parts[0]
+        shutil.rmtree(self._folder / place, ignore_errors=True)
 
     def _end(self) -> None:
         # First, so that whoever calls from now on is refused at once and does not wait for nothing.
         for listener in self._listeners:
             listener.close()
+        self._watch.end()
         for seat in self._seats:
             seat.process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -294,9 +387,13 @@ def serve(config: ServerConfig) -> None:
     """
     _set_inference_log()
     _set_output(config.output)
-    with plain_store(), _figures():
-        supervisor = Supervisor(config)
-        supervisor.run()
+    with plain_store(), scratch("server") as folder:
+        # Before prometheus_client is imported: where the workers put their figures.
+        figures, models = folder / "figures", folder / "models"
+        figures.mkdir()
+        models.mkdir()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(figures)
+        Supervisor(config, models).run()
     say("Stopped.")
 
 
@@ -320,19 +417,6 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
         raise ServerError(message) from error
 
 
-def _source(version: ModelVersion) -> Source:
-    number = registry.number(version)
-    folder = mlflow.artifacts.download_artifacts(f"models:/{registry.model()}/{number}")
-    promotions = registry.promotions(version)
-    return Source(
-        version=number,
-        folder=folder,
-        run_id=str(version.run_id or ""),
-        promoted=str(promotions[-1]["when"]) if promotions else "",
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
 def _set_inference_log() -> None:
     """Log to a SQLite file of the project unless the user says otherwise; refuse an address that cannot be one."""
     name = inference_log.ADDRESS_VARIABLE
@@ -353,20 +437,6 @@ def _set_output(output: str | None) -> None:
         output_from_environment()
     except MlflowException as error:
         raise ServerError(error.message) from error
-
-
-@contextlib.contextmanager
-def _figures() -> Iterator[None]:
-    """A folder for the workers' figures, before prometheus_client is imported."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_FIGURES}*"):
-        if not Path(f"/proc/{left.name.removeprefix(_FIGURES).partition('_')[0]}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{_FIGURES}{os.getpid()}_")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -20,7 +22,9 @@ from serving.metrics import Metrics
 from serving.served_version import ServedVersion, Source
 
 _POLL_SECONDS = 0.5
-_FINISH_SECONDS = 20
+_FINISH_SECONDS = 5
+_STOP_SECONDS = 7.5
+_MISSING_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -66,22 +70,35 @@ class Worker:
         Number of the version that answers, in memory that all workers share.
     supervisor : int
         Number of its process; a worker does not outlive it.
+    missing : sequence of float
+        Since when each worker's place is without one that answers, 0 where it has one; shared as well.
     """
 
     def __init__(
-        self, listener: socket.socket, connection: Connection, current: "Synchronized[int]", supervisor: int
+        self,
+        listener: socket.socket,
+        connection: Connection,
+        current: "Synchronized[int]",
+        supervisor: int,
+        missing: Sequence[float],
     ) -> None:
         self._listener, self._connection, self._current = listener, connection, current
-        self._supervisor = supervisor
+        self._supervisor, self._missing = supervisor, missing
         self._versions: dict[int, ServedVersion] = {}
+        self._loading: set[Source] = set()
+        self._stop_at = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self, first: Source) -> int:
         """Answer until the supervisor ends this process, or is gone; the exit code."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        problem, recorder = self._load(first), None
-        if not problem:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/comm").write_text("kobe_worker", encoding="ascii")
+        found, recorder = _load(first), None
+        problem = found if isinstance(found, str) else ""
+        if not isinstance(found, str):
+            self._versions[int(first.version)] = found
             try:
                 recorder = recorder_from_environment(self._versions[int(first.version)].names)
             except (OSError, ValueError) as error:
@@ -89,7 +106,7 @@ class Worker:
         self._tell(Loaded(first.version, problem))
         if problem:
             return 1
-        door = Door(self._versions, lambda: self._current.value, recorder, Metrics())
+        door = Door(self._versions, lambda: self._current.value, recorder, Metrics(), self._health)
         config = uvicorn.Config(
             door,
             loop="uvloop",
@@ -104,16 +121,16 @@ class Worker:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(self._serve(_Server(config)))
         door.close()
-        left = recorder.close() if recorder else ""
+        left = recorder.close(max(1.0, self._stop_at - time.monotonic())) if recorder else ""
         if left:
             sys.stderr.write(f"inference log: {left}\n")
         return 0
 
     async def _serve(self, server: uvicorn.Server) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, lambda: setattr(server, "should_exit", True))
+        loop.add_signal_handler(signal.SIGTERM, self._end, server)
         loop.add_reader(self._connection.fileno(), self._obey)
-        self._keep(asyncio.create_task(_end_with(self._supervisor, server)))
+        self._keep(asyncio.create_task(self._end_with_supervisor(server)))
         await server.serve(sockets=[self._listener])
 
     def _obey(self) -> None:
@@ -123,20 +140,40 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             return
         if isinstance(word, Load):
-            self._keep(asyncio.create_task(asyncio.to_thread(self._load_and_tell, word.source)))
+            self._loading.add(word.source)
+            self._keep(asyncio.create_task(self._load_beside(word.source)))
         elif isinstance(word, Forget):
+            # One that is still being loaded is not kept when it is.
+            self._loading = {source for source in self._loading if source.version != word.version}
             self._versions.pop(int(word.version), None)
 
-    def _load_and_tell(self, source: Source) -> None:
-        self._tell(Loaded(source.version, self._load(source)))
+    async def _load_beside(self, source: Source) -> None:
+        found = await asyncio.to_thread(_load, source)
+        if source not in self._loading:
+            return
+        self._loading.discard(source)
+        if isinstance(found, str):
+            self._tell(Loaded(source.version, found))
+        else:
+            self._versions[int(source.version)] = found
+            self._tell(Loaded(source.version))
 
-    def _load(self, source: Source) -> str:
-        """What is wrong with the version, or nothing."""
-        try:
-            self._versions[int(source.version)] = ServedVersion(source)
-        except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before goes on answering
-            return f"{type(error).__name__}: {error}"
-        return ""
+    def _health(self) -> str:
+        """What is wrong with the whole server, or nothing; a worker is replaced within a second or two."""
+        now = time.monotonic()
+        missing = [now - since for since in self._missing if since and now - since > _MISSING_SECONDS]
+        if not missing:
+            return ""
+        return f"{len(missing)} of {len(self._missing)} workers are missing, one for {max(missing):.0f} s"
+
+    def _end(self, server: uvicorn.Server) -> None:
+        self._stop_at = time.monotonic() + _STOP_SECONDS
+        server.should_exit = True
+
+    async def _end_with_supervisor(self, server: uvicorn.Server) -> None:
+        while os.getppid() == self._supervisor:  # noqa: ASYNC110 no event tells of a supervisor's death
+            await asyncio.sleep(_POLL_SECONDS)
+        self._end(server)
 
     def _tell(self, word: Loaded) -> None:
         with contextlib.suppress(OSError):
@@ -147,7 +184,9 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _end_with(supervisor: int, server: uvicorn.Server) -> None:
-    while os.getppid() == supervisor:  # noqa: ASYNC110 no event tells of a supervisor's death
-        await asyncio.sleep(_POLL_SECONDS)
-    server.should_exit = True
+def _load(source: Source) -> ServedVersion | str:
+    """The version, or what is wrong with it."""
+    try:
+        return ServedVersion(source)
+    except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before goes on answering
+        return f"{type(error).__name__}: {error}"

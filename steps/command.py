@@ -16,7 +16,7 @@ from data import command
 from data.addresses import sqlite_address, sqlite_path
 from data.console import say
 from data.files import BusyError, only_one, sole_writer
-from serving import registry
+from serving import reachability, registry
 from serving.registry import store_errors_told
 from serving.store import plain_store
 
@@ -36,7 +36,8 @@ def part(config_class: type[Config], config: StepConfig) -> Config:
 def run_command(config_class: type[Config], run: Callable[[Config], object], *, loop: str = "") -> None:
     """Parse the command line, run a step as the only writer of ``data/``, and end the process if it fails.
 
-    Exit codes are those of `data.command.run_command`.
+    Exit codes are those of `data.command.run_command`. A tracking server that is away is told within seconds; once it
+    has answered, MLflow's own patience holds.
 
     Parameters
     ----------
@@ -51,9 +52,11 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     def run_alone(config: Config) -> None:
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
-        with plain_store(), _the_only(loop), sole_writer(on_wait=say), store_errors_told(), _registry_known():
-            _make_store()
-            run(config)
+        with plain_store(), _the_only(loop), store_errors_told():
+            reachability.require_answer()
+            with sole_writer(on_wait=say), _registry_known():
+                _make_store()
+                run(config)
 
     command.run_command(config_class, run_alone)
 

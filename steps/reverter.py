@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from data.command import run_command
 from data.console import say
 from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
-from serving import registry
+from serving import reachability, registry
 from steps.command import StepConfig
 from steps.tracking import Record, Tags, step_run, write
 
@@ -115,6 +115,7 @@ def _check_answers(version: str) -> str:
 def run_at_once(config: ReverterConfig) -> None:
     """Roll back without waiting for other steps: it writes nothing to ``data/``, and it is urgent."""
     with registry.store_errors_told():
+        reachability.require_answer()
         run(config)
 
 

@@ -26,7 +26,7 @@ from bench import patience
 from data.files import ROOT
 from data.schema import FEATURES
 from monitor.scored import ANSWERS, fingerprint
-from serving import registry
+from serving import registry, registry_watch
 from serving.gate import Verdict
 from serving.packaging import log_scoring_model
 
@@ -141,8 +141,9 @@ class Operated:
     output: Path
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer, without those that write the inference log."""
-        return [child for child in psutil.Process(self.process.pid).children() if child.status() != "zombie"]
+        """The processes that answer, not those that write the inference log, nor the one that looks at the registry."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if child.status() != "zombie" and child.name() != registry_watch.NAME]
 
     def stop(self) -> int:
         """End it as Ctrl-C does; the exit code."""
@@ -152,16 +153,18 @@ class Operated:
 
 @contextmanager
 def operated(
-    checkout: Checkout, *options: str, workers: int = 2, inference_log: str | None = None
+    checkout: Checkout, *options: str, workers: int = 2, inference_log: str | None = None, tracking: str = ""
 ) -> Iterator[Operated]:
-    """Run ``python -m serving.server`` until the block ends."""
+    """Run ``python -m serving.server`` until the block ends, with the checkout's own store or the one at `tracking`."""
+    settings = {} if inference_log is None else {"KOBE_INFERENCE_LOG": inference_log}
+    settings |= {"MLFLOW_TRACKING_URI": tracking} if tracking else {}
     port = free_port()
     output = checkout.folder / f"server-{port}.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "serving.server", "--port", str(port), "--workers", str(workers), *options],
             cwd=checkout.folder,
-            env=environment() | ({} if inference_log is None else {"KOBE_INFERENCE_LOG": inference_log}),
+            env=environment() | settings,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -33,6 +33,7 @@ def show() -> None:
         st.cache_data.clear()
     st.caption(f"Tracking store and registry: {parts.plain(masked(mlflow.get_tracking_uri()))}")
     try:
+        parts.require_store()
         _show_served()
         _show_tabs()
     except KobeShotError as error:

@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
+from serving import reachability
 from serving.endpoint import EndpointAddressError, base_address
 from serving.registry import RegistryError, store_errors_told
 
@@ -30,6 +31,7 @@ WINDOWS = {
 }
 """How far back the inference log is looked at."""
 
+_REMEMBERED_SECONDS = 3.0
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
 
@@ -117,6 +119,7 @@ def told() -> Iterator[None]:
     """Answer in words, and end the page, where what it needs is missing or broken."""
     try:
         with store_errors_told():
+            require_store()
             yield
     except RegistryError as error:
         need(f"There is nothing to look at yet. {error}", "make main")
@@ -124,6 +127,17 @@ def told() -> Iterator[None]:
     except KobeShotError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
+
+
+def require_store() -> None:
+    """Return if the tracking store answers; what is found is believed for seconds, as a page asks often.
+
+    Raises
+    ------
+    StoreError
+        Within seconds, in words.
+    """
+    reachability.require_answer(remembered=_REMEMBERED_SECONDS)
 
 
 def simulated() -> None:

@@ -1,0 +1,166 @@
+"""Whether the tracking store answers, asked before anybody waits for it.
+
+MLflow's client asks a server that is away again for four minutes, and a database for longer. That suits long work; a
+person and a supervisor want to know within seconds.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import mlflow
+import requests
+import sqlalchemy as sql
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from serving.registry import StoreError
+
+ANSWER_SECONDS = 5.0
+"""How long the store may take to answer."""
+
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_SHORT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", _TIMEOUT: "8"}
+_ASKED = "/api/2.0/mlflow/experiments/search"
+_LONGEST_REASON = 300
+_OWN: set[str] = set()
+_FOUND: dict[str, tuple[float, str]] = {}
+_DATABASES = {"postgresql", "mysql", "mssql"}
+
+
+def require_answer(seconds: float = ANSWER_SECONDS, *, remembered: float = 0.0) -> None:
+    """Return if tracking store and registry answer; a file or folder of this machine always does.
+
+    Parameters
+    ----------
+    seconds : float
+        How long each may take; more where ``$MLFLOW_HTTP_REQUEST_TIMEOUT`` says so.
+    remembered : float
+        Seconds for which what was found last is believed.
+
+    Raises
+    ------
+    StoreError
+        Says what was expected where, what was found, and what to do.
+    """
+    addresses = {mlflow.get_tracking_uri(): "MLFLOW_TRACKING_URI"}
+    addresses.setdefault(mlflow.get_registry_uri(), "MLFLOW_REGISTRY_URI")
+    for address, variable in addresses.items():
+        asked, problem = _FOUND.get(address, (0.0, ""))
+        if not asked or time.monotonic() - asked > remembered:
+            problem = _problem(address, max(seconds, _asked_for()))
+            _FOUND[address] = time.monotonic(), problem
+        if problem:
+            what = "an MLflow tracking server" if address.startswith("http") else "the database of an MLflow store"
+            message = f"Expected {what} at {address}; found {problem}. Start it, or set {variable} to one that answers."
+            raise StoreError(message)
+
+
+def hurry() -> None:
+    """Let MLflow's requests of this process end within seconds, unless the environment says how long they may take."""
+    for name, value in _SHORT.items():
+        if name not in os.environ:
+            os.environ[name] = value
+            _OWN.add(name)
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Let long work within the block, and the processes that it starts, take MLflow's usual time again."""
+    hurried = {name: os.environ.pop(name) for name in _OWN & set(os.environ)}
+    try:
+        yield
+    finally:
+        os.environ.update(hurried)
+
+
+def patient_environment() -> dict[str, str]:
+    """The environment without what `hurry` has set, for a process that does long work."""
+    return {name: value for name, value in os.environ.items() if name not in _OWN}
+
+
+def _asked_for() -> float:
+    """Seconds that the user gives a request, 0 where the environment says nothing."""
+    given = os.environ.get(_TIMEOUT, "")
+    return float(given) if given.isdecimal() and _TIMEOUT not in _OWN else 0.0
+
+
+def _problem(address: str, seconds: float) -> str:
+    """What keeps an address from answering, in words; empty where it answers."""
+    scheme = urlsplit(address).scheme
+    if scheme in {"http", "https"}:
+        return _within(seconds, lambda: _ask_server(address, seconds))
+    if scheme.partition("+")[0] in _DATABASES:
+        return _within(seconds, lambda: _ask_database(address))
+    return ""
+
+
+def _within(seconds: float, ask: Callable[[], str]) -> str:
+    """What a question found. The limits of sockets are per packet, and there is none for a name that is looked up."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(ask()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else f"no answer within {seconds:.0f} s"
+
+
+def _ask_server(address: str, seconds: float) -> str:
+    try:
+        answer = http_request(
+            get_default_host_creds(address),
+            _ASKED,
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            retry_codes=(),
+            raise_on_status=False,
+            timeout=seconds,
+        )
+    except (MlflowException, requests.RequestException, OSError) as error:
+        return _reason(error, seconds)
+    # Who may not read is told so by what it then asks for.
+    if answer.status_code in {401, 403, 429}:
+        return ""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if answer.ok and isinstance(body, dict):
+        return ""
+    told = body.get("message", "") if isinstance(body, dict) else ""
+    status = f"the answer {answer.status_code} {answer.reason}".rstrip()
+    if told:
+        return f"{status}: {str(told)[:_LONGEST_REASON].strip().rstrip('.')}"
+    return status if answer.status_code >= requests.codes.server_error else f"{status}, which is not one of MLflow"
+
+
+def _reason(error: BaseException, seconds: float) -> str:
+    """Why no answer came, from the error that lies below those of the libraries."""
+    chain: list[BaseException] = []
+    below: BaseException | None = error
+    while below is not None and below not in chain:
+        chain.append(below)
+        below = below.__cause__ or below.__context__
+    names = {type(one).__name__ for one in chain}
+    if names & {"ConnectTimeout", "ReadTimeout", "ConnectTimeoutError", "ReadTimeoutError", "TimeoutError"}:
+        return f"no answer within {seconds:.0f} s"
+    if names & {"NameResolutionError", "gaierror"}:
+        return "no machine of that name"
+    if "ConnectionRefusedError" in names:
+        return "nothing that listens there (connection refused)"
+    return f"{type(error).__name__}: {str(error)[:_LONGEST_REASON].strip().rstrip('.')}"
+
+
+def _ask_database(address: str) -> str:
+    try:
+        engine = sql.create_engine(address, poolclass=sql.NullPool)
+        with engine.connect() as connection:
+            connection.execute(sql.select(1))
+    except (sql.exc.SQLAlchemyError, ImportError, OSError) as error:
+        below = error.orig if isinstance(error, sql.exc.DBAPIError) and error.orig else error
+        return f"{type(below).__name__}: {' '.join(str(below).split())[:_LONGEST_REASON].rstrip('.')}"
+    return ""
