@@ -26,6 +26,7 @@ from steps.preparacao import PreparacaoConfig
 from steps.relatorio import RelatorioConfig
 from steps.reverter import ReverterConfig
 from steps.treinamento import TreinamentoConfig
+from tests.networks import answering
 
 CONFIGS: dict[str, type[StepConfig]] = {
     "main": MainConfig,
@@ -193,8 +194,9 @@ def test_other_loops_models_and_stores_keep_nobody_out(monkeypatch: pytest.Monke
             at_it(lambda: done.append("another model"))
         monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////elsewhere/mlflow.db")
         at_it(lambda: done.append("another store"))
-        monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://tracking:5000")
-        at_it(lambda: done.append("a server"))
+        with answering(200, b"{}", "application/json")() as place:
+            monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"http://{place}")
+            at_it(lambda: done.append("a server"))
 
     at_it(others)
     assert done == ["another loop", "no loop", "another model", "another store", "a server"]
