@@ -35,6 +35,7 @@ from data.tables import TableError, TableReader
 from monitor.metrics import evaluate
 from serving.client import score
 from serving.endpoint import Endpoint, ScoringError, base_address
+from serving.inference_log import ORIGIN_HEADER, UPLOAD, WHAT_IF
 from serving.tables import features_of, problems_of, shot_ids_of
 
 PATIENCE_SECONDS = 5.0
@@ -90,7 +91,7 @@ class Answer:
         """The same request as a command."""
         body = shlex.quote(json.dumps(self.sent))
         url = shlex.quote(f"{self.address}/invocations")
-        return f"curl {url} \\\n  -H 'Content-Type: application/json' \\\n  -d {body}"
+        return f"curl {url} \\\n  -H 'Content-Type: application/json' -H '{ORIGIN_HEADER}: {WHAT_IF}' \\\n  -d {body}"
 
 
 def shot_from(x: float, y: float) -> dict[str, float]:
@@ -174,7 +175,7 @@ def contradiction(shot: Mapping[str, float]) -> float:
 
 
 def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PATIENCE_SECONDS) -> Answer:
-    """Ask a server for one shot.
+    """Ask a server for one shot, which its inference log does not take for one of the operation.
 
     Parameters
     ----------
@@ -191,7 +192,7 @@ def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PAT
         If the server does not answer (a `RefusedError` if it refuses the values).
     """
     with _address_told(address):
-        endpoint = Endpoint(address, patience=patience)
+        endpoint = Endpoint(address, patience=patience, origin=WHAT_IF)
         endpoint.check()
         started = time.perf_counter()
         answers = endpoint.score(np.array([[shot[name] for name in FEATURES]], dtype=np.float64))
@@ -363,6 +364,8 @@ def score_shots(
 ) -> Scored:
     """Ask a server for a table of shots, and compare with the labels that are known.
 
+    Its inference log does not take them for shots of the operation.
+
     Parameters
     ----------
     shots : Shots
@@ -380,7 +383,7 @@ def score_shots(
     """
     started = time.perf_counter()
     with _address_told(address):
-        answers = score(shots.sent, address, on_progress=on_progress, patience=patience)
+        answers = score(shots.sent, address, on_progress=on_progress, patience=patience, origin=UPLOAD)
     seconds = time.perf_counter() - started
     made = answers[PROBABILITY].to_numpy()
     table = shots.table.assign(

@@ -1,9 +1,9 @@
 """The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
 
 ``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this server
-answers as an Arrow stream where that is accepted, records every scored row in the inference log, and says which
-version answered (``X-Model-Version``), to which request (``X-Request-ID``, the caller's or made here), and which
-columns it passed over (``X-Ignored-Columns``).
+answers as an Arrow stream where that is accepted, records every scored row in the inference log with its origin
+(``X-Request-Origin``), and says which version answered (``X-Model-Version``), to which request (``X-Request-ID``, the
+caller's or made here), and which columns it passed over (``X-Ignored-Columns``).
 ``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served, ``/metrics`` is for
 Prometheus, and ``/openapi.json`` describes all of this.
 """
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -26,7 +26,7 @@ from mlflow.version import VERSION
 
 from data.schema import SHOT_ID
 from serving import bodies
-from serving.inference_log import Recorder, Request
+from serving.inference_log import ORIGIN_HEADER, Recorder, Request, checked_origin
 from serving.metrics import Metrics
 from serving.openapi import description
 from serving.scoring_model import answer_json
@@ -44,6 +44,7 @@ _ROWS_RECORDED_AT_ONCE = 200
 _MOST_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
 _JSON = b"application/json"
+_ORIGIN = ORIGIN_HEADER.lower().encode()
 # Named, and not with the quality 0, which means "not this".
 _ACCEPTS_ARROW = re.compile(re.escape(bodies.ARROW.encode()) + rb"(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
@@ -155,16 +156,20 @@ class Door:
         content_type = _content_type(headers)
         if isinstance(content_type, Answer):
             return content_type
+        try:
+            origin = checked_origin(headers.get(_ORIGIN, b"").decode("latin-1"))
+        except ValueError as error:
+            return _error(400, "INVALID_PARAMETER_VALUE", str(error))
         body = await _body(headers, receive)
         if isinstance(body, Answer):
             return body
         version = self._versions[self._current()]
-        accepts_arrow = _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None
+        asked = _Asked(request_id, origin, _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None)
         # A short Parquet file may hold a long table.
         if len(body) <= _BYTES_ANSWERED_AT_ONCE and content_type != bodies.PARQUET:
-            return _score(version, body, content_type, request_id, accepts_arrow)
+            return _score(version, body, content_type, asked)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, _score, version, body, content_type, request_id, accepts_arrow)
+        return await loop.run_in_executor(self._pool, _score, version, body, content_type, asked)
 
     async def _record(self, recorder: Recorder, scored: Request) -> None:
         if len(scored.values) <= _ROWS_RECORDED_AT_ONCE:
@@ -186,7 +191,15 @@ class _CallerGoneError(Exception):
     pass
 
 
-def _score(version: ServedVersion, sent: bytes, content_type: str, request_id: str, accepts_arrow: bool) -> Answer:  # noqa: FBT001
+class _Asked(NamedTuple):
+    """What the headers of a request say beside its body."""
+
+    request_id: str
+    origin: str
+    accepts_arrow: bool
+
+
+def _score(version: ServedVersion, sent: bytes, content_type: str, asked: _Asked) -> Answer:
     number = version.source.version
     try:
         shots = version.reader.read(sent, content_type)
@@ -194,8 +207,10 @@ def _score(version: ServedVersion, sent: bytes, content_type: str, request_id: s
     except MlflowException as error:
         status = error.get_http_status_code()
         return Answer(status, bodies.error_json(error.error_code, error.message), version=number)
-    scored = Request(request_id, number, shots.values, made, probability, shots.shot_id, time.time())
-    if accepts_arrow:
+    scored = Request(
+        asked.request_id, number, shots.values, made, probability, shots.shot_id, time.time(), asked.origin
+    )
+    if asked.accepts_arrow:
         body, kind = bodies.answer_arrow(made, probability), bodies.ARROW.encode()
     else:
         body, kind = answer_json(made, probability, shots.output), _JSON

@@ -26,6 +26,7 @@ from serving.endpoint import (
     base_address,
     in_flight,
 )
+from serving.inference_log import TRAFFIC
 from serving.scoring_job import Job, run_job
 from serving.tables import shot_ids_of
 
@@ -36,6 +37,7 @@ def score(
     *,
     on_progress: Callable[[int], None] = lambda _rows: None,
     patience: float = PATIENCE_SECONDS,
+    origin: str = TRAFFIC,
 ) -> pd.DataFrame:
     """Label and probability of each row from a scoring server.
 
@@ -49,6 +51,8 @@ def score(
         Called with the number of rows after each answer.
     patience : float
         Seconds for which a server that does not answer is asked again.
+    origin : str
+        Of `serving.inference_log.ORIGINS`: what the rows are in the inference log.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def score(
             f"found more than once {[name for name in wrong if name in features]}"
         )
         raise ScoringError(message)
-    endpoint = Endpoint(address, patience=patience)
+    endpoint = Endpoint(address, patience=patience, origin=origin)
     endpoint.check()
     try:
         values = features[list(FEATURES)].to_numpy(dtype=np.float64)

@@ -19,6 +19,7 @@ from data.errors import KobeShotError
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from data.source import check_address
 from serving.http import session_for
+from serving.inference_log import ORIGIN_HEADER, TRAFFIC
 
 ROWS_PER_REQUEST = 20_000
 IN_FLIGHT = 4
@@ -80,10 +81,12 @@ class Endpoint:
         See `base_address`.
     patience : float
         Seconds for which a server that does not answer is asked again.
+    origin : str
+        Of `serving.inference_log.ORIGINS`: what the rows are in the inference log.
     """
 
-    def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS) -> None:
-        self.address = base_address(address)
+    def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS, origin: str = TRAFFIC) -> None:
+        self.address, self._origin = base_address(address), origin
         self._url = f"{self.address}/invocations"
         self._patience = patience
         self._thread = threading.local()
@@ -163,6 +166,8 @@ class Endpoint:
         headers = {"Content-Type": content_type, "Accept": f"{_ARROW}, application/json"}
         if request_id:
             headers["X-Request-ID"] = request_id
+        if self._origin != TRAFFIC:
+            headers[ORIGIN_HEADER] = self._origin
         response = self._persistently(
             lambda session: session.post(self._url, body, headers=headers, timeout=_TIMEOUT_SECONDS), self._patience
         )

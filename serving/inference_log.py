@@ -36,6 +36,12 @@ ADDRESS_VARIABLE = "KOBE_INFERENCE_LOG"
 """Environment variable that holds the SQLAlchemy address of the log; unset, empty or ``off``: nothing is logged."""
 TABLE, PROGRESS = "inference", "inference_spool"
 
+ORIGIN_HEADER = "X-Request-Origin"
+TRAFFIC, WHAT_IF, UPLOAD, PROBE = "traffic", "what_if", "upload", "probe"
+ORIGINS = (TRAFFIC, WHAT_IF, UPLOAD, PROBE)
+"""Where a request comes from, as its header says: the operation, which is meant where nothing is said; a person who
+tries one shot, or a table; a check of the server."""
+
 _MAGIC = b"KIL1"
 _HEADER = struct.Struct("<4sQ")
 _REQUEST = struct.Struct("<dQHH?")
@@ -68,6 +74,8 @@ class Request(NamedTuple):
         What the caller calls the shots, if it said so.
     time : float
         Seconds since 1970, UTC.
+    origin : str
+        One of `ORIGINS`.
     """
 
     request_id: str
@@ -77,6 +85,7 @@ class Request(NamedTuple):
     probability: npt.NDArray[np.float64]
     shot_id: npt.NDArray[np.int64] | None
     time: float
+    origin: str = TRAFFIC
 
 
 class Recorder:
@@ -185,6 +194,21 @@ class Recorder:
         self._size = 0
 
 
+def checked_origin(text: str) -> str:
+    """The origin that a request names; `TRAFFIC` where it names none.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of `ORIGINS`: taken for traffic, it would be monitored and trained on.
+    """
+    origin = text.strip().lower() or TRAFFIC
+    if origin not in ORIGINS:
+        message = f"{ORIGIN_HEADER}: expected one of {', '.join(ORIGINS)}, or no such header; found {text[:40]!r}"
+        raise ValueError(message)
+    return origin
+
+
 def recorder_from_environment(features: Sequence[str]) -> Recorder | None:
     """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set.
 
@@ -248,6 +272,9 @@ def _packed(request: Request) -> list[bytes]:
     ]
     if request.shot_id is not None:
         body.append(request.shot_id.tobytes())
+    if request.origin != TRAFFIC:
+        # At the end, where 0.1.0 looks at nothing: its writer may find this spool, and this one a spool of 0.1.0.
+        body.append(request.origin.encode())
     return [_HEADER.pack(_MAGIC, sum(map(len, body))), *body]
 
 
@@ -265,7 +292,9 @@ def _unpacked(body: bytes, features: int) -> Request:
     probability = np.frombuffer(take(8 * rows))
     prediction = np.frombuffer(take(rows), dtype=np.uint8)
     shot_id = np.frombuffer(take(8 * rows), dtype=np.int64) if has_shot_id else None
-    return Request(request_id, version, values, prediction, probability, shot_id, when)
+    return Request(
+        request_id, version, values, prediction, probability, shot_id, when, body[place:].decode() or TRAFFIC
+    )
 
 
 class _Spool:
@@ -422,8 +451,9 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
     """The table of scored rows, and the one that says how far each spool file has been moved.
 
     ``inference`` holds per row: ``id``, ``time`` (UTC), ``request_id``, ``row`` (place in the request),
-    ``model_version``, ``shot_id`` (null unless the caller gave it), the features, ``prediction`` (the label that was
-    answered), ``probability`` (P(made)) and ``shot_made_flag`` (the true label, null until `serving.labels` writes it).
+    ``model_version``, ``origin`` (one of `ORIGINS`), ``shot_id`` (null unless the caller gave it), the features,
+    ``prediction`` (the label that was answered), ``probability`` (P(made)) and ``shot_made_flag`` (the true label, null
+    until `serving.labels` writes it). Its indexes are for windows of time, for the rows of one shot and for labels.
     """
     import sqlalchemy as sql  # noqa: PLC0415
 
@@ -436,12 +466,20 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
         sql.Column("request_id", sql.String(200), nullable=False),
         sql.Column("row", sql.Integer, nullable=False),
         sql.Column("model_version", sql.String(100), nullable=False),
+        sql.Column("origin", sql.String(20), nullable=False, server_default=TRAFFIC),
         sql.Column("shot_id", sql.BigInteger),
         *(sql.Column(name, sql.Double, nullable=False) for name in features),
         sql.Column("prediction", sql.SmallInteger, nullable=False),
         sql.Column("probability", sql.Double, nullable=False),
         sql.Column("shot_made_flag", sql.SmallInteger),
     )
+    for name, column, where in (
+        ("time", table.c.origin, None),
+        ("shot", table.c.shot_id, table.c.shot_id.is_not(None)),
+        ("label", table.c.origin, table.c.shot_made_flag.is_not(None)),
+    ):
+        columns = (column, table.c.time, table.c.id)
+        sql.Index(f"ix_{TABLE}_{name}", *columns, sqlite_where=where, postgresql_where=where)
     progress = sql.Table(
         PROGRESS,
         metadata,
@@ -452,12 +490,24 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
 
 
 def make_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported late
-    """Make the tables of `tables` where they are not there, whoever else makes them at this moment."""
-    from sqlalchemy.schema import CreateTable  # noqa: PLC0415
+    """Make the tables of `tables` where they are not there, whoever else makes them at this moment.
+
+    A log of 0.1.0 gets the column and the indexes that it lacks.
+    """
+    import sqlalchemy as sql  # noqa: PLC0415
+    from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable  # noqa: PLC0415
 
     with _alone(engine) as connection:
         for each in table.metadata.sorted_tables:
             connection.execute(CreateTable(each, if_not_exists=True))
+        found = sql.inspect(connection)
+        if table.c.origin.name not in {column["name"] for column in found.get_columns(TABLE)}:
+            column = CreateColumn(table.c.origin).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {TABLE} ADD COLUMN {column}")
+        there = {index["name"] for index in found.get_indexes(TABLE)}
+        for index in table.indexes:
+            if index.name not in there:
+                connection.execute(CreateIndex(index))
 
 
 @contextmanager
@@ -522,6 +572,7 @@ def _rows(request: Request) -> Iterator[tuple[Any, ...]]:
         repeat(request.request_id, count),
         range(count),
         repeat(request.model_version, count),
+        repeat(request.origin, count),
         repeat(None, count) if request.shot_id is None else request.shot_id.tolist(),
         *request.values.T.tolist(),
         request.prediction.tolist(),

@@ -1,7 +1,12 @@
-"""Reads the inference log: how much a time window holds, and its rows, or evenly spread ones where they are many."""
+"""Reads the inference log: how much a time window holds, and its rows, or evenly spread ones where they are many.
+
+Rows are those of the operation (`TRAFFIC`) unless others are asked for. Time says which is newer, whenever a row came
+into the log. A shot that was scored more than once (rows with one ``shot_id``) counts once: its newest row, with the
+label that any of its rows has.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +18,7 @@ from data.addresses import sqlite_address
 from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
-from serving.inference_log import ADDRESS_VARIABLE, TABLE, connect, tables
+from serving.inference_log import ADDRESS_VARIABLE, TABLE, TRAFFIC, connect, tables
 
 _NAMES = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
 # The golden ratio in 32 bits (D. Knuth, The Art of Computer Programming 3, 6.4).
@@ -36,9 +41,9 @@ class Window(NamedTuple):
     rows, labelled : int
         Scored rows, and those whose true label is known.
     first, last : datetime or None
-        When the first and the last row of the whole log were scored, UTC.
+        When the oldest and the newest row of the whole log were scored, UTC.
     last_version : str
-        Version that scored the last row of the whole log; empty where there is none.
+        Version that scored the newest row of the whole log; empty where there is none.
     """
 
     rows: int
@@ -85,7 +90,13 @@ def open_log(address: str) -> sql.Engine:
     return engine
 
 
-def window(engine: sql.Engine, since: datetime | None = None, until: datetime | None = None) -> Window:
+def window(
+    engine: sql.Engine,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    origins: Collection[str] = (TRAFFIC,),
+) -> Window:
     """Count the rows of a time window.
 
     Parameters
@@ -94,35 +105,44 @@ def window(engine: sql.Engine, since: datetime | None = None, until: datetime | 
         Of `open_log`.
     since, until : datetime or None
         First moment of the window, and the first one after it, UTC; None leaves that end open.
+    origins : collection of str
+        Of `serving.inference_log.ORIGINS`: what is counted.
 
     Raises
     ------
     LogError
         If the log cannot be read.
     """
-    log, _ = tables(FEATURES)
-    counted = sql.select(sql.func.count(), sql.func.count(log.c[TARGET])).where(*_within(log, since, until))
-    end = sql.select(log.c.time, log.c[MODEL_VERSION]).limit(1)
     try:
+        shots = _Shots(engine, origins, since, until)
+        log = shots.log
+        counted = sql.select(log.c.id, shots.label.label(TARGET)).where(*shots.counted).subquery()
+        end = sql.select(log.c.time, log.c[MODEL_VERSION]).where(*shots.asked_for).limit(1)
         with engine.connect() as connection:
-            rows, labelled = connection.execute(counted).one()
-            first = connection.execute(end.order_by(log.c.id)).first()
-            last = connection.execute(end.order_by(log.c.id.desc())).first()
+            query = sql.select(sql.func.count(), sql.func.count(counted.c[TARGET])).select_from(counted)
+            rows, labelled = connection.execute(query).one()
+            first = connection.execute(end.order_by(log.c.time, log.c.id)).first()
+            last = connection.execute(end.order_by(log.c.time.desc(), log.c.id.desc())).first()
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
     return Window(rows, labelled, first[0] if first else None, last[0] if last else None, last[1] if last else "")
 
 
 def read(
-    engine: sql.Engine, since: datetime | None = None, until: datetime | None = None, *, most_rows: int
+    engine: sql.Engine,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    most_rows: int,
+    origins: Collection[str] = (TRAFFIC,),
 ) -> pd.DataFrame:
-    """Rows of a time window, in the order in which they came into the log.
+    """Rows of a time window, in the order of their time.
 
     Parameters
     ----------
     engine : sqlalchemy.Engine
         Of `open_log`.
-    since, until : datetime or None
+    since, until, origins
         See `window`.
     most_rows : int
         Where the window holds more, about so many are read, spread evenly over it.
@@ -139,13 +159,13 @@ def read(
     LogError
         If the log cannot be read.
     """
-    log, _ = tables(FEATURES)
-    rows = window(engine, since, until).rows
-    query = every = _columns(log).where(*_within(log, since, until)).order_by(log.c.id)
-    if rows > most_rows:
-        # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
-        query = query.where((log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
+    rows = window(engine, since, until, origins=origins).rows
     try:
+        shots = _Shots(engine, origins, since, until)
+        query = every = shots.select(*shots.counted)
+        if rows > most_rows:
+            # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
+            query = query.where((shots.log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
         with engine.connect() as connection:
             found = connection.execute(query).all() or connection.execute(every.limit(most_rows)).all()
     except sql.exc.SQLAlchemyError as error:
@@ -153,15 +173,23 @@ def read(
     return _table(found)
 
 
-def read_newest(engine: sql.Engine, *, labelled: int, rows: int) -> pd.DataFrame:
-    """The newest labelled rows and the newest rows of all, in the order in which they came into the log.
+def read_labelled(
+    engine: sql.Engine,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    most_rows: int,
+    origins: Collection[str] = (TRAFFIC,),
+) -> pd.DataFrame:
+    """The labelled rows of a time window, the newest where it holds more than `most_rows`, in the order of their time.
+
+    Labels are scarce: of evenly spread rows of a large window only a few have one.
 
     Parameters
     ----------
-    engine : sqlalchemy.Engine
-        Of `open_log`.
-    labelled, rows : int
-        How many of each.
+    engine, since, until, origins
+        See `window`.
+    most_rows : int
 
     Returns
     -------
@@ -173,19 +201,118 @@ def read_newest(engine: sql.Engine, *, labelled: int, rows: int) -> pd.DataFrame
     LogError
         If the log cannot be read.
     """
-    log, _ = tables(FEATURES)
-    ids = sql.select(log.c.id).order_by(log.c.id.desc())
-    wanted = (ids.where(log.c[TARGET].is_not(None)).limit(labelled), ids.limit(rows))
-    chosen = sql.or_(*(log.c.id.in_(query.subquery().select()) for query in wanted))
     try:
+        shots = _Shots(engine, origins, since, until)
         with engine.connect() as connection:
-            return _table(connection.execute(_columns(log).where(chosen).order_by(log.c.id)).all())
+            return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labelled(most_rows)))).all())
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
 
 
-def _columns(log: sql.Table) -> sql.Select[Any]:
-    return sql.select(*(log.c[name] for name in _NAMES))
+def read_newest(engine: sql.Engine, *, labelled: int, rows: int, origins: Collection[str] = (TRAFFIC,)) -> pd.DataFrame:
+    """The newest labelled rows and the newest rows of all, in the order of their time.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        Of `open_log`.
+    labelled, rows : int
+        How many of each.
+    origins
+        See `window`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `read`.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read.
+    """
+    try:
+        shots = _Shots(engine, origins)
+        wanted = (shots.newest_labelled(labelled), shots.newest(rows))
+        chosen = sql.or_(*(shots.log.c.id.in_(query) for query in wanted))
+        with engine.connect() as connection:
+            return _table(connection.execute(shots.select(chosen)).all())
+    except sql.exc.SQLAlchemyError as error:
+        raise _unreadable(engine, error) from error
+
+
+class _Shots:
+    """SQL of the shots of a window: of the rows that are asked for, the newest of each shot.
+
+    Attributes
+    ----------
+    log : sqlalchemy.Table
+    asked_for : list of conditions
+        Rows of the origins that are asked for.
+    counted : list of conditions
+        Of them, those within the window that no newer one of the same shot replaces.
+    label : expression
+        The label of a row, or that of another row of its shot.
+    """
+
+    def __init__(
+        self,
+        engine: sql.Engine,
+        origins: Collection[str],
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
+        self.log, _ = tables(FEATURES)
+        # A log of 0.1.0 that no writer has opened since holds traffic only, and does not say so.
+        says_origin = "origin" in {column["name"] for column in sql.inspect(engine).get_columns(TABLE)}
+        self._origins = sorted(origins) if says_origin else None
+        self._span = (since, until)
+        newer, known = self.log.alias("newer"), self.log.alias("known")
+        replaced = sql.exists().where(
+            newer.c.shot_id == self.log.c.shot_id,
+            sql.tuple_(newer.c.time, newer.c.id) > sql.tuple_(self.log.c.time, self.log.c.id),
+            *self._within(newer),
+        )
+        self.asked_for = self._of_origin(self.log)
+        self.counted = [*self._within(self.log), ~replaced]
+        other = (
+            sql.select(known.c[TARGET])
+            .where(known.c.shot_id == self.log.c.shot_id, known.c[TARGET].is_not(None))
+            .order_by(known.c.time.desc(), known.c.id.desc())
+            .limit(1)
+            .correlate(self.log)
+            .scalar_subquery()
+        )
+        self.label = sql.func.coalesce(self.log.c[TARGET], other)
+
+    def select(self, *conditions: sql.ColumnElement[bool]) -> sql.Select[Any]:
+        """Rows with all that `read` gives, in the order of their time."""
+        columns = [self.label.label(name) if name == TARGET else self.log.c[name] for name in _NAMES]
+        return sql.select(*columns).where(*conditions).order_by(self.log.c.time, self.log.c.id)
+
+    def newest(self, rows: int, *conditions: sql.ColumnElement[bool]) -> sql.Select[Any]:
+        """``id`` of the newest rows."""
+        query = sql.select(self.log.c.id).where(*self.counted, *conditions)
+        return query.order_by(self.log.c.time.desc(), self.log.c.id.desc()).limit(rows).subquery().select()
+
+    def newest_labelled(self, rows: int) -> sql.Select[Any]:
+        """``id`` of the newest rows with a label; only rows of shots that have one are looked at."""
+        own, same = self.log.alias("own"), self.log.alias("same")
+        has_label = sql.select(own.c.id).where(own.c[TARGET].is_not(None), *self._within(own))
+        shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None), own.c.shot_id.is_not(None))
+        shot_has_label = sql.select(same.c.id).where(same.c.shot_id.in_(shots), *self._within(same))
+        return self.newest(rows, self.log.c.id.in_(sql.union(has_label, shot_has_label)))
+
+    def _within(self, log: sql.FromClause) -> list[sql.ColumnElement[bool]]:
+        since, until = self._span
+        return [
+            *self._of_origin(log),
+            *([log.c.time >= since] if since else []),
+            *([log.c.time < until] if until else []),
+        ]
+
+    def _of_origin(self, log: sql.FromClause) -> list[sql.ColumnElement[bool]]:
+        return [] if self._origins is None else [log.c.origin.in_(self._origins)]
 
 
 def _table(found: Sequence[Any]) -> pd.DataFrame:
@@ -198,13 +325,6 @@ def _table(found: Sequence[Any]) -> pd.DataFrame:
 def now() -> datetime:
     """The present moment as the log writes it: UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def _within(log: sql.Table, since: datetime | None, until: datetime | None) -> list[sql.ColumnElement[bool]]:
-    return [
-        *([log.c.time >= since] if since else []),
-        *([log.c.time < until] if until else []),
-    ]
 
 
 def _unreadable(engine: sql.Engine, error: Exception) -> LogError:

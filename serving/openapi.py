@@ -9,6 +9,7 @@ from typing import Any
 
 from data.schema import FEATURES, PROBABILITY, RAW_NAME, SHOT_ID, TARGET, feature_column
 from serving.bodies import ARROW, CSV, DEFAULT_THRESHOLD, JSON, PARQUET
+from serving.inference_log import ORIGIN_HEADER, ORIGINS, TRAFFIC
 from serving.scoring_model import OUTPUT_VARIABLE, OUTPUTS
 
 Node = dict[str, Any]
@@ -77,7 +78,7 @@ def _invocations() -> Node:
             "Every row is scored, or none: a row that no shot can be refuses its whole request. Any P(made) of at "
             f"least `params.threshold` ({DEFAULT_THRESHOLD} unless the model says otherwise) is predicted to be made."
         ),
-        "parameters": [{"$ref": "#/components/parameters/X-Request-ID"}],
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("X-Request-ID", ORIGIN_HEADER)],
         "requestBody": {"required": True, "content": _bodies()},
         "responses": {
             "200": {
@@ -89,7 +90,10 @@ def _invocations() -> Node:
                 "headers": _headers(),
                 "content": {JSON: {"schema": _ref("Answer")}, ARROW: {}},
             },
-            "400": _error("The body is no table, or a row of it is no shot; the message names row, column and range."),
+            "400": _error(
+                "The body is no table, or a row of it is no shot; the message names row, column and range. Or the "
+                f"{ORIGIN_HEADER} is none."
+            ),
             "408": _error("The body did not arrive within a minute (production server)."),
             "413": _error("The body is longer than 256 MiB (production server)."),
             "415": _error("Another content type, charset or encoding.", plain=True),
@@ -369,5 +373,14 @@ _PARAMETERS: Node = {
             "inference log. The MLflow server ignores it."
         ),
         "schema": {"type": "string"},
-    }
+    },
+    ORIGIN_HEADER: {
+        "name": ORIGIN_HEADER,
+        "in": "header",
+        "description": (
+            f"Where the request comes from; goes into the inference log. What is no {TRAFFIC} is neither monitored nor "
+            "trained on."
+        ),
+        "schema": {"type": "string", "enum": [*ORIGINS], "default": TRAFFIC},
+    },
 }

@@ -5,6 +5,7 @@ know of the schema (names, ranges) travels as the model's configuration, written
 ``serving/inference_log.py`` as a copy beside it.
 """
 
+import contextvars
 import csv
 import functools
 import importlib
@@ -49,6 +50,8 @@ NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
 _TABLE_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 _LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
 """Keys by which MLflow takes a body for one of a language model; it ignores all others beside a table."""
+_origin = contextvars.ContextVar("origin", default="")
+"""Where the request that is being answered says that it comes from, in MLflow's server."""
 
 
 class Columns(NamedTuple):
@@ -199,9 +202,8 @@ class ScoringModel(PythonModel):
         """`score`, and an entry in the inference log where this process keeps one."""
         made, probability = self.score(values, threshold)
         if self.recorder:
-            self.recorder.record(
-                self.log.Request(uuid.uuid4().hex, self.version, values, made, probability, None, time.time())
-            )
+            name, now, origin = uuid.uuid4().hex, time.time(), _origin.get() or self.log.TRAFFIC
+            self.recorder.record(self.log.Request(name, self.version, values, made, probability, None, now, origin))
         return made, probability
 
     def score(
@@ -683,11 +685,16 @@ def _improve_the_server(model: ScoringModel) -> None:
     not usual still goes MLflow's way.
     """
     server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
+    _keep_the_origin(server, model.log.ORIGIN_HEADER)
     answer: Callable[..., Any] = server.invocations
 
     @functools.wraps(answer)
     def invocations(data: bytes, content_type: str | None, *others: Any) -> Any:  # noqa: ANN401 MLflow's own types
         kind = content_type or ""
+        try:
+            _origin.set(model.log.checked_origin(_origin.get()))
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
         usual = read_usual(data, kind, model.columns)
         if usual:
             threshold = model.threshold if usual.threshold is None else usual.threshold
@@ -785,6 +792,26 @@ def _is_evaluated() -> bool:
     while frame and frame.f_globals.get("__name__") != _EVALUATOR:
         frame = frame.f_back
     return frame is not None
+
+
+def _keep_the_origin(server: Any, header: str) -> None:  # noqa: ANN401 MLflow's module
+    """Let `_origin` be what the header of a request says, of which MLflow passes on only body and content type.
+
+    MLflow wraps its handler by this function, when it makes the application after it has loaded the model.
+    """
+    wrap: Callable[..., Any] = server._async_catch_mlflow_exception  # noqa: SLF001 there is no other place
+
+    def wrapping(handler: Callable[..., Any]) -> Callable[..., Any]:
+        wrapped = wrap(handler)
+
+        @functools.wraps(wrapped)
+        async def answer(request: Any) -> Any:  # noqa: ANN401 Starlette's types
+            _origin.set(request.headers.get(header, ""))
+            return await wrapped(request)
+
+        return answer
+
+    server._async_catch_mlflow_exception = wrapping  # noqa: SLF001
 
 
 def _version(folder: Path) -> str:

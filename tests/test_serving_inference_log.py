@@ -22,6 +22,7 @@ from serving import inference_log
 from serving.inference_log import (
     Recorder,
     Request,
+    checked_origin,
     connect,
     make_tables,
     read_spool,
@@ -29,6 +30,7 @@ from serving.inference_log import (
     spool_of,
     tables,
 )
+from serving.log_reader import open_log, read, read_labelled, read_newest, window
 from tests.project import Checkout, completed, free_port, ok, records, served, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -96,6 +98,39 @@ def test_a_row_is_logged_with_its_time_request_version_features_and_answer(addre
     assert set(found["model_version"]) == {"7"}
     assert found["shot_made_flag"].isna().all()
     assert (pd.to_datetime(found["time"]) >= before - pd.Timedelta(seconds=1)).all()
+
+
+def test_the_origin_of_a_request_is_logged(address: str) -> None:
+    recorder = Recorder(address, FEATURES)
+    recorder.record(request("a", rows=1, shot_id=True)._replace(origin="what_if"))
+    recorder.record(request("b", rows=2)._replace(origin="upload"))
+    recorder.record(request("c", rows=1))
+    assert not recorder.close()
+    assert logged(address)["origin"].tolist() == ["what_if", "upload", "upload", "traffic"]
+
+
+def test_a_spool_without_origins_is_moved_as_traffic(address: str, tmp_path: Path) -> None:
+    traffic = request("a", shot_id=True)
+    recorder = Recorder(address, FEATURES)
+    recorder.record(traffic)
+    recorder.record(traffic._replace(origin="what_if"))
+    shutil.copyfile(next(spool_of(address).rglob("*.spool")), tmp_path / "both.spool")
+    assert not recorder.close()
+    (first, end), (second, _) = read_spool(tmp_path / "both.spool", 0, len(FEATURES))
+    assert (first.origin, second.origin) == ("traffic", "what_if")
+    rows = len(traffic.probability)
+    # Header, fixed part, name, version; features, P(made), label and shot_id: 0.1.0 wrote the same bytes.
+    assert end == 12 + 21 + 1 + 1 + rows * (8 * len(FEATURES) + 8 + 1 + 8)
+
+
+@pytest.mark.parametrize(("text", "origin"), [("", "traffic"), ("What_If", "what_if"), (" upload ", "upload")])
+def test_the_origin_is_what_the_header_says(text: str, origin: str) -> None:
+    assert checked_origin(text) == origin
+
+
+def test_an_origin_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of traffic, what_if, upload, probe, or no such header"):
+        checked_origin("whatif")
 
 
 def test_two_recorders_write_at_once(address: str) -> None:
@@ -265,7 +300,20 @@ def test_the_front_door_logs_too_when_asked_for(
         answer = requests.post(f"{door}/invocations", json=records(shot(), shot(period=2)), timeout=30)
         assert requests.post(f"{door}/invocations", json=records(shot(lat=0)), timeout=30).status_code == 400
         wait_until(lambda: len(logged(address)) == 2, "the rows to be logged")
+        tried = {"X-Request-Origin": "what_if"}
+        requests.post(f"{door}/invocations", json=records(shot(period=3)), headers=tried, timeout=30)
+        # This body goes MLflow's own way.
+        frame = pd.DataFrame([shot(period=4)]).to_csv(index=False)
+        csv = {"Content-Type": "text/csv", **tried}
+        assert requests.post(f"{door}/invocations", frame, headers=csv, timeout=30).ok
+        unknown = {"X-Request-Origin": "whatif"}
+        refused = requests.post(f"{door}/invocations", json=records(shot()), headers=unknown, timeout=30)
+        assert refused.status_code == 400
+        assert "expected one of traffic, what_if" in refused.json()["message"]
+        wait_until(lambda: len(logged(address)) == 4, "the rows to be logged")
     found = logged(address)
+    assert found["origin"].tolist() == ["traffic", "traffic", "what_if", "what_if"]
+    found = found.head(2)
     assert found["period"].tolist() == [1, 2]
     assert found["probability"].tolist() == [one["probability"] for one in answer.json()["predictions"]]
     assert set(found["model_version"]) == {"1"}
@@ -319,9 +367,56 @@ def test_writers_make_the_tables_of_a_new_log_in_postgresql_at_once(postgres: st
         engine.dispose()
 
 
+def test_a_log_of_postgresql_without_origins_and_indexes_gets_them_from_writers_that_start_at_once(
+    postgres: str,
+) -> None:
+    engine = connect(postgres)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("drop table if exists inference, inference_spool")
+        make_at_once([postgres])
+        with engine.begin() as connection:
+            for name in ("time", "shot", "label"):
+                connection.exec_driver_sql(f"drop index ix_inference_{name}")
+            connection.exec_driver_sql("alter table inference drop column origin")
+        make_at_once([postgres] * 8)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("select origin from inference").all() == []
+        assert len(sql.inspect(engine).get_indexes("inference")) == 3
+    finally:
+        engine.dispose()
+
+
+def test_postgresql_counts_a_shot_once_and_the_operation_only(postgres: str) -> None:
+    engine = connect(postgres)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("drop table if exists inference, inference_spool")
+    engine.dispose()
+    recorder = Recorder(postgres, FEATURES)
+    old = request("old", rows=3, shot_id=True)
+    recorder.record(request("new", rows=2, shot_id=True))
+    recorder.record(old._replace(time=old.time - 3600))
+    recorder.record(request("tried", rows=4)._replace(origin="what_if"))
+    assert not recorder.close()
+    with (engine := open_log(postgres)).begin() as connection:
+        connection.exec_driver_sql("update inference set shot_made_flag = 1 where request_id = 'old'")
+    assert window(engine)[:2] == (3, 3)
+    for found in (
+        read(engine, most_rows=10),
+        read_labelled(engine, most_rows=10),
+        read_newest(engine, labelled=2, rows=3),
+    ):
+        assert found["shot_id"].tolist() == [102, 100, 101]
+        assert found["shot_made_flag"].tolist() == [1, 1, 1]
+    assert len(read(engine, most_rows=10, origins=("what_if",))) == 4
+
+
 def test_postgresql_takes_the_log_and_the_labels(
     postgres: str, tmp_path: Path, served_checkout: tuple[Checkout, object]
 ) -> None:
+    with (engine := connect(postgres)).begin() as connection:
+        connection.exec_driver_sql("drop table if exists inference, inference_spool")
+    engine.dispose()
     recorders = [Recorder(postgres, FEATURES) for _ in range(2)]
     for recorder in recorders:
         recorder.record(request("a", rows=5, shot_id=True))

@@ -8,8 +8,8 @@ import sqlalchemy as sql
 
 from data.files import INFERENCE_LOG
 from data.schema import FEATURES
-from serving.inference_log import connect, tables
-from serving.log_reader import LogError, log_address, now, open_log, read, read_newest, window
+from serving.inference_log import ORIGINS, connect, make_tables, tables
+from serving.log_reader import LogError, log_address, now, open_log, read, read_labelled, read_newest, window
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 the log holds UTC without a zone
 ROWS = 100
@@ -157,6 +157,131 @@ def test_an_empty_log_has_no_rows_and_the_same_columns(tmp_path: Path) -> None:
     table = read(engine, most_rows=10)
     assert table.empty
     assert table.dtypes.astype(str).to_dict() == KINDS
+
+
+# What counts
+
+
+def minutes(table: pd.DataFrame) -> list[int]:
+    return [int((time - START) / timedelta(minutes=1)) for time in table["time"]]
+
+
+def test_time_says_which_rows_are_the_newest_and_not_when_they_came_into_the_log(tmp_path: Path) -> None:
+    drained_late = [row(number) for number in (5, 3, 4, 0, 1, 2)]
+    engine = open_log(make(tmp_path / "log.db", drained_late))
+    assert window(engine)[2:] == (minute(0), minute(5), "1")
+    assert minutes(read(engine, most_rows=10)) == [0, 1, 2, 3, 4, 5]
+    assert minutes(read_newest(engine, labelled=1, rows=2)) == [4, 5]
+    assert minutes(read_newest(engine, labelled=2, rows=1)) == [0, 4, 5]
+
+
+def test_a_shot_that_was_scored_twice_counts_once_with_its_newest_score_and_a_label_of_either(tmp_path: Path) -> None:
+    rows = [
+        row(0) | {"shot_id": 1, "shot_made_flag": 1},
+        row(1) | {"shot_id": 2},
+        row(7) | {"shot_id": 1},
+        row(5) | {"shot_id": 1, "shot_made_flag": None},
+        *[row(6) | {"shot_id": None}] * 2,
+    ]
+    engine = open_log(make(tmp_path / "log.db", rows))
+    assert window(engine)[:2] == (4, 1)
+    found = read(engine, most_rows=10)
+    assert minutes(found) == [1, 6, 6, 7]
+    assert found["shot_made_flag"].tolist() == pytest.approx([float("nan")] * 3 + [1], nan_ok=True)
+    assert minutes(read_labelled(engine, most_rows=10)) == [7]
+    assert minutes(read_newest(engine, labelled=1, rows=0)) == [7]
+
+
+def test_of_a_shot_the_newest_row_of_the_window_counts(tmp_path: Path) -> None:
+    rows = [row(number) | {"shot_id": 1, "shot_made_flag": None} for number in (0, 5, 9)]
+    engine = open_log(make(tmp_path / "log.db", rows))
+    assert minutes(read(engine, None, minute(9), most_rows=10)) == [5]
+    assert window(engine, minute(1), minute(6)).rows == 1
+
+
+def test_only_the_operation_counts_unless_others_are_asked_for(tmp_path: Path) -> None:
+    rows = [row(0), row(4) | {"origin": "what_if"}, row(8) | {"origin": "upload", "shot_id": 7_000}]
+    with_origin = [{"origin": "traffic", **one} for one in rows]
+    engine = open_log(make(tmp_path / "log.db", with_origin))
+    assert window(engine) == (1, 1, minute(0), minute(0), "1")
+    assert minutes(read(engine, most_rows=10)) == [0]
+    assert minutes(read_labelled(engine, most_rows=10)) == [0]
+    assert minutes(read_newest(engine, labelled=5, rows=5)) == [0]
+    assert minutes(read(engine, most_rows=10, origins=("what_if",))) == [4]
+    assert minutes(read(engine, most_rows=10, origins=ORIGINS)) == [4, 8]
+    assert window(engine, origins=ORIGINS).rows == 2
+
+
+def test_every_label_of_a_window_is_read_however_few_of_its_rows_are(engine: sql.Engine) -> None:
+    found = read_labelled(engine, minute(20), minute(80), most_rows=100)
+    assert minutes(found) == list(range(20, 80, 4))
+    pd.testing.assert_frame_equal(found, read(engine, most_rows=100).iloc[20:80:4].reset_index(drop=True))
+    assert minutes(read_labelled(engine, most_rows=3)) == [88, 92, 96]
+
+
+# Logs of 0.1.0, and large ones
+
+OLD_TABLE = (
+    "create table inference (id integer primary key, time datetime not null, request_id varchar(200) not null, "
+    "row integer not null, model_version varchar(100) not null, shot_id bigint, "
+    + ", ".join(f"{name} double not null" for name in FEATURES)
+    + ", prediction smallint not null, probability double not null, shot_made_flag smallint)"
+)
+
+
+def old_log(path: Path) -> str:
+    address = f"sqlite:///{path}"
+    engine: sql.Engine = connect(address)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(OLD_TABLE)
+        connection.execute(tables(FEATURES)[0].insert(), [row(number) for number in range(ROWS)])
+    engine.dispose()
+    return address
+
+
+def test_a_log_without_origins_is_read_as_traffic(tmp_path: Path) -> None:
+    engine = open_log(old_log(tmp_path / "log.db"))
+    assert window(engine) == (100, 25, minute(0), minute(99), "2")
+    assert len(read(engine, most_rows=1_000)) == 100
+    assert len(read_labelled(engine, most_rows=1_000)) == 25
+
+
+def test_a_log_without_origins_and_indexes_gets_them_from_its_next_writer(tmp_path: Path) -> None:
+    address = old_log(tmp_path / "log.db")
+    engine: sql.Engine = connect(address)
+    for _ in range(2):
+        make_tables(engine, tables(FEATURES)[0])
+    found = sql.inspect(engine)
+    assert {index["name"] for index in found.get_indexes("inference")} == {
+        "ix_inference_time",
+        "ix_inference_shot",
+        "ix_inference_label",
+    }
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("select distinct origin from inference").all() == [("traffic",)]
+    engine.dispose()
+    assert window(open_log(address)) == (100, 25, minute(0), minute(99), "2")
+
+
+def test_no_window_is_a_scan_of_the_whole_log(engine: sql.Engine) -> None:
+    plans: list[str] = []
+
+    @sql.event.listens_for(engine, "before_cursor_execute")
+    def explain(
+        connection: sql.Connection, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            cursor = connection.connection.cursor()
+            plans.extend(step[3] for step in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    window(engine, minute(20), minute(80))
+    read(engine, minute(20), minute(80), most_rows=10)
+    read_labelled(engine, minute(20), minute(80), most_rows=10)
+    read_newest(engine, labelled=5, rows=5)
+    assert any("ix_inference_time" in step for step in plans)
+    assert any("ix_inference_label" in step for step in plans)
+    assert any("ix_inference_shot" in step for step in plans)
+    assert not [step for step in plans if step.startswith("SCAN inference") and "INDEX" not in step]
 
 
 @pytest.mark.parametrize(
