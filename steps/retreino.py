@@ -234,8 +234,10 @@ def _outcome_told(run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        outcome = FAILED if isinstance(error, Exception) else INTERRUPTED
-        reason = f"{type(error).__name__}: {error}"[:_MOST_TAG_LENGTH]
+        if isinstance(error, Exception):
+            outcome, reason = FAILED, f"{type(error).__name__}: {error}"[:_MOST_TAG_LENGTH]
+        else:
+            outcome, reason = INTERRUPTED, "it was stopped before it had finished"
         version = registry.version_tagged(RETRAINING_RUN, run_id)
         left = {decisions.CHALLENGER: registry.number(version)} if version else {}
         if version and registry.standing().champion != registry.number(version):

@@ -205,7 +205,7 @@ def test_what_was_scored_is_looked_at_in_the_inference_log(monitor: Monitor) -> 
     monitor.wait_for("prod:")
 
 
-def test_a_look_is_started_from_the_page(monitor: Monitor) -> None:
+def test_a_look_that_is_started_from_the_page_goes_on_when_the_page_is_left(monitor: Monitor) -> None:
     def looks() -> int:
         return sum(
             "verdict" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
@@ -214,8 +214,11 @@ def test_a_look_is_started_from_the_page(monitor: Monitor) -> None:
     monitor.open("Overview")
     before = looks()
     monitor.click("button", "Look again")
+    monitor.wait_for("has been running")
+    monitor.open("Court")
     wait_until(lambda: looks() > before, "another look")
-    monitor.settled()
+    monitor.open("Overview")
+    monitor.wait_for("ended with exit code 0")
     assert not monitor.problems()
 
 

@@ -525,6 +525,15 @@ def test_what_the_last_work_came_to_is_forgotten_on_refresh(steps: Path) -> None
     assert not button(shown, "Refresh").success
 
 
+@pytest.mark.usefixtures("champions", "steps")
+def test_an_operation_is_replayed_once_it_is_confirmed() -> None:
+    shown = page(REPLAYED)
+    assert not enabled(shown, "Replay an operation")
+    shown = done(sure(shown, "replay"), "Replay an operation")
+    assert "Policy backtest: `steps.operacao` ended with exit code 0" in shown.success[0].value
+    assert asked(shown) == []
+
+
 WAITS = "import pathlib, time\nprint('at it', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n"
 
 

@@ -1,6 +1,5 @@
 """``python -m serving.client TABLE --out TABLE`` against the real operated door."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -339,11 +338,10 @@ def test_the_command_refuses_what_cannot_be_done(  # noqa: PLR0913, PLR0917 thre
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_server_that_is_not_there_is_told_at_once(
+def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one(
     tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], table: pd.DataFrame
 ) -> None:
     table.to_parquet(tmp_path / "table.parquet", index=False)
-    started = time.monotonic()
     result = served_checkout[0].command(
         *("python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--out", str(tmp_path / "out.parquet")),
         *("--endpoint", f"http://127.0.0.1:{free_port()}"),
@@ -351,7 +349,6 @@ def test_a_server_that_is_not_there_is_told_at_once(
     assert result.returncode == 1
     assert "No scoring server answers" in result.stderr
     assert "make serve" in result.stderr
-    assert time.monotonic() - started < 30
 
 
 def test_what_is_wrong_with_a_row_is_said_as_the_server_says_it(table: pd.DataFrame) -> None:

@@ -655,7 +655,8 @@ def test_a_training_that_is_interrupted_is_in_the_log(
     monkeypatch.setattr(retreino, "learn", fail_in_training(error))
     with pytest.raises(type(error)):
         loop.run()
-    assert decisions.decisions()[0].outcome == INTERRUPTED
+    entry = decisions.decisions()[0]
+    assert (entry.outcome, entry.outcome_reason) == (INTERRUPTED, "it was stopped before it had finished")
 
 
 def test_a_promotion_after_which_something_fails_is_taken_back(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

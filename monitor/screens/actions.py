@@ -7,6 +7,7 @@ from typing import Literal
 import mlflow
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from monitor import jobs, operation
 from monitor.jobs import Job
@@ -76,7 +77,25 @@ def show() -> None:
         )
         if _button("Look again", "monitoramento", busy, enabled=_sure("look")):
             chosen = _Work("monitoramento", work.monitoring())
-    if chosen and work.start(chosen.step, chosen.arguments, problem):
+    if chosen:
+        _start(chosen, problem)
+
+
+def offer_replay() -> None:
+    """Draw the button that replays the operation, and start it."""
+    problem = st.empty()
+    with st.container(border=True):
+        st.caption(
+            "Replays the production set in the order of its games: what the loop, never retraining, and retraining "
+            "after every batch would have come to (`python -m steps.operacao`). It takes minutes."
+        )
+        asked = _button("Replay an operation", "operacao", work.running(), enabled=_sure("replay"))
+    if asked:
+        _start(_Work("operacao"), problem)
+
+
+def _start(chosen: _Work, problem: DeltaGenerator) -> None:
+    if work.start(chosen.step, chosen.arguments, problem):
         # A new round of keys takes the tick out of the boxes.
         st.session_state[_ROUND] = _round() + 1
         st.rerun()

@@ -152,6 +152,7 @@ def _list(entries: list[Entry]) -> None:
 
 
 def _show_replays(store: str) -> None:
+    actions.offer_replay()
     found = {run.run_id: run for run in loaded.replays(store)}
     if not found:
         parts.need("No operation has been replayed yet.", _FIRST_REPLAY)

@@ -53,7 +53,10 @@ def sidebar() -> None:
         try:
             st.session_state[_ENDPOINT] = base_address(str(st.session_state[_TYPED]))
         except EndpointAddressError as error:
-            st.error(f"{plain(str(error))}  \nThe pages go on asking {plain(endpoint())}.", icon=":material/link_off:")
+            st.error(
+                f"No scoring server can be there: {plain(str(error))}.  \nThe pages go on asking {plain(endpoint())}.",
+                icon=":material/link_off:",
+            )
 
 
 def source() -> str:

@@ -20,7 +20,8 @@ from serving import registry
 _FORGOTTEN = "work_forgotten"
 _SHOWN_FOR = timedelta(days=1)
 _EVERY_SECONDS = 2.0
-_HEIGHT = 300
+_MAY_CHANGE_CHAMPION = ("training", "rollback")
+_HEIGHT, _LINES_WHILE_RUNNING = 300, 12
 
 
 def start(step: str, arguments: Sequence[str], problem: DeltaGenerator) -> bool:
@@ -100,9 +101,9 @@ def _show_job(job: Job) -> None:
             "Stop", icon=":material/stop_circle:", key=f"work_stop_{job.job_id}", on_click=_stop, args=(job,),
             width="stretch", help="Ends the job. What it has not finished is undone or marked as interrupted.",
         )  # fmt: skip
-        said = jobs.output(job)
+        said = jobs.output(job).splitlines()[-_LINES_WHILE_RUNNING:]
         if said:
-            st.code(said, language=None, height=_HEIGHT)
+            st.code("\n".join(said), language=None)
 
 
 def _stop(job: Job) -> None:
@@ -125,15 +126,17 @@ def _outcome(job: Job) -> str:
         return f"`steps.{job.step}` was killed before it ended; it ran {job.words}."
     seconds = (job.ended - job.started).total_seconds()
     how = "was stopped" if job.stopped and job.code != 0 else f"ended with exit code {job.code}"
-    return f"`steps.{job.step}` {how} after {seconds:,.0f} s, at {job.ended:%Y-%m-%d %H:%M} UTC; {_champion(job)}."
+    return f"`steps.{job.step}` {how} after {seconds:,.0f} s, at {job.ended:%Y-%m-%d %H:%M} UTC{_champion(job)}."
 
 
 def _champion(job: Job) -> str:
+    if job.kind not in _MAY_CHANGE_CHAMPION:
+        return ""
     with parts.told():
         found = loaded.champion(mlflow.get_tracking_uri())
     if found is None:
-        return "there is no champion"
-    return f"the champion is {'still' if found.version == job.champion else 'now'} version {found.version}"
+        return "; there is no champion"
+    return f"; the champion is {'still' if found.version == job.champion else 'now'} version {found.version}"
 
 
 def _visitor() -> str:
