@@ -17,7 +17,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.project import REAL, Checkout, end_group, environment, free_port, operated, wait_until
+from serving import log_reader
+from tests.project import REAL, Checkout, end_group, environment, free_port, ok, operated, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Loop", "Simulator", "Operation")
@@ -30,8 +31,8 @@ pytestmark = pytest.mark.skipif(
 class Monitor:
     """The app as a person drives it."""
 
-    def __init__(self, driver: webdriver.Chrome, address: str, checkout: Checkout) -> None:
-        self.driver, self.address, self.checkout = driver, address, checkout
+    def __init__(self, driver: webdriver.Chrome, address: str, checkout: Checkout, server: str, log: str) -> None:
+        self.driver, self.address, self.checkout, self.server, self.log = driver, address, checkout, server, log
 
     def find(self, selector: str) -> list[WebElement]:
         """Elements on the page."""
@@ -109,7 +110,7 @@ def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             address = f"http://127.0.0.1:{port}"
             wait_until(lambda: _answers(address), "Streamlit to answer")
             driver.get(address)
-            yield Monitor(driver, address, checkout)
+            yield Monitor(driver, address, checkout, server.address, f"sqlite:///{log}")
         finally:
             driver.quit()
             end_group(app)
@@ -191,13 +192,22 @@ def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) ->
     assert not monitor.problems()
 
 
-def test_what_was_scored_is_looked_at_in_the_inference_log(monitor: Monitor) -> None:
+def test_traffic_is_looked_at_in_the_inference_log_and_what_the_app_sends_is_not(monitor: Monitor) -> None:
     monitor.open("Simulator")
     monitor.tab("A table of shots")
     monitor.click("button", "Score the production set")
     monitor.wait_for("Rows per second")
     monitor.open("Drift")
     monitor.click("[data-testid=stRadio] label", "inference log")
+    monitor.wait_for("log holds no row")
+    table, out = (monitor.checkout.folder / name for name in ("data/processed/base_prod.parquet", "scored.parquet"))
+    client = (sys.executable, "-m", "serving.client", str(table), "--out", str(out), "--endpoint", monitor.server)
+    ok(monitor.checkout.command(*client))
+    rows = len(monitor.checkout.table("base_prod"))
+    engine = log_reader.open_log(monitor.log)
+    wait_until(lambda: log_reader.window(engine).rows == rows, "the traffic to be logged")
+    monitor.open("Court")
+    monitor.open("Drift")
     monitor.wait_for("log:")
     monitor.settled()
     assert not monitor.problems()

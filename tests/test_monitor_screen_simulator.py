@@ -14,7 +14,9 @@ from data import prepared
 from data.files import ROOT
 from data.schema import FEATURES, feature_column
 from monitor import simulation
-from tests.project import PAGE_SECONDS, Checkout, Operated, free_port, shot
+from serving import log_reader
+from serving.inference_log import TRAFFIC, UPLOAD, WHAT_IF
+from tests.project import PAGE_SECONDS, Checkout, Operated, free_port, shot, wait_until
 
 Page = Callable[[str], AppTest]
 
@@ -154,6 +156,26 @@ def test_a_scored_shot_shows_what_the_server_answered(
     assert '"playoffs": 1.0' in shown.code[-1].value
     assert shown.code[-1].value.startswith(f"curl {operated_door.address}/invocations")
     assert len(shown.json) == 2
+
+
+def test_what_is_sent_from_the_page_is_no_traffic(
+    page: Page, operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    address = f"sqlite:///{served_checkout[0].folder / 'inference_log.db'}"
+
+    def logged(origin: str) -> list[float]:
+        try:
+            found = log_reader.read(log_reader.open_log(address), most_rows=10_000, origins=[origin])
+            return list(found["shot_distance"])
+        except log_reader.NoLogError:
+            return []
+
+    shown = page(operated_door.address)
+    shown.number_input(key="simulator_shot_distance").set_value(18.25)
+    button(shown, "Score")
+    upload(shown, "mine.csv", csv(shot_distance=18.375))
+    wait_until(lambda: 18.25 in logged(WHAT_IF) and 18.375 in logged(UPLOAD), "the rows to be logged")
+    assert not {18.25, 18.375} & set(logged(TRAFFIC))
 
 
 def test_simulations_are_kept_newest_first_until_they_are_cleared(page: Page, operated_door: Operated) -> None:

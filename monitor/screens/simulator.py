@@ -36,7 +36,10 @@ _SHOT, _ANSWERS, _PROBLEM, _SCORED = "simulator_shot", "simulator_answers", "sim
 def show() -> None:
     """Draw the page."""
     st.title("Simulator")
-    st.caption(f"Would this shot go in? Every answer comes over REST from the scoring server at {parts.endpoint()}.")
+    st.caption(
+        f"Would this shot go in? Every answer comes over REST from the scoring server at {parts.endpoint()}. What is "
+        "sent from here is no traffic: the inference log keeps it apart, it is neither monitored nor trained on."
+    )
     one, table = st.tabs(["One shot", "A table of shots"])
     with one:
         _show_one()
