@@ -193,7 +193,7 @@ class BusyError(KobeShotError):
 
 
 @contextmanager
-def only_one(what: str, key: str) -> Iterator[None]:
+def only_one(what: str, key: str, *, wait_seconds: float = 0) -> Iterator[None]:
     """Let one process of this machine and user at a time do something, wherever its folder is.
 
     Parameters
@@ -202,22 +202,31 @@ def only_one(what: str, key: str) -> Iterator[None]:
         In words.
     key : str
         What it is done to; processes with different keys do not keep each other out.
+    wait_seconds : float
+        How long to wait for another process that is at it.
 
     Raises
     ------
     BusyError
-        At once, if another process is at it. The operating system frees the lock when its holder dies.
+        If another process is at it, and still is then. The operating system frees the lock when its holder dies.
     """
+    deadline = time.monotonic() + wait_seconds
     name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"kobe_shot_{os.getuid()}_{name}.lock"
     with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            message = f"Another process is at {what}: {holder}. This one ends; nothing was done."
-            raise BusyError(message) from error
+        while True:
+            try:
+                fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(_LOCK_POLL_SECONDS)
+                    continue
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                still = f", still after {wait_seconds:g} s" if wait_seconds else ""
+                message = f"Another process is at {what}: {holder}{still}. This one ends; nothing was done."
+                raise BusyError(message) from error
+            break
         lock.truncate(0)
         lock.write(f"process {os.getpid()} in {Path.cwd()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
         lock.flush()

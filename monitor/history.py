@@ -25,6 +25,7 @@ def run(config: HistoryConfig) -> None:
         promotions, log = runs.promotions_table().head(config.most), decisions.decisions(most=config.most)
         with registry.store_errors_told():
             line, champion = registry.lineage(), registry.standing().champion
+            registry.tell_problems()
     if promotions.empty:
         say(f"{name}:", "no version has become champion yet")
     else:

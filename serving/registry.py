@@ -1,7 +1,9 @@
 """Register, judge, promote, roll back, take back, resolve the champion.
 
 The alias ``champion`` and the stage ``Production`` name the same version. The alias is the truth and moves first;
-`reconcile` lets the stage follow where a kill came between the two.
+`reconcile` lets the stage follow where a kill came between the two. `alias_problems` says what a person has moved by
+hand. Changes are made one at a time on a machine, whichever command makes them; another machine's is noticed before
+the alias moves.
 """
 
 import contextlib
@@ -9,6 +11,7 @@ import getpass
 import json
 import os
 import socket
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +23,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from data.addresses import sqlite_address, sqlite_path
+from data.console import say
 from data.errors import KobeShotError
+from data.files import BusyError, only_one
 from serving.gate import Verdict
 
 MODEL = "kobe_shot"
@@ -34,6 +40,10 @@ PROMOTION, ROLL_BACK = "promotion", "roll back"
 _GATE, _GATE_REASON, _HISTORY, _TAKEN_BACK = "gate", "gate_reason", "promotions", "taken_back"
 _PASSED, _REFUSED, _UNUSABLE = "passed", "refused", "taken back"
 _ARCHIVED_BECAUSE = "archived_because"
+
+_LOCK_WAIT_SECONDS = 60.0
+"""How long a change waits for that of another process of this machine; a change takes a second."""
+_held = threading.local()
 
 
 class RegistryError(KobeShotError):
@@ -133,6 +143,42 @@ def describe(version: str, description: str) -> None:
     MlflowClient().update_model_version(model(), version, description)
 
 
+def store_name() -> str:
+    """The tracking store by one name, wherever it is looked at from."""
+    address: str = mlflow.get_tracking_uri()
+    path = sqlite_path(address)
+    return sqlite_address(path.resolve()) if path else address.replace("localhost", "127.0.0.1")
+
+
+@contextlib.contextmanager
+def changing() -> Iterator[None]:
+    """Change the registry, and be the only process of this machine and user that does, until the block ends.
+
+    A block within a block is part of the same change.
+
+    Raises
+    ------
+    RegistryError
+        If another process is still at a change after a minute.
+    """
+    key, keys = f"{store_name()} {model()}", _held.__dict__.setdefault("keys", set())
+    if key in keys:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(only_one(f"a change of {model()}", key, wait_seconds=_LOCK_WAIT_SECONDS))
+        except BusyError as error:
+            message = (
+                f"{error} Champion and Production are as that process leaves them. Run this again when it is done."
+            )
+            raise RegistryError(message) from error
+        keys.add(key)
+        stack.callback(keys.discard, key)
+        yield
+
+
+@changing()
 def judge(version: str, verdict: Verdict) -> None:
     """Write what the gate said on a version, whichever way it went; nothing is promoted."""
     client = MlflowClient()
@@ -142,6 +188,7 @@ def judge(version: str, verdict: Verdict) -> None:
     client.set_model_version_tag(model(), version, _GATE, _PASSED if verdict.passed else _REFUSED)
 
 
+@changing()
 def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     """Make a version that passed the gate the champion, and Production.
 
@@ -161,8 +208,7 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     RegistryError
         If the version has not passed the gate. Champion and Production stay as they were in either case.
     """
-    current = champion()
-    found = number(current) if current else ""
+    found = standing().champion or ""
     if instead_of is not None and found != instead_of:
         before, now = (f"version {name}" if name else "none" for name in (instead_of, found))
         message = f"Version {version} of {model()} was compared with champion {before}; the champion is now {now}."
@@ -170,7 +216,8 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     _crown(version, why, PROMOTION)
 
 
-def roll_back(reason: str, version: str = "") -> str:
+@changing()
+def roll_back(reason: str, version: str = "", *, instead_of: str | None = None) -> str:
     """Make an earlier champion the champion, and Production, again.
 
     Parameters
@@ -179,6 +226,8 @@ def roll_back(reason: str, version: str = "") -> str:
         Kept in the history of the version that comes back.
     version : str
         See `roll_back_target`.
+    instead_of : str, optional
+        The champion that is to go, empty for none; it must still be so.
 
     Returns
     -------
@@ -187,9 +236,19 @@ def roll_back(reason: str, version: str = "") -> str:
 
     Raises
     ------
+    OvertakenError
+        If another version has become champion since.
     RegistryError
         If there is no version to go back to, or it may not be used; champion and Production stay as they were.
     """
+    found = standing().champion or ""
+    if instead_of is not None and found != instead_of:
+        before, now = (f"version {name}" if name else "none" for name in (instead_of, found))
+        message = (
+            f"When this roll back began, the champion of {model()} was {before}; another command has changed that, and "
+            f"it is now {now}. Nothing was changed. See what happened (make history), and roll back again if need be."
+        )
+        raise OvertakenError(message)
     target = roll_back_target(version)
     _crown(target, reason, ROLL_BACK)
     return target
@@ -272,6 +331,7 @@ def _history() -> list[tuple[dict[str, str | None], str]]:
     return sorted(entries, key=lambda pair: str(pair[0]["when"]))
 
 
+@changing()
 def archive(version: str, reason: str) -> None:
     """Put away a version that did not become champion, with the reason; champion and Production stay as they are."""
     client = MlflowClient()
@@ -342,8 +402,7 @@ def require_champion() -> ModelVersion:
         )
         raise RegistryError(message)
     if not _passed_gate(version):
-        message = f"The alias {CHAMPION} names version {number(version)}, which has not passed the gate. Train another."
-        raise RegistryError(message)
+        raise RegistryError(_not_passed(version))
     return version
 
 
@@ -373,18 +432,68 @@ def taken_back_on_failure() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        now = champion()
-        if now and number(now) != before.champion and _promoted_here(now):
-            _restore(before, now, f"what followed its promotion failed: {type(error).__name__}: {error}")
+        with changing():
+            now = champion()
+            if now and number(now) != before.champion and _promoted_here(now):
+                _restore(before, now, f"what followed its promotion failed: {type(error).__name__}: {error}")
         raise
 
 
+def alias_problems() -> list[str]:
+    """What is wrong with where the alias ``champion`` and the stage ``Production`` point, and what to do, in words.
+
+    Nothing is, unless a person has moved one of them by hand, or a command was killed while it moved both.
+    """
+    version, production = champion(), sorted(number(found) for found in _in_production())
+    named = number(version) if version else None
+    if version and not _passed_gate(version):
+        return [_not_passed(version)]
+    if set(production) <= {named} and (production or not version):
+        return []
+    held, names = " and ".join(production) or "none", f"version {named}" if version else "none"
+    what = (
+        f"The stage {PRODUCTION} holds version {held}, and the alias {CHAMPION} names {names}: somebody has moved one "
+        "of them alone, or a command was killed. `mlflow models serve` takes the stage, all else the alias."
+    )
+    if version:
+        mend = "The next training, decision, scoring or roll back lets the stage follow: mlflow run . -e aplicacao"
+    else:
+        mend = f"Give the alias back: mlflow run . -e reverter -P version={production[-1]}"
+    return [f"{what} {mend}"]
+
+
+def tell_problems() -> None:
+    """Say on the console what `alias_problems` finds."""
+    for problem in alias_problems():
+        say("Registry:", problem, style="bold yellow")
+
+
+def _not_passed(version: ModelVersion) -> str:
+    line = lineage()
+    back = (
+        f"Put version {line[-2]} back: make roll-back"
+        if len(line) > 1
+        else "Train another: mlflow run . -e treinamento"
+    )
+    reason = version.tags.get(_TAKEN_BACK) or version.tags.get(_GATE_REASON, "it was never judged")
+    return (
+        f"The alias {CHAMPION} of {model()} names version {number(version)}, which has not passed the gate ({reason}): "
+        f"somebody has moved it by hand. {back}; or move the alias to a version that has passed it."
+    )
+
+
 def reconcile() -> None:
-    """Let all else follow the alias ``champion``, wherever a kill came between.
+    """Let all else follow the alias ``champion``, wherever a kill came between, and say what was not as it should be.
 
     Production holds the champion alone, or, where there is none that passed the gate, nothing that has not;
     ``previous_champion`` names where a roll back goes; a challenger that became champion is none.
     """
+    with changing():
+        tell_problems()
+        _follow_alias()
+
+
+def _follow_alias() -> None:
     version = champion()
     if version and _passed_gate(version):
         if {number(found) for found in _in_production()} != {number(version)}:
@@ -426,8 +535,17 @@ def _crown(version: str, why: str, kind: str) -> None:
     if kind == PROMOTION:
         client.set_registered_model_alias(model(), CHALLENGER, version)
     client.set_model_version_tag(model(), version, _HISTORY, json.dumps([*promotions(crowned), entry]))
+    now = standing().champion
+    if now != entry["instead_of"]:
+        # Another machine, or a person by hand: their champion stays.
+        client.set_model_version_tag(model(), version, _HISTORY, json.dumps(promotions(crowned)))
+        message = (
+            f"Version {version} of {model()} was to take the place of champion {entry['instead_of'] or 'none'}; "
+            f"somebody else has made version {now or 'none'} champion meanwhile. That one stays."
+        )
+        raise OvertakenError(message)
     client.set_registered_model_alias(model(), CHAMPION, version)
-    reconcile()
+    _follow_alias()
 
 
 def _restore(before: Standing, undone: ModelVersion, reason: str) -> None:
@@ -436,7 +554,7 @@ def _restore(before: Standing, undone: ModelVersion, reason: str) -> None:
     client.set_model_version_tag(model(), number(undone), _GATE, _UNUSABLE)
     client.set_model_version_tag(model(), number(undone), _TAKEN_BACK, reason[:5000])
     _point(CHAMPION, before.champion)
-    reconcile()
+    _follow_alias()
     for version in before.production - {number(found) for found in _in_production()}:
         _move(version, PRODUCTION)
 

@@ -81,7 +81,7 @@ def _the_only(loop: str) -> Iterator[None]:
         yield
         return
     try:
-        with only_one(loop, f"{_store()} {registry.model()}"):
+        with only_one(loop, f"{registry.store_name()} {registry.model()}"):
             yield
     except BusyError as error:
         say(str(error))
@@ -93,7 +93,7 @@ def _make_store() -> None:
 
     Killed while it makes the tables, MLflow leaves a file that it cannot use any more.
     """
-    target = sqlite_path(_store())
+    target = sqlite_path(registry.store_name())
     if target is None or target.exists() or not target.parent.is_dir():
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
@@ -103,10 +103,3 @@ def _make_store() -> None:
         engine.dispose()
         with suppress(OSError):
             os.link(made, target)
-
-
-def _store() -> str:
-    """The tracking store by one name, wherever it is looked at from."""
-    address: str = mlflow.get_tracking_uri()
-    path = sqlite_path(address)
-    return sqlite_address(path.resolve()) if path else address.replace("localhost", "127.0.0.1")

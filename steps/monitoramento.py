@@ -213,6 +213,7 @@ def run(config: MonitoramentoConfig) -> Monitored:
     config.check()
     with step_run(RUN_NAME, config):
         chosen = registry.require_champion()
+        registry.tell_problems()
         version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
         write([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         remind(synthetic=synthetic)

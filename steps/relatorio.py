@@ -23,6 +23,7 @@ from monitor.pipeline_report import drawing, gathering, rendering
 from monitor.pipeline_report.chain import Chain, find
 from monitor.pipeline_report.facts import REPORT
 from monitor.pipeline_report.gathering import gather
+from serving import registry
 from serving.packaging import load_pipeline
 from steps.aquisicao import remind
 from steps.command import StepConfig, run_command
@@ -89,6 +90,7 @@ def run(config: RelatorioConfig) -> Written:
     """Report, in a run of its own: on the other steps of ``main`` within one, else on the last pipeline."""
     config.check_out()
     with step_run(RUN_NAME, config) as active:
+        registry.tell_problems()
         chain = find(active.data.tags.get("mlflow.parentRunId", ""))
         remind(synthetic=chain.training.tags.get("synthetic") == "true")
         write(_origin(chain))

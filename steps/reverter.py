@@ -70,17 +70,17 @@ def run(config: ReverterConfig) -> Reverted:
     Raises
     ------
     RegistryError
-        If there is nothing to go back to, the version may not be used, or it does not answer what it answered when it
-        was registered. Champion and Production stay as they were.
+        If there is nothing to go back to, the version may not be used, it does not answer what it answered when it
+        was registered, or another command has changed the champion meanwhile. Nothing is changed then.
     """
     with step_run(RUN_NAME, config):
         registry.reconcile()
-        before = registry.champion()
+        before = registry.standing().champion or ""
         target = registry.roll_back_target(config.version)
         write(_origin(target))
         answers = _check_answers(target)
-        version = registry.roll_back(config.reason, target)
-        reverted = Reverted(registry.number(before) if before else "", version, answers)
+        version = registry.roll_back(config.reason, target, instead_of=before)
+        reverted = Reverted(before, version, answers)
         write([Tags({"champion": reverted.before, "model_version": version, "reason": config.reason})])
     say(
         "Rolled back", f"{registry.model()} from version {reverted.before or 'none'} to version {version}", style="bold"

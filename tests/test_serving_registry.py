@@ -1,10 +1,15 @@
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from data.files import ROOT
 from serving import registry
 from serving.registry import CHALLENGER, MODEL, OvertakenError, RegistryError
 from tests.versions import GOOD, REFUSED, Killed, Stock, bare, crowned, kill_at
@@ -568,3 +573,190 @@ def test_the_newest_version_with_a_tag_is_found(version: Register) -> None:
     assert registry.number(found) == "12"
     assert registry.version_tagged("retraining_run", "c") is None
     assert registry.version_tagged("nothing", "a") is None
+
+
+# One change at a time
+
+
+def elsewhere(code: str, folder: Path) -> "subprocess.Popen[str]":
+    """Another process, in another folder, that works on this store."""
+    head = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport mlflow\nfrom serving import registry\n"
+    store = f"mlflow.set_tracking_uri({mlflow.get_tracking_uri()!r})\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", head + store + code],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
+    """Another process that is at a change of this registry until it is killed."""
+    with elsewhere("with registry.changing():\n    print('in', flush=True)\n    sys.stdin.read()", tmp_path) as process:
+        assert said(process) == "in"
+        yield process
+        process.kill()
+
+
+def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_words(
+    version: Register, monkeypatch: pytest.MonkeyPatch, holder: "subprocess.Popen[str]"
+) -> None:
+    changes: list[Callable[[], object]] = [
+        lambda: registry.promote("2", "better"),
+        lambda: registry.roll_back("a wish", "1"),
+        lambda: registry.judge("2", REFUSED),
+        lambda: registry.archive("2", "not needed"),
+        registry.reconcile,
+    ]
+    with registry.using("another"):
+        crowned(1)
+    monkeypatch.setattr(registry, "_LOCK_WAIT_SECONDS", 0.01)
+    words = f"at a change of kobe_shot: process {holder.pid} .*, still after 0.01 s"
+    for change in changes:
+        with pytest.raises(RegistryError, match=words):
+            change()
+    assert registry.champion() is None
+    holder.kill()
+    holder.wait()
+    crowned(1)
+    version()
+    for change in changes:
+        change()
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+
+
+def test_a_change_within_a_change_is_one(version: Register) -> None:
+    with registry.changing():
+        registry.promote(version(), "better")
+        with pytest.raises(RegistryError):
+            registry.promote(version(REFUSED), "worse")
+        registry.promote(version(), "better")
+    assert standing()[:2] == ("3", "1")
+
+
+def test_of_processes_that_promote_at_once_in_the_place_of_one_champion_one_does(
+    version: Register, tmp_path: Path
+) -> None:
+    crowned(1)
+    code = (
+        "print('ready', flush=True)\nversion = sys.stdin.readline().strip()\n"
+        "try:\n    registry.promote(version, 'better', instead_of='1')\n    print('promoted', flush=True)\n"
+        "except registry.OvertakenError as error:\n    print(error, flush=True)"
+    )
+    with contextlib.ExitStack() as stack:
+        processes = {version(): stack.enter_context(elsewhere(code, tmp_path)) for _ in range(2)}
+        assert [said(process) for process in processes.values()] == ["ready"] * 2
+        for number, process in processes.items():
+            assert process.stdin is not None
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+        found = {number: said(process) for number, process in processes.items()}
+    (winner,) = (number for number, words in found.items() if words == "promoted")
+    told = f"was compared with champion version 1; the champion is now version {winner}."
+    assert all(words.endswith(told) for number, words in found.items() if number != winner)
+    assert standing()[:2] == (winner, "1")
+    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [winner]
+
+
+def test_a_roll_back_from_a_champion_that_another_command_has_replaced_changes_nothing() -> None:
+    crowned(3)
+    registry.roll_back("the first of two", instead_of="3")
+    before = standing()
+    words = r"the champion of kobe_shot was version 3; .* it is now version 2\. Nothing was changed\. .*make history"
+    with pytest.raises(OvertakenError, match=words):
+        registry.roll_back("the second of two", instead_of="3")
+    assert standing() == before
+
+
+@pytest.mark.parametrize("there", ["3", None])
+def test_a_champion_that_another_machine_makes_meanwhile_stays(
+    version: Register, monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    crowned(1)
+    mine, _ = version(), version()
+    original = MlflowClient.set_model_version_tag
+
+    def set_tag(client: MlflowClient, name: str, number: str, key: str, value: str) -> None:
+        original(client, name, number, key, value)
+        if there:
+            client.set_registered_model_alias(MODEL, "champion", there)
+        else:
+            client.delete_registered_model_alias(MODEL, "champion")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_model_version_tag", set_tag)
+        with pytest.raises(OvertakenError, match=f"has made version {there or 'none'} champion meanwhile"):
+            registry.promote(mine, "better", instead_of="1")
+    assert standing()[0] == there
+    assert not registry.was_champion(mine)
+    assert registry.promotions(MlflowClient().get_model_version(MODEL, mine)) == []
+
+
+# What a person has moved by hand
+
+
+def test_where_nobody_moved_anything_nothing_is_wrong(version: Register) -> None:
+    assert registry.alias_problems() == []
+    version()
+    assert registry.alias_problems() == []
+    crowned(2)
+    registry.roll_back("a wish")
+    assert registry.alias_problems() == []
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_told_with_what_to_do(
+    version: Register, capsys: pytest.CaptureFixture[str], before: int
+) -> None:
+    crowned(before)
+    number = version(REFUSED)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", number)
+    (problem,) = registry.alias_problems()
+    assert f"names version {number}, which has not passed the gate (worse): somebody has moved it by hand" in problem
+    assert ("Put version 1 back: make roll-back" if before else "Train another: mlflow run . -e treinamento") in problem
+    registry.reconcile()
+    assert "which has not passed the gate" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(RegistryError, match="which has not passed the gate"):
+        registry.require_champion()
+    if before:
+        assert registry.roll_back("as told") == "1"
+        assert registry.alias_problems() == []
+
+
+def test_a_stage_that_was_moved_alone_is_told_and_follows_the_alias_again(
+    version: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crowned(1)
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, version(), "Production", archive_existing_versions=True)
+    (problem,) = registry.alias_problems()
+    assert problem.startswith("The stage Production holds version 2, and the alias champion names version 1: ")
+    assert "`mlflow models serve` takes the stage" in problem
+    registry.reconcile()
+    assert "The stage Production holds version 2" in " ".join(capsys.readouterr().out.split())
+    assert registry.alias_problems() == []
+    assert standing()[2] == {"1": "Production", "2": "Archived"}
+
+
+def test_a_champion_that_is_not_in_production_is_told() -> None:
+    crowned(1)
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, "1", "Archived")
+    (problem,) = registry.alias_problems()
+    assert problem.startswith("The stage Production holds version none, and the alias champion names version 1: ")
+
+
+def test_an_alias_that_is_gone_is_told_with_the_version_that_is_in_production() -> None:
+    crowned(2)
+    MlflowClient().delete_registered_model_alias(MODEL, "champion")
+    (problem,) = registry.alias_problems()
+    assert problem.endswith("Give the alias back: mlflow run . -e reverter -P version=2")
+    assert registry.roll_back("as told", "2") == "2"
+    assert registry.alias_problems() == []

@@ -171,3 +171,19 @@ def test_a_wrong_parameter_is_told_before_anything_is_done(
 
 def test_a_reason_is_kept_without_the_spaces_around_it() -> None:
     assert parse(ReverterConfig, ["--reason", " it misses layups "]).reason == "it misses layups"
+
+
+def test_a_roll_back_whose_champion_goes_while_it_checks_the_answers_changes_nothing(
+    stocked: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champions(stocked, GOOD, SAME, BAD)
+
+    def meanwhile(uri: str, decimals: int | None = None) -> str:
+        monkeypatch.setattr(reverter, "fingerprint", fingerprint)
+        registry.roll_back("another command was quicker")
+        return fingerprint(uri, decimals)
+
+    monkeypatch.setattr(reverter, "fingerprint", meanwhile)
+    with pytest.raises(RegistryError, match="was version 3; another command has changed that, and it is now version 2"):
+        reverted()
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import BaseModel, ValidationError
 
+from data.errors import KobeShotError
 from monitor import decisions, operation, replay, runs, shots, tables
 from monitor.arrivals import with_learned
 from monitor.candidates import Candidate, candidates
@@ -101,6 +102,17 @@ def champion(store: str) -> Champion | None:
     """The champion of a tracking store."""
     del store
     return operation.champion()
+
+
+@st.cache_data(ttl=_SOON, show_spinner=False)
+def alias_problems(store: str) -> list[str]:
+    """What is wrong with the registry of a tracking store, in words; that it does not answer is the pages' to say."""
+    del store
+    try:
+        with registry.store_errors_told():
+            return registry.alias_problems()
+    except KobeShotError:
+        return []
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import mlflow
 import streamlit as st
 
-from monitor.screens import parts
+from monitor.screens import loaded, parts
 
 _FOLDER = Path(__file__).parent
 _PAGES = (
@@ -28,6 +29,8 @@ def show() -> None:
     ]
     page = st.navigation(pages)
     parts.sidebar()
+    for problem in loaded.alias_problems(mlflow.get_tracking_uri()):
+        st.error(parts.plain(problem), icon=":material/report:")
     page.run()
 
 
