@@ -473,12 +473,13 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
         sql.Column("probability", sql.Double, nullable=False),
         sql.Column("shot_made_flag", sql.SmallInteger),
     )
-    for name, column, where in (
-        ("time", table.c.origin, None),
-        ("shot", table.c.shot_id, table.c.shot_id.is_not(None)),
-        ("label", table.c.origin, table.c.shot_made_flag.is_not(None)),
+    of_origin, labelled = (table.c.origin, table.c.time, table.c.id), table.c.shot_made_flag.is_not(None)
+    for name, columns, where in (
+        # With the shot, so that a window is counted without its rows.
+        ("time", (*of_origin, table.c.shot_id), None),
+        ("shot", (table.c.shot_id, table.c.time, table.c.id), table.c.shot_id.is_not(None)),
+        ("label", of_origin, labelled),
     ):
-        columns = (column, table.c.time, table.c.id)
         sql.Index(f"ix_{TABLE}_{name}", *columns, sqlite_where=where, postgresql_where=where)
     progress = sql.Table(
         PROGRESS,

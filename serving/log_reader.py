@@ -8,6 +8,7 @@ label that any of its rows has.
 import os
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,16 +117,21 @@ def window(
     try:
         shots = _Shots(engine, origins, since, until)
         log = shots.log
-        counted = sql.select(log.c.id, shots.label.label(TARGET)).where(*shots.counted).subquery()
         end = sql.select(log.c.time, log.c[MODEL_VERSION]).where(*shots.asked_for).limit(1)
         with engine.connect() as connection:
-            query = sql.select(sql.func.count(), sql.func.count(counted.c[TARGET])).select_from(counted)
-            rows, labelled = connection.execute(query).one()
+            rows, named, different = connection.execute(shots.counts).one()
+            labelled = connection.execute(sql.select(sql.func.count()).select_from(shots.labelled)).scalar_one()
             first = connection.execute(end.order_by(log.c.time, log.c.id)).first()
             last = connection.execute(end.order_by(log.c.time.desc(), log.c.id.desc())).first()
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
-    return Window(rows, labelled, first[0] if first else None, last[0] if last else None, last[1] if last else "")
+    return Window(
+        rows - named + different,
+        labelled,
+        first[0] if first else None,
+        last[0] if last else None,
+        last[1] if last else "",
+    )
 
 
 def read(
@@ -267,14 +273,9 @@ class _Shots:
         says_origin = "origin" in {column["name"] for column in sql.inspect(engine).get_columns(TABLE)}
         self._origins = sorted(origins) if says_origin else None
         self._span = (since, until)
-        newer, known = self.log.alias("newer"), self.log.alias("known")
-        replaced = sql.exists().where(
-            newer.c.shot_id == self.log.c.shot_id,
-            sql.tuple_(newer.c.time, newer.c.id) > sql.tuple_(self.log.c.time, self.log.c.id),
-            *self._within(newer),
-        )
         self.asked_for = self._of_origin(self.log)
-        self.counted = [*self._within(self.log), ~replaced]
+        self.counted = self._counted()
+        known = self.log.alias("known")
         other = (
             sql.select(known.c[TARGET])
             .where(known.c.shot_id == self.log.c.shot_id, known.c[TARGET].is_not(None))
@@ -296,23 +297,51 @@ class _Shots:
         return query.order_by(self.log.c.time.desc(), self.log.c.id.desc()).limit(rows).subquery().select()
 
     def newest_labelled(self, rows: int) -> sql.Select[Any]:
-        """``id`` of the newest rows with a label; only rows of shots that have one are looked at."""
-        own, same = self.log.alias("own"), self.log.alias("same")
-        has_label = sql.select(own.c.id).where(own.c[TARGET].is_not(None), *self._within(own))
-        shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None), own.c.shot_id.is_not(None))
-        shot_has_label = sql.select(same.c.id).where(same.c.shot_id.in_(shots), *self._within(same))
-        return self.newest(rows, self.log.c.id.in_(sql.union(has_label, shot_has_label)))
+        """``id`` of the newest rows with a label."""
+        newest = self.labelled.c
+        return sql.select(newest.id).order_by(newest.time.desc(), newest.id.desc()).limit(rows).subquery().select()
 
-    def _within(self, log: sql.FromClause) -> list[sql.ColumnElement[bool]]:
+    @property
+    def counts(self) -> sql.Select[int, int, int]:
+        """How many rows the window has, how many of them name a shot, and how many shots they name."""
+        shot = self.log.c.shot_id
+        return sql.select(sql.func.count(), sql.func.count(shot), sql.func.count(shot.distinct())).where(
+            *self._within(self.log)
+        )
+
+    @cached_property
+    def labelled(self) -> sql.Subquery:
+        """``id`` and ``time`` of the rows with a label; only rows of shots that have one are looked at."""
+        own, same = self.log.alias("own"), self.log.alias("same")
+        has_label = sql.select(own.c.id).where(own.c[TARGET].is_not(None), *self._within(own, by_id=True))
+        shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None))
+        shot_has_label = sql.select(same.c.id).where(same.c.shot_id.in_(shots))
+        among = self.log.c.id.in_(sql.union(has_label, shot_has_label))
+        return sql.select(self.log.c.id, self.log.c.time).where(among, *self._counted(by_id=True)).subquery()
+
+    def _counted(self, *, by_id: bool = False) -> list[sql.ColumnElement[bool]]:
+        newer = self.log.alias("newer")
+        replaced = sql.exists().where(
+            newer.c.shot_id == self.log.c.shot_id,
+            sql.tuple_(newer.c.time, newer.c.id) > sql.tuple_(self.log.c.time, self.log.c.id),
+            *self._within(newer, by_id=True),
+        )
+        return [*self._within(self.log, by_id=by_id), ~replaced]
+
+    def _within(self, log: sql.FromClause, *, by_id: bool = False) -> list[sql.ColumnElement[bool]]:
         since, until = self._span
         return [
-            *self._of_origin(log),
+            *self._of_origin(log, by_id=by_id),
             *([log.c.time >= since] if since else []),
             *([log.c.time < until] if until else []),
         ]
 
-    def _of_origin(self, log: sql.FromClause) -> list[sql.ColumnElement[bool]]:
-        return [] if self._origins is None else [log.c.origin.in_(self._origins)]
+    def _of_origin(self, log: sql.FromClause, *, by_id: bool = False) -> list[sql.ColumnElement[bool]]:
+        if self._origins is None:
+            return []
+        # SQLite would rather walk through all rows of an origin than look up the few that are known by another index.
+        origin = sql.func.coalesce(log.c.origin, TRAFFIC) if by_id else log.c.origin
+        return [origin.in_(self._origins)]
 
 
 def _table(found: Sequence[Any]) -> pd.DataFrame:
