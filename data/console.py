@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from data.masking import masked
 
 _WIDTH_WITHOUT_TERMINAL = 120
+_brief: ContextVar[bool] = ContextVar("brief", default=False)
 
 
 def _console(*, stderr: bool) -> Console:
@@ -29,9 +31,30 @@ console = _console(stderr=False)
 _errors = _console(stderr=True)
 
 
+def told(head: str, text: object = "", *, style: str = "bold") -> Text:
+    """A styled head and a plain text, neither read as markup, without secrets."""
+    return Text.assemble((masked(head), style), " " if text else "", masked(text))
+
+
 def say(head: str, text: object = "", *, style: str = "bold") -> None:
-    """Write a styled head and a plain text, neither read as markup, without secrets."""
-    console.print(Text.assemble((masked(head), style), " " if text else "", masked(text)))
+    """Write a styled head and a plain text."""
+    console.print(told(head, text, style=style))
+
+
+def detail(what: RenderableType) -> None:
+    """Write what a summary leaves out, unless one follows; see `brief`."""
+    if not _brief.get():
+        console.print(what)
+
+
+@contextmanager
+def brief() -> Iterator[None]:
+    """Leave out details until the block ends: a summary follows."""
+    token = _brief.set(True)
+    try:
+        yield
+    finally:
+        _brief.reset(token)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from serving import reachability, registry
 def main() -> None:
     """Become ``steps.main``, unless the registry has a champion."""
     try:
+        registry.model()
         with registry.store_errors_told():
             reachability.require_answer()
             champion = registry.champion()

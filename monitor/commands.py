@@ -1,12 +1,16 @@
 """Commands as a person types them, for the registered model that this process works on."""
 
 import shlex
+import tempfile
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import mlflow
 import yaml
 
+from data.addresses import sqlite_path
 from data.files import ROOT
 from serving import registry
 
@@ -46,6 +50,31 @@ def serve() -> str:
 def app() -> str:
     """How the app is opened."""
     return for_model("streamlit run monitor/app.py")
+
+
+def make(target: str) -> str:
+    """How a target of the Makefile is made."""
+    return for_model(f"make {target}")
+
+
+def at_hand() -> bool:
+    """Whether commands in the folder of the project, such as those of its Makefile, are about the store in use.
+
+    They are not where ``mlflow run ADDRESS`` was typed in another folder, which then holds the store, or fetched the
+    project into a folder that is temporary.
+    """
+    store = sqlite_path(mlflow.get_tracking_uri())
+    if store is not None:
+        return store.resolve().parent == ROOT
+    return not (ROOT.parent == Path(tempfile.gettempdir()) and ROOT.name.startswith(tempfile.gettempprefix()))
+
+
+def runs_page() -> str:
+    """How MLflow's own page of runs is opened on the store in use."""
+    if at_hand():
+        return make("ui")
+    store = sqlite_path(mlflow.get_tracking_uri())
+    return f"cd {shlex.quote(str(store.resolve().parent))} && mlflow ui" if store else "mlflow ui"
 
 
 def for_model(line: str, model: str = "") -> str:

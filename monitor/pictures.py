@@ -173,6 +173,7 @@ def confusion_matrix(labels: Floats, predicted: Floats, title: str) -> Figure:
         labels, predicted, labels=[0, 1], display_labels=["missed", "made"], cmap="Blues", colorbar=False, ax=axes
     )
     axes.set_title(title, loc="left")
+    axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     return figure
 

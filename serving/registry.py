@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import socket
 import threading
 import warnings
@@ -37,6 +38,10 @@ PRODUCTION, ARCHIVED = "Production", "Archived"
 PROMOTION, ROLL_BACK = "promotion", "roll back"
 """How a version became champion."""
 
+_LONGEST_NAME = 200
+# What MLflow refuses in a name, and what its addresses and searches would read as something else.
+_NAME = re.compile(rf"(?!\s)[^/:'?#%\x00-\x1f\x7f]{{1,{_LONGEST_NAME}}}(?<!\s)")
+
 _GATE, _GATE_REASON, _HISTORY, _TAKEN_BACK = "gate", "gate_reason", "promotions", "taken_back"
 _PASSED, _REFUSED, _UNUSABLE = "passed", "refused", "taken back"
 _ARCHIVED_BECAUSE = "archived_because"
@@ -61,13 +66,25 @@ class StoreError(KobeShotError):
 def model() -> str:
     """Name of the registered model that this process works on.
 
+    Raises
+    ------
+    RegistryError
+        If no registered model can have this name.
+
     Examples
     --------
     >>> with using("another"):
     ...     model()
     'another'
     """
-    return os.environ.get(MODEL_VARIABLE) or MODEL
+    name = os.environ.get(MODEL_VARIABLE) or MODEL
+    if not _NAME.fullmatch(name) or set(name) == {"."}:
+        message = (
+            f"{MODEL_VARIABLE}: expected the name of a registered model, at most {_LONGEST_NAME} characters, without "
+            f"/ : ' ? # % and with no space at either end; found {name!r}. Nothing was done."
+        )
+        raise RegistryError(message)
+    return name
 
 
 @contextlib.contextmanager

@@ -385,6 +385,7 @@ def serve(config: ServerConfig) -> None:
     KobeShotError
         If there is no champion or it cannot be loaded, the port is taken, or the inference log's address is wrong.
     """
+    registry.model()
     _set_inference_log()
     _set_output(config.output)
     with plain_store(), scratch("server") as folder:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -243,7 +244,10 @@ def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
 def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id: int) -> Any:  # noqa: ANN401 PyCaret has no types
     os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
     import lightgbm  # noqa: PLC0415 takes seconds
-    from pycaret.classification import ClassificationExperiment  # noqa: PLC0415
+
+    # PyCaret imports yellowbrick, which sets a style of its own for all of matplotlib: fonts that few machines have.
+    with mpl.rc_context():
+        from pycaret.classification import ClassificationExperiment  # noqa: PLC0415
 
     # LightGBM writes to standard output unless it is given a logger, which `_quiet` can still.
     lightgbm.register_logger(logging.getLogger("lightgbm"))

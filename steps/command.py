@@ -52,6 +52,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     def run_alone(config: Config) -> None:
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
+        registry.model()
         with plain_store(), _the_only(loop), store_errors_told():
             reachability.require_answer()
             with sole_writer(on_wait=say), _registry_known():

@@ -3,16 +3,18 @@
 The steps run in this process. As project runs each would import MLflow anew: ``make bench`` measures both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.table import Table
 
-from data.console import console, say
+from data.console import brief, console, quiet, say
 from data.files import PROCESSED, shown
 from data.preparation import Prepared
 from data.prepared import FILTERED, TEST, TRAIN, prepared_path
 from data.provenance import Provenance
 from data.tables import TableReader
+from monitor import commands
 from serving import registry
 from serving.mlflow_server import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
@@ -27,6 +29,8 @@ from steps.treinamento import Trained, TreinamentoConfig
 
 RUN_NAME = "main"
 
+_SHOWN = ("log_loss", "roc_auc", "f1_score")
+
 
 class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
     """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento (with its defaults) and relatorio."""
@@ -38,9 +42,13 @@ class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoCo
 
 
 def run(config: MainConfig) -> None:
-    """Run the chain; the first step that fails ends it and leaves champion and Production as they were."""
+    """Run the chain; what it prints is progress, and a summary.
+
+    Until the new champion has scored prod, a step that fails leaves champion and Production as they were. Monitoring
+    and the report come after: one of them that fails ends the run as failed, and the promotion stands.
+    """
     config.check()
-    with step_run(RUN_NAME, config) as active:
+    with step_run(RUN_NAME, config) as active, brief():
         if config.endpoint:
             check_alive(config.endpoint)
         provenance = aquisicao.run(part(AquisicaoConfig, config))
@@ -53,13 +61,33 @@ def run(config: MainConfig) -> None:
                 raise registry.RegistryError(message)
             applied = aplicacao.run(AplicacaoConfig(**part(ScoringConfig, config).model_dump()))
             write(_records(trained, applied))
-        looked = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
-        monitored = monitoramento.run(looked)
-        write([Tags({"verdict": str(monitored.health.verdict)})])
-        written = relatorio.run(part(RelatorioConfig, config))
+        with _promotion_stands(trained):
+            say("Monitoring", f"{applied.rows:,} scored rows")
+            looked = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
+            with quiet():
+                monitored = monitoramento.run(looked)
+            write([Tags({"verdict": str(monitored.health.verdict)})])
+            written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
         aquisicao.announce(provenance)
-    _show(provenance, prepared, trained, applied, monitored, written, active.info.run_id)
+    _show(config, provenance, prepared, trained, applied, monitored, written, active.info.run_id)
+
+
+@contextmanager
+def _promotion_stands(trained: Trained) -> Iterator[None]:
+    """Say, where what follows a promotion fails, what is true all the same."""
+    champion = registry.champion()
+    try:
+        yield
+    except Exception:
+        now = f"version {registry.number(champion)} is champion" if champion else "there is no champion"
+        say(
+            "Not undone:",
+            f"version {trained.version} was registered before this failed ({trained.note}); {now}. Run what is left: "
+            f"{commands.command('monitoramento')}; {commands.command('relatorio')}",
+            style="bold yellow",
+        )
+        raise
 
 
 def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
@@ -70,6 +98,7 @@ def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
 
 
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with
+    config: MainConfig,
     provenance: Provenance,
     prepared: Prepared,
     trained: Trained,
@@ -79,31 +108,59 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     run_id: str,
 ) -> None:
     champion, columns = registry.champion(), len(TableReader(prepared_path(FILTERED)).schema)
-    test, prod = trained.choice.metrics, applied.metrics
-    table = Table("", "", show_header=False, title="main: done", title_justify="left")
-    table.add_row("data", f"{provenance.kind} ({provenance.address})")
-    table.add_row(
-        "rows",
-        f"{prepared.rows[FILTERED]:,} × {columns} filtered; {prepared.rows[TRAIN]:,} train, "
-        f"{prepared.rows[TEST]:,} test",
+    console.print(_results(trained, applied, config.criterion))
+    say("Data:", f"{provenance.kind} ({provenance.address})", style="")
+    rows = ", ".join(f"{prepared.rows[name]:,} {word}" for name, word in ((TRAIN, "train"), (TEST, "test")))
+    say("Rows:", f"{prepared.rows[FILTERED]:,} × {columns} filtered: {rows}", style="")
+    say("     ", f"{applied.rows:,} prod scored, {applied.labelled:,} of them labeled", style="")
+    say(
+        "Selected:", f"{trained.choice.chosen.name} ({trained.choice.chosen.id}), by cross-validated {config.criterion}"
     )
-    table.add_row("", f"{applied.rows:,} prod scored, {applied.labelled:,} of them labelled")
-    table.add_row("chosen model", f"{trained.choice.chosen.name} ({trained.choice.chosen.id})")
-    table.add_row("test", _figures(test))
-    by = f"version {applied.version}" if applied.version else "the model behind the endpoint"
-    table.add_row("prod", f"{_figures(prod) if prod else 'no labelled rows'} (by {by})")
-    table.add_row("version", f"{registry.model()} version {trained.version}: {trained.note}")
-    table.add_row("champion", f"version {champion.version}" if champion else "none")
-    table.add_row("verdict", f"{monitored.health.verdict}: {monitored.health.reasons[0]}")
-    table.add_row("tables", str(PROCESSED))
-    table.add_row("report", f"{shown(written.html)}, {shown(written.markdown)}")
-    table.add_row("run", run_id)
-    console.print(table)
-    say("Look at it:", "make monitor, or streamlit run monitor/app.py; mlflow ui", style="")
+    say("Decided:", f"{registry.model()} version {trained.version}: {trained.note}")
+    say("Champion:", f"version {champion.version}" if champion else "none")
+    others = len(monitored.health.reasons) - 1
+    more = f" (and {others} more: report.html of run {monitoramento.RUN_NAME})" if others else ""
+    say("Verdict:", f"{monitored.health.verdict}: {monitored.health.reasons[0]}{more}")
+    say("Tables:", PROCESSED, style="")
+    say("Report:", f"{shown(written.html)}, {shown(written.markdown)}, also artifacts of run {run_id}", style="")
+    say("Next:", _next())
 
 
-def _figures(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {metrics[name]:.4f}" for name in ("log_loss", "f1_score", "roc_auc") if name in metrics)
+def _results(trained: Trained, applied: Applied, criterion: str) -> Table:
+    """Metrics of the candidates on test and of the applied version on prod, beside the base-rate baseline."""
+    choice, prod = trained.choice, applied.metrics
+    table = Table(
+        "model",
+        f"cross-validated\n{criterion}",
+        *(f"{rows}\n{name}" for rows in ("test", "prod") for name in _SHOWN),
+        title="main: done",
+        title_justify="left",
+    )
+    is_new = applied.version == trained.version
+    for candidate in choice.candidates:
+        name, on_prod = candidate.name, {}
+        if candidate.id == choice.prior.id:
+            name = "Base-rate baseline"
+            on_prod = {"log_loss": prod["class_prior_log_loss"], "roc_auc": 0.5} if prod else {}
+        elif candidate is choice.chosen:
+            name, on_prod = f"{name} (selected)", prod if is_new else {}
+        values = treinamento.cross_validated(candidate, criterion)
+        table.add_row(name, values, *_cells(choice.test_metrics[candidate.id]), *_cells(on_prod))
+    if not is_new:
+        by = f"version {applied.version}" if applied.version else "the model behind the endpoint"
+        table.add_row(f"{by}, which was applied", "", *_cells({}), *_cells(prod))
+    return table
+
+
+def _cells(metrics: Mapping[str, float]) -> list[str]:
+    return [f"{metrics[name]:.4f}" if name in metrics else "-" for name in _SHOWN]
+
+
+def _next() -> str:
+    if commands.at_hand():
+        targets = {"monitor": "the app", "serve": "the endpoint", "ui": "runs and versions"}
+        return "; ".join(f"{commands.make(target)} ({what})" for target, what in targets.items())
+    return f"{commands.runs_page()} (runs, versions and the report); {commands.serve()} (the endpoint)"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from data.files import sha256, shown
 from data.prepared import TEST, TRAIN
 from data.schema import PROBABILITY
 from data.spark import session
-from monitor import operation, spark_counts, tables
+from monitor import commands, operation, spark_counts, tables
 from monitor.arrivals import with_learned
 from monitor.checks import CHECKS
 from monitor.counts import Counts
@@ -341,7 +341,8 @@ def _show(monitored: Monitored) -> None:
     say("Verdict:", health.verdict, style=_STYLE[health.verdict])
     for reason in health.reasons:
         say("  ", reason, style="")
-    say("Report:", "report.html of run Monitoramento (make ui), or streamlit run monitor/app.py", style="")
+    page = f", or {commands.app()}" if commands.at_hand() else ""
+    say("Report:", f"report.html of run Monitoramento ({commands.runs_page()}){page}", style="")
 
 
 def _show_metrics(found: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from data.errors import KobeShotError, SchemaError
 from data.files import write_parquet
 from data.prepared import PROD, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
-from monitor import decisions, pictures, replay
+from monitor import commands, decisions, pictures, replay
 from monitor.arrivals import in_order
 from monitor.metrics import log_loss_by_row
 from monitor.replay import ALARM, EVERY, LOOP, NEVER, PROMOTION, REFUSAL, STRATEGIES, TRAINING, Batch, Mark, Replay
@@ -337,7 +337,8 @@ def _show(played: Replay, calls: SteadyCaller) -> None:
     say("Endpoint:", f"{calls.answered:,} further requests during all this, {calls.lost} lost")
     say(
         "Picture:",
-        "pictures/replay.png of run Operacao (make ui), or page Loop of the monitor (make monitor)",
+        f"pictures/replay.png of run Operacao ({commands.runs_page()})"
+        + (f", or page Loop of the monitor ({commands.make('monitor')})" if commands.at_hand() else ""),
         style="",
     )
 

@@ -15,6 +15,7 @@ from monitor.commands import given
 from monitor.runs import MODEL_TAG
 from monitor.tables import TableError
 from steps import aquisicao
+from steps.tracking import LAUNCHER_TAG
 
 _SYNTHETIC = ("synthetic_rows", "synthetic_seed")
 
@@ -82,7 +83,10 @@ def _outermost(run_id: str) -> Run:
     client = MlflowClient()
     run = client.get_run(run_id)
     while parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
-        run = client.get_run(parent)
+        above = client.get_run(parent)
+        if LAUNCHER_TAG in above.data.tags:
+            return run
+        run = above
     return run
 
 

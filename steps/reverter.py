@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from data.command import run_command
 from data.console import say
+from monitor import commands
 from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
 from serving import reachability, registry
 from steps.command import StepConfig
@@ -86,7 +87,8 @@ def run(config: ReverterConfig) -> Reverted:
         "Rolled back", f"{registry.model()} from version {reverted.before or 'none'} to version {version}", style="bold"
     )
     say("Answers:", answers)
-    say("History:", "make history, or python -m monitor.history", style="")
+    if commands.at_hand():
+        say("History:", f"{commands.make('history')}, or python -m monitor.history", style="")
     return reverted
 
 

@@ -31,7 +31,7 @@ from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import ROOT, only_one, write_text
 from data.spans import check_span
-from serving import log_reader
+from serving import log_reader, registry
 from serving.inference_log import ADDRESS_VARIABLE
 
 _POLL_SECONDS = 0.5
@@ -263,6 +263,7 @@ def run(config: ScheduledConfig) -> None:
     BusyError
         If another process keeps it.
     """
+    registry.model()
     if not config.status:
         if config.current == "log" and os.environ.get(ADDRESS_VARIABLE) == "off":
             message = (

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import matplotlib.style
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.utils import name_utils
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from data.addresses import project_path
@@ -33,6 +35,9 @@ from steps.command import StepConfig
 EXPERIMENT = "kobe_shot"
 MOST_COPIED_BYTES = 256 * 2**20
 """Size up to which a table is copied into the run; of a larger one the run keeps path and SHA-256."""
+
+LAUNCHER_TAG = "kobe_shot.launcher_of"
+"""Tag of a run that a person has named: it holds the run of the step, whose name it says."""
 
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _WORKSPACE_TAG = "kobe_shot.workspace"
@@ -133,8 +138,9 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
     """Open the run of a step, with its configuration as parameters.
 
     It is nested under the active run where there is one (a step within ``main``). The outermost run is the one that
-    ``mlflow run`` made, if that is in this project's experiment, else a new one there. A run of this folder that a
-    killed process left ``RUNNING`` is marked ``KILLED``.
+    ``mlflow run`` made, if that is in this project's experiment, else a new one there; under one that a person has
+    named (``--run-name``) it is nested, as steps are found by their names. A run of this folder that a killed process
+    left ``RUNNING`` is marked ``KILLED``.
 
     Parameters
     ----------
@@ -144,9 +150,17 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
         Logged as parameters.
     """
     outermost = mlflow.active_run() is None
-    with _start_outermost(name) if outermost else nested_run(name) as run:
+    with _own_style(), _start_outermost(name) if outermost else nested_run(name) as run:
         _log_params(config.model_dump())
         yield run
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Draw as matplotlib does by itself, with the font that it brings, whatever a library or a machine has set."""
+    with matplotlib.rc_context():
+        matplotlib.style.use("default")
+        yield
 
 
 def at_work_elsewhere(run_id: str) -> bool:
@@ -180,13 +194,29 @@ def _start_outermost(name: str) -> mlflow.ActiveRun:
     mlflow.set_experiment(experiment_id=experiment_id)
     _mark_killed(client, experiment_id, launcher_id)
     if launcher_id and client.get_run(launcher_id).info.experiment_id == experiment_id:
-        client.update_run(launcher_id, name=name)
-        return mlflow.start_run(run_id=launcher_id, tags=_own_tags())
+        if not _was_named(client.get_run(launcher_id)):
+            client.update_run(launcher_id, name=name)
+            return mlflow.start_run(run_id=launcher_id, tags=_own_tags())
+        for tag, value in {LAUNCHER_TAG: name, _WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid())}.items():
+            client.set_tag(launcher_id, tag, value)
+        return mlflow.start_run(run_name=name, parent_run_id=launcher_id, tags=_own_tags())
     run = mlflow.start_run(run_name=name, tags=_own_tags())
     if launcher_id:
         note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {EXPERIMENT}."
         client.set_tag(launcher_id, MLFLOW_RUN_NOTE, note)
     return run
+
+
+def _was_named(launcher: Run) -> bool:
+    """Whether a person has named the run that ``mlflow run`` made, with ``--run-name``; else MLflow makes up a name."""
+    predicate, _, rest = str(launcher.info.run_name).partition("-")
+    noun, _, number = rest.partition("-")
+    is_made_up = (
+        predicate in {word.lower() for word in name_utils._GENERATOR_PREDICATES}  # noqa: SLF001 no other way to know
+        and noun in {word.lower() for word in name_utils._GENERATOR_NOUNS}  # noqa: SLF001
+        and number.isdecimal()
+    )
+    return not is_made_up
 
 
 def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.console import console, say
+from data.console import console, detail, say, told
 from data.prepared import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from monitor import model_card, operation, pictures
@@ -143,7 +143,7 @@ def run(config: TreinamentoConfig) -> Trained:
             write([Tags({"comparison_note": compared.note})])
         settled = settle(contender, compared.rows, seed=config.session_id)
         write(settlement_records(settled))
-        say("Registered:", f"{registry.model()} version {contender.version}; {settled.note}")
+        detail(told("Registered:", f"{registry.model()} version {contender.version}; {settled.note}"))
     return Trained(choice, contender.version, settled.note)
 
 
@@ -217,7 +217,7 @@ def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
     work = f"{config.n_iter} settings × {config.cv_folds} folds"
     with console.status(f"{model_id}: {work}"):
         candidate = tuner.tune(model_id)
-    score = f"{config.criterion} {_cross_validated(candidate, config.criterion)}"
+    score = f"{config.criterion} {cross_validated(candidate, config.criterion)}"
     say(f"  {model_id}:", f"{work} in {time.perf_counter() - started:.1f} s, cross-validated {score}")
     return candidate
 
@@ -272,7 +272,7 @@ def _justify(
     direction = "highest" if METRICS[criterion].greater_is_better else "lowest"
     words = (
         f"**{chosen.name}** (`{chosen.id}`) was chosen: of the tuned models its cross-validated {criterion} on the "
-        f"training rows, {_cross_validated(chosen, criterion)}, is the {direction}. "
+        f"training rows, {cross_validated(chosen, criterion)}, is the {direction}. "
         "The test rows had no part in the choice."
     )
     if choose(candidates, criterion) is not chosen:
@@ -281,7 +281,7 @@ def _justify(
     lines = [header, "|---" * (len(METRICS) + 2) + "|"]
     for candidate in candidates:
         name = f"**{candidate.name}**" if candidate is chosen else candidate.name
-        cells = [name, _cross_validated(candidate, criterion), *_cells(test_metrics[candidate.id], METRICS)]
+        cells = [name, cross_validated(candidate, criterion), *_cells(test_metrics[candidate.id], METRICS)]
         lines.append(f"| {' | '.join(cells)} |")
     return words + "\n\n" + "\n".join(lines) + "\n"
 
@@ -291,11 +291,12 @@ def _show(choice: Choice, criterion: str) -> None:
     table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in shown))
     for candidate in choice.candidates:
         name = f"{candidate.name} (chosen)" if candidate is choice.chosen else candidate.name
-        table.add_row(name, _cross_validated(candidate, criterion), *_cells(choice.test_metrics[candidate.id], shown))
-    console.print(table)
+        table.add_row(name, cross_validated(candidate, criterion), *_cells(choice.test_metrics[candidate.id], shown))
+    detail(table)
 
 
-def _cross_validated(candidate: Candidate, criterion: str) -> str:
+def cross_validated(candidate: Candidate, criterion: str) -> str:
+    """Mean and standard deviation of a metric over the folds, as a person reads it."""
     mean, deviation = candidate.cross_validated[criterion]
     return f"{mean:.4f} ± {deviation:.4f}"
 

@@ -58,7 +58,7 @@ def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
 def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main: tuple[Checkout, str]) -> None:
     checkout, printed = synthetic_main
     assert printed.count("SIMULATED") == 2
-    assert printed.count("SYNTHETIC DATA:") == 5
+    assert printed.count("SYNTHETIC DATA:") == 4
     assert all(run.data.tags["synthetic"] == "true" for run in checkout.runs())
     production = checkout.production()
     assert production is not None
@@ -66,9 +66,15 @@ def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main
     assert production.tags["data_source"] == "synthetic"
 
 
-def test_main_ends_with_a_short_table(synthetic_main: tuple[Checkout, str]) -> None:
+def test_main_prints_a_screen_and_a_half_and_ends_with_one_table_what_was_decided_and_what_to_do_next(
+    synthetic_main: tuple[Checkout, str],
+) -> None:
     checkout, printed = synthetic_main
-    for word in ("main: done", "rows", "log_loss", "chosen model", "kobe_shot version 1", str(checkout.folder)):
+    assert len(printed.splitlines()) <= 60
+    assert printed.count("┏") == 1
+    assert "findfont" not in printed
+    words = ("main: done", "Base-rate baseline", "(selected)", "Decided: kobe_shot version 1", "Verdict:", "Next: make")
+    for word in (*words, str(checkout.folder)):
         assert word in printed.replace("\n", "")
 
 
@@ -268,6 +274,7 @@ def test_the_project_runs_on_ones_own_table_from_a_git_address_in_an_empty_folde
     arguments = ["-P", f"source={own}", *FAST]
     printed = ok(checkout.command("mlflow", "run", address, "-e", "main", "--env-manager", "local", *arguments))
     assert "main: done" in printed
+    assert f"Next: cd {empty} && mlflow ui" in printed
     assert "SYNTHETIC" not in printed
     assert {run.info.run_name for run in checkout.runs()} >= {"main", *STEPS}
     assert checkout.run("PipelineAplicacao").data.tags["data_source"] == "table"

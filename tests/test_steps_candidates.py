@@ -1,4 +1,6 @@
 import contextlib
+import subprocess
+import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.validation import has_fit_parameter
 
 from data import synthetic
+from data.files import ROOT
 from data.schema import FEATURES, TARGET
 from serving import packaging
 from steps.candidates import MODEL_NAMES, WITHOUT_WEIGHTS, Candidate, TrainingError, Tuner, choose
@@ -226,3 +229,20 @@ def test_every_fold_has_rows_to_compare_on_or_it_is_told(train: pd.DataFrame, cv
         options = {"cv_folds": cv_folds, "n_iter": 1, "session_id": 1, "criterion": "log_loss"}
         found = Tuner(train, compared_on=few, **options).prior()  # type: ignore[arg-type]
         assert np.isfinite(found.cross_validated["log_loss"]).all()
+
+
+def test_pycaret_leaves_the_style_of_plots_as_it_was() -> None:
+    # In a process of its own: a library is imported once.
+    code = (
+        "import matplotlib as mpl, numpy as np\n"
+        "from data.schema import FEATURES, TARGET\n"
+        "import pandas as pd\n"
+        "from steps.candidates import Tuner\n"
+        "before = dict(mpl.rcParams)\n"
+        "rng = np.random.default_rng(1)\n"
+        "train = pd.DataFrame(rng.normal(size=(60, 6)), columns=list(FEATURES)).assign(**{TARGET: [0.0, 1.0] * 30})\n"
+        "tuner = Tuner(train, cv_folds=2, n_iter=1, session_id=1, criterion='log_loss')\n"
+        "tuner.tune('lr')\n"
+        "assert dict(mpl.rcParams) == before, {k for k in before if before[k] != mpl.rcParams[k]}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -203,6 +203,18 @@ def test_other_loops_models_and_stores_keep_nobody_out(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("name", ["a/b", "a:b", " a", "a\n", "ana's", "a?b", "a#1", "50%", "..", "x" * 201])
+def test_a_name_that_no_registered_model_can_have_is_refused_before_any_work(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KOBE_SHOT_MODEL", name)
+    with pytest.raises(SystemExit) as caught:
+        at_it(lambda: pytest.fail("worked"), "")
+    assert caught.value.code == 1
+    assert "KOBE_SHOT_MODEL: expected the name of a registered model" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("command")
 def test_a_loop_that_failed_lets_the_next_one_in() -> None:
     def fail() -> None:
         message = "no champion"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import matplotlib as mpl
 import mlflow
 import pandas as pd
 import pytest
@@ -82,6 +83,28 @@ def test_the_run_that_mlflow_run_made_becomes_the_run_of_the_step(
     assert found.info.run_name == "PreparacaoDados"
     assert client.get_experiment(found.info.experiment_id).name == EXPERIMENT
     assert found.data.params["test_size"] == "0.20"
+
+
+@pytest.mark.parametrize("name", ["mine", "retrain-kobe-1", "wise-2", "Wise owl"])
+def test_a_run_that_a_person_has_named_keeps_its_name_and_holds_that_of_the_step(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run_id = launched(client, monkeypatch)
+    client.set_tag(run_id, "mlflow.runName", name)
+    with step_run("PreparacaoDados", CONFIG) as run:
+        assert client.get_run(run.info.run_id).info.run_name == "PreparacaoDados"
+    assert client.get_run(run_id).info.run_name == name
+    assert client.get_run(run.info.run_id).data.tags["mlflow.parentRunId"] == run_id
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_figures_of_a_step_are_drawn_in_matplotlibs_own_style_whatever_a_library_has_set(client: MlflowClient) -> None:
+    del client
+    with mpl.rc_context({"font.sans-serif": ["Arial"], "font.family": ["sans-serif"], "axes.grid": True}):
+        with step_run("PreparacaoDados", CONFIG):
+            assert mpl.rcParams["font.sans-serif"][0] == "DejaVu Sans"
+            assert not mpl.rcParams["axes.grid"]
+        assert mpl.rcParams["axes.grid"]
 
 
 def test_every_later_command_finds_the_same_experiment(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:

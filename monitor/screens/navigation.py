@@ -5,7 +5,9 @@ from pathlib import Path
 import mlflow
 import streamlit as st
 
+from data.errors import KobeShotError
 from monitor.screens import loaded, parts
+from serving import registry
 
 _FOLDER = Path(__file__).parent
 _PAGES = (
@@ -28,6 +30,11 @@ def show() -> None:
         for name, title, icon in _PAGES
     ]
     page = st.navigation(pages)
+    try:
+        registry.model()
+    except KobeShotError as error:
+        st.error(str(error))
+        st.stop()
     parts.sidebar()
     for problem in loaded.alias_problems(mlflow.get_tracking_uri()):
         st.error(parts.plain(problem), icon=":material/report:")
