@@ -193,7 +193,7 @@ class BusyError(KobeShotError):
 
 
 @contextmanager
-def only_one(what: str, key: str, *, wait_seconds: float = 0) -> Iterator[None]:
+def only_one(what: str, key: str, *, folder: Path | None = None, wait_seconds: float = 0) -> Iterator[None]:
     """Let one process of this machine and user at a time do something, wherever its folder is.
 
     Parameters
@@ -202,6 +202,8 @@ def only_one(what: str, key: str, *, wait_seconds: float = 0) -> Iterator[None]:
         In words.
     key : str
         What it is done to; processes with different keys do not keep each other out.
+    folder : pathlib.Path, optional
+        Where the lock is; by default the folder for temporary files.
     wait_seconds : float
         How long to wait for another process that is at it.
 
@@ -212,7 +214,7 @@ def only_one(what: str, key: str, *, wait_seconds: float = 0) -> Iterator[None]:
     """
     deadline = time.monotonic() + wait_seconds
     name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"kobe_shot_{os.getuid()}_{name}.lock"
+    path = (folder or Path(tempfile.gettempdir())) / f"kobe_shot_{os.getuid()}_{name}.lock"
     with path.open("a+", encoding="utf-8") as lock:
         while True:
             try:
@@ -227,9 +229,11 @@ def only_one(what: str, key: str, *, wait_seconds: float = 0) -> Iterator[None]:
                 message = f"Another process is at {what}: {holder}{still}. This one ends; nothing was done."
                 raise BusyError(message) from error
             break
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} in {Path.cwd()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
-        lock.flush()
+        holder = f"process {os.getpid()} in {Path.cwd()}, since {datetime.now(UTC).isoformat(timespec='seconds')}"
+        # On a disk that is full nobody reads whose the lock is; it holds all the same.
+        with suppress(OSError):
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), holder.encode())
         yield
 
 

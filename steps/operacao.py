@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,19 @@ def check_start(start: str) -> str:
         message = f"expected nothing, or one of {', '.join(MODEL_NAMES)}; found {start!r}"
         raise ValueError(message)
     return start
+
+
+def decided_at(day: str, present: datetime) -> str:
+    """When the loop decides about the games of a day: at its end, or now, where it has not ended; UTC.
+
+    Examples
+    --------
+    >>> decided_at("2016-04-13", datetime(2026, 11, 26, 18, 45))
+    '2016-04-13T23:59'
+    >>> decided_at("2026-11-26", datetime(2026, 11, 26, 18, 45))
+    '2026-11-26T18:45'
+    """
+    return min(datetime.fromisoformat(f"{day}T23:59"), present).isoformat(timespec="minutes")
 
 
 class OperacaoConfig(LoopConfig, SplitConfig, AquisicaoConfig):
@@ -140,7 +154,7 @@ class _Operation:
     def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> Retrained:
         path = self.folder / "arrived.parquet"
         write_parquet(arrived, path)
-        now = f"{batch[GAME_DATE].iloc[-1]}T23:59"
+        now = decided_at(str(batch[GAME_DATE].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
         retrained = retrain(RetreinoConfig(**part(LoopConfig, self.config).model_dump(), current=str(path), now=now))
         log = decisions.decisions(most=1)
         MlflowClient().set_tag(log[0].run_id, decisions.REPLAYED, self.run_id)
@@ -191,6 +205,13 @@ def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
         message = f"An operation is replayed in the order of {GAME_DATE}, which the raw prod file does not have."
         raise SchemaError(message)
     ordered = in_order(prod.sort_values(SHOT_ID), PROD)
+    last, today = str(ordered[GAME_DATE].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
+    if last > today:
+        message = (
+            f"expected games that have been played, up to today, {today} UTC; found one of {last}. An operation is "
+            f"replayed as of each game's day: correct {GAME_DATE}, or leave these shots out."
+        )
+        raise ReplayError(message)
     batches = [ordered.iloc[first : first + rows] for first in range(0, len(ordered), rows)]
     labelled = int(ordered[TARGET].notna().sum())
     if len(batches) < _FEWEST_BATCHES or not labelled:

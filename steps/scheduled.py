@@ -5,18 +5,15 @@ ends neither the other nor the schedule. SIGTERM ends the schedule, and the step
 not finished becomes *interrupted*, as after a kill.
 """
 
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -29,10 +26,13 @@ from pydantic import AfterValidator, Field
 from data.command import CommandConfig, run_command
 from data.console import complain, say
 from data.errors import KobeShotError
-from data.files import ROOT, only_one, write_text
+from data.files import PROCESSED, ROOT, only_one, write_text
 from data.spans import check_span
 from serving import log_reader, registry
 from serving.inference_log import ADDRESS_VARIABLE
+
+HEARTBEAT = PROCESSED / ".schedule.json"
+"""Where the schedule of this folder says how it is: in a folder that a container keeps, and not in ``/tmp``."""
 
 _POLL_SECONDS = 0.5
 _PULSE = timedelta(seconds=30)
@@ -118,6 +118,8 @@ class Heartbeat:
         When it last ran, and last without a failure; empty where it has not.
     failures : dict of str to int
         Exit codes of the steps of the last run that failed.
+    ended : str
+        When it was ended; empty while it runs. What the last run came to is true after a restart as well.
     """
 
     alive: str
@@ -125,6 +127,7 @@ class Heartbeat:
     last_run: str
     last_success: str
     failures: dict[str, int]
+    ended: str = ""
 
     def problem(self, now: datetime) -> str:
         """Why the schedule is not kept, in words; empty where it is.
@@ -138,6 +141,8 @@ class Heartbeat:
         >>> heartbeat.problem(noon + timedelta(hours=1))
         'it has not been heard of since 2026-01-01T12:00:00+00:00'
         """
+        if self.ended:
+            return f"it was ended at {self.ended}; the last success was {self.last_success or 'never'}"
         if now - datetime.fromisoformat(self.alive) > _DEAD:
             return f"it has not been heard of since {self.alive}"
         if self.failures:
@@ -160,8 +165,10 @@ class Schedule:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
-        self._last_run, self._last_success = "", ""
-        self._failures: dict[str, int] = {}
+        before = _last_heartbeat()
+        self._last_run, self._last_success = (before.last_run, before.last_success) if before else ("", "")
+        self._failures = before.failures if before else {}
+        self._is_silent = False
 
     def run(self) -> None:
         """Keep the schedule until SIGTERM or SIGINT."""
@@ -183,8 +190,8 @@ class Schedule:
                 time.sleep(_POLL_SECONDS)
         finally:
             self._end_step()
+            self._beat(ended=_told(datetime.now(UTC)))
             self._scheduler.shutdown()
-            heartbeat_file().unlink(missing_ok=True)
         say("Stopped.")
 
     def _stop(self, *_: object) -> None:
@@ -234,7 +241,8 @@ class Schedule:
             if self._process is not None and self._process.poll() is None:
                 self._process.terminate()
 
-    def _beat(self) -> None:
+    def _beat(self, *, ended: str = "") -> None:
+        """Say how it is; a disk that is full, or anything else that keeps it from that, ends nothing."""
         job = self._scheduler.get_job("loop")
         heartbeat = Heartbeat(
             alive=_told(datetime.now(UTC)),
@@ -242,15 +250,25 @@ class Schedule:
             last_run=self._last_run,
             last_success=self._last_success,
             failures=self._failures,
+            ended=ended,
         )
         with self._lock:
-            write_text(json.dumps(asdict(heartbeat)), heartbeat_file())
+            try:
+                write_text(json.dumps(asdict(heartbeat)), HEARTBEAT)
+            except OSError as error:
+                if not self._is_silent:
+                    complain(f"{HEARTBEAT} cannot be written:", f"{error}; the schedule goes on.")
+                self._is_silent = True
+            else:
+                self._is_silent = False
 
 
-def heartbeat_file() -> Path:
-    """Where the schedule of this folder and user says how it is."""
-    folder = hashlib.sha256(str(ROOT).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"kobe_shot_{os.getuid()}_{folder}.schedule.json"
+def _last_heartbeat() -> Heartbeat | None:
+    """What the last schedule of this folder said; None where there was none, or one of another version."""
+    try:
+        return Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        return None
 
 
 def run(config: ScheduledConfig) -> None:
@@ -271,16 +289,17 @@ def run(config: ScheduledConfig) -> None:
                 "--current application"
             )
             raise ScheduleError(message)
-        with only_one("the schedule of this folder", str(ROOT)):
+        PROCESSED.mkdir(parents=True, exist_ok=True)
+        with only_one("the schedule of this folder", str(ROOT), folder=PROCESSED):
             Schedule(config).run()
         return
     try:
-        heartbeat = Heartbeat(**json.loads(heartbeat_file().read_text(encoding="utf-8")))
+        heartbeat = Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         message = "No schedule has been started in this folder. Start one: python -m steps.scheduled"
         raise ScheduleError(message) from error
     except (TypeError, ValueError) as error:
-        message = f"{heartbeat_file()} is not what a schedule of this version writes. Start it again"
+        message = f"{HEARTBEAT} is not what a schedule of this version writes. Start it again"
         raise ScheduleError(message) from error
     if problem := heartbeat.problem(datetime.now(UTC)):
         message = f"The schedule is not kept: {problem}."

@@ -87,7 +87,34 @@ def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle
         assert "last success: 2" in ok(status(bundle))
         process.send_signal(signal.SIGTERM)
         assert completed(process).returncode == 0
-    assert "No schedule has been started" in status(bundle).stderr
+    assert "The schedule is not kept: it was ended at 2" in status(bundle).stderr
+
+
+def test_what_the_last_run_came_to_is_known_after_a_restart(bundle: Path) -> None:
+    write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
+    with scheduled(bundle, "1h") as process:
+        wait_until(lambda: "Next at" in said(bundle), "a run that fails")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    with scheduled(bundle, "0 0 1 jan *"):
+        wait_until(lambda: "next at" in said(bundle) and "ended at" not in status(bundle).stderr, "the second schedule")
+        told = status(bundle)
+    assert told.returncode == 1
+    assert "monitoramento ended with exit code 7" in told.stderr.replace("\n", " ")
+
+
+def test_a_disk_that_is_full_does_not_end_the_schedule(bundle: Path) -> None:
+    # Nothing can be written where the schedule says how it is, which a folder of that name makes sure of for root too.
+    with scheduled(bundle, "1s"):
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
+        (bundle / "data" / "processed" / ".schedule.json").unlink(missing_ok=True)
+        shutil.rmtree(bundle / "data" / "processed")
+        (bundle / "data" / "processed").write_bytes(b"")
+        wait_until(lambda: "the schedule goes on" in said(bundle), "what cannot be written to be told")
+        told = said(bundle).count("Next at")
+        wait_until(lambda: said(bundle).count("Next at") > told + 1, "further runs")
+        (bundle / "data" / "processed").unlink()
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be heard of again")
 
 
 def test_a_step_that_fails_is_told_and_ends_neither_the_other_nor_the_schedule(bundle: Path) -> None:
