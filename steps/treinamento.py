@@ -144,7 +144,8 @@ def run(config: TreinamentoConfig) -> Trained:
         settled = settle(contender, compared.rows, seed=config.session_id)
         write(settlement_records(settled))
         detail(told("Registered:", f"{registry.model()} version {contender.version}; {settled.note}"))
-    return Trained(choice, contender.version, settled.note)
+    why = f": {settled.verdict.reason}" if settled.promoted else ""
+    return Trained(choice, contender.version, f"{settled.note}{why}")
 
 
 def learn(config: TreinamentoConfig, lesson: Lesson) -> tuple[Contender, Choice]:
