@@ -34,7 +34,7 @@ _F1_ROWS = 30
 _MOST_TIMES_LABELS = 8
 
 
-MOST_UNFINISHED_PER_DAY = 5
+MAX_UNFINISHED_PER_DAY = 5
 """Trainings within 24 hours that failed, or were interrupted, after which no other is begun."""
 
 
@@ -58,7 +58,7 @@ class Policy:
     cooldown : timedelta
         Time between two trainings.
     most_per_day : int
-        Trainings within 24 hours that came to their end; see also ``MOST_UNFINISHED_PER_DAY``.
+        Trainings within 24 hours that came to their end; see also ``MAX_UNFINISHED_PER_DAY``.
     label_window : int
         Labels, the latest ones, that a training uses.
     label_test_size : float
@@ -397,8 +397,8 @@ def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now
     unfinished = sum(decision.outcome in {FAILED, INTERRUPTED} for decision in today)
     words = f"{trained} trainings within 24 hours, at most {policy.most_per_day}"
     if unfinished:
-        words += f"; {unfinished} that failed or were interrupted, at most {MOST_UNFINISHED_PER_DAY}"
-    daily = Guard("Trainings a day", trained < policy.most_per_day and unfinished < MOST_UNFINISHED_PER_DAY, words)
+        words += f"; {unfinished} that failed or were interrupted, at most {MAX_UNFINISHED_PER_DAY}"
+    daily = Guard("Trainings a day", trained < policy.most_per_day and unfinished < MAX_UNFINISHED_PER_DAY, words)
     return labels, cool, daily
 
 

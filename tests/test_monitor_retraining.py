@@ -25,7 +25,7 @@ from monitor.look import Baseline, Look
 from monitor.retraining import (
     FEWEST_LABELS,
     FORCED,
-    MOST_UNFINISHED_PER_DAY,
+    MAX_UNFINISHED_PER_DAY,
     PREDICTIVE,
     REACTIVE,
     Decision,
@@ -619,7 +619,7 @@ def test_so_many_trainings_a_day_and_no_more() -> None:
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
 @pytest.mark.usefixtures("no_checks")
 def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_again(outcome: str) -> None:
-    tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MOST_UNFINISHED_PER_DAY)]
+    tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MAX_UNFINISHED_PER_DAY)]
     found = decided(ASKING, replace(POLICY, most_per_day=2), log=tried)
     assert not found.retrain
     assert not guard(found, "Trainings a day").holds

@@ -117,7 +117,7 @@ def _show_ended(job: Job, *, newest: bool) -> None:
         draw, icon = st.warning, ":material/stop_circle:"
     if newest:
         draw(text, icon=icon)
-    with st.expander("What it said" if newest else text, icon=":material/terminal:"):
+    with st.expander("Log" if newest else text, icon=":material/terminal:"):
         st.code(jobs.output(job) or "nothing", language=None, height=_HEIGHT)
 
 
