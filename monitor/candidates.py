@@ -31,7 +31,7 @@ class Candidate:
     name : str
         In words.
     chosen : bool
-        Whether it is the champion.
+        Whether it is the version's.
     pipeline : sklearn.pipeline.Pipeline
         Takes an array of shape (n, 6) in the order of ``FEATURES``.
     """
@@ -46,31 +46,29 @@ class Candidate:
         return np.asarray(self.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
-def candidates() -> list[Candidate]:
-    """The candidates of the champion's training, the chosen one first; empty where their runs are gone.
+def candidates(version: str) -> list[Candidate]:
+    """The candidates of the training of a version, the chosen one first; empty where their runs are gone.
 
     Raises
     ------
-    RegistryError
-        If there is no champion.
     TableError
         If a run does not hold its pipeline, or not whole.
     """
-    champion = registry.require_champion()
-    if not champion.run_id:
+    run_id, model_id = registry.run_of(version), registry.tags_of(version).get("model_id")
+    if not run_id:
         return []
     client = MlflowClient()
-    experiment = client.get_run(champion.run_id).info.experiment_id
+    experiment = client.get_run(run_id).info.experiment_id
     found = client.search_runs(
         [experiment],
-        f"tags.mlflow.parentRunId = '{champion.run_id}' and tags.model_id LIKE '%' and attributes.status = 'FINISHED'",
+        f"tags.mlflow.parentRunId = '{run_id}' and tags.model_id LIKE '%' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time ASC"],
     )
     read = [
         Candidate(
             id=run.data.tags["model_id"],
             name=str(run.info.run_name).partition(": ")[2],
-            chosen=run.data.tags["model_id"] == champion.tags.get("model_id"),
+            chosen=run.data.tags["model_id"] == model_id,
             pipeline=_pipeline(run.info.run_id),
         )
         for run in found

@@ -28,6 +28,8 @@ STALE_AFTER = timedelta(days=90)
 """Age of a promotion from which a champion is stale."""
 SMALLEST_MISCALIBRATION = 0.02
 """Calibration error below which nobody needs to act, in P(made)."""
+MOST_OWN = 0.1
+"""Share of the model's own rows, which it was trained on or is compared with, above which drift is not judged."""
 MANY_OUTSIDE = 0.1
 """Share of rows outside the training support from which, beyond chance, a new model is needed."""
 
@@ -39,7 +41,6 @@ _CONTROL_NAMES = {"recall": "sensitivity"}
 _COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len((*_DEGRADABLE, *_SKILLS, *_CONTROL))
 _SEED = 0
 _NULL_SAMPLES, _CALIBRATION_CONFIDENCE = 1_000, 0.99
-_NO_LABELS = f"fewer than {FEWEST_LABELLED} rows have a label"
 
 
 def label_metrics(look: Look) -> Answer:
@@ -66,7 +67,7 @@ def against_base_rate(look: Look) -> Answer:
     """Whether the base rate, the constant that fits the same rows best, would have done better."""
     rows = look.labelled
     if len(rows) < FEWEST_LABELLED:
-        return not_applicable(_NO_LABELS)
+        return not_applicable(_too_few_labels(look))
     found = base_rate.compare(look.performance)
     if found is None:
         return not_applicable("all labels are the same")
@@ -86,7 +87,7 @@ def control_sample(look: Look) -> Answer:
 def calibration(look: Look) -> Answer:
     """Whether P(made) is the rate, as nearly as on batches of this size of the reference."""
     if len(look.labelled) < FEWEST_LABELLED:
-        return not_applicable(_NO_LABELS)
+        return not_applicable(_too_few_labels(look))
     current, reference = look.performance, look.baseline.table
     tally = Tally.of(reference[TARGET], reference[PROBABILITY])
     drawn = tally.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows)
@@ -126,8 +127,18 @@ def enough_rows(look: Look) -> Answer:
     return fine(f"{rows:,} rows{sampled if look.is_sampled else ''}")
 
 
+def new_rows(look: Look) -> Answer:
+    """Whether the rows are new to the model."""
+    if own := _own(look):
+        return finding(Severity.WARNING, f"{own}: score new rows, nothing is known without them")
+    own_rows = int(look.is_own.sum())
+    return fine(f"{own_rows:,} of {len(look.current):,} rows are the model's own" if own_rows else "all rows are new")
+
+
 def feature_drift(look: Look) -> Answer:
     """Whether features are distributed as in the reference."""
+    if own := _own(look):
+        return not_applicable(own)
     found = look.drift
     drifted = found.drifted_features
     if not drifted:
@@ -147,6 +158,8 @@ def feature_drift(look: Look) -> Answer:
 
 def prediction_drift(look: Look) -> Answer:
     """Whether P(made) is distributed as in the reference."""
+    if own := _own(look):
+        return not_applicable(own)
     found = look.drift
     numbers = _distances(found, PROBABILITY)
     if not found.has_drifted(PROBABILITY):
@@ -158,6 +171,8 @@ def prediction_drift(look: Look) -> Answer:
 
 def domain_classifier(look: Look) -> Answer:
     """Whether a classifier tells current rows from reference rows."""
+    if own := _own(look):
+        return not_applicable(own)
     found = look.drift.classifier
     if found is None:
         return not_applicable(f"to teach a classifier takes {FEWEST_ROWS} rows on either side")
@@ -169,6 +184,8 @@ def domain_classifier(look: Look) -> Answer:
 
 def out_of_support(look: Look) -> Answer:
     """Whether rows lie where the model has not learned."""
+    if own := _own(look):
+        return not_applicable(own)
     found = look.drift
     told = f"{found.outside:.1%} of the rows lie outside the training support"
     numbers = f"of {found.rows:,} rows; by chance up to {found.outside_limit:.1%}"
@@ -181,6 +198,8 @@ def out_of_support(look: Look) -> Answer:
 
 def estimated_degradation(look: Look) -> Answer:
     """Whether the metrics that P(made) promises are worse than the reference's."""
+    if own := _own(look):
+        return not_applicable(own)
     found = look.estimate
     if found.refused:
         return not_applicable(found.refused)
@@ -241,14 +260,21 @@ def scored_by(look: Look) -> Answer:
     champion = look.live.champion
     if champion is None:
         return not_applicable("there is no champion")
-    if not look.versions:
+    if not look.version:
         return not_applicable("which version scored the rows is not known")
-    others = {version: rows for version, rows in look.versions.items() if version != champion.version}
-    if not others:
-        return fine(f"all rows were scored by the champion, version {champion.version}")
-    told = ", ".join(f"{rows:,} rows by version {version}" for version, rows in sorted(others.items()))
-    return finding(
-        Severity.WARNING, f"not the champion, version {champion.version}, scored {told}: the figures are about that too"
+    told = ", ".join(
+        f"{rows:,} rows by {f'version {version}' if version else 'an unknown version'}"
+        for version, rows in look.left_out.items()
+    )
+    if look.version != champion.version:
+        return finding(
+            Severity.WARNING,
+            f"version {look.version} scored these rows, and every figure is about it; the champion is version "
+            f"{champion.version}. Score again with the champion" + (f". Left out: {told}" if told else ""),
+        )
+    which = "the" if look.left_out else "all"
+    return fine(
+        f"{which} rows were scored by the champion, version {champion.version}", f"left out: {told}" if told else ""
     )
 
 
@@ -260,6 +286,7 @@ CHECKS: tuple[Check, ...] = (
     Check("K105", "Calibration", Severity.WARNING, calibration),
     Check("K106", "Labels arrive", Severity.WARNING, labels),
     Check("K107", "Enough rows", Severity.WARNING, enough_rows),
+    Check("K108", "New rows", Severity.WARNING, new_rows),
     Check("K201", "Feature drift", Severity.RETRAIN, feature_drift),
     Check("K202", "Prediction drift", Severity.WARNING, prediction_drift),
     Check("K203", "Domain classifier", Severity.WARNING, domain_classifier),
@@ -276,7 +303,7 @@ CHECKS: tuple[Check, ...] = (
 def _degraded(look: Look, metrics: Iterable[str]) -> Answer:
     """Metrics that are worse than the reference's by more than a tenth and beyond chance."""
     if len(look.labelled) < FEWEST_LABELLED:
-        return not_applicable(_NO_LABELS)
+        return not_applicable(_too_few_labels(look))
     current, reference = look.performance, look.baseline.performance
     known = [name for name in metrics if _comparable(name, current, reference)]
     if not known:
@@ -293,6 +320,26 @@ def _degraded(look: Look, metrics: Iterable[str]) -> Answer:
     if not worse:
         return fine(f"none of {len(known)} is worse by more than {WARNING_LOSS:.0%} and beyond chance", numbers)
     return finding(_severity(max(worse.values())), _by_how_much(worse), numbers)
+
+
+def _too_few_labels(look: Look) -> str:
+    few = f"fewer than {FEWEST_LABELLED} rows have a label"
+    own = [
+        *([f"{look.in_reference:,} are rows of {look.baseline.name} itself"] if look.in_reference else []),
+        *([f"the model was trained on {look.in_training:,}"] if look.in_training else []),
+    ]
+    return f"{few} that counts: {' and '.join(own)}" if own else few
+
+
+def _own(look: Look) -> str:
+    """That too many rows are the model's own, in words; empty where they are not."""
+    if look.own_share <= MOST_OWN:
+        return ""
+    rows = int(look.is_own.sum())
+    return (
+        f"{rows:,} of {len(look.current):,} rows are the model's own: rows that it was trained on, or rows of "
+        f"{look.baseline.name} itself"
+    )
 
 
 def _comparable(name: str, current: Performance, reference: Performance) -> bool:

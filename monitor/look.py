@@ -1,9 +1,11 @@
 """All that is known of a batch of scored shots beside a reference, computed once and when it is first asked for."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ from monitor.support import Support
 
 COLUMNS = (*FEATURES, TARGET, PREDICTION, PROBABILITY)
 """What a scored table holds; ``shot_made_flag`` may be null."""
+IN_REFERENCE = "in_reference"
+"""Column of a scored table: whether a row is one of those that the others are compared with."""
 
 
 class Baseline:
@@ -36,6 +40,8 @@ class Baseline:
         P(made) from which that version predicts that a shot is made.
     name : str
         What to call the reference.
+    version : str
+        Number of the version in question, where it is known.
     """
 
     def __init__(
@@ -45,8 +51,10 @@ class Baseline:
         *,
         threshold: float = THRESHOLD,
         name: str = "the reference",
+        version: str = "",
     ) -> None:
         self.training, self.table, self.threshold, self.name = training, reference, threshold, name
+        self.version = version
 
     @cached_property
     def support(self) -> Support:
@@ -104,13 +112,16 @@ class Look:
     ----------
     baseline : Baseline
     current : pandas.DataFrame
-        ``COLUMNS``, and where they are known ``model_version``, ``time`` (UTC, without a zone) and ``learned`` (bool).
+        ``COLUMNS``, all scored by the version of the baseline, and where they are known ``model_version``, ``time``
+        (UTC, without a zone), ``learned`` and ``in_reference`` (bool).
     live : Live
     name : str
         What to call the batch.
     counts : Counts or None
         Of all rows of the batch, which drift is about; `current` may then be evenly spread ones of them, and so is
         everything else. None where drift is about `current`.
+    left_out : mapping of str to int
+        Rows of the batch that other versions scored, by version, empty for an unknown one; `current` holds none.
     """
 
     baseline: Baseline
@@ -118,6 +129,14 @@ class Look:
     live: Live
     name: str = "the current rows"
     counts: Counts | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Number of the version that scored the rows; empty where nobody knows."""
+        if self.baseline.version:
+            return self.baseline.version
+        return next(iter(self.versions), "") if len(self.versions) == 1 else ""
 
     @property
     def rows(self) -> int:
@@ -131,9 +150,37 @@ class Look:
 
     @cached_property
     def is_labelled(self) -> npt.NDArray[np.bool_]:
-        """Which rows have a label that the version which scored them had not learned from, shape (n,)."""
-        known = self.current[TARGET].notna().to_numpy()
-        return known & ~self.current[LEARNED].to_numpy(dtype=bool) if LEARNED in self.current else known
+        """Which rows have a label, and are not the model's own, shape (n,)."""
+        return self._has_label & ~self.is_own
+
+    @cached_property
+    def is_own(self) -> npt.NDArray[np.bool_]:
+        """Which rows the version was trained on, or are rows of the reference, shape (n,)."""
+        return self._marked(LEARNED) | self._marked(IN_REFERENCE)
+
+    @property
+    def own_share(self) -> float:
+        """Share of such rows."""
+        return float(self.is_own.mean()) if len(self.current) else 0.0
+
+    @property
+    def in_reference(self) -> int:
+        """Labeled rows that are rows of the reference."""
+        return int((self._has_label & self._marked(IN_REFERENCE)).sum())
+
+    @property
+    def in_training(self) -> int:
+        """Labeled rows that the version was trained on, without those of the reference."""
+        return int((self._has_label & self._marked(LEARNED) & ~self._marked(IN_REFERENCE)).sum())
+
+    @property
+    def _has_label(self) -> npt.NDArray[np.bool_]:
+        return self.current[TARGET].notna().to_numpy()
+
+    def _marked(self, column: str) -> npt.NDArray[np.bool_]:
+        if column not in self.current:
+            return np.zeros(len(self.current), dtype=bool)
+        return self.current[column].to_numpy(dtype=bool)
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
@@ -180,10 +227,43 @@ class Look:
         return dict(Counter(str(version) for version in self.current[MODEL_VERSION].dropna()))
 
 
-def version_of(table: pd.DataFrame, champion: str) -> str:
-    """The version that scored most rows of a table, or the champion where the table does not say.
+class OfVersion(NamedTuple):
+    """The rows of a scored table that one version scored.
 
-    The reference is scored by the same version, so that a promotion alone is not taken for drift.
+    Attributes
+    ----------
+    version : str
+    table : pandas.DataFrame
+    left_out : dict of str to int
+        How many rows others scored, by version, most rows first; empty for rows of which it is not known.
     """
-    known = table[MODEL_VERSION].dropna() if MODEL_VERSION in table else pd.Series(dtype="Int64")
-    return str(known.mode().iloc[0]) if len(known) else champion
+
+    version: str
+    table: pd.DataFrame
+    left_out: dict[str, int]
+
+
+def of_version(table: pd.DataFrame, champion: str) -> OfVersion:
+    """The rows that can be judged together: the champion's, or where it scored none, those of the busiest version.
+
+    What one version answered is never compared with what another answers to the reference. Of a table that does not say
+    who scored it all rows are taken for the champion's.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With ``model_version`` where it is known.
+    champion : str
+        Number of the champion.
+    """
+    known = table[MODEL_VERSION] if MODEL_VERSION in table else pd.Series(dtype="Int64")
+    counted = {str(version): rows for version, rows in known.value_counts().items()}
+    if not counted:
+        return OfVersion(champion, table, {})
+    version = champion if champion in counted else next(iter(counted))
+    left_out = {other: rows for other, rows in counted.items() if other != version}
+    if unknown := int(known.isna().sum()):
+        left_out[""] = unknown
+    if not left_out:
+        return OfVersion(version, table, {})
+    return OfVersion(version, table[(known == int(version)).fillna(value=False)].reset_index(drop=True), left_out)

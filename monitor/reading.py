@@ -59,8 +59,14 @@ def read(path: Path, most_rows: int | None) -> Scored:
     return Scored(as_a_look_takes_it(table, path), rows)
 
 
-def pieces(path: Path) -> Iterator[pd.DataFrame]:
+def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
     """Every row of a table of scored shots, in pieces that fit: what drift is about, checked as `read_scored` does.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    version : str
+        Take the rows that this version scored only.
 
     Raises
     ------
@@ -68,13 +74,17 @@ def pieces(path: Path) -> Iterator[pd.DataFrame]:
         See `read_scored`; when the piece is reached.
     """
     with _told_of(path):
-        chunks = TableReader(path, COUNTED).chunks(CHUNK_ROWS)
+        chunks = TableReader(path, (*COUNTED, MODEL_VERSION) if version else COUNTED).chunks(CHUNK_ROWS)
     while True:
         with _told_of(path):
             chunk = next(chunks, None)
         if chunk is None:
             return
-        yield as_a_look_takes_it(chunk.to_pandas(), path)
+        piece = as_a_look_takes_it(chunk.to_pandas(), path)
+        if version:
+            piece = piece[(piece[MODEL_VERSION] == int(version)).fillna(value=False)]
+        if len(piece):
+            yield piece
 
 
 def as_a_look_takes_it(table: pd.DataFrame, path: Path) -> pd.DataFrame:

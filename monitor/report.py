@@ -13,6 +13,7 @@ from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor import pictures
 from monitor.look import Look
 from monitor.metrics import METRICS
+from monitor.subject import Subject
 
 _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _DOTS_PER_INCH = 110
@@ -40,7 +41,10 @@ def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
     )
     environment.filters["figure"] = _figure
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(found=found, meanings=METRICS, synthetic=synthetic, pictures=dict(_pictures(look)))
+    subject = Subject.of_record(found)
+    return template.render(
+        found=found, subject=subject, meanings=METRICS, synthetic=synthetic, pictures=dict(_pictures(look))
+    )
 
 
 def _pictures(look: Look) -> list[tuple[str, Markup]]:

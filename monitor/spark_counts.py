@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from data.schema import SHOT_ID
+from data.schema import MODEL_VERSION, SHOT_ID
 from data.spark import told
 from data.spark_tables import quoted, read
 from data.tables import TableError, TableReader
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _POSITION = "position"
 
 
-def count(session: "SparkSession", path: Path, counting: Counting) -> Counts:
+def count(session: "SparkSession", path: Path, counting: Counting, version: str = "") -> Counts:
     """Count the rows of a table of scored shots.
 
     Parameters
@@ -38,6 +38,8 @@ def count(session: "SparkSession", path: Path, counting: Counting) -> Counts:
         A Parquet file, or a folder of them, on a disk that every worker sees under this name.
     counting : monitor.counts.Counting
         How; workers get a copy.
+    version : str
+        Count the rows that this version scored only.
 
     Returns
     -------
@@ -54,9 +56,11 @@ def count(session: "SparkSession", path: Path, counting: Counting) -> Counts:
     reader = TableReader(path, COUNTED)
     if reader.rows == 0:
         as_a_look_takes_it(reader.sample(1), path)
-    frame = read(session, path, COUNTED)
+    frame = read(session, path, (*COUNTED, MODEL_VERSION) if version else COUNTED)
     if SHOT_ID not in frame.columns:
         frame = _with_position(frame, reader)
+    if version:
+        frame = frame.filter(f"try_cast({quoted(MODEL_VERSION)} AS double) = {int(version)}")
     return count_frame(frame, counting, path)
 
 

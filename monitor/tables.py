@@ -36,18 +36,20 @@ class TableError(KobeShotError):
     """A table that the monitor needs is missing or damaged."""
 
 
-def prepared_table(name: str) -> Path:
-    """File of a prepared table that the champion has learned from or was tested on.
+def prepared_table(name: str, version: str = "") -> Path:
+    """File of a prepared table that a version was trained or tested on.
 
     Parameters
     ----------
     name : str
         ``base_train`` or ``base_test``.
+    version : str
+        Number of the version; empty for the champion.
 
     Returns
     -------
     pathlib.Path
-        In ``data/processed`` if that still holds the champion's, else an artifact of the run that wrote it.
+        In ``data/processed`` if that still holds the version's, else an artifact of the run that wrote it.
 
     Raises
     ------
@@ -56,8 +58,8 @@ def prepared_table(name: str) -> Path:
     TableError
         If no run holds the table.
     """
-    champion = registry.require_champion()
-    return table_of(name, champion.tags.get(f"sha256_{name}", ""), registry.number(champion))
+    number = version or registry.number(registry.require_champion())
+    return table_of(name, registry.tags_of(number).get(f"sha256_{name}", ""), number)
 
 
 def development_table() -> Path:
@@ -147,7 +149,7 @@ def _ids_of(name: str, version: str, digest: str) -> pd.DataFrame | None:
 
 
 def baseline(version: str, reference: str = TEST) -> Baseline:
-    """What current rows are compared with: the champion's tables, scored by a version.
+    """What rows that a version scored are compared with: rows that it was not trained on, scored by itself.
 
     Parameters
     ----------
@@ -159,11 +161,12 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
     Raises
     ------
     RegistryError, TableError, ScoredError
-        If there is no champion, a table is missing, or the version cannot be loaded.
+        If there is no such version, a table is missing, or the version cannot be loaded.
     """
-    training = read_scored(prepared_table(TRAIN))
-    rows = training if reference == TRAIN else read_scored(prepared_table(reference))
-    return Baseline(training, scored(rows, version), threshold=threshold_of(version), name=reference)
+    training = read_scored(prepared_table(TRAIN, version))
+    rows = training if reference == TRAIN else read_scored(prepared_table(reference, version))
+    threshold = threshold_of(version)
+    return Baseline(training, scored(rows, version), threshold=threshold, name=reference, version=version)
 
 
 def application_run() -> operation.KnownRun:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sql
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
@@ -17,23 +18,26 @@ from rich.table import Table
 from data.console import console, say
 from data.files import sha256, shown
 from data.prepared import TEST, TRAIN
-from data.schema import PROBABILITY
+from data.schema import MODEL_VERSION, PROBABILITY
 from data.spark import session
 from monitor import commands, operation, spark_counts, tables
 from monitor.arrivals import with_learned
 from monitor.checks import CHECKS
 from monitor.counts import Counts
 from monitor.health import Health, Status, Verdict, examine
-from monitor.look import Baseline, Live, Look, version_of
+from monitor.look import Baseline, Live, Look, of_version
 from monitor.metrics import METRICS
+from monitor.overlap import marked
 from monitor.reading import COUNTED, pieces
 from monitor.record import metrics_of, record
 from monitor.report import report
 from monitor.runs import served
 from monitor.scored import scored
+from monitor.subject import Subject
 from serving import log_reader, registry
 from serving.inference_log import ADDRESS_VARIABLE
-from steps.aplicacao import check_endpoint
+from steps import aplicacao
+from steps.aplicacao import AplicacaoConfig, check_endpoint
 from steps.aquisicao import remind
 from steps.command import run_command
 from steps.engine_config import EngineConfig
@@ -46,6 +50,8 @@ ALARM_EXIT_CODE = 3
 
 _TABLE_KINDS = (".parquet", ".csv")
 _MOST_TAG_LENGTH = 5_000
+_MOST_ROUNDED = 1e-4
+"""P(made) may have been rounded where it was written as text."""
 _MARK = {Status.FINE: "✓", Status.FINDING: "▲", Status.ERROR: "✗", Status.NOT_APPLICABLE: "·"}
 _STYLE = {Verdict.HEALTHY: "bold green", Verdict.WATCH: "bold yellow", Verdict.RETRAIN: "bold red"}
 
@@ -145,6 +151,11 @@ class MonitoramentoConfig(EngineConfig):
         description="rows that are looked at one by one; of more, evenly spread ones are, but drift is of all rows of "
         "a table",
     )
+    rescore: bool = Field(
+        default=False,
+        description=f"with current={APPLICATION}: score prod again first, if another version than the champion scored "
+        "it last, so that the verdict is about the champion",
+    )
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
         default="", description="address of the server to look after; empty looks after none"
     )
@@ -166,6 +177,14 @@ class MonitoramentoConfig(EngineConfig):
         path = Path(self.current)
         if self.engine == "spark" and path.suffix == ".csv" and not path.is_dir():
             message = f"expected Parquet for current with engine=spark; found {path.name}. Use engine=local"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def check_rescore(self) -> Self:
+        """Refuse to score again what is not prod."""
+        if self.rescore and self.current != APPLICATION:
+            message = f"expected rescore with current={APPLICATION} only; found current={self.current}"
             raise ValueError(message)
         return self
 
@@ -211,6 +230,8 @@ class Current:
 def run(config: MonitoramentoConfig) -> Monitored:
     """Look, in a run of its own."""
     config.check()
+    if config.rescore:
+        _rescore()
     with step_run(RUN_NAME, config):
         chosen = registry.require_champion()
         registry.tell_problems()
@@ -220,19 +241,28 @@ def run(config: MonitoramentoConfig) -> Monitored:
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         write([Tags({operation.SOURCE: source, operation.REFERENCE: config.reference})])
         current = read_current(config, version)
-        baseline = tables.baseline(version_of(current.table, version), config.reference)
+        judged = of_version(current.table, version)
+        baseline = tables.baseline(judged.version, config.reference)
         address = config.endpoint
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
         counts = _counted(config, current, baseline)
-        look = Look(baseline, current.table, live, current.name, counts)
+        look = Look(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out)
         with console.status("looking"):
             health = examine(look, CHECKS)
             found = record(look, health)
         monitored = Monitored(look, health, found)
-        reference = tables.prepared_table(config.reference)
+        reference = tables.prepared_table(config.reference, judged.version)
         write(_records(monitored, current, reference, synthetic=synthetic))
         _show(monitored)
     return monitored
+
+
+def _rescore() -> None:
+    """Score prod with the champion, in a run of its own, unless it was scored by it last."""
+    champion = registry.number(registry.require_champion())
+    found = operation.last_application()
+    if found is None or found.tags.get("model_version") != champion:
+        aplicacao.run(AplicacaoConfig(mode="batch"))
 
 
 def read_current(config: MonitoramentoConfig, version: str) -> Current:
@@ -266,6 +296,7 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
 def _of_table(path: Path, most_rows: int, version: str) -> Current:
     table, rows = tables.read_sample(path, most_rows)
     if PROBABILITY in table:
+        _check_scores(table, path, version)
         return Current(table, path, path.stem, rows)
     if rows > most_rows:
         message = (
@@ -277,18 +308,41 @@ def _of_table(path: Path, most_rows: int, version: str) -> Current:
     return Current(scored(table, version), path, path.stem, rows, in_memory=True)
 
 
+def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
+    """Refuse P(made) of which nobody knows whose it is: it would be compared with what the champion answers.
+
+    Raises
+    ------
+    TableError
+        If the table does not say which version scored it, and the champion answers something else.
+    """
+    if MODEL_VERSION in table and table[MODEL_VERSION].notna().any():
+        return
+    again = scored(table.drop(columns=MODEL_VERSION, errors="ignore"), version)[PROBABILITY]
+    other = int((~np.isclose(table[PROBABILITY], again, rtol=0, atol=_MOST_ROUNDED)).sum())
+    if other:
+        message = (
+            f"{shown(path)}: expected a column {MODEL_VERSION}, or the answers of the champion, version {version}; "
+            f"found neither: {other:,} of {len(table):,} rows have another {PROBABILITY}. Leave out {PROBABILITY}, and "
+            "the champion scores the rows"
+        )
+        raise tables.TableError(message)
+
+
 def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) -> Counts | None:
     """Counts of all rows, where drift is not computed from the table in memory."""
     spark = config.engine == "spark"
+    # The rows of other versions are left out of what is counted too.
+    version = baseline.version if MODEL_VERSION in current.table and not current.in_memory else ""
     if current.path is None or not (spark or current.rows > len(current.table)):
         return None
     if not spark:
         with console.status(f"counting {current.rows:,} rows"):
-            return baseline.counting.count_all(pieces(current.path))
+            return baseline.counting.count_all(pieces(current.path, version))
     active = session(config.master)
     with console.status(f"counting {current.rows:,} rows by Spark"):
         if not current.in_memory:
-            return spark_counts.count(active, current.path, baseline.counting)
+            return spark_counts.count(active, current.path, baseline.counting, version)
         held = current.table[[name for name in COUNTED if name in current.table]]
         return spark_counts.count_frame(active.createDataFrame(held), baseline.counting, current.path)
 
@@ -310,7 +364,7 @@ def _records(monitored: Monitored, current: Current, reference: Path, *, synthet
     yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
     yield Tags({operation.APPLICATION_RUN: current.application_run, "current": current.name})
-    yield Tags({"model_version": ", ".join(monitored.look.versions) or "unknown"})
+    yield Tags({"model_version": monitored.look.version or "unknown"})
     yield Metrics(metrics_of(monitored.record))
     if current.path:
         yield Dataset(current.path, current.table, "current", sha256(current.path))
@@ -329,13 +383,10 @@ def _show(monitored: Monitored) -> None:
             _MARK[outcome.status], f"{outcome.code} {outcome.title}", f"{outcome.status}{asks}", outcome.words
         )
     console.print(table)
-    rows = f"{len(look.current):,} rows"
-    if look.is_sampled:
-        rows = f"{len(look.current):,} evenly spread of {look.rows:,} rows"
-    say(
-        "Looked at",
-        f"{rows} ({look.name}), {len(look.labelled):,} labelled, against {look.baseline.name}",
-    )
+    subject = Subject.of(look)
+    say("Looked at", subject.words)
+    if look.live.champion and not subject.is_about(look.live.champion.version):
+        say("Not the champion:", f"that is version {look.live.champion.version}", style="bold yellow")
     if look.is_sampled:
         say("Drift:", f"of all {look.rows:,} rows; every other figure is of the {len(look.current):,} looked at")
     say("Verdict:", health.verdict, style=_STYLE[health.verdict])

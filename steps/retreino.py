@@ -30,7 +30,8 @@ from monitor.decisions import (
     PROMOTED,
     REFUSED,
 )
-from monitor.look import Live, Look, version_of
+from monitor.look import Live, Look
+from monitor.overlap import marked
 from monitor.retraining import Decision, decide
 from monitor.tables import TIME
 from serving import log_reader, registry
@@ -192,8 +193,10 @@ def _look(scene: _Scene) -> Look | None:
         rows = rows[rows[MODEL_VERSION] == int(scene.version)]
     if rows.empty:
         return None
-    baseline = tables.baseline(version_of(rows, scene.version))
-    return Look(baseline, rows.reset_index(drop=True), Live(scene.now, operation.champion()), scene.name)
+    baseline = tables.baseline(scene.version)
+    return Look(
+        baseline, marked(rows.reset_index(drop=True), baseline), Live(scene.now, operation.champion()), scene.name
+    )
 
 
 def _decision_records(

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.schema import LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.checks import CHECKS, WARNING_LOSS
 from monitor.health import Answer, Severity, Status, Verdict, examine
-from monitor.look import Baseline, Live, Look, version_of
+from monitor.look import IN_REFERENCE, Baseline, Live, Look, of_version
 from monitor.performance import relative_loss
 from monitor.runs import Served
 from tests.looks import CHAMPION, NOW, batch, look, population, right, six_in_ten
@@ -50,7 +50,7 @@ def assert_found(answer: Answer, severity: Severity, words: str) -> None:
 def test_every_check_has_a_code_and_a_title_of_its_own_and_stands_in_the_order_of_the_codes() -> None:
     codes = [check.code for check in CHECKS]
     assert codes == sorted(set(codes))
-    assert len({check.title for check in CHECKS}) == len(CHECKS) == 16
+    assert len({check.title for check in CHECKS}) == len(CHECKS) == 17
 
 
 # K101 Label metrics
@@ -406,13 +406,51 @@ def by(*versions: int | None) -> pd.DataFrame:
     return batch(len(versions)).assign(**{MODEL_VERSION: pd.array(versions, dtype="Int64")})
 
 
-def test_k404_rows_of_other_versions_are_found_and_counted() -> None:
-    found = ask("K404", look(by(7, 5, 6, 5, None), Live(NOW, CHAMPION)))
-    assert_found(found, WARNING, "not the champion, version 7, scored 2 rows by version 5, 1 rows by version 6")
+def judged(*versions: int | None) -> Look:
+    """A look at what can be judged together of rows that these versions scored."""
+    found = of_version(by(*versions), CHAMPION.version)
+    return replace(look(found.table, Live(NOW, CHAMPION)), left_out=found.left_out)
+
+
+def test_k404_rows_of_another_version_than_the_champion_are_found() -> None:
+    found = ask("K404", judged(5, 6, 5, None))
+    assert_found(found, WARNING, "version 5 scored these rows, and every figure is about it; the champion is version 7")
+    assert "Left out: 1 rows by version 6, 1 rows by an unknown version" in found.words
+
+
+def test_k404_rows_of_others_beside_the_champions_are_left_out_and_counted() -> None:
+    found = ask("K404", judged(7, 5, 6, 5, None))
+    assert_fine(found, "the rows were scored by the champion, version 7")
+    assert found.figures == "left out: 2 rows by version 5, 1 rows by version 6, 1 rows by an unknown version"
 
 
 def test_k404_rows_of_the_champion_are_fine() -> None:
-    assert_fine(ask("K404", look(by(7, 7, None), Live(NOW, CHAMPION))), "all rows were scored by the champion")
+    assert_fine(ask("K404", judged(7, 7)), "all rows were scored by the champion")
+
+
+# K108 New rows
+
+
+@pytest.mark.parametrize("column", [IN_REFERENCE, LEARNED])
+def test_k108_rows_that_are_the_models_own_are_found_and_nothing_is_judged_by_them(column: str) -> None:
+    found = examine(look(batch(500).assign(**{column: np.arange(500) < 450})), CHECKS)
+    told = {outcome.code: outcome for outcome in found.outcomes}
+    assert told["K108"].status == Status.FINDING
+    assert "450 of 500 rows are the model's own" in told["K108"].words
+    judging = ("K101", "K102", "K103", "K104", "K105", "K201", "K202", "K203", "K204", "K301")
+    assert {told[code].status for code in judging} == {Status.NOT_APPLICABLE}
+    assert found.verdict == Verdict.WATCH
+
+
+def test_k108_a_few_own_rows_do_not_count_and_the_others_are_judged() -> None:
+    seen = look(batch(500).assign(**{IN_REFERENCE: np.arange(500) < 40}))
+    assert_fine(ask("K108", seen), "40 of 500 rows are the model's own")
+    assert len(seen.labelled) == 460
+    assert "460 labelled rows" in ask("K101", seen).figures
+
+
+def test_k108_new_rows_are_fine() -> None:
+    assert_fine(ask("K108", look(batch(100))), "all rows are new")
 
 
 def test_k404_needs_a_champion_and_rows_that_say_who_scored_them() -> None:
@@ -488,14 +526,21 @@ def test_features_that_are_not_finite_are_an_alarm_and_not_healthy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("versions", "expected"),
-    [([4, 3, 3], "3"), ([None, 4, None], "4"), ([None, None], "7"), ([], "7")],
+    ("versions", "expected", "rows", "left_out"),
+    [
+        ([4, 3, 3], "3", 2, {"4": 1}),
+        ([4, 7, 4, 4], "7", 1, {"4": 3}),
+        ([None, 4, None], "4", 1, {"": 2}),
+        ([None, None], "7", 2, {}),
+        ([], "7", 0, {}),
+    ],
 )
-def test_the_reference_is_scored_by_the_version_that_scored_most_rows(
-    versions: list[int | None], expected: str
+def test_rows_of_one_version_are_judged_the_champions_where_there_are_any(
+    versions: list[int | None], expected: str, rows: int, left_out: dict[str, int]
 ) -> None:
-    assert version_of(pd.DataFrame({MODEL_VERSION: pd.array(versions, dtype="Int64")}), "7") == expected
-    assert version_of(batch(3), "7") == "7"
+    found = of_version(pd.DataFrame({MODEL_VERSION: pd.array(versions, dtype="Int64")}), "7")
+    assert (found.version, len(found.table), found.left_out) == (expected, rows, left_out)
+    assert of_version(batch(3), "7").version == "7"
 
 
 def test_a_look_computes_only_what_it_is_asked_for() -> None:

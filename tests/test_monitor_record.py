@@ -32,7 +32,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 
 MLFLOW_NAME = re.compile(r"[\w]+")
 
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
-    "labelled": lambda: batch(400).assign(**{MODEL_VERSION: pd.array([7, 6] * 200, dtype="Int64")}),
+    "labelled": lambda: batch(400).assign(**{MODEL_VERSION: pd.array([7] * 400, dtype="Int64")}),
     "one row": lambda: batch(1),
     "one unlabelled row": lambda: batch(1).assign(**{TARGET: np.nan}),
     "two rows of two kinds": lambda: batch(2).assign(**{TARGET: [0.0, 1.0]}),
@@ -154,9 +154,15 @@ def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Loo
     assert found["reasons"] == labelled[1].reasons
     assert [check["code"] for check in found["checks"]] == [check.code for check in CHECKS]
     assert found["time"] == "2026-11-22T12:00:00+00:00"
-    assert found["current"] == {"name": "prod", "rows": 400, "labelled": 400}
+    assert found["current"] == {
+        "name": "prod",
+        "rows": 400,
+        "labelled": 400,
+        "in_reference": 0,
+        "in_training": 0,
+    }
     assert found["reference"] == {"name": "base_test", "rows": 3_000}
-    assert found["versions"] == {"7": 200, "6": 200}
+    assert (found["version"], found["versions"], found["left_out"]) == ("7", {"7": 400}, {})
     assert found["champion"] == "7"
     assert found["threshold"] == 0.5
 
@@ -266,11 +272,11 @@ def test_a_report_shows_the_verdict_the_metrics_and_who_scored(labelled: tuple[L
     assert f"<title>kobe_shot: {labelled[1].verdict}</title>" in page
     for words in (
         *labelled[1].reasons,
-        "400 rows, 400 of them labelled; reference 3,000 rows.",
+        "Version 7 on prod: 400 rows, 400 of them labeled; compared with base_test, scored by the same version.",
+        "base_test has 3,000 rows.",
         "Champion: version 7.",
     ):
         assert " ".join(words.split()) in shown.text
-    assert "Scored by version 7 (200 rows), version 6 (200 rows)." in shown.text
     for name, interval in labelled[0].performance.intervals().items():
         assert name in shown.text
         assert f"{interval.value:.4f} {interval.low:.4f} to {interval.high:.4f}" in shown.text

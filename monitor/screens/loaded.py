@@ -15,11 +15,13 @@ from monitor import decisions, operation, replay, runs, shots, tables
 from monitor.arrivals import with_learned
 from monitor.candidates import Candidate, candidates
 from monitor.decisions import LoggedDecision
-from monitor.look import Baseline, Live, Look, version_of
+from monitor.look import Baseline, Live, Look, OfVersion, of_version
 from monitor.operation import Champion, KnownRun
+from monitor.overlap import marked
 from monitor.record import FORMAT, RECORD_KEYS
 from monitor.scored import scored
 from monitor.screens import parts
+from monitor.subject import Subject
 from serving import log_reader, registry
 
 MOST_LOGGED_ROWS = 10_000
@@ -42,7 +44,7 @@ class Shown:
     ----------
     look : Look
     rows : int
-        Rows of the table, or of the window of the log.
+        Rows of the table, or of the window of the log, that the version scored; about so many, if not all are shown.
     """
 
     look: Look
@@ -51,9 +53,12 @@ class Shown:
     @property
     def words(self) -> str:
         """What is shown, in words."""
-        shown, labelled = len(self.look.current), len(self.look.labelled)
-        part = f"{shown:,} evenly spread of {self.rows:,} rows" if shown < self.rows else f"{shown:,} rows"
-        return f"{self.look.name}: {part}, {labelled:,} of them labelled; compared with {self.look.baseline.name}"
+        return self.subject.words
+
+    @property
+    def subject(self) -> Subject:
+        """What the figures are about."""
+        return Subject.of(self.look, self.rows)
 
 
 class _Batch(BaseModel):
@@ -249,7 +254,9 @@ def current() -> Shown:
     else:
         key, name = tables.application_run().run_id, "prod"
         table, rows = _table(store, key)
-    return Shown(_look(f"{store} {version} {key}", version_of(table, version), name, table), rows)
+    judged = of_version(table, version)
+    rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
+    return Shown(_look(f"{store} {version} {key}", name, judged), rows)
 
 
 def baseline() -> Baseline:
@@ -273,8 +280,8 @@ def _challenge(run_id: str) -> dict[str, Any] | None:
 @st.cache_resource(max_entries=2, show_spinner="Loading the candidates")
 def all_candidates(store: str, version: str) -> list[Candidate]:
     """The models that a version was chosen from."""
-    del store, version
-    return candidates()
+    del store
+    return candidates(version)
 
 
 @st.cache_data(max_entries=2, show_spinner="Scoring all dev shots")
@@ -291,10 +298,11 @@ def _baseline(store: str, version: str) -> Baseline:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _look(key: str, version: str, name: str, _table: pd.DataFrame) -> Look:
+def _look(key: str, name: str, _judged: OfVersion) -> Look:
     del key
     live = Live(datetime.now(UTC), operation.champion())
-    return Look(_baseline(mlflow.get_tracking_uri(), version), shots.with_season(_table), live, name)
+    baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
+    return Look(baseline, marked(shots.with_season(_judged.table), baseline), live, name, left_out=_judged.left_out)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)

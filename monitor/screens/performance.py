@@ -8,11 +8,11 @@ import streamlit as st
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor import base_rate, charts, model_charts
 from monitor.candidates import Candidate
+from monitor.look import Look
 from monitor.metrics import METRICS, evaluate, log_loss_by_row
 from monitor.performance import Performance, by_slice
 from monitor.screens import loaded, parts
 from monitor.screens.loaded import Shown
-from serving import registry
 
 _CARDS = {
     "log_loss": "{:.4f}",
@@ -143,11 +143,12 @@ def _sliced(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
 
 def _show_candidates(shown: Shown) -> None:
-    version = registry.number(registry.require_champion())
+    version = shown.look.version
     found = loaded.all_candidates(mlflow.get_tracking_uri(), version)
     if not found:
         parts.need(
-            "The training of this champion has not kept its candidates. Train again:", "mlflow run . -e treinamento"
+            f"The training of version {version} has not kept its candidates. Train again:",
+            "mlflow run . -e treinamento",
         )
         return
     tables = {"test": shown.look.baseline.table}
@@ -155,12 +156,12 @@ def _show_candidates(shown: Shown) -> None:
         tables[shown.look.name] = shown.look.labelled
     for sample, rows in tables.items():
         st.subheader(f"{sample}, {len(rows):,} labelled rows")
-        _compare(sample, rows, found, shown.look.baseline.threshold)
+        _compare(sample, rows, {_called(candidate, version): candidate for candidate in found}, shown.look)
 
 
-def _compare(sample: str, rows: pd.DataFrame, found: list[Candidate], threshold: float) -> None:
-    labels = rows[TARGET].to_numpy()
-    curves = {_called(candidate): (labels, candidate.probability(rows)) for candidate in found}
+def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], look: Look) -> None:
+    labels, threshold = rows[TARGET].to_numpy(), look.baseline.threshold
+    curves = {name: (labels, candidate.probability(rows)) for name, candidate in found.items()}
     table = pd.DataFrame(
         {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}, index=list(METRICS)
     )
@@ -176,8 +177,8 @@ def _compare(sample: str, rows: pd.DataFrame, found: list[Candidate], threshold:
         parts.chart(matrix, f"confusion_{sample}_{name}", columns[place % 2])
 
 
-def _called(candidate: Candidate) -> str:
-    return f"{candidate.name} (champion)" if candidate.chosen else candidate.name
+def _called(candidate: Candidate, version: str) -> str:
+    return f"{candidate.name} (version {version})" if candidate.chosen else candidate.name
 
 
 if __name__ == "__main__":
