@@ -30,6 +30,8 @@ SMALLEST_MISCALIBRATION = 0.02
 """Calibration error below which nobody needs to act, in P(made)."""
 MOST_OWN = 0.1
 """Share of the model's own rows, which it was trained on or is compared with, above which drift is not judged."""
+NEW_ROWS = "K108"
+"""Code of the check that says whether current rows are new to the model."""
 MANY_OUTSIDE = 0.1
 """Share of rows outside the training support from which, beyond chance, a new model is needed."""
 
@@ -286,7 +288,7 @@ CHECKS: tuple[Check, ...] = (
     Check("K105", "Calibration", Severity.WARNING, calibration),
     Check("K106", "Labels arrive", Severity.WARNING, labels),
     Check("K107", "Enough rows", Severity.WARNING, enough_rows),
-    Check("K108", "New rows", Severity.WARNING, new_rows),
+    Check(NEW_ROWS, "New rows", Severity.WARNING, new_rows),
     Check("K201", "Feature drift", Severity.RETRAIN, feature_drift),
     Check("K202", "Prediction drift", Severity.WARNING, prediction_drift),
     Check("K203", "Domain classifier", Severity.WARNING, domain_classifier),

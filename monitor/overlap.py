@@ -2,16 +2,17 @@
 
 Such rows say nothing of how a model does on new ones: compared with themselves they give the same metrics.
 
-Rows are known by ``shot_id`` and features where both tables have an id. Elsewhere their features must do, and those
-tell little of one row: at the hoop many shots share them. But of the rows that the one table does not hold, few are in
-the other by chance; how few is counted on rows that are in neither.
+Rows are known by ``shot_id`` where both tables have it. Elsewhere their features must do, and those tell little of one
+row: at the hoop many shots share them. But of the rows that the one table does not hold, few are in the other by
+chance; how few is counted on rows that are in neither.
 """
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import FEATURES, LEARNED, SHOT_ID
+from data.identity import among
+from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
 from monitor.look import IN_REFERENCE, Baseline
 
 FEWEST_TELLING = 30
@@ -48,8 +49,10 @@ def marked(table: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
 
 def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: Rows) -> Marks:
     """Which rows of a table are rows of `own`; `other` are rows that are in neither, if the table is of new rows."""
-    if _has_ids(table) and _has_ids(own):
-        return np.asarray(_keys(table).isin(_keys(own)) & table[SHOT_ID].notna())
+    if SHOT_ID in table and SHOT_ID in own:
+        by_id = among(_without_labels(table), _without_labels(own))
+        if by_id.any():
+            return by_id
     found = np.isin(here, held)
     by_chance = _share(other[::2], held, other[1::2])[0]
     share, rows = _share(here, held, other)
@@ -64,15 +67,9 @@ def _share(rows: Rows, among: Rows, but_not: Rows) -> tuple[float, int]:
     return (float(np.isin(telling, among).mean()), len(telling)) if len(telling) else (0.0, 0)
 
 
-def _has_ids(table: pd.DataFrame) -> bool:
-    return SHOT_ID in table and bool(table[SHOT_ID].notna().any())
-
-
-def _keys(table: pd.DataFrame) -> pd.MultiIndex:
-    # Somebody else's table may count its shots from 1 too.
-    return pd.MultiIndex.from_arrays(
-        [table[SHOT_ID].astype("Float64").to_numpy(float, na_value=np.nan), _hashes(table)]
-    )
+def _without_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Shots that are the same whether or not their label is known."""
+    return table[[*FEATURES, SHOT_ID]].assign(**{TARGET: 0.0})
 
 
 def _hashes(table: pd.DataFrame) -> Rows:

@@ -29,6 +29,8 @@ class Subject:
         Rows that other versions scored, by version: no figure is about them.
     in_reference, in_training : int
         Labeled rows that do not count: they are rows of the reference, or rows that the version was trained on.
+    drift_of_all : bool
+        Whether drift is of all rows, though not all were looked at one by one.
     """
 
     version: str
@@ -41,6 +43,7 @@ class Subject:
     left_out: Mapping[str, int] = field(default_factory=dict)
     in_reference: int = 0
     in_training: int = 0
+    drift_of_all: bool = False
 
     @classmethod
     def of(cls, look: Look, rows: int | None = None) -> "Subject":
@@ -57,6 +60,7 @@ class Subject:
             left_out=look.left_out,
             in_reference=look.in_reference,
             in_training=look.in_training,
+            drift_of_all=look.is_sampled,
         )
 
     @classmethod
@@ -75,6 +79,7 @@ class Subject:
             left_out=found.get("left_out") or {},
             in_reference=current.get("in_reference", 0),
             in_training=current.get("in_training", 0),
+            drift_of_all="sampled" in current,
         )
 
     @property
@@ -96,6 +101,8 @@ class Subject:
     def remarks(self) -> list[str]:
         """What does not count, in sentences."""
         found = []
+        if self.drift_of_all:
+            found.append("Drift is of all of them, everything else of those looked at.")
         if self.left_out:
             others = ", ".join(f"{rows:,} by {_called(version)}" for version, rows in self.left_out.items())
             found.append(f"Left out, because others scored them: {others}.")

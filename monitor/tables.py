@@ -163,8 +163,9 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
     RegistryError, TableError, ScoredError
         If there is no such version, a table is missing, or the version cannot be loaded.
     """
-    training = read_scored(prepared_table(TRAIN, version))
-    rows = training if reference == TRAIN else read_scored(prepared_table(reference, version))
+    training, rows = (
+        identified(read_scored(prepared_table(name, version)), name, version) for name in (TRAIN, reference)
+    )
     threshold = threshold_of(version)
     return Baseline(training, scored(rows, version), threshold=threshold, name=reference, version=version)
 

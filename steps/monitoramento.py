@@ -387,8 +387,6 @@ def _show(monitored: Monitored) -> None:
     say("Looked at", subject.words)
     if look.live.champion and not subject.is_about(look.live.champion.version):
         say("Not the champion:", f"that is version {look.live.champion.version}", style="bold yellow")
-    if look.is_sampled:
-        say("Drift:", f"of all {look.rows:,} rows; every other figure is of the {len(look.current):,} looked at")
     say("Verdict:", health.verdict, style=_STYLE[health.verdict])
     for reason in health.reasons:
         say("  ", reason, style="")

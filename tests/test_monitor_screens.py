@@ -22,7 +22,7 @@ from monitor import jobs, operation
 from monitor import tables as tables_of_the_monitor
 from monitor.checks import CHECKS
 from monitor.health import examine
-from monitor.look import Live, Look
+from monitor.look import Live, Look, of_version
 from monitor.record import record
 from monitor.screens import parts
 from serving import log_reader
@@ -194,7 +194,7 @@ def test_filters_of_the_court_keep_what_they_say(operated_store: tuple[Path, Pip
     assert f"{kept:,} of 400 shots" in words(shown)
 
 
-def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None = None) -> None:
+def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None = None, version: str = "1") -> None:
     log, _ = tables(FEATURES)
     engine: sql.Engine = connect(f"sqlite:///{path}")
     log.metadata.create_all(engine)
@@ -202,7 +202,8 @@ def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None
     made = pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1]
     entries = table[[*FEATURES, TARGET]].assign(
         time=log_reader.now() - (age or pd.Timedelta(0)).to_pytimedelta(),
-        request_id="test", row=range(rows), model_version="1", prediction=(made >= 0.5).astype(int), probability=made,
+        request_id=f"test {version}", row=range(rows), model_version=version,
+        prediction=(made >= 0.5).astype(int), probability=made,
     )  # fmt: skip
     with engine.begin() as connection:
         entries.to_sql(log.name, connection, if_exists="append", index=False)
@@ -339,7 +340,8 @@ def test_the_record_of_a_real_look_at_few_rows_is_shown(
     shown = page("overview")
     assert not shown.exception
     assert not shown.error
-    rows_told = f"prod ({rows:,} rows, {rows if labels == 'labelled' else 0:,} labelled) against base_test"
+    labeled = rows if labels == "labelled" else 0
+    rows_told = f"Version 1 on prod: {rows:,} rows, {labeled:,} of them labeled; compared with base\\_test"
     assert rows_told in words(shown)
 
 
@@ -355,8 +357,102 @@ def test_of_a_look_at_some_rows_it_is_said_what_is_of_them_and_what_of_all(
     found = record(look, examine(look, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
     looked({"verdict": "watch"}, json.dumps(found))
-    told = "prod (1,000,000 rows, drift of all; 400 looked at, 400 of those labelled) against base_test"
+    told = "Version 1 on prod: 400 evenly spread of 1,000,000 rows, 400 of them labeled; compared with base\\_test"
+    assert "Drift is of all of them" in words(page("overview"))
     assert told in words(page("overview"))
+
+
+def promote_another(folder: Path) -> None:
+    """Make a second version the champion, with tables of its own, as a retraining does."""
+    fill_store(folder, shots(1_500, 11), shots(500, 12))
+
+
+def look_at_prod() -> None:
+    """Log a monitoring of the table that was applied last, as monitoramento does."""
+    champion = operation.champion()
+    assert champion
+    run_id = tables_of_the_monitor.application_run().run_id
+    current = tables_of_the_monitor.read_scored(tables_of_the_monitor.application_table(run_id))
+    judged = of_version(current, champion.version)
+    look = Look(tables_of_the_monitor.baseline(judged.version), judged.table, Live(datetime.now(UTC), champion), "prod")
+    health = examine(look, CHECKS)
+    tags = {"verdict": str(health.verdict), "application_run": run_id, "model_version": look.version}
+    looked(tags, json.dumps(record(look, health)))
+
+
+def labels(shown: AppTest) -> list[str]:
+    return [metric.label for metric in shown.metric]
+
+
+def test_after_a_promotion_the_verdict_is_said_to_be_about_the_old_version(
+    operated_store: tuple[Path, Pipeline],
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 7), pipeline)
+    look_at_prod()
+    assert "version 1" in words(page("overview"))
+    assert "These figures are about" not in words(page("overview"))
+    promote_another(folder)
+    st.cache_data.clear()
+    shown = page("overview")
+    assert not shown.exception
+    assert "**These figures are about version 1.** The champion is version 2" in words(shown)
+    assert "Nobody knows yet whether version 2 can be trusted" in words(shown)
+    assert "Yes, it can be trusted" not in words(shown)
+    assert {"Log loss of v1, nats", "Skill of v1", "ROC AUC of v1"} <= set(labels(shown))
+    assert "Score prod with version 2 and monitor it" in [button.label for button in shown.button]
+
+
+@pytest.mark.parametrize("name", LOOKING[1:])
+def test_after_a_promotion_every_page_says_which_version_its_figures_are_about(
+    name: str, operated_store: tuple[Path, Pipeline]
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 7), pipeline)
+    promote_another(folder)
+    shown = page(name)
+    assert not shown.exception
+    assert "Version 1 on prod: 400 rows, 400 of them labeled; compared with base\\_test, scored by the same" in words(
+        shown
+    )
+    assert "**These figures are about version 1.** The champion is version 2" in words(shown)
+
+
+def test_rows_are_compared_with_the_tables_and_the_answers_of_the_version_that_scored_them(
+    operated_store: tuple[Path, Pipeline],
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 7), pipeline)
+    promote_another(folder)
+    first, second = tables_of_the_monitor.baseline("1"), tables_of_the_monitor.baseline("2")
+    assert (len(first.table), len(second.table)) == (600, 500)
+    assert (first.version, second.version) == ("1", "2")
+    look_at_prod()
+    found = operation.looks("application")[0]
+    assert found.tags["model_version"] == "1"
+    kept = json.loads(tables_of_the_monitor.artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
+    assert (kept["version"], kept["champion"], kept["reference"]["rows"]) == ("1", "2", 600)
+    assert kept["verdict"] != "healthy"
+
+
+def test_of_a_log_in_which_two_versions_answered_the_champions_rows_are_shown_and_the_others_counted(
+    operated_store: tuple[Path, Pipeline], tmp_path: Path
+) -> None:
+    folder, pipeline = operated_store
+    promote_another(folder)
+    fill_log(tmp_path / "log.db", pipeline, 300)
+    fill_log(tmp_path / "log.db", pipeline, 200, version="2")
+    shown = words(page("drift", source=parts.LOG))
+    assert "Version 2 on log: 200 rows" in shown
+    assert "Left out, because others scored them: 300 by version 1." in shown
+
+
+def test_rows_that_the_reference_holds_are_not_said_to_be_fine(operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(600, 2), pipeline)
+    shown = page("performance")
+    assert not shown.exception
+    assert "600 labeled rows do not count: they are rows of base\\_test itself." in words(shown)
 
 
 def test_a_table_that_was_given_to_aplicacao_is_not_taken_for_prod(operated_store: tuple[Path, Pipeline]) -> None:

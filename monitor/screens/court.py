@@ -12,7 +12,7 @@ from data import court
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor import court_charts, hexagons, model_charts
 from monitor.performance import slices
-from monitor.screens import loaded, parts
+from monitor.screens import loaded, parts, subject
 from monitor.shots import SEASON, UNKNOWN
 from serving import registry
 
@@ -44,9 +44,11 @@ def show() -> None:
     st.title("Court")
     with parts.told():
         chosen = st.segmented_control("Shots", [_CURRENT, _TEST, _DEV], default=_CURRENT, key="court_shots") or _CURRENT
-        table = _table(chosen)
+        table, version = _table(chosen)
     filtered = _filter(table)
-    st.caption(f"{len(filtered.table):,} of {filtered.of:,} shots ({chosen})")
+    labeled = int(filtered.table[TARGET].notna().sum())
+    scored = f"P(made) by version {version}" if version else "P(made) by a version that nobody knows"
+    st.caption(f"{len(filtered.table):,} of {filtered.of:,} shots ({chosen}), {labeled:,} of them labeled; {scored}")
     draw = {
         "Shots": _show_shots,
         "Real against predicted": _show_sides,
@@ -56,12 +58,17 @@ def show() -> None:
     parts.tabs(draw, filtered.table, "court_tab")
 
 
-def _table(chosen: str) -> pd.DataFrame:
+def _table(chosen: str) -> tuple[pd.DataFrame, str]:
+    """The shots, and the version that scored them."""
     if chosen == _CURRENT:
-        return loaded.current().look.current
+        shown = loaded.current()
+        subject.show(shown.subject)
+        return shown.look.current, shown.look.version
     if chosen == _TEST:
-        return loaded.baseline().table.assign(**{SEASON: UNKNOWN})
-    return loaded.development(mlflow.get_tracking_uri(), registry.number(registry.require_champion()))
+        found = loaded.baseline()
+        return found.table.assign(**{SEASON: UNKNOWN}), found.version
+    champion = registry.number(registry.require_champion())
+    return loaded.development(mlflow.get_tracking_uri(), champion), champion
 
 
 def _filter(table: pd.DataFrame) -> _Filtered:

@@ -8,7 +8,7 @@ from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor import court_charts, model_charts, watch_charts
 from monitor.drift import ALPHA, LARGE_PSI, MODERATE_PSI, Drift, unit_of
 from monitor.look import Look
-from monitor.screens import loaded, parts
+from monitor.screens import loaded, parts, subject
 
 _NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein"}
 
@@ -18,7 +18,7 @@ def show() -> None:
     st.title("Drift")
     with parts.told():
         shown = loaded.current()
-        st.caption(shown.words)
+        subject.show(shown.subject)
         _show_cards(shown.look.drift)
     draw = {
         "Densities": _show_densities,

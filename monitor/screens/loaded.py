@@ -51,11 +51,6 @@ class Shown:
     rows: int
 
     @property
-    def words(self) -> str:
-        """What is shown, in words."""
-        return self.subject.words
-
-    @property
     def subject(self) -> Subject:
         """What the figures are about."""
         return Subject.of(self.look, self.rows)

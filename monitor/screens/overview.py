@@ -8,9 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from monitor import jobs, operation, watch_charts
+from monitor.checks import NEW_ROWS
 from monitor.metrics import METRICS
 from monitor.operation import Champion, KnownRun
-from monitor.screens import loaded, parts, work
+from monitor.screens import loaded, parts, subject, work
+from monitor.subject import Subject
 from monitor.tables import TableError
 from serving import log_reader
 
@@ -76,29 +78,31 @@ def _show_age(run: KnownRun, application: KnownRun | None) -> None:
 
 
 def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> None:
-    verdict = found["verdict"]
-    with st.container(border=True):
-        st.markdown(f"## :{_COLOUR[verdict]}[{_ICON[verdict]} {verdict}]")
-        st.markdown(f"**{_ANSWER[verdict]}**")
-        st.markdown("\n".join(f"- {parts.plain(reason)}" for reason in found["reasons"]))
-        current = found["current"]
-        st.caption(
-            f"{current['name']} ({_rows(current)}) against {found['reference']['name']}, "
-            f"looked at {run.started:%Y-%m-%d %H:%M} UTC"
-        )
-    if found["champion"] != champion.version:
+    verdict, about = found["verdict"], Subject.of_record(found)
+    is_champion = about.is_about(champion.version)
+    if not is_champion:
+        subject.another_version(about, champion)
+    elif about.champion != champion.version:
         st.warning(
-            f"This look was at version {found['champion']}; the champion is version {champion.version}. Look again.",
-            icon=":material/update:",
+            f"This look was at version {champion.version} while version {about.champion} was champion: what it says of "
+            "the champion is about that one.",
+            icon=":material/swap_horiz:",
         )
+        subject.new_verdict(champion)
+    with st.container(border=True):
+        colour = _COLOUR[verdict] if is_champion else "gray"
+        st.markdown(f"## :{colour}[{_ICON[verdict]} {verdict}]: version {about.version or 'unknown'}")
+        answer = (
+            _answer(found) if is_champion else f"Nobody knows yet whether version {champion.version} can be trusted."
+        )
+        st.markdown(f"**{answer}**")
+        st.markdown("\n".join(f"- {parts.plain(reason)}" for reason in found["reasons"]))
+        st.caption(parts.plain(f"{about.words} Looked at {run.started:%Y-%m-%d %H:%M} UTC."))
 
 
-def _rows(current: dict[str, Any]) -> str:
-    """How many rows a look was at, of a table that was too large to look at each too."""
-    if "sampled" not in current:
-        return f"{current['rows']:,} rows, {current['labelled']:,} labelled"
-    looked_at = f"{current['sampled']:,} looked at, {current['labelled']:,} of those labelled"
-    return f"{current['rows']:,} rows, drift of all; {looked_at}"
+def _answer(found: dict[str, Any]) -> str:
+    own_rows = any(check["code"] == NEW_ROWS and check["status"] == "finding" for check in found["checks"])
+    return "Nobody knows: the model knows these rows already." if own_rows else _ANSWER[found["verdict"]]
 
 
 def _look_again() -> None:
@@ -126,21 +130,23 @@ def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
     current = (found or {}).get("metrics", {}).get("current")
     if not found or not current:
         test = champion.test_metrics.get("log_loss")
-        parts.card(columns[2], "Test log loss, nats", "unknown" if test is None else f"{test:.4f}")
+        label = f"Test log loss of v{champion.version}, nats"
+        parts.card(columns[2], label, "unknown" if test is None else f"{test:.4f}")
         parts.card(columns[3], "Labelled rows", "none", "the rest waits for labels")
         return
+    version = f"v{Subject.of_record(found).version}"
     reference = (found["metrics"]["reference"] or {}).get("metrics", {})
     told = _ends(current["metrics"]["log_loss"], "{:.3f}")
-    parts.card(columns[2], "Log loss, nats", f"{current['metrics']['log_loss']['value']:.4f}", told)
+    parts.card(columns[2], f"Log loss of {version}, nats", f"{current['metrics']['log_loss']['value']:.4f}", told)
     for column, (metric, label, form) in zip(columns[3:], _CARDS, strict=True):
         if metric in current["metrics"]:
             note = f"test {form.format(reference[metric]['value'])}" if metric in reference else ""
             value = form.format(current["metrics"][metric]["value"])
-            parts.card(column, label, value, note, meaning=METRICS[metric].meaning)
+            parts.card(column, f"{label} of {version}", value, note, meaning=METRICS[metric].meaning)
         else:
-            parts.card(column, label, "not defined", meaning=METRICS[metric].meaning)
+            parts.card(column, f"{label} of {version}", "not defined", meaning=METRICS[metric].meaning)
     if current.get("base_rate"):
-        st.caption(f"The model is {current['base_rate']}.")
+        st.caption(f"On {parts.plain(found['current']['name'])} {version} is {current['base_rate']}.")
 
 
 def _ends(interval: dict[str, float | None], form: str) -> str:
@@ -174,12 +180,15 @@ def _show_history(looks: list[KnownRun]) -> None:
                 "time": pd.to_datetime([run.started for run in looks], utc=True),
                 "verdict": [run.tags["verdict"] for run in looks],
                 "findings": [int(run.metrics.get("alarms", 0)) for run in looks],
-                "reasons": [run.tags.get("reasons", "") for run in looks],
+                "reasons": [
+                    f"version {run.tags.get('model_version', 'unknown')}: {run.tags.get('reasons', '')}"
+                    for run in looks
+                ],
             }
         )
         parts.chart(watch_charts.verdicts(rows), "verdicts")
     with right:
-        st.subheader("Inference log")
+        st.subheader("Inference log, all versions")
         try:
             log = loaded.logged(log_reader.log_address())
         except log_reader.LogError as error:

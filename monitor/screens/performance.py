@@ -11,7 +11,7 @@ from monitor.candidates import Candidate
 from monitor.look import Look
 from monitor.metrics import METRICS, evaluate, log_loss_by_row
 from monitor.performance import Performance, by_slice
-from monitor.screens import loaded, parts
+from monitor.screens import loaded, parts, subject
 from monitor.screens.loaded import Shown
 
 _CARDS = {
@@ -30,7 +30,7 @@ def show() -> None:
     st.title("Performance")
     with parts.told():
         shown = loaded.current()
-        st.caption(shown.words)
+        subject.show(shown.subject)
         if shown.look.labelled.empty:
             st.info(
                 "None of these rows has a label yet, so only dev is shown. Bring labels with "

@@ -6,7 +6,7 @@ import streamlit as st
 from data.schema import PROBABILITY
 from monitor import watch_charts
 from monitor.look import Look
-from monitor.screens import loaded, parts
+from monitor.screens import loaded, parts, subject
 
 
 def show() -> None:
@@ -14,7 +14,7 @@ def show() -> None:
     st.title("Without labels")
     with parts.told():
         shown = loaded.current()
-        st.caption(shown.words)
+        subject.show(shown.subject)
         look = shown.look
         found = look.estimate
         columns = st.columns(3)

@@ -1,0 +1,47 @@
+"""What the figures of a page are about; where that is not the champion, the button that makes a verdict about it."""
+
+import mlflow
+import streamlit as st
+
+from monitor import jobs
+from monitor.operation import Champion
+from monitor.screens import loaded, parts, work
+from monitor.subject import Subject
+
+_STEP = "monitoramento"
+
+
+def show(subject: Subject) -> None:
+    """Say what the figures of the page are about, and that it is not the champion where it is not."""
+    st.caption(parts.plain(subject.words))
+    champion = loaded.champion(mlflow.get_tracking_uri())
+    if champion and not subject.is_about(champion.version):
+        another_version(subject, champion)
+
+
+def another_version(subject: Subject, champion: Champion) -> None:
+    """Say that figures are about another version than the champion, with the button that makes a verdict about it."""
+    since = f", since {champion.since:%Y-%m-%d %H:%M} UTC" if champion.since else ""
+    st.warning(
+        f"**These figures are about {subject.who}.** The champion is version {champion.version}{since}.",
+        icon=":material/swap_horiz:",
+    )
+    new_verdict(champion)
+
+
+def new_verdict(champion: Champion) -> None:
+    """The button that makes a verdict about the champion, or what that takes where no button can."""
+    if parts.source() == parts.LOG:
+        st.caption(
+            f"Rows of the inference log that version {champion.version} scored are judged as soon as there are any: "
+            "send it requests, and monitor again."
+        )
+        return
+    problem = st.empty()
+    label = f"Score prod with version {champion.version} and monitor it"
+    busy = jobs.KINDS[_STEP] in work.running()
+    arguments = [*work.monitoring(), "--rescore", "true"]
+    if st.button(label, icon=":material/refresh:", type="primary", disabled=busy, key="subject_new_verdict") and (
+        work.start(_STEP, arguments, problem)
+    ):
+        st.rerun()
