@@ -151,10 +151,10 @@ class MonitoramentoConfig(EngineConfig):
         description="rows that are looked at one by one; of more, evenly spread ones are, but drift is of all rows of "
         "a table",
     )
-    rescore: bool = Field(
-        default=False,
-        description=f"with current={APPLICATION}: score prod again first, if another version than the champion scored "
-        "it last, so that the verdict is about the champion",
+    rescore: Literal["never", "if_needed"] = Field(
+        default="never",
+        description=f"if_needed, with current={APPLICATION}: score prod again first if another version than the "
+        "champion scored it last, so that the verdict is about the champion",
     )
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
         default="", description="address of the server to look after; empty looks after none"
@@ -183,7 +183,7 @@ class MonitoramentoConfig(EngineConfig):
     @model_validator(mode="after")
     def check_rescore(self) -> Self:
         """Refuse to score again what is not prod."""
-        if self.rescore and self.current != APPLICATION:
+        if self.rescore != "never" and self.current != APPLICATION:
             message = f"expected rescore with current={APPLICATION} only; found current={self.current}"
             raise ValueError(message)
         return self
@@ -230,7 +230,7 @@ class Current:
 def run(config: MonitoramentoConfig) -> Monitored:
     """Look, in a run of its own."""
     config.check()
-    if config.rescore:
+    if config.rescore == "if_needed":
         _rescore()
     with step_run(RUN_NAME, config):
         chosen = registry.require_champion()

@@ -59,7 +59,10 @@ def show() -> None:
     if attempts and attempts[0].status == "FAILED" and "verdict" not in attempts[0].tags:
         when = f"{attempts[0].started:%Y-%m-%d %H:%M}"
         st.error(f"The last look, at {when} UTC, failed: nothing is known since.", icon=":material/error:")
-    _look_again()
+    about = Subject.of_record(found) if found else None
+    # Where the verdict is about another version, one button stands beside it already, which does all that it takes.
+    offered = about and source == operation.OF_APPLICATION and {about.version, about.champion} != {champion.version}
+    _look_again(offered=bool(offered))
     _show_operation(champion, found)
     if found:
         _show_checks(found)
@@ -105,14 +108,13 @@ def _answer(found: dict[str, Any]) -> str:
     return "Nobody knows: the model knows these rows already." if own_rows else _ANSWER[found["verdict"]]
 
 
-def _look_again() -> None:
+def _look_again(*, offered: bool) -> None:
     kind = jobs.KINDS["monitoramento"]
     problem = st.empty()
     busy = kind in work.running()
     label = f"Look again at {parts.source()}"
-    if st.button(label, icon=":material/refresh:", disabled=busy) and work.start(
-        "monitoramento", work.monitoring(), problem
-    ):
+    asked = not offered and st.button(label, icon=":material/refresh:", disabled=busy)
+    if asked and work.start("monitoramento", work.monitoring(), problem):
         st.rerun()
     work.show([kind])
 

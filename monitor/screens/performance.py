@@ -67,7 +67,7 @@ def _show_cards(shown: Shown) -> None:
         parts.card(column, name, value, note, meaning=METRICS[name].meaning)
     for name, (_, measured) in samples.items():
         if compared := base_rate.compare(measured):
-            st.caption(f"On {parts.plain(name)} the model is {compared.words}.")
+            st.caption(f"On {parts.plain(name)} version {shown.look.version} is {compared.words}.")
 
 
 def _show_metrics(shown: Shown) -> None:

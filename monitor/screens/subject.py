@@ -40,7 +40,7 @@ def new_verdict(champion: Champion) -> None:
     problem = st.empty()
     label = f"Score prod with version {champion.version} and monitor it"
     busy = jobs.KINDS[_STEP] in work.running()
-    arguments = [*work.monitoring(), "--rescore", "true"]
+    arguments = [*work.monitoring(), "--rescore", "if_needed"]
     if st.button(label, icon=":material/refresh:", type="primary", disabled=busy, key="subject_new_verdict") and (
         work.start(_STEP, arguments, problem)
     ):
