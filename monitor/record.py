@@ -44,6 +44,7 @@ def record(look: Look, health: Health) -> dict[str, Any]:
             "labelled": len(look.labelled),
             "in_reference": look.in_reference,
             "in_training": look.in_training,
+            "own": int(look.is_own.sum()),
         },
         "reference": {"name": look.baseline.name, "rows": len(look.baseline.table)},
         "threshold": look.baseline.threshold,

@@ -29,6 +29,8 @@ class Subject:
         Rows that other versions scored, by version: no figure is about them.
     in_reference, in_training : int
         Labeled rows that do not count: they are rows of the reference, or rows that the version was trained on.
+    own : int
+        Rows, with and without a label, that are of either kind.
     drift_of_all : bool
         Whether drift is of all rows, though not all were looked at one by one.
     """
@@ -43,6 +45,7 @@ class Subject:
     left_out: Mapping[str, int] = field(default_factory=dict)
     in_reference: int = 0
     in_training: int = 0
+    own: int = 0
     drift_of_all: bool = False
 
     @classmethod
@@ -60,6 +63,7 @@ class Subject:
             left_out=look.left_out,
             in_reference=look.in_reference,
             in_training=look.in_training,
+            own=int(look.is_own.sum()),
             drift_of_all=look.is_sampled,
         )
 
@@ -79,6 +83,7 @@ class Subject:
             left_out=found.get("left_out") or {},
             in_reference=current.get("in_reference", 0),
             in_training=current.get("in_training", 0),
+            own=current.get("own", 0),
             drift_of_all="sampled" in current,
         )
 

@@ -160,6 +160,7 @@ def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Loo
         "labelled": 400,
         "in_reference": 0,
         "in_training": 0,
+        "own": 0,
     }
     assert found["reference"] == {"name": "base_test", "rows": 3_000}
     assert (found["version"], found["versions"], found["left_out"]) == ("7", {"7": 400}, {})

@@ -32,8 +32,11 @@ def show() -> None:
         shown = loaded.current()
         subject.show(shown.subject)
         if shown.look.labelled.empty:
+            none = (
+                "None of these rows has a label that counts" if shown.subject.own else "None of these rows has a label"
+            )
             st.info(
-                "None of these rows has a label yet, so only dev is shown. Bring labels with "
+                f"{none} yet, so only dev is shown. Bring labels with "
                 "`python -m serving.labels FILE`; the page *Without labels* says what to expect until then.",
                 icon=":material/info:",
             )

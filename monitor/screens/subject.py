@@ -4,6 +4,7 @@ import mlflow
 import streamlit as st
 
 from monitor import jobs
+from monitor.checks import MOST_OWN
 from monitor.operation import Champion
 from monitor.screens import loaded, parts, work
 from monitor.subject import Subject
@@ -14,6 +15,13 @@ _STEP = "monitoramento"
 def show(subject: Subject) -> None:
     """Say what the figures of the page are about, and that it is not the champion where it is not."""
     st.caption(parts.plain(subject.words))
+    if subject.own > MOST_OWN * subject.looked_at:
+        st.warning(
+            f"**{subject.own:,} of these rows are known to {subject.who} already**: it was trained on them, or they "
+            f"are rows of {parts.plain(subject.reference)} itself. Drift and estimates are shown and not judged: they "
+            "say nothing of new rows.",
+            icon=":material/content_copy:",
+        )
     champion = loaded.champion(mlflow.get_tracking_uri())
     if champion and not subject.is_about(champion.version):
         another_version(subject, champion)
