@@ -132,9 +132,11 @@ def enough_rows(look: Look) -> Answer:
 def new_rows(look: Look) -> Answer:
     """Whether the rows are new to the model."""
     if own := _own(look):
-        return finding(Severity.WARNING, f"{own}: score new rows, nothing is known without them")
+        return finding(Severity.WARNING, f"{own}. Score new rows")
     own_rows = int(look.is_own.sum())
-    return fine(f"{own_rows:,} of {len(look.current):,} rows are the model's own" if own_rows else "all rows are new")
+    return fine(
+        f"the model knows {own_rows:,} of {len(look.current):,} rows already" if own_rows else "all rows are new"
+    )
 
 
 def feature_drift(look: Look) -> Answer:
@@ -339,7 +341,7 @@ def _own(look: Look) -> str:
         return ""
     rows = int(look.is_own.sum())
     return (
-        f"{rows:,} of {len(look.current):,} rows are the model's own: rows that it was trained on, or rows of "
+        f"the model knows {rows:,} of {len(look.current):,} rows already: it was trained on them, or they are rows of "
         f"{look.baseline.name} itself"
     )
 

@@ -436,7 +436,7 @@ def test_k108_rows_that_are_the_models_own_are_found_and_nothing_is_judged_by_th
     found = examine(look(batch(500).assign(**{column: np.arange(500) < 450})), CHECKS)
     told = {outcome.code: outcome for outcome in found.outcomes}
     assert told["K108"].status == Status.FINDING
-    assert "450 of 500 rows are the model's own" in told["K108"].words
+    assert "the model knows 450 of 500 rows already" in told["K108"].words
     judging = ("K101", "K102", "K103", "K104", "K105", "K201", "K202", "K203", "K204", "K301")
     assert {told[code].status for code in judging} == {Status.NOT_APPLICABLE}
     assert found.verdict == Verdict.WATCH
@@ -444,7 +444,7 @@ def test_k108_rows_that_are_the_models_own_are_found_and_nothing_is_judged_by_th
 
 def test_k108_a_few_own_rows_do_not_count_and_the_others_are_judged() -> None:
     seen = look(batch(500).assign(**{IN_REFERENCE: np.arange(500) < 40}))
-    assert_fine(ask("K108", seen), "40 of 500 rows are the model's own")
+    assert_fine(ask("K108", seen), "the model knows 40 of 500 rows already")
     assert len(seen.labelled) == 460
     assert "460 labelled rows" in ask("K101", seen).figures
 

@@ -134,7 +134,8 @@ def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
         test = champion.test_metrics.get("log_loss")
         label = f"Test log loss of v{champion.version}, nats"
         parts.card(columns[2], label, "unknown" if test is None else f"{test:.4f}")
-        parts.card(columns[3], "Labelled rows", "none", "the rest waits for labels")
+        if found:
+            parts.card(columns[3], f"Labelled rows of v{Subject.of_record(found).version}", "none", "that count")
         return
     version = f"v{Subject.of_record(found).version}"
     reference = (found["metrics"]["reference"] or {}).get("metrics", {})
@@ -158,7 +159,7 @@ def _ends(interval: dict[str, float | None], form: str) -> str:
 
 
 def _show_checks(found: dict[str, Any]) -> None:
-    st.subheader("What was checked")
+    st.subheader(f"What was checked of version {Subject.of_record(found).version or 'unknown'}")
     marks = {"fine": "✓ fine", "finding": "▲ finding", "error": "✗ error", "not applicable": "· not applicable"}
     rows = [
         {
