@@ -333,7 +333,8 @@ def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) 
     """Counts of all rows, where drift is not computed from the table in memory."""
     spark = config.engine == "spark"
     # The rows of other versions are left out of what is counted too.
-    version = baseline.version if MODEL_VERSION in current.table and not current.in_memory else ""
+    told = MODEL_VERSION in current.table and bool(current.table[MODEL_VERSION].notna().any())
+    version = baseline.version if told and not current.in_memory else ""
     if current.path is None or not (spark or current.rows > len(current.table)):
         return None
     if not spark:
@@ -384,7 +385,7 @@ def _show(monitored: Monitored) -> None:
         )
     console.print(table)
     subject = Subject.of(look)
-    say("Looked at", subject.words)
+    say("Looked at:", subject.words)
     if look.live.champion and not subject.is_about(look.live.champion.version):
         say("Not the champion:", f"that is version {look.live.champion.version}", style="bold yellow")
     say("Verdict:", health.verdict, style=_STYLE[health.verdict])

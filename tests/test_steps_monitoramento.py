@@ -191,11 +191,24 @@ def test_a_table_of_one_row_is_looked_at(checkout: Checkout, tmp_path: Path) -> 
     path = tmp_path / "one.parquet"
     checkout.table("predictions_prod").dropna().head(1).to_parquet(path)
     shown = printed(checkout.step("monitoramento", "--current", str(path)))
-    assert "Looked at 1 rows (one), 1 labelled, against base_test" in shown
+    assert "Looked at: Version 1 on one: 1 rows, 1 of them labeled; compared with base_test" in shown
     run = newest(checkout)
     assert run.data.metrics["rows"] == 1
     assert "error" not in {run.data.tags[f"check_{check.code}"] for check in CHECKS}
     assert "nan" not in shown
+
+
+def test_answers_of_which_nobody_knows_whose_they_are_are_not_compared_with_the_champions(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.parquet"
+    checkout.table("predictions_prod").head(200).drop(columns="model_version").assign(probability=0.3).to_parquet(path)
+    result = checkout.step("monitoramento", "--current", str(path))
+    assert result.returncode == 1
+    assert "expected a column model_version, or the answers of the champion, version 1; found neither" in printed(
+        result
+    )
+    assert "Traceback" not in result.stdout + result.stderr
 
 
 def test_a_window_of_the_log_is_looked_at(checkout: Checkout, tmp_path: Path) -> None:
@@ -240,10 +253,12 @@ def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_r
     assert current["labelled"] < sampled
     assert run.data.metrics == metrics_of(found)
     assert (run.data.metrics["rows"], run.data.metrics["rows_sampled"]) == (rows, sampled)
-    assert f"Looked at {sampled:,} evenly spread of {rows:,} rows (season)" in shown
-    assert f"Drift: of all {rows:,} rows; every other figure is of the {sampled:,} looked at" in shown
+    told = f"Version 1 on season: {sampled:,} evenly spread of {rows:,} rows"
+    assert f"Looked at: {told}" in shown
+    assert "Drift is of all of them, everything else of those looked at." in shown
     report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
-    assert f"drift is of all of them, everything else of {sampled:,} evenly spread ones" in report
+    assert told in report
+    assert "Drift is of all of them, everything else of those looked at." in report
     whole = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod").data.metrics
     # The PSI adds half a row to each bin, which tells three tables from one.
     for name in ("ks_lat", "wasserstein_shot_distance", "mean_difference_probability", "outside"):
@@ -387,6 +402,14 @@ def test_what_is_no_parameter_ends_with_2_and_words(
     assert "expected" in told
     assert "Nothing was done." in told
     assert "secret" not in told
+
+
+def test_only_prod_is_scored_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parsed().rescore == "never"
+    assert parsed("--rescore", "if_needed").rescore == "if_needed"
+    with pytest.raises(SystemExit, match=r"^2$"):
+        parsed("--rescore", "if_needed", "--current", "log")
+    assert "expected rescore with current=application only; found current=log" in capsys.readouterr().err
 
 
 def test_spark_does_not_read_the_log(capsys: pytest.CaptureFixture[str]) -> None:

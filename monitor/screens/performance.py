@@ -36,7 +36,7 @@ def show() -> None:
                 "None of these rows has a label that counts" if shown.subject.own else "None of these rows has a label"
             )
             st.info(
-                f"{none} yet, so only dev is shown. Bring labels with "
+                f"{none} yet, so only base_test is shown. Bring labels with "
                 "`python -m serving.labels FILE`; the page *Without labels* says what to expect until then.",
                 icon=":material/info:",
             )
