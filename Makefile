@@ -23,7 +23,7 @@ export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back history operation spark bench-loop bench-scale
+.PHONY: retrain roll-back relocate history operation spark bench-loop bench-scale
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ retrain: env ## Decide whether to retrain, and if so train, compare and promote 
 
 roll-back: env ## Put the previous champion back (ARGUMENTS='-P version=2 -P reason=...')
 	mlflow run . -e reverter --env-manager local $(ARGUMENTS)
+
+relocate: env ## Let the store of a project that was moved or copied name its own artifacts; every command does so too
+	python -m serving.relocation
 
 history: env ## Show champions and decisions (ARGUMENTS='--most 50')
 	python -m monitor.history $(ARGUMENTS)

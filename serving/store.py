@@ -8,6 +8,7 @@ import mlflow
 
 from data.addresses import looks_encoded, sqlite_address, sqlite_path
 from serving.registry import StoreError
+from serving.relocation import relocate_and_tell
 
 
 @contextmanager
@@ -15,7 +16,8 @@ def plain_store() -> Iterator[None]:
     """Name MLflow's own store in the current folder without percent-encoding until the block ends.
 
     MLflow percent-encodes its default address. SQLAlchemy decodes it, but MLflow also makes a folder of that very name,
-    beside the one that is meant; where it has, as ``mlflow run`` has before a step begins, it is removed.
+    beside the one that is meant; where it has, as ``mlflow run`` has before a step begins, it is removed. The store of
+    a project that was moved or copied is made to name its own artifacts; see `serving.relocation`.
 
     Raises
     ------
@@ -37,6 +39,7 @@ def plain_store() -> Iterator[None]:
         raise StoreError(message)
     if sqlite_address(path) != before:
         mlflow.set_tracking_uri(sqlite_address(path))
+    relocate_and_tell(path)
     try:
         yield
     finally:
