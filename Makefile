@@ -21,6 +21,9 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
+# `mlflow run` would wait four minutes for a tracking server that is away.
+ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m serving.reachability ;; esac
+
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
 .PHONY: retrain roll-back relocate history operation spark bench-loop bench-scale
@@ -50,6 +53,7 @@ $(SPARK_READY): $(READY)
 	@touch $@
 
 main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=auto)
+	@$(ASK)
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
 test: spark ## Run the tests, but for those that can only be long
@@ -95,9 +99,11 @@ ui: env ## Open the MLflow UI on 127.0.0.1 (PORT=5000)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port $(or $(PORT),5000)
 
 retrain: env ## Decide whether to retrain, and if so train, compare and promote (ARGUMENTS='-P mode=dry_run')
+	@$(ASK)
 	mlflow run . -e retreino --env-manager local $(ARGUMENTS)
 
 roll-back: env ## Put the previous champion back (ARGUMENTS='-P version=2 -P reason=...')
+	@$(ASK)
 	mlflow run . -e reverter --env-manager local $(ARGUMENTS)
 
 relocate: env ## Let the store of a project that was moved or copied name its own artifacts; every command does so too
@@ -107,6 +113,7 @@ history: env ## Show champions and decisions (ARGUMENTS='--most 50')
 	python -m monitor.history $(ARGUMENTS)
 
 operation: env ## Replay an operation with the loop, beside never and always retraining (SOURCE=auto)
+	@$(ASK)
 	mlflow run . -e operacao --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
 
 bench-loop: env ## Measure how often worse, equal and better challengers are promoted (after make main)

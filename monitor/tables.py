@@ -1,8 +1,6 @@
 """The tables that the monitor looks at: from the runs that made them, so that it works wherever the runs are."""
 
 import contextlib
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import mlflow
@@ -10,7 +8,6 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
@@ -20,6 +17,7 @@ from data.prepared import IDS, PREDICTIONS, TEST, TRAIN, prepared_path
 from data.schema import SHOT_ID
 from data.tables import TableError as StoredTableError
 from monitor import operation, reading, runs
+from monitor.copies import copies
 from monitor.look import Baseline
 from monitor.reading import Scored
 from monitor.scored import scored, threshold_of
@@ -252,7 +250,7 @@ def artifact(run_id: str, path: str) -> Path:
         if isinstance(repository, LocalArtifactRepository):
             local = Path(repository.download_artifacts(path))
         else:
-            local = _copy(repository, run_id, path)
+            local = copies().get(run_id, path, repository.download_artifacts)
     except (mlflow.MlflowException, OSError) as error:
         message = f"run {run_id} does not hold {path} ({type(error).__name__}: {error}). Run its step again."
         raise TableError(message) from error
@@ -260,28 +258,6 @@ def artifact(run_id: str, path: str) -> Path:
         message = f"run {run_id} does not hold {path} below {root}. Run its step again."
         raise TableError(message)
     return local
-
-
-def _copy(repository: ArtifactRepository, run_id: str, path: str) -> Path:
-    """A copy of what a server holds, made once: a monitor runs for months, and its temporary folder is small."""
-    target = Path(_copies().name, run_id, path)
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_copies().name) as folder:
-            local = Path(repository.download_artifacts(path, folder))
-            try:
-                local.replace(target)
-            except OSError:
-                # Another thread may just have done the same.
-                if not target.exists():
-                    raise
-    return target
-
-
-@cache
-def _copies() -> "tempfile.TemporaryDirectory[str]":
-    """A folder that is removed when the process ends."""
-    return tempfile.TemporaryDirectory(prefix="kobe_shot_copies_")
 
 
 def _run(run_id: str, again: str) -> Run:

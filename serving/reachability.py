@@ -1,7 +1,7 @@
 """Whether the tracking store answers, asked before anybody waits for it.
 
 MLflow's client asks a server that is away again for four minutes, and a database for longer. That suits long work; a
-person and a supervisor want to know within seconds.
+person and a supervisor want to know within seconds. ``python -m serving.reachability`` asks, for ``make``.
 """
 
 import os
@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
+from data.command import CommandConfig, run_command
 from serving.registry import StoreError
 
 ANSWER_SECONDS = 5.0
@@ -164,3 +165,11 @@ def _ask_database(address: str) -> str:
         below = error.orig if isinstance(error, sql.exc.DBAPIError) and error.orig else error
         return f"{type(below).__name__}: {' '.join(str(below).split())[:_LONGEST_REASON].rstrip('.')}"
     return ""
+
+
+def _ask(_: CommandConfig) -> None:
+    require_answer()
+
+
+if __name__ == "__main__":
+    run_command(CommandConfig, _ask)

@@ -22,8 +22,8 @@ from serving.metrics import Metrics
 from serving.served_version import ServedVersion, Source
 
 _POLL_SECONDS = 0.5
-_FINISH_SECONDS = 5
-_STOP_SECONDS = 7.5
+_FINISH_SECONDS = 4
+_STOP_SECONDS = 5.0
 _MISSING_SECONDS = 3.0
 
 

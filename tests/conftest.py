@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a person ask for more of the slow trials than CI can afford."""
     parser.addoption("--kills", type=int, default=1, help="how often main, or a server's worker, is killed")
     parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each door is sent")
+    parser.addoption("--outage", type=float, default=20, help="seconds that tracking server and database are away")
     parser.addoption("--rows", type=int, default=200_000, help="rows of the table under which workers are killed")
 
 

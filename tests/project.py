@@ -181,9 +181,14 @@ def operated(
 
 
 def publish(
-    checkout: Checkout, shots: pd.DataFrame, *, strength: float = 1.0, meanwhile: Callable[[], object] | None = None
+    checkout: Checkout,
+    shots: pd.DataFrame,
+    *,
+    strength: float = 1.0,
+    meanwhile: Callable[[], object] | None = None,
+    tracking: str = "",
 ) -> Pipeline:
-    """Log, register and promote a small model in a checkout's own store; its pipeline.
+    """Log, register and promote a small model in a checkout's own store, or the one at `tracking`; its pipeline.
 
     `meanwhile` is called before the promotion, which a server sees at once.
     """
@@ -191,11 +196,12 @@ def publish(
     made = shots["shot_made_flag"].fillna(0).to_numpy()
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength)).fit(table.to_numpy(), made)
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{checkout.folder / 'mlflow.db'}")
+    mlflow.set_tracking_uri(tracking or f"sqlite:///{checkout.folder / 'mlflow.db'}")
     try:
         name = "published"
         if mlflow.get_experiment_by_name(name) is None:
-            mlflow.create_experiment(name, artifact_location=str(checkout.folder / "mlruns" / name))
+            own = None if tracking else str(checkout.folder / "mlruns" / name)
+            mlflow.create_experiment(name, artifact_location=own)
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
             info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={})

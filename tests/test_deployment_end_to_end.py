@@ -148,8 +148,8 @@ def entry_point() -> list[str]:
 
 
 @contextmanager
-def database(deployment: Deployment) -> Iterator[None]:
-    """Debian's PostgreSQL with a password, and what `databases.sh` makes in it."""
+def database(deployment: Deployment) -> Iterator["subprocess.Popen[bytes]"]:
+    """Debian's PostgreSQL with a password, and what `databases.sh` makes in it; its first process."""
     user = "postgres" if os.getuid() == 0 else None
     # PostgreSQL refuses to run as root, and pytest's own folders can be entered by their owner only.
     data = Path(tempfile.mkdtemp(prefix="kobe_shot_postgres_"))
@@ -177,7 +177,7 @@ def database(deployment: Deployment) -> Iterator[None]:
             check=False,
         )
         ok(made)
-        yield
+        yield server
     finally:
         # The fast shutdown, which does not wait for pooled connections.
         server.send_signal(signal.SIGINT)
