@@ -60,7 +60,7 @@ def description() -> Node:
         "paths": {
             "/invocations": {"post": _invocations()},
             "/ping": {"get": _get("ping", "Whether it can score", _not_json("A line feed."))},
-            "/health": {"get": _get("health", "The same as /ping", _not_json("A line feed."))},
+            "/health": {"get": _get("health", "Whether the whole server can score", _not_json("A line feed."))},
             "/version": {"get": _get("version", "Version of MLflow", _not_json("Such as 3.17.2, without quotes."))},
             "/model": {"get": _get("model", "What is served (production server)", _json("What is served.", "Model"))},
             "/metrics": {"get": _get("metrics", "Metrics for Prometheus (production server)", _metrics())},
