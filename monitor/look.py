@@ -122,6 +122,9 @@ class Look:
         everything else. None where drift is about `current`.
     left_out : mapping of str to int
         Rows of the batch that other versions scored, by version, empty for an unknown one; `current` holds none.
+    labels : pandas.DataFrame or None
+        All rows of the batch with a label, as `current` has them, where `current` is a sample that holds few of them:
+        what labels say is about these, and everything else about `current`, in which they have no extra weight.
     """
 
     baseline: Baseline
@@ -130,6 +133,7 @@ class Look:
     name: str = "the current rows"
     counts: Counts | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    labels: pd.DataFrame | None = None
 
     @property
     def version(self) -> str:
@@ -149,14 +153,9 @@ class Look:
         return self.rows > len(self.current)
 
     @cached_property
-    def is_labelled(self) -> npt.NDArray[np.bool_]:
-        """Which rows have a label, and are not the model's own, shape (n,)."""
-        return self._has_label & ~self.is_own
-
-    @cached_property
     def is_own(self) -> npt.NDArray[np.bool_]:
         """Which rows the version was trained on, or are rows of the reference, shape (n,)."""
-        return self._marked(LEARNED) | self._marked(IN_REFERENCE)
+        return _is_own(self.current)
 
     @property
     def own_share(self) -> float:
@@ -166,26 +165,23 @@ class Look:
     @property
     def in_reference(self) -> int:
         """Labeled rows that are rows of the reference."""
-        return int((self._has_label & self._marked(IN_REFERENCE)).sum())
+        return int(_marked(self._with_label, IN_REFERENCE).sum())
 
     @property
     def in_training(self) -> int:
         """Labeled rows that the version was trained on, without those of the reference."""
-        return int((self._has_label & self._marked(LEARNED) & ~self._marked(IN_REFERENCE)).sum())
-
-    @property
-    def _has_label(self) -> npt.NDArray[np.bool_]:
-        return self.current[TARGET].notna().to_numpy()
-
-    def _marked(self, column: str) -> npt.NDArray[np.bool_]:
-        if column not in self.current:
-            return np.zeros(len(self.current), dtype=bool)
-        return self.current[column].to_numpy(dtype=bool)
+        rows = self._with_label
+        return int((_marked(rows, LEARNED) & ~_marked(rows, IN_REFERENCE)).sum())
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
-        """Those rows."""
-        return self.current[self.is_labelled]
+        """The rows that have a label, and are not the model's own."""
+        return self._with_label[~_is_own(self._with_label)]
+
+    @cached_property
+    def _with_label(self) -> pd.DataFrame:
+        rows = self.current if self.labels is None else self.labels
+        return rows[rows[TARGET].notna()]
 
     @cached_property
     def outside(self) -> npt.NDArray[np.bool_]:
@@ -214,7 +210,9 @@ class Look:
     @cached_property
     def realised(self) -> Performance | None:
         """What the labels say of the rows inside the training support, beside the estimate; None without labels."""
-        rows = self.current[~self.outside & self.is_labelled]
+        rows = self.labelled
+        if not rows.empty:
+            rows = rows[~self.baseline.support.outside(rows)]
         if rows.empty:
             return None
         return performance(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)
@@ -225,6 +223,14 @@ class Look:
         if MODEL_VERSION not in self.current:
             return {}
         return dict(Counter(str(version) for version in self.current[MODEL_VERSION].dropna()))
+
+
+def _is_own(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    return _marked(rows, LEARNED) | _marked(rows, IN_REFERENCE)
+
+
+def _marked(rows: pd.DataFrame, column: str) -> npt.NDArray[np.bool_]:
+    return rows[column].to_numpy(dtype=bool) if column in rows else np.zeros(len(rows), dtype=bool)
 
 
 class OfVersion(NamedTuple):
@@ -241,6 +247,13 @@ class OfVersion(NamedTuple):
     version: str
     table: pd.DataFrame
     left_out: dict[str, int]
+
+    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Those of other rows of the same source that this version scored."""
+        known = rows[MODEL_VERSION] if MODEL_VERSION in rows else pd.Series(dtype="Int64")
+        if not known.notna().any():
+            return rows
+        return rows[(known == int(self.version)).fillna(value=False)].reset_index(drop=True)
 
 
 def of_version(table: pd.DataFrame, champion: str) -> OfVersion:
@@ -264,6 +277,5 @@ def of_version(table: pd.DataFrame, champion: str) -> OfVersion:
     left_out = {other: rows for other, rows in counted.items() if other != version}
     if unknown := int(known.isna().sum()):
         left_out[""] = unknown
-    if not left_out:
-        return OfVersion(version, table, {})
-    return OfVersion(version, table[(known == int(version)).fillna(value=False)].reset_index(drop=True), left_out)
+    found = OfVersion(version, table, left_out)
+    return found._replace(table=found.of(table)) if left_out else found

@@ -123,7 +123,7 @@ def _performance(found: Performance) -> dict[str, Any]:
 
 
 def _slices(look: Look) -> list[dict[str, Any]]:
-    table = by_slice(look.current, threshold=look.baseline.threshold)
+    table = by_slice(look.labelled, threshold=look.baseline.threshold)
     return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 

@@ -35,7 +35,7 @@ from monitor.runs import served
 from monitor.scored import scored
 from monitor.subject import Subject
 from serving import log_reader, registry
-from serving.inference_log import ADDRESS_VARIABLE
+from serving.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC
 from steps import aplicacao
 from steps.aplicacao import AplicacaoConfig, check_endpoint
 from steps.aquisicao import remind
@@ -145,11 +145,14 @@ class MonitoramentoConfig(EngineConfig):
     log: Annotated[str, AfterValidator(check_log)] = Field(
         default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
+    origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
+        default="traffic", description="which requests of the log: those of the operation (traffic), or others"
+    )
     most_rows: int = Field(
         default=100_000,
         ge=1,
         description="rows that are looked at one by one; of more, evenly spread ones are, but drift is of all rows of "
-        "a table",
+        "a table, and labels are the newest of the log, as many at most",
     )
     rescore: Literal["never", "if_needed"] = Field(
         default="never",
@@ -191,8 +194,8 @@ class MonitoramentoConfig(EngineConfig):
     @model_validator(mode="after")
     def check_window(self) -> Self:
         """Refuse a window, or an address, of a log that is not looked at, and a window that ends before it begins."""
-        if self.current != LOG and (self.since or self.until or self.log):
-            message = f"expected since, until and log with current={LOG} only; found current={self.current}"
+        if self.current != LOG and (self.since or self.until or self.log or self.origin != TRAFFIC):
+            message = f"expected since, until, origin and log with current={LOG} only; found current={self.current}"
             raise ValueError(message)
         now = log_reader.now()
         since, until = moment_of(self.since, now), moment_of(self.until, now)
@@ -216,7 +219,7 @@ class Current:
     """Scored shots, the file and the run that they are from where there are any, and what they are called.
 
     ``rows`` is how many there are, if ``table`` holds evenly spread ones only. ``in_memory`` says that what a version
-    answered stands nowhere but in ``table``.
+    answered stands nowhere but in ``table``. ``labels`` holds the rows with a label where ``table`` holds only some.
     """
 
     table: pd.DataFrame
@@ -225,6 +228,7 @@ class Current:
     rows: int
     application_run: str = ""
     in_memory: bool = False
+    labels: pd.DataFrame | None = None
 
 
 def run(config: MonitoramentoConfig) -> Monitored:
@@ -246,7 +250,8 @@ def run(config: MonitoramentoConfig) -> Monitored:
         address = config.endpoint
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
         counts = _counted(config, current, baseline)
-        look = Look(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out)
+        labels = None if current.labels is None else marked(judged.of(current.labels), baseline)
+        look = Look(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels)
         with console.status("looking"):
             health = examine(look, CHECKS)
             found = record(look, health)
@@ -290,7 +295,8 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     else:
         path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
         found = _of_table(path, config.most_rows, version)
-    return replace(found, table=with_learned(found.table))
+    labels = None if found.labels is None else with_learned(found.labels)
+    return replace(found, table=with_learned(found.table), labels=labels)
 
 
 def _of_table(path: Path, most_rows: int, version: str) -> Current:
@@ -352,12 +358,21 @@ def _logged(config: MonitoramentoConfig) -> Current:
     now = log_reader.now()
     since, until = moment_of(config.since, now), moment_of(config.until, now)
     engine = log_reader.open_log(log_reader.log_address(config.log))
-    table = log_reader.read(engine, since, until, most_rows=config.most_rows)
-    if table.empty:
-        message = "the inference log holds no row in this window; give another since and until, or score something"
+    origins = ORIGINS if config.origin == "all" else (config.origin,)
+    rows = log_reader.window(engine, since, until, origins=origins).rows
+    if not rows:
+        message = (
+            f"the inference log holds no row of origin {config.origin} in this window; give another since, until or "
+            "origin, or score something"
+        )
         raise log_reader.LogError(message)
+    table = log_reader.read(engine, since, until, most_rows=config.most_rows, origins=origins)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
-    return Current(table, None, f"log, {ends[0]} to {ends[1]}", len(table))
+    name = f"log, {ends[0]} to {ends[1]}" + (f", {config.origin}" if config.origin != TRAFFIC else "")
+    if rows <= config.most_rows:
+        return Current(table, None, name, rows)
+    labels = log_reader.read_labelled(engine, since, until, most_rows=config.most_rows, origins=origins)
+    return Current(table, None, f"{name}, {len(table):,} of {rows:,} rows", len(table), labels=labels)
 
 
 def _records(monitored: Monitored, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:

@@ -95,6 +95,20 @@ def test_k101_is_about_the_labelled_rows_alone() -> None:
     assert "4,000 labelled rows against 4,000" in found.figures
 
 
+def test_labels_of_a_batch_of_which_a_sample_is_looked_at_are_all_judged_and_weigh_nothing_in_drift() -> None:
+    sample, labels = unlabelled(batch(400)), right(300, 0.2)
+    without = look(sample, against=six_in_ten())
+    found = replace(without, labels=labels)
+    assert_idle(ask("K101", without), "fewer than 100 rows")
+    assert_found(ask("K101", found), RETRAIN, "worse by")
+    assert found.performance.rows == 300
+    assert found.drift.rows == without.drift.rows == 400
+    assert found.drift.mean_difference == without.drift.mean_difference
+    few = replace(without, labels=labels.head(99))
+    for code in ("K101", "K102", "K103", "K104", "K105"):
+        assert ask(code, few).status == Status.NOT_APPLICABLE
+
+
 def test_k101_says_so_where_no_metric_can_be_compared() -> None:
     never = Baseline(batch(50), right(100, 0.6).assign(**{PROBABILITY: 0.9, TARGET: 0.0}))
     assert_idle(ask("K104", graded(100, 0.6, against=never)), "none of these metrics is about 100 rows")
@@ -566,3 +580,10 @@ def test_labels_are_measured_at_the_threshold_of_the_version() -> None:
     strict = Baseline(population().head(100), rows, threshold=0.7)
     assert strict.performance.figures["recall"] == look(rows, against=strict).performance.figures["recall"] == 0
     assert look(rows, against=six_in_ten()).performance.figures["recall"] == 0.6
+
+
+def test_of_labels_that_were_read_beside_a_sample_those_of_the_judged_version_count() -> None:
+    judged = of_version(batch(3).assign(**{MODEL_VERSION: pd.array([7, 7, 8], dtype="Int64")}), "7")
+    labels = batch(4).assign(**{MODEL_VERSION: pd.array([7, 8, None, 7], dtype="Int64")})
+    assert judged.of(labels)[MODEL_VERSION].tolist() == [7, 7]
+    assert len(judged.of(batch(4))) == 4

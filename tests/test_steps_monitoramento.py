@@ -86,6 +86,26 @@ def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
     return address
 
 
+def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
+    rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: np.nan})
+    rows.loc[::10, TARGET] = 1.0
+    address = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
+    with (engine := connect(address)).begin() as connection:
+        connection.exec_driver_sql("update inference set origin = 'upload' where id > 900")
+    engine.dispose()
+    config = MonitoramentoConfig(current="log", log=address, most_rows=100)
+    found = monitoramento.read_current(config, "1")
+    assert 90 <= len(found.table) <= 110
+    assert found.labels is not None
+    assert len(found.labels) == 90
+    assert found.name.endswith(f"{len(found.table)} of 900 rows")
+    uploads = monitoramento.read_current(config.model_copy(update={"origin": "upload"}), "1")
+    assert (len(uploads.table), uploads.labels) == (100, None)
+
+
 # After main, which ends with a look at the table that was scored over REST
 
 

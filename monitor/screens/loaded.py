@@ -30,6 +30,8 @@ MOST_LOGGED_ROWS = 10_000
 CHALLENGE = "challenge.json"
 """Artifact of a training: what its challenger showed beside the champion, as `monitor.challenge` makes it."""
 
+MOST_LABELLED_ROWS = 50_000
+"""Rows of the log with a label that the pages look at, the newest."""
 MOST_TABLE_ROWS = 200_000
 """Rows of a scored table that the pages look at; of more, evenly spread ones are. ``monitoramento`` compares all."""
 
@@ -244,14 +246,14 @@ def current() -> Shown:
     version = registry.number(registry.require_champion())
     store = mlflow.get_tracking_uri()
     if parts.source() == parts.LOG:
-        table, rows, key = _log(log_reader.log_address(), parts.window())
+        table, labels, rows, key = _log(log_reader.log_address(), parts.window())
         name = "log"
     else:
         key, name = tables.application_run().run_id, "prod"
-        table, rows = _table(store, key)
+        (table, rows), labels = _table(store, key), None
     judged = of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
-    return Shown(_look(f"{store} {version} {key}", name, judged), rows)
+    return Shown(_look(f"{store} {version} {key}", name, judged, labels), rows)
 
 
 def baseline() -> Baseline:
@@ -293,11 +295,13 @@ def _baseline(store: str, version: str) -> Baseline:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _look(key: str, name: str, _judged: OfVersion) -> Look:
+def _look(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Look:
     del key
     live = Live(datetime.now(UTC), operation.champion())
     baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
-    return Look(baseline, marked(shots.with_season(_judged.table), baseline), live, name, left_out=_judged.left_out)
+    table = marked(shots.with_season(_judged.table), baseline)
+    labels = None if _labels is None else marked(shots.with_season(_judged.of(_labels)), baseline)
+    return Look(baseline, table, live, name, left_out=_judged.left_out, labels=labels)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -308,7 +312,7 @@ def _table(store: str, run_id: str) -> tuple[pd.DataFrame, int]:
 
 
 @st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
-def _log(address: str, window: Any) -> tuple[pd.DataFrame, int, str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
+def _log(address: str, window: Any) -> tuple[pd.DataFrame, pd.DataFrame, int, str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
     now = log_reader.now()
     since = now - window if window else None
     engine = log_reader.open_log(address)
@@ -318,6 +322,7 @@ def _log(address: str, window: Any) -> tuple[pd.DataFrame, int, str]:  # noqa: A
         raise log_reader.LogError(message)
     return (
         with_learned(log_reader.read(engine, since, most_rows=MOST_LOGGED_ROWS)),
+        with_learned(log_reader.read_labelled(engine, since, most_rows=MOST_LABELLED_ROWS)),
         counted.rows,
         f"{address} {now.isoformat()}",
     )

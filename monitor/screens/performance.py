@@ -8,6 +8,7 @@ import streamlit as st
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor import base_rate, charts, model_charts
 from monitor.candidates import Candidate
+from monitor.checks import FEWEST_LABELLED
 from monitor.look import Look
 from monitor.metrics import METRICS, evaluate, log_loss_by_row
 from monitor.performance import Performance, by_slice
@@ -39,6 +40,12 @@ def show() -> None:
                 f"{none} yet, so only base_test is shown. Bring labels with "
                 "`python -m serving.labels FILE`; the page *Without labels* says what to expect until then.",
                 icon=":material/info:",
+            )
+        elif len(shown.look.labelled) < FEWEST_LABELLED:
+            st.warning(
+                f"Only {len(shown.look.labelled):,} rows have a label that counts: their metrics are not judged. The "
+                f"checks need {FEWEST_LABELLED}.",
+                icon=":material/warning:",
             )
         _show_cards(shown)
     draw = {
