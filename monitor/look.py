@@ -233,6 +233,30 @@ def _marked(rows: pd.DataFrame, column: str) -> npt.NDArray[np.bool_]:
     return rows[column].to_numpy(dtype=bool) if column in rows else np.zeros(len(rows), dtype=bool)
 
 
+def judged_version(counted: Mapping[str, int], champion: str) -> str:
+    """The version whose rows are judged: the champion, or where it scored none, the one that scored most.
+
+    Parameters
+    ----------
+    counted : mapping of str to int
+        Rows by the version that scored them; empty for an unknown one.
+    champion : str
+        Number of the champion.
+
+    Returns
+    -------
+    str
+        Empty where no row says who scored it.
+
+    Examples
+    --------
+    >>> judged_version({"1": 900, "2": 5}, "2"), judged_version({"1": 900, "3": 5}, "2"), judged_version({"": 9}, "2")
+    ('2', '1', '')
+    """
+    known = {version: rows for version, rows in counted.items() if version}
+    return champion if champion in known else max(known, key=known.__getitem__, default="")
+
+
 class OfVersion(NamedTuple):
     """The rows of a scored table that one version scored.
 
@@ -273,7 +297,7 @@ def of_version(table: pd.DataFrame, champion: str) -> OfVersion:
     counted = {str(version): rows for version, rows in known.value_counts().items()}
     if not counted:
         return OfVersion(champion, table, {})
-    version = champion if champion in counted else next(iter(counted))
+    version = judged_version(counted, champion)
     left_out = {other: rows for other, rows in counted.items() if other != version}
     if unknown := int(known.isna().sum()):
         left_out[""] = unknown

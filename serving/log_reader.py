@@ -6,6 +6,7 @@ label that any of its rows has.
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -134,13 +135,50 @@ def window(
     )
 
 
-def read(
+def versions(
+    engine: sql.Engine,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    origins: Collection[str] = (TRAFFIC,),
+) -> dict[str, int]:
+    """Count the rows of a time window by the version that scored them.
+
+    Parameters
+    ----------
+    engine, since, until, origins
+        See `window`.
+
+    Returns
+    -------
+    dict of str to int
+        Rows by the number of the version, most rows first; by an empty text for versions that are no number.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read.
+    """
+    try:
+        shots = _Shots(engine, origins, since, until)
+        with engine.connect() as connection:
+            found = connection.execute(shots.counts_by_version).all()
+    except sql.exc.SQLAlchemyError as error:
+        raise _unreadable(engine, error) from error
+    counted: Counter[str] = Counter()
+    for version, rows in found:
+        counted[version if version.isdecimal() else ""] += rows
+    return dict(counted.most_common())
+
+
+def read(  # noqa: PLR0913 a window is three of them
     engine: sql.Engine,
     since: datetime | None = None,
     until: datetime | None = None,
     *,
     most_rows: int,
     origins: Collection[str] = (TRAFFIC,),
+    version: str = "",
 ) -> pd.DataFrame:
     """Rows of a time window, in the order of their time.
 
@@ -152,6 +190,8 @@ def read(
         See `window`.
     most_rows : int
         Where the window holds more, about so many are read, spread evenly over it.
+    version : str
+        Number of the version whose rows are read; empty reads those of all.
 
     Returns
     -------
@@ -165,10 +205,11 @@ def read(
     LogError
         If the log cannot be read.
     """
-    rows = window(engine, since, until, origins=origins).rows
     try:
-        shots = _Shots(engine, origins, since, until)
+        shots = _Shots(engine, origins, since, until, version)
         query = every = shots.select(*shots.counted)
+        with engine.connect() as connection:
+            rows = connection.execute(sql.select(sql.func.count()).where(*shots.counted)).scalar_one()
         if rows > most_rows:
             # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
             query = query.where((shots.log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
@@ -179,13 +220,14 @@ def read(
     return _table(found)
 
 
-def read_labelled(
+def read_labelled(  # noqa: PLR0913 as read
     engine: sql.Engine,
     since: datetime | None = None,
     until: datetime | None = None,
     *,
     most_rows: int,
     origins: Collection[str] = (TRAFFIC,),
+    version: str = "",
 ) -> pd.DataFrame:
     """The labelled rows of a time window, the newest where it holds more than `most_rows`, in the order of their time.
 
@@ -196,6 +238,8 @@ def read_labelled(
     engine, since, until, origins
         See `window`.
     most_rows : int
+    version : str
+        See `read`.
 
     Returns
     -------
@@ -208,7 +252,7 @@ def read_labelled(
         If the log cannot be read.
     """
     try:
-        shots = _Shots(engine, origins, since, until)
+        shots = _Shots(engine, origins, since, until, version)
         with engine.connect() as connection:
             return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labelled(most_rows)))).all())
     except sql.exc.SQLAlchemyError as error:
@@ -256,7 +300,8 @@ class _Shots:
     asked_for : list of conditions
         Rows of the origins that are asked for.
     counted : list of conditions
-        Of them, those within the window that no newer one of the same shot replaces.
+        Of them, those within the window that no newer one of the same shot replaces; where a version is asked for, of
+        those the ones that it scored.
     label : expression
         The label of a row, or that of another row of its shot.
     """
@@ -267,12 +312,13 @@ class _Shots:
         origins: Collection[str],
         since: datetime | None = None,
         until: datetime | None = None,
+        version: str = "",
     ) -> None:
         self.log, _ = tables(FEATURES)
         # A log of 0.1.0 that no writer has opened since holds traffic only, and does not say so.
         says_origin = "origin" in {column["name"] for column in sql.inspect(engine).get_columns(TABLE)}
         self._origins = sorted(origins) if says_origin else None
-        self._span = (since, until)
+        self._span, self._version = (since, until), version
         self.asked_for = self._of_origin(self.log)
         self.counted = self._counted()
         known = self.log.alias("known")
@@ -309,6 +355,12 @@ class _Shots:
             *self._within(self.log)
         )
 
+    @property
+    def counts_by_version(self) -> sql.Select[str, int]:
+        """The versions of the window and how many rows of each count."""
+        version = self.log.c[MODEL_VERSION]
+        return sql.select(version, sql.func.count()).where(*self.counted).group_by(version)
+
     @cached_property
     def labelled(self) -> sql.Subquery:
         """``id`` and ``time`` of the rows with a label; only rows of shots that have one are looked at."""
@@ -326,7 +378,8 @@ class _Shots:
             sql.tuple_(newer.c.time, newer.c.id) > sql.tuple_(self.log.c.time, self.log.c.id),
             *self._within(newer, by_id=True),
         )
-        return [*self._within(self.log, by_id=by_id), ~replaced]
+        scored = [self.log.c[MODEL_VERSION] == self._version] if self._version else []
+        return [*self._within(self.log, by_id=by_id), *scored, ~replaced]
 
     def _within(self, log: sql.FromClause, *, by_id: bool = False) -> list[sql.ColumnElement[bool]]:
         since, until = self._span

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from monitor.arrivals import with_learned
 from monitor.checks import CHECKS
 from monitor.counts import Counts
 from monitor.health import Health, Status, Verdict, examine
-from monitor.look import Baseline, Live, Look, of_version
+from monitor.look import Baseline, Live, Look, judged_version, of_version
 from monitor.metrics import METRICS
 from monitor.overlap import marked
 from monitor.reading import COUNTED, pieces
@@ -220,6 +220,7 @@ class Current:
 
     ``rows`` is how many there are, if ``table`` holds evenly spread ones only. ``in_memory`` says that what a version
     answered stands nowhere but in ``table``. ``labels`` holds the rows with a label where ``table`` holds only some.
+    ``left_out`` counts the rows of other versions, by version, where ``table`` was read without them.
     """
 
     table: pd.DataFrame
@@ -229,6 +230,7 @@ class Current:
     application_run: str = ""
     in_memory: bool = False
     labels: pd.DataFrame | None = None
+    left_out: Mapping[str, int] | None = None
 
 
 def run(config: MonitoramentoConfig) -> Monitored:
@@ -246,6 +248,8 @@ def run(config: MonitoramentoConfig) -> Monitored:
         write([Tags({operation.SOURCE: source, operation.REFERENCE: config.reference})])
         current = read_current(config, version)
         judged = of_version(current.table, version)
+        if current.left_out:
+            judged = judged._replace(left_out=dict(current.left_out))
         baseline = tables.baseline(judged.version, config.reference)
         address = config.endpoint
         live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
@@ -278,7 +282,7 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     config : MonitoramentoConfig
         Only ``current``, ``most_rows`` and the window of the log are looked at.
     version : str
-        Version that scores a table without answers.
+        The champion: whose rows of the log are read if it scored any, and who scores a table without answers.
 
     Raises
     ------
@@ -286,7 +290,7 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
         If they are missing or damaged, or too many to be scored here.
     """
     if config.current == LOG:
-        found = _logged(config)
+        found = _logged(config, version)
     elif config.current == APPLICATION:
         run_id = tables.application_run().run_id
         path = tables.application_table(run_id)
@@ -354,25 +358,31 @@ def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) 
         return spark_counts.count_frame(active.createDataFrame(held), baseline.counting, current.path)
 
 
-def _logged(config: MonitoramentoConfig) -> Current:
+def _logged(config: MonitoramentoConfig, champion: str) -> Current:
     now = log_reader.now()
     since, until = moment_of(config.since, now), moment_of(config.until, now)
     engine = log_reader.open_log(log_reader.log_address(config.log))
     origins = ORIGINS if config.origin == "all" else (config.origin,)
-    rows = log_reader.window(engine, since, until, origins=origins).rows
-    if not rows:
+    counted = log_reader.versions(engine, since, until, origins=origins)
+    if not counted:
         message = (
             f"the inference log holds no row of origin {config.origin} in this window; give another since, until or "
             "origin, or score something"
         )
         raise log_reader.LogError(message)
-    table = log_reader.read(engine, since, until, most_rows=config.most_rows, origins=origins)
+    version = judged_version(counted, champion)
+    # Of a sample of all rows only a few would be those of a version that has just been promoted.
+    table = log_reader.read(engine, since, until, most_rows=config.most_rows, origins=origins, version=version)
+    rows = counted.pop(version)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
     name = f"log, {ends[0]} to {ends[1]}" + (f", {config.origin}" if config.origin != TRAFFIC else "")
     if rows <= config.most_rows:
-        return Current(table, None, name, rows)
-    labels = log_reader.read_labelled(engine, since, until, most_rows=config.most_rows, origins=origins)
-    return Current(table, None, f"{name}, {len(table):,} of {rows:,} rows", len(table), labels=labels)
+        return Current(table, None, name, rows, left_out=counted)
+    labels = log_reader.read_labelled(
+        engine, since, until, most_rows=config.most_rows, origins=origins, version=version
+    )
+    name = f"{name}, {len(table):,} of {rows:,} rows"
+    return Current(table, None, name, len(table), labels=labels, left_out=counted)
 
 
 def _records(monitored: Monitored, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:

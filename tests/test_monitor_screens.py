@@ -447,6 +447,18 @@ def test_of_a_log_in_which_two_versions_answered_the_champions_rows_are_shown_an
     assert "Left out, because others scored them: 300 by version 1." in shown
 
 
+def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_log_that_is_sampled(
+    operated_store: tuple[Path, Pipeline], tmp_path: Path
+) -> None:
+    folder, pipeline = operated_store
+    promote_another(folder)
+    fill_log(tmp_path / "log.db", pipeline, 12_000)
+    fill_log(tmp_path / "log.db", pipeline, 150, version="2")
+    shown = words(page("drift", source=parts.LOG))
+    assert "Version 2 on log: 150 rows, 150 of them labeled" in shown
+    assert "Left out, because others scored them: 12,000 by version 1." in shown
+
+
 def test_rows_that_the_reference_holds_are_not_said_to_be_fine(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(600, 2), pipeline)

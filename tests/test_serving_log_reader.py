@@ -9,7 +9,7 @@ import sqlalchemy as sql
 from data.files import INFERENCE_LOG
 from data.schema import FEATURES
 from serving.inference_log import ORIGINS, connect, make_tables, tables
-from serving.log_reader import LogError, log_address, now, open_log, read, read_labelled, read_newest, window
+from serving.log_reader import LogError, log_address, now, open_log, read, read_labelled, read_newest, versions, window
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 the log holds UTC without a zone
 ROWS = 100
@@ -96,6 +96,31 @@ def test_of_more_rows_than_are_wanted_evenly_spread_ones_are_read(engine: sql.En
     assert abs(len(table) - most_rows) <= 1
     # No gap is more than twice what even steps would leave.
     assert table["time"].diff().max() <= pd.Timedelta(minutes=2 * 100 / most_rows)
+
+
+def test_rows_are_sampled_among_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [row(number) | {"model_version": "2" if number % 50 == 0 else "1"} for number in range(1_000)]
+    log = open_log(make(tmp_path / "log.db", rows))
+    table = read(log, most_rows=20, version="2")
+    assert table["model_version"].tolist() == [2] * 20
+    assert abs(len(read(log, most_rows=10, version="2")) - 10) <= 1
+    assert len(read_labelled(log, most_rows=1_000, version="2")) == 10
+    assert read(log, most_rows=20, version="3").empty
+
+
+def test_rows_are_counted_by_the_version_that_scored_them_and_a_shot_by_its_newest(tmp_path: Path) -> None:
+    rows = [
+        row(0) | {"shot_id": 1, "model_version": "1"},
+        row(1) | {"shot_id": 1, "model_version": "2"},
+        row(2) | {"shot_id": 2, "model_version": "1"},
+        row(3) | {"model_version": "2"},
+        row(4) | {"shot_id": None, "model_version": "models:/m-1"},
+        row(5) | {"shot_id": None, "model_version": "local"},
+    ]
+    log = open_log(make(tmp_path / "log.db", rows))
+    assert versions(log) == {"2": 2, "": 2, "1": 1}
+    assert sum(versions(log).values()) == window(log).rows
+    assert versions(log, minute(10)) == {}
 
 
 def test_evenly_spread_rows_follow_no_rhythm_of_the_requests(engine: sql.Engine) -> None:

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 
 from data.command import parse
 from data.files import sha256
-from data.schema import FEATURES, PROBABILITY, TARGET
+from data.schema import FEATURES, MODEL_VERSION, PROBABILITY, TARGET
 from monitor.checks import CHECKS
 from monitor.health import Health, Verdict
 from monitor.metrics import METRICS
@@ -104,6 +104,24 @@ def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_
     assert found.name.endswith(f"{len(found.table)} of 900 rows")
     uploads = monitoramento.read_current(config.model_copy(update={"origin": "upload"}), "1")
     assert (len(uploads.table), uploads.labels) == (100, None)
+
+
+def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
+    rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: 1.0})
+    address = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
+    with (engine := connect(address)).begin() as connection:
+        connection.exec_driver_sql("update inference set model_version = '2' where id > 920")
+    engine.dispose()
+    config = MonitoramentoConfig(current="log", log=address, most_rows=100)
+    found = monitoramento.read_current(config, "2")
+    assert (found.table[MODEL_VERSION].tolist(), found.rows, found.left_out) == ([2] * 80, 80, {"1": 920})
+    assert "80 of" not in found.name
+    old = monitoramento.read_current(config, "3")
+    assert set(old.table[MODEL_VERSION]) == {1}
+    assert old.left_out == {"2": 80}
 
 
 # After main, which ends with a look at the table that was scored over REST

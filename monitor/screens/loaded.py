@@ -15,7 +15,7 @@ from monitor import decisions, operation, replay, runs, shots, tables
 from monitor.arrivals import with_learned
 from monitor.candidates import Candidate, candidates
 from monitor.decisions import LoggedDecision
-from monitor.look import Baseline, Live, Look, OfVersion, of_version
+from monitor.look import Baseline, Live, Look, OfVersion, judged_version, of_version
 from monitor.operation import Champion, KnownRun
 from monitor.overlap import marked
 from monitor.record import FORMAT, RECORD_KEYS
@@ -246,14 +246,14 @@ def current() -> Shown:
     version = registry.number(registry.require_champion())
     store = mlflow.get_tracking_uri()
     if parts.source() == parts.LOG:
-        table, labels, rows, key = _log(log_reader.log_address(), parts.window())
-        name = "log"
-    else:
-        key, name = tables.application_run().run_id, "prod"
-        (table, rows), labels = _table(store, key), None
+        table, labels, rows, left_out, key = _log(log_reader.log_address(), parts.window(), version)
+        judged = of_version(table, version)._replace(left_out=left_out)
+        return Shown(_look(f"{store} {version} {key}", "log", judged, labels), rows)
+    key = tables.application_run().run_id
+    table, rows = _table(store, key)
     judged = of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
-    return Shown(_look(f"{store} {version} {key}", name, judged, labels), rows)
+    return Shown(_look(f"{store} {version} {key}", "prod", judged, None), rows)
 
 
 def baseline() -> Baseline:
@@ -312,17 +312,20 @@ def _table(store: str, run_id: str) -> tuple[pd.DataFrame, int]:
 
 
 @st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
-def _log(address: str, window: Any) -> tuple[pd.DataFrame, pd.DataFrame, int, str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
+def _log(address: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFrame, int, dict[str, int], str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
     now = log_reader.now()
     since = now - window if window else None
     engine = log_reader.open_log(address)
-    counted = log_reader.window(engine, since)
-    if not counted.rows:
+    counted = log_reader.versions(engine, since)
+    if not counted:
         message = "The inference log holds no row in this window. Choose a longer one, or score something."
         raise log_reader.LogError(message)
+    version = judged_version(counted, champion)
+    rows = counted.pop(version)
     return (
-        with_learned(log_reader.read(engine, since, most_rows=MOST_LOGGED_ROWS)),
-        with_learned(log_reader.read_labelled(engine, since, most_rows=MOST_LABELLED_ROWS)),
-        counted.rows,
+        with_learned(log_reader.read(engine, since, most_rows=MOST_LOGGED_ROWS, version=version)),
+        with_learned(log_reader.read_labelled(engine, since, most_rows=MOST_LABELLED_ROWS, version=version)),
+        rows,
+        counted,
         f"{address} {now.isoformat()}",
     )
