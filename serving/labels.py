@@ -1,8 +1,8 @@
 """True labels that arrive later → the inference log: ``python -m serving.labels FILE``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from data.console import say
 from data.errors import KobeShotError
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
 from data.tables import check_kind
-from serving.inference_log import ADDRESS_VARIABLE, tables
-from serving.log_reader import log_address, open_log
+from serving.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC, tables
+from serving.log_reader import log_address, open_log, says_origin
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
 """What may tell which scored row a label belongs to, best first; ``request_id`` alone for requests of one row."""
@@ -61,9 +61,12 @@ class LabelsConfig(CommandConfig):
     log: str = Field(
         default="", description=f"SQLAlchemy address of the log; empty takes ${ADDRESS_VARIABLE}, else inference_log.db"
     )
+    origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
+        default="traffic", description="requests whose rows get labels: those of the operation (traffic), or others"
+    )
 
 
-def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
+def join(table: pd.DataFrame, engine: sql.Engine, *, origins: Collection[str] = (TRAFFIC,)) -> Joined:
     """Write labels into the log; a label that is there already is overwritten.
 
     Parameters
@@ -72,6 +75,8 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
         ``shot_made_flag`` (0, 1 or null; null rows are left out) and the columns of one of `KEYS`.
     engine : sqlalchemy.Engine
         Of the log.
+    origins : collection of str
+        Of `serving.inference_log.ORIGINS`: rows of other requests get no label.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
     log, _ = tables(FEATURES)
     matched = np.zeros(len(usable), dtype=bool)
     rows = 0
-    for logged in _logged(engine, log, key):
+    for logged in _logged(engine, log, key, origins):
         found = logged.merge(usable, on=list(key), how="inner")
         rows += len(found)
         matched[found["place"]] = True
@@ -97,11 +102,13 @@ def join(table: pd.DataFrame, engine: sql.Engine) -> Joined:
 
 def run(config: LabelsConfig) -> None:
     """Read a file of labels and write them into the log."""
-    joined = join(_read(config.file), open_log(log_address(config.log)))
+    origins = ORIGINS if config.origin == "all" else (config.origin,)
+    joined = join(_read(config.file), open_log(log_address(config.log)), origins=origins)
     say("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
-    say("Joined", f"{joined.rows:,} rows of the inference log have one of them")
+    whose = "" if config.origin == "all" else f" (origin {config.origin})"
+    say("Joined", f"{joined.rows:,} rows of the inference log have one of them{whose}")
     if joined.unmatched:
-        say("Unmatched", f"{joined.unmatched:,} labels belong to no logged row", style="bold yellow")
+        say("Unmatched", f"{joined.unmatched:,} labels belong to no logged row{whose}", style="bold yellow")
     if joined.ambiguous:
         say("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
 
@@ -156,10 +163,16 @@ def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
     return numbers
 
 
-def _logged(engine: sql.Engine, log: Any, key: Sequence[str]) -> Iterator[pd.DataFrame]:  # noqa: ANN401
+def _logged(
+    engine: sql.Engine,
+    log: Any,  # noqa: ANN401
+    key: Sequence[str],
+    origins: Collection[str],
+) -> Iterator[pd.DataFrame]:
     """The log's keys, a piece at a time, in the order of ``id``."""
+    of_origin = [log.c.origin.in_(sorted(origins))] if says_origin(engine) else []
     columns = [log.c[name] for name in key]
-    query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns))
+    query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns), *of_origin)
     query = query.order_by(log.c.id).limit(_ROWS_AT_ONCE)
     if tuple(key) == ("request_id",):
         alone = sql.select(log.c.request_id).group_by(log.c.request_id).having(sql.func.count() == 1)

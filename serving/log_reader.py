@@ -2,7 +2,7 @@
 
 Rows are those of the operation (`TRAFFIC`) unless others are asked for. Time says which is newer, whenever a row came
 into the log. A shot that was scored more than once (rows with one ``shot_id``) counts once: its newest row, with the
-label that any of its rows has.
+label that any of its rows has, of those that are asked for.
 """
 
 import os
@@ -303,7 +303,8 @@ class _Shots:
         Of them, those within the window that no newer one of the same shot replaces; where a version is asked for, of
         those the ones that it scored.
     label : expression
-        The label of a row, or that of another row of its shot.
+        The label of a row, or that of another row of its shot that is of the origins that are asked for: an uploaded
+        table may number other shots alike.
     """
 
     def __init__(
@@ -315,9 +316,7 @@ class _Shots:
         version: str = "",
     ) -> None:
         self.log, _ = tables(FEATURES)
-        # A log of 0.1.0 that no writer has opened since holds traffic only, and does not say so.
-        says_origin = "origin" in {column["name"] for column in sql.inspect(engine).get_columns(TABLE)}
-        self._origins = sorted(origins) if says_origin else None
+        self._origins = sorted(origins) if says_origin(engine) else None
         self._span, self._version = (since, until), version
         self.asked_for = self._of_origin(self.log)
         self.counted = self._counted()
@@ -325,6 +324,7 @@ class _Shots:
         other = (
             sql.select(known.c[TARGET])
             .where(known.c.shot_id == self.log.c.shot_id, known.c[TARGET].is_not(None))
+            .where(*self._of_origin(known, by_id=True))
             .order_by(known.c.time.desc(), known.c.id.desc())
             .limit(1)
             .correlate(self.log)
@@ -366,7 +366,7 @@ class _Shots:
         """``id`` and ``time`` of the rows with a label; only rows of shots that have one are looked at."""
         own, same = self.log.alias("own"), self.log.alias("same")
         has_label = sql.select(own.c.id).where(own.c[TARGET].is_not(None), *self._within(own, by_id=True))
-        shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None))
+        shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None), *self._of_origin(own))
         shot_has_label = sql.select(same.c.id).where(same.c.shot_id.in_(shots))
         among = self.log.c.id.in_(sql.union(has_label, shot_has_label))
         return sql.select(self.log.c.id, self.log.c.time).where(among, *self._counted(by_id=True)).subquery()
@@ -402,6 +402,11 @@ def _table(found: Sequence[Any]) -> pd.DataFrame:
     versions = pd.to_numeric(table[MODEL_VERSION].where(table[MODEL_VERSION].str.isdecimal())).astype("Int64")
     kinds = {**dict.fromkeys((*FEATURES, "probability", TARGET), "float64"), "prediction": "int64", "shot_id": "Int64"}
     return table.astype({**kinds, "time": "datetime64[us]"}).assign(**{MODEL_VERSION: versions})
+
+
+def says_origin(engine: sql.Engine) -> bool:
+    """Whether a log says where its requests come from; one of 0.1.0 that no writer has opened since is all traffic."""
+    return "origin" in {column["name"] for column in sql.inspect(engine).get_columns(TABLE)}
 
 
 def now() -> datetime:

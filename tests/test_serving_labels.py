@@ -6,8 +6,9 @@ import pytest
 import sqlalchemy as sql
 
 from data.schema import FEATURES
-from serving.inference_log import Recorder, Request, connect
+from serving.inference_log import ORIGINS, UPLOAD, Recorder, Request, connect
 from serving.labels import LabelError, join
+from serving.log_reader import read, read_labelled, window
 from tests.project import Checkout, ok
 
 ROWS = 6
@@ -56,6 +57,38 @@ def test_labels_find_their_rows_by_the_shot_itself(engine: sql.Engine) -> None:
     assert labelled(engine) == {("table", 1): 0}
 
 
+def uploaded(engine: sql.Engine, shot_id: int) -> None:
+    """Log an uploaded table of one row, which has the values and the number of a row of the traffic."""
+    recorder = Recorder(str(engine.url), FEATURES)
+    values, one = np.arange(6.0).reshape(1, 6), np.ones(1)
+    recorder.record(Request("upload", "1", values, one.astype(int), one / 2, np.array([shot_id]), 3.0, UPLOAD))
+    assert not recorder.close()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"shot_id": [10], "shot_made_flag": [1]}),
+        pd.DataFrame([dict(zip(FEATURES, np.arange(6.0), strict=True)) | {"shot_made_flag": 1}]),
+    ],
+)
+def test_labels_go_to_traffic_only_unless_others_are_asked_for(engine: sql.Engine, table: pd.DataFrame) -> None:
+    uploaded(engine, 10)
+    assert join(table, engine).rows == 1
+    assert labelled(engine) == {("table", 0): 1}
+    assert join(table, engine, origins=ORIGINS).rows == 2
+    assert join(pd.DataFrame({"request_id": ["upload"], "shot_made_flag": [0]}), engine).unmatched == 1
+
+
+def test_the_label_of_an_uploaded_row_is_none_of_the_shot_of_the_same_number(engine: sql.Engine) -> None:
+    uploaded(engine, 10)
+    assert join(pd.DataFrame({"request_id": ["upload"], "shot_made_flag": [0]}), engine, origins=[UPLOAD]).rows == 1
+    assert window(engine).labelled == 0
+    assert read(engine, most_rows=100)["shot_made_flag"].notna().sum() == 0
+    assert read_labelled(engine, most_rows=100).empty
+    assert window(engine, origins=[UPLOAD]).labelled == 1
+
+
 def test_contradicting_labels_are_left_out_and_repeated_ones_are_not(engine: sql.Engine) -> None:
     table = pd.DataFrame({"shot_id": [10, 10, 11, 11], "shot_made_flag": [1, 0, 1, 1]})
     joined = join(table, engine)
@@ -95,7 +128,7 @@ def test_the_command_says_what_became_of_the_labels(
     command = ["python", "-m", "serving.labels", str(labels), "--log", str(engine.url)]
     printed = ok(served_checkout[0].command(*command))
     assert "1 rows of the inference log have one of them" in printed
-    assert "1 labels belong to no logged row" in printed
+    assert "1 labels belong to no logged row (origin traffic)" in printed
 
 
 @pytest.mark.parametrize(
