@@ -1,13 +1,13 @@
-"""Whether the tracking store answers, asked before anybody waits for it.
+"""Whether the tracking store answers, asked before anybody waits for it, and during long work.
 
-MLflow's client asks a server that is away again for four minutes, and a database for longer. That suits long work; a
-person and a supervisor want to know within seconds. ``python -m serving.reachability`` asks, for ``make``.
+MLflow's client asks a server that is away again for four minutes, and a database for longer; a person and a supervisor
+want to know within seconds. ``python -m serving.reachability`` asks, for ``make``.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -19,13 +19,17 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from data.command import CommandConfig, run_command
+from data.console import complain
 from serving.registry import StoreError
 
 ANSWER_SECONDS = 5.0
 """How long the store may take to answer."""
 
-_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-_SHORT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", _TIMEOUT: "8"}
+_RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_SHORT = {_RETRIES: "0", _TIMEOUT: "8"}
+_AT_WORK = {_RETRIES: "2", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3"}
+"""A refused connection is tried for 7 s. How long an answer may take stays as it is: an upload must not be cut."""
+_WATCH_SECONDS = 3.0
 _ASKED = "/api/2.0/mlflow/experiments/search"
 _LONGEST_REASON = 300
 _OWN: set[str] = set()
@@ -48,9 +52,7 @@ def require_answer(seconds: float = ANSWER_SECONDS, *, remembered: float = 0.0) 
     StoreError
         Says what was expected where, what was found, and what to do.
     """
-    addresses = {mlflow.get_tracking_uri(): "MLFLOW_TRACKING_URI"}
-    addresses.setdefault(mlflow.get_registry_uri(), "MLFLOW_REGISTRY_URI")
-    for address, variable in addresses.items():
+    for address, variable in _addresses().items():
         asked, problem = _FOUND.get(address, (0.0, ""))
         if not asked or time.monotonic() - asked > remembered:
             problem = _problem(address, max(seconds, _asked_for()))
@@ -63,10 +65,88 @@ def require_answer(seconds: float = ANSWER_SECONDS, *, remembered: float = 0.0) 
 
 def hurry() -> None:
     """Let MLflow's requests of this process end within seconds, unless the environment says how long they may take."""
-    for name, value in _SHORT.items():
-        if name not in os.environ:
+    _set_own(_SHORT)
+
+
+@contextmanager
+def watched(every: float = _WATCH_SECONDS, answer: float = ANSWER_SECONDS) -> Iterator[None]:
+    """Say within seconds that a store which was there goes away during long work, and let the work end soon after.
+
+    A connection that is refused is tried for a few seconds. An answer that does not come is waited for as usual, and
+    standard error says so; requests that begin after that get seconds. What the environment says of requests is kept.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two questions to the store.
+    answer : float
+        Seconds that an answer may take.
+
+    Raises
+    ------
+    StoreError
+        In place of an error of the work, if the store does not answer.
+    """
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(ended, every, answer), daemon=True)
+    _set_own(_AT_WORK)
+    if _is_remote():
+        watch.start()
+    try:
+        yield
+    except (MlflowException, requests.RequestException, StoreError):
+        require_answer(answer)
+        raise
+    finally:
+        ended.set()
+        _unset_own({*_AT_WORK, *_SHORT})
+
+
+def _watch(ended: threading.Event, every: float, answer: float) -> None:
+    """Say when the store goes away and when it is back; requests that begin while it is away for long are short."""
+    away = 0
+    while not ended.wait(every):
+        try:
+            require_answer(answer)
+        except StoreError as error:
+            if ended.is_set():
+                return
+            away += 1
+            if away == 1:
+                complain("Waiting:", f"{error} This goes on if it answers again soon, and else ends.")
+            else:
+                _set_own(_SHORT)
+        else:
+            if away:
+                complain("Going on:", "the tracking store answers again.")
+                _unset_own(_SHORT)
+                _set_own(_AT_WORK)
+            away = 0
+
+
+def _set_own(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        if name not in os.environ or name in _OWN:
             os.environ[name] = value
             _OWN.add(name)
+
+
+def _unset_own(names: Iterable[str]) -> None:
+    for name in _OWN & set(names):
+        os.environ.pop(name, None)
+        _OWN.discard(name)
+
+
+def _addresses() -> dict[str, str]:
+    """The addresses of tracking store and registry, and the variable that each is set by."""
+    addresses = {mlflow.get_tracking_uri(): "MLFLOW_TRACKING_URI"}
+    addresses.setdefault(mlflow.get_registry_uri(), "MLFLOW_REGISTRY_URI")
+    return addresses
+
+
+def _is_remote() -> bool:
+    schemes = {urlsplit(address).scheme.partition("+")[0] for address in _addresses()}
+    return not schemes.isdisjoint({"http", "https", *_DATABASES})
 
 
 @contextmanager

@@ -36,8 +36,8 @@ def part(config_class: type[Config], config: StepConfig) -> Config:
 def run_command(config_class: type[Config], run: Callable[[Config], object], *, loop: str = "") -> None:
     """Parse the command line, run a step as the only writer of ``data/``, and end the process if it fails.
 
-    Exit codes are those of `data.command.run_command`. A tracking server that is away is told within seconds; once it
-    has answered, MLflow's own patience holds.
+    Exit codes are those of `data.command.run_command`. A tracking server that is away, or goes away, is told within
+    seconds; see `serving.reachability`.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         registry.model()
         with plain_store(), _the_only(loop), store_errors_told():
             reachability.require_answer()
-            with sole_writer(on_wait=say), _registry_known():
+            with reachability.watched(), sole_writer(on_wait=say), _registry_known():
                 _make_store()
                 run(config)
 

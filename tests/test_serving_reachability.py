@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 import mlflow
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from streamlit.testing.v1 import AppTest
 
 from data.files import ROOT
 from serving import reachability
 from serving.registry import StoreError
-from tests.networks import answering, black_hole, full_queue, no_machine, nothing
+from tests.networks import Line, answering, black_hole, full_queue, no_machine, nothing
+from tests.project import wait_until
 
 SERVERS = {
     "refused": (nothing, "connection refused"),
@@ -113,3 +116,71 @@ def test_every_page_says_that_the_server_is_away(page: str) -> None:
     (error,) = shown.error
     assert f"http://u:***@{place}" in error.value.replace("\\", "")
     assert "no answer within" in error.value
+
+
+# A store that goes away while a step works
+
+REQUESTS = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
+
+
+@pytest.fixture
+def at_work(short: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """The line to a tracking server, which can be cut; nothing waits between two tries."""
+    del short
+    for name in REQUESTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    with answering(200, b"{}", "application/json")() as place, closing(Line(int(f"{place}".split(":")[1]))) as line:
+        mlflow.set_tracking_uri(line.address)
+        yield line
+
+
+def asked_within() -> tuple[str | None, ...]:
+    """How often MLflow's requests are tried, and how long each may take; None is MLflow's own."""
+    return tuple(os.environ.get(name) for name in REQUESTS)
+
+
+def test_work_whose_server_goes_away_ends_with_words(at_work: Line) -> None:
+    at_work.refuse()
+    words = f"Expected an MLflow tracking server at {at_work.address}; found"
+    with pytest.raises(StoreError, match=words), reachability.watched():
+        MlflowClient().search_experiments()
+
+
+def test_an_error_of_the_work_stays_what_it_is_where_the_server_answers(at_work: Line) -> None:
+    del at_work
+    error = MlflowException("not for you")
+    with pytest.raises(MlflowException, match="not for you"), reachability.watched():
+        raise error
+
+
+def test_a_server_that_falls_silent_during_work_is_told_and_so_is_its_return(
+    at_work: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+
+    def says(words: str) -> bool:
+        told.append(capsys.readouterr().err)
+        return words in " ".join("".join(told).split())
+
+    with reachability.watched(0.05, 0.3):
+        assert asked_within() == ("2", None)
+        at_work.silence()
+        wait_until(
+            lambda: says(f"Waiting: Expected an MLflow tracking server at {at_work.address}; found no answer"), "words"
+        )
+        wait_until(lambda: asked_within() == ("0", "8"), "short requests")
+        at_work.open()
+        wait_until(lambda: says("Going on: the tracking store answers again."), "words")
+        wait_until(lambda: asked_within() == ("2", None), "usual requests")
+    assert asked_within() == (None, None)
+    assert "".join(told).count("Waiting:") == 1
+
+
+@pytest.mark.usefixtures("at_work")
+def test_what_the_environment_says_of_requests_holds_during_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    with reachability.watched():
+        assert asked_within() == ("5", None)
+    assert asked_within() == ("5", None)
