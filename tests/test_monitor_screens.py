@@ -1,5 +1,7 @@
 """The pages as Streamlit runs them, over stores in every state that an operation can be in."""
 
+import asyncio
+import importlib
 import json
 import shutil
 import tempfile
@@ -25,7 +27,7 @@ from monitor.health import examine
 from monitor.look import Live, Look, of_version
 from monitor.record import record
 from monitor.screens import parts
-from serving import log_reader
+from serving import log_reader, registry
 from serving.inference_log import connect, tables
 from tests.operation_store import apply, fill_store, shots, using_store
 from tests.project import PAGE_SECONDS, free_port, wait_until
@@ -81,6 +83,34 @@ def test_an_empty_store_is_answered_with_the_command_that_fills_it(name: str, st
     assert not shown.exception
     if name != "simulator":
         assert "make main" in words(shown)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no database"])
+@pytest.mark.parametrize("name", ["overview", "drift", "operation"])
+def test_a_damaged_store_is_answered_in_plain_words(
+    name: str, damage: str, operated_store: tuple[Path, Pipeline]
+) -> None:
+    database = operated_store[0] / "mlflow.db"
+    whole = database.read_bytes()
+    database.write_bytes(whole[: len(whole) // 4] if damage == "cut off" else b"no database at all" * 100)
+    shown = page(name)
+    assert not shown.exception
+    assert "found a damaged file" in words(shown)
+    assert "SQL:" not in words(shown)
+
+
+def test_the_app_starts_over_a_damaged_store_and_says_so(
+    operated_store: tuple[Path, Pipeline], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (operated_store[0] / "mlflow.db").write_bytes(b"no database at all" * 100)
+    started = importlib.import_module("monitor.app")
+
+    async def start() -> None:
+        async with started.ready(started.app):
+            pass
+
+    asyncio.run(start())
+    assert "found a damaged file" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("name", LOOKING)
@@ -401,6 +431,28 @@ def test_after_a_promotion_the_verdict_is_said_to_be_about_the_old_version(
     assert "Yes, it can be trusted" not in words(shown)
     assert {"Log loss of v1, nats", "Skill of v1", "ROC AUC of v1"} <= set(labels(shown))
     assert "Score prod with version 2 and monitor it" in [button.label for button in shown.button]
+
+
+def test_after_a_rollback_the_newest_verdict_about_the_champion_is_shown_and_the_newer_one_said(
+    operated_store: tuple[Path, Pipeline],
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 7), pipeline)
+    look_at_prod()
+    promote_another(folder)
+    apply(folder, shots(300, 8), pipeline, version="2")
+    look_at_prod()
+    registry.roll_back("a test", "1")
+    st.cache_data.clear()
+    shown = page("overview")
+    assert not shown.exception
+    assert "Version 1 on prod: 400 rows" in words(shown)
+    assert "These figures are about" not in words(shown)
+    assert "was at version 2" in words(shown)
+    assert "applied since this look by version 2, which is not the champion" in words(shown)
+    offered = [button.label for button in shown.button]
+    assert "Score prod with version 1 and monitor it" in offered
+    assert not [label for label in offered if label.startswith("Look again")]
 
 
 @pytest.mark.parametrize("name", LOOKING[1:])

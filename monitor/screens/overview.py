@@ -45,24 +45,26 @@ def show() -> None:
     if champion.synthetic:
         parts.simulated()
     looks = [run for run in attempts if "verdict" in run.tags]
+    # After a rollback the newest verdict is about the version that was taken back: an older one is about the champion.
+    of_champion = (run for run in looks if run.tags.get("model_version") == champion.version)
+    latest = next(of_champion, looks[0] if looks else None)
     try:
-        found = loaded.record(looks[0].run_id) if looks else None
+        found = loaded.record(latest.run_id) if latest else None
     except TableError as error:
         st.error(str(error), icon=":material/error:")
         found = None
-    if looks and found:
-        _show_verdict(found, looks[0], champion)
-        _show_age(looks[0], application)
+    offered = False
+    if latest and found:
+        offered = _show_verdict(found, latest, champion)
+        offered = _show_age(latest, looks[0], application, champion, offered=offered)
     else:
         what = "" if source == operation.OF_APPLICATION else f" -P current={source}"
         parts.need(f"Nobody has looked at {parts.source()} yet. Do it:", f"mlflow run . -e monitoramento{what}")
     if attempts and attempts[0].status == "FAILED" and "verdict" not in attempts[0].tags:
         when = f"{attempts[0].started:%Y-%m-%d %H:%M}"
         st.error(f"The last look, at {when} UTC, failed: nothing is known since.", icon=":material/error:")
-    about = Subject.of_record(found) if found else None
-    # Where the verdict is about another version, one button stands beside it already, which does all that it takes.
-    offered = about and source == operation.OF_APPLICATION and {about.version, about.champion} != {champion.version}
-    _look_again(offered=bool(offered))
+    # One button that does all that it takes is enough.
+    _look_again(offered=offered and source == operation.OF_APPLICATION)
     _show_operation(champion, found)
     if found:
         _show_checks(found)
@@ -70,17 +72,37 @@ def show() -> None:
     _show_runs(store)
 
 
-def _show_age(run: KnownRun, application: KnownRun | None) -> None:
-    """Say when a verdict is not about what is there now."""
+def _show_age(
+    run: KnownRun, newest: KnownRun, application: KnownRun | None, champion: Champion, *, offered: bool
+) -> bool:
+    """Say when a verdict is not about what is there now; whether the button of a new one has been drawn."""
     age = datetime.now(UTC) - run.started
+    if newest.run_id != run.run_id:
+        st.caption(
+            f"The newest look, at {newest.started:%Y-%m-%d %H:%M} UTC, was at version "
+            f"{newest.tags.get('model_version', 'unknown')}: {newest.tags['verdict']}."
+        )
     if run.tags[operation.SOURCE] == operation.OF_APPLICATION:
         if application and application.run_id != run.tags.get(operation.APPLICATION_RUN):
-            st.warning("The prod table has been applied again since this look. Look again.", icon=":material/update:")
+            by = application.tags.get("model_version", "unknown")
+            if by == champion.version or offered:
+                st.warning(
+                    "The prod table has been applied again since this look. Look again.", icon=":material/update:"
+                )
+                return offered
+            st.warning(
+                f"The prod table has been applied since this look by version {by}, which is not the champion.",
+                icon=":material/update:",
+            )
+            subject.new_verdict(champion)
+            return True
     elif age > _FRESH:
         st.warning(f"This look is {age.total_seconds() / 3600:.0f} hours old. Look again.", icon=":material/update:")
+    return offered
 
 
-def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> None:
+def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> bool:
+    """Draw a verdict; whether the button of a new one stands beside it, as it is not about the champion as such."""
     verdict, about = found["verdict"], Subject.of_record(found)
     is_champion = about.is_about(champion.version)
     if not is_champion:
@@ -101,6 +123,7 @@ def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> N
         st.markdown(f"**{answer}**")
         st.markdown("\n".join(f"- {parts.plain(reason)}" for reason in found["reasons"]))
         st.caption(parts.plain(f"{about.words} Looked at {run.started:%Y-%m-%d %H:%M} UTC."))
+    return {about.version, about.champion} != {champion.version}
 
 
 def _answer(found: dict[str, Any]) -> str:
@@ -171,7 +194,8 @@ def _show_checks(found: dict[str, Any]) -> None:
         }
         for check in found["checks"]
     ]
-    st.dataframe(rows, hide_index=True, height=38 + 35 * len(rows))
+    # Cells of a data frame show the begin of a sentence only.
+    st.table([{name: parts.plain(value) for name, value in row.items()} for row in rows])
 
 
 def _show_history(looks: list[KnownRun]) -> None:
