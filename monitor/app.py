@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
@@ -12,6 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.command import limit_connecting
+from data.console import complain
 from data.errors import KobeShotError
 from data.masking import mask_log_records
 
@@ -36,7 +37,12 @@ from serving.store import plain_store
 @asynccontextmanager
 async def ready(_app: st.App) -> AsyncIterator[None]:
     """Open the store and load the champion before the first page is asked for, where there are any."""
-    with plain_store():
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(plain_store())
+        except KobeShotError as error:
+            # The pages say what is wrong, and go on when it is mended.
+            complain("The store:", error)
         with suppress(KobeShotError), registry.store_errors_told():
             reachability.require_answer()
             operation.looks(operation.OF_APPLICATION)

@@ -5,10 +5,12 @@ want to know within seconds. ``python -m serving.reachability`` asks, for ``make
 """
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
@@ -18,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
+from data.addresses import sqlite_path
 from data.command import CommandConfig, run_command
 from data.console import complain
 from serving.registry import StoreError
@@ -38,7 +41,7 @@ _DATABASES = {"postgresql", "mysql", "mssql"}
 
 
 def require_answer(seconds: float = ANSWER_SECONDS, *, remembered: float = 0.0) -> None:
-    """Return if tracking store and registry answer; a file or folder of this machine always does.
+    """Return if tracking store and registry answer; a file of this machine does, unless it is damaged.
 
     Parameters
     ----------
@@ -59,7 +62,10 @@ def require_answer(seconds: float = ANSWER_SECONDS, *, remembered: float = 0.0) 
             _FOUND[address] = time.monotonic(), problem
         if problem:
             what = "an MLflow tracking server" if address.startswith("http") else "the database of an MLflow store"
-            message = f"Expected {what} at {address}; found {problem}. Start it, or set {variable} to one that answers."
+            advice = f"Start it, or set {variable} to one that answers."
+            if sqlite_path(address) is not None:
+                advice = "Put a copy of it back, or move it away to begin anew with an empty store."
+            message = f"Expected {what} at {address}; found {problem}. {advice}"
             raise StoreError(message)
 
 
@@ -164,6 +170,24 @@ def patient_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OWN}
 
 
+def damage_of(database: Path) -> str:
+    """What makes a SQLite file no database, in words; empty for a sound one, and where there is none yet.
+
+    MLflow would try to open it again and again for minutes. Damage within the file shows only where it is read.
+    """
+    if not database.exists() or (database.is_file() and not database.stat().st_size):
+        return ""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            if "experiments" in tables:
+                connection.execute("SELECT * FROM experiments LIMIT 1").fetchall()
+    except (sqlite3.Error, OSError) as error:
+        # Another process writes: it is sound.
+        return "" if "locked" in str(error) else f"a damaged file ({error})"
+    return ""
+
+
 def _asked_for() -> float:
     """Seconds that the user gives a request, 0 where the environment says nothing."""
     given = os.environ.get(_TIMEOUT, "")
@@ -177,6 +201,8 @@ def _problem(address: str, seconds: float) -> str:
         return _within(seconds, lambda: _ask_server(address, seconds))
     if scheme.partition("+")[0] in _DATABASES:
         return _within(seconds, lambda: _ask_database(address))
+    if path := sqlite_path(address):
+        return damage_of(path)
     return ""
 
 

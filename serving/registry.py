@@ -42,6 +42,8 @@ _LONGEST_NAME = 200
 # What MLflow refuses in a name, and what its addresses and searches would read as something else.
 _NAME = re.compile(rf"(?!\s)[^/:'?#%\x00-\x1f\x7f]{{1,{_LONGEST_NAME}}}(?<!\s)")
 
+_SQL = re.compile(r"\[SQL:|\(Background on this error")
+_DAMAGED = ("file is not a database", "disk image is malformed")
 _GATE, _GATE_REASON, _HISTORY, _TAKEN_BACK = "gate", "gate_reason", "promotions", "taken_back"
 _PASSED, _REFUSED, _UNUSABLE = "passed", "refused", "taken back"
 _ARCHIVED_BECAUSE = "archived_because"
@@ -113,7 +115,14 @@ def store_errors_told() -> Iterator[None]:
     try:
         yield
     except (OSError, MlflowException, SQLAlchemyError) as error:
-        message = f"{type(error).__name__}: {error} (tracking store {mlflow.get_tracking_uri()})"
+        # What the database was asked, and where its library is documented, says nothing to who reads this.
+        reason = " ".join(_SQL.split(str(error))[0].split())
+        message = f"{type(error).__name__}: {reason} (tracking store {mlflow.get_tracking_uri()})"
+        if any(sign in reason for sign in _DAMAGED):
+            message = (
+                f"Expected the database of an MLflow store at {mlflow.get_tracking_uri()}; found a damaged file "
+                f"({reason}). Put a copy of it back, or move it away to begin anew with an empty store."
+            )
         if isinstance(error, MlflowException) and error.error_code == "PERMISSION_DENIED":
             account = os.environ.get("MLFLOW_TRACKING_USERNAME", "in use")
             message += f". The account {account} may not do this there: use one that may, or ask the server's admin"

@@ -62,6 +62,12 @@ def relocate(database: Path) -> list[Path]:
                     _rewrite(connection, folder, here)
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
+        if not isinstance(error, sqlite3.OperationalError):
+            message = (
+                f"Expected the database of an MLflow store at {database}; found a damaged file ({error}). Put a copy "
+                "of it back, or move it away to begin anew with an empty store."
+            )
+            raise StoreError(message) from error
         message = (
             f"expected to let {database} name the artifacts in {here}, beside it; it cannot be rewritten ({error}). "
             "End what uses it, and run: python -m serving.relocation"
