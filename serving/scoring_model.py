@@ -44,6 +44,8 @@ OUTPUTS = ("records", "label", "probability", "probabilities")
 """Forms of a prediction; the first is the default."""
 OUTPUT_VARIABLE = "KOBE_SHOT_OUTPUT"
 """Environment variable that names the form in which a server answers requests that ask for none."""
+_FLAVOR = "mlflow.pyfunc.model"
+"""How MLflow calls models that are Python code."""
 _EVALUATOR = "mlflow.models.evaluation.evaluators.classifier"
 NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
 """What `table_of` gives for ``{"dataframe_records": []}``, of which MLflow asks for columns."""
@@ -733,12 +735,14 @@ def _take_integers_and_aliases(columns: Columns) -> None:
     models: dict[tuple[str, ...], Columns] = {**getattr(current, "models", {}), tuple(columns.names): columns}
 
     @functools.wraps(check)
-    def enforce_schema(pf_input: Any, input_schema: Any, *others: Any, **named: Any) -> Any:  # noqa: ANN401 MLflow's own
+    def enforce_schema(pf_input: Any, input_schema: Any, flavor: str | None = None) -> Any:  # noqa: ANN401 MLflow's own
         known = models.get(tuple(input_schema.input_names())) if input_schema.has_input_names() else None
-        if known and set(input_schema.input_types()) == {DataType.double}:
+        # A model of another flavor with the same six columns, or one that can do without some, is not of this project.
+        is_ours = flavor in {None, _FLAVOR} and not input_schema.optional_input_names()
+        if known and is_ours and set(input_schema.input_types()) == {DataType.double}:
             table = _frame_of(pf_input)
             pf_input = pf_input if table is None else with_doubles(table, known)
-        return check(pf_input, input_schema, *others, **named)
+        return check(pf_input, input_schema, flavor)
 
     marked: Any = enforce_schema
     marked.check_of_mlflow, marked.models = check, models
@@ -782,7 +786,7 @@ def _as_doubles(column: "pd.Series[Any]") -> "pd.Series[Any]":
         return column
     try:
         return pd.to_numeric(column).astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return column
 
 

@@ -169,6 +169,19 @@ def test_the_checks_of_other_models_are_mlflows_own(pipeline: Pipeline) -> None:
         other.predict(pd.DataFrame({"lat": [34.0], "lng": [5.0]}))
 
 
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(
+    ("flavor", "required"), [("mlflow.sklearn", True), ("mlflow.pyfunc.model", False)], ids=["stock", "optional"]
+)
+def test_another_model_with_the_same_columns_is_checked_by_mlflow_alone(
+    pipeline: Pipeline, flavor: str, *, required: bool
+) -> None:
+    wanted = ModelSignature(Schema([ColSpec(DataType.double, name, required=required) for name in FEATURES]))
+    other = PyFuncModel(Model(signature=wanted, flavors={"python_function": {"loader_module": flavor}}), pipeline)
+    with pytest.raises(MlflowException, match="Can not safely convert int64 to float64"):
+        other.predict(WHOLE)
+
+
 def test_predictions_come_in_the_form_that_is_asked_for(model: PyFuncModel, table: pd.DataFrame) -> None:
     answer = model.predict(table)
     made, probability = answer["shot_made_flag"].to_numpy(), answer["probability"].to_numpy()
