@@ -129,8 +129,9 @@ class RegistryWatch:
 
     def end(self) -> None:
         """End the process, whatever it waits for."""
-        self._process.kill()
-        self._process.join()
+        if self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
         self._connection.close()
 
     def _heard(self, word: Word) -> None:
@@ -154,7 +155,9 @@ class RegistryWatch:
     def _start(self) -> None:
         self._connection, theirs = _fork.Pipe()
         self._process: BaseProcess = _fork.Process(target=self._work, args=(theirs,), name=NAME, daemon=True)
-        self._process.start()
+        # Where no process can be made, nobody holds the other end: that is heard as a death, and tried again.
+        with contextlib.suppress(OSError):
+            self._process.start()
         theirs.close()
         self._since = self._started = time.monotonic()
         self._fetching, self._bytes = False, 0

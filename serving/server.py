@@ -46,6 +46,7 @@ _FIRST_ANSWER_SECONDS = 7.0
 _LOAD_SECONDS = 120.0
 _STOP_SECONDS = 6.0
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.05, 10.0
+_NO_ROOM_SECONDS = 1.0
 _MOST_ATTEMPTS = 5
 _BACKLOG = 2048
 _LAST_PORT = 65_535
@@ -77,7 +78,7 @@ class _Seat:
 
     process: multiprocessing.process.BaseProcess
     connection: Connection
-    loaded: set[str] = field(default_factory=set)
+    loaded: set[Source] = field(default_factory=set)
     failures: int = 0
     restart_at: float | None = None
 
@@ -88,7 +89,7 @@ class _Seat:
                 word = self.connection.recv()
                 if isinstance(word, Loaded):
                     if not word.problem:
-                        self.loaded.add(word.version)
+                        self.loaded.add(word.source)
                     yield word
 
     def send(self, word: Load | Forget) -> None:
@@ -245,23 +246,34 @@ class Supervisor:
         """Hear what a worker says, and replace it if it is dead."""
         seat = self._seats[place]
         for word in seat.words():
-            if word.version == self._source.version and not word.problem:
+            version = word.source.version
+            if version == self._source.version and not word.problem:
                 self._missing[place] = 0.0
-            elif word.problem and self._coming and word.version == self._coming.source.version:
-                reason = f"Version {word.version} of {registry.model()} cannot be served: {word.problem}"
-                self._refuse(reason, first=first)
+            elif word.problem and self._coming and word.source == self._coming.source:
+                self._refuse(f"Version {version} of {registry.model()} cannot be served: {word.problem}", first=first)
             elif word.problem:
-                complain(f"A worker cannot serve version {word.version}:", word.problem)
+                complain(f"A worker cannot serve version {version}:", word.problem)
         if self._stopping or seat.process.is_alive():
             return
         if seat.restart_at is None:
             self._bury(place, first=first)
         if seat.restart_at is not None and seat.restart_at <= time.monotonic():
-            seat.connection.close()
-            self._seats[place] = self._start(place)
-            self._seats[place].failures = seat.failures
-            if self._coming:
-                self._seats[place].send(Load(self._coming.source))
+            self._replace(place)
+
+    def _replace(self, place: int) -> None:
+        seat = self._seats[place]
+        try:
+            successor = self._start(place)
+        except OSError as error:
+            # No process or memory is left on this machine: the other workers go on, and it may pass.
+            seat.restart_at = time.monotonic() + _NO_ROOM_SECONDS
+            complain("A worker cannot be started:", f"{error}; it is tried again in {_NO_ROOM_SECONDS:.0f} s.")
+            return
+        seat.connection.close()
+        self._seats[place] = successor
+        successor.failures = seat.failures
+        if self._coming:
+            successor.send(Load(self._coming.source))
 
     def _bury(self, place: int, *, first: bool) -> None:
         seat = self._seats[place]
@@ -275,7 +287,7 @@ class Supervisor:
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
         seat.restart_at = time.monotonic() + delay
         complain(f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place.")
-        if self._coming and seat.loaded and self._coming.source.version not in seat.loaded:
+        if self._coming and seat.loaded and self._coming.source not in seat.loaded:
             # Killed by somebody, perhaps: its place tries the version again, but not for ever.
             number = self._coming.source.version
             self._attempts[number] += 1
@@ -327,7 +339,7 @@ class Supervisor:
         """Change to the coming version if every worker has loaded it."""
         assert self._coming is not None  # noqa: S101 as the caller has seen
         source = self._coming.source
-        if all(seat.restart_at is None and source.version in seat.loaded for seat in self._seats):
+        if all(seat.restart_at is None and source in seat.loaded for seat in self._seats):
             self._coming = None
             if not first:
                 self._change_to(source)
@@ -356,7 +368,7 @@ class Supervisor:
         if self._coming and self._coming.source is source:
             self._coming = None
         for seat in self._seats:
-            seat.loaded.discard(source.version)
+            seat.loaded.discard(source)
             seat.send(Forget(source.version))
         self._drop(source)
 

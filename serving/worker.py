@@ -45,7 +45,7 @@ class Forget:
 class Loaded:
     """A worker's answer to `Load`; `problem` is empty where it is ready to answer."""
 
-    version: str
+    source: Source
     problem: str = ""
 
 
@@ -103,7 +103,7 @@ class Worker:
                 recorder = recorder_from_environment(self._versions[int(first.version)].names)
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
-        self._tell(Loaded(first.version, problem))
+        self._tell(Loaded(first, problem))
         if problem:
             return 1
         door = Door(self._versions, lambda: self._current.value, recorder, Metrics(), self._health)
@@ -153,10 +153,10 @@ class Worker:
             return
         self._loading.discard(source)
         if isinstance(found, str):
-            self._tell(Loaded(source.version, found))
+            self._tell(Loaded(source, found))
         else:
             self._versions[int(source.version)] = found
-            self._tell(Loaded(source.version))
+            self._tell(Loaded(source))
 
     def _health(self) -> str:
         """What is wrong with the whole server, or nothing; a worker is replaced within a second or two."""

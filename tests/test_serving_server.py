@@ -19,11 +19,13 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import requests
 from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
+from serving import registry_watch
 from tests.project import (
     Checkout,
     Operated,
@@ -182,6 +184,40 @@ def test_a_worker_that_dies_is_replaced_while_callers_wait(checkout: Checkout) -
         assert ask(server.address).status_code == 200
         assert [one.pid for one in server.workers()] != [worker.pid]
         assert "another takes its place" in server.output.read_text()
+
+
+def test_a_machine_without_room_for_a_process_costs_no_other_worker(checkout: Checkout) -> None:
+    full = checkout.folder / "full"
+    with (checkout.folder / "serving" / "__init__.py").open("a") as code:
+        code.write(
+            f"""
+import os, pathlib
+fork = os.fork
+def fork_if_there_is_room():
+    if pathlib.Path({str(full)!r}).exists():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = fork_if_there_is_room
+"""
+        )
+    with operated(checkout) as server:
+        wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
+        workers = server.workers()
+        full.touch()
+        for child in psutil.Process(server.process.pid).children():
+            if child != workers[0]:
+                child.kill()
+        wait_until(lambda: "A worker cannot be started" in server.output.read_text(), "the server to say so")
+        wait_until(lambda: answers(server.address), "the other worker to answer")
+        full.unlink()
+        wait_until(lambda: len(server.workers()) == len(workers), "a worker in every place")
+        wait_until(lambda: registry_watch.NAME in names_of_children(server), "the registry to be looked at")
+        assert ask(server.address).status_code == 200
+        assert server.stop() == 0
+
+
+def names_of_children(server: Operated) -> list[str]:
+    return [child.name() for child in psutil.Process(server.process.pid).children()]
 
 
 def test_workers_do_not_outlive_a_killed_supervisor(checkout: Checkout) -> None:
