@@ -155,9 +155,10 @@ class TableReader:
             strings_can_be_null=True,
             null_values=[""],
         )
-        yield from pa_csv.open_csv(
-            file, convert_options=kinds, parse_options=pa_csv.ParseOptions(newlines_in_values=True)
-        )
+        parsing = pa_csv.ParseOptions(newlines_in_values=True)
+        # Closed by whoever stops reading: else its thread is still reading when the process ends, which aborts it.
+        with pa_csv.open_csv(file, convert_options=kinds, parse_options=parsing) as opened:
+            yield from opened
 
     def _columns_in(self, opened: pq.ParquetFile) -> list[str]:
         return [name for name in self.schema.names if name in opened.schema_arrow.names]

@@ -35,7 +35,8 @@ _AT_WORK = {_RETRIES: "2", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3"}
 _WATCH_SECONDS = 3.0
 _ASKED = "/api/2.0/mlflow/experiments/search"
 _LONGEST_REASON = 300
-_OWN: set[str] = set()
+_OWN: dict[str, str] = {}
+"""What this module has set in the environment."""
 _FOUND: dict[str, tuple[float, str]] = {}
 _DATABASES = {"postgresql", "mysql", "mssql"}
 
@@ -96,7 +97,7 @@ def watched(every: float = _WATCH_SECONDS, answer: float = ANSWER_SECONDS) -> It
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(ended, every, answer), daemon=True)
     _set_own(_AT_WORK)
-    if _is_remote():
+    if is_remote():
         watch.start()
     try:
         yield
@@ -132,15 +133,18 @@ def _watch(ended: threading.Event, every: float, answer: float) -> None:
 
 def _set_own(values: Mapping[str, str]) -> None:
     for name, value in values.items():
-        if name not in os.environ or name in _OWN:
-            os.environ[name] = value
-            _OWN.add(name)
+        if name not in os.environ or name in _own():
+            os.environ[name] = _OWN[name] = value
 
 
 def _unset_own(names: Iterable[str]) -> None:
-    for name in _OWN & set(names):
-        os.environ.pop(name, None)
-        _OWN.discard(name)
+    for name in _own() & set(names):
+        del os.environ[name], _OWN[name]
+
+
+def _own() -> set[str]:
+    """Variables that this module has set, and that nothing has changed since."""
+    return {name for name, value in _OWN.items() if os.environ.get(name) == value}
 
 
 def _addresses() -> dict[str, str]:
@@ -150,7 +154,8 @@ def _addresses() -> dict[str, str]:
     return addresses
 
 
-def _is_remote() -> bool:
+def is_remote() -> bool:
+    """Whether tracking store or registry is a server or a database of one, and no file of this machine."""
     schemes = {urlsplit(address).scheme.partition("+")[0] for address in _addresses()}
     return not schemes.isdisjoint({"http", "https", *_DATABASES})
 
@@ -158,7 +163,7 @@ def _is_remote() -> bool:
 @contextmanager
 def patience() -> Iterator[None]:
     """Let long work within the block, and the processes that it starts, take MLflow's usual time again."""
-    hurried = {name: os.environ.pop(name) for name in _OWN & set(os.environ)}
+    hurried = {name: os.environ.pop(name) for name in _own()}
     try:
         yield
     finally:
@@ -167,7 +172,7 @@ def patience() -> Iterator[None]:
 
 def patient_environment() -> dict[str, str]:
     """The environment without what `hurry` has set, for a process that does long work."""
-    return {name: value for name, value in os.environ.items() if name not in _OWN}
+    return {name: value for name, value in os.environ.items() if name not in _own()}
 
 
 def damage_of(database: Path) -> str:
@@ -191,7 +196,7 @@ def damage_of(database: Path) -> str:
 def _asked_for() -> float:
     """Seconds that the user gives a request, 0 where the environment says nothing."""
     given = os.environ.get(_TIMEOUT, "")
-    return float(given) if given.isdecimal() and _TIMEOUT not in _OWN else 0.0
+    return float(given) if given.isdecimal() and _TIMEOUT not in _own() else 0.0
 
 
 def _problem(address: str, seconds: float) -> str:

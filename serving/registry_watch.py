@@ -36,6 +36,8 @@ _POLL_SECONDS = 1.0
 _AGAIN_SECONDS = 5.0
 _SILENT_SECONDS = 9.0
 _FETCH_SECONDS = 30.0
+# A file does not go away, but a busy machine takes its time to make MLflow's tables in a new one.
+_LOCAL_SECONDS = 120.0
 _CRASHED_SECONDS = 0.5
 
 _fork = get_context("fork")
@@ -116,7 +118,7 @@ class RegistryWatch:
                 time.sleep(_CRASHED_SECONDS)
             self._restart()
             return
-        limit = _FETCH_SECONDS if self._fetching else _SILENT_SECONDS
+        limit = _FETCH_SECONDS if self._fetching else _SILENT_SECONDS if reachability.is_remote() else _LOCAL_SECONDS
         if time.monotonic() - self._since > limit and not self._grows():
             what = "the files of the champion do not come" if self._fetching else "no answer"
             self._restart()

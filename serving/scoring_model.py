@@ -122,7 +122,8 @@ class Columns(NamedTuple):
             problems.append(f"column {self.identifier!r} found {identified} times")
         missing = [name for name, places in found.items() if not places]
         if missing:
-            problems.append(f"missing columns {missing}, found {list(columns)[:_MOST_COLUMNS_SHOWN]}")
+            shown = [_shown(column) for column in columns[:_MOST_COLUMNS_SHOWN]]
+            problems.append(f"missing columns {missing}, found [{', '.join(shown)}]")
         return f"{'; '.join(problems)}; {expected}"
 
 

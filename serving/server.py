@@ -34,7 +34,7 @@ from data.console import complain, say
 from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from data.scratch import scratch
-from serving import inference_log, registry
+from serving import inference_log, reachability, registry
 from serving.registry_watch import Fetching, Found, RegistryWatch, Trouble, Word
 from serving.scoring_model import OUTPUT_VARIABLE, output_from_environment
 from serving.served_version import Source
@@ -172,7 +172,7 @@ class Supervisor:
         ServerError
             If there is none, or the registry does not answer within seconds.
         """
-        deadline: float | None = time.monotonic() + _FIRST_ANSWER_SECONDS
+        deadline = time.monotonic() + _FIRST_ANSWER_SECONDS if reachability.is_remote() else None
         while not self._stopping:
             wait([self._watch.connection], timeout=_POLL_SECONDS)
             for word in self._watch.words():

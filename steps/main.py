@@ -112,7 +112,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     say("Data:", f"{provenance.kind} ({provenance.address})", style="")
     rows = ", ".join(f"{prepared.rows[name]:,} {word}" for name, word in ((TRAIN, "train"), (TEST, "test")))
     say("Rows:", f"{prepared.rows[FILTERED]:,} × {columns} filtered: {rows}", style="")
-    say("     ", f"{applied.rows:,} prod scored, {applied.labelled:,} of them labeled", style="")
+    say("     ", f"{applied.rows:,} prod scored by {_scorer(applied)}, {applied.labelled:,} of them labeled", style="")
     say(
         "Selected:", f"{trained.choice.chosen.name} ({trained.choice.chosen.id}), by cross-validated {config.criterion}"
     )
@@ -147,9 +147,12 @@ def _results(trained: Trained, applied: Applied, criterion: str) -> Table:
         values = treinamento.cross_validated(candidate, criterion)
         table.add_row(name, values, *_cells(choice.test_metrics[candidate.id]), *_cells(on_prod))
     if not is_new:
-        by = f"version {applied.version}" if applied.version else "the model behind the endpoint"
-        table.add_row(f"{by}, which was applied", "", *_cells({}), *_cells(prod))
+        table.add_row(f"{_scorer(applied)}, which was applied", "", *_cells({}), *_cells(prod))
     return table
+
+
+def _scorer(applied: Applied) -> str:
+    return f"version {applied.version}" if applied.version else "the model behind the endpoint"
 
 
 def _cells(metrics: Mapping[str, float]) -> list[str]:
