@@ -70,7 +70,7 @@ def relocate(database: Path) -> list[Path]:
             raise StoreError(message) from error
         message = (
             f"expected to let {database} name the artifacts in {here}, beside it; it cannot be rewritten ({error}). "
-            "End what uses it, and run: python -m serving.relocation"
+            "End what uses it, let it be writable, and run: python -m serving.relocation"
         )
         raise StoreError(message) from error
     return former
