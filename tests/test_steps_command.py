@@ -256,9 +256,12 @@ def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none(
     assert (command / "mlflow.db").exists()
 
 
-def test_a_store_that_is_there_is_left_as_it_is(command: Path) -> None:
+def test_a_file_that_is_no_store_is_left_as_it_is_and_told(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (command / "mlflow.db").write_bytes(b"whatever it is")
-    at_it(lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        at_it(lambda: pytest.fail("worked"))
+    assert caught.value.code == 1
+    assert "found a damaged file" in " ".join(capsys.readouterr().err.split())
     assert (command / "mlflow.db").read_bytes() == b"whatever it is"
 
 
