@@ -302,6 +302,35 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(checkout: Checkout, sho
         wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "3", "the version after it")
 
 
+def test_a_version_that_one_worker_refuses_is_unloaded_in_the_others(checkout: Checkout, shots: pd.DataFrame) -> None:
+    loaded, unloaded = (checkout.folder / name for name in ("loaded", "unloaded"))
+    before = set((checkout.folder / "mlruns").rglob("scoring_model.py"))
+
+    def let_one_worker_load_it() -> None:
+        (new,) = set((checkout.folder / "mlruns").rglob("scoring_model.py")) - before
+        code = f"""
+class Loaded:
+    def __del__(self):
+        Path({str(unloaded)!r}).touch()
+def marked():
+    model = ScoringModel()
+    model.mark = Loaded()
+    return model
+Path({str(loaded)!r}).touch(exist_ok=False)
+set_model(marked())
+"""
+        new.write_text(new.read_text() + code)
+
+    with operated(checkout) as server:
+        publish(checkout, shots, strength=0.5, meanwhile=let_one_worker_load_it)
+        wait_until(lambda: "Version 2 of kobe_shot cannot be served" in server.output.read_text(), "the refusal")
+        assert loaded.exists()
+        assert ask(server.address).headers["X-Model-Version"] == "1"
+        publish(checkout, shots, strength=0.4)
+        wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "3", "the version after it")
+        wait_until(lambda: ask(server.address).ok and unloaded.exists(), "the refused version to be unloaded")
+
+
 def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> None:
     """Promote a version whose pipeline is gone before the server can see it."""
     before = set((checkout.folder / "mlruns").rglob("pipeline.skops"))
