@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import KobeShotError
+from data.scratch import own_folder
 from data.staging import clear_leftovers, staging
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,7 +204,7 @@ def only_one(what: str, key: str, *, folder: Path | None = None, wait_seconds: f
     key : str
         What it is done to; processes with different keys do not keep each other out.
     folder : pathlib.Path, optional
-        Where the lock is; by default the folder for temporary files.
+        Where the lock is; by default the folder for temporary files, in one that only this user can enter.
     wait_seconds : float
         How long to wait for another process that is at it.
 
@@ -211,11 +212,12 @@ def only_one(what: str, key: str, *, folder: Path | None = None, wait_seconds: f
     ------
     BusyError
         If another process is at it, and still is then. The operating system frees the lock when its holder dies.
+    KobeShotError
+        If another user has taken the name of the folder, and so may hold or lead astray any lock.
     """
     deadline = time.monotonic() + wait_seconds
     name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
-    path = (folder or Path(tempfile.gettempdir())) / f"kobe_shot_{os.getuid()}_{name}.lock"
-    with path.open("a+", encoding="utf-8") as lock:
+    with (_lock_folder(folder) / f"kobe_shot_{os.getuid()}_{name}.lock").open("a+", encoding="utf-8") as lock:
         while True:
             try:
                 fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -235,6 +237,17 @@ def only_one(what: str, key: str, *, folder: Path | None = None, wait_seconds: f
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), holder.encode())
         yield
+
+
+def _lock_folder(given: Path | None) -> Path:
+    found = given or own_folder()
+    if found is None:
+        message = (
+            f"expected kobe_shot_{os.getuid()} in {tempfile.gettempdir()}, where locks are kept, to be a folder of "
+            "yours; found another user's, or no folder. Remove it, or set TMPDIR to a folder of your own."
+        )
+        raise KobeShotError(message)
+    return found
 
 
 def _wait_for(descriptor: int, folder: Path, limit_seconds: float, on_wait: Callable[[str], None]) -> None:

@@ -11,6 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def own_folder() -> Path | None:
+    """The folder in the temporary one that only this user can enter; None where somebody else has taken its name."""
+    base = Path(tempfile.gettempdir()) / _name()
+    with contextlib.suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    found = base.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return None
+    base.chmod(0o700)
+    return base
+
+
+def _name() -> str:
+    return f"kobe_shot_{os.getuid()}"
+
+
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
     """A new folder that only this user can enter, until the block ends.
@@ -42,14 +58,7 @@ def scratch(name: str) -> Iterator[Path]:
 
 def _base() -> Path:
     """The folder of this user in the temporary one; another one where somebody else has taken its name."""
-    base = Path(tempfile.gettempdir()) / f"kobe_shot_{os.getuid()}"
-    with contextlib.suppress(FileExistsError):
-        base.mkdir(mode=0o700)
-    found = base.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
-        base.chmod(0o700)
-        return base
-    return Path(tempfile.mkdtemp(prefix=f"{base.name}_"))
+    return own_folder() or Path(tempfile.mkdtemp(prefix=f"{_name()}_"))
 
 
 @contextmanager

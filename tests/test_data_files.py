@@ -175,6 +175,27 @@ def test_whoever_was_told_does_not_take_the_place_of_the_first_one(key: str) -> 
                 twice("retreino", key)
 
 
+def test_locks_are_in_a_folder_that_no_other_user_can_enter(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with only_one("retreino", key):
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"kobe_shot_{os.getuid()}").symlink_to(elsewhere)
+    with pytest.raises(KobeShotError, match="set TMPDIR"), only_one("retreino", key):
+        pytest.fail("the lock was taken")
+    assert list(elsewhere.iterdir()) == []
+
+
 @contextmanager
 def held_elsewhere(key: str, folder: Path) -> "Iterator[subprocess.Popen[str]]":
     """Another process, in another folder, that is at it."""
