@@ -423,10 +423,7 @@ def require_champion() -> ModelVersion:
     """
     version = champion()
     if version is None:
-        message = (
-            f"{model()} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
-        )
-        raise RegistryError(message)
+        raise RegistryError(_no_champion(lineage()))
     if not _passed_gate(version):
         raise RegistryError(_not_passed(version))
     return version
@@ -474,6 +471,9 @@ def alias_problems() -> list[str]:
     named = number(version) if version else None
     if version and not _passed_gate(version):
         return [_not_passed(version)]
+    line = [] if version or production else lineage()
+    if line:
+        return [_no_champion(line)]
     if set(production) <= {named} and (production or not version):
         return []
     held, names = " and ".join(production) or "none", f"version {named}" if version else "none"
@@ -492,6 +492,15 @@ def tell_problems() -> None:
     """Say on the console what `alias_problems` finds."""
     for problem in alias_problems():
         say("Registry:", problem, style="bold yellow")
+
+
+def _no_champion(line: list[str]) -> str:
+    if line:
+        return (
+            f"{model()} has no champion: somebody has taken the alias {CHAMPION} away, or deleted its version. Put "
+            f"version {line[-1]} back: mlflow run . -e reverter; or train another: mlflow run . -e treinamento"
+        )
+    return f"{model()} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
 
 
 def _not_passed(version: ModelVersion) -> str:

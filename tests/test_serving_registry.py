@@ -760,3 +760,20 @@ def test_an_alias_that_is_gone_is_told_with_the_version_that_is_in_production() 
     assert problem.endswith("Give the alias back: mlflow run . -e reverter -P version=2")
     assert registry.roll_back("as told", "2") == "2"
     assert registry.alias_problems() == []
+
+
+@pytest.mark.parametrize("take_away", ["alias", "version"])
+def test_a_champion_that_was_taken_away_by_hand_is_not_said_never_to_have_been(take_away: str) -> None:
+    crowned(2)
+    if take_away == "alias":
+        MlflowClient().delete_registered_model_alias(MODEL, registry.CHAMPION)
+    else:
+        MlflowClient().delete_model_version(MODEL, "2")
+    back = "2" if take_away == "alias" else "1"
+    words = rf"has no champion: somebody has taken the alias champion away.*version {back} back: .* reverter"
+    with pytest.raises(RegistryError, match=words):
+        registry.require_champion()
+    (problem,) = registry.alias_problems()
+    assert f"version {back}" in problem
+    assert registry.roll_back("taken away") == back
+    assert registry.alias_problems() == []
