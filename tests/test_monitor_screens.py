@@ -532,3 +532,10 @@ def test_a_table_that_was_given_to_aplicacao_is_not_taken_for_prod(operated_stor
         assert not shown.exception
         assert "does not hold tables/" not in words(shown)
         assert "has been applied again" not in words(shown)
+
+
+def test_drift_of_rows_that_the_reference_holds_is_shown_and_not_judged(operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(600, 2), pipeline)
+    cards = {metric.label: metric.value for metric in page("drift").metric}
+    assert (cards["Drift"], cards["P(made)"]) == ("not judged", "not judged")

@@ -6,7 +6,8 @@ import streamlit as st
 
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor import court_charts, model_charts, watch_charts
-from monitor.drift import ALPHA, LARGE_PSI, MODERATE_PSI, Drift, unit_of
+from monitor.checks import MOST_OWN
+from monitor.drift import ALPHA, LARGE_PSI, MODERATE_PSI, unit_of
 from monitor.look import Look
 from monitor.screens import loaded, parts, subject
 
@@ -19,7 +20,7 @@ def show() -> None:
     with parts.told():
         shown = loaded.current()
         subject.show(shown.subject)
-        _show_cards(shown.look.drift)
+        _show_cards(shown.look)
     draw = {
         "Densities": _show_densities,
         "Statistics and limits": _show_statistics,
@@ -29,10 +30,13 @@ def show() -> None:
     parts.tabs(draw, shown.look, "drift_tab")
 
 
-def _show_cards(found: Drift) -> None:
-    columns = st.columns(5)
-    drifted = found.drifted_features
-    parts.card(columns[0], "Drift", "found" if found.alarm else "none", f"{ALPHA:.0%} by chance")
+def _show_cards(look: Look) -> None:
+    columns, found = st.columns(5), look.drift
+    drifted, is_judged = found.drifted_features, look.own_share <= MOST_OWN
+    if is_judged:
+        parts.card(columns[0], "Drift", "found" if found.alarm else "none", f"{ALPHA:.0%} by chance")
+    else:
+        parts.card(columns[0], "Drift", "not judged", "known rows")
     parts.card(
         columns[1], "Features moved", f"{len(drifted)} of {len(FEATURES)}", f"{len(drifted) / len(FEATURES):.0%}"
     )
@@ -44,7 +48,8 @@ def _show_cards(found: Drift) -> None:
     else:
         parts.card(columns[3], "Classifier", "too few rows")
     difference = f"{found.mean_difference[PROBABILITY]:+.3f} on average"
-    parts.card(columns[4], "P(made)", "moved" if found.has_drifted(PROBABILITY) else "as before", difference)
+    moved = "moved" if found.has_drifted(PROBABILITY) else "as before"
+    parts.card(columns[4], "P(made)", moved if is_judged else "not judged", difference)
 
 
 def _show_densities(look: Look) -> None:
