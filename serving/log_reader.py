@@ -259,8 +259,10 @@ def read_labelled(  # noqa: PLR0913 as read
         raise _unreadable(engine, error) from error
 
 
-def read_newest(engine: sql.Engine, *, labelled: int, rows: int, origins: Collection[str] = (TRAFFIC,)) -> pd.DataFrame:
-    """The newest labelled rows and the newest rows of all, in the order of their time.
+def read_newest(
+    engine: sql.Engine, *, labelled: int, rows: int, version: str = "", origins: Collection[str] = (TRAFFIC,)
+) -> pd.DataFrame:
+    """The newest labelled rows and the newest rows of a version, in the order of their time.
 
     Parameters
     ----------
@@ -268,6 +270,8 @@ def read_newest(engine: sql.Engine, *, labelled: int, rows: int, origins: Collec
         Of `open_log`.
     labelled, rows : int
         How many of each.
+    version : str
+        Number of the version that scored the newest rows; empty for any. Labelled rows are of any version.
     origins
         See `window`.
 
@@ -283,7 +287,8 @@ def read_newest(engine: sql.Engine, *, labelled: int, rows: int, origins: Collec
     """
     try:
         shots = _Shots(engine, origins)
-        wanted = (shots.newest_labelled(labelled), shots.newest(rows))
+        scored = [shots.log.c[MODEL_VERSION] == version] if version else []
+        wanted = (shots.newest_labelled(labelled), shots.newest(rows, *scored))
         chosen = sql.or_(*(shots.log.c.id.in_(query) for query in wanted))
         with engine.connect() as connection:
             return _table(connection.execute(shots.select(chosen)).all())

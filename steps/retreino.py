@@ -166,7 +166,12 @@ def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame,
     """The scored rows, and what they are called."""
     if config.current == LOG:
         engine = log_reader.open_log(log_reader.log_address(config.log))
-        found = log_reader.read_newest(engine, labelled=config.label_window, rows=config.policy.look_rows)
+        found = log_reader.read_newest(
+            engine,
+            labelled=config.label_window,
+            rows=config.policy.look_rows,
+            version=registry.number(champion),
+        )
         if found.empty:
             message = "the inference log holds no row; score something"
             raise log_reader.LogError(message)

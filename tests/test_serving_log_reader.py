@@ -165,6 +165,13 @@ def test_the_newest_labels_and_the_newest_rows_of_all_are_read_in_order(
     pd.testing.assert_frame_equal(found, read(engine, most_rows=1_000).iloc[expected].reset_index(drop=True))
 
 
+def test_after_a_rollback_the_newest_rows_are_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [row(number) | {"model_version": "1" if number < 3 else "2", "shot_made_flag": None} for number in range(9)]
+    log = open_log(make(tmp_path / "log.db", rows))
+    assert minutes(read_newest(log, labelled=5, rows=2, version="1")) == [1, 2]
+    assert minutes(read_newest(log, labelled=5, rows=2)) == [7, 8]
+
+
 def test_the_newest_rows_of_an_empty_log_are_none_with_the_same_columns(tmp_path: Path) -> None:
     found = read_newest(open_log(make(tmp_path / "empty.db", [])), labelled=5, rows=5)
     assert found.empty
