@@ -44,8 +44,8 @@ OUTPUTS = ("records", "label", "probability", "probabilities")
 """Forms of a prediction; the first is the default."""
 OUTPUT_VARIABLE = "KOBE_SHOT_OUTPUT"
 """Environment variable that names the form in which a server answers requests that ask for none."""
-_FLAVOR = "mlflow.pyfunc.model"
-"""How MLflow calls models that are Python code."""
+_FLAVOR = "mlflow.pyfunc.loaders.code_model"
+"""How MLflow calls models from code."""
 _EVALUATOR = "mlflow.models.evaluation.evaluators.classifier"
 NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
 """What `table_of` gives for ``{"dataframe_records": []}``, of which MLflow asks for columns."""
