@@ -59,7 +59,7 @@ main: env ## Acquire, prepare, train, register, serve, apply and look (SOURCE=au
 test: spark ## Run the tests, but for those that can only be long
 	python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGUMENTS)
 
-test-slow: spark ## Run the long tests: kills, a cluster that loses a worker, the tour, the services of a deployment
+test-slow: spark ## Run the long tests: kills, outages, both engines through the commands, the tour, the services of a deployment
 	python -m pytest -n 2 --dist worksteal -m slow $(ARGUMENTS)
 
 lint: env ## Check style, types and the files of the deployment

@@ -94,6 +94,7 @@ def seconds_until(condition: Callable[[], bool], what: str) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL is not installed; .ci/run installs Debian's")
 @pytest.mark.parametrize("away", ["tracking", "database"])
 def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers(

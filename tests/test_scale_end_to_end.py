@@ -80,6 +80,7 @@ def sorted_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(list(table.columns), ignore_index=True)
 
 
+@pytest.mark.slow
 @needs_java
 def test_both_engines_prepare_the_same_rows_and_as_many_of_each_class(applied: Checkout) -> None:
     names = (FILTERED, TRAIN, TEST, PROD)
@@ -102,6 +103,7 @@ def test_both_engines_prepare_the_same_rows_and_as_many_of_each_class(applied: C
     ok(applied.step("preparacao"))
 
 
+@pytest.mark.slow
 @needs_java
 def test_every_way_of_scoring_gives_the_same_answers_and_metrics(applied: Checkout) -> None:
     ways = {"rest": (), "batch": ("--mode", "batch"), "spark": SPARK}
@@ -120,6 +122,7 @@ def test_every_way_of_scoring_gives_the_same_answers_and_metrics(applied: Checko
                 assert metrics[way][name] == pytest.approx(value, abs=1e-6), name
 
 
+@pytest.mark.slow
 @needs_java
 def test_both_engines_come_to_the_same_verdict_by_the_same_drift(applied: Checkout) -> None:
     found = {}
