@@ -358,7 +358,10 @@ def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Che
     ("arguments", "words"),
     [
         (["--current", "log", "--log", "sqlite:////nowhere/log.db"], "expected an inference log at /nowhere/log.db"),
-        (["--current", "log", "--log", "LOG", "--since", "2h", "--until", "1h"], "holds no row in this window"),
+        (
+            ["--current", "log", "--log", "LOG", "--since", "2h", "--until", "1h"],
+            "holds no row of origin traffic in",
+        ),
         (["--current", "CORRUPT"], "corrupt.parquet cannot be read: expected a Parquet or CSV table of shots"),
     ],
     ids=["no log", "an empty window", "a corrupt table"],
@@ -423,7 +426,7 @@ def test_what_can_be_looked_at_is_taken(current: str) -> None:
         ("--since", "nat"),
         ("--since", "0001-01-01T00:00+14:00"),
         ("--since", "99999999d"),
-        ("--endpoint", "127.0.0.1:5001"),
+        ("--endpoint", "127.0.0.1:99999"),
         ("--endpoint", "http://user:secret@127.0.0.1"),
         ("--most_rows", "many"),
         ("--log", "postgresql://user:secret@host/database"),
