@@ -187,6 +187,5 @@ def test_a_log_that_is_off_is_no_log_to_look_at(bundle: Path) -> None:
 def test_a_damaged_heartbeat_is_told(bundle: Path) -> None:
     with scheduled(bundle, "1h"):
         wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
-        (heartbeat,) = bundle.glob("*.schedule.json")
-        heartbeat.write_text("{}")
+        (bundle / "data" / "processed" / ".schedule.json").write_text("{}")
         assert "Start it again" in status(bundle).stderr.replace("\n", " ")
