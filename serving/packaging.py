@@ -21,7 +21,8 @@ from data.schema import FEATURES, PROBABILITY, RAW_NAME, TARGET, feature_column
 from serving.requirements import served_packages
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
-_INFERENCE_LOG = ROOT / "serving" / "inference_log.py"
+_BESIDE = [ROOT / "serving" / name for name in ("inference_log.py", "server_limits.py")]
+"""What travels with the model: it imports nothing of this project."""
 _TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
 _TRUSTED_TYPES = ("collections.OrderedDict", "collections.defaultdict")
 
@@ -96,7 +97,7 @@ def log_scoring_model(
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCORING_MODEL),
-            code_paths=[str(_INFERENCE_LOG)],
+            code_paths=[str(path) for path in _BESIDE],
             artifacts={"pipeline": str(path)},
             model_config={
                 "features": served_ranges(),

@@ -1,0 +1,91 @@
+"""The limits of both servers: their names, values, units and environment variables, and nothing else.
+
+MLflow runs a copy of this file beside the served model, so it imports nothing of this project. Those of connections and
+of bodies on their way are enforced by ``serving/bounded_http.py``; what a body may hold is checked where it is read.
+"""
+
+import functools
+import math
+import os
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+PREFIX = "KOBE_LIMIT_"
+"""An environment variable sets a limit: ``KOBE_LIMIT_BODY_BYTES=1000000``."""
+
+
+def _limit(default: float, unit: str, meaning: str) -> Any:  # noqa: ANN401 as `dataclasses.field` itself
+    return field(default=default, metadata={"unit": unit, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much a server takes; each is for one process, unless it says otherwise.
+
+    Raises
+    ------
+    ValueError
+        If a limit is not above 0, or a body may be longer than all bodies together.
+    """
+
+    body_bytes: int = _limit(256 << 20, "bytes", "a body")
+    bytes_in_flight: int = _limit(
+        384 << 20,
+        "bytes",
+        "bodies that arrive or are in work, and responses that clients have not read, over all workers of the "
+        "production server; bodies of at most 32 KiB are not counted",
+    )
+    bodies_in_flight: int = _limit(32, "bodies", "bodies of more than 32 KiB that arrive or are in work, counted alike")
+    body_seconds: float = _limit(60, "seconds", "until a body has arrived")
+    head_bytes: int = _limit(32 << 10, "bytes", "request line and headers together")
+    headers: int = _limit(100, "headers", "headers of a request")
+    head_seconds: float = _limit(10, "seconds", "until request line and headers have arrived")
+    idle_seconds: float = _limit(5, "seconds", "a connection without a request")
+    response_seconds: float = _limit(30, "seconds", "a client that reads nothing of its response")
+    connections: int = _limit(1000, "connections", "open connections; fewer where `ulimit -n` leaves no room for them")
+    pipelined: int = _limit(16, "requests", "requests that are sent on a connection before the first is answered")
+    rows: int = _limit(2_000_000, "rows", "rows of a request")
+    columns: int = _limit(200, "columns", "columns of a table")
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for limit in fields(self):
+            if not getattr(self, limit.name) > 0:
+                message = f"{limit.name}: expected a number above 0, found {getattr(self, limit.name)}"
+                raise ValueError(message)
+        if self.body_bytes > self.bytes_in_flight:
+            message = (
+                f"body_bytes: expected at most bytes_in_flight ({self.bytes_in_flight:,}), found {self.body_bytes:,}; "
+                f"set {PREFIX}BYTES_IN_FLIGHT as well"
+            )
+            raise ValueError(message)
+
+
+@functools.cache
+def limits() -> Limits:
+    """The limits of this process: the defaults, or what the environment says, which is read once.
+
+    Raises
+    ------
+    ValueError
+        If a variable that begins with ``KOBE_LIMIT_`` names no limit, or its value is no such number.
+    """
+    known = {PREFIX + limit.name.upper(): limit for limit in fields(Limits)}
+    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and value}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        message = f"{unknown[0]}: no such limit; expected one of {', '.join(known)}"
+        raise ValueError(message)
+    return Limits(**{known[name].name: _number(name, value, known[name].type) for name, value in given.items()})
+
+
+def _number(name: str, value: str, kind: object) -> Any:  # noqa: ANN401 int or float, as `kind` says
+    try:
+        number = int(value) if kind is int else float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        what = "a whole number" if kind is int else "a number"
+        message = f"{name}: expected {what} above 0, found {value[:40]!r}"
+        raise ValueError(message)
+    return number
