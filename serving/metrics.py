@@ -4,7 +4,10 @@ prometheus_client keeps the figures of each process in a file of ``PROMETHEUS_MU
 it is imported; so it is imported in the worker, and a worker that died is still counted.
 """
 
+from collections.abc import Iterator
 from typing import Any
+
+from serving.inference_log import DROP_REASONS, Recorder
 
 _NOT_FOUND = 404
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -16,15 +19,24 @@ class Metrics:
     def __init__(self) -> None:
         import prometheus_client as prometheus  # noqa: PLC0415 see above
         from prometheus_client import multiprocess  # noqa: PLC0415
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
         self._prometheus, self._multiprocess = prometheus, multiprocess
+        self._gauge = GaugeMetricFamily
         self.content_type = prometheus.CONTENT_TYPE_LATEST.encode()
         self._requests = prometheus.Counter("kobe_requests", "Requests answered.", ["path", "status"])
         self._rows = prometheus.Counter("kobe_rows_scored", "Rows scored.", ["model_version"])
         self._seconds = prometheus.Histogram(
             "kobe_request_seconds", "Seconds from a request's first byte to its answer.", buckets=_BUCKETS
         )
+        self._dropped = prometheus.Counter(
+            "kobe_inference_log_rows_dropped", "Scored rows that the inference log has lost.", ["reason"]
+        )
         self._children: dict[tuple[Any, ...], Any] = {}
+        for reason in DROP_REASONS:
+            # All from the begin: an alarm sees the first row, and on a full disk no file has to grow.
+            self._child(self._dropped, reason)
+        self._recorder: Recorder | None = None
 
     def count(self, path: str, status: int, seconds: float) -> None:
         """Count a request and its answer's status."""
@@ -36,6 +48,32 @@ class Metrics:
         """Count rows that a version of the model has scored."""
         self._child(self._rows, version).inc(rows)
 
+    def count_dropped(self, reason: str, rows: int) -> None:
+        """Count rows that the inference log has lost, by a reason of `DROP_REASONS`."""
+        self._child(self._dropped, reason).inc(rows)
+
+    def watch(self, recorder: Recorder) -> None:
+        """Tell from now on how large the inference log is, and what its limits are."""
+        self._recorder = recorder
+
+    def collect(self) -> Iterator[Any]:
+        """The figures of the inference log, which are read when they are asked for."""
+        if self._recorder is None:
+            return
+        status = self._recorder.status()
+        figures = {
+            "bytes": ("What the rows of the inference log and their indexes take.", status.log_bytes),
+            "file_bytes": ("What the files of an inference log in SQLite take.", status.file_bytes),
+            "max_bytes": ("What the inference log may take; 0 for no limit.", status.limits.log_bytes),
+            "spool_bytes": ("What waits, or has just been moved, before the inference log.", status.spool_bytes),
+            "max_spool_bytes": ("What the spool may take; 0 for no limit.", status.limits.spool_bytes),
+            "max_days": ("Age at which retention removes rows; 0 for never.", status.limits.days),
+            "oldest_timestamp_seconds": ("When the oldest row was scored.", status.oldest),
+        }
+        for name, (help_text, value) in figures.items():
+            if value is not None:
+                yield self._gauge(f"kobe_inference_log_{name}", help_text, value)
+
     def _child(self, metric: Any, *labels: str) -> Any:  # noqa: ANN401
         key = (metric, *labels)
         if key not in self._children:
@@ -46,4 +84,5 @@ class Metrics:
         """All figures in Prometheus' text format."""
         registry = self._prometheus.CollectorRegistry()
         self._multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(self)
         return bytes(self._prometheus.generate_latest(registry))

@@ -441,6 +441,7 @@ def _set_inference_log() -> None:
         return
     try:
         inference_log.check_address(address)
+        inference_log.limits_from_environment()
     except ValueError as error:
         raise ServerError(str(error)) from error
 

@@ -95,18 +95,20 @@ class Worker:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with contextlib.suppress(OSError):
             Path("/proc/self/comm").write_text("kobe_worker", encoding="ascii")
-        found, recorder = _load(first), None
+        found, recorder, metrics = _load(first), None, Metrics()
         problem = found if isinstance(found, str) else ""
         if not isinstance(found, str):
             self._versions[int(first.version)] = found
             try:
-                recorder = recorder_from_environment(self._versions[int(first.version)].names)
+                recorder = recorder_from_environment(self._versions[int(first.version)].names, metrics.count_dropped)
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
         self._tell(Loaded(first, problem))
         if problem:
             return 1
-        door = Door(self._versions, lambda: self._current.value, recorder, Metrics(), self._health)
+        if recorder:
+            metrics.watch(recorder)
+        door = Door(self._versions, lambda: self._current.value, recorder, metrics, self._health)
         config = uvicorn.Config(
             door,
             loop="uvloop",

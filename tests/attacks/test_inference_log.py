@@ -1,0 +1,346 @@
+"""What fills the inference log, or the disk under it: answers go on, and what is lost is counted and said."""
+
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from sklearn.pipeline import Pipeline
+
+from data.schema import FEATURES
+from serving.inference_log import Limits, Recorder, Request, spool_of
+from tests.attacks.support import MEGABYTE, PARQUET, Server
+from tests.project import Checkout, Operated, operated, records, runs, shot, wait_until
+
+NOBODY = 65_534
+
+
+def request(name: str, rows: int = 1) -> Request:
+    values = np.random.default_rng(1).normal(size=(rows, len(FEATURES)))
+    return Request(name, "7", values, np.ones(rows, dtype=np.int64), np.linspace(0, 1, rows), None, time.time())
+
+
+def address_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'log.db'}"
+
+
+def rows_in(folder: Path) -> int:
+    if not (folder / "log.db").exists():
+        return 0
+    with closing(sqlite3.connect(folder / "log.db", timeout=30)) as log:
+        if not log.execute("select 1 from sqlite_master where name = 'inference'").fetchone():
+            return 0
+        return int(log.execute("select count(*) from inference").fetchone()[0])
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def metrics(address: str) -> dict[str, float]:
+    """The figures of the inference log at a server, by their names and reasons."""
+    text = requests.get(f"{address}/metrics", timeout=30).text
+    found = re.findall(r"^kobe_inference_log_(\w+?)(?:_total\{reason=\"(\w+)\"\})? ([0-9.e+]+)$", text, re.MULTILINE)
+    return {reason or name: float(value) for name, reason, value in found}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take what is left of a disk; the file that holds it."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return filler
+
+
+# One body
+
+
+def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_path: Path) -> None:
+    rows = 500_000
+    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder.record(request("large", rows))
+    (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
+    journal = memory = 0
+
+    def moved() -> bool:
+        nonlocal journal, memory
+        journal = max(journal, size(tmp_path / "log.db-wal"))
+        memory = max(memory, writer.memory_info().rss)
+        return rows_in(tmp_path) == rows
+
+    wait_until(moved, "the rows to be moved")
+    assert not recorder.close()
+    # One transaction for the whole request took 58 MB of journal, and 340 MB of memory.
+    assert journal < 20 * MEGABYTE
+    assert memory < 200 * MEGABYTE
+    with closing(sqlite3.connect(tmp_path / "log.db")) as log:
+        assert log.execute('select count(distinct "row"), max("row") from inference').fetchone() == (rows, rows - 1)
+
+
+def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_path: Path) -> None:
+    rows = 200_000
+    recorder = Recorder(address_in(tmp_path), FEATURES)
+    (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
+    recorder.record(request("large", rows))
+    wait_until(lambda: 0 < rows_in(tmp_path) < rows, "the writer to be within the request")
+    writer.kill()
+    wait_until(lambda: not runs(writer.pid), "the writer to end")
+    # The next writer is started when the recorder looks, here at the end.
+    assert not recorder.close()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as log:
+        found = log.execute('select count(*), count(distinct "row"), max("row") from inference').fetchone()
+        assert found == (rows, rows, rows - 1)
+        assert log.execute("select count(*) from inference_spool").fetchone() == (0,)
+
+
+# Limits
+
+
+def test_a_spool_at_its_limit_loses_rows_that_are_counted_said_once_and_said_to_be_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dropped: list[tuple[str, int]] = []
+    # A folder in its place keeps the database away.
+    (tmp_path / "log.db").mkdir()
+    limits = Limits(spool_bytes=MEGABYTE)
+    recorder = Recorder(address_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost))
+    for number in range(400):
+        recorder.record(request(str(number), 100))
+        assert recorder.status().spool_bytes <= MEGABYTE
+    lost = sum(rows for _, rows in dropped)
+    assert {reason for reason, _ in dropped} == {"spool_full"}
+    assert recorder.dropped["spool_full"] == lost > 20_000
+    (tmp_path / "log.db").rmdir()
+    wait_until(lambda: rows_in(tmp_path) == 40_000 - lost, "what was kept to be moved")
+
+    def taken() -> bool:
+        before = recorder.dropped["spool_full"]
+        recorder.record(request("after"))
+        return recorder.dropped["spool_full"] == before
+
+    wait_until(taken, "the spool to take rows again")
+    lost = recorder.dropped["spool_full"]
+    assert not recorder.close()
+    said = capfd.readouterr().err
+    assert said.count("rows are not logged") == 1
+    assert "KOBE_INFERENCE_LOG_MAX_SPOOL_BYTES" in said
+    over = re.findall(r"the inference log is written again after \d+ s, ([\d,]+) rows were lost", said)
+    assert over == [f"{lost:,}"]
+
+
+def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is_room(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    limits = Limits(log_bytes=4 * MEGABYTE, spool_bytes=MEGABYTE)
+    recorder = Recorder(address_in(tmp_path), FEATURES, limits=limits)
+    said: list[str] = []
+
+    def is_full() -> bool:
+        recorder.record(request("many", 1_000))
+        said.append(capfd.readouterr().err)
+        return any("KOBE_INFERENCE_LOG_MAX_BYTES" in text for text in said)
+
+    wait_until(is_full, "the log to reach its limit")
+
+    def is_lost() -> bool:
+        recorder.record(request("too many", 1_000))
+        return recorder.dropped["log_full"] > 0
+
+    wait_until(is_lost, "the spool to reach its limit too")
+    status = recorder.status()
+    assert status.log_bytes is not None
+    # It looks before every 10,000 rows.
+    assert 4 * MEGABYTE <= status.log_bytes < 6 * MEGABYTE
+    assert status.file_bytes is not None
+    assert status.file_bytes < 14 * MEGABYTE
+    assert status.spool_bytes <= MEGABYTE
+    with closing(sqlite3.connect(tmp_path / "log.db", timeout=30)) as log:
+        log.execute("delete from inference")
+        log.commit()
+    wait_until(lambda: rows_in(tmp_path) > 0, "what waited to be moved")
+    assert "rows were lost" in recorder.close()
+
+
+# A full disk
+
+
+def test_rows_lost_on_a_full_disk_are_counted_and_the_end_of_it_is_said(
+    small_disk: Path, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    with operated(served_checkout[0], inference_log=address_in(small_disk)) as server:
+        ask(server, 20)
+        wait_until(lambda: rows_in(small_disk) == 20, "the rows to be logged")
+        filler = fill(small_disk)
+        lost = until_rows_are_lost(server)
+        assert "rows are not logged: [Errno 28]" in server.output.read_text()
+        figures = metrics(server.address)
+        assert figures["disk_full"] == lost
+        assert figures["spool_bytes"] > 0
+        assert figures["max_spool_bytes"] == 1 << 30
+        assert figures["max_bytes"] == 4 << 30
+        filler.unlink()
+        ask(server, 40)
+        said = server.output.read_text()
+        again = re.findall(r"written again after \d+ s, ([\d,]+) rows were lost", said)
+        assert sum(int(rows.replace(",", "")) for rows in again) == lost
+        wait_until(lambda: rows_in(small_disk) >= 60, "rows to be logged again")
+
+
+def ask(server: Operated, times: int) -> None:
+    """Send requests of one row over connections of their own, which reach every worker."""
+    for _ in range(times):
+        assert requests.post(f"{server.address}/invocations", json=records(shot()), timeout=30).ok
+
+
+def until_rows_are_lost(server: Operated) -> int:
+    """Send tables until each worker has said that it lost rows; how many were lost."""
+    table = records(*[shot()] * 500)
+
+    def is_said() -> bool:
+        for _ in range(8):
+            assert requests.post(f"{server.address}/invocations", json=table, timeout=30).ok
+        return server.output.read_text().count("rows are not logged") >= len(server.workers())
+
+    wait_until(is_said, "rows to be lost")
+    # The next figures are read after the last row was recorded.
+    ask(server, 1)
+    return int(metrics(server.address)["disk_full"])
+
+
+def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_there_is_room(
+    small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    filler = fill(small_disk)
+    # Folders of this disk take no room: only a file does.
+    recorder = Recorder(address_in(small_disk), FEATURES)
+    recorder.record(request("lost", 3))
+    assert recorder.dropped["disk_full"] == 3
+    filler.unlink()
+
+    def is_kept() -> bool:
+        before = recorder.dropped["disk_full"]
+        recorder.record(request("kept"))
+        return recorder.dropped["disk_full"] == before
+
+    wait_until(is_kept, "the recorder to begin")
+    lost = recorder.dropped["disk_full"]
+    assert not recorder.close()
+    assert rows_in(small_disk) == 1
+    assert f"{lost:,} rows were lost" in capfd.readouterr().err
+
+
+# Files of others
+
+
+def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        recorder = Recorder(address_in(tmp_path), FEATURES)
+        recorder.record(request("a"))
+        wait_until(lambda: rows_in(tmp_path) == 1, "the row to be moved")
+        wait_until(lambda: list(tmp_path.rglob("status.json")), "the writer to say how the log is")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+        assert not recorder.close()
+    finally:
+        os.umask(before)
+    assert {"log.db", "log.db-wal", "log.db-shm", "log.db.spool", "000001.spool", "features.json"} <= set(modes)
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+
+
+def test_a_log_and_a_spool_that_others_could_read_are_narrowed(tmp_path: Path) -> None:
+    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder.record(request("a"))
+    assert not recorder.close()
+    (tmp_path / "log.db").chmod(0o666)
+    spool_of(address_in(tmp_path)).chmod(0o777)
+    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder.record(request("b"))
+    assert not recorder.close()
+    assert rows_in(tmp_path) == 2
+    for path in (tmp_path / "log.db", spool_of(address_in(tmp_path))):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder away")
+def test_a_spool_that_another_account_has_made_is_refused_in_words(tmp_path: Path) -> None:
+    spool = spool_of(address_in(tmp_path))
+    spool.mkdir()
+    shutil.chown(spool, NOBODY)
+    with pytest.raises(PermissionError, match=r"to be of this account .* found another's\. Remove it, or name another"):
+        Recorder(address_in(tmp_path), FEATURES)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a link away")
+@pytest.mark.parametrize("what", ["log.db", "log.db.spool"])
+def test_a_link_of_another_account_is_not_followed(
+    tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    target = victim / "precious"
+    target.touch()
+    link = tmp_path / what
+    link.symlink_to(target if what == "log.db" else victim)
+    os.lchown(link, NOBODY, NOBODY)
+    if what == "log.db":
+        recorder = Recorder(address_in(tmp_path), FEATURES)
+        recorder.record(request("a"))
+        said: list[str] = []
+
+        def is_refused() -> bool:
+            said.append(capfd.readouterr().err)
+            return any("found another's" in text for text in said)
+
+        wait_until(is_refused, "the writer to refuse the link")
+        link.unlink()
+        assert not recorder.close()
+    else:
+        with pytest.raises(PermissionError, match="found another's"):
+            Recorder(address_in(tmp_path), FEATURES)
+    assert list(victim.iterdir()) == [target]
+    assert target.read_bytes() == b""
+
+
+# At the servers
+
+
+def test_metrics_tell_how_large_the_log_is_and_what_it_may_take(production_server: Server) -> None:
+    assert production_server.send(b"", PARQUET).status == 400
+    production_server.wait_until_recovered()
+    wait_until(lambda: "bytes" in metrics(production_server.address), "the writer to have looked")
+    figures = metrics(production_server.address)
+    assert {"file_bytes", "spool_bytes", "max_bytes", "max_spool_bytes", "max_days"} <= set(figures)
+    assert {name: figures[name] for name in ("disk_full", "spool_full", "log_full", "write_error")} == {
+        "disk_full": 0,
+        "spool_full": 0,
+        "log_full": 0,
+        "write_error": 0,
+    }
+    assert figures["oldest_timestamp_seconds"] <= time.time()
