@@ -23,10 +23,11 @@ from pathlib import Path
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.models.model import MLMODEL_FILE_NAME
 
 from data.errors import KobeShotError
 from serving import reachability, registry
-from serving.registry import StoreError
+from serving.registry import RegistryError, StoreError
 from serving.served_version import Source
 
 NAME = "kobe_registry"
@@ -124,10 +125,13 @@ class RegistryWatch:
             self._restart()
             yield Trouble(f"{what} within {limit:.0f} s", away=True)
 
-    def fetch_again(self) -> None:
-        """Fetch the champion once more: its files are gone."""
+    def fetch_again(self) -> bool:
+        """Fetch the champion once more, as its files are gone or damaged; whether no fetch was under way."""
+        if not self._seen:
+            return False
         self._seen = ""
         self._restart()
+        return True
 
     def end(self) -> None:
         """End the process, whatever it waits for."""
@@ -235,6 +239,7 @@ def _fetch(champion: ModelVersion, folder: Path) -> Source:
     try:
         # A copy also of what lies on this machine: a worker that dies is replaced from it, whatever becomes of the run.
         files = mlflow.artifacts.download_artifacts(f"models:/{registry.model()}/{number}", dst_path=place)
+        _require_model(Path(files))
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -246,3 +251,11 @@ def _fetch(champion: ModelVersion, folder: Path) -> Source:
         promoted=str(promotions[-1]["when"]) if promotions else "",
         since=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _require_model(folder: Path) -> None:
+    """Refuse what MLflow fetched without a word while its files were being put in their place."""
+    if not (folder / MLMODEL_FILE_NAME).is_file():
+        found = sorted(path.name for path in folder.iterdir()) or "no file"
+        message = f"Expected a logged model with its {MLMODEL_FILE_NAME}; found {found}."
+        raise RegistryError(message)

@@ -293,9 +293,11 @@ class Supervisor:
             self._attempts[number] += 1
             if self._attempts[number] >= _MOST_ATTEMPTS:
                 self._refuse(f"Version {number} cannot be served: workers died {_MOST_ATTEMPTS} times while loading it")
-        if not Path(self._source.folder).exists():
-            complain("The files of the served version are gone from this machine:", "they are fetched again.")
-            self._watch.fetch_again()
+        is_damaged = bool(seat.failures) or not Path(self._source.folder).exists()
+        if is_damaged and self._watch.fetch_again():
+            complain(
+                "The files of the served version are gone from this machine or damaged:", "they are fetched again."
+            )
 
     def _hear(self, word: Word) -> None:
         """What the process that looks at the registry says."""

@@ -167,8 +167,9 @@ def test_a_worker_is_replaced_though_the_run_of_its_version_is_gone(published: C
             hidden.rename(models)
 
 
+@pytest.mark.parametrize("damage", ["gone", "empty"])
 def test_health_is_that_of_the_whole_server_and_a_version_whose_files_are_gone_is_fetched_again(
-    published: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -181,6 +182,8 @@ def test_health_is_that_of_the_whole_server_and_a_version_whose_files_are_gone_i
         try:
             for copy in temporary.glob("kobe_shot_*/server-*/models/*"):
                 shutil.rmtree(copy)
+                if damage == "empty":
+                    copy.mkdir()
             server.workers()[0].kill()
             wait_until(lambda: _status(server) == requests.codes.unavailable, "the other worker to say so")
         finally:
