@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from data.console import complain
-from data.errors import KobeShotError
+from data.errors import FileError, KobeShotError, is_of_file_system
 from data.masking import mask_log_records
 
 Config = TypeVar("Config", bound="CommandConfig")
@@ -56,7 +56,8 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
         complain(f"{_program()} failed:", error)
         sys.exit(_FAILURE_EXIT_CODE)
     except OSError as error:
-        complain(f"{_program()} failed:", f"{type(error).__name__}: {error}")
+        told = FileError.of(error) if is_of_file_system(error) else f"{type(error).__name__}: {error}"
+        complain(f"{_program()} failed:", told)
         sys.exit(_FAILURE_EXIT_CODE)
     except KeyboardInterrupt:
         complain(f"{_program()} was interrupted.")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import KobeShotError
+from data.regular_files import open_regular
 from data.scratch import own_folder
 from data.staging import clear_leftovers, staging
 
@@ -31,7 +32,7 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, or of those of the parts of a table in their order, in hexadecimal."""
     if path.is_dir():
         return hashlib.sha256("\n".join(sha256(part) for part in parts(path)).encode()).hexdigest()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

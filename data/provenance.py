@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,12 +41,15 @@ class Provenance:
         SHA-256 of each file, or folder of Parquet files, by its name.
     previous_sha256 : dict of str to str
         SHA-256 of the files that these replaced.
+    redirects : dict of str to list of str
+        By file, the addresses that a download was redirected to, without secrets.
     """
 
     kind: Kind
     address: str
     sha256: dict[str, str] = field(default_factory=dict)
     previous_sha256: dict[str, str] = field(default_factory=dict)
+    redirects: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def is_synthetic(self) -> bool:
@@ -62,14 +65,14 @@ def describe(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) 
     return Provenance("synthetic", simulated, dict(hashes)) if simulated else Provenance(kind, address, dict(hashes))
 
 
-def commit(kind: Kind, address: str, stage: Path, raw: Path) -> Provenance:
-    """Move checked files from `stage` to `raw` and record where they come from.
+def commit(source: Provenance, stage: Path, raw: Path) -> Provenance:
+    """Move checked files from `stage` to `raw` and record where they come from, by what is known of the source.
 
     The record goes first and names what it replaces: a kill between the renames is noticed by `read_provenance`.
     """
-    described = describe(kind, address, stage, hashes_of(stage))
+    described = describe(source.kind, source.address, stage, hashes_of(stage))
     present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
-    found = Provenance(described.kind, described.address, described.sha256, present)
+    found = replace(described, previous_sha256=present, redirects=source.redirects)
     write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
     for name in FILES:
         with replacing(raw / name) as partial:

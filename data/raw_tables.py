@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.distinct import Ints, Numbers
-from data.errors import SchemaError, SourceError
+from data.errors import FileError, SchemaError, SourceError
 from data.files import parts
+from data.regular_files import open_native, open_regular
 from data.schema import (
     CHECKED,
     COLUMN,
@@ -332,8 +333,8 @@ def attributes(path: Path) -> bytes:
         If the file is not whole.
     """
     file = next(iter(parts(path)), path) if path.is_dir() else path
-    with _told_of(file):
-        metadata = pq.read_schema(file).metadata or {}
+    with _told_of(file), open_native(file) as opened:
+        metadata = pq.read_schema(opened).metadata or {}
     return bytes(metadata.get(ATTRIBUTES, b""))
 
 
@@ -393,6 +394,8 @@ def _as_texts(column: "pd.Series[str]") -> "pd.Series[str]":
 def _told_of(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileError as error:
+        raise SourceError(str(error)) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(_not_whole(path, error)) from error
 
@@ -402,7 +405,7 @@ def _told_of_table(path: Path) -> Iterator[None]:
     try:
         yield
     except TableError as error:
-        if path.is_dir() or error.__cause__ is None:
+        if path.is_dir() or error.__cause__ is None or isinstance(error.__cause__, FileError):
             raise SourceError(str(error)) from error
         raise SourceError(_not_whole(path, error.__cause__)) from error
 
@@ -419,9 +422,14 @@ def _marked(piece: pd.DataFrame, marks: dict[str, str]) -> pd.DataFrame:
 def _csv_pieces(path: Path, texts: Sequence[str]) -> Iterator[pd.DataFrame]:
     kinds = dict.fromkeys(texts, str)
     try:
-        with pd.read_csv(path, low_memory=False, chunksize=CHUNK_ROWS, dtype=kinds) as reader:
+        with (
+            open_regular(path) as text,
+            pd.read_csv(text, low_memory=False, chunksize=CHUNK_ROWS, dtype=kinds) as reader,
+        ):
             for piece in reader:
                 yield _named_as_raw(piece.reset_index(drop=True))
+    except FileError as error:
+        raise SourceError(str(error)) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         message = f"{path.name} is not a CSV file in UTF-8 with one header line ({_first_line(error)})."
         raise SourceError(message) from error

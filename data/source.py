@@ -6,18 +6,27 @@
 """
 
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from data import synthetic
 from data.console import say
-from data.download import SUMS_FILE, UnreachableError, check_sums, download, parse_sums
-from data.errors import SchemaError, SourceError
+from data.download import (
+    MAX_SOURCE_BYTES,
+    MAX_SUMS_BYTES,
+    SUMS_FILE,
+    UnreachableError,
+    check_sums,
+    download,
+    parse_sums,
+    require_size,
+)
+from data.errors import FileError, SchemaError, SourceError
 from data.files import RAW, disk_full_told, parts, sha256, shown
 from data.progress import progress
-from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Kind, Provenance, commit, read_provenance
+from data.provenance import PUBLIC_ADDRESS, PUBLIC_SHA256, HalfAcquiredError, Provenance, commit, read_provenance
 from data.raw_tables import FILES, RawTable, check_pair, split_table, write_split
+from data.regular_files import copy_regular, kind_found, open_regular, regular_size
 from data.staging import staging
 
 _EXPECTED = (
@@ -72,6 +81,9 @@ def check_source(source: str) -> str:
         raise ValueError(message)
     if not is_folder and path.suffix.lower() not in {".csv", ".parquet"}:
         message = f"expected {_EXPECTED}; found the file {source!r}"
+        raise ValueError(message)
+    if not is_folder and not path.is_file():
+        message = f"expected {_EXPECTED}; found {source!r}, which is {kind_found(path)}"
         raise ValueError(message)
     return source
 
@@ -139,7 +151,15 @@ def _can_be_a_host(host: str) -> bool:
         return False
 
 
-def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_address: str = PUBLIC_ADDRESS) -> Provenance:
+def acquire(  # noqa: PLR0913 what a source is made of
+    source: str,
+    *,
+    rows: int,
+    seed: int,
+    raw: Path = RAW,
+    public_address: str = PUBLIC_ADDRESS,
+    max_bytes: int = MAX_SOURCE_BYTES,
+) -> Provenance:
     """Fill ``data/raw`` with checked files.
 
     Parameters
@@ -153,6 +173,8 @@ def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_addres
         Where the files go.
     public_address : str
         Where ``auto`` downloads from.
+    max_bytes : int
+        Bytes that a source may have in all.
 
     Returns
     -------
@@ -169,30 +191,30 @@ def acquire(source: str, *, rows: int, seed: int, raw: Path = RAW, public_addres
     raw.mkdir(parents=True, exist_ok=True)
     with disk_full_told(raw):
         if source == "auto":
-            return _acquire_automatically(raw, public_address, rows, seed)
+            return _acquire_automatically(raw, public_address, rows, seed, max_bytes)
         with staging(raw, raw.name) as stage:
-            filled = _fill(stage, source, rows, seed)
+            filled = _fill(stage, source, rows, seed, max_bytes)
             check_pair(stage)
-            return commit(*filled, stage, raw)
+            return commit(filled, stage, raw)
 
 
-def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int) -> Provenance:
+def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int, max_bytes: int) -> Provenance:
     kept = _kept(raw)
     if kept and not kept.is_synthetic:
         return kept
     with staging(raw, raw.name) as stage:
         try:
-            download(public_address, stage, PUBLIC_SHA256)
-            filled: tuple[Kind, str] = ("public", public_address)
+            redirects = download(public_address, stage, PUBLIC_SHA256, max_bytes=max_bytes)
+            filled = Provenance("public", public_address, redirects=redirects)
         except UnreachableError as error:
             say("The public files cannot be reached:", error, style="yellow")
             if kept and kept.address == synthetic.name(rows, seed):
                 return kept
-            filled = _fill(stage, "synthetic", rows, seed)
+            filled = _fill(stage, "synthetic", rows, seed, max_bytes)
         check_pair(stage)
         if kept is None:
             _set_aside(raw)
-        return commit(*filled, stage, raw)
+        return commit(filled, stage, raw)
 
 
 def _kept(raw: Path) -> Provenance | None:
@@ -213,38 +235,55 @@ def _kept(raw: Path) -> Provenance | None:
         return None
 
 
-def _fill(stage: Path, source: str, rows: int, seed: int) -> tuple[Kind, str]:
+def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Provenance:
     if source == "synthetic":
         with progress("simulating", rows) as advance:
             write_split(synthetic.marked(rows, seed, advance), stage)
-        return "synthetic", synthetic.name(rows, seed)
+        return Provenance("synthetic", synthetic.name(rows, seed))
     if source.startswith("https://"):
-        download(source, stage)
-        return "address", source
-    path = Path(source).expanduser().resolve()
+        return Provenance("address", source, redirects=download(source, stage, max_bytes=max_bytes))
+    path = Path(source).expanduser().absolute()
     if path.is_dir() and all((path / name).exists() for name in FILES):
+        _require_size(path, [path / name for name in FILES], max_bytes)
         for name in FILES:
             if (path / name).is_dir():
                 # A part that cannot be read is named as it is called there.
                 RawTable(path / name)
         for name in FILES:
             _copy(path / name, stage / name)
-        if (path / SUMS_FILE).is_file():
-            check_sums(stage, parse_sums((path / SUMS_FILE).read_bytes()))
-        return "folder", str(path)
+        if SUMS_FILE in {each.name for each in path.iterdir()}:
+            check_sums(stage, parse_sums(_sums(path / SUMS_FILE)))
+        return Provenance("folder", str(path))
+    _require_size(path, [path], max_bytes)
     split_table(path, stage)
-    return "table", str(path)
+    return Provenance("table", str(path))
+
+
+def _require_size(source: Path, tables: list[Path], limit: int) -> None:
+    """Refuse what is no regular file, and a source whose files are too large together."""
+    try:
+        sizes = [regular_size(file) for table in tables for file in (parts(table) if table.is_dir() else [table])]
+    except FileError as error:
+        raise SourceError(str(error)) from error
+    require_size(str(source), sum(sizes), limit)
+
+
+def _sums(path: Path) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(MAX_SUMS_BYTES + 1)
+    require_size(SUMS_FILE, len(content), MAX_SUMS_BYTES)
+    return content
 
 
 def _copy(source: Path, target: Path) -> None:
     if not source.is_dir():
-        shutil.copyfile(source, target)
+        copy_regular(source, target)
         return
     target.mkdir()
     for part in parts(source):
         copied = target / part.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(part, copied)
+        copy_regular(part, copied)
 
 
 def _set_aside(raw: Path) -> None:

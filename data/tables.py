@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from data.errors import KobeShotError
+from data.errors import FileError, KobeShotError
 from data.files import parts, replacing
+from data.regular_files import kind_found, open_native, open_regular
 
 PART_ROWS = 2_000_000
 """Rows of a part of a written table; one of more rows is a folder."""
@@ -27,6 +28,7 @@ ATTRIBUTES = b"PANDAS_ATTRS"
 
 _KINDS = (".parquet", ".csv")
 _READ_BYTES = 1 << 20
+_LONGEST_HEADER = 1 << 20
 _SAMPLE_PIECES = 20
 _SAMPLE_ROWS = 65_536
 
@@ -69,16 +71,18 @@ class TableReader:
             kind_of(path)
             self.files = [path]
             if not path.is_file():
-                message = f"{path}: expected a Parquet or CSV file, or a folder of Parquet files; there is none."
+                found = kind_found(path)
+                problem = "there is none" if found == "nothing" else f"found {found}"
+                message = f"{path}: expected a Parquet or CSV file, or a folder of Parquet files; {problem}."
                 raise TableError(message)
-        found = [_look(file) for file in self.files]
+        looked = [_look(file) for file in self.files]
         try:
-            schemas = [schema for schema, _ in found]
+            schemas = [schema for schema, _ in looked]
             schema = pa.unify_schemas(schemas, promote_options="permissive") if schemas[1:] else schemas[0]
         except pa.ArrowException as error:
             message = f"{path}: expected parts with the same columns; {error}."
             raise TableError(message) from error
-        counts = [rows for _, rows in found]
+        counts = [rows for _, rows in looked]
         self.rows = None if None in counts else sum(rows for rows in counts if rows is not None)
         self.schema = pa.schema([field for field in schema if columns is None or field.name in columns])
 
@@ -91,6 +95,16 @@ class TableReader:
             If a piece cannot be read.
         """
         return _rechunked(self._batches(rows), rows)
+
+    def whole(self) -> pd.DataFrame:
+        """The whole table in memory.
+
+        Raises
+        ------
+        TableError
+            If a piece cannot be read.
+        """
+        return pd.DataFrame(pa.Table.from_batches(self._batches(_SAMPLE_ROWS), self.schema).to_pandas())
 
     def sample(self, rows: int) -> pd.DataFrame:
         """The whole table if it has no more than `rows` rows, else about as many from all over it.
@@ -109,7 +123,7 @@ class TableReader:
         groups = [
             (file, group, metadata.row_group(group).num_rows)
             for file in self.files
-            for metadata in [pq.read_metadata(file)]
+            for metadata in [_metadata(file)]
             for group in range(metadata.num_row_groups)
         ]
         # Small groups are read in such a number that they hold the rows.
@@ -119,7 +133,7 @@ class TableReader:
         step = max(1, -(-sum(size for *_, size in chosen) // rows))
         pieces, first = [], 0
         for file, group, _ in chosen:
-            with _told_of(file), pq.ParquetFile(file, buffer_size=_READ_BYTES) as opened:
+            with _told_of(file), _parquet(file) as opened:
                 batches = opened.iter_batches(_SAMPLE_ROWS, row_groups=[group], columns=self._columns_in(opened))
                 for batch in batches:
                     piece = self._cast(pa.Table.from_batches([batch]))
@@ -141,8 +155,7 @@ class TableReader:
                 if file.suffix.lower() == ".csv":
                     yield from self._csv(file)
                     continue
-                # Without a buffer a whole column of a row group is read at once, however large that is.
-                with pq.ParquetFile(file, buffer_size=_READ_BYTES) as opened:
+                with _parquet(file) as opened:
                     for batch in opened.iter_batches(batch_size=rows, columns=self._columns_in(opened)):
                         yield from self._cast(pa.Table.from_batches([batch])).to_batches()
 
@@ -157,7 +170,10 @@ class TableReader:
         )
         parsing = pa_csv.ParseOptions(newlines_in_values=True)
         # Closed by whoever stops reading: else its thread is still reading when the process ends, which aborts it.
-        with pa_csv.open_csv(file, convert_options=kinds, parse_options=parsing) as opened:
+        with (
+            open_regular(file) as text,
+            pa_csv.open_csv(text, convert_options=kinds, parse_options=parsing) as opened,
+        ):
             yield from opened
 
     def _columns_in(self, opened: pq.ParquetFile) -> list[str]:
@@ -313,12 +329,15 @@ def check_kind(path: Path) -> Path:
 def _look(file: Path) -> tuple[pa.Schema, int | None]:
     with _told_of(file):
         if file.suffix.lower() == ".csv":
-            with file.open("rb") as opened:
-                header = opened.readline()
+            with open_regular(file) as text:
+                header = text.readline(_LONGEST_HEADER)
+            if len(header) == _LONGEST_HEADER:
+                message = f"{file}: expected a header line of less than {_LONGEST_HEADER:,} bytes; found a longer one."
+                raise TableError(message)
             names = pa_csv.read_csv(pa.BufferReader(header or b"\n")).column_names
             # Texts stay as they stand, and a cell that is no number is told by row, which Arrow's parser does not do.
             return pa.schema([(name, pa.string()) for name in names]), None
-        with pq.ParquetFile(file) as table:
+        with _parquet(file) as table:
             plain = [
                 pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
                 for field in table.schema_arrow
@@ -327,9 +346,23 @@ def _look(file: Path) -> tuple[pa.Schema, int | None]:
 
 
 @contextmanager
+def _parquet(file: Path) -> Iterator[pq.ParquetFile]:
+    # Without a buffer a whole column of a row group is read at once, however large that is.
+    with open_native(file) as source, pq.ParquetFile(source, buffer_size=_READ_BYTES) as opened:
+        yield opened
+
+
+def _metadata(file: Path) -> pq.FileMetaData:
+    with _told_of(file), _parquet(file) as opened:
+        return opened.metadata
+
+
+@contextmanager
 def _told_of(file: Path) -> Iterator[None]:
     try:
         yield
+    except FileError as error:
+        raise TableError(str(error)) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         message = (

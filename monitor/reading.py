@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data.files import shown
+from data.regular_files import open_regular
 from data.schema import (
     FEATURES,
     LEARNED,
@@ -130,13 +130,14 @@ def _read(path: Path, most_rows: int | None) -> tuple[pd.DataFrame, int]:
         rows = reader.rows or 0
         return reader.sample(max(rows, 1) if most_rows is None else most_rows), rows
     if path.suffix == ".csv":
-        table = pd.read_csv(path, nrows=None if most_rows is None else most_rows + 1)
+        with open_regular(path) as text:
+            table = pd.read_csv(text, nrows=None if most_rows is None else most_rows + 1)
         if most_rows is None or len(table) <= most_rows:
             return table, len(table)
         rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
         # Texts become numbers, truth values and nulls as they do in a small table.
         return pd.read_csv(io.StringIO(TableReader(path).sample(most_rows).to_csv(index=False))), rows
-    rows = pq.read_metadata(path).num_rows
+    rows = TableReader(path).rows or 0
     if most_rows is None or rows <= most_rows:
         return pd.read_parquet(path), rows
     return TableReader(path).sample(most_rows), rows

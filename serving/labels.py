@@ -1,6 +1,7 @@
 """True labels that arrive later → the inference log: ``python -m serving.labels FILE``."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -12,9 +13,10 @@ from pydantic_settings import CliPositionalArg
 
 from data.command import CommandConfig, run_command
 from data.console import say
-from data.errors import KobeShotError
+from data.errors import FileError, KobeShotError
+from data.regular_files import open_regular
 from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
-from data.tables import check_kind
+from data.tables import TableError, TableReader, check_kind
 from serving.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC, tables
 from serving.log_reader import log_address, open_log, says_origin
 
@@ -115,11 +117,14 @@ def run(config: LabelsConfig) -> None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = (
-            pd.read_parquet(path)
-            if path.suffix == ".parquet"
-            else pd.read_csv(path, dtype={"request_id": str}, float_precision="round_trip")
-        )
+        with ExitStack() as stack:
+            if path.suffix.lower() == ".parquet":
+                table = TableReader(path).whole()
+            else:
+                text = stack.enter_context(open_regular(path))
+                table = pd.read_csv(text, dtype={"request_id": str}, float_precision="round_trip")
+    except (FileError, TableError) as error:
+        raise LabelError(str(error)) from error
     except (OSError, ValueError) as error:
         message = f"{path}: expected a table of labels; {error}"
         raise LabelError(message) from error

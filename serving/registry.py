@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from data.addresses import sqlite_address, sqlite_path
 from data.console import say
-from data.errors import KobeShotError
+from data.errors import FileError, KobeShotError, is_of_file_system
 from data.files import BusyError, only_one
 from serving.gate import Verdict
 
@@ -111,10 +111,14 @@ def store_errors_told() -> Iterator[None]:
     ------
     StoreError
         In place of what MLflow or its database raises.
+    FileError
+        In place of an error of the file system.
     """
     try:
         yield
     except (OSError, MlflowException, SQLAlchemyError) as error:
+        if is_of_file_system(error):
+            raise FileError.of(error) from error
         # What the database was asked, and where its library is documented, says nothing to who reads this.
         reason = " ".join(_SQL.split(str(error))[0].split())
         message = f"{type(error).__name__}: {reason} (tracking store {mlflow.get_tracking_uri()})"

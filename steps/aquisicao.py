@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from rich.panel import Panel
 
 from data.console import console, say
+from data.download import MAX_SOURCE_BYTES
 from data.files import RAW, shown
 from data.provenance import Provenance
 from data.raw_tables import FILES
@@ -17,6 +18,8 @@ from steps.command import StepConfig, run_command
 from steps.tracking import Artifact, Metrics, Record, Tags, step_run, write
 
 RUN_NAME = "Aquisicao"
+
+_LONGEST_TAG = 5_000
 
 
 class AquisicaoConfig(StepConfig):
@@ -35,12 +38,20 @@ class AquisicaoConfig(StepConfig):
         description="number of simulated shots, where shots are simulated",
     )
     synthetic_seed: int = Field(default=42, ge=0, description="seed of the simulation")
+    max_source_bytes: int = Field(
+        default=MAX_SOURCE_BYTES, ge=1, description="bytes that the files of a source may have together"
+    )
 
 
 def run(config: AquisicaoConfig) -> Provenance:
     """Acquire, in a run of its own."""
     with step_run(RUN_NAME, config):
-        provenance = acquire(config.source, rows=config.synthetic_rows, seed=config.synthetic_seed)
+        provenance = acquire(
+            config.source,
+            rows=config.synthetic_rows,
+            seed=config.synthetic_seed,
+            max_bytes=config.max_source_bytes,
+        )
         write(_records(provenance))
         announce(provenance)
     return provenance
@@ -74,6 +85,8 @@ def data_tags(provenance: Provenance) -> Tags:
 def _records(provenance: Provenance) -> Iterator[Record]:
     yield data_tags(provenance)
     yield Tags({f"sha256_{name.partition('.')[0]}": digest for name, digest in provenance.sha256.items()})
+    for name, hops in provenance.redirects.items():
+        yield Tags({f"redirects_{name.partition('.')[0]}": " → ".join(hops)[:_LONGEST_TAG]})
     for name in FILES:
         yield Metrics({f"rows_{name.partition('.')[0]}": float(TableReader(RAW / name).rows or 0)})
         yield Artifact(RAW / name, "raw")

@@ -1,20 +1,12 @@
 import errno
 import functools
 import http.server
-import ipaddress
 import shutil
-import ssl
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from data import download, provenance, raw_tables, source, synthetic
 from data.errors import SchemaError, SourceError
@@ -24,6 +16,7 @@ from data.raw_tables import DEV_FILE, FILES, PROD_FILE
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.source import check_source
 from data.tables import TableWriter
+from tests.https import https_server, make_certificate
 from tests.project import REAL
 
 NOWHERE = "https://127.0.0.1:9"
@@ -47,16 +40,11 @@ def folder(tmp_path: Path, shots: pd.DataFrame) -> Path:
 @pytest.fixture
 def address(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The folder over https."""
-    certificate, key = _certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    certificate, key = make_certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        yield f"https://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with https_server(handler, certificate, key) as served:
+        yield served
 
 
 def acquire(what: str | Path, raw: Path, public_address: str = NOWHERE) -> Provenance:
@@ -411,27 +399,3 @@ def test_what_is_no_source_is_refused_before_any_work(wrong: str) -> None:
 def test_a_folder_without_the_files_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"lacks {DEV_FILE} and {PROD_FILE}"):
         check_source(str(tmp_path))
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
