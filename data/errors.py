@@ -3,9 +3,7 @@
 import errno
 import os
 from pathlib import Path
-from typing import Self
-
-from typing_extensions import TypeIs
+from typing import Self, TypeGuard
 
 from data.masking import masked
 
@@ -69,7 +67,7 @@ class FileError(KobeShotError):
         return cls(f"{' → '.join(map(str, named)) or 'A file'}: the system says: {reason}. {advice}")
 
 
-def is_of_file_system(error: BaseException) -> TypeIs[OSError]:
+def is_of_file_system(error: BaseException) -> TypeGuard[OSError]:
     """Whether an error is the file system's, and not that of a connection, which Python counts among them.
 
     Examples
