@@ -65,7 +65,6 @@ _STATUS_SECONDS = 5.0
 _SAID_AGAIN_SECONDS = 60.0
 _JOURNAL_BYTES, _LONGEST_JOURNAL_BYTES = 16 << 20, 64 << 20
 _ROW_BYTES = 300
-_ENDLESS = 1 << 62
 _MAKING_SECONDS = 60.0
 _LOCKED_SECONDS = 30.0
 _LOCKED_POLL_SECONDS = 0.01
@@ -80,7 +79,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Limits(NamedTuple):
-    """What the log may hold; 0 is no limit.
+    """What a recorder may keep, of ``serving/server_limits.py``; 0 is no limit.
 
     Attributes
     ----------
@@ -88,21 +87,10 @@ class Limits(NamedTuple):
         Of the table with its indexes.
     spool_bytes : int
         Of the spool of all workers together, what has just been moved included.
-    days : float
-        Age that `serving.retention` removes rows at.
     """
 
-    log_bytes: int = 4 << 30
-    spool_bytes: int = 1 << 30
-    days: float = 365
-
-
-LIMIT_VARIABLES = {
-    "log_bytes": "KOBE_INFERENCE_LOG_MAX_BYTES",
-    "spool_bytes": "KOBE_INFERENCE_LOG_MAX_SPOOL_BYTES",
-    "days": "KOBE_INFERENCE_LOG_MAX_DAYS",
-}
-"""The environment variable of each of `Limits`."""
+    log_bytes: int = 0
+    spool_bytes: int = 0
 
 
 class Status(NamedTuple):
@@ -119,14 +107,12 @@ class Status(NamedTuple):
         What the spool of all workers takes.
     oldest : float or None
         When the oldest row was scored, in seconds since 1970.
-    limits : Limits
     """
 
     log_bytes: int | None
     file_bytes: int | None
     spool_bytes: int
     oldest: float | None
-    limits: Limits
 
 
 class FullError(RuntimeError):
@@ -191,7 +177,7 @@ class Recorder:
         address: str,
         features: Sequence[str],
         *,
-        limits: Limits = Limits(),  # noqa: B008 a tuple
+        limits: Limits = Limits(),  # noqa: B008 it cannot change
         on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
         self._address, self._features, self._limits = address, list(features), limits
@@ -234,12 +220,11 @@ class Recorder:
     def _start_writer(self) -> None:
         # Its own session: what ends this process, and all of its group, does not end the writer. It shares the lock of
         # the folder, so that the folder is held as long as either lives.
-        limits = {LIMIT_VARIABLES[name]: str(value) for name, value in self._limits._asdict().items()}
         self._writer = subprocess.Popen(
-            [sys.executable, __file__, str(self._folder)],
+            [sys.executable, __file__, str(self._folder), str(self._limits.log_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, **limits, ADDRESS_VARIABLE: self._address},
+            env={**os.environ, ADDRESS_VARIABLE: self._address},
             pass_fds=[] if self._held is None else [self._held],
             start_new_session=True,
         )
@@ -268,11 +253,11 @@ class Recorder:
         return self._losses.rows
 
     def status(self) -> Status:
-        """How large the log and the spool are, and their limits."""
+        """How large the log and the spool are."""
         spool, found, files = spool_of(self._address), self._told(), None
         if self._address.startswith(_SQLITE):
             files = sum(_size(path) for path in _files_of(spool.with_suffix("")))
-        return Status(found.get("log_bytes"), files, _spool_bytes(spool), found.get("oldest"), self._limits)
+        return Status(found.get("log_bytes"), files, _spool_bytes(spool), found.get("oldest"))
 
     def close(self, seconds: float = 60.0) -> str:
         """Let the writer empty the spool; where the rows are that it has not moved within `seconds`, or nothing."""
@@ -281,10 +266,8 @@ class Recorder:
             if self._folder is None:
                 return self._losses.told()
             os.close(self._file)
-        if self._writer.stdin:
-            self._writer.stdin.close()
         try:
-            code = self._writer.wait(seconds)
+            code = self._end_writer(time.monotonic() + seconds)
         except subprocess.TimeoutExpired:
             left = f"the database is slow; what it has not taken yet is moved in the background from {self._folder}"
         else:
@@ -295,6 +278,16 @@ class Recorder:
             if self._held is not None:
                 os.close(self._held)
         return "; ".join(filter(None, (left, self._losses.told())))
+
+    def _end_writer(self, deadline: float) -> int:
+        """Let the writer come to its end; one that somebody kills before is replaced. Its exit code."""
+        while True:
+            if self._writer.stdin:
+                self._writer.stdin.close()
+            code = self._writer.wait(max(0.0, deadline - time.monotonic()))
+            if code >= 0:
+                return code
+            self._start_writer()
 
     def _told(self) -> dict[str, Any]:
         """What the writer has said of the database; nothing before it has looked."""
@@ -336,7 +329,7 @@ class Recorder:
             # What has been moved of this file goes when it is not the last one any more.
             self._open()
         message = (
-            f"the spool has reached its limit of {limit:,} bytes ({LIMIT_VARIABLES['spool_bytes']}): the database does "
+            f"the spool has reached its limit of {limit:,} bytes (KOBE_LIMIT_SPOOL_BYTES): the database does "
             "not take rows fast enough, or the log has reached its own limit. Make room: python -m serving.retention"
         )
         raise FullError(message)
@@ -422,39 +415,15 @@ def checked_origin(text: str) -> str:
     return origin
 
 
-def limits_from_environment() -> Limits:
-    """The limits that the environment sets, else those of `Limits`.
-
-    Raises
-    ------
-    ValueError
-        If one is no number of zero or more.
-    """
-    found: dict[str, Any] = {}
-    for field, variable in LIMIT_VARIABLES.items():
-        text = os.environ.get(variable, "").strip()
-        if not text:
-            continue
-        try:
-            found[field] = float(text) if field == "days" else int(text)
-        except ValueError:
-            found[field] = -1
-        if not 0 <= found[field] < _ENDLESS:
-            what = "days" if field == "days" else "bytes, a whole number"
-            message = f"{variable}: expected a number of {what}, or 0 for no limit; found {text[:40]!r}"
-            raise ValueError(message)
-    return Limits(**found)
-
-
 def recorder_from_environment(
-    features: Sequence[str], on_drop: Callable[[str, int], None] | None = None
+    features: Sequence[str], limits: Limits, on_drop: Callable[[str, int], None] | None = None
 ) -> Recorder | None:
     """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set.
 
     Raises
     ------
     ValueError
-        If it cannot be an address, or a limit no number.
+        If it cannot be an address.
     OSError
         If the spool cannot be kept.
     """
@@ -462,7 +431,7 @@ def recorder_from_environment(
     if address in {"", "off"}:
         return None
     check_address(address)
-    return Recorder(address, features, limits=limits_from_environment(), on_drop=on_drop)
+    return Recorder(address, features, limits=limits, on_drop=on_drop)
 
 
 def spool_of(address: str) -> Path:
@@ -594,7 +563,7 @@ class _Spool:
     def _require_room(self) -> None:
         if self._limit and (taken := used_bytes(self._engine)) >= self._limit:
             message = (
-                f"it takes {taken:,} bytes, and its limit is {self._limit:,} ({LIMIT_VARIABLES['log_bytes']}); make "
+                f"it takes {taken:,} bytes, and its limit is {self._limit:,} (KOBE_LIMIT_LOG_BYTES); make "
                 "room: python -m serving.retention"
             )
             raise FullError(message)
@@ -630,13 +599,15 @@ class _Teller:
             partial.replace(self._folder / _STATUS)
 
 
-def write(folder: Path) -> int:
+def write(folder: Path, log_bytes: int) -> int:
     """Empty a spool until the recorder's process has ended and nothing is left; also what dead processes left.
 
     Parameters
     ----------
     folder : pathlib.Path
         Spool of the recorder whose process holds the other end of standard input.
+    log_bytes : int
+        Limit of the table; 0 for none.
 
     Returns
     -------
@@ -644,13 +615,13 @@ def write(folder: Path) -> int:
         0, or 1 if the database could not be reached when the recorder ended: its spool stays, for the next writer.
     """
     spools: list[_Spool] = []
-    teller, engine, limit = _Teller(folder), None, limits_from_environment().log_bytes
+    teller, engine = _Teller(folder), None
     failing_since = 0.0
     while True:
         ended = bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
         try:
             engine = engine or connect(os.environ[ADDRESS_VARIABLE])
-            spools = spools or _spools(folder, engine, limit)
+            spools = spools or _spools(folder, engine, log_bytes)
             spools[0].move()
             for left in spools[1:]:
                 _move_left(left)
@@ -1036,7 +1007,9 @@ def _narrow(path: Path, mode: int, *, shared: bool = False) -> None:
             f"in {ADDRESS_VARIABLE} or XDG_STATE_HOME"
         )
         raise PermissionError(message)
-    if found.st_uid == user and stat.S_IMODE(found.st_mode) & 0o077:
+    # What an address names by mistake may be any folder of this machine: a file is only ever narrowed as a file.
+    is_kind = stat.S_ISREG if shared else stat.S_ISDIR
+    if found.st_uid == user and is_kind(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(mode)
 
 
@@ -1086,4 +1059,4 @@ if __name__ == "__main__":
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    raise SystemExit(write(Path(sys.argv[1])))
+    raise SystemExit(write(Path(sys.argv[1]), int(sys.argv[2])))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.inference_log import DROP_REASONS, Recorder
+from serving.server_limits import limits
 
 _NOT_FOUND = 404
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -53,21 +54,21 @@ class Metrics:
         self._child(self._dropped, reason).inc(rows)
 
     def watch(self, recorder: Recorder) -> None:
-        """Tell from now on how large the inference log is, and what its limits are."""
+        """Tell from now on how large the inference log is."""
         self._recorder = recorder
 
     def collect(self) -> Iterator[Any]:
         """The figures of the inference log, which are read when they are asked for."""
         if self._recorder is None:
             return
-        status = self._recorder.status()
+        status, most = self._recorder.status(), limits()
         figures = {
             "bytes": ("What the rows of the inference log and their indexes take.", status.log_bytes),
             "file_bytes": ("What the files of an inference log in SQLite take.", status.file_bytes),
-            "max_bytes": ("What the inference log may take; 0 for no limit.", status.limits.log_bytes),
+            "max_bytes": ("What its rows and their indexes may take.", most.log_bytes),
             "spool_bytes": ("What waits, or has just been moved, before the inference log.", status.spool_bytes),
-            "max_spool_bytes": ("What the spool may take; 0 for no limit.", status.limits.spool_bytes),
-            "max_days": ("Age at which retention removes rows; 0 for never.", status.limits.days),
+            "max_spool_bytes": ("What the spool may take.", most.spool_bytes),
+            "max_days": ("Age at which retention removes rows.", most.log_days),
             "oldest_timestamp_seconds": ("When the oldest row was scored.", status.oldest),
         }
         for name, (help_text, value) in figures.items():

@@ -156,7 +156,9 @@ class ScoringModel(PythonModel):
         if "mlflow.pyfunc.scoring_server.app" in sys.modules:
             self.version = _version(Path(context.artifacts["pipeline"]).parents[1])
             self.log = importlib.import_module("inference_log")
-            self.recorder = self.log.recorder_from_environment(self.names)
+            most = importlib.import_module("server_limits").limits()
+            may_keep = self.log.Limits(most.log_bytes, most.spool_bytes)
+            self.recorder = self.log.recorder_from_environment(self.names, may_keep)
             _improve_the_server(self)
 
     def predict(

@@ -38,6 +38,7 @@ from serving import inference_log, reachability, registry
 from serving.registry_watch import Fetching, Found, RegistryWatch, Trouble, Word
 from serving.scoring_model import OUTPUT_VARIABLE, output_from_environment
 from serving.served_version import Source
+from serving.server_limits import limits
 from serving.store import plain_store
 from serving.worker import Forget, Load, Loaded, Worker
 
@@ -443,7 +444,7 @@ def _set_inference_log() -> None:
         return
     try:
         inference_log.check_address(address)
-        inference_log.limits_from_environment()
+        limits()
     except ValueError as error:
         raise ServerError(str(error)) from error
 

@@ -46,6 +46,11 @@ class Limits:
     pipelined: int = _limit(16, "requests", "requests that are sent on a connection before the first is answered")
     rows: int = _limit(2_000_000, "rows", "rows of a request")
     columns: int = _limit(200, "columns", "columns of a table")
+    spool_bytes: int = _limit(
+        1 << 30, "bytes", "rows on their way to the inference log, over all workers; beyond it rows are not logged"
+    )
+    log_bytes: int = _limit(4 << 30, "bytes", "the inference log with its indexes; beyond it rows wait in the spool")
+    log_days: float = _limit(365, "days", "age at which `serving.retention` removes rows from the inference log")
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -16,10 +16,11 @@ from typing import Any
 
 import uvicorn
 
+from serving import inference_log
 from serving.app import Door
-from serving.inference_log import recorder_from_environment
 from serving.metrics import Metrics
 from serving.served_version import ServedVersion, Source
+from serving.server_limits import limits
 
 _POLL_SECONDS = 0.5
 _FINISH_SECONDS = 4
@@ -100,7 +101,8 @@ class Worker:
         if not isinstance(found, str):
             self._versions[int(first.version)] = found
             try:
-                recorder = recorder_from_environment(self._versions[int(first.version)].names, metrics.count_dropped)
+                may_keep = inference_log.Limits(limits().log_bytes, limits().spool_bytes)
+                recorder = inference_log.recorder_from_environment(found.names, may_keep, metrics.count_dropped)
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
         self._tell(Loaded(first, problem))

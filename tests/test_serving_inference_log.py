@@ -20,6 +20,7 @@ import sqlalchemy as sql
 from data.schema import FEATURES
 from serving import inference_log
 from serving.inference_log import (
+    Limits,
     Recorder,
     Request,
     checked_origin,
@@ -237,7 +238,7 @@ def test_an_address_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch) 
     for wrong in ("nonsense", "oracle://somewhere"):
         monkeypatch.setenv("KOBE_INFERENCE_LOG", wrong)
         with pytest.raises(ValueError, match="expected a SQLAlchemy address"):
-            recorder_from_environment(FEATURES)
+            recorder_from_environment(FEATURES, Limits())
 
 
 def test_a_request_that_was_half_written_is_not_read(address: str, tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(
 @pytest.mark.parametrize("value", ["", "off"])
 def test_nothing_is_recorded_unless_asked_for(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("KOBE_INFERENCE_LOG", value)
-    assert recorder_from_environment(FEATURES) is None
+    assert recorder_from_environment(FEATURES, Limits()) is None
 
 
 def test_the_front_door_logs_too_when_asked_for(
