@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -105,15 +105,29 @@ def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        driver = chromium(tmp_path_factory.mktemp("downloads"))
+        address = f"http://127.0.0.1:{port}"
         try:
-            address = f"http://127.0.0.1:{port}"
             wait_until(lambda: _answers(address), "Streamlit to answer")
-            driver.get(address)
-            yield Monitor(driver, address, checkout, server.address, f"sqlite:///{log}")
+            with browser_at(tmp_path_factory.mktemp("downloads"), address) as driver:
+                yield Monitor(driver, address, checkout, server.address, f"sqlite:///{log}")
         finally:
-            driver.quit()
             end_group(app)
+
+
+@contextmanager
+def browser_at(downloads: Path, address: str) -> Iterator[webdriver.Chrome]:
+    """Chromium with the page open; one that ends as it starts, as on a machine short of memory, is started again."""
+    driver = chromium(downloads)
+    try:
+        driver.get(address)
+    except WebDriverException:
+        driver.quit()
+        driver = chromium(downloads)
+        driver.get(address)
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 def chromium(downloads: Path) -> webdriver.Chrome:
