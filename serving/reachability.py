@@ -5,12 +5,10 @@ want to know within seconds. ``python -m serving.reachability`` asks, for ``make
 """
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import mlflow
@@ -24,6 +22,7 @@ from data.addresses import sqlite_path
 from data.command import CommandConfig, run_command
 from data.console import complain
 from serving.registry import StoreError
+from serving.sqlite_store import damage_of
 
 ANSWER_SECONDS = 5.0
 """How long the store may take to answer."""
@@ -173,24 +172,6 @@ def patience() -> Iterator[None]:
 def patient_environment() -> dict[str, str]:
     """The environment without what `hurry` has set, for a process that does long work."""
     return {name: value for name, value in os.environ.items() if name not in _own()}
-
-
-def damage_of(database: Path) -> str:
-    """What makes a SQLite file no database, in words; empty for a sound one, and where there is none yet.
-
-    MLflow would try to open it again and again for minutes. Damage within the file shows only where it is read.
-    """
-    if not database.exists() or (database.is_file() and not database.stat().st_size):
-        return ""
-    try:
-        with closing(sqlite3.connect(database)) as connection:
-            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            if "experiments" in tables:
-                connection.execute("SELECT * FROM experiments LIMIT 1").fetchall()
-    except (sqlite3.Error, OSError) as error:
-        # Another process writes: it is sound.
-        return "" if "locked" in str(error) else f"a damaged file ({error})"
-    return ""
 
 
 def _asked_for() -> float:

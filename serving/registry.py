@@ -29,6 +29,7 @@ from data.console import say
 from data.errors import FileError, KobeShotError, is_of_file_system
 from data.files import BusyError, only_one
 from serving.gate import Verdict
+from serving.sqlite_store import wait_for_locks
 
 MODEL = "kobe_shot"
 """Name of the registered model, unless ``$KOBE_SHOT_MODEL`` says otherwise; see `model`."""
@@ -51,6 +52,9 @@ _ARCHIVED_BECAUSE = "archived_because"
 _LOCK_WAIT_SECONDS = 60.0
 """How long a change waits for that of another process of this machine; a change takes a second."""
 _held = threading.local()
+
+# Before MLflow opens a store: whoever works on one has imported this module.
+wait_for_locks()
 
 
 class RegistryError(KobeShotError):

@@ -15,6 +15,7 @@ from data.addresses import sqlite_path
 from data.command import CommandConfig, run_command
 from data.console import say
 from serving.registry import StoreError
+from serving.sqlite_store import connect
 
 _ARTIFACTS = "mlruns"
 _COLUMNS = (
@@ -26,7 +27,6 @@ _COLUMNS = (
     ("trace_tags", "value"),
 )
 """Where MLflow 3.17 keeps paths of artifacts."""
-_BUSY_SECONDS = 30.0
 
 
 def relocate(database: Path) -> list[Path]:
@@ -54,7 +54,7 @@ def relocate(database: Path) -> list[Path]:
         return []
     here = database.resolve().parent / _ARTIFACTS
     try:
-        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
+        with closing(connect(database)) as connection:
             former = list(_former(connection, here))
             if former:
                 connection.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,100 @@
+"""Stores that are locked or damaged, and secrets in their addresses."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from serving import reachability, registry, sqlite_store
+from serving.registry import StoreError
+from tests.project import wait_until
+
+
+@pytest.mark.usefixtures("store")
+def test_a_store_that_another_process_has_locked_is_waited_for_and_so_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "SAID_AFTER_SECONDS", 0.1)
+    said = ""
+
+    def is_said() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "Waiting:" in said
+
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        logged = threading.Event()
+
+        def log() -> None:
+            with mlflow.start_run():
+                mlflow.log_metrics({"value": 1.0, "other": 2.0})
+            logged.set()
+
+        thread = threading.Thread(target=log)
+        thread.start()
+        wait_until(is_said, "the wait to be said")
+        assert not logged.is_set()
+        other.execute("ROLLBACK")
+        thread.join()
+    assert logged.is_set()
+
+
+@pytest.mark.usefixtures("store")
+def test_a_lock_that_is_never_let_go_ends_the_wait_with_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "SAID_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_store, "LOCK_WAIT_SECONDS", 0.5)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked"), registry.store_errors_told():
+            mlflow.start_run()
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _overwrite(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[8_192 : len(content) // 2] = b"x" * (len(content) // 2 - 8_192)
+    path.write_bytes(content)
+
+
+def _write_text(path: Path) -> None:
+    path.write_text("This is no database.\n" * 100)
+
+
+def _write_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [_empty, _cut, _overwrite, _write_text, _write_zeros])
+def test_a_damaged_store_is_told_and_left_as_it_is(store: str, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    database = tmp_path / "mlflow.db"
+    damage(database)
+    before = database.read_bytes()
+    with pytest.raises(StoreError, match="Put a copy of it back") as told:
+        reachability.require_answer()
+    assert store in str(told.value)
+    assert database.read_bytes() == before
+
+
+@pytest.mark.usefixtures("store")
+def test_a_folder_in_place_of_a_store_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").unlink()
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(StoreError, match="found a folder"):
+        reachability.require_answer()
+
+
+def test_a_sound_store_and_one_that_is_not_there_are_no_damage(empty_database: Path, tmp_path: Path) -> None:
+    assert not sqlite_store.damage_of(empty_database)
+    assert not sqlite_store.damage_of(tmp_path / "none.db")
