@@ -1,22 +1,18 @@
 """Files that are whole or not there: hashes, atomic writes and one writer at a time."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from data.errors import KobeShotError
+from data.locks import held
 from data.regular_files import open_regular
-from data.scratch import own_folder
 from data.staging import clear_leftovers, staging
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,8 +20,6 @@ RAW = ROOT / "data" / "raw"
 PROCESSED = ROOT / "data" / "processed"
 INFERENCE_LOG = ROOT / "inference_log.db"
 """The SQLite file that the operated door logs to unless told otherwise."""
-
-_LOCK_POLL_SECONDS = 0.2
 
 
 def sha256(path: Path) -> str:
@@ -172,7 +166,8 @@ def sole_writer(
     Parameters
     ----------
     folder : pathlib.Path
-        Guarded by the file ``.lock`` in it, which the operating system frees when its holder dies.
+        Guarded by the file ``.lock`` in it, that of ``data`` in ``data/processed``, which the operating system frees
+        when its holder dies.
     limit_seconds : float
         How long to wait for another process.
     on_wait : callable
@@ -180,93 +175,15 @@ def sole_writer(
 
     Raises
     ------
-    KobeShotError
+    BusyError
         When the other process is still at work after `limit_seconds`.
+    KobeShotError
+        If the lock is another account's, or a link.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as lock:
-        _wait_for(lock.fileno(), folder, limit_seconds, on_wait)
+    # Containers share this folder of data/, and not data/ itself.
+    place = PROCESSED if folder == ROOT / "data" else folder
+    place.mkdir(parents=True, exist_ok=True)
+    with held(place / ".lock", f"writing to {shown(folder)}", limit_seconds, on_wait):
         clear_leftovers(folder)
         yield
-
-
-class BusyError(KobeShotError):
-    """Another process does what only one may do at a time."""
-
-
-@contextmanager
-def only_one(what: str, key: str, *, folder: Path | None = None, wait_seconds: float = 0) -> Iterator[None]:
-    """Let one process of this machine and user at a time do something, wherever its folder is.
-
-    Parameters
-    ----------
-    what : str
-        In words.
-    key : str
-        What it is done to; processes with different keys do not keep each other out.
-    folder : pathlib.Path, optional
-        Where the lock is; by default the folder for temporary files, in one that only this user can enter.
-    wait_seconds : float
-        How long to wait for another process that is at it.
-
-    Raises
-    ------
-    BusyError
-        If another process is at it, and still is then. The operating system frees the lock when its holder dies.
-    KobeShotError
-        If another user has taken the name of the folder, and so may hold or lead astray any lock.
-    """
-    deadline = time.monotonic() + wait_seconds
-    name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
-    with (_lock_folder(folder) / f"kobe_shot_{os.getuid()}_{name}.lock").open("a+", encoding="utf-8") as lock:
-        while True:
-            try:
-                fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() < deadline:
-                    time.sleep(_LOCK_POLL_SECONDS)
-                    continue
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
-                still = f", still after {wait_seconds:g} s" if wait_seconds else ""
-                message = f"Another process is at {what}: {holder}{still}. This one ends; nothing was done."
-                raise BusyError(message) from error
-            break
-        holder = f"process {os.getpid()} in {Path.cwd()}, since {datetime.now(UTC).isoformat(timespec='seconds')}"
-        # On a disk that is full nobody reads whose the lock is; it holds all the same.
-        with suppress(OSError):
-            os.ftruncate(lock.fileno(), 0)
-            os.write(lock.fileno(), holder.encode())
-        yield
-
-
-def _lock_folder(given: Path | None) -> Path:
-    found = given or own_folder()
-    if found is None:
-        message = (
-            f"expected kobe_shot_{os.getuid()} in {tempfile.gettempdir()}, where locks are kept, to be a folder of "
-            "yours; found another user's, or no folder. Remove it, or set TMPDIR to a folder of your own."
-        )
-        raise KobeShotError(message)
-    return found
-
-
-def _wait_for(descriptor: int, folder: Path, limit_seconds: float, on_wait: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + limit_seconds
-    told = False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                message = (
-                    f"Another step is still writing to {shown(folder)} after {limit_seconds:.0f} s. "
-                    "Wait for it, or stop it, and run this again."
-                )
-                raise KobeShotError(message) from error
-            if not told:
-                on_wait(f"Another step is writing to {shown(folder)}; waiting for it to end.")
-                told = True
-            time.sleep(_LOCK_POLL_SECONDS)
-        else:
-            return

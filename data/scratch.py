@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.locks import open_private
+
 
 def own_folder() -> Path | None:
     """The folder in the temporary one that only this user can enter; None where somebody else has taken its name."""
@@ -63,9 +65,12 @@ def _base() -> Path:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+    lock = open_private(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def _hold(folder: Path) -> int | None:

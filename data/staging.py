@@ -94,4 +94,4 @@ def _clear(folder: Path) -> None:
 
 def _open(folder: Path) -> int:
     # For writing, which locks on a network's disk need.
-    return os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o600)
+    return os.open(folder / _HELD, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

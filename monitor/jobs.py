@@ -25,6 +25,7 @@ import mlflow
 
 from data.errors import KobeShotError
 from data.files import ROOT, write_text
+from data.locks import open_private, take
 from serving import reachability, registry
 
 KINDS = {
@@ -120,8 +121,8 @@ def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = 
         raise JobError(message)
     kind = KINDS[step]
     job = Job(uuid.uuid4().hex, kind, step, tuple(arguments), by, datetime.now(UTC), champion, running=True)
-    with _folder_of(kind) as folder, (folder / "lock").open("a") as lock:
-        if not _locked(lock):
+    with _folder_of(kind) as folder, _opened(folder / "lock") as lock:
+        if not take(lock.fileno()):
             found = _read(folder, kind)
             message = f"A {kind} job is already running" + (f", {found.words}." if found else ".")
             raise JobRunningError(message)
@@ -139,8 +140,8 @@ def latest() -> list[Job]:
     for kind in sorted(set(KINDS.values())):
         if not _place(kind).exists():
             continue
-        with _folder_of(kind) as folder, (folder / "lock").open("a") as lock:
-            job = _read(folder, kind, running=not _locked(lock))
+        with _folder_of(kind) as folder, _opened(folder / "lock") as lock:
+            job = _read(folder, kind, running=not take(lock.fileno()))
         if job:
             found.append(job)
     return sorted(found, key=lambda job: job.started, reverse=True)
@@ -166,8 +167,8 @@ def stop(job: Job) -> None:
     JobError
         If it cannot be told to.
     """
-    with _folder_of(job.kind) as folder, (folder / "lock").open("a") as lock:
-        found = _read(folder, job.kind, running=not _locked(lock))
+    with _folder_of(job.kind) as folder, _opened(folder / "lock") as lock:
+        found = _read(folder, job.kind, running=not take(lock.fileno()))
         if found is None or found.job_id != job.job_id or not found.running:
             return
         try:
@@ -235,8 +236,9 @@ def _folder_of(kind: str) -> Iterator[Path]:
         if folder.parent.stat(follow_symlinks=False).st_uid != os.getuid() or folder.parent.is_symlink():
             message = f"{folder.parent} belongs to somebody else: no job is kept there. Remove it, or set TMPDIR."
             raise JobError(message)
+        folder.parent.chmod(0o700)
         folder.mkdir(exist_ok=True)
-        with (folder / "in_use").open("a") as in_use:
+        with _opened(folder / "in_use") as in_use:
             fcntl.flock(in_use, fcntl.LOCK_EX)
             yield folder
     except OSError as error:
@@ -250,13 +252,8 @@ def _place(kind: str) -> Path:
     return Path(tempfile.gettempdir()) / name / kind.replace(" ", "_")
 
 
-def _locked(lock: TextIO) -> bool:
-    """Take a lock that no running job holds, if so."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _opened(path: Path) -> TextIO:
+    return os.fdopen(open_private(path), "r+", encoding="utf-8")
 
 
 def _environment() -> dict[str, str]:

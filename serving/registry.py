@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from data.addresses import sqlite_address, sqlite_path
 from data.console import say
 from data.errors import FileError, KobeShotError, is_of_file_system
-from data.files import BusyError, only_one
+from data.locks import BusyError, only_one
 from serving.gate import Verdict
 from serving.sqlite_store import wait_for_locks
 

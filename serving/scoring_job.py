@@ -285,8 +285,10 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         self.run = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._held = os.open(self._folder, os.O_RDONLY)
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever can open it could hold it.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._held = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

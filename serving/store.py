@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 
 from data.addresses import looks_encoded, sqlite_address, sqlite_path
+from data.locks import narrow
 from serving.registry import StoreError
 from serving.relocation import relocate_and_tell
 
@@ -27,6 +28,9 @@ def plain_store() -> Iterator[None]:
     before: str = mlflow.get_tracking_uri()
     was_set = mlflow.is_tracking_uri_set()
     path = sqlite_path(before)
+    if path is not None:
+        # MLflow makes it by the umask. SQLite gives its journals the mode of the database.
+        narrow(path)
     if path is None or not path.is_absolute():
         yield
         return

@@ -1,7 +1,6 @@
 """What every entry point shares beyond a command: it is the only writer of ``data/``."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,8 @@ from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 from data import command
 from data.addresses import sqlite_address, sqlite_path
 from data.console import say
-from data.files import BusyError, only_one, sole_writer
+from data.files import sole_writer
+from data.locks import narrow, only_one
 from serving import reachability, registry
 from serving.registry import store_errors_told
 from serving.store import plain_store
@@ -24,6 +24,7 @@ StepConfig = command.CommandConfig
 """Parameters of a step."""
 
 _REGISTRY = "MLFLOW_REGISTRY_URI"
+_LOOP_WAIT_SECONDS = 60.0
 
 Config = TypeVar("Config", bound=StepConfig)
 
@@ -46,7 +47,8 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     run : callable
         The step.
     loop : str
-        What only one process may be at for a registered model, in words: another one says so and ends with exit code 0.
+        What only one process may be at for a registered model, in words: another one waits for a minute, says so and
+        ends with exit code 1.
     """
 
     def run_alone(config: Config) -> None:
@@ -81,12 +83,8 @@ def _the_only(loop: str) -> Iterator[None]:
     if not loop:
         yield
         return
-    try:
-        with only_one(loop, f"{registry.store_name()} {registry.model()}"):
-            yield
-    except BusyError as error:
-        say(str(error))
-        sys.exit(0)
+    with only_one(loop, f"{registry.store_name()} {registry.model()}", wait_seconds=_LOOP_WAIT_SECONDS):
+        yield
 
 
 def _make_store() -> None:
@@ -102,5 +100,6 @@ def _make_store() -> None:
         engine = create_sqlalchemy_engine(sqlite_address(made))
         _initialize_tables(engine)
         engine.dispose()
+        narrow(made)
         with suppress(OSError):
             os.link(made, target)

@@ -26,7 +26,8 @@ from pydantic import AfterValidator, Field
 from data.command import CommandConfig, run_command
 from data.console import complain, say
 from data.errors import KobeShotError
-from data.files import PROCESSED, ROOT, only_one, write_text
+from data.files import PROCESSED, ROOT, write_text
+from data.locks import only_one
 from data.spans import check_span
 from serving import log_reader, registry
 from serving.inference_log import ADDRESS_VARIABLE

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from data.errors import KobeShotError
-from data.files import ROOT, BusyError, only_one, replacing, sha256, sole_writer, write_text
+from data.files import ROOT, replacing, sha256, sole_writer, write_text
+from data.locks import BusyError, only_one
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_second_writer_waits_says_so_and_gives_up_at_its_limit(tmp_path: Path)
         with sole_writer(tmp_path, limit_seconds=0.3, on_wait=said.append):
             pytest.fail("two writers at once")
 
-    with sole_writer(tmp_path), pytest.raises(KobeShotError, match="still writing"):
+    with sole_writer(tmp_path), pytest.raises(KobeShotError, match="is at writing to"):
         second()
     assert len(said) == 1
 
@@ -178,20 +179,22 @@ def test_whoever_was_told_does_not_take_the_place_of_the_first_one(key: str) -> 
 def test_locks_are_in_a_folder_that_no_other_user_can_enter(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with only_one("retreino", key):
-        (folder,) = tmp_path.iterdir()
-        assert folder.stat().st_mode & 0o777 == 0o700
+        (lock,) = (path for path in tmp_path.rglob("*") if path.is_file())
+        assert lock.parent.stat().st_mode & 0o777 == 0o700
+        assert lock.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (tmp_path / f"kobe_shot_{os.getuid()}").symlink_to(elsewhere)
-    with pytest.raises(KobeShotError, match="set TMPDIR"), only_one("retreino", key):
+    (tmp_path / "kobe_shot").mkdir()
+    (tmp_path / "kobe_shot" / "locks").symlink_to(elsewhere)
+    with pytest.raises(KobeShotError, match="found a link"), only_one("retreino", key):
         pytest.fail("the lock was taken")
     assert list(elsewhere.iterdir()) == []
 
@@ -200,7 +203,7 @@ def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
 def held_elsewhere(key: str, folder: Path) -> "Iterator[subprocess.Popen[str]]":
     """Another process, in another folder, that is at it."""
     code = (
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom data.files import only_one\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom data.locks import only_one\n"
         f"with only_one('retreino', {key!r}):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -149,6 +149,7 @@ def test_a_step_gets_its_part_of_the_parameters_of_a_command_that_runs_several()
 def command(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The command line of a step, with a store of its own, that leaves this project's files alone."""
     monkeypatch.setattr(sys, "argv", ["preparacao"])
+    monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.3")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("steps.command.sole_writer", lambda **_: nullcontext())
     shutil.copy(empty_database, tmp_path / "mlflow.db")
@@ -162,13 +163,13 @@ def at_it(work: Callable[[], object], loop: str = "retreino") -> None:
 
 
 @pytest.mark.usefixtures("command")
-def test_whoever_finds_another_at_the_loop_says_so_and_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_whoever_finds_another_at_the_loop_waits_says_so_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         at_it(lambda: at_it(lambda: pytest.fail("two at once")))
-    assert caught.value.code == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 1
+    printed = " ".join(capsys.readouterr().err.split())
     assert f"Another process is at retreino: process {os.getpid()} in {Path.cwd()}, since " in printed
-    assert "This one ends; nothing was done." in printed
+    assert "still after 0.3 s. This one ends; nothing was done. Wait until it is done, or end it" in printed
 
 
 def test_one_store_is_one_store_by_every_name(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +181,7 @@ def test_one_store_is_one_store_by_every_name(command: Path, monkeypatch: pytest
 
     with pytest.raises(SystemExit) as caught:
         at_it(by_another_name)
-    assert caught.value.code == 0
+    assert caught.value.code == 1
 
 
 @pytest.mark.usefixtures("command")
