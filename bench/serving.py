@@ -67,6 +67,8 @@ class Server:
     environment : mapping of str to str
     by_client : bool
         Whether the long table goes through our client.
+    root : pathlib.Path
+        Checkout whose code serves.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Server:
     key: str = "dataframe_records"
     environment: Mapping[str, str] = field(default_factory=dict)
     by_client: bool = True
+    root: Path = ROOT
 
     def body(self, rows: pd.DataFrame) -> bytes:
         """The JSON body for some rows, as its users send it."""
@@ -111,7 +114,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=2_000, help="one-row requests to each server")
     parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured; the median counts")
+    parser.add_argument("--before", type=Path, help="compare with the servers of this other checkout, and nothing else")
     options = parser.parse_args()
+    if options.before:
+        _compare_with(options.before.resolve(), options.requests)
+        return
     _build_bench_environment()
     with tempfile.TemporaryDirectory() as folder:
         servers = _servers(Path(folder))
@@ -195,33 +202,60 @@ def _log_cost(server: Server, table: Path, folder: Path, count: int) -> LogCost:
     """What the inference log costs: both servers run, and are asked in turn, so that the machine's moods cancel out."""
     without = replace(server, environment={"KOBE_INFERENCE_LOG": "off"})
     one = server.body(pd.read_parquet(PROCESSED / "base_prod.parquet")[list(FEATURES)].head(1))
-    figures: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
     tables: dict[int, list[float]] = {0: [], 1: []}
     with _running(server) as (on, _), _running(without) as (off, _):
-        callers = [Caller(f"{address}/invocations", one, _JSON) for address in (on, off)]
-        for _ in range(_PAIRS):
-            for place, address in enumerate((on, off)):
-                p50 = call_repeatedly(callers[place], count // 10).quantile(0.5)
-                url = f"{address}/invocations"
-                together = call_from_many(url, one, _JSON, callers=_CALLERS, times=count // 20)
-                figures[place].append((p50, len(together.each) / together.all))
+        ratios = _paired_ratios((on, off), one, count)
         for _ in range(_TABLE_PAIRS):
             for place, address in enumerate((on, off)):
                 tables[place].append(_score_with_client(table, folder, address)[0])
-        for caller in callers:
-            caller.close()
-    ratios = np.median(np.array(figures[0]) / np.array(figures[1]), axis=0)
-    return LogCost(float(ratios[0]), float(ratios[1]), float(np.median(np.array(tables[0]) / np.array(tables[1]))))
+    return LogCost(*ratios, float(np.median(np.array(tables[0]) / np.array(tables[1]))))
+
+
+def _paired_ratios(addresses: tuple[str, str], body: bytes, count: int) -> tuple[float, float]:
+    """Seconds at p50 and requests per second of the first server, each over the second's: medians of pairs."""
+    urls = [f"{address}/invocations" for address in addresses]
+    figures: dict[str, list[tuple[float, float]]] = {url: [] for url in urls}
+    callers = [Caller(url, body, _JSON) for url in urls]
+    for _ in range(_PAIRS):
+        for caller, url in zip(callers, urls, strict=True):
+            p50 = call_repeatedly(caller, count // 10).quantile(0.5)
+            together = call_from_many(url, body, _JSON, callers=_CALLERS, times=count // 20)
+            figures[url].append((p50, len(together.each) / together.all))
+    for caller in callers:
+        caller.close()
+    first, second = (np.array(figures[url]) for url in urls)
+    p50, rate = np.median(first / second, axis=0)
+    return float(p50), float(rate)
+
+
+def _compare_with(before: Path, count: int) -> None:
+    """Both servers of this checkout in pairs with those of another one, each with the champion of its own store."""
+    rows = pd.read_parquet(PROCESSED / "base_prod.parquet")[list(FEATURES)].head(1)
+    table = Table("after / before", "1 row p50", f"requests/s, {_CALLERS} clients")
+    with tempfile.TemporaryDirectory() as folder:
+        sides = [Path(folder) / "after", Path(folder) / "before"]
+        for side in sides:
+            side.mkdir()
+        names = ("front door, 1 worker", "operated door, 2 workers")
+        for new, old in zip(*(_servers(side) for side in sides), strict=True):
+            if new.name in names:
+                say("Pairs", f"{new.name}, here and in {before.name}")
+                with _running(new) as (after, _), _running(replace(old, root=before)) as (other, _):
+                    p50, rate = _paired_ratios((after, other), new.body(rows), count)
+                table.add_row(new.name, f"{p50:.3f}", f"{rate:.3f}")
+    console.print(table)
 
 
 @contextlib.contextmanager
 def _running(server: Server) -> Iterator[tuple[str, float]]:
     port = free_port()
     command = [word.replace("{port}", str(port)) for word in server.command]
-    environment = {**os.environ, **server.environment, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **server.environment, "PYTHONPATH": str(server.root)}
     begun = time.perf_counter()
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=server.root, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             address = f"http://127.0.0.1:{port}"
             while not _answers(address, server.path):
