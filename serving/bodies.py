@@ -1,42 +1,33 @@
-"""Bytes of a request → a table of doubles, and scores → bytes, without a detour for the usual bodies.
+"""Bytes of a request → a table of doubles, and scores → bytes, as the production server has them.
 
-JSON in one of the usual forms, and Parquet of numbers, go straight to NumPy; all else goes through the parsers of
-MLflow's own scoring server, so that a body means the same at both doors.
+Bodies are read by ``serving/body_parser``, as on the MLflow scoring server, so that a body means the same at both.
 """
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-import pandas as pd
 import pyarrow as pa
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, _validate_prediction_input, scoring_server
 
 from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
+from serving import body_parser
+from serving.body_parser import CSV, JSON, PARQUET
 from serving.scoring_model import (
-    NO_ROWS,
     Columns,
-    Usual,
-    check_header,
-    check_output,
-    check_threshold,
-    explained,
-    others,
+    checked_params,
     output_from_environment,
-    read_table,
-    read_usual,
+    read_body,
     unreadable,
+    without_trace,
 )
+from serving.server_limits import limits
 
-JSON, CSV, PARQUET = (
-    scoring_server.CONTENT_TYPE_JSON,
-    scoring_server.CONTENT_TYPE_CSV,
-    scoring_server.CONTENT_TYPE_PARQUET,
-)
+__all__ = ["ARROW", "CSV", "JSON", "PARQUET", "Reader", "Shots", "answer_arrow", "error_json"]
+
 ARROW = "application/vnd.apache.arrow.stream"
 
 DEFAULT_THRESHOLD = 0.5
@@ -86,6 +77,7 @@ class Reader:
         defaults = {param.name: param.default for param in self._params} if self._params else {}
         self.threshold = float(defaults.get("threshold", DEFAULT_THRESHOLD))
         self.output = output_from_environment()
+        self._limits = limits()
 
     def read(self, body: bytes, content_type: str) -> Shots:
         """The shots in a body.
@@ -101,61 +93,29 @@ class Reader:
         mlflow.exceptions.MlflowException
             A 4xx in words, without stack trace, if the body holds no table of the six features.
         """
-        usual = read_usual(body, content_type, self.columns)
-        if usual:
-            return self._shots(usual)
-        if content_type == CSV:
-            check_header(body, self.columns)
-        try:
-            return self._shots(self._read_with_mlflow(body, content_type))
-        except MlflowException as error:
-            table = read_table(body, content_type)
-            if table == NO_ROWS:
-                return Shots(np.empty((0, len(self._names))), self.threshold, None, self.output)
-            raise explained(error, table, self.columns, self._allowed) from error
-
-    def _shots(self, usual: Usual) -> Shots:
+        table = read_body(body, content_type, self.columns, self._allowed, parser=body_parser, limits=self._limits)
+        if isinstance(table, body_parser.OddPayload):
+            return self._read_with_mlflow(table.payload)
+        threshold, output = checked_params(table.params)
         return Shots(
-            usual.values,
-            self.threshold if usual.threshold is None else usual.threshold,
-            None if usual.ids is None else _whole(usual.ids),
-            usual.output or self.output,
-            usual.ignored,
+            table.values,
+            self.threshold if threshold is None else threshold,
+            None if table.ids is None else _whole(table.ids),
+            output or self.output,
+            table.ignored,
         )
 
-    def _read_with_mlflow(self, body: bytes, content_type: str) -> Usual:
+    def _read_with_mlflow(self, payload: dict[str, Any]) -> Shots:
         try:
-            data, params = self._parse(body, content_type)
-            table = pd.DataFrame(data) if isinstance(data, list) and all(isinstance(r, dict) for r in data) else data
-            output = params.get("output") if isinstance(params, dict) else None
-            ids: npt.NDArray[np.float64] | None = None
-            ignored: list[object] = []
-            if isinstance(table, pd.DataFrame | dict):
-                names = list(table)
-                places = self.columns.places(names)
-                ids = _numbers(table[SHOT_ID]) if SHOT_ID in names else None
-                ignored = others(names, places, self.columns)
-                data = {name: table[names[place]] for name, place in zip(self._names, places, strict=True)}
-                data = pd.DataFrame(data) if isinstance(table, pd.DataFrame) else data
-            frame, params = _validate_prediction_input(data, params, self._schema, self._params)
+            parsed = scoring_server._parse_json_data(payload, self._metadata, self._schema)  # noqa: SLF001 one protocol
+            frame, params = _validate_prediction_input(parsed.data, parsed.params, self._schema, self._params)
             values = frame[self._names].to_numpy(dtype=np.float64)
-        except MlflowException:
-            raise
+        except MlflowException as error:
+            raise without_trace(error) from error
         except Exception as error:
             raise unreadable(error) from error
-        threshold = (params or {}).get("threshold", self.threshold)
-        check_threshold(threshold)
-        if output is not None:
-            check_output(output)
-        return Usual(values, ids, ignored, threshold, output)
-
-    def _parse(self, body: bytes, content_type: str) -> tuple[Any, dict[str, Any] | None]:
-        if content_type == JSON:
-            parsed = scoring_server._parse_json_data(body, self._metadata, self._schema)  # noqa: SLF001 one protocol
-            return parsed.data, parsed.params
-        if content_type == PARQUET:
-            return scoring_server.parse_parquet_input(pa.BufferReader(body)), None
-        return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None
+        threshold, output = checked_params(params)
+        return Shots(values, self.threshold if threshold is None else threshold, None, output or self.output)
 
 
 def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
@@ -170,12 +130,6 @@ def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float6
 def error_json(error_code: str, message: str) -> bytes:
     """An error as MLflow's server answers it."""
     return orjson.dumps({"error_code": error_code, "message": message.encode(errors="replace").decode()})
-
-
-def _numbers(cells: Iterable[object]) -> npt.NDArray[np.float64]:
-    """Cells as doubles, NaN where they are no numbers; MLflow wraps some of them in arrays of one element."""
-    plain = [cell.item() if isinstance(cell, np.ndarray) and cell.size == 1 else cell for cell in cells]
-    return pd.to_numeric(pd.Series(plain, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
 
 
 def _whole(ids: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

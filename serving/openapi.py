@@ -95,7 +95,7 @@ def _invocations() -> Node:
                 f"{ORIGIN_HEADER} is none."
             ),
             "408": _error("The body did not arrive within a minute (production server)."),
-            "413": _error("The body is longer than 256 MiB (production server)."),
+            "413": _error("The body, or what it holds, is beyond a limit."),
             "415": _error("Another content type, charset or encoding.", plain=True),
             "500": _error("A bug; the server's log names the reason under the request's X-Request-ID."),
         },

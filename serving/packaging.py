@@ -21,7 +21,7 @@ from data.schema import FEATURES, PROBABILITY, RAW_NAME, TARGET, feature_column
 from serving.requirements import served_packages
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
-_BESIDE = [ROOT / "serving" / name for name in ("inference_log.py", "server_limits.py")]
+_BESIDE = [ROOT / "serving" / name for name in ("inference_log.py", "server_limits.py", "body_parser")]
 """What travels with the model: it imports nothing of this project."""
 _TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
 _TRUSTED_TYPES = ("collections.OrderedDict", "collections.defaultdict")

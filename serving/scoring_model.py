@@ -5,13 +5,13 @@ know of the schema (names, ranges) travels as the model's configuration, written
 ``serving/inference_log.py`` as a copy beside it.
 """
 
+import asyncio
 import contextvars
-import csv
 import functools
 import importlib
-import io
 import json
 import os
+import reprlib
 import sys
 import time
 import uuid
@@ -23,8 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import skops.io
 import yaml
 from mlflow.exceptions import MlflowException
@@ -34,24 +32,22 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import DataType
 
 _MOST_CASES_SHOWN = 10
+_ROWS_AT_ONCE = 50_000
+_BYTES_ANSWERED_AT_ONCE = 32 << 10
 _MOST_CHARACTERS_SHOWN = 2_000
 _VALUE_LENGTH_SHOWN = 40
-_MOST_COLUMNS = 200
 _MOST_COLUMNS_SHOWN = 20
-_MOST_HEADER_BYTES = 100_000
-_MOST_ROWS = 2_000_000
 OUTPUTS = ("records", "label", "probability", "probabilities")
 """Forms of a prediction; the first is the default."""
 OUTPUT_VARIABLE = "KOBE_SHOT_OUTPUT"
 """Environment variable that names the form in which a server answers requests that ask for none."""
 _FLAVOR = "mlflow.pyfunc.loaders.code_model"
 """How MLflow calls models from code."""
+_MEDIA_TYPES = {"application/json", "text/csv", "application/vnd.apache.parquet"}
 _EVALUATOR = "mlflow.models.evaluation.evaluators.classifier"
-NO_ROWS: tuple[list[Any], list[Sequence[object]]] = ([], [])
-"""What `table_of` gives for ``{"dataframe_records": []}``, of which MLflow asks for columns."""
-_TABLE_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-_LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
-"""Keys by which MLflow takes a body for one of a language model; it ignores all others beside a table."""
+_repr = reprlib.Repr()
+# A cell may be millions of characters, or lists, long.
+_repr.maxstring = _repr.maxother = _repr.maxlong = 3 * _VALUE_LENGTH_SHOWN
 _origin = contextvars.ContextVar("origin", default="")
 """Where the request that is being answered says that it comes from, in MLflow's server."""
 
@@ -235,7 +231,12 @@ class ScoringModel(PythonModel):
         """
         check_threshold(threshold)
         self._check(values)
-        probability = self.pipeline.predict_proba(values)[:, 1] if len(values) else np.empty(0)
+        # In parts: what a pipeline makes of a long table in between is several times as long.
+        parts = [
+            self.pipeline.predict_proba(values[start : start + _ROWS_AT_ONCE])[:, 1]
+            for start in range(0, len(values), _ROWS_AT_ONCE)
+        ]
+        probability = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
         return (probability >= threshold).astype(np.int64), probability
 
     def _values(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -250,9 +251,12 @@ class ScoringModel(PythonModel):
         inside = (values >= self.minimum) & (values <= self.maximum)
         if inside.all() and not (values[:, self.whole] % 1).any():
             return
-        fits = inside & (~self.whole | (np.where(inside, values, 0) % 1 == 0))
-        cells = [(row, self.names[column], values[row, column]) for row, column in np.argwhere(~fits).tolist()]
-        refuse(cells, dict(zip(self.names, self.allowed, strict=True)))
+        wrong = np.flatnonzero(~inside | (self.whole & (np.where(inside, values, 0) % 1 != 0)))
+        cells = [
+            (place // len(self.names), self.names[place % len(self.names)], float(values.flat[place]))
+            for place in wrong[:_MOST_CASES_SHOWN].tolist()
+        ]
+        raise wrong_cells(cells, len(wrong), dict(zip(self.names, self.allowed, strict=True)))
 
 
 def check_threshold(threshold: object) -> None:
@@ -317,275 +321,81 @@ def shaped(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], ou
     return probability if output == "probability" else np.column_stack([1 - probability, probability])
 
 
-def refuse(cells: Sequence[tuple[int, str, object]], allowed: Mapping[str, str]) -> None:
-    """Name wrong cells, if there are any.
+def wrong_cells(cells: Sequence[tuple[int, str, object]], count: int, allowed: Mapping[str, str]) -> MlflowException:
+    """The refusal that names wrong cells: INVALID_PARAMETER_VALUE (HTTP 400).
 
     Parameters
     ----------
     cells : sequence of (int, str, object)
-        Row, counted from 0, column and value of each.
+        Row, counted from 0, column and value of the first of them.
+    count : int
+        How many there are.
     allowed : mapping of str to str
         What is expected of each column, in words.
-
-    Raises
-    ------
-    mlflow.exceptions.MlflowException
-        INVALID_PARAMETER_VALUE (HTTP 400).
     """
-    if not cells:
-        return
     shown = [
         f"row {row}, column {column}: found {_shown(value)}, expected {allowed[column]}"
         for row, column, value in cells[:_MOST_CASES_SHOWN]
     ]
-    if len(cells) > _MOST_CASES_SHOWN:
-        shown.append(f"and {len(cells) - _MOST_CASES_SHOWN:,} more")
-    raise MlflowException.invalid_parameter_value("No row was scored. " + "; ".join(shown))
+    if count > len(shown):
+        shown.append(f"and {count - len(shown):,} more")
+    return MlflowException.invalid_parameter_value("No row was scored. " + "; ".join(shown))
 
 
-def refuse_what_is_no_number(rows: Sequence[Sequence[object]], allowed: Mapping[str, str]) -> None:
-    """Name the cells that are neither a number nor null.
-
-    Parameters
-    ----------
-    rows : sequence of sequences
-        The features of each row, in the order of `allowed`.
-    allowed : mapping of str to str
-        What is expected of each feature, in words.
-
-    Raises
-    ------
-    mlflow.exceptions.MlflowException
-        INVALID_PARAMETER_VALUE (HTTP 400) if there are such cells.
-    """
-    refuse(
-        [
-            (number, name, cell)
-            for number, row in enumerate(rows)
-            for name, cell in zip(allowed, row, strict=True)
-            if not _is_number(cell)
-        ],
-        allowed,
-    )
-
-
-class Usual(NamedTuple):
-    """A table as it came.
-
-    Attributes
-    ----------
-    values : ndarray of float64, shape (n, 6)
-        The features in the order of the signature; NaN where a cell is null.
-    ids : ndarray of float64, shape (n,), or None
-        The identifier, if it was asked for and the table has it.
-    ignored : list of str
-        Columns that were passed over.
-    threshold : float or None
-    output : str or None
-        The parameters of the request, if it has them.
-    """
-
-    values: npt.NDArray[np.float64]
-    ids: npt.NDArray[np.float64] | None = None
-    ignored: Sequence[object] = ()
-    threshold: float | None = None
-    output: str | None = None
-
-
-def table_of(payload: object) -> tuple[list[Any], list[Sequence[object]]] | None:
-    """Columns and rows of a JSON body in one of its usual forms.
-
-    Parameters
-    ----------
-    payload : object
-        The decoded body.
-
-    Returns
-    -------
-    (list of str, list of sequences) or None
-        None if the body has another form, or is no table. A key that a record lacks gives None in its row. Columns
-        without names are numbered.
-
-    Raises
-    ------
-    mlflow.exceptions.MlflowException
-        BAD_REQUEST (HTTP 400) if there are too many columns, or the rows of a split table are no list, of which pandas
-        makes a table of its own, mostly an empty one.
-
-    Examples
-    --------
-    >>> table_of({"dataframe_split": {"columns": ["lat", "lng"], "data": [[33.9, -118.2]]}})
-    (['lat', 'lng'], [[33.9, -118.2]])
-    >>> table_of({"inputs": [{"lat": 33.9}, {"lng": -118.2}]})
-    (['lat', 'lng'], [(33.9, None), (None, -118.2)])
-    >>> table_of({"inputs": {"lat": [33.9, 34.0]}})
-    (['lat'], [(33.9,), (34.0,)])
-    >>> table_of({"inputs": [[33.9, -118.2]]})
-    ([0, 1], [[33.9, -118.2]])
-    """
-    if not isinstance(payload, dict) or payload.keys() & _LANGUAGE_MODEL_KEYS:
-        return None
-    if len(found := [key for key in _TABLE_KEYS if key in payload]) != 1:
-        return None
-    key, table = found[0], payload[found[0]]
-    parse = {"dataframe_split": _split, "dataframe_records": _records}.get(key, _tensor)
-    columns, rows = parse(table)
-    fits = (
-        isinstance(columns, list)
-        and all(isinstance(name, str | int) for name in columns)
-        and all(isinstance(row, list | tuple) and len(row) == len(columns) for row in rows)
-    )
-    return (columns, rows) if fits else None
-
-
-def _split(table: object) -> tuple[Any, Any]:
-    """Columns and rows of ``dataframe_split``; columns that are None if it is none."""
-    if not isinstance(table, dict):
-        return None, None
-    columns, rows = table.get("columns"), table.get("data")
-    if not isinstance(rows, list):
-        message = f"dataframe_split: expected data, a list of rows; found {_shown(rows)}"
-        raise MlflowException(message, BAD_REQUEST)
-    if columns is None and rows and isinstance(rows[0], list):
-        return [*range(len(rows[0]))], rows
-    return columns, rows
-
-
-def _records(table: object) -> tuple[Any, Any]:
-    """Columns and rows of a list of records; columns that are None if it is none."""
-    if not isinstance(table, list) or not all(isinstance(record, dict) for record in table):
-        return None, None
-    columns = list(dict.fromkeys(name for record in table for name in record))
-    if len(columns) > _MOST_COLUMNS:
-        message = f"expected at most {_MOST_COLUMNS} columns, found {len(columns):,}"
-        raise MlflowException(message, BAD_REQUEST)
-    return columns, [tuple(record.get(name) for name in columns) for record in table]
-
-
-def _tensor(table: object) -> tuple[Any, Any]:
-    """Columns and rows of ``inputs`` or ``instances``: records, columns, a row, or rows by position, then numbered."""
-    if isinstance(table, list) and table and not any(isinstance(row, dict) for row in table):
-        rows = table if all(isinstance(row, list) for row in table) else [table]
-        return [*range(len(rows[0]))], rows
-    if not isinstance(table, dict):
-        return _records(table)
-    if not any(isinstance(column, list | dict) for column in table.values()):
-        return [*table], [[*table.values()]]
-    if all(isinstance(column, list) for column in table.values()) and len(set(map(len, table.values()))) == 1:
-        return [*table], [*zip(*table.values(), strict=True)]
-    return None, None
-
-
-def read_usual(body: bytes, content_type: str, columns: Columns) -> Usual | None:
-    """A table of numbers in one of the usual forms, straight from its bytes.
+def read_body(  # noqa: PLR0913 two are modules that this file cannot import by one name
+    body: bytes,
+    content_type: str,
+    columns: Columns,
+    allowed: Mapping[str, str],
+    *,
+    parser: Any,  # noqa: ANN401
+    limits: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """A table of numbers, or what is left to MLflow's own parsers; see ``serving/body_parser``.
 
     Parameters
     ----------
     body : bytes
     content_type : str
-        ``application/json`` or ``application/vnd.apache.parquet``.
+        Of JSON, CSV or Parquet, without parameters.
     columns : Columns
-        What is read of it.
+        What is read.
+    allowed : mapping of str to str
+        What is expected of each feature, in words.
+    parser : module
+        ``body_parser``, of the project or from beside the model.
+    limits : Limits
+        Of ``server_limits``.
 
-    Returns
-    -------
-    Usual or None
-        None if the body is anything else: then MLflow's own parsers say what it is, or what is wrong with it.
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        A 4xx in words, without stack trace, if there is no table of the features.
     """
-    if content_type == "application/json":
-        return _read_usual_json(body, columns)
-    return _read_usual_parquet(body, columns) if content_type == "application/vnd.apache.parquet" else None
-
-
-def _read_usual_json(body: bytes, columns: Columns) -> Usual | None:
     try:
-        payload = orjson.loads(body)
-        table = table_of(payload)
-        params = payload.get("params") if table else None
-        if table == NO_ROWS:
-            _check_params(params)
-        if table is None or not table[0] or not _is_usual(params):
-            return None
-        names, rows = table
-        ids, ignored = None, []
-        if names != columns.names:
-            try:
-                places = columns.places(names)
-            except MlflowException:
-                return None
-            if columns.identifier and columns.identifier in names:
-                place = names.index(columns.identifier)
-                ids = np.array([row[place] for row in rows], dtype=np.float64)
-            ignored = others(names, places, columns)
-            rows = [[row[place] for place in places] for row in rows]
-        values = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(columns.names)))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if values.shape != (len(rows), len(columns.names)) or (ids is not None and ids.shape != (len(rows),)):
-        return None
-    asked = params or {}
-    return Usual(values, ids, ignored, asked.get("threshold"), asked.get("output"))
+        return parser.read_body(body, content_type, columns, limits)
+    except parser.WrongCellsError as error:
+        raise wrong_cells(error.cells, error.count, allowed) from error
 
 
-def _read_usual_parquet(body: bytes, columns: Columns) -> Usual | None:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(body))
-        rows = file.metadata.num_rows
-    except Exception:  # noqa: BLE001 a broken file fails in many ways; MLflow's parser says which
-        return None
-    if rows > _MOST_ROWS:
-        message = f"expected at most {_MOST_ROWS:,} rows in a request, found {rows:,}; send the table in parts"
-        raise MlflowException(message, BAD_REQUEST)
-    try:
-        schema = file.schema_arrow
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
-        names = [name for name in schema.names if name not in index]
-        places = columns.places(names)
-        wanted = [names[place] for place in places]
-        identified = bool(columns.identifier) and columns.identifier in names
-        table = file.read(columns=[*wanted, *([columns.identifier] if identified else [])], use_threads=False)
-        if not all(
-            pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-            for kind in table.schema.types
-        ):
-            return None
-        values = np.empty((len(table), len(wanted)))
-        for place, name in enumerate(wanted):
-            values[:, place] = _doubles(table.column(name))
-        ids = _doubles(table.column(columns.identifier)) if identified else None
-    except Exception:  # noqa: BLE001 a broken file fails in many ways; MLflow's parser says which
-        return None
-    return Usual(values, ids, others(names, places, columns))
+def checked_params(params: object) -> tuple[float | None, str | None]:
+    """Threshold and output that a request asks for, None where it asks for none.
 
-
-def _doubles(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    values: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
-    return values
-
-
-def others(names: Sequence[object], places: Sequence[int], columns: Columns) -> list[object]:
-    """Columns that are neither features, which `places` names, nor the identifier."""
-    taken = set(places)
-    return [name for place, name in enumerate(names) if place not in taken and name != columns.identifier]
-
-
-def _check_params(params: object) -> None:
-    """Refuse parameters that MLflow does not come to look at, as it asks for columns first."""
-    if params is not None and not isinstance(params, dict):
-        message = f"params: expected an object, found {_shown(params)}"
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if they are none.
+    """
+    if params is None:
+        return None, None
+    if not isinstance(params, dict):
+        message = f"params: expected an object, found a {type(params).__name__}: {_shown(params)}"
         raise MlflowException.invalid_parameter_value(message)
-    if params and "threshold" in params:
+    if "threshold" in params:
         check_threshold(params["threshold"])
-    if params and params.get("output") is not None:
+    if params.get("output") is not None:
         check_output(params["output"])
-
-
-def _is_usual(params: object) -> bool:
-    return params is None or (
-        isinstance(params, dict)
-        and type(params.get("threshold", 0.5)) in {int, float}
-        and params.get("output") in {None, *OUTPUTS}
-    )
+    return params.get("threshold"), params.get("output")
 
 
 def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str = OUTPUTS[0]) -> bytes:
@@ -598,73 +408,20 @@ def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64
     >>> answer_json(np.array([0]), np.array([0.25]), "probabilities")
     b'{"predictions":[[0.75,0.25]]}'
     """
+    if len(made) <= _ROWS_AT_ONCE:
+        return b'{"predictions":%b}' % _predictions_json(made, probability, output)
+    parts = [
+        _predictions_json(made[start : start + _ROWS_AT_ONCE], probability[start : start + _ROWS_AT_ONCE], output)[1:-1]
+        for start in range(0, len(made), _ROWS_AT_ONCE)
+    ]
+    return b'{"predictions":[%b]}' % b",".join(parts)
+
+
+def _predictions_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str) -> bytes:
     if output != OUTPUTS[0]:
-        return orjson.dumps({"predictions": shaped(made, probability, output).tolist()})
+        return orjson.dumps(shaped(made, probability, output).tolist())
     pairs = zip(made.tolist(), probability.tolist(), strict=True)
-    return orjson.dumps({"predictions": [{"shot_made_flag": label, "probability": value} for label, value in pairs]})
-
-
-def read_table(body: bytes, content_type: str) -> tuple[list[Any], list[Sequence[object]]] | None:
-    """Columns and rows of a body, cells as they came, to tell what is wrong with them.
-
-    Returns
-    -------
-    (list, list of sequences) or None
-        None if the body cannot be read as a table.
-    """
-    try:
-        if "json" in content_type:
-            return table_of(json.loads(body))
-        source = io.BytesIO(body)
-        frame = pd.read_csv(source, dtype=str) if "csv" in content_type else pd.read_parquet(source)
-    except Exception:  # noqa: BLE001 whatever a parser raises, MLflow's own message stands
-        return None
-    cells = frame.astype(object)
-    return list(frame.columns), cells.where(frame.notna(), None).to_numpy().tolist()
-
-
-def check_header(body: bytes, columns: Columns) -> None:
-    """Refuse a CSV table in which a feature stands twice, of which pandas makes two columns.
-
-    Raises
-    ------
-    mlflow.exceptions.MlflowException
-        INVALID_PARAMETER_VALUE (HTTP 400).
-    """
-    line = body[:_MOST_HEADER_BYTES].decode(errors="replace").partition("\n")[0]
-    try:
-        names = next(csv.reader([line.rstrip("\r")]), [])
-    except csv.Error:
-        return
-    if len([name for name in names if name in columns.names or name in columns.aliases]) > len(columns.names):
-        columns.places(names)
-
-
-def explained(
-    error: MlflowException,
-    table: tuple[list[Any], list[Sequence[object]]] | None,
-    columns: Columns,
-    allowed: Mapping[str, str],
-) -> MlflowException:
-    """What is answered instead of an error of MLflow: one that names columns and cells, if they are what is wrong.
-
-    Parameters
-    ----------
-    error : mlflow.exceptions.MlflowException
-    table : (list, list of sequences) or None
-        The refused table, as `read_table` gives it.
-    columns : Columns
-    allowed : mapping of str to str
-        What is expected of each feature, in words.
-    """
-    if table is not None:
-        names, rows = table
-        try:
-            places = columns.places(names)
-            refuse_what_is_no_number([[row[place] for place in places] for row in rows], allowed)
-        except MlflowException as better:
-            return better
-    return without_trace(error)
+    return orjson.dumps([{"shot_made_flag": label, "probability": value} for label, value in pairs])
 
 
 def without_trace(error: MlflowException) -> MlflowException:
@@ -692,6 +449,9 @@ def _improve_the_server(model: ScoringModel) -> None:
     server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
     _keep_the_origin(server, model.log.ORIGIN_HEADER)
     answer: Callable[..., Any] = server.invocations
+    parser: Any = importlib.import_module("body_parser")
+    limits = importlib.import_module("server_limits").limits()
+    allowed = dict(zip(model.names, model.allowed, strict=True))
 
     @functools.wraps(answer)
     def invocations(data: bytes, content_type: str | None, *others: Any) -> Any:  # noqa: ANN401 MLflow's own types
@@ -700,26 +460,31 @@ def _improve_the_server(model: ScoringModel) -> None:
             _origin.set(model.log.checked_origin(_origin.get()))
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        usual = read_usual(data, kind, model.columns)
-        if usual:
-            threshold = model.threshold if usual.threshold is None else usual.threshold
-            scored = model.score_and_record(usual.values, threshold)
-            text = answer_json(*scored, usual.output or model.output).decode()
-            return server.InvocationsResponse(text, 200, server.CONTENT_TYPE_JSON)
-        if "csv" in kind:
-            check_header(data, model.columns)
-        try:
-            return answer(data, kind, *others)
-        except MlflowException as error:
-            table = read_table(data, kind)
-            if table == NO_ROWS:
-                return server.InvocationsResponse('{"predictions": []}', 200, server.CONTENT_TYPE_JSON)
-            allowed = dict(zip(model.names, model.allowed, strict=True))
-            raise explained(error, table, model.columns, allowed) from error
-        except Exception as error:
-            raise unreadable(error) from error
+        media_type = _media_type(kind)
+        if not media_type:
+            # MLflow refuses it before it looks at the body.
+            return answer(b"", kind, *others)
+        table = read_body(data, media_type, model.columns, allowed, parser=parser, limits=limits)
+        if isinstance(table, parser.OddPayload):
+            try:
+                return answer(table.payload, media_type, *others)
+            except MlflowException as error:
+                raise without_trace(error) from error
+            except Exception as error:
+                raise unreadable(error) from error
+        threshold, output = checked_params(table.params)
+        scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold)
+        text = answer_json(*scored, output or model.output)
+        return server.InvocationsResponse(text, 200, server.CONTENT_TYPE_JSON)
 
     server.invocations = invocations
+
+
+def _media_type(content_type: str) -> str:
+    """JSON, CSV or Parquet, as MLflow recognizes them; empty if it is none of them."""
+    kind, *parameters = (part.strip() for part in content_type.split(";"))
+    is_utf8 = all(parameter.lower() == "charset=utf-8" for parameter in parameters)
+    return kind if is_utf8 and kind in _MEDIA_TYPES else ""
 
 
 def _take_integers_and_aliases(columns: Columns) -> None:
@@ -804,9 +569,12 @@ def _is_evaluated() -> bool:
 def _keep_the_origin(server: Any, header: str) -> None:  # noqa: ANN401 MLflow's module
     """Let `_origin` be what the header of a request says, of which MLflow passes on only body and content type.
 
+    Long tables are read one at a time, so that what they cost together is bounded too.
+
     MLflow wraps its handler by this function, when it makes the application after it has loaded the model.
     """
     wrap: Callable[..., Any] = server._async_catch_mlflow_exception  # noqa: SLF001 there is no other place
+    long_tables = asyncio.Lock()
 
     def wrapping(handler: Callable[..., Any]) -> Callable[..., Any]:
         wrapped = wrap(handler)
@@ -814,7 +582,13 @@ def _keep_the_origin(server: Any, header: str) -> None:  # noqa: ANN401 MLflow's
         @functools.wraps(wrapped)
         async def answer(request: Any) -> Any:  # noqa: ANN401 Starlette's types
             _origin.set(request.headers.get(header, ""))
-            return await wrapped(request)
+            # MLflow asks for it again and gets what has arrived.
+            body = await request.body()
+            if len(body) <= _BYTES_ANSWERED_AT_ONCE and "parquet" not in request.headers.get("content-type", ""):
+                return await wrapped(request)
+            # One long table at a time, and none in the threads that short ones need.
+            async with long_tables:
+                return await wrapped(request)
 
         return answer
 
@@ -830,19 +604,12 @@ def _version(folder: Path) -> str:
         return "unregistered"
 
 
-def _is_number(value: object) -> bool:
-    try:
-        return value is None or (np.ndim(value) == 0 and float(value) is not None)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
 def _shown(value: object) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "null"
     if isinstance(value, float):
         return format(value, ".10g")
-    text = repr(value)
+    text = _repr.repr(value)
     return text if len(text) <= _VALUE_LENGTH_SHOWN else f"{text[:_VALUE_LENGTH_SHOWN]}…"
 
 

@@ -28,9 +28,9 @@ class Limits:
         If a limit is not above 0, or a body may be longer than all bodies together.
     """
 
-    body_bytes: int = _limit(256 << 20, "bytes", "a body")
+    body_bytes: int = _limit(32 << 20, "bytes", "a body")
     bytes_in_flight: int = _limit(
-        384 << 20,
+        128 << 20,
         "bytes",
         "bodies that arrive or are in work, and responses that clients have not read, over all workers of the "
         "production server; bodies of at most 32 KiB are not counted",
@@ -44,8 +44,17 @@ class Limits:
     response_seconds: float = _limit(30, "seconds", "a client that reads nothing of its response")
     connections: int = _limit(1000, "connections", "open connections; fewer where `ulimit -n` leaves no room for them")
     pipelined: int = _limit(16, "requests", "requests that are sent on a connection before the first is answered")
-    rows: int = _limit(2_000_000, "rows", "rows of a request")
+    rows: int = _limit(500_000, "rows", "rows of a request")
     columns: int = _limit(200, "columns", "columns of a table")
+    text_bytes: int = _limit(24 << 20, "bytes", "a body of JSON or CSV")
+    cells: int = _limit(
+        1_000_000,
+        "cells",
+        "values of JSON (its commas, brackets and braces are counted), or cells of CSV (its commas and ends of lines)",
+    )
+    uncompressed_bytes: int = _limit(
+        48 << 20, "bytes", "the columns of a Parquet file that are read, once they are uncompressed"
+    )
     spool_bytes: int = _limit(
         1 << 30, "bytes", "rows on their way to the inference log, over all workers; beyond it rows are not logged"
     )

@@ -395,15 +395,15 @@ def assert_harmless(answer: requests.Response) -> None:
 
 
 @pytest.mark.parametrize("kind", [JSON, CSV, PARQUET])
-def test_fifty_megabytes_that_are_no_table_are_refused_briefly(door: str, kind: str) -> None:
-    answer = post(door, b"\x7b" * 50_000_000, kind)
-    assert answer.status_code == 400
+def test_twenty_megabytes_that_are_no_table_are_refused_briefly(door: str, kind: str) -> None:
+    answer = post(door, b"\x7b" * 20_000_000, kind)
+    assert answer.status_code in {400, 413}
     assert_harmless(answer)
 
 
-def test_fifty_megabytes_of_json_are_answered(door: str) -> None:
+def test_a_million_values_of_json_are_answered(door: str) -> None:
     row = json.dumps([33.9, -118.2, 1, 1, 0, 10])
-    count = 50_000_000 // len(row)
+    count = 1_000_000 // 7 - 2
     body = f'{{"dataframe_split": {{"columns": {json.dumps(FEATURES)}, "data": [{", ".join([row] * count)}]}}}}'
     assert len(probabilities(post(door, body))) == count
 
@@ -583,8 +583,8 @@ def test_integer_and_boolean_columns_in_parquet_are_taken(door: str) -> None:
 
 
 def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(door: str) -> None:
-    long = parquet(pd.DataFrame({name: np.zeros(2_000_001) for name in FEATURES}))
-    assert "at most 2,000,000 rows" in post(door, long, PARQUET).json()["message"]
+    long = parquet(pd.DataFrame({name: np.zeros(500_001) for name in FEATURES}))
+    assert "at most 500,000 rows" in post(door, long, PARQUET).json()["message"]
     wide = {"dataframe_records": [{str(number): 1} for number in range(1_000)]}
     assert "at most 200 columns" in post(door, wide).json()["message"]
 

@@ -1,0 +1,140 @@
+"""CSV → doubles: pandas reads it, a few rows at a time, and is kept from what would cost it too much."""
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from .table import MAX_CASES, BodyLimits, Features, Table, TooLargeError, WrongCellsError, others, refusal, split_ids
+
+_MAX_HEAD_BYTES = 64 << 10
+_CELLS_AT_ONCE = 200_000
+_MAX_MESSAGE = 200
+
+
+def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
+    """The features, and the identifier where it is there, of a CSV table.
+
+    Raises
+    ------
+    TooLargeError
+        If there are too many bytes, cells, columns or rows.
+    WrongCellsError
+        If cells of the features are no numbers.
+    mlflow.exceptions.MlflowException
+        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no table of the features.
+    """
+    if len(body) > limits.text_bytes:
+        raise TooLargeError(limits.text_bytes, "bytes of CSV", len(body))
+    # Whatever quotes do, no line has more cells than the table has commas.
+    cells = body.count(b",") + body.count(b"\n") + body.count(b"\r")
+    if cells > limits.cells:
+        raise TooLargeError(limits.cells, "cells of CSV", cells)
+    _check_header(body, features)
+    try:
+        return _read(_Feed(body), features, limits)
+    except (MlflowException, WrongCellsError):
+        raise
+    except Exception as error:
+        # pandas fails in many ways.
+        words = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+        message = f"The body could not be read as a CSV table: {words}"
+        raise refusal(message) from error
+
+
+class _Feed(io.TextIOBase):
+    """The body as the text that pandas asks for; no more than its head until `is_open` is set.
+
+    So the names of the columns, of which pandas makes a lot, are in the head, or are not read.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body, self._at = memoryview(body), 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self.is_open = False
+
+    def read(self, size: int | None = None, /) -> str:
+        """As of any text."""
+        left = len(self._body) - self._at
+        if not left:
+            return self._decoder.decode(b"", final=True)
+        if not self.is_open:
+            if self._at:
+                raise TooLargeError(_MAX_HEAD_BYTES, "bytes in the first two lines of CSV")
+            size = _MAX_HEAD_BYTES
+        end = self._at + min(left, size or left)
+        part, self._at = self._body[self._at : end], end
+        # A part may end within a character; an empty text would be the end.
+        return self._decoder.decode(part) or self.read(size)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+
+def _read(feed: _Feed, features: Features, limits: BodyLimits) -> Table:
+    text: Any = feed
+    with pd.read_csv(text, iterator=True, low_memory=False) as reader:
+        first = reader.read(1)
+        feed.is_open = True
+        names = list(first.columns)
+        if len(names) > limits.columns:
+            raise TooLargeError(limits.columns, "columns", len(names))
+        places = features.places(names)
+        taken = [*places, *([names.index(features.identifier)] if features.identifier in names else [])]
+        parts, rows = [_numbers(first, taken, len(places), 0)], len(first)
+        while True:
+            try:
+                chunk = reader.read(max(1, _CELLS_AT_ONCE // len(names)))
+            except StopIteration:
+                break
+            parts.append(_numbers(chunk, taken, len(places), rows))
+            rows += len(chunk)
+            if rows > limits.rows:
+                raise TooLargeError(limits.rows, "rows")
+    values, ids = split_ids(np.concatenate(parts), features)
+    return Table(values, ids, others(names, places, features))
+
+
+def _numbers(chunk: pd.DataFrame, taken: Sequence[int], features: int, start: int) -> npt.NDArray[np.float64]:
+    """The taken columns as doubles; `start` is the row with which the chunk begins."""
+    found = np.empty((len(chunk), len(taken)))
+    wrong: list[tuple[int, str, object]] = []
+    count = 0
+    for place, column in enumerate(taken):
+        cells = chunk.iloc[:, column]
+        if cells.dtype.kind in "iuf":
+            found[:, place] = cells
+            continue
+        texts = cells.astype(str).where(cells.notna())
+        found[:, place] = pd.to_numeric(texts, errors="coerce")
+        if place < features:
+            rows = np.flatnonzero(np.isnan(found[:, place]) & cells.notna().to_numpy())
+            count += len(rows)
+            wrong += [(start + row, str(cells.name), texts.iloc[row]) for row in rows[:MAX_CASES].tolist()]
+    if wrong:
+        raise WrongCellsError(sorted(wrong, key=lambda cell: cell[0]), count)
+    return found
+
+
+def _check_header(body: bytes, features: Features) -> None:
+    """Refuse a table in which a feature stands twice, of which pandas makes two columns.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400).
+    """
+    line = body[:_MAX_HEAD_BYTES].decode(errors="replace").partition("\n")[0]
+    try:
+        names = next(csv.reader([line.rstrip("\r")]), [])
+    except csv.Error:
+        return
+    if len(set(names)) < len(names):
+        features.places(names)

@@ -1,0 +1,139 @@
+"""Headers of the pages of a Parquet column, read as Arrow reads them, before Arrow believes them.
+
+Arrow allocates what a page header says that a page has uncompressed. The footer says it too, but nothing makes it true;
+so what reading a column costs is known only from the headers themselves.
+
+Formats: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift and
+https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = {1, 2}, 3, {4, 5, 6}, 7, 8, {9, 10}, 11, 12
+_I32 = 5
+_MAX_DEPTH = 8
+_MAX_ITEMS = 1_000
+_DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_HEADER_FIELD = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
+_ENCODING_FIELD = {_DATA_PAGE: 2, _DICTIONARY_PAGE: 2, _DATA_PAGE_V2: 4}
+
+
+class PageHeader(NamedTuple):
+    """What a page says of itself; the encoding is -1 where it says none."""
+
+    kind: int
+    uncompressed_bytes: int
+    compressed_bytes: int
+    encoding: int
+
+
+def page_headers(chunk: memoryview) -> Iterator[PageHeader]:
+    """The header of each page of a column chunk.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged.
+    """
+    at = 0
+    while at < len(chunk):
+        reader = _Reader(chunk, at)
+        fields = reader.struct(0)
+        try:
+            kind, uncompressed, compressed = (fields[number, _I32] for number in (1, 2, 3))
+        except KeyError as error:
+            message = "a page header lacks a field"
+            raise ValueError(message) from error
+        if uncompressed < 0 or compressed < 0 or reader.at + compressed > len(chunk):
+            message = "a page header names an impossible size"
+            raise ValueError(message)
+        inner = fields.get((_HEADER_FIELD.get(kind, 0), _STRUCT), {})
+        yield PageHeader(kind, uncompressed, compressed, inner.get((_ENCODING_FIELD.get(kind, 0), _I32), -1))
+        at = reader.at + compressed
+
+
+class _Reader:
+    """Thrift's compact protocol, for structs as small as a page header.
+
+    A field is known by number and type: one of another type than the format's is not there, as for Arrow.
+    """
+
+    def __init__(self, data: memoryview, at: int) -> None:
+        self._data, self.at = data, at
+
+    def struct(self, depth: int) -> dict[tuple[int, int], Any]:
+        """Fields by number and type."""
+        if depth > _MAX_DEPTH:
+            message = "a page header nests too deep"
+            raise ValueError(message)
+        fields: dict[tuple[int, int], Any] = {}
+        number = 0
+        while head := self._byte():
+            step, kind = head >> 4, head & 0x0F
+            # As the format has it, in 16 bits: another count would name another field than Arrow's.
+            number = ((number + step if step else _signed(self._varint())) + 0x8000) % 0x10000 - 0x8000
+            fields[number, kind] = self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:  # noqa: ANN401 of whatever type the field has
+        if kind in _INTEGERS:
+            return _signed(self._varint() & (0xFFFFFFFF if kind == _I32 else 0xFFFFFFFFFFFFFFFF))
+        if kind == _STRUCT:
+            return self.struct(depth + 1)
+        if kind in _BOOLEANS:
+            return kind == 1
+        if kind == _BINARY:
+            self._skip(self._varint())
+        elif kind in {_BYTE, _DOUBLE}:
+            self._skip(1 if kind == _BYTE else 8)
+        elif kind in _LISTS:
+            head = self._byte()
+            count = head >> 4
+            self._items([head & 0x0F], self._varint() if count == 0x0F else count, depth)  # noqa: PLR2004 the format
+        elif kind == _MAP:
+            count = self._varint()
+            kinds = self._byte() if count else 0
+            self._items([kinds >> 4, kinds & 0x0F], count, depth)
+        else:
+            message = "a page header has a field of an unknown type"
+            raise ValueError(message)
+        return None
+
+    def _items(self, kinds: list[int], count: int, depth: int) -> None:
+        if count > _MAX_ITEMS or depth > _MAX_DEPTH:
+            message = "a page header holds too much"
+            raise ValueError(message)
+        for _ in range(count):
+            for kind in kinds:
+                if kind in _BOOLEANS:
+                    self._skip(1)
+                else:
+                    self._value(kind, depth + 1)
+
+    def _varint(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self._byte()
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:  # noqa: PLR2004 the format
+                return number
+            shift += 7
+            if shift > 63:  # noqa: PLR2004 the format
+                message = "a page header holds a number that is too long"
+                raise ValueError(message)
+
+    def _byte(self) -> int:
+        self._skip(1)
+        return self._data[self.at - 1]
+
+    def _skip(self, count: int) -> None:
+        self.at += count
+        if self.at > len(self._data):
+            message = "a page header is cut off"
+            raise ValueError(message)
+
+
+def _signed(number: int) -> int:
+    """Zigzag: 0, 1, 2, 3 stand for 0, -1, 1, -2."""
+    return (number >> 1) ^ -(number & 1)

@@ -1,0 +1,215 @@
+"""Parquet → doubles: features and identifier alone, after a look at footer, schema and page headers.
+
+What is not read costs nothing, however long it is. What is read costs no more than its pages, which the page headers
+say, and its rows, which are counted as they come.
+"""
+
+import re
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from mlflow.exceptions import MlflowException
+
+from .page_headers import page_headers
+from .table import BodyLimits, Features, Table, TooLargeError, WrongCellsError, others, refusal, split_ids
+
+_MAGIC = b"PAR1"
+_TAIL_BYTES = 8
+_MAX_FOOTER_BYTES = 1 << 20
+_MAX_ITEMS = 4_000
+"""In any list of the footer: columns, row groups, and steps into nested groups, which Arrow takes on its stack."""
+_MAX_PAGES = 10_000
+_MAX_TEXT_BYTES = 64
+_ROWS_AT_ONCE = 1 << 16
+_DELTA_BYTE_ARRAY = 7
+_TEXT, _FIXED = "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"
+_MAX_FIXED_BYTES = 32
+# Arrow reads a little beyond the columns of these.
+_OLD_WRITER = re.compile(r"(?i)parquet-mr(?!.*\bversion ([2-9]|[1-9]\d|1\.([3-9]|[1-9]\d)))")
+
+
+def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
+    """The features, and the identifier where it is there, of a Parquet file.
+
+    Raises
+    ------
+    TooLargeError
+        If there are too many rows, columns or bytes.
+    WrongCellsError
+        If texts stand where numbers should.
+    mlflow.exceptions.MlflowException
+        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no Parquet file of the features.
+    """
+    try:
+        return _read(body, features, limits)
+    except (MlflowException, WrongCellsError):
+        raise
+    except Exception as error:
+        # A damaged file fails in many ways, and Arrow's words may name the server's paths.
+        message = f"The body could not be read as a Parquet file: {type(error).__name__}."
+        raise refusal(message) from error
+
+
+def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
+    _check_footer(body)
+    source = pa.BufferReader(body)
+    file = pq.ParquetFile(
+        source, thrift_string_size_limit=_MAX_FOOTER_BYTES, thrift_container_size_limit=_MAX_ITEMS, pre_buffer=False
+    )
+    metadata = file.metadata
+    if metadata.num_columns > limits.columns:
+        raise TooLargeError(limits.columns, "columns", metadata.num_columns)
+    if metadata.num_rows > limits.rows:
+        raise TooLargeError(limits.rows, "rows", metadata.num_rows)
+    schema = file.schema_arrow
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    names = [name for name in schema.names if name not in index]
+    places = features.places(names)
+    wanted = [names[place] for place in places]
+    if features.identifier and features.identifier in names:
+        wanted.append(features.identifier)
+    leaves = _leaves(file, wanted)
+    texts = [name for name, leaf in zip(wanted, leaves, strict=True) if file.schema.column(leaf).physical_type == _TEXT]
+    _check_pages(body, metadata, leaves, limits, has_texts=bool(texts))
+    if texts:
+        # As dictionaries: of a long text that stands in every row, Arrow would otherwise make as many.
+        file = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, pre_buffer=False)
+    cells = _cells(file, wanted, len(places))
+    values, ids = split_ids(cells, features)
+    return Table(values, ids, others(names, places, features))
+
+
+def _check_footer(body: bytes) -> None:
+    length = struct.unpack("<I", body[-_TAIL_BYTES : -len(_MAGIC)])[0] if len(body) >= _TAIL_BYTES else 0
+    if body[-len(_MAGIC) :] != _MAGIC or not 0 < length <= len(body) - _TAIL_BYTES:
+        message = "The body could not be read as a Parquet file: it does not end as one."
+        raise refusal(message)
+    if length > _MAX_FOOTER_BYTES:
+        raise TooLargeError(_MAX_FOOTER_BYTES, "bytes in the footer of a Parquet file", length)
+
+
+def _leaves(file: pq.ParquetFile, wanted: Sequence[str]) -> list[int]:
+    """Which of the file's columns hold the wanted names, each a flat column of numbers or texts.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        BAD_REQUEST (HTTP 400) if one is anything else.
+    """
+    columns = [file.schema.column(place) for place in range(len(file.schema))]
+    found = []
+    for name in wanted:
+        # Arrow takes a dot in a name for a step into a nested column.
+        places = [place for place, column in enumerate(columns) if f"{column.path}.".startswith(f"{name}.")]
+        kind = file.schema_arrow.field(name).type
+        if len(places) != 1 or columns[places[0]].path != name or not _is_readable(columns[places[0]], kind):
+            message = f"No row was scored. column {name}: expected numbers, found {str(kind)[:100]}"
+            raise refusal(message)
+        found.append(places[0])
+    return found
+
+
+def _is_readable(column: pq.ColumnSchema, kind: pa.DataType) -> bool:
+    if column.max_repetition_level or column.max_definition_level > 1:
+        return False
+    if column.physical_type == _TEXT:
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    if column.physical_type == _FIXED and column.length > _MAX_FIXED_BYTES:
+        return False
+    tests = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)
+    return any(is_kind(kind) for is_kind in tests)
+
+
+def _check_pages(
+    body: bytes, metadata: pq.FileMetaData, leaves: Sequence[int], limits: BodyLimits, *, has_texts: bool
+) -> None:
+    """Refuse pages that hold more than they may once they are uncompressed.
+
+    Raises
+    ------
+    TooLargeError
+    ValueError
+        If a page header is damaged.
+    """
+    chunks = [metadata.row_group(group).column(leaf) for group in range(metadata.num_row_groups) for leaf in leaves]
+    if metadata.num_row_groups <= 1 and not has_texts and all(chunk.compression == "UNCOMPRESSED" for chunk in chunks):
+        # No page is longer than the body.
+        return
+    if _OLD_WRITER.match(metadata.created_by or ""):
+        message = "expected a Parquet file of a writer since 2013"
+        raise refusal(message)
+    size, pages, whole = 0, 0, memoryview(body)
+    for chunk in chunks:
+        for header in page_headers(_pages(whole, chunk)):
+            size, pages = size + header.uncompressed_bytes, pages + 1
+            if size > limits.uncompressed_bytes:
+                raise TooLargeError(limits.uncompressed_bytes, "bytes in the columns of the features, uncompressed")
+            if pages > _MAX_PAGES:
+                raise TooLargeError(_MAX_PAGES, "pages in the columns of the features")
+            if chunk.physical_type == _TEXT and header.encoding == _DELTA_BYTE_ARRAY:
+                message = "No row was scored. Expected numbers; found texts with the encoding DELTA_BYTE_ARRAY"
+                raise refusal(message)
+
+
+def _pages(body: memoryview, chunk: pq.ColumnChunkMetaData) -> memoryview:
+    """What Arrow reads of a column chunk: nothing, if it has no values."""
+    if chunk.num_values <= 0:
+        return body[:0]
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < start:
+        start = chunk.dictionary_page_offset
+    end = start + chunk.total_compressed_size
+    if not 0 <= start <= end <= len(body):
+        message = "a column lies outside the file"
+        raise ValueError(message)
+    return body[start:end]
+
+
+def _cells(file: pq.ParquetFile, wanted: Sequence[str], features: int) -> npt.NDArray[np.float64]:
+    """The wanted columns as doubles, as many rows as the footer says and not one more."""
+    rows = file.metadata.num_rows
+    cells = np.empty((rows, len(wanted)))
+    done = 0
+    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(wanted), use_threads=False):
+        if done + len(batch) > rows:
+            break
+        wrong: list[tuple[int, str, object]] = []
+        count = 0
+        for place, name in enumerate(wanted):
+            column = batch.column(name)
+            cells[done : done + len(batch), place] = numbers = _doubles(column)
+            if pa.types.is_dictionary(column.type) and place < features:
+                no_numbers = np.flatnonzero(np.isnan(numbers) & ~column.is_null().to_numpy(zero_copy_only=False))
+                count += len(no_numbers)
+                wrong += [(done + row, name, _text(column[row])) for row in no_numbers[:10].tolist()]
+        if wrong:
+            raise WrongCellsError(sorted(wrong, key=lambda cell: cell[0]), count)
+        done += len(batch)
+    else:
+        if done == rows:
+            return cells
+    message = f"The body could not be read as a Parquet file: its footer says {rows:,} rows, and its columns do not."
+    raise refusal(message)
+
+
+def _doubles(column: pa.Array) -> npt.NDArray[np.float64]:
+    if pa.types.is_dictionary(column.type):
+        texts = column.dictionary
+        short = pc.if_else(pc.less_equal(pc.binary_length(texts), _MAX_TEXT_BYTES), texts, None)
+        numbers = pd.to_numeric(short.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
+        places = column.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+        found: npt.NDArray[np.float64] = np.append(numbers, np.nan)[places]
+        return found
+    doubles: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return doubles
+
+
+def _text(cell: pa.DictionaryScalar) -> str:
+    value = cell.dictionary[cell.index.as_py()].as_buffer()
+    return str(value.slice(0, min(value.size, _MAX_TEXT_BYTES)).to_pybytes(), errors="replace")

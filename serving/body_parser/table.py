@@ -1,0 +1,125 @@
+"""What the parsers give, what they refuse, and what they must know."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+MAX_CASES = 10
+"""Wrong cells that are named."""
+
+
+class Features(Protocol):
+    """Which columns are read."""
+
+    @property
+    def names(self) -> list[str]:
+        """The features, in the order of the signature."""
+
+    @property
+    def identifier(self) -> str:
+        """Column that is read beside them where a table has it, or empty."""
+
+    def places(self, columns: Sequence[object]) -> list[int]:
+        """Where each feature is; a refusal in words if one is missing or ambiguous."""
+
+
+class BodyLimits(Protocol):
+    """How much a body may hold."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of JSON or CSV."""
+
+    @property
+    def cells(self) -> int:
+        """Values in JSON, or cells of CSV."""
+
+    @property
+    def uncompressed_bytes(self) -> int:
+        """Bytes of the pages that are read of Parquet."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of a table."""
+
+    @property
+    def columns(self) -> int:
+        """Columns of a table."""
+
+
+class Table(NamedTuple):
+    """A table of numbers.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n, 6)
+        The features in the order of the signature; NaN where a cell is null.
+    ids : ndarray of float64, shape (n,), or None
+        The identifier, if it was asked for and the table has it; NaN where a cell is no number.
+    ignored : list
+        Columns that were passed over.
+    params : object
+        The parameters of the request, as they came.
+    """
+
+    values: npt.NDArray[np.float64]
+    ids: npt.NDArray[np.float64] | None = None
+    ignored: Sequence[object] = ()
+    params: Any = None
+
+
+class OddPayload(NamedTuple):
+    """A small decoded body in none of the usual forms, which is left to MLflow's own parsers."""
+
+    payload: dict[str, Any]
+
+
+class WrongCellsError(Exception):
+    """Cells of features that are no numbers.
+
+    Attributes
+    ----------
+    cells : list of (int, str, object)
+        Row, counted from 0, feature and value of the first of them.
+    count : int
+        How many were found.
+    """
+
+    def __init__(self, cells: Sequence[tuple[int, str, object]], count: int) -> None:
+        super().__init__(f"{count} cells are no numbers")
+        self.cells, self.count = list(cells[:MAX_CASES]), count
+
+
+class TooLargeError(MlflowException):  # type: ignore[misc]
+    """A body, or what it holds, is beyond a limit: HTTP 413."""
+
+    def __init__(self, limit: int, unit: str, found: int | None = None) -> None:
+        count = "" if found is None else f", found {found:,}"
+        super().__init__(f"expected at most {limit:,} {unit} in a request{count}; send the table in parts", BAD_REQUEST)
+
+    def get_http_status_code(self) -> int:
+        """413."""
+        return 413
+
+
+def refusal(message: str) -> MlflowException:
+    """A body that is no table: HTTP 400."""
+    return MlflowException(message, BAD_REQUEST)
+
+
+def split_ids(
+    cells: npt.NDArray[np.float64], features: Features
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
+    """The features and, where it was read beside them, the identifier."""
+    count = len(features.names)
+    return (cells, None) if cells.shape[1] == count else (np.ascontiguousarray(cells[:, :count]), cells[:, count])
+
+
+def others(names: Sequence[object], places: Sequence[int], features: Features) -> list[object]:
+    """Columns that are neither features, which `places` names, nor the identifier."""
+    taken = set(places)
+    return [name for place, name in enumerate(names) if place not in taken and name != features.identifier]
