@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, 
 
 from data.console import complain
 from data.errors import FileError, KobeShotError, is_of_file_system
-from data.masking import mask_log_records
+from data.masking import mask_log_records, mask_tracebacks
 
 Config = TypeVar("Config", bound="CommandConfig")
 
@@ -48,6 +48,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     mask_log_records()
+    mask_tracebacks()
     limit_connecting()
     config = parse(config_class, sys.argv[1:])
     try:

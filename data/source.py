@@ -61,6 +61,9 @@ def check_source(source: str) -> str:
         return source
     if source.startswith("https://"):
         return check_address(source)
+    if "://" in source:
+        message = f"expected {_EXPECTED}; found an address of {source.partition('://')[0]}://"
+        raise ValueError(message)
     try:
         path = Path(source).expanduser()
         exists, is_folder = path.exists(), path.is_dir()

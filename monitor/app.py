@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.command import limit_connecting
 from data.console import complain
 from data.errors import KobeShotError
-from data.masking import mask_log_records
+from data.masking import mask_log_records, mask_tracebacks
 
 # What the pages import takes seconds; here no page waits for it.
 from monitor import (  # noqa: F401
@@ -51,6 +51,7 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
 
 
 mask_log_records()
+mask_tracebacks()
 limit_connecting()
 # A person waits for a page: what does not answer is told.
 reachability.hurry()

@@ -680,9 +680,11 @@ def check_address(address: str) -> None:
     try:
         connect(address)
     except Exception as error:
+        # The text of a ValueError repeats what SQLAlchemy takes for a port, which may be a password.
+        problem = "a port is a number" if type(error) is ValueError else f"{type(error).__name__}: {error}"
         message = (
             f"{ADDRESS_VARIABLE}: expected a SQLAlchemy address such as sqlite:///inference_log.db or "
-            f"postgresql://user@host/database, or off; {type(error).__name__}: {error}"
+            f"postgresql://user@host/database, or off; {problem}"
         )
         raise ValueError(message) from error
 

@@ -86,6 +86,12 @@ def open_log(address: str) -> sql.Engine:
     except sql.exc.DatabaseError as error:
         message = f"expected an inference log at {_shown(engine)}; it cannot be read: {error.orig}"
         raise LogError(message) from error
+    except ValueError as error:
+        # Its text repeats what SQLAlchemy takes for a port, which may be a password.
+        message = (
+            "expected the SQLAlchemy address of an inference log; found one that cannot be read: a port is a number"
+        )
+        raise LogError(message) from error
     except (sql.exc.SQLAlchemyError, ImportError) as error:
         message = f"expected the SQLAlchemy address of an inference log; {type(error).__name__}: {error}"
         raise LogError(message) from error

@@ -253,6 +253,9 @@ def _ask_database(address: str) -> str:
         engine = sql.create_engine(address, poolclass=sql.NullPool)
         with engine.connect() as connection:
             connection.execute(sql.select(1))
+    except ValueError:
+        # The library repeats what it takes for a port, which may be a password.
+        return "an address that cannot be read; a port is a number"
     except (sql.exc.SQLAlchemyError, ImportError, OSError) as error:
         below = error.orig if isinstance(error, sql.exc.DBAPIError) and error.orig else error
         return f"{type(below).__name__}: {' '.join(str(below).split())[:_LONGEST_REASON].rstrip('.')}"

@@ -1,17 +1,21 @@
 """Stores that are locked or damaged, and secrets in their addresses."""
 
+import logging
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 
+from data.masking import mask_log_records, masked
 from serving import reachability, registry, sqlite_store
 from serving.registry import StoreError
-from tests.project import wait_until
+from tests.project import environment, run, wait_until
 
 
 @pytest.mark.usefixtures("store")
@@ -98,3 +102,75 @@ def test_a_folder_in_place_of_a_store_is_told(tmp_path: Path) -> None:
 def test_a_sound_store_and_one_that_is_not_there_are_no_damage(empty_database: Path, tmp_path: Path) -> None:
     assert not sqlite_store.damage_of(empty_database)
     assert not sqlite_store.damage_of(tmp_path / "none.db")
+
+
+SECRET = "zq7SECRETzq"  # noqa: S105 what must not be found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://h/x?api-key={SECRET}&a=1",
+        f"https://h/x?auth={SECRET}",
+        f"https://h/x?sig={SECRET}",
+        f"https://h/x?X-Amz-Signature={SECRET}",
+        f"https://h/#token={SECRET}",
+        f"http%3A%2F%2Fu%3A{SECRET}%40h%2Fx",
+        f"x%3Ftoken%3D{SECRET}%26a%3D1",
+        f"{{'password': '{SECRET}', 'user': 'u'}}",
+        f"/home/postgresql+psycopg:/u:{SECRET}@h/db",
+    ],
+)
+def test_a_secret_is_masked_wherever_an_address_is_written(text: str) -> None:
+    assert SECRET not in masked(text)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serving.labels", "none.csv", "--log"],
+        ["steps.aquisicao", "--source"],
+        ["serving.client", "none.csv", "--out", "o.csv", "--endpoint"],
+        ["monitor.history"],
+    ],
+)
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql+psycopg://u:{SECRET}@127.0.0.1:9/db",
+        f"postgresql+psycopg://127.0.0.1:{SECRET}",
+        f"nosuch://u:{SECRET}@h/x",
+    ],
+)
+def test_no_command_prints_a_password_of_an_address(
+    command: list[str], address: str, tmp_path: Path, shots: pd.DataFrame
+) -> None:
+    shots.head(3).to_csv(tmp_path / "none.csv", index=False)
+    module, *arguments = command
+    given = [address] if arguments else []
+    arguments = [str(tmp_path / each) if each == "none.csv" else each for each in arguments]
+    done = run(
+        [sys.executable, "-m", module, *arguments, *given],
+        env=environment() | {"MLFLOW_TRACKING_URI": address, "PGCONNECT_TIMEOUT": "1"},
+    )
+    assert done.returncode in {1, 2}
+    assert SECRET not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_traceback_and_a_log_of_an_error_hold_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    program = (
+        "from data.masking import mask_tracebacks; mask_tracebacks(); "
+        "import threading; address = 'http://u:' + 'zq7SECRET' + 'zq@h'; "
+        "t = threading.Thread(target=lambda: [][address]); t.start(); t.join(); raise ValueError(address)"
+    )
+    done = run([sys.executable, "-c", program], env=environment())
+    assert "ValueError: http://u:***@h" in done.stderr
+    assert SECRET not in done.stderr
+    mask_log_records()
+    try:
+        raise ValueError(f"http://u:{SECRET}@h")  # noqa: EM102, TRY301 whatever a library says
+    except ValueError:
+        logging.getLogger("tests").exception("failed")
+    assert "http://u:***@h" in caplog.text
+    assert SECRET not in caplog.text
