@@ -26,7 +26,7 @@ ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m ser
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back relocate history operation spark bench-loop bench-scale
+.PHONY: retrain roll-back verify relocate history operation spark bench-loop bench-scale
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ retrain: env ## Decide whether to retrain, and if so train, compare and promote 
 roll-back: env ## Put the previous champion back (ARGUMENTS='-P version=2 -P reason=...')
 	@$(ASK)
 	mlflow run . -e reverter --env-manager local $(ARGUMENTS)
+
+verify: env ## Compare the files of every registered version with the registry (ARGUMENTS='--record 3' records those of 0.1.0)
+	python -m serving.verify $(ARGUMENTS)
 
 relocate: env ## Let the store of a project that was moved or copied name its own artifacts; every command does so too
 	python -m serving.relocation

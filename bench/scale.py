@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import psutil
@@ -37,6 +36,7 @@ from data.console import console, say
 from data.files import remove, replacing
 from data.progress import progress
 from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
+from serving import model_files
 
 _MILLION = 1_000_000
 _PART_BLOCKS = 16
@@ -152,7 +152,7 @@ def _make_part(path: Path, number: int) -> None:
 
 def score_with_pandas(table: Path, out: Path, model: str) -> None:
     """Score a table as one would without this project, and print the seconds as JSON."""
-    loaded = mlflow.pyfunc.load_model(model).unwrap_python_model()
+    loaded = model_files.load(model).unwrap_python_model()
     started = time.perf_counter()
     shots = pd.read_parquet(table)
     for name in FEATURES:

@@ -34,7 +34,7 @@ from bench.load import Caller, call_from_many, call_repeatedly
 from data.console import console, say
 from data.files import PROCESSED, ROOT
 from data.schema import FEATURES, SHOT_ID
-from serving import registry
+from serving import model_files, registry
 from serving.mlflow_server import free_port
 from serving.packaging import signature
 from serving.requirements import served_packages
@@ -138,7 +138,7 @@ def main() -> None:
 
 def _servers(folder: Path) -> list[Server]:
     version = registry.number(registry.require_champion())
-    model = mlflow.pyfunc.load_model(f"models:/{registry.model()}/{version}").unwrap_python_model()
+    model = model_files.load(f"models:/{registry.model()}/{version}").unwrap_python_model()
     pipeline, path = model.pipeline, folder / "pipeline.skops"
     skops.io.dump(pipeline, path)
     trusted = skops.io.get_untrusted_types(file=path)

@@ -1,7 +1,7 @@
 """The models that the champion was chosen from, as their runs keep them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from serving.packaging import load_pipeline
 
 CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "model.skops"
 """Where the run of a candidate keeps its pipeline."""
+CANDIDATE_SHA256 = "sha256_candidate"
+"""Tag of that run: SHA-256 of the file. A run of 0.1.0 has none."""
 
 _PRIOR = "prior"
 
@@ -69,7 +71,7 @@ def candidates(version: str) -> list[Candidate]:
             id=run.data.tags["model_id"],
             name=str(run.info.run_name).partition(": ")[2],
             chosen=run.data.tags["model_id"] == model_id,
-            pipeline=_pipeline(run.info.run_id),
+            pipeline=pipeline_of(run.info.run_id, run.data.tags),
         )
         for run in found
         if run.data.tags["model_id"] != _PRIOR
@@ -77,10 +79,25 @@ def candidates(version: str) -> list[Candidate]:
     return sorted(read, key=lambda candidate: not candidate.chosen)
 
 
-def _pipeline(run_id: str) -> Pipeline:
+def pipeline_of(run_id: str, tags: Mapping[str, str]) -> Pipeline:
+    """The pipeline that the run of a candidate keeps.
+
+    Parameters
+    ----------
+    run_id : str
+    tags : mapping of str to str
+        Of the run.
+
+    Raises
+    ------
+    PackagingError
+        If it is not the one that the run has written.
+    TableError
+        If the run does not hold it, or not whole.
+    """
     path = artifact(run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")
     try:
-        return load_pipeline(path)
-    except (BadZipFile, OSError, KeyError, ValueError) as error:
+        return load_pipeline(path, tags.get(CANDIDATE_SHA256, ""))
+    except (OSError, KeyError, ValueError) as error:
         message = f"{path} is no pipeline ({type(error).__name__}: {error}). Train again: mlflow run . -e treinamento"
         raise TableError(message) from error

@@ -4,13 +4,13 @@ import hashlib
 from functools import lru_cache
 from typing import Any
 
-import mlflow.pyfunc
+import mlflow
 import numpy as np
 import pandas as pd
 
 from data.errors import KobeShotError
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, feature_column
-from serving import registry
+from serving import model_files, registry
 
 ANSWERS, ROUNDED_ANSWERS = "answers_sha256", "answers_rounded_sha256"
 """Tags of a version: the `fingerprint` of what it answered when it was registered, and the same to nine decimals."""
@@ -122,7 +122,10 @@ def _model(uri: str, _run: str) -> Any:  # noqa: ANN401 MLflow publishes no type
 
 def _load(uri: str) -> Any:  # noqa: ANN401
     try:
-        return mlflow.pyfunc.load_model(uri).unwrap_python_model()
+        return model_files.load(uri).unwrap_python_model()
+    except KobeShotError as error:
+        message = f"{uri} cannot be loaded: {error}"
+        raise ScoredError(message) from error
     except Exception as error:  # a model is files and code, and a broken one fails in many ways
         message = f"{uri} cannot be loaded: {type(error).__name__}: {error}"
         raise ScoredError(message) from error

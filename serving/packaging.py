@@ -1,14 +1,17 @@
 """A fitted scikit-learn pipeline → a logged MLflow model that answers label and probability."""
 
+import hashlib
 import logging
 import tempfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import skops.io
+from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_UV_AUTO_DETECT
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
@@ -16,19 +19,18 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from sklearn.pipeline import Pipeline
 
 from data.errors import KobeShotError
-from data.files import ROOT
+from data.files import ROOT, sha256
 from data.schema import FEATURES, PROBABILITY, RAW_NAME, TARGET, feature_column
+from serving import manifest, model_files, scoring_model
 from serving.requirements import served_packages
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
 _BESIDE = [ROOT / "serving" / name for name in ("inference_log.py", "server_limits.py", "body_parser")]
 """What travels with the model: it imports nothing of this project."""
-_TRUSTED_PACKAGES = ("sklearn", "numpy", "lightgbm")
-_TRUSTED_TYPES = ("collections.OrderedDict", "collections.defaultdict")
 
 
 class PackagingError(KobeShotError):
-    """A model that cannot be stored without pickle."""
+    """A model that cannot be stored without pickle, or was not stored as it is."""
 
 
 def signature(threshold: float) -> ModelSignature:
@@ -85,7 +87,8 @@ def log_scoring_model(
     Raises
     ------
     PackagingError
-        If the pipeline holds types that skops cannot store safely, or MLflow dropped the signature.
+        If the pipeline holds types that are not named, MLflow dropped the signature, or the artifact store holds
+        other files than were written.
     """
     # MLflow would put this project's whole lock into the model, PyCaret and Streamlit with it.
     MLFLOW_UV_AUTO_DETECT.set(False)
@@ -94,25 +97,28 @@ def log_scoring_model(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
         save_pipeline(pipeline, path)
+        _require_named_types(path)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCORING_MODEL),
             code_paths=[str(path) for path in _BESIDE],
             artifacts={"pipeline": str(path)},
-            model_config={
-                "features": served_ranges(),
-                "threshold": threshold,
-                "trusted_types": trusted_types(path),
-            },
+            model_config={"features": served_ranges(), "threshold": threshold},
             signature=signature(threshold),
             input_example=example,
             pip_requirements=served_packages(pipeline),
             metadata=dict(metadata),
         )
-    # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
-    if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
-        message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
-        raise PackagingError(message)
+        # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
+        if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
+            message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
+            raise PackagingError(message)
+        written = {
+            "artifacts/pipeline.skops": path,
+            "scoring_model.py": _SCORING_MODEL,
+            **{f"code/{file.relative_to(_SCORING_MODEL.parent)}": file for file in _files_beside()},
+        }
+        _note_files(info, {name: sha256(file) for name, file in written.items()})
     return info
 
 
@@ -121,31 +127,56 @@ def save_pipeline(pipeline: Pipeline, path: Path) -> None:
     skops.io.dump(pipeline, path)
 
 
-def load_pipeline(path: Path) -> Pipeline:
+def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     """Read a pipeline that `save_pipeline` wrote.
 
-    Raises
-    ------
-    PackagingError
-        If it holds types that are not trusted.
-    """
-    return skops.io.load(path, trusted=trusted_types(path))
-
-
-def trusted_types(path: Path) -> list[str]:
-    """The types in a skops file that its reader must trust, beside those that skops trusts itself.
+    Parameters
+    ----------
+    path : pathlib.Path
+    digest : str
+        SHA-256 that the file must have; empty where nobody has kept it.
 
     Raises
     ------
     PackagingError
-        If one of them is neither scikit-learn's, NumPy's, LightGBM's nor a plain container.
+        If the file is another one.
+    ValueError
+        If it is no pipeline, or holds types that are not named.
     """
-    types = sorted(skops.io.get_untrusted_types(file=path))
-    foreign = [name for name in types if name.partition(".")[0] not in _TRUSTED_PACKAGES and name not in _TRUSTED_TYPES]
-    if foreign:
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if digest and found != digest:
         message = (
-            f"The model holds types that cannot be stored without pickle: {', '.join(foreign)}. "
-            f"Expected types of {', '.join(_TRUSTED_PACKAGES)} only; choose another model."
+            f"{path} is not the pipeline that its run has written: expected SHA-256 {digest}, found {found}. "
+            "It was not loaded. Put the file back from a copy, or train again: mlflow run . -e treinamento"
         )
         raise PackagingError(message)
-    return types
+    return scoring_model.load_pipeline(content)
+
+
+def _files_beside() -> list[Path]:
+    found = [path.rglob("*.py") if path.is_dir() else [path] for path in _BESIDE]
+    return sorted(chain.from_iterable(found))
+
+
+def _require_named_types(path: Path) -> None:
+    unnamed = scoring_model.unnamed_types(path.read_bytes())
+    if unnamed:
+        message = (
+            f"The model holds types that are not served: {', '.join(unnamed)}. Expected those that STORED_TYPES "
+            "names in serving/scoring_model.py; choose another model, or name them there if they run no code."
+        )
+        raise PackagingError(message)
+
+
+def _note_files(info: ModelInfo, written: Mapping[str, str]) -> None:
+    """Keep the SHA-256 of each file of a logged model where it is registered from; what was written must be there."""
+    _, found = model_files.found_in_store(info.model_uri)
+    wrong = [name for name, digest in written.items() if found.get(name) != digest]
+    if wrong:
+        message = (
+            f"The artifact store does not hold what was written to it: {', '.join(wrong)} of {info.model_uri}. "
+            "The model was not registered. Find out who else writes there, and train again."
+        )
+        raise PackagingError(message)
+    MlflowClient().set_logged_model_tags(info.model_id, manifest.tags_of(found))

@@ -29,6 +29,8 @@ from data.console import say
 from data.errors import FileError, KobeShotError, is_of_file_system
 from data.locks import BusyError, only_one
 from serving.gate import Verdict
+from serving.manifest import FILES, FILES_SHA256
+from serving.manifest import tags_of as tags_of_files
 from serving.sqlite_store import wait_for_locks
 
 MODEL = "kobe_shot"
@@ -147,7 +149,7 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     run_id : str
         Run that trained it.
     tags : mapping of str to str
-        Where the version comes from.
+        Where the version comes from. The SHA-256 of its files, which the logged model has, are added.
     description : str
         What this model is, in Markdown, in at most 5,000 characters.
 
@@ -156,7 +158,8 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     str
         Number of the version.
     """
-    client = MlflowClient()
+    client, model_id = MlflowClient(), model_uri.removeprefix("models:/")
+    logged = client.get_logged_model(model_id).tags
     if not _registered():
         client.create_registered_model(model(), description="P(made) of a shot of Kobe Bryant.")
     return number(
@@ -164,12 +167,17 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
             model(),
             model_uri,
             run_id=run_id,
-            tags=dict(tags),
+            tags={**tags, **{name: logged[name] for name in (FILES, FILES_SHA256) if name in logged}},
             description=description,
             # A tracking server takes no model of another run than it is told.
-            model_id=model_uri.removeprefix("models:/"),
+            model_id=model_id,
         )
     )
+
+
+def versions() -> list[str]:
+    """Numbers of all versions, oldest first."""
+    return sorted((number(found) for found in _versions()), key=int)
 
 
 def describe(version: str, description: str) -> None:
@@ -210,6 +218,23 @@ def changing() -> Iterator[None]:
         keys.add(key)
         stack.callback(keys.discard, key)
         yield
+
+
+@changing()
+def record_files(version: str, files: Mapping[str, str]) -> None:
+    """Keep the SHA-256 of each file of a version that has none yet: from now on they are what is loaded.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such version, or its files are known.
+    """
+    tags = MlflowClient().get_model_version(model(), version).tags
+    if FILES_SHA256 in tags:
+        message = f"The files of version {version} of {model()} are recorded already ({FILES_SHA256}); they stay so."
+        raise RegistryError(message)
+    for name, value in tags_of_files(files).items():
+        MlflowClient().set_model_version_tag(model(), version, name, value)
 
 
 @changing()

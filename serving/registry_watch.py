@@ -20,14 +20,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-from mlflow.models.model import MLMODEL_FILE_NAME
 
 from data.errors import KobeShotError
-from serving import reachability, registry
-from serving.registry import RegistryError, StoreError
+from serving import model_files, reachability, registry
+from serving.manifest import ModelFilesError
+from serving.registry import StoreError
 from serving.served_version import Source
 
 NAME = "kobe_registry"
@@ -230,6 +229,8 @@ def _look(connection: Connection, folder: Path, seen: str, *, answered: bool) ->
             return Found(_fetch(champion, folder))
     except Exception as error:  # noqa: BLE001 as above
         words = f"The files of version {version} cannot be fetched: {type(error).__name__}: {error}"
+        if isinstance(error, ModelFilesError):
+            words = str(error)
         return Trouble(words, pause=_AGAIN_SECONDS)
 
 
@@ -238,24 +239,15 @@ def _fetch(champion: ModelVersion, folder: Path) -> Source:
     place = tempfile.mkdtemp(prefix=f"{number}-", dir=folder)
     try:
         # A copy also of what lies on this machine: a worker that dies is replaced from it, whatever becomes of the run.
-        files = mlflow.artifacts.download_artifacts(f"models:/{registry.model()}/{number}", dst_path=place)
-        _require_model(Path(files))
+        files = model_files.fetch(f"models:/{registry.model()}/{number}", Path(place))
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     promotions = registry.promotions(champion)
     return Source(
         version=number,
-        folder=files,
+        folder=str(files),
         run_id=str(champion.run_id or ""),
         promoted=str(promotions[-1]["when"]) if promotions else "",
         since=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _require_model(folder: Path) -> None:
-    """Refuse what MLflow fetched without a word while its files were being put in their place."""
-    if not (folder / MLMODEL_FILE_NAME).is_file():
-        found = sorted(path.name for path in folder.iterdir()) or "no file"
-        message = f"Expected a logged model with its {MLMODEL_FILE_NAME}; found {found}."
-        raise RegistryError(message)

@@ -9,13 +9,15 @@ import asyncio
 import contextvars
 import functools
 import importlib
+import io
 import json
 import os
 import reprlib
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +50,67 @@ _EVALUATOR = "mlflow.models.evaluation.evaluators.classifier"
 _repr = reprlib.Repr()
 # A cell may be millions of characters, or lists, long.
 _repr.maxstring = _repr.maxother = _repr.maxlong = 3 * _VALUE_LENGTH_SHOWN
+STORED_TYPES = {
+    "DefaultDictNode": {"collections.defaultdict"},
+    "DictNode": {"builtins.dict"},
+    "JsonNode": {"builtins.str"},
+    "ListNode": {"builtins.list"},
+    "LossNode": {"sklearn._loss._loss.CyHalfBinomialLoss", "sklearn.linear_model._sgd_fast.Hinge"},
+    "NdArrayNode": {"numpy.float64", "numpy.int64", "numpy.ndarray"},
+    "ObjectNode": {
+        "lightgbm.basic.Booster",
+        "lightgbm.sklearn.LGBMClassifier",
+        "sklearn._loss.link.Interval",
+        "sklearn._loss.link.LogitLink",
+        "sklearn._loss.loss.HalfBinomialLoss",
+        "sklearn.calibration.CalibratedClassifierCV",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+        "sklearn.dummy.DummyClassifier",
+        "sklearn.ensemble._forest.ExtraTreesClassifier",
+        "sklearn.ensemble._forest.RandomForestClassifier",
+        "sklearn.ensemble._gb.GradientBoostingClassifier",
+        "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
+        "sklearn.gaussian_process._gpc.GaussianProcessClassifier",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._ridge.RidgeClassifier",
+        "sklearn.linear_model._stochastic_gradient.SGDClassifier",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._dist_metrics.ManhattanDistance64",
+        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.neighbors._classification.KNeighborsClassifier",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.pipeline.Pipeline",
+        "sklearn.preprocessing._data.StandardScaler",
+        "sklearn.preprocessing._label.LabelBinarizer",
+        "sklearn.preprocessing._label.LabelEncoder",
+        "sklearn.svm._classes.SVC",
+        "sklearn.tree._classes.DecisionTreeClassifier",
+        "sklearn.tree._classes.DecisionTreeRegressor",
+        "sklearn.tree._classes.ExtraTreeClassifier",
+    },
+    "RandomStateNode": {"numpy.random.mtrand.RandomState"},
+    "TreeNode": {"sklearn.tree._tree.Tree"},
+    "TupleNode": {"builtins.tuple"},
+    "TypeNode": {
+        *("builtins.bool", "builtins.float", "builtins.int", "builtins.str"),
+        *("collections.OrderedDict", "numpy.float64", "numpy.int64"),
+    },
+}
+"""What a stored pipeline may hold: the types, by the way in which skops makes one of them.
+
+They are those of the models that a training offers. What is not named here is not made, whatever the artifact's own
+configuration says and whatever skops itself trusts; neither functions nor methods are named.
+"""
 _origin = contextvars.ContextVar("origin", default="")
 """Where the request that is being answered says that it comes from, in MLflow's server."""
 
@@ -127,8 +190,7 @@ class ScoringModel(PythonModel):
     """Checks every row by the schema, then scores all of them in NumPy.
 
     The model's configuration holds ``features``, a list in the order of the signature of ``{"name", "aliases",
-    "minimum", "maximum", "whole", "allowed"}``, ``threshold``, the default of the parameter, and ``trusted_types``, the
-    types that skops may load.
+    "minimum", "maximum", "whole", "allowed"}``, and ``threshold``, the default of the parameter.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -144,13 +206,15 @@ class ScoringModel(PythonModel):
         self.whole = np.array([feature["whole"] for feature in features])
         self.threshold = context.model_config["threshold"]
         self.output = OUTPUTS[0]
-        self.pipeline = skops.io.load(context.artifacts["pipeline"], trusted=context.model_config["trusted_types"])
+        self.pipeline = load_pipeline(Path(context.artifacts["pipeline"]).read_bytes())
         self.recorder = None
         _take_integers_and_aliases(self.columns)
         if "mlflow.pyfunc.scoring_server.app" in sys.modules or "mlserver" in sys.modules:
             self.output = output_from_environment()
         if "mlflow.pyfunc.scoring_server.app" in sys.modules:
             self.version = _version(Path(context.artifacts["pipeline"]).parents[1])
+            # The registry knows every file beside the model, and no compiled ones.
+            sys.dont_write_bytecode = True
             self.log = importlib.import_module("inference_log")
             most = importlib.import_module("server_limits").limits()
             may_keep = self.log.Limits(most.log_bytes, most.spool_bytes)
@@ -257,6 +321,55 @@ class ScoringModel(PythonModel):
             for place in wrong[:_MOST_CASES_SHOWN].tolist()
         ]
         raise wrong_cells(cells, len(wrong), dict(zip(self.names, self.allowed, strict=True)))
+
+
+def load_pipeline(content: bytes) -> Any:  # noqa: ANN401 scikit-learn publishes no types
+    """The pipeline in the bytes of a skops file.
+
+    Raises
+    ------
+    ValueError
+        If it holds what ``STORED_TYPES`` does not name; nothing of it is made then.
+    """
+    unnamed = unnamed_types(content)
+    if unnamed:
+        message = (
+            f"expected a pipeline of the types that serving/scoring_model.py names; found {', '.join(unnamed)}. "
+            "Nothing of it was made."
+        )
+        raise ValueError(message)
+    # skops asks for the names of those alone that it does not trust itself.
+    return skops.io.loads(content, trusted=sorted(set().union(*STORED_TYPES.values())))
+
+
+def unnamed_types(content: bytes) -> list[str]:
+    """What the bytes of a skops file would make that ``STORED_TYPES`` does not name, sorted; nothing is made.
+
+    Raises
+    ------
+    ValueError
+        If they are no skops file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as stored:
+            made = set(_made_types(json.loads(stored.read("schema.json"))))
+    except (zipfile.BadZipFile, KeyError, RecursionError) as error:
+        message = f"expected a pipeline as skops stores it; found other bytes ({type(error).__name__}: {error})"
+        raise ValueError(message) from error
+    return sorted(name if way == "ObjectNode" else f"{name} ({way})" for way, name in made if not _is_named(way, name))
+
+
+def _made_types(found: object) -> Iterator[tuple[str, str]]:
+    """Way and type of everything that a part of a skops file describes."""
+    parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    if isinstance(found, dict) and "__loader__" in found:
+        yield str(found["__loader__"]), f"{found.get('__module__')}.{found.get('__class__')}"
+    for part in parts:
+        yield from _made_types(part)
+
+
+def _is_named(way: str, name: str) -> bool:
+    return name in STORED_TYPES.get(way, ())
 
 
 def check_threshold(threshold: object) -> None:

@@ -320,7 +320,9 @@ class Supervisor:
                 complain(f"Version {self._source.version} goes on answering:", word.words)
             self._told = word.words
             return
-        self._told = ""
+        if not isinstance(word, Fetching):
+            # Files that are refused are fetched, and refused, again and again.
+            self._told = ""
         if isinstance(word, Found):
             self._found(word.source)
 

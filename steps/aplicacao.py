@@ -24,7 +24,7 @@ from monitor import arrivals, operation, pictures
 from monitor.metrics import MOST_DISTINCT, TallyBuilder
 from monitor.scored import model_of
 from monitor.tables import TIME
-from serving import registry
+from serving import model_files, registry
 from serving.batch import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
 from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
 from serving.mlflow_server import check_alive, scoring_server
@@ -265,7 +265,11 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
         yield endpoint, None
         return
     version = _champion()
-    with console.status(f"starting mlflow models serve -m {_uri(version)}"), scoring_server(_uri(version)) as address:
+    with (
+        console.status(f"starting mlflow models serve -m {_uri(version)}"),
+        model_files.private_copy(_uri(version)) as files,
+        scoring_server(str(files)) as address,
+    ):
         say("Serving", f"{_uri(version)} at {address}")
         yield address, version
 
@@ -320,9 +324,10 @@ def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: s
     session = spark.session(master)
     started = time.monotonic()
     known = None if learned is None else spark_scoring.Learned(learned, _keys(batch.table, learned))
-    scored, counted = spark_scoring.score_table(
-        session, batch, _uri(version), int(version), most_distinct=MOST_DISTINCT, learned=known
-    )
+    with model_files.private_copy(_uri(version)) as files:
+        scored, counted = spark_scoring.score_table(
+            session, batch, str(files), int(version), most_distinct=MOST_DISTINCT, learned=known
+        )
     tally.add_counted(*counted)
     return scored, time.monotonic() - started
 

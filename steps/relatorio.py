@@ -18,13 +18,12 @@ from data.progress import progress
 from data.schema import FEATURES, TARGET
 from data.tables import TableReader
 from monitor import commands, split_study, tables
-from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
+from monitor.candidates import pipeline_of
 from monitor.pipeline_report import drawing, gathering, rendering
 from monitor.pipeline_report.chain import Chain, find
 from monitor.pipeline_report.facts import REPORT
 from monitor.pipeline_report.gathering import gather
 from serving import registry
-from serving.packaging import load_pipeline
 from steps.aquisicao import remind
 from steps.command import StepConfig, run_command
 from steps.reproduction import reproduction
@@ -142,7 +141,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
         reader = TableReader(tables.table_of(FILTERED, digest, chain.trained.number), [*FEATURES, TARGET])
         table = reader.sample(split_study.MOST_ROWS)
         models = {
-            run.tags["model_id"]: load_pipeline(tables.artifact(run.run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}"))
+            run.tags["model_id"]: pipeline_of(run.run_id, run.tags)
             for run in chain.candidates
             if run.tags["model_id"] != "prior"
         }

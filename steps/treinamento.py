@@ -16,10 +16,11 @@ from pydantic import AfterValidator, Field
 from rich.table import Table
 
 from data.console import console, detail, say, told
+from data.files import sha256
 from data.prepared import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from monitor import model_card, operation, pictures
-from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
+from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, CANDIDATE_SHA256
 from monitor.metrics import METRICS, THRESHOLD, evaluate
 from monitor.performance import performance
 from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
@@ -230,7 +231,7 @@ def _log_candidate(candidate: Candidate, lesson: Lesson, config: TreinamentoConf
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CANDIDATE_FILE
             save_pipeline(candidate.pipeline, path)
-            write([Artifact(path, CANDIDATE_FOLDER)])
+            write([Tags({CANDIDATE_SHA256: sha256(path)}), Artifact(path, CANDIDATE_FOLDER)])
     return candidate
 
 

@@ -1,7 +1,3 @@
-import shutil
-from pathlib import Path
-
-import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -9,7 +5,7 @@ from mlflow import MlflowClient
 from data.schema import FEATURES, PROBABILITY, feature_column
 from monitor import scored
 from monitor.scored import ScoredError, fingerprint
-from serving import registry
+from serving import model_files, registry
 from tests.looks import population
 from tests.versions import BAD, GOOD, SAME, Stock
 
@@ -59,7 +55,7 @@ class Answering:
 
 
 def of(monkeypatch: pytest.MonkeyPatch, model: Answering, decimals: int | None = None) -> str:
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda _uri: model)
+    monkeypatch.setattr(model_files, "load", lambda _uri: model)
     return fingerprint("models:/any/1", decimals)
 
 
@@ -103,18 +99,6 @@ def test_a_model_that_is_not_there_has_no_fingerprint(stocked: Stock) -> None:
         fingerprint(address("9"))
 
 
-def test_a_model_whose_files_were_changed_has_another_fingerprint_or_none(stocked: Stock, tmp_path: Path) -> None:
-    known = fingerprint(stocked.models[GOOD].uri)
-    mine = Path(shutil.copytree(mlflow.artifacts.download_artifacts(stocked.models[GOOD].uri), tmp_path / "mine"))
-    other = Path(mlflow.artifacts.download_artifacts(stocked.models[BAD].uri))
-    assert fingerprint(str(mine)) == known
-    shutil.copy(other / "artifacts" / "pipeline.skops", mine / "artifacts" / "pipeline.skops")
-    assert fingerprint(str(mine)) != known
-    (mine / "artifacts" / "pipeline.skops").write_bytes(b"\xff" * 99)
-    with pytest.raises(ScoredError, match="cannot be loaded"):
-        fingerprint(str(mine))
-
-
 # What is kept of it
 
 
@@ -146,5 +130,5 @@ def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(stocke
 def test_a_version_is_loaded_once(stocked: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     stocked.register(GOOD)
     answered("1")
-    monkeypatch.delattr(mlflow.pyfunc, "load_model")
+    monkeypatch.delattr(model_files, "load")
     np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))

@@ -26,7 +26,7 @@ from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, candidates
 from monitor.runs import MODEL_TAG
 from monitor.scored import ScoredError
 from monitor.tables import TableError, read_scored
-from serving import registry
+from serving import model_files, registry
 from serving.packaging import save_pipeline
 from serving.registry import RegistryError
 from tests.project import Checkout, publish
@@ -679,7 +679,7 @@ def test_a_version_is_loaded_once_and_its_number_in_another_store_is_another_ver
         return Mock(unwrap_python_model=lambda: Mock(threshold=len(loaded) / 10))
 
     scored._model.cache_clear()  # noqa: SLF001
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", load)
+    monkeypatch.setattr(model_files, "load", load)
     assert [scored.threshold_of(version) for version in ("1", "1", "2")] == [0.1, 0.1, 0.2]
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'other.db'}")
     assert scored.threshold_of("1") == 0.3

@@ -107,7 +107,7 @@ def test_without_seeds_the_spread_is_said_not_to_be_measured() -> None:
 
 @pytest.mark.usefixtures("out", "undrawn")
 def test_models_that_are_gone_leave_the_rest_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steps.relatorio.CANDIDATE_FILE", "gone.skops")
+    monkeypatch.setattr("monitor.candidates.CANDIDATE_FILE", "gone.skops")
     text, found = reported(split_seeds=2)
     assert "candidate/gone.skops" in found.data.tags["split_study"]
     assert "a variação entre divisões não foi medida" in text

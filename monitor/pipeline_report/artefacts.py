@@ -1,26 +1,21 @@
 """The files that runs keep: what they consist of, how large they are, and their SHA-256, from their bytes."""
 
 import struct
-import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-
-import mlflow
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 from data.files import sha256, size
 from data.tables import TableReader
 from monitor import runs, tables
 from monitor.pipeline_report.facts import Artefact, RunFacts
-from serving import registry
+from serving import model_files, registry
+from serving.manifest import META
 
 _TABLE = ".parquet"
 _TEXTS = (".json", ".md", ".html", ".yaml", ".yml", ".txt", ".py", ".csv", "MLmodel")
 _INDEX = "__index_level_"
 _PNG_HEADER = 24
-_OF_DOWNLOAD = "registered_model_meta"
-"""What MLflow puts beside the files of a version that it hands out."""
 
 _WORDS = (
     ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela"),
@@ -71,11 +66,9 @@ def _left(file: Path, run: RunFacts, name: str) -> Artefact:
 @registry.store_errors_told()
 def of_version(number: str) -> Iterator[Artefact]:
     """The files of a registered version, which is a logged model."""
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     name = f"{registry.model()} versão {number}"
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(mlflow.artifacts.download_artifacts(f"models:/{registry.model()}/{number}", dst_path=folder))
-        for path in sorted(path for path in local.rglob("*") if path.is_file() and path.name != _OF_DOWNLOAD):
+    with model_files.private_copy(f"models:/{registry.model()}/{number}") as local:
+        for path in sorted(path for path in local.rglob("*") if path.is_file() and path.name != META):
             yield describe(path, name, str(path.relative_to(local)))
 
 
