@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from lightgbm import LGBMClassifier
+from packaging.requirements import Requirement
+from sklearn.pipeline import make_pipeline
 
 from data.files import ROOT
 from deploy import accounts
 from deploy.with_secrets import SECRETS
+from serving.requirements import served_packages
 from steps.scheduled import ScheduledConfig, check_schedule
 from tests.project import environment, ok
 
@@ -133,8 +137,30 @@ def test_the_image_is_built_from_the_lock_by_the_pinned_uv() -> None:
     assert f"uv=={re.findall(r'^ARG UV_VERSION=(.*)$', DOCKERFILE, flags=re.MULTILINE)[0]}" in developer
     assert "uv sync --frozen --no-dev" in DOCKERFILE
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", DOCKERFILE, flags=re.MULTILINE)
-    # Of the second stage nothing but the environment comes from the first.
-    assert re.findall(r"COPY --from=builder (\S+)", DOCKERFILE) == ["/opt/venv"]
+    # Of a stage that builds, nothing but its environment gets into an image.
+    assert re.findall(r"COPY --from=(\S+) (\S+)", DOCKERFILE) == [
+        (f"{target}-environment", "/opt/venv") for target in ("tracking", "model", "project")
+    ]
+
+
+@pytest.mark.parametrize("target", ["model", "tracking"])
+def test_a_smaller_image_holds_packages_of_the_lock_only(target: str) -> None:
+    def names(path: Path) -> set[str]:
+        lines = [line for line in path.read_text().splitlines() if line[:1].isalnum()]
+        return {re.sub(r"[-_.]+", "-", Requirement(line.split(" \\")[0]).name).lower() for line in lines}
+
+    own = names(DEPLOY / f"requirements-{target}.txt")
+    assert own < names(ROOT / "requirements.txt")
+    assert not own & {"pycaret", "streamlit"}
+    assert f"-c requirements.txt -r requirements-{target}.txt" in DOCKERFILE
+
+
+def test_the_image_of_the_model_holds_what_a_served_model_requires() -> None:
+    own = (DEPLOY / "requirements-model.txt").read_text()
+    for requirement in served_packages(make_pipeline(LGBMClassifier())):
+        assert re.search(rf"^{Requirement(requirement).name}(\[.*)?$", own.replace("[binary]", ""), re.MULTILINE) or (
+            "psycopg-binary" in requirement
+        ), requirement
 
 
 def test_secrets_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
@@ -186,7 +212,22 @@ def test_databases_without_their_secrets_are_not_made(tmp_path: Path) -> None:
     assert "mlflow_database_password" in refused.stderr
 
 
-def test_one_service_builds_the_image_that_all_run() -> None:
-    built = [name for name, service in SERVICES.items() if "build" in service]
-    assert len(built) == 1
-    assert len({service["image"] for name, service in SERVICES.items() if name != "database"}) == 1
+def test_every_image_is_built_once_from_its_target() -> None:
+    built = {service["image"]: service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    images = [service["image"] for name, service in SERVICES.items() if name != "database"]
+    assert set(images) == set(built)
+    assert len([name for name, service in SERVICES.items() if "build" in service]) == len(built) == 3
+    assert set(built.values()) == set(re.findall(r"^FROM runtime AS (\w+)$", DOCKERFILE, flags=re.MULTILINE))
+    assert SERVICES["model"]["build"]["target"] == "model"
+
+
+def test_a_service_has_time_to_end() -> None:
+    assert {"database", "tracking", "model", "loop"} <= {
+        name for name, service in SERVICES.items() if "stop_grace_period" in service
+    }
+
+
+def test_a_backup_is_for_its_owner_alone_and_out_of_git() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    assert "mkdir -p -m 700 backup" in page
+    assert "/backup*/" in (DEPLOY / ".gitignore").read_text().splitlines()
