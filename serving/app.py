@@ -36,9 +36,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-MOST_BODY_BYTES = 256 << 20
-"""A longer body is answered with 413."""
-_BODY_SECONDS = 60.0
 _BYTES_ANSWERED_AT_ONCE = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
 _MOST_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
@@ -160,9 +157,7 @@ class Door:
             origin = checked_origin(headers.get(_ORIGIN, b"").decode("latin-1"))
         except ValueError as error:
             return _error(400, "INVALID_PARAMETER_VALUE", str(error))
-        body = await _body(headers, receive)
-        if isinstance(body, Answer):
-            return body
+        body = await _body(receive)
         version = self._versions[self._current()]
         asked = _Asked(request_id, origin, _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None)
         # A short Parquet file may hold a long table.
@@ -235,36 +230,20 @@ def _content_type(headers: Mapping[bytes, bytes]) -> str | Answer:
     return kind.lower()
 
 
-async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | Answer:
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > MOST_BODY_BYTES:
-        return _too_long()
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                parts.append(_part(message))
-                size += len(parts[-1])
-                if size > MOST_BODY_BYTES:
-                    return _too_long()
-                if not message.get("more_body"):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
-    except TimeoutError:
-        return _error(408, "BAD_REQUEST", f"The body did not arrive within {_BODY_SECONDS:.0f} s.")
+async def _body(receive: Receive) -> bytes:
+    """The body of a request; how long it is, and how long it takes, `serving.bounded_http` has limited."""
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(_part(message))
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _part(message: Message) -> bytes:
     if message["type"] == "http.disconnect":
         raise _CallerGoneError
     return bytes(message.get("body", b""))
-
-
-def _too_long() -> Answer:
-    text = (
-        f"Expected a body of at most {MOST_BODY_BYTES >> 20} MiB; send the table in parts (python -m serving.client)."
-    )
-    return _error(413, "BAD_REQUEST", text)
 
 
 def _moved(path: str, query: bytes) -> Answer:

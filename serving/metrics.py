@@ -5,8 +5,10 @@ it is imported; so it is imported in the worker, and a worker that died is still
 """
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
+from serving.bounded_http import Limiter
 from serving.inference_log import DROP_REASONS, Recorder
 from serving.server_limits import limits
 
@@ -33,6 +35,10 @@ class Metrics:
         self._dropped = prometheus.Counter(
             "kobe_inference_log_rows_dropped", "Scored rows that the inference log has lost.", ["reason"]
         )
+        self._refused = prometheus.Counter(
+            "kobe_requests_refused", "Requests refused, or closed, for a limit.", ["limit"]
+        )
+        self._limiter: Limiter | None = None
         self._children: dict[tuple[Any, ...], Any] = {}
         for reason in DROP_REASONS:
             # All from the begin: an alarm sees the first row, and on a full disk no file has to grow.
@@ -57,11 +63,8 @@ class Metrics:
         """Tell from now on how large the inference log is."""
         self._recorder = recorder
 
-    def collect(self) -> Iterator[Any]:
-        """The figures of the inference log, which are read when they are asked for."""
-        if self._recorder is None:
-            return
-        status, most = self._recorder.status(), limits()
+    def _figures_of_log(self, recorder: Recorder) -> Iterator[Any]:
+        status, most = recorder.status(), limits()
         figures = {
             "bytes": ("What the rows of the inference log and their indexes take.", status.log_bytes),
             "file_bytes": ("What the files of an inference log in SQLite take.", status.file_bytes),
@@ -74,6 +77,29 @@ class Metrics:
         for name, (help_text, value) in figures.items():
             if value is not None:
                 yield self._gauge(f"kobe_inference_log_{name}", help_text, value)
+
+    def count_refused(self, limit: str) -> None:
+        """Count a request, or a connection, that was refused for a limit."""
+        self._child(self._refused, limit).inc()
+
+    def show(self, limiter: Limiter) -> None:
+        """Tell from now on what the limits of requests are, and how much of them is used."""
+        self._limiter = limiter
+
+    def collect(self) -> Iterator[Any]:
+        """The figures that are read when they are asked for: of limits, and of the inference log."""
+        if self._limiter:
+            yield from self._figures_of_limits(self._limiter)
+        if self._recorder:
+            yield from self._figures_of_log(self._recorder)
+
+    def _figures_of_limits(self, limiter: Limiter) -> Iterator[Any]:
+        for limit in fields(limiter.limits):
+            value = limiter.most_connections if limit.name == "connections" else getattr(limiter.limits, limit.name)
+            yield self._gauge(f"kobe_limit_{limit.name}", f"Limit: {limit.metadata['meaning']}.", value)
+        yield self._gauge("kobe_bytes_in_flight", "Bytes of bodies and unread responses.", limiter.bytes_in_flight)
+        yield self._gauge("kobe_bodies_in_flight", "Long bodies that arrive or are in work.", limiter.bodies_in_flight)
+        yield self._gauge("kobe_open_connections", "Connections of all workers.", limiter.open_connections)
 
     def _child(self, metric: Any, *labels: str) -> Any:  # noqa: ANN401
         key = (metric, *labels)

@@ -94,10 +94,11 @@ def _invocations() -> Node:
                 "The body is no table, or a row of it is no shot; the message names row, column and range. Or the "
                 f"{ORIGIN_HEADER} is none."
             ),
-            "408": _error("The body did not arrive within a minute (production server)."),
+            "408": _error("The body did not arrive within its time."),
             "413": _error("The body, or what it holds, is beyond a limit."),
             "415": _error("Another content type, charset or encoding.", plain=True),
             "500": _error("A bug; the server's log names the reason under the request's X-Request-ID."),
+            "503": _error("Other bodies hold all that is allowed in flight; Retry-After says when to send it again."),
         },
     }
 

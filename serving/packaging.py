@@ -25,7 +25,9 @@ from serving import manifest, model_files, scoring_model
 from serving.requirements import served_packages
 
 _SCORING_MODEL = ROOT / "serving" / "scoring_model.py"
-_BESIDE = [ROOT / "serving" / name for name in ("inference_log.py", "server_limits.py", "body_parser")]
+_BESIDE = [
+    ROOT / "serving" / name for name in ("inference_log.py", "server_limits.py", "bounded_http.py", "body_parser")
+]
 """What travels with the model: it imports nothing of this project."""
 
 

@@ -12,13 +12,14 @@ from sklearn.pipeline import Pipeline
 from data.files import ROOT
 
 # MLflow's server; what predictions are computed with; what the scoring model and its inference log import (with
-# PostgreSQL's driver); the event loop and the parser without which two workers answer ten times slower.
+# PostgreSQL's driver); the server, whose protocol is limited, and the event loop and the parser without which two
+# workers answer ten times slower.
 _SERVED = (
     "mlflow",
     *("numpy", "scipy", "scikit-learn", "skops"),
     *("orjson", "pandas", "pyarrow", "pyyaml"),
     *("sqlalchemy", "psycopg", "psycopg-binary"),
-    *("uvloop", "httptools"),
+    *("uvicorn", "uvloop", "httptools"),
 )
 _LOCKED = ROOT / "requirements.txt"
 

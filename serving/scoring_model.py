@@ -220,6 +220,7 @@ class ScoringModel(PythonModel):
             may_keep = self.log.Limits(most.log_bytes, most.spool_bytes)
             self.recorder = self.log.recorder_from_environment(self.names, may_keep)
             _improve_the_server(self)
+            importlib.import_module("bounded_http").limit_servers(most)
 
     def predict(
         self,

@@ -35,12 +35,13 @@ from data.errors import KobeShotError
 from data.files import INFERENCE_LOG
 from data.scratch import scratch
 from serving import inference_log, reachability, registry
+from serving.bounded_http import SHARED_FIGURES
 from serving.registry_watch import Fetching, Found, RegistryWatch, Trouble, Word
 from serving.scoring_model import OUTPUT_VARIABLE, output_from_environment
 from serving.served_version import Source
 from serving.server_limits import limits
 from serving.store import plain_store
-from serving.worker import Forget, Load, Loaded, Worker
+from serving.worker import Forget, Load, Loaded, Shared, Worker
 
 _POLL_SECONDS = 0.5
 _FIRST_ANSWER_SECONDS = 7.0
@@ -120,9 +121,9 @@ class Supervisor:
     def __init__(self, config: ServerConfig, folder: Path) -> None:
         self._folder = folder
         self._listeners = _listen(config.host, config.port, config.workers)
-        self._current = _fork.Value("q", 0, lock=False)
-        # Since when a place is without a worker that answers, 0 where it has one; in memory that all workers share.
-        self._missing = _fork.Array("d", [time.monotonic()] * config.workers, lock=False)
+        current = _fork.Value("q", 0, lock=False)
+        missing = _fork.Array("d", [time.monotonic()] * config.workers, lock=False)
+        self._shared = Shared(current, missing, _fork.Array("q", SHARED_FIGURES * config.workers, lock=False))
         self._seats: list[_Seat] = []
         self._coming: _Coming | None = None
         self._refused: set[str] = set()
@@ -183,7 +184,7 @@ class Supervisor:
                     deadline = None
                 if isinstance(word, Found):
                     self._source = word.source
-                    self._current.value = int(word.source.version)
+                    self._shared.current.value = int(word.source.version)
                     for place in range(len(self._listeners)):
                         self._seats.append(self._start(place))
                     self._coming = _Coming(self._source, time.monotonic() + _LOAD_SECONDS)
@@ -215,7 +216,7 @@ class Supervisor:
         for other in self._listeners:
             if other is not self._listeners[place]:
                 other.close()
-        code = Worker(self._listeners[place], connection, self._current, supervisor, self._missing).run(self._source)
+        code = Worker(self._listeners[place], connection, self._shared, place, supervisor).run(self._source)
         # What Python would do at exit was set up by the supervisor and is the supervisor's to do.
         sys.stderr.flush()
         os._exit(code)
@@ -249,7 +250,7 @@ class Supervisor:
         for word in seat.words():
             version = word.source.version
             if version == self._source.version and not word.problem:
-                self._missing[place] = 0.0
+                self._shared.missing[place] = 0.0
             elif word.problem and self._coming and word.source == self._coming.source:
                 self._refuse(f"Version {version} of {registry.model()} cannot be served: {word.problem}", first=first)
             elif word.problem:
@@ -279,7 +280,7 @@ class Supervisor:
     def _bury(self, place: int, *, first: bool) -> None:
         seat = self._seats[place]
         seat.process.join()
-        self._missing[place] = self._missing[place] or time.monotonic()
+        self._shared.missing[place] = self._shared.missing[place] or time.monotonic()
         if first:
             message = "A worker died while it loaded the model; its reason, if it had one, stands above."
             raise ServerError(message)
@@ -354,7 +355,7 @@ class Supervisor:
 
     def _change_to(self, source: Source) -> None:
         before, self._source = self._source, source
-        self._current.value = int(source.version)
+        self._shared.current.value = int(source.version)
         say(f"Serving version {source.version}", f"(before: version {before.version})")
         # Whoever was being answered by the old version still holds it.
         self._give_up(before)
@@ -408,6 +409,7 @@ def serve(config: ServerConfig) -> None:
     registry.model()
     _set_inference_log()
     _set_output(config.output)
+    _check_limits()
     with plain_store(), scratch("server") as folder:
         # Before prometheus_client is imported: where the workers put their figures.
         figures, models = folder / "figures", folder / "models"
@@ -459,6 +461,14 @@ def _set_output(output: str | None) -> None:
         output_from_environment()
     except MlflowException as error:
         raise ServerError(error.message) from error
+
+
+def _check_limits() -> None:
+    """Refuse limits of the environment that are none, before anything is started."""
+    try:
+        limits()
+    except ValueError as error:
+        raise ServerError(str(error)) from error
 
 
 if __name__ == "__main__":

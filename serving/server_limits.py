@@ -36,7 +36,7 @@ class Limits:
         "production server; bodies of at most 32 KiB are not counted",
     )
     bodies_in_flight: int = _limit(32, "bodies", "bodies of more than 32 KiB that arrive or are in work, counted alike")
-    body_seconds: float = _limit(60, "seconds", "until a body has arrived")
+    body_seconds: float = _limit(55, "seconds", "until a body has arrived; MLflow answers 504 after 60")
     head_bytes: int = _limit(32 << 10, "bytes", "request line and headers together")
     headers: int = _limit(100, "headers", "headers of a request")
     head_seconds: float = _limit(10, "seconds", "until request line and headers have arrived")

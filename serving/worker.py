@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
@@ -18,6 +18,7 @@ import uvicorn
 
 from serving import inference_log
 from serving.app import Door
+from serving.bounded_http import Limiter
 from serving.metrics import Metrics
 from serving.served_version import ServedVersion, Source
 from serving.server_limits import limits
@@ -50,8 +51,35 @@ class Loaded:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Memory that the supervisor and all workers share.
+
+    Attributes
+    ----------
+    current : Synchronized
+        Number of the version that answers.
+    missing : sequence of float
+        Since when each worker's place is without one that answers, 0 where it has one.
+    held : mutable sequence of int
+        What each worker holds of bodies and connections, for `Limiter`.
+    """
+
+    current: "Synchronized[int]"
+    missing: MutableSequence[float]
+    held: MutableSequence[int]
+
+
 class _Server(uvicorn.Server):
-    """Uvicorn without signal handlers of its own: the supervisor says when to stop."""
+    """Uvicorn without signal handlers of its own, as the supervisor says when to stop, and with limits."""
+
+    def __init__(self, config: uvicorn.Config, limiter: Limiter) -> None:
+        super().__init__(config)
+        self._limiter = limiter
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._limiter.install(self.config)
+        await super().startup(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,24 +95,18 @@ class Worker:
         Its own; the kernel shares callers out among those of all workers.
     connection : Connection
         To the supervisor: takes `Load` and `Forget`, gives `Loaded`.
-    current : Synchronized
-        Number of the version that answers, in memory that all workers share.
+    shared : Shared
+    place : int
+        Which of the workers this is.
     supervisor : int
         Number of its process; a worker does not outlive it.
-    missing : sequence of float
-        Since when each worker's place is without one that answers, 0 where it has one; shared as well.
     """
 
     def __init__(
-        self,
-        listener: socket.socket,
-        connection: Connection,
-        current: "Synchronized[int]",
-        supervisor: int,
-        missing: Sequence[float],
+        self, listener: socket.socket, connection: Connection, shared: Shared, place: int, supervisor: int
     ) -> None:
-        self._listener, self._connection, self._current = listener, connection, current
-        self._supervisor, self._missing = supervisor, missing
+        self._listener, self._connection, self._shared = listener, connection, shared
+        self._place, self._supervisor = place, supervisor
         self._versions: dict[int, ServedVersion] = {}
         self._loading: set[Source] = set()
         self._stop_at = 0.0
@@ -110,7 +132,9 @@ class Worker:
             return 1
         if recorder:
             metrics.watch(recorder)
-        door = Door(self._versions, lambda: self._current.value, recorder, metrics, self._health)
+        limiter = Limiter(limits(), self._shared.held, self._place, metrics.count_refused)
+        metrics.show(limiter)
+        door = Door(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)
         config = uvicorn.Config(
             door,
             loop="uvloop",
@@ -123,7 +147,7 @@ class Worker:
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(self._serve(_Server(config)))
+            runner.run(self._serve(_Server(config, limiter)))
         door.close()
         left = recorder.close(max(1.0, self._stop_at - time.monotonic())) if recorder else ""
         if left:
@@ -165,10 +189,10 @@ class Worker:
     def _health(self) -> str:
         """What is wrong with the whole server, or nothing; a worker is replaced within a second or two."""
         now = time.monotonic()
-        missing = [now - since for since in self._missing if since and now - since > _MISSING_SECONDS]
+        missing = [now - since for since in self._shared.missing if since and now - since > _MISSING_SECONDS]
         if not missing:
             return ""
-        return f"{len(missing)} of {len(self._missing)} workers are missing, one for {max(missing):.0f} s"
+        return f"{len(missing)} of {len(self._shared.missing)} workers are missing, one for {max(missing):.0f} s"
 
     def _end(self, server: uvicorn.Server) -> None:
         self._stop_at = time.monotonic() + _STOP_SECONDS

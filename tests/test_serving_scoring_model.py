@@ -299,7 +299,7 @@ def test_requirements_are_what_is_imported_pinned_and_nothing_else_is_constraine
     assert all("==" in line for line in asked)
     assert {line.partition("==")[0] for line in asked} == {
         *("mlflow", "numpy", "orjson", "pandas", "pyarrow", "pyyaml", "scikit-learn", "scipy", "skops"),
-        *("sqlalchemy", "psycopg", "psycopg-binary", "uvloop", "httptools"),
+        *("sqlalchemy", "psycopg", "psycopg-binary", "uvicorn", "uvloop", "httptools"),
     }
     assert not (logged / "constraints.txt").exists()
     locked = (ROOT / "requirements.txt").read_text()

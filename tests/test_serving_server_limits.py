@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import fields
 
 import pytest
@@ -6,7 +7,9 @@ from serving.server_limits import PREFIX, Limits, limits
 
 
 @pytest.fixture(autouse=True)
-def _read_anew() -> None:
+def _read_anew() -> Iterator[None]:
+    limits.cache_clear()
+    yield
     limits.cache_clear()
 
 
