@@ -15,7 +15,7 @@ from data.addresses import sqlite_path
 from data.command import CommandConfig, run_command
 from data.console import say
 from serving.registry import StoreError
-from serving.sqlite_store import connect
+from serving.sqlite_store import connect, damage_of
 
 _ARTIFACTS = "mlruns"
 _COLUMNS = (
@@ -52,6 +52,12 @@ def relocate(database: Path) -> list[Path]:
     """
     if not database.is_file():
         return []
+    if problem := damage_of(database):
+        message = (
+            f"Expected the database of an MLflow store at {database}; found {problem}. Put a copy of it back, or move "
+            "it away to begin anew with an empty store."
+        )
+        raise StoreError(message)
     here = database.resolve().parent / _ARTIFACTS
     try:
         with closing(connect(database)) as connection:

@@ -15,6 +15,7 @@ import pytest
 from data.masking import mask_log_records, masked
 from serving import reachability, registry, sqlite_store
 from serving.registry import StoreError
+from serving.relocation import relocate
 from tests.project import environment, run, wait_until
 
 
@@ -88,6 +89,8 @@ def test_a_damaged_store_is_told_and_left_as_it_is(store: str, tmp_path: Path, d
     with pytest.raises(StoreError, match="Put a copy of it back") as told:
         reachability.require_answer()
     assert store in str(told.value)
+    with pytest.raises(StoreError, match="Put a copy of it back"):
+        relocate(database)
     assert database.read_bytes() == before
 
 
