@@ -26,7 +26,7 @@ ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m ser
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back verify relocate history operation spark bench-loop bench-scale
+.PHONY: retrain roll-back verify relocate history operation spark bench-loop bench-scale fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench: env ## Measure stage times and peak memory of main (SOURCE=FOLDER)
 
 bench-serving: env ## Measure both doors beside FastAPI, BentoML and the stock flavour (after make main)
 	python -m bench.serving $(ARGUMENTS)
+
+fuzz: env ## Send 200,000 broken bodies to each server (after make main)
+	python -m bench.fuzz $(ARGUMENTS)
 
 bench-pages: env ## Measure how soon the pages of the monitor show figures (after make main)
 	python -m bench.pages $(ARGUMENTS)

@@ -8,6 +8,7 @@ know of the schema (names, ranges) travels as the model's configuration, written
 import asyncio
 import contextvars
 import functools
+import gc
 import importlib
 import io
 import json
@@ -592,6 +593,9 @@ def _improve_the_server(model: ScoringModel) -> None:
         return server.InvocationsResponse(text, 200, server.CONTENT_TYPE_JSON)
 
     server.invocations = invocations
+    # Else a long table lets the collector walk all that MLflow has imported, while others wait.
+    gc.collect()
+    gc.freeze()
 
 
 def _media_type(content_type: str) -> str:

@@ -46,12 +46,10 @@ class Limits:
     pipelined: int = _limit(16, "requests", "requests that are sent on a connection before the first is answered")
     rows: int = _limit(500_000, "rows", "rows of a request")
     columns: int = _limit(200, "columns", "columns of a table")
-    text_bytes: int = _limit(24 << 20, "bytes", "a body of JSON or CSV")
-    cells: int = _limit(
-        1_000_000,
-        "cells",
-        "values of JSON (its commas, brackets and braces are counted), or cells of CSV (its commas and ends of lines)",
-    )
+    json_bytes: int = _limit(8 << 20, "bytes", "a body of JSON")
+    json_values: int = _limit(200_000, "values", "commas, brackets and braces of a body of JSON, wherever they stand")
+    csv_bytes: int = _limit(24 << 20, "bytes", "a body of CSV")
+    csv_cells: int = _limit(1_000_000, "cells", "commas and ends of lines of a body of CSV, wherever they stand")
     uncompressed_bytes: int = _limit(
         48 << 20, "bytes", "the columns of a Parquet file that are read, once they are uncompressed"
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -132,6 +133,9 @@ class Worker:
             return 1
         if recorder:
             metrics.watch(recorder)
+        # Else a long table lets the collector walk, and copy, all that the workers share with the supervisor.
+        gc.collect()
+        gc.freeze()
         limiter = Limiter(limits(), self._shared.held, self._place, metrics.count_refused)
         metrics.show(limiter)
         door = Door(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)

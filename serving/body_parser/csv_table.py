@@ -30,12 +30,12 @@ def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
     mlflow.exceptions.MlflowException
         BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no table of the features.
     """
-    if len(body) > limits.text_bytes:
-        raise TooLargeError(limits.text_bytes, "bytes of CSV", len(body))
+    if len(body) > limits.csv_bytes:
+        raise TooLargeError(limits.csv_bytes, "bytes of CSV", len(body))
     # Whatever quotes do, no line has more cells than the table has commas.
     cells = body.count(b",") + body.count(b"\n") + body.count(b"\r")
-    if cells > limits.cells:
-        raise TooLargeError(limits.cells, "cells of CSV", cells)
+    if cells > limits.csv_cells:
+        raise TooLargeError(limits.csv_cells, "cells of CSV", cells)
     _check_header(body, features)
     try:
         return _read(_Feed(body), features, limits)

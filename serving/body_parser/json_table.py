@@ -42,11 +42,11 @@ def read_json(body: bytes, features: Features, limits: BodyLimits) -> Table | Od
     mlflow.exceptions.MlflowException
         BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no JSON, or no table of the features.
     """
-    if len(body) > limits.text_bytes:
-        raise TooLargeError(limits.text_bytes, "bytes of JSON", len(body))
+    if len(body) > limits.json_bytes:
+        raise TooLargeError(limits.json_bytes, "bytes of JSON", len(body))
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if values > limits.cells:
-        raise TooLargeError(limits.cells, "values of JSON", values)
+    if values > limits.json_values:
+        raise TooLargeError(limits.json_values, "values of JSON", values)
     payload = _decode(body, values, limits)
     form = _form(payload, limits)
     if form is None:
@@ -68,11 +68,11 @@ def _decode(body: bytes, values: int, limits: BodyLimits) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # NaN, infinity, UTF-16, a byte order mark, and numbers that no double holds.
-        if values > limits.cells // _LENIENT_SHARE or len(body) > limits.text_bytes // _LENIENT_SHARE:
+        if values > limits.json_values // _LENIENT_SHARE or len(body) > limits.json_bytes // _LENIENT_SHARE:
             message = (
                 f"The body is no JSON as RFC 8259 has it: {str(error)[:_SHOWN]}. "
-                f"Python's own (NaN, Infinity, UTF-16) is read up to {limits.cells // _LENIENT_SHARE:,} values "
-                f"and {limits.text_bytes // _LENIENT_SHARE:,} bytes."
+                f"Python's own (NaN, Infinity, UTF-16) is read up to {limits.json_values // _LENIENT_SHARE:,} values "
+                f"and {limits.json_bytes // _LENIENT_SHARE:,} bytes."
             )
             raise refusal(message) from error
     try:

@@ -31,12 +31,20 @@ class BodyLimits(Protocol):
     """How much a body may hold."""
 
     @property
-    def text_bytes(self) -> int:
-        """Bytes of JSON or CSV."""
+    def json_bytes(self) -> int:
+        """Bytes of JSON."""
 
     @property
-    def cells(self) -> int:
-        """Values in JSON, or cells of CSV."""
+    def json_values(self) -> int:
+        """Values of JSON."""
+
+    @property
+    def csv_bytes(self) -> int:
+        """Bytes of CSV."""
+
+    @property
+    def csv_cells(self) -> int:
+        """Cells of CSV."""
 
     @property
     def uncompressed_bytes(self) -> int:
