@@ -26,7 +26,7 @@ ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m ser
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back verify relocate history operation spark bench-loop bench-scale fuzz
+.PHONY: retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-scale fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ $(READY): pyproject.toml uv.lock
 		|| { echo "Expected Python 3.11; found $$("$(PYTHON)" --version 2>&1) at $(PYTHON). Try: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" \
-		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/uv.txt
 	@echo "Building $(VENV): 1.7 GB, about a minute with a fast registry"
 	$(BIN)/uv sync --frozen --quiet --python $(BIN)/python
 	@touch $@
@@ -127,6 +127,12 @@ bench-loop: env ## Measure how often worse, equal and better challengers are pro
 
 bench-scale: spark ## Measure rows/s and peak memory from 1 to 50 million rows, both engines (SOURCE=FOLDER)
 	python -m bench.scale --source "$(SOURCE)" $(ARGUMENTS)
+
+sbom: env ## Write sbom.json, the bill of materials of the run-time environment (CycloneDX)
+	python -m tools.sbom
+
+audit: env ## Ask the advisory service what is known against the packages of requirements.txt
+	python -m tools.audit
 
 lock: env ## Resolve anew and write uv.lock, requirements.txt and conda.yaml
 	uv lock

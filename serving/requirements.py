@@ -39,8 +39,9 @@ def served_packages(pipeline: Pipeline) -> list[str]:
 
 
 def _pins() -> dict[str, str]:
-    lines = [line for line in _LOCKED.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    return {_normal(Requirement(line).name): line for line in lines}
+    lines = [line.removesuffix(" \\") for line in _LOCKED.read_text(encoding="utf-8").splitlines()]
+    pins = [line for line in lines if line and not line.startswith(("#", " "))]
+    return {_normal(Requirement(pin).name): pin for pin in pins}
 
 
 def _normal(name: str) -> str:
