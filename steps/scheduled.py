@@ -1,6 +1,7 @@
 """The loop on a schedule: ``python -m steps.scheduled`` looks at the inference log and decides, again and again.
 
-Each time it runs ``steps.monitoramento`` and ``steps.retreino`` as commands of their own. One that fails is told, and
+Each time it runs ``steps.monitoramento`` and ``steps.retreino`` as commands of their own, and then
+``serving.retention``, which removes old rows from the log. One that fails is told, and
 ends neither the other nor the schedule. SIGTERM ends the schedule, and the step that is running: a decision that was
 not finished becomes *interrupted*, as after a kill.
 """
@@ -99,6 +100,12 @@ class ScheduledConfig(CommandConfig):
     )
     current: Literal["log", "application"] = Field(
         default="log", description="what is looked at: the inference log, or what aplicacao scored last"
+    )
+    retention: bool = Field(
+        default=True, description="afterwards remove old rows from the inference log: python -m serving.retention"
+    )
+    keep_days: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="age that rows of the inference log are removed at; empty takes $KOBE_LIMIT_LOG_DAYS"
     )
     status: bool = Field(
         default=False, description="only say whether the schedule of this folder is kept; exit code 1 if not"
@@ -212,11 +219,12 @@ class Schedule:
             say("Nothing was scored yet:", "there is nothing to look at")
             self._done(started, {})
             return
-        failures = {step: code for step in ("monitoramento", "retreino") if (code := self._run_step(step))}
+        steps = self._steps()
+        failures = {step: code for step, command in steps.items() if (code := self._run_step(command))}
         if self._stopping:
             return
         for step, code in failures.items():
-            complain(f"steps.{step} failed", f"(exit code {code}); the schedule goes on.")
+            complain(f"{steps[step][0]} failed", f"(exit code {code}); the schedule goes on.")
         self._done(started, failures)
 
     def _done(self, started: str, failures: dict[str, int]) -> None:
@@ -226,10 +234,19 @@ class Schedule:
         self._beat()
         say("Next at", _told(self._scheduler.get_job("loop").next_run_time))
 
-    def _run_step(self, step: str) -> int:
+    def _steps(self) -> dict[str, list[str]]:
+        """What a run consists of: the command of each step."""
+        looked_at = ["--current", self._config.current]
+        steps = {step: [f"steps.{step}", *looked_at] for step in ("monitoramento", "retreino")}
+        if self._config.retention and os.environ.get(ADDRESS_VARIABLE) != "off" and _has_log():
+            keep = [] if self._config.keep_days is None else ["--keep_days", str(self._config.keep_days)]
+            steps["retention"] = ["serving.retention", *keep]
+        return steps
+
+    def _run_step(self, step: list[str]) -> int:
         """Run a step under a guard, which ends it when this process ends, however it ends; its exit code."""
         guard = str(ROOT / "serving" / "guard.py")
-        command = [sys.executable, guard, sys.executable, "-m", f"steps.{step}", "--current", self._config.current]
+        command = [sys.executable, guard, sys.executable, "-m", *step]
         with self._lock:
             if self._stopping:
                 return 0
@@ -316,6 +333,17 @@ def _nothing_scored() -> bool:
         return True
     except log_reader.LogError:
         return False
+
+
+def _has_log() -> bool:
+    """Whether there is an inference log; one that cannot be read is for the command to tell."""
+    try:
+        log_reader.open_log(log_reader.log_address())
+    except log_reader.NoLogError:
+        return False
+    except log_reader.LogError:
+        return True
+    return True
 
 
 def _trigger(schedule: str) -> BaseTrigger:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from data.files import ROOT
+from data.schema import FEATURES
+from serving.inference_log import connect, make_tables, tables
 from steps.scheduled import check_schedule
 from tests.project import completed, end_group, environment, ok, runs, wait_until
 
@@ -36,11 +38,13 @@ def write_step(bundle: Path, name: str, text: str) -> None:
 
 
 @contextmanager
-def scheduled(bundle: Path, schedule: str, current: str = "application") -> Iterator["subprocess.Popen[bytes]"]:
+def scheduled(
+    bundle: Path, schedule: str, current: str = "application", options: tuple[str, ...] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the schedule until the block ends; what it says goes to ``said``."""
     with (bundle / "said").open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "steps.scheduled", "--schedule", schedule, "--current", current],
+            [sys.executable, "-u", "-m", "steps.scheduled", "--schedule", schedule, "--current", current, *options],
             cwd=bundle,
             env=settings(bundle),
             stdout=said,
@@ -88,6 +92,18 @@ def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle
         process.send_signal(signal.SIGTERM)
         assert completed(process).returncode == 0
     assert "The schedule is not kept: it was ended at 2" in status(bundle).stderr
+
+
+def test_old_rows_leave_the_inference_log_after_each_run_unless_it_is_told_otherwise(bundle: Path) -> None:
+    engine = connect(f"sqlite:///{bundle / 'inference_log.db'}")
+    make_tables(engine, tables(FEATURES)[0])
+    engine.dispose()
+    with scheduled(bundle, "1s", options=("--keep_days", "7")):
+        wait_until(lambda: "0 rows older than 7 days" in said(bundle), "old rows to be removed")
+        assert said(bundle).count("['--current', 'application']") >= 2
+    with scheduled(bundle, "1s", options=("--no-retention",)):
+        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
+        assert "older than" not in said(bundle)
 
 
 def test_what_the_last_run_came_to_is_known_after_a_restart(bundle: Path) -> None:

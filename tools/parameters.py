@@ -20,7 +20,15 @@ from data.schema import COLUMNS
 from steps.candidates import BEST, MODEL_NAMES
 
 PAGE = ROOT / "docs" / "parameters.md"
-COMMANDS = ("serving.server", "serving.client", "serving.labels", "monitor.history", "data.synthetic")
+COMMANDS = (
+    "serving.server",
+    "serving.client",
+    "serving.labels",
+    "serving.retention",
+    "steps.scheduled",
+    "monitor.history",
+    "data.synthetic",
+)
 """Commands for people that are no entry point."""
 
 _TYPES = {int: "whole number", float: "number", str: "text", bool: "yes or no", Path: "path"}
