@@ -11,6 +11,7 @@ model, so it imports nothing of this project.
 
 import asyncio
 import functools
+import gc
 import json
 import logging
 import resource
@@ -43,6 +44,7 @@ _OTHER_DESCRIPTORS = 64
 _FEWEST_CONNECTIONS = 8
 _SHARE_CLOSED = 16
 _RETRY_AFTER = 2
+_ABANDONED_BYTES = 16 << 20
 _BUSY = "TEMPORARILY_UNAVAILABLE"
 
 _logger = logging.getLogger("uvicorn.error")
@@ -100,6 +102,7 @@ class Limiter:
         self._unlogged: Counter[str] = Counter()
         self._logged_at = self.now
         self._turn = asyncio.Lock()
+        self._abandoned = 0
 
     @property
     def bytes_in_flight(self) -> int:
@@ -130,6 +133,8 @@ class Limiter:
         # Neither server has a web socket, and a connection that becomes one is not seen here any more.
         config.ws_protocol_class = None
         config.timeout_keep_alive = self.limits.idle_seconds  # type: ignore[assignment]
+        # What is loaded stays: the collections of what is abandoned need not look at it.
+        gc.freeze()
         self._loop = asyncio.get_running_loop()
         self._sweep()
 
@@ -186,6 +191,11 @@ class Limiter:
             self.add_bytes(-body.counted)
             self._shared[self._own + _BODIES] -= 1
             body.counted = 0
+
+    def abandon(self, body: _Body) -> None:
+        """Release a body that ends early; of those that Starlette reads, a traceback holds the parts in a cycle."""
+        self._abandoned += body.counted
+        self.release(body)
 
     def add_bytes(self, size: int) -> None:
         """Count bytes that this process holds, or less than nothing for those that it does not hold any more."""
@@ -245,6 +255,9 @@ class Limiter:
         try:
             for connection in list(self.connections):
                 connection.check(self.now)
+            if self._abandoned > _ABANDONED_BYTES:
+                self._abandoned = 0
+                gc.collect()
             if self._unlogged and self.now - self._logged_at > _LOG_SECONDS:
                 told = ", ".join(f"{count:,} for {limit}" for limit, count in self._unlogged.most_common())
                 _logger.warning("Refused or closed for the limits of this server: %s", told)
@@ -495,7 +508,7 @@ class BoundedProtocol(HttpToolsProtocol):
         held = [] if self.phase == _WORK else [self.body]
         held += [app.args[0] for _, app in self.pipeline if isinstance(app, functools.partial)]
         for body in filter(None, held):
-            self.limiter.release(body)
+            self.limiter.abandon(body)
         self.pipeline.clear()
         self._become(_REFUSED)
 
