@@ -1,4 +1,4 @@
-"""Headers of the pages of a Parquet column, read as Arrow reads them, before Arrow believes them.
+"""Footer and page headers of a Parquet file, read as Arrow reads them, before Arrow believes them.
 
 Arrow allocates what a page header says that a page has uncompressed. The footer says it too, but nothing makes it true;
 so what reading a column costs is known only from the headers themselves.
@@ -12,9 +12,15 @@ from typing import Any, NamedTuple
 
 _BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = {1, 2}, 3, {4, 5, 6}, 7, 8, {9, 10}, 11, 12
 _I32 = 5
-_MAX_DEPTH = 8
-_MAX_ITEMS = 1_000
+_MAX_DEPTH = 12
+_MAX_ITEMS = 4_000
+_LIST = 9
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
+_ELEMENT = {1: 7, 3: 2, 6: 21}
+"""Type, repetition and converted type of an element of the schema, and the last that there is of each."""
+_COLUMN = {1: 7, 4: 7}
+"""Type and codec of a column."""
+_MAX_ENCODING = 9
 _HEADER_FIELD = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
 _ENCODING_FIELD = {_DATA_PAGE: 2, _DICTIONARY_PAGE: 2, _DATA_PAGE_V2: 4}
 
@@ -53,6 +59,40 @@ def page_headers(chunk: memoryview) -> Iterator[PageHeader]:
         at = reader.at + compressed
 
 
+def check_metadata(footer: memoryview) -> None:
+    """Refuse a footer with types, repetitions or codecs that there are none of: Arrow ends the process over some.
+
+    Raises
+    ------
+    ValueError
+    """
+    metadata = _Reader(footer, 0).struct(0)
+    elements = metadata.get((2, _LIST)) or []
+    for element in elements:
+        _check_range(element, _ELEMENT)
+        if (element.get((5, _I32)) or 0) < 0:
+            message = "a group of the schema has a negative number of columns"
+            raise ValueError(message)
+    kinds = [element.get((1, _I32)) for element in elements if not element.get((5, _I32))]
+    for group in metadata.get((4, _LIST)) or []:
+        columns = [column.get((3, _STRUCT)) or {} for column in group.get((1, _LIST)) or []]
+        if [column.get((1, _I32)) for column in columns] != kinds:
+            message = "the columns of a row group are not those of the schema"
+            raise ValueError(message)
+        for column in columns:
+            _check_range(column, _COLUMN)
+            if any(not 0 <= encoding <= _MAX_ENCODING for encoding in column.get((2, _LIST)) or []):
+                message = "a column has an unknown encoding"
+                raise ValueError(message)
+
+
+def _check_range(fields: dict[tuple[int, int], Any], most: dict[int, int]) -> None:
+    for number, end in most.items():
+        if not 0 <= fields.get((number, _I32), 0) <= end:
+            message = f"a footer has {fields[number, _I32]} where there are 0 to {end}"
+            raise ValueError(message)
+
+
 class _Reader:
     """Thrift's compact protocol, for structs as small as a page header.
 
@@ -73,6 +113,10 @@ class _Reader:
             step, kind = head >> 4, head & 0x0F
             # As the format has it, in 16 bits: another count would name another field than Arrow's.
             number = ((number + step if step else _signed(self._varint())) + 0x8000) % 0x10000 - 0x8000
+            if (number, kind) in fields:
+                # Arrow would mix both.
+                message = "a field stands twice"
+                raise ValueError(message)
             fields[number, kind] = self._value(kind, depth)
         return fields
 
@@ -90,7 +134,7 @@ class _Reader:
         elif kind in _LISTS:
             head = self._byte()
             count = head >> 4
-            self._items([head & 0x0F], self._varint() if count == 0x0F else count, depth)  # noqa: PLR2004 the format
+            return self._items([head & 0x0F], self._varint() if count == 0x0F else count, depth)  # noqa: PLR2004 the format
         elif kind == _MAP:
             count = self._varint()
             kinds = self._byte() if count else 0
@@ -100,16 +144,18 @@ class _Reader:
             raise ValueError(message)
         return None
 
-    def _items(self, kinds: list[int], count: int, depth: int) -> None:
+    def _items(self, kinds: list[int], count: int, depth: int) -> list[Any]:
         if count > _MAX_ITEMS or depth > _MAX_DEPTH:
             message = "a page header holds too much"
             raise ValueError(message)
+        items = []
         for _ in range(count):
             for kind in kinds:
                 if kind in _BOOLEANS:
                     self._skip(1)
                 else:
-                    self._value(kind, depth + 1)
+                    items.append(self._value(kind, depth + 1))
+        return items
 
     def _varint(self) -> int:
         number = shift = 0

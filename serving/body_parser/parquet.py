@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 
-from .page_headers import page_headers
+from .page_headers import check_metadata, page_headers
 from .table import BodyLimits, Features, Table, TooLargeError, WrongCellsError, others, refusal, split_ids
 
 _MAGIC = b"PAR1"
@@ -57,7 +57,7 @@ def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
 
 
 def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
-    _check_footer(body)
+    check_metadata(_footer(body))
     source = pa.BufferReader(body)
     file = pq.ParquetFile(
         source, thrift_string_size_limit=_MAX_FOOTER_BYTES, thrift_container_size_limit=_MAX_ITEMS, pre_buffer=False
@@ -85,13 +85,15 @@ def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
     return Table(values, ids, others(names, places, features))
 
 
-def _check_footer(body: bytes) -> None:
+def _footer(body: bytes) -> memoryview:
+    """The metadata of a file, where it has a length that is possible."""
     length = struct.unpack("<I", body[-_TAIL_BYTES : -len(_MAGIC)])[0] if len(body) >= _TAIL_BYTES else 0
     if body[-len(_MAGIC) :] != _MAGIC or not 0 < length <= len(body) - _TAIL_BYTES:
         message = "The body could not be read as a Parquet file: it does not end as one."
         raise refusal(message)
     if length > _MAX_FOOTER_BYTES:
         raise TooLargeError(_MAX_FOOTER_BYTES, "bytes in the footer of a Parquet file", length)
+    return memoryview(body)[len(body) - _TAIL_BYTES - length : len(body) - _TAIL_BYTES]
 
 
 def _leaves(file: pq.ParquetFile, wanted: Sequence[str]) -> list[int]:

@@ -60,6 +60,7 @@ PARQUETS: dict[str, Callable[[], bytes]] = {
     ),
     "a million row groups' worth of footer": lambda: parquet(columns(6_000), row_group_size=1),
     "a schema that nests too deep for a stack": lambda: nested_schema(50_000),
+    "a column that repeats as none can": lambda: parquet(columns(1)).replace(b"%\x02\x18\x03lng", b"%I\x18\x03lng"),
     "a page that says it has 2 GB": lambda: lying_page(parquet(columns(100_000)), 2**31 - 1),
     "half a million rows, all wrong": lambda: parquet(
         columns(500_000) | {name: np.zeros(500_000) for name in FEATURES}
