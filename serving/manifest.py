@@ -17,6 +17,8 @@ FILES = "files"
 """Tag of a version, and of a logged model: the SHA-256 of each of its files by its path, as JSON."""
 FILES_SHA256 = "files_sha256"
 """Tag of the same: one SHA-256 over all of them, which is what counts."""
+RECORDED_FROM = "files_recorded_from"
+"""Tag of the registered model: the first version that was registered with the SHA-256 of its files."""
 META = "registered_model_meta"
 """File that MLflow writes beside the files of a version that it hands out."""
 

@@ -15,19 +15,24 @@ import mlflow.pyfunc
 import yaml
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+from data.console import complain
 from data.scratch import scratch
 from serving.manifest import (
     FILES_SHA256,
     META,
+    RECORDED_FROM,
     ModelFilesError,
     compiled_files,
     copy_files,
     differences,
+    digest_of,
     manifest_of,
+    tags_of,
 )
 from serving.scoring_model import unnamed_types
 
@@ -92,16 +97,22 @@ def fetch(uri: str, folder: Path) -> Path:
     Raises
     ------
     ModelFilesError
-        If a file is missing, changed or not registered, is a link, or the registry does not say what it should be.
+        If a file is missing, changed or not registered, is a link, or the registry does not say what it should be. Of a
+        version of a former release the files are recorded as they are, once.
     """
     model = _find(uri)
-    if FILES_SHA256 not in model.tags:
+    if FILES_SHA256 not in model.tags and not _is_of_a_former_release(model):
         raise ModelFilesError(_without_digest(model))
+    found, there = "", {}
     try:
         files = _copy(model, folder)
-        found = differences(model.tags, manifest_of(files))
+        there = manifest_of(files)
     except ModelFilesError as error:
         found = str(error)
+    if not found and FILES_SHA256 in model.tags:
+        found = differences(model.tags, there)
+    elif not found:
+        _record(model, there)
     if found:
         message = (
             f"The files of {model.words} are not those that were registered ({found.rstrip('.')}). Nothing of them was "
@@ -162,6 +173,30 @@ def _copy(model: _Model, folder: Path) -> Path:
     return files
 
 
+def _is_of_a_former_release(model: _Model) -> bool:
+    """Whether it was registered before the registry kept the files of versions, and nobody has deleted its tag."""
+    if not model.name:
+        return False
+    first = MlflowClient().get_registered_model(model.name).tags.get(RECORDED_FROM)
+    return first is None or int(model.version) < int(first)
+
+
+def _record(model: _Model, files: Mapping[str, str]) -> None:
+    """Keep in the registry what the files of a version of a former release are now, and say so."""
+    try:
+        for name, value in tags_of(files).items():
+            MlflowClient().set_model_version_tag(model.name, model.version, name, value)
+    except MlflowException as error:
+        message = f"{_without_digest(model)} (It could not be recorded here: {error.message})"
+        raise ModelFilesError(message) from error
+    complain(
+        f"{model.words[0].upper()}{model.words[1:]}:",
+        "it was registered by a release that kept no SHA-256 of its files. Those that are there now are recorded, and "
+        f"from now on nothing else of it is loaded ({len(files)} files, SHA-256 {digest_of(files)}). If somebody may "
+        "have changed them before, train and register another version.",
+    )
+
+
 def _check_types(files: Path, model: _Model) -> None:
     """Refuse what this project does not name, whatever the model's own code would let skops make."""
     for path in files.rglob(_STORED):
@@ -183,7 +218,7 @@ def _without_digest(model: _Model) -> str:
     if not model.name:
         return f"{what}expected a model that serving.packaging logged. Nothing of it was run. Train again."
     return (
-        f"{what}release 0.1.0 registered it, or another tool, or somebody has deleted the tag. Nothing of it was run. "
+        f"{what}another tool registered it, or somebody has deleted the tag. Nothing of it was run. "
         f"If its files are those that were registered, record them once: "
         f"python -m serving.verify --record {model.version}"
     )

@@ -29,7 +29,7 @@ from data.console import say
 from data.errors import FileError, KobeShotError, is_of_file_system
 from data.locks import BusyError, only_one
 from serving.gate import Verdict
-from serving.manifest import FILES, FILES_SHA256
+from serving.manifest import FILES, FILES_SHA256, RECORDED_FROM
 from serving.manifest import tags_of as tags_of_files
 from serving.sqlite_store import wait_for_locks
 
@@ -162,7 +162,7 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     logged = client.get_logged_model(model_id).tags
     if not _registered():
         client.create_registered_model(model(), description="P(made) of a shot of Kobe Bryant.")
-    return number(
+    version = number(
         client.create_model_version(
             model(),
             model_uri,
@@ -173,6 +173,9 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
             model_id=model_id,
         )
     )
+    if FILES_SHA256 in logged and RECORDED_FROM not in client.get_registered_model(model()).tags:
+        client.set_registered_model_tag(model(), RECORDED_FROM, version)
+    return version
 
 
 def versions() -> list[str]:

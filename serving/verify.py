@@ -24,7 +24,7 @@ class VerifyConfig(CommandConfig):
 
     version: _NUMBER = Field(default="", description="number of the version; empty compares all of them")
     record: _NUMBER = Field(
-        default="", description="number of a version of 0.1.0, whose files as they are now are recorded as registered"
+        default="", description="number of a version without digest, whose files as they are now are recorded"
     )
 
 

@@ -20,7 +20,7 @@ from data.errors import KobeShotError
 from monitor import scored
 from monitor.pipeline_report import artefacts
 from serving import manifest, model_files, registry, scoring_model
-from serving.manifest import FILES, FILES_SHA256, ModelFilesError
+from serving.manifest import FILES, FILES_SHA256, RECORDED_FROM, ModelFilesError
 from serving.packaging import load_pipeline, save_pipeline
 from serving.verify import VerifyConfig
 from serving.verify import run as verify
@@ -167,6 +167,24 @@ def test_a_version_whose_digest_was_deleted_is_refused_until_a_person_records_it
     assert scored.threshold_of("2") == 0.5
     with pytest.raises(KobeShotError, match="recorded already"):
         verify(VerifyConfig(record="2"))
+
+
+def test_a_version_of_a_former_release_is_recorded_when_it_is_first_loaded_and_said_to_be(
+    champions: list[Path], marker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = MlflowClient()
+    assert client.get_registered_model(registry.model()).tags[RECORDED_FROM] == "1"
+    client.set_registered_model_tag(registry.model(), RECORDED_FROM, "2")
+    for tag in (FILES, FILES_SHA256):
+        client.delete_model_version_tag(registry.model(), "1", tag)
+    assert model_files.load("models:/kobe_shot/1")
+    assert "kept no SHA-256 of its files" in " ".join(capsys.readouterr().err.split())
+    assert model_files.load("models:/kobe_shot/1")
+    assert not capsys.readouterr().err
+    add_line(champions[0], marker)
+    with pytest.raises(ModelFilesError, match=rf"{CHANGED} \(changed: scoring_model\.py\)"):
+        model_files.load("models:/kobe_shot/1")
+    assert not marker.exists()
 
 
 def test_verify_says_of_each_version_whether_it_is_what_was_registered(
