@@ -6,6 +6,7 @@ Whoever can write to the artifact store alone can change neither, and so nothing
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,9 +99,19 @@ def copy_files(source: Path, target: Path) -> None:
                 written.write(chunk)
 
 
-def compiled_files(folder: Path) -> list[str]:
-    """Files that Python compiled, which a copy leaves out, and which a stock MLflow server would run."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"{_COMPILED}/*"))
+def remove_compiled(folder: Path) -> list[str]:
+    """Remove what Python compiled, which a copy leaves out and a stock MLflow server would run; what it was.
+
+    No link is followed.
+    """
+    removed = []
+    for place, folders, _ in os.walk(folder):
+        if _COMPILED in folders:
+            path = Path(place, _COMPILED)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
+            removed.append(path.relative_to(folder).as_posix())
+        folders[:] = [name for name in folders if name != _COMPILED]
+    return sorted(removed)
 
 
 def _files(folder: Path) -> Iterator[str]:

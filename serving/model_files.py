@@ -27,11 +27,11 @@ from serving.manifest import (
     META,
     RECORDED_FROM,
     ModelFilesError,
-    compiled_files,
     copy_files,
     differences,
     digest_of,
     manifest_of,
+    remove_compiled,
     tags_of,
 )
 from serving.scoring_model import unnamed_types
@@ -138,10 +138,16 @@ def found_in_store(uri: str) -> tuple[Mapping[str, str], dict[str, str]]:
         return model.tags, manifest_of(_copy(model, folder))
 
 
-def compiled_in_store(uri: str) -> list[str]:
-    """Files in the store of a model that Python compiled: never copied, but a stock MLflow server runs them."""
+def remove_compiled_in_store(uri: str) -> list[str]:
+    """Remove, from the store of a model, what Python compiled there: never copied, but a stock MLflow server runs it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be removed.
+    """
     repository = get_artifact_repository(_find(uri).location)
-    return compiled_files(Path(repository.artifact_dir)) if isinstance(repository, LocalArtifactRepository) else []
+    return remove_compiled(Path(repository.artifact_dir)) if isinstance(repository, LocalArtifactRepository) else []
 
 
 def _find(uri: str) -> _Model:

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -100,17 +102,18 @@ def log_scoring_model(
         path = Path(folder) / "pipeline.skops"
         save_pipeline(pipeline, path)
         _require_named_types(path)
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(_SCORING_MODEL),
-            code_paths=[str(path) for path in _BESIDE],
-            artifacts={"pipeline": str(path)},
-            model_config={"features": served_ranges(), "threshold": threshold},
-            signature=signature(threshold),
-            input_example=example,
-            pip_requirements=served_packages(pipeline),
-            metadata=dict(metadata),
-        )
+        with _without_compiling():
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(_SCORING_MODEL),
+                code_paths=[str(path) for path in _BESIDE],
+                artifacts={"pipeline": str(path)},
+                model_config={"features": served_ranges(), "threshold": threshold},
+                signature=signature(threshold),
+                input_example=example,
+                pip_requirements=served_packages(pipeline),
+                metadata=dict(metadata),
+            )
         # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
         if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
             message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
@@ -122,6 +125,16 @@ def log_scoring_model(
         }
         _note_files(info, {name: sha256(file) for name, file in written.items()})
     return info
+
+
+@contextmanager
+def _without_compiling() -> Iterator[None]:
+    """MLflow runs the model where it has written it: no compiled file shall be stored beside it."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def save_pipeline(pipeline: Pipeline, path: Path) -> None:

@@ -73,7 +73,7 @@ def _compare(number: str) -> bool:
     """Say how the files of a version compare; whether they are those that were registered."""
     try:
         tags, found = model_files.found_in_store(_uri(number))
-        compiled = model_files.compiled_in_store(_uri(number))
+        compiled = model_files.remove_compiled_in_store(_uri(number))
     except (ModelFilesError, MlflowException, OSError) as error:
         complain(f"Version {number}: MISMATCH", f"({error})")
         return False
@@ -81,11 +81,10 @@ def _compare(number: str) -> bool:
         again = f"if its files are those that were registered: python -m serving.verify --record {number}"
         complain(f"Version {number}: NOT RECORDED", f"(tag {FILES_SHA256} is missing; {again})")
         return False
-    problems = [differences(tags, found)]
     if compiled:
-        problems.append(f"compiled by Python, which a stock server runs and this project never copies: {compiled}")
-    if any(problems):
-        complain(f"Version {number}: MISMATCH", f"({'; '.join(filter(None, problems))})")
+        say(f"Version {number}:", f"removed what Python had compiled there, which is never registered: {compiled}")
+    if problem := differences(tags, found):
+        complain(f"Version {number}: MISMATCH", f"({problem})")
         return False
     say(f"Version {number}: OK", f"({len(found)} files, SHA-256 {digest_of(found)})")
     return True

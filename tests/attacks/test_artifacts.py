@@ -196,12 +196,18 @@ def test_verify_says_of_each_version_whether_it_is_what_was_registered(
     compiled = champions[0] / "code" / "__pycache__" / "inference_log.cpython-311.pyc"
     compiled.parent.mkdir()
     compiled.write_bytes(b"")
-    assert scored.threshold_of("1") == 0.5, "what a stock server compiled is not copied, and does no harm here"
-    with pytest.raises(ModelFilesError, match="version 1, 2 of kobe_shot"):
+    kept = champions[0].parent / "kept.pyc"
+    kept.touch()
+    (champions[0] / "__pycache__").symlink_to(kept.parent)
+    assert scored.threshold_of("1") == 0.5, "what Python compiled is not copied, and does no harm here"
+    with pytest.raises(ModelFilesError, match="version 2 of kobe_shot"):
         verify(VerifyConfig())
-    told = " ".join(capsys.readouterr().err.split())
-    assert "Version 2: MISMATCH (changed: scoring_model.py)" in told
-    assert "Version 1: MISMATCH (compiled by Python" in told
+    told = capsys.readouterr()
+    assert "removed what Python had compiled there" in " ".join(told.out.split())
+    assert "Version 2: MISMATCH (changed: scoring_model.py)" in " ".join(told.err.split())
+    assert kept.exists()
+    assert not compiled.exists()
+    assert not (champions[0] / "__pycache__").is_symlink()
     assert not marker.exists()
 
 
