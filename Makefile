@@ -21,8 +21,11 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
-# `mlflow run` would wait four minutes for a tracking server that is away.
-ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m serving.reachability ;; esac
+# `mlflow run` would wait four minutes for a tracking server that is away, and makes a new store of an empty file.
+ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m serving.reachability ;; esac; \
+	if [ -z "$$MLFLOW_TRACKING_URI" ] && [ -e mlflow.db ] && [ ! -s mlflow.db ]; then \
+		echo "Expected the database of an MLflow store in mlflow.db; found an empty file (0 bytes). Put a copy of it back," \
+			"or move it away to begin anew with an empty store." >&2; exit 1; fi
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean

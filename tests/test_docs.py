@@ -80,6 +80,18 @@ def test_files_that_are_named_exist(page: Page) -> None:
         assert (ROOT / path).exists() or path.startswith(MADE), path
 
 
+def test_every_promise_of_the_page_of_security_names_tests_that_exist() -> None:
+    page = (DOCS / "security.md").read_text(encoding="utf-8")
+    sections = re.split(r"^(?:In|.* In) `(tests/attacks/\w+\.py)`", page, flags=re.MULTILINE)[1:]
+    named = [
+        (file, test)
+        for file, text in zip(*[iter(sections)] * 2, strict=True)
+        for test in re.findall(r"`(test_\w+)`", text)
+    ]
+    assert len(named) > 40
+    assert [test for file, test in named if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")] == []
+
+
 @each_page
 def test_modules_that_are_named_exist(page: Page) -> None:
     for code in page.code:
