@@ -18,7 +18,11 @@ HEAD = b"POST /invocations HTTP/1.1\r\nHost: here\r\nContent-Type: application/j
 SHORT = json.dumps(records(shot())).encode()
 PART = b" " * (1 << 20)
 FLIGHT = Limits().bytes_in_flight
-IN_FLIGHT = {"KOBE_LIMIT_BODY_BYTES": "20000000", "KOBE_LIMIT_BYTES_IN_FLIGHT": "40000000"}
+IN_FLIGHT = {
+    "KOBE_LIMIT_BODY_BYTES": "20000000",
+    "KOBE_LIMIT_JSON_BYTES": "20000000",
+    "KOBE_LIMIT_BYTES_IN_FLIGHT": "40000000",
+}
 
 
 @pytest.fixture(scope="module", params=["production", "mlflow"])
