@@ -47,7 +47,7 @@ class Limits:
     rows: int = _limit(500_000, "rows", "rows of a request")
     columns: int = _limit(200, "columns", "columns of a table")
     json_bytes: int = _limit(8 << 20, "bytes", "a body of JSON")
-    json_values: int = _limit(200_000, "values", "commas, brackets and braces of a body of JSON, wherever they stand")
+    json_values: int = _limit(300_000, "values", "commas, brackets and braces of a body of JSON, wherever they stand")
     csv_bytes: int = _limit(24 << 20, "bytes", "a body of CSV")
     csv_cells: int = _limit(1_000_000, "cells", "commas and ends of lines of a body of CSV, wherever they stand")
     uncompressed_bytes: int = _limit(

@@ -402,11 +402,10 @@ def test_twenty_megabytes_that_are_no_table_are_refused_briefly(door: str, kind:
     assert_harmless(answer)
 
 
-def test_two_hundred_thousand_values_of_json_are_answered(door: str) -> None:
-    row = json.dumps([33.9, -118.2, 1, 1, 0, 10])
-    count = 200_000 // 7 - 2
-    body = f'{{"dataframe_split": {{"columns": {json.dumps(FEATURES)}, "data": [{", ".join([row] * count)}]}}}}'
-    assert len(probabilities(post(door, body))) == count
+def test_as_many_shots_as_the_public_files_have_are_answered_as_one_body_of_json(door: str) -> None:
+    row = json.dumps({**dict(zip(FEATURES, [33.9, -118.2, 1, 1, 0, 10], strict=True)), "shot_id": 1})
+    body = f'{{"dataframe_records": [{", ".join([row] * 30_697)}]}}'
+    assert len(probabilities(post(door, body))) == 30_697
 
 
 cell = st.one_of(
