@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from tests.attacks.support import Server
-from tests.project import Checkout, operated, served
+from tests.project import Checkout, operated, served, wait_until
 
 DESCRIPTORS = 256
 LIMITS = {
@@ -45,6 +45,26 @@ def connect(server: Server, sent: bytes = b"") -> socket.socket:
     with suppress(ConnectionError):
         connection.sendall(sent)
     return connection
+
+
+def drip(connection: socket.socket, byte: bytes) -> bytes:
+    """Send a byte five times a second until the server answers or closes; what it has sent by then."""
+    connection.settimeout(0.2)
+    answer = b""
+
+    def sent() -> bool:
+        nonlocal answer
+        try:
+            connection.sendall(byte)
+            answer += connection.recv(1000)
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
+    wait_until(sent, "an answer to what comes byte by byte")
+    return answer
 
 
 def rest_of(connection: socket.socket) -> bytes:

@@ -10,7 +10,7 @@ import requests
 from sklearn.pipeline import Pipeline
 
 from serving.server_limits import Limits
-from tests.attacks.strict import LIMITS, connect, narrow, rest_of, sockets_of, status_of
+from tests.attacks.strict import LIMITS, connect, drip, narrow, rest_of, sockets_of, status_of
 from tests.attacks.support import CSV, MEGABYTE, Server, Watched
 from tests.project import Checkout, records, shot, wait_until
 
@@ -107,21 +107,7 @@ def test_a_body_longer_than_the_limit_is_refused_by_its_length(strict: Server) -
 @pytest.mark.parametrize("length", [1000, 1_000_000])
 def test_a_body_that_drips_ends_with_408(strict: Server, length: int) -> None:
     with connect(strict, HEAD + b"Content-Length: %d\r\n\r\n" % length) as connection:
-        connection.settimeout(0.2)
-        answer = b""
-
-        def drip() -> bool:
-            nonlocal answer
-            try:
-                connection.sendall(b" ")
-                answer += connection.recv(1000)
-            except TimeoutError:
-                return False
-            except ConnectionError:
-                pass
-            return True
-
-        wait_until(drip, "an answer to a body without end")
+        answer = drip(connection, b" ")
         assert status_of(answer) == 408
         assert b"did not arrive within 3 s" in answer + rest_of(connection)
 

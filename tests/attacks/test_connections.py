@@ -9,7 +9,7 @@ import pytest
 import requests
 from sklearn.pipeline import Pipeline
 
-from tests.attacks.strict import LIMITS, connect, narrow, rest_of, sockets_of, status_of
+from tests.attacks.strict import LIMITS, connect, drip, narrow, rest_of, sockets_of, status_of
 from tests.attacks.support import MEGABYTE, Server, Watched
 from tests.project import Checkout, records, shot, wait_until
 
@@ -52,21 +52,7 @@ def test_more_half_open_connections_than_descriptors_keep_nobody_from_being_answ
 
 def test_a_head_that_comes_byte_by_byte_ends_with_408(strict: Server) -> None:
     with connect(strict, b"GET /ping HTTP/1.1\r\nHost: here\r\n") as connection:
-        connection.settimeout(0.2)
-        answer = b""
-
-        def drip() -> bool:
-            nonlocal answer
-            try:
-                connection.sendall(b"X")
-                answer += connection.recv(1000)
-            except TimeoutError:
-                return False
-            except ConnectionError:
-                pass
-            return True
-
-        wait_until(drip, "an answer to a head without end")
+        answer = drip(connection, b"X")
         assert status_of(answer) == 408
         assert b"did not arrive within 2 s" in answer + rest_of(connection)
 
