@@ -89,9 +89,12 @@ def replacing(target: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         try:
             _put(partial, target, old)
-        finally:
+        except BaseException:
+            # Whatever has come in its place meanwhile stays.
             if old.exists() and not target.exists():
-                old.replace(target)
+                with suppress(OSError):
+                    old.rename(target)
+            raise
 
 
 def _put(partial: Path, target: Path, old: Path) -> None:
