@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
@@ -123,7 +124,7 @@ def store_errors_told() -> Iterator[None]:
     try:
         yield
     except (OSError, MlflowException, SQLAlchemyError) as error:
-        if is_of_file_system(error):
+        if is_of_file_system(error) and not _is_of_the_store(error):
             raise FileError.of(error) from error
         # What the database was asked, and where its library is documented, says nothing to who reads this.
         reason = " ".join(_SQL.split(str(error))[0].split())
@@ -137,6 +138,12 @@ def store_errors_told() -> Iterator[None]:
             account = os.environ.get("MLFLOW_TRACKING_USERNAME", "in use")
             message += f". The account {account} may not do this there: use one that may, or ask the server's admin"
         raise StoreError(message) from error
+
+
+def _is_of_the_store(error: OSError) -> bool:
+    """Whether it is the file of the tracking store, or a folder above it, that cannot be used."""
+    store = sqlite_path(mlflow.get_tracking_uri())
+    return store is not None and error.filename is not None and Path(error.filename) in {store, *store.parents}
 
 
 def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = {1, 2}, 3, {4, 5, 6}, 7, 8, {9, 10}, 11, 12
-_I32 = 5
+_I32, _I64 = 5, 6
 _MAX_DEPTH = 12
 _MAX_ITEMS = 4_000
 _LIST = 9
@@ -20,6 +20,10 @@ _ELEMENT = {1: 7, 3: 2, 6: 21}
 """Type, repetition and converted type of an element of the schema, and the last that there is of each."""
 _COLUMN = {1: 7, 4: 7}
 """Type and codec of a column."""
+_ENCRYPTED, _SIZES = 8, 16
+"""What a column chunk says of its key, and a column of the sizes in it."""
+_REQUIRED, _REPEATED = 0, 2
+_BYTE_ARRAY = 6
 _MAX_ENCODING = 9
 _HEADER_FIELD = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
 _ENCODING_FIELD = {_DATA_PAGE: 2, _DICTIONARY_PAGE: 2, _DATA_PAGE_V2: 4}
@@ -73,17 +77,60 @@ def check_metadata(footer: memoryview) -> None:
         if (element.get((5, _I32)) or 0) < 0:
             message = "a group of the schema has a negative number of columns"
             raise ValueError(message)
-    kinds = [element.get((1, _I32)) for element in elements if not element.get((5, _I32))]
+    leaves = list(_leaves(elements))
+    kinds = [leaf.kind for leaf in leaves]
     for group in metadata.get((4, _LIST)) or []:
-        columns = [column.get((3, _STRUCT)) or {} for column in group.get((1, _LIST)) or []]
+        chunks = group.get((1, _LIST)) or []
+        if any((_ENCRYPTED, _STRUCT) in chunk for chunk in chunks):
+            message = "a column is encrypted"
+            raise ValueError(message)
+        columns = [chunk.get((3, _STRUCT)) or {} for chunk in chunks]
         if [column.get((1, _I32)) for column in columns] != kinds:
             message = "the columns of a row group are not those of the schema"
             raise ValueError(message)
-        for column in columns:
+        for column, leaf in zip(columns, leaves, strict=True):
             _check_range(column, _COLUMN)
+            _check_sizes(column.get((_SIZES, _STRUCT)) or {}, leaf)
             if any(not 0 <= encoding <= _MAX_ENCODING for encoding in column.get((2, _LIST)) or []):
                 message = "a column has an unknown encoding"
                 raise ValueError(message)
+
+
+class _Leaf(NamedTuple):
+    """A column of the schema: its type, and how often it and the groups around it repeat or may be missing."""
+
+    kind: int | None
+    repetitions: int
+    definitions: int
+
+
+def _leaves(elements: list[dict[tuple[int, int], Any]]) -> Iterator[_Leaf]:
+    """The columns of a schema, which is written group by group from its root."""
+    # Of each group that is open: how many elements are left in it, and its levels.
+    groups = [(elements[0].get((5, _I32)) or 0, 0, 0)] if elements else []
+    for element in elements[1:]:
+        while groups and not groups[-1][0]:
+            groups.pop()
+        if not groups:
+            message = "the schema has columns outside its root"
+            raise ValueError(message)
+        left, repetitions, definitions = groups[-1]
+        groups[-1] = left - 1, repetitions, definitions
+        repetition = element.get((3, _I32), _REQUIRED)
+        levels = repetitions + (repetition == _REPEATED), definitions + (repetition != _REQUIRED)
+        if children := element.get((5, _I32)):
+            groups.append((children, *levels))
+        else:
+            yield _Leaf(element.get((1, _I32)), *levels)
+
+
+def _check_sizes(sizes: dict[tuple[int, int], Any], leaf: _Leaf) -> None:
+    """Refuse statistics of sizes that do not fit their column: Arrow ends the process over them."""
+    counts = [len(sizes.get((number, _LIST)) or []) for number in (2, 3)]
+    fits = all(count in {0, levels + 1} for count, levels in zip(counts, leaf[1:], strict=True))
+    if not fits or ((1, _I64) in sizes and leaf.kind != _BYTE_ARRAY):
+        message = "the statistics of a column are not those of its type"
+        raise ValueError(message)
 
 
 def _check_range(fields: dict[tuple[int, int], Any], most: dict[int, int]) -> None:

@@ -225,8 +225,14 @@ class Watched:
         while not self._stopped.wait(_PAUSE_SECONDS):
             started = time.perf_counter()
             try:
-                connection.request("POST", "/invocations", body, {"Content-Type": JSON})
-                answer = connection.getresponse()
+                try:
+                    connection.request("POST", "/invocations", body, {"Content-Type": JSON})
+                    answer = connection.getresponse()
+                except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+                    # A server may close a connection between two requests: a client opens another one, once.
+                    connection.close()
+                    connection.request("POST", "/invocations", body, {"Content-Type": JSON})
+                    answer = connection.getresponse()
                 text = answer.read()
                 if answer.status != requests.codes.ok:
                     self.failed.append(f"{answer.status} {text[:200]!r}")
