@@ -58,8 +58,8 @@ class FileError(KobeShotError):
 
         Examples
         --------
-        >>> print(FileError.of(PermissionError(13, "Permission denied", "/root/shots.csv")))
-        /root/shots.csv: the system says: Permission denied. Let this user read and write it, or name another file.
+        >>> print(FileError.of(PermissionError(13, "Permission denied", "/srv/shots.csv")))
+        /srv/shots.csv: the system says: Permission denied. Let this user read and write it, or name another file.
         """
         named = [os.fsdecode(name) for name in (path or error.filename, error.filename2) if name is not None]
         reason = error.strerror or str(error) or type(error).__name__

@@ -113,6 +113,7 @@ def fetch(uri: str, folder: Path) -> Path:
         found = differences(model.tags, there)
     elif not found:
         _record(model, there)
+        _announce(model, there)
     if found:
         message = (
             f"The files of {model.words} are not those that were registered ({found.rstrip('.')}). Nothing of them was "
@@ -187,19 +188,35 @@ def _is_of_a_former_release(model: _Model) -> bool:
     return first is None or int(model.version) < int(first)
 
 
+def record(uri: str, files: Mapping[str, str]) -> None:
+    """Keep in the registry the SHA-256 of each file of a version that has none yet; from now on nothing else is loaded.
+
+    Raises
+    ------
+    ModelFilesError
+        If its files are recorded already, or cannot be recorded with the account in use.
+    """
+    _record(_find(uri), files)
+
+
 def _record(model: _Model, files: Mapping[str, str]) -> None:
-    """Keep in the registry what the files of a version of a former release are now, and say so."""
+    if FILES_SHA256 in model.tags:
+        message = f"The files of {model.words} are recorded already ({FILES_SHA256}); they stay so."
+        raise ModelFilesError(message)
     try:
         for name, value in tags_of(files).items():
             MlflowClient().set_model_version_tag(model.name, model.version, name, value)
     except MlflowException as error:
         message = f"{_without_digest(model)} (It could not be recorded here: {error.message})"
         raise ModelFilesError(message) from error
+
+
+def _announce(model: _Model, files: Mapping[str, str]) -> None:
     complain(
         f"{model.words[0].upper()}{model.words[1:]}:",
         "it was registered by a release that kept no SHA-256 of its files. Those that are there now are recorded, and "
-        f"from now on nothing else of it is loaded ({len(files)} files, SHA-256 {digest_of(files)}). If somebody may "
-        "have changed them before, train and register another version.",
+        f"from now on nothing else of it is loaded ({len(files)} files, SHA-256 {digest_of(files)}). If they may have "
+        "been changed before, train and register another version.",
     )
 
 

@@ -31,7 +31,6 @@ from data.errors import FileError, KobeShotError, is_of_file_system
 from data.locks import BusyError, only_one
 from serving.gate import Verdict
 from serving.manifest import FILES, FILES_SHA256, RECORDED_FROM
-from serving.manifest import tags_of as tags_of_files
 from serving.sqlite_store import wait_for_locks
 
 MODEL = "kobe_shot"
@@ -228,23 +227,6 @@ def changing() -> Iterator[None]:
         keys.add(key)
         stack.callback(keys.discard, key)
         yield
-
-
-@changing()
-def record_files(version: str, files: Mapping[str, str]) -> None:
-    """Keep the SHA-256 of each file of a version that has none yet: from now on they are what is loaded.
-
-    Raises
-    ------
-    RegistryError
-        If there is no such version, or its files are known.
-    """
-    tags = MlflowClient().get_model_version(model(), version).tags
-    if FILES_SHA256 in tags:
-        message = f"The files of version {version} of {model()} are recorded already ({FILES_SHA256}); they stay so."
-        raise RegistryError(message)
-    for name, value in tags_of_files(files).items():
-        MlflowClient().set_model_version_tag(model(), version, name, value)
 
 
 @changing()

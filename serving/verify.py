@@ -64,7 +64,7 @@ def _record(number: str) -> None:
         "its files as they are now are recorded as what was registered. Nobody can say whether they have been changed "
         "before: record them only if you know that they have not.",
     )
-    registry.record_files(number, files)
+    model_files.record(_uri(number), files)
     for path, digest in files.items():
         say(" ", f"{digest}  {path}", style="")
 
