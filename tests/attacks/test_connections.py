@@ -17,7 +17,7 @@ BODY = json.dumps(records(shot())).encode()
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 PING = b"GET /ping HTTP/1.1\r\nHost: here\r\n\r\n"
-MANY = 400
+MANY = 700
 
 
 @pytest.fixture(scope="module", params=["production", "mlflow"])
