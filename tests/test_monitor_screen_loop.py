@@ -305,10 +305,11 @@ def test_a_decision_whose_tags_are_damaged_is_told_and_the_buttons_stay() -> Non
 @pytest.mark.usefixtures("champions")
 def test_the_calendar_says_when_the_next_look_is_due_and_what_stands_in_the_month() -> None:
     log_look(ago(hours=2))
-    log_decision(1, when=ago(hours=1))
+    decided = ago(hours=1)
+    log_decision(1, when=decided)
     shown = page(CALENDAR)
     assert not shown.exception
-    due = datetime.now(UTC) + timedelta(days=7)
+    due = decided + timedelta(days=7)
     assert f"{due.day} {due:%B %Y} (a look every week" in words(shown)
     assert {"look", "decision", "promotion"} <= set(shown.dataframe[0].value["what"])
     assert "Earliest next training: now" in words(shown)
