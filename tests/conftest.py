@@ -11,8 +11,20 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from data import synthetic
-from tests.project import FAST, REAL, Checkout, Operated, copy_project, ok, operated, publish, served
-from tests.versions import Stock, log_models
+from tests.preparation import once
+from tests.project import (
+    FAST,
+    REAL,
+    Checkout,
+    Operated,
+    copy_project,
+    ok,
+    operated,
+    publish,
+    served,
+    small_pipeline,
+)
+from tests.versions import Stock, log_models, logged_models
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,14 +62,16 @@ def real_raw() -> dict[str, pd.DataFrame]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with MLflow's tables, which MLflow takes seconds to make; tests copy it."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    # MLflow puts the default experiment's artifacts below the working directory.
-    with contextlib.chdir(path.parent):
-        mlflow.search_experiments()
-    mlflow.set_tracking_uri(before)
-    return path
+
+    def make(folder: Path) -> None:
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        # MLflow puts the default experiment's artifacts below the working directory.
+        with contextlib.chdir(folder):
+            mlflow.search_experiments()
+        mlflow.set_tracking_uri(before)
+
+    return once(tmp_path_factory, "empty", make) / "mlflow.db"
 
 
 @pytest.fixture
@@ -77,14 +91,17 @@ def store(tmp_path: Path, empty_database: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stock(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Stock:
     """A tracking store with logged models of known worth; none is registered."""
-    folder = tmp_path_factory.mktemp("stock")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db')}")
-    mlflow.create_experiment("stock", artifact_location=str(folder / "artifacts"))
-    mlflow.set_experiment("stock")
-    models = log_models()
-    mlflow.set_tracking_uri(before)
-    return Stock(folder / "mlflow.db", models)
+
+    def make(folder: Path) -> None:
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db')}")
+        mlflow.create_experiment("stock", artifact_location=str(folder / "artifacts"))
+        mlflow.set_experiment("stock")
+        log_models()
+        mlflow.set_tracking_uri(before)
+
+    database = once(tmp_path_factory, "stock", make) / "mlflow.db"
+    return Stock(database, logged_models(database))
 
 
 @pytest.fixture
@@ -101,10 +118,22 @@ def stocked(tmp_path: Path, stock: Stock) -> Iterator[Stock]:
 
 
 @pytest.fixture(scope="session")
-def served_checkout(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> tuple[Checkout, Pipeline]:
+def published(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame, empty_database: Path) -> Checkout:
+    """A checkout with a small champion; tests copy it."""
+
+    def make(folder: Path) -> None:
+        shutil.copy(empty_database, copy_project(folder).folder / "mlflow.db")
+        publish(Checkout(folder), shots)
+
+    return Checkout(once(tmp_path_factory, "published", make))
+
+
+@pytest.fixture(scope="session")
+def served_checkout(
+    tmp_path_factory: pytest.TempPathFactory, published: Checkout, shots: pd.DataFrame
+) -> tuple[Checkout, Pipeline]:
     """A checkout with a small champion, and the champion's pipeline."""
-    checkout = copy_project(tmp_path_factory.mktemp("served"))
-    return checkout, publish(checkout, shots)
+    return published.copy(tmp_path_factory.mktemp("served") / "copy"), small_pipeline(shots)
 
 
 @pytest.fixture(scope="session")
@@ -129,17 +158,24 @@ def door(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("operated_door").address)
 
 
+def _after_main(factory: pytest.TempPathFactory, name: str, *parameters: str) -> tuple[Checkout, str]:
+    def make(folder: Path) -> None:
+        printed = ok(copy_project(folder).mlflow_run("main", *parameters))
+        folder.with_suffix(".printed").write_text(printed, encoding="utf-8")
+
+    folder = once(factory, name, make)
+    return Checkout(folder), folder.with_suffix(".printed").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def real_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
-    """A checkout after ``mlflow run . -e main`` on the real files, and what was printed."""
+    """A checkout after ``mlflow run . -e main`` on the real files, and what it printed; tests copy what they change."""
     if not REAL.is_dir():
         pytest.skip(f"the real files are not at {REAL}")
-    checkout = copy_project(tmp_path_factory.mktemp("real"))
-    return checkout, ok(checkout.mlflow_run("main", "-P", f"source={REAL}"))
+    return _after_main(tmp_path_factory, "real", "-P", f"source={REAL}")
 
 
 @pytest.fixture(scope="session")
 def synthetic_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
-    """A checkout after a short ``mlflow run . -e main`` on synthetic shots, and what was printed."""
-    checkout = copy_project(tmp_path_factory.mktemp("synthetic"))
-    return checkout, ok(checkout.mlflow_run("main", "-P", "source=synthetic", *FAST))
+    """The same of a short ``main`` on synthetic shots."""
+    return _after_main(tmp_path_factory, "synthetic", "-P", "source=synthetic", *FAST)

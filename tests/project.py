@@ -1,7 +1,9 @@
 """The project as a user has it: a copy of its files in an empty folder, driven by its real commands."""
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,12 +31,16 @@ from monitor.scored import ANSWERS, fingerprint
 from serving import registry, registry_watch
 from serving.gate import Verdict
 from serving.packaging import log_scoring_model
+from serving.relocation import relocate
 
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""
 
 FAST = ("-P", "synthetic_rows=20000", "-P", "n_iter=1", "-P", "cv_folds=2", "-P", "split_seeds=1")
 """Parameters that keep a training on synthetic shots short."""
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 
 PAGE_SECONDS = 600
 """Limit for Streamlit's AppTest, which takes one by the clock only: far more than a page takes on a busy machine."""
@@ -45,6 +51,12 @@ class Checkout:
     """A copy of the project in a folder of its own, with its own tracking store."""
 
     folder: Path
+
+    def copy(self, target: Path) -> "Checkout":
+        """A copy whose store names the artifacts beside it; `target` is not there yet."""
+        shutil.copytree(self.folder, target)
+        relocate(target / "mlflow.db")
+        return Checkout(target)
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the folder, in the activated environment."""
@@ -59,6 +71,7 @@ class Checkout:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=end_with_the_tests,  # noqa: PLW1509 it calls nothing but the kernel
         )
 
     def step(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -168,6 +181,7 @@ def operated(
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=end_with_the_tests,  # noqa: PLW1509 it calls nothing but the kernel
         )
     server = Operated(f"http://127.0.0.1:{port}", process, output)
     try:
@@ -192,9 +206,7 @@ def publish(
 
     `meanwhile` is called before the promotion, which a server sees at once.
     """
-    table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
-    made = shots["shot_made_flag"].fillna(0).to_numpy()
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength)).fit(table.to_numpy(), made)
+    table, pipeline = _features(shots), small_pipeline(shots, strength=strength)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking or f"sqlite:///{checkout.folder / 'mlflow.db'}")
     try:
@@ -216,12 +228,28 @@ def publish(
     return pipeline
 
 
+def small_pipeline(shots: pd.DataFrame, *, strength: float = 1.0) -> Pipeline:
+    """What `publish` publishes."""
+    made = shots["shot_made_flag"].fillna(0).to_numpy()
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength)).fit(_features(shots).to_numpy(), made)
+
+
+def _features(shots: pd.DataFrame) -> pd.DataFrame:
+    return shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
+
+
 def runs(number: int) -> bool:
     """Whether a process lives."""
     try:
         return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def end_with_the_tests() -> None:
+    """Let a process that is being started end, as if asked to, when the one that starts it is killed."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:
@@ -256,6 +284,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=end_with_the_tests,  # noqa: PLW1509 it calls nothing but the kernel
     )
     return completed(process)
 

@@ -162,7 +162,9 @@ def test_one_shot_through_the_served_model_gets_the_answer_that_is_in_the_table(
     assert set(one["predictions"][0]) == {"shot_made_flag", "probability"}
 
 
-def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_are_healthy(checkout: Checkout) -> None:
+def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_are_healthy(
+    checkout: Checkout, tmp_path: Path
+) -> None:
     prod = checkout.run("Monitoramento").data
     assert prod.tags["verdict"] == "retrain"
     assert {prod.tags[f"check_{code}"] for code in ("K103", "K201", "K204")} == {"finding"}
@@ -171,9 +173,8 @@ def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_ar
     assert (
         prod.metrics["current_log_loss_low"] < prod.metrics["current_log_loss"] < prod.metrics["current_log_loss_high"]
     )
-    shown = ok(
-        checkout.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "watch")
-    )
+    own = checkout.copy(tmp_path / "copy")
+    shown = ok(own.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "watch"))
     assert "Verdict: healthy" in shown
 
 

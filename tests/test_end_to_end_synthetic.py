@@ -50,9 +50,7 @@ FAST_OPTIONS = [
 @pytest.fixture
 def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
     """A copy of the checkout after ``main``, for tests that change it."""
-    done, _ = synthetic_main
-    shutil.copytree(done.folder, tmp_path / "copy")
-    return Checkout(tmp_path / "copy")
+    return synthetic_main[0].copy(tmp_path / "copy")
 
 
 def test_synthetic_shots_are_announced_so_that_no_one_can_miss_it(synthetic_main: tuple[Checkout, str]) -> None:

@@ -45,16 +45,13 @@ SHOTS = records(
 @pytest.fixture
 def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
     """A copy of the checkout after ``main``."""
-    shutil.copytree(synthetic_main[0].folder, tmp_path / "copy")
-    return Checkout(tmp_path / "copy")
+    return synthetic_main[0].copy(tmp_path / "copy")
 
 
 @pytest.fixture(scope="module")
 def asked_wrongly(synthetic_main: tuple[Checkout, str], tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the checkout after ``main`` that tests of what is refused share."""
-    folder = tmp_path_factory.mktemp("wrong") / "copy"
-    shutil.copytree(synthetic_main[0].folder, folder)
-    return Checkout(folder)
+    return synthetic_main[0].copy(tmp_path_factory.mktemp("wrong") / "copy")
 
 
 def decided(client: MlflowClient) -> list[Run]:

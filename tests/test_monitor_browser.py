@@ -93,7 +93,7 @@ class Monitor:
 @pytest.fixture(scope="module")
 def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
     fixture = "real_main" if REAL.is_dir() else "synthetic_main"
-    checkout: Checkout = request.getfixturevalue(fixture)[0]
+    checkout = request.getfixturevalue(fixture)[0].copy(tmp_path_factory.mktemp("monitored") / "copy")
     log = tmp_path_factory.mktemp("log") / "log.db"
     with operated(checkout, workers=1, inference_log=f"sqlite:///{log}") as server:
         port = free_port()

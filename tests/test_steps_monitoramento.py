@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,9 +33,7 @@ NOW = datetime(2026, 11, 22, 12)  # noqa: DTZ001 as the log writes it
 @pytest.fixture(scope="module")
 def checkout(synthetic_main: tuple[Checkout, str], tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy, so that other tests find theirs as ``main`` left it."""
-    folder = tmp_path_factory.mktemp("monitored") / "copy"
-    shutil.copytree(synthetic_main[0].folder, folder)
-    return Checkout(folder)
+    return synthetic_main[0].copy(tmp_path_factory.mktemp("monitored") / "copy")
 
 
 def newest(checkout: Checkout) -> Run:

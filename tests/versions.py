@@ -120,13 +120,22 @@ def prior() -> Pipeline:
     return make_pipeline(DummyClassifier(strategy="prior")).fit(rows[list(FEATURES)].to_numpy(), rows[TARGET])
 
 
-def log_models() -> dict[str, Logged]:
+def _pipelines() -> dict[str, Pipeline]:
+    return {GOOD: fitted(), SAME: fitted(), BAD: fitted(opposite=True)}
+
+
+def log_models() -> None:
     """Log the models that `Stock` is about into the active experiment."""
     example = population()[list(FEATURES)].head(3).astype(np.float64)
-    pipelines = {GOOD: fitted(), SAME: fitted(), BAD: fitted(opposite=True)}
-    found = {}
-    for name, pipeline in pipelines.items():
-        with mlflow.start_run(run_name=name) as run:
-            info = log_scoring_model(pipeline, example, threshold=0.5, metadata={})
-        found[name] = Logged(info.model_uri, run.info.run_id, pipeline)
-    return found
+    for name, pipeline in _pipelines().items():
+        with mlflow.start_run(run_name=name):
+            log_scoring_model(pipeline, example, threshold=0.5, metadata={})
+
+
+def logged_models(database: Path) -> dict[str, Logged]:
+    """The models that `log_models` has logged into the experiment stock of a store, by name."""
+    client, pipelines = MlflowClient(f"sqlite:///{database}"), _pipelines()
+    experiment = client.get_experiment_by_name("stock").experiment_id
+    of_run = {model.source_run_id: model.model_uri for model in client.search_logged_models([experiment])}
+    found = {run.info.run_name: run.info.run_id for run in client.search_runs([experiment])}
+    return {name: Logged(of_run[found[name]], found[name], pipelines[name]) for name in pipelines}

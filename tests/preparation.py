@@ -1,0 +1,34 @@
+"""What tests of every worker begin with, made once in a test run by the first that asks for it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data.locks import held
+
+_LONGEST_SECONDS = 1_800.0
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker to ask for it fills; the others wait for it, and none may change it.
+
+    What could not be made fails at once for whoever asks next.
+    """
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, done, failed = (base / f"{name}{ending}" for ending in ("", ".done", ".failed"))
+    with held(base / f"{name}.lock", f"the preparation of {name}", _LONGEST_SECONDS):
+        if failed.exists():
+            pytest.fail(f"{name} could not be made: {failed.read_text(encoding='utf-8')}")
+        if not done.exists():
+            folder.mkdir()
+            try:
+                make(folder)
+            except BaseException as error:
+                failed.write_text(str(error), encoding="utf-8")
+                raise
+            done.touch()
+    return folder
