@@ -399,6 +399,7 @@ def peak(pair: Pair, folder: Path, times: int) -> tuple[int, int]:
     return rows, kibibytes * 1_024
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(pair: Pair, tmp_path: Path) -> None:
     few, least = peak(pair, tmp_path / "few", 14)
     many, most = peak(pair, tmp_path / "many", 42)

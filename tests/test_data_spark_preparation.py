@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,14 @@ def written(tables: dict[str, pd.DataFrame], folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, pair: dict[str, pd.DataFrame]) -> tuple[Prepared, Path]:
+    """What Spark makes of the raw tables by the plan, and the folder that it is in: to be read only."""
+    folder = tmp_path_factory.mktemp("made")
+    out = folder / "out"
+    return prepare(small_session(), written(pair, folder / "raw"), out, PLAN), out
+
+
 def changed(raw: Path, file: str, mend: Mend) -> None:
     """Write a raw table anew, after a change to it."""
     table = pd.read_parquet(raw / file)
@@ -92,22 +101,23 @@ def kept_in(out: Path) -> list[str]:
 
 
 def test_the_rows_of_every_table_and_every_count_are_those_of_the_local_engine(
-    spark: "SparkSession", raw: Path, tmp_path: Path
+    made: tuple[Prepared, Path], raw: Path, tmp_path: Path
 ) -> None:
-    prepared = prepare(spark, raw, tmp_path / "out", PLAN)
-    assert prepared == locally(raw, PLAN, tmp_path / "local")
+    prepared, out = made
+    local = tmp_path / "local"
+    assert prepared == locally(raw, PLAN, local)
     assert prepared.dropped["dropped_dev_missing_shot_distance"] > 0
     assert prepared.dropped["dropped_prod_rows"] > 0
     for name in TABLES:
-        ours, theirs = (in_order(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
+        ours, theirs = (in_order(folder / f"{name}.parquet") for folder in (out, local))
         pd.testing.assert_frame_equal(ours, theirs)
         assert len(ours) == prepared.rows[name]
     for name, ids in IDS.items():
         ours, theirs = (
-            pd.concat(
-                [pd.read_parquet(tmp_path / folder / f"{each}.parquet") for each in (name, ids)], axis=1
-            ).sort_values(SHOT_ID, ignore_index=True)
-            for folder in ("out", "local")
+            pd.concat([pd.read_parquet(folder / f"{each}.parquet") for each in (name, ids)], axis=1).sort_values(
+                SHOT_ID, ignore_index=True
+            )
+            for folder in (out, local)
         )
         pd.testing.assert_frame_equal(ours, theirs)
 
@@ -131,22 +141,20 @@ def test_the_real_rows_are_those_of_the_local_engine(
 
 
 def test_the_test_rows_are_those_with_the_smallest_hashes_of_their_class(
-    spark: "SparkSession", raw: Path, pair: dict[str, pd.DataFrame], tmp_path: Path
+    made: tuple[Prepared, Path], pair: dict[str, pd.DataFrame]
 ) -> None:
-    prepare(spark, raw, tmp_path / "out", PLAN)
     rows = pair[DEV_FILE].rename(columns={"lon": "lng"}).dropna(subset=[*FEATURES, TARGET])
     rows = rows.assign(hash=split.hashes(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
     sizes = split.class_sizes(rows[TARGET].astype(int).value_counts().to_dict(), PLAN.test_size, PLAN.seed)
     expected = pd.concat([rows[rows[TARGET] == flag].head(size) for flag, size in sizes.items()])
     expected = expected[[*FEATURES, TARGET]].astype(float).sort_values([*FEATURES, TARGET], ignore_index=True)
-    found = in_order(tmp_path / "out" / f"{TEST}.parquet").astype(float)
+    found = in_order(made[1] / f"{TEST}.parquet").astype(float)
     pd.testing.assert_frame_equal(found, expected)
 
 
 def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
-    spark: "SparkSession", raw: Path, pair: dict[str, pd.DataFrame], tmp_path: Path
+    spark: "SparkSession", made: tuple[Prepared, Path], raw: Path, pair: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    prepare(spark, raw, tmp_path / "out", PLAN)
     other = tmp_path / "other"
     other.mkdir()
     for file, table in pair.items():
@@ -156,15 +164,15 @@ def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
             mixed.iloc[number::7].to_parquet(other / file / f"part-{number}.parquet", index=False)
     prepare(spark, other, tmp_path / "other_out", PLAN)
     prepare(spark, raw, tmp_path / "seed_out", replace(PLAN, seed=8))
-    first, same, differs = (in_order(tmp_path / name / f"{TEST}.parquet") for name in ("out", "other_out", "seed_out"))
+    outs = (made[1], tmp_path / "other_out", tmp_path / "seed_out")
+    first, same, differs = (in_order(out / f"{TEST}.parquet") for out in outs)
     pd.testing.assert_frame_equal(first, same)
     assert len(first) == len(differs)
     assert not first.equals(differs)
 
 
-def test_readers_find_plain_types_and_nothing_but_parts(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    prepare(spark, raw, out, PLAN)
+def test_readers_find_plain_types_and_nothing_but_parts(made: tuple[Prepared, Path]) -> None:
+    out = made[1]
     assert kept_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
     for name in TABLES:
         folder = out / f"{name}.parquet"
@@ -320,9 +328,8 @@ def test_a_shot_that_is_in_both_tables_is_refused(
 
 
 def test_parts_of_other_types_and_names_are_one_table(
-    spark: "SparkSession", raw: Path, pair: dict[str, pd.DataFrame], tmp_path: Path
+    spark: "SparkSession", made: tuple[Prepared, Path], pair: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    prepare(spark, raw, tmp_path / "out", PLAN)
     table = pair[DEV_FILE]
     folder = tmp_path / "other" / DEV_FILE
     folder.mkdir(parents=True)
@@ -335,9 +342,9 @@ def test_parts_of_other_types_and_names_are_one_table(
     prepare(spark, tmp_path / "other", tmp_path / "other_out", PLAN)
     for name in (TRAIN, TEST):
         pd.testing.assert_frame_equal(
-            in_order(tmp_path / "out" / f"{name}.parquet"), in_order(tmp_path / "other_out" / f"{name}.parquet")
+            in_order(made[1] / f"{name}.parquet"), in_order(tmp_path / "other_out" / f"{name}.parquet")
         )
-    expected = pd.read_parquet(tmp_path / "out" / f"{PROD}.parquet").drop(columns="game_date")
+    expected = pd.read_parquet(made[1] / f"{PROD}.parquet").drop(columns="game_date")
     pd.testing.assert_frame_equal(
         in_order(tmp_path / "other_out" / f"{PROD}.parquet"),
         expected.sort_values(list(expected.columns), ignore_index=True),
@@ -378,10 +385,9 @@ def test_a_table_without_both_results_is_not_split(spark: "SparkSession", raw: P
 
 
 def test_a_part_that_turns_out_damaged_half_way_leaves_the_tables_of_before(
-    spark: "SparkSession", raw: Path, tmp_path: Path
+    spark: "SparkSession", made: tuple[Prepared, Path], raw: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    prepare(spark, raw, out, PLAN)
+    out = shutil.copytree(made[1], tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     whole = (raw / PROD_FILE).read_bytes()
     # The footer, at the end of the file, is as it was.
@@ -392,10 +398,13 @@ def test_a_part_that_turns_out_damaged_half_way_leaves_the_tables_of_before(
 
 
 def test_a_write_that_fails_after_others_leaves_the_tables_of_before(
-    spark: "SparkSession", raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: "SparkSession",
+    made: tuple[Prepared, Path],
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / "out"
-    prepare(spark, raw, out, PLAN)
+    out = shutil.copytree(made[1], tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     write_into = spark_tables.write_into
     monkeypatch.setattr(

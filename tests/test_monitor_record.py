@@ -28,7 +28,7 @@ from tests.looks import CHAMPION, NOW, baseline, batch, look, population
 LIVE = Live(
     NOW, CHAMPION, "http://127.0.0.1:5001", Served("http://127.0.0.1:5001", "7", None, "3.17.2", inference_log=True)
 )
-HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "$\\frac{$ and $\\oops$", "_x"]
+HOSTILE = ['<script>alert(1)</script> "><img src=x onerror=alert(1)> {{ 7 * 7 }}', "_x $\\frac{$ and $\\oops$"]
 MLFLOW_NAME = re.compile(r"[\w]+")
 
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {

@@ -406,8 +406,9 @@ def test_a_replay_of_no_batches_is_told() -> None:
 
 
 @pytest.mark.usefixtures("champions")
-@pytest.mark.parametrize(("source", "current"), [(parts.PROD, "application"), (parts.LOG, "log")])
-@pytest.mark.parametrize("mode", ["auto", "force"])
+@pytest.mark.parametrize(
+    ("mode", "source", "current"), [("auto", parts.PROD, "application"), ("force", parts.LOG, "log")]
+)
 def test_retraining_looks_at_what_the_sidebar_says_once_it_is_confirmed(
     steps: Path, mode: str, source: str, current: str
 ) -> None:

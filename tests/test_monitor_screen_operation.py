@@ -1,5 +1,7 @@
 """The operation page as Streamlit runs it."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -30,12 +32,23 @@ def words(test: AppTest) -> str:
     return " ".join(found.value for found in (*test.markdown, *test.caption))
 
 
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, shots: pd.DataFrame) -> Path:
+    """Database, to be copied, of a store in which version 2 has followed version 1."""
+    folder = tmp_path_factory.mktemp("promoted")
+    database = Path(shutil.copy(empty_database, folder / "mlflow.db"))
+    for _ in range(2):
+        publish(Checkout(folder), shots)
+    return database
+
+
 @pytest.fixture
-def two_champions(store: str, shots: pd.DataFrame) -> None:
-    """A store in which version 2 has followed version 1."""
-    checkout = Checkout(Path(store.removeprefix("sqlite:///")).parent)
-    publish(checkout, shots)
-    publish(checkout, shots)
+def two_champions(promoted: Path, tmp_path: Path) -> Iterator[None]:
+    """A store of its own in which version 2 has followed version 1."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(promoted, tmp_path / 'two_champions.db')}")
+    yield
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.mark.usefixtures("store")
