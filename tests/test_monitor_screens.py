@@ -113,79 +113,78 @@ def test_the_app_starts_over_a_damaged_store_and_says_so(
     assert "found a damaged file" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("name", LOOKING)
-def test_a_champion_that_was_never_applied_is_answered_in_words(
-    name: str, operated_store: tuple[Path, Pipeline]
-) -> None:
+# Pages of one state are opened in one test: as in the app, they share the look that takes a second.
+
+
+def test_a_champion_that_was_never_applied_is_answered_in_words(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
-    shown = page(name)
-    assert not shown.exception
-    expected = "mlflow run . -e monitoramento" if name == "overview" else "mlflow run . -e aplicacao"
-    assert expected in words(shown)
+    for name in LOOKING:
+        shown = page(name)
+        assert not shown.exception, name
+        expected = "mlflow run . -e monitoramento" if name == "overview" else "mlflow run . -e aplicacao"
+        assert expected in words(shown), name
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_scored_table_is_shown_and_the_server_that_is_down_is_told(
-    name: str, operated_store: tuple[Path, Pipeline]
-) -> None:
+def test_a_scored_table_is_shown_and_the_server_that_is_down_is_told(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline)
-    shown = page(name)
-    assert not shown.exception
-    assert not [error for error in shown.error if "Nothing is promised" not in error.value]
-    if name in {"overview", "operation"}:
-        assert "make serve" in words(shown) + str([metric.proto for metric in shown.metric])
+    for name in ALL:
+        shown = page(name)
+        assert not shown.exception, name
+        assert not [error for error in shown.error if "Nothing is promised" not in error.value], name
+        if name in {"overview", "operation"}:
+            assert "make serve" in words(shown) + str([metric.proto for metric in shown.metric]), name
 
 
-@pytest.mark.parametrize("name", LOOKING[1:])
-def test_a_corrupt_table_is_answered_in_words(name: str, operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_corrupt_table_is_answered_in_words(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline).write_bytes(b"PAR1 no table")
-    shown = page(name)
-    assert not shown.exception
-    assert "cannot be read" in words(shown)
+    for name in LOOKING[1:]:
+        shown = page(name)
+        assert not shown.exception, name
+        assert "cannot be read" in words(shown), name
 
 
-@pytest.mark.parametrize("name", LOOKING)
 @pytest.mark.parametrize("rows", [1, 300], ids=["one row", "300 rows"])
-def test_an_unlabelled_batch_of_any_size_is_shown(name: str, rows: int, operated_store: tuple[Path, Pipeline]) -> None:
+def test_an_unlabelled_batch_of_any_size_is_shown(rows: int, operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(rows, 4).assign(**{TARGET: np.nan}), pipeline)
-    shown = page(name)
-    assert not shown.exception
-    if name == "performance":
-        assert "None of these rows has a label" in words(shown)
+    for name in LOOKING:
+        shown = page(name)
+        assert not shown.exception, name
+        if name == "performance":
+            assert "None of these rows has a label" in words(shown)
 
 
-@pytest.mark.parametrize("name", LOOKING)
-def test_one_labelled_row_is_shown(name: str, operated_store: tuple[Path, Pipeline]) -> None:
+def test_one_labelled_row_is_shown(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(1, 5), pipeline)
-    assert not page(name).exception
+    for name in LOOKING:
+        assert not page(name).exception, name
 
 
-@pytest.mark.parametrize(
-    ("name", "tabs"),
-    [
-        ("court", ["Shots", "Real against predicted", "Zones", "Rates"]),
-        ("performance", ["Metrics", "Curves and calibration", "Most confident errors", "Slices", "Both candidates"]),
-        ("drift", ["Densities", "Statistics and limits", "Reference or current?", "On the court"]),
-    ],
-)
-def test_every_tab_of_a_page_is_drawn(name: str, tabs: list[str], operated_store: tuple[Path, Pipeline]) -> None:
+TABS = {
+    "court": ("Shots", "Real against predicted", "Zones", "Rates"),
+    "performance": ("Metrics", "Curves and calibration", "Most confident errors", "Slices", "Both candidates"),
+    "drift": ("Densities", "Statistics and limits", "Reference or current?", "On the court"),
+}
+
+
+def test_every_tab_of_a_page_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline)
-    for tab in tabs:
-        shown = page(name, **{f"{name}_tab": tab})
-        assert not shown.exception, tab
-        assert not shown.error, tab
+    for name, tabs in TABS.items():
+        for tab in tabs:
+            shown = page(name, **{f"{name}_tab": tab})
+            assert not shown.exception, tab
+            assert not shown.error, tab
 
 
-@pytest.mark.parametrize("column", [*FEATURES, "probability"])
-def test_the_density_of_every_column_is_drawn(column: str, operated_store: tuple[Path, Pipeline]) -> None:
+def test_the_density_of_every_column_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline)
-    assert not page("drift", drift_column=column).exception
+    for column in (*FEATURES, "probability"):
+        assert not page("drift", drift_column=column).exception, column
 
 
 def test_rows_of_the_inference_log_are_shown_evenly_spread(
@@ -455,19 +454,18 @@ def test_after_a_rollback_the_newest_verdict_about_the_champion_is_shown_and_the
     assert not [label for label in offered if label.startswith("Look again")]
 
 
-@pytest.mark.parametrize("name", LOOKING[1:])
 def test_after_a_promotion_every_page_says_which_version_its_figures_are_about(
-    name: str, operated_store: tuple[Path, Pipeline]
+    operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
     promote_another(folder)
-    shown = page(name)
-    assert not shown.exception
-    assert "Version 1 on prod: 400 rows, 400 of them labeled; compared with base\\_test, scored by the same" in words(
-        shown
-    )
-    assert "**These figures are about version 1.** The champion is version 2" in words(shown)
+    about = "Version 1 on prod: 400 rows, 400 of them labeled; compared with base\\_test, scored by the same"
+    for name in LOOKING[1:]:
+        shown = page(name)
+        assert not shown.exception, name
+        assert about in words(shown), name
+        assert "**These figures are about version 1.** The champion is version 2" in words(shown), name
 
 
 def test_rows_are_compared_with_the_tables_and_the_answers_of_the_version_that_scored_them(
