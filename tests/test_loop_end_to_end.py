@@ -19,6 +19,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from data.files import sole_writer
 from monitor.scored import ANSWERS, fingerprint
 from tests.project import (
     Checkout,
@@ -176,18 +177,21 @@ def test_of_two_retrainings_at_once_one_runs_and_the_other_says_so(checkout: Che
     assert_champion_is_served(checkout.client())
 
 
-def test_a_retraining_waits_for_main_in_its_folder(checkout: Checkout) -> None:
-    main = checkout.start(
-        *(sys.executable, "-m", "steps.main", "--source", "synthetic", "--synthetic_rows", "20000", *FAST)
-    )
-    try:
-        wait_until(lambda: sum(run.info.run_name == "main" for run in checkout.runs()) > 1, "main to begin")
-        printed = ok(checkout.step("retreino", *FORCED))
-        assert "waiting for it to end" in printed
-        assert completed(main).returncode == 0
-    finally:
-        if main.poll() is None:
-            end_group(main, signal.SIGKILL)
+def test_a_retraining_waits_for_who_writes_in_its_folder(checkout: Checkout, tmp_path: Path) -> None:
+    said, command = tmp_path / "said", [sys.executable, "-m", "steps.retreino", *FORCED]
+    # What every step holds as long as it runs.
+    with said.open("wb") as output, sole_writer(checkout.folder / "data" / "processed"):
+        process = subprocess.Popen(
+            command,
+            cwd=checkout.folder,
+            env=environment() | {"PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=output,
+        )
+        wait_until(lambda: "waiting for it to end" in said.read_text() or process.poll() is not None, "it to wait")
+        assert process.poll() is None, said.read_text()
+        assert decided(checkout.client()) == []
+    assert completed(process).returncode == 0, said.read_text()
     assert_log_is_whole(checkout.client())
     assert_champion_is_served(checkout.client())
 
