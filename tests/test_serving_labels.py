@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 import sqlalchemy as sql
 
+from data.command import parse
+from data.errors import KobeShotError
 from data.schema import FEATURES
 from serving.inference_log import ORIGINS, UPLOAD, Recorder, Request, connect
-from serving.labels import LabelError, join
+from serving.labels import LabelError, LabelsConfig, join, run
 from serving.log_reader import read, read_labelled, window
 from tests.project import Checkout, ok
 
@@ -132,19 +134,24 @@ def test_the_command_says_what_became_of_the_labels(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "words"),
     [
-        (["nothing.csv"], 1, "nothing.csv"),
-        (["labels.txt"], 2, "expected a name that ends in .parquet or .csv"),
-        (["labels.csv", "--log", "sqlite:////nowhere/log.db"], 1, "found no such file"),
-        (["labels.csv", "--log", "nonsense"], 1, "expected the SQLAlchemy address"),
+        (["nothing.csv"], "nothing.csv"),
+        (["labels.csv", "--log", "sqlite:////nowhere/log.db"], "found no such file"),
+        (["labels.csv", "--log", "nonsense"], "expected the SQLAlchemy address"),
     ],
 )
 def test_the_command_refuses_what_is_not_there(
-    tmp_path: Path, served_checkout: tuple[Checkout, object], arguments: list[str], code: int, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    (tmp_path / "labels.csv").write_text("shot_id,shot_made_flag\n10,1\n")
-    (name, *others) = arguments
-    result = served_checkout[0].command("python", "-m", "serving.labels", str(tmp_path / name), *others)
-    assert result.returncode == code
-    assert words in result.stderr
+    monkeypatch.chdir(tmp_path)
+    Path("labels.csv").write_text("shot_id,shot_made_flag\n10,1\n")
+    with pytest.raises((KobeShotError, OSError), match=words):
+        run(parse(LabelsConfig, arguments))
+
+
+def test_the_command_refuses_a_name_of_another_kind_of_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(LabelsConfig, ["labels.txt"])
+    assert ended.value.code == 2
+    assert "expected a name that ends in .parquet or .csv" in capsys.readouterr().err.replace("\n", " ")

@@ -9,9 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.pipeline import Pipeline
 
+from data.command import parse
+from data.errors import KobeShotError
 from data.schema import FEATURES
 from data.tables import TableError, TableReader
 from serving import scoring_job
+from serving.client import ClientConfig, run
 from serving.endpoint import Endpoint, RefusedError, ScoringError
 from serving.scoring_job import Job, JobError, run_job
 from serving.tables import problems_of
@@ -282,7 +285,7 @@ def test_a_client_killed_at_random_moments_ends_with_every_row_once(
     ok(checkout.command(*command, "--out", str(tmp_path / "undisturbed.parquet")))
     disturbed = [*command, "--out", str(tmp_path / "disturbed.parquet")]
     progress = tmp_path / "disturbed.parquet.progress"
-    for chunks in (5, 40, 80):
+    for chunks in (5, 80):
         process = checkout.start(*disturbed)
         wait_until(
             lambda p=process, c=chunks: p.poll() is not None or len(list(progress.glob("*.arrow"))) >= c, "chunks"
@@ -294,48 +297,74 @@ def test_a_client_killed_at_random_moments_ends_with_every_row_once(
     assert (tmp_path / "disturbed.parquet").read_bytes() == (tmp_path / "undisturbed.parquet").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def command(operated_door: Operated) -> list[str]:
-    return ["python", "-m", "serving.client", "--endpoint", operated_door.address]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (
-            ["none.parquet", "--out", "out.parquet"],
-            1,
-            "expected a Parquet or CSV file, or a folder of Parquet files; there is none",
-        ),
-        (["table.parquet"], 2, "out"),
-        (["table.parquet", "--out", "table.parquet"], 2, "expected three different files"),
-        (["table.parquet", "--out", "out.xlsx"], 2, "expected a name that ends in .parquet or .csv"),
-        (["table.parquet", "--out", "out.csv", "--rows_per_request", "0"], 2, "rows_per_request"),
-        (["table.parquet", "--out", "out.csv", "--endpoint", "5001"], 2, "endpoint"),
-        (["broken.parquet", "--out", "out.csv"], 1, "it cannot be read"),
-        (["empty.csv", "--out", "out.csv"], 1, "it cannot be read"),
-        (["color.csv", "--out", "out.csv"], 1, "has unknown color"),
-    ],
-)
-def test_the_command_refuses_what_cannot_be_done(  # noqa: PLR0913, PLR0917 three fixtures and a case
-    tmp_path: Path,
-    served_checkout: tuple[Checkout, Pipeline],
-    command: list[str],
-    table: pd.DataFrame,
-    arguments: list[str],
-    code: int,
-    words: str,
-) -> None:
+@pytest.fixture
+def files(tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a table, and others that are none."""
     table.to_parquet(tmp_path / "table.parquet", index=False)
     table.assign(color="red").to_csv(tmp_path / "color.csv", index=False)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "empty.csv").write_text("")
-    places = [str(tmp_path / word) if word.endswith((".parquet", ".csv", ".xlsx")) else word for word in arguments]
-    result = served_checkout[0].command(*command, *places)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table.parquet"], "out"),
+        (["table.parquet", "--out", "table.parquet"], "expected three different files"),
+        (["table.parquet", "--out", "out.xlsx"], "expected a name that ends in .parquet or .csv"),
+        (["table.parquet", "--out", "out.csv", "--rows_per_request", "0"], "rows_per_request"),
+        (["table.parquet", "--out", "out.csv", "--endpoint", "5001"], "endpoint"),
+    ],
+)
+def test_the_command_refuses_parameters_that_cannot_be(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(ClientConfig, arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.parquet", "expected a Parquet or CSV file, or a folder of Parquet files; there is none"),
+        ("broken.parquet", "it cannot be read"),
+        ("empty.csv", "it cannot be read"),
+        ("color.csv", "has unknown color"),
+    ],
+)
+def test_a_table_that_is_none_of_shots_is_refused_and_nothing_written(
+    files: Path, operated_door: Operated, name: str, words: str
+) -> None:
+    config = parse(ClientConfig, [name, "--out", "out.csv", "--endpoint", operated_door.address])
+    with pytest.raises(KobeShotError, match=words):
+        run(config)
+    assert not (files / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "code", "words"),
+    [("broken.parquet", "out.csv", 1, "it cannot be read"), ("table.parquet", "table.parquet", 2, "three different")],
+)
+def test_the_command_ends_with_a_code_and_words(  # noqa: PLR0913, PLR0917 three fixtures and a case
+    files: Path,
+    served_checkout: tuple[Checkout, Pipeline],
+    operated_door: Operated,
+    name: str,
+    out: str,
+    code: int,
+    words: str,
+) -> None:
+    arguments = [str(files / name), "--out", str(files / out), "--endpoint", operated_door.address]
+    result = served_checkout[0].command("python", "-m", "serving.client", *arguments)
     assert result.returncode == code, result.stderr
     assert words in result.stderr.replace("\n", " ")
     assert "Traceback" not in result.stderr
-    assert not (tmp_path / "out.csv").exists()
+    assert not (files / "out.csv").exists()
 
 
 def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one(
@@ -374,6 +403,7 @@ def test_an_int_column_of_any_width_is_sent_as_doubles(tmp_path: Path, endpoint:
     assert run_job(Job(tmp_path / "table.parquet", tmp_path / "out.parquet"), endpoint).scored == 3_000
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(
     tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], operated_door: Operated, table: pd.DataFrame
 ) -> None:

@@ -24,8 +24,10 @@ import pytest
 import requests
 from sklearn.pipeline import Pipeline
 
+from data.command import parse
 from data.schema import FEATURES
 from serving import manifest, registry_watch
+from serving.server import ServerConfig
 from tests.project import (
     Checkout,
     Operated,
@@ -43,12 +45,26 @@ from tests.project import (
 )
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, shots: pd.DataFrame) -> Checkout:
-    """A checkout of its own with a small champion."""
-    checkout = copy_project(tmp_path / "checkout")
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+    """A checkout with a small champion, for servers that are started one after the other."""
+    checkout = copy_project(tmp_path_factory.mktemp("published") / "checkout")
     publish(checkout, shots)
     return checkout
+
+
+@pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Iterator[tuple[Checkout, Operated]]:
+    """A checkout with a small champion, and its running server, which follows what the tests promote."""
+    checkout = copy_project(tmp_path_factory.mktemp("following") / "checkout")
+    publish(checkout, shots)
+    with operated(checkout) as server:
+        yield checkout, server
+
+
+def version_after(checkout: Checkout) -> str:
+    """The number that the next version gets."""
+    return str(max(int(version.version) for version in checkout.client().search_model_versions()) + 1)
 
 
 def ask(address: str, *, path: str = "/invocations", **options: Any) -> requests.Response:  # noqa: ANN401
@@ -137,10 +153,10 @@ def test_without_a_champion_nothing_is_served(tmp_path: Path) -> None:
     assert "mlflow run . -e treinamento" in result.stderr
 
 
-def test_a_port_that_is_taken_is_told_with_another(checkout: Checkout) -> None:
+def test_a_port_that_is_taken_is_told_with_another(published: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = checkout.command("python", "-m", "serving.server", "--port", str(port))
+        result = published.command("python", "-m", "serving.server", "--port", str(port))
     assert result.returncode == 1
     assert f"make serve PORT={port + 1}" in result.stderr
 
@@ -153,12 +169,11 @@ def test_a_port_that_is_taken_is_told_with_another(checkout: Checkout) -> None:
         (["--colour", "red"], "colour"),
     ],
 )
-def test_a_wrong_option_is_refused(
-    served_checkout: tuple[Checkout, Pipeline], arguments: list[str], words: str
-) -> None:
-    result = served_checkout[0].command("python", "-m", "serving.server", *arguments)
-    assert result.returncode == 2
-    assert words in result.stderr
+def test_a_wrong_option_is_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(ServerConfig, arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_an_address_that_cannot_be_a_log_is_refused_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
@@ -176,8 +191,8 @@ def test_a_log_that_cannot_be_kept_is_told_before_serving(served_checkout: tuple
     assert "the inference log cannot be kept" in wrong.stderr
 
 
-def test_a_worker_that_dies_is_replaced_while_callers_wait(checkout: Checkout) -> None:
-    with operated(checkout, workers=1) as server:
+def test_a_worker_that_dies_is_replaced_while_callers_wait(published: Checkout) -> None:
+    with operated(published, workers=1) as server:
         (worker,) = server.workers()
         worker.kill()
         wait_until(lambda: not runs(worker.pid), "the worker to die")
@@ -186,8 +201,8 @@ def test_a_worker_that_dies_is_replaced_while_callers_wait(checkout: Checkout) -
         assert "another takes its place" in server.output.read_text()
 
 
-def test_a_machine_without_room_for_a_process_costs_no_other_worker(checkout: Checkout) -> None:
-    full = checkout.folder / "full"
+def test_a_machine_without_room_for_a_process_costs_no_other_worker(published: Checkout, tmp_path: Path) -> None:
+    checkout, full = Checkout(shutil.copytree(published.folder, tmp_path / "checkout")), tmp_path / "full"
     with (checkout.folder / "serving" / "__init__.py").open("a") as code:
         code.write(
             f"""
@@ -220,8 +235,8 @@ def names_of_children(server: Operated) -> list[str]:
     return [child.name() for child in psutil.Process(server.process.pid).children()]
 
 
-def test_workers_do_not_outlive_a_killed_supervisor(checkout: Checkout) -> None:
-    with operated(checkout) as server:
+def test_workers_do_not_outlive_a_killed_supervisor(published: Checkout) -> None:
+    with operated(published) as server:
         workers = [worker.pid for worker in server.workers()]
         server.process.kill()
         server.process.wait()
@@ -229,9 +244,9 @@ def test_workers_do_not_outlive_a_killed_supervisor(checkout: Checkout) -> None:
         assert not answers(server.address)
 
 
-def test_it_stops_cleanly_and_answers_what_it_has_begun(checkout: Checkout) -> None:
+def test_it_stops_cleanly_and_answers_what_it_has_begun(published: Checkout) -> None:
     body = json.dumps(records(shot())).encode()
-    with operated(checkout) as server:
+    with operated(published) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         workers = [worker.pid for worker in server.workers()]
         host, _, port = server.address.removeprefix("http://").partition(":")
@@ -276,35 +291,52 @@ def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, floa
             thread.join()
 
 
-def test_a_promotion_reaches_eight_callers_without_a_lost_request(checkout: Checkout, shots: pd.DataFrame) -> None:
-    with operated(checkout) as server, senders(server.address, 8) as found:
+def test_a_promotion_reaches_eight_callers_without_a_lost_request(
+    following: tuple[Checkout, Operated], shots: pd.DataFrame
+) -> None:
+    checkout, server = following
+    served, new = ask(server.address).headers["X-Model-Version"], version_after(checkout)
+    with senders(server.address, 8) as found:
         wait_until(lambda: all(len(mine) > 20 for mine in found), "answers of the first version")
         publish(checkout, shots, strength=1e-4)
-        wait_until(lambda: all(mine[-1][1] == "2" for mine in found), "answers of the second version")
+        wait_until(lambda: all(mine[-1][1] == new for mine in found), "answers of the second version")
         mark = [len(mine) for mine in found]
         wait_until(lambda: all(len(mine) > first + 20 for mine, first in zip(found, mark, strict=True)), "more answers")
     for mine in found:
         assert {status for status, _, _ in mine} == {200}
-        assert [version for version, _ in itertools.groupby(version for _, version, _ in mine)] == ["1", "2"]
+        assert [version for version, _ in itertools.groupby(version for _, version, _ in mine)] == [served, new]
         # Each version has one answer to the shot, and it is not the other's.
         assert len({(version, probability) for _, version, probability in mine}) == 2
         assert len({probability for _, _, probability in mine}) == 2
     print(f"{sum(map(len, found))} requests of 8 callers, none failed")  # noqa: T201
 
 
-def test_a_version_that_cannot_be_loaded_changes_nothing(checkout: Checkout, shots: pd.DataFrame) -> None:
-    with operated(checkout) as server:
-        hidden = checkout.folder / "hidden"
-        publish_broken(checkout, shots, hidden)
-        refusal = "not those that were registered (missing: artifacts/pipeline.skops)"
-        wait_until(lambda: refusal in " ".join(server.output.read_text().split()), "the server to refuse the version")
-        assert ask(server.address).headers["X-Model-Version"] == "1"
-        publish(checkout, shots, strength=0.5)
-        wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "3", "the version after it")
+def test_a_version_that_cannot_be_loaded_changes_nothing(
+    following: tuple[Checkout, Operated], shots: pd.DataFrame, tmp_path: Path
+) -> None:
+    checkout, server = following
+    served, broken = ask(server.address).headers["X-Model-Version"], version_after(checkout)
+    publish_broken(checkout, shots, tmp_path / "hidden")
+    refusal = f"version {broken} of kobe_shot"
+    reason = "not those that were registered (missing: artifacts/pipeline.skops)"
+
+    def is_refused() -> bool:
+        _, named, words = " ".join(server.output.read_text().split()).partition(refusal)
+        return bool(named) and reason in words
+
+    wait_until(is_refused, "the server to refuse the version")
+    assert ask(server.address).headers["X-Model-Version"] == served
+    next_one = version_after(checkout)
+    publish(checkout, shots, strength=0.5)
+    wait_until(lambda: ask(server.address).headers["X-Model-Version"] == next_one, "the version after it")
 
 
-def test_a_version_that_one_worker_refuses_is_unloaded_in_the_others(checkout: Checkout, shots: pd.DataFrame) -> None:
-    loaded, unloaded = (checkout.folder / name for name in ("loaded", "unloaded"))
+def test_a_version_that_one_worker_refuses_is_unloaded_in_the_others(
+    following: tuple[Checkout, Operated], shots: pd.DataFrame, tmp_path: Path
+) -> None:
+    checkout, server = following
+    served, refused = ask(server.address).headers["X-Model-Version"], version_after(checkout)
+    loaded, unloaded = (tmp_path / name for name in ("loaded", "unloaded"))
     before = set((checkout.folder / "mlruns").rglob("scoring_model.py"))
 
     def let_one_worker_load_it() -> None:
@@ -322,16 +354,17 @@ set_model(marked())
 """
         new.write_text(new.read_text() + code)
         for name, value in manifest.tags_of(manifest.manifest_of(new.parent)).items():
-            checkout.client().set_model_version_tag("kobe_shot", "2", name, value)
+            checkout.client().set_model_version_tag("kobe_shot", refused, name, value)
 
-    with operated(checkout) as server:
-        publish(checkout, shots, strength=0.5, meanwhile=let_one_worker_load_it)
-        wait_until(lambda: "Version 2 of kobe_shot cannot be served" in server.output.read_text(), "the refusal")
-        assert loaded.exists()
-        assert ask(server.address).headers["X-Model-Version"] == "1"
-        publish(checkout, shots, strength=0.4)
-        wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "3", "the version after it")
-        wait_until(lambda: ask(server.address).ok and unloaded.exists(), "the refused version to be unloaded")
+    publish(checkout, shots, strength=0.5, meanwhile=let_one_worker_load_it)
+    refusal = f"Version {refused} of kobe_shot cannot be served"
+    wait_until(lambda: refusal in server.output.read_text(), "the refusal")
+    assert loaded.exists()
+    assert ask(server.address).headers["X-Model-Version"] == served
+    next_one = version_after(checkout)
+    publish(checkout, shots, strength=0.4)
+    wait_until(lambda: ask(server.address).headers["X-Model-Version"] == next_one, "the version after it")
+    wait_until(lambda: ask(server.address).ok and unloaded.exists(), "the refused version to be unloaded")
 
 
 def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> None:
@@ -345,20 +378,23 @@ def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> Non
     publish(checkout, shots, meanwhile=hide)
 
 
-def test_a_version_that_did_not_pass_the_gate_is_not_served(checkout: Checkout, shots: pd.DataFrame) -> None:
-    with operated(checkout) as server:
-        publish(checkout, shots, strength=0.5)
-        wait_until(lambda: ask(server.address).headers["X-Model-Version"] == "2", "the second version")
-        client = checkout.client()
-        client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
-        client.set_registered_model_alias("kobe_shot", "champion", "1")
-        wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to say so")
-        assert ask(server.address).headers["X-Model-Version"] == "2"
+def test_a_version_that_did_not_pass_the_gate_is_not_served(
+    following: tuple[Checkout, Operated], shots: pd.DataFrame
+) -> None:
+    checkout, server = following
+    new = version_after(checkout)
+    publish(checkout, shots, strength=0.5)
+    wait_until(lambda: ask(server.address).headers["X-Model-Version"] == new, "the second version")
+    client = checkout.client()
+    client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
+    client.set_registered_model_alias("kobe_shot", "champion", "1")
+    wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to say so")
+    assert ask(server.address).headers["X-Model-Version"] == new
 
 
 @pytest.mark.slow
 def test_workers_killed_under_a_client_cost_no_row(
-    checkout: Checkout, shots: pd.DataFrame, pytestconfig: pytest.Config, tmp_path: Path
+    published: Checkout, shots: pd.DataFrame, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     rows, kills = pytestconfig.getoption("--rows"), pytestconfig.getoption("--kills")
     table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
@@ -366,20 +402,20 @@ def test_workers_killed_under_a_client_cost_no_row(
     table.to_parquet(tmp_path / "table.parquet", index=False)
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)  # noqa: S311 nothing secret
-    with operated(checkout) as server:
+    with operated(published) as server:
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
         chunk = ["--rows_per_request", "1000"]
         started = time.monotonic()
-        ok(checkout.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
+        ok(published.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
         seconds = time.monotonic() - started
-        client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+        client = published.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
         killed = 0
         while killed < kills:
             with suppress(subprocess.TimeoutExpired):
                 client.wait(moments.uniform(0, max(0.05, 0.7 * seconds / kills)))
                 # The client was faster than the kills; it scores another time.
                 assert client.returncode == 0
-                client = checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+                client = published.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
             wait_until(server.workers, "a worker to kill")
             for worker in server.workers()[: moments.choice([1, 2])]:
                 os.kill(worker.pid, signal.SIGKILL)
@@ -396,17 +432,17 @@ def test_workers_killed_under_a_client_cost_no_row(
 
 
 def test_every_scored_row_is_in_the_log_after_a_clean_stop(
-    checkout: Checkout, tmp_path: Path, shots: pd.DataFrame
+    published: Checkout, tmp_path: Path, shots: pd.DataFrame
 ) -> None:
     table = shots.rename(columns={"lon": "lng"})[[*FEATURES, "shot_id"]]
     table.to_parquet(tmp_path / "table.parquet", index=False)
-    with operated(checkout) as server:
+    with operated(published, inference_log=f"sqlite:///{tmp_path / 'inference_log.db'}") as server:
         assert ask(server.address, headers={"X-Request-ID": "mine"}).ok
         assert requests.post(f"{server.address}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
-        ok(checkout.command(*command, "--rows_per_request", "500", "--out", str(tmp_path / "out.parquet")))
+        ok(published.command(*command, "--rows_per_request", "500", "--out", str(tmp_path / "out.parquet")))
         assert server.stop() == 0
-    with closing(sqlite3.connect(checkout.folder / "inference_log.db")) as connection:
+    with closing(sqlite3.connect(tmp_path / "inference_log.db")) as connection:
         logged = pd.read_sql("select * from inference", connection)
     assert len(logged) == len(table) + 1
     (mine,) = logged[logged["request_id"] == "mine"].to_dict("records")
@@ -416,12 +452,13 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
     by_shot = logged.dropna(subset="shot_id").set_index("shot_id").loc[out.index]
     np.testing.assert_array_equal(by_shot["probability"], out["probability"])
     np.testing.assert_array_equal(by_shot["prediction"], out["prediction"])
-    assert not list((checkout.folder / "inference_log.db.spool").iterdir())
+    assert not list((tmp_path / "inference_log.db.spool").iterdir())
 
 
-def test_a_server_that_logs_nothing_starts_no_process_for_it(checkout: Checkout) -> None:
-    with operated(checkout, inference_log="off") as server:
+def test_a_server_that_logs_nothing_starts_no_process_for_it(published: Checkout) -> None:
+    before = {path: path.stat().st_mtime_ns for path in published.folder.rglob("inference_log.db*")}
+    with operated(published, inference_log="off") as server:
         assert ask(server.address).ok
         assert [child for worker in server.workers() for child in worker.children()] == []
         assert server.stop() == 0
-    assert not list(checkout.folder.glob("inference_log*"))
+    assert {path: path.stat().st_mtime_ns for path in published.folder.rglob("inference_log.db*")} == before

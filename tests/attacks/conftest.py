@@ -23,3 +23,9 @@ def server(request: pytest.FixtureRequest) -> Server:
     """Each server in turn."""
     found: Server = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture(scope="session")
+def servers(production_server: Server, mlflow_scoring_server: Server) -> tuple[Server, Server]:
+    """Both servers, for bodies that take longer to make than to send."""
+    return production_server, mlflow_scoring_server
