@@ -5,15 +5,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import psutil
+import pytest
 import requests
 
 from data.files import ROOT
@@ -101,6 +102,11 @@ def _session(process: psutil.Process) -> int:
     with suppress(ProcessLookupError, PermissionError):
         return os.getsid(process.pid)
     return -1
+
+
+def some_slow(cases: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """Parameters of a test, of which only the quick ones belong to every run."""
+    return [pytest.param(case, marks=[] if case in quick else [pytest.mark.slow], id=case) for case in cases]
 
 
 class MemoryMeter:

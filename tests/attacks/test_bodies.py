@@ -3,9 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ from tests.attacks.bodies import (
     split,
     understated,
 )
-from tests.attacks.support import CSV, JSON, MEGABYTE, PARQUET, Server, Watched
+from tests.attacks.support import CSV, JSON, MEGABYTE, PARQUET, Server, Watched, some_slow
 
 MAX_GROWTH = 512 * MEGABYTE
 """Of all processes of a server together; docs/serving.md states it."""
@@ -44,11 +43,11 @@ def _dictionary_of_long_texts(rows: int) -> dict[str, object]:
 
 PARQUETS: dict[str, Callable[[], bytes]] = {
     "a footer that understates its rows": lambda: understated(8_000_000),
-    "one row with a list of 40 million": lambda: parquet(
-        columns(1) | {"lat": pa.array([np.zeros(40_000_000, dtype=np.int8)], pa.list_(pa.int8()))}
+    "one row with a list of 100 million": lambda: parquet(
+        columns(1) | {"lat": pa.array([np.zeros(100_000_000, dtype=np.int8)], pa.list_(pa.int8()))}
     ),
     "a list beside the features": lambda: parquet(
-        columns(1) | {"lat.x": pa.array([np.zeros(40_000_000, dtype=np.int8)], pa.list_(pa.int8()))}
+        columns(1) | {"lat.x": pa.array([np.zeros(100_000_000, dtype=np.int8)], pa.list_(pa.int8()))}
     ),
     "one text of 200 MB": lambda: parquet(_text_in("lat")),
     "one text of 200 MB beside the features": lambda: parquet(_text_in("notes")),
@@ -148,11 +147,6 @@ QUICK_PARQUETS = (
 )
 QUICK_JSONS = ("empty lists", "keys that differ", "sparse records", "a text of 8 MB", "deeper than a stack")
 QUICK_CSVS = ("a line of a million columns", "a quote that never ends", "zeros")
-
-
-def some_slow(cases: Iterable[str], quick: Collection[str]) -> list[Any]:
-    """Parameters of a test, of which only the quick ones belong to every run."""
-    return [pytest.param(case, marks=[] if case in quick else [pytest.mark.slow], id=case) for case in cases]
 
 
 def built(case: str) -> bytes:
