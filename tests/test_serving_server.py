@@ -46,9 +46,9 @@ from tests.project import (
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+def champion_checkout(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
     """A checkout with a small champion, for servers that are started one after the other."""
-    checkout = copy_project(tmp_path_factory.mktemp("published") / "checkout")
+    checkout = copy_project(tmp_path_factory.mktemp("champion") / "checkout")
     publish(checkout, shots)
     return checkout
 
@@ -153,10 +153,10 @@ def test_without_a_champion_nothing_is_served(tmp_path: Path) -> None:
     assert "mlflow run . -e treinamento" in result.stderr
 
 
-def test_a_port_that_is_taken_is_told_with_another(published: Checkout) -> None:
+def test_a_port_that_is_taken_is_told_with_another(champion_checkout: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = published.command("python", "-m", "serving.server", "--port", str(port))
+        result = champion_checkout.command("python", "-m", "serving.server", "--port", str(port))
     assert result.returncode == 1
     assert f"make serve PORT={port + 1}" in result.stderr
 
@@ -191,8 +191,8 @@ def test_a_log_that_cannot_be_kept_is_told_before_serving(served_checkout: tuple
     assert "the inference log cannot be kept" in wrong.stderr
 
 
-def test_a_worker_that_dies_is_replaced_while_callers_wait(published: Checkout) -> None:
-    with operated(published, workers=1) as server:
+def test_a_worker_that_dies_is_replaced_while_callers_wait(champion_checkout: Checkout) -> None:
+    with operated(champion_checkout, workers=1) as server:
         (worker,) = server.workers()
         worker.kill()
         wait_until(lambda: not runs(worker.pid), "the worker to die")
@@ -201,8 +201,10 @@ def test_a_worker_that_dies_is_replaced_while_callers_wait(published: Checkout) 
         assert "another takes its place" in server.output.read_text()
 
 
-def test_a_machine_without_room_for_a_process_costs_no_other_worker(published: Checkout, tmp_path: Path) -> None:
-    checkout, full = Checkout(shutil.copytree(published.folder, tmp_path / "checkout")), tmp_path / "full"
+def test_a_machine_without_room_for_a_process_costs_no_other_worker(
+    champion_checkout: Checkout, tmp_path: Path
+) -> None:
+    checkout, full = Checkout(shutil.copytree(champion_checkout.folder, tmp_path / "checkout")), tmp_path / "full"
     with (checkout.folder / "serving" / "__init__.py").open("a") as code:
         code.write(
             f"""
@@ -235,8 +237,8 @@ def names_of_children(server: Operated) -> list[str]:
     return [child.name() for child in psutil.Process(server.process.pid).children()]
 
 
-def test_workers_do_not_outlive_a_killed_supervisor(published: Checkout) -> None:
-    with operated(published) as server:
+def test_workers_do_not_outlive_a_killed_supervisor(champion_checkout: Checkout) -> None:
+    with operated(champion_checkout) as server:
         workers = [worker.pid for worker in server.workers()]
         server.process.kill()
         server.process.wait()
@@ -244,9 +246,9 @@ def test_workers_do_not_outlive_a_killed_supervisor(published: Checkout) -> None
         assert not answers(server.address)
 
 
-def test_it_stops_cleanly_and_answers_what_it_has_begun(published: Checkout) -> None:
+def test_it_stops_cleanly_and_answers_what_it_has_begun(champion_checkout: Checkout) -> None:
     body = json.dumps(records(shot())).encode()
-    with operated(published) as server:
+    with operated(champion_checkout) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         workers = [worker.pid for worker in server.workers()]
         host, _, port = server.address.removeprefix("http://").partition(":")
@@ -394,7 +396,7 @@ def test_a_version_that_did_not_pass_the_gate_is_not_served(
 
 @pytest.mark.slow
 def test_workers_killed_under_a_client_cost_no_row(
-    published: Checkout, shots: pd.DataFrame, pytestconfig: pytest.Config, tmp_path: Path
+    champion_checkout: Checkout, shots: pd.DataFrame, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     rows, kills = pytestconfig.getoption("--rows"), pytestconfig.getoption("--kills")
     table = shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
@@ -402,20 +404,20 @@ def test_workers_killed_under_a_client_cost_no_row(
     table.to_parquet(tmp_path / "table.parquet", index=False)
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)  # noqa: S311 nothing secret
-    with operated(published) as server:
+    with operated(champion_checkout) as server:
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
         chunk = ["--rows_per_request", "1000"]
         started = time.monotonic()
-        ok(published.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
+        ok(champion_checkout.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
         seconds = time.monotonic() - started
-        client = published.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+        client = champion_checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
         killed = 0
         while killed < kills:
             with suppress(subprocess.TimeoutExpired):
                 client.wait(moments.uniform(0, max(0.05, 0.7 * seconds / kills)))
                 # The client was faster than the kills; it scores another time.
                 assert client.returncode == 0
-                client = published.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
+                client = champion_checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
             wait_until(server.workers, "a worker to kill")
             for worker in server.workers()[: moments.choice([1, 2])]:
                 os.kill(worker.pid, signal.SIGKILL)
@@ -432,15 +434,15 @@ def test_workers_killed_under_a_client_cost_no_row(
 
 
 def test_every_scored_row_is_in_the_log_after_a_clean_stop(
-    published: Checkout, tmp_path: Path, shots: pd.DataFrame
+    champion_checkout: Checkout, tmp_path: Path, shots: pd.DataFrame
 ) -> None:
     table = shots.rename(columns={"lon": "lng"})[[*FEATURES, "shot_id"]]
     table.to_parquet(tmp_path / "table.parquet", index=False)
-    with operated(published, inference_log=f"sqlite:///{tmp_path / 'inference_log.db'}") as server:
+    with operated(champion_checkout, inference_log=f"sqlite:///{tmp_path / 'inference_log.db'}") as server:
         assert ask(server.address, headers={"X-Request-ID": "mine"}).ok
         assert requests.post(f"{server.address}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
-        ok(published.command(*command, "--rows_per_request", "500", "--out", str(tmp_path / "out.parquet")))
+        ok(champion_checkout.command(*command, "--rows_per_request", "500", "--out", str(tmp_path / "out.parquet")))
         assert server.stop() == 0
     with closing(sqlite3.connect(tmp_path / "inference_log.db")) as connection:
         logged = pd.read_sql("select * from inference", connection)
@@ -455,10 +457,10 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
     assert not list((tmp_path / "inference_log.db.spool").iterdir())
 
 
-def test_a_server_that_logs_nothing_starts_no_process_for_it(published: Checkout) -> None:
-    before = {path: path.stat().st_mtime_ns for path in published.folder.rglob("inference_log.db*")}
-    with operated(published, inference_log="off") as server:
+def test_a_server_that_logs_nothing_starts_no_process_for_it(champion_checkout: Checkout) -> None:
+    before = {path: path.stat().st_mtime_ns for path in champion_checkout.folder.rglob("inference_log.db*")}
+    with operated(champion_checkout, inference_log="off") as server:
         assert ask(server.address).ok
         assert [child for worker in server.workers() for child in worker.children()] == []
         assert server.stop() == 0
-    assert {path: path.stat().st_mtime_ns for path in published.folder.rglob("inference_log.db*")} == before
+    assert {path: path.stat().st_mtime_ns for path in champion_checkout.folder.rglob("inference_log.db*")} == before
