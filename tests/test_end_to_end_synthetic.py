@@ -26,7 +26,6 @@ from tests.project import (
     free_port,
     ok,
     operated,
-    publish,
     records,
     served,
     shot,
@@ -130,24 +129,6 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
     assert {run.info.run_name: run.info.status for run in newest} == {"main": "FAILED", "Aquisicao": "FAILED"}
     assert checkout.production().version == 1  # type: ignore[union-attr]
     pd.testing.assert_frame_equal(checkout.table("base_train"), processed)
-
-
-def test_a_version_that_cannot_be_applied_does_not_stay_in_production(checkout: Checkout, shots: pd.DataFrame) -> None:
-    # A champion that has learned next to nothing, so that whatever is trained next takes its place.
-    publish(checkout, shots, strength=1e-9)
-    # A server that cannot start, because MLflow does not know what is asked of it.
-    server = checkout.folder / "serving" / "mlflow_server.py"
-    server.write_text(server.read_text().replace('"--env-manager", "local"', '"--env-manager", "nonsense"'))
-    result = checkout.step("main", *FAST_OPTIONS)
-    assert result.returncode == 1
-    assert "The scoring server ended with exit code" in result.stderr
-    assert checkout.run("main").info.status == "FAILED"
-    assert checkout.run("Treinamento").data.tags["gate"] == "passed"
-    assert checkout.production().version == 2  # type: ignore[union-attr]
-    client = checkout.client()
-    assert client.get_model_version_by_alias("kobe_shot", "champion").version == 2
-    assert client.get_model_version_by_alias("kobe_shot", "previous_champion").version == 1
-    assert "taken_back" in client.get_model_version("kobe_shot", "3").tags
 
 
 def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp_path: Path) -> None:
