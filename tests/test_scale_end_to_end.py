@@ -15,7 +15,8 @@ import pytest
 from bench.cluster import cluster
 from data import synthetic
 from data.prepared import FILTERED, PROD, TEST, TRAIN
-from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
+from data.raw_tables import DEV_FILE, PROD_FILE
+from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET, THREE_POINTS, TWO_POINTS
 from tests.project import (
     FAST,
     REAL,
@@ -36,11 +37,17 @@ _PARTS = 24
 
 
 @pytest.fixture(scope="module")
-def applied(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout after ``main`` on the real files, or on synthetic ones where those are not."""
-    checkout = copy_project(tmp_path_factory.mktemp("applied"))
-    source = str(REAL) if REAL.is_dir() else "synthetic"
-    ok(checkout.step("main", "--source", source, "--n_iter", "2", "--cv_folds", "2"))
+def applied(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+    """A checkout after ``main`` on raw tables in parts: the real ones, or simulated ones where those are not."""
+    folder = tmp_path_factory.mktemp("applied")
+    raw = folder / "raw"
+    raw.mkdir()
+    for name, points in ((DEV_FILE, TWO_POINTS), (PROD_FILE, THREE_POINTS)):
+        table = pd.read_parquet(REAL / name) if REAL.is_dir() else shots[shots["shot_type"] == points]
+        in_parts(table, raw / name, 3)
+    checkout = copy_project(folder / "project")
+    said = ok(checkout.mlflow_run("main", *FAST, "-P", f"source={raw}"))
+    assert "main: done" in said
     return checkout
 
 
@@ -190,15 +197,15 @@ def test_a_cluster_that_loses_a_worker_half_way_scores_every_row_all_the_same(
 def test_one_bad_row_goes_to_the_rejects_with_its_reason_and_the_others_are_scored(
     scorer: Checkout, tmp_path: Path, engine: tuple[str, ...]
 ) -> None:
-    shots = table_of(50_000)
-    shots.loc[40_000, "period"] = 11
+    shots = table_of(9_000)
+    shots.loc[7_000, "period"] = 11
     table, out = in_parts(shots, tmp_path / "shots.parquet", 3), tmp_path / "out.parquet"
     said = ok(scorer.step("aplicacao", *engine, "--table", str(table), "--out", str(out)))
     assert "out_rejects.parquet" in said
-    assert len(pd.read_parquet(out)) == 49_999
+    assert len(pd.read_parquet(out)) == 8_999
     rejected = pd.read_parquet(tmp_path / "out_rejects.parquet")
     assert rejected["reason"].tolist() == ["column period: found 11, expected a whole number from 1 to 10"]
-    assert rejected[SHOT_ID].tolist() == [40_001]
+    assert rejected[SHOT_ID].tolist() == [7_001]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -250,17 +257,8 @@ def test_missing_java_is_told_before_anything_is_done(scorer: Checkout, tmp_path
     assert "Traceback" not in result.stderr
 
 
-def test_main_takes_raw_files_in_parts_and_what_it_leaves_is_scored_in_process_and_looked_at(
-    tmp_path: Path, shots: pd.DataFrame
-) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name, points in (("dev", "2PT Field Goal"), ("prod", "3PT Field Goal")):
-        table = shots[shots["shot_type"] == points]
-        in_parts(table, raw / f"dataset_kobe_{name}.parquet", 3)
-    checkout = copy_project(tmp_path / "project")
-    said = ok(checkout.mlflow_run("main", *FAST, "-P", f"source={raw}"))
-    assert "main: done" in said
+@pytest.mark.slow
+def test_main_takes_raw_files_in_parts_and_what_it_leaves_is_scored_in_process_and_looked_at(applied: Checkout) -> None:
     # As `mlflow run` passes on parameters that nobody gave.
-    ok(checkout.mlflow_run("aplicacao", "-P", "mode=batch"))
-    assert "Verdict:" in ok(checkout.mlflow_run("monitoramento"))
+    ok(applied.mlflow_run("aplicacao", "-P", "mode=batch"))
+    assert "Verdict:" in ok(applied.mlflow_run("monitoramento"))
