@@ -22,7 +22,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
 # `mlflow run` would wait four minutes for a tracking server that is away, and makes a new store of an empty file.
-ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m serving.reachability ;; esac; \
+ASK = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m serving.registry.reachability ;; esac; \
 	if [ -z "$$MLFLOW_TRACKING_URI" ] && [ -e mlflow.db ] && [ ! -s mlflow.db ]; then \
 		echo "Expected the database of an MLflow store in mlflow.db; found an empty file (0 bytes). Put a copy of it back," \
 			"or move it away to begin anew with an empty store." >&2; exit 1; fi
@@ -113,13 +113,13 @@ roll-back: env ## Put the previous champion back (ARGUMENTS='-P version=2 -P rea
 	mlflow run . -e reverter --env-manager local $(ARGUMENTS)
 
 verify: env ## Compare the files of every registered version with the registry (ARGUMENTS='--record 3' records those of 0.1.0)
-	python -m serving.verify $(ARGUMENTS)
+	python -m serving.registry.verify $(ARGUMENTS)
 
 relocate: env ## Let the store of a project that was moved or copied name its own artifacts; every command does so too
-	python -m serving.relocation
+	python -m serving.registry.relocation
 
 history: env ## Show champions and decisions (ARGUMENTS='--most 50')
-	python -m monitor.history $(ARGUMENTS)
+	python -m monitor.retraining.history $(ARGUMENTS)
 
 operation: env ## Replay an operation with the loop, beside never and always retraining (SOURCE=auto)
 	@$(ASK)

@@ -13,7 +13,7 @@ import psutil
 import requests
 
 from bench.patience import wait_until
-from serving.mlflow_server import free_port
+from serving.server.subprocesses import free_port
 
 
 @dataclass

@@ -26,10 +26,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.console import say
+from data.cli.console import say
 from data.schema import FEATURES, SHOT_ID
 from serving import registry
-from serving.mlflow_server import operated_server, scoring_server
+from serving.server.subprocesses import operated_server, scoring_server
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 _SHOT = (33.9723, -118.1028, 10.0, 1.0, 0.0, 18.0)

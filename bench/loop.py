@@ -26,22 +26,23 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from data import local_preparation, synthetic
-from data.command import CommandConfig, run_command
-from data.console import console, say
+from data.acquisition.provenance import Provenance
+from data.acquisition.sources import acquire, check_source
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import console, say
 from data.errors import KobeShotError
-from data.preparation import Plan
-from data.prepared import PROD, TEST, TRAIN, read_manifest, read_prepared
-from data.provenance import Provenance
+from data.preparation import local
+from data.preparation.contract import Plan
+from data.preparation.manifest import PROD, TEST, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
-from data.source import acquire, check_source
-from monitor.arrivals import in_order
-from monitor.challenge import FEWEST_ROWS, challenge
-from monitor.hexagons import wilson
-from monitor.retraining import split_by_time
+from data.simulation import synthetic
+from monitor.metrics.rates import wilson
+from monitor.retraining.policy import split_by_time
+from monitor.retraining.promotion_test import FEWEST_ROWS, challenge
+from monitor.store.labels import in_order
 from steps.aquisicao import remind
-from steps.labels_lesson import weigh
-from steps.loop_config import LoopConfig
+from steps.retraining.config import LoopConfig
+from steps.retraining.training_set import weigh
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
@@ -346,7 +347,7 @@ def _ground(source: str) -> tuple[Ground, Provenance]:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=Plan().seed, raw=raw)
-        local_preparation.prepare(raw, raw, Plan())
+        local.prepare(raw, raw, Plan())
         tables = [pd.read_parquet(raw / f"{name}.parquet") for name in (TRAIN, TEST, PROD)]
     return Ground.of(*tables), provenance
 

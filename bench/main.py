@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from rich.table import Table
 
 from bench.processes import Measured, copied, measured
-from data.console import console, say
+from data.cli.console import console, say
 
 _STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento", "relatorio")
 _RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento", "Relatorio")

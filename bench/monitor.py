@@ -20,19 +20,20 @@ from pydantic import Field
 from rich.progress import track
 from rich.table import Table
 
-from data import court, synthetic
-from data.command import CommandConfig, run_command
-from data.console import console, say
-from data.prepared import TEST, TRAIN, read_manifest, read_prepared
+from data import court
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import console, say
+from data.preparation.manifest import TEST, TRAIN, read_manifest, read_prepared
 from data.schema import PROBABILITY
-from monitor.drift import ALPHA, Drift, Reference
-from monitor.estimate import ESTIMATED, Calibration, estimate
-from monitor.hexagons import wilson
-from monitor.metrics import evaluate
-from monitor.performance import CONFIDENCE
-from monitor.scored import scored
-from monitor.support import Support
+from data.simulation import synthetic
+from monitor.drift.detector import ALPHA, Drift, Reference
+from monitor.drift.training_support import Support
+from monitor.estimation.cbpe import ESTIMATED, Calibration, estimate
+from monitor.metrics.binary import evaluate
+from monitor.metrics.intervals import CONFIDENCE
+from monitor.metrics.rates import wilson
 from serving import registry
+from serving.batch.in_process import scored
 
 Floats = npt.NDArray[np.float64]
 Part = Literal["alarms", "power", "estimate"]

@@ -27,14 +27,15 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from data import synthetic
-from data.command import CommandConfig, run_command
-from data.console import console, say
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import console, say
 from data.errors import KobeShotError
-from data.files import ROOT
+from data.paths import ROOT
 from data.schema import FEATURES
-from serving import log_reader, registry
-from serving.inference_log import connect, tables
+from data.simulation import synthetic
+from serving import registry
+from serving.inference_log import reader
+from serving.inference_log.inference_log import connect, tables
 
 _PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Simulator", "Operation")
 _TABS = {
@@ -94,7 +95,7 @@ def fill(path: Path, rows: int, version: str) -> None:
     names = ["time", "request_id", "row", "model_version", *FEATURES, "prediction", "probability", "shot_made_flag"]
     marks = ", ".join("?" * len(names))
     statement = f"insert into {log.name} ({', '.join(names)}) values ({marks})"  # noqa: S608 names of our own schema
-    stream, now = np.random.default_rng(0), log_reader.now()
+    stream, now = np.random.default_rng(0), reader.now()
     shots = synthetic.shots(min(rows, _ROWS_AT_ONCE), 0).rename(columns={"lon": "lng"})
     made = synthetic.probability(shots)
     values = shots[list(FEATURES)].astype(float).to_numpy().tolist()

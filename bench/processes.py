@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from data.files import ROOT
+from data.paths import ROOT
 
 _SAMPLE_SECONDS = 0.1
 _MEBIBYTE = 2**20

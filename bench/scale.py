@@ -31,12 +31,12 @@ from rich.table import Table
 
 from bench.cluster import Cluster, cluster
 from bench.processes import copied, measured
-from data import synthetic
-from data.console import console, say
-from data.files import remove, replacing
-from data.progress import progress
+from data.cli.console import console, say
+from data.cli.progress import progress
 from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
-from serving import model_files
+from data.simulation import synthetic
+from data.storage.files import remove, replacing
+from serving.model import model_files
 
 _MILLION = 1_000_000
 _PART_BLOCKS = 16

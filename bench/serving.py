@@ -31,13 +31,14 @@ import skops.io
 from rich.table import Table
 
 from bench.load import Caller, call_from_many, call_repeatedly
-from data.console import console, say
-from data.files import PROCESSED, ROOT
+from data.cli.console import console, say
+from data.paths import PROCESSED, ROOT
 from data.schema import FEATURES, SHOT_ID
-from serving import model_files, registry
-from serving.mlflow_server import free_port
-from serving.packaging import signature
-from serving.requirements import served_packages
+from serving import registry
+from serving.model import model_files
+from serving.model.packaging import signature
+from serving.model.requirements import served_packages
+from serving.server.subprocesses import free_port
 
 _CALLERS = 8
 _TABLE_ROWS = 1_000_000
@@ -389,7 +390,7 @@ def _print_start() -> None:
     for name, code in {
         "mlflow models serve: its command line": "import mlflow.cli",
         "mlflow models serve: then its server, in a second process": "import mlflow.pyfunc.scoring_server, fastapi",
-        "operated door: everything, once": "import serving.server",
+        "operated door: everything, once": "import serving.server.supervisor",
     }.items():
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,4 +1,1 @@
-"""What a shot is and where shots come from.
-
-The lowest floor: it imports no other package of this project. ``data/raw`` and ``data/processed`` hold files, not code.
-"""
+"""What a shot is and where shots come from: schema, sources, tables and preparation; not models."""

@@ -1,8 +1,8 @@
 """The one description of a shot: name, type, unit, range and meaning of each column.
 
 Everything that checks or describes a shot is derived from ``COLUMNS``: the pandera schema below, the MLflow signature
-(``serving/packaging.py``), the ranges that the served model enforces (``serving/scoring_model.py``), and the tables of
-the documentation.
+(``serving/model/packaging.py``), the ranges that the served model enforces (``serving/model/scoring_model.py``), and
+the tables of the documentation.
 """
 
 from collections.abc import Iterable, Sequence

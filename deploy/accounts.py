@@ -13,11 +13,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 from pydantic import Field
 
-from data.command import CommandConfig, run_command
-from data.console import say
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import say
 from deploy.with_secrets import read_secret
-from serving.reachability import require_answer
 from serving.registry import store_errors_told
+from serving.registry.reachability import require_answer
 
 WRITER, READER = "kobe_shot", "kobe_shot_server"
 """Accounts of the loop and the monitor, and of the model server."""

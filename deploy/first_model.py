@@ -3,9 +3,10 @@
 import os
 import sys
 
-from data.console import complain, say
+from data.cli.console import complain, say
 from data.errors import KobeShotError
-from serving import reachability, registry
+from serving import registry
+from serving.registry import reachability
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.console import complain
+from data.cli.console import complain
 from data.errors import KobeShotError
 
 SECRETS = (

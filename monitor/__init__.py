@@ -1,4 +1,4 @@
-"""What the numbers say: metrics, pictures, and the Streamlit app."""
+"""Metrics, drift, estimates without labels, health, retraining policy, charts, reports and the app; not a step."""
 
 import os
 

@@ -11,27 +11,18 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.command import limit_connecting
-from data.console import complain
+from data.cli.config import limit_connecting
+from data.cli.console import complain
 from data.errors import KobeShotError
 from data.masking import mask_log_records, mask_tracebacks
 
 # What the pages import takes seconds; here no page waits for it.
-from monitor import (  # noqa: F401
-    candidates,
-    court_charts,
-    loop_charts,
-    model_charts,
-    operation,
-    retraining,
-    shots,
-    simulation,
-    tables,
-    watch_charts,
-)
-from monitor.screens import navigation
-from serving import reachability, registry
-from serving.store import plain_store
+from monitor.health.baseline import baseline as reference_data
+from monitor.store import runs
+from monitor.ui import navigation
+from serving import registry
+from serving.registry import reachability
+from serving.registry.store import plain_store
 
 
 @asynccontextmanager
@@ -45,8 +36,8 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
             complain("The store:", error)
         with suppress(KobeShotError), registry.store_errors_told():
             reachability.require_answer()
-            operation.looks(operation.OF_APPLICATION)
-            tables.baseline(registry.number(registry.require_champion()))
+            runs.looks(runs.OF_APPLICATION)
+            reference_data(registry.number(registry.require_champion()))
         yield
 
 

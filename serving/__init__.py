@@ -1,1 +1,1 @@
-"""The served model, the registry, the server and the REST client."""
+"""The served model, the registry, the servers, the inference log, the client and batch scoring; not monitoring."""

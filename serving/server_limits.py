@@ -1,7 +1,8 @@
 """The limits of both servers: their names, values, units and environment variables, and nothing else.
 
 MLflow runs a copy of this file beside the served model, so it imports nothing of this project. Those of connections and
-of bodies on their way are enforced by ``serving/bounded_http.py``; what a body may hold is checked where it is read.
+of bodies on their way are enforced by ``serving/server/bounded_http.py``; what a body may hold is checked where it is
+read.
 """
 
 import functools
@@ -57,7 +58,9 @@ class Limits:
         1 << 30, "bytes", "rows on their way to the inference log, over all workers; beyond it rows are not logged"
     )
     log_bytes: int = _limit(4 << 30, "bytes", "the inference log with its indexes; beyond it rows wait in the spool")
-    log_days: float = _limit(365, "days", "age at which `serving.retention` removes rows from the inference log")
+    log_days: float = _limit(
+        365, "days", "age at which `serving.inference_log.retention` removes rows from the inference log"
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers."""

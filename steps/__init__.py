@@ -1,4 +1,4 @@
-"""One module per entry point of MLproject; the only floor that drives the others."""
+"""One module an entry point of MLproject; the only layer that drives the others, and not a library."""
 
 import os
 

@@ -12,28 +12,30 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
-from data import spark
-from data.console import console, say
-from data.files import sha256, shown
-from data.outputs import check_writable, overlap
-from data.prepared import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
-from data.progress import progress
+from data.cli.console import console, say
+from data.cli.progress import progress
+from data.preparation.manifest import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
 from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
-from data.tables import TableReader, check_kind, check_table
-from monitor import arrivals, operation, pictures
-from monitor.metrics import MOST_DISTINCT, TallyBuilder
-from monitor.scored import model_of
-from monitor.tables import TIME
-from serving import model_files, registry
-from serving.batch import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
-from serving.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
-from serving.mlflow_server import check_alive, scoring_server
-from serving.tables import ShotReader
+from data.spark import session as spark
+from data.storage.files import sha256, shown
+from data.storage.output_paths import check_writable, overlap
+from data.storage.tables import TableReader, check_kind, check_table
+from monitor.charts import static
+from monitor.metrics.binary import MOST_DISTINCT, TallyBuilder
+from monitor.store import labels, runs
+from monitor.store.tables import TIME
+from serving import registry
+from serving.batch.in_process import model_of
+from serving.batch.local import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
+from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
+from serving.model import model_files
+from serving.server.subprocesses import check_alive, scoring_server
+from serving.shot_tables import ShotReader
 from steps.aquisicao import data_tags, remind
-from steps.command import run_command
-from steps.engine_config import RejectingConfig
 from steps.preparacao import dataset
-from steps.tracking import Artifact, Dataset, Metrics, Picture, Record, Tags, step_run, write
+from steps.shared.command import run_command
+from steps.shared.engine_config import RejectingConfig
+from steps.shared.tracking import Artifact, Dataset, Metrics, Picture, Record, Tags, step_run, write
 
 RUN_NAME = "PipelineAplicacao"
 UNKNOWN_VERSION = "unknown: the endpoint does not say"
@@ -185,7 +187,7 @@ def run(config: AplicacaoConfig) -> Applied:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
         if config.table:
-            given = {operation.GIVEN_TABLE: str(config.source.resolve())}
+            given = {runs.GIVEN_TABLE: str(config.source.resolve())}
             write([Tags({"data_source": "table", "synthetic": "unknown", **given})])
         _check(config)
         write(_source_records(config))
@@ -299,18 +301,18 @@ def _score_here(batch: Batch, scorer: Scorer, tally: TallyBuilder, version: str 
 
 
 def _learned_by(table: Path, version: int) -> IsLearned | None:
-    learned = arrivals.labels_learned(str(version))
+    learned = labels.labels_learned(str(version))
     if learned is None:
         return None
     _keys(table, learned)
-    return partial(arrivals.is_among, learned=learned)
+    return partial(labels.is_among, learned=learned)
 
 
 def _keys(table: Path, learned: pd.DataFrame) -> list[str]:
     """The columns by which rows are known among those that a version was trained on; says so where there are none."""
     own = {raw: name for name, raw in RAW_NAME.items()}
     names = [own.get(name, name) for name in TableReader(table).schema.names if name != TIME]
-    keys = arrivals.identity(names, learned)
+    keys = labels.identity(names, learned)
     if not keys:
         lacks = "the labels that it was trained on have" if SHOT_ID in names else "the table has"
         say("Not known:", f"which of these rows the version was trained on; {lacks} no {SHOT_ID}", style="bold yellow")
@@ -318,9 +320,9 @@ def _keys(table: Path, learned: pd.DataFrame) -> list[str]:
 
 
 def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: str) -> tuple[Scored, float]:
-    from serving import spark_scoring  # noqa: PLC0415 it needs an extra
+    from serving.batch import spark as spark_scoring  # noqa: PLC0415 it needs an extra
 
-    learned = arrivals.labels_learned(version)
+    learned = labels.labels_learned(version)
     session = spark.session(master)
     started = time.monotonic()
     known = None if learned is None else spark_scoring.Learned(learned, _keys(batch.table, learned))
@@ -345,7 +347,7 @@ def _tell(applied: Applied) -> None:
 
 
 def _records(applied: Applied) -> Iterator[Record]:
-    yield Tags({"model_version": applied.version or UNKNOWN_VERSION, operation.ANSWERS: applied.path.name})
+    yield Tags({"model_version": applied.version or UNKNOWN_VERSION, runs.ANSWERS: applied.path.name})
     yield Metrics(
         {
             "rows_scored": float(applied.rows),
@@ -370,7 +372,7 @@ def _records(applied: Applied) -> Iterator[Record]:
     if "lng" not in drawn:
         drawn = drawn.rename(columns={RAW_NAME["lng"]: "lng"})
     title = f"P(made) of {applied.rows:,} shots"
-    yield Picture("prediction_map", pictures.prediction_map(drawn, drawn[PROBABILITY], title))
+    yield Picture("prediction_map", static.prediction_map(drawn, drawn[PROBABILITY], title))
 
 
 if __name__ == "__main__":

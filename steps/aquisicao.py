@@ -6,16 +6,17 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from rich.panel import Panel
 
-from data.console import console, say
-from data.download import MAX_SOURCE_BYTES
-from data.files import RAW, shown
-from data.provenance import Provenance
-from data.raw_tables import FILES
-from data.source import acquire, check_source
-from data.synthetic import PUBLIC_ROWS
-from data.tables import TableReader
-from steps.command import StepConfig, run_command
-from steps.tracking import Artifact, Metrics, Record, Tags, step_run, write
+from data.acquisition.download import MAX_SOURCE_BYTES
+from data.acquisition.provenance import Provenance
+from data.acquisition.raw_tables import FILES
+from data.acquisition.sources import acquire, check_source
+from data.cli.console import console, say
+from data.paths import RAW
+from data.simulation.synthetic import PUBLIC_ROWS
+from data.storage.files import shown
+from data.storage.tables import TableReader
+from steps.shared.command import StepConfig, run_command
+from steps.shared.tracking import Artifact, Metrics, Record, Tags, step_run, write
 
 RUN_NAME = "Aquisicao"
 

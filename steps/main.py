@@ -8,23 +8,24 @@ from contextlib import contextmanager
 
 from rich.table import Table
 
-from data.console import brief, console, quiet, say
-from data.files import PROCESSED, shown
-from data.preparation import Prepared
-from data.prepared import FILTERED, TEST, TRAIN, prepared_path
-from data.provenance import Provenance
-from data.tables import TableReader
-from monitor import commands
+from data.acquisition.provenance import Provenance
+from data.cli.console import brief, console, quiet, say
+from data.paths import PROCESSED
+from data.preparation.contract import Prepared
+from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
+from data.storage.files import shown
+from data.storage.tables import TableReader
+from monitor.store import commands
 from serving import registry
-from serving.mlflow_server import check_alive
+from serving.server.subprocesses import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
 from steps.aplicacao import AplicacaoConfig, Applied, ScoringConfig
 from steps.aquisicao import AquisicaoConfig
-from steps.command import part, run_command
 from steps.monitoramento import MonitoramentoConfig, Monitored
 from steps.preparacao import PreparacaoConfig
 from steps.relatorio import RelatorioConfig, Written
-from steps.tracking import Metrics, Record, Tags, step_run, write
+from steps.shared.command import part, run_command
+from steps.shared.tracking import Metrics, Record, Tags, step_run, write
 from steps.treinamento import Trained, TreinamentoConfig
 
 RUN_NAME = "main"

@@ -15,36 +15,40 @@ import sqlalchemy as sql
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
-from data.console import console, say
-from data.files import sha256, shown
-from data.prepared import TEST, TRAIN
+from data.cli.console import console, say
+from data.preparation.manifest import TEST, TRAIN
 from data.schema import MODEL_VERSION, PROBABILITY
-from data.spark import session
-from monitor import commands, operation, spark_counts, tables
-from monitor.arrivals import with_learned
-from monitor.checks import CHECKS
-from monitor.counts import Counts
-from monitor.health import Health, Status, Verdict, examine
-from monitor.look import Baseline, Live, Look, judged_version, of_version
-from monitor.metrics import METRICS
-from monitor.overlap import marked
-from monitor.reading import COUNTED, pieces
-from monitor.record import metrics_of, record
-from monitor.report import report
-from monitor.runs import served
-from monitor.scored import scored
-from monitor.subject import Subject
-from serving import log_reader, registry
-from serving.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC
+from data.spark.session import session
+from data.storage.files import sha256, shown
+from monitor.drift import spark as spark_counts
+from monitor.drift.sketches import Counts
+from monitor.health.baseline import Baseline
+from monitor.health.baseline import baseline as reference_data
+from monitor.health.checks import CHECKS
+from monitor.health.evaluation import Live, Look, judged_version, of_version
+from monitor.health.overlap import marked
+from monitor.health.record import metrics_of, record
+from monitor.health.subject import Subject
+from monitor.health.verdict import Health, Status, Verdict, examine
+from monitor.metrics.binary import METRICS
+from monitor.reports.monitoring.report import report
+from monitor.scored_tables import COUNTED, pieces
+from monitor.store import commands, runs, tables
+from monitor.store.labels import with_learned
+from monitor.store.listings import served
+from serving import registry
+from serving.batch.in_process import scored
+from serving.inference_log import reader
+from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC
 from steps import aplicacao
 from steps.aplicacao import AplicacaoConfig, check_endpoint
 from steps.aquisicao import remind
-from steps.command import run_command
-from steps.engine_config import EngineConfig
-from steps.tracking import Dataset, Metrics, Record, Tags, Text, step_run, write
+from steps.shared.command import run_command
+from steps.shared.engine_config import EngineConfig
+from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, step_run, write
 
-RUN_NAME = operation.MONITORING
-APPLICATION, LOG = operation.OF_APPLICATION, operation.OF_LOG
+RUN_NAME = runs.MONITORING
+APPLICATION, LOG = runs.OF_APPLICATION, runs.OF_LOG
 ALARM_EXIT_CODE = 3
 """What the command ends with when the verdict is as bad as ``fail_on`` says, or worse."""
 
@@ -83,7 +87,7 @@ def check_moment(text: str) -> str:
     ValueError
         Says what is expected.
     """
-    moment_of(text, log_reader.now())
+    moment_of(text, reader.now())
     return text
 
 
@@ -197,7 +201,7 @@ class MonitoramentoConfig(EngineConfig):
         if self.current != LOG and (self.since or self.until or self.log or self.origin != TRAFFIC):
             message = f"expected since, until, origin and log with current={LOG} only; found current={self.current}"
             raise ValueError(message)
-        now = log_reader.now()
+        now = reader.now()
         since, until = moment_of(self.since, now), moment_of(self.until, now)
         if since and until and until <= since:
             message = f"expected since before until; found {self.since} and {self.until}"
@@ -245,14 +249,14 @@ def run(config: MonitoramentoConfig) -> Monitored:
         write([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         remind(synthetic=synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
-        write([Tags({operation.SOURCE: source, operation.REFERENCE: config.reference})])
+        write([Tags({runs.SOURCE: source, runs.REFERENCE: config.reference})])
         current = read_current(config, version)
         judged = of_version(current.table, version)
         if current.left_out:
             judged = judged._replace(left_out=dict(current.left_out))
-        baseline = tables.baseline(judged.version, config.reference)
+        baseline = reference_data(judged.version, config.reference)
         address = config.endpoint
-        live = Live(datetime.now(UTC), operation.champion(), address, served(address) if address else None)
+        live = Live(datetime.now(UTC), runs.champion(), address, served(address) if address else None)
         counts = _counted(config, current, baseline)
         labels = None if current.labels is None else marked(judged.of(current.labels), baseline)
         look = Look(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels)
@@ -269,7 +273,7 @@ def run(config: MonitoramentoConfig) -> Monitored:
 def _rescore() -> None:
     """Score prod with the champion, in a run of its own, unless it was scored by it last."""
     champion = registry.number(registry.require_champion())
-    found = operation.last_application()
+    found = runs.last_application()
     if found is None or found.tags.get("model_version") != champion:
         aplicacao.run(AplicacaoConfig(mode="batch"))
 
@@ -359,28 +363,26 @@ def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) 
 
 
 def _logged(config: MonitoramentoConfig, champion: str) -> Current:
-    now = log_reader.now()
+    now = reader.now()
     since, until = moment_of(config.since, now), moment_of(config.until, now)
-    engine = log_reader.open_log(log_reader.log_address(config.log))
+    engine = reader.open_log(reader.log_address(config.log))
     origins = ORIGINS if config.origin == "all" else (config.origin,)
-    counted = log_reader.versions(engine, since, until, origins=origins)
+    counted = reader.versions(engine, since, until, origins=origins)
     if not counted:
         message = (
             f"the inference log holds no row of origin {config.origin} in this window; give another since, until or "
             "origin, or score something"
         )
-        raise log_reader.LogError(message)
+        raise reader.LogError(message)
     version = judged_version(counted, champion)
     # Of a sample of all rows only a few would be those of a version that has just been promoted.
-    table = log_reader.read(engine, since, until, most_rows=config.most_rows, origins=origins, version=version)
+    table = reader.read(engine, since, until, most_rows=config.most_rows, origins=origins, version=version)
     rows = counted.pop(version)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
     name = f"log, {ends[0]} to {ends[1]}" + (f", {config.origin}" if config.origin != TRAFFIC else "")
     if rows <= config.most_rows:
         return Current(table, None, name, rows, left_out=counted)
-    labels = log_reader.read_labelled(
-        engine, since, until, most_rows=config.most_rows, origins=origins, version=version
-    )
+    labels = reader.read_labelled(engine, since, until, most_rows=config.most_rows, origins=origins, version=version)
     name = f"{name}, {len(table):,} of {rows:,} rows"
     return Current(table, None, name, len(table), labels=labels, left_out=counted)
 
@@ -389,14 +391,14 @@ def _records(monitored: Monitored, current: Current, reference: Path, *, synthet
     health = monitored.health
     yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
-    yield Tags({operation.APPLICATION_RUN: current.application_run, "current": current.name})
+    yield Tags({runs.APPLICATION_RUN: current.application_run, "current": current.name})
     yield Tags({"model_version": monitored.look.version or "unknown"})
     yield Metrics(metrics_of(monitored.record))
     if current.path:
         yield Dataset(current.path, current.table, "current", sha256(current.path))
     yield Dataset(reference, monitored.look.baseline.table, "reference", sha256(reference))
-    yield Text(operation.RECORD, json.dumps(monitored.record, indent=2) + "\n")
-    yield Text(operation.REPORT, report(monitored.look, monitored.record, synthetic=synthetic))
+    yield Text(runs.RECORD, json.dumps(monitored.record, indent=2) + "\n")
+    yield Text(runs.REPORT, report(monitored.look, monitored.record, synthetic=synthetic))
 
 
 def _show(monitored: Monitored) -> None:

@@ -20,36 +20,50 @@ from mlflow import MlflowClient
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.console import console, quiet, say
+from data.cli.console import console, quiet, say
 from data.errors import KobeShotError, SchemaError
-from data.files import write_parquet
-from data.prepared import PROD, TRAIN, read_manifest, read_prepared
+from data.preparation.manifest import PROD, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
-from monitor import commands, decisions, pictures, replay
-from monitor.arrivals import in_order
-from monitor.metrics import log_loss_by_row
-from monitor.replay import ALARM, EVERY, LOOP, NEVER, PROMOTION, REFUSAL, STRATEGIES, TRAINING, Batch, Mark, Replay
-from monitor.runs import served
-from monitor.scored import scored
+from data.storage.files import write_parquet
+from monitor.charts import static
+from monitor.metrics.binary import log_loss_by_row
+from monitor.retraining import backtest, decision_log
+from monitor.retraining.backtest import (
+    ALARM,
+    EVERY,
+    LOOP,
+    NEVER,
+    PROMOTION,
+    REFUSAL,
+    STRATEGIES,
+    TRAINING,
+    Batch,
+    Mark,
+    Replay,
+)
+from monitor.store import commands
+from monitor.store.labels import in_order
+from monitor.store.listings import served
 from serving import registry
-from serving.client import score
-from serving.mlflow_server import operated_server
-from serving.steady_caller import SteadyCaller
+from serving.batch.in_process import scored
+from serving.client.cli import score
+from serving.client.load_probe import SteadyCaller
+from serving.server.subprocesses import operated_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
-from steps.candidates import MODEL_NAMES, Candidate, Tuner, choose
-from steps.command import part, run_command
-from steps.labels_lesson import weigh
-from steps.loop_config import LoopConfig, RetreinoConfig
 from steps.monitoramento import MonitoramentoConfig
 from steps.monitoramento import run as look
 from steps.preparacao import PreparacaoConfig, SplitConfig
+from steps.retraining.config import LoopConfig, RetreinoConfig
+from steps.retraining.training_set import weigh
 from steps.retreino import Retrained
 from steps.retreino import run as retrain
-from steps.tracking import Metrics, Picture, Record, Tags, Text, step_run, write
+from steps.shared.command import part, run_command
+from steps.shared.tracking import Metrics, Picture, Record, Tags, Text, step_run, write
+from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, choose
 from steps.treinamento import TreinamentoConfig
 
-RUN_NAME = decisions.REPLAY
+RUN_NAME = decision_log.REPLAY
 SUFFIX = "_replay"
 _FOLLOW_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -156,8 +170,8 @@ class _Operation:
         write_parquet(arrived, path)
         now = decided_at(str(batch[GAME_DATE].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
         retrained = retrain(RetreinoConfig(**part(LoopConfig, self.config).model_dump(), current=str(path), now=now))
-        log = decisions.decisions(most=1)
-        MlflowClient().set_tag(log[0].run_id, decisions.REPLAYED, self.run_id)
+        log = decision_log.decisions(most=1)
+        MlflowClient().set_tag(log[0].run_id, decision_log.REPLAYED, self.run_id)
         return retrained
 
     def _follow(self, version: str) -> None:
@@ -182,7 +196,7 @@ class _Operation:
 def run(config: OperacaoConfig) -> Replay:
     """Replay, in a run of its own."""
     with step_run(RUN_NAME, config) as active, registry.using(f"{registry.model()}{SUFFIX}"):
-        write([Tags({decisions.MODEL: registry.model()})])
+        write([Tags({decision_log.MODEL: registry.model()})])
         provenance = aquisicao.run(part(AquisicaoConfig, config))
         write([aquisicao.data_tags(provenance)])
         with quiet():
@@ -266,7 +280,7 @@ def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Repl
     marks = tuple(operation.marks)
     counted = {kind: sum(mark.kind == kind for mark in marks) for kind in (TRAINING, PROMOTION)}
     numbers = {LOOP: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), EVERY: (trainings, trainings)}
-    strategies = {name: replay.Strategy(replay.prequential(batches, name), *numbers[name]) for name in STRATEGIES}
+    strategies = {name: backtest.Strategy(backtest.prequential(batches, name), *numbers[name]) for name in STRATEGIES}
     return Replay(source, config.batch_rows, config.label_delay, batches, marks, strategies)
 
 
@@ -343,8 +357,8 @@ def _records(played: Replay, calls: SteadyCaller) -> Iterator[Record]:
     for batch in played.batches:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
-    yield Text(replay.FILE, json.dumps(played.record(), indent=2) + "\n")
-    yield Picture("replay", pictures.replayed(played.record()))
+    yield Text(backtest.FILE, json.dumps(played.record(), indent=2) + "\n")
+    yield Picture("replay", static.replayed(played.record()))
 
 
 def _show(played: Replay, calls: SteadyCaller) -> None:

@@ -12,23 +12,24 @@ from pathlib import Path
 import pandas as pd
 from pydantic import Field
 
-from data import local_preparation
-from data.console import say
-from data.files import PROCESSED, RAW, disk_full_told, remove, replacing, sha256, shown, write_text
-from data.preparation import REJECTS, Plan, Prepared
-from data.prepared import FILTERED, IDS, MANIFEST, PROD, TABLES, Manifest, prepared_path
-from data.progress import progress
-from data.provenance import Provenance, read_provenance
-from data.raw_tables import FILES
+from data.acquisition.provenance import Provenance, read_provenance
+from data.acquisition.raw_tables import FILES
+from data.cli.console import say
+from data.cli.progress import progress
+from data.paths import PROCESSED, RAW
+from data.preparation import local
+from data.preparation.contract import REJECTS, Plan, Prepared
+from data.preparation.manifest import FILTERED, IDS, MANIFEST, PROD, TABLES, Manifest, prepared_path
 from data.schema import FEATURES, TARGET
-from data.spark import session
-from data.staging import staging
-from data.tables import TableReader
-from monitor import pictures
+from data.spark.session import session
+from data.storage.files import disk_full_told, remove, replacing, sha256, shown, write_text
+from data.storage.staging import staging
+from data.storage.tables import TableReader
+from monitor.charts import static
 from steps.aquisicao import data_tags, remind
-from steps.command import StepConfig, run_command
-from steps.engine_config import RejectingConfig
-from steps.tracking import Artifact, Dataset, Metrics, Params, Picture, Record, step_run, write
+from steps.shared.command import StepConfig, run_command
+from steps.shared.engine_config import RejectingConfig
+from steps.shared.tracking import Artifact, Dataset, Metrics, Params, Picture, Record, step_run, write
 
 RUN_NAME = "PreparacaoDados"
 
@@ -77,11 +78,11 @@ def dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) ->
 
 def _prepare(config: PreparacaoConfig, out: Path) -> Prepared:
     if config.engine == "spark":
-        spark = importlib.import_module("data.spark_preparation")
+        spark = importlib.import_module("data.preparation.spark")
         prepared: Prepared = spark.prepare(session(config.master), RAW, out, config.plan)
         return prepared
-    with progress("preparing", local_preparation.work(RAW)) as advance:
-        return local_preparation.prepare(RAW, out, config.plan, advance)
+    with progress("preparing", local.work(RAW)) as advance:
+        return local.prepare(RAW, out, config.plan, advance)
 
 
 def _commit(provenance: Provenance, stage: Path) -> Manifest:
@@ -126,7 +127,7 @@ def _records(prepared: Prepared, manifest: Manifest) -> Iterator[Record]:
         name = file.partition(".")[0]
         raw = _sample(RAW / file)
         yield Dataset(RAW / file, raw, "raw", manifest.provenance.sha256[file], TARGET)
-        yield Picture(f"missing_values_{name}", pictures.missing_values(raw, f"Missing values, {name}"))
+        yield Picture(f"missing_values_{name}", static.missing_values(raw, f"Missing values, {name}"))
     for name in TABLES:
         yield dataset(manifest, name, _sample(prepared_path(name)), "prepared")
         yield Artifact(prepared_path(name))
@@ -137,10 +138,10 @@ def _records(prepared: Prepared, manifest: Manifest) -> Iterator[Record]:
             yield Artifact(prepared_path(name))
     yield Artifact(MANIFEST)
     filtered = _sample(prepared_path(FILTERED))
-    yield Picture("histograms", pictures.histograms(filtered))
-    yield Picture("shot_map", pictures.shot_map(filtered))
-    yield Picture("rate_by_zone", pictures.rate_by_zone(filtered))
-    yield Picture("rate_by_distance", pictures.rate_by_distance(filtered))
+    yield Picture("histograms", static.histograms(filtered))
+    yield Picture("shot_map", static.shot_map(filtered))
+    yield Picture("rate_by_zone", static.rate_by_zone(filtered))
+    yield Picture("rate_by_distance", static.rate_by_distance(filtered))
 
 
 def _share_made(prepared: Prepared, name: str) -> float:

@@ -9,25 +9,27 @@ from typing import Annotated
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from data.console import console, say
+from data.cli.console import console, say
+from data.cli.progress import progress
 from data.errors import KobeShotError
-from data.files import replacing, shown, write_text
-from data.outputs import check_writable
-from data.prepared import FILTERED
-from data.progress import progress
+from data.preparation.manifest import FILTERED
 from data.schema import FEATURES, TARGET
-from data.tables import TableReader
-from monitor import commands, split_study, tables
-from monitor.candidates import pipeline_of
-from monitor.pipeline_report import drawing, gathering, rendering
-from monitor.pipeline_report.chain import Chain, find
-from monitor.pipeline_report.facts import REPORT
-from monitor.pipeline_report.gathering import gather
+from data.storage.files import replacing, shown, write_text
+from data.storage.output_paths import check_writable
+from data.storage.tables import TableReader
+from monitor.reports import split_sensitivity
+from monitor.reports.pipeline import collect, rendering
+from monitor.reports.pipeline import figures as drawing
+from monitor.reports.pipeline.collect import gather
+from monitor.reports.pipeline.facts import REPORT
+from monitor.reports.pipeline.lineage import Chain, find
+from monitor.store import commands, tables
+from monitor.store.candidates import pipeline_of
 from serving import registry
 from steps.aquisicao import remind
-from steps.command import StepConfig, run_command
-from steps.reproduction import reproduction
-from steps.tracking import Artifact, Metrics, Record, Tags, source_state, step_run, write
+from steps.shared.command import StepConfig, run_command
+from steps.shared.tracking import Artifact, Metrics, Record, Tags, source_state, step_run, write
+from steps.training.reproduction import reproduction
 
 RUN_NAME = REPORT
 MARKDOWN, HTML = "relatorio.md", "relatorio.html"
@@ -97,7 +99,7 @@ def run(config: RelatorioConfig) -> Written:
         drawn = {}
         if studied is not None:
             write(_study_records(studied))
-            drawn[gathering.SPREAD] = drawing.spread(studied)
+            drawn[collect.SPREAD] = drawing.spread(studied)
         with console.status("writing the report"):
             found = gather(chain, active.info.run_id, drawn, *_again(chain))
             text = rendering.markdown(found.facts)
@@ -139,7 +141,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
         digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
         reader = TableReader(tables.table_of(FILTERED, digest, chain.trained.number), [*FEATURES, TARGET])
-        table = reader.sample(split_study.MOST_ROWS)
+        table = reader.sample(split_sensitivity.MOST_ROWS)
         models = {
             run.tags["model_id"]: pipeline_of(run.run_id, run.tags)
             for run in chain.candidates
@@ -151,8 +153,8 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
     sampled = {"split_sampled": "true"} if reader.rows and reader.rows > len(table) else {}
     write([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
     others = [(seed + place) % _SEEDS for place in range(1, seeds + 1)]
-    with progress("training on other splits", split_study.fits(size, seeds, len(models))) as advance:
-        return split_study.study(table, models, test_size=size, seeds=others, advance=advance)
+    with progress("training on other splits", split_sensitivity.fits(size, seeds, len(models))) as advance:
+        return split_sensitivity.study(table, models, test_size=size, seeds=others, advance=advance)
 
 
 def _not_measured(reason: str) -> None:
@@ -161,8 +163,8 @@ def _not_measured(reason: str) -> None:
 
 
 def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
-    yield Metrics(split_study.summary(studied))
-    for place, figures in split_study.series(studied):
+    yield Metrics(split_sensitivity.summary(studied))
+    for place, figures in split_sensitivity.series(studied):
         yield Metrics(figures, place)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _TABLE
@@ -176,7 +178,7 @@ def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> Written:
     for name, picture in pictures.items():
         with replacing(beside / name) as partial:
             partial.write_bytes(picture)
-    for name in gathering.PICTURE_FILES - set(pictures):
+    for name in collect.PICTURE_FILES - set(pictures):
         (beside / name).unlink(missing_ok=True)
     write_text(text, written.markdown)
     write_text(rendering.html(text, pictures), written.html)

@@ -16,11 +16,13 @@ from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
 from rich.table import Table
 
-from data.console import console, say
+from data.cli.console import console, say
 from data.schema import LEARNED, MODEL_VERSION, SHOT_ID, TARGET
-from monitor import decisions, operation, tables
-from monitor.arrivals import in_order, is_learned, with_learned
-from monitor.decisions import (
+from monitor.health.baseline import baseline as reference_data
+from monitor.health.evaluation import Live, Look
+from monitor.health.overlap import marked
+from monitor.retraining import decision_log
+from monitor.retraining.decision_log import (
     FAILED,
     INTERRUPTED,
     NOTHING,
@@ -30,21 +32,22 @@ from monitor.decisions import (
     PROMOTED,
     REFUSED,
 )
-from monitor.look import Live, Look
-from monitor.overlap import marked
-from monitor.retraining import Decision, decide
-from monitor.tables import TIME
-from serving import log_reader, registry
+from monitor.retraining.policy import Decision, decide
+from monitor.store import runs, tables
+from monitor.store.labels import in_order, is_learned, with_learned
+from monitor.store.tables import TIME
+from serving import registry
+from serving.inference_log import reader
 from steps.aquisicao import remind
-from steps.command import run_command
-from steps.labels_lesson import ORIGIN, RETRAINING_RUN, LoopError, make_lesson
-from steps.loop_config import RetreinoConfig
 from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, moment_of, read_current
-from steps.promotion import Settled, settle
-from steps.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, step_run, write
+from steps.retraining.config import RetreinoConfig
+from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, LoopError, make_lesson
+from steps.shared.command import run_command
+from steps.shared.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, step_run, write
+from steps.training.promotion import Settled, settle
 from steps.treinamento import learn, settlement_records
 
-RUN_NAME = decisions.RETRAINING
+RUN_NAME = decision_log.RETRAINING
 
 _MOST_TAG_LENGTH = 5_000
 
@@ -58,7 +61,7 @@ class Retrained:
     number : int
     decision : Decision
     outcome : str
-        See `monitor.decisions`.
+        See `monitor.retraining.decision_log`.
     settled : Settled or None
         What became of the challenger; None where none was trained.
     """
@@ -100,7 +103,7 @@ def run(config: RetreinoConfig) -> Retrained:
         write([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
         remind(synthetic=champion.tags.get("synthetic") == "true")
         scene = _scene(config, champion)
-        log = decisions.decisions()
+        log = decision_log.decisions()
         with console.status("deciding"):
             decision = decide(
                 _look(scene),
@@ -128,16 +131,16 @@ def run(config: RetreinoConfig) -> Retrained:
 
 def settle_interrupted(own_run: str = "") -> None:
     """Write what came of decisions whose process was killed before it could."""
-    for entry in decisions.decisions():
+    for entry in decision_log.decisions():
         if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
             _tag(entry.run_id, _aftermath(entry))
 
 
-def _aftermath(entry: decisions.LoggedDecision) -> dict[str, str]:
+def _aftermath(entry: decision_log.LoggedDecision) -> dict[str, str]:
     found = registry.version_tagged(RETRAINING_RUN, entry.run_id)
     if found is None:
         return {OUTCOME: INTERRUPTED, OUTCOME_REASON: "its process ended before a challenger was registered"}
-    version = {decisions.CHALLENGER: registry.number(found)}
+    version = {decision_log.CHALLENGER: registry.number(found)}
     if registry.was_champion(registry.number(found)):
         return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.tags.get("gate_reason", "")}
     if found.tags.get("gate") == "refused":
@@ -165,8 +168,8 @@ def _scene(config: RetreinoConfig, champion: ModelVersion) -> _Scene:
 def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame, str]:
     """The scored rows, and what they are called."""
     if config.current == LOG:
-        engine = log_reader.open_log(log_reader.log_address(config.log))
-        found = log_reader.read_newest(
+        engine = reader.open_log(reader.log_address(config.log))
+        found = reader.read_newest(
             engine,
             labelled=config.label_window,
             rows=config.policy.look_rows,
@@ -174,7 +177,7 @@ def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame,
         )
         if found.empty:
             message = "the inference log holds no row; score something"
-            raise log_reader.LogError(message)
+            raise reader.LogError(message)
         return with_learned(found), "log"
     every = MonitoramentoConfig(current=config.current, most_rows=sys.maxsize)
     current = read_current(every, registry.number(champion))
@@ -198,10 +201,8 @@ def _look(scene: _Scene) -> Look | None:
         rows = rows[rows[MODEL_VERSION] == int(scene.version)]
     if rows.empty:
         return None
-    baseline = tables.baseline(scene.version)
-    return Look(
-        baseline, marked(rows.reset_index(drop=True), baseline), Live(scene.now, operation.champion()), scene.name
-    )
+    baseline = reference_data(scene.version)
+    return Look(baseline, marked(rows.reset_index(drop=True), baseline), Live(scene.now, runs.champion()), scene.name)
 
 
 def _decision_records(
@@ -212,24 +213,24 @@ def _decision_records(
     for step, window in enumerate(decision.windows):
         figures = {"window_log_loss": window.log_loss, "window_f1_score": window.f1_score, "window_skill": window.skill}
         yield Metrics({name: value for name, value in figures.items() if value is not None}, step)
-    yield Text(decisions.RECORD, json.dumps(decision.record(), indent=2) + "\n")
+    yield Text(decision_log.RECORD, json.dumps(decision.record(), indent=2) + "\n")
     nothing = "dry run" if decision.retrain else "it is not time for a new model"
     # All at once: an entry of the log is there whole or not at all.
     yield Tags(
         {
-            decisions.MODEL: registry.model(),
-            decisions.CREATED: registry.created(),
-            decisions.NUMBER: str(number),
-            decisions.MOMENT: scene.now.isoformat(timespec="seconds"),
-            decisions.DECISION: decision.decision,
-            decisions.TRIGGER: decision.trigger,
-            decisions.MODE: config.mode,
-            decisions.REASONS: "\n".join(decision.reasons)[:_MOST_TAG_LENGTH],
-            decisions.CHAMPION: scene.version,
-            decisions.SOURCE: config.source,
-            decisions.LABELS: str(arrived.labels),
-            decisions.NEW_LABELS: str(arrived.new_labels),
-            decisions.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
+            decision_log.MODEL: registry.model(),
+            decision_log.CREATED: registry.created(),
+            decision_log.NUMBER: str(number),
+            decision_log.MOMENT: scene.now.isoformat(timespec="seconds"),
+            decision_log.DECISION: decision.decision,
+            decision_log.TRIGGER: decision.trigger,
+            decision_log.MODE: config.mode,
+            decision_log.REASONS: "\n".join(decision.reasons)[:_MOST_TAG_LENGTH],
+            decision_log.CHAMPION: scene.version,
+            decision_log.SOURCE: config.source,
+            decision_log.LABELS: str(arrived.labels),
+            decision_log.NEW_LABELS: str(arrived.new_labels),
+            decision_log.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
             OUTCOME: PENDING if acts else NOTHING,
             OUTCOME_REASON: "" if acts else nothing,
         }
@@ -247,7 +248,7 @@ def _outcome_told(run_id: str) -> Iterator[None]:
         else:
             outcome, reason = INTERRUPTED, "it was stopped before it had finished"
         version = registry.version_tagged(RETRAINING_RUN, run_id)
-        left = {decisions.CHALLENGER: registry.number(version)} if version else {}
+        left = {decision_log.CHALLENGER: registry.number(version)} if version else {}
         if version and registry.standing().champion != registry.number(version):
             registry.archive(registry.number(version), reason)
         _tag(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
@@ -259,7 +260,7 @@ def _act(config: RetreinoConfig, scene: _Scene, run_id: str) -> Settled:
         lesson = make_lesson(scene.labels, scene.champion, config, Path(folder), run_id)
         learned = len(lesson.train) if lesson.compared_on is None else int(lesson.compared_on.sum())
         say("Challenger:", f"learns from {learned:,} labels beside the dev rows, tested on {len(lesson.test):,} later")
-        with step_run(operation.TRAINING, config.training):
+        with step_run(runs.TRAINING, config.training):
             contender, _ = learn(config.training, lesson)
             settled = settle(
                 contender,
@@ -278,7 +279,7 @@ def _outcome_records(settled: Settled, version: str) -> Iterator[Record]:
     yield Metrics({f"gate_{name}": value for name, value in settled.verdict.figures().items()})
     yield Tags(
         {
-            decisions.CHALLENGER: version,
+            decision_log.CHALLENGER: version,
             OUTCOME: PROMOTED if settled.promoted else REFUSED,
             OUTCOME_REASON: (settled.verdict.reason if settled.promoted else settled.note)[:_MOST_TAG_LENGTH],
         }

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from data.command import run_command
-from data.console import say
-from monitor import commands
-from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
-from serving import reachability, registry
-from steps.command import StepConfig
-from steps.tracking import Record, Tags, step_run, write
+from data.cli.config import run_command
+from data.cli.console import say
+from monitor.store import commands
+from serving import registry
+from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
+from serving.registry import reachability
+from steps.shared.command import StepConfig
+from steps.shared.tracking import Record, Tags, step_run, write
 
 RUN_NAME = "Reverter"
 
@@ -88,7 +89,7 @@ def run(config: ReverterConfig) -> Reverted:
     )
     say("Answers:", answers)
     if commands.at_hand():
-        say("History:", f"{commands.make('history')}, or python -m monitor.history", style="")
+        say("History:", f"{commands.make('history')}, or python -m monitor.retraining.history", style="")
     return reverted
 
 

@@ -15,23 +15,22 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.console import console, detail, say, told
-from data.files import sha256
-from data.prepared import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
+from data.cli.console import console, detail, say, told
+from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
-from monitor import model_card, operation, pictures
-from monitor.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, CANDIDATE_SHA256
-from monitor.metrics import METRICS, THRESHOLD, evaluate
-from monitor.performance import performance
-from monitor.scored import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
+from data.storage.files import sha256
+from monitor.charts import static
+from monitor.metrics.binary import METRICS, THRESHOLD, evaluate
+from monitor.metrics.intervals import performance
+from monitor.reports.model_card import card as model_card
+from monitor.store import runs
+from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, CANDIDATE_SHA256
 from serving import registry
-from serving.packaging import log_scoring_model, save_pipeline
+from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
+from serving.model.packaging import log_scoring_model, save_pipeline
 from steps.aquisicao import data_tags, remind
-from steps.candidates import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
-from steps.command import StepConfig, run_command
-from steps.lesson import Lesson
-from steps.promotion import Contender, Settled, comparison_rows, settle
-from steps.tracking import (
+from steps.shared.command import StepConfig, run_command
+from steps.shared.tracking import (
     Artifact,
     Dataset,
     Metrics,
@@ -45,9 +44,12 @@ from steps.tracking import (
     step_run,
     write,
 )
-from steps.version_card import Logged, card_of
+from steps.training.model_card import Logged, card_of
+from steps.training.promotion import Contender, Settled, comparison_rows, settle
+from steps.training.training_set import Lesson
+from steps.training.tuning import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
 
-RUN_NAME = operation.TRAINING
+RUN_NAME = runs.TRAINING
 
 _EXAMPLE_ROWS = 5
 _MOST_RESAMPLED = 100_000
@@ -246,11 +248,11 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Treinam
         for name, interval in performance(labels, made).intervals().items():
             yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
     title = f"{candidate.name}, {len(test):,} test rows"
-    yield Picture("confusion_matrix", pictures.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
-    yield Picture("roc", pictures.roc(labels, made, title))
-    yield Picture("precision_recall", pictures.precision_recall(labels, made, title))
-    yield Picture("calibration", pictures.calibration(labels, made, title))
-    yield Picture("prediction_map", pictures.prediction_map(test, made, f"P(made) by {title}"))
+    yield Picture("confusion_matrix", static.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
+    yield Picture("roc", static.roc(labels, made, title))
+    yield Picture("precision_recall", static.precision_recall(labels, made, title))
+    yield Picture("calibration", static.calibration(labels, made, title))
+    yield Picture("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
 
 
 def _probability(candidate: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
-from data import synthetic
+from data.simulation import synthetic
 from tests.preparation import once
 from tests.project import (
     FAST,

@@ -6,10 +6,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from data import synthetic
 from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
-from monitor.look import Baseline, Live, Look
-from monitor.operation import Champion
+from data.simulation import synthetic
+from monitor.health.baseline import Baseline
+from monitor.health.evaluation import Live, Look
+from monitor.store.runs import Champion
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOBODY = Live(NOW, None)

@@ -16,12 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data import synthetic
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
-from monitor import decisions, operation, replay
+from data.simulation import synthetic
+from monitor.retraining import backtest, decision_log
+from monitor.store import runs
 from serving import registry
-from serving.gate import Verdict
-from serving.packaging import log_scoring_model, save_pipeline
+from serving.model.packaging import log_scoring_model, save_pipeline
+from serving.registry.gate import Verdict
 
 
 @contextmanager
@@ -154,7 +155,7 @@ def decision_record(*, challenge: bool = False) -> dict[str, object]:
 
 def log_decision(
     number: int,
-    decision: str = decisions.WAIT,
+    decision: str = decision_log.WAIT,
     *,
     when: datetime = DECIDED,
     reasons: Sequence[str] = ("nothing asks for a new model",),
@@ -173,47 +174,48 @@ def log_decision(
     record : dict or str, optional
         What decision.json holds; a text is written as it is, without one there is no such file.
     **tags : str
-        By the names that `monitor.decisions` gives them; they go before those of a decision that nothing followed.
+        By the names that `monitor.retraining.decision_log` gives them; they go before those of a decision that nothing
+        followed.
     """
     given = {
         "data_source": "synthetic",
-        decisions.MODEL: registry.model(),
-        decisions.CREATED: registry.created(),
-        decisions.NUMBER: str(number),
-        decisions.MOMENT: when.isoformat(timespec="seconds"),
-        decisions.DECISION: decision,
-        decisions.TRIGGER: "",
-        decisions.MODE: "auto",
-        decisions.REASONS: "\n".join(reasons),
-        decisions.OUTCOME: decisions.NOTHING,
-        decisions.OUTCOME_REASON: "",
-        decisions.CHAMPION: "1",
-        decisions.LABELS: "1500",
-        decisions.NEW_LABELS: "500",
-        decisions.LABELS_UNTIL: "2026-11-20T00:00:00",
+        decision_log.MODEL: registry.model(),
+        decision_log.CREATED: registry.created(),
+        decision_log.NUMBER: str(number),
+        decision_log.MOMENT: when.isoformat(timespec="seconds"),
+        decision_log.DECISION: decision,
+        decision_log.TRIGGER: "",
+        decision_log.MODE: "auto",
+        decision_log.REASONS: "\n".join(reasons),
+        decision_log.OUTCOME: decision_log.NOTHING,
+        decision_log.OUTCOME_REASON: "",
+        decision_log.CHAMPION: "1",
+        decision_log.LABELS: "1500",
+        decision_log.NEW_LABELS: "500",
+        decision_log.LABELS_UNTIL: "2026-11-20T00:00:00",
         **tags,
     }
-    with mlflow.start_run(run_name=decisions.RETRAINING, tags=given) as run:
+    with mlflow.start_run(run_name=decision_log.RETRAINING, tags=given) as run:
         if record is not None:
             text = record if isinstance(record, str) else json.dumps(record)
-            mlflow.log_text(text, decisions.RECORD)
+            mlflow.log_text(text, decision_log.RECORD)
     return str(run.info.run_id)
 
 
-def log_look(when: datetime, verdict: str = "healthy", source: str = operation.OF_APPLICATION) -> str:
+def log_look(when: datetime, verdict: str = "healthy", source: str = runs.OF_APPLICATION) -> str:
     """Log a monitoring of a moment that has passed into the active store; without a verdict one that failed."""
     tags = {
         "data_source": "synthetic",
-        "mlflow.runName": operation.MONITORING,
-        operation.SOURCE: source,
-        operation.REFERENCE: "base_test",
-        "current": "prod" if source == operation.OF_APPLICATION else source,
+        "mlflow.runName": runs.MONITORING,
+        runs.SOURCE: source,
+        runs.REFERENCE: "base_test",
+        "current": "prod" if source == runs.OF_APPLICATION else source,
         **({"verdict": verdict} if verdict else {}),
     }
     client = MlflowClient()
     experiment = client.get_experiment_by_name("operation") or client.get_experiment_by_name("tests")
     moment = int(when.timestamp() * 1_000)
-    run = client.create_run(experiment.experiment_id, moment, tags, operation.MONITORING)
+    run = client.create_run(experiment.experiment_id, moment, tags, runs.MONITORING)
     client.set_terminated(run.info.run_id, "FINISHED" if verdict else "FAILED", moment + 5_000)
     return str(run.info.run_id)
 
@@ -257,8 +259,8 @@ def replay_record(batches: int = 6) -> dict[str, Any]:
 
 def log_replay(record: dict[str, object] | str | None) -> str:
     """Log a replayed operation into the active store; its run. Without a record there is no such file."""
-    tags = {"data_source": "synthetic", decisions.MODEL: REPLAY_MODEL}
-    with mlflow.start_run(run_name=decisions.REPLAY, tags=tags) as run:
+    tags = {"data_source": "synthetic", decision_log.MODEL: REPLAY_MODEL}
+    with mlflow.start_run(run_name=decision_log.REPLAY, tags=tags) as run:
         if record is not None:
-            mlflow.log_text(record if isinstance(record, str) else json.dumps(record), replay.FILE)
+            mlflow.log_text(record if isinstance(record, str) else json.dumps(record), backtest.FILE)
     return str(run.info.run_id)

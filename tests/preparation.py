@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.locks import held
+from data.storage.locks import held
 
 _LONGEST_SECONDS = 1_800.0
 

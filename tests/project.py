@@ -25,13 +25,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bench import patience
-from data.files import ROOT
+from data.paths import ROOT
 from data.schema import FEATURES
-from monitor.scored import ANSWERS, fingerprint
-from serving import registry, registry_watch
-from serving.gate import Verdict
-from serving.packaging import log_scoring_model
-from serving.relocation import relocate
+from serving import registry
+from serving.batch.in_process import ANSWERS, fingerprint
+from serving.model.packaging import log_scoring_model
+from serving.registry.gate import Verdict
+from serving.registry.relocation import relocate
+from serving.server import registry_watch
 
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""

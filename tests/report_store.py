@@ -17,14 +17,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from data.schema import FEATURES, MODEL_VERSION, TARGET
-from monitor import pictures
-from monitor.checks import CHECKS
-from monitor.health import examine
-from monitor.metrics import evaluate
-from monitor.performance import performance
-from monitor.record import metrics_of, record
+from monitor.charts import static
+from monitor.health.checks import CHECKS
+from monitor.health.record import metrics_of, record
+from monitor.health.verdict import examine
+from monitor.metrics.binary import evaluate
+from monitor.metrics.intervals import performance
 from serving import registry
-from serving.packaging import save_pipeline
+from serving.model.packaging import save_pipeline
 from tests.looks import TRAINING_ROWS, batch, look, population
 from tests.versions import PASSED
 
@@ -122,7 +122,7 @@ def _log_preparation(folder: Path, tables: dict[str, pd.DataFrame], digests: dic
     mlflow.log_metrics({**dropped, "rows_base_prod_unlabelled": 0.0})
     for name in tables:
         mlflow.log_artifact(str(folder / f"{name}.parquet"), "tables")
-    mlflow.log_figure(pictures.shot_map(tables["base_test"]), "pictures/shot_map.png")
+    mlflow.log_figure(static.shot_map(tables["base_test"]), "pictures/shot_map.png")
 
 
 def _log_training(

@@ -22,10 +22,10 @@ import jsonschema  # type: ignore[import-untyped]
 import yaml
 from mlflow.cli import cli
 
-from data import synthetic
-from data.command import parse
-from data.files import ROOT
-from data.raw_tables import FILES
+from data.acquisition.raw_tables import FILES
+from data.cli.config import parse
+from data.paths import ROOT
+from data.simulation import synthetic
 from tools.parameters import config_of
 
 FLOORS = ("steps", "monitor", "serving", "data", "bench", "tools", "tests")
@@ -165,7 +165,8 @@ def _python(arguments: list[str]) -> None:
         return
     if _PLACEHOLDER.fullmatch(module.rpartition(".")[2]):
         return
-    path = ROOT / f"{module.replace('.', '/')}.py"
+    path = ROOT / module.replace(".", "/") / "__main__.py"
+    path = path if path.is_file() else path.parent.with_suffix(".py")
     assert path.is_file(), f"there is no {path.relative_to(ROOT)}"
     options = [option for option in options if option not in {"--help", "--PARAMETER", "VALUE"}]
     source = path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data.spark import session
+from data.spark.session import session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

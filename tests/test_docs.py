@@ -9,9 +9,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from data.files import ROOT
+from data.paths import ROOT
 from data.schema import COLUMNS
-from monitor.checks import CHECKS
+from monitor.health.checks import CHECKS
 from tests.pages import PAGES, Page
 from tests.shell_commands import FLOORS, check, commands
 from tools import parameters

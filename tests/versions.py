@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from data.schema import FEATURES, TARGET
 from serving import registry
-from serving.gate import Verdict
-from serving.packaging import log_scoring_model
+from serving.model.packaging import log_scoring_model
+from serving.registry.gate import Verdict
 from tests.looks import TRAINING_ROWS, population
 
 PASSED = Verdict(True, "better", 0.67, 0.69, -0.03, -0.01)

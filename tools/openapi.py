@@ -1,10 +1,10 @@
-"""Write ``docs/openapi.json`` from ``serving/openapi.py``: ``python -m tools.openapi``."""
+"""Write ``docs/openapi.json`` from ``serving/server/openapi.py``: ``python -m tools.openapi``."""
 
 import json
 import sys
 
-from data.files import ROOT
-from serving.openapi import description
+from data.paths import ROOT
+from serving.server.openapi import description
 
 PUBLISHED = ROOT / "docs" / "openapi.json"
 

@@ -14,20 +14,20 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from pydantic_settings.sources.types import _CliPositionalArg
 
-from data.command import CommandConfig
-from data.files import ROOT
+from data.cli.config import CommandConfig
+from data.paths import ROOT
 from data.schema import COLUMNS
-from steps.candidates import BEST, MODEL_NAMES
+from steps.training.tuning import BEST, MODEL_NAMES
 
 PAGE = ROOT / "docs" / "parameters.md"
 COMMANDS = (
     "serving.server",
     "serving.client",
-    "serving.labels",
-    "serving.retention",
-    "steps.scheduled",
-    "monitor.history",
-    "data.synthetic",
+    "serving.inference_log.ground_truth",
+    "serving.inference_log.retention",
+    "steps.schedule",
+    "monitor.retraining.history",
+    "data.simulation",
 )
 """Commands for people that are no entry point."""
 
@@ -58,6 +58,8 @@ def config_of(module: str) -> type[CommandConfig]:
     'ClientConfig'
     """
     command = importlib.import_module(module)
+    if hasattr(command, "__path__"):
+        command = importlib.import_module(f"{module}.__main__")
     [name] = re.findall(r"^    run_command\((\w+)", inspect.getsource(command), flags=re.MULTILINE)
     config: type[CommandConfig] = getattr(command, name)
     return config

@@ -27,13 +27,13 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from data.command import CommandConfig, run_command
-from data.console import console, say
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import console, say
 from data.errors import KobeShotError
-from data.files import ROOT
+from data.paths import ROOT
 from serving import registry
 from steps.relatorio import HTML
-from steps.tracking import EXPERIMENT
+from steps.shared.tracking import EXPERIMENT
 
 FOLDER = ROOT / "docs" / "pictures"
 WIDTH = 1280

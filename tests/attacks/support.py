@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 
-from data.files import ROOT
+from data.paths import ROOT
 from tests.project import records, shot, wait_until
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"

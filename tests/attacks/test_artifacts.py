@@ -17,13 +17,14 @@ from mlflow import MlflowClient
 from sklearn.pipeline import Pipeline
 
 from data.errors import KobeShotError
-from monitor import scored
-from monitor.pipeline_report import artefacts
-from serving import manifest, model_files, registry, scoring_model
-from serving.manifest import FILES, FILES_SHA256, RECORDED_FROM, ModelFilesError
-from serving.packaging import load_pipeline, save_pipeline
-from serving.verify import VerifyConfig
-from serving.verify import run as verify
+from monitor.reports.pipeline import artifacts
+from serving import registry
+from serving.batch import in_process
+from serving.model import manifest, model_files, scoring_model
+from serving.model.manifest import FILES, FILES_SHA256, RECORDED_FROM, ModelFilesError
+from serving.model.packaging import load_pipeline, save_pipeline
+from serving.registry.verify import VerifyConfig
+from serving.registry.verify import run as verify
 from steps import aplicacao, reverter
 from steps.aplicacao import AplicacaoConfig
 from steps.reverter import ReverterConfig
@@ -36,7 +37,7 @@ CHANGED = "not those that were registered"
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    scored._model.cache_clear()  # noqa: SLF001 versions of one number and run in several copies of a store
+    in_process._model.cache_clear()  # noqa: SLF001 versions of one number and run in several copies of a store
 
 
 @pytest.fixture
@@ -107,9 +108,9 @@ def test_code_that_was_added_to_the_champion_does_not_run_in_monitor_loop_or_bat
     table = Path("shots.parquet").absolute()
     shots.head(50).to_parquet(table)
     loads: list[Callable[[], object]] = [
-        lambda: scored.scored(population().head(5), "2"),
-        lambda: scored.fingerprint("models:/kobe_shot/2"),
-        lambda: list(artefacts.of_version("2")),
+        lambda: in_process.scored(population().head(5), "2"),
+        lambda: in_process.fingerprint("models:/kobe_shot/2"),
+        lambda: list(artifacts.of_version("2")),
         *(
             lambda mode=mode: aplicacao.run(
                 AplicacaoConfig(table=str(table), out=str(table.with_name("scored.parquet")), mode=mode)
@@ -145,9 +146,9 @@ def test_files_that_are_changed_after_they_were_compared_change_nothing(
         assert Path(folder).parent.stat().st_mode & 0o777 == 0o700
         return load(folder)
 
-    expected = scored.scored(population().head(5), "1")
+    expected = in_process.scored(population().head(5), "1")
     monkeypatch.setattr(mlflow.pyfunc, "load_model", change_and_load)
-    pd.testing.assert_series_equal(scored.scored(population().head(5), "2")["probability"], expected["probability"])
+    pd.testing.assert_series_equal(in_process.scored(population().head(5), "2")["probability"], expected["probability"])
     assert not marker.exists()
 
 
@@ -158,13 +159,13 @@ def test_a_version_whose_digest_was_deleted_is_refused_until_a_person_records_it
     for tag in (FILES, FILES_SHA256):
         MlflowClient().delete_model_version_tag(registry.model(), "2", tag)
     with pytest.raises(KobeShotError, match=r"python -m serving\.verify --record 2"):
-        scored.threshold_of("2")
+        in_process.threshold_of("2")
     with pytest.raises(ModelFilesError, match="not known to be: version 2"):
         verify(VerifyConfig())
     verify(VerifyConfig(record="2"))
     told = " ".join("".join(capsys.readouterr()).split())
     assert "Nobody can say whether they have been changed before" in told
-    assert scored.threshold_of("2") == 0.5
+    assert in_process.threshold_of("2") == 0.5
     with pytest.raises(KobeShotError, match="recorded already"):
         verify(VerifyConfig(record="2"))
 
@@ -199,7 +200,7 @@ def test_verify_says_of_each_version_whether_it_is_what_was_registered(
     kept = champions[0].parent / "kept.pyc"
     kept.touch()
     (champions[0] / "__pycache__").symlink_to(kept.parent)
-    assert scored.threshold_of("1") == 0.5, "what Python compiled is not copied, and does no harm here"
+    assert in_process.threshold_of("1") == 0.5, "what Python compiled is not copied, and does no harm here"
     with pytest.raises(ModelFilesError, match="version 2 of kobe_shot"):
         verify(VerifyConfig())
     told = capsys.readouterr()

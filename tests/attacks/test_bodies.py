@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.files import ROOT
+from data.paths import ROOT
 from data.schema import FEATURES
 from tests.attacks.bodies import (
     CSV_ROW,

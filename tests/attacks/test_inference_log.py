@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sqlalchemy.exc import OperationalError
 
 from data.schema import FEATURES
-from serving.inference_log import Limits, Recorder, Request, connect, spool_of
+from serving.inference_log.inference_log import Limits, Recorder, Request, connect, spool_of
 from tests.attacks.support import MEGABYTE, PARQUET, Server
 from tests.project import Checkout, Operated, operated, records, shot, wait_until
 

@@ -14,9 +14,10 @@ import mlflow
 import pytest
 
 from data.errors import KobeShotError
-from data.files import ROOT, sole_writer
-from data.locks import BusyError, held, only_one, private_folder
-from serving.store import plain_store
+from data.paths import ROOT
+from data.storage.files import sole_writer
+from data.storage.locks import BusyError, held, only_one, private_folder
+from serving.registry.store import plain_store
 
 NOBODY = 65_534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may act as another account")
@@ -47,7 +48,8 @@ def as_nobody(code: str, *arguments: Path) -> "subprocess.CompletedProcess[str]"
 def another_holder(path: Path) -> Iterator[int]:
     """Another process of this account that holds a lock; its number."""
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\nfrom data.locks import held\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\nfrom data.storage.locks "
+        f"import held\n"
         f"with held(Path({str(path)!r}), 'a test', 0):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     command = [sys.executable, "-c", code]

@@ -13,17 +13,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data import download, redirects, source
+from data.acquisition import download, redirects, sources
+from data.acquisition.provenance import read_provenance
+from data.acquisition.raw_tables import DEV_FILE, FILES
 from data.errors import FileError, KobeShotError, SchemaError
-from data.files import sha256
-from data.provenance import read_provenance
-from data.raw_tables import DEV_FILE, FILES
-from data.regular_files import open_regular
 from data.schema import THREE_POINTS, TWO_POINTS
-from data.tables import TableError, TableReader
+from data.storage.files import sha256
+from data.storage.regular_files import open_regular
+from data.storage.tables import TableError, TableReader
 from serving import registry
-from serving.labels import LabelError, LabelsConfig
-from serving.labels import run as write_labels
+from serving.inference_log.ground_truth import LabelError, LabelsConfig
+from serving.inference_log.ground_truth import run as write_labels
 from tests.https import https_server, make_certificate
 
 Reply = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -36,7 +36,7 @@ MANY = 2_000_000
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """A folder that holds simulated shots."""
-    source.acquire("synthetic", rows=500, seed=1, raw=tmp_path / "raw")
+    sources.acquire("synthetic", rows=500, seed=1, raw=tmp_path / "raw")
     return tmp_path / "raw"
 
 
@@ -101,7 +101,7 @@ def refused(what: str | Path, raw: Path, *, max_bytes: int = download.MAX_SOURCE
     """What is said of a source that must be refused, with all that was there left as it was."""
     before = {path.name: sha256(path) for path in raw.iterdir() if path.is_file()}
     with pytest.raises(KobeShotError) as caught:
-        source.acquire(str(what), rows=500, seed=1, raw=raw, max_bytes=max_bytes)
+        sources.acquire(str(what), rows=500, seed=1, raw=raw, max_bytes=max_bytes)
     assert {path.name: sha256(path) for path in raw.iterdir() if path.is_file()} == before
     assert not [path for path in raw.iterdir() if path.name.endswith(".partial")]
     return str(caught.value)
@@ -134,7 +134,7 @@ def test_every_address_on_the_way_is_recorded_without_its_signature(attack: Atta
             answer(handler, b"", 302, Location=f"{path}?X-Amz-Signature={SECRET}&jwt={SECRET}")
 
     address = attack(without_sums(reply))
-    found = source.acquire(address, rows=500, seed=1, raw=raw)
+    found = sources.acquire(address, rows=500, seed=1, raw=raw)
     assert found.redirects == {name: [f"{address}/{name}?X-Amz-Signature=***&jwt=***"] for name in FILES}
     assert read_provenance(raw) == found
     assert SECRET not in (raw / "source.json").read_text()
@@ -260,7 +260,7 @@ def test_what_is_no_regular_file_is_refused_wherever_it_is(
     for name in ("shots.csv", "shots.parquet"):
         make(tmp_path / name)
         with pytest.raises((ValueError, KobeShotError)):
-            source.acquire(source.check_source(str(tmp_path / name)), rows=500, seed=1, raw=raw)
+            sources.acquire(sources.check_source(str(tmp_path / name)), rows=500, seed=1, raw=raw)
         assert name in refused(tmp_path / name, raw)
         with pytest.raises((TableError, SchemaError)):
             list(TableReader(tmp_path / name).chunks(100)) or TableReader(tmp_path / name).schema.field("lat")

@@ -13,11 +13,11 @@ import mlflow
 import pandas as pd
 import pytest
 
-from data.files import ROOT
 from data.masking import mask_log_records, masked
-from serving import reachability, registry, sqlite_store
-from serving.registry import StoreError
-from serving.relocation import relocate
+from data.paths import ROOT
+from serving import registry
+from serving.registry import StoreError, reachability, sqlite_store
+from serving.registry.relocation import relocate
 from tests.project import environment, run, wait_until
 
 
@@ -151,10 +151,10 @@ for address in addresses:
 @pytest.mark.parametrize(
     "command",
     [
-        "serving.labels none.csv --log",
+        "serving.inference_log.ground_truth none.csv --log",
         "steps.aquisicao --source",
-        "serving.client none.csv --out o.csv --endpoint",
-        "monitor.history",
+        "serving.client.cli none.csv --out o.csv --endpoint",
+        "monitor.retraining.history",
     ],
 )
 def test_no_command_prints_a_password_of_an_address(command: str, tmp_path: Path, shots: pd.DataFrame) -> None:

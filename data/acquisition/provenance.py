@@ -1,0 +1,121 @@
+"""Where the files of ``data/raw`` come from, and whether they are still those."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE, simulation
+from data.errors import SourceError
+from data.paths import RAW
+from data.storage.files import replacing, sha256, shown, write_text
+
+PUBLIC_ADDRESS = "https://raw.githubusercontent.com/tciodaro/eng_ml/main/data"
+PUBLIC_SHA256 = {
+    DEV_FILE: "3a177adbf7e4ef40cb770940a3aa52ee4880372352d4cf676a94a2d274a36b07",
+    PROD_FILE: "98e4a0c2ed17d350f84fd356bfdcce9b707e931ec37909999489a3d36cf9d05e",
+}
+"""The files of the public repository as they were when this project was made."""
+
+Kind = Literal["public", "folder", "table", "address", "synthetic", "unknown"]
+
+_RECORD = "source.json"
+
+
+class HalfAcquiredError(SourceError):
+    """An acquisition was killed half-way: the files are not all of one source."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the two raw files come from.
+
+    Attributes
+    ----------
+    kind : str
+        ``public`` where the bytes are those of the public files, ``synthetic`` where the Parquet files say
+        that they were simulated; else how they came.
+    address : str
+        Folder, file or web address, or size and seed of the simulation.
+    sha256 : dict of str to str
+        SHA-256 of each file, or folder of Parquet files, by its name.
+    previous_sha256 : dict of str to str
+        SHA-256 of the files that these replaced.
+    redirects : dict of str to list of str
+        By file, the addresses that a download was redirected to, without secrets.
+    """
+
+    kind: Kind
+    address: str
+    sha256: dict[str, str] = field(default_factory=dict)
+    previous_sha256: dict[str, str] = field(default_factory=dict)
+    redirects: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the shots were simulated."""
+        return self.kind == "synthetic"
+
+
+def describe(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
+    """The provenance of files that came from an address; their bytes have the last word."""
+    if hashes == PUBLIC_SHA256:
+        return Provenance("public", address, dict(hashes))
+    simulated = simulation(folder)
+    return Provenance("synthetic", simulated, dict(hashes)) if simulated else Provenance(kind, address, dict(hashes))
+
+
+def commit(source: Provenance, stage: Path, raw: Path) -> Provenance:
+    """Move checked files from `stage` to `raw` and record where they come from, by what is known of the source.
+
+    The record goes first and names what it replaces: a kill between the renames is noticed by `read_provenance`.
+    """
+    described = describe(source.kind, source.address, stage, hashes_of(stage))
+    present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
+    found = replace(described, previous_sha256=present, redirects=source.redirects)
+    write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
+    for name in FILES:
+        with replacing(raw / name) as partial:
+            (stage / name).replace(partial)
+    return found
+
+
+def read_provenance(raw: Path = RAW) -> Provenance:
+    """What is recorded of the files of `raw`; without a record, what their bytes say.
+
+    Raises
+    ------
+    HalfAcquiredError
+        If the acquisition that wrote them was killed.
+    SourceError
+        If files are missing, or are not those that were acquired.
+    """
+    missing = [name for name in FILES if not (raw / name).exists()]
+    if missing:
+        message = f"{shown(raw)} lacks {' and '.join(missing)}. Fill it first: mlflow run . -e aquisicao"
+        raise SourceError(message)
+    hashes, record = hashes_of(raw), raw / _RECORD
+    if hashes == PUBLIC_SHA256 or not record.is_file():
+        return describe("unknown", PUBLIC_ADDRESS if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
+    try:
+        recorded = Provenance(**json.loads(record.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        message = f"{shown(record)} cannot be read ({error}). Delete it, or acquire the files again."
+        raise SourceError(message) from error
+    changed = [name for name in FILES if hashes[name] != recorded.sha256.get(name)]
+    if not changed:
+        return recorded
+    if all(hashes[name] == recorded.previous_sha256.get(name) for name in changed):
+        message = f"The last acquisition into {shown(raw)} was interrupted. Run it again: mlflow run . -e aquisicao"
+        raise HalfAcquiredError(message)
+    message = (
+        f"{' and '.join(changed)} in {shown(raw)}: wrong checksum; expected the bytes that were acquired from "
+        f"{recorded.address}. Acquire them again from there, or delete {shown(record)} if the new files are meant."
+    )
+    raise SourceError(message)
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of both tables of a folder by their names."""
+    return {name: sha256(folder / name) for name in FILES}

@@ -1,0 +1,104 @@
+"""What every command shares: a strict configuration, its command line, and how errors are told."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from data.cli.console import complain
+from data.errors import FileError, KobeShotError, is_of_file_system
+from data.masking import mask_log_records, mask_tracebacks
+
+Config = TypeVar("Config", bound="CommandConfig")
+
+_CONNECT_SECONDS = "5"
+_USAGE_EXIT_CODE, _FAILURE_EXIT_CODE = 2, 1
+
+
+class CommandConfig(BaseSettings):
+    """Parameters of a command: frozen, typed, unknown names refused; read from the command line only."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=True, cli_implicit_flags=True, cli_avoid_json=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave out environment variables: a stray ``SEED`` must not change a result."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def run_command(config_class: type[Config], run: Callable[[Config], object]) -> None:
+    """Parse the command line, run the command, and end the process if it fails.
+
+    Exit codes: 0 done, 1 the command failed, 2 a parameter is wrong (nothing was done), 130 interrupted.
+    """
+    # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    mask_log_records()
+    mask_tracebacks()
+    limit_connecting()
+    config = parse(config_class, sys.argv[1:])
+    try:
+        run(config)
+    except KobeShotError as error:
+        complain(f"{_program()} failed:", error)
+        sys.exit(_FAILURE_EXIT_CODE)
+    except OSError as error:
+        told = FileError.of(error) if is_of_file_system(error) else f"{type(error).__name__}: {error}"
+        complain(f"{_program()} failed:", told)
+        sys.exit(_FAILURE_EXIT_CODE)
+    except KeyboardInterrupt:
+        complain(f"{_program()} was interrupted.")
+        sys.exit(128 + signal.SIGINT)
+
+
+def limit_connecting() -> None:
+    """Let no connection to PostgreSQL wait for more than seconds, unless the environment or an address says so."""
+    os.environ.setdefault("PGCONNECT_TIMEOUT", _CONNECT_SECONDS)
+
+
+def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
+    """The configuration that command-line arguments describe.
+
+    Raises
+    ------
+    SystemExit
+        With code 2, after saying for each wrong parameter what was expected and what was found.
+    """
+    try:
+        return CliApp.run(config_class, cli_args=list(arguments))
+    except ValidationError as error:
+        for problem in error.errors():
+            complain(_describe(config_class, problem["loc"], problem["msg"], problem["input"]))
+    except SettingsError as error:
+        complain(f"{_program()}:", error)
+    complain("Nothing was done.", f"All parameters: python -m {_program()} --help")
+    sys.exit(_USAGE_EXIT_CODE)
+
+
+def _describe(config_class: type[CommandConfig], location: tuple[int | str, ...], message: str, found: object) -> str:
+    name = str(location[0]) if location else "parameters"
+    if message.startswith("Value error, "):
+        return f"{name}: {message.removeprefix('Value error, ')}"
+    text = message.replace("Input should be", "expected").rstrip(".")
+    field = config_class.model_fields.get(name)
+    meaning = f" ({field.description})" if field else ""
+    return f"{name}{meaning}: {text}; found {found!r}"
+
+
+def _program() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else "this command"

@@ -1,0 +1,266 @@
+"""Shot charts of any NBA player, as stats.nba.com gives them, mapped to the columns of the raw tables.
+
+A chart has the columns of ``ShotChartDetail``, the table that the package ``nba_api`` reads from stats.nba.com.
+`write_shots` turns charts into one table that can be given as a source, or scored.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Self
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import CliPositionalArg
+
+from data.acquisition.duplicate_ids import Numbers
+from data.acquisition.raw_tables import CHUNK_ROWS, Check, attributes, whole_numbers
+from data.cli.config import CommandConfig
+from data.cli.console import say
+from data.errors import SchemaError, SourceError
+from data.nba_charts.column_mapping import LEFT_OUT, MAPPING, NEEDED, SIMULATED_CHART, game_kind, to_shots
+from data.schema import COLUMN, SHOT_ID, THREE_POINTS, TWO_POINTS
+from data.simulation.synthetic import SIMULATION
+from data.storage.files import disk_full_told, shown
+from data.storage.output_paths import check_writable, overlap
+from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, writing
+
+_TYPES = {"integer": pa.int64(), "double": pa.float64(), "text": pa.string()}
+_KINDS = {".csv", ".parquet"}
+_READ = {"GRID_TYPE", *(name for column in MAPPING for name in column.chart)}
+
+
+class Chart:
+    """A shot chart, a CSV or Parquet file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Attributes
+    ----------
+    columns : set of str
+        Those that are read, in capitals as stats.nba.com writes them.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, or is there twice.
+    TableError
+        If the file is not there or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        found = TableReader(path).schema.names
+        capitals = [name.strip().upper() for name in found]
+        if {"LAT", "SHOT_ID"} <= set(capitals):
+            message = (
+                f"{path.name}: expected a shot chart of stats.nba.com; found a table that has lat and shot_id already. "
+                f"It needs no mapping: make main SOURCE={shown(path)}"
+            )
+            raise SchemaError(message)
+        missing = [name for name in NEEDED if name not in capitals]
+        if missing:
+            message = (
+                f"{path.name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. Expected a shot chart of "
+                f"stats.nba.com with at least {', '.join(NEEDED)}; found {', '.join(found) or 'no columns'}. "
+                "Get the chart again (ShotChartDetail), or rename its columns."
+            )
+            raise SchemaError(message)
+        doubled = sorted(name for name in _READ if capitals.count(name) > 1)
+        if doubled:
+            message = f"{path.name}: column{'s' * (len(doubled) > 1)} {', '.join(doubled)} found twice; expected once."
+            raise SchemaError(message)
+        self._names = {name: capital for name, capital in zip(found, capitals, strict=True) if capital in _READ}
+        self.columns = set(self._names.values())
+
+    def pieces(self, *columns: str) -> Iterator[pd.DataFrame]:
+        """The chart, ``CHUNK_ROWS`` rows at a time; of a CSV file every value is a text."""
+        names = [name for name, capital in self._names.items() if not columns or capital in columns]
+        for piece in TableReader(self.path, names).chunks(CHUNK_ROWS):
+            yield piece.to_pandas().rename(columns=self._names)
+
+    def simulations(self) -> set[str]:
+        """Names of the simulations that its shots come from; none where they were really taken."""
+        found = set()
+        if self.path.suffix.lower() == ".parquet":
+            marks = json.loads(attributes(self.path) or b"{}")
+            found = {str(marks[SIMULATION])} if SIMULATION in marks else set()
+        if "GRID_TYPE" in self.columns:
+            kinds = {str(kind) for piece in self.pieces("GRID_TYPE") for kind in piece["GRID_TYPE"].unique()}
+            found |= {kind.removeprefix(SIMULATED_CHART) for kind in kinds if kind.startswith(SIMULATED_CHART)}
+        return found
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Attributes
+    ----------
+    shots : collections.Counter
+        How many, by ``shot_type``.
+    left_out : collections.Counter
+        How many were left out, by the kind of game.
+    simulation : str
+        Names of the simulations that shots come from; empty where all were really taken.
+    """
+
+    shots: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    simulation: str = ""
+
+
+def chart_files(paths: Sequence[Path]) -> list[Path]:
+    """Files, and those of folders, each once: by the order of `paths`, and of their names within a folder.
+
+    Raises
+    ------
+    ValueError
+        If a path is not there, is of another kind, or is a folder without charts.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _KINDS and file.is_file())
+            found = [file for file in found if not file.name.startswith((".", "_"))]
+        if not found or not all(file.is_file() and file.suffix.lower() in _KINDS for file in found):
+            kind = "a folder without any" if path.is_dir() else "another file" if path.exists() else "no such file"
+            message = f"expected CSV or Parquet files, or folders of them; found {str(path)!r}, {kind}"
+            raise ValueError(message)
+        files += found
+    return list(dict.fromkeys(file.resolve() for file in files))
+
+
+def write_shots(files: Sequence[Path], out: Path) -> Written:
+    """Map charts and write their shots as one table, which bears the mark of simulated shots if there are any.
+
+    Parameters
+    ----------
+    files : sequence of pathlib.Path
+        Charts, see `chart_files`.
+    out : pathlib.Path
+        A ``.parquet`` file; a CSV file could not bear the mark.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    SchemaError
+        If a chart lacks a column, or a row of it breaks the schema, or a shot stands in two rows; `out` stays as it
+        was.
+    SourceError
+        If there are no shots.
+    TableError
+        If a file cannot be read.
+    """
+    charts = [Chart(file) for file in files]
+    simulations = sorted({name for chart in charts for name in chart.simulations()})
+    written = Written(simulation="; ".join(simulations))
+    schema = _schema(set[str]().union(*(chart.columns for chart in charts)), written.simulation)
+    with ExitStack() as stack:
+        writer = stack.enter_context(writing(out, schema))
+        seen = stack.enter_context(Numbers(out.parent))
+        for chart in charts:
+            _write(chart, writer, seen, written, out.parent)
+        doubled = seen.doubled()
+        if doubled:
+            message = (
+                f"{doubled.count:,} shots stand in more than one chart, with the shot_id {doubled}; expected each only "
+                "once. Give every season of a player once."
+            )
+            raise SchemaError(message)
+        if not writer.rows:
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in (+written.left_out).items())
+            found = "no rows to map; expected shots."
+            if counts:
+                found = f"no rows to map but {counts} shots, left out as their games are not played as others are."
+            message = f"{', '.join(file.name for file in files)}: {found}"
+            raise SourceError(message)
+    return written
+
+
+def _schema(columns: set[str], simulation: str) -> pa.Schema:
+    fields = [(column.name, _TYPES[COLUMN[column.name].kind]) for column in MAPPING if columns.issuperset(column.chart)]
+    return pa.schema(fields, {ATTRIBUTES: json.dumps({SIMULATION: simulation})} if simulation else None)
+
+
+def _write(chart: Chart, writer: TableWriter, seen: Numbers, written: Written, folder: Path) -> None:
+    name, row = chart.path.name, 0
+    with Check(name, folder, also_required=["shot_type"]) as check:
+        for piece in chart.pieces():
+            shots = to_shots(piece, name, row)
+            row += len(shots)
+            if not check.look(shots).empty:
+                continue
+            kinds = game_kind(shots["game_id"])
+            for kind, what in LEFT_OUT.items():
+                written.left_out[what] += int((kinds == kind).sum())
+            shots = shots[~kinds.isin(list(LEFT_OUT))]
+            written.shots.update(shots["shot_type"])
+            seen.add(whole_numbers(shots[SHOT_ID]))
+            writer.write(_as_written(shots, writer.schema))
+        check.finish()
+
+
+def _as_written(shots: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    columns = {}
+    for field_ in schema:
+        column = shots[field_.name] if field_.name in shots else pd.Series(None, shots.index, dtype=object)
+        columns[field_.name] = column.astype("string") if field_.type == pa.string() else pd.to_numeric(column)
+    return pa.Table.from_pandas(pd.DataFrame(columns), schema=schema, preserve_index=False)
+
+
+def _check_out(out: Path) -> Path:
+    if out.suffix.lower() != ".parquet":
+        message = f"expected a name that ends in .parquet; found {out.name!r}"
+        raise ValueError(message)
+    return out.resolve()
+
+
+def _check_charts(charts: list[Path]) -> list[Path]:
+    chart_files(charts)
+    return charts
+
+
+class ShotChartConfig(CommandConfig):
+    """Map shot charts of stats.nba.com (ShotChartDetail) to one table of shots, which SOURCE and table take."""
+
+    charts: Annotated[CliPositionalArg[list[Path]], AfterValidator(_check_charts)] = Field(
+        description="charts as .csv or .parquet files, or folders of them"
+    )
+    out: Annotated[Path, AfterValidator(_check_out)] = Field(description="the .parquet file to write")
+
+    @model_validator(mode="after")
+    def check_apart(self) -> Self:
+        """Refuse to write over a chart, or into a folder of charts."""
+        for chart in self.charts:
+            if overlap(chart, self.out):
+                message = (
+                    f"expected out beside the charts, not the same nor one within the other; found {shown(self.out)} "
+                    f"and {chart}"
+                )
+                raise ValueError(message)
+        return self
+
+
+def run(config: ShotChartConfig) -> None:
+    """Write the table."""
+    check_writable(config.out)
+    files = chart_files(config.charts)
+    with disk_full_told(config.out.parent):
+        written = write_shots(files, config.out)
+    for kind, count in (+written.left_out).items():
+        say("Left out", f"{count:,} {kind} shots")
+    if written.simulation:
+        say("SYNTHETIC DATA:", f"these shots are simulated ({written.simulation})", style="bold black on yellow")
+    counts = f"{written.shots[TWO_POINTS]:,} two-point and {written.shots[THREE_POINTS]:,} three-point shots"
+    say("Mapped", f"{counts} of {len(files):,} chart(s): {shown(config.out)}")

@@ -1,0 +1,126 @@
+"""The shot chart of a second player, simulated: in the columns of stats.nba.com, with a known P(made).
+
+The player is `data.simulation.players.GUARD`. Each row says that it is simulated, in ``GRID_TYPE``, so a CSV file tells
+it too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import AfterValidator, Field
+from scipy.special import entr
+
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import say
+from data.nba_charts.column_mapping import SIMULATED_CHART
+from data.simulation import synthetic
+from data.simulation.players import GUARD
+from data.simulation.synthetic import SIMULATION
+from data.storage.files import disk_full_told, shown
+from data.storage.tables import check_kind, schema_of, writing
+
+_SEASON_AND_KIND = 100_000
+_EVENTS_BETWEEN_SHOTS = 24
+_PLAYER_ID = 99_000_001
+
+
+def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
+    """Shots of the guard with the columns of the public files, in chunks like `data.simulation.synthetic.blocks`.
+
+    Games and shots are numbered as the NBA does, and come in the order of their time within a block.
+
+    Parameters
+    ----------
+    rows, seed : int
+        See `data.simulation.synthetic.shots`; rows up to a million, for there are no more numbers of games.
+    """
+    for start in range(0, rows, synthetic.BLOCK_ROWS):
+        table = synthetic.block(seed, start // synthetic.BLOCK_ROWS, GUARD).iloc[: rows - start]
+        year = table["season"].str[2:4].astype("int64")
+        kind = np.where(table["playoffs"] == 1, 400, 200)
+        game = (kind + year) * _SEASON_AND_KIND + table["game_id"] % _SEASON_AND_KIND
+        clock = 60 * table["minutes_remaining"] + table["seconds_remaining"]
+        ordered = (
+            table.assign(game_id=game, clock=-clock)
+            .sort_values(["game_date", "game_id", "period", "clock"], ignore_index=True)
+            .drop(columns="clock")
+        )
+        event = 2 + _EVENTS_BETWEEN_SHOTS * ordered.groupby("game_id").cumcount()
+        yield ordered.assign(game_event_id=event, shot_id=ordered["game_id"] * 10_000 + event)
+
+
+def as_chart(shots: pd.DataFrame, simulation: str) -> pd.DataFrame:
+    """Shots of the guard as stats.nba.com would give them.
+
+    Parameters
+    ----------
+    shots : pandas.DataFrame
+        Of `blocks`.
+    simulation : str
+        What the simulation is called.
+    """
+    made = shots["shot_made_flag"].astype("int64")
+    home = shots["matchup"].str.contains("vs.", regex=False)
+    own = shots["matchup"].str[:3]
+    chart = pd.DataFrame(
+        {
+            "GRID_TYPE": SIMULATED_CHART + simulation,
+            "GAME_ID": shots["game_id"].astype(str).str.zfill(10),
+            "GAME_EVENT_ID": shots["game_event_id"],
+            "PLAYER_ID": _PLAYER_ID,
+            "PLAYER_NAME": "Simulated Guard",
+            "TEAM_ID": shots["team_id"],
+            "TEAM_NAME": shots["team_name"],
+            "PERIOD": shots["period"],
+            "MINUTES_REMAINING": shots["minutes_remaining"],
+            "SECONDS_REMAINING": shots["seconds_remaining"],
+            "EVENT_TYPE": np.where(made == 1, "Made Shot", "Missed Shot"),
+            "ACTION_TYPE": shots["action_type"],
+            "SHOT_TYPE": shots["shot_type"],
+            "SHOT_ZONE_BASIC": shots["shot_zone_basic"],
+            "SHOT_ZONE_AREA": shots["shot_zone_area"],
+            "SHOT_ZONE_RANGE": shots["shot_zone_range"],
+            "SHOT_DISTANCE": shots["shot_distance"],
+            "LOC_X": shots["loc_x"],
+            "LOC_Y": shots["loc_y"],
+            "SHOT_ATTEMPTED_FLAG": 1,
+            "SHOT_MADE_FLAG": made,
+            "GAME_DATE": shots["game_date"].str.replace("-", ""),
+            "HTM": own.where(home, shots["opponent"]),
+            "VTM": shots["opponent"].where(home, own),
+        }
+    )
+    chart.attrs[SIMULATION] = simulation
+    return chart
+
+
+class SyntheticChartConfig(CommandConfig):
+    """Write the shot chart of a simulated guard of today, in the columns of stats.nba.com."""
+
+    rows: int = Field(default=15_000, ge=1, le=1_000_000, description="number of shots")
+    seed: int = Field(default=42, ge=0, description="the same seed gives the same shots")
+    out: Annotated[Path, AfterValidator(check_kind)] = Field(description="a .csv or .parquet file")
+
+
+def run(config: SyntheticChartConfig) -> None:
+    """Write the chart, and say how far the best of models could come."""
+    out, simulation = config.out.resolve(), f"{GUARD.name} {synthetic.name(config.rows, config.seed)}"
+    schema = schema_of(as_chart(next(blocks(1, config.seed)), simulation))
+    least = []
+    with disk_full_told(out.parent), writing(out, schema) as writer:
+        for shots in blocks(config.rows, config.seed):
+            writer.write(pa.Table.from_pandas(as_chart(shots, simulation), schema=schema, preserve_index=False))
+            truth = synthetic.probability(shots, GUARD)
+            expected: pd.Series[float] = pd.Series(entr(truth) + entr(1 - truth))
+            least.append(expected.groupby(shots["shot_type"]).agg(["sum", "count"]))
+    say("Simulated", f"the chart of a guard, {config.rows:,} shots: {shown(out)}")
+    for points, total, count in pd.concat(least).groupby(level=0).sum().itertuples(name=None):
+        say("  log loss of the true probabilities:", f"{total / count:.4f} ({points}, {count:,.0f} shots)", style="")
+
+
+if __name__ == "__main__":
+    run_command(SyntheticChartConfig, run)

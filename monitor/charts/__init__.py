@@ -1,0 +1,1 @@
+"""Plotly charts and static plots of what was computed; not the computation."""

@@ -1,0 +1,406 @@
+"""Shots and rates on a half court drawn to scale, with plotly for the app."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.colors
+import plotly.graph_objects as go
+
+from data import court
+from data.schema import PREDICTION, PROBABILITY, TARGET
+from monitor.charts.layout import SEQUENTIAL, Colours, chart, told
+from monitor.charts.palette import CURRENT, LINES, MADE, MISSED, NEUTRAL
+from monitor.metrics import rates
+
+Floats = npt.NDArray[np.float64]
+
+DIVERGING: Colours = [[0.0, MISSED], [0.5, LINES], [1.0, MADE]]
+"""Of residuals and differences: below, at and above what was expected."""
+
+_X, _Y = (-26.0, 26.0), (-6.25, 42.75)
+_MOST_POINTS = 4_000
+_CLASSES = 16
+_SMALLEST, _BUSY = 0.3, 0.9
+_DENSITY_FEET = 1.5
+_HISTORY: Colours = [[0.0, "rgb(226, 228, 232)"], [1.0, "rgb(107, 114, 128)"]]
+"""Of where shots were taken, behind shots whose color is P(made): greys, so that one color has one meaning."""
+_HISTORY_OPACITY = 0.7
+_LEFT_BAR, _RIGHT_BAR = ({"len": 0.42, "x": place} for place in (0.25, 0.75))
+# Of a rate, so that maps can be compared: nearly every P(made) is between these two.
+_RATE = (0.2, 0.7)
+_RATE_TICKS = {"tickvals": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "tickformat": ".0%"}
+_SHARE = (-2.0, 1.0)
+_SHARE_TICKS = {"tickvals": [-2, -1, 0, 1], "ticktext": ["0.01 %", "0.1 %", "1 %", "10 %"]}
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Values, shape (n,), and how colours tell them."""
+
+    values: Floats
+    colours: Colours
+    ends: tuple[float, float]
+    name: str
+    ticks: Mapping[str, object]
+
+    @property
+    def bar(self) -> dict[str, object]:
+        return {
+            **self.ticks,
+            "title": {"text": self.name, "side": "top"},
+            "orientation": "h",
+            "thickness": 10,
+            "len": 0.5,
+            "x": 0.5,
+            "y": 1.09,
+            # Anchored at its bottom, a bar would push the heading of the figure out of sight (plotly.js 3).
+            "yanchor": "middle",
+            "ypad": 0,
+            "outlinewidth": 0,
+        }
+
+    @property
+    def marker(self) -> dict[str, object]:
+        low, high = self.ends
+        return {"color": self.values, "colorscale": self.colours, "cmin": low, "cmax": high, "colorbar": self.bar}
+
+    def classes(self) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """Class of each value, from 0, and the colour of each class."""
+        part = (self.values - self.ends[0]) / (self.ends[1] - self.ends[0])
+        level = np.rint(np.clip(np.nan_to_num(part), 0, 1) * (_CLASSES - 1)).astype(np.int64)
+        colours = plotly.colors.sample_colorscale(self.colours, np.linspace(0, 1, _CLASSES))
+        # A place without a value, because none of its shots has a label, is grey.
+        return np.where(np.isnan(part), _CLASSES, level), [*colours, NEUTRAL]
+
+
+def court_figure(title: str = "") -> go.Figure:
+    """An empty half court to scale: x and y in feet from the hoop, lines only."""
+    figure = _court(title)
+    return _add_lines(figure)
+
+
+def shots_on_court(
+    shots: pd.DataFrame, colour: Literal["result", "prediction", "probability", "residual"], title: str = ""
+) -> go.Figure:
+    """Shots where they were taken, at most 4,000 of them.
+
+    Parameters
+    ----------
+    shots : pandas.DataFrame
+        ``lat`` and ``lng`` in degrees, ``shot_distance`` in feet, ``shot_made_flag`` (1, 0 or NaN), ``prediction``
+        (1 or 0) and ``probability``, P(made).
+    colour : {"result", "prediction", "probability", "residual"}
+        What the colour tells: what happened, what was predicted, P(made), or ``shot_made_flag`` less P(made), which
+        only labelled shots have.
+    title : str
+        Heading.
+    """
+    figure = court_figure(title)
+    if colour == "residual":
+        shots = shots[shots[TARGET].notna()]
+    if shots.empty:
+        return _without_rows(figure)
+    drawn, x, y = _drawn(figure, shots)
+    truth, probability = drawn[TARGET].to_numpy(dtype=float), drawn[PROBABILITY].to_numpy(dtype=float)
+    result = np.select([truth == 0, truth == 1], ["missed", "made"], "no label")
+    told_distance = told(drawn["shot_distance"], "{:.0f} feet from the hoop")
+    hover = np.column_stack([result, told(probability, "{:.1%}"), told_distance])
+    points = pd.DataFrame(hover, columns=["result", "probability", "distance"]).assign(x=x, y=y)
+    if colour in {"result", "prediction"}:
+        words = result if colour == "result" else np.where(drawn[PREDICTION] == 1, "made", "missed")
+        for word, paint in (("no label", NEUTRAL), ("missed", MISSED), ("made", MADE)):
+            which = words == word
+            if which.any():
+                marker = {"color": paint, "size": 5, "opacity": 0.8}
+                name = f"{'predicted ' * (colour == 'prediction')}{word} ({which.sum():,})"
+                _add_shots(figure, points[which], marker, name)
+        return figure
+    if colour == "probability":
+        scale = _Scale(probability, SEQUENTIAL, _RATE, "P(made)", _RATE_TICKS)
+    else:
+        ticks = {"tickvals": [-1, -0.5, 0, 0.5, 1], "ticktext": ["-1", "-0.5", "0", "+0.5", "+1"]}
+        scale = _Scale(truth - probability, DIVERGING, (-1, 1), "made (1 or 0) less P(made)", ticks)
+    _add_shots(figure, points, {**scale.marker, "size": 5, "opacity": 0.8}, "")
+    return figure
+
+
+def hexagons_on_court(
+    cells: pd.DataFrame, value: Literal["rate", "expected", "difference", "shots"], title: str = ""
+) -> go.Figure:
+    """Rates by place as in the NBA's shot charts: a hexagon grows with the root of its shots, its colour is the value.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        What `monitor.metrics.rates.hexagons` returns.
+    value : {"rate", "expected", "difference", "shots"}
+        What the colour tells: share made, mean P(made), the first less the second, or how many shots; with the last,
+        hexagons are all of full size.
+    title : str
+        Heading.
+    """
+    figure = _court(title)
+    if cells.empty:
+        return _without_rows(_add_lines(figure))
+    drawn = _on_court(figure, cells)
+    shots = drawn["shots"].to_numpy(dtype=float)
+    if value == "shots":
+        size, top = np.ones(len(drawn)), max(shots.max(initial=1), 10.0)
+        decades = np.arange(np.ceil(np.log10(top)) + 1)
+        ticks = {"tickvals": decades, "ticktext": [f"{10**decade:,.0f}" for decade in decades]}
+        scale = _Scale(np.log10(shots), SEQUENTIAL, (0.0, float(np.log10(top))), "shots", ticks)
+    else:
+        busy = np.quantile(shots, _BUSY) if len(shots) else 1
+        size = np.clip(np.sqrt(shots / busy), _SMALLEST, 1)
+        values = drawn[value].to_numpy(dtype=float)
+        if value == "difference":
+            ticks = {"tickvals": [-0.2, -0.1, 0, 0.1, 0.2], "ticktext": ["-20", "-10", "0", "+10", "+20"]}
+            scale = _Scale(values, DIVERGING, (-0.2, 0.2), "made less expected, percentage points", ticks)
+        else:
+            name = "share made" if value == "rate" else "mean P(made)"
+            scale = _Scale(values, SEQUENTIAL, _RATE, name, _RATE_TICKS)
+    _add_hexagons(figure, drawn, size, scale)
+    _add_lines(figure)
+    _add_hover(figure, drawn, scale, _rate_texts(drawn))
+    return figure
+
+
+def density_on_court(shots: pd.DataFrame, title: str = "") -> go.Figure:
+    """Where shots were taken: the share of all of them in each hexagon, on a logarithmic scale that never changes.
+
+    Parameters
+    ----------
+    shots : pandas.DataFrame
+        ``lat`` and ``lng``, degrees.
+    title : str
+        Heading.
+    """
+    figure = _court(title)
+    cells = rates.counts(shots, size_feet=_DENSITY_FEET)
+    if cells.empty:
+        return _without_rows(_add_lines(figure))
+    drawn = _on_court(figure, cells)
+    scale = _density(drawn, len(shots))
+    _add_hexagons(figure, drawn, np.ones(len(drawn)), scale)
+    _add_lines(figure)
+    share = drawn["shots"] / len(shots)
+    hover = [f"{count:,} shots, {part:.2%} of all" for count, part in zip(drawn["shots"], share, strict=True)]
+    _add_hover(figure, drawn, scale, hover)
+    return figure
+
+
+def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, scored: pd.DataFrame | None) -> go.Figure:
+    """A court on which a click picks a place, to the foot; all that is drawn has its own legend or colorbar.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        ``lat`` and ``lng`` in degrees of earlier shots, shown in greys.
+    picked : tuple of float or None
+        The place picked last, x and y in feet from the hoop.
+    scored : pandas.DataFrame or None
+        Places that were scored before: ``x`` and ``y`` in feet from the hoop, ``probability``, P(made).
+
+    Notes
+    -----
+    Every point that can be clicked has its place as x and y, so ``event.selection.points[0]["x"]`` is always feet.
+    """
+    figure = _court("")
+    # Above the court stand the colorbars, below it what the markers are.
+    figure.update_layout(legend={"y": -0.05, "yanchor": "top", "orientation": "h"}, margin={"b": 50})
+    cells = rates.counts(history, size_feet=_DENSITY_FEET)
+    drawn = _on_court(figure, cells)
+    if len(drawn):
+        density = replace(_density(drawn, len(history)), colours=_HISTORY, name="share of all prepared shots")
+        _add_hexagons(figure, drawn, np.ones(len(drawn)), density, opacity=_HISTORY_OPACITY)
+        _add_bar(figure, density, _LEFT_BAR)
+    _add_lines(figure)
+    across, along = np.meshgrid(
+        np.arange(-court.SIDELINE_X, court.SIDELINE_X + 1), np.arange(np.ceil(court.BASELINE_Y), court.MID_COURT_Y)
+    )
+    x, y = across.ravel(), along.ravel()
+    figure.add_scatter(
+        x=x,
+        y=y,
+        customdata=np.hypot(x, y),
+        mode="markers",
+        marker={"size": 9, "opacity": 0, "color": NEUTRAL},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        hovertemplate="%{x:.0f} feet across, %{y:.0f} along<br>%{customdata:.1f} feet from the hoop<extra></extra>",
+        showlegend=False,
+    )
+    if scored is not None and len(scored):
+        probability = scored[PROBABILITY].to_numpy(dtype=float)
+        scale = _Scale(probability, SEQUENTIAL, _RATE, "P(made) of scored shots", _RATE_TICKS)
+        _add_bar(figure, scale, _RIGHT_BAR)
+        figure.add_scatter(
+            x=scored["x"],
+            y=scored["y"],
+            text=told(scored[PROBABILITY], "P(made) {:.1%}"),
+            mode="markers",
+            marker={
+                **scale.marker,
+                "showscale": False,
+                "colorbar": None,
+                "size": 12,
+                "line": {"color": NEUTRAL, "width": 1},
+            },
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 1}},
+            hovertemplate="%{text}<br>%{x:.0f} feet across, %{y:.0f} along<extra>scored</extra>",
+            name="scored before",
+            showlegend=True,
+        )
+    if picked is not None:
+        figure.add_scatter(
+            x=[picked[0]],
+            y=[picked[1]],
+            mode="markers",
+            marker={"symbol": "star", "size": 20, "color": CURRENT, "line": {"color": "white", "width": 1}},
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 1}},
+            hovertemplate="your shot: %{x:.0f} feet across, %{y:.0f} along<extra></extra>",
+            name="your shot, as the form holds it",
+            showlegend=True,
+        )
+    figure.update_layout(clickmode="event+select", dragmode=False)
+    return figure
+
+
+def _court(title: str) -> go.Figure:
+    figure = chart(title, height=480)
+    # One margin for legends and colour bars, so that courts beside each other are level.
+    figure.update_layout(
+        margin={"t": 64 + 30 * bool(title), "b": 26},
+        legend={"x": 0.5, "xanchor": "center", "y": 1.0, "itemsizing": "constant"},
+    )
+    hidden = {"visible": False, "fixedrange": True, "constrain": "domain"}
+    figure.update_xaxes(range=_X, **hidden)
+    figure.update_yaxes(range=_Y, scaleanchor="x", scaleratio=1, constraintoward="top", **hidden)
+    return figure
+
+
+def _add_lines(figure: go.Figure) -> go.Figure:
+    gap = np.array([np.nan])
+    x, y = (np.concatenate([part for line in court.lines() for part in (line[axis], gap)]) for axis in (0, 1))
+    line = {"color": LINES, "width": 1.5}
+    return figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+
+
+def _without_rows(figure: go.Figure) -> go.Figure:
+    return figure.add_annotation(text="no rows", x=0, y=22, showarrow=False)
+
+
+def _note(figure: go.Figure, notes: list[str]) -> None:
+    if notes:
+        figure.add_annotation(
+            text=", ".join(notes),
+            x=0,
+            y=_Y[0],
+            yanchor="top",
+            font={"size": 11},
+            showarrow=False,
+        )
+
+
+def _beyond(count: int) -> list[str]:
+    return [f"{count:,} shot{'s' * (count != 1)} from beyond mid-court not drawn"] if count else []
+
+
+def _drawn(figure: go.Figure, shots: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats]:
+    x, y = court.to_feet(shots["lat"], shots["lng"])
+    on_court = np.flatnonzero(y <= court.MID_COURT_Y)
+    kept = on_court[np.linspace(0, on_court.size - 1, min(on_court.size, _MOST_POINTS)).round().astype(np.int64)]
+    notes = [f"{kept.size:,} of {on_court.size:,} shots drawn"] if kept.size < on_court.size else []
+    nowhere = int(np.isnan(x + y).sum())
+    notes += _beyond(int((y > court.MID_COURT_Y).sum()))
+    notes += [f"{nowhere:,} without a position"] if nowhere else []
+    _note(figure, notes)
+    # Positions are whole tenths of a foot and many are the hoop itself; unmoved, a point would hide a thousand others.
+    moved = np.random.default_rng(0).uniform(-0.25, 0.25, (2, kept.size))
+    return shots.iloc[kept], x[kept] + moved[0], y[kept] + moved[1]
+
+
+def _on_court(figure: go.Figure, cells: pd.DataFrame) -> pd.DataFrame:
+    beyond = cells["y"] > court.MID_COURT_Y
+    _note(figure, _beyond(int(cells.loc[beyond, "shots"].sum())))
+    return cells[~beyond]
+
+
+def _add_shots(figure: go.Figure, points: pd.DataFrame, marker: Mapping[str, object], name: str) -> None:
+    figure.add_scatter(
+        x=points["x"],
+        y=points["y"],
+        customdata=points[["result", "probability", "distance"]],
+        mode="markers",
+        marker=marker,
+        name=name,
+        hovertemplate="%{customdata[0]}, P(made) %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
+        showlegend=bool(name),
+    )
+
+
+def _density(cells: pd.DataFrame, shots: int) -> _Scale:
+    share = np.log10(cells["shots"].to_numpy(dtype=float) * 100 / max(shots, 1))
+    return _Scale(share, SEQUENTIAL, _SHARE, "share of all shots", _SHARE_TICKS)
+
+
+def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _Scale, *, opacity: float = 1.0) -> None:
+    level, colours = scale.classes()
+    # Six corners, the first again, and a gap before the next hexagon.
+    angle = np.append(np.pi / 2 + np.arange(7) * np.pi / 3, np.nan)
+    radius = size[:, None] * cells.attrs.get(rates.SIZE, rates.SIZE_FEET) / np.sqrt(3) * 0.97
+    x = cells["x"].to_numpy()[:, None] + radius * np.cos(angle)
+    y = cells["y"].to_numpy()[:, None] + radius * np.sin(angle)
+    for found in np.unique(level):
+        figure.add_scatter(
+            x=x[level == found].ravel(),
+            y=y[level == found].ravel(),
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=colours[found],
+            opacity=opacity,
+            hoverinfo="skip",
+            showlegend=False,
+        )
+
+
+def _add_bar(figure: go.Figure, scale: _Scale, place: Mapping[str, float]) -> None:
+    """The colorbar of a scale, at its place above the court; it belongs to a trace without a point."""
+    marker = {**scale.marker, "color": [scale.ends[0]], "colorbar": {**scale.bar, **place}, "opacity": 0}
+    shown = {"marker": {"opacity": 0}}
+    figure.add_scatter(
+        x=[None], y=[None], mode="markers", marker=marker, selected=shown, unselected=shown, hoverinfo="none",
+        showlegend=False,
+    )  # fmt: skip
+
+
+def _add_hover(figure: go.Figure, cells: pd.DataFrame, scale: _Scale, texts: list[str]) -> None:
+    # Filled hexagons can tell only the name of their trace; these unseen points tell each one's own figures.
+    figure.add_scatter(
+        x=cells["x"],
+        y=cells["y"],
+        text=texts,
+        mode="markers",
+        marker={**scale.marker, "opacity": 0, "size": 10},
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _rate_texts(cells: pd.DataFrame) -> list[str]:
+    percent = {name: told(cells[name] * 100, "{:.1f}") for name in ("rate", "low", "high", "expected")}
+    differences = told(cells["difference"] * 100, "{:+.1f}")
+    return [
+        f"{shots:,} shots<br>made {rate} % (95 %: {low} to {high} %)<br>"
+        f"expected {expected} %<br>difference {difference} percentage points"
+        for shots, rate, low, high, expected, difference in zip(
+            cells["shots"], *percent.values(), differences, strict=True
+        )
+    ]

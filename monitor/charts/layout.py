@@ -1,0 +1,90 @@
+"""What all charts of the app share: layout, scales, colours of samples.
+
+No chart sets a background or a font colour, so the theme of the page decides. A chart of nothing says "no rows".
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle
+
+import numpy as np
+import numpy.typing as npt
+import plotly.colors
+import plotly.graph_objects as go
+
+from monitor.charts.palette import CHALLENGER, CURRENT, MADE, MISSED, NEUTRAL, REFERENCE, TRAINING
+
+Floats = npt.NDArray[np.float64]
+Colours = list[list[float | str]]
+Curves = Mapping[str, tuple[Floats, Floats]]
+"""Labels (1, 0 or NaN) and P(made), each of shape (n,), by the name of the sample."""
+_LEGEND = {
+    "orientation": "h",
+    "traceorder": "normal",
+    "x": 0,
+    "xanchor": "left",
+    "y": 1.02,
+    "yanchor": "bottom",
+    "title": None,
+}
+_SAMPLE = {"train": TRAINING, "test": REFERENCE}
+_OTHERS = (CURRENT, CHALLENGER, MISSED, MADE, NEUTRAL)
+BINS = 40
+
+
+def _sequential() -> Colours:
+    # The ends of Viridis are too dark for a dark page and too light for a light one.
+    stops = np.linspace(0, 1, 9)
+    return [
+        [float(stop), colour]
+        for stop, colour in zip(stops, plotly.colors.sample_colorscale("Viridis", 0.18 + stops * 0.77), strict=True)
+    ]
+
+
+SEQUENTIAL = _sequential()
+"""Of P(made), shares and counts: Viridis, safe for colour-blind people."""
+
+
+def chart(title: str = "", *, x: str = "", y: str = "", height: int = 340, legend_rows: int = 1) -> go.Figure:
+    """An empty chart with its title, the names of its axes, and room for a legend on top."""
+    figure = go.Figure(layout=layout(title, height, legend_rows))
+    figure.update_xaxes(title=x or None, automargin=True)
+    figure.update_yaxes(title=y or None, automargin=True)
+    return figure
+
+
+def without_rows(figure: go.Figure) -> go.Figure:
+    """The same figure, saying "no rows" in its middle."""
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(text="no rows", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    return figure
+
+
+def told(values: Iterable[float], form: str) -> list[str]:
+    """Numbers as texts; a missing one is "unknown".
+
+    Examples
+    --------
+    >>> told([0.4, float("nan")], "{:.0%}")
+    ['40%', 'unknown']
+    """
+    return ["unknown" if np.isnan(value) else form.format(value) for value in values]
+
+
+def layout(title: str, height: int, legend_rows: int) -> dict[str, object]:
+    """Layout of a chart: its title, its height in pixels, and the rows of its legend."""
+    heading = {"text": title, "x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "container", "pad": {"t": 8}}
+    return {
+        "title": heading,
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 14 + 30 * bool(title) + 22 * legend_rows, "b": 8},
+        "legend": _LEGEND,
+        "showlegend": legend_rows > 0,
+        "hovermode": "closest",
+    }
+
+
+def colours(names: Iterable[str]) -> Iterator[str]:
+    """A colour for each sample: that of train and test wherever they are, then one after the other."""
+    others = cycle(_OTHERS)
+    return (_SAMPLE.get(name) or next(others) for name in names)

@@ -1,0 +1,1 @@
+"""Performance estimated without labels (CBPE); not performance measured with labels."""

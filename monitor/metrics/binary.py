@@ -1,0 +1,434 @@
+"""Metrics of a binary classifier, all computed from P(made).
+
+Hard labels and PyCaret's ``prediction_score`` (the probability of the *predicted* label) are not P(made); a log loss of
+either is wrong, and ``tests/end_to_end/test_two_wrong_log_losses.py`` knows their fingerprints.
+
+Every metric here depends on the rows only through how many were made and missed at each P(made). So one function
+computes it for the labels that were seen, for a thousand bootstrap samples of them, and for labels that were never
+seen but are expected (``monitor/estimation/cbpe.py``).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+THRESHOLD = 0.5
+"""Default P(made) from which a shot is predicted to be made."""
+CALIBRATION_BINS = 10
+MOST_DISTINCT = 2**20
+"""Values of P(made) up to which each is counted by itself; beyond, [0, 1] is cut into so many equal cells."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes
+    ----------
+    name : str
+        Its name in runs and tables.
+    greater_is_better : bool
+        Which way is better.
+    meaning : str
+        What it says, in words.
+    needs_both_classes : bool
+        Whether it is undefined when all rows have the same label.
+    """
+
+    name: str
+    greater_is_better: bool
+    meaning: str
+    needs_both_classes: bool = False
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether `first` is better than `second`."""
+        return first > second if self.greater_is_better else first < second
+
+    def compute(self, labels: npt.ArrayLike, probability: npt.ArrayLike, threshold: float = THRESHOLD) -> float:
+        """Its value for some rows; NaN where it is undefined."""
+        return float(figures(Tally.of(labels, probability), threshold)[self.name][0])
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("log_loss", False, "mean surprise, in nats"),
+        Metric("brier", False, "mean squared error of P(made)"),
+        Metric("roc_auc", True, "chance that a made shot has a greater P(made) than a missed one", True),
+        Metric("f1_score", True, "harmonic mean of precision and recall"),
+        Metric("accuracy", True, "share of shots predicted right"),
+        Metric("precision", True, "share made of those predicted made"),
+        Metric("recall", True, "share of made shots predicted made (sensitivity)"),
+        Metric("specificity", True, "share of missed shots predicted missed"),
+        Metric("calibration_error", False, f"mean gap of P(made) and the rate, in at most {CALIBRATION_BINS} bins"),
+        Metric("log_loss_skill", True, "share of the class prior's log loss that the model saves", True),
+        Metric("brier_skill", True, "share of the class prior's Brier score that the model saves", True),
+    )
+}
+"""Every metric by its name, in the order in which they are shown.
+
+The class prior of the skills is the rate of the same rows: a constant that one could have known in hindsight only.
+Calibration error: Naeini, Cooper and Hauskrecht, AAAI 2015, with bins of equal size.
+"""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many shots were made and missed at each P(made).
+
+    Attributes
+    ----------
+    probability : ndarray of float64, shape (k,)
+        The different values of P(made), ascending.
+    rows : ndarray of float64, shape (k,)
+        Rows with that value.
+    made : ndarray of float64, shape (r, k)
+        How many of them were made, in each of r samples.
+    missed : ndarray of float64, shape (r, k)
+        How many were missed.
+    """
+
+    probability: Floats
+    rows: Floats
+    made: Floats
+    missed: Floats
+
+    @classmethod
+    def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "Tally":
+        """The tally of labelled rows, as one sample.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, there are no rows, labels are not 0 or 1, or probabilities are not from 0 to 1.
+        """
+        truth, values = np.asarray(labels, dtype=float), np.asarray(probability, dtype=float)
+        _check(truth, values)
+        different, place = np.unique(values, return_inverse=True)
+        rows = np.bincount(place, minlength=len(different)).astype(float)
+        made = np.bincount(place, weights=truth, minlength=len(different)).astype(np.float64)
+        return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1))
+
+    def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "Tally":
+        """Bootstrap samples of the rows of the first sample.
+
+        Parameters
+        ----------
+        samples : int
+            How many.
+        stream : numpy.random.Generator
+            Where the draws come from.
+        rows : int or None
+            Size of each; None for that of the first sample.
+        """
+        size = int(self.rows.sum()) if rows is None else rows
+        drawn = resample(np.concatenate([self.made[0], self.missed[0]]), size, samples, stream)
+        made, missed = np.split(drawn, 2, axis=1)
+        return Tally(self.probability, self.rows, made, missed)
+
+
+class TallyBuilder:
+    """Counts labelled rows piece by piece, in memory that does not grow with them.
+
+    While there are at most ``MOST_DISTINCT`` different P(made) the tally is that of all rows at once. Beyond, rows are
+    counted by cell, and a cell stands for the mean P(made) of its rows. As a cell is 1e-6 wide and its rows lie on both
+    sides of their mean, the metrics are off by about 1e-9 then: log loss and Brier score by what the labels vary within
+    a cell, the area under the curve by the pairs within one. A cell begins at the usual threshold, 0.5, so that the
+    counts of what is predicted stay exact. The calibration error is off by 1e-6 at most where values are spread: by the
+    cells in which one of its bins ends.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._pieces: list[tuple[Floats, Floats, Floats]] = []
+        self._held = 0
+        self._in_cells = False
+
+    def add(self, labels: npt.ArrayLike, probability: npt.ArrayLike) -> None:
+        """Add labelled rows; none is fine.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, labels are not 0 or 1, or probabilities are not from 0 to 1.
+        """
+        truth, values = np.asarray(labels, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+        if truth.shape == values.shape == (0,):
+            return
+        _check(truth, values)
+        # Two sorts without places are much faster than one with them.
+        hits, made = np.unique(values[truth == 1], return_counts=True)
+        misses, missed = np.unique(values[truth == 0], return_counts=True)
+        self.add_counted(
+            np.concatenate([hits, misses]),
+            np.concatenate([made, np.zeros(len(misses))]),
+            np.concatenate([np.zeros(len(hits)), missed]),
+        )
+
+    def add_counted(self, probability: Floats, made: Floats, missed: Floats) -> None:
+        """Add rows that are counted by P(made), or by cell, of which `probability` is the mean P(made) then.
+
+        Parameters
+        ----------
+        probability, made, missed : ndarray of float64, shape (k,)
+            A value may stand there more than once.
+        """
+        self.rows += int(made.sum() + missed.sum())
+        self._pieces.append((probability, made.astype(np.float64), missed.astype(np.float64)))
+        self._held += len(probability)
+        if self._held > 2 * MOST_DISTINCT:
+            self._merge()
+
+    def tally(self) -> Tally:
+        """The tally of all rows so far, as one sample.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        if not self.rows:
+            message = "expected labelled rows; found none"
+            raise ValueError(message)
+        self._merge()
+        probability, made, missed = self._pieces[0]
+        return Tally(probability, made + missed, made.reshape(1, -1), missed.reshape(1, -1))
+
+    def evaluate(self, threshold: float = THRESHOLD) -> dict[str, float]:
+        """What `evaluate` gives for all rows so far; see `tally` for what it raises."""
+        return _defined(figures(self.tally(), threshold))
+
+    def class_prior_log_loss(self) -> float:
+        """Log loss of the rate of the same rows, told for each of them; see `tally` for what it raises."""
+        tally = self.tally()
+        made, missed = tally.made.sum(axis=1), tally.missed.sum(axis=1)
+        rows = made + missed
+        constant = Tally(made / rows, rows, made.reshape(1, -1), missed.reshape(1, -1))
+        return float(figures(constant)["log_loss"][0])
+
+    def _merge(self) -> None:
+        probability, made, missed = (np.concatenate(arrays) for arrays in zip(*self._pieces, strict=True))
+        if not self._in_cells:
+            probability, made, missed = _by_value(probability, made, missed)
+            self._in_cells = len(probability) > MOST_DISTINCT
+        if self._in_cells:
+            probability, made, missed = _by_cell(probability, made, missed)
+        self._pieces = [(probability, made, missed)]
+        self._held = len(probability)
+
+
+def _by_value(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats, Floats, Floats]:
+    order = np.argsort(probability, kind="stable")
+    probability = probability[order]
+    starts = np.flatnonzero(np.r_[True, probability[1:] != probability[:-1]])
+    hits: Floats = np.add.reduceat(made[order], starts)
+    misses: Floats = np.add.reduceat(missed[order], starts)
+    return probability[starts], hits, misses
+
+
+def _by_cell(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats, Floats, Floats]:
+    cell = np.minimum((probability * MOST_DISTINCT).astype(np.int64), MOST_DISTINCT - 1)
+    rows = made + missed
+    hits, misses, total, counted = (
+        np.bincount(cell, weights=weights, minlength=MOST_DISTINCT)
+        for weights in (made, missed, rows * probability, rows)
+    )
+    held = counted > 0
+    mean: Floats = total[held] / counted[held]
+    return mean, hits[held].astype(np.float64), misses[held].astype(np.float64)
+
+
+def resample(counts: Floats, rows: int, samples: int, stream: np.random.Generator) -> Floats:
+    """Draw rows with replacement from rows that are counted by cell.
+
+    Parameters
+    ----------
+    counts : ndarray of float64, shape (k,)
+        Rows of each cell.
+    rows : int
+        How many to draw for each sample.
+    samples : int
+        How many samples.
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float64, shape (samples, k)
+        Drawn rows of each cell.
+    """
+    drawn: Floats
+    if rows > len(counts):
+        drawn = stream.multinomial(rows, counts / counts.sum(), size=samples).astype(float)
+        return drawn
+    # Few rows of many cells: to draw the rows is faster than to draw every cell's number.
+    cells = np.repeat(np.arange(len(counts)), counts.astype(int))
+    place = cells[stream.integers(len(cells), size=(samples, rows))] + np.arange(samples)[:, None] * len(counts)
+    drawn = np.bincount(place.ravel(), minlength=samples * len(counts)).reshape(samples, -1).astype(float)
+    return drawn
+
+
+def log_loss_by_row(labels: npt.ArrayLike, probability: npt.ArrayLike) -> Floats:
+    """Log loss of each row, in nats.
+
+    Parameters
+    ----------
+    labels : array_like of float, shape (n,)
+        1 made, 0 missed.
+    probability : array_like of float, shape (n,)
+        P(made).
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        ``-log P(what happened)``, with P kept from 0 and 1 by the resolution of float64, as scikit-learn does.
+
+    Examples
+    --------
+    >>> log_loss_by_row([1, 0], [0.5, 0.5]).round(4).tolist()
+    [0.6931, 0.6931]
+    """
+    truth = np.asarray(labels, dtype=float)
+    made = _clipped(np.asarray(probability, dtype=float))
+    losses: Floats = -np.log(np.where(truth == 1, made, 1 - made))
+    return losses
+
+
+def evaluate(labels: npt.ArrayLike, probability: npt.ArrayLike, *, threshold: float = THRESHOLD) -> dict[str, float]:
+    """Every metric of ``METRICS``.
+
+    Parameters
+    ----------
+    labels : array_like of float, shape (n,)
+        1 made, 0 missed; no nulls.
+    probability : array_like of float, shape (n,)
+        P(made), from 0 to 1.
+    threshold : float
+        P(made) from which a shot is predicted to be made.
+
+    Returns
+    -------
+    dict of str to float
+        Metrics that need both classes are left out when only one is there. Precision, recall, specificity and F1 are 0
+        where they divide by zero, as scikit-learn has it.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, there are no rows, labels are not 0 or 1, or probabilities are not from 0 to 1.
+
+    Examples
+    --------
+    >>> evaluate([1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4])["accuracy"]
+    1.0
+    """
+    return _defined(figures(Tally.of(labels, probability), threshold))
+
+
+def _defined(computed: dict[str, Floats]) -> dict[str, float]:
+    values = {name: float(value[0]) for name, value in computed.items()}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def figures(tally: Tally, threshold: float = THRESHOLD, base_rate: float | None = None) -> dict[str, Floats]:
+    """Every metric of ``METRICS``, for each sample of a tally.
+
+    Parameters
+    ----------
+    tally : Tally
+    threshold : float
+        P(made) from which a shot is predicted to be made.
+    base_rate : float or None
+        The constant that skills are against; None for the rate of each sample itself. Bootstrap samples take that of
+        the rows which they are drawn from: no constant is worse than a sample's own rate.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (r,)
+        NaN where a metric needs both classes and a sample has only one.
+    """
+    probability, made, missed = tally.probability, tally.made, tally.missed
+    positives, negatives = made.sum(axis=1), missed.sum(axis=1)
+    rows = positives + negatives
+    clipped = _clipped(probability)
+    log_loss = -(made @ np.log(clipped) + missed @ np.log(1 - clipped)) / rows
+    brier = (made @ (1 - probability) ** 2 + missed @ probability**2) / rows
+    predicted = probability >= threshold
+    hits, false_alarms = made[:, predicted].sum(axis=1), missed[:, predicted].sum(axis=1)
+    rate = positives / rows
+    constant = rate if base_rate is None else np.full(len(rate), base_rate)
+    certain = (constant == 0) | (constant == 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        prior_log_loss = -(rate * np.log(constant) + (1 - rate) * np.log(1 - constant))
+        prior_brier = rate * (1 - constant) ** 2 + (1 - rate) * constant**2
+        log_loss_skill = np.where(certain, np.nan, 1 - log_loss / prior_log_loss)
+        brier_skill = np.where(certain, np.nan, 1 - brier / prior_brier)
+    return {
+        "log_loss": log_loss,
+        "brier": brier,
+        "roc_auc": _roc_auc(made, missed, positives, negatives),
+        "f1_score": _share(2 * hits, 2 * hits + false_alarms + positives - hits),
+        "accuracy": (hits + negatives - false_alarms) / rows,
+        "precision": _share(hits, hits + false_alarms),
+        "recall": _share(hits, positives),
+        "specificity": _share(negatives - false_alarms, negatives),
+        "calibration_error": _calibration_error(tally, rows),
+        "log_loss_skill": log_loss_skill,
+        "brier_skill": brier_skill,
+    }
+
+
+def _roc_auc(made: Floats, missed: Floats, positives: Floats, negatives: Floats) -> Floats:
+    """Share of pairs of a made and a missed shot in which the made one has the greater P(made), ties as one half."""
+    below = np.cumsum(missed, axis=1) - missed / 2
+    pairs = positives * negatives
+    wins = np.einsum("rk,rk->r", made, below)
+    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
+    """The bin of the calibration error that each value of P(made) belongs to, shape (k,).
+
+    Up to ``CALIBRATION_BINS`` different values, as a tree with few leaves has, are a bin each. Of more, bins hold about
+    equally many rows; rows of one value stay together, so there may be fewer bins.
+
+    Examples
+    --------
+    >>> calibration_bins(Tally.of(np.array([1.0, 0.0, 1.0]), np.array([0.4, 0.4, 0.6])))
+    array([0, 1])
+    """
+    if len(tally.rows) <= CALIBRATION_BINS:
+        return np.arange(len(tally.rows))
+    ends = np.cumsum(tally.rows)
+    bins: npt.NDArray[np.int_] = np.minimum((ends - tally.rows / 2) / ends[-1] * CALIBRATION_BINS, CALIBRATION_BINS - 1)
+    return bins.astype(np.int_)
+
+
+def _calibration_error(tally: Tally, rows: Floats) -> Floats:
+    starts = np.flatnonzero(np.diff(calibration_bins(tally), prepend=-1))
+    gap = tally.made - (tally.made + tally.missed) * tally.probability
+    error: Floats = np.abs(np.add.reduceat(gap, starts, axis=1)).sum(axis=1) / rows
+    return error
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _clipped(probability: Floats) -> Floats:
+    smallest = np.finfo(float).eps
+    return np.clip(probability, smallest, 1 - smallest)
+
+
+def _check(truth: Floats, made: Floats) -> None:
+    if truth.ndim != 1 or truth.shape != made.shape or truth.size == 0:
+        message = f"expected labels and probabilities of one shape (n,), n > 0; found {truth.shape} and {made.shape}"
+        raise ValueError(message)
+    if not np.isin(truth, (0, 1)).all():
+        message = "expected labels that are 0 or 1; leave unlabelled rows out first"
+        raise ValueError(message)
+    if not ((made >= 0) & (made <= 1)).all():
+        message = "expected P(made) from 0 to 1 in every row"
+        raise ValueError(message)

@@ -1,0 +1,238 @@
+"""Metrics with bootstrap intervals, overall and by slice, and how much worse one sample is than another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from data import court
+from data.schema import PROBABILITY, TARGET
+from monitor.metrics.binary import METRICS, THRESHOLD, Floats, Tally, figures
+
+CONFIDENCE = 0.95
+SAMPLES = 1_000
+"""Bootstrap samples behind each interval."""
+
+_SHARES = ("accuracy", "precision", "recall", "specificity")
+_FEWEST_ROWS = 2
+_SAMPLES_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the ends of its interval; NaN ends where there are too few rows for one."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What labelled rows say of a model.
+
+    Attributes
+    ----------
+    rows : int
+        Labelled rows.
+    rate : float
+        Share of them that was made.
+    counts : dict of str to int
+        The rows that each metric is about: of precision those predicted made, of recall those made, of specificity
+        those missed, of F1 those made or predicted made, else all.
+    figures : dict of str to float
+        Each metric that is defined.
+    samples : dict of str to ndarray of float64, shape (r,)
+        The same for bootstrap samples of the rows.
+    """
+
+    rows: int
+    rate: float
+    counts: dict[str, int]
+    figures: dict[str, float]
+    samples: dict[str, Floats]
+
+    def interval(self, metric: str, confidence: float = CONFIDENCE) -> Interval:
+        """A metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
+
+        A bootstrap sample is less calibrated than the rows it is drawn from: the interval of the calibration error is
+        shifted back by as much. Where all rows of a share agree, which tells the bootstrap nothing, the interval is
+        Wilson's.
+        """
+        value = self.figures[metric]
+        low, high = ends(self.samples[metric], confidence)
+        if metric == "calibration_error":
+            shift = float(self.samples[metric].mean()) - value
+            return Interval(value, min(max(low - shift, 0.0), value), max(high - shift, value))
+        if metric in _SHARES and low == high and self.counts[metric]:
+            share = stats.binomtest(round(value * self.counts[metric]), self.counts[metric])
+            found = share.proportion_ci(confidence, method="wilson")
+            return Interval(value, float(found.low), float(found.high))
+        return Interval(value, low, high)
+
+    def intervals(self, confidence: float = CONFIDENCE) -> dict[str, Interval]:
+        """Every metric that is defined, with its interval."""
+        return {metric: self.interval(metric, confidence) for metric in self.figures}
+
+
+def performance(
+    labels: npt.ArrayLike,
+    probability: npt.ArrayLike,
+    *,
+    threshold: float = THRESHOLD,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Performance:
+    """Measure labelled rows.
+
+    Parameters
+    ----------
+    labels : array_like of float, shape (n,)
+        1 made, 0 missed; no nulls.
+    probability : array_like of float, shape (n,)
+        P(made).
+    threshold : float
+        P(made) from which a shot is predicted to be made.
+    samples, seed : int
+        Number of bootstrap samples, and the seed of their draws.
+
+    Raises
+    ------
+    ValueError
+        See `monitor.metrics.binary.evaluate`.
+
+    Examples
+    --------
+    >>> found = performance([1, 0, 1, 0] * 50, [0.9, 0.2, 0.6, 0.4] * 50).interval("log_loss")
+    >>> found.low < found.value < found.high
+    True
+    """
+    tally = Tally.of(labels, probability)
+    rows = int(tally.rows.sum())
+    rate = float(tally.made.sum() / rows)
+    seen = {name: float(value[0]) for name, value in figures(tally, threshold).items()}
+    defined = {name: value for name, value in seen.items() if not np.isnan(value)}
+    stream = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, samples, _SAMPLES_AT_ONCE):
+        drawn = tally.resampled(min(_SAMPLES_AT_ONCE, samples - start), stream)
+        parts.append(figures(drawn, threshold, base_rate=rate))
+    drawn_figures = {
+        name: np.concatenate([part[name] for part in parts]) if rows >= _FEWEST_ROWS else np.full(samples, np.nan)
+        for name in defined
+    }
+    counts = dict.fromkeys(defined, rows) | _counts(tally, threshold)
+    return Performance(rows, rate, counts, defined, drawn_figures)
+
+
+def _counts(tally: Tally, threshold: float) -> dict[str, int]:
+    made, missed = tally.made[0], tally.missed[0]
+    predicted = tally.probability >= threshold
+    called = made[predicted].sum() + missed[predicted].sum()
+    counts = {
+        "precision": called,
+        "recall": made.sum(),
+        "specificity": missed.sum(),
+        "f1_score": made.sum() + missed[predicted].sum(),
+    }
+    return {name: int(count) for name, count in counts.items()}
+
+
+def relative_loss(
+    current: Performance, reference: Performance, metric: str, confidence: float = CONFIDENCE
+) -> Interval:
+    """By which share of the reference's value a metric is worse; negative where it is better, NaN where that is 0.
+
+    Both samples are resampled, each on its own, because they are different rows.
+
+    Examples
+    --------
+    >>> bad, good = performance([1, 0] * 99, [0.4, 0.6] * 99), performance([1, 0] * 99, [0.6, 0.4] * 99)
+    >>> relative_loss(bad, good, "log_loss").value.__round__(2)
+    0.79
+    """
+    sign = -1 if METRICS[metric].greater_is_better else 1
+    before, after = reference.interval(metric).value, current.interval(metric).value
+    compared = np.where(reference.samples[metric] == 0, np.nan, np.abs(reference.samples[metric]))
+    low, high = ends(sign * (current.samples[metric] - reference.samples[metric]) / compared, confidence)
+    return Interval(sign * (after - before) / abs(before) if before else float("nan"), low, high)
+
+
+def slices(table: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
+    """The slices by which a model is looked at: what to call the slice of each row.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The features.
+
+    Returns
+    -------
+    dict of str to pandas.Series of ordered category, shape (n,)
+        distance, period, playoffs and zone.
+    """
+    zones = court.zones(*court.to_feet(table["lat"], table["lng"]))
+    period = table["period"].astype(int)
+    season = np.where(table["playoffs"] == 1, "playoffs", "regular season")
+    named: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+        "distance": (zones.range.tolist(), court.RANGES),
+        "period": (period.astype(str).tolist(), [str(number) for number in sorted(period.unique())]),
+        "playoffs": (season.tolist(), ["regular season", "playoffs"]),
+        "zone": (zones.basic.tolist(), court.BASIC_ZONES),
+    }
+    return {
+        name: pd.Series(pd.Categorical(values, order, ordered=True), index=table.index, name=name)
+        for name, (values, order) in named.items()
+    }
+
+
+def by_slice(
+    table: pd.DataFrame, *, threshold: float = THRESHOLD, samples: int = 200, fewest: int = 30
+) -> pd.DataFrame:
+    """Metrics of each slice of the labelled rows, with intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The features, ``shot_made_flag`` and ``probability``; rows without a label are left out.
+    threshold : float
+        P(made) from which a shot is predicted to be made.
+    samples : int
+        Bootstrap samples behind each interval.
+    fewest : int
+        Slices of fewer labelled rows are counted, not measured.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per slice: ``slice``, ``value``, ``rows``, ``rate``, ``mean_probability``, and for each metric its value
+        and ``_low`` and ``_high``; NaN where it is not measured or not defined.
+    """
+    labelled = table[table[TARGET].notna()]
+    found = []
+    for name, values in slices(labelled).items():
+        for value, rows in labelled.groupby(values, observed=True):
+            entry: dict[str, object] = {
+                "slice": name,
+                "value": str(value),
+                "rows": len(rows),
+                "rate": rows[TARGET].mean(),
+                "mean_probability": rows[PROBABILITY].mean(),
+            }
+            if len(rows) >= fewest:
+                measured = performance(rows[TARGET], rows[PROBABILITY], threshold=threshold, samples=samples)
+                for metric, interval in measured.intervals().items():
+                    entry |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+            found.append(entry)
+    return pd.DataFrame(found, columns=None if found else ["slice", "value", "rows", "rate", "mean_probability"])
+
+
+def ends(samples: Floats, confidence: float) -> tuple[float, float]:
+    """The ends of the percentile interval of samples, those that are NaN left out; NaN where all are."""
+    if np.isnan(samples).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,1 +1,0 @@
-"""The report of the whole pipeline, in Brazilian Portuguese, from what its runs hold."""

@@ -1,0 +1,1 @@
+"""The HTML report of one monitoring run; not the checks that it shows."""

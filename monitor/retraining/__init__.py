@@ -1,0 +1,1 @@
+"""The retraining policy, promotion test, decision log, backtest and calendar; not the training."""

@@ -1,0 +1,275 @@
+"""What stands in the loop's calendar, and when its next look is due: pure dates and words, all in UTC."""
+
+import calendar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from itertools import count, takewhile
+
+import pandas as pd
+
+from monitor.retraining import decision_log
+from monitor.retraining.decision_log import LoggedDecision
+from monitor.store.runs import KnownRun
+
+LOOK, DECISION, PROMOTION, ROLL_BACK = "look", "decision", "promotion", "roll back"
+DUE, TRAINING, STALE = "look due", "earliest training", "champion stale"
+KINDS = (LOOK, DECISION, PROMOTION, ROLL_BACK, DUE, TRAINING, STALE)
+"""Of entries: four that have happened, three that are to come."""
+
+
+class Rhythm(StrEnum):
+    """How often the loop is meant to look."""
+
+    DAY = "day"
+    WEEK = "week"
+    FORTNIGHT = "two weeks"
+    MONTH = "month"
+
+
+_DAYS = {Rhythm.DAY: 1, Rhythm.WEEK: 7, Rhythm.FORTNIGHT: 14}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the calendar.
+
+    Attributes
+    ----------
+    day : date
+    kind : str
+        One of ``KINDS``.
+    words : str
+    """
+
+    day: date
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class NextLook:
+    """When the next look is due.
+
+    Attributes
+    ----------
+    rhythm : Rhythm
+    last : date or None
+        Day of the last look; None where nobody has looked yet.
+    today : date
+    """
+
+    rhythm: Rhythm
+    last: date | None
+    today: date
+
+    @property
+    def due(self) -> date:
+        """The day by which somebody should have looked; it may have passed."""
+        return later(self.last, self.rhythm) if self.last else self.today
+
+    @property
+    def overdue(self) -> bool:
+        """Whether that day has passed."""
+        return self.due < self.today
+
+    @property
+    def counted_from(self) -> date:
+        """The last look; today, where there is none or the next one should have been."""
+        return self.last if self.last and not self.overdue else self.today
+
+    @property
+    def days(self) -> Iterator[date]:
+        """The days of the next looks, without end; one that is overdue, or the first of all, is for today."""
+        first = 1 if self.last and not self.overdue else 0
+        return (later(self.counted_from, self.rhythm, times) for times in count(first))
+
+    @property
+    def words(self) -> str:
+        """When, and why then."""
+        every = f"a look every {self.rhythm}"
+        if self.last is None:
+            return f"Next look: today, {spoken(self.today)} (nobody has looked yet; from then on {every})."
+        why = f"({every}; the last one was on {spoken(self.last)})"
+        if self.overdue:
+            return f"Overdue since {spoken(self.due)} {why}."
+        return f"Next look: {'today, ' if self.due == self.today else ''}{spoken(self.due)} {why}."
+
+
+def later(day: date, rhythm: Rhythm, times: int = 1) -> date:
+    """The day that is some steps of a rhythm later; a month that is too short ends on its last day.
+
+    Examples
+    --------
+    >>> later(date(2028, 1, 31), Rhythm.MONTH), later(date(2028, 1, 31), Rhythm.MONTH, 2)
+    (datetime.date(2028, 2, 29), datetime.date(2028, 3, 31))
+    """
+    if rhythm is not Rhythm.MONTH:
+        return day + timedelta(days=_DAYS[rhythm] * times)
+    first = month_of(day, times)
+    return first.replace(day=min(day.day, calendar.monthrange(first.year, first.month)[1]))
+
+
+def next_look(looks: Sequence[KnownRun], log: Sequence[LoggedDecision], rhythm: Rhythm, now: datetime) -> NextLook:
+    """When the next look is due.
+
+    Parameters
+    ----------
+    looks : sequence of KnownRun
+        Monitorings; those that came to no verdict have not looked.
+    log : sequence of LoggedDecision
+        Of these, those that were made without being asked for (mode ``auto``) count as looks.
+    rhythm : Rhythm
+    now : datetime
+        In UTC.
+    """
+    moments = [look.started for look in looks if "verdict" in look.tags]
+    moments += [decision.moment for decision in log if decision.mode == "auto"]
+    return NextLook(rhythm, max(moments).date() if moments else None, now.date())
+
+
+def next_training(log: Sequence[LoggedDecision], cooldown: timedelta) -> datetime | None:
+    """When a challenger may be trained again; None where none was trained yet."""
+    last = decision_log.last_trained(log)
+    return last.moment + cooldown if last else None
+
+
+def milestones(training: datetime | None, stale: datetime | None, now: datetime) -> list[str]:
+    """What is to come beside looks, in words.
+
+    Parameters
+    ----------
+    training, stale : datetime or None
+        When a challenger may be trained again, and when the champion is stale; None where there is none.
+    now : datetime
+        In UTC.
+    """
+    if training is None:
+        words = ["Earliest next training: now (no challenger has been trained yet)."]
+    elif training <= now:
+        words = [f"Earliest next training: now (the cooldown ended on {moment(training)})."]
+    else:
+        words = [f"Earliest next training: {moment(training)}, when the cooldown ends."]
+    if stale:
+        day = spoken(stale.date())
+        words.append(
+            f"The champion has been stale since {day}." if stale <= now else f"The champion is stale from {day} on."
+        )
+    return words
+
+
+def happened(looks: Sequence[KnownRun], log: Sequence[LoggedDecision], promotions: pd.DataFrame) -> list[Entry]:
+    """What has happened, as entries, oldest first.
+
+    Parameters
+    ----------
+    looks : sequence of KnownRun
+        Monitorings, also those that failed.
+    log : sequence of LoggedDecision
+    promotions : pandas.DataFrame
+        ``when``, ``version``, ``kind`` and ``why``, as `monitor.store.listings.promotions_table` has them.
+    """
+    dated = [(look.started, LOOK, _look_words(look)) for look in looks]
+    dated += [(decision.moment, DECISION, sentence(decision, dated=False)) for decision in log]
+    columns = (promotions[name] for name in ("when", "version", "kind", "why"))
+    for when, version, kind, why in zip(*columns, strict=True):
+        back = kind == ROLL_BACK
+        became = "came back as champion" if back else "became champion"
+        dated.append((when.to_pydatetime(), ROLL_BACK if back else PROMOTION, f"Version {version} {became}: {why}"))
+    ordered = sorted(dated, key=lambda entry: entry[0])
+    return [Entry(when.date(), kind, f"{when:%H:%M} {words}") for when, kind, words in ordered]
+
+
+def ahead(
+    look: NextLook, until: date, *, training: datetime | None = None, stale: datetime | None = None
+) -> list[Entry]:
+    """What is to come until a day, that day included, as entries.
+
+    Parameters
+    ----------
+    look : NextLook
+    until : date
+    training : datetime, optional
+        When a challenger may be trained again; not shown once its day has passed.
+    stale : datetime, optional
+        When the champion is stale; shown also when that has passed.
+    """
+    found = [Entry(day, DUE, "A look is due.") for day in takewhile(lambda day: day <= until, look.days)]
+    if look.overdue:
+        found.insert(0, Entry(look.due, DUE, "A look was due and did not come."))
+    if training and look.today <= training.date() <= until:
+        found.append(Entry(training.date(), TRAINING, f"From {training:%H:%M} on a challenger may be trained again."))
+    if stale and stale.date() <= until:
+        found.append(Entry(stale.date(), STALE, "From here on the champion is stale."))
+    return found
+
+
+def acted(decision: LoggedDecision) -> bool:
+    """Whether something was to come of a decision: it said to retrain, and not only for the saying."""
+    return decision.decision == decision_log.RETRAIN and decision.mode != "dry_run"
+
+
+def sentence(decision: LoggedDecision, *, dated: bool = True) -> str:
+    """A decision and what came of it.
+
+    Parameters
+    ----------
+    decision : LoggedDecision
+    dated : bool
+        Say when, too.
+    """
+    when = f", {moment(decision.moment)}" if dated else ""
+    why = f" ({decision.trigger})" if decision.trigger else ""
+    said = f"Decision {decision.number}{when}: {decision.decision}{why}."
+    if decision.decision == decision_log.WAIT:
+        return said
+    if not acted(decision):
+        return f"{said} Only said, nothing was done."
+    came = {decision_log.PENDING: "Not ended yet", decision_log.NOTHING: "Nothing was to do"}
+    version = f": version {decision.challenger}" if decision.challenger else ""
+    return f"{said} {came.get(decision.outcome, decision.outcome.capitalize())}{version}."
+
+
+def moment(when: datetime) -> str:
+    """A moment, short.
+
+    Examples
+    --------
+    >>> moment(datetime(2026, 11, 2, 9, 30))
+    '2 Nov 2026 09:30'
+    """
+    return f"{when.day} {when:%b %Y %H:%M}"
+
+
+def spoken(day: date) -> str:
+    """A day, in full.
+
+    Examples
+    --------
+    >>> spoken(date(2026, 11, 29))
+    'Sunday 29 November 2026'
+    """
+    return f"{day:%A} {day.day} {day:%B %Y}"
+
+
+def month_of(day: date, later_by: int = 0) -> date:
+    """First day of the month of a day, or of one so many months later.
+
+    Examples
+    --------
+    >>> month_of(date(2026, 11, 29)), month_of(date(2026, 11, 29), -11)
+    (datetime.date(2026, 11, 1), datetime.date(2025, 12, 1))
+    """
+    year, month = divmod(day.year * 12 + day.month - 1 + later_by, 12)
+    return date(year, month + 1, 1)
+
+
+def weeks(month: date) -> list[list[date]]:
+    """The weeks that a month touches, each from Monday to Sunday."""
+    return calendar.Calendar().monthdatescalendar(month.year, month.month)
+
+
+def _look_words(look: KnownRun) -> str:
+    at = look.tags.get("current") or look.tags.get("source", "")
+    return f"Look at {at}: {look.tags.get('verdict') or 'it came to no verdict'}."

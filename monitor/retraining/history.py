@@ -1,0 +1,60 @@
+"""Print who was champion when and why, and what the loop decided: ``python -m monitor.retraining.history``."""
+
+from pydantic import Field
+from rich.table import Table
+
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import console, say
+from monitor.retraining import decision_log
+from monitor.store import listings
+from serving import registry
+from serving.registry import reachability
+from serving.registry.store import plain_store
+
+
+class HistoryConfig(CommandConfig):
+    """Show the promotions and roll-backs of the registered model, and the decisions of the loop, newest first."""
+
+    most: int = Field(default=20, ge=1, le=1_000, description="entries of each that are shown")
+    model: str = Field(default="", description="registered model; empty is kobe_shot, or $KOBE_SHOT_MODEL")
+
+
+def run(config: HistoryConfig) -> None:
+    """Print both."""
+    name = config.model or registry.model()
+    reachability.require_answer()
+    with plain_store(), registry.using(name):
+        promotions, log = listings.promotions_table().head(config.most), decision_log.decisions(most=config.most)
+        with registry.store_errors_told():
+            line, champion = registry.lineage(), registry.standing().champion
+            registry.tell_problems()
+    if promotions.empty:
+        say(f"{name}:", "no version has become champion yet")
+    else:
+        table = Table("when (UTC)", "what", "version", "instead of", "who", "why", title=f"{name}: champions")
+        for entry in promotions.itertuples(index=False):
+            table.add_row(
+                f"{entry.when:%Y-%m-%d %H:%M:%S}",
+                *(str(value) if value else "-" for value in (entry.kind, entry.version, entry.instead_of, entry.who)),
+                str(entry.why),
+            )
+        console.print(table)
+        before = line[:-1] if champion else line
+        told = f"version {champion}" if champion else "none"
+        say("Champion:", f"{told}; a roll back goes to {f'version {before[-1]}' if before else 'none'}")
+    if not log:
+        say("Decisions:", "none yet; mlflow run . -e retreino makes one")
+        return
+    table = Table("decision", "moment (UTC)", "what", "outcome", "version", "why", title=f"{name}: decisions")
+    for decision in log:
+        what = f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
+        acted = decision.outcome != decision_log.NOTHING
+        why = decision.outcome_reason if acted else "; ".join(decision.reasons[:2])
+        table.add_row(
+            str(decision.number), f"{decision.moment:%Y-%m-%d %H:%M}", what, decision.outcome, decision.challenger, why
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run_command(HistoryConfig, run)

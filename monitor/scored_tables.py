@@ -1,0 +1,190 @@
+"""Tables of shots as a look takes them: whole, evenly spread rows of a large one, or all its rows piece by piece."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+
+from data.schema import (
+    FEATURES,
+    LEARNED,
+    MODEL_VERSION,
+    PROBABILITY,
+    RAW_NAME,
+    SHOT_ID,
+    TARGET,
+    feature_column,
+)
+from data.storage.files import shown
+from data.storage.regular_files import open_regular
+from data.storage.tables import TableError, TableReader
+
+TIME = "time"
+"""When a row was scored, where a table says so."""
+COUNTED = (*FEATURES, *RAW_NAME.values(), PROBABILITY, SHOT_ID)
+"""Columns that drift needs, and how raw files spell them."""
+CHUNK_ROWS = 2**16
+"""Rows of a large table that are held at a time."""
+
+
+class Scored(NamedTuple):
+    """Shots as a look takes them.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        All rows, or evenly spread ones.
+    rows : int
+        How many there are.
+    """
+
+    table: pd.DataFrame
+    rows: int
+
+
+def read(path: Path, most_rows: int | None) -> Scored:
+    """A table of shots; see `monitor.store.tables.read_sample`.
+
+    Raises
+    ------
+    TableError
+        See `monitor.store.tables.read_scored`.
+    """
+    with _told_of(path):
+        table, rows = _read(path, most_rows)
+    return Scored(as_a_look_takes_it(table, path), rows)
+
+
+def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
+    """Every row of a table of scored shots, in pieces that fit: what drift is about, checked as `read_scored` does.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    version : str
+        Take the rows that this version scored only.
+
+    Raises
+    ------
+    TableError
+        See `read_scored`; when the piece is reached.
+    """
+    with _told_of(path):
+        chunks = TableReader(path, (*COUNTED, MODEL_VERSION) if version else COUNTED).chunks(CHUNK_ROWS)
+    while True:
+        with _told_of(path):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        piece = as_a_look_takes_it(chunk.to_pandas(), path)
+        if version:
+            piece = piece[(piece[MODEL_VERSION] == int(version)).fillna(value=False)]
+        if len(piece):
+            yield piece
+
+
+def as_a_look_takes_it(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A table, or a piece of one, checked and with the types that a look needs.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    path : pathlib.Path
+        Where it is from, for the message.
+
+    Raises
+    ------
+    TableError
+        See `monitor.store.tables.read_scored`.
+    """
+    if "lng" not in table and "lon" in table:
+        table = table.rename(columns={"lon": "lng"})
+    missing = [name for name in FEATURES if name not in table]
+    if missing or table.empty:
+        found = ", ".join(map(str, table.columns)) or "no columns"
+        wanted = f"expected rows with the columns {', '.join(FEATURES)}"
+        message = f"{shown(path)}: {wanted}; found {len(table):,} with {found}"
+        raise TableError(message)
+    if TARGET not in table:
+        table = table.assign(**{TARGET: float("nan")})
+    numbers = [name for name in (*FEATURES, TARGET, PROBABILITY) if name in table]
+    try:
+        table = table.astype(dict.fromkeys(numbers, "float64"))
+    except (TypeError, ValueError) as error:
+        message = f"{shown(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
+        raise TableError(message) from error
+    table = _as_the_log_has_them(table, path)
+    if problem := _wrong(table):
+        message = f"{shown(path)}: {problem}"
+        raise TableError(message)
+    return table
+
+
+def _read(path: Path, most_rows: int | None) -> tuple[pd.DataFrame, int]:
+    if path.is_dir():
+        reader = TableReader(path)
+        rows = reader.rows or 0
+        return reader.sample(max(rows, 1) if most_rows is None else most_rows), rows
+    if path.suffix == ".csv":
+        with open_regular(path) as text:
+            table = pd.read_csv(text, nrows=None if most_rows is None else most_rows + 1)
+        if most_rows is None or len(table) <= most_rows:
+            return table, len(table)
+        rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
+        # Texts become numbers, truth values and nulls as they do in a small table.
+        return pd.read_csv(io.StringIO(TableReader(path).sample(most_rows).to_csv(index=False))), rows
+    rows = TableReader(path).rows or 0
+    if most_rows is None or rows <= most_rows:
+        return pd.read_parquet(path), rows
+    return TableReader(path).sample(most_rows), rows
+
+
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, TableError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
+        message = f"{shown(path)} cannot be read: expected a Parquet or CSV table of shots; {reason}"
+        raise TableError(message) from error
+
+
+def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Give version and time, which CSV does not keep, the types that they have in the inference log."""
+    try:
+        if LEARNED in table:
+            table = table.assign(**{LEARNED: table[LEARNED].fillna(value=False).astype(bool)})
+        if MODEL_VERSION in table:
+            table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
+        if TIME in table:
+            table = table.assign(**{TIME: pd.to_datetime(table[TIME], format="ISO8601", utc=True).dt.tz_localize(None)})
+    except (TypeError, ValueError) as error:
+        message = f"{shown(path)}: expected numbers in {MODEL_VERSION} and moments in {TIME}; {error}"
+        raise TableError(message) from error
+    return table
+
+
+def _wrong(table: pd.DataFrame) -> str:
+    """Which value a look cannot take, in words; empty where there is none."""
+    answer = [PROBABILITY] if PROBABILITY in table else []
+    asked = [*FEATURES, *answer]
+    empty = table[asked].isna().any(axis=1)
+    if empty.any():
+        return f"expected a number in each of {', '.join(asked)}; {empty.sum():,} rows lack one"
+    for name in (*answer, *FEATURES):
+        values = table[name]
+        column = None if name == PROBABILITY else feature_column(name)
+        low, high = (column.minimum, column.maximum) if column else (0.0, 1.0)
+        beyond = (values < low) | (values > high)
+        if beyond.any():
+            allowed = f"{column.allowed} in" if column else "P(made) from 0 to 1 in"
+            return f"expected {allowed} {name}; found {values[beyond].iloc[0]:.8g}"
+    labels = table[TARGET]
+    strange = ~labels.isin([0, 1]) & labels.notna()
+    if strange.any():
+        return f"expected 0, 1 or null in {TARGET}; found {labels[strange].iloc[0]:g}"
+    return ""

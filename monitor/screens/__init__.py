@@ -1,1 +1,0 @@
-"""The pages of the monitor, each a script that Streamlit runs; they render and compute nothing."""

@@ -1,0 +1,1 @@
+"""What MLflow holds, read for the monitor: runs, tables, labels and listings; not what it means."""

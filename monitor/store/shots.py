@@ -1,0 +1,116 @@
+"""Shots for the court: with their season, which the prepared tables do not carry, from the raw files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
+from data.paths import RAW
+from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from data.storage.files import parts
+from data.storage.tables import TableError as StoredTableError
+from data.storage.tables import TableReader
+from monitor.store import runs
+from monitor.store.tables import TableError, artifact
+
+SEASON = "season"
+UNKNOWN = "unknown"
+_ACQUISITION = "Aquisicao"
+_MOST_SHOTS = 200_000
+_CHUNK_ROWS = 131_072
+
+
+def development_shots() -> pd.DataFrame:
+    """The labelled dev shots that have every feature: the features, ``shot_made_flag``, ``shot_id``, ``season``.
+
+    Of a large raw file, rows from all over it.
+
+    Raises
+    ------
+    TableError
+        If neither ``data/raw`` nor a run holds the raw file.
+    """
+    raw = _raw(DEV_FILE)
+    table = pd.DataFrame({name: raw[RAW_NAME.get(name, name)].astype("float64") for name in (*FEATURES, TARGET)})
+    table[SHOT_ID] = raw[SHOT_ID].astype("Int64")
+    table[SEASON] = _seasons(raw)
+    return table.dropna(subset=[*FEATURES, TARGET]).reset_index(drop=True)
+
+
+def with_season(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with ``season`` (str), ``unknown`` where no raw file has the ``shot_id``.
+
+    Raises
+    ------
+    TableError
+        If a raw file is there but cannot be read.
+    """
+    if SHOT_ID not in table:
+        return table.assign(**{SEASON: UNKNOWN})
+    seasons = pd.Series(UNKNOWN, index=table.index)
+    for path in filter(None, map(_find, (DEV_FILE, PROD_FILE))):
+        seasons = table[SHOT_ID].map(_known_seasons(path, table[SHOT_ID])).fillna(seasons)
+    return table.assign(**{SEASON: seasons.astype(str)})
+
+
+def _known_seasons(path: Path, wanted: "pd.Series[int]") -> "pd.Series[str]":
+    """Season of the wanted shots by their ``shot_id``, those that a raw file of any size has."""
+    found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="str")]
+    with _told_of(path):
+        for chunk in TableReader(path, [SHOT_ID, SEASON]).chunks(_CHUNK_ROWS):
+            raw = chunk.to_pandas()
+            kept = raw[raw[SHOT_ID].isin(wanted)]
+            found.append(_seasons(kept).set_axis(kept[SHOT_ID]))
+    known = pd.concat(found)
+    return known[~known.index.duplicated()]
+
+
+def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
+    if SEASON not in raw:
+        return pd.Series(UNKNOWN, index=raw.index)
+    return raw[SEASON].fillna(UNKNOWN).astype(str)
+
+
+def _raw(file: str) -> pd.DataFrame:
+    path = _find(file)
+    if path is None:
+        message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
+        raise TableError(message)
+    return _read(path, _changed(path))
+
+
+def _find(file: str) -> Path | None:
+    """A raw file, in its folder or in the run that acquired it last; None where it is gone."""
+    if (RAW / file).exists():
+        return RAW / file
+    run = runs.last_run(_ACQUISITION)
+    if run is None:
+        return None
+    try:
+        return artifact(run.run_id, f"raw/{file}")
+    except TableError:
+        return None
+
+
+def _changed(path: Path) -> int:
+    """When a table changed last, also one in parts of which one was written again."""
+    files = [path, *parts(path)] if path.is_dir() else [path]
+    return max(int(file.stat().st_mtime_ns) for file in files)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _when: int) -> pd.DataFrame:
+    with _told_of(path):
+        return TableReader(path).sample(_MOST_SHOTS)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except StoredTableError as error:
+        message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
+        raise TableError(message) from error

@@ -1,0 +1,306 @@
+"""Operation: what is served, and every version and run."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import mlflow
+import pandas as pd
+import streamlit as st
+
+from data.errors import KobeShotError
+from data.masking import masked
+from monitor.charts.monitoring import trend
+from monitor.metrics.binary import METRICS
+from monitor.store import listings
+from monitor.store import runs as operation
+from monitor.store.runs import Champion
+from monitor.ui import cache, widgets
+from serving import registry
+
+_FIRST_RUN = "make main"
+_WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
+_KEY_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
+_KEPT_SECONDS = 30
+_PICTURES = (".png", ".jpg", ".jpeg")
+_WHEN = "YYYY-MM-DD HH:mm"
+
+
+def show() -> None:
+    """Draw the page."""
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    left.title("Operation")
+    if right.button("Refresh", icon=":material/refresh:", width="stretch"):
+        st.cache_data.clear()
+    st.caption(f"Tracking store and registry: {widgets.plain(masked(mlflow.get_tracking_uri()))}")
+    try:
+        widgets.require_store()
+        _show_served()
+        _show_tabs()
+    except KobeShotError as error:
+        st.error(f"The registry or the tracking store does not answer. {error}", icon=":material/database_off:")
+
+
+def _show_served() -> None:
+    with registry.store_errors_told():
+        champion, standing = operation.champion(), registry.standing()
+    if champion is None:
+        widgets.need("No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN)
+    else:
+        _show_champion(champion, standing)
+    _show_endpoint(champion)
+
+
+def _show_champion(champion: Champion, standing: registry.Standing) -> None:
+    columns = st.columns(5)
+    loss = champion.test_metrics.get("log_loss")
+    previous = standing.previous_champion
+    columns[0].metric("Champion", f"v{champion.version}", border=True)
+    columns[1].metric("Model", champion.model_id or "unknown", border=True)
+    columns[2].metric("Test log loss (nats)", "unknown" if loss is None else f"{loss:.4f}", border=True)
+    columns[3].metric("Production", _versions(sorted(standing.production)), border=True)
+    columns[4].metric("Previous champion", f"v{previous}" if previous else "none", border=True)
+    st.markdown(
+        f"**{registry.model()} version {champion.version}** is champion since {_moment(champion.since)}. "
+        f"The gate said: {champion.reason or 'nothing'}."
+    )
+    if standing.production != {champion.version}:
+        st.warning(
+            "The stage Production and the alias champion do not name the same version.", icon=":material/warning:"
+        )
+    if champion.synthetic:
+        st.warning("The champion learned from **simulated** shots.", icon=":material/science:")
+    with st.expander("Model card", icon=":material/verified:"):
+        st.markdown(champion.card or "Nothing is written on the version.")
+
+
+def _show_endpoint(champion: Champion | None) -> None:
+    address = widgets.endpoint()
+    served = cache.served(address)
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Live endpoint** `{masked(address)}`")
+            if served is None:
+                st.badge("does not answer", icon=":material/cloud_off:", color="red")
+            else:
+                st.badge("answers", icon=":material/cloud_done:", color="green")
+                _badge_version(served, champion)
+        if served is None:
+            st.caption(
+                "Start a server with `make serve`, or with `mlflow models serve -m models:/kobe_shot/Production "
+                "--env-manager local`, and set its address in the sidebar."
+            )
+        else:
+            recorded = {True: "recorded", False: "not recorded", None: "recorded only if it was told so"}
+            since = f"Serves this version since {_moment(served.since)} · " if served.since else ""
+            st.caption(
+                f"{since}MLflow {served.mlflow or 'of unknown version'} · "
+                f"what it scores is {recorded[served.inference_log]} in the inference log"
+            )
+
+
+def _badge_version(served: listings.Served, champion: Champion | None) -> None:
+    if served.version is None:
+        st.badge("does not say which version", icon=":material/help:", color="gray")
+    elif champion and served.version == champion.version:
+        st.badge(f"version {served.version}, the champion", icon=":material/trophy:", color="blue")
+    else:
+        st.badge(f"version {served.version}, not the champion", icon=":material/warning:", color="orange")
+
+
+def _show_tabs() -> None:
+    table = cache.last_runs(mlflow.get_tracking_uri())
+    versions, listed, trends = st.tabs(["Versions", "Runs", "Trends"])
+    with versions:
+        _show_versions()
+    with listed:
+        _show_runs(table)
+    with trends:
+        _show_trends(table)
+
+
+def _show_versions() -> None:
+    store = mlflow.get_tracking_uri()
+    versions, promotions = cache.versions(store), cache.promotions(store)
+    if versions.empty:
+        widgets.need("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
+        return
+    st.dataframe(
+        versions,
+        hide_index=True,
+        column_order=[name for name in listings.VERSION_COLUMNS if name != "run_id"],
+        column_config={
+            "version": st.column_config.NumberColumn("Version", pinned=True, format="%d"),
+            "stage": "Stage",
+            "aliases": st.column_config.ListColumn("Aliases"),
+            "gate": "Gate",
+            "gate_reason": st.column_config.TextColumn("What the gate said", width="medium"),
+            "model": "Model",
+            "test_log_loss": st.column_config.NumberColumn("Test log loss (nats)", format="%.4f"),
+            "promotions": st.column_config.NumberColumn("Promotions", format="%d"),
+            "created": st.column_config.DatetimeColumn("Registered (UTC)", format=_WHEN, timezone="UTC"),
+            "data_source": "Data",
+        },
+    )
+    st.markdown("**Promotions and roll backs**, newest first")
+    st.dataframe(
+        promotions,
+        hide_index=True,
+        placeholder="-",
+        column_order=["when", "version", "kind", "instead_of", "who", "where", "why"],
+        column_config={
+            "when": st.column_config.DatetimeColumn("When (UTC)", format=_WHEN, timezone="UTC"),
+            "version": st.column_config.NumberColumn("Version", format="%d"),
+            "kind": "Kind",
+            "instead_of": "Instead of",
+            "who": "Who",
+            "where": "Host and process",
+            "why": st.column_config.TextColumn("Why", width="large"),
+        },
+    )
+
+
+def _show_runs(table: pd.DataFrame) -> None:
+    if table.empty:
+        widgets.need("The tracking store holds no run of this project yet.", _FIRST_RUN)
+        return
+    first, second = st.columns([2, 1])
+    names = first.multiselect("Runs named", sorted(table["name"].unique()), placeholder="all names")
+    statuses = second.multiselect("Status", sorted(table["status"].unique()), placeholder="any status")
+    kept = table[table["name"].isin(names or table["name"]) & table["status"].isin(statuses or table["status"])]
+    st.dataframe(
+        kept.assign(status=kept["status"].str.lower()),
+        hide_index=True,
+        height=320,
+        placeholder="-",
+        column_order=[
+            "start",
+            "name",
+            "status",
+            "seconds",
+            "version",
+            *_KEY_METRICS,
+            "data_source",
+            "parent",
+            "run_id",
+        ],
+        column_config=_run_columns(),
+    )
+    oldest = (
+        f"; older ones than the newest {listings.MOST_RUNS:,} are left out" if len(table) >= listings.MOST_RUNS else ""
+    )
+    st.caption(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that each run logged itself.")
+    if len(kept):
+        _show_run(kept)
+
+
+def _run_columns() -> dict[str, Any]:
+    return {
+        "start": st.column_config.DatetimeColumn("Start (UTC)", format=_WHEN, timezone="UTC"),
+        "name": "Run",
+        "status": "Status",
+        "seconds": st.column_config.NumberColumn("Duration", format="%.1f s"),
+        "version": "Version",
+        "data_source": "Data",
+        "parent": "Part of",
+        "run_id": "Run id",
+        **{name: st.column_config.NumberColumn(name.replace("_", " "), format="%.4f") for name in _KEY_METRICS},
+    }
+
+
+def _show_run(table: pd.DataFrame) -> None:
+    started = table["start"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
+    labels = dict(zip(table["run_id"].astype(str), table["name"] + ", " + started, strict=True))
+    run_id = st.selectbox("Details of", list(labels), format_func=labels.__getitem__)
+    found = _details(mlflow.get_tracking_uri(), run_id)
+    kinds: dict[str, Mapping[str, object]] = {
+        "Parameters": found.params,
+        "Metrics": found.metrics,
+        "Tags": found.tags,
+    }
+    for column, (title, values) in zip(st.columns(3), kinds.items(), strict=True):
+        column.markdown(f"**{title}**")
+        column.dataframe(
+            pd.DataFrame({"name": list(values), "value": list(values.values())}),
+            hide_index=True,
+            placeholder="-",
+            column_config={
+                "name": "Name",
+                "value": st.column_config.NumberColumn("Value", format="%.6g") if title == "Metrics" else "Value",
+            },
+        )
+    _show_artefacts(run_id)
+
+
+def _show_artefacts(run_id: str) -> None:
+    paths = _artefacts(mlflow.get_tracking_uri(), run_id)
+    st.markdown("**Artefacts**")
+    if not paths:
+        st.caption("This run kept no files.")
+        return
+    with st.container(horizontal=True):
+        for path in paths:
+            st.download_button(
+                path,
+                _download(run_id, path),
+                path.rpartition("/")[2],
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"operation_artefact_{run_id}_{path}",
+            )
+    pictures = [path for path in paths if path.endswith(_PICTURES)]
+    for start in range(0, len(pictures), 3):
+        for column, path in zip(st.columns(3), pictures[start : start + 3], strict=False):
+            column.image(_picture(mlflow.get_tracking_uri(), run_id, path), caption=path, width="stretch")
+
+
+def _download(run_id: str, path: str) -> Callable[[], bytes]:
+    return lambda: listings.download(run_id, path)
+
+
+def _show_trends(table: pd.DataFrame) -> None:
+    names = [name for name in _WITH_TRENDS if name in set(table["name"])]
+    if not names:
+        widgets.need("There is no run yet whose metrics could be followed over time.", _FIRST_RUN)
+        return
+    left, right = st.columns([1, 2])
+    name = left.selectbox("Metrics of the runs", names)
+    rows = listings.trend_rows(table, name)
+    metrics = listings.metric_names(table[table["name"] == name])
+    usual = [metric for metric in (*METRICS, *metrics) if metric in metrics][:1]
+    chosen = right.multiselect("Metrics", metrics, default=usual, key=f"operation_metrics_{name}")
+    if not chosen or rows.empty:
+        st.info("Choose at least one metric of a finished run.", icon=":material/show_chart:")
+        return
+    st.plotly_chart(trend(rows, chosen, f"{name}, {len(rows):,} finished runs"), config={"displayModeBar": False})
+
+
+def _moment(when: datetime | None) -> str:
+    return when.strftime("%Y-%m-%d %H:%M UTC") if when else "unknown"
+
+
+def _versions(numbers: list[str]) -> str:
+    return ", ".join(f"v{number}" for number in numbers) or "none"
+
+
+# The store is an argument so that what is kept of one is never shown for another.
+@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
+def _details(store: str, run_id: str) -> listings.RunDetails:
+    del store
+    return listings.details(run_id)
+
+
+@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
+def _artefacts(store: str, run_id: str) -> list[str]:
+    del store
+    return listings.artefacts(run_id)
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def _picture(store: str, run_id: str, path: str) -> bytes:
+    del store
+    return listings.download(run_id, path)
+
+
+if __name__ == "__main__":
+    show()

@@ -1,0 +1,199 @@
+"""Performance: what the labels say, on dev and in operation."""
+
+import mlflow
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor.charts import layout, performance
+from monitor.health.checks import FEWEST_LABELLED
+from monitor.health.evaluation import Look
+from monitor.metrics import base_rate
+from monitor.metrics.binary import METRICS, evaluate, log_loss_by_row
+from monitor.metrics.intervals import Performance, by_slice
+from monitor.store.candidates import Candidate
+from monitor.ui import cache, subject, widgets
+from monitor.ui.cache import Shown
+
+_CARDS = {
+    "log_loss": "{:.4f}",
+    "log_loss_skill": "{:+.1%}",
+    "roc_auc": "{:.3f}",
+    "f1_score": "{:.3f}",
+    "calibration_error": "{:.3f}",
+}
+_ERRORS_SHOWN = 15
+_PERCENT = ("rate", "mean_probability", "log_loss_skill")
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Performance")
+    with widgets.told():
+        shown = cache.current()
+        subject.show(shown.subject)
+        if shown.look.labelled.empty:
+            none = (
+                "None of these rows has a label that counts" if shown.subject.own else "None of these rows has a label"
+            )
+            st.info(
+                f"{none} yet, so only base_test is shown. Bring labels with "
+                "`python -m serving.inference_log.ground_truth FILE`; the page *Without labels* says what to "
+                "expect until then.",
+                icon=":material/info:",
+            )
+        elif len(shown.look.labelled) < FEWEST_LABELLED:
+            st.warning(
+                f"Only {len(shown.look.labelled):,} rows have a label that counts: their metrics are not judged. The "
+                f"checks need {FEWEST_LABELLED}.",
+                icon=":material/warning:",
+            )
+        _show_cards(shown)
+    draw = {
+        "Metrics": _show_metrics,
+        "Curves and calibration": _show_curves,
+        "Most confident errors": _show_errors,
+        "Slices": _show_slices,
+        "Both candidates": _show_candidates,
+    }
+    widgets.tabs(draw, shown, "performance_tab")
+
+
+def _samples(shown: Shown) -> dict[str, tuple[pd.DataFrame, Performance]]:
+    """Labelled rows and what they say, dev first."""
+    look = shown.look
+    samples = {"test": (look.baseline.table, look.baseline.performance)}
+    if len(look.labelled):
+        samples[look.name] = (look.labelled, look.performance)
+    return samples
+
+
+def _show_cards(shown: Shown) -> None:
+    samples = _samples(shown)
+    reference = samples["test"][1].figures
+    current = samples.get(shown.look.name, samples["test"])[1].figures
+    for column, (name, form) in zip(st.columns(len(_CARDS)), _CARDS.items(), strict=True):
+        value = form.format(current[name]) if name in current else "not defined"
+        note = f"test {form.format(reference[name])}" if name in reference and current is not reference else ""
+        widgets.card(column, name, value, note, meaning=METRICS[name].meaning)
+    for name, (_, measured) in samples.items():
+        if compared := base_rate.compare(measured):
+            st.caption(f"On {widgets.plain(name)} version {shown.look.version} is {compared.words}.")
+
+
+def _show_metrics(shown: Shown) -> None:
+    samples = _samples(shown)
+    rows = pd.DataFrame(
+        [
+            {"metric": name, "sample": sample, "value": interval.value, "low": interval.low, "high": interval.high}
+            for sample, (_, measured) in samples.items()
+            for name, interval in measured.intervals().items()
+        ]
+    )
+    widgets.chart(performance.metric_intervals(rows, "Every metric with its 95 % interval"), "intervals")
+    cells = [f"{row.value:.4f} ({row.low:.4f} to {row.high:.4f})" for row in rows.itertuples()]
+    wide = rows.assign(cell=cells).pivot(index="metric", columns="sample", values="cell")  # noqa: PD010 each cell stands once
+    wide = wide.loc[[name for name in METRICS if name in wide.index], list(samples)]
+    wide.insert(0, "what it says", [METRICS[name].meaning for name in wide.index])
+    st.dataframe(wide, height=38 + 35 * len(wide))
+
+
+def _show_curves(shown: Shown) -> None:
+    samples, threshold = _samples(shown), shown.look.baseline.threshold
+    curves: layout.Curves = {
+        name: (rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()) for name, (rows, _) in samples.items()
+    }
+    columns = st.columns(3)
+    widgets.chart(performance.roc(curves, "ROC"), "roc", columns[0])
+    widgets.chart(performance.precision_recall(curves, "Precision and recall"), "precision_recall", columns[1])
+    widgets.chart(performance.calibration(curves, "Calibration"), "calibration", columns[2])
+    for place, (name, (rows, _)) in enumerate(samples.items()):
+        labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
+        matrix = performance.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
+        widgets.chart(matrix, f"confusion_{name}", columns[place])
+        histogram = performance.probability_histogram(made, labels, threshold, f"P(made) by true class, {name}")
+        widgets.chart(histogram, f"histogram_{name}", columns[place])
+
+
+def _show_errors(shown: Shown) -> None:
+    rows = shown.look.labelled if len(shown.look.labelled) else shown.look.baseline.table
+    loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
+    worst = np.argsort(-loss, kind="stable")[:_ERRORS_SHOWN]
+    names = [name for name in ("shot_id", *FEATURES, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION) if name in rows]
+    st.markdown("The shots that surprised the model most: predicted with the most confidence, and wrong.")
+    st.dataframe(
+        rows.iloc[worst][names].assign(**{"log loss, nats": loss[worst]}),
+        hide_index=True,
+        column_config={
+            PROBABILITY: st.column_config.ProgressColumn("P(made)", min_value=0, max_value=1, format="percent")
+        },
+    )
+
+
+def _show_slices(shown: Shown) -> None:
+    rows = shown.look.labelled if len(shown.look.labelled) else shown.look.baseline.table
+    table = _sliced(rows, shown.look.baseline.threshold)
+    names = ("slice", "value", "rows", "rate", "mean_probability", "log_loss", "log_loss_low", "log_loss_high")
+    more = ("log_loss_skill", "brier", "roc_auc", "f1_score", "accuracy", "calibration_error")
+    st.dataframe(
+        table[[name for name in (*names, *more) if name in table]],
+        hide_index=True,
+        height=38 + 35 * len(table),
+        column_config={
+            "rows": st.column_config.NumberColumn("labelled rows", format="localized"),
+            **{name: st.column_config.NumberColumn(format="percent") for name in _PERCENT},
+            **{name: st.column_config.NumberColumn(format="%.4f") for name in (*names[5:], *more[1:])},
+        },
+    )
+    st.caption("Slices of fewer than 30 labelled rows are counted, not measured.")
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _sliced(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    return by_slice(rows, threshold=threshold)
+
+
+def _show_candidates(shown: Shown) -> None:
+    version = shown.look.version
+    found = cache.all_candidates(mlflow.get_tracking_uri(), version)
+    if not found:
+        widgets.need(
+            f"The training of version {version} has not kept its candidates. Train again:",
+            "mlflow run . -e treinamento",
+        )
+        return
+    tables = {"test": shown.look.baseline.table}
+    if len(shown.look.labelled):
+        tables[shown.look.name] = shown.look.labelled
+    for sample, rows in tables.items():
+        st.subheader(f"{sample}, {len(rows):,} labelled rows")
+        _compare(sample, rows, {_called(candidate, version): candidate for candidate in found}, shown.look)
+
+
+def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], look: Look) -> None:
+    labels, threshold = rows[TARGET].to_numpy(), look.baseline.threshold
+    curves = {name: (labels, candidate.probability(rows)) for name, candidate in found.items()}
+    table = pd.DataFrame(
+        {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}, index=list(METRICS)
+    )
+    st.dataframe(
+        table.T.rename_axis("candidate"),
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.index},
+    )
+    columns = st.columns(2)
+    widgets.chart(performance.roc(curves, "ROC"), f"roc_{sample}", columns[0])
+    widgets.chart(
+        performance.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[1]
+    )
+    for place, (name, (_, made)) in enumerate(curves.items()):
+        matrix = performance.confusion(labels, (made >= threshold).astype(float), name)
+        widgets.chart(matrix, f"confusion_{sample}_{name}", columns[place % 2])
+
+
+def _called(candidate: Candidate, version: str) -> str:
+    return f"{candidate.name} (version {version})" if candidate.chosen else candidate.name
+
+
+if __name__ == "__main__":
+    show()

@@ -1,0 +1,132 @@
+"""P(made) of tables by a version of the registered model, loaded into this process; no server is asked."""
+
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from data.errors import KobeShotError
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, feature_column
+from serving import registry
+from serving.model import model_files
+
+ANSWERS, ROUNDED_ANSWERS = "answers_sha256", "answers_rounded_sha256"
+"""Tags of a version: the `fingerprint` of what it answered when it was registered, and the same to nine decimals."""
+ROUNDED_DECIMALS = 9
+
+_VERSIONS_KEPT = 4
+_PROBES = 512
+
+
+class ScoredError(KobeShotError):
+    """A version cannot be loaded."""
+
+
+def scored(table: pd.DataFrame, version: str) -> pd.DataFrame:
+    """A table with what a version answers.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The features, within the ranges of the schema.
+    version : str
+        Number of the version.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table with ``prediction`` (int64), ``probability`` (float64) and ``model_version`` (Int64).
+
+    Raises
+    ------
+    ScoredError
+        If the version cannot be loaded, or refuses a row.
+    """
+    model = model_of(version)
+    try:
+        made, probability = model.score(table[list(FEATURES)].to_numpy(dtype=np.float64), model.threshold)
+    except mlflow.MlflowException as error:
+        message = f"version {version} of {registry.model()} refuses a row: {error.message}"
+        raise ScoredError(message) from error
+    versions = pd.array([int(version)] * len(table), dtype="Int64")
+    return table.assign(**{PREDICTION: made, PROBABILITY: probability, MODEL_VERSION: versions})
+
+
+def threshold_of(version: str) -> float:
+    """P(made) from which a version predicts that a shot is made.
+
+    Raises
+    ------
+    ScoredError
+        If the version cannot be loaded.
+    """
+    return float(model_of(version).threshold)
+
+
+def model_of(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
+    """The model of a version, an instance of what ``serving/model/scoring_model.py`` defines.
+
+    Raises
+    ------
+    ScoredError
+        If it cannot be loaded.
+    """
+    return _model(_uri(version), _run(version))
+
+
+def fingerprint(uri: str, decimals: int | None = None) -> str:
+    """SHA-256 of the labels and P(made) that a model answers to the same 512 shots always.
+
+    Parameters
+    ----------
+    uri : str
+        For example ``models:/kobe_shot/3``.
+    decimals : int, optional
+        To so many decimals, which machines of another kind agree in; to the bit without.
+
+    Raises
+    ------
+    ScoredError
+        If the model cannot be loaded.
+    """
+    model = _load(uri)
+    made, probability = model.score(_probes(), model.threshold)
+    told = probability if decimals is None else np.round(probability, decimals)
+    answers = [np.asarray(values, dtype="<f8").tobytes() for values in (made, told)]
+    return hashlib.sha256(b"".join(answers)).hexdigest()
+
+
+def _probes() -> Any:  # noqa: ANN401 float64, shape (512, 6)
+    stream = np.random.default_rng(0)
+    columns = [feature_column(name) for name in FEATURES]
+    drawn = [stream.uniform(column.minimum or 0.0, column.maximum or 0.0, _PROBES) for column in columns]
+    pairs = zip(drawn, columns, strict=True)
+    return np.column_stack([np.round(values) if column.kind == "integer" else values for values, column in pairs])
+
+
+def _uri(version: str) -> str:
+    return f"models:/{registry.model()}/{version}"
+
+
+def _run(version: str) -> str:
+    """The run that trained a version: one of a registered model that was made anew comes from another."""
+    return registry.run_of(version)
+
+
+@lru_cache(maxsize=_VERSIONS_KEPT)
+def _model(uri: str, _run: str) -> Any:  # noqa: ANN401 MLflow publishes no types
+    return _load(uri)
+
+
+def _load(uri: str) -> Any:  # noqa: ANN401
+    try:
+        return model_files.load(uri).unwrap_python_model()
+    except KobeShotError as error:
+        message = f"{uri} cannot be loaded: {error}"
+        raise ScoredError(message) from error
+    except Exception as error:  # a model is files and code, and a broken one fails in many ways
+        message = f"{uri} cannot be loaded: {type(error).__name__}: {error}"
+        raise ScoredError(message) from error

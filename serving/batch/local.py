@@ -1,0 +1,436 @@
+"""Score a table of any size in one pass and bounded memory: read, check, score, count and write at the same time.
+
+A row that breaks the schema goes to a table of rejects with its reason, up to a limit. Output and rejects are written
+beside their places and renamed when all is done: a run that fails, or is killed, leaves what was there.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from mlflow.exceptions import MlflowException
+
+from data.schema import (
+    COLUMN,
+    FEATURES,
+    LEARNED,
+    MODEL_VERSION,
+    PREDICTION,
+    PROBABILITY,
+    RAW_NAME,
+    REASON,
+    SHOT_ID,
+    TARGET,
+    reason,
+)
+from data.storage.files import disk_full_told, remove
+from data.storage.tables import writing
+from serving.client.endpoint import Answers, RefusedError, ScoringError, in_flight
+from serving.shot_tables import ShotReader, features_of, numbers_of, problems_of, shot_ids_of, typed_with_problems
+
+Labels = npt.NDArray[np.float64]
+IsLearned = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
+"""Which rows a version has learned from; the table has ``shot_id`` where it is known, the features and the label."""
+
+ROWS_PER_CHUNK = 131_072
+"""Rows that are scored at a time by a model in this process; larger chunks are not faster."""
+CHUNKS_AT_ONCE = 2
+
+_MOST_PROBLEMS_SHOWN = 10
+
+
+class Scorer(Protocol):
+    """What answers to rows: a `serving.client.endpoint.Endpoint`, or a model `InProcess`; threads share it."""
+
+    def score(
+        self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
+    ) -> Answers:
+        """Label and probability of each row, or `RefusedError`."""
+
+    def stop(self) -> None:
+        """Let what waits give up."""
+
+
+class InProcess:
+    """A version of the registered model that is loaded into this process.
+
+    Parameters
+    ----------
+    model : object
+        Of ``serving/model/scoring_model.py``, as ``unwrap_python_model`` gives it.
+    version : int
+        Its number.
+    """
+
+    def __init__(self, model: Any, version: int) -> None:  # noqa: ANN401 MLflow publishes no types
+        self._model, self._version = model, version
+
+    def score(
+        self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
+    ) -> Answers:
+        """Label and probability of each row.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n, 6)
+            The features in the order of ``FEATURES``.
+        shot_id, request_id
+            Not used: nothing is logged.
+
+        Raises
+        ------
+        RefusedError
+            If a row is outside the schema.
+        """
+        del shot_id, request_id
+        try:
+            made, probability = self._model.score(values, self._model.threshold)
+        except MlflowException as error:
+            raise RefusedError(error.message, error.message) from error
+        return Answers(made, probability, self._version)
+
+    def stop(self) -> None:
+        """Do nothing: a chunk takes no time."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be scored, where the answers go, and how many rows may break the schema.
+
+    Attributes
+    ----------
+    table, out : pathlib.Path
+    most_rejected : int
+        One more ends the run, and nothing is written.
+    rows_per_chunk, at_once : int
+        Size of a chunk, and how many are scored at a time.
+    """
+
+    table: Path
+    out: Path
+    most_rejected: int = 0
+    rows_per_chunk: int = ROWS_PER_CHUNK
+    at_once: int = CHUNKS_AT_ONCE
+
+    @property
+    def rejects(self) -> Path:
+        """Where the rows go that break the schema.
+
+        Examples
+        --------
+        >>> Batch(Path("shots.parquet"), Path("scored.parquet")).rejects.name
+        'scored_rejects.parquet'
+        """
+        return rejects_of(self.out)
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the texts of a CSV file become what the schema says; columns of a Parquet table stay as they came."""
+        return self.table.suffix == ".csv" and self.table.is_file() and self.out.suffix == ".parquet"
+
+
+class Scored(NamedTuple):
+    """What a pass over a table came to.
+
+    Attributes
+    ----------
+    rows : int
+        Of the output.
+    rejected : int
+        Rows that broke the schema.
+    predicted_made : int
+        Rows of the output that are predicted to be made.
+    learned : int
+        Rows of the output with a label that their version has learned from.
+    versions : tuple of int
+        That answered, in the order of their first rows; empty if the endpoint does not say.
+    """
+
+    rows: int
+    rejected: int
+    predicted_made: int
+    learned: int
+    versions: tuple[int, ...]
+
+
+class _Piece(NamedTuple):
+    """A chunk that was answered: rows with their answers, what the labels say, and what was rejected."""
+
+    table: pa.Table
+    label: Labels
+    answers: Answers
+    learned: npt.NDArray[np.bool_] | None
+    bad: pa.Table | None
+    problems: list[str]
+
+
+def rejects_of(out: Path) -> Path:
+    """Where the rejects of an output go."""
+    return out.with_name(f"{out.stem}_rejects{out.suffix}")
+
+
+def score_table(  # noqa: PLR0913 what is done, with what, and who is told
+    batch: Batch,
+    scorer: Scorer,
+    *,
+    version: int | None = None,
+    learned_by: Callable[[int], IsLearned | None] = lambda _version: None,
+    count: Callable[[Labels, npt.NDArray[np.float64]], None] = lambda _labels, _probability: None,
+    on_progress: Callable[[int], None] = lambda _rows: None,
+) -> Scored:
+    """Score a table into a table: its columns as they came, the answers, and ``learned`` where that says something.
+
+    Parameters
+    ----------
+    batch : Batch
+    scorer : Scorer
+    version : int, optional
+        The version that answers, where the scorer does not say.
+    learned_by : callable
+        Of a version that has learned from labels that had arrived, which rows those are; None for another.
+    count : callable
+        Called with labels and P(made) of the rows that have a label that the version has not learned from, piece by
+        piece.
+    on_progress : callable
+        Called with the number of rows after each chunk.
+
+    Raises
+    ------
+    TableError
+        If the table cannot be read.
+    ScoringError
+        If more rows break the schema than may, or the scorer does not answer.
+    DiskFullError
+        If there is no room for the output. In each case what was at its place stays there.
+    """
+    reader = ShotReader(batch.table)
+    work = partial(_answer, batch=batch, scorer=scorer, version=version, learned_by=_once(learned_by))
+    # The output takes its place first: where that fails, the old rejects stay beside the old output.
+    with disk_full_told(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
+        output = _Output(batch, out, rejects)
+        for chunk, piece in in_flight(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.stop):
+            counted = ~np.isnan(piece.label)
+            if piece.learned is not None:
+                output.learned += int((piece.learned & counted).sum())
+                counted &= ~piece.learned
+            count(piece.label[counted], piece.answers.probability[counted])
+            output.write(piece)
+            on_progress(len(chunk[1]))
+        output.finish()
+    if not output.rejected:
+        remove(batch.rejects)
+    return Scored(output.rows, output.rejected, output.predicted_made, output.learned, tuple(output.versions))
+
+
+class _Output:
+    """Output and rejects while they are written."""
+
+    def __init__(self, batch: Batch, out_files: ExitStack, reject_files: ExitStack) -> None:
+        self.rows = self.rejected = self.predicted_made = self.learned = 0
+        self.versions: dict[int, None] = {}
+        self._batch, self._out_files, self._reject_files = batch, out_files, reject_files
+        self._problems: list[str] = []
+        self._out: Any = None
+        self._rejects: Any = None
+        self._empty: _Piece | None = None
+        self._with_learned = False
+
+    def write(self, piece: _Piece) -> None:
+        """Append a piece; the output is opened with the first that has rows, which says what its columns are."""
+        if len(piece.table):
+            self._append(piece)
+        elif self._out is None:
+            self._empty = piece
+        if piece.bad is not None:
+            self._reject(piece.bad, piece.problems)
+
+    def finish(self) -> None:
+        """Open the output if there was no row to write."""
+        if self._out is None and self._empty is not None:
+            self._append(self._empty)
+
+    def _append(self, piece: _Piece) -> None:
+        if self._out is None:
+            self._with_learned = piece.learned is not None
+        table = self._with_answers(piece)
+        if self._out is None:
+            self._out = self._out_files.enter_context(writing(self._batch.out, table.schema))
+        self._out.write(table)
+        self.rows += len(table)
+        self.predicted_made += int(piece.answers.label.sum())
+        if piece.answers.version is not None:
+            self.versions.setdefault(piece.answers.version)
+
+    def _with_answers(self, piece: _Piece) -> pa.Table:
+        label, probability, version = piece.answers
+        rows = len(piece.table)
+        table = piece.table.append_column(PREDICTION, pa.array(label)).append_column(PROBABILITY, pa.array(probability))
+        versions = pa.nulls(rows, pa.int64()) if version is None else pa.array(np.full(rows, version, dtype=np.int64))
+        table = table.append_column(MODEL_VERSION, versions)
+        learned = np.zeros(rows, dtype=bool) if piece.learned is None else piece.learned
+        if self._with_learned:
+            table = table.append_column(LEARNED, pa.array(learned))
+        elif learned.any():
+            message = (
+                f"The endpoint came to answer with version {version} half-way, which has learned from some of the "
+                f"rows. Nothing was written; run this again."
+            )
+            raise ScoringError(message)
+        # What pandas noted of its own types in the input is not true of the output.
+        return table.replace_schema_metadata(None)
+
+    def _reject(self, bad: pa.Table, problems: list[str]) -> None:
+        self.rejected += len(bad)
+        self._problems += problems[: _MOST_PROBLEMS_SHOWN - len(self._problems)]
+        if self.rejected > self._batch.most_rejected:
+            raise too_many(self.rejected, self._batch.most_rejected, self._problems, complete=False)
+        if self._rejects is None:
+            self._rejects = self._reject_files.enter_context(writing(self._batch.rejects, bad.schema))
+        self._rejects.write(bad)
+
+
+def too_many(rejected: int, most: int, problems: list[str], *, complete: bool) -> ScoringError:
+    """The error that tells that more rows break the schema than may.
+
+    Parameters
+    ----------
+    rejected, most : int
+        How many do, and may.
+    problems : list of str
+        Of the first of them, which row and why.
+    complete : bool
+        Whether all rows were looked at.
+    """
+    told = problems[:_MOST_PROBLEMS_SHOWN]
+    more = rejected - len(told)
+    listed = "\n".join(f"  {problem}" for problem in told)
+    message = (
+        f"{'' if complete else 'At least '}{rejected:,} row(s) break the schema, and {most:,} may (most_rejected); "
+        f"nothing was written. Mend or remove them (rows are counted from 0), or give a higher most_rejected:\n{listed}"
+    )
+    return ScoringError(message + (f"\n  and {more:,} more" if more > 0 else ""))
+
+
+def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
+    """The pieces, each with the row that it begins with; an empty table has an empty piece."""
+    start = 0
+    for piece in reader.chunks(rows):
+        yield start, piece
+        start += len(piece)
+    if not start:
+        yield 0, reader.schema.empty_table()
+
+
+def _answer(
+    chunk: tuple[int, pa.Table],
+    *,
+    batch: Batch,
+    scorer: Scorer,
+    version: int | None,
+    learned_by: Callable[[int], IsLearned | None],
+) -> _Piece:
+    start, piece = chunk
+    values, problems = features_of(piece)
+    label, wrong_labels = labels_of(piece)
+    # What cannot be written is better known before it is scored.
+    good, no_numbers = typed_with_problems(piece) if batch.is_typed else (piece, {})
+    bad: pa.Table | None = None
+    told: list[str] = []
+    ids = shot_ids_of(piece)
+    try:
+        _refuse({**no_numbers, **wrong_labels, **problems})
+        answers = _score(scorer, values, ids)
+    except RefusedError:
+        reasons = {**no_numbers, **wrong_labels, **problems_of(values), **problems}
+        if not reasons:
+            raise
+        fits = np.ones(len(values), dtype=bool)
+        fits[list(reasons)] = False
+        order = sorted(reasons)
+        told = [f"row {start + row:,}, {reasons[row]}" for row in order[:_MOST_PROBLEMS_SHOWN]]
+        bad = rejected_rows(piece, reasons)
+        good, label = piece.filter(pa.array(fits)), label[fits]
+        values = features_of(good)[0]
+        good = typed_with_problems(good)[0] if batch.is_typed else good
+        answers = _score(scorer, values, None if ids is None else ids[fits])
+    if version is not None:
+        answers = answers._replace(version=version)
+    is_learned = None if answers.version is None else learned_by(answers.version)
+    learned = None if is_learned is None else _learned(good, is_learned)
+    return _Piece(good, label, answers, learned, bad, told)
+
+
+def _refuse(problems: Mapping[int, str]) -> None:
+    if problems:
+        message = "cells that are not what they should be"
+        raise RefusedError(message, message)
+
+
+def _score(scorer: Scorer, values: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None) -> Answers:
+    if not len(values):
+        return Answers(np.empty(0, dtype=np.int64), np.empty(0), None)
+    return scorer.score(values, shot_id=ids)
+
+
+def rejected_rows(piece: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
+    """Rows of a table as they came, in their order, and why they break the schema.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+    reasons : mapping of int to str
+        By row.
+    """
+    order = sorted(reasons)
+    return piece.take(pa.array(order, pa.int64())).append_column(REASON, pa.array([reasons[row] for row in order]))
+
+
+def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
+    """The labels as doubles, NaN where there is none, and what is wrong with those that are neither 0 nor 1, by row.
+
+    Examples
+    --------
+    >>> labels_of(pa.table({"shot_made_flag": [1, None, 2]}))[1]
+    {2: 'column shot_made_flag: found 2, expected a whole number from 0 to 1'}
+    """
+    if TARGET not in piece.column_names:
+        return np.full(len(piece), np.nan), {}
+    column, problems = piece.column(TARGET), {}
+    labels = numbers_of(column)
+    if not pa.types.is_floating(column.type):
+        for row in np.flatnonzero(np.isnan(labels) & column.is_valid().to_numpy()).tolist():
+            problems[row] = reason(COLUMN[TARGET], column[row].as_py())
+    for row in np.flatnonzero(~((labels == 0) | (labels == 1) | np.isnan(labels))).tolist():
+        problems[row] = reason(COLUMN[TARGET], labels[row])
+    return labels, problems
+
+
+def _learned(piece: pa.Table, is_learned: IsLearned) -> npt.NDArray[np.bool_]:
+    names = {raw: own for own, raw in RAW_NAME.items() if own not in piece.column_names}
+    kept = [name for name in piece.column_names if names.get(name, name) in {*FEATURES, SHOT_ID, TARGET}]
+    if TARGET not in kept:
+        return np.zeros(len(piece), dtype=bool)
+    # Of a CSV file they are texts.
+    return is_learned(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
+
+
+def _once(learned_by: Callable[[int], IsLearned | None]) -> Callable[[int], IsLearned | None]:
+    """Ask once of each version, whichever thread asks."""
+    known: dict[int, IsLearned | None] = {}
+    lock = threading.Lock()
+
+    def ask(version: int) -> IsLearned | None:
+        with lock:
+            if version not in known:
+                known[version] = learned_by(version)
+            return known[version]
+
+    return ask

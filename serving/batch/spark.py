@@ -1,0 +1,262 @@
+"""Score a table with Spark: the counterpart of `serving.batch.local` for tables that one machine does not hold.
+
+PySpark is an extra of this project (``spark``), and is imported only where it is used.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import mlflow.pyfunc
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from data.schema import (
+    COLUMN,
+    FEATURES,
+    LEARNED,
+    MODEL_VERSION,
+    PREDICTION,
+    PROBABILITY,
+    RAW_NAME,
+    TARGET,
+    Column,
+    feature_column,
+)
+from data.spark.session import told
+from data.spark.tables import quoted, read, write_into
+from data.storage.files import remove, replacing
+from data.storage.tables import writing
+from serving.batch.local import Batch, Scored, labels_of, rejected_rows, too_many
+from serving.shot_tables import ShotReader, features_of, problems_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Floats = npt.NDArray[np.float64]
+
+_ANSWERS = f"{TARGET} long, {PROBABILITY} double"
+_ANSWER = "__answer"
+_MOST_SHOWN = 10
+_RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
+_NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
+
+
+class Learned(NamedTuple):
+    """The labels that a version has learned from.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        Of those labels.
+    columns : list of str
+        By which a row with a label is known among them; none is where there are no columns.
+    """
+
+    rows: pd.DataFrame
+    columns: list[str]
+
+
+class Counted(NamedTuple):
+    """Labelled rows by P(made), or by cell, of which the mean P(made) stands then."""
+
+    probability: Floats
+    made: Floats
+    missed: Floats
+
+
+def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
+    session: "SparkSession",
+    batch: Batch,
+    uri: str,
+    version: int,
+    *,
+    most_distinct: int,
+    learned: Learned | None = None,
+) -> tuple[Scored, Counted]:
+    """Score a table into a folder of Parquet parts, with the columns that `serving.batch.local.score_table` gives.
+
+    The rows are read twice, to be checked and to be scored, and the answers once, to be counted.
+
+    Parameters
+    ----------
+    session : pyspark.sql.SparkSession
+    batch : Batch
+    uri : str
+        Of the model. Its files go to the workers with the job; they need neither registry nor tracking store.
+    version : int
+        Its number.
+    most_distinct : int
+        Different P(made) of labelled rows up to which each is counted by itself; beyond, so many cells are.
+    learned : Learned, optional
+        What the version has learned from; those rows are marked in a column ``learned``, and not counted.
+
+    Returns
+    -------
+    Scored, Counted
+
+    Raises
+    ------
+    TableError
+        If the table cannot be read.
+    ScoringError
+        If more rows break the schema than may. What was at the place of the output stays there.
+    SparkError
+        If a job fails.
+    """
+    names = ShotReader(batch.table).schema.names
+    column_of = {name: name if name in names else RAW_NAME[name] for name in FEATURES}
+    frame = read(session, batch.table)
+    wrong = _wrong(column_of, with_target=TARGET in names)
+    with told():
+        rejected = frame.where(wrong).count()
+    bad = _rejects(frame.where(wrong), rejected, batch) if rejected else None
+    good = frame.where(f"NOT ({wrong})") if rejected else frame
+    answered = _answered(session, good, uri, column_of)
+    output = [
+        *map(quoted, names),
+        f"{_ANSWER}.{TARGET} AS {PREDICTION}",
+        f"{_ANSWER}.{PROBABILITY} AS {PROBABILITY}",
+        f"CAST({version} AS BIGINT) AS {MODEL_VERSION}",
+    ]
+    if learned is not None:
+        answered = _with_learned(session, answered, learned, column_of, with_target=TARGET in names)
+        output.append(LEARNED)
+    with replacing(batch.out) as partial:
+        rows = write_into(answered.selectExpr(*output), partial)
+        scored, counted = _count(session, partial, most_distinct, names, with_learned=learned is not None)
+    if bad is None:
+        remove(batch.rejects)
+    else:
+        with writing(batch.rejects, bad.schema) as writer:
+            writer.write(bad)
+    return Scored(rows, rejected, scored.made, scored.learned, (version,)), counted
+
+
+def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
+    """Whether a row breaks the schema, in SQL: what `serving.shot_tables.problems_of` says, and that of the label."""
+    checks = [_is_wrong(column_of[name], feature_column(name), nullable=False) for name in FEATURES]
+    if with_target:
+        checks.append(_is_wrong(TARGET, COLUMN[TARGET], nullable=True))
+    return " OR ".join(checks)
+
+
+def _is_wrong(name: str, column: Column, *, nullable: bool) -> str:
+    value = _double(name)
+    minimum, maximum = (f"CAST({float(limit or 0)!r} AS DOUBLE)" for limit in (column.minimum, column.maximum))
+    fits = f"{value} BETWEEN {minimum} AND {maximum}"
+    if column.kind == "integer":
+        fits = f"{fits} AND {value} % 1 = 0"
+    return (
+        f"({quoted(name)} IS NOT NULL AND NOT coalesce({fits}, false))" if nullable else f"NOT coalesce({fits}, false)"
+    )
+
+
+def _double(name: str) -> str:
+    return f"try_cast({quoted(name)} AS DOUBLE)"
+
+
+def _rejects(wrong: "DataFrame", rejected: int, batch: Batch) -> pa.Table:
+    """The rows that break the schema with their reasons; an error if there are more than may."""
+    with told():
+        rows = wrong.limit(min(rejected, max(batch.most_rejected, _MOST_SHOWN))).toArrow()
+    values, problems = features_of(rows)
+    reasons = {**labels_of(rows)[1], **problems_of(values), **problems}
+    if rejected > batch.most_rejected:
+        listed = [f"{_named(rows, row)}: {reasons[row]}" for row in sorted(reasons)[:_MOST_SHOWN]]
+        raise too_many(rejected, batch.most_rejected, listed, complete=True)
+    return rejected_rows(rows, reasons)
+
+
+def _named(rows: pa.Table, row: int) -> str:
+    # Rows have no numbers in Spark.
+    cells = rows.slice(row, 1).to_pylist()[0]
+    return "row with " + ", ".join(f"{name} {value}" for name, value in cells.items() if value is not None)
+
+
+def _answered(session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str]) -> "DataFrame":
+    from pyspark.sql import functions  # noqa: PLC0415 an extra
+
+    with told(), _quiet():
+        answer = mlflow.pyfunc.spark_udf(session, uri, result_type=_ANSWERS, env_manager="local")
+        features = [functions.expr(_double(column_of[name])) for name in FEATURES]
+        return good.withColumn(_ANSWER, answer(*features))
+
+
+def _with_learned(
+    session: "SparkSession", answered: "DataFrame", learned: Learned, column_of: dict[str, str], *, with_target: bool
+) -> "DataFrame":
+    from pyspark.sql import functions  # noqa: PLC0415 an extra
+
+    if not with_target or not learned.columns:
+        return answered.withColumn(LEARNED, functions.lit(False))
+    keys = {name: f"__learned_{place}" for place, name in enumerate(learned.columns)}
+    known = learned.rows[learned.columns].astype("float64").drop_duplicates().rename(columns=keys)
+    with told():
+        seen = functions.broadcast(session.createDataFrame(known).withColumn(LEARNED, functions.lit(True)))
+        same = " AND ".join(f"{_double(column_of.get(name, name))} = {key}" for name, key in keys.items())
+        labelled = f"{quoted(TARGET)} IS NOT NULL"
+        joined = answered.join(seen, functions.expr(f"{labelled} AND {same}"), "left")
+        return joined.withColumn(LEARNED, functions.expr(f"coalesce({LEARNED}, false)"))
+
+
+class _Totals(NamedTuple):
+    made: int
+    learned: int
+
+
+def _count(
+    session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_learned: bool
+) -> tuple[_Totals, Counted]:
+    """What the metrics need of the answers: nothing that is collected grows with the rows."""
+    answers = read(session, folder)
+    is_labelled = f"{quoted(TARGET)} IS NOT NULL" if TARGET in names else "false"
+    is_learned = f"{LEARNED} AND {is_labelled}" if with_learned else "false"
+    is_counted = f"{is_labelled} AND NOT {LEARNED}" if with_learned else is_labelled
+    with told():
+        row = answers.selectExpr(
+            f"coalesce(sum({PREDICTION}), 0) AS made",
+            f"count_if({is_learned}) AS learned",
+            f"approx_count_distinct(CASE WHEN {is_counted} THEN {PROBABILITY} END, {_RELATIVE_ERROR}) AS values",
+        ).collect()[0]
+        totals = _Totals(int(row["made"]), int(row["learned"]))
+        if TARGET not in names:
+            return totals, Counted(np.empty(0), np.empty(0), np.empty(0))
+        made = f"CAST({_double(TARGET)} AS BIGINT)"
+        counted = answers.where(is_counted).selectExpr(PROBABILITY, f"{made} AS made")
+        sums = ("count(*) AS rows", "sum(made) AS made", f"avg({PROBABILITY}) AS mean")
+        if row["values"] <= most_distinct * _SURELY_MORE:
+            found = _grouped(counted, PROBABILITY, sums, most_distinct + 1)
+            if len(found) <= most_distinct:
+                return totals, _counted(found, PROBABILITY)
+        cell = f"least(CAST(floor({PROBABILITY} * {most_distinct}) AS BIGINT), {most_distinct - 1})"
+        return totals, _counted(_grouped(counted, cell, sums, most_distinct), "mean")
+
+
+def _grouped(counted: "DataFrame", by: str, sums: tuple[str, ...], most: int) -> pa.Table:
+    from pyspark.sql import functions  # noqa: PLC0415 an extra
+
+    groups = counted.groupBy(functions.expr(by).alias(PROBABILITY)).agg(*map(functions.expr, sums))
+    return groups.limit(most).toArrow()
+
+
+def _counted(found: pa.Table, by: str) -> Counted:
+    probability, rows, made = (found.column(name).to_numpy().astype(np.float64) for name in (by, "rows", "made"))
+    return Counted(probability, made, rows - made)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back MLflow's advice to rebuild the environment: the workers have the driver's, as docs/scale.md says."""
+    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

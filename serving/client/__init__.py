@@ -1,0 +1,1 @@
+"""The REST client: endpoint, resumable job, probes and the command; not a server."""

@@ -1,0 +1,161 @@
+"""Score a table over REST: ``python -m serving.client TABLE --out TABLE``, or `score` for a table in memory."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import CliPositionalArg
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.cli.config import CommandConfig
+from data.cli.console import console, say
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_NAME, SHOT_ID, TARGET
+from data.storage.files import shown
+from data.storage.tables import check_kind, check_table
+from serving.client.endpoint import (
+    IN_FLIGHT,
+    PATIENCE_SECONDS,
+    ROWS_PER_REQUEST,
+    Endpoint,
+    ScoringError,
+    base_address,
+    in_flight,
+)
+from serving.client.resumable_job import Job, run_job
+from serving.inference_log.inference_log import TRAFFIC
+from serving.shot_tables import shot_ids_of
+
+
+def score(
+    table: pd.DataFrame,
+    address: str,
+    *,
+    on_progress: Callable[[int], None] = lambda _rows: None,
+    patience: float = PATIENCE_SECONDS,
+    origin: str = TRAFFIC,
+) -> pd.DataFrame:
+    """Label and probability of each row from a scoring server.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Holds the features; other columns are not sent, but for ``shot_id`` to a server that logs it.
+    address : str
+        Of the server, with or without ``/invocations``.
+    on_progress : callable
+        Called with the number of rows after each answer.
+    patience : float
+        Seconds for which a server that does not answer is asked again.
+    origin : str
+        Of `serving.inference_log.inference_log.ORIGINS`: what the rows are in the inference log.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``shot_made_flag`` (int64), ``probability`` (float64) and ``model_version`` (Int64, null where the endpoint does
+        not say), with the index of `table`.
+
+    Raises
+    ------
+    ScoringError
+        If the table lacks a feature or has one twice, or the server does not answer after retries, refuses rows, or
+        does not answer once per row.
+    """
+    back = {raw: name for name, raw in RAW_NAME.items() if raw in table.columns}
+    features = table.rename(columns=back)
+    wrong = [name for name in FEATURES if list(features.columns).count(name) != 1]
+    if wrong:
+        names = ", ".join(f"{name} (or {RAW_NAME[name]})" if name in RAW_NAME else name for name in FEATURES)
+        message = (
+            f"expected the columns {names}, each once; missing {[name for name in wrong if name not in features]}, "
+            f"found more than once {[name for name in wrong if name in features]}"
+        )
+        raise ScoringError(message)
+    endpoint = Endpoint(address, patience=patience, origin=origin)
+    endpoint.check()
+    try:
+        values = features[list(FEATURES)].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"expected numbers in the columns {', '.join(FEATURES)}: {error}"
+        raise ScoringError(message) from error
+    named = [SHOT_ID] if SHOT_ID in table else []
+    ids = shot_ids_of(pa.Table.from_pandas(table[named], preserve_index=False))
+    labels, probability = np.empty(len(values), dtype=np.int64), np.empty(len(values))
+    versions = pd.array([None] * len(values), dtype="Int64")
+
+    def answer(rows: slice) -> None:
+        answers = endpoint.score(values[rows], shot_id=None if ids is None else ids[rows])
+        labels[rows], probability[rows] = answers.label, answers.probability
+        versions[rows] = answers.version
+
+    starts = range(0, len(values), ROWS_PER_REQUEST)
+    chunks = [slice(start, min(start + ROWS_PER_REQUEST, len(values))) for start in starts]
+    for rows, _ in in_flight(answer, chunks, IN_FLIGHT, endpoint.stop):
+        on_progress(rows.stop - rows.start)
+    return pd.DataFrame({TARGET: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index)
+
+
+class ClientConfig(CommandConfig):
+    """Score a Parquet or CSV table of any size over REST; killed and run again, it goes on where it was."""
+
+    table: Annotated[CliPositionalArg[Path], AfterValidator(check_table)] = Field(
+        description="the shots: a .parquet or .csv file, or a folder of Parquet files"
+    )
+    out: Annotated[Path, AfterValidator(check_kind)] = Field(
+        description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
+    )
+    endpoint: Annotated[str, AfterValidator(base_address)] = Field(
+        default="http://127.0.0.1:5001", description="address of the scoring server"
+    )
+    rejects: Annotated[Path, AfterValidator(check_kind)] | None = Field(
+        default=None, description="where refused rows go, with the reason; without it a refused row ends the run"
+    )
+    rows_per_request: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=ROWS_PER_REQUEST, description="rows sent at a time"
+    )
+    in_flight: Annotated[int, Field(ge=1, le=64)] = Field(default=IN_FLIGHT, description="requests under way at a time")
+    patience: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=PATIENCE_SECONDS, description="seconds for which a server that does not answer is asked again"
+    )
+
+    @model_validator(mode="after")
+    def check_files(self) -> Self:
+        """Refuse to write a file over another one of the same run."""
+        paths = [path.resolve() for path in (self.table, self.out, self.rejects) if path]
+        if len(set(paths)) < len(paths):
+            message = (
+                f"expected three different files; found table {self.table}, out {self.out}, rejects {self.rejects}"
+            )
+            raise ValueError(message)
+        return self
+
+
+def run(config: ClientConfig) -> None:
+    """Score a file into a file."""
+    job = Job(config.table, config.out, config.rejects, config.rows_per_request, config.in_flight)
+    endpoint = Endpoint(config.endpoint, patience=config.patience)
+    started = time.monotonic()
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=None)
+        done = run_job(
+            job,
+            endpoint,
+            on_start=lambda rows: progress.update(task, total=rows),
+            on_progress=lambda rows: progress.advance(task, rows),
+        )
+    seconds = time.monotonic() - started
+    asked = done.scored + done.rejected - done.continued
+    say(
+        "Scored",
+        f"{done.scored:,} rows into {shown(config.out)}: {asked:,} in {seconds:.1f} s, {asked / seconds:,.0f} rows/s",
+    )
+    if done.continued:
+        say("Continued", f"{done.continued:,} rows had been answered in an earlier run")
+    if done.rejected and config.rejects:
+        say("Rejected", f"{done.rejected:,} rows, with reasons: {shown(config.rejects)}", style="bold yellow")

@@ -1,0 +1,371 @@
+"""Score a table of any size into a file, so that a run that is killed can be continued and every row is there once.
+
+Beside the output stands a folder ``OUT.progress`` with the answer to each chunk, a file each, renamed into place when
+it is whole. A run that finds it asks only for the chunks that are missing. When all are there, table and answers are
+joined by position into the output, which is renamed into place, and the folder is removed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import KobeShotError
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
+from data.storage.files import parts, size, write_text
+from data.storage.tables import writing
+from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, RefusedError, ScoringError, in_flight
+from serving.shot_tables import ShotReader, features_of, problems_of, shot_ids_of, typed
+
+_MOST_PROBLEMS_SHOWN = 10
+_MOST_REFUSED_ALONE = 50
+_ANSWERS = pa.schema(
+    [
+        (PREDICTION, pa.int64()),
+        (PROBABILITY, pa.float64()),
+        (MODEL_VERSION, pa.int64()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+class JobError(KobeShotError):
+    """The job cannot be started or continued as asked."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be scored and where the answers go.
+
+    Attributes
+    ----------
+    table, out : pathlib.Path
+    rejects : pathlib.Path or None
+        Where refused rows go; None: a refused row ends the job.
+    rows_per_request, at_once : int
+        Size of a chunk, and how many are under way at a time.
+    """
+
+    table: Path
+    out: Path
+    rejects: Path | None = None
+    rows_per_request: int = ROWS_PER_REQUEST
+    at_once: int = IN_FLIGHT
+
+
+class Done(NamedTuple):
+    """Rows of the output, rows that were refused, and rows whose answers an earlier run had left."""
+
+    scored: int
+    rejected: int
+    continued: int
+
+
+class _Chunk(NamedTuple):
+    start: int
+    piece: pa.Table
+
+
+def run_job(
+    job: Job,
+    endpoint: Endpoint,
+    *,
+    on_start: Callable[[int | None], None] = lambda _rows: None,
+    on_progress: Callable[[int], None] = lambda _rows: None,
+) -> Done:
+    """Score a table, or go on where an earlier run was killed.
+
+    Parameters
+    ----------
+    job : Job
+    endpoint : Endpoint
+    on_start : callable
+        Called with the number of rows, None if it is not known.
+    on_progress : callable
+        Called with the number of rows after each chunk.
+
+    Raises
+    ------
+    ScoringError
+        If the endpoint does not answer, or refuses rows and ``job.rejects`` is None; what was scored is kept.
+    TableError, JobError
+        If the table cannot be read, or what an earlier run left belongs to another table.
+    """
+    reader = ShotReader(job.table)
+    endpoint.check()
+    on_start(reader.rows)
+    with _Progress(job) as progress:
+        continued = 0
+
+        def missing() -> Iterator[_Chunk]:
+            nonlocal continued
+            for chunk in _chunks(reader, job.rows_per_request):
+                if progress.has(chunk.start):
+                    continued += len(chunk.piece)
+                    on_progress(len(chunk.piece))
+                else:
+                    yield chunk
+
+        def answer(chunk: _Chunk) -> int:
+            progress.keep(chunk.start, _answer(chunk, job, endpoint, progress.run))
+            return len(chunk.piece)
+
+        for _, rows in in_flight(answer, missing(), job.at_once, endpoint.stop):
+            on_progress(rows)
+        scored, rejected = _join(job, reader, progress)
+        progress.remove()
+    return Done(scored, rejected, continued)
+
+
+def _chunks(reader: ShotReader, rows: int) -> Iterator[_Chunk]:
+    start = 0
+    for piece in reader.chunks(rows):
+        yield _Chunk(start, piece)
+        start += len(piece)
+
+
+class _Asker:
+    """Asks for the answers to one chunk, whatever in it is refused."""
+
+    def __init__(self, chunk: _Chunk, endpoint: Endpoint, run: str) -> None:
+        self._endpoint, self._name = endpoint, f"{run}-{chunk.start}"
+        self._values, self.reasons = features_of(chunk.piece)
+        self._ids = shot_ids_of(chunk.piece)
+        count = len(self._values)
+        self._label, self._probability = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
+        self._version = np.zeros(count, dtype=np.int64)
+        self._refused_alone = 0
+
+    def ask_for_all(self) -> None:
+        """Ask for every row at once.
+
+        Raises
+        ------
+        RefusedError
+            If any row is refused.
+        """
+        if self.reasons:
+            message = "cells that are no numbers"
+            raise RefusedError(message, message)
+        self._ask(np.arange(len(self._values)))
+
+    def blame(self) -> dict[int, str]:
+        """What is wrong with rows as far as the schema tells."""
+        self.reasons = {**problems_of(self._values), **self.reasons}
+        return self.reasons
+
+    def ask_for_the_good(self) -> None:
+        """Ask for the rows that the schema does not blame, and blame those that the endpoint refuses all the same."""
+        self._halve(np.setdiff1d(np.arange(len(self._values)), list(self.blame())))
+
+    def answers(self) -> pa.Table:
+        """The answers, null and with a reason where a row was refused."""
+        reasons = pa.array([self.reasons.get(row) for row in range(len(self._values))], type=pa.string())
+        refused = reasons.is_valid().to_numpy(zero_copy_only=False)
+        columns = [
+            pa.array(self._label, mask=refused),
+            pa.array(self._probability, mask=refused),
+            pa.array(self._version, mask=self._version == 0),
+            reasons,
+        ]
+        return pa.table(columns, schema=_ANSWERS)
+
+    def _halve(self, rows: npt.NDArray[np.int64]) -> None:
+        if not len(rows):
+            return
+        try:
+            self._ask(rows)
+        except RefusedError as error:
+            if len(rows) == 1:
+                self._refuse_alone(int(rows[0]), error)
+                return
+            for half in np.array_split(rows, 2):
+                self._halve(half)
+
+    def _refuse_alone(self, row: int, error: RefusedError) -> None:
+        self.reasons[row] = error.reason
+        self._refused_alone += 1
+        if self._refused_alone >= _MOST_REFUSED_ALONE and np.isnan(self._probability).all():
+            message = f"The endpoint refuses rows that the schema allows, one after the other: {error}"
+            raise ScoringError(message) from error
+
+    def _ask(self, rows: npt.NDArray[np.int64]) -> None:
+        name = self._name if len(rows) == len(self._values) else f"{self._name}-{rows[0]}-{len(rows)}"
+        ids = None if self._ids is None else self._ids[rows]
+        answers = self._endpoint.score(self._values[rows], shot_id=ids, request_id=name)
+        self._label[rows], self._probability[rows] = answers.label, answers.probability
+        self._version[rows] = answers.version or 0
+
+
+def _answer(chunk: _Chunk, job: Job, endpoint: Endpoint, run: str) -> pa.Table:
+    if job.out.suffix == ".parquet":
+        # What cannot be written is better known before it is scored.
+        typed(chunk.piece, chunk.start)
+    asker = _Asker(chunk, endpoint, run)
+    try:
+        asker.ask_for_all()
+    except RefusedError as error:
+        if job.rejects is None:
+            raise _refusal(chunk.start, asker.blame(), error.reason) from error
+        asker.ask_for_the_good()
+    return asker.answers()
+
+
+def _refusal(start: int, reasons: dict[int, str], said: str) -> ScoringError:
+    shown = [f"row {start + row}, {reasons[row]}" for row in sorted(reasons)[:_MOST_PROBLEMS_SHOWN]]
+    if len(reasons) > _MOST_PROBLEMS_SHOWN:
+        shown.append(f"and {len(reasons) - _MOST_PROBLEMS_SHOWN:,} more rows")
+    text = "; ".join(shown) or f"in the request that begins with row {start}: {said}"
+    message = (
+        f"Rows were refused (counted from 0): {text}. Correct them, or let --rejects FILE take them and score the "
+        "others; what was scored so far is kept."
+    )
+    return ScoringError(message)
+
+
+def _join(job: Job, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
+    """Table and answers by position → the output and the rejects."""
+    scored = rejected = 0
+    to_parquet = job.out.suffix == ".parquet"
+    with contextlib.ExitStack() as files:
+        out = rejects = None
+        for chunk in _with_empty(_chunks(reader, job.rows_per_request), reader.schema):
+            answers = progress.read(chunk.start, len(chunk.piece))
+            good = answers.column("reason").is_null()
+            if job.rejects is None and pc.any(pc.invert(good)).as_py():
+                reasons = answers.column("reason").to_pylist()
+                raise _refusal(chunk.start, {row: reason for row, reason in enumerate(reasons) if reason}, "")
+            piece = chunk.piece.filter(good)
+            piece = typed(piece, chunk.start) if to_parquet else piece
+            for name in (PREDICTION, PROBABILITY, MODEL_VERSION):
+                piece = piece.append_column(name, answers.column(name).filter(good))
+            if out is None:
+                out = files.enter_context(writing(job.out, piece.schema))
+            out.write(piece)
+            scored += len(piece)
+            if job.rejects:
+                bad = _rejected(chunk, answers)
+                rejects = rejects or files.enter_context(writing(job.rejects, bad.schema))
+                rejects.write(bad)
+                rejected += len(bad)
+    return scored, rejected
+
+
+def _with_empty(chunks: Iterator[_Chunk], schema: pa.Schema) -> Iterator[_Chunk]:
+    """The chunks, or one without rows where there are none: an empty table has an empty answer."""
+    first = next(chunks, None)
+    yield first or _Chunk(0, schema.empty_table())
+    yield from chunks
+
+
+def _rejected(chunk: _Chunk, answers: pa.Table) -> pa.Table:
+    bad = answers.column("reason").is_valid()
+    rows = pa.chunked_array([pa.array(np.arange(chunk.start, chunk.start + len(chunk.piece)))])
+    table = chunk.piece.filter(bad).add_column(0, "row", rows.filter(bad))
+    return table.append_column("reason", answers.column("reason").filter(bad))
+
+
+class _Progress(contextlib.AbstractContextManager["_Progress"]):
+    """The folder of answers beside the output, held by one process at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._folder = job.out.with_name(f"{job.out.name}.progress")
+        self._job = job
+        self.run = uuid.uuid4().hex
+
+    def __enter__(self) -> Self:
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever can open it could hold it.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._held = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._held)
+            message = f"Another run is writing {self._job.out}; wait for it, or name another output."
+            raise JobError(message) from error
+        try:
+            self._continue_or_begin()
+        except BaseException:
+            os.close(self._held)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._held)
+
+    def _continue_or_begin(self) -> None:
+        table = self._job.table
+        files = parts(table) if table.is_dir() else [table]
+        wanted = {
+            "table": str(table.resolve()),
+            "bytes": size(table),
+            "modified": max(file.stat().st_mtime_ns for file in files),
+            "rows_per_request": self._job.rows_per_request,
+        }
+        manifest = self._folder / "job.json"
+        if not manifest.exists():
+            # Answers without a manifest are what a killed removal has left, of whatever table.
+            for path in self._folder.glob("*.arrow"):
+                path.unlink()
+            write_text(json.dumps({**wanted, "run": self.run}), manifest)
+            return
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+        self.run = found.pop("run")
+        changed = [name for name, value in wanted.items() if found.get(name) != value]
+        if changed:
+            message = (
+                f"{self._folder} holds answers of a run that differs in {', '.join(changed)}: expected "
+                f"{ {name: found.get(name) for name in changed} }, found { {name: wanted[name] for name in changed} }. "
+                "Run it with the same arguments again, or remove that folder to begin anew."
+            )
+            raise JobError(message)
+
+    def has(self, start: int) -> bool:
+        """Whether the chunk that begins with a row has been answered, and the answers can be read."""
+        try:
+            return bool(pa.ipc.open_file(pa.memory_map(str(self._path(start)))).num_record_batches)
+        except (OSError, pa.ArrowException):
+            return False
+
+    def keep(self, start: int, answers: pa.Table) -> None:
+        """Keep the answers to a chunk."""
+        target = self._path(start)
+        partial = target.with_suffix(".partial")
+        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, answers.schema) as writer:
+            writer.write_table(answers)
+        partial.replace(target)
+
+    def read(self, start: int, rows: int) -> pa.Table:
+        """The answers to a chunk.
+
+        Raises
+        ------
+        JobError
+            If they are not as many as its rows.
+        """
+        if not rows:
+            return _ANSWERS.empty_table()
+        answers = pa.ipc.open_file(self._path(start)).read_all()
+        if len(answers) != rows:
+            message = f"{self._path(start)}: expected {rows} answers, found {len(answers)}. Remove {self._folder}."
+            raise JobError(message)
+        return answers
+
+    def remove(self) -> None:
+        """Remove the folder; the output is whole."""
+        shutil.rmtree(self._folder)
+
+    def _path(self, start: int) -> Path:
+        return self._folder / f"{start:012d}.arrow"

@@ -1,0 +1,205 @@
+"""True labels that arrive later → the inference log: ``python -m serving.inference_log.ground_truth FILE``."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sql
+from pydantic import AfterValidator, Field
+from pydantic_settings import CliPositionalArg
+
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import say
+from data.errors import FileError, KobeShotError
+from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from data.storage.regular_files import open_regular
+from data.storage.tables import TableError, TableReader, check_kind
+from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC, tables
+from serving.inference_log.reader import log_address, open_log, says_origin
+
+KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
+"""What may tell which scored row a label belongs to, best first; ``request_id`` alone for requests of one row."""
+
+_ROWS_AT_ONCE = 200_000
+
+
+class LabelError(KobeShotError):
+    """The file holds no labels, or not what tells whose they are."""
+
+
+class Joined(NamedTuple):
+    """What became of the labels.
+
+    Attributes
+    ----------
+    key : tuple of str
+        Columns by which rows were matched.
+    labels : int
+        Labels in the file.
+    rows : int
+        Rows of the log that now have one of them.
+    unmatched : int
+        Labels for which the log holds no row.
+    ambiguous : int
+        Labels left out because the file says 0 and 1 of the same key.
+    """
+
+    key: tuple[str, ...]
+    labels: int
+    rows: int
+    unmatched: int
+    ambiguous: int
+
+
+class LabelsConfig(CommandConfig):
+    """Write true labels into the inference log, matched by request_id (and row), by shot_id, or by the six features."""
+
+    file: Annotated[CliPositionalArg[Path], AfterValidator(check_kind)] = Field(
+        description="shot_made_flag and request_id, shot_id or the six features, .parquet or .csv"
+    )
+    log: str = Field(
+        default="", description=f"SQLAlchemy address of the log; empty takes ${ADDRESS_VARIABLE}, else inference_log.db"
+    )
+    origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
+        default="traffic", description="requests whose rows get labels: those of the operation (traffic), or others"
+    )
+
+
+def join(table: pd.DataFrame, engine: sql.Engine, *, origins: Collection[str] = (TRAFFIC,)) -> Joined:
+    """Write labels into the log; a label that is there already is overwritten.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``shot_made_flag`` (0, 1 or null; null rows are left out) and the columns of one of `KEYS`.
+    engine : sqlalchemy.Engine
+        Of the log.
+    origins : collection of str
+        Of `serving.inference_log.inference_log.ORIGINS`: rows of other requests get no label.
+
+    Raises
+    ------
+    LabelError
+        If the columns are not there, or a label is neither 0 nor 1.
+    """
+    key = _key(table)
+    labels = _checked(table, key)
+    contradicted = int((labels.groupby(list(key))[TARGET].transform("nunique") > 1).sum())
+    usable = labels.drop_duplicates().drop_duplicates(list(key), keep=False).reset_index(drop=True)
+    usable["place"] = usable.index
+    log, _ = tables(FEATURES)
+    matched = np.zeros(len(usable), dtype=bool)
+    rows = 0
+    for logged in _logged(engine, log, key, origins):
+        found = logged.merge(usable, on=list(key), how="inner")
+        rows += len(found)
+        matched[found["place"]] = True
+        # A transaction each: the log goes on being written meanwhile.
+        _write(engine, log, found)
+    return Joined(key, len(labels), rows, int((~matched).sum()), contradicted)
+
+
+def run(config: LabelsConfig) -> None:
+    """Read a file of labels and write them into the log."""
+    origins = ORIGINS if config.origin == "all" else (config.origin,)
+    joined = join(_read(config.file), open_log(log_address(config.log)), origins=origins)
+    say("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
+    whose = "" if config.origin == "all" else f" (origin {config.origin})"
+    say("Joined", f"{joined.rows:,} rows of the inference log have one of them{whose}")
+    if joined.unmatched:
+        say("Unmatched", f"{joined.unmatched:,} labels belong to no logged row{whose}", style="bold yellow")
+    if joined.ambiguous:
+        say("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        with ExitStack() as stack:
+            if path.suffix.lower() == ".parquet":
+                table = TableReader(path).whole()
+            else:
+                text = stack.enter_context(open_regular(path))
+                table = pd.read_csv(text, dtype={"request_id": str}, float_precision="round_trip")
+    except (FileError, TableError) as error:
+        raise LabelError(str(error)) from error
+    except (OSError, ValueError) as error:
+        message = f"{path}: expected a table of labels; {error}"
+        raise LabelError(message) from error
+    back = {raw: name for name, raw in RAW_NAME.items()}
+    for raw, name in back.items():
+        if raw in table and name in table:
+            message = f"{path}: found both {name} and {raw}, which name one column; remove one of them."
+            raise LabelError(message)
+    return table.rename(columns=back)
+
+
+def _key(table: pd.DataFrame) -> tuple[str, ...]:
+    for key in KEYS:
+        if TARGET in table and set(key) <= set(table.columns):
+            return key
+    ways = "; ".join(", ".join(key) for key in KEYS)
+    message = f"expected {TARGET} and the columns of one of: {ways}; found {', '.join(map(str, table.columns))}."
+    raise LabelError(message)
+
+
+def _checked(table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    labels = table.loc[table[TARGET].notna(), [*key, TARGET]]
+    numbers = pd.to_numeric(labels[TARGET], errors="coerce")
+    wrong = ~numbers.isin([0, 1])
+    if wrong.any():
+        row, found = labels.index[wrong][0], labels[TARGET][wrong].iloc[0]
+        message = f"row {row}, column {TARGET}: expected 0, 1 or null; found {found!r}"
+        raise LabelError(message)
+    return labels.assign(**{TARGET: numbers.astype("int64"), **{name: _comparable(labels[name]) for name in key}})
+
+
+def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Keys as the log holds them: text for requests, numbers for all else."""
+    if keys.name == "request_id":
+        return keys.astype(str)
+    numbers = pd.to_numeric(keys, errors="coerce")
+    if numbers.isna().any():
+        row = keys.index[numbers.isna()][0]
+        message = f"row {row}, column {keys.name}: expected a number; found {keys[row]!r}"
+        raise LabelError(message)
+    return numbers
+
+
+def _logged(
+    engine: sql.Engine,
+    log: Any,  # noqa: ANN401
+    key: Sequence[str],
+    origins: Collection[str],
+) -> Iterator[pd.DataFrame]:
+    """The log's keys, a piece at a time, in the order of ``id``."""
+    of_origin = [log.c.origin.in_(sorted(origins))] if says_origin(engine) else []
+    columns = [log.c[name] for name in key]
+    query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns), *of_origin)
+    query = query.order_by(log.c.id).limit(_ROWS_AT_ONCE)
+    if tuple(key) == ("request_id",):
+        alone = sql.select(log.c.request_id).group_by(log.c.request_id).having(sql.func.count() == 1)
+        query = query.where(log.c.request_id.in_(alone))
+    last = 0
+    while True:
+        with engine.connect() as connection:
+            piece = pd.read_sql(query.where(log.c.id > last), connection)
+        if piece.empty:
+            return
+        last = int(piece["id"].iloc[-1])
+        yield piece
+
+
+def _write(engine: sql.Engine, log: Any, found: pd.DataFrame) -> None:  # noqa: ANN401
+    if found.empty:
+        return
+    statement = log.update().where(log.c.id == sql.bindparam("of")).values({TARGET: sql.bindparam("label")})
+    pairs = zip(found["id"].tolist(), found[TARGET].tolist(), strict=True)
+    with engine.begin() as connection:
+        connection.execute(statement, [{"of": number, "label": label} for number, label in pairs])
+
+
+if __name__ == "__main__":
+    run_command(LabelsConfig, run)

@@ -1,0 +1,199 @@
+"""A fitted scikit-learn pipeline → a logged MLflow model that answers label and probability."""
+
+import hashlib
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import skops.io
+from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_UV_AUTO_DETECT
+from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from sklearn.pipeline import Pipeline
+
+from data.errors import KobeShotError
+from data.paths import ROOT
+from data.schema import FEATURES, PROBABILITY, RAW_NAME, TARGET, feature_column
+from data.storage.files import sha256
+from serving.model import manifest, model_files, scoring_model
+from serving.model.requirements import served_packages
+
+_SCORING_MODEL = ROOT / "serving" / "model" / "scoring_model.py"
+_BESIDE = [
+    ROOT / "serving" / name
+    for name in ("inference_log/inference_log.py", "server_limits.py", "server/bounded_http.py", "model/body_parser")
+]
+"""What travels with the model: it imports nothing of this project."""
+
+
+class PackagingError(KobeShotError):
+    """A model that cannot be stored without pickle, or was not stored as it is."""
+
+
+def signature(threshold: float) -> ModelSignature:
+    """Six doubles in; label and probability out; ``threshold`` and ``output`` as parameters of the request.
+
+    ``output`` has no default here, so that a model can tell whether a form was asked for: a server has a default of its
+    own.
+    """
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.double, name) for name in FEATURES]),
+        outputs=Schema([ColSpec(DataType.long, TARGET), ColSpec(DataType.double, PROBABILITY)]),
+        params=ParamSchema(
+            [ParamSpec("threshold", DataType.double, threshold), ParamSpec("output", DataType.string, None)]
+        ),
+    )
+
+
+def served_ranges() -> list[dict[str, Any]]:
+    """What the served model checks of each feature, derived from the schema."""
+    columns = [feature_column(name) for name in FEATURES]
+    return [
+        {
+            "name": name,
+            "aliases": [RAW_NAME[name]] if name in RAW_NAME else [],
+            "minimum": column.minimum,
+            "maximum": column.maximum,
+            "whole": column.kind == "integer",
+            "allowed": column.allowed,
+        }
+        for name, column in zip(FEATURES, columns, strict=True)
+    ]
+
+
+def log_scoring_model(
+    pipeline: Pipeline, example: pd.DataFrame, *, threshold: float, metadata: Mapping[str, str]
+) -> ModelInfo:
+    """Log a pipeline to the active run as the model that is served.
+
+    Parameters
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+        Fitted on an array of the features in the order of ``FEATURES``; ``predict_proba`` gives P(made) second.
+    example : pandas.DataFrame
+        A few rows of the features, doubles.
+    threshold : float
+        Default P(made) from which a shot is predicted to be made.
+    metadata : mapping of str to str
+        Kept in the model's MLmodel file.
+
+    Returns
+    -------
+    mlflow.models.model.ModelInfo
+
+    Raises
+    ------
+    PackagingError
+        If the pipeline holds types that are not named, MLflow dropped the signature, or the artifact store holds
+        other files than were written.
+    """
+    # MLflow would put this project's whole lock into the model, PyCaret and Streamlit with it.
+    MLFLOW_UV_AUTO_DETECT.set(False)
+    # It says in every training that it validates the example.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.skops"
+        save_pipeline(pipeline, path)
+        _require_named_types(path)
+        with _without_compiling():
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(_SCORING_MODEL),
+                code_paths=[str(path) for path in _BESIDE],
+                artifacts={"pipeline": str(path)},
+                model_config={"features": served_ranges(), "threshold": threshold},
+                signature=signature(threshold),
+                input_example=example,
+                pip_requirements=served_packages(pipeline),
+                metadata=dict(metadata),
+            )
+        # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
+        if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
+            message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
+            raise PackagingError(message)
+        written = {
+            "artifacts/pipeline.skops": path,
+            "scoring_model.py": _SCORING_MODEL,
+            **{f"code/{file.relative_to(_SCORING_MODEL.parent)}": file for file in _files_beside()},
+        }
+        _note_files(info, {name: sha256(file) for name, file in written.items()})
+    return info
+
+
+@contextmanager
+def _without_compiling() -> Iterator[None]:
+    """MLflow runs the model where it has written it: no compiled file shall be stored beside it."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def save_pipeline(pipeline: Pipeline, path: Path) -> None:
+    """Write a pipeline as skops stores it, without pickle."""
+    skops.io.dump(pipeline, path)
+
+
+def load_pipeline(path: Path, digest: str = "") -> Pipeline:
+    """Read a pipeline that `save_pipeline` wrote.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    digest : str
+        SHA-256 that the file must have; empty where nobody has kept it.
+
+    Raises
+    ------
+    PackagingError
+        If the file is another one.
+    ValueError
+        If it is no pipeline, or holds types that are not named.
+    """
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if digest and found != digest:
+        message = (
+            f"{path} is not the pipeline that its run has written: expected SHA-256 {digest}, found {found}. "
+            "It was not loaded. Put the file back from a copy, or train again: mlflow run . -e treinamento"
+        )
+        raise PackagingError(message)
+    return scoring_model.load_pipeline(content)
+
+
+def _files_beside() -> list[Path]:
+    found = [path.rglob("*.py") if path.is_dir() else [path] for path in _BESIDE]
+    return sorted(chain.from_iterable(found))
+
+
+def _require_named_types(path: Path) -> None:
+    unnamed = scoring_model.unnamed_types(path.read_bytes())
+    if unnamed:
+        message = (
+            f"The model holds types that are not served: {', '.join(unnamed)}. Expected those that STORED_TYPES "
+            "names in serving/model/scoring_model.py; choose another model, or name them there if they run no code."
+        )
+        raise PackagingError(message)
+
+
+def _note_files(info: ModelInfo, written: Mapping[str, str]) -> None:
+    """Keep the SHA-256 of each file of a logged model where it is registered from; what was written must be there."""
+    _, found = model_files.found_in_store(info.model_uri)
+    wrong = [name for name, digest in written.items() if found.get(name) != digest]
+    if wrong:
+        message = (
+            f"The artifact store does not hold what was written to it: {', '.join(wrong)} of {info.model_uri}. "
+            "The model was not registered. Find out who else writes there, and train again."
+        )
+        raise PackagingError(message)
+    MlflowClient().set_logged_model_tags(info.model_id, manifest.tags_of(found))

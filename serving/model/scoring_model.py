@@ -1,0 +1,734 @@
+"""The model that is served, as MLflow "models from code".
+
+MLflow copies this file into the logged model and runs it there, so it imports nothing of this project: what it must
+know of the schema (names, ranges) travels as the model's configuration, written by ``serving/model/packaging.py``, and
+``serving/inference_log/inference_log.py`` as a copy beside it.
+"""
+
+import asyncio
+import contextvars
+import functools
+import gc
+import importlib
+import io
+import json
+import os
+import reprlib
+import sys
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import skops.io
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.types import DataType
+
+_MOST_CASES_SHOWN = 10
+_ROWS_AT_ONCE = 50_000
+_BYTES_ANSWERED_AT_ONCE = 32 << 10
+_MOST_CHARACTERS_SHOWN = 2_000
+_VALUE_LENGTH_SHOWN = 40
+_MOST_COLUMNS_SHOWN = 20
+OUTPUTS = ("records", "label", "probability", "probabilities")
+"""Forms of a prediction; the first is the default."""
+OUTPUT_VARIABLE = "KOBE_SHOT_OUTPUT"
+"""Environment variable that names the form in which a server answers requests that ask for none."""
+_FLAVOR = "mlflow.pyfunc.loaders.code_model"
+"""How MLflow calls models from code."""
+_MEDIA_TYPES = {"application/json", "text/csv", "application/vnd.apache.parquet"}
+_EVALUATOR = "mlflow.models.evaluation.evaluators.classifier"
+_repr = reprlib.Repr()
+# A cell may be millions of characters, or lists, long.
+_repr.maxstring = _repr.maxother = _repr.maxlong = 3 * _VALUE_LENGTH_SHOWN
+STORED_TYPES = {
+    "DefaultDictNode": {"collections.defaultdict"},
+    "DictNode": {"builtins.dict"},
+    "JsonNode": {"builtins.str"},
+    "ListNode": {"builtins.list"},
+    "LossNode": {"sklearn._loss._loss.CyHalfBinomialLoss", "sklearn.linear_model._sgd_fast.Hinge"},
+    "NdArrayNode": {"numpy.float64", "numpy.int64", "numpy.ndarray"},
+    "ObjectNode": {
+        "lightgbm.basic.Booster",
+        "lightgbm.sklearn.LGBMClassifier",
+        "sklearn._loss.link.Interval",
+        "sklearn._loss.link.LogitLink",
+        "sklearn._loss.loss.HalfBinomialLoss",
+        "sklearn.calibration.CalibratedClassifierCV",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+        "sklearn.dummy.DummyClassifier",
+        "sklearn.ensemble._forest.ExtraTreesClassifier",
+        "sklearn.ensemble._forest.RandomForestClassifier",
+        "sklearn.ensemble._gb.GradientBoostingClassifier",
+        "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
+        "sklearn.gaussian_process._gpc.GaussianProcessClassifier",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._ridge.RidgeClassifier",
+        "sklearn.linear_model._stochastic_gradient.SGDClassifier",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._dist_metrics.ManhattanDistance64",
+        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.neighbors._classification.KNeighborsClassifier",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.pipeline.Pipeline",
+        "sklearn.preprocessing._data.StandardScaler",
+        "sklearn.preprocessing._label.LabelBinarizer",
+        "sklearn.preprocessing._label.LabelEncoder",
+        "sklearn.svm._classes.SVC",
+        "sklearn.tree._classes.DecisionTreeClassifier",
+        "sklearn.tree._classes.DecisionTreeRegressor",
+        "sklearn.tree._classes.ExtraTreeClassifier",
+    },
+    "RandomStateNode": {"numpy.random.mtrand.RandomState"},
+    "TreeNode": {"sklearn.tree._tree.Tree"},
+    "TupleNode": {"builtins.tuple"},
+    "TypeNode": {
+        *("builtins.bool", "builtins.float", "builtins.int", "builtins.str"),
+        *("collections.OrderedDict", "numpy.float64", "numpy.int64"),
+    },
+}
+"""What a stored pipeline may hold: the types, by the way in which skops makes one of them.
+
+They are those of the models that a training offers. What is not named here is not made, whatever the artifact's own
+configuration says and whatever skops itself trusts; neither functions nor methods are named.
+"""
+_origin = contextvars.ContextVar("origin", default="")
+"""Where the request that is being answered says that it comes from, in MLflow's server."""
+
+
+class Columns(NamedTuple):
+    """What a table calls the features.
+
+    Attributes
+    ----------
+    names : list of str
+        The features, in the order of the signature.
+    aliases : mapping of str to str
+        Feature by each of its other names.
+    identifier : str
+        Column that a reader takes beside them where a table has it, or empty.
+
+    Examples
+    --------
+    >>> columns = Columns(["lat", "lng"], {"lon": "lng"})
+    >>> columns.places(["lon", "loc_x", "lat"])
+    [2, 0]
+    """
+
+    names: list[str]
+    aliases: Mapping[str, str]
+    identifier: str = ""
+
+    def places(self, columns: Sequence[object]) -> list[int]:
+        """Where each feature is; columns that are none of them are passed over.
+
+        Parameters
+        ----------
+        columns : sequence
+            Names of the columns of a table.
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            INVALID_PARAMETER_VALUE (HTTP 400) if a feature is missing, or there more than once, under one name or two.
+        """
+        found: dict[object, list[int]] = {name: [] for name in self.names}
+        identified = 0
+        for place, column in enumerate(columns):
+            name = self.aliases.get(column, column)  # type: ignore[call-overload]
+            if name in found:
+                found[name].append(place)
+            elif self.identifier and name == self.identifier:
+                identified += 1
+        if identified < 2 and all(len(places) == 1 for places in found.values()):  # noqa: PLR2004
+            return [place for (place,) in found.values()]
+        message = f"No row was scored. {self._problem(columns, found, identified)}"
+        raise MlflowException.invalid_parameter_value(message)
+
+    def _problem(self, columns: Sequence[object], found: Mapping[object, list[int]], identified: int) -> str:
+        called = ", ".join(f"{name} may be called {alias}" for alias, name in self.aliases.items())
+        expected = f"expected {self.names}{f' ({called})' if called else ''}"
+        if columns and not any(isinstance(column, str) for column in columns):
+            example = f'{{"dataframe_split": {{"columns": {json.dumps(self.names)}, "data": [[…]]}}}}'
+            return f"The columns have no names: {expected}, found rows by position. Send {example}"
+        problems = []
+        for name, places in found.items():
+            under = list(dict.fromkeys(columns[place] for place in places))
+            if len(under) > 1:
+                problems.append(f"ambiguous columns {under}, which are names of one feature: send one of them")
+            elif len(places) > 1:
+                problems.append(f"column {name!r} found {len(places)} times")
+        if identified > 1:
+            problems.append(f"column {self.identifier!r} found {identified} times")
+        missing = [name for name, places in found.items() if not places]
+        if missing:
+            shown = [_shown(column) for column in columns[:_MOST_COLUMNS_SHOWN]]
+            problems.append(f"missing columns {missing}, found [{', '.join(shown)}]")
+        return f"{'; '.join(problems)}; {expected}"
+
+
+class ScoringModel(PythonModel):
+    """Checks every row by the schema, then scores all of them in NumPy.
+
+    The model's configuration holds ``features``, a list in the order of the signature of ``{"name", "aliases",
+    "minimum", "maximum", "whole", "allowed"}``, and ``threshold``, the default of the parameter.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the pipeline and the ranges; inside ``mlflow models serve``, also see to the log and the server."""
+        features = context.model_config["features"]
+        self.names = [feature["name"] for feature in features]
+        self.columns = Columns(
+            self.names, {alias: feature["name"] for feature in features for alias in feature["aliases"]}
+        )
+        self.allowed = [feature["allowed"] for feature in features]
+        self.minimum = np.array([feature["minimum"] for feature in features])
+        self.maximum = np.array([feature["maximum"] for feature in features])
+        self.whole = np.array([feature["whole"] for feature in features])
+        self.threshold = context.model_config["threshold"]
+        self.output = OUTPUTS[0]
+        self.pipeline = load_pipeline(Path(context.artifacts["pipeline"]).read_bytes())
+        self.recorder = None
+        _take_integers_and_aliases(self.columns)
+        if "mlflow.pyfunc.scoring_server.app" in sys.modules or "mlserver" in sys.modules:
+            self.output = output_from_environment()
+        if "mlflow.pyfunc.scoring_server.app" in sys.modules:
+            self.version = _version(Path(context.artifacts["pipeline"]).parents[1])
+            # The registry knows every file beside the model, and no compiled ones.
+            sys.dont_write_bytecode = True
+            self.log = importlib.import_module("inference_log")
+            most = importlib.import_module("server_limits").limits()
+            may_keep = self.log.Limits(most.log_bytes, most.spool_bytes)
+            self.recorder = self.log.recorder_from_environment(self.names, may_keep)
+            _improve_the_server(self)
+            importlib.import_module("bounded_http").limit_servers(most)
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002 MLflow passes it
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> "pd.DataFrame | npt.NDArray[Any]":
+        """Predictions for each row, in order.
+
+        Parameters
+        ----------
+        context : PythonModelContext
+            Not used after loading.
+        model_input : pandas.DataFrame
+            The features as numbers; other columns are ignored.
+        params : dict, optional
+            ``threshold``, the P(made) from which a shot is predicted to be made, from 0 to 1, and ``output``, one of
+            ``OUTPUTS``. Where it is not given, ``mlflow.models.evaluate`` gets labels and everybody else the default.
+
+        Returns
+        -------
+        pandas.DataFrame or numpy.ndarray
+            ``shot_made_flag`` (int64, 0 or 1) and ``probability`` (float64, P(made)) with the index of `model_input`;
+            or for another ``output`` an array, as `shaped` has it.
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            INVALID_PARAMETER_VALUE (HTTP 400) if any row is outside the schema; none is scored then.
+        """
+        asked = params or {}
+        output = asked.get("output")
+        if output is None:
+            output = "label" if _is_evaluated() else self.output
+        check_output(output)
+        values = self._values(model_input)
+        made, probability = self.score_and_record(values, asked.get("threshold", self.threshold))
+        if output == OUTPUTS[0]:
+            return pd.DataFrame({"shot_made_flag": made, "probability": probability}, index=model_input.index)
+        return shaped(made, probability, output)
+
+    def score_and_record(
+        self, values: npt.NDArray[np.float64], threshold: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """`score`, and an entry in the inference log where this process keeps one."""
+        made, probability = self.score(values, threshold)
+        if self.recorder:
+            name, now, origin = uuid.uuid4().hex, time.time(), _origin.get() or self.log.TRAFFIC
+            self.recorder.record(self.log.Request(name, self.version, values, made, probability, None, now, origin))
+        return made, probability
+
+    def score(
+        self, values: npt.NDArray[np.float64], threshold: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Label and probability of each row, in order.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n, 6)
+            The features in the order of ``names``; NaN where a value is null.
+        threshold : float
+            P(made) from which a shot is predicted to be made, from 0 to 1.
+
+        Returns
+        -------
+        made : ndarray of int64, shape (n,)
+        probability : ndarray of float64, shape (n,)
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            INVALID_PARAMETER_VALUE (HTTP 400) if the threshold or any value is outside its range.
+        """
+        check_threshold(threshold)
+        self._check(values)
+        # In parts: what a pipeline makes of a long table in between is several times as long.
+        parts = [
+            self.pipeline.predict_proba(values[start : start + _ROWS_AT_ONCE])[:, 1]
+            for start in range(0, len(values), _ROWS_AT_ONCE)
+        ]
+        probability = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
+        return (probability >= threshold).astype(np.int64), probability
+
+    def _values(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        table = with_doubles(table, self.columns)
+        try:
+            return table[self.names].to_numpy(dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            message = f"expected numbers in the columns {self.names}: {error}"
+            raise MlflowException.invalid_parameter_value(message) from error
+
+    def _check(self, values: npt.NDArray[np.float64]) -> None:
+        inside = (values >= self.minimum) & (values <= self.maximum)
+        if inside.all() and not (values[:, self.whole] % 1).any():
+            return
+        wrong = np.flatnonzero(~inside | (self.whole & (np.where(inside, values, 0) % 1 != 0)))
+        cells = [
+            (place // len(self.names), self.names[place % len(self.names)], float(values.flat[place]))
+            for place in wrong[:_MOST_CASES_SHOWN].tolist()
+        ]
+        raise wrong_cells(cells, len(wrong), dict(zip(self.names, self.allowed, strict=True)))
+
+
+def load_pipeline(content: bytes) -> Any:  # noqa: ANN401 scikit-learn publishes no types
+    """The pipeline in the bytes of a skops file.
+
+    Raises
+    ------
+    ValueError
+        If it holds what ``STORED_TYPES`` does not name; nothing of it is made then.
+    """
+    unnamed = unnamed_types(content)
+    if unnamed:
+        message = (
+            f"expected a pipeline of the types that serving/model/scoring_model.py names; found {', '.join(unnamed)}. "
+            "Nothing of it was made."
+        )
+        raise ValueError(message)
+    # skops asks for the names of those alone that it does not trust itself.
+    return skops.io.loads(content, trusted=sorted(set().union(*STORED_TYPES.values())))
+
+
+def unnamed_types(content: bytes) -> list[str]:
+    """What the bytes of a skops file would make that ``STORED_TYPES`` does not name, sorted; nothing is made.
+
+    Raises
+    ------
+    ValueError
+        If they are no skops file.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as stored:
+            made = set(_made_types(json.loads(stored.read("schema.json"))))
+    except (zipfile.BadZipFile, KeyError, RecursionError) as error:
+        message = f"expected a pipeline as skops stores it; found other bytes ({type(error).__name__}: {error})"
+        raise ValueError(message) from error
+    return sorted(name if way == "ObjectNode" else f"{name} ({way})" for way, name in made if not _is_named(way, name))
+
+
+def _made_types(found: object) -> Iterator[tuple[str, str]]:
+    """Way and type of everything that a part of a skops file describes."""
+    parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    if isinstance(found, dict) and "__loader__" in found:
+        yield str(found["__loader__"]), f"{found.get('__module__')}.{found.get('__class__')}"
+    for part in parts:
+        yield from _made_types(part)
+
+
+def _is_named(way: str, name: str) -> bool:
+    return name in STORED_TYPES.get(way, ())
+
+
+def check_threshold(threshold: object) -> None:
+    """Refuse what is no threshold.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if it is not a number from 0 to 1.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        message = f"threshold: expected a number from 0 to 1, found {_shown(threshold)}"
+        raise MlflowException.invalid_parameter_value(message)
+
+
+def check_output(output: object) -> None:
+    """Refuse what is no form of a prediction.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if it is not one of ``OUTPUTS``.
+    """
+    if output not in OUTPUTS:
+        message = f"output: expected one of {', '.join(OUTPUTS)}; found {_shown(output)}"
+        raise MlflowException.invalid_parameter_value(message)
+
+
+def output_from_environment() -> str:
+    """The form in which this process answers requests that ask for none, ``records`` unless the environment names one.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        If the environment names another than those of ``OUTPUTS``.
+    """
+    output = os.environ.get(OUTPUT_VARIABLE) or OUTPUTS[0]
+    if output not in OUTPUTS:
+        message = f"{OUTPUT_VARIABLE}: expected one of {', '.join(OUTPUTS)}; found {_shown(output)}"
+        raise MlflowException.invalid_parameter_value(message)
+    return output
+
+
+def shaped(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str) -> npt.NDArray[Any]:
+    """Predictions as stock models give them.
+
+    Parameters
+    ----------
+    made : ndarray of int64, shape (n,)
+    probability : ndarray of float64, shape (n,)
+        P(made).
+    output : str
+        ``label``, ``probability``, or ``probabilities`` for scikit-learn's ``predict_proba``: P(missed) and P(made).
+
+    Examples
+    --------
+    >>> shaped(np.array([0]), np.array([0.25]), "probabilities").tolist()
+    [[0.75, 0.25]]
+    """
+    if output == "label":
+        return made
+    return probability if output == "probability" else np.column_stack([1 - probability, probability])
+
+
+def wrong_cells(cells: Sequence[tuple[int, str, object]], count: int, allowed: Mapping[str, str]) -> MlflowException:
+    """The refusal that names wrong cells: INVALID_PARAMETER_VALUE (HTTP 400).
+
+    Parameters
+    ----------
+    cells : sequence of (int, str, object)
+        Row, counted from 0, column and value of the first of them.
+    count : int
+        How many there are.
+    allowed : mapping of str to str
+        What is expected of each column, in words.
+    """
+    shown = [
+        f"row {row}, column {column}: found {_shown(value)}, expected {allowed[column]}"
+        for row, column, value in cells[:_MOST_CASES_SHOWN]
+    ]
+    if count > len(shown):
+        shown.append(f"and {count - len(shown):,} more")
+    return MlflowException.invalid_parameter_value("No row was scored. " + "; ".join(shown))
+
+
+def read_body(  # noqa: PLR0913 two are modules that this file cannot import by one name
+    body: bytes,
+    content_type: str,
+    columns: Columns,
+    allowed: Mapping[str, str],
+    *,
+    parser: Any,  # noqa: ANN401
+    limits: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """A table of numbers, or what is left to MLflow's own parsers; see ``serving/body_parser``.
+
+    Parameters
+    ----------
+    body : bytes
+    content_type : str
+        Of JSON, CSV or Parquet, without parameters.
+    columns : Columns
+        What is read.
+    allowed : mapping of str to str
+        What is expected of each feature, in words.
+    parser : module
+        ``body_parser``, of the project or from beside the model.
+    limits : Limits
+        Of ``server_limits``.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        A 4xx in words, without stack trace, if there is no table of the features.
+    """
+    try:
+        return parser.read_body(body, content_type, columns, limits)
+    except parser.WrongCellsError as error:
+        raise wrong_cells(error.cells, error.count, allowed) from error
+
+
+def checked_params(params: object) -> tuple[float | None, str | None]:
+    """Threshold and output that a request asks for, None where it asks for none.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if they are none.
+    """
+    if params is None:
+        return None, None
+    if not isinstance(params, dict):
+        message = f"params: expected an object, found a {type(params).__name__}: {_shown(params)}"
+        raise MlflowException.invalid_parameter_value(message)
+    if "threshold" in params:
+        check_threshold(params["threshold"])
+    if params.get("output") is not None:
+        check_output(params["output"])
+    return params.get("threshold"), params.get("output")
+
+
+def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str = OUTPUTS[0]) -> bytes:
+    """What MLflow's server answers to rows that were scored.
+
+    Examples
+    --------
+    >>> answer_json(np.array([0]), np.array([0.25]))
+    b'{"predictions":[{"shot_made_flag":0,"probability":0.25}]}'
+    >>> answer_json(np.array([0]), np.array([0.25]), "probabilities")
+    b'{"predictions":[[0.75,0.25]]}'
+    """
+    if len(made) <= _ROWS_AT_ONCE:
+        return b'{"predictions":%b}' % _predictions_json(made, probability, output)
+    parts = [
+        _predictions_json(made[start : start + _ROWS_AT_ONCE], probability[start : start + _ROWS_AT_ONCE], output)[1:-1]
+        for start in range(0, len(made), _ROWS_AT_ONCE)
+    ]
+    return b'{"predictions":[%b]}' % b",".join(parts)
+
+
+def _predictions_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str) -> bytes:
+    if output != OUTPUTS[0]:
+        return orjson.dumps(shaped(made, probability, output).tolist())
+    pairs = zip(made.tolist(), probability.tolist(), strict=True)
+    return orjson.dumps([{"shot_made_flag": label, "probability": value} for label, value in pairs])
+
+
+def without_trace(error: MlflowException) -> MlflowException:
+    """The same error without a stack trace, and not longer than a person reads."""
+    error.json_kwargs.pop("stack_trace", None)
+    if len(error.message) > _MOST_CHARACTERS_SHOWN:
+        half = _MOST_CHARACTERS_SHOWN // 2
+        error.message = f"{error.message[:half]} … {error.message[-half:]}"
+    return error
+
+
+def unreadable(error: Exception) -> MlflowException:
+    """The error that is answered where a parser failed in a way of its own."""
+    return MlflowException(f"The body could not be read as a table: {type(error).__name__}.", BAD_REQUEST)
+
+
+def _improve_the_server(model: ScoringModel) -> None:
+    """Let MLflow's server answer the usual bodies at once, and in words what its parsers fail on.
+
+    On the way to the model, MLflow 3.17 makes a table of the body, one of pandas, cell by cell, three times: half of
+    the time of a short request. Where its parsers fail it answers 500 (no content type, JSON that nests too deep, names
+    of columns that are lists), or a stack trace with the server's paths (malformed CSV and Parquet). Every body that is
+    not usual still goes MLflow's way.
+    """
+    server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
+    _keep_the_origin(server, model.log.ORIGIN_HEADER)
+    answer: Callable[..., Any] = server.invocations
+    parser: Any = importlib.import_module("body_parser")
+    limits = importlib.import_module("server_limits").limits()
+    allowed = dict(zip(model.names, model.allowed, strict=True))
+
+    @functools.wraps(answer)
+    def invocations(data: bytes, content_type: str | None, *others: Any) -> Any:  # noqa: ANN401 MLflow's own types
+        kind = content_type or ""
+        try:
+            _origin.set(model.log.checked_origin(_origin.get()))
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        media_type = _media_type(kind)
+        if not media_type:
+            # MLflow refuses it before it looks at the body.
+            return answer(b"", kind, *others)
+        table = read_body(data, media_type, model.columns, allowed, parser=parser, limits=limits)
+        if isinstance(table, parser.OddPayload):
+            try:
+                return answer(table.payload, media_type, *others)
+            except MlflowException as error:
+                raise without_trace(error) from error
+            except Exception as error:
+                raise unreadable(error) from error
+        threshold, output = checked_params(table.params)
+        scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold)
+        text = answer_json(*scored, output or model.output)
+        return server.InvocationsResponse(text, 200, server.CONTENT_TYPE_JSON)
+
+    server.invocations = invocations
+    # Else a long table lets the collector walk all that MLflow has imported, while others wait.
+    gc.collect()
+    gc.freeze()
+
+
+def _media_type(content_type: str) -> str:
+    """JSON, CSV or Parquet, as MLflow recognizes them; empty if it is none of them."""
+    kind, *parameters = (part.strip() for part in content_type.split(";"))
+    is_utf8 = all(parameter.lower() == "charset=utf-8" for parameter in parameters)
+    return kind if is_utf8 and kind in _MEDIA_TYPES else ""
+
+
+def _take_integers_and_aliases(columns: Columns) -> None:
+    """Let MLflow's check of a table take integers for doubles, and the other names of the features.
+
+    Before a model sees a table, MLflow 3.17 drops the columns that its signature does not name and refuses int64 for a
+    double. No signature does better: one of type ``Any`` is checked cell by cell (60,000 rows/s instead of 2,000,000),
+    refuses every CSV body and, with ``lon`` as an optional column, a Spark UDF without arguments. So a table for this
+    model is made what the signature says, and then checked by MLflow as every other table is.
+    """
+    pyfunc: Any = importlib.import_module("mlflow.pyfunc")
+    current = getattr(pyfunc, "_enforce_schema", None)
+    if current is None:
+        return
+    check: Callable[..., Any] = getattr(current, "check_of_mlflow", current)
+    models: dict[tuple[str, ...], Columns] = {**getattr(current, "models", {}), tuple(columns.names): columns}
+
+    @functools.wraps(check)
+    def enforce_schema(pf_input: Any, input_schema: Any, flavor: str | None = None) -> Any:  # noqa: ANN401 MLflow's own
+        known = models.get(tuple(input_schema.input_names())) if input_schema.has_input_names() else None
+        # A model of another flavor with the same six columns, or one that can do without some, is not of this project.
+        is_ours = flavor in {None, _FLAVOR} and not input_schema.optional_input_names()
+        if known and is_ours and set(input_schema.input_types()) == {DataType.double}:
+            table = _frame_of(pf_input)
+            pf_input = pf_input if table is None else with_doubles(table, known)
+        return check(pf_input, input_schema, flavor)
+
+    marked: Any = enforce_schema
+    marked.check_of_mlflow, marked.models = check, models
+    pyfunc._enforce_schema = enforce_schema  # noqa: SLF001 there is no other place
+
+
+def _frame_of(given: object) -> pd.DataFrame | None:
+    """A table in one of the forms that a pyfunc takes, as MLflow makes a frame of it; None if it is none of them."""
+    if isinstance(given, pd.DataFrame):
+        return given
+    if not isinstance(given, dict | list | np.ndarray):
+        return None
+    is_row = isinstance(given, dict) and all(np.ndim(value) == 0 for value in given.values())
+    try:
+        return pd.DataFrame([given] if is_row else given)
+    except (TypeError, ValueError):
+        return None
+
+
+def with_doubles(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """A table with the features by their own names, and as doubles where they are whole numbers.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        INVALID_PARAMETER_VALUE (HTTP 400) if a feature is missing or ambiguous.
+    """
+    places = columns.places(list(table.columns))
+    called = {table.columns[place]: name for place, name in zip(places, columns.names, strict=True)}
+    if list(called) != [*called.values()]:
+        table = table.rename(columns=called)
+    if all(table[name].dtype == np.float64 for name in columns.names):
+        return table
+    return table.assign(**{name: _as_doubles(table[name]) for name in columns.names})
+
+
+def _as_doubles(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of numbers of any kind as doubles; of something else, as it is, for MLflow to refuse."""
+    kind = column.dtype
+    if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind) or kind.kind == "O"):
+        return column
+    try:
+        return pd.to_numeric(column).astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return column
+
+
+def _is_evaluated() -> bool:
+    """Whether ``mlflow.models.evaluate`` asks as for a classifier: it takes one label per row and no table."""
+    frame = sys._getframe() if _EVALUATOR in sys.modules else None  # noqa: SLF001 MLflow tells it in no other way
+    while frame and frame.f_globals.get("__name__") != _EVALUATOR:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _keep_the_origin(server: Any, header: str) -> None:  # noqa: ANN401 MLflow's module
+    """Let `_origin` be what the header of a request says, of which MLflow passes on only body and content type.
+
+    Long tables are read one at a time, so that what they cost together is bounded too.
+
+    MLflow wraps its handler by this function, when it makes the application after it has loaded the model.
+    """
+    wrap: Callable[..., Any] = server._async_catch_mlflow_exception  # noqa: SLF001 there is no other place
+    long_tables = asyncio.Lock()
+
+    def wrapping(handler: Callable[..., Any]) -> Callable[..., Any]:
+        wrapped = wrap(handler)
+
+        @functools.wraps(wrapped)
+        async def answer(request: Any) -> Any:  # noqa: ANN401 Starlette's types
+            _origin.set(request.headers.get(header, ""))
+            # MLflow asks for it again and gets what has arrived.
+            body = await request.body()
+            if len(body) <= _BYTES_ANSWERED_AT_ONCE and "parquet" not in request.headers.get("content-type", ""):
+                return await wrapped(request)
+            # One long table at a time, and none in the threads that short ones need.
+            async with long_tables:
+                return await wrapped(request)
+
+        return answer
+
+    server._async_catch_mlflow_exception = wrapping  # noqa: SLF001
+
+
+def _version(folder: Path) -> str:
+    """Number of the registered version, which MLflow writes beside a model that it takes from the registry."""
+    try:
+        meta = yaml.safe_load((folder / "registered_model_meta").read_text(encoding="utf-8"))
+        return str(meta["model_version"])
+    except (OSError, KeyError, TypeError):
+        return "unregistered"
+
+
+def _shown(value: object) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "null"
+    if isinstance(value, float):
+        return format(value, ".10g")
+    text = _repr.repr(value)
+    return text if len(text) <= _VALUE_LENGTH_SHOWN else f"{text[:_VALUE_LENGTH_SHOWN]}…"
+
+
+set_model(ScoringModel())

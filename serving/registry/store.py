@@ -1,0 +1,61 @@
+"""The tracking store of this process by an address that MLflow can take."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import mlflow
+
+from data.storage.addresses import looks_encoded, sqlite_address, sqlite_path
+from data.storage.locks import narrow
+from serving.registry import StoreError
+from serving.registry.relocation import relocate_and_tell
+
+
+@contextmanager
+def plain_store() -> Iterator[None]:
+    """Name MLflow's own store in the current folder without percent-encoding until the block ends.
+
+    MLflow percent-encodes its default address. SQLAlchemy decodes it, but MLflow also makes a folder of that very name,
+    beside the one that is meant; where it has, as ``mlflow run`` has before a step begins, it is removed. The store of
+    a project that was moved or copied is made to name its own artifacts; see `serving.registry.relocation`.
+
+    Raises
+    ------
+    StoreError
+        If the path has what MLflow reads as an encoded character: it would look for artifacts elsewhere.
+    """
+    before: str = mlflow.get_tracking_uri()
+    was_set = mlflow.is_tracking_uri_set()
+    path = sqlite_path(before)
+    if path is not None:
+        # MLflow makes it by the umask. SQLite gives its journals the mode of the database.
+        narrow(path)
+    if path is None or not path.is_absolute():
+        yield
+        return
+    _remove_stray_folders(before, path)
+    if looks_encoded(path):
+        message = (
+            f"expected a folder without a % before two hexadecimal digits in its name, which MLflow reads as one "
+            f"encoded character; found {path.parent}. Rename the folder, and run this again. Nothing was done."
+        )
+        raise StoreError(message)
+    if sqlite_address(path) != before:
+        mlflow.set_tracking_uri(sqlite_address(path))
+    relocate_and_tell(path)
+    try:
+        yield
+    finally:
+        if sqlite_address(path) != before:
+            mlflow.set_tracking_uri(before if was_set else None)
+        _remove_stray_folders(sqlite_address(path), path)
+
+
+def _remove_stray_folders(address: str, meant: Path) -> None:
+    """Remove the empty folders that MLflow made of an address as it stands."""
+    stray = Path(address.partition("///")[2]).parent
+    with suppress(OSError):
+        while not meant.is_relative_to(stray):
+            stray.rmdir()
+            stray = stray.parent

@@ -1,0 +1,280 @@
+"""The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
+
+``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this server
+answers as an Arrow stream where that is accepted, records every scored row in the inference log with its origin
+(``X-Request-Origin``), and says which version answered (``X-Model-Version``), to which request (``X-Request-ID``, the
+caller's or made here), and which columns it passed over (``X-Ignored-Columns``).
+``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served, ``/metrics`` is for
+Prometheus, and ``/openapi.json`` describes all of this.
+"""
+
+import asyncio
+import re
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+from mlflow.exceptions import MlflowException
+from mlflow.version import VERSION
+
+from data.schema import SHOT_ID
+from serving.inference_log.inference_log import ORIGIN_HEADER, Recorder, Request, checked_origin
+from serving.model.scoring_model import answer_json
+from serving.server import request_parsing
+from serving.server.loaded_model import ServedVersion
+from serving.server.metrics import Metrics
+from serving.server.openapi import description
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_BYTES_ANSWERED_AT_ONCE = 32 << 10
+_ROWS_RECORDED_AT_ONCE = 200
+_MOST_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
+_JSON = b"application/json"
+_ORIGIN = ORIGIN_HEADER.lower().encode()
+# Named, and not with the quality 0, which means "not this".
+_ACCEPTS_ARROW = re.compile(re.escape(request_parsing.ARROW.encode()) + rb"(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back, and what was scored for it."""
+
+    status: int
+    body: bytes
+    content_type: bytes = _JSON
+    version: str = ""
+    scored: Request | None = None
+    allow: bytes = b""
+    location: bytes = b""
+    ignored: Sequence[object] = ()
+
+
+class Door:
+    """ASGI application around the versions of one model.
+
+    Parameters
+    ----------
+    versions : mapping of int to ServedVersion
+        The loaded versions; may change while the application runs.
+    current : callable
+        Gives the number of the version that answers now.
+    recorder : Recorder or None
+        Inference log.
+    metrics : Metrics
+    problem : callable
+        Gives what is wrong with the whole server, or an empty text.
+    """
+
+    def __init__(
+        self,
+        versions: Mapping[int, ServedVersion],
+        current: Callable[[], int],
+        recorder: Recorder | None,
+        metrics: Metrics,
+        problem: Callable[[], str],
+    ) -> None:
+        self._versions, self._current = versions, current
+        self._recorder, self._metrics = recorder, metrics
+        # One long table at a time beside the short ones: more would only share the same core.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
+        # Its own thread, so that what is answered is recorded before the next long table is scored.
+        self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
+        self._problem = problem
+        described = Answer(200, orjson.dumps(description()))
+        self._plain: dict[str, Callable[[], Answer]] = {
+            "/ping": lambda: Answer(200, b"\n"),
+            "/health": self._health,
+            "/version": lambda: Answer(200, VERSION.encode()),
+            "/model": self._model,
+            "/metrics": lambda: Answer(200, metrics.text(), metrics.content_type),
+            "/openapi.json": lambda: described,
+        }
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex.encode()
+        try:
+            answer = await self._answer(scope, headers, request_id.decode(), receive)
+        except _CallerGoneError:
+            return
+        except Exception:  # noqa: BLE001 a bug must not end the connection without an answer
+            sys.stderr.write(f"request {request_id.decode()}:\n{traceback.format_exc()}")
+            text = f"The server failed; its log names the reason under request {request_id.decode()}."
+            answer = Answer(500, request_parsing.error_json("INTERNAL_ERROR", text))
+        await send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer, request_id)})
+        await send({"type": "http.response.body", "body": answer.body})
+        self._metrics.count(scope["path"], answer.status, time.perf_counter() - started)
+        if answer.scored:
+            self._metrics.count_rows(answer.version, len(answer.scored.values))
+            if self._recorder:
+                await self._record(self._recorder, answer.scored)
+
+    def close(self) -> None:
+        """Finish what is being scored or recorded."""
+        self._pool.shutdown()
+        self._recording.shutdown()
+
+    async def _answer(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str, receive: Receive
+    ) -> Answer:
+        path, method = scope["path"], scope["method"]
+        if path == "/invocations":
+            if method != "POST":
+                return _not_allowed(method, b"POST")
+            return await self._invocations(headers, request_id, receive)
+        if path not in self._plain:
+            without = path.rstrip("/")
+            if without in {"/invocations", *self._plain}:
+                return _moved(without, scope.get("query_string", b""))
+            paths = ", ".join(["POST /invocations", *self._plain])
+            return _error(404, "ENDPOINT_NOT_FOUND", f"Found {path!r}; expected one of {paths}.")
+        if method not in {"GET", "HEAD"}:
+            return _not_allowed(method, b"GET, HEAD")
+        return self._plain[path]()
+
+    async def _invocations(self, headers: Mapping[bytes, bytes], request_id: str, receive: Receive) -> Answer:
+        content_type = _content_type(headers)
+        if isinstance(content_type, Answer):
+            return content_type
+        try:
+            origin = checked_origin(headers.get(_ORIGIN, b"").decode("latin-1"))
+        except ValueError as error:
+            return _error(400, "INVALID_PARAMETER_VALUE", str(error))
+        body = await _body(receive)
+        version = self._versions[self._current()]
+        asked = _Asked(request_id, origin, _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None)
+        # A short Parquet file may hold a long table.
+        if len(body) <= _BYTES_ANSWERED_AT_ONCE and content_type != request_parsing.PARQUET:
+            return _score(version, body, content_type, asked)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, _score, version, body, content_type, asked)
+
+    async def _record(self, recorder: Recorder, scored: Request) -> None:
+        if len(scored.values) <= _ROWS_RECORDED_AT_ONCE:
+            recorder.record(scored)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._recording, recorder.record, scored)
+
+    def _health(self) -> Answer:
+        problem = self._problem()
+        return _error(503, "TEMPORARILY_UNAVAILABLE", problem) if problem else Answer(200, b"\n")
+
+    def _model(self) -> Answer:
+        version = self._versions[self._current()]
+        described = {**version.describe(), "identifier": SHOT_ID, "inference_log": self._recorder is not None}
+        return Answer(200, orjson.dumps(described), version=version.source.version)
+
+
+class _CallerGoneError(Exception):
+    pass
+
+
+class _Asked(NamedTuple):
+    """What the headers of a request say beside its body."""
+
+    request_id: str
+    origin: str
+    accepts_arrow: bool
+
+
+def _score(version: ServedVersion, sent: bytes, content_type: str, asked: _Asked) -> Answer:
+    number = version.source.version
+    try:
+        shots = version.reader.read(sent, content_type)
+        made, probability = version.score(shots.values, shots.threshold)
+    except MlflowException as error:
+        status = error.get_http_status_code()
+        return Answer(status, request_parsing.error_json(error.error_code, error.message), version=number)
+    scored = Request(
+        asked.request_id, number, shots.values, made, probability, shots.shot_id, time.time(), asked.origin
+    )
+    if asked.accepts_arrow:
+        body, kind = request_parsing.answer_arrow(made, probability), request_parsing.ARROW.encode()
+    else:
+        body, kind = answer_json(made, probability, shots.output), _JSON
+    return Answer(200, body, kind, number, scored, ignored=shots.ignored)
+
+
+def _content_type(headers: Mapping[bytes, bytes]) -> str | Answer:
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    kind, *parameters = (part.strip() for part in given.split(";"))
+    kinds = (request_parsing.JSON, request_parsing.CSV, request_parsing.PARQUET)
+    if kind.lower() not in kinds:
+        return _error(415, "BAD_REQUEST", f"Content-Type: expected one of {', '.join(kinds)}; found {kind[:100]!r}.")
+    for parameter in filter(None, parameters):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() != "charset" or value.strip().strip('"').lower() != "utf-8":
+            text = f"Content-Type: expected no parameter but charset=utf-8; found {parameter[:100]!r}."
+            return _error(415, "BAD_REQUEST", text)
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        text = f"Content-Encoding: expected none; found {encoding[:100].decode('latin-1')!r}."
+        return _error(415, "BAD_REQUEST", text)
+    return kind.lower()
+
+
+async def _body(receive: Receive) -> bytes:
+    """The body of a request; how long it is, and how long it takes, `serving.server.bounded_http` has limited."""
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(_part(message))
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _part(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise _CallerGoneError
+    return bytes(message.get("body", b""))
+
+
+def _moved(path: str, query: bytes) -> Answer:
+    """What MLflow's server answers to a path with a slash too many; a client sends its request again."""
+    return Answer(307, b"", location=path.encode() + (b"?" + query if query else b""))
+
+
+def _not_allowed(method: str, allow: bytes) -> Answer:
+    body = request_parsing.error_json("BAD_REQUEST", f"Expected {allow.decode()}; found {method}.")
+    return Answer(405, body, allow=allow)
+
+
+def _error(status: int, code: str, message: str) -> Answer:
+    return Answer(status, request_parsing.error_json(code, message))
+
+
+def _headers(answer: Answer, request_id: bytes) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"content-type", answer.content_type),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-request-id", request_id),
+    ]
+    if answer.version:
+        headers.append((b"x-model-version", answer.version.encode()))
+    if answer.allow:
+        headers.append((b"allow", answer.allow))
+    if answer.location:
+        headers.append((b"location", answer.location))
+    if answer.ignored:
+        names = ", ".join(
+            quote(str(name)[:_NAME_LENGTH_SHOWN], errors="replace") for name in answer.ignored[:_MOST_IGNORED_SHOWN]
+        )
+        headers.append((b"x-ignored-columns", names.encode()))
+    return headers

@@ -1,0 +1,94 @@
+"""A version of the registered model, loaded and ready to score."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from serving import registry
+from serving.server.request_parsing import Reader
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a version is loaded from.
+
+    Attributes
+    ----------
+    version : str
+        Its number.
+    folder : str
+        Local folder of the logged model.
+    run_id : str
+        Run that trained it.
+    promoted, since : str
+        When it became champion, or empty, and when this server took it up; ISO 8601.
+    """
+
+    version: str
+    folder: str
+    run_id: str
+    promoted: str
+    since: str
+
+
+class ServedVersion:
+    """A loaded version.
+
+    Parameters
+    ----------
+    source : Source
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        pyfunc = mlflow.pyfunc.load_model(source.folder)
+        self._model = pyfunc.unwrap_python_model()
+        self._signature = pyfunc.metadata.signature
+        self.names: list[str] = list(self._model.names)
+        self.reader = Reader(pyfunc, dict(zip(self.names, self._model.allowed, strict=True)))
+        self._warm_up(pyfunc.input_example)
+
+    def score(
+        self, values: npt.NDArray[np.float64], threshold: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Label and probability of each row; see `serving.model.scoring_model.ScoringModel.score`."""
+        if hasattr(self._model, "score"):
+            made, probability = self._model.score(values, threshold)
+            return made, probability
+        # A version that an older bundle has logged.
+        table = self._model.predict(None, pd.DataFrame(values, columns=self.names), {"threshold": threshold})
+        return table.iloc[:, 0].to_numpy(), table.iloc[:, 1].to_numpy()
+
+    def describe(self) -> dict[str, Any]:
+        """What ``/model`` answers."""
+        model = self._model
+        features = zip(self.names, model.minimum, model.maximum, model.whole, model.allowed, strict=True)
+        return {
+            "name": registry.model(),
+            "version": self.source.version,
+            "since": self.source.since,
+            "promoted": self.source.promoted or None,
+            "run_id": self.source.run_id,
+            "threshold": self.reader.threshold,
+            "output": self.reader.output,
+            "signature": self._signature.to_dict(),
+            "features": [
+                {
+                    "name": name,
+                    "aliases": [alias for alias, of in self.reader.columns.aliases.items() if of == name],
+                    "minimum": float(low),
+                    "maximum": float(high),
+                    "whole": bool(whole),
+                    "allowed": allowed,
+                }
+                for name, low, high, whole, allowed in features
+            ],
+        }
+
+    def _warm_up(self, example: object) -> None:
+        if isinstance(example, pd.DataFrame) and len(example):
+            self.score(example[self.names].to_numpy(dtype=np.float64), self.reader.threshold)

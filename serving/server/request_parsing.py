@@ -1,0 +1,141 @@
+"""Bytes of a request → a table of doubles, and scores → bytes, as the production server has them.
+
+Bodies are read by ``serving/body_parser``, as on the MLflow scoring server, so that a body means the same at both.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel, _validate_prediction_input, scoring_server
+
+from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
+from serving.model import body_parser
+from serving.model.body_parser import CSV, JSON, PARQUET
+from serving.model.scoring_model import (
+    Columns,
+    checked_params,
+    output_from_environment,
+    read_body,
+    unreadable,
+    without_trace,
+)
+from serving.server_limits import limits
+
+__all__ = ["ARROW", "CSV", "JSON", "PARQUET", "Reader", "Shots", "answer_arrow", "error_json"]
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+DEFAULT_THRESHOLD = 0.5
+_LARGEST_WHOLE = 2.0**53
+
+
+class Shots(NamedTuple):
+    """What a request asks for.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (n, 6)
+        The features in the order of the signature.
+    threshold : float
+    shot_id : ndarray of int64, shape (n,), or None
+        What the caller calls the shots.
+    output : str
+        Form of the predictions.
+    ignored : list
+        Columns that were passed over.
+    """
+
+    values: npt.NDArray[np.float64]
+    threshold: float
+    shot_id: npt.NDArray[np.int64] | None
+    output: str
+    ignored: Sequence[object] = ()
+
+
+class Reader:
+    """Reads bodies for one model.
+
+    Parameters
+    ----------
+    pyfunc : mlflow.pyfunc.PyFuncModel
+        With its signature.
+    allowed : mapping of str to str
+        What is expected of each feature, in words, in the order of the signature.
+    """
+
+    def __init__(self, pyfunc: PyFuncModel, allowed: Mapping[str, str]) -> None:
+        self._metadata, self._allowed = pyfunc.metadata, allowed
+        self._schema = pyfunc.metadata.get_input_schema()
+        self._params = pyfunc.metadata.get_params_schema()
+        self._names = list(allowed)
+        self.columns = Columns(self._names, {raw: name for name, raw in RAW_NAME.items()}, SHOT_ID)
+        defaults = {param.name: param.default for param in self._params} if self._params else {}
+        self.threshold = float(defaults.get("threshold", DEFAULT_THRESHOLD))
+        self.output = output_from_environment()
+        self._limits = limits()
+
+    def read(self, body: bytes, content_type: str) -> Shots:
+        """The shots in a body.
+
+        Parameters
+        ----------
+        body : bytes
+        content_type : str
+            ``JSON``, ``CSV`` or ``PARQUET``.
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            A 4xx in words, without stack trace, if the body holds no table of the six features.
+        """
+        table = read_body(body, content_type, self.columns, self._allowed, parser=body_parser, limits=self._limits)
+        if isinstance(table, body_parser.OddPayload):
+            return self._read_with_mlflow(table.payload)
+        threshold, output = checked_params(table.params)
+        return Shots(
+            table.values,
+            self.threshold if threshold is None else threshold,
+            None if table.ids is None else _whole(table.ids),
+            output or self.output,
+            table.ignored,
+        )
+
+    def _read_with_mlflow(self, payload: dict[str, Any]) -> Shots:
+        try:
+            parsed = scoring_server._parse_json_data(payload, self._metadata, self._schema)  # noqa: SLF001 one protocol
+            frame, params = _validate_prediction_input(parsed.data, parsed.params, self._schema, self._params)
+            values = frame[self._names].to_numpy(dtype=np.float64)
+        except MlflowException as error:
+            raise without_trace(error) from error
+        except Exception as error:
+            raise unreadable(error) from error
+        threshold, output = checked_params(params)
+        return Shots(values, self.threshold if threshold is None else threshold, None, output or self.output)
+
+
+def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
+    """The same as an Arrow stream, for a caller that accepts ``application/vnd.apache.arrow.stream``."""
+    batch = pa.record_batch({TARGET: made, PROBABILITY: probability})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def error_json(error_code: str, message: str) -> bytes:
+    """An error as MLflow's server answers it."""
+    return orjson.dumps({"error_code": error_code, "message": message.encode(errors="replace").decode()})
+
+
+def _whole(ids: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    wrong = np.flatnonzero(~(np.abs(ids) < _LARGEST_WHOLE) | (ids % 1 != 0))
+    if len(wrong):
+        found = "no number" if np.isnan(ids[wrong[0]]) else format(ids[wrong[0]], ".10g")
+        message = f"No row was scored. row {wrong[0]}, column {SHOT_ID}: found {found}, expected a whole number"
+        raise MlflowException.invalid_parameter_value(message)
+    return ids.astype(np.int64)

@@ -1,0 +1,185 @@
+"""Tables of shots as a scoring server takes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from data.schema import COLUMN, FEATURES, RAW_NAME, SHOT_ID, feature_column, reason
+from data.storage.tables import TableError, TableReader
+
+_INTEGERS_END = 2.0**63
+
+
+class ShotReader(TableReader):
+    """A table that holds the features, and no columns but those of a shot.
+
+    Raises
+    ------
+    TableError
+        If the table cannot be read, lacks features, or has columns that no shot has.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        super().__init__(path, columns)
+        names = self.schema.names
+        known = {*COLUMN, *FEATURES}
+        problems = {
+            "lacks": [name for name in FEATURES if name not in names and RAW_NAME.get(name) not in names],
+            "has unknown": [name for name in names if name not in known],
+            "has twice": sorted({name for name in names if names.count(name) > 1}),
+            "names twice": [f"{name} and {raw}" for name, raw in RAW_NAME.items() if {name, raw} <= set(names)],
+        }
+        found = "; ".join(f"{problem} {', '.join(cases)}" for problem, cases in problems.items() if cases)
+        if found:
+            message = (
+                f"{path}: expected the columns {', '.join(FEATURES)}, and no columns but those of a shot "
+                f"(data/schema.py names them); it {found}."
+            )
+            raise TableError(message)
+
+
+def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+    """The features as doubles, and what is wrong with the rows whose cells are no numbers.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+        With the features, by their own or their raw names.
+
+    Returns
+    -------
+    values : ndarray of float64, shape (n, 6)
+        NaN where a cell is null or no number.
+    problems : dict of int to str
+        By row.
+    """
+    values = np.empty((len(piece), len(FEATURES)))
+    problems: dict[int, str] = {}
+    for place, name in enumerate(FEATURES):
+        column = piece.column(name if name in piece.column_names else RAW_NAME[name])
+        try:
+            values[:, place] = column.cast(pa.float64()).to_numpy()
+        except (pa.ArrowException, ValueError):
+            cells = column.to_pandas()
+            numbers = pd.to_numeric(cells, errors="coerce")
+            values[:, place] = numbers
+            for row in np.flatnonzero(numbers.isna() & cells.notna()).tolist():
+                problems.setdefault(row, _problem(name, repr(cells.iloc[row])))
+    return values, problems
+
+
+def numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """The cells of a column as doubles, NaN where one is null or no number.
+
+    Examples
+    --------
+    >>> numbers_of(pa.chunked_array([["1.5", "far", None]])).tolist()
+    [1.5, nan, nan]
+    """
+    try:
+        # Exact, which that of pandas is not.
+        numbers: npt.NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+    except (pa.ArrowException, ValueError):
+        numbers = pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
+    return numbers
+
+
+def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
+    """The numbers of the shots, where every row has a whole one."""
+    if SHOT_ID not in piece.column_names:
+        return None
+    try:
+        ids = piece.column(SHOT_ID).cast(pa.int64())
+    except pa.ArrowException:
+        return None
+    return None if ids.null_count else ids.to_numpy()
+
+
+def typed(piece: pa.Table, start: int) -> pa.Table:
+    """Texts of a CSV file as what the schema says that they are, for a Parquet file; features that are none are null.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+    start : int
+        Row of the file with which it begins.
+
+    Raises
+    ------
+    TableError
+        If a text is no number where the schema expects one, and it is no feature, of which the endpoint speaks.
+    """
+    table, problems = typed_with_problems(piece)
+    if problems:
+        row = min(problems)
+        message = (
+            f"row {start + row}, {problems[row]}. Correct it, or write a .csv file, in which texts stay as they are."
+        )
+        raise TableError(message)
+    return table
+
+
+def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+    """Texts of a CSV file as what the schema says that they are, and what is wrong with the rows where they are not.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+
+    Returns
+    -------
+    table : pyarrow.Table
+        A text that is no number is null.
+    problems : dict of int to str
+        By row; features are not looked at, which `features_of` and `problems_of` do.
+    """
+    problems: dict[int, str] = {}
+    for place, name in enumerate(piece.column_names):
+        column = feature_column(name)
+        is_feature = name in {*FEATURES, *RAW_NAME.values()}
+        if column.kind == "text" or not pa.types.is_string(piece.schema.field(name).type):
+            continue
+        cells = piece.column(name).to_pandas()
+        numbers: pd.Series[float] = pd.Series(numbers_of(piece.column(name)))
+        if not is_feature:
+            is_whole = (numbers % 1 == 0) & (numbers.abs() < _INTEGERS_END)
+            wrong = cells.notna() & (numbers.isna() | (~is_whole & (column.kind == "integer")))
+            for row in np.flatnonzero(wrong).tolist():
+                problems.setdefault(row, reason(column, cells.iloc[row]))
+            numbers = numbers.mask(wrong)
+        values = pa.array(numbers, from_pandas=True)
+        is_integer = column.kind == "integer" and not is_feature
+        piece = piece.set_column(place, name, values.cast(pa.int64()) if is_integer else values)
+    return piece, problems
+
+
+def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
+    """What the schema says against rows, by row.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n, 6)
+
+    Examples
+    --------
+    >>> problems_of(np.array([[33.9, -118.2, 1, 11, 0, 10], [33.9, -118.2, 1, 1, 0, 10]]))
+    {0: 'column period: found 11, expected a whole number from 1 to 10'}
+    """
+    found: dict[int, str] = {}
+    for place, name in enumerate(FEATURES):
+        column, cells = feature_column(name), values[:, place]
+        wrong = ~((cells >= float(column.minimum or 0)) & (cells <= float(column.maximum or 0)))
+        if column.kind == "integer":
+            wrong |= cells % 1 != 0
+        for row in np.flatnonzero(wrong).tolist():
+            shown = "null" if np.isnan(cells[row]) else format(cells[row], ".10g")
+            found.setdefault(row, _problem(name, shown))
+    return found
+
+
+def _problem(name: str, shown: str) -> str:
+    return f"column {name}: found {shown}, expected {feature_column(name).allowed}"

@@ -1,0 +1,1 @@
+"""The parts of ``retreino``: configuration and training set; not the entry point itself."""

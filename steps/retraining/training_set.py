@@ -1,0 +1,128 @@
+"""What a challenger learns from and is tested on: dev rows, older labels, and later ones."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+
+from data.errors import KobeShotError
+from data.preparation.identity import among
+from data.preparation.manifest import IDS, TEST, TRAIN
+from data.schema import FEATURES, SHOT_ID, TARGET
+from data.storage.files import sha256, write_parquet
+from monitor.retraining.policy import split_by_time
+from monitor.store import tables
+from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
+from monitor.store.tables import TIME
+from serving import registry
+from steps.retraining.config import LoopConfig
+from steps.training.training_set import Lesson
+
+RETRAINING_RUN = "retraining_run"
+"""Tag of a version: the run of ``retreino`` that it comes from."""
+ORIGIN = ("data_source", "synthetic")
+"""Tags of a version that its challenger inherits: where its shots come from."""
+
+_MOST_DEVELOPMENT = 0.5
+_MOST_WEIGHT = 5.0
+
+
+class LoopError(KobeShotError):
+    """What has arrived is not enough to learn from and to be tested on."""
+
+
+def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig, folder: Path, run_id: str) -> Lesson:
+    """The dev rows that the champion learned from and the older labels to learn from, the later labels to be tested on.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        Labelled rows in the order of ``time``.
+    champion : ModelVersion
+        Whose dev rows, and who must not have learned from the test rows either.
+    config : LoopConfig
+    folder : pathlib.Path
+        Where the tables are written.
+    run_id : str
+        Run of the decision.
+
+    Raises
+    ------
+    LoopError
+        If there are too few labels on either side.
+    """
+    older, later = split_by_time(labels.tail(config.label_window), config.label_test_size)
+    if older.empty or later.empty:
+        message = (
+            f"expected older labels to learn from and later ones that the champion has not learned from; found "
+            f"{len(older):,} and {len(later):,}. Wait for more labels, or give another label_test_size."
+        )
+        raise LoopError(message)
+    development_file = tables.development_table()
+    development = pd.read_parquet(development_file)
+    columns = [*FEATURES, TARGET]
+    version, digest = registry.number(champion), sha256(development_file)
+    development = tables.identified(development[columns], TRAIN, version, digest)
+    _refuse_development(labels, development)
+    train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({TARGET: "int64"})
+    test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
+    ids = {TRAIN: pd.concat([_identity(development), _identity(older)], ignore_index=True), TEST: _identity(later)}
+    written = {TRAIN: train, TEST: test, **{IDS[name]: table for name, table in ids.items()}}
+    files = {name: folder / f"{name}.parquet" for name in written}
+    for name, table in written.items():
+        write_parquet(table, files[name])
+    arrived, weights = weigh(len(development), len(older), config.weighting)
+    kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
+    tags = {
+        **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},
+        **kept,
+        **{f"sha256_{name}": sha256(path) for name, path in files.items()},
+        tables.DEVELOPMENT: digest,
+        LEARNED_UNTIL: older[TIME].iloc[-1].isoformat(),
+        LABELS_LEARNED: str(len(older)),
+        RETRAINING_RUN: run_id,
+    }
+    return Lesson(train, test, files, tags, weights, arrived, {name: table[SHOT_ID] for name, table in ids.items()})
+
+
+def _identity(rows: pd.DataFrame) -> pd.DataFrame:
+    """What tells the shots of a table from others: ``shot_id`` and ``time``, null where they are not known."""
+    return rows.reindex(columns=[SHOT_ID, TIME]).astype({SHOT_ID: "Int64", TIME: "datetime64[us]"})
+
+
+def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
+    """Refuse labels that are dev rows for the greater part: the champion has learned from those.
+
+    Where ``shot_id`` is not known on one side, the values have to do: of so many shots most are different.
+    """
+    if SHOT_ID in labels and SHOT_ID in development and labels[SHOT_ID].notna().any():
+        share = float(np.mean(among(labels, development)))
+    else:
+        values = (pd.MultiIndex.from_frame(each[[*FEATURES, TARGET]].astype(float)) for each in (labels, development))
+        share = float(np.mean(next(values).isin(next(values))))
+    if share > _MOST_DEVELOPMENT:
+        message = (
+            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion has learned "
+            "from. Give the rows that were scored later."
+        )
+        raise LoopError(message)
+
+
+def weigh(
+    development: int, arrived: int, weighting: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
+    """Which of so many dev rows and then so many labels that arrived are labels, and what each row weighs.
+
+    Balanced, labels weigh together as much as the dev rows, but none more than five of them: a tree makes leaves of a
+    few heavy rows.
+
+    Examples
+    --------
+    >>> weigh(4, 2, "balanced")[1].tolist()
+    [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
+    """
+    is_arrived = np.arange(development + arrived) >= development
+    weight = min(development / arrived, _MOST_WEIGHT)
+    return is_arrived, np.where(is_arrived, weight, 1.0) if weighting == "balanced" else None

@@ -1,0 +1,363 @@
+"""The loop on a schedule: ``python -m steps.schedule`` looks at the inference log and decides, again and again.
+
+Each time it runs ``steps.monitoramento`` and ``steps.retreino`` as commands of their own, and then
+``serving.inference_log.retention``, which removes old rows from the log. One that fails is told, and
+ends neither the other nor the schedule. SIGTERM ends the schedule, and the step that is running: a decision that was
+not finished becomes *interrupted*, as after a kill.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+import pandas as pd
+from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
+from apscheduler.triggers.base import BaseTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
+from pydantic import AfterValidator, Field
+
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import complain, say
+from data.cli.durations import check_span
+from data.errors import KobeShotError
+from data.paths import PROCESSED, ROOT
+from data.storage.files import write_text
+from data.storage.locks import only_one
+from serving import registry
+from serving.inference_log import reader
+from serving.inference_log.inference_log import ADDRESS_VARIABLE
+
+HEARTBEAT = PROCESSED / ".schedule.json"
+"""Where the schedule of this folder says how it is: in a folder that a container keeps, and not in ``/tmp``."""
+
+_POLL_SECONDS = 0.5
+_PULSE = timedelta(seconds=30)
+_DEAD = timedelta(minutes=5)
+_CRON_FIELDS = 5
+
+
+class ScheduleError(KobeShotError):
+    """The schedule is not kept."""
+
+
+def check_schedule(text: str) -> str:
+    """Refuse what is neither a cron expression nor a span of time.
+
+    Raises
+    ------
+    ValueError
+        Says what is expected.
+
+    Examples
+    --------
+    >>> check_schedule("17 6 * * mon")
+    '17 6 * * mon'
+    >>> check_schedule("12h")
+    '12h'
+    """
+    if len(text.split()) != _CRON_FIELDS:
+        try:
+            span = pd.Timedelta(check_span(text))
+        except ValueError as error:
+            message = f"expected a cron expression such as '17 6 * * *', or a span of time such as 12h; found {text!r}"
+            raise ValueError(message) from error
+        if span < pd.Timedelta(seconds=1):
+            message = f"expected a span of a second or more; found {text!r}"
+            raise ValueError(message)
+        return text
+    *_, day, _, weekday = text.split()
+    if any(map(str.isdigit, weekday)):
+        # APScheduler's week begins on Monday, cron's on Sunday.
+        message = f"expected weekdays by name, such as mon or mon-fri, a week that begins on Monday; found {text!r}"
+        raise ValueError(message)
+    if day != "*" and weekday != "*":
+        # cron takes either, APScheduler both.
+        message = f"expected a day of the month or a weekday, and * for the other; found {text!r}"
+        raise ValueError(message)
+    try:
+        trigger = CronTrigger.from_crontab(text, timezone=UTC)
+    except ValueError as error:
+        message = f"expected a cron expression such as '17 6 * * *', weeks from mon to sun; found {text!r}: {error}"
+        raise ValueError(message) from error
+    if trigger.get_next_fire_time(None, datetime.now(UTC)) is None:
+        message = f"expected a cron expression of a time that comes; found {text!r}, which never does"
+        raise ValueError(message)
+    return text
+
+
+class ScheduledConfig(CommandConfig):
+    """Look at what was scored and decide whether to retrain, at given times, until told to end."""
+
+    schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
+        default="17 6 * * *",
+        description="cron expression in UTC, weekdays by name; or a span of time such as 12h, the first time at once",
+    )
+    current: Literal["log", "application"] = Field(
+        default="log", description="what is looked at: the inference log, or what aplicacao scored last"
+    )
+    retention: bool = Field(
+        default=True,
+        description="afterwards remove old rows from the inference log: python -m serving.inference_log.retention",
+    )
+    keep_days: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="age that rows of the inference log are removed at; empty takes $KOBE_LIMIT_LOG_DAYS"
+    )
+    status: bool = Field(
+        default=False, description="only say whether the schedule of this folder is kept; exit code 1 if not"
+    )
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a schedule says of itself, all times in UTC and ISO 8601.
+
+    Attributes
+    ----------
+    alive : str
+        When it last wrote this.
+    next_due : str
+        When it runs next.
+    last_run, last_success : str
+        When it last ran, and last without a failure; empty where it has not.
+    failures : dict of str to int
+        Exit codes of the steps of the last run that failed.
+    ended : str
+        When it was ended; empty while it runs. What the last run came to is true after a restart as well.
+    """
+
+    alive: str
+    next_due: str
+    last_run: str
+    last_success: str
+    failures: dict[str, int]
+    ended: str = ""
+
+    def problem(self, now: datetime) -> str:
+        """Why the schedule is not kept, in words; empty where it is.
+
+        Examples
+        --------
+        >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        >>> heartbeat = Heartbeat(noon.isoformat(), next_due="", last_run="", last_success="", failures={})
+        >>> heartbeat.problem(noon)
+        ''
+        >>> heartbeat.problem(noon + timedelta(hours=1))
+        'it has not been heard of since 2026-01-01T12:00:00+00:00'
+        """
+        if self.ended:
+            return f"it was ended at {self.ended}; the last success was {self.last_success or 'never'}"
+        if now - datetime.fromisoformat(self.alive) > _DEAD:
+            return f"it has not been heard of since {self.alive}"
+        if self.failures:
+            told = ", ".join(f"{step} ended with exit code {code}" for step, code in self.failures.items())
+            return f"the run of {self.last_run} failed: {told}; the last success was {self.last_success or 'never'}"
+        return ""
+
+
+class Schedule:
+    """Runs the steps when it is time.
+
+    Parameters
+    ----------
+    config : ScheduledConfig
+    """
+
+    def __init__(self, config: ScheduledConfig) -> None:
+        self._config = config
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+        before = _last_heartbeat()
+        self._last_run, self._last_success = (before.last_run, before.last_success) if before else ("", "")
+        self._failures = before.failures if before else {}
+        self._is_silent = False
+
+    def run(self) -> None:
+        """Keep the schedule until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        trigger = _trigger(self._config.schedule)
+        at_once = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}
+        job = self._scheduler.add_job(
+            self._run_told, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
+        )
+        self._scheduler.start()
+        say("Schedule:", f"{self._config.schedule}; next at {_told(job.next_run_time)}")
+        beaten = datetime.min.replace(tzinfo=UTC)
+        try:
+            while not self._stopping:
+                if datetime.now(UTC) - beaten > _PULSE:
+                    self._beat()
+                    beaten = datetime.now(UTC)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            self._end_step()
+            self._beat(ended=_told(datetime.now(UTC)))
+            self._scheduler.shutdown()
+        say("Stopped.")
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _run_told(self) -> None:
+        started = _told(datetime.now(UTC))
+        try:
+            self._run_steps()
+        except (OSError, KobeShotError) as error:
+            complain("The steps could not be run:", error)
+            self._done(started, {"scheduled": 1})
+
+    def _run_steps(self) -> None:
+        started = _told(datetime.now(UTC))
+        if self._config.current == "log" and _nothing_scored():
+            say("Nothing was scored yet:", "there is nothing to look at")
+            self._done(started, {})
+            return
+        steps = self._steps()
+        failures = {step: code for step, command in steps.items() if (code := self._run_step(command))}
+        if self._stopping:
+            return
+        for step, code in failures.items():
+            complain(f"{steps[step][0]} failed", f"(exit code {code}); the schedule goes on.")
+        self._done(started, failures)
+
+    def _done(self, started: str, failures: dict[str, int]) -> None:
+        self._last_run, self._failures = started, failures
+        if not failures:
+            self._last_success = started
+        self._beat()
+        say("Next at", _told(self._scheduler.get_job("loop").next_run_time))
+
+    def _steps(self) -> dict[str, list[str]]:
+        """What a run consists of: the command of each step."""
+        looked_at = ["--current", self._config.current]
+        steps = {step: [f"steps.{step}", *looked_at] for step in ("monitoramento", "retreino")}
+        if self._config.retention and os.environ.get(ADDRESS_VARIABLE) != "off" and _has_log():
+            keep = [] if self._config.keep_days is None else ["--keep_days", str(self._config.keep_days)]
+            steps["retention"] = ["serving.inference_log.retention", *keep]
+        return steps
+
+    def _run_step(self, step: list[str]) -> int:
+        """Run a step under a guard, which ends it when this process ends, however it ends; its exit code."""
+        guard = str(ROOT / "serving" / "server" / "process_guard.py")
+        command = [sys.executable, guard, sys.executable, "-m", *step]
+        with self._lock:
+            if self._stopping:
+                return 0
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+        with self._process as process:
+            return process.wait()
+
+    def _end_step(self) -> None:
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+
+    def _beat(self, *, ended: str = "") -> None:
+        """Say how it is; a disk that is full, or anything else that keeps it from that, ends nothing."""
+        job = self._scheduler.get_job("loop")
+        heartbeat = Heartbeat(
+            alive=_told(datetime.now(UTC)),
+            next_due=_told(job.next_run_time),
+            last_run=self._last_run,
+            last_success=self._last_success,
+            failures=self._failures,
+            ended=ended,
+        )
+        with self._lock:
+            try:
+                write_text(json.dumps(asdict(heartbeat)), HEARTBEAT)
+            except OSError as error:
+                if not self._is_silent:
+                    complain(f"{HEARTBEAT} cannot be written:", f"{error}; the schedule goes on.")
+                self._is_silent = True
+            else:
+                self._is_silent = False
+
+
+def _last_heartbeat() -> Heartbeat | None:
+    """What the last schedule of this folder said; None where there was none, or one of another version."""
+    try:
+        return Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def run(config: ScheduledConfig) -> None:
+    """Keep the schedule, or say whether it is kept.
+
+    Raises
+    ------
+    ScheduleError
+        If it is only asked for, and not kept; or if there is no log to look at.
+    BusyError
+        If another process keeps it.
+    """
+    registry.model()
+    if not config.status:
+        if config.current == "log" and os.environ.get(ADDRESS_VARIABLE) == "off":
+            message = (
+                f"expected an inference log to look at; found {ADDRESS_VARIABLE}=off. Name one, or say "
+                "--current application"
+            )
+            raise ScheduleError(message)
+        PROCESSED.mkdir(parents=True, exist_ok=True)
+        with only_one("the schedule of this folder", str(ROOT), folder=PROCESSED):
+            Schedule(config).run()
+        return
+    try:
+        heartbeat = Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        message = "No schedule has been started in this folder. Start one: python -m steps.schedule"
+        raise ScheduleError(message) from error
+    except (TypeError, ValueError) as error:
+        message = f"{HEARTBEAT} is not what a schedule of this version writes. Start it again"
+        raise ScheduleError(message) from error
+    if problem := heartbeat.problem(datetime.now(UTC)):
+        message = f"The schedule is not kept: {problem}."
+        raise ScheduleError(message)
+    say("The schedule is kept;", f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}")
+
+
+def _nothing_scored() -> bool:
+    """Whether the inference log is empty, or not there yet; one that cannot be read is for the steps to tell."""
+    try:
+        return reader.window(reader.open_log(reader.log_address())).rows == 0
+    except reader.NoLogError:
+        return True
+    except reader.LogError:
+        return False
+
+
+def _has_log() -> bool:
+    """Whether there is an inference log; one that cannot be read is for the command to tell."""
+    try:
+        reader.open_log(reader.log_address())
+    except reader.NoLogError:
+        return False
+    except reader.LogError:
+        return True
+    return True
+
+
+def _trigger(schedule: str) -> BaseTrigger:
+    if len(schedule.split()) == _CRON_FIELDS:
+        return CronTrigger.from_crontab(schedule, timezone=UTC)
+    return IntervalTrigger(seconds=pd.Timedelta(schedule).total_seconds(), timezone=UTC)
+
+
+def _told(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    run_command(ScheduledConfig, run)

@@ -1,0 +1,1 @@
+"""What every step uses: command, tracking and engine; not a step."""

@@ -1,0 +1,105 @@
+"""What every entry point shares beyond a command: it is the only writer of ``data/``."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import mlflow
+import pyarrow as pa
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+from data.cli import config as command
+from data.cli.console import say
+from data.storage.addresses import sqlite_address, sqlite_path
+from data.storage.files import sole_writer
+from data.storage.locks import narrow, only_one
+from serving import registry
+from serving.registry import reachability, store_errors_told
+from serving.registry.store import plain_store
+
+StepConfig = command.CommandConfig
+"""Parameters of a step."""
+
+_REGISTRY = "MLFLOW_REGISTRY_URI"
+_LOOP_WAIT_SECONDS = 60.0
+
+Config = TypeVar("Config", bound=StepConfig)
+
+
+def part(config_class: type[Config], config: StepConfig) -> Config:
+    """The parameters of one step, from those of a command that runs several."""
+    return config_class(**{name: getattr(config, name) for name in config_class.model_fields})
+
+
+def run_command(config_class: type[Config], run: Callable[[Config], object], *, loop: str = "") -> None:
+    """Parse the command line, run a step as the only writer of ``data/``, and end the process if it fails.
+
+    Exit codes are those of `data.cli.config.run_command`. A tracking server that is away, or goes away, is told within
+    seconds; see `serving.registry.reachability`.
+
+    Parameters
+    ----------
+    config_class : type
+        Of the step's parameters.
+    run : callable
+        The step.
+    loop : str
+        What only one process may be at for a registered model, in words: another one waits for a minute, says so and
+        ends with exit code 1.
+    """
+
+    def run_alone(config: Config) -> None:
+        # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
+        pa.set_memory_pool(pa.system_memory_pool())
+        registry.model()
+        with plain_store(), _the_only(loop), store_errors_told():
+            reachability.require_answer()
+            with reachability.watched(), sole_writer(on_wait=say), _registry_known():
+                _make_store()
+                run(config)
+
+    command.run_command(config_class, run_alone)
+
+
+@contextmanager
+def _registry_known() -> Iterator[None]:
+    """Say where the registry is: else MLflow asks a Spark session, also one that has died, to end a run."""
+    before = os.environ.get(_REGISTRY)
+    mlflow.set_registry_uri(mlflow.get_registry_uri())
+    try:
+        yield
+    finally:
+        mlflow.set_registry_uri(None)
+        os.environ.pop(_REGISTRY, None)
+        if before is not None:
+            os.environ[_REGISTRY] = before
+
+
+@contextmanager
+def _the_only(loop: str) -> Iterator[None]:
+    if not loop:
+        yield
+        return
+    with only_one(loop, f"{registry.store_name()} {registry.model()}", wait_seconds=_LOOP_WAIT_SECONDS):
+        yield
+
+
+def _make_store() -> None:
+    """Make a SQLite store beside its place where there is none.
+
+    Killed while it makes the tables, MLflow leaves a file that it cannot use any more.
+    """
+    target = sqlite_path(registry.store_name())
+    if target is None or target.exists() or not target.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        made = Path(folder) / target.name
+        engine = create_sqlalchemy_engine(sqlite_address(made))
+        _initialize_tables(engine)
+        engine.dispose()
+        narrow(made)
+        with suppress(OSError):
+            os.link(made, target)

@@ -1,0 +1,67 @@
+"""Where the work of a step on large tables is done: in this process, or by Spark."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from data.spark import session
+from data.spark.session import check_master
+from steps.shared.command import StepConfig
+
+MOST_REJECTED = 1_000
+"""Rows that may break the schema before a large job ends, unless told otherwise."""
+
+
+class EngineConfig(StepConfig):
+    """Parameters of a step that an engine does."""
+
+    engine: Literal["local", "spark"] = Field(
+        default="local", description="local streams through this process in bounded memory; spark distributes the work"
+    )
+    master: Annotated[str, AfterValidator(check_master)] = Field(
+        default="",
+        description="with engine=spark: local[*], spark://HOST:PORT, yarn or k8s://…; empty is what Spark's own "
+        "configuration says, else local[*]",
+    )
+
+    @model_validator(mode="after")
+    def check_engine(self) -> Self:
+        """Refuse a master without Spark."""
+        if self.master and self.engine != "spark":
+            message = f"expected master with engine=spark only; found engine={self.engine}, master={self.master}"
+            raise ValueError(message)
+        return self
+
+    def check(self) -> None:
+        """Refuse an engine that cannot be started, before anything is done.
+
+        Raises
+        ------
+        SparkError
+            If PySpark or Java is missing, or the master does not answer.
+        """
+        if self.engine == "spark":
+            session.check(self.master)
+
+
+class RejectingConfig(EngineConfig):
+    """Parameters of a step that goes on without the rows that break the schema."""
+
+    most_rejected: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+        default=None,
+        ge=0,
+        description="rows that may break the schema; they go to a rejects table with the reason. Empty: "
+        f"{MOST_REJECTED:,} for a large job (engine=spark, mode=batch), else 0",
+    )
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a few bad rows are better put aside than mended first."""
+        return self.engine == "spark"
+
+    @property
+    def rows_rejected_at_most(self) -> int:
+        """Rows that may break the schema."""
+        if self.most_rejected is not None:
+            return self.most_rejected
+        return MOST_REJECTED if self.is_large else 0

@@ -1,0 +1,312 @@
+"""The only place in ``steps/`` that writes to MLflow tracking.
+
+Steps yield what is to be logged as small records; `write` logs them. `step_run` opens the run of a step: alone, nested
+under ``main``, or in the run that ``mlflow run`` made for it.
+"""
+
+import os
+import socket
+import subprocess
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import matplotlib.style
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Run, RunStatus, ViewType
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.utils import name_utils
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+
+from data.masking import masked
+from data.paths import ROOT
+from data.storage.addresses import project_path
+from data.storage.files import sha256, size
+from monitor.store.listings import MODEL_TAG
+from serving import registry
+from steps.shared.command import StepConfig
+
+EXPERIMENT = "kobe_shot"
+MOST_COPIED_BYTES = 256 * 2**20
+"""Size up to which a table is copied into the run; of a larger one the run keeps path and SHA-256."""
+
+LAUNCHER_TAG = "kobe_shot.launcher_of"
+"""Tag of a run that a person has named: it holds the run of the step, whose name it says."""
+
+_DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
+_WORKSPACE_TAG = "kobe_shot.workspace"
+_PROCESS_TAG = "kobe_shot.process"
+_LONGEST_WORK = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the active run."""
+
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of the active run; with `step`, one of a series."""
+
+    values: Mapping[str, float]
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of the active run."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, kept as PNG under ``pictures``."""
+
+    name: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text artifact."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file, or a table in parts, kept under a folder of the run.
+
+    Of one larger than ``MOST_COPIED_BYTES`` the run keeps the tags ``table_NAME``, its path, and ``sha256_NAME``.
+    """
+
+    path: Path
+    folder: str = "tables"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest.
+
+    Of one larger than ``MOST_COPIED_BYTES`` a sample is enough as `table`; the run keeps no profile of it then.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    context: str
+    sha256: str
+    targets: str | None = field(default=None)
+
+
+Record = Params | Metrics | Tags | Picture | Text | Artifact | Dataset
+
+
+def write(records: Iterable[Record]) -> None:
+    """Log records to the active run, in order; secrets in parameters and tags are masked."""
+    for record in records:
+        match record:
+            case Params(values):
+                _log_params(values)
+            case Metrics(values, step):
+                mlflow.log_metrics(dict(values), step=step)
+            case Tags(values):
+                mlflow.set_tags({name: masked(value) for name, value in values.items()})
+            case Picture(name, figure):
+                mlflow.log_figure(figure, f"pictures/{name}.png")
+            case Text(file, text):
+                mlflow.log_text(text, file)
+            case Artifact(path, folder) if size(path) <= MOST_COPIED_BYTES:
+                mlflow.log_artifact(str(path), folder)
+            case Artifact(path):
+                mlflow.set_tags({f"table_{path.stem}": str(path.resolve()), f"sha256_{path.stem}": sha256(path)})
+            case Dataset():
+                _log_dataset(record)
+
+
+@contextmanager
+def step_run(name: str, config: StepConfig) -> Iterator[Run]:
+    """Open the run of a step, with its configuration as parameters.
+
+    It is nested under the active run where there is one (a step within ``main``). The outermost run is the one that
+    ``mlflow run`` made, if that is in this project's experiment, else a new one there; under one that a person has
+    named (``--run-name``) it is nested, as steps are found by their names. A run of this folder that a killed process
+    left ``RUNNING`` is marked ``KILLED``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run.
+    config : StepConfig
+        Logged as parameters.
+    """
+    outermost = mlflow.active_run() is None
+    with _own_style(), _start_outermost(name) if outermost else nested_run(name) as run:
+        _log_params(config.model_dump())
+        yield run
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Draw as matplotlib does by itself, with the font that it brings, whatever a library or a machine has set."""
+    with matplotlib.rc_context():
+        matplotlib.style.use("default")
+        yield
+
+
+def at_work_elsewhere(run_id: str) -> bool:
+    """Whether another machine may still be at the work of a run: it says that it runs, and not for hours."""
+    run = MlflowClient().get_run(run_id)
+    host = run.data.tags.get(_WORKSPACE_TAG, "").partition(":")[0]
+    age = datetime.now(UTC) - datetime.fromtimestamp(run.info.start_time / 1_000, UTC)
+    return bool(run.info.status == "RUNNING" and host != socket.gethostname() and age < _LONGEST_WORK)
+
+
+def nested_run(name: str) -> mlflow.ActiveRun:
+    """Open a run under the active one, as a context manager."""
+    return mlflow.start_run(run_name=name, nested=True, tags=_own_tags())
+
+
+def source_state() -> dict[str, str]:
+    """Git commit of the code and whether files differ from it, as tags."""
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {"git_commit": commit or "unknown", "git_dirty": "unknown" if status is None else str(bool(status)).lower()}
+
+
+def _start_outermost(name: str) -> mlflow.ActiveRun:
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    launcher_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    launcher_experiment = os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    client = MlflowClient()
+    if launcher_experiment in {None, _DEFAULT_EXPERIMENT_ID}:
+        experiment_id = _project_experiment(client, launcher_id)
+    else:
+        experiment_id = str(launcher_experiment)
+    mlflow.set_experiment(experiment_id=experiment_id)
+    _mark_killed(client, experiment_id, launcher_id)
+    if launcher_id and client.get_run(launcher_id).info.experiment_id == experiment_id:
+        if not _was_named(client.get_run(launcher_id)):
+            client.update_run(launcher_id, name=name)
+            return mlflow.start_run(run_id=launcher_id, tags=_own_tags())
+        for tag, value in {LAUNCHER_TAG: name, _WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid())}.items():
+            client.set_tag(launcher_id, tag, value)
+        return mlflow.start_run(run_name=name, parent_run_id=launcher_id, tags=_own_tags())
+    run = mlflow.start_run(run_name=name, tags=_own_tags())
+    if launcher_id:
+        note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {EXPERIMENT}."
+        client.set_tag(launcher_id, MLFLOW_RUN_NOTE, note)
+    return run
+
+
+def _was_named(launcher: Run) -> bool:
+    """Whether a person has named the run that ``mlflow run`` made, with ``--run-name``; else MLflow makes up a name."""
+    predicate, _, rest = str(launcher.info.run_name).partition("-")
+    noun, _, number = rest.partition("-")
+    is_made_up = (
+        predicate in {word.lower() for word in name_utils._GENERATOR_PREDICATES}  # noqa: SLF001 no other way to know
+        and noun in {word.lower() for word in name_utils._GENERATOR_NOUNS}  # noqa: SLF001
+        and number.isdecimal()
+    )
+    return not is_made_up
+
+
+def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
+    """Id of the experiment, made where it does not exist.
+
+    ``mlflow run`` without ``--experiment-name`` puts its run into the experiment with id 0. In a new store of this
+    project's own, which holds nothing else, that one takes the project's name, so that the commands work as typed.
+    """
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    default = client.get_experiment_by_name(_DEFAULT_EXPERIMENT)
+    own_store = mlflow.get_tracking_uri().startswith("sqlite:")
+    if own_store and default and default.experiment_id == _DEFAULT_EXPERIMENT_ID:
+        ours = {ROOT, *([_opened_for(client.get_run(launcher_id))] if launcher_id else [])}
+        runs = client.search_runs([_DEFAULT_EXPERIMENT_ID], run_view_type=ViewType.ALL)
+        if all(_opened_for(run) in ours for run in runs):
+            client.rename_experiment(_DEFAULT_EXPERIMENT_ID, name)
+            return _DEFAULT_EXPERIMENT_ID
+    return str(client.create_experiment(name))
+
+
+def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -> None:
+    # Steps that write to this folder run one at a time (`sole_writer`), so what still runs here is dead unless its
+    # process lives: a step's run, or one that `mlflow run` opened for a step that did not get to it.
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        workspace = run.data.tags.get(_WORKSPACE_TAG)
+        ours = workspace == _workspace() if workspace else _opened_for(run) == ROOT
+        if ours and run.info.run_id != own_id and not _lives(run.data.tags.get(_PROCESS_TAG, "")):
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _opened_for(run: Run) -> Path:
+    """Folder of the project that ``mlflow run`` opened a run for, or whatever else opened it, as a path."""
+    return project_path(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
+
+
+def _own_tags() -> dict[str, str]:
+    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid()), MODEL_TAG: registry.model()}
+
+
+def _lives(process: str) -> bool:
+    """Whether a process of this machine other than this one lives."""
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _workspace() -> str:
+    return f"{socket.gethostname()}:{ROOT}"
+
+
+def _log_params(values: Mapping[str, object]) -> None:
+    active = mlflow.active_run()
+    # `mlflow run` has logged the parameters it was given, and MLflow refuses to log one again in other words.
+    logged = MlflowClient().get_run(active.info.run_id).data.params if active else {}
+    mlflow.log_params({name: _kept(value) for name, value in values.items() if name not in logged})
+
+
+def _kept(value: object) -> object:
+    return masked(value) if isinstance(value, str) else value
+
+
+def _log_dataset(record: Dataset) -> None:
+    with warnings.catch_warnings():
+        # MLflow hints at integer columns and at its own two readers of a local path; neither is of use here.
+        warnings.simplefilter("ignore", UserWarning)
+        dataset = mlflow.data.from_pandas(
+            record.table,
+            source=str(record.path),
+            targets=record.targets,
+            name=record.path.stem,
+            digest=record.sha256[:36],
+        )
+        if size(record.path) > MOST_COPIED_BYTES:
+            dataset = MetaDataset(dataset.source, name=dataset.name, digest=dataset.digest, schema=dataset.schema)
+        mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

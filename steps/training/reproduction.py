@@ -1,0 +1,157 @@
+"""The command that trains a version again, from what the runs keep of how it was trained."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from data.acquisition.provenance import Provenance
+from data.preparation.manifest import MANIFEST, TRAIN
+from monitor.retraining import decision_log
+from monitor.store import commands, listings, tables
+from monitor.store import runs as operation
+from monitor.store.commands import given
+from monitor.store.listings import MODEL_TAG
+from monitor.store.tables import TableError
+from steps import aquisicao
+from steps.shared.tracking import LAUNCHER_TAG
+
+_SYNTHETIC = ("synthetic_rows", "synthetic_seed")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a version is trained again.
+
+    Attributes
+    ----------
+    command : str
+        For a shell.
+    remarks : tuple of str
+        What must hold for it, and what is not known, as Markdown.
+    address : str
+        Where the raw files came from; empty where that is not known.
+    unknown : tuple of str
+        Parameters that the command lacks, because the runs that say them are gone.
+    """
+
+    command: str
+    remarks: tuple[str, ...]
+    address: str
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What the runs keep of the tables that a version learned from: parameters, and the address of the raw files."""
+
+    values: dict[str, str]
+    address: str
+    unknown: tuple[str, ...]
+
+
+def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, object]) -> Reproduction:
+    """How to train the version of a run again.
+
+    Parameters
+    ----------
+    run_id : str
+        Run of the training.
+    tags : mapping of str to str
+        Of the version: the SHA-256 of what it learned from, and the state of the code.
+    training : mapping of str to object
+        The parameters of the training.
+    """
+    root = _outermost(run_id)
+    origin = _origin(tags)
+    entry_point, values = "main", {**origin.values, **{name: str(value) for name, value in training.items()}}
+    if root.info.run_name == decision_log.REPLAY:
+        entry_point, values = "operacao", {**given(root.data.params), **origin.values}
+    elif root.info.run_name == decision_log.RETRAINING:
+        moment = root.data.tags.get(decision_log.MOMENT, "")
+        entry_point, values = "retreino", {**given(root.data.params), "mode": "force", "now": moment}
+    command = commands.command(entry_point, values, root.data.tags.get(MODEL_TAG, ""))
+    commit = tags.get("git_commit", "unknown")
+    if commit != "unknown":
+        command = f"git checkout {commit} && {command}"
+    unknown = () if entry_point == "retreino" else origin.unknown
+    return Reproduction(command, tuple(_remarks(tags, root, entry_point, unknown)), origin.address, unknown)
+
+
+def _outermost(run_id: str) -> Run:
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    while parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+        above = client.get_run(parent)
+        if LAUNCHER_TAG in above.data.tags:
+            return run
+        run = above
+    return run
+
+
+def _origin(tags: Mapping[str, str]) -> _Origin:
+    digest = tags.get(tables.DEVELOPMENT) or tags.get(f"sha256_{TRAIN}", "")
+    held = f"params.sha256_{TRAIN} = '{digest}'"
+    found = operation.runs_named(operation.PREPARATION, held, most=1) if digest.isalnum() else []
+    provenance = _provenance(found[0].run_id) if found else None
+    if provenance is None:
+        return _Origin({}, "", ("source", "test_size", "seed"))
+    values = given(listings.details(found[0].run_id).params)
+    acquired = _acquisition(provenance)
+    if acquired.get("source", "auto") != "auto":
+        source = acquired["source"]
+    elif not provenance.is_synthetic:
+        source = provenance.address
+    elif acquired:
+        # The public files could not be reached then.
+        source = "synthetic"
+    else:
+        return _Origin(values, provenance.address, ("source", *_SYNTHETIC))
+    return _Origin({**values, **acquired, "source": source}, provenance.address, ())
+
+
+def _provenance(run_id: str) -> Provenance | None:
+    """Where the raw files of a preparation came from, or None where its run does not say any more."""
+    try:
+        path = tables.artifact(run_id, f"tables/{MANIFEST.name}")
+        return Provenance(**json.loads(path.read_text(encoding="utf-8"))["provenance"])
+    except (TableError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _acquisition(provenance: Provenance) -> dict[str, str]:
+    """The parameters of the last run that acquired these files; none where there is no such run."""
+    held = " and ".join(
+        f"tags.sha256_{name.partition('.')[0]} = '{digest}'" for name, digest in provenance.sha256.items()
+    )
+    found = operation.runs_named(aquisicao.RUN_NAME, held, most=1)
+    return given(listings.details(found[0].run_id).params) if found else {}
+
+
+def _remarks(tags: Mapping[str, str], root: Run, entry_point: str, unknown: tuple[str, ...]) -> Iterator[str]:
+    if entry_point == "retreino":
+        champion = root.data.tags.get(decision_log.CHAMPION, "unknown")
+        yield (
+            f"It learns the same while version {champion} is champion and the labels are those of then, so do it in a "
+            "copy of the store: it registers a version, and promotes it if it is better. What this one learned from "
+            "is kept with its run, under `tables`."
+        )
+    elif entry_point == "operacao":
+        yield "This replays the whole operation, and makes the registered model of replays anew."
+    else:
+        yield (
+            "`base_train` must get the same SHA-256, and the test metrics the same values; `source` may be any place "
+            "that holds the same raw files."
+        )
+    if unknown:
+        yield (
+            f"Not known, because the runs that say so are gone: {', '.join(f'`{name}`' for name in unknown)}. The "
+            "command takes the defaults; right is what gives files of the same SHA-256."
+        )
+    if tags.get("git_commit", "unknown") == "unknown":
+        yield "The Git commit of the code is not known."
+    elif tags.get("git_dirty") != "false":
+        yield "Files differed from that commit when it was trained, or it is not known whether: they are not in it."

@@ -1,0 +1,60 @@
+"""What a training learns from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.preparation.manifest import TEST, TRAIN
+from data.schema import SHOT_ID
+from steps.shared.tracking import Tags
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The rows to learn from and to be tested on, and where they come from.
+
+    Attributes
+    ----------
+    train, test : pandas.DataFrame
+        The features (float64) and ``shot_made_flag``; no row is in both.
+    files : dict of str to pathlib.Path
+        The same tables as files, by ``base_train`` and ``base_test``, and those of their ``shot_id`` by
+        ``base_train_ids`` and ``base_test_ids`` where they are known.
+    tags : dict of str to str
+        Of the version that comes of it: ``data_source``, ``synthetic``, and the SHA-256 of each file behind the tables
+        as ``sha256_NAME``.
+    weights : ndarray of float64, shape (n,), optional
+        Weight of each training row; all the same without.
+    compared_on : ndarray of bool, shape (n,), optional
+        The training rows on which models are compared when one is chosen; all of them without.
+    shot_ids : dict of str to pandas.Series
+        ``shot_id`` (Int64) of the rows of both tables, by ``base_train`` and ``base_test``; empty where nobody knows.
+    """
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    files: dict[str, Path]
+    tags: dict[str, str]
+    weights: npt.NDArray[np.float64] | None = None
+    compared_on: npt.NDArray[np.bool_] | None = None
+    shot_ids: "dict[str, pd.Series[Any]]" = field(default_factory=dict)
+
+    def identified(self, name: str) -> pd.DataFrame:
+        """The rows of ``base_train`` or ``base_test``, with ``shot_id`` where it is known."""
+        table = {TRAIN: self.train, TEST: self.test}[name]
+        ids = self.shot_ids.get(name)
+        return table if ids is None else table.assign(**{SHOT_ID: ids.set_axis(table.index)})
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the shots are simulated."""
+        return self.tags.get("synthetic") == "true"
+
+    @property
+    def origin(self) -> Tags:
+        """The tags that every run of this lesson carries."""
+        return Tags({name: self.tags[name] for name in ("data_source", "synthetic") if name in self.tags})

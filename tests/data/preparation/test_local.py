@@ -1,0 +1,411 @@
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.model_selection import train_test_split
+
+from data.acquisition import raw_tables
+from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE
+from data.errors import SchemaError, SourceError
+from data.paths import ROOT
+from data.preparation import local, split
+from data.preparation.contract import Plan
+from data.preparation.local import prepare, work
+from data.preparation.manifest import FILTERED, IDS, TABLES, TEST, TRAIN
+from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
+from data.storage.files import DiskFullError, sha256
+from data.storage.tables import TableWriter
+
+Pair = tuple[pd.DataFrame, pd.DataFrame]
+
+
+@pytest.fixture
+def pair(shots: pd.DataFrame) -> Pair:
+    """The two raw tables."""
+    dev, prod = (shots[shots["shot_type"] == points].reset_index(drop=True) for points in (TWO_POINTS, THREE_POINTS))
+    return dev, prod
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """An empty folder for them."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An empty folder for what is made of them."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a size that small tables have many of."""
+    for module in (raw_tables, local):
+        monkeypatch.setattr(module, "CHUNK_ROWS", 700)
+
+
+def write_pair(pair: Pair, raw: Path) -> None:
+    for table, name in zip(pair, FILES, strict=True):
+        table.to_parquet(raw / name, index=False)
+
+
+def write_parts(table: pd.DataFrame, folder: Path, parts: int = 3) -> None:
+    folder.mkdir()
+    for number, rows in enumerate(np.array_split(np.arange(len(table)), parts)):
+        table.iloc[rows].to_parquet(folder / f"part-{number}.parquet", index=False)
+
+
+def tables(out: Path) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(out / f"{name}.parquet") for name in TABLES}
+
+
+def in_memory(pair: Pair, test_size: float = 0.2, seed: int = 42) -> dict[str, pd.DataFrame]:
+    """The rules of a preparation in plain pandas and scikit-learn."""
+    columns = [*FEATURES, TARGET]
+    dev, prod = (table.rename(columns={"lon": "lng"}) for table in pair)
+    filtered = dev[columns].astype(float).dropna().astype({TARGET: "int64"}).reset_index(drop=True)
+    train, test = train_test_split(filtered, test_size=test_size, random_state=seed, stratify=filtered[TARGET])
+    scorable = (
+        prod.dropna(subset=list(FEATURES))
+        .astype({**dict.fromkeys(columns, "float64"), "game_date": "string"})
+        .astype({"game_date": "object"})
+    )
+    parts = (filtered, train, test, scorable[["shot_id", "game_date", *columns]])
+    return {name: part.reset_index(drop=True) for name, part in zip(TABLES, parts, strict=True)}
+
+
+@pytest.mark.parametrize(("test_size", "seed"), [(0.2, 42), (0.5, 1)])
+@pytest.mark.usefixtures("small_pieces")
+def test_a_streamed_preparation_is_that_of_pandas_and_scikit_learn_to_the_byte(
+    pair: Pair, raw: Path, out: Path, test_size: float, seed: int
+) -> None:
+    write_pair(pair, raw)
+    prepare(raw, out, Plan(test_size, seed))
+    for name, expected in in_memory(pair, test_size, seed).items():
+        expected.to_parquet(out / "expected.parquet", index=False)
+        assert (out / f"{name}.parquet").read_bytes() == (out / "expected.parquet").read_bytes()
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_counts_are_those_of_the_tables(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = pair
+    write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
+    done: list[int] = []
+    prepared = prepare(raw, out, Plan(), done.append)
+    for name, table in tables(out).items():
+        assert prepared.rows[name] == len(table)
+        assert prepared.labelled[name] == table[TARGET].notna().sum()
+        assert prepared.made[name] == table[TARGET].sum()
+    assert prepared.dropped["dropped_dev_missing_lat"] == 3
+    assert sum(done) == work(raw)
+
+
+def test_simulated_shots_stay_marked(pair: Pair, raw: Path, out: Path) -> None:
+    for table in pair:
+        table.attrs["simulation"] = "rows=1 seed=1"
+    write_pair(pair, raw)
+    prepare(raw, out, Plan())
+    assert all(table.attrs == pair[0].attrs for table in tables(out).values())
+
+
+# Tables in parts
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_folders_of_parts_of_differing_types_are_one_table(pair: Pair, raw: Path, out: Path, tmp_path: Path) -> None:
+    write_pair(pair, raw)
+    parted = tmp_path / "parted"
+    parted.mkdir()
+    for table, name in zip(pair, FILES, strict=True):
+        write_parts(table, parted / name)
+        second = parted / name / "part-1.parquet"
+        kinds = {"period": "float64", "shot_id": "float64", "shot_distance": "int8", "shot_made_flag": "float32"}
+        pd.read_parquet(second).astype(kinds).to_parquet(second, index=False)
+    assert prepare(parted, parted, Plan()) == prepare(raw, out, Plan())
+    for name in TABLES:
+        assert sha256(parted / f"{name}.parquet") == sha256(out / f"{name}.parquet")
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_large_table_is_written_in_parts(pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.storage.tables.PART_ROWS", 1_000)
+    write_pair(pair, raw)
+    prepare(raw, out, Plan())
+    assert len(list((out / f"{FILTERED}.parquet").iterdir())) == 4
+    for name, expected in in_memory(pair).items():
+        pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
+
+
+def test_a_part_that_is_not_whole_is_named(pair: Pair, raw: Path, out: Path) -> None:
+    write_pair(pair, raw)
+    (raw / DEV_FILE).unlink()
+    write_parts(pair[0], raw / DEV_FILE)
+    broken = raw / DEV_FILE / "part-1.parquet"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(SourceError, match=r"part-1\.parquet.*cannot be read"):
+        prepare(raw, out, Plan())
+    assert list(out.iterdir()) == []
+
+
+# The split of more rows than are shuffled
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any table is too large to be shuffled."""
+    monkeypatch.setattr(split, "MOST_SHUFFLED", 0)
+
+
+def told_apart(pair: Pair) -> Pair:
+    """Dev rows whose minutes are unlike any other row's."""
+    dev, prod = pair
+    return dev.assign(minutes_remaining=np.linspace(0, 12, len(dev))), prod
+
+
+@pytest.mark.usefixtures("hashed", "small_pieces")
+def test_beyond_what_is_shuffled_each_row_is_on_one_side_and_classes_have_the_sizes_of_scikit_learn(
+    pair: Pair, raw: Path, out: Path
+) -> None:
+    pair = told_apart(pair)
+    write_pair(pair, raw)
+    prepared = prepare(raw, out, Plan())
+    found, expected = tables(out), in_memory(pair)
+    for name in (TRAIN, TEST):
+        assert found[name][TARGET].value_counts().to_dict() == expected[name][TARGET].value_counts().to_dict()
+        assert prepared.made[name] == expected[name][TARGET].sum()
+    pd.testing.assert_frame_equal(found[FILTERED], expected[FILTERED])
+    both = pd.concat([found[TRAIN], found[TEST]]).sort_values("minutes_remaining", ignore_index=True)
+    pd.testing.assert_frame_equal(both, expected[FILTERED])
+
+
+@pytest.mark.usefixtures("hashed")
+def test_beyond_what_is_shuffled_the_split_does_not_depend_on_order_or_pieces(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev, prod = told_apart(pair)
+    sides = []
+    for order, rows in ((dev, 100), (dev.sample(frac=1, random_state=1), 2_000)):
+        for module in (raw_tables, local):
+            monkeypatch.setattr(module, "CHUNK_ROWS", rows)
+        write_pair((order, prod), raw)
+        prepare(raw, out, Plan(seed=7))
+        sides.append(set(tables(out)[TEST]["minutes_remaining"]))
+    assert sides[0] == sides[1]
+    prepare(raw, out, Plan(seed=8))
+    assert set(tables(out)[TEST]["minutes_remaining"]) != sides[0]
+
+
+# Rows that break the schema
+
+
+def broken(pair: Pair) -> Pair:
+    """Dev rows 2 and 1,500 and prod row 1 break the schema."""
+    dev, prod = (table.astype({"lat": object, "period": float}) for table in pair)
+    dev.loc[2, "period"] = 99.0
+    dev.loc[1_500, ["lat", "period"]] = [0.0, 2.5]
+    prod.loc[1, "shot_distance"] = 400
+    return dev.astype({"lat": float}), prod.astype({"lat": float})
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_rows_that_break_the_schema_go_to_a_table_of_rejects_with_the_reason(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = broken(pair)
+    write_pair((dev, prod), raw)
+    prepared = prepare(raw, out, Plan(most_rejected=3))
+    assert prepared.rejected == {DEV_FILE: 2, PROD_FILE: 1}
+    rejects = pd.read_parquet(out / "rejects_dev.parquet")
+    assert rejects["reason"].tolist() == [
+        "column period: found 99, expected a whole number from 1 to 10",
+        "column lat: found 0, expected a number from 33.1568 to 34.0968",
+    ]
+    came = dev.loc[[2, 1_500]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rejects.drop(columns="reason"), came, check_dtype=False)
+    rest = (dev.drop(index=[2, 1_500]), prod.drop(index=1))
+    for name, expected in in_memory(rest).items():
+        pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
+
+
+def test_without_rejects_there_is_no_table_of_them(pair: Pair, raw: Path, out: Path) -> None:
+    write_pair(pair, raw)
+    assert sum(prepare(raw, out, Plan(most_rejected=3)).rejected.values()) == 0
+    assert sorted(path.stem for path in out.iterdir()) == sorted([*TABLES, *IDS.values()])
+
+
+@pytest.mark.parametrize("most_shuffled", [split.MOST_SHUFFLED, 0])
+@pytest.mark.usefixtures("small_pieces")
+def test_beside_train_and_test_stands_which_shots_they_are_in_the_order_of_their_rows(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, most_shuffled: int
+) -> None:
+    monkeypatch.setattr(split, "MOST_SHUFFLED", most_shuffled)
+    dev, prod = pair
+    dev = dev.assign(shot_id=np.random.default_rng(0).permutation(len(dev)) + 10**12)
+    write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
+    prepare(raw, out, Plan())
+    known = dev.rename(columns={"lon": "lng"}).set_index("shot_id")
+    ids = {name: pd.read_parquet(out / f"{table}.parquet") for name, table in IDS.items()}
+    for name, found in ids.items():
+        assert found.dtypes.to_dict() == {"shot_id": np.dtype("int64")}
+        rows = pd.read_parquet(out / f"{name}.parquet")
+        assert list(rows) == [*FEATURES, TARGET]
+        expected = known.loc[found["shot_id"], [*FEATURES, TARGET]].astype(float).to_numpy()
+        assert (rows.astype(float).to_numpy() == expected).all()
+    assert not set(ids[TRAIN]["shot_id"]) & set(ids[TEST]["shot_id"])
+    assert sum(map(len, ids.values())) == len(pd.read_parquet(out / f"{FILTERED}.parquet"))
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_texts_among_numbers_are_rejected_and_hide_no_other_wrong_value(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = pair
+    longitude = dev["lon"].astype(str)
+    longitude[3], longitude[4] = "west", "0"
+    write_pair((dev.assign(lon=longitude), prod), raw)
+    prepare(raw, out, Plan(most_rejected=2))
+    assert pd.read_parquet(out / "rejects_dev.parquet")["reason"].tolist() == [
+        "column lon: found 'west', expected a number from -118.5198 to -118.0198",
+        "column lon: found 0, expected a number from -118.5198 to -118.0198",
+    ]
+
+
+def test_a_missing_shot_id_is_a_reason(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = pair
+    write_pair((dev.assign(shot_id=dev["shot_id"].mask(dev.index == 5)), prod), raw)
+    prepare(raw, out, Plan(most_rejected=1))
+    reasons = pd.read_parquet(out / "rejects_dev.parquet")["reason"].tolist()
+    assert reasons == ["column shot_id: found null, expected a whole number"]
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_more_rejects_than_allowed_in_both_tables_end_it_with_the_first_of_them(
+    pair: Pair, raw: Path, out: Path
+) -> None:
+    write_pair(broken(pair), raw)
+    with pytest.raises(
+        SchemaError, match=r"(?s)2 row\(s\).*most_rejected=1 .*row 2, column period.*row 1500"
+    ) as caught:
+        prepare(raw, out, Plan(most_rejected=1))
+    assert DEV_FILE in str(caught.value)
+    with pytest.raises(SchemaError, match=rf"(?s){PROD_FILE}.*most_rejected=2 .*row 1, column shot_distance"):
+        prepare(raw, out, Plan(most_rejected=2))
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_without_a_limit_the_first_row_that_breaks_the_schema_ends_it_as_one_piece_would(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pair(broken(pair), raw)
+    messages = []
+    for rows in (700, 131_072):
+        monkeypatch.setattr(raw_tables, "CHUNK_ROWS", rows)
+        with pytest.raises(SchemaError, match=r"in 2 row\(s\)\. Mend or remove them") as caught:
+            prepare(raw, out, Plan())
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+# Shots that stand twice
+
+
+@pytest.mark.parametrize("most_rejected", [0, 5])
+@pytest.mark.usefixtures("small_pieces")
+def test_a_shot_in_two_parts_is_refused(pair: Pair, raw: Path, out: Path, most_rejected: int) -> None:
+    dev, prod = pair
+    twice = pd.concat([dev, dev.iloc[[10]]], ignore_index=True)
+    write_pair((twice, prod), raw)
+    (raw / DEV_FILE).unlink()
+    write_parts(twice, raw / DEV_FILE)
+    with pytest.raises(SchemaError, match=rf"1 shot_id found twice or more, such as {dev['shot_id'][10]};"):
+        prepare(raw, out, Plan(most_rejected=most_rejected))
+    assert list(out.iterdir()) == []
+
+
+def test_a_shot_that_stands_twice_in_a_small_table_is_told_by_its_row(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = pair
+    write_pair((pd.concat([dev.head(20), dev.iloc[[3]]]), prod), raw)
+    with pytest.raises(SchemaError, match=r"row 20, column shot_id: found .*each only once"):
+        prepare(raw, out, Plan())
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_shot_in_both_tables_is_refused(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = pair
+    write_pair((dev, pd.concat([prod, dev.iloc[[7]]])), raw)
+    with pytest.raises(SourceError, match=rf"share 1 shot_id \(such as {dev['shot_id'][7]}\)"):
+        prepare(raw, out, Plan())
+    assert list(out.iterdir()) == []
+
+
+# What is left
+
+
+@pytest.mark.parametrize("told", [OSError(errno.ENOSPC, "full"), OSError("Error writing: No space left on device")])
+def test_a_full_disk_is_told_in_words_and_leaves_nothing(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, told: OSError
+) -> None:
+    write_pair(pair, raw)
+
+    def write(_writer: TableWriter, _piece: pa.Table) -> None:
+        raise told
+
+    monkeypatch.setattr(TableWriter, "write", write)
+    with pytest.raises(DiskFullError, match=r"is full.*Free some space"):
+        prepare(raw, out, Plan())
+    assert list(out.iterdir()) == []
+
+
+# VmHWM begins anew with each program; ru_maxrss would begin with the peak of the tests that start this one.
+_MEASURED = """
+import json, re, sys
+from pathlib import Path
+from data.preparation.local import prepare
+from data.preparation.contract import Plan
+folder = Path(sys.argv[1])
+prepared = prepare(folder, folder, Plan())
+kibibytes = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+print(json.dumps([prepared.rows["data_filtered"], int(kibibytes)]))
+"""
+
+
+def grow(table: pa.Table, folder: Path, times: int, first: int) -> None:
+    """Write a table many times over, each time with other shot_id."""
+    folder.mkdir()
+    place = table.schema.get_field_index("shot_id")
+    for number in range(times):
+        numbers = pa.array(np.arange(len(table)) + first + number * len(table))
+        pq.write_table(table.set_column(place, "shot_id", numbers), folder / f"part-{number:03d}.parquet")
+
+
+def peak(pair: Pair, folder: Path, times: int) -> tuple[int, int]:
+    """Filtered rows, and the most memory that their preparation took, bytes."""
+    folder.mkdir()
+    for table, name, first in zip(pair, FILES, (0, 10**9), strict=True):
+        # Text columns that are not read would only make the files large.
+        arrow = pa.Table.from_pandas(table.select_dtypes("number").assign(game_date=table["game_date"]))
+        grow(pa.concat_tables([arrow] * 20), folder / name, times, first)
+    told = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    rows, kibibytes = json.loads(told)
+    return rows, kibibytes * 1_024
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_table(pair: Pair, tmp_path: Path) -> None:
+    few, least = peak(pair, tmp_path / "few", 14)
+    many, most = peak(pair, tmp_path / "many", 42)
+    assert few > split.MOST_SHUFFLED
+    assert many == 3 * few
+    assert most - least < 100e6
+    assert most < 1e9

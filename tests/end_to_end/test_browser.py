@@ -1,0 +1,259 @@
+"""The monitor in a real browser: Chromium, a real run of main, a real server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import requests
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from serving.inference_log import reader
+from tests.project import REAL, Checkout, end_group, environment, free_port, ok, operated, wait_until
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Loop", "Simulator", "Operation")
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver, which .ci/run installs"
+)
+
+
+class Monitor:
+    """The app as a person drives it."""
+
+    def __init__(self, driver: webdriver.Chrome, address: str, checkout: Checkout, server: str, log: str) -> None:
+        self.driver, self.address, self.checkout, self.server, self.log = driver, address, checkout, server, log
+
+    def find(self, selector: str) -> list[WebElement]:
+        """Elements on the page."""
+        return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
+
+    def text(self) -> str:
+        """What the page says."""
+        for _ in range(50):
+            with suppress(StaleElementReferenceException, WebDriverException):
+                return str(self.driver.find_element(By.CSS_SELECTOR, "[data-testid=stMain]").text)
+        return ""
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the page says something."""
+        wait_until(lambda: words in self.text(), f"{words!r} on the page; found {self.text()[:2000]!r}")
+
+    def settled(self) -> None:
+        """Wait until the script that draws the page has ended."""
+        wait_until(lambda: self.find("[data-testid=stApp][data-test-script-state=notRunning]"), "the page to be drawn")
+
+    def click(self, selector: str, words: str) -> None:
+        """Click on the element with these words, when it is there."""
+
+        def clicked() -> bool:
+            with suppress(WebDriverException):
+                for element in self.find(selector):
+                    if words in element.text:
+                        element.click()
+                        return True
+            return False
+
+        wait_until(clicked, f"{words!r} to be clicked")
+
+    def open(self, page: str) -> None:
+        """Go to a page by its link."""
+        self.click("[data-testid=stSidebarNavLink]", page)
+        wait_until(
+            lambda: any(
+                page in link.text and link.get_attribute("aria-current")
+                for link in self.find("[data-testid=stSidebarNavLink]")
+            ),
+            f"the page {page}",
+        )
+        self.settled()
+
+    def tab(self, name: str) -> None:
+        """Open a tab."""
+        self.click("[data-testid=stTab], button[role=tab]", name)
+        self.settled()
+
+    def problems(self) -> list[str]:
+        """Boxes of exceptions, and errors in the browser's console."""
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        logged = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+        return [box.text for box in self.find("[data-testid=stException]")] + logged
+
+
+@pytest.fixture(scope="module")
+def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
+    fixture = "real_main" if REAL.is_dir() else "synthetic_main"
+    checkout = request.getfixturevalue(fixture)[0].copy(tmp_path_factory.mktemp("monitored") / "copy")
+    log = tmp_path_factory.mktemp("log") / "log.db"
+    with operated(checkout, workers=1, inference_log=f"sqlite:///{log}") as server:
+        port = free_port()
+        app = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "monitor/app.py", "--server.port", str(port)],
+            cwd=checkout.folder,
+            env=environment() | {"KOBE_ENDPOINT": server.address, "KOBE_INFERENCE_LOG": f"sqlite:///{log}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            wait_until(lambda: _answers(address), "Streamlit to answer")
+            with browser_at(tmp_path_factory.mktemp("downloads"), address) as driver:
+                yield Monitor(driver, address, checkout, server.address, f"sqlite:///{log}")
+        finally:
+            end_group(app)
+
+
+@contextmanager
+def browser_at(downloads: Path, address: str) -> Iterator[webdriver.Chrome]:
+    """Chromium with the page open; one that ends as it starts, as on a machine short of memory, is started again."""
+    driver = chromium(downloads)
+    try:
+        driver.get(address)
+    except WebDriverException:
+        driver.quit()
+        driver = chromium(downloads)
+        driver.get(address)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def chromium(downloads: Path) -> webdriver.Chrome:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+        *("--disable-dev-shm-usage", "--window-size=1280,900"),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    return webdriver.Chrome(options=options, service=Service(str(DRIVER), env=dict(os.environ)))
+
+
+def _answers(address: str) -> bool:
+    with suppress(requests.RequestException):
+        return requests.get(f"{address}/_stcore/health", timeout=2).ok
+    return False
+
+
+def test_every_page_opens_without_an_error(monitor: Monitor) -> None:
+    for page in PAGES:
+        monitor.open(page)
+        assert monitor.find("h1"), page
+        assert not monitor.problems(), page
+
+
+def test_the_overview_says_verdict_reasons_and_what_is_served(monitor: Monitor) -> None:
+    monitor.open("Overview")
+    shown = monitor.text()
+    assert "lie outside the training support" in shown
+    assert "the champion" in shown
+    assert "retrain" in shown
+    assert not monitor.problems()
+
+
+def test_the_court_is_filtered_and_coloured(monitor: Monitor) -> None:
+    monitor.open("Court")
+    monitor.click("[data-testid=stSegmentedControl] button, [data-testid=stButtonGroup] button", "P(made)")
+    monitor.settled()
+    table = monitor.checkout.table("predictions_prod")
+    monitor.wait_for(f"{len(table):,} of {len(table):,} shots")
+    box = monitor.driver.find_element(By.XPATH, "//*[@data-testid='stMultiSelect'][.//*[text()='Result']]//input")
+    box.send_keys("made", Keys.ENTER)
+    monitor.wait_for(f"{(table['shot_made_flag'] == 1).sum():,} of {len(table):,} shots")
+    for tab in ("Real against predicted", "Zones", "Rates"):
+        monitor.tab(tab)
+        wait_until(lambda: monitor.find(".js-plotly-plot"), "a picture")
+    assert not monitor.problems()
+
+
+@pytest.mark.parametrize(
+    ("page", "tabs"),
+    [
+        ("Performance", ("Curves and calibration", "Most confident errors", "Slices", "Both candidates", "Metrics")),
+        ("Drift", ("Statistics and limits", "Reference or current?", "On the court", "Densities")),
+    ],
+)
+def test_every_tab_is_drawn(page: str, tabs: tuple[str, ...], monitor: Monitor) -> None:
+    monitor.open(page)
+    for tab in tabs:
+        monitor.tab(tab)
+        wait_until(lambda: monitor.find(".js-plotly-plot, [data-testid=stDataFrame]"), f"{tab} to be drawn")
+    assert not monitor.problems()
+
+
+def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) -> None:
+    monitor.open("Simulator")
+    monitor.click("button", "Score")
+    monitor.wait_for("P(made)")
+    monitor.tab("A table of shots")
+    monitor.click("button", "Score the production set")
+    rows = len(monitor.checkout.table("base_prod"))
+    monitor.wait_for(f"{rows:,}")
+    assert not monitor.problems()
+
+
+def test_traffic_is_looked_at_in_the_inference_log_and_what_the_app_sends_is_not(monitor: Monitor) -> None:
+    monitor.open("Simulator")
+    monitor.tab("A table of shots")
+    monitor.click("button", "Score the production set")
+    monitor.wait_for("Rows per second")
+    monitor.open("Drift")
+    monitor.click("[data-testid=stRadio] label", "inference log")
+    monitor.wait_for("log holds no row")
+    table, out = (monitor.checkout.folder / name for name in ("data/processed/base_prod.parquet", "scored.parquet"))
+    client = (sys.executable, "-m", "serving.client", str(table), "--out", str(out), "--endpoint", monitor.server)
+    ok(monitor.checkout.command(*client))
+    rows = len(monitor.checkout.table("base_prod"))
+    engine = reader.open_log(monitor.log)
+    wait_until(lambda: reader.window(engine).rows == rows, "the traffic to be logged")
+    monitor.open("Court")
+    monitor.open("Drift")
+    monitor.wait_for("log:")
+    monitor.settled()
+    assert not monitor.problems()
+    monitor.click("[data-testid=stRadio] label", "prod")
+    monitor.wait_for("prod:")
+
+
+def test_a_look_that_is_started_from_the_page_goes_on_when_the_page_is_left(monitor: Monitor) -> None:
+    def looks() -> int:
+        return sum(
+            "verdict" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
+        )
+
+    monitor.open("Overview")
+    before = looks()
+    monitor.click("button", "Look again")
+    monitor.wait_for("has been running")
+    monitor.open("Court")
+    wait_until(lambda: looks() > before, "another look")
+    monitor.open("Overview")
+    monitor.wait_for("ended with exit code 0")
+    assert not monitor.problems()
+
+
+def test_a_decision_is_asked_for_and_shown(monitor: Monitor) -> None:
+    monitor.open("Loop")
+    monitor.tab("Retrain and roll back")
+    monitor.click("[data-testid=stRadio] label", "Only say what would be done")
+    monitor.click("button", "Say what would be done")
+    monitor.wait_for("ended with exit code 0")
+    monitor.wait_for("nothing was done")
+    for tab in ("Calendar", "Replayed operation", "Decisions"):
+        monitor.tab(tab)
+    monitor.wait_for("Open a decision")
+    assert not monitor.problems()

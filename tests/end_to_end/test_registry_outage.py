@@ -1,0 +1,228 @@
+"""The operated door while its registry is away: nobody waits, nobody is refused, and it says so once."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import requests
+
+from deploy import first_model
+from serving.client.load_probe import SteadyCaller
+from serving.registry import StoreError
+from steps import reverter
+from steps.reverter import ReverterConfig
+from tests.networks import Line, black_hole
+from tests.project import (
+    Checkout,
+    Operated,
+    completed,
+    copy_project,
+    end_group,
+    environment,
+    free_port,
+    operated,
+    publish,
+    records,
+    runs,
+    shot,
+    wait_until,
+)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+    """A checkout with a small champion."""
+    checkout = copy_project(tmp_path_factory.mktemp("away") / "checkout")
+    publish(checkout, shots)
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def tracking(published: Checkout) -> Iterator[int]:
+    """The port of a tracking server of the checkout's store."""
+    port = free_port()
+    command = ["mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri"]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [*command, f"sqlite:///{published.folder / 'mlflow.db'}"],
+        cwd=published.folder,
+        env=environment() | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: _healthy(f"http://127.0.0.1:{port}"), "the tracking server to answer")
+        yield port
+    finally:
+        end_group(server)
+
+
+@pytest.fixture
+def line(tracking: int) -> Iterator[Line]:
+    """A line to a tracking server, which can be cut."""
+    with closing(Line(tracking)) as line:
+        yield line
+
+
+def _healthy(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def ready(server: Operated, count: int) -> bool:
+    """Whether so many workers answer."""
+    return len(server.workers()) == count and _healthy(server.address)
+
+
+def _status(server: Operated) -> int:
+    try:
+        return requests.get(f"{server.address}/health", timeout=1).status_code
+    except requests.RequestException:
+        return 0
+
+
+@pytest.mark.parametrize("kind", ["silent", "refused"])
+def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_when_it_is_back(
+    published: Checkout, shots: pd.DataFrame, line: Line, kind: str
+) -> None:
+    with operated(published, tracking=line.address) as server:
+        wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
+        with SteadyCaller(server.address, {name: float(str(value)) for name, value in shot().items()}) as caller:
+            line.silence() if kind == "silent" else line.refuse()
+            wait_until(lambda: "registry does not answer" in server.output.read_text(), "the server to say so")
+            first = server.workers()[0]
+            # As a worker ends that was not in the middle of an answer: what it has begun is answered.
+            first.send_signal(signal.SIGTERM)
+            wait_until(lambda: not runs(first.pid), "the worker to end")
+            wait_until(lambda: ready(server, 2), "another to take its place")
+            asked = caller.answered
+            wait_until(lambda: caller.answered > asked + 20, "more answers")
+            assert server.output.read_text().count("registry does not answer") == 1
+            line.open()
+            wait_until(lambda: "answers again" in server.output.read_text(), "the server to say so")
+            publish(published, shots, strength=0.5)
+            before = requests.get(f"{server.address}/model", timeout=5).json()["version"]
+            wait_until(lambda: _version(server) != before, "the promotion to reach the workers")
+        assert caller.lost == 0
+        line.silence()
+        server.process.terminate()
+        assert completed(server.process).returncode == 0
+
+
+def _version(server: Operated) -> str:
+    answer = requests.post(f"{server.address}/invocations", json=records(shot()), timeout=10)
+    return answer.headers["X-Model-Version"]
+
+
+def test_a_start_without_a_registry_ends_in_words(published: Checkout) -> None:
+    with black_hole() as place:
+        tracking = f"MLFLOW_TRACKING_URI=http://u:secret@{place}"
+        ended = published.command("env", tracking, sys.executable, "-m", "serving.server", "--port", str(free_port()))
+    assert ended.returncode == 1
+    assert f"http://u:***@{place}" in ended.stderr.replace("\n", "")
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("module", ["steps.preparacao", "monitor.retraining.history"])
+def test_a_command_without_its_tracking_server_ends_in_words(published: Checkout, module: str) -> None:
+    with black_hole() as place:
+        ended = published.command("env", f"MLFLOW_TRACKING_URI=http://{place}", sys.executable, "-m", module)
+    assert ended.returncode == 1
+    assert "no answer within" in ended.stderr.replace("\n", " ")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The tracking store of this process is a server that does not answer, until the test ends."""
+    before = mlflow.get_tracking_uri()
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    with black_hole() as place:
+        mlflow.set_tracking_uri(f"http://{place}")
+        yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("away")
+def test_a_roll_back_without_its_tracking_server_ends_in_words() -> None:
+    with pytest.raises(StoreError, match="no answer within"):
+        reverter.run_at_once(ReverterConfig())
+
+
+@pytest.mark.usefixtures("away")
+def test_the_start_of_a_deployment_without_its_tracking_server_ends_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        first_model.main()
+    assert ended.value.code == 1
+    assert "no answer within" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_start_minds_sigterm_while_it_waits_for_a_registry(published: Checkout, tmp_path: Path) -> None:
+    with black_hole() as place, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.server", "--port", "0"],
+            cwd=published.folder,
+            env=environment() | {"MLFLOW_TRACKING_URI": f"http://{place}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "600"},
+            stdout=log,
+            stderr=log,
+        )
+        wait_until(lambda: _listens(process.pid), "the server to listen")
+        process.terminate()
+        assert completed(process).returncode in {0, 143}
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def _listens(number: int) -> bool:
+    return any(found.status == psutil.CONN_LISTEN for found in psutil.Process(number).net_connections("tcp"))
+
+
+def test_a_worker_is_replaced_though_the_run_of_its_version_is_gone(published: Checkout, tmp_path: Path) -> None:
+    with operated(published, workers=1) as server:
+        models = published.folder / "mlruns" / "published"
+        hidden = models.rename(tmp_path / "hidden")
+        try:
+            (worker,) = server.workers()
+            worker.kill()
+            wait_until(lambda: not runs(worker.pid), "the worker to die")
+            assert requests.post(f"{server.address}/invocations", json=records(shot()), timeout=30).ok
+        finally:
+            hidden.rename(models)
+
+
+def test_health_is_that_of_the_whole_server_and_a_version_whose_files_are_gone_is_fetched_again(
+    published: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with operated(published, workers=2) as server:
+        wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
+        models = published.folder / "mlruns" / "published"
+        for damage in ("gone", "empty"):
+            assert _status(server) == requests.codes.ok
+            hidden = models.rename(tmp_path / "hidden")
+            try:
+                for copy in temporary.glob("kobe_shot_*/server-*/models/*"):
+                    shutil.rmtree(copy)
+                    if damage == "empty":
+                        copy.mkdir()
+                server.workers()[0].kill()
+                wait_until(lambda: _status(server) == requests.codes.unavailable, "the other worker to say so")
+            finally:
+                hidden.rename(models)
+            wait_until(lambda: all(_status(server) == requests.codes.ok for _ in range(8)), "a worker in its place")
+    assert not list(temporary.glob("kobe_shot_*/server-*"))

@@ -1,0 +1,301 @@
+"""Small counts of tables of any size, and the drift that is computed from them."""
+
+import dataclasses
+import tracemalloc
+from collections.abc import Sequence
+from functools import reduce
+from itertools import pairwise
+from random import Random
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from data.preparation.split import hashes
+from data.schema import FEATURES, PROBABILITY, SHOT_ID
+from monitor.drift import detector, sketches
+from monitor.drift.detector import Drift, Reference
+from monitor.drift.sketches import MOST_SAMPLED, MOST_VALUES, Cells, Counted, Counting, Counts, Sample
+from monitor.drift.statistics import Column
+from tests.looks import TRAINING_ROWS, baseline, population
+
+Floats = npt.NDArray[np.float64]
+NUMBERS = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """Scored shots that are not in the reference, of which a few lie outside."""
+    fresh = population().tail(9_000).reset_index(drop=True)
+    fresh.loc[fresh.index % 100 == 7, "lat"] = 33.2
+    fresh.loc[fresh.index % 250 == 9, "period"] = 10
+    return fresh.assign(**{SHOT_ID: np.arange(9_000) * 7 + 1})
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference(baseline().table, baseline().support.outside(baseline().table), samples=100)
+
+
+@pytest.fixture(scope="module")
+def counting(reference: Reference) -> Counting:
+    return Counting(reference.cells, baseline().support)
+
+
+def same(one: Counted, other: Counted) -> bool:
+    return (
+        one.in_cells == other.in_cells
+        and one.rows.tolist() == other.rows.tolist()
+        and bool(np.allclose(one.values, other.values, rtol=1e-12, atol=1e-15))
+    )
+
+
+def identical(one: Counts, other: Counts) -> bool:
+    return (
+        (one.rows, one.outside) == (other.rows, other.outside)
+        and all(same(one.columns[name], other.columns[name]) for name in one.columns)
+        and one.sample.hashes.tolist() == other.sample.hashes.tolist()
+        and one.sample.features.tolist() == other.sample.features.tolist()
+    )
+
+
+def cut(values: Sequence[float], cuts: Sequence[int]) -> list[Floats]:
+    ends = sorted({0, len(values), *(place % (len(values) + 1) for place in cuts)})
+    return [np.array(values[first:last]) for first, last in pairwise(ends)]
+
+
+# Of pieces and of the whole
+
+
+@given(
+    values=NUMBERS,
+    marks=NUMBERS,
+    cuts=st.lists(st.integers(0, 99), max_size=6),
+    most=st.integers(1, 30),
+    stream=st.randoms(use_true_random=False),
+)
+def test_how_a_column_is_cut_and_in_which_order_the_pieces_are_merged_makes_no_difference(
+    values: list[float],
+    marks: list[float],
+    cuts: list[int],
+    most: int,
+    stream: Random,
+) -> None:
+    with mock.patch.object(sketches, "MOST_VALUES", most), mock.patch.object(sketches, "CELLS", 8):
+        cells = Cells.of(PROBABILITY, np.unique(marks))
+        whole = Counted.of(np.array(values), cells)
+        pieces = [Counted.of(piece, cells) for piece in cut(values, cuts)]
+        stream.shuffle(pieces)
+        while len(pieces) > 1:
+            pieces.append(pieces.pop(0).merged(pieces.pop(0)))
+        assert same(pieces[0], whole)
+        assert whole.in_cells == (len(set(values)) > most)
+        assert whole.rows.sum() == len(values)
+        assert np.all(np.diff(whole.values) > 0)
+        assert whole.mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 1_000, 4_001, 9_000])
+def test_a_table_counted_in_pieces_is_the_table_counted_whole(
+    counting: Counting, table: pd.DataFrame, rows: int
+) -> None:
+    batch = table.head(9_000 if rows > 1 else 200)
+    pieces = [batch.iloc[first : first + rows] for first in range(0, len(batch), rows)]
+    whole = counting.count(batch)
+    assert identical(counting.count_all(pieces), whole)
+    parts = [counting.count(piece, piece.index.to_numpy()) for piece in pieces]
+    assert identical(reduce(Counts.merged, parts[::-1]), whole)
+
+
+def test_rows_outside_the_support_are_those_of_the_support_whatever_was_asked_before(
+    counting: Counting, table: pd.DataFrame
+) -> None:
+    outside = baseline().support.outside(table)
+    assert 100 < outside.sum() < 200
+    for most in (10, 3_000, 2**17):
+        with mock.patch.object(sketches, "_MOST_PLACES", most):
+            pieces = (table.iloc[first : first + 700] for first in range(0, 9_000, 700))
+            assert counting.count_all(pieces).outside == outside.sum()
+
+
+def test_no_pieces_and_values_that_cannot_be_counted_are_refused(counting: Counting, table: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="expected one or more pieces of a table; found none"):
+        counting.count_all([])
+    with pytest.raises(ValueError, match="row 1, column period: expected a finite number; found nan"):
+        counting.count(table.head(2).assign(period=[1.0, np.nan]))
+    with pytest.raises(ValueError, match=f"missing {PROBABILITY}"):
+        counting.count(table.drop(columns=PROBABILITY))
+
+
+# Cells
+
+
+def test_too_many_values_are_held_in_a_bounded_number_of_cells() -> None:
+    stream = np.random.default_rng(0)
+    cells = Cells.of(PROBABILITY, np.round(np.linspace(0.2, 0.7, 4_000), 6))
+    found = reduce(Counted.merged, (Counted.of(stream.random(100_000), cells) for _ in range(5)))
+    assert found.in_cells
+    assert found.rows.sum() == 500_000
+    assert MOST_VALUES / 2 < len(found.values) <= 2 * len(cells.edges) + 1
+
+
+def test_values_of_the_reference_and_ends_of_the_range_are_cells_of_their_own() -> None:
+    marks = np.array([0.3, np.nextafter(0.3, 1), 0.5])
+    cells = Cells.of(PROBABILITY, marks)
+    values = np.array([0.0, 0.29999, 0.3, np.nextafter(0.3, 1), 0.300001, 0.300002, 0.5, 1.0])
+    held, rows = cells.gathered(values, np.arange(1, 9))
+    assert rows.tolist() == [1, 2, 3, 4, 11, 7, 8]
+    assert held.tolist()[2:4] == marks.tolist()[:2]
+    assert held[4] == pytest.approx((5 * 0.300001 + 6 * 0.300002) / 11, rel=1e-12)
+    assert (held[0], held[-2], held[-1]) == (0, 0.5, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_smooth_answer_in_cells_no_distance_is_off_by_a_hundred_thousandth(seed: int) -> None:
+    stream = np.random.default_rng(seed)
+    known = np.concatenate([stream.beta(8, 9, 3_000), np.repeat([0.41, 0.52], 500)])
+    batch = np.concatenate([stream.beta(7.5, 9, 200_000), np.repeat([0.41, 0.52, 0.53], 20_000)])
+    column = Column(PROBABILITY, known)
+    exact = column.compare(batch)
+    found = Counted.of(batch, Cells.of(PROBABILITY, column.values))
+    assert found.in_cells
+    in_cells = column.compare(found.values, found.rows)
+    assert in_cells["ks"] == pytest.approx(exact["ks"], abs=1e-12)
+    assert in_cells["psi"] == pytest.approx(exact["psi"], abs=1e-12)
+    assert in_cells["wasserstein"] == pytest.approx(exact["wasserstein"], abs=1e-7)
+    assert found.mean == pytest.approx(batch.mean(), abs=1e-12)
+
+
+# Distances from counts
+
+
+@given(known=st.lists(st.integers(0, 12), min_size=2, max_size=30), data=st.data())
+@settings(max_examples=60)
+def test_distances_of_counted_values_are_those_of_scipy(known: list[int], data: st.DataObject) -> None:
+    values = data.draw(st.lists(st.integers(-2, 15), min_size=1, max_size=15, unique=True))
+    rows = data.draw(st.lists(st.integers(1, 1_000), min_size=len(values), max_size=len(values)))
+    before, held, count = np.array(known, dtype=float), np.array(values, dtype=float), np.array(rows)
+    column = Column("minutes_remaining", before)
+    found = column.compare(held, count)
+    every = np.repeat(held, count)
+    assert found["ks"] == pytest.approx(stats.ks_2samp(every, before, method="asymp").statistic, abs=1e-12)
+    weighted = stats.wasserstein_distance(held, before, count, np.ones(len(before)))
+    assert found["wasserstein"] == pytest.approx(weighted, rel=1e-12, abs=1e-12)
+    assert found == column.compare(every)
+
+
+def test_drift_from_counts_is_drift_of_the_table(reference: Reference, counting: Counting, table: pd.DataFrame) -> None:
+    for batch in (table.head(40), table.head(3_000), table):
+        outside = baseline().support.outside(batch)
+        one, other = reference.compare(batch, outside), reference.compare_counts(counting.count(batch))
+        assert dataclasses.replace(one, classifier=None) == dataclasses.replace(other, classifier=None)
+        if one.classifier and other.classifier:
+            assert one.classifier.auc == pytest.approx(other.classifier.auc, abs=0.03)
+            assert len(one.classifier.score) == len(other.classifier.score)
+
+
+def test_of_no_rows_or_without_a_column_there_is_no_drift(
+    reference: Reference, counting: Counting, table: pd.DataFrame
+) -> None:
+    found = counting.count(table.head(9))
+    without = dataclasses.replace(found, columns={name: found.columns[name] for name in FEATURES})
+    for wrong in (dataclasses.replace(found, rows=0), without):
+        with pytest.raises(ValueError, match="expected one or more rows with lat"):
+            reference.compare_counts(wrong)
+
+
+def times(found: Counts, factor: int) -> Counts:
+    """Counts of a table of so many copies of each row."""
+    columns = {
+        name: dataclasses.replace(counted, rows=counted.rows * factor) for name, counted in found.columns.items()
+    }
+    return Counts(found.rows * factor, columns, found.outside * factor, found.sample)
+
+
+def test_fifty_million_rows_take_no_more_memory_than_few(reference: Reference, counting: Counting) -> None:
+    few = counting.count(population().tail(5_000))
+    peaks: list[float] = []
+    looked: list[Drift] = []
+    for factor in (1, 10_000):
+        tracemalloc.start()
+        looked.append(reference.compare_counts(times(few, factor)))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert looked[1].rows == 50_000_000
+    assert peaks[1] < 1.2 * peaks[0]
+    assert [each.value for each in looked[1].statistics] == pytest.approx(
+        [each.value for each in looked[0].statistics], rel=1e-3, abs=1e-4
+    )
+    assert all(large.limit <= small.limit for small, large in zip(*(found.statistics for found in looked), strict=True))
+
+
+@pytest.mark.parametrize(("strange", "familiar"), [(0, 3_000), (4, 4_053), (1_500, 1_500)])
+def test_the_limit_outside_of_many_rows_is_that_of_the_beta_binomial(strange: int, familiar: int) -> None:
+    rows = 150_000
+    exact = stats.betabinom(rows, strange + 0.5, familiar + 0.5)
+    found = detector._Strange(rows, strange + 0.5, familiar + 0.5)  # noqa: SLF001
+    limit = exact.isf(0.005)
+    assert found.limit(0.005) == pytest.approx(limit, rel=0.01)
+    assert found.chance(int(limit)) == pytest.approx(exact.sf(limit - 1), rel=0.02)
+    assert found.chance(0) == pytest.approx(1)
+    assert found.chance(rows + 1) == 0
+    few = detector._Strange(900, strange + 0.5, familiar + 0.5)  # noqa: SLF001
+    assert few.limit(0.005) == stats.betabinom(900, strange + 0.5, familiar + 0.5).isf(0.005)
+
+
+# Rows for the classifier
+
+
+def test_the_sample_holds_the_rows_with_the_smallest_hashes_of_their_shots(
+    counting: Counting, table: pd.DataFrame
+) -> None:
+    found = counting.count(table.sample(frac=1, random_state=3)).sample
+    expected = np.argsort(hashes(table[SHOT_ID].to_numpy(), 0))[:MOST_SAMPLED]
+    assert found.features.tolist() == table[list(FEATURES)].to_numpy()[expected].tolist()
+    assert abs(expected.mean() / 4_500 - 1) < 0.05
+
+
+def test_a_small_table_is_sampled_whole(counting: Counting, table: pd.DataFrame) -> None:
+    few = table.head(300)
+    assert sorted(counting.count(few).sample.features.tolist()) == sorted(few[list(FEATURES)].to_numpy().tolist())
+
+
+@pytest.mark.parametrize("ids", [None, np.nan, "none"])
+def test_rows_without_a_number_of_their_shot_are_known_by_their_position(
+    counting: Counting, table: pd.DataFrame, ids: object
+) -> None:
+    unknown = table.drop(columns=SHOT_ID)
+    expected = counting.count(unknown)
+    assert identical(counting.count(unknown.assign(**{SHOT_ID: ids})), expected)
+    assert len(expected.sample.hashes) == MOST_SAMPLED
+    halves = [counting.count(unknown.tail(4_500), 4_500), counting.count(unknown.head(4_500))]
+    assert identical(reduce(Counts.merged, halves), expected)
+
+
+def test_of_rows_of_the_same_shot_one_is_kept_whichever_came_first(counting: Counting, table: pd.DataFrame) -> None:
+    twice = pd.concat([table.head(80), table.head(80).assign(period=4.0)])
+    found = counting.count(twice)
+    assert len(found.sample.hashes) == 80
+    assert identical(found, counting.count(twice.iloc[::-1]))
+    assert found.rows == 160
+
+
+def test_a_sample_of_nothing_merges_into_the_other(counting: Counting, table: pd.DataFrame) -> None:
+    found = counting.count(table.head(50)).sample
+    nothing = Sample(np.empty(0, np.uint64), np.empty((0, len(FEATURES))))
+    assert found.merged(nothing).hashes.tolist() == nothing.merged(found).hashes.tolist() == found.hashes.tolist()
+    assert nothing.merged(nothing).features.shape == (0, len(FEATURES))
+
+
+def test_the_classifier_of_a_large_table_finds_what_goes_together_otherwise(
+    reference: Reference, counting: Counting
+) -> None:
+    batch = population().iloc[TRAINING_ROWS + 3_000 :].assign(**{SHOT_ID: range(33_000)})
+    mirrored = batch.assign(shot_distance=batch["shot_distance"].sample(frac=1, random_state=0).to_numpy())
+    found = [reference.compare_counts(counting.count(each)).classifier for each in (batch, mirrored)]
+    assert [each is not None and each.drifted for each in found] == [False, True]

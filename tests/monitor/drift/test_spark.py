@@ -1,0 +1,174 @@
+"""Spark's counts are those of this process, whatever its partitions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.schema import FEATURES, PROBABILITY, SHOT_ID
+from data.storage.tables import TableError
+from monitor.drift import spark as spark_counts
+from monitor.drift.detector import Reference
+from monitor.drift.sketches import Counting, Counts
+from monitor.drift.training_support import Support
+from monitor.scored_tables import pieces
+from tests.looks import baseline, population
+from tests.spark import needs_java, small_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+pytestmark = needs_java
+
+
+@pytest.fixture(scope="module")
+def spark() -> "SparkSession":
+    return small_session()
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference(baseline().table, baseline().support.outside(baseline().table), samples=100)
+
+
+@pytest.fixture(scope="module")
+def counting(reference: Reference) -> Counting:
+    return Counting(reference.cells, baseline().support)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """Rows with more different answers than are counted one by one, of which some lie outside."""
+    stream = np.random.default_rng(0)
+    rows = population().sample(90_000, replace=True, random_state=0, ignore_index=True)
+    rows.loc[rows.index % 100 == 7, "lat"] = 33.2
+    return rows.assign(**{PROBABILITY: stream.beta(8, 9, 90_000), SHOT_ID: stream.permutation(90_000)})
+
+
+def write(table: pd.DataFrame, folder: Path, ends: tuple[int, ...]) -> Path:
+    folder.mkdir()
+    for first, last in zip((0, *ends), (*ends, len(table)), strict=True):
+        table.iloc[first:last].to_parquet(folder / f"part-{first:06d}.parquet", index=False)
+    return folder
+
+
+def check_same(one: Counts, other: Counts) -> None:
+    assert (one.rows, one.outside) == (other.rows, other.outside)
+    for name, counted in one.columns.items():
+        assert counted.in_cells == other.columns[name].in_cells
+        np.testing.assert_array_equal(counted.rows, other.columns[name].rows)
+        np.testing.assert_allclose(counted.values, other.columns[name].values, rtol=1e-13)
+    np.testing.assert_array_equal(one.sample.hashes, other.sample.hashes)
+    np.testing.assert_array_equal(one.sample.features, other.sample.features)
+
+
+@pytest.mark.parametrize("ends", [(), (10, 30_000, 61_234)], ids=["one part", "four parts"])
+def test_counts_and_drift_of_both_engines_are_the_same(
+    counting: Counting, reference: Reference, table: pd.DataFrame, tmp_path: Path, ends: tuple[int, ...]
+) -> None:
+    spark = small_session()
+    path = write(table, tmp_path / "parts of a table", ends)
+    here, there = counting.count_all(pieces(path)), spark_counts.count(spark, path, counting)
+    assert here.columns[PROBABILITY].in_cells
+    assert not here.columns["lat"].in_cells
+    check_same(there, here)
+    one, other = reference.compare_counts(here), reference.compare_counts(there)
+    assert [each.value for each in one.statistics] == pytest.approx([each.value for each in other.statistics], abs=1e-9)
+    assert [each.drifted for each in one.statistics] == [each.drifted for each in other.statistics]
+    assert one.classifier is not None
+    assert other.classifier is not None
+    assert one.classifier.auc == other.classifier.auc
+    whole = reference.compare(table, baseline().support.outside(table))
+    assert [each.value for each in one.statistics] == pytest.approx([each.value for each in whole.statistics], abs=1e-7)
+
+
+def test_rows_without_a_number_of_their_shot_are_known_by_their_place_in_the_parts(
+    spark: "SparkSession", counting: Counting, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = write(table.drop(columns=SHOT_ID).head(20_000), tmp_path / "parts", (4_000, 4_001))
+    check_same(spark_counts.count(spark, path, counting), counting.count_all(pieces(path)))
+
+
+def test_columns_of_other_types_and_names_are_counted_alike(
+    spark: "SparkSession", counting: Counting, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    few = table.head(3_000).rename(columns={"lng": "lon"})
+    folder = write(few.head(1_000), tmp_path / "parts", ())
+    other = pa.Table.from_pandas(few.tail(2_000), preserve_index=False)
+    for name, kind in {"period": pa.int32(), "playoffs": pa.int64(), SHOT_ID: pa.int32()}.items():
+        place = other.schema.get_field_index(name)
+        other = other.set_column(place, name, other.column(name).cast(kind))
+    pq.write_table(other, folder / "part-1.parquet")
+    check_same(spark_counts.count(spark, folder, counting), counting.count_all(pieces(folder)))
+
+
+def test_a_table_in_memory_is_counted_as_one_on_disk(
+    spark: "SparkSession", counting: Counting, table: pd.DataFrame
+) -> None:
+    few = table.head(2_000)[[*FEATURES, PROBABILITY, SHOT_ID]]
+    check_same(spark_counts.count_frame(spark.createDataFrame(few), counting, Path("mine")), counting.count(few))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"period": np.nan}, "expected a number in each of .*; 1 rows lack one"),
+        ({"lat": 10.0}, "expected a number from 33.1568 to 34.0968 in lat; found 10"),
+        ({PROBABILITY: 1.5}, r"expected P\(made\) from 0 to 1 in probability; found 1\.5"),
+    ],
+)
+def test_a_row_that_cannot_be_compared_is_told_in_the_same_words_by_both_engines(
+    counting: Counting, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], words: str
+) -> None:
+    spark = small_session()
+    wrong = table.head(500).copy()
+    wrong.loc[321, list(changes)] = list(changes.values())
+    path = write(wrong, tmp_path / "parts", (200,))
+    with pytest.raises(TableError, match=f"parts: {words}"):
+        spark_counts.count(spark, path, counting)
+    with pytest.raises(TableError, match=f"parts: {words}"):
+        counting.count_all(pieces(path))
+
+
+def test_tables_without_rows_answers_or_columns_are_told(
+    spark: "SparkSession", counting: Counting, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    cases = {
+        "empty": (table.head(0), "expected rows with the columns lat"),
+        "narrow": (table.head(9)[["lat", PROBABILITY]], "expected rows with the columns lat.*found 9 with lat"),
+        "unanswered": (table.head(9).drop(columns=PROBABILITY), "missing probability"),
+    }
+    for name, (rows, words) in cases.items():
+        with pytest.raises(TableError, match=words):
+            spark_counts.count(spark, write(rows, tmp_path / name, ()), counting)
+    with pytest.raises(TableError, match="expected a Parquet or CSV file, or a folder of Parquet files; there is none"):
+        spark_counts.count(spark, tmp_path / "absent.parquet", counting)
+
+
+def test_real_shots_drift_alike_on_both_engines(
+    spark: "SparkSession", real_raw: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    dev, prod = (
+        real_raw[f"dataset_kobe_{name}"].rename(columns={"lon": "lng"}).dropna(subset=list(FEATURES))
+        for name in ("dev", "prod")
+    )
+    scored = [
+        rows[[*FEATURES, SHOT_ID]].assign(**{PROBABILITY: 1 / (1 + np.exp(0.1 + 0.03 * rows["shot_distance"]))})
+        for rows in (dev.head(4_000), prod)
+    ]
+    support = Support.of(dev.tail(16_000))
+    reference = Reference(scored[0], support.outside(scored[0]), samples=50)
+    path = tmp_path / "prod.parquet"
+    scored[1].to_parquet(path, index=False)
+    whole = reference.compare(scored[1], support.outside(scored[1]))
+    there = reference.compare_counts(spark_counts.count(spark, path, Counting(reference.cells, support)))
+    assert (there.rows, there.outside) == (whole.rows, whole.outside)
+    for one, other in zip(whole.statistics, there.statistics, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-9)
+        assert (one.limit, one.drifted) == (other.limit, other.drifted)
+    assert there.mean_difference == pytest.approx(whole.mean_difference, abs=1e-9)

@@ -1,0 +1,86 @@
+"""Rows that the model knows already are found, by their ids or by what they hold, and others are not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
+from monitor.health.baseline import Baseline
+from monitor.health.checks import CHECKS
+from monitor.health.evaluation import IN_REFERENCE
+from monitor.health.overlap import marked
+from monitor.health.verdict import Status, Verdict, examine
+from tests.looks import baseline, batch, look, population
+
+
+def reference() -> pd.DataFrame:
+    return baseline().table.reset_index(drop=True)
+
+
+def own(table: pd.DataFrame, against: Baseline | None = None) -> tuple[int, int]:
+    """How many rows are found to be rows of the reference, and of the training rows."""
+    found = marked(table, against or baseline())
+    return tuple(int(found[name].sum()) if name in found else 0 for name in (IN_REFERENCE, LEARNED))  # type: ignore[return-value]
+
+
+def at_the_hoop(rows: int) -> pd.DataFrame:
+    """Shots of which most have the same features as others that are not the same shots."""
+    table = population()
+    return table[table["shot_distance"] == 0].tail(rows).reset_index(drop=True)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(reference, id="all of it"),
+        pytest.param(lambda: reference().sample(300, random_state=0), id="some of it"),
+        pytest.param(lambda: reference().assign(**{TARGET: np.nan}), id="without labels"),
+        pytest.param(lambda: reference().astype(dict.fromkeys(FEATURES, "float32")), id="as float32"),
+        pytest.param(lambda: pd.concat([reference().head(1_500), batch(300)]), id="beside new rows"),
+    ],
+)
+def test_rows_of_the_reference_are_known_by_what_they_hold(table: object) -> None:
+    rows: pd.DataFrame = table()  # type: ignore[operator]
+    found, trained = own(rows.reset_index(drop=True))
+    assert found >= 0.8 * len(rows)
+    assert trained == 0
+
+
+def test_training_rows_are_known_by_what_they_hold() -> None:
+    rows = baseline().training.head(1_000).reset_index(drop=True)
+    assert own(rows)[1] == 1_000
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(lambda: batch(2_000), id="of the same population"),
+        pytest.param(lambda: at_the_hoop(500), id="at the hoop"),
+        pytest.param(lambda: batch(1), id="one row"),
+        pytest.param(lambda: reference().head(3), id="too few to tell"),
+    ],
+)
+def test_new_rows_are_not_taken_for_the_models_own_though_some_hold_the_same(table: object) -> None:
+    assert own(table()) == (0, 0)  # type: ignore[operator]
+
+
+def test_rows_are_known_by_their_ids_one_by_one() -> None:
+    known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
+    against = Baseline(baseline().training, known, name="base_test")
+    rows = pd.concat([known.head(50), batch(200).assign(**{SHOT_ID: np.arange(200) + 10_000})], ignore_index=True)
+    found = marked(rows, against)[IN_REFERENCE]
+    assert found.tolist() == [True] * 50 + [False] * 200
+
+
+def test_the_same_ids_in_somebody_elses_numbering_are_other_shots() -> None:
+    known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
+    against = Baseline(baseline().training, known, name="base_test")
+    assert own(batch(200).assign(**{SHOT_ID: np.arange(200)}), against)[0] <= 2
+
+
+def test_the_reference_itself_is_not_judged_healthy() -> None:
+    found = examine(look(marked(reference(), baseline())), CHECKS)
+    told = {outcome.code: outcome.status for outcome in found.outcomes}
+    assert found.verdict == Verdict.WATCH
+    assert told["K108"] == Status.FINDING
+    assert {told[code] for code in ("K101", "K102", "K201", "K203")} == {Status.NOT_APPLICABLE}

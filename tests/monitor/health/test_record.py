@@ -1,0 +1,318 @@
+"""The record of a look, as JSON and as flat metrics, and the report that is made of it."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable
+from functools import cache
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from data.schema import MODEL_VERSION, PROBABILITY, TARGET
+from monitor.health import record as recording
+from monitor.health.baseline import Baseline
+from monitor.health.checks import CHECKS
+from monitor.health.evaluation import Live, Look
+from monitor.health.record import metrics_of, record
+from monitor.health.verdict import Health, Status, examine
+from monitor.metrics.binary import METRICS
+from monitor.reports.monitoring.report import report
+from monitor.store.listings import Served
+from tests.looks import CHAMPION, NOW, baseline, batch, look, population
+
+LIVE = Live(
+    NOW, CHAMPION, "http://127.0.0.1:5001", Served("http://127.0.0.1:5001", "7", None, "3.17.2", inference_log=True)
+)
+HOSTILE = ['<script>alert(1)</script> "><img src=x onerror=alert(1)> {{ 7 * 7 }}', "_x $\\frac{$ and $\\oops$"]
+MLFLOW_NAME = re.compile(r"[\w]+")
+
+TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+    "labelled": lambda: batch(400).assign(**{MODEL_VERSION: pd.array([7] * 400, dtype="Int64")}),
+    "one row": lambda: batch(1),
+    "one unlabelled row": lambda: batch(1).assign(**{TARGET: np.nan}),
+    "two rows of two kinds": lambda: batch(2).assign(**{TARGET: [0.0, 1.0]}),
+    "unlabelled": lambda: batch(60).assign(**{TARGET: np.nan}),
+    "all made": lambda: batch(60).assign(**{TARGET: 1.0}),
+    "a constant P(made)": lambda: batch(60).assign(**{PROBABILITY: 0.45}),
+    "an estimate that is refused": lambda: batch(60).assign(period=10.0),
+    "an estimate that is refused in part": lambda: pd.concat([batch(60), batch(9).assign(period=10.0)]),
+}
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """A tag begins."""
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """The innermost tag ends."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Text between tags."""
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """What is read, in one line."""
+        return " ".join(" ".join(self.words).split())
+
+    @property
+    def pictures(self) -> list[bytes]:
+        """Bytes of the pictures that are in the page."""
+        return [base64.b64decode(value.partition(",")[2]) for name, value in self.attributes if name == "src"]
+
+
+def examined(table: pd.DataFrame, *, against: Baseline | None = None, name: str = "prod") -> tuple[Look, Health]:
+    seen = look(table, LIVE, against=against, name=name)
+    return seen, examine(seen, CHECKS)
+
+
+@cache
+def kind(name: str) -> tuple[Look, Health]:
+    """A look at a table of ``TABLES``."""
+    return examined(TABLES[name]())
+
+
+@pytest.fixture(scope="module")
+def labelled() -> tuple[Look, Health]:
+    return kind("labelled")
+
+
+@pytest.fixture(scope="module")
+def page(labelled: tuple[Look, Health]) -> str:
+    return report(labelled[0], record(*labelled), synthetic=True)
+
+
+def finite(found: Any) -> bool:  # noqa: ANN401 whatever JSON takes
+    if isinstance(found, dict):
+        return all(isinstance(name, str) for name in found) and all(map(finite, found.values()))
+    if isinstance(found, list):
+        return all(map(finite, found))
+    return not isinstance(found, float) or math.isfinite(found)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_record_is_json_without_nan_and_reads_as_it_was_written(name: str) -> None:
+    found = record(*kind(name))
+    text = json.dumps(found, allow_nan=False)
+    assert json.loads(text) == found
+    assert finite(found)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_metrics_are_flat_finite_and_named_as_mlflow_takes_them(name: str) -> None:
+    table = kind(name)[0].current
+    found = metrics_of(record(*kind(name)))
+    assert all(MLFLOW_NAME.fullmatch(metric) for metric in found)
+    assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
+    assert (found["rows"], found["rows_labelled"]) == (len(table), table[TARGET].notna().sum())
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
+    seen, health = kind(name)
+    text = report(seen, record(seen, health), synthetic=False)
+    shown = Page(text)
+    assert shown.open == []
+    assert not {"script", "link", "iframe", "object", "base"} & set(shown.tags)
+    assert not re.search(r"https?:|url\(|@import|srcset", text.replace(LIVE.endpoint, ""))
+    assert not any(name.startswith("on") or name == "href" for name, _ in shown.attributes)
+    assert all(value.startswith("data:image/png;base64,") for name, value in shown.attributes if name == "src")
+    assert shown.pictures
+    assert all(picture.startswith(b"\x89PNG\r\n") for picture in shown.pictures)
+    assert "SIMULATED" not in text
+    assert not re.search(r"\bnan\b|None|Undefined", shown.text)
+    for outcome in health.outcomes:
+        assert outcome.code in shown.text
+        assert " ".join(outcome.words.split()) in shown.text
+
+
+def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Look, Health]) -> None:
+    found = record(*labelled)
+    assert found["verdict"] == str(labelled[1].verdict)
+    assert found["reasons"] == labelled[1].reasons
+    assert [check["code"] for check in found["checks"]] == [check.code for check in CHECKS]
+    assert found["time"] == "2026-11-22T12:00:00+00:00"
+    assert found["current"] == {
+        "name": "prod",
+        "rows": 400,
+        "labelled": 400,
+        "in_reference": 0,
+        "in_training": 0,
+        "own": 0,
+    }
+    assert found["reference"] == {"name": "base_test", "rows": 3_000}
+    assert (found["version"], found["versions"], found["left_out"]) == ("7", {"7": 400}, {})
+    assert found["champion"] == "7"
+    assert found["threshold"] == 0.5
+
+
+def test_the_figures_of_a_record_are_those_of_the_look(labelled: tuple[Look, Health]) -> None:
+    seen, found = labelled[0], record(*labelled)
+    for side, measured in (("reference", baseline().performance), ("current", seen.performance)):
+        assert list(found["metrics"][side]["metrics"]) == list(METRICS)
+        for name, interval in measured.intervals().items():
+            expected = {"value": interval.value, "low": interval.low, "high": interval.high}
+            assert found["metrics"][side]["metrics"][name] == expected
+        assert (found["metrics"][side]["rows"], found["metrics"][side]["rate"]) == (measured.rows, measured.rate)
+    assert [(row["feature"], row["statistic"], row["value"], row["limit"]) for row in found["drift"]["statistics"]] == [
+        (each.feature, each.name, each.value, each.limit) for each in seen.drift.statistics
+    ]
+    assert found["drift"]["classifier"]["auc"] == seen.drift.classifier.auc  # type: ignore[union-attr]
+    assert found["drift"]["outside"] == seen.drift.outside
+    assert found["estimate"]["metrics"]["accuracy"]["value"] == seen.estimate.intervals["accuracy"].value
+    assert found["estimate"]["realised"]["metrics"]["accuracy"]["value"] == seen.realised.figures["accuracy"]  # type: ignore[union-attr]
+    assert {row["slice"] for row in found["slices"]} == {"distance", "period", "playoffs", "zone"}
+
+
+def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
+    labelled: tuple[Look, Health],
+) -> None:
+    found = record(*labelled)
+    flat = metrics_of(found)
+    for side, prefix in (("reference", "reference"), ("current", "current")):
+        for name, interval in found["metrics"][side]["metrics"].items():
+            ends = [flat[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")]
+            assert ends == [interval["value"], interval["low"], interval["high"]]
+    for row in found["drift"]["statistics"]:
+        name = f"{row['statistic']}_{row['feature']}"
+        ends = [flat[f"{name}{end}"] for end in ("", "_limit", "_p_value")]
+        assert ends == [row["value"], row["limit"], row["p_value"]]
+    assert flat["mean_difference_lat"] == found["drift"]["mean_difference"]["lat"]
+    assert flat["domain_classifier_roc_auc"] == found["drift"]["classifier"]["auc"]
+    assert flat["estimated_log_loss_low"] == found["estimate"]["metrics"]["log_loss"]["low"]
+    assert flat["alarms"] == len(labelled[1].alarms)
+    assert flat["drifted_features"] == len(found["drift"]["drifted"])
+
+
+def test_what_is_not_known_is_left_out_of_the_metrics_and_not_zero() -> None:
+    flat = metrics_of(record(*kind("one unlabelled row")))
+    assert not any(name.startswith(("current_", "estimated_", "domain_classifier")) for name in flat)
+    one = metrics_of(record(*kind("one row")))
+    assert "current_log_loss" in one
+    assert "current_log_loss_low" not in one
+    assert "current_roc_auc" not in one
+
+
+def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        message = "no court"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("monitor.drift.detector.Reference.compare", fail)
+    monkeypatch.setattr(recording, "by_slice", fail)
+    seen, health = examined(batch(60))
+    found = record(seen, health)
+    assert (found["drift"], found["slices"]) == (None, None)
+    assert found["metrics"]["current"] is not None
+    errors = {check["code"] for check in found["checks"] if check["status"] == Status.ERROR}
+    assert errors == {"K201", "K202", "K203", "K204"}
+    assert metrics_of(found)["alarms"] >= 4
+    assert not any(name.startswith("psi_") for name in metrics_of(found))
+    text = Page(report(seen, found, synthetic=False)).text
+    assert "Drift could not be computed; the checks say why." in text
+    assert "could not be computed: RuntimeError: no court" in text
+
+
+def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
+    table = population().iloc[4_000:4_100].assign(**{TARGET: 2.0})
+    seen, health = examined(batch(60), against=Baseline(population().head(500), table, name="base_test"))
+    found = record(seen, health)
+    assert found["metrics"]["reference"] is None
+    assert found["estimate"] is None
+    assert found["verdict"] != "healthy"
+    assert "The estimate could not be computed; the checks say why." in Page(report(seen, found, synthetic=False)).text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_text_and_nothing_else_in_a_report(name: str) -> None:
+    reference = Baseline(baseline().training, baseline().table, name=name)
+    seen, health = examined(batch(60), against=reference, name=name)
+    shown = Page(report(seen, record(seen, health), synthetic=False))
+    assert "script" not in shown.tags
+    assert not any(attribute.startswith("on") for attribute, _ in shown.attributes)
+    assert shown.text.count(name) >= 4
+    assert len(shown.pictures) == 4
+
+
+def test_words_of_checks_are_escaped(labelled: tuple[Look, Health]) -> None:
+    found = record(*labelled)
+    found["checks"][0]["words"] = found["reasons"][0] = "<b onclick=x>worse</b>"
+    shown = Page(report(labelled[0], found, synthetic=False))
+    assert shown.text.count("<b onclick=x>worse</b>") == 2
+
+
+def test_simulated_shots_are_said_to_be_simulated(labelled: tuple[Look, Health], page: str) -> None:
+    assert "These shots are SIMULATED, not Kobe Bryant's." in Page(page).text
+    assert "SIMULATED" not in report(labelled[0], record(*labelled), synthetic=False)
+
+
+def test_a_report_shows_the_verdict_the_metrics_and_who_scored(labelled: tuple[Look, Health], page: str) -> None:
+    shown = Page(page)
+    assert f"<title>kobe_shot: {labelled[1].verdict}</title>" in page
+    for words in (
+        *labelled[1].reasons,
+        "Version 7 on prod: 400 rows, 400 of them labeled; compared with base_test, scored by the same version.",
+        "base_test has 3,000 rows.",
+        "Champion: version 7.",
+    ):
+        assert " ".join(words.split()) in shown.text
+    for name, interval in labelled[0].performance.intervals().items():
+        assert name in shown.text
+        assert f"{interval.value:.4f} {interval.low:.4f} to {interval.high:.4f}" in shown.text
+    assert "too few rows" in shown.text
+    assert "beyond mid-court" not in shown.text
+
+
+def test_a_report_of_labelled_rows_has_four_pictures_and_one_without_labels_has_one(page: str) -> None:
+    assert len(Page(page).pictures) == 4
+    alts = [value for name, value in Page(page).attributes if name == "alt"]
+    assert alts == ["Where the rows are", "Calibration", "ROC", "Confusion"]
+    for name in ("unlabelled", "all made"):
+        seen, health = kind(name)
+        assert len(Page(report(seen, record(seen, health), synthetic=False)).pictures) == 1
+
+
+def test_a_refused_estimate_is_said_to_be_refused_above_what_is_known_of_the_rest() -> None:
+    seen, health = kind("an estimate that is refused in part")
+    text = Page(report(seen, record(seen, health), synthetic=False)).text
+    assert f"Nothing is promised of this table: {seen.estimate.refused}." in text
+    assert f"Of the {seen.estimate.supported} rows inside the training support:" in text
+    seen, health = kind("an estimate that is refused")
+    assert "an estimate needs 30" in Page(report(seen, record(seen, health), synthetic=False)).text
+
+
+def test_a_batch_of_the_name_of_the_reference_is_drawn_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[dict[str, pd.DataFrame]] = []
+
+    def draw(samples: dict[str, pd.DataFrame], _columns: list[str]) -> Figure:
+        drawn.append(samples)
+        return Figure()
+
+    monkeypatch.setattr("monitor.charts.static.densities", draw)
+    for name in ("base_test", "train"):
+        seen, health = examined(batch(60), name=name)
+        report(seen, record(seen, health), synthetic=False)
+        assert [len(table) for table in drawn.pop().values()] == [4_000, 3_000, 60]

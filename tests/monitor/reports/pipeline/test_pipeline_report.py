@@ -1,0 +1,609 @@
+"""The report tells what the runs hold, says what they do not, and shows hostile words as words."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from data.paths import ROOT
+from monitor.reports.pipeline import artifacts, collect, flow, lineage, rendering
+from monitor.reports.pipeline.collect import Gathered, gather
+from monitor.reports.pipeline.facts import MONITORING, REPORT, Missing, RunFacts, VersionFacts, adherence
+from monitor.reports.pipeline.rendering import escaped
+from monitor.reports.pipeline.tool_matrix import PLACES, Place
+from monitor.retraining import decision_log
+from monitor.store.labels import LABELS_LEARNED
+from monitor.store.listings import MODEL_TAG
+from serving import registry
+from tests.operation_store import log_decision, log_replay, replay_record
+from tests.report_store import ORIGIN, STEPS, fill, run_named
+
+HOSTILE = "<script>alert('1')</script> | `x` $y$ *z* [a](http://b)"
+
+
+@contextmanager
+def using(database: Path, experiment: str) -> Iterator[None]:
+    """Track in a SQLite file until the block ends."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    mlflow.set_experiment(experiment)
+    try:
+        yield
+    finally:
+        while mlflow.active_run():
+            mlflow.end_run()
+        mlflow.set_tracking_uri(before)
+
+
+def made(folder: Path, empty_database: Path, *, nested: bool) -> Path:
+    database = Path(shutil.copy(empty_database, folder / "mlflow.db"))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+    mlflow.set_tracking_uri(before)
+    with using(database, "tests"):
+        fill(folder, nested=nested)
+    return database
+
+
+@pytest.fixture(scope="module")
+def of_main(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A store after a ``main``; tests copy it."""
+    return made(tmp_path_factory.mktemp("main"), empty_database, nested=True)
+
+
+@pytest.fixture(scope="module")
+def of_steps(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A store after steps that were run one by one; tests copy it."""
+    return made(tmp_path_factory.mktemp("steps"), empty_database, nested=False)
+
+
+@pytest.fixture
+def filled(tmp_path: Path, of_main: Path) -> Iterator[Path]:
+    """A copy of `of_main`, used until the test ends."""
+    with using(Path(shutil.copy(of_main, tmp_path / "filled.db")), "tests"):
+        yield tmp_path
+
+
+@pytest.fixture
+def stepwise(tmp_path: Path, of_steps: Path) -> Iterator[Path]:
+    """A copy of `of_steps`, used until the test ends."""
+    with using(Path(shutil.copy(of_steps, tmp_path / "filled.db")), "tests"):
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, of_main: Path) -> Gathered:
+    """All that a report on `of_main` is made of, its pictures too."""
+    with using(Path(shutil.copy(of_main, tmp_path_factory.mktemp("whole") / "filled.db")), "tests"):
+        return gathered()
+
+
+@pytest.fixture(scope="module")
+def page(whole: Gathered) -> str:
+    """The report on `of_main` as HTML."""
+    return rendering.html(rendering.markdown(whole.facts), whole.pictures)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes time and is not asked for."""
+    monkeypatch.setattr(collect, "_drawn", lambda *_: {})
+    monkeypatch.setattr(collect, "_artefacts", lambda *_: iter(()))
+
+
+def gathered() -> Gathered:
+    with mlflow.start_run(run_name=REPORT) as run:
+        return gather(lineage.find(), run.info.run_id, {})
+
+
+def written() -> tuple[str, str]:
+    """The report of the active store, as Markdown and as HTML."""
+    found = gathered()
+    text = rendering.markdown(found.facts)
+    return text, rendering.html(text, found.pictures)
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its tags, and its text outside of style sheets."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: D102
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:  # noqa: D102
+        self.text += data
+
+
+# Every figure comes from a run
+
+CHANGES = {
+    ("PreparacaoDados", "rows_data_filtered"): (12_345.0, "12.345 linhas"),
+    ("Treinamento", "f1_score"): (0.34567, "0,3457"),
+    ("dt: Decision Tree", "log_loss"): (0.43211, "0,4321"),
+    ("lr: Logistic Regression", "f1_score_low"): (0.12344, "0,1234"),
+    ("PipelineAplicacao", "class_prior_log_loss"): (0.98765, "0,9877"),
+    ("Monitoramento", "psi_shot_distance"): (6.54321, "6,5432"),
+}
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_metrics_that_change_in_the_store_change_in_both_reports() -> None:
+    before, _ = written()
+    for (run, metric), (value, _) in CHANGES.items():
+        MlflowClient().log_metric(run_named(run).info.run_id, metric, value)
+    text, page = written()
+    for _, shown in CHANGES.values():
+        assert shown not in before
+        assert shown in text
+        assert shown in Page(page).text
+
+
+def test_one_metric_that_is_missing_is_named_with_the_command_that_makes_it(whole: Gathered) -> None:
+    facts = whole.facts
+    metrics = {name: value for name, value in facts.application.metrics.items() if name != "f1_score"}
+    text = rendering.markdown(replace(facts, application=replace(facts.application, metrics=metrics)))
+    told = "métrica f1_score da execução PipelineAplicacao; produz: mlflow run . -e aplicacao --env-manager local"
+    assert told in Page(rendering.html(text, {})).text
+    assert "métrica f1\\_score da execução" not in rendering.markdown(facts)
+
+
+def test_every_run_that_it_is_written_from_is_listed(whole: Gathered) -> None:
+    text = rendering.markdown(whole.facts)
+    assert len(whole.facts.runs) == 11
+    for run in whole.facts.runs:
+        assert f"`{run.run_id}`" in text or run.step == "Operacao"
+
+
+def test_no_figure_is_typed_in_the_template() -> None:
+    template = (ROOT / "monitor" / "reports" / "pipeline" / "relatorio.md.jinja").read_text(encoding="utf-8")
+    words = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", template, flags=re.DOTALL)
+    words = re.sub(r"^## \d+\.", "##", words, flags=re.MULTILINE)
+    assert re.findall(r"\d", re.sub(r"\bF1\b|\bSHA-256\b", "", words)) == []
+
+
+def test_a_number_that_no_filter_has_written_is_refused(whole: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "_number", lambda value, digits=4: value)  # noqa: ARG005
+    with pytest.raises(TypeError, match="a figure that a filter has written"):
+        rendering.markdown(whole.facts)
+
+
+def test_artefacts_are_told_by_their_bytes(whole: Gathered, of_main: Path) -> None:
+    (file,) = of_main.parent.rglob("artifacts/tables/data_filtered.parquet")
+    found = whole.facts.table_of(whole.facts.preparation, "data_filtered")
+    assert not isinstance(found, Missing)
+    assert (found.size, found.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
+    assert found.composition == "tabela, 2.000 linhas × 7 colunas"
+    assert ("shot_distance", "double") in found.columns
+    assert found.sha256 in rendering.markdown(whole.facts)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_table_in_parts_is_one_artefact_and_one_that_was_not_copied_too(tmp_path: Path) -> None:
+    folder = tmp_path / "big.parquet"
+    folder.mkdir()
+    for part in range(2):
+        pd.DataFrame({"a": [1, 2, 3]}).to_parquet(folder / f"part-{part}.parquet")
+    with mlflow.start_run(run_name="PipelineAplicacao") as run:
+        mlflow.log_artifact(str(folder), "tables")
+        mlflow.set_tags({"table_huge": "/elsewhere/huge.parquet", "sha256_huge": "f" * 64})
+    big, huge = artifacts.of_run(lineage.read(run.info.run_id, "PipelineAplicacao"))
+    assert (big.path, big.composition) == ("tables/big.parquet", "tabela, 6 linhas × 1 coluna")
+    assert (huge.path, huge.size, huge.sha256) == ("huge.parquet", None, "f" * 64)
+
+
+# Hostile words
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_hostile_words_from_runs_are_shown_as_they_are() -> None:
+    MlflowClient().set_tag(run_named("Treinamento").info.run_id, "promotion_note", HOSTILE)
+    MlflowClient().set_tag(run_named("Monitoramento").info.run_id, "reasons", HOSTILE)
+    MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, "answers", "a`|<b>.parquet")
+    text, page = written()
+    parsed = Page(page)
+    assert parsed.text.count(HOSTILE) == 2
+    assert "data/processed/a`|<b>.parquet" in parsed.text
+    assert "\n<script" not in text
+    assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in parsed.tags}
+    assert [attributes["href"] for tag, attributes in parsed.tags if tag == "a"] == [f"#s{n}" for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    "words", [HOSTILE, "1. one", "- dash", "# head", "a\nb", "\\", "==", "&lt;", "![x](y)", "97.1% x"]
+)
+def test_escaped_words_are_read_back_whole_in_a_line_a_list_and_a_cell(words: str) -> None:
+    shown = " ".join(words.split())
+    for frame in ("{}", "- {}", "| a | b |\n|---|---|\n| {} | c |"):
+        page = rendering.html(f"# t\n\n## h\n\n{frame.format(escaped(words))}\n", {})
+        assert shown in Page(page.partition("</nav>")[2]).text
+
+
+# The files
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    parsed = Page(page)
+    sources = [attributes["src"] or "" for tag, attributes in parsed.tags if tag == "img"]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    assert not re.search(r"(?:src|href|url\()\s*[=]?\s*[\"']?https?:", page)
+
+
+def test_every_picture_that_the_markdown_names_is_there(whole: Gathered) -> None:
+    named = re.findall(r"\]\(relatorio_figuras/([\w.]+)\)", rendering.markdown(whole.facts))
+    assert sorted(named) == sorted(whole.pictures)
+    assert {"arremessos.png", "drift.png", "atributos.png"} <= set(named)
+
+
+def test_the_table_of_contents_leads_to_every_section(page: str) -> None:
+    ids = [attributes.get("id") for tag, attributes in Page(page).tags if tag == "h2"]
+    assert ids == [f"s{number}" for number in range(12)]
+
+
+def test_simulated_shots_are_said_loudly(whole: Gathered) -> None:
+    origin = {"data_source": "synthetic", "synthetic": "true"}
+    training = replace(whole.facts.training, tags={**whole.facts.training.tags, **origin})
+    text = rendering.markdown(replace(whole.facts, training=training))
+    assert "> **ATENÇÃO: OS DADOS SÃO SINTÉTICOS.**" in text
+    assert "<blockquote>" in rendering.html(text, {})
+    assert "SINTÉTICOS" not in rendering.markdown(whole.facts)
+
+
+# The diagram
+
+
+def test_mermaid_and_svg_show_the_same_nodes_and_arrows() -> None:
+    text, drawn = flow.mermaid(), str(flow.svg())
+    boxes = re.findall(r"^    (\w+)\[", text, flags=re.MULTILINE)
+    arrows = re.findall(r"^    (\w+) -\.?->(?:\|\".*\"\|)? (\w+)$", text, flags=re.MULTILINE)
+    assert boxes == [node.id for node in flow.NODES] == re.findall(r'data-node="(\w+)"', drawn)
+    assert arrows == [tuple(found.split()) for found in re.findall(r'data-edge="([\w ]+)"', drawn)]
+    assert len(text.splitlines()) == 1 + len(boxes) + len(arrows)
+    assert {name for pair in arrows for name in pair} == set(boxes)
+
+
+def test_the_arrows_of_the_diagram_are_told_in_words() -> None:
+    told = str(flow.svg()).partition("</desc>")[0]
+    assert told.count("De ") == len(flow.EDGES)
+    assert "para Registro kobe_shot champion = Production: sim." in told
+
+
+def test_every_label_of_the_diagram_is_in_quotes_and_holds_none() -> None:
+    for line in flow.mermaid().splitlines()[1:]:
+        assert line.count('"') in {0, 2}
+
+
+def test_no_box_of_the_diagram_lies_on_another() -> None:
+    places = [(node.column, node.row) for node in flow.NODES]
+    assert len(set(places)) == len(places)
+
+
+# Tools
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place.tool}, {place.purpose}")
+def test_every_place_that_is_named_exists(place: Place) -> None:
+    assert (ROOT / place.path).is_file()
+
+
+def test_every_purpose_is_told_for_every_tool() -> None:
+    tools = {"MLflow", "PyCaret", "scikit-learn", "Streamlit"}
+    assert {(place.purpose, place.tool) for place in PLACES} == {
+        (purpose, tool) for purpose in {place.purpose for place in PLACES} for tool in tools
+    }
+    assert len({place.purpose for place in PLACES}) == 5
+
+
+# What is missing, or is not what one expects
+
+
+def changed(whole: Gathered, **runs: Any) -> str:  # noqa: ANN401 as `replace` takes them
+    return rendering.markdown(replace(whole.facts, **runs))
+
+
+def without(run: RunFacts, prefix: str) -> RunFacts:
+    return replace(run, metrics={name: value for name, value in run.metrics.items() if not name.startswith(prefix)})
+
+
+def test_reasons_for_dropped_rows_that_are_gone_are_missing_and_not_none(whole: Gathered) -> None:
+    text = changed(whole, preparation=without(whole.facts.preparation, "dropped_dev_missing_"))
+    assert "por falta de: **faltando**: métricas dropped" in text
+    assert "por falta de: nada" not in text
+    none = {**whole.facts.preparation.metrics, "dropped_dev_missing_shot_made_flag": 0.0}
+    assert "por falta de: nada." in changed(whole, preparation=replace(whole.facts.preparation, metrics=none))
+
+
+@pytest.mark.parametrize("name", ["current_roc_auc_low", "current_log_loss_skill_high", "outside_limit"])
+def test_a_reason_that_is_not_known_names_the_figure_that_is_missing(whole: Gathered, name: str) -> None:
+    text = changed(whole, monitoring=without(whole.facts.monitoring, name))
+    reasons = text.partition("As razões, pelos números")[2].partition("**O que mudou")[0]
+    assert f"métrica {escaped(name)} da execução Monitoramento" in reasons
+
+
+def test_what_is_missing_is_never_bold_twice(whole: Gathered) -> None:
+    for step in ("preparation", "training", "application", "monitoring"):
+        run = getattr(whole.facts, step)
+        text = changed(whole, **{step: replace(run, metrics={}, tags={}, params={})})
+        assert "**faltando**" in text
+        assert "****" not in text
+
+
+def test_a_figure_without_an_interval_stands_alone(whole: Gathered) -> None:
+    tree = whole.facts.chosen
+    metrics = {name: value for name, value in tree.metrics.items() if not name.endswith(("_low", "_high"))}
+    alone = tuple(replace(run, metrics=metrics) if run == tree else run for run in whole.facts.candidates)
+    text = rendering.markdown(replace(whole.facts, candidates=alone))
+    assert f"{rendering._number(metrics['log_loss'])} (sem intervalo)" in text  # noqa: SLF001
+
+
+def test_the_interval_of_the_estimate_is_a_metric_as_its_value_is(whole: Gathered) -> None:
+    metrics = {**whole.facts.monitoring.metrics, "estimated_log_loss": 0.4321, "estimated_log_loss_low": 0.4123}
+    assert "| 0,4321 (0,4123 a" in changed(whole, monitoring=replace(whole.facts.monitoring, metrics=metrics))
+
+
+def test_the_picture_of_drift_is_drawn_from_the_metrics_of_the_table(whole: Gathered) -> None:
+    metrics = {**whole.facts.monitoring.metrics, "psi_period": 9.0}
+    drawn = collect._distances(replace(whole.facts.monitoring, metrics=metrics))  # noqa: SLF001
+    assert {"feature": "period", "statistic": "psi", "value": 9.0}.items() <= drawn[6].items()
+    assert len(drawn) == 12
+
+
+@pytest.mark.usefixtures("store")
+def test_a_table_that_was_not_copied_is_described_where_it_lies(tmp_path: Path) -> None:
+    large = tmp_path / "data_filtered.parquet"
+    pd.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).to_parquet(large)
+    with mlflow.start_run(run_name="PreparacaoDados") as run:
+        mlflow.set_tags({"table_data_filtered": str(large), "sha256_data_filtered": "f" * 64})
+    preparation = lineage.read(run.info.run_id, "PreparacaoDados")
+    (found,) = artifacts.of_run(preparation)
+    assert (found.size, [name for name, _ in found.columns]) == (large.stat().st_size, ["a", "b"])
+    large.unlink()
+    (found,) = artifacts.of_run(preparation)
+    assert (found.size, found.columns) == (None, ())
+    assert "não está mais lá" in found.composition
+
+
+def test_a_table_that_is_gone_is_missing_from_the_run_that_made_it(whole: Gathered) -> None:
+    text = rendering.markdown(replace(whole.facts, artefacts=()))
+    assert "tabela data\\_filtered da execução PreparacaoDados; produz: `mlflow run . -e preparacao" in text
+
+
+def test_a_version_that_learned_from_labels_is_not_told_as_one_of_the_split(whole: Gathered) -> None:
+    tags = {**whole.facts.trained.tags, LABELS_LEARNED: "2706"}
+    version, figures = VersionFacts("2", tags), dict(whole.facts.monitoring.metrics)
+    figures |= {f"reference_{name}": figures[f"current_{name}"] for name in ("log_loss", "rate")}
+    facts = replace(whole.facts, trained=version, applied=version, again="mlflow run . -e retreino")
+    text = rendering.markdown(replace(facts, monitoring=replace(facts.monitoring, metrics=figures)))
+    assert "mais 2.706 rótulos que chegaram" in text
+    assert text.count("são **essas mesmas**") == 2
+    assert "```sh\nmlflow run . -e retreino\n" in text
+    assert "são **essas mesmas**" not in rendering.markdown(facts)
+
+
+def test_rows_that_the_version_had_learned_from_are_told_where_the_run_counts_them(whole: Gathered) -> None:
+    counted = replace(whole.facts.application, metrics={**whole.facts.application.metrics, "rows_learned": 123.0})
+    assert "123 com um rótulo com que a versão já tinha aprendido" in changed(whole, application=counted)
+    assert "já tinha aprendido" not in rendering.markdown(whole.facts)
+
+
+def test_an_endpoint_that_does_not_say_its_version_is_told_in_words(whole: Gathered) -> None:
+    tags = {**whole.facts.application.tags, "model_version": "unknown: the endpoint does not say"}
+    text = changed(whole, application=replace(whole.facts.application, tags=tags))
+    assert "O modelo de um endpoint que não diz a sua versão pontuou" in text
+    assert "the endpoint does not say" not in text
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_after_a_roll_back_the_champion_is_told_beside_the_version_that_was_applied(filled: Path) -> None:
+    fill(filled)
+    registry.roll_back("the model disappoints")
+    text, _ = written()
+    assert "o champion hoje (versão 1) não é a versão que pontuou a produção (2)" in text
+    assert "| 1 | 2 | the model disappoints |" in text
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_a_registered_model_that_is_gone_is_told_in_words() -> None:
+    MlflowClient().delete_registered_model("kobe_shot")
+    text, _ = written()
+    assert "tag git\\_commit da versão registrada, que não foi encontrada" in text
+    assert "versão ?" not in text
+
+
+def test_another_registered_model_is_named_everywhere(whole: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOBE_SHOT_MODEL", 'guard "1"')
+    text = rendering.markdown(replace(whole.facts, model=registry.model()))
+    assert 'registro[("Registro guard #quot;1#quot;<br/>' in text
+    assert "Registro guard" in Page(str(flow.svg())).text
+    assert "kobe_shot" not in text.partition("## 11.")[2]
+    assert "KOBE_SHOT_MODEL='guard \"1\"' mlflow run . -e main --env-manager local -P source=auto" in text
+
+
+def test_a_source_with_a_blank_is_given_as_it_was(whole: Gathered) -> None:
+    main = replace(whole.facts.main, params={"source": "'my shots'", "endpoint": "''", "models": "dt"})
+    text = changed(whole, main=main)
+    assert "mlflow run . -e main --env-manager local -P 'source=my shots' -P models=dt\n" in text
+
+
+# Which runs belong together
+
+
+def ids(found: lineage.Chain) -> list[str]:
+    runs = (found.acquisition, found.preparation, found.training, found.application, found.monitoring)
+    return [run.run_id for run in runs]
+
+
+def test_the_runs_of_one_main_belong_together_also_when_another_one_follows(filled: Path) -> None:
+    first = run_named("main").info.run_id
+    expected = ids(lineage.find(first))
+    second = fill(filled)
+    assert ids(lineage.find(first)) == expected
+    assert all(expected)
+    assert lineage.find().main.run_id == second
+    assert not set(ids(lineage.find())) & set(expected)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_version_that_was_trained_and_not_applied_is_told_beside_the_one_that_was(filled: Path) -> None:
+    fill(filled)
+    MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, "model_version", "1")
+    text, _ = written()
+    assert "a versão treinada (2) não é a que foi aplicada à produção (1)" in text
+
+
+@pytest.mark.usefixtures("stepwise")
+def test_runs_of_their_own_are_joined_by_digests_and_tags() -> None:
+    expected = [run_named(name).info.run_id for name in STEPS]
+    for stray in ("PreparacaoDados", "Aquisicao"):
+        with mlflow.start_run(run_name=stray, tags={"data_source": "public", "sha256_dataset_kobe_dev": "0" * 64}):
+            mlflow.log_params({"sha256_base_train": "0" * 64})
+    found = lineage.find()
+    assert ids(found) == expected
+    assert not found.main
+    assert [run.tags["model_id"] for run in found.candidates] == ["prior", "lr", "dt"]
+    assert (found.trained.number, found.applied.number, found.champion.number) == ("1", "1", "1")
+
+
+@pytest.mark.usefixtures("stepwise", "undrawn")
+def test_runs_that_are_gone_are_said_to_be_missing_one_after_the_other() -> None:
+    for count, name in enumerate(gone := ["Monitoramento", "Aquisicao", "PreparacaoDados", "PipelineAplicacao"], 1):
+        MlflowClient().delete_run(run_named(name).info.run_id)
+        text, _ = written()
+        for missing in gone[:count]:
+            assert f"| {missing} | — | **faltando**; produz: `mlflow run . -e" in text
+    assert "**faltando**: a execução PipelineAplicacao; produz:" in text
+
+
+@pytest.mark.usefixtures("stepwise")
+def test_a_training_that_the_loop_made_is_not_that_of_the_pipeline() -> None:
+    expected = run_named("Treinamento").info.run_id
+    with (
+        mlflow.start_run(run_name="Retreino", tags={"data_source": "public"}),
+        mlflow.start_run(run_name="Treinamento", nested=True, tags={"data_source": "public"}),
+    ):
+        pass
+    MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
+    MlflowClient().delete_registered_model("kobe_shot")
+    assert lineage.find().training.run_id == expected
+
+
+@pytest.mark.usefixtures("stepwise")
+def test_runs_about_another_registered_model_are_not_told() -> None:
+    expected = ids(lineage.find())
+    digests = run_named("PreparacaoDados").data.params
+    with mlflow.start_run(run_name="PreparacaoDados", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
+        mlflow.log_params(digests)
+    with mlflow.start_run(run_name="Aquisicao", tags=run_named("Aquisicao").data.tags | {MODEL_TAG: "guard_shot"}):
+        pass
+    with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", MODEL_TAG: "guard_shot"}):
+        pass
+    with mlflow.start_run(run_name="Operacao", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
+        pass
+    found = lineage.find()
+    assert ids(found) == expected
+    assert not found.operation
+
+
+@pytest.mark.usefixtures("filled")
+def test_without_an_application_the_main_of_the_training_is_told() -> None:
+    MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
+    found = lineage.find()
+    assert found.main.run_id == run_named("main").info.run_id
+    assert not found.application
+
+
+@pytest.mark.usefixtures("store")
+def test_without_any_training_there_is_nothing_to_tell() -> None:
+    with pytest.raises(lineage.NoTrainingError, match=r"Run the pipeline first: mlflow run \. -e main"):
+        lineage.find()
+
+
+# The loop
+
+
+@pytest.mark.usefixtures("filled", "undrawn")
+def test_the_decisions_that_were_taken_and_the_last_replay_are_told() -> None:
+    before, _ = written()
+    assert "Nenhuma decisão foi tomada ainda" in before
+    log_decision(1, decision_log.RETRAIN, reasons=["2 of 3 windows violate"], trigger="reactive", outcome="promoted")
+    log_replay(replay_record())
+    foreign, _ = written()
+    assert "a execução `Operacao` sobre estes dados" in foreign
+    for name, value in ORIGIN.items():
+        MlflowClient().set_tag(run_named("Operacao").info.run_id, name, value)
+    MlflowClient().log_metric(run_named("Operacao").info.run_id, "log_loss_loop", 0.63399)
+    text, _ = written()
+    assert "| 1 | 22/11/2026 10:00 | retreinar | reativo | 2 of 3 windows violate | promovido | 1 | — |" in text
+    assert "| com o laço | 0,6340 |" in text
+
+
+# Whether the model fits
+
+
+def looked(**changes: float) -> RunFacts:
+    skill = {"current_log_loss_skill": 0.02, "current_log_loss_skill_low": 0.01, "current_log_loss_skill_high": 0.03}
+    auc = {"current_roc_auc": 0.6, "current_roc_auc_low": 0.58, "current_roc_auc_high": 0.62}
+    support = {"outside": 0.001, "outside_limit": 0.003}
+    return RunFacts(MONITORING, "1", MONITORING, {**skill, **auc, **support, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "code"),
+    [
+        ({}, "yes", "skill_better"),
+        ({"current_log_loss_skill_low": -0.03, "current_log_loss_skill_high": -0.01}, "no", "skill_worse"),
+        ({"current_log_loss_skill_low": -0.01}, "partly", "skill_equal"),
+        ({"current_roc_auc_low": 0.48}, "no", "auc_chance"),
+        ({"current_roc_auc_low": 0.4, "current_roc_auc_high": 0.45}, "no", "auc_below"),
+        ({"outside": 0.97}, "partly", "support_outside"),
+        ({"current_roc_auc_low": float("nan")}, "unknown", "auc_unknown"),
+    ],
+)
+def test_the_words_of_the_verdict_follow_from_the_figures(changes: dict[str, float], verdict: str, code: str) -> None:
+    found = adherence(looked(**changes))
+    assert found.verdict == verdict
+    assert code in {reason.code for reason in found.reasons}
+
+
+def test_of_what_nobody_looked_at_nothing_is_said() -> None:
+    assert adherence(RunFacts(MONITORING)).verdict == "unknown"
+
+
+# Figures in the Brazilian form
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.67328, "0,6733"),
+        (1234.5, "1.234,5000"),
+        ("0.2", "0,2000"),
+        (float("nan"), "não definida"),
+        (-0.00001, "0,0000"),
+    ],
+)
+def test_figures_have_a_comma_and_points(value: float | str, shown: str) -> None:
+    assert rendering._number(value) == shown  # noqa: SLF001
+
+
+def test_a_version_or_run_without_a_tag_says_so() -> None:
+    assert isinstance(VersionFacts("3").tag("gate"), Missing)
+    assert isinstance(RunFacts(MONITORING).param("current"), Missing)
+    assert RunFacts(MONITORING, params={"log": ""}).param("log") == ""

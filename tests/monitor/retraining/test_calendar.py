@@ -1,0 +1,290 @@
+"""When the loop looks next, and what stands in its calendar."""
+
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise
+
+import pandas as pd
+import pytest
+from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.retraining import calendar, ical_export
+from monitor.retraining.calendar import DECISION, DUE, LOOK, PROMOTION, ROLL_BACK, STALE, TRAINING, NextLook, Rhythm
+from monitor.retraining.decision_log import LoggedDecision
+from monitor.store.runs import KnownRun
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+TODAY = NOW.date()
+WEEK, MONTH = Rhythm.WEEK, Rhythm.MONTH
+
+
+def look(when: datetime, verdict: str = "healthy") -> KnownRun:
+    tags = {"current": "prod", **({"verdict": verdict} if verdict else {})}
+    return KnownRun("r", when, "FINISHED", {}, tags)
+
+
+def decision(  # noqa: PLR0913 what a test may want otherwise
+    when: datetime,
+    decided: str = "wait",
+    *,
+    mode: str = "auto",
+    outcome: str = "nothing to do",
+    challenger: str = "",
+    trigger: str = "",
+) -> LoggedDecision:
+    return LoggedDecision(
+        7, when, decided, trigger, mode, ("a reason",), outcome, "", "3", challenger, 500, 200, None, "run", "kobe_shot"
+    )
+
+
+def promotions(*rows: tuple[datetime, int, str, str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["when", "version", "kind", "why"])
+    return table.assign(when=pd.to_datetime(table["when"], utc=True))
+
+
+def unfolded(file: bytes) -> dict[str, str]:
+    """Lines of an iCalendar file by their names, as RFC 5545 reads them."""
+    lines = file.replace(b"\r\n ", b"").decode().split("\r\n")
+    return dict(line.split(":", 1) for line in lines if line)
+
+
+def written(last: date | None, rhythm: Rhythm, *, today: date = TODAY, name: str = "kobe_shot") -> bytes:
+    return ical_export.written(NextLook(rhythm, last, today), name=name, uid="1@kobe-shot", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "day", "expected"),
+    [
+        (Rhythm.DAY, date(2026, 12, 31), date(2027, 1, 1)),
+        (Rhythm.DAY, date(2028, 2, 28), date(2028, 2, 29)),
+        (WEEK, date(2026, 12, 28), date(2027, 1, 4)),
+        (WEEK, date(2027, 2, 25), date(2027, 3, 4)),
+        (Rhythm.FORTNIGHT, date(2028, 2, 20), date(2028, 3, 5)),
+        (MONTH, date(2026, 12, 15), date(2027, 1, 15)),
+        (MONTH, date(2027, 1, 31), date(2027, 2, 28)),
+        (MONTH, date(2028, 1, 31), date(2028, 2, 29)),
+        (MONTH, date(2026, 10, 31), date(2026, 11, 30)),
+    ],
+)
+def test_a_rhythm_goes_over_the_ends_of_months_years_and_leap_days(rhythm: Rhythm, day: date, expected: date) -> None:
+    assert calendar.later(day, rhythm) == expected
+
+
+def test_months_after_a_short_one_go_back_to_the_day_that_they_are_counted_from() -> None:
+    days = islice(NextLook(MONTH, date(2027, 1, 31), date(2027, 2, 1)).days, 4)
+    assert [(day.month, day.day) for day in days] == [(2, 28), (3, 31), (4, 30), (5, 31)]
+
+
+def test_the_next_look_is_a_rhythm_after_the_last_one() -> None:
+    found = calendar.next_look([look(NOW - timedelta(days=9)), look(NOW - timedelta(days=2))], [], WEEK, NOW)
+    assert (found.due, found.overdue) == (date(2026, 11, 27), False)
+    assert found.words == (
+        "Next look: Friday 27 November 2026 (a look every week; the last one was on Friday 20 November 2026)."
+    )
+
+
+def test_a_decision_of_its_own_counts_as_a_look_and_one_that_was_asked_for_does_not() -> None:
+    looked = [look(NOW - timedelta(days=6))]
+    asked = [decision(NOW - timedelta(days=1), mode=mode) for mode in ("force", "dry_run")]
+    assert calendar.next_look(looked, asked, WEEK, NOW).last == date(2026, 11, 16)
+    own = [*asked, decision(NOW - timedelta(days=2))]
+    assert calendar.next_look(looked, own, WEEK, NOW).last == date(2026, 11, 20)
+
+
+def test_a_look_that_came_to_no_verdict_has_not_looked() -> None:
+    assert calendar.next_look([look(NOW, verdict="")], [], WEEK, NOW).last is None
+
+
+def test_where_nobody_has_looked_the_next_look_is_today_and_not_overdue() -> None:
+    found = calendar.next_look([], [], WEEK, NOW)
+    assert (found.due, found.overdue) == (TODAY, False)
+    assert "nobody has looked yet" in found.words
+    assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
+
+
+def test_a_look_that_is_due_today_is_not_overdue_yet() -> None:
+    found = NextLook(WEEK, date(2026, 11, 15), TODAY)
+    assert not found.overdue
+    assert "today, Sunday 22 November 2026" in found.words
+
+
+def test_an_overdue_look_is_told_and_the_rhythm_goes_on_from_today() -> None:
+    found = NextLook(WEEK, date(2026, 11, 8), TODAY)
+    assert found.overdue
+    assert found.words.startswith("Overdue since Sunday 15 November 2026")
+    assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
+    entries = calendar.ahead(found, TODAY)
+    assert [(entry.day, entry.kind) for entry in entries] == [(date(2026, 11, 15), DUE), (TODAY, DUE)]
+    assert "did not come" in entries[0].words
+
+
+@given(
+    st.dates(date(1900, 1, 1), date(2200, 1, 1)),
+    st.integers(0, 100),
+    st.sampled_from(list(Rhythm)),
+)
+def test_days_of_looks_are_never_in_the_past_and_follow_each_other(last: date, age: int, rhythm: Rhythm) -> None:
+    today = last + timedelta(days=age)
+    days = list(islice(NextLook(rhythm, last, today).days, 5))
+    assert days[0] >= today
+    assert days == sorted(set(days))
+    assert max(later - day for day, later in pairwise(days)) <= timedelta(days=31)
+
+
+def test_what_has_happened_is_dated_in_words_oldest_first() -> None:
+    found = calendar.happened(
+        [look(NOW, "watch"), look(NOW - timedelta(days=1), "")],
+        [decision(NOW - timedelta(days=2), "retrain", outcome="promoted", challenger="4", trigger="reactive")],
+        promotions(
+            (NOW - timedelta(days=3), 3, "", "an old entry"),
+            (NOW - timedelta(days=2, minutes=-5), 4, "promotion", "better"),
+            (NOW + timedelta(minutes=5), 3, "roll back", "it misses layups"),
+        ),
+    )
+    assert [(entry.day.day, entry.kind, entry.words) for entry in found] == [
+        (19, PROMOTION, "10:00 Version 3 became champion: an old entry"),
+        (20, DECISION, "10:00 Decision 7: retrain (reactive). Promoted: version 4."),
+        (20, PROMOTION, "10:05 Version 4 became champion: better"),
+        (21, LOOK, "10:00 Look at prod: it came to no verdict."),
+        (22, LOOK, "10:00 Look at prod: watch."),
+        (22, ROLL_BACK, "10:05 Version 3 came back as champion: it misses layups"),
+    ]
+
+
+def test_training_and_staleness_stand_in_the_calendar_when_they_come_within_it() -> None:
+    due = NextLook(MONTH, TODAY, TODAY)
+    soon, far = NOW + timedelta(days=1), NOW + timedelta(days=90)
+    kinds = [entry.kind for entry in calendar.ahead(due, date(2026, 11, 30), training=soon, stale=far)]
+    assert kinds == [TRAINING]
+    kinds = [entry.kind for entry in calendar.ahead(due, far.date(), training=NOW - timedelta(days=1), stale=far)]
+    assert kinds == [DUE, DUE, STALE]
+
+
+@pytest.mark.parametrize(
+    ("training", "stale", "expected"),
+    [
+        (None, None, ["Earliest next training: now (no challenger has been trained yet)."]),
+        (
+            NOW - timedelta(hours=1),
+            NOW - timedelta(days=1),
+            [
+                "Earliest next training: now (the cooldown ended on 22 Nov 2026 09:00).",
+                "The champion has been stale since Saturday 21 November 2026.",
+            ],
+        ),
+        (
+            NOW + timedelta(hours=1),
+            NOW + timedelta(days=1),
+            [
+                "Earliest next training: 22 Nov 2026 11:00, when the cooldown ends.",
+                "The champion is stale from Monday 23 November 2026 on.",
+            ],
+        ),
+    ],
+)
+def test_what_is_to_come_is_told_in_words(
+    training: datetime | None, stale: datetime | None, expected: list[str]
+) -> None:
+    assert calendar.milestones(training, stale, NOW) == expected
+
+
+def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
+    log = [
+        decision(NOW),
+        decision(NOW - timedelta(days=1), "retrain", outcome="failed"),
+        decision(NOW - timedelta(days=2), "retrain", outcome="refused", challenger="4"),
+        decision(NOW - timedelta(days=9), "retrain", outcome="promoted", challenger="3"),
+    ]
+    assert calendar.next_training(log, timedelta(days=1)) == NOW - timedelta(days=1)
+    assert calendar.next_training(log[:2], timedelta(days=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (decision(NOW), "Decision 7, 22 Nov 2026 10:00: wait."),
+        (
+            decision(NOW, "retrain", mode="dry_run", trigger="reactive"),
+            "Decision 7, 22 Nov 2026 10:00: retrain (reactive). Only said, nothing was done.",
+        ),
+        (decision(NOW, "retrain", outcome="pending"), "Decision 7, 22 Nov 2026 10:00: retrain. Not ended yet."),
+        (
+            decision(NOW, "retrain", outcome="refused", challenger="4", trigger="forced", mode="force"),
+            "Decision 7, 22 Nov 2026 10:00: retrain (forced). Refused: version 4.",
+        ),
+        (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00: retrain. Interrupted."),
+    ],
+)
+def test_a_decision_and_what_came_of_it_are_one_sentence(entry: LoggedDecision, expected: str) -> None:
+    assert calendar.sentence(entry) == expected
+
+
+@pytest.mark.parametrize(
+    ("month", "rows", "first", "last"),
+    [
+        (date(2026, 11, 1), 6, date(2026, 10, 26), date(2026, 12, 6)),
+        (date(2027, 2, 1), 4, date(2027, 2, 1), date(2027, 2, 28)),
+        (date(2028, 2, 1), 5, date(2028, 1, 31), date(2028, 3, 5)),
+    ],
+)
+def test_a_sheet_of_the_calendar_holds_whole_weeks(month: date, rows: int, first: date, last: date) -> None:
+    sheet = calendar.weeks(month)
+    assert len(sheet) == rows
+    assert {len(week) for week in sheet} == {7}
+    assert (sheet[0][0], sheet[-1][-1]) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("last", "rhythm", "rule"),
+    [
+        (date(2026, 11, 21), Rhythm.DAY, "FREQ=DAILY"),
+        (date(2026, 11, 21), WEEK, "FREQ=WEEKLY"),
+        (date(2026, 11, 21), Rhythm.FORTNIGHT, "FREQ=WEEKLY;INTERVAL=2"),
+        (date(2026, 11, 21), MONTH, "FREQ=MONTHLY"),
+        (date(2026, 10, 31), MONTH, "FREQ=MONTHLY;BYMONTHDAY=28,29,30,31;BYSETPOS=-1"),
+        (date(2026, 10, 29), MONTH, "FREQ=MONTHLY;BYMONTHDAY=28,29;BYSETPOS=-1"),
+    ],
+)
+def test_the_rule_of_the_file_is_the_rhythm(last: date, rhythm: Rhythm, rule: str) -> None:
+    lines = unfolded(written(last, rhythm))
+    assert lines["RRULE"] == rule
+    assert lines["DTSTART;VALUE=DATE"] == f"{calendar.later(last, rhythm):%Y%m%d}"
+
+
+@pytest.mark.parametrize("rhythm", list(Rhythm))
+@pytest.mark.parametrize("last", [date(2026, 10, 31), date(2027, 1, 30), date(2028, 2, 29), date(2026, 11, 21)])
+def test_another_reader_of_the_rule_finds_the_days_that_the_page_shows(last: date, rhythm: Rhythm) -> None:
+    planned = list(islice(NextLook(rhythm, last, last).days, 14))
+    rule = unfolded(written(last, rhythm, today=last))["RRULE"]
+    read = islice(rrulestr(rule, dtstart=datetime.combine(planned[0], datetime.min.time())), 14)
+    assert [moment.date() for moment in read] == planned
+
+
+def test_an_overdue_look_starts_today_in_the_file() -> None:
+    assert unfolded(written(date(2026, 8, 31), MONTH))["DTSTART;VALUE=DATE"] == "20261122"
+    assert unfolded(written(date(2026, 8, 31), MONTH))["RRULE"] == "FREQ=MONTHLY"
+
+
+def test_the_file_is_one_event_with_all_that_rfc_5545_asks_for() -> None:
+    lines = written(date(2026, 11, 21), WEEK).decode().split("\r\n")
+    assert lines[:4] == ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//kobe_shot//monitor//EN", "BEGIN:VEVENT"]
+    assert lines[-4:] == ["TRANSP:TRANSPARENT", "END:VEVENT", "END:VCALENDAR", ""]
+    found = unfolded(written(date(2026, 11, 21), WEEK))
+    assert (found["UID"], found["DTSTAMP"]) == ("1@kobe-shot", "20261122T100000Z")
+    assert found["SUMMARY"] == "Look at kobe_shot"
+    for command in ("mlflow run . -e monitoramento", "mlflow run . -e retreino"):
+        assert f"\\n{command}" in found["DESCRIPTION"]
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=400))
+def test_long_lines_are_folded_within_75_octets_and_between_characters(name: str) -> None:
+    file = written(date(2026, 11, 21), WEEK, name=name)
+    assert b"\n" not in file.replace(b"\r\n", b"")
+    lines = file.split(b"\r\n")
+    assert max(map(len, lines)) <= 75
+    for line in lines:
+        line.decode()
+    summary = unfolded(file)["SUMMARY"]
+    plain = summary.replace("\\,", ",").replace("\\;", ";").replace("\\\\", "\\")
+    assert "\\" in name or plain == f"Look at {name}"

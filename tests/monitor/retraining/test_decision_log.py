@@ -1,0 +1,235 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from monitor.retraining import decision_log
+from monitor.retraining.decision_log import (
+    CHALLENGER,
+    FAILED,
+    INTERRUPTED,
+    LABELS_UNTIL,
+    MODE,
+    MODEL,
+    MOMENT,
+    NEW_LABELS,
+    NOTHING,
+    NUMBER,
+    OUTCOME,
+    OUTCOME_REASON,
+    PENDING,
+    PROMOTED,
+    REFUSED,
+    REPLAYED,
+    RETRAIN,
+    TRIGGER,
+    WAIT,
+)
+from monitor.store.tables import TableError
+from serving import registry
+from serving.registry import StoreError
+from tests.operation_store import log_decision, log_replay
+from tests.versions import bare, tagged
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def numbers(*, replay: str = "") -> list[int]:
+    return [entry.number for entry in decision_log.decisions(replay=replay)]
+
+
+def test_nothing_was_decided_in_an_empty_store() -> None:
+    assert decision_log.decisions() == []
+    assert decision_log.decisions(replay="nosuchrun") == []
+    assert decision_log.replays() == []
+
+
+def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
+    bare()
+    until = datetime(2026, 11, 20, 8, 30)  # noqa: DTZ001 UTC without a zone, as tables have it
+    given = {
+        TRIGGER: "reactive",
+        MODE: "force",
+        OUTCOME: PROMOTED,
+        OUTCOME_REASON: "better beyond chance",
+        CHALLENGER: "2",
+        NEW_LABELS: "321",
+        LABELS_UNTIL: until.isoformat(),
+    }
+    run_id = log_decision(3, RETRAIN, when=NOON, reasons=("first", "second"), **tagged(given))
+    (found,) = decision_log.decisions()
+    assert (found.number, found.moment, found.decision, found.trigger) == (3, NOON, RETRAIN, "reactive")
+    assert (found.mode, found.reasons) == ("force", ("first", "second"))
+    assert (found.outcome, found.outcome_reason) == (PROMOTED, "better beyond chance")
+    assert (found.champion, found.challenger) == ("1", "2")
+    assert (found.labels, found.new_labels, found.labels_until) == (1500, 321, until)
+    assert (found.run_id, found.model) == (run_id, registry.MODEL)
+
+
+def test_the_newest_decision_comes_first_whatever_moment_it_replays() -> None:
+    bare()
+    for number in range(1, 13):
+        log_decision(number, when=NOON - timedelta(days=number))
+    assert numbers() == list(range(12, 0, -1))
+    assert [entry.number for entry in decision_log.decisions(most=2)] == [12, 11]
+
+
+def test_what_is_no_decision_is_none() -> None:
+    bare()
+    log_decision(1)
+    mine = {MODEL: registry.MODEL, decision_log.CREATED: registry.created()}
+    for name, tags in (
+        ("Treinamento", {**mine, NUMBER: "2"}),
+        (decision_log.RETRAINING, mine),
+        (decision_log.RETRAINING, {}),
+    ):
+        with mlflow.start_run(run_name=name, tags=tags):
+            pass
+    assert numbers() == [1]
+
+
+def test_a_decision_without_labels_knows_of_none() -> None:
+    bare()
+    log_decision(1, **tagged({LABELS_UNTIL: "", decision_log.LABELS: "0", NEW_LABELS: "0"}))
+    (found,) = decision_log.decisions()
+    assert (found.labels, found.new_labels, found.labels_until) == (0, 0, None)
+
+
+def test_a_registered_model_that_was_deleted_and_made_anew_has_decided_nothing_yet() -> None:
+    bare()
+    log_decision(1, RETRAIN, **tagged({OUTCOME: REFUSED}))
+    log_decision(2)
+    MlflowClient().delete_registered_model(registry.MODEL)
+    assert numbers() == []
+    bare()
+    assert numbers() == []
+    log_decision(1)
+    assert numbers() == [1]
+    assert decision_log.last_trained(decision_log.decisions()) is None
+
+
+def test_every_registered_model_has_a_log_of_its_own() -> None:
+    bare()
+    log_decision(1)
+    with registry.using("another"):
+        bare()
+        assert numbers() == []
+        log_decision(1)
+        log_decision(2)
+        assert numbers() == [2, 1]
+        assert {entry.model for entry in decision_log.decisions()} == {"another"}
+    assert numbers() == [1]
+
+
+def test_the_decisions_of_a_replay_are_asked_for_by_its_run_and_not_found_otherwise() -> None:
+    bare()
+    log_decision(1)
+    with registry.using("kobe_shot_replay"):
+        bare()
+        for replay in ("first", "second"):
+            for number in (1, 2):
+                log_decision(number, **tagged({REPLAYED: replay}))
+            MlflowClient().delete_registered_model("kobe_shot_replay")
+            bare()
+        log_decision(1)
+    assert numbers() == [1]
+    assert numbers(replay="first") == numbers(replay="second") == [2, 1]
+    assert {entry.model for entry in decision_log.decisions(replay="first")} == {"kobe_shot_replay"}
+    assert numbers(replay="third") == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trained"),
+    [(PROMOTED, True), (REFUSED, True), (PENDING, False), (INTERRUPTED, False), (FAILED, False), (NOTHING, False)],
+)
+def test_a_challenger_was_trained_where_it_was_judged(outcome: str, *, trained: bool) -> None:
+    bare()
+    log_decision(1, RETRAIN, **tagged({OUTCOME: outcome}))
+    log_decision(2, WAIT)
+    log = decision_log.decisions()
+    assert log[1].trained is trained
+    last = decision_log.last_trained(log)
+    assert (last.number if last else None) == (1 if trained else None)
+
+
+def test_the_last_training_is_the_newest() -> None:
+    bare()
+    for number, outcome in enumerate([PROMOTED, REFUSED, NOTHING, FAILED], 1):
+        log_decision(number, RETRAIN, **tagged({OUTCOME: outcome}))
+    last = decision_log.last_trained(decision_log.decisions())
+    assert last is not None
+    assert last.number == 2
+
+
+def test_a_decision_whose_process_was_killed_is_pending() -> None:
+    bare()
+    run_id = log_decision(1, RETRAIN)
+    MlflowClient().delete_tag(run_id, OUTCOME)
+    assert decision_log.decisions()[0].outcome == PENDING
+
+
+@pytest.mark.parametrize(("tag", "value"), [(NUMBER, "many"), (MOMENT, "yesterday"), (LABELS_UNTIL, "soon")])
+def test_an_entry_whose_tags_are_damaged_is_told_with_its_run(tag: str, value: str) -> None:
+    bare()
+    run_id = log_decision(1, **tagged({tag: value}))
+    with pytest.raises(TableError, match=rf"cannot be read .*Delete run {run_id}"):
+        decision_log.decisions()
+
+
+def test_a_store_that_cannot_be_read_is_told(store: str) -> None:
+    broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
+    broken.write_bytes(b"this is no database" * 99)
+    mlflow.set_tracking_uri(f"sqlite:///{broken}")
+    with pytest.raises(StoreError, match="broken"):
+        decision_log.decisions()
+
+
+# The figures behind a decision
+
+
+def test_the_figures_behind_a_decision_are_read_as_they_were_written() -> None:
+    bare()
+    run_id = log_decision(1, record={"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]})
+    assert decision_log.record(run_id) == {"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"decision": "wa', "\x00"])
+def test_figures_that_are_damaged_are_told_with_what_still_stands(text: str) -> None:
+    bare()
+    run_id = log_decision(1, record=text)
+    with pytest.raises(TableError, match=rf"decision\.json of run {run_id} cannot be read\. The decision stands"):
+        decision_log.record(run_id)
+    assert numbers() == [1]
+
+
+def test_figures_that_are_no_text_are_told() -> None:
+    bare()
+    run_id = log_decision(1, record={})
+    path = Path(MlflowClient().get_run(run_id).info.artifact_uri) / decision_log.RECORD
+    path.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(TableError, match="cannot be read"):
+        decision_log.record(run_id)
+
+
+def test_figures_that_are_gone_are_told_with_the_run() -> None:
+    bare()
+    run_id = log_decision(1)
+    with pytest.raises(TableError, match=rf"run {run_id} does not hold decision\.json"):
+        decision_log.record(run_id)
+
+
+# Replays
+
+
+def test_replays_are_the_finished_ones_newest_first() -> None:
+    first, second = (log_replay({"format": 1}) for _ in range(2))
+    with pytest.raises(KeyError), mlflow.start_run(run_name=decision_log.REPLAY):
+        raise KeyError
+    with mlflow.start_run(run_name="Treinamento"):
+        pass
+    assert [run.run_id for run in decision_log.replays()] == [second, first]
+    assert [run.run_id for run in decision_log.replays(most=1)] == [second]

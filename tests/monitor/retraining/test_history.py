@@ -1,0 +1,107 @@
+import pytest
+from mlflow import MlflowClient
+
+from data.cli.config import parse
+from monitor.retraining import decision_log, history
+from monitor.retraining.history import HistoryConfig
+from serving import registry
+from tests.operation_store import log_decision
+from tests.versions import REFUSED, bare, crowned, tagged
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def shown(capsys: pytest.CaptureFixture[str], **options: object) -> str:
+    history.run(HistoryConfig.model_validate(options))
+    printed = capsys.readouterr().out
+    return " ".join(printed.replace("│", " ").split())
+
+
+def test_where_nothing_has_happened_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = shown(capsys)
+    assert "kobe_shot: no version has become champion yet" in printed
+    assert "Decisions: none yet; mlflow run . -e retreino makes one" in printed
+
+
+def test_champions_are_shown_newest_first_with_how_they_came_and_where_a_roll_back_goes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    crowned(3)
+    assert "Champion: version 3; a roll back goes to version 2" in shown(capsys)
+    registry.roll_back("it misses layups")
+    printed = shown(capsys)
+    assert "Champion: version 2; a roll back goes to version 1" in printed
+    first, last = printed.index("roll back 2 3"), printed.index("promotion 1 -")
+    assert first < printed.index("promotion 3 2") < printed.index("promotion 2 1") < last
+    assert "it misses layups" in printed
+    registry.roll_back("it misses dunks")
+    assert "Champion: version 1; a roll back goes to none" in shown(capsys)
+
+
+def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    crowned(1)
+    log_decision(1, reasons=("no rule asks", "Labelled windows: fine", "Trend: too few"))
+    log_decision(
+        2,
+        decision_log.RETRAIN,
+        reasons=("two windows violate",),
+        **tagged(
+            {
+                decision_log.TRIGGER: "reactive",
+                decision_log.OUTCOME: decision_log.REFUSED,
+                decision_log.OUTCOME_REASON: "worse in playoffs",
+                decision_log.CHALLENGER: "2",
+            }
+        ),
+    )
+    printed = shown(capsys)
+    assert printed.index("retrain (reactive) refused 2 worse in playoffs") < printed.index("wait nothing to do")
+    assert "no rule asks; Labelled windows: fine" in printed
+
+
+def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    crowned(3)
+    for number in (1, 2, 3):
+        log_decision(number, reasons=(f"reason {number}",))
+    printed = shown(capsys, most=1)
+    assert ("promotion 3 2" in printed, "promotion 2 1" in printed) == (True, False)
+    assert ("reason 3" in printed, "reason 2" in printed) == (True, False)
+
+
+def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixture[str]) -> None:
+    crowned(2)
+    log_decision(1)
+    with registry.using("kobe_shot_replay"):
+        crowned(1)
+    printed = shown(capsys, model="kobe_shot_replay")
+    assert "kobe_shot_replay: champions" in printed
+    assert "Champion: version 1; a roll back goes to none" in printed
+    assert "Decisions: none yet" in printed
+    assert registry.model() == registry.MODEL
+    with registry.using("kobe_shot_replay"):
+        assert "Champion: version 1;" in shown(capsys)
+
+
+def test_a_history_whose_only_champion_lost_its_pass_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    crowned(1)
+    registry.judge("1", REFUSED)
+    MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
+    registry.reconcile()
+    assert "promotion 1 -" in shown(capsys)
+
+
+def test_a_version_that_is_no_champion_any_more_is_not_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    crowned(2)
+    MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
+    assert "Champion: version" not in shown(capsys)
+
+
+def test_versions_that_never_became_champion_have_no_history(capsys: pytest.CaptureFixture[str]) -> None:
+    bare(REFUSED)
+    assert "no version has become champion yet" in shown(capsys)
+
+
+@pytest.mark.parametrize("arguments", [["--most", "0"], ["--most", "1001"], ["--nonsense", "1"]])
+def test_a_wrong_parameter_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(HistoryConfig, arguments)

@@ -1,0 +1,714 @@
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.schema import LEARNED, PROBABILITY, TARGET
+from monitor.health.baseline import Baseline
+from monitor.health.evaluation import Look
+from monitor.health.verdict import Answer, Check, Severity, finding, fine, not_applicable
+from monitor.retraining import policy as retraining
+from monitor.retraining.decision_log import (
+    FAILED,
+    INTERRUPTED,
+    NOTHING,
+    PENDING,
+    PROMOTED,
+    REFUSED,
+    RETRAIN,
+    WAIT,
+    LoggedDecision,
+)
+from monitor.retraining.policy import (
+    FEWEST_LABELS,
+    FORCED,
+    MAX_UNFINISHED_PER_DAY,
+    PREDICTIVE,
+    REACTIVE,
+    Decision,
+    Guard,
+    Policy,
+    Signal,
+    decide,
+    split_by_time,
+)
+from tests.looks import NOW, batch, look, population, right, six_in_ten
+
+POLICY = Policy(minimum_new_labels=1)
+TO_COME = Policy(windows=12, violations=12, minimum_new_labels=1)
+"""Asks for more windows than there are, so that no reactive signal fires."""
+DAY = timedelta(days=1)
+GOOD, BAD = 0.6, 0.2
+"""Shares of rows predicted right: what the reference has, and a window that violates every limit."""
+
+
+@pytest.fixture
+def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask none of the monitor's checks, which take longer than all the rest and have tests of their own."""
+    monkeypatch.setattr(retraining, "CHECKS", ())
+
+
+def in_time(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one after the other, a row a minute."""
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(time=pd.date_range("2026-11-01", periods=len(table), freq="min"))
+
+
+def windows(*shares: float, rows: int = 200) -> pd.DataFrame:
+    """Windows of which a share was predicted right."""
+    return in_time([right(rows, share) for share in shares])
+
+
+def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
+    """Shots of which a rate was made and that were all given the same P(made)."""
+    hits = round(rows * rate)
+    return batch(rows).assign(**{TARGET: np.repeat([1.0, 0.0], [hits, rows - hits]), PROBABILITY: made})
+
+
+def reference(share: float, away: float) -> Baseline:
+    return Baseline(population().head(4_000), right(4_000, share, away=away), name="base_test")
+
+
+def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
+    table: pd.DataFrame,
+    policy: Policy = POLICY,
+    *,
+    against: Baseline | None = None,
+    log: Sequence[LoggedDecision] = (),
+    now: datetime = NOW,
+    forced: bool = False,
+) -> Decision:
+    seen = look(table, against=against or six_in_ten())
+    return decide(seen, table[table[TARGET].notna()], policy, log=log, now=now, forced=forced)
+
+
+def signal(found: Decision, name: str = "Labelled windows") -> Signal:
+    return next(signal for signal in found.signals if signal.name == name)
+
+
+def guard(found: Decision, name: str) -> Guard:
+    return next(guard for guard in found.guards if guard.name == name)
+
+
+def entry(  # noqa: PLR0913 each is a keyword but what came of it, when and the labels
+    outcome: str,
+    age: timedelta = 10 * DAY,
+    until: str = "2026-10-01",
+    *,
+    labels: int = 600,
+    champion: str = "1",
+    mode: str = "auto",
+    source: str = "",
+) -> LoggedDecision:
+    """An earlier decision."""
+    return LoggedDecision(
+        number=1,
+        moment=NOW - age,
+        decision=WAIT if outcome == NOTHING else RETRAIN,
+        trigger="",
+        mode=mode,
+        reasons=(),
+        outcome=outcome,
+        outcome_reason="",
+        champion=champion,
+        challenger="",
+        labels=labels,
+        new_labels=0,
+        labels_until=datetime.fromisoformat(until) if until else None,
+        run_id="",
+        model="kobe_shot",
+        source=source,
+    )
+
+
+# Labelled windows
+
+
+@pytest.mark.parametrize(
+    ("shares", "fired"),
+    [
+        ([GOOD, GOOD, GOOD], False),
+        ([GOOD, GOOD, BAD], False),
+        ([GOOD, BAD, BAD], True),
+        ([BAD, GOOD, BAD], True),
+        ([BAD, BAD, GOOD], False),
+        ([BAD, BAD, BAD], True),
+        ([BAD, BAD, GOOD, GOOD, BAD], False),
+    ],
+)
+@pytest.mark.usefixtures("no_checks")
+def test_two_of_the_last_three_windows_and_the_latest_of_them_ask_for_a_new_model(
+    shares: list[float], *, fired: bool
+) -> None:
+    found = decided(windows(*shares))
+    assert signal(found).fired is fired
+    assert (found.decision, found.trigger) == ((RETRAIN, REACTIVE) if fired else (WAIT, ""))
+    assert [bool(window.violations) for window in found.windows] == [share == BAD for share in shares]
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_how_many_windows_of_how_many_is_for_the_policy_to_say() -> None:
+    table = windows(BAD, GOOD, GOOD, BAD)
+    assert not decided(table).retrain
+    assert decided(table, replace(POLICY, windows=4)).retrain
+    assert decided(table, replace(POLICY, violations=1)).retrain
+    assert not decided(table, replace(POLICY, windows=4, violations=3)).retrain
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_the_reasons_say_how_many_windows_violate_which_limit_by_how_much() -> None:
+    found = decided(windows(GOOD, BAD, BAD))
+    (reason,) = found.reasons
+    assert reason.startswith("Labelled windows: 2 of the last 3 windows violate a limit, the latest does too: ")
+    assert "log loss rose by 24%, from 0.673 to 0.835" in reason
+    assert "F1 fell by 67%, from 0.600 to 0.200" in reason
+    assert "worse than the base rate: skill -20" in reason
+    calm = decided(windows(BAD, BAD, GOOD))
+    assert calm.reasons[0] == "no rule of the loop asks for a new model"
+    assert "2 of the last 3 windows violate a limit, the latest does not" in calm.reasons[1]
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_too_few_windows_say_nothing_about_the_model() -> None:
+    found = decided(windows(BAD))
+    assert signal(found).fired is None
+    assert "1 of the 2 windows of 200 labelled rows that the champion scored are there" in signal(found).words
+    assert not found.retrain
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_windows_are_counted_from_the_newest_row_and_hold_whole_windows_only() -> None:
+    table = windows(BAD, GOOD, BAD, rows=250)
+    found = decided(table)
+    assert [window.rows for window in found.windows] == [200, 200, 200]
+    assert found.windows[-1].end == table["time"].iloc[-1].isoformat()
+    assert found.windows[0].start == table["time"].iloc[150].isoformat()
+    assert [window.end < after.start for window, after in zip(found.windows, found.windows[1:], strict=False)] == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(98, []), (100, [100]), (150, [150]), (398, [200])])
+@pytest.mark.usefixtures("no_checks")
+def test_a_first_window_may_be_short_and_none_has_less_than_a_hundred_rows(rows: int, expected: list[int]) -> None:
+    assert [window.rows for window in decided(windows(BAD, rows=rows)).windows] == expected
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_rows_without_a_label_are_in_no_window() -> None:
+    table = windows(GOOD, BAD, BAD)
+    blank = table.assign(**{TARGET: float("nan")})
+    mixed = pd.concat([table, blank]).sort_values("time", ignore_index=True)
+    found = decided(mixed)
+    assert (found.retrain, len(found.windows)) == (True, 3)
+    assert found.windows == decided(table).windows
+    assert decided(blank).windows == ()
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_rows_that_the_champion_has_learned_from_say_nothing_of_it() -> None:
+    table = windows(GOOD, BAD, BAD)
+    learned = table.assign(**{LEARNED: np.arange(600) >= 200})
+    found = decided(learned)
+    assert [window.violations for window in found.windows] == [()]
+    assert not found.retrain
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_a_window_has_the_figures_of_its_rows() -> None:
+    found = decided(windows(GOOD, BAD)).windows[-1]
+    assert found.log_loss == pytest.approx(-(0.2 * np.log(0.6) + 0.8 * np.log(0.4)))
+    assert found.f1_score == pytest.approx(0.2)
+    assert found.skill == pytest.approx(1 - found.log_loss / np.log(2))
+
+
+# What violates a limit
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_log_loss_alone_can_violate() -> None:
+    sharp = reference(0.9, 0.4)
+    table = in_time([right(200, 0.8, away=0.3)] * 3)
+    found = decided(table, against=sharp)
+    assert signal(found).fired is True
+    assert [len(window.violations) for window in found.windows] == [1, 1, 1]
+    assert found.windows[-1].violations[0].startswith("log loss rose by 54%")
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_f1_alone_can_violate() -> None:
+    table = in_time([constant(200, rate=0.3, made=0.3)] * 3)
+    found = decided(table)
+    assert signal(found).fired is True
+    assert {window.violations for window in found.windows} == {("F1 fell by 100%, from 0.600 to 0.000",)}
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_f1_of_few_made_shots_is_not_looked_at() -> None:
+    assert signal(decided(in_time([constant(200, rate=0.16, made=0.16)] * 3))).fired is True
+    found = decided(in_time([constant(200, rate=0.14, made=0.14)] * 3))
+    assert signal(found).fired is False
+    assert {window.violations for window in found.windows} == {()}
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_being_worth_less_than_a_constant_alone_can_violate() -> None:
+    found = decided(in_time([constant(200, rate=0.1, made=0.3)] * 3))
+    assert signal(found).fired is True
+    assert {len(window.violations) for window in found.windows} == {1}
+    assert all("worse than the base rate: skill -35.8%" in window.violations[0] for window in found.windows)
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_being_worth_less_than_a_constant_by_chance_does_not_violate() -> None:
+    found = decided(in_time([constant(200, rate=0.1, made=0.12)] * 3))
+    assert found.windows[-1].skill is not None
+    assert -0.01 < found.windows[-1].skill < 0
+    assert signal(found).fired is False
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_a_rise_over_the_limit_that_chance_explains_does_not_violate() -> None:
+    strict = replace(POLICY, limit=0.01)
+    found = decided(windows(0.58, 0.58, 0.58), strict)
+    assert found.windows[-1].log_loss > 1.01 * 0.6730
+    assert signal(found).fired is False
+    assert signal(decided(windows(0.4, 0.4, 0.4), strict)).fired is True
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_a_rise_below_the_limit_does_not_violate_however_certain_it_is() -> None:
+    table = windows(0.4, 0.4, 0.4)
+    lenient = replace(POLICY, limit=0.9)
+    assert all("skill" in words for window in decided(table, lenient).windows for words in window.violations)
+    assert any("log loss rose" in words for words in decided(table, replace(POLICY, limit=0.1)).windows[-1].violations)
+
+
+# A trend
+
+
+RISING = (0.60, 0.56, 0.52, 0.48, 0.44, 0.40)
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_a_trend_that_reaches_the_limit_within_the_horizon_asks_before_a_window_violates() -> None:
+    found = decided(windows(*RISING), TO_COME)
+    trend = signal(found, "Trend of log loss")
+    assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
+    assert trend.fired is True
+    assert "log loss is expected to be 0.803 within 3 windows" in trend.words
+    assert "the limit is 0.774" in trend.words
+    assert trend.figures == "+0.0162 a window"
+
+
+@pytest.mark.parametrize(
+    ("shares", "policy"),
+    [
+        pytest.param(RISING, replace(TO_COME, horizon=1), id="not within the horizon"),
+        pytest.param(RISING, replace(TO_COME, limit=0.3), id="not up to the limit"),
+        pytest.param([GOOD] * 6, TO_COME, id="flat"),
+        pytest.param([BAD] * 6, TO_COME, id="flat above the limit"),
+        pytest.param(tuple(reversed(RISING)), TO_COME, id="falling"),
+        pytest.param((0.6, 0.3, 0.6, 0.25, 0.62, 0.2), TO_COME, id="rising, but nobody can tell"),
+    ],
+)
+@pytest.mark.usefixtures("no_checks")
+def test_no_trend_asks_for_a_new_model(shares: tuple[float, ...], policy: Policy) -> None:
+    found = decided(windows(*shares), policy)
+    assert signal(found, "Trend of log loss").fired is False
+    assert not found.retrain
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_three_windows_make_no_trend() -> None:
+    found = decided(windows(0.7, 0.5, 0.3), TO_COME)
+    assert signal(found, "Trend of log loss").fired is None
+    assert signal(found, "Trend of log loss").words == "3 windows; a trend takes 4"
+    assert signal(decided(windows(0.7, 0.6, 0.5, 0.4), TO_COME), "Trend of log loss").fired is True
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_what_is_long_past_is_no_part_of_a_trend() -> None:
+    table = windows(*[BAD] * 3, *[GOOD] * 12, rows=100)
+    found = decided(table, replace(POLICY, window_rows=100))
+    assert len(found.windows) == 12
+    assert signal(found, "Trend of log loss").figures == "+0.0000 a window"
+
+
+# Drift, support, and the estimate without labels
+
+
+def fail(_look: Look) -> Answer:
+    message = "broken"
+    raise RuntimeError(message)
+
+
+ANSWERS = {
+    "asks": (lambda _look: finding(Severity.RETRAIN, "far away", "PSI 0.4"), True),
+    "warns": (lambda _look: finding(Severity.WARNING, "a little", "PSI 0.1"), False),
+    "fine": (lambda _look: fine("where it was"), False),
+    "not applicable": (lambda _look: not_applicable("too few rows"), None),
+    "error": (fail, None),
+}
+
+
+@pytest.mark.parametrize("code", ["K201", "K204", "K301"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_drift_support_and_estimate_ask_for_a_new_model_where_their_finding_does(
+    monkeypatch: pytest.MonkeyPatch, code: str, answer: str
+) -> None:
+    ask, fired = ANSWERS[answer]
+    monkeypatch.setattr(retraining, "CHECKS", (Check(code, "A check", Severity.RETRAIN, ask),))
+    found = decided(windows(GOOD, GOOD, GOOD))
+    seen = signal(found, f"{code} A check")
+    assert (seen.kind, seen.fired) == (PREDICTIVE, fired)
+    assert (found.decision, found.trigger) == ((RETRAIN, PREDICTIVE) if fired else (WAIT, ""))
+    if fired:
+        assert found.reasons == (f"{code} A check: far away",)
+        assert seen.figures == "PSI 0.4"
+
+
+@pytest.mark.parametrize("code", ["K101", "K104", "K105", "K106", "K202", "K203", "K401", "K404"])
+def test_no_other_check_asks_for_a_new_model(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    asks = Check(code, "A check", Severity.RETRAIN, ANSWERS["asks"][0])
+    monkeypatch.setattr(retraining, "CHECKS", (asks,))
+    found = decided(windows(GOOD, GOOD, GOOD))
+    assert not found.retrain
+    assert {seen.name for seen in found.signals} == {"Labelled windows", "Trend of log loss"}
+
+
+def test_violated_windows_go_before_what_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining, "CHECKS", (Check("K201", "Drift", Severity.RETRAIN, ANSWERS["asks"][0]),))
+    found = decided(windows(GOOD, BAD, BAD))
+    assert found.trigger == REACTIVE
+    assert len(found.reasons) == 2
+
+
+def test_shots_from_elsewhere_ask_for_a_new_model_without_a_single_label() -> None:
+    far = batch(600).assign(shot_distance=85.0, lat=33.2, **{TARGET: float("nan")})
+    labels = in_time([right(400, GOOD)])
+    moved = far.assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
+    found = decide(look(moved), labels, POLICY, log=(), now=NOW)
+    assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
+    fired = {seen.name[:4] for seen in found.signals if seen.fired}
+    assert {"K201", "K204"} <= fired
+    assert signal(found).fired is None
+
+
+def test_shots_like_those_of_the_reference_ask_for_nothing() -> None:
+    fresh = batch(600).assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
+    found = decide(look(fresh), fresh, POLICY, log=(), now=NOW)
+    assert [seen.name for seen in found.signals if seen.fired] == []
+    assert (found.decision, found.trigger) == (WAIT, "")
+    assert len([seen for seen in found.signals if seen.name[:4] in {"K201", "K204", "K301"}]) == 3
+
+
+def test_a_champion_that_has_scored_nothing_is_waited_for() -> None:
+    labels = windows(GOOD, BAD, BAD)
+    found = decide(None, labels, POLICY, log=(), now=NOW)
+    assert not found.retrain
+    assert {seen.fired for seen in found.signals} == {None}
+    assert found.windows == ()
+    assert found.arrived.labels == 600
+    assert "the champion has scored no row yet" in "; ".join(found.reasons)
+
+
+def test_drift_is_looked_for_among_the_latest_rows_alone() -> None:
+    far = batch(400).assign(shot_distance=85.0, lat=33.2)
+    times = pd.date_range("2026-11-01", periods=1_000, freq="min")
+    back = pd.concat([far, batch(600, seed=2)], ignore_index=True).assign(time=times)
+    for rows, fired in ((600, False), (1_000, True)):
+        found = decide(look(back), back, replace(POLICY, look_rows=rows), log=(), now=NOW)
+        assert any(seen.fired for seen in found.signals if seen.name.startswith("K2")) is fired
+
+
+# Guards
+
+
+ASKING = windows(GOOD, BAD, BAD)
+LAST = ASKING["time"].iloc[-1]
+
+
+def new_since(labels: int) -> str:
+    """A moment after which so many labels of ``ASKING`` came."""
+    return str(ASKING["time"].iloc[-1 - labels].isoformat())
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_what_had_arrived_is_counted() -> None:
+    found = decided(ASKING).arrived
+    assert (found.labels, found.new_labels, found.until) == (600, 600, LAST.to_pydatetime())
+    since = decided(ASKING, log=[entry(PROMOTED, until=new_since(250))]).arrived
+    assert (since.labels, since.new_labels) == (600, 250)
+    none = decide(None, ASKING.head(0), POLICY, log=(), now=NOW).arrived
+    assert (none.labels, none.new_labels, none.until) == (0, 0, None)
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_labels_that_come_late_for_rows_of_long_ago_are_new() -> None:
+    log = [entry(PROMOTED, until=LAST.isoformat(), labels=450)]
+    assert decided(ASKING, log=log).arrived.new_labels == 150
+    assert decided(ASKING, log=[entry(PROMOTED, until=new_since(200), labels=450)]).arrived.new_labels == 200
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_labels_of_another_place_say_nothing_of_what_is_new_here() -> None:
+    log = [entry(PROMOTED, until=LAST.isoformat(), source="log"), entry(PROMOTED, 20 * DAY, new_since(250))]
+    assert decided(ASKING, log=log).arrived.new_labels == 250
+    from_log = decide(look(ASKING, against=six_in_ten()), ASKING, POLICY, log=log, now=NOW, source="log")
+    assert from_log.arrived.new_labels == 0
+    # Whatever the labels are from, trainings are a cooldown apart.
+    recent = [entry(REFUSED, timedelta(hours=1), source="log")]
+    assert not guard(decided(ASKING, log=recent), "Cooldown").holds
+
+
+@pytest.mark.parametrize("outcome", [NOTHING, PENDING, INTERRUPTED, FAILED])
+@pytest.mark.usefixtures("no_checks")
+def test_labels_are_new_until_a_challenger_has_been_trained_on_them(outcome: str) -> None:
+    log = [entry(outcome, until=new_since(5)), entry(PROMOTED, 20 * DAY, until=new_since(250))]
+    assert decided(ASKING, log=log).arrived.new_labels == 250
+    assert decided(ASKING, log=log[:1]).arrived.new_labels == 600
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_too_few_new_labels_are_waited_for() -> None:
+    policy = replace(POLICY, minimum_new_labels=300)
+    for labels, enough in ((300, True), (299, False)):
+        found = decided(ASKING, policy, log=[entry(PROMOTED, until=new_since(labels))])
+        assert found.retrain is enough
+        assert guard(found, "New labels").holds is enough
+    assert found.trigger == ""
+    assert found.reasons[0] == "not now: 299 labelled rows are new, 300 are needed"
+    assert found.reasons[1].startswith("Labelled windows: 2 of the last 3")
+
+
+def mixed(rows: int, *, rate: float = 0.5) -> pd.DataFrame:
+    """So many labels, a minute from one to the next, of which a rate was made, evenly in time."""
+    places = np.arange(rows)
+    made = np.floor((places + 1) * rate) - np.floor(places * rate)
+    return in_time([batch(rows).assign(**{TARGET: made, PROBABILITY: 0.5})])
+
+
+SPLIT = "Older and later labels"
+
+
+def split_guard(labels: pd.DataFrame, policy: Policy = POLICY) -> Guard:
+    return guard(decide(None, labels, policy, log=(), now=NOW), SPLIT)
+
+
+@pytest.mark.parametrize(("rows", "enough"), [(199, False), (200, True)])
+def test_a_training_takes_a_hundred_labels_to_learn_from_and_a_hundred_to_be_tested_on(
+    rows: int, *, enough: bool
+) -> None:
+    assert FEWEST_LABELS == 200
+    found = split_guard(mixed(rows))
+    assert found.holds is enough
+    assert "100 older labels to learn from" in found.words
+    assert f"{rows - 100} later ones to be tested on" in found.words
+
+
+def test_how_many_labels_a_training_takes_depends_on_the_share_for_the_test_and_the_labels_that_are_used() -> None:
+    assert not split_guard(mixed(450), replace(POLICY, label_test_size=0.2)).holds
+    assert split_guard(mixed(500), replace(POLICY, label_test_size=0.2)).holds
+    assert not split_guard(mixed(500), replace(POLICY, label_test_size=0.2, label_window=450)).holds
+
+
+@pytest.mark.parametrize(("rate", "enough"), [(0.3, True), (0.29, False), (0.7, True), (0.71, False), (0, False)])
+def test_one_result_alone_proves_nothing(rate: float, *, enough: bool) -> None:
+    assert split_guard(mixed(200, rate=rate)).holds is enough
+
+
+def test_labels_that_the_champion_has_learned_from_test_nobody() -> None:
+    labels = mixed(400)
+    assert split_guard(labels.assign(**{LEARNED: np.arange(400) < 300})).holds
+    assert not split_guard(labels.assign(**{LEARNED: np.arange(400) < 301})).holds
+    assert not split_guard(labels.assign(**{LEARNED: True})).holds
+
+
+def test_labels_of_one_moment_cannot_be_split() -> None:
+    labels = mixed(400)
+    assert not split_guard(labels.assign(time=labels["time"].iloc[0])).holds
+
+
+def test_a_training_without_enough_labels_on_both_sides_is_waited_for() -> None:
+    asking = windows(BAD, rows=200)
+    policy = Policy(window_rows=100, minimum_new_labels=1)
+    found = decided(asking, replace(policy, label_test_size=0.4))
+    assert signal(found).fired is True
+    assert not found.retrain
+    assert found.reasons[0].startswith("not now: 120 older labels to learn from and 80 later ones")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "needed"),
+    [
+        ([], 100),
+        ([PROMOTED], 100),
+        ([REFUSED], 200),
+        ([REFUSED, REFUSED], 400),
+        ([REFUSED, NOTHING, REFUSED, FAILED, INTERRUPTED, REFUSED], 800),
+        ([REFUSED] * 4, 800),
+        ([REFUSED] * 9, 800),
+        ([PROMOTED, REFUSED, REFUSED], 100),
+        ([REFUSED, PROMOTED, REFUSED, REFUSED], 200),
+        ([NOTHING, REFUSED, REFUSED, PROMOTED, REFUSED], 400),
+    ],
+)
+@pytest.mark.usefixtures("no_checks")
+def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_to_eight_times(
+    outcomes: list[str], needed: int
+) -> None:
+    log = [entry(outcome, (10 + place) * DAY, labels=0) for place, outcome in enumerate(outcomes)]
+    found = guard(decided(ASKING, replace(POLICY, minimum_new_labels=100), log=log), "New labels")
+    assert f"{needed:,} are needed" in found.words
+    assert found.holds is (needed <= 600)
+    refused = outcomes[: outcomes.index(PROMOTED)].count(REFUSED) if PROMOTED in outcomes else outcomes.count(REFUSED)
+    assert (f"({refused} in a row)" in found.words) is bool(refused)
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_only_challengers_that_this_champion_has_stood_and_nobody_forced_count() -> None:
+    policy = replace(POLICY, minimum_new_labels=100)
+    of_another = [entry(REFUSED, champion="2"), entry(REFUSED, champion="1"), entry(REFUSED, champion="1")]
+    assert "200 are needed" in guard(decided(ASKING, policy, log=of_another), "New labels").words
+    forced = [entry(REFUSED, mode="force"), entry(REFUSED), entry(REFUSED, mode="force")]
+    assert "200 are needed" in guard(decided(ASKING, policy, log=forced), "New labels").words
+
+
+@pytest.mark.parametrize("outcome", [PROMOTED, REFUSED])
+@pytest.mark.usefixtures("no_checks")
+def test_two_trainings_are_a_cooldown_apart(outcome: str) -> None:
+    policy = replace(POLICY, cooldown=timedelta(hours=12))
+    for age, over in ((timedelta(hours=12), True), (timedelta(hours=11.9), False)):
+        found = decided(ASKING, policy, log=[entry(outcome, age, until=new_since(600 - 1))])
+        assert guard(found, "Cooldown").holds is over
+        assert found.retrain is over
+    assert found.reasons[0] == "not now: the last training was 11.9 hours ago, 12.0 hours must pass"
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_a_decision_of_a_moment_that_is_still_to_come_starts_no_cooldown() -> None:
+    found = decided(ASKING, log=[entry(REFUSED, -3 * DAY, until=new_since(599))])
+    assert guard(found, "Cooldown").holds
+
+
+@pytest.mark.parametrize("outcome", [NOTHING, PENDING, INTERRUPTED, FAILED])
+@pytest.mark.usefixtures("no_checks")
+def test_only_a_challenger_that_was_trained_starts_the_cooldown(outcome: str) -> None:
+    found = decided(ASKING, replace(POLICY, most_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
+    assert guard(found, "Cooldown").holds
+    assert guard(found, "Cooldown").words == "nothing has been trained yet"
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_so_many_trainings_a_day_and_no_more() -> None:
+    policy = replace(POLICY, cooldown=timedelta(0), most_per_day=2)
+    since = new_since(599)
+    twice = [entry(REFUSED, timedelta(hours=1), since), entry(PROMOTED, timedelta(hours=23), since)]
+    found = decided(ASKING, policy, log=twice)
+    assert not guard(found, "Trainings a day").holds
+    assert found.reasons[0] == "not now: 2 trainings within 24 hours, at most 2"
+    assert decided(ASKING, policy, log=twice, now=NOW + timedelta(hours=1)).retrain
+    assert decided(ASKING, policy, log=[*twice[:1], entry(NOTHING, timedelta(hours=1))]).retrain
+
+
+@pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
+@pytest.mark.usefixtures("no_checks")
+def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_again(outcome: str) -> None:
+    tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MAX_UNFINISHED_PER_DAY)]
+    found = decided(ASKING, replace(POLICY, most_per_day=2), log=tried)
+    assert not found.retrain
+    assert not guard(found, "Trainings a day").holds
+    assert found.reasons[0].endswith("5 that failed or were interrupted, at most 5")
+
+
+@pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
+@pytest.mark.usefixtures("no_checks")
+def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a_day(outcome: str) -> None:
+    policy = replace(POLICY, cooldown=timedelta(0), most_per_day=2)
+    log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REFUSED, timedelta(hours=3))]
+    found = decided(ASKING, policy, log=log)
+    assert guard(found, "Trainings a day").holds
+    assert guard(found, "Trainings a day").words.startswith("1 trainings within 24 hours, at most 2; 2 that failed")
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_every_guard_that_does_not_hold_is_told() -> None:
+    policy = Policy(minimum_new_labels=900, most_per_day=1)
+    found = decided(ASKING, policy, log=[entry(REFUSED, timedelta(hours=1), LAST.isoformat())])
+    assert [held.holds for held in found.guards] == [True, False, False, False]
+    assert sum(reason.startswith("not now: ") for reason in found.reasons) == 3
+
+
+# Forced
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
+    log = [entry(REFUSED, timedelta(minutes=1), LAST.isoformat())] * 5
+    found = decided(windows(GOOD, GOOD, GOOD), Policy(), log=log, forced=True)
+    assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("it was asked for (mode=force)",))
+    assert not any(seen.fired for seen in found.signals)
+    assert [held.name for held in found.guards if held.holds] == [SPLIT]
+    assert decide(None, ASKING, Policy(), log=log, now=NOW, forced=True).retrain
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_nothing_is_forced_without_labels_to_learn_from_and_be_tested_on() -> None:
+    assert decided(mixed(FEWEST_LABELS), forced=True).retrain
+    found = decided(mixed(FEWEST_LABELS - 1), forced=True)
+    assert (found.decision, found.trigger) == (WAIT, "")
+    assert "it was asked for, but 100 older labels to learn from and 99 later ones" in found.reasons[0]
+
+
+# The record
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_the_record_is_json_and_has_every_figure_of_the_decision() -> None:
+    found = decided(in_time([constant(200, rate=0.0, made=0.02)] * 3), log=[entry(PROMOTED)])
+    record = json.loads(json.dumps(found.record(), allow_nan=False))
+    assert set(record) == {"decision", "trigger", "reasons", "arrived", "signals", "guards", "windows"}
+    assert record["arrived"] == {"labels": 600, "new_labels": 600, "until": "2026-11-01T09:59:00"}
+    assert [held["name"] for held in record["guards"]] == [SPLIT, "New labels", "Cooldown", "Trainings a day"]
+    assert [seen["fired"] for seen in record["signals"]] == [seen.fired for seen in found.signals]
+    assert [window["rows"] for window in record["windows"]] == [200, 200, 200]
+    nothing = decide(None, ASKING.head(0), POLICY, log=(), now=datetime(2026, 11, 22, tzinfo=UTC)).record()
+    assert json.loads(json.dumps(nothing, allow_nan=False))["arrived"]["until"] is None
+
+
+# Older and later labels
+
+
+@pytest.mark.parametrize(("test_size", "older"), [(0.5, 200), (0.25, 300), (0.999, 1), (0.001, 400)])
+def test_later_labels_are_a_share_of_all(test_size: float, older: int) -> None:
+    labels = mixed(400)
+    before, after = split_by_time(labels, test_size)
+    pd.testing.assert_frame_equal(before, labels.iloc[:older])
+    pd.testing.assert_frame_equal(after, labels.iloc[older:])
+
+
+def test_labels_of_one_time_stay_together() -> None:
+    labels = mixed(100)
+    days = labels["time"].iloc[0] + pd.to_timedelta(np.repeat([0, 1, 2], [30, 40, 30]), unit="D")
+    before, after = split_by_time(labels.assign(time=days), 0.5)
+    assert (len(before), len(after)) == (70, 30)
+    assert before["time"].max() < after["time"].min()
+
+
+def test_learned_labels_are_learned_from_again_and_not_tested_on() -> None:
+    labels = mixed(100).assign(**{LEARNED: np.arange(100) % 2 == 0})
+    before, after = split_by_time(labels, 0.5)
+    assert (len(before), len(after)) == (50, 25)
+    assert not after[LEARNED].any()
+
+
+def test_no_labels_are_split_into_none() -> None:
+    before, after = split_by_time(mixed(4).head(0), 0.5)
+    assert before.empty
+    assert after.empty

@@ -1,0 +1,42 @@
+"""What stands over every page."""
+
+from collections.abc import Iterator
+
+import pytest
+import streamlit as st
+from mlflow import MlflowClient
+from streamlit.testing.v1 import AppTest
+
+from data.paths import ROOT
+from monitor.ui import widgets
+from serving import registry
+from tests.project import PAGE_SECONDS, free_port
+from tests.versions import REFUSED, bare, crowned
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No server, and nothing that another test has left."""
+    monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, f"http://127.0.0.1:{free_port()}")
+    st.cache_data.clear()
+    yield
+    st.cache_data.clear()
+
+
+def errors() -> list[str]:
+    app = AppTest.from_file(str(ROOT / "monitor" / "ui" / "navigation.py"), default_timeout=PAGE_SECONDS).run()
+    assert not app.exception
+    return [error.value for error in app.error]
+
+
+def test_over_every_page_stands_that_the_alias_names_a_version_that_did_not_pass_the_gate() -> None:
+    crowned(1)
+    MlflowClient().set_registered_model_alias(registry.MODEL, registry.CHAMPION, bare(REFUSED))
+    assert "names version 2, which has not passed the gate" in errors()[0]
+
+
+def test_where_nothing_was_moved_by_hand_nothing_stands_there() -> None:
+    crowned(1)
+    assert not any("has not passed the gate" in text or "The stage" in text for text in errors())

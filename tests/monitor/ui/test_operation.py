@@ -1,0 +1,136 @@
+"""The operation page as Streamlit runs it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from data.paths import ROOT
+from serving import registry
+from tests.project import PAGE_SECONDS, Checkout, Operated, publish
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def page(address: str = NOWHERE) -> AppTest:
+    st.cache_data.clear()
+    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "operation.py"), default_timeout=PAGE_SECONDS)
+    test.session_state["endpoint"] = address
+    return test.run()
+
+
+def metrics(test: AppTest) -> dict[str, str]:
+    return {found.label: found.value for found in test.metric}
+
+
+def words(test: AppTest) -> str:
+    return " ".join(found.value for found in (*test.markdown, *test.caption))
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, shots: pd.DataFrame) -> Path:
+    """Database, to be copied, of a store in which version 2 has followed version 1."""
+    folder = tmp_path_factory.mktemp("promoted")
+    database = Path(shutil.copy(empty_database, folder / "mlflow.db"))
+    for _ in range(2):
+        publish(Checkout(folder), shots)
+    return database
+
+
+@pytest.fixture
+def two_champions(promoted: Path, tmp_path: Path) -> Iterator[None]:
+    """A store of its own in which version 2 has followed version 1."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(promoted, tmp_path / 'two_champions.db')}")
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("store")
+def test_an_empty_store_says_how_to_fill_it() -> None:
+    shown = page()
+    assert not shown.exception
+    assert not shown.error
+    assert {found.value for found in shown.code} == {"make main"}
+    assert len(shown.info) == 4
+
+
+def test_a_broken_store_is_told_in_words(store: str) -> None:
+    broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
+    broken.write_bytes(b"this is no database" * 99)
+    mlflow.set_tracking_uri(f"sqlite:///{broken}")
+    shown = page()
+    assert not shown.exception
+    assert "broken.db" in shown.error[0].value
+
+
+@pytest.mark.usefixtures("store")
+def test_the_address_of_the_endpoint_is_shown_without_its_password() -> None:
+    shown = page("http://u:secret@127.0.0.1:1")
+    assert not shown.exception
+    assert "http://u:***@127.0.0.1:1" in words(shown)
+    assert "secret" not in words(shown)
+
+
+@pytest.mark.usefixtures("two_champions")
+def test_champion_production_and_previous_champion_are_shown_and_a_server_that_is_down() -> None:
+    shown = page()
+    assert not shown.exception
+    found = metrics(shown)
+    assert (found["Champion"], found["Production"], found["Previous champion"]) == ("v2", "v2", "v1")
+    assert "does not answer" in words(shown)
+    assert "make serve" in words(shown)
+    versions, promotions = shown.dataframe[0].value, shown.dataframe[1].value
+    assert versions["version"].tolist() == [2, 1]
+    assert versions["aliases"].tolist() == [["champion"], ["previous_champion"]]
+    assert promotions["why"].tolist() == ["for a test"] * 2
+
+
+@pytest.mark.usefixtures("two_champions")
+def test_a_server_of_another_version_than_the_champion_is_shown_as_such(operated_door: Operated) -> None:
+    assert "version 1, not the champion" in words(page(operated_door.address))
+
+
+@pytest.mark.usefixtures("two_champions")
+def test_a_server_of_the_champion_is_shown_as_such(operated_door: Operated) -> None:
+    registry.roll_back("a look")
+    assert "version 1, the champion" in words(page(operated_door.address))
+
+
+def test_mlflows_own_server_does_not_say_its_version(two_champions: None, front_door: str) -> None:
+    del two_champions
+    assert "does not say which version" in words(page(front_door))
+
+
+@pytest.mark.usefixtures("two_champions")
+def test_promotions_and_roll_backs_are_told_apart() -> None:
+    registry.roll_back("it misses layups")
+    promotions = page().dataframe[1].value
+    assert promotions["kind"].tolist() == ["roll back", "promotion", "promotion"]
+    assert promotions["why"].tolist()[0] == "it misses layups"
+
+
+def test_runs_of_a_real_main_are_listed_filtered_and_shown_with_their_files(
+    store: str, synthetic_main: tuple[Checkout, str]
+) -> None:
+    del store
+    checkout, _ = synthetic_main
+    mlflow.set_tracking_uri(f"sqlite:///{checkout.folder / 'mlflow.db'}")
+    shown = page()
+    assert not shown.exception
+    assert "simulated" in shown.warning[0].value
+    shown.multiselect[0].set_value(["PipelineAplicacao"]).run()
+    listed = shown.dataframe[2].value
+    logged = checkout.run("PipelineAplicacao")
+    assert listed["run_id"].tolist() == [logged.info.run_id]
+    assert listed["log_loss"].tolist() == [logged.data.metrics["log_loss"]]
+    details = shown.dataframe[4].value.set_index("name")["value"]
+    assert details.to_dict() == pytest.approx(logged.data.metrics)
+    assert {found.label for found in shown.download_button} == checkout.artifacts(logged)
+    assert len(shown.image) == 1
+    assert len(shown.get("plotly_chart")) == 1

@@ -1,0 +1,178 @@
+"""Shots and tables that a page lets a server score."""
+
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.pipeline import Pipeline
+
+from data.preparation import manifest
+from data.schema import FEATURES, feature_column
+from data.storage.tables import TableError
+from monitor.metrics.binary import evaluate
+from monitor.ui import scoring
+from monitor.ui.scoring import read_shots, score_shot, score_shots
+from serving.client.endpoint import RefusedError, ScoringError
+from tests.project import Checkout, Operated, free_port, shot
+
+SHOT = {name: float(str(value)) for name, value in shot().items()}
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    return bytes(table.to_csv(index=False).encode())
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    table.to_parquet(sink, index=False)
+    return sink.getvalue()
+
+
+def table(**changes: object) -> pd.DataFrame:
+    return pd.DataFrame([shot(), shot(lat=34.0, shot_distance=8)]).assign(**changes)
+
+
+def test_a_place_on_the_court_decides_position_and_whole_feet_within_the_ranges() -> None:
+    assert scoring.shot_from(0, 0) == {"lat": 34.0443, "lng": -118.2698, "shot_distance": 0}
+    assert scoring.shot_from(-3, 4.99)["shot_distance"] == 5
+    for name, value in scoring.shot_from(-25, 900).items():
+        column = feature_column(name)
+        assert float(column.minimum or 0) <= value <= float(column.maximum or 0)
+
+
+def test_one_shot_gets_the_answer_of_the_model(
+    operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    answer = score_shot(SHOT, operated_door.address)
+    expected = served_checkout[1].predict_proba([[SHOT[name] for name in FEATURES]])[0, 1]
+    assert answer.probability == pytest.approx(expected)
+    assert answer.made == (expected >= 0.5)
+    assert answer.version == "1"
+    assert 0 < answer.milliseconds < 60_000
+
+
+def test_the_command_that_is_shown_gets_the_answer_that_is_shown(operated_door: Operated) -> None:
+    answer = score_shot(SHOT, operated_door.address)
+    done = subprocess.run(["sh", "-c", answer.curl], capture_output=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == answer.answered
+
+
+def test_a_shot_that_the_server_refuses_is_told_with_its_reason(operated_door: Operated) -> None:
+    with pytest.raises(RefusedError) as refused:
+        score_shot(SHOT | {"period": 11.0}, operated_door.address)
+    assert "column period: found 11, expected a whole number from 1 to 10" in refused.value.reason
+
+
+@pytest.mark.parametrize("address", ["", "foo", "http://", "http://["])
+def test_what_is_no_address_is_told(address: str) -> None:
+    with pytest.raises(ScoringError, match="expected an address"):
+        score_shot(SHOT, address)
+
+
+def test_a_server_that_is_down_is_told(operated_door: Operated) -> None:
+    del operated_door
+    with pytest.raises(ScoringError, match=r"No scoring server answers at http://127\.0\.0\.1:"):
+        score_shot(SHOT, f"http://127.0.0.1:{free_port()}", patience=0)
+
+
+@pytest.mark.parametrize(("name", "write"), [("my.csv", csv), ("my.parquet", parquet), ("MY.CSV", csv)])
+def test_a_file_with_raw_names_and_columns_of_its_own_is_scored_and_kept_whole(
+    name: str, write: object, operated_door: Operated
+) -> None:
+    assert callable(write)
+    mine = table(shot_made_flag=[1, None], shot_id=[7, 8], season="2000-01", mood=["good", "bad"])
+    mine = mine.rename(columns={"lng": "lon"})
+    shots = read_shots(name, write(mine))
+    assert shots.aside == ("mood",)
+    progress: list[int] = []
+    scored = score_shots(shots, operated_door.address, on_progress=progress.append)
+    assert sum(progress) == 2
+    pd.testing.assert_frame_equal(scored.table[list(mine)], mine, check_dtype=False)
+    assert scored.labelled == 1
+    assert scored.metrics == evaluate([1], scored.table["probability"][:1])
+    assert scored.versions == "1"
+    assert scored.mean_probability == pytest.approx(scored.table["probability"].mean())
+    downloaded = pd.read_csv(io.BytesIO(scored.csv)), pd.read_parquet(io.BytesIO(scored.parquet))
+    for again in downloaded:
+        assert again["probability"].tolist() == pytest.approx(scored.table["probability"].tolist())
+
+
+def test_a_downloaded_table_may_be_scored_again(operated_door: Operated) -> None:
+    first = score_shots(read_shots("a.csv", csv(table())), operated_door.address, on_progress=lambda _: None)
+    again = read_shots("a.csv", first.csv)
+    assert again.aside == ()
+    second = score_shots(again, operated_door.address, on_progress=lambda _: None)
+    assert list(second.table) == list(first.table)
+
+
+def test_without_labels_there_are_no_metrics(operated_door: Operated) -> None:
+    for mine in (table(), table(shot_made_flag=[None, None])):
+        scored = score_shots(read_shots("a.csv", csv(mine)), operated_door.address, on_progress=lambda _: None)
+        assert (scored.labelled, scored.metrics) == (0, {})
+
+
+TWICE = io.BytesIO()
+pq.write_table(pa.table([pa.array([1.0])] * 7, names=[*FEATURES, "lat"]), TWICE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.parquet", b"PAR1 no table", "expected a parquet table; it cannot be read"),
+        ("a.parquet", b"", "expected a parquet table; it cannot be read"),
+        ("a.csv", b"", "expected a csv table; it cannot be read"),
+        ("a.csv", b"\xff\xfe\x00", "a.csv"),
+        ("a.csv", b"lat,lng\n1,2,3\n", "expected a csv table; it cannot be read"),
+        ("a.xlsx", b"", "ends in .parquet or .csv"),
+        ("a.csv", csv(table().drop(columns=["period", "lng"])), "missing: lng, period"),
+        ("a.parquet", TWICE.getvalue(), "found twice: lat"),
+        ("a.csv", csv(table().head(0)), "holds no rows"),
+        ("a.csv", csv(table(period=["first", 2])), "row 0, column period: found 'first', expected a whole number"),
+        ("a.csv", csv(table(period=[None, 2])), "row 0, column period: found null"),
+        ("a.parquet", parquet(table(lat=[34.0, 99.0])), "row 1, column lat: found 99, expected a number from"),
+        ("a.csv", csv(table(shot_made_flag=[0, 2])), "row 1, column shot_made_flag: found 2, expected 1, 0 or nothing"),
+        ("a.csv", csv(table(shot_made_flag=[0, "in"])), "row 1, column shot_made_flag: found 'in'"),
+    ],
+)
+def test_a_file_that_is_no_table_of_shots_is_told_in_words(name: str, content: bytes, message: str) -> None:
+    with pytest.raises(TableError) as told:
+        read_shots(name, content)
+    assert message in str(told.value)
+
+
+def test_of_many_wrong_rows_the_first_are_named_and_all_are_counted() -> None:
+    mine = pd.concat([table(period=11)] * 20)
+    with pytest.raises(TableError) as told:
+        read_shots("a.csv", csv(mine))
+    assert "40 row(s)" in str(told.value)
+    assert str(told.value).count("column period") == 10
+    assert "and 30 more rows" in str(told.value)
+
+
+def test_without_a_preparation_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "PROCESSED", tmp_path)
+    with pytest.raises(TableError, match="make main"):
+        scoring.production_set()
+    assert scoring.historical_shots() is None
+    (tmp_path / "base_prod.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(TableError, match="make main"):
+        scoring.historical_shots()
+    with pytest.raises(TableError, match="cannot be read"):
+        scoring.production_set()
+
+
+def test_the_production_set_and_the_history_are_those_of_the_last_preparation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "PROCESSED", tmp_path)
+    table(shot_made_flag=[1, None]).to_parquet(tmp_path / "base_prod.parquet")
+    assert len(scoring.production_set().sent) == 2
+    table(shot_made_flag=[1, 0]).to_parquet(tmp_path / "data_filtered.parquet")
+    history = scoring.historical_shots()
+    assert history is not None
+    assert history.shape == (4, 2)

@@ -1,0 +1,273 @@
+"""The simulator as Streamlit runs it, with real servers."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import streamlit as st
+from sklearn.pipeline import Pipeline
+from streamlit.testing.v1 import AppTest
+
+from data.paths import ROOT
+from data.preparation import manifest
+from data.schema import FEATURES, feature_column
+from monitor.ui import scoring
+from serving.inference_log import reader
+from serving.inference_log.inference_log import TRAFFIC, UPLOAD, WHAT_IF
+from tests.project import PAGE_SECONDS, Checkout, Operated, free_port, shot, wait_until
+
+Page = Callable[[str], AppTest]
+
+
+@pytest.fixture
+def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of prepared tables, empty at first."""
+    st.cache_data.clear()
+    monkeypatch.setattr(manifest, "PROCESSED", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def page(processed: Path) -> Page:
+    """A function that opens the page on the server of an address."""
+    del processed
+
+    def opened(address: str) -> AppTest:
+        test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "simulator.py"), default_timeout=PAGE_SECONDS)
+        test.session_state["endpoint"] = address
+        return test.run()
+
+    return opened
+
+
+def button(test: AppTest, label: str) -> AppTest:
+    return next(found for found in test.button if found.label == label).click().run()
+
+
+def metrics(test: AppTest) -> dict[str, str]:
+    return {found.label: found.value for found in test.metric}
+
+
+def upload(test: AppTest, name: str, content: bytes) -> AppTest:
+    test.file_uploader[0].upload(name, content, "application/octet-stream").run()
+    return button(test, "Score the file")
+
+
+def csv(**changes: object) -> bytes:
+    return bytes(pd.DataFrame([shot(), shot(shot_distance=1)]).assign(**changes).to_csv(index=False).encode())
+
+
+def test_the_form_has_a_field_for_each_feature_and_tells_its_range(page: Page) -> None:
+    shown = page("http://127.0.0.1:1")
+    assert not shown.exception
+    assert not shown.error
+    for name in FEATURES:
+        if name == "playoffs":
+            assert shown.selectbox(key="simulator_playoffs").options == ["0: no", "1: yes"]
+            continue
+        assert feature_column(name).allowed in shown.number_input(key=f"simulator_{name}").help
+    assert shown.number_input(key="simulator_period").step == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("period", 11, "Period: found 11, expected a whole number from 1 to 10"),
+        ("period", 2.5, "Period: found 2.5, expected a whole number from 1 to 10"),
+        ("minutes_remaining", -1, "Minutes remaining: found -1, expected a number from 0 to 12"),
+        ("shot_distance", 1_000, "found 1000, expected a number from 0 to 94"),
+        ("shot_distance", None, "found nothing, expected a number from 0 to 94"),
+        ("lat", 40.5, "Lat (degrees): found 40.5, expected a number from"),
+        ("lng", 0, "Lng (degrees): found 0, expected a number from"),
+    ],
+)
+def test_a_value_out_of_its_range_is_told_beside_its_field_and_nothing_is_sent(
+    page: Page, operated_door: Operated, name: str, value: float | None, told: str
+) -> None:
+    shown = button(page(operated_door.address), "Score")
+    assert metrics(shown)
+    shown.number_input(key=f"simulator_{name}").set_value(value).run()
+    assert not shown.exception
+    assert told in shown.error[0].value
+    assert shown.number_input(key=f"simulator_{name}").value == value
+    assert next(found for found in shown.button if found.label == "Score").disabled
+    assert not metrics(shown)
+
+
+def test_the_probability_of_one_shot_is_not_shown_beside_another(page: Page, operated_door: Operated) -> None:
+    shown = button(page(operated_door.address), "Score")
+    assert "P(made)" in metrics(shown)
+    shown.number_input(key="simulator_period").set_value(4).run()
+    assert not metrics(shown)
+    assert any("This shot is not scored yet" in found.value for found in shown.markdown)
+    shown.number_input(key="simulator_period").set_value(1).run()
+    assert "P(made)" in metrics(shown)
+    shown.session_state["endpoint"] = "http://127.0.0.1:1"
+    assert not metrics(shown.run())
+
+
+def test_what_is_wrong_with_one_shot_is_not_said_of_another(page: Page) -> None:
+    shown = button(page(f"http://127.0.0.1:{free_port()}"), "Score")
+    assert shown.error
+    shown.number_input(key="simulator_period").set_value(4).run()
+    assert not shown.error
+
+
+def test_a_distance_that_contradicts_the_place_is_told_by_how_much_and_can_be_set(page: Page) -> None:
+    shown = page("http://127.0.0.1:1")
+    assert not shown.warning
+    shown.number_input(key="simulator_shot_distance").set_value(3.0).run()
+    assert "18.2 feet from the hoop, the distance says 3: 15.2 feet too few" in shown.warning[0].value
+    shown = button(shown, "Set the distance to 18 feet")
+    assert not shown.exception
+    assert not shown.warning
+    assert shown.number_input(key="simulator_shot_distance").value == 18
+    shown.number_input(key="simulator_lat").set_value(33.8).run()
+    assert "feet too few" in shown.warning[0].value
+
+
+def test_a_distance_in_whole_feet_cut_off_or_rounded_up_fits_its_place(page: Page) -> None:
+    shown = page("http://127.0.0.1:1")
+    for distance in (18.0, 18.2, 19.0):
+        assert not shown.number_input(key="simulator_shot_distance").set_value(distance).run().warning
+
+
+def test_what_one_file_came_to_is_not_shown_beside_another(page: Page, operated_door: Operated) -> None:
+    shown = upload(page(operated_door.address), "mine.csv", csv())
+    assert metrics(shown)["Rows"] == "2"
+    shown.file_uploader[0].upload("another.csv", csv(period=2), "text/csv").run()
+    assert "Rows" not in metrics(shown)
+
+
+def test_a_scored_shot_shows_what_the_server_answered(
+    page: Page, operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    shown = page(operated_door.address)
+    shown.number_input(key="simulator_shot_distance").set_value(2.0)
+    shown.selectbox(key="simulator_playoffs").set_value(1)
+    shown = button(shown, "Score")
+    assert not shown.exception
+    sent = shot(shot_distance=2, playoffs=1)
+    made = served_checkout[1].predict_proba([[sent[name] for name in FEATURES]])[0, 1]
+    assert metrics(shown) == {"Prediction": "Made" if made >= 0.5 else "Missed", "P(made)": f"{made:.1%}"}
+    assert "version 1" in " ".join(found.value for found in shown.markdown)
+    assert '"playoffs": 1.0' in shown.code[-1].value
+    assert shown.code[-1].value.startswith(f"curl {operated_door.address}/invocations")
+    assert len(shown.json) == 2
+
+
+def test_what_is_sent_from_the_page_is_no_traffic(
+    page: Page, operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    address = f"sqlite:///{served_checkout[0].folder / 'inference_log.db'}"
+
+    def logged(origin: str) -> list[float]:
+        try:
+            found = reader.read(reader.open_log(address), most_rows=10_000, origins=[origin])
+            return list(found["shot_distance"])
+        except reader.NoLogError:
+            return []
+
+    shown = page(operated_door.address)
+    shown.number_input(key="simulator_shot_distance").set_value(18.25)
+    button(shown, "Score")
+    upload(shown, "mine.csv", csv(shot_distance=18.375))
+    wait_until(lambda: 18.25 in logged(WHAT_IF) and 18.375 in logged(UPLOAD), "the rows to be logged")
+    assert not {18.25, 18.375} & set(logged(TRAFFIC))
+
+
+def test_simulations_are_kept_newest_first_until_they_are_cleared(page: Page, operated_door: Operated) -> None:
+    shown = button(page(operated_door.address), "Score")
+    shown.number_input(key="simulator_period").set_value(4)
+    shown = button(shown, "Score")
+    assert shown.dataframe[0].value["period"].tolist() == [4, 1]
+    shown = button(shown, "Clear")
+    assert not shown.dataframe
+    assert not shown.exception
+
+
+def test_a_server_that_is_down_is_told_with_its_address_and_how_to_start_one(page: Page) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    shown = button(page(address), "Score")
+    assert not shown.exception
+    for expected in (address, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "sidebar"):
+        assert expected in shown.error[0].value
+    assert not shown.metric
+
+
+def test_what_is_no_address_is_told_without_a_traceback(page: Page) -> None:
+    shown = button(page("foo"), "Score")
+    assert not shown.exception
+    assert "'foo'" in shown.error[0].value
+
+
+def test_a_refused_shot_is_told_in_the_words_of_the_server(
+    page: Page, operated_door: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = scoring.score_shot
+    monkeypatch.setattr(scoring, "score_shot", lambda sent, address: honest({**sent, "period": 11.0}, address))
+    shown = button(page(operated_door.address), "Score")
+    assert "column period: found 11, expected a whole number from 1 to 10" in shown.error[0].value
+
+
+def test_without_prepared_shots_the_court_is_empty_and_says_how_to_get_them(page: Page) -> None:
+    assert page("http://127.0.0.1:1").code[0].value == "make main"
+
+
+def test_prepared_shots_that_cannot_be_read_are_told(page: Page, processed: Path) -> None:
+    (processed / "data_filtered.parquet").write_bytes(b"PAR1 cut")
+    shown = page("http://127.0.0.1:1")
+    assert not shown.exception
+    assert "data_filtered.parquet" in shown.error[0].value
+
+
+def test_a_file_is_scored_and_its_labels_are_compared(page: Page, operated_door: Operated) -> None:
+    content = csv(shot_made_flag=[1, 0], mood=["good", "bad"]).replace(b"lng", b"lon")
+    shown = upload(page(operated_door.address), "mine.csv", content)
+    assert not shown.exception
+    assert not shown.error
+    found = metrics(shown)
+    assert (found["Rows"], found["Version"]) == ("2", "1")
+    assert float(found["log loss"]) > 0
+    assert "mood" in shown.info[-1].value
+    assert shown.dataframe[0].value["mood"].tolist() == ["good", "bad"]
+
+
+def test_a_result_stays_when_something_else_is_done(page: Page, operated_door: Operated) -> None:
+    shown = upload(page(operated_door.address), "mine.csv", csv())
+    shown = button(shown, "Score")
+    assert metrics(shown)["Rows"] == "2"
+    assert any("No row has a label" in found.value for found in shown.info)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.parquet", b"no table", "it cannot be read"),
+        ("mine.csv", b"lat,lng\n34,-118\n", "missing: minutes_remaining"),
+        ("mine.csv", csv().splitlines()[0] + b"\n", "holds no rows"),
+        ("mine.csv", csv(period="first"), "found 'first'"),
+    ],
+)
+def test_a_wrong_file_is_told_in_words(page: Page, name: str, content: bytes, message: str) -> None:
+    shown = upload(page("http://127.0.0.1:1"), name, content)
+    assert not shown.exception
+    assert message in shown.error[0].value
+
+
+def test_a_file_for_a_server_that_is_down_says_how_to_start_one(page: Page) -> None:
+    shown = upload(page(f"http://127.0.0.1:{free_port()}"), "mine.csv", csv())
+    assert not shown.exception
+    assert "make serve" in shown.error[0].value
+
+
+def test_the_production_set_is_scored_or_asked_for(page: Page, operated_door: Operated, processed: Path) -> None:
+    shown = button(page(operated_door.address), "Score the production set")
+    assert "make main" in shown.error[0].value
+    pd.read_csv(io.BytesIO(csv(shot_made_flag=[1, None]))).to_parquet(processed / "base_prod.parquet")
+    shown = button(shown, "Score the production set")
+    assert not shown.error
+    assert metrics(shown)["Rows"] == "2"
+    assert any("1 rows have no label" in found.value for found in shown.caption)

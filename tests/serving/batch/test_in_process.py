@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from data.schema import FEATURES, PROBABILITY, feature_column
+from serving import registry
+from serving.batch import in_process
+from serving.batch.in_process import ScoredError, fingerprint
+from serving.model import model_files
+from tests.looks import population
+from tests.versions import BAD, GOOD, SAME, Stock
+
+
+def address(version: str) -> str:
+    return f"models:/{registry.model()}/{version}"
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    in_process._model.cache_clear()  # noqa: SLF001 versions of one number and run in several copies of a store
+
+
+# What a version answers always
+
+
+def test_the_fingerprint_of_a_model_is_that_of_each_of_its_versions(stocked: Stock) -> None:
+    before = fingerprint(stocked.models[GOOD].uri)
+    assert len(before) == 64
+    assert {fingerprint(address(stocked.register(GOOD))) for _ in range(2)} == {before}
+
+
+def test_models_that_answer_the_same_have_the_same_fingerprint(stocked: Stock) -> None:
+    assert stocked.models[SAME].uri != stocked.models[GOOD].uri
+    assert fingerprint(stocked.models[SAME].uri) == fingerprint(stocked.models[GOOD].uri)
+
+
+def test_models_that_answer_otherwise_have_other_fingerprints(stocked: Stock) -> None:
+    assert fingerprint(stocked.models[BAD].uri) != fingerprint(stocked.models[GOOD].uri)
+
+
+class Answering:
+    """A model that answers by what it is told to."""
+
+    def __init__(self, shift: float = 0.0, threshold: float = 0.5) -> None:
+        self.shift, self.threshold, self.asked = shift, threshold, np.empty((0, 0))
+
+    def unwrap_python_model(self) -> "Answering":
+        """As MLflow wraps it."""
+        return self
+
+    def score(self, values: "np.typing.NDArray[np.float64]", threshold: float) -> "tuple[object, object]":
+        """Label and P(made)."""
+        self.asked = values
+        made = np.linspace(0.1, 0.9, len(values)) + self.shift
+        return (made >= threshold).astype(np.int64), made
+
+
+def of(monkeypatch: pytest.MonkeyPatch, model: Answering, decimals: int | None = None) -> str:
+    monkeypatch.setattr(model_files, "load", lambda _uri: model)
+    return fingerprint("models:/any/1", decimals)
+
+
+def test_the_last_bit_of_an_answer_and_the_threshold_are_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = of(monkeypatch, Answering())
+    assert of(monkeypatch, Answering()) == one
+    assert of(monkeypatch, Answering(shift=float(np.finfo(float).eps))) != one
+    assert of(monkeypatch, Answering(threshold=0.6)) != one
+
+
+def test_rounded_a_fingerprint_is_that_of_machines_that_differ_in_the_last_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = of(monkeypatch, Answering(), 9)
+    assert of(monkeypatch, Answering(shift=1e-15), 9) == one
+    assert of(monkeypatch, Answering(shift=1e-8), 9) != one
+    assert of(monkeypatch, Answering(threshold=0.6), 9) != one
+
+
+def test_the_shots_of_the_fingerprint_are_always_the_same_and_within_the_schema(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = Answering(), Answering()
+    of(monkeypatch, first)
+    of(monkeypatch, second)
+    np.testing.assert_array_equal(first.asked, second.asked)
+    assert first.asked.shape == (512, len(FEATURES))
+    for name, values in zip(FEATURES, first.asked.T, strict=True):
+        column = feature_column(name)
+        assert column.minimum is not None
+        assert column.maximum is not None
+        assert values.min() >= column.minimum
+        assert values.max() <= column.maximum
+        assert len(set(values)) > 1
+        assert column.kind != "integer" or not (values % 1).any()
+
+
+def test_a_model_that_is_not_there_has_no_fingerprint(stocked: Stock) -> None:
+    stocked.register(GOOD)
+    with pytest.raises(ScoredError, match="models:/kobe_shot/9 cannot be loaded"):
+        fingerprint(address("9"))
+
+
+# What is kept of it
+
+
+def expected(stocked: Stock, name: str) -> "np.typing.NDArray[np.float64]":
+    rows = population().head(50)[list(FEATURES)].to_numpy()
+    return np.asarray(stocked.models[name].pipeline.predict_proba(rows)[:, 1])
+
+
+def answered(version: str) -> "np.typing.NDArray[np.float64]":
+    return in_process.scored(population().head(50), version)[PROBABILITY].to_numpy()
+
+
+def test_a_registered_model_that_was_made_anew_does_not_answer_as_the_old_one_did(stocked: Stock) -> None:
+    stocked.register(GOOD)
+    np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))
+    MlflowClient().delete_registered_model(registry.MODEL)
+    stocked.register(BAD)
+    np.testing.assert_allclose(answered("1"), expected(stocked, BAD))
+
+
+def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(stocked: Stock) -> None:
+    stocked.register(GOOD)
+    with registry.using("another"):
+        stocked.register(BAD)
+        np.testing.assert_allclose(answered("1"), expected(stocked, BAD))
+    np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))
+
+
+def test_a_version_is_loaded_once(stocked: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stocked.register(GOOD)
+    answered("1")
+    monkeypatch.delattr(model_files, "load")
+    np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))

@@ -1,0 +1,386 @@
+import errno
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mlflow.exceptions import MlflowException
+
+from data.errors import KobeShotError
+from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.storage.files import DiskFullError
+from data.storage.tables import TableError, TableReader
+from monitor.store.labels import is_among
+from serving.batch.local import Batch, InProcess, Scored, score_table
+from serving.client.endpoint import Answers, RefusedError, ScoringError
+from serving.shot_tables import problems_of
+
+Floats = npt.NDArray[np.float64]
+ROWS = 5_000
+
+
+class Distance:
+    """A model of one feature, which refuses what the schema refuses."""
+
+    threshold = 0.5
+
+    def score(self, values: Floats, threshold: float) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Label and P(made)."""
+        if problems_of(values):
+            message = "No row was scored."
+            raise MlflowException.invalid_parameter_value(message)
+        probability = 1 / (1 + values[:, 5])
+        return (probability >= threshold).astype(np.int64), probability
+
+
+def shots(rows: int = ROWS) -> pd.DataFrame:
+    stream = np.random.default_rng(5)
+    labels = stream.integers(0, 2, rows).astype(float)
+    labels[::7] = np.nan
+    return pd.DataFrame(
+        {
+            SHOT_ID: np.arange(rows),
+            "lat": stream.uniform(33.2, 34.0, rows),
+            "lng": stream.uniform(-118.5, -118.1, rows),
+            "minutes_remaining": stream.integers(0, 12, rows).astype(float),
+            "period": stream.integers(1, 5, rows).astype(float),
+            "playoffs": stream.integers(0, 2, rows).astype(float),
+            "shot_distance": stream.integers(0, 40, rows).astype(float),
+            TARGET: labels,
+        }
+    )
+
+
+def score(table: Path, out: Path, *, most_rejected: int = 0, chunk: int = 700, **options: Any) -> Scored:  # noqa: ANN401
+    return score_table(Batch(table, out, most_rejected, chunk), InProcess(Distance(), 3), **options)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "shots.parquet"
+    shots().to_parquet(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("chunk", [1, 700, ROWS, 10 * ROWS])
+def test_whatever_the_chunks_every_row_is_there_once_in_its_place_with_its_columns(tmp_path: Path, chunk: int) -> None:
+    path, out = tmp_path / "shots.parquet", tmp_path / "out.parquet"
+    expected = shots(60 if chunk == 1 else ROWS)
+    expected.to_parquet(path, index=False)
+    done = score(path, out, chunk=chunk)
+    found = pd.read_parquet(out)
+    probability = 1 / (1 + expected["shot_distance"])
+    expected = expected.assign(
+        **{PREDICTION: (probability >= 0.5).astype("int64"), PROBABILITY: probability, MODEL_VERSION: 3}
+    )
+    pd.testing.assert_frame_equal(found, expected)
+    assert done == Scored(len(found), 0, int(found[PREDICTION].sum()), 0, (3,))
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path: Path, table: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(3):
+        shots().iloc[number::3].to_parquet(folder / f"{number}.parquet", index=False)
+    assert score(folder, tmp_path / "out.parquet").rows == ROWS
+    score(table, tmp_path / "whole.parquet")
+    whole = pd.read_parquet(tmp_path / "whole.parquet")
+    found = pd.read_parquet(tmp_path / "out.parquet").sort_values(SHOT_ID, ignore_index=True)
+    pd.testing.assert_frame_equal(found, whole)
+
+
+def test_an_output_of_many_rows_is_a_folder_of_parts(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.storage.tables.PART_ROWS", 2_000)
+    score(table, tmp_path / "out.parquet")
+    assert len(TableReader(tmp_path / "out.parquet").files) == 3
+    assert pd.read_parquet(tmp_path / "out.parquet")[SHOT_ID].tolist() == list(range(ROWS))
+
+
+def test_the_raw_name_of_a_column_stays_and_types_stay(tmp_path: Path) -> None:
+    raw = shots().rename(columns={"lng": "lon"}).astype({"period": "int64", "playoffs": "int32"})
+    raw.to_parquet(tmp_path / "raw.parquet", index=False)
+    score(tmp_path / "raw.parquet", tmp_path / "out.parquet")
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(found[raw.columns], raw)
+
+
+def test_a_csv_file_becomes_a_typed_table_or_stays_text(tmp_path: Path, table: Path) -> None:
+    shots().to_csv(tmp_path / "shots.csv", index=False)
+    score(tmp_path / "shots.csv", tmp_path / "out.parquet")
+    score(tmp_path / "shots.csv", tmp_path / "out.csv")
+    score(table, tmp_path / "expected.parquet")
+    expected = pd.read_parquet(tmp_path / "expected.parquet").astype({MODEL_VERSION: "int64"})
+    typed = pd.read_parquet(tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(typed, expected, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv"), expected)
+
+
+def test_an_empty_table_has_an_empty_answer(tmp_path: Path) -> None:
+    shots().head(0).to_parquet(tmp_path / "none.parquet", index=False)
+    assert score(tmp_path / "none.parquet", tmp_path / "out.parquet") == Scored(0, 0, 0, 0, ())
+    assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == [
+        *shots(),
+        PREDICTION,
+        PROBABILITY,
+        MODEL_VERSION,
+    ]
+
+
+# Rows that break the schema
+
+
+def with_wrong(tmp_path: Path) -> Path:
+    wrong = shots()
+    wrong.loc[0, "period"], wrong.loc[1_500, "lat"], wrong.loc[4_999, TARGET] = 11, np.nan, 2
+    wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
+    return tmp_path / "wrong.parquet"
+
+
+@pytest.mark.parametrize("chunk", [100, 700, ROWS])
+def test_rows_that_break_the_schema_go_to_the_rejects_with_their_reasons(tmp_path: Path, chunk: int) -> None:
+    path = with_wrong(tmp_path)
+    done = score(path, tmp_path / "out.parquet", most_rejected=3, chunk=chunk)
+    assert (done.rows, done.rejected) == (ROWS - 3, 3)
+    found, rejects = (pd.read_parquet(tmp_path / name) for name in ("out.parquet", "out_rejects.parquet"))
+    assert sorted([*found[SHOT_ID], *rejects[SHOT_ID]]) == list(range(ROWS))
+    assert rejects["reason"].tolist() == [
+        "column period: found 11, expected a whole number from 1 to 10",
+        "column lat: found null, expected a number from 33.1568 to 34.0968",
+        "column shot_made_flag: found 2, expected a whole number from 0 to 1",
+    ]
+    pd.testing.assert_frame_equal(
+        rejects.drop(columns="reason"), pd.read_parquet(path).iloc[[0, 1_500, 4_999]].reset_index(drop=True)
+    )
+
+
+def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_output(tmp_path: Path) -> None:
+    wrong = shots()
+    wrong.loc[100:120, "period"] = 11
+    wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
+    pq.write_table(pa.table({"old": [1]}), tmp_path / "out.parquet")
+    pq.write_table(pa.table({"old": [2]}), tmp_path / "out_rejects.parquet")
+    with pytest.raises(ScoringError) as caught:
+        score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", most_rejected=20, chunk=50)
+    text = str(caught.value)
+    for row in range(100, 110):
+        assert f"row {row}, column period: found 11, expected a whole number from 1 to 10" in text
+    assert "row 110" not in text
+    assert "At least 21 row(s) break the schema, and 20 may" in text
+    assert "and 11 more" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "out_rejects.parquet", "wrong.parquet"]
+    assert pq.read_table(tmp_path / "out.parquet").column_names == ["old"]
+    assert pq.read_table(tmp_path / "out_rejects.parquet").to_pydict() == {"old": [2]}
+
+
+def test_rejects_of_an_earlier_run_do_not_stay_beside_an_output_without_any(tmp_path: Path, table: Path) -> None:
+    score(with_wrong(tmp_path), tmp_path / "out.parquet", most_rejected=3)
+    assert (tmp_path / "out_rejects.parquet").exists()
+    score(table, tmp_path / "out.parquet")
+    assert not (tmp_path / "out_rejects.parquet").exists()
+
+
+def test_a_cell_that_is_no_number_is_a_reject_of_a_csv_file(tmp_path: Path) -> None:
+    wrong = shots(20).astype(object)
+    wrong.loc[4, "period"] = "fourth"
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", most_rejected=1)
+    assert (done.rows, done.rejected) == (19, 1)
+    rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
+    assert rejects[["period", "reason"]].to_numpy().tolist() == [
+        ["fourth", "column period: found 'fourth', expected a whole number from 1 to 10"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [
+        (TARGET, "yes", "a whole number from 0 to 1"),
+        (TARGET, "nan", "a whole number from 0 to 1"),
+        ("game_id", "abc", "a whole number"),
+        ("game_id", "1.5", "a whole number"),
+        ("game_id", "1e30", "a whole number"),
+    ],
+)
+def test_a_text_that_cannot_be_typed_is_a_reject_of_a_csv_file(
+    tmp_path: Path, column: str, text: str, expected: str
+) -> None:
+    wrong = shots(20).assign(game_id=7).astype(object)
+    wrong.loc[4, column] = text
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", most_rejected=1)
+    assert (done.rows, done.rejected) == (19, 1)
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found[SHOT_ID].tolist() == [row for row in range(20) if row != 4]
+    assert found["game_id"].tolist() == [7] * 19
+    rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
+    assert rejects[[column, "reason"]].to_numpy().tolist() == [
+        [text, f"column {column}: found '{text}', expected {expected}"]
+    ]
+    with pytest.raises(ScoringError, match=rf"row 4, column {column}: found '{text}'"):
+        score(tmp_path / "wrong.csv", tmp_path / "out.parquet")
+
+
+def test_texts_of_a_parquet_table_stay_as_they_came_and_one_that_is_no_label_is_a_reject(tmp_path: Path) -> None:
+    wrong = shots(20).assign(game_id="abc", **{TARGET: ["yes", "1", "0", None] * 5})
+    wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
+    done = score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", most_rejected=5)
+    assert (done.rows, done.rejected) == (15, 5)
+    good = wrong[wrong[TARGET] != "yes"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet")[wrong.columns], good)
+    rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
+    assert set(rejects["reason"]) == {"column shot_made_flag: found 'yes', expected a whole number from 0 to 1"}
+
+
+def test_where_the_output_cannot_take_its_place_the_old_rejects_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out.parquet", Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if target == out:
+            raise OSError(errno.EACCES, "Permission denied")
+        return replace(path, target)
+
+    path = with_wrong(tmp_path)
+    for old in (out, tmp_path / "out_rejects.parquet"):
+        old.write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Permission denied"):
+        score(path, out, most_rejected=3)
+    assert [old.read_bytes() for old in (out, tmp_path / "out_rejects.parquet")] == [b"old", b"old"]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_the_scorer_refuses_and_the_schema_allows_is_not_put_down_to_rows(tmp_path: Path, table: Path) -> None:
+    class Refusing(InProcess):
+        def score(self, values: Floats, **_: object) -> Answers:
+            message = f"I do not like {len(values)} rows"
+            raise RefusedError(message, message)
+
+    with pytest.raises(RefusedError, match="I do not like 700 rows"):
+        score_table(Batch(table, tmp_path / "out.parquet", 9_000, 700), Refusing(None, 1))
+
+
+# What is counted
+
+
+def test_labelled_rows_are_counted_once(tmp_path: Path, table: Path) -> None:
+    pieces: list[tuple[Floats, Floats]] = []
+    score(table, tmp_path / "out.parquet", count=lambda *piece: pieces.append(piece))
+    labels, probability = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    known = pd.read_parquet(tmp_path / "out.parquet").dropna(subset=TARGET)
+    assert labels.tolist() == known[TARGET].tolist()
+    assert probability.tolist() == known[PROBABILITY].tolist()
+
+
+def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_path: Path, table: Path) -> None:
+    asked, counted = [], []
+
+    def learned_by(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]]:
+        asked.append(version)
+        return lambda rows: (rows[SHOT_ID] < 1_000).to_numpy() & rows[TARGET].notna().to_numpy()
+
+    done = score(
+        table, tmp_path / "out.parquet", learned_by=learned_by, count=lambda labels, _: counted.append(len(labels))
+    )
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert asked == [3]
+    assert found[LEARNED].tolist() == ((found[SHOT_ID] < 1_000) & found[TARGET].notna()).tolist()
+    assert done.learned == found[LEARNED].sum()
+    assert sum(counted) == (found[TARGET].notna() & ~found[LEARNED]).sum()
+
+
+@pytest.mark.parametrize("out", ["out.parquet", "out.csv"])
+def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path: Path, out: str) -> None:
+    table, counted = shots(100), []
+    known = table[table[TARGET].notna()].head(10)
+    table[[SHOT_ID, *FEATURES, TARGET]].to_csv(tmp_path / "shots.csv", index=False)
+    done = score(
+        tmp_path / "shots.csv",
+        tmp_path / out,
+        learned_by=lambda _version: partial(is_among, learned=known),
+        count=lambda labels, _: counted.append(len(labels)),
+    )
+    assert done.learned == 10
+    assert sum(counted) == table[TARGET].notna().sum() - 10
+    found = TableReader(tmp_path / out).sample(1_000)[LEARNED].astype(str).str.lower()
+    assert (found == "true").tolist() == table.index.isin(known.index).tolist()
+
+
+def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tmp_path: Path, table: Path) -> None:
+    class Swapped(InProcess):
+        def score(
+            self, values: Floats, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
+        ) -> Answers:
+            answers = super().score(values, shot_id=shot_id, request_id=request_id)
+            assert shot_id is not None
+            return answers._replace(version=1 if shot_id[0] < 2_000 else 2)
+
+    def learned_by(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]] | None:
+        return (lambda rows: np.ones(len(rows), dtype=bool)) if version == 2 else None
+
+    batch, scorer = Batch(table, tmp_path / "out.parquet", 0, 700), Swapped(Distance(), 0)
+    with pytest.raises(ScoringError, match=r"version 2 half-way.*run this again"):
+        score_table(batch, scorer, learned_by=learned_by)
+    assert not (tmp_path / "out.parquet").exists()
+    assert score_table(batch, scorer).versions == (1, 2)
+
+
+def test_a_version_that_is_not_known_is_null(tmp_path: Path, table: Path) -> None:
+    class Silent(InProcess):
+        def score(self, values: Floats, **_: Any) -> Answers:  # noqa: ANN401
+            return super().score(values)._replace(version=None)
+
+    assert score_table(Batch(table, tmp_path / "out.parquet"), Silent(Distance(), 0)).versions == ()
+    assert pd.read_parquet(tmp_path / "out.parquet")[MODEL_VERSION].isna().all()
+
+
+# What goes wrong
+
+
+def test_a_part_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path: Path, table: Path) -> None:
+    folder, out = tmp_path / "folder", tmp_path / "out.parquet"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.parquet").write_bytes(table.read_bytes())
+    # The footer is whole, and what it speaks of is not.
+    broken = bytearray(table.read_bytes())
+    broken[100:30_000] = bytes(29_900)
+    (folder / "1.parquet").write_bytes(broken)
+    out.write_bytes(b"old")
+    with pytest.raises(TableError, match=r"1\.parquet: expected a whole parquet table"):
+        score(folder, out)
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.parquet", "shots.parquet"]
+
+
+def test_a_full_disk_is_told_and_nothing_is_written(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def write(_self: object, piece: pa.Table) -> None:
+        written.append(len(piece))
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "out.parquet").write_bytes(b"old")
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write)
+    with pytest.raises(DiskFullError, match="is full"):
+        score(table, tmp_path / "out.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "shots.parquet"]
+    assert (tmp_path / "out.parquet").read_bytes() == b"old"
+
+
+def test_a_table_without_a_feature_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    shots().drop(columns=FEATURES[0]).to_parquet(tmp_path / "less.parquet", index=False)
+    with pytest.raises(KobeShotError, match="lacks lat"):
+        score(tmp_path / "less.parquet", tmp_path / "out.parquet")

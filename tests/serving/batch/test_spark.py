@@ -1,0 +1,191 @@
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
+from data.storage.tables import TableError
+from monitor.metrics.binary import TallyBuilder
+from monitor.store.labels import is_among
+from serving.batch.local import Batch, InProcess, Scored, score_table
+from serving.batch.spark import Learned
+from serving.batch.spark import score_table as score_with_spark
+from serving.client.endpoint import ScoringError
+from tests.serving.batch.test_local import shots
+from tests.spark import needs_java, small_session
+from tests.versions import GOOD, Stock
+
+pytestmark = needs_java
+
+VERSION = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uri(stock: Stock) -> Iterator[str]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{stock.database}")
+    yield stock.models[GOOD].uri
+    mlflow.set_tracking_uri(before)
+
+
+def spark(
+    uri: str, batch: Batch, most_distinct: int = 2**20, learned: Learned | None = None
+) -> tuple[Scored, TallyBuilder]:
+    scored, counted = score_with_spark(
+        small_session(), batch, uri, VERSION, most_distinct=most_distinct, learned=learned
+    )
+    tally = TallyBuilder()
+    tally.add_counted(*counted)
+    return scored, tally
+
+
+def local(uri: str, batch: Batch, learned: pd.DataFrame | None = None) -> tuple[Scored, TallyBuilder]:
+    tally = TallyBuilder()
+    model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
+    is_learned = None if learned is None else partial(is_among, learned=learned)
+    scorer = InProcess(model, VERSION)
+    return score_table(batch, scorer, version=VERSION, learned_by=lambda _version: is_learned, count=tally.add), tally
+
+
+def in_parts(table: pd.DataFrame, folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(3):
+        part = pa.Table.from_pandas(table.iloc[number::3], preserve_index=False).replace_schema_metadata()
+        pq.write_table(part, folder / f"{number}.parquet")
+    return folder
+
+
+def by_id(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path).sort_values(SHOT_ID, ignore_index=True)
+
+
+@pytest.mark.parametrize("most_distinct", [2**20, 10])
+def test_spark_gives_the_rows_the_columns_and_the_metrics_of_the_local_engine(
+    tmp_path: Path, uri: str, most_distinct: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.metrics.binary.MOST_DISTINCT", most_distinct)
+    wrong = shots().rename(columns={"lng": "lon"})
+    wrong.loc[10, "period"], wrong.loc[20, "lat"], wrong.loc[30, TARGET] = 2.5, np.nan, 3
+    table = in_parts(wrong, tmp_path / "shots.parquet")
+    ours, its = (Batch(table, tmp_path / name, 3) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours), spark(uri, its, most_distinct)
+    assert there[0] == here[0]
+    assert there[0].rejected == 3
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(by_id(its.rejects), by_id(ours.rejects))
+    assert there[1].evaluate() == pytest.approx(here[1].evaluate(), abs=1e-9)
+    assert there[1].rows == here[1].rows
+
+
+def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_path: Path, uri: str) -> None:
+    table = shots()
+    path = in_parts(table, tmp_path / "shots.parquet")
+    known = table[table[TARGET].notna()].head(100)
+    for name, columns in (("by_id", [SHOT_ID]), ("by_values", [*FEATURES, TARGET])):
+        out = tmp_path / f"{name}.parquet"
+        scored, tally = spark(uri, Batch(path, out), learned=Learned(pd.concat([known, known]), columns))
+        assert scored.learned == 100
+        assert scored.rows == len(table)
+        assert tally.rows == table[TARGET].notna().sum() - 100
+        assert by_id(out)[LEARNED].tolist() == table[SHOT_ID].isin(known[SHOT_ID]).tolist()
+
+
+@pytest.mark.parametrize("rows", [0, 60])
+@pytest.mark.parametrize("without", [[], [TARGET]])
+def test_the_mark_of_learned_rows_is_there_whatever_the_table_holds_as_with_the_local_engine(
+    tmp_path: Path, uri: str, rows: int, without: list[str]
+) -> None:
+    known = shots(60).dropna(subset=TARGET).head(10)
+    table = in_parts(shots(rows).drop(columns=without), tmp_path / "shots.parquet")
+    ours, its = (Batch(table, tmp_path / name) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours, known), spark(uri, its, learned=Learned(known, [SHOT_ID]))
+    assert there[0] == here[0]
+    assert there[0].versions == (VERSION,)
+    assert there[0].learned == (10 if rows and not without else 0)
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    assert LEARNED in by_id(its.out)
+
+
+def test_a_label_that_is_a_text_and_no_number_is_a_reject_as_with_the_local_engine(tmp_path: Path, uri: str) -> None:
+    wrong = shots(60).assign(game_id="abc", **{TARGET: ["yes", "nan", "0", "1", None, "1.0"] * 10})
+    table = in_parts(wrong, tmp_path / "shots.parquet")
+    ours, its = (Batch(table, tmp_path / name, 20) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours), spark(uri, its)
+    assert there[0] == here[0]
+    assert there[0].rejected == 20
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(by_id(its.rejects), by_id(ours.rejects))
+    assert there[1].rows == here[1].rows == 30
+
+
+def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path, uri: str) -> None:
+    table = in_parts(shots().assign(period=[11.0] * 12 + [1.0] * 4_988), tmp_path / "shots.parquet")
+    (tmp_path / "out.parquet").write_bytes(b"old")
+    with pytest.raises(ScoringError) as caught:
+        spark(uri, Batch(table, tmp_path / "out.parquet", 11))
+    assert "12 row(s) break the schema, and 11 may" in str(caught.value)
+    assert "shot_id" in str(caught.value)
+    assert str(caught.value).count("column period: found 11, expected a whole number from 1 to 10") == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "shots.parquet"]
+    assert (tmp_path / "out.parquet").read_bytes() == b"old"
+
+
+def test_a_part_that_cannot_be_read_is_named(tmp_path: Path, uri: str) -> None:
+    table = in_parts(shots(), tmp_path / "shots.parquet")
+    (table / "1.parquet").write_bytes((table / "1.parquet").read_bytes()[:-50])
+    with pytest.raises(TableError, match=r"1\.parquet"):
+        spark(uri, Batch(table, tmp_path / "out.parquet"))
+    assert [path.name for path in tmp_path.iterdir()] == ["shots.parquet"]
+
+
+def test_a_table_without_labels_is_scored_and_nothing_is_counted(tmp_path: Path, uri: str) -> None:
+    table = in_parts(shots().drop(columns=TARGET), tmp_path / "shots.parquet")
+    scored, tally = spark(uri, Batch(table, tmp_path / "out.parquet"))
+    assert (scored.rows, tally.rows) == (5_000, 0)
+
+
+@pytest.fixture
+def integers() -> pd.DataFrame:
+    table = shots(40).rename(columns={"lon": "lng"})[list(FEATURES)]
+    return table.astype({"period": "int64", "minutes_remaining": "int32", "shot_distance": "int64", "playoffs": bool})
+
+
+UDF_COLUMNS: dict[str, list[str]] = {
+    "those of the signature": [],
+    "by position": list(FEATURES),
+    "a struct": ["struct(lat, lng, minutes_remaining, period, playoffs, shot_distance)"],
+    "a struct with lon and others": [
+        "struct(team, lng AS lon, lat, minutes_remaining, period, playoffs, shot_distance)"
+    ],
+}
+
+
+@pytest.mark.parametrize("way", UDF_COLUMNS)
+def test_a_udf_takes_integers_and_booleans(uri: str, integers: pd.DataFrame, way: str) -> None:
+    session = small_session()
+    predict = mlflow.pyfunc.spark_udf(session, uri, env_manager="local")
+    session.udf.register("predict", predict.__wrapped__)
+    frame = session.createDataFrame(integers.assign(team="LAL"))
+    columns = UDF_COLUMNS[way]
+    answers = (
+        frame.withColumn("answer", predict())
+        if not columns
+        else frame.selectExpr(f"predict({', '.join(columns)}) AS answer")
+    )
+    found = answers.select("answer.*").toPandas()
+    expected = mlflow.pyfunc.load_model(uri).predict(integers.astype(float))
+    np.testing.assert_array_equal(found["probability"], expected["probability"])
+
+
+def test_a_udf_gives_the_form_that_is_asked_for(uri: str, integers: pd.DataFrame) -> None:
+    session = small_session()
+    predict = mlflow.pyfunc.spark_udf(session, uri, env_manager="local", result_type="long", params={"output": "label"})
+    found = session.createDataFrame(integers).select(predict(*FEATURES).alias("label")).toPandas()["label"]
+    expected = mlflow.pyfunc.load_model(uri).predict(integers)["shot_made_flag"]
+    np.testing.assert_array_equal(found, expected)

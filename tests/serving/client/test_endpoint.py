@@ -1,0 +1,67 @@
+"""The address of a scoring server: what is taken, and what is refused in words that fit."""
+
+import pytest
+
+from serving.client.endpoint import ScoringError, base_address
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("http://127.0.0.1:5001", "http://127.0.0.1:5001"),
+        ("http://127.0.0.1:5001/invocations/", "http://127.0.0.1:5001"),
+        ("https://models.example.org/kobe/invocations", "https://models.example.org/kobe"),
+        ("127.0.0.1:5001", "http://127.0.0.1:5001"),
+        (" localhost:5001/invocations ", "http://localhost:5001"),
+        ("[::1]:5001", "http://[::1]:5001"),
+        ("http://[::1]:5001/", "http://[::1]:5001"),
+        ("http://model_server:80", "http://model_server:80"),
+    ],
+)
+def test_a_host_with_a_port_is_an_address_over_http_as_it_is_for_curl(given: str, address: str) -> None:
+    assert base_address(given) == address
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "starts with http:// or https://.*found ''"),
+        ("localhost", "starts with http:// or https://.*found 'localhost'"),
+        ("ftp://127.0.0.1:5001", "starts with http:// or https://.*found ftp://"),
+        ("file:///tmp/model", "starts with http:// or https://.*found file://"),
+        ("http://", "with a host"),
+        ("http:///invocations", "with a host"),
+        ("http://:5001", "with a host"),
+        ("http://[", "cannot be read"),
+        ("http://example..org:5001", "host that can be.*example..org"),
+        ("http://my host:5001", "host that can be.*my host"),
+        ("http://127.0.0.1:99999", "port from 1 to 65535.*found 99999"),
+        ("127.0.0.1:0", "port from 1 to 65535.*found 0"),
+        ("http://127.0.0.1:http", "port from 1 to 65535.*no number"),
+        ("http://127.0.0.1:", "port from 1 to 65535.*no number"),
+        ("http://127.0.0.1:5001?params=1", "without user, password, query or fragment"),
+        ("http://127.0.0.1:5001#top", "without user, password, query or fragment"),
+    ],
+)
+def test_what_is_no_address_is_told_in_words_that_fit_the_mistake(given: str, words: str) -> None:
+    with pytest.raises(ScoringError, match=words) as caught:
+        base_address(given)
+    assert "netrc" not in str(caught.value) or "?" in given or "#" in given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://user:hunter2@127.0.0.1:5001",
+        "user:hunter2@127.0.0.1:5001",
+        "http://user:hunter2/x@127.0.0.1:5001",
+        "http://user:hunter2@127.0.0.1:99999",
+        "ftp://user:hunter2@127.0.0.1",
+        "http://user:hunter2",
+        "http://127.0.0.1:5001/?token=hunter2",
+    ],
+)
+def test_no_password_of_an_address_is_repeated(given: str) -> None:
+    with pytest.raises(ScoringError) as caught:
+        base_address(given)
+    assert "hunter2" not in str(caught.value)

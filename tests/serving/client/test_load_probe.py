@@ -1,0 +1,95 @@
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Event, Thread
+
+import pytest
+
+from serving.client.load_probe import SteadyCaller
+from tests.project import free_port, shot, wait_until
+
+ENOUGH = 3
+"""Requests after which a test ends."""
+ANSWER = {"predictions": [{"shot_made_flag": 1, "probability": 0.6}]}
+SHOT = {name: float(str(value)) for name, value in shot().items()}
+
+
+class Door:
+    """A server that gives one answer to every request, and counts them."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.asked: list[dict[str, object]] = []
+        self.enough = Event()
+        door = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                door.asked.append({"path": self.path, "body": json.loads(self.rfile.read(length))})
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                if len(door.asked) == ENOUGH:
+                    door.enough.set()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+
+
+@contextmanager
+def door(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> Iterator[Door]:
+    """A running door."""
+    found = Door(status, body)
+    thread = Thread(target=found.server.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+    thread.join()
+
+
+def called(found: Door) -> SteadyCaller:
+    """A caller that has asked a door often enough and has ended."""
+    with SteadyCaller(f"http://127.0.0.1:{found.server.server_port}", SHOT) as calls:
+        wait_until(found.enough.is_set, "requests")
+    return calls
+
+
+def test_every_answer_is_counted_and_none_is_lost() -> None:
+    with door() as found:
+        calls = called(found)
+        assert calls.lost == 0
+        assert calls.answered == len(found.asked) >= ENOUGH
+    assert found.asked[0] == {"path": "/invocations", "body": {"dataframe_records": [SHOT]}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, json.dumps(ANSWER).encode()), (200, b"no score"), (200, b'{"predictions": []}'), (200, b"{}"), (200, b"1")],
+)
+def test_what_is_no_score_is_lost_and_not_asked_again(status: int, body: bytes) -> None:
+    with door(status, body) as found:
+        calls = called(found)
+        assert calls.answered == 0
+        assert calls.lost == len(found.asked) >= ENOUGH
+
+
+def test_where_nothing_answers_every_request_is_lost() -> None:
+    lost = Event()
+
+    class Counting(SteadyCaller):
+        """Says when enough was lost."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "lost" and value == ENOUGH:
+                lost.set()
+
+    with Counting(f"http://127.0.0.1:{free_port()}", SHOT) as calls:
+        wait_until(lost.is_set, "requests that are lost")
+    assert calls.answered == 0
+    assert calls.lost >= ENOUGH

@@ -1,0 +1,779 @@
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from data.paths import ROOT
+from serving import registry
+from serving.registry import CHALLENGER, MODEL, OvertakenError, RegistryError
+from tests.versions import GOOD, REFUSED, Killed, Stock, bare, crowned, kill_at
+
+Register = Callable[..., str]
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture
+def version() -> Register:
+    """A function that registers one more version."""
+    return bare
+
+
+def standing() -> tuple[str | None, str | None, dict[str, str]]:
+    stages = {registry.number(v): v.current_stage for v in MlflowClient().search_model_versions(f"name='{MODEL}'")}
+    now = registry.standing()
+    return now.champion, now.previous_champion, stages
+
+
+def test_a_registered_version_is_not_promoted(stocked: Stock) -> None:
+    number = stocked.register(GOOD, data_source="public")
+    found = MlflowClient().get_model_version(MODEL, number)
+    assert found.tags["data_source"] == "public"
+    assert found.run_id == stocked.models[GOOD].run_id
+    assert registry.champion() is registry.usable_champion() is None
+    with pytest.raises(RegistryError, match="no champion yet"):
+        registry.require_champion()
+
+
+def test_where_nothing_is_registered_nothing_is_champion_and_nothing_has_to_be_mended() -> None:
+    registry.reconcile()
+    assert registry.lineage() == []
+    assert registry.standing() == registry.Standing(None, None, frozenset())
+    assert not registry.was_champion("1")
+
+
+def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: Register) -> None:
+    for number in (1, 2, 3):
+        registry.promote(version(), "better")
+        assert registry.number(registry.require_champion()) == str(number)
+    assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
+
+
+def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Register) -> None:
+    registry.promote(version(), "better")
+    refused = version(REFUSED)
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        registry.promote(refused, "newest")
+    assert standing() == ("1", None, {"1": "Production", "2": "None"})
+    assert MlflowClient().get_model_version(MODEL, refused).tags["gate"] == "refused"
+
+
+def test_a_version_that_was_never_judged_is_not_promoted(version: Register) -> None:
+    number = version()
+    MlflowClient().delete_model_version_tag(MODEL, number, "gate")
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        registry.promote(number, "newest")
+
+
+def test_promoting_the_champion_again_keeps_the_previous_one(version: Register) -> None:
+    registry.promote(version(), "better")
+    second = version()
+    registry.promote(second, "better")
+    registry.promote(second, "better")
+    assert standing()[:2] == ("2", "1")
+
+
+def test_each_promotion_is_appended_to_the_version_with_who_when_where_and_why(version: Register) -> None:
+    first = version()
+    registry.promote(first, "better")
+    registry.promote(version(), "better")
+    registry.promote(first, "better after all")
+    found = MlflowClient().get_model_version(MODEL, first)
+    history = registry.promotions(found)
+    assert [(entry["instead_of"], entry["why"]) for entry in history] == [(None, "better"), ("2", "better after all")]
+    assert all(entry["who"] and entry["when"] and entry["where"] for entry in history)
+    assert float(found.tags["gate_loss"]) == 0.67
+
+
+def test_a_user_without_a_name_can_promote(version: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    registry.promote(version(), "better")
+    assert registry.promotions(registry.require_champion())[0]["who"] == f"uid {os.getuid()}"
+
+
+def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: Register) -> None:
+    registry.promote(version(), "better")
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version())
+    registry.reconcile()
+    assert standing()[2] == {"1": "Archived", "2": "Production"}
+
+
+def test_production_holds_the_champion_alone(version: Register) -> None:
+    registry.promote(version(), "better")
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, version(), "Production")
+    registry.reconcile()
+    assert standing()[2] == {"1": "Production", "2": "Archived"}
+
+
+def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_production(version: Register) -> None:
+    registry.promote(version(), "better")
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version(REFUSED))
+    registry.reconcile()
+    assert standing()[2] == {"1": "Production", "2": "None"}
+    with pytest.raises(RegistryError, match="has not passed the gate"):
+        registry.require_champion()
+    assert registry.usable_champion() is None
+
+
+def fail_after(*promoted: str) -> None:
+    with registry.taken_back_on_failure():
+        for number in promoted:
+            registry.promote(number, "better")
+        message = "it cannot be served"
+        raise OSError(message)
+
+
+def test_a_promotion_is_taken_back_when_what_follows_fails(version: Register) -> None:
+    registry.promote(version(), "better")
+    registry.promote(version(), "better")
+    third = version()
+    with pytest.raises(OSError, match="cannot be served"):
+        fail_after(third)
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert "it cannot be served" in MlflowClient().get_model_version(MODEL, third).tags["taken_back"]
+
+
+def test_the_very_first_promotion_is_taken_back_too(version: Register) -> None:
+    with pytest.raises(OSError, match="cannot be served"):
+        fail_after(version())
+    assert standing() == (None, None, {"1": "Archived"})
+
+
+def test_production_is_put_back_where_no_alias_named_it(version: Register) -> None:
+    registry.promote(version(), "better")
+    MlflowClient().delete_registered_model_alias(MODEL, "champion")
+    with pytest.raises(OSError, match="cannot be served"):
+        fail_after(version())
+    assert standing() == (None, None, {"1": "Production", "2": "Archived"})
+
+
+@pytest.mark.parametrize("calls", range(1, 5))
+def test_a_kill_while_a_promotion_is_taken_back_leaves_nothing_in_production_that_cannot_be_served(
+    version: Register, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    before, first = registry.standing(), version()
+    registry.promote(first, "better")
+    left = iter(range(calls))
+
+    def killed_after(method: str) -> Callable[..., object]:
+        original = getattr(MlflowClient, method)
+
+        def call(*arguments: object, **options: object) -> object:
+            if next(left, None) is None:
+                raise SystemExit
+            return original(*arguments, **options)
+
+        return call
+
+    for method in ("set_model_version_tag", "delete_registered_model_alias", "transition_model_version_stage"):
+        monkeypatch.setattr(MlflowClient, method, killed_after(method))
+    with contextlib.suppress(SystemExit):
+        registry._restore(before, registry.require_champion(), "it cannot be served")  # noqa: SLF001 killed inside
+    monkeypatch.undo()
+    registry.reconcile()
+    assert standing()[2] == {"1": "Archived"}
+
+
+def test_nothing_that_did_not_pass_the_gate_stays_in_production(version: Register) -> None:
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, version(REFUSED), "Production")
+    registry.reconcile()
+    assert standing()[2] == {"1": "Archived"}
+
+
+def test_a_failure_does_not_take_back_what_another_process_promoted(
+    version: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote(version(), "better")
+    second = version()
+
+    def elsewhere() -> None:
+        with registry.taken_back_on_failure():
+            monkeypatch.setattr("os.getpid", lambda: -1)
+            registry.promote(second, "better")
+            monkeypatch.undo()
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 raised just above
+        elsewhere()
+    assert standing()[0] == "2"
+
+
+def test_without_a_failure_nothing_is_taken_back(version: Register) -> None:
+    with registry.taken_back_on_failure():
+        registry.promote(version(), "better")
+    assert standing()[0] == "1"
+
+
+def aliases() -> dict[str, str]:
+    found = MlflowClient().get_registered_model(registry.model()).aliases
+    return {alias: str(number) for alias, number in found.items()}
+
+
+def challenged(name: str, **details: str) -> Sequence[str]:
+    """Numbers of the versions whose history has an entry with these details."""
+    versions = MlflowClient().search_model_versions(f"name='{name}'")
+    return sorted(
+        registry.number(version)
+        for version in versions
+        for entry in registry.promotions(version)
+        if details.items() <= entry.items()
+    )
+
+
+def test_rolling_back_makes_the_previous_champion_champion_and_production_again() -> None:
+    crowned(2)
+    assert registry.roll_back("it misses layups") == "1"
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    last = registry.promotions(registry.require_champion())[-1]
+    assert (last["why"], last["instead_of"], last["kind"]) == ("it misses layups", "2", "roll back")
+
+
+def test_rolling_back_again_goes_one_champion_further_back_until_there_is_none() -> None:
+    crowned(3)
+    assert registry.roll_back("it misses layups") == "2"
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert registry.roll_back("it misses dunks") == "1"
+    assert standing()[:2] == ("1", None)
+    with pytest.raises(RegistryError, match="no previous champion to go back to"):
+        registry.roll_back("it misses everything")
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+
+
+def test_what_was_rolled_back_from_is_not_where_a_later_roll_back_goes(version: Register) -> None:
+    crowned(3)
+    registry.roll_back("it misses layups")
+    registry.promote(version(), "better")
+    assert registry.lineage() == ["1", "2", "4"]
+    assert standing()[:2] == ("4", "2")
+    assert registry.roll_back("so does this") == "2"
+
+
+def test_a_version_that_was_rolled_back_from_can_be_promoted_again() -> None:
+    crowned(2)
+    registry.roll_back("a look at it")
+    registry.promote("2", "it was not its fault")
+    assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
+    assert registry.roll_back("it was") == "1"
+
+
+def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version: Register) -> None:
+    crowned(4)
+    assert registry.roll_back("all later ones miss layups", "2") == "2"
+    assert standing()[:2] == ("2", "1")
+    assert standing()[2] == {"1": "Archived", "2": "Production", "3": "Archived", "4": "Archived"}
+    registry.promote(version(), "better")
+    assert registry.lineage() == ["1", "2", "5"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("9", "has no version 9; expected one of 1, 2, 3"),
+        ("2", "Version 2 of kobe_shot is the champion already"),
+        ("3", "Version 3 of kobe_shot did not pass the gate"),
+    ],
+)
+def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Register, number: str, words: str) -> None:
+    crowned(2)
+    version(REFUSED)
+    before = standing()
+    for refused in (registry.roll_back_target, lambda target: registry.roll_back("a wish", target)):
+        with pytest.raises(RegistryError, match=words):
+            refused(number)
+    assert standing() == before
+    assert challenged(MODEL, kind="roll back") == []
+
+
+def test_the_target_of_a_roll_back_can_be_asked_for_without_rolling_back() -> None:
+    crowned(2)
+    before = standing()
+    assert registry.roll_back_target() == "1"
+    assert standing() == before
+
+
+def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
+    crowned(1)
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
+    assert standing() == ("1", None, {"1": "Production"})
+
+
+def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
+    crowned(3)
+    registry.judge("2", REFUSED)
+    assert registry.lineage() == ["1", "3"]
+    registry.reconcile()
+    assert standing()[1] == "1"
+    assert registry.roll_back("a wish") == "1"
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+
+
+def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to() -> None:
+    crowned(2)
+    registry.judge("1", REFUSED)
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        registry.roll_back("a wish", "1")
+    assert standing()[0] == "2"
+
+
+def test_what_was_rolled_back_from_stays_undone_when_the_version_that_came_back_loses_its_pass() -> None:
+    crowned(3)
+    registry.roll_back("3 misses layups")
+    registry.judge("2", REFUSED)
+    assert registry.roll_back("2 was no better") == "1"
+
+
+def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itself() -> None:
+    crowned(1)
+    MlflowClient().set_registered_model_alias(MODEL, "previous_champion", "1")
+    with pytest.raises(RegistryError, match="no previous champion"):
+        registry.roll_back("a wish")
+    registry.reconcile()
+    assert standing()[1] is None
+    assert len(registry.promotions(registry.require_champion())) == 1
+
+
+def test_a_champion_that_was_named_by_hand_is_the_end_of_the_line(version: Register) -> None:
+    crowned(2)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version())
+    registry.reconcile()
+    assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
+    assert registry.roll_back("whoever did that") == "2"
+    assert standing()[:2] == ("2", "1")
+
+
+def test_going_back_by_hand_undoes_all_that_came_after(version: Register) -> None:
+    crowned(3)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
+    registry.reconcile()
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+    registry.promote(version(), "better")
+    assert registry.roll_back_target() == "1"
+
+
+def test_a_version_was_champion_if_only_for_a_time(version: Register) -> None:
+    crowned(2)
+    version()
+    assert [registry.was_champion(number) for number in "123"] == [True, True, False]
+    registry.roll_back("it misses layups")
+    assert registry.was_champion("2")
+    assert not registry.was_champion("9")
+
+
+# Two processes at once
+
+
+def test_a_version_that_was_compared_with_another_champion_is_not_promoted(version: Register) -> None:
+    crowned(2)
+    late = version()
+    before, said = standing(), aliases()
+    with pytest.raises(OvertakenError, match=r"Version 3 of kobe_shot was compared with .*version 1; .* now version 2"):
+        registry.promote(late, "better", instead_of="1")
+    assert (standing(), aliases()) == (before, said)
+    assert registry.promotions(MlflowClient().get_model_version(MODEL, late)) == []
+    registry.promote(late, "better", instead_of="2")
+    assert standing()[:2] == ("3", "2")
+
+
+def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promoted(version: Register) -> None:
+    crowned(1)
+    late = version()
+    MlflowClient().delete_registered_model_alias(MODEL, "champion")
+    with pytest.raises(OvertakenError, match="the champion is now none"):
+        registry.promote(late, "better", instead_of="1")
+    assert registry.champion() is None
+
+
+def test_a_version_that_was_compared_with_nobody_does_not_replace_a_champion(version: Register) -> None:
+    late = version()
+    registry.promote(version(), "it was quicker", instead_of="")
+    with pytest.raises(OvertakenError, match=r"compared with champion none; the champion is now version 2"):
+        registry.promote(late, "better", instead_of="")
+    assert standing() == ("2", None, {"1": "None", "2": "Production"})
+
+
+# Challengers that come to nothing
+
+
+def test_a_version_that_is_put_away_keeps_the_reason_and_changes_nothing_else(version: Register) -> None:
+    crowned(1)
+    refused = version(REFUSED)
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
+    registry.archive(refused, "worse on every row")
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert registry.tags_of(refused)["archived_because"] == "worse on every row"
+    assert aliases() == {"champion": "1"}
+
+
+def test_putting_a_version_away_leaves_another_challenger_in_peace(version: Register) -> None:
+    crowned(1)
+    first, second = version(REFUSED), version()
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, second)
+    registry.archive(first, "x" * 10_000)
+    assert aliases() == {"champion": "1", CHALLENGER: second}
+
+
+def test_whoever_became_champion_is_no_challenger_any_more(version: Register) -> None:
+    for number in ("1", "2"):
+        registry.promote(version(), "better")
+        assert CHALLENGER not in aliases()
+        assert aliases()["champion"] == number
+
+
+WHOLE_PROMOTION = ["alias", "tag", "alias", "stage", "stage", "alias", "no alias"]
+"""Challenger, history, champion, Production, Archived, previous champion, challenger."""
+
+
+def test_a_promotion_makes_the_changes_between_which_the_next_tests_kill(
+    version: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowned(2)
+    third = version()
+    made = kill_at(monkeypatch, 99)
+    registry.promote(third, "better")
+    assert made == WHOLE_PROMOTION
+
+
+@pytest.mark.parametrize("place", range(len(WHOLE_PROMOTION)))
+def test_a_promotion_that_was_killed_anywhere_is_mended(
+    version: Register, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(2)
+    third = version()
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.promote(third, "better")
+    registry.reconcile()
+    champion, previous, before = ("3", "2", "1") if place > 2 else ("2", "1", None)
+    assert standing()[:2] == (champion, previous)
+    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [champion]
+    assert aliases().get(CHALLENGER) != champion
+    assert registry.roll_back("a wish") == previous
+    assert standing()[1] == before
+
+
+@pytest.mark.parametrize("place", range(len(WHOLE_PROMOTION)))
+def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_to_go_back_to(
+    version: Register, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(2)
+    third = version()
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.promote(third, "better")
+    registry.reconcile()
+    was_champion = str(registry.standing().champion)
+    assert registry.was_champion(third) is (was_champion == third)
+    registry.promote(version(), "better")
+    assert registry.was_champion(third) is (was_champion == third)
+    assert standing()[:2] == ("4", was_champion)
+    assert registry.roll_back_target() == was_champion
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    crowned(3)
+    with monkeypatch.context() as patch:
+        made = kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.roll_back("it misses layups")
+    registry.reconcile()
+    champion, previous = ("2", "1") if "alias" in made else ("3", "2")
+    assert standing()[:2] == (champion, previous)
+    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [champion]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
+    version: Register, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(1)
+    refused = version(REFUSED)
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.archive(refused, "worse")
+    registry.archive(refused, "worse")
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert aliases() == {"champion": "1"}
+
+
+# More than one registered model
+
+
+def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(version: Register) -> None:
+    crowned(2)
+    before, said = standing(), aliases()
+    with registry.using("another"):
+        assert registry.model() == "another"
+        assert registry.champion() is None
+        registry.promote(version(), "better")
+        registry.promote(version(), "better")
+        registry.roll_back("a wish")
+        registry.reconcile()
+        assert (registry.standing().champion, aliases()) == ("1", {"champion": "1"})
+    assert registry.model() == MODEL
+    assert (standing(), aliases()) == (before, said)
+    assert challenged(MODEL, kind="roll back") == []
+    assert challenged("another", kind="roll back") == ["1"]
+
+
+def test_the_other_model_is_let_go_of_when_the_work_fails_or_is_nested(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        with registry.using("another"), registry.using("a third"):
+            assert registry.model() == "a third"
+            raise KeyError
+
+    for before in (None, "mine"):
+        if before:
+            monkeypatch.setenv("KOBE_SHOT_MODEL", before)
+        with pytest.raises(KeyError):
+            fail()
+        assert registry.model() == (before or MODEL)
+        assert os.environ.get("KOBE_SHOT_MODEL") == before
+
+
+def test_a_registered_model_that_was_made_anew_is_told_from_the_old_one(version: Register) -> None:
+    assert registry.created() == ""
+    version()
+    before = registry.created()
+    assert before.isdecimal()
+    version()
+    assert registry.created() == before
+    MlflowClient().delete_registered_model(MODEL)
+    assert registry.created() == ""
+
+
+def test_the_newest_version_with_a_tag_is_found(version: Register) -> None:
+    for run in ("a", "b", "a", "b"):
+        version(retraining_run=run)
+    for _ in range(7):
+        version()
+    version(retraining_run="a")
+    found = registry.version_tagged("retraining_run", "a")
+    assert found is not None
+    assert registry.number(found) == "12"
+    assert registry.version_tagged("retraining_run", "c") is None
+    assert registry.version_tagged("nothing", "a") is None
+
+
+# One change at a time
+
+
+def elsewhere(code: str, folder: Path) -> "subprocess.Popen[str]":
+    """Another process, in another folder, that works on this store."""
+    head = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport mlflow\nfrom serving import registry\n"
+    store = f"mlflow.set_tracking_uri({mlflow.get_tracking_uri()!r})\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", head + store + code],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
+    """Another process that is at a change of this registry until it is killed."""
+    with elsewhere("with registry.changing():\n    print('in', flush=True)\n    sys.stdin.read()", tmp_path) as process:
+        assert said(process) == "in"
+        yield process
+        process.kill()
+
+
+def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_words(
+    version: Register, monkeypatch: pytest.MonkeyPatch, holder: "subprocess.Popen[str]"
+) -> None:
+    changes: list[Callable[[], object]] = [
+        lambda: registry.promote("2", "better"),
+        lambda: registry.roll_back("a wish", "1"),
+        lambda: registry.judge("2", REFUSED),
+        lambda: registry.archive("2", "not needed"),
+        registry.reconcile,
+    ]
+    with registry.using("another"):
+        crowned(1)
+    monkeypatch.setattr(registry, "_LOCK_WAIT_SECONDS", 0.01)
+    words = f"at a change of kobe_shot: process {holder.pid} .*, still after 0.01 s"
+    for change in changes:
+        with pytest.raises(RegistryError, match=words):
+            change()
+    assert registry.champion() is None
+    holder.kill()
+    holder.wait()
+    crowned(1)
+    version()
+    for change in changes:
+        change()
+    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+
+
+def test_a_change_within_a_change_is_one(version: Register) -> None:
+    with registry.changing():
+        registry.promote(version(), "better")
+        with pytest.raises(RegistryError):
+            registry.promote(version(REFUSED), "worse")
+        registry.promote(version(), "better")
+    assert standing()[:2] == ("3", "1")
+
+
+def test_of_processes_that_promote_at_once_in_the_place_of_one_champion_one_does(
+    version: Register, tmp_path: Path
+) -> None:
+    crowned(1)
+    code = (
+        "print('ready', flush=True)\nversion = sys.stdin.readline().strip()\n"
+        "try:\n    registry.promote(version, 'better', instead_of='1')\n    print('promoted', flush=True)\n"
+        "except registry.OvertakenError as error:\n    print(error, flush=True)"
+    )
+    with contextlib.ExitStack() as stack:
+        processes = {version(): stack.enter_context(elsewhere(code, tmp_path)) for _ in range(2)}
+        assert [said(process) for process in processes.values()] == ["ready"] * 2
+        for number, process in processes.items():
+            assert process.stdin is not None
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+        found = {number: said(process) for number, process in processes.items()}
+    (winner,) = (number for number, words in found.items() if words == "promoted")
+    told = f"was compared with champion version 1; the champion is now version {winner}."
+    assert all(words.endswith(told) for number, words in found.items() if number != winner)
+    assert standing()[:2] == (winner, "1")
+    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [winner]
+
+
+def test_a_roll_back_from_a_champion_that_another_command_has_replaced_changes_nothing() -> None:
+    crowned(3)
+    registry.roll_back("the first of two", instead_of="3")
+    before = standing()
+    words = r"the champion of kobe_shot was version 3; .* it is now version 2\. Nothing was changed\. .*make history"
+    with pytest.raises(OvertakenError, match=words):
+        registry.roll_back("the second of two", instead_of="3")
+    assert standing() == before
+
+
+@pytest.mark.parametrize("there", ["3", None])
+def test_a_champion_that_another_machine_makes_meanwhile_stays(
+    version: Register, monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    crowned(1)
+    mine, _ = version(), version()
+    original = MlflowClient.set_model_version_tag
+
+    def set_tag(client: MlflowClient, name: str, number: str, key: str, value: str) -> None:
+        original(client, name, number, key, value)
+        if there:
+            client.set_registered_model_alias(MODEL, "champion", there)
+        else:
+            client.delete_registered_model_alias(MODEL, "champion")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_model_version_tag", set_tag)
+        with pytest.raises(OvertakenError, match=f"has made version {there or 'none'} champion meanwhile"):
+            registry.promote(mine, "better", instead_of="1")
+    assert standing()[0] == there
+    assert not registry.was_champion(mine)
+    assert registry.promotions(MlflowClient().get_model_version(MODEL, mine)) == []
+
+
+# What a person has moved by hand
+
+
+def test_where_nobody_moved_anything_nothing_is_wrong(version: Register) -> None:
+    assert registry.alias_problems() == []
+    version()
+    assert registry.alias_problems() == []
+    crowned(2)
+    registry.roll_back("a wish")
+    assert registry.alias_problems() == []
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_told_with_what_to_do(
+    version: Register, capsys: pytest.CaptureFixture[str], before: int
+) -> None:
+    crowned(before)
+    number = version(REFUSED)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", number)
+    (problem,) = registry.alias_problems()
+    assert f"names version {number}, which has not passed the gate (worse): somebody has moved it by hand" in problem
+    assert ("Put version 1 back: make roll-back" if before else "Train another: mlflow run . -e treinamento") in problem
+    registry.reconcile()
+    assert "which has not passed the gate" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(RegistryError, match="which has not passed the gate"):
+        registry.require_champion()
+    if before:
+        assert registry.roll_back("as told") == "1"
+        assert registry.alias_problems() == []
+
+
+def test_a_stage_that_was_moved_alone_is_told_and_follows_the_alias_again(
+    version: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crowned(1)
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, version(), "Production", archive_existing_versions=True)
+    (problem,) = registry.alias_problems()
+    assert problem.startswith("The stage Production holds version 2, and the alias champion names version 1: ")
+    assert "`mlflow models serve` takes the stage" in problem
+    registry.reconcile()
+    assert "The stage Production holds version 2" in " ".join(capsys.readouterr().out.split())
+    assert registry.alias_problems() == []
+    assert standing()[2] == {"1": "Production", "2": "Archived"}
+
+
+def test_a_champion_that_is_not_in_production_is_told() -> None:
+    crowned(1)
+    with pytest.warns(FutureWarning):
+        MlflowClient().transition_model_version_stage(MODEL, "1", "Archived")
+    (problem,) = registry.alias_problems()
+    assert problem.startswith("The stage Production holds version none, and the alias champion names version 1: ")
+
+
+def test_an_alias_that_is_gone_is_told_with_the_version_that_is_in_production() -> None:
+    crowned(2)
+    MlflowClient().delete_registered_model_alias(MODEL, "champion")
+    (problem,) = registry.alias_problems()
+    assert problem.endswith("Give the alias back: mlflow run . -e reverter -P version=2")
+    assert registry.roll_back("as told", "2") == "2"
+    assert registry.alias_problems() == []
+
+
+@pytest.mark.parametrize("take_away", ["alias", "version"])
+def test_a_champion_that_was_taken_away_by_hand_is_not_said_never_to_have_been(take_away: str) -> None:
+    crowned(2)
+    if take_away == "alias":
+        MlflowClient().delete_registered_model_alias(MODEL, registry.CHAMPION)
+    else:
+        MlflowClient().delete_model_version(MODEL, "2")
+    back = "2" if take_away == "alias" else "1"
+    words = rf"has no champion: somebody has taken the alias champion away.*version {back} back: .* reverter"
+    with pytest.raises(RegistryError, match=words):
+        registry.require_champion()
+    (problem,) = registry.alias_problems()
+    assert f"version {back}" in problem
+    assert registry.roll_back("taken away") == back
+    assert registry.alias_problems() == []

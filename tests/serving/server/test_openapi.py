@@ -1,0 +1,133 @@
+"""The published description and both doors say the same: schemathesis asks them, with all of its checks."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+import schemathesis.openapi
+from jsonschema_rs import Draft202012Validator
+from sklearn.pipeline import Pipeline
+
+from data.schema import FEATURES
+from serving.server.openapi import description
+from tests.project import Checkout, Operated, ok, records, shot
+from tests.serving.server.test_both_servers import BAD, FORMS, JSON, NO_ROWS, OTHER_FORMS, SPLIT, UNREADABLE
+from tools.openapi import PUBLISHED, rendered
+
+SHARED = ("/invocations", "/ping", "/health", "/version")
+"""Paths of the front door."""
+
+
+def schemathesis_run(checkout: Checkout, address: str, *options: str) -> str:
+    """What ``schemathesis run`` prints about a server that has no failure."""
+    command = ["schemathesis", "run", str(PUBLISHED), "--url", address, "--checks", "all", "--no-color", *options]
+    return ok(checkout.command(*command, "--seed", "1", "--generation-database", "none"))
+
+
+def test_the_operated_door_does_what_is_published(
+    operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    output = schemathesis_run(served_checkout[0], operated_door.address, "--max-examples", "40")
+    assert "Selected: 7/7" in output
+    assert "Tested: 7" in output
+
+
+def test_the_front_door_does_what_is_published_of_it(
+    front_door: str, served_checkout: tuple[Checkout, Pipeline]
+) -> None:
+    paths = [option for path in SHARED for option in ("--include-path", path)]
+    # It ignores every shot_id, which the description, and the production server, refuse where it is no whole number.
+    options = ["--exclude-checks", "negative_data_rejection", "--max-examples", "20"]
+    assert "Tested: 4" in schemathesis_run(served_checkout[0], front_door, *paths, *options)
+
+
+def test_the_published_file_is_what_the_code_says() -> None:
+    assert PUBLISHED.read_text(encoding="utf-8") == rendered(), "run: python -m tools.openapi"
+
+
+def test_the_operated_door_serves_the_published_description(operated_door: Operated) -> None:
+    served = requests.get(f"{operated_door.address}/openapi.json", timeout=5)
+    assert served.headers["Content-Type"] == JSON
+    assert served.json() == description()
+
+
+def test_the_description_is_valid_openapi() -> None:
+    schemathesis.openapi.from_dict(description()).validate()
+
+
+def is_valid(body: object) -> bool:
+    """Whether a JSON body is one of those that the description promises an answer."""
+    components = description()["components"]
+    return Draft202012Validator({"$ref": "#/components/schemas/Table", "components": components}).is_valid(body)
+
+
+DESCRIBED: dict[str, object] = {
+    **{name: body for name, (body, kind) in NO_ROWS.items() if kind == JSON and name != "inputs"},
+    "records": records(shot(), shot(period=10)),
+    "split": {"dataframe_split": SPLIT},
+    "identified": {"inputs": [shot(shot_id=7), shot(shot_id="8")]},
+    "numbers in quotes": {"instances": [shot(lat="33.97", period="4", shot_distance="18.0")]},
+    "booleans": records(shot(playoffs=True, minutes_remaining=False)),
+    "a parameter": records(shot()) | {"params": {"threshold": 0.4, "temperature": 1}},
+    "lon": records({"lon": -118.1} | {name: value for name, value in shot().items() if name != "lng"}),
+    "other columns": records(shot(team_name="Lakers", loc_x=3)),
+    **{f"the form {form}": records(shot()) | {"params": {"output": form}} for form in FORMS},
+    "further keys": {"dataframe_split": SPLIT | {"index": [1, 2, 3], "source": "x"}, "comment": "x"},
+}
+
+
+@pytest.mark.parametrize("case", DESCRIBED)
+def test_what_is_described_is_answered(door: str, case: str) -> None:
+    assert is_valid(DESCRIBED[case])
+    answer = requests.post(f"{door}/invocations", json=DESCRIBED[case], timeout=30)
+    assert answer.status_code == 200, answer.text
+
+
+REFUSED = {
+    name: body
+    for name, (body, kind, *_) in {**BAD, **UNREADABLE}.items()
+    if kind == JSON and not isinstance(body, str | bytes)
+} | {name: body for name, (body, _) in OTHER_FORMS.items()}
+
+
+def has_no_json(value: Any) -> bool:  # noqa: ANN401
+    """Whether a body holds a number that JSON does not have, of which a schema says nothing."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("case", [name for name, body in REFUSED.items() if not has_no_json(body)])
+def test_what_both_doors_refuse_is_not_described(case: str) -> None:
+    assert not is_valid(REFUSED[case])
+
+
+@pytest.mark.parametrize("data", [{}, None, "", {name: [] for name in FEATURES}], ids=str)
+def test_a_split_table_whose_rows_are_no_list_is_refused(door: str, data: object) -> None:
+    answer = requests.post(f"{door}/invocations", json={"dataframe_split": SPLIT | {"data": data}}, timeout=30)
+    assert answer.status_code == 400
+    assert "a list of rows" in answer.json()["message"]
+
+
+def test_a_row_is_answered_once_whatever_its_index_and_the_keys_beside_it(door: str) -> None:
+    body = {"dataframe_split": SPLIT | {"index": [1, 2, 3]}, "comment": "x"}
+    answer = requests.post(f"{door}/invocations", json=body, timeout=30)
+    assert len(answer.json()["predictions"]) == 1
+
+
+@pytest.mark.parametrize("params", [{"threshold": 2}, {"threshold": None}, [1]], ids=str)
+@pytest.mark.parametrize("form", ["dataframe_records", "instances"])
+def test_wrong_parameters_are_refused_where_there_are_no_rows(door: str, form: str, params: object) -> None:
+    answer = requests.post(f"{door}/invocations", json={form: [], "params": params}, timeout=30)
+    assert answer.status_code == 400
+    assert "expected" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("key", ["messages", "prompt", "input"])
+@pytest.mark.parametrize("rows", [[], [shot()]], ids=["no rows", "a row"])
+def test_a_body_of_a_language_model_is_refused(door: str, key: str, rows: list[dict[str, object]]) -> None:
+    answer = requests.post(f"{door}/invocations", json={"dataframe_records": rows, key: 1}, timeout=30)
+    assert answer.status_code == 400

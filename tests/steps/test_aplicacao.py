@@ -1,0 +1,175 @@
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.cli.config import parse
+from data.errors import KobeShotError
+from data.preparation.manifest import PREDICTIONS, PROD, prepared_path
+from data.schema import PROBABILITY, TARGET
+from data.spark import session
+from data.storage.tables import TableError
+from monitor.store import labels as arrivals
+from monitor.store import runs
+from serving import registry
+from serving.registry import RegistryError
+from steps import aplicacao
+from steps.aplicacao import AplicacaoConfig
+from tests.serving.batch.test_local import shots
+from tests.versions import GOOD, Stock, crowned
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(AplicacaoConfig, arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_without_parameters_the_prepared_prod_table_is_scored_over_rest() -> None:
+    config = parse(AplicacaoConfig, [])
+    assert (config.source, config.target) == (prepared_path(PROD), PREDICTIONS)
+    assert config.over_rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        ([], 0),
+        (["--most_rejected", ""], 0),
+        (["--mode", "batch"], 1_000),
+        (["--engine", "spark"], 1_000),
+        (["--most_rejected", "7"], 7),
+        (["--mode", "batch", "--most_rejected", "0"], 0),
+    ],
+)
+def test_large_jobs_go_on_over_some_rows_that_break_the_schema(arguments: list[str], most: int) -> None:
+    assert parse(AplicacaoConfig, arguments).rows_rejected_at_most == most
+
+
+@pytest.mark.parametrize("way", [["--mode", "batch"], ["--engine", "spark"]])
+def test_an_endpoint_is_refused_where_no_server_is_asked(way: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused([*way, "--endpoint", "http://127.0.0.1:5001"], capsys)
+    assert "expected endpoint with mode=rest and engine=local only" in told
+    assert "Leave out endpoint" in told
+
+
+@pytest.mark.parametrize("out", ["shots.parquet", "shots.parquet/out.parquet", "./x/../shots.parquet"])
+def test_an_output_is_not_written_over_its_table(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "expected out beside table" in refused(["--table", "shots.parquet", "--out", out], capsys)
+
+
+def test_the_rejects_are_not_written_over_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--table", "out_rejects.parquet", "--out", "out.parquet"]
+    assert "expected out beside table" in refused(arguments, capsys)
+
+
+def test_the_prepared_table_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected out beside table" in refused(["--out", str(prepared_path(PROD))], capsys)
+
+
+def test_another_table_is_not_scored_over_the_answers_of_prod(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected out with table, e.g. --out scored.parquet" in refused(["--table", "shots.parquet"], capsys)
+
+
+@pytest.mark.parametrize("arguments", [["--table", "a.csv", "--out", "b.parquet"], ["--out", "b.csv"]])
+def test_csv_is_refused_with_spark(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected Parquet for" in refused([*arguments, "--engine", "spark"], capsys)
+
+
+@pytest.mark.parametrize("name", ["table", "out"])
+def test_a_name_of_another_kind_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ends in .parquet or .csv" in refused([f"--{name}", "shots.json"], capsys)
+
+
+# Runs
+
+
+def config(folder: Path, **others: str) -> AplicacaoConfig:
+    names = {"table": str(folder / "shots.parquet"), "out": str(folder / "out.parquet"), "mode": "batch"}
+    return AplicacaoConfig.model_validate(names | others)
+
+
+def test_a_single_file_is_scored_in_this_process(tmp_path: Path, stocked: Stock) -> None:
+    registry.promote(stocked.register(GOOD), "the only one")
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    applied = aplicacao.run(config(tmp_path))
+    assert applied.rows == 50
+    assert pd.read_parquet(tmp_path / "out.parquet")[PROBABILITY].notna().all()
+
+
+@pytest.mark.parametrize("labels", [[1.0, 0.0] * 20 + [np.nan] * 10, [np.nan] * 50])
+def test_every_row_counts_as_measured_learned_or_unlabelled(
+    tmp_path: Path,
+    stocked: Stock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    labels: list[float],
+) -> None:
+    registry.promote(stocked.register(GOOD), "the only one")
+    table = shots(50).assign(**{TARGET: labels})
+    table.to_parquet(tmp_path / "shots.parquet", index=False)
+    seen, labelled = table.head(15), sum(np.isfinite(labels))
+    monkeypatch.setattr(arrivals, "labels_learned", lambda _version: seen)
+    learned = min(15, labelled)
+    applied = aplicacao.run(config(tmp_path))
+    assert (applied.rows, applied.labelled, applied.learned) == (50, labelled, learned)
+    metrics = mlflow.last_active_run().data.metrics
+    counts = {"rows_labelled": labelled - learned, "rows_learned": learned, "rows_unlabelled": 50 - labelled}
+    assert {name: metrics[name] for name in counts} == counts
+    assert sum(counts.values()) == metrics["rows_scored"]
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"Scored 50 rows, {labelled} of them labelled" in told
+    assert ("Left out of the metrics: 15 labelled rows that the version has learned from" in told) == bool(learned)
+
+
+def test_a_table_that_was_given_is_marked_as_such_and_is_none_of_prod(tmp_path: Path, stocked: Stock) -> None:
+    registry.promote(stocked.register(GOOD), "the only one")
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    aplicacao.run(config(tmp_path))
+    assert mlflow.last_active_run().data.tags[runs.GIVEN_TABLE] == str(tmp_path / "shots.parquet")
+    assert runs.last_application() is None
+
+
+@pytest.mark.parametrize("kept", [slice(-50), slice(100)])
+def test_a_damaged_file_is_told_in_words(tmp_path: Path, store: str, kept: slice) -> None:
+    del store
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    (tmp_path / "shots.parquet").write_bytes((tmp_path / "shots.parquet").read_bytes()[kept])
+    with pytest.raises(TableError, match=r"shots\.parquet: expected a whole parquet table"):
+        aplicacao.run(config(tmp_path))
+
+
+def test_a_file_with_a_whole_footer_and_damaged_rows_is_told_in_words(tmp_path: Path, store: str) -> None:
+    del store
+    crowned(1)
+    shots(5_000).to_parquet(tmp_path / "shots.parquet", index=False)
+    broken = bytearray((tmp_path / "shots.parquet").read_bytes())
+    broken[100:30_000] = bytes(29_900)
+    (tmp_path / "shots.parquet").write_bytes(broken)
+    with pytest.raises(TableError, match=r"shots\.parquet: expected a whole parquet table"):
+        aplicacao.run(config(tmp_path))
+
+
+def test_what_can_be_known_to_fail_is_told_before_the_table_is_read(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del store
+    monkeypatch.setattr(aplicacao, "sha256", lambda _path: pytest.fail("the table was read"))
+    shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
+    with pytest.raises(RegistryError, match="no champion"):
+        aplicacao.run(config(tmp_path))
+    crowned(1)
+    (tmp_path / "file").touch()
+    with pytest.raises(KobeShotError, match="expected a folder that can be written to"):
+        aplicacao.run(config(tmp_path, out=str(tmp_path / "file" / "out.parquet")))
+    with pytest.raises(session.SparkError):
+        aplicacao.run(config(tmp_path, mode="rest", engine="spark", master="spark://127.0.0.1:1"))
+    shots(50).drop(columns="lat").to_parquet(tmp_path / "shots.parquet", index=False)
+    with pytest.raises(TableError, match="lacks lat"):
+        aplicacao.run(config(tmp_path))

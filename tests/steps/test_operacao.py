@@ -1,0 +1,18 @@
+"""When the loop decides in a replay of an operation."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from steps.operacao import decided_at
+from steps.retraining.config import RetreinoConfig
+
+
+@pytest.mark.parametrize("days", [0, 1, 3_650])
+def test_the_loop_decides_at_the_end_of_a_day_or_now_where_it_has_not_ended(days: int) -> None:
+    present = datetime.now(UTC).replace(tzinfo=None)
+    day = (present - timedelta(days=days)).date()
+    moment = decided_at(day.isoformat(), present)
+    assert moment.startswith(day.isoformat())
+    # The configuration refuses a moment that is to come.
+    assert RetreinoConfig(current="arrived.parquet", now=moment).now == moment

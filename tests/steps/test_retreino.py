@@ -1,0 +1,786 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from data.cli.config import parse
+from data.preparation import manifest
+from data.preparation.manifest import IDS, TEST, TRAIN
+from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.storage.files import sha256, write_parquet
+from monitor.retraining import decision_log
+from monitor.retraining.decision_log import (
+    FAILED,
+    INTERRUPTED,
+    NOTHING,
+    OUTCOME,
+    PENDING,
+    PROMOTED,
+    REFUSED,
+    RETRAIN,
+    WAIT,
+)
+from monitor.retraining.policy import Policy
+from monitor.store import runs, tables
+from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL, is_learned
+from monitor.store.tables import TIME
+from serving import registry
+from serving.registry import RegistryError
+from steps import retreino
+from steps.operacao import OperacaoConfig
+from steps.retraining.config import LoopConfig, RetreinoConfig
+from steps.retraining.training_set import RETRAINING_RUN, LoopError, make_lesson, weigh
+from steps.retreino import Retrained, settle_interrupted
+from steps.shared.tracking import Artifact, Params, write
+from steps.training.promotion import Contender
+from steps.training.training_set import Lesson
+from steps.training.tuning import WITHOUT_WEIGHTS
+from steps.treinamento import TreinamentoConfig
+from tests.looks import TRAINING_ROWS, population
+from tests.operation_store import log_decision
+from tests.versions import BAD, GOOD, SAME, Killed, Stock, bare, crowned, kill_at, prior, tagged
+from tests.versions import REFUSED as REFUSED_VERDICT
+
+COLUMNS = [*FEATURES, TARGET]
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--violations", "4"], ["expected violations of at most windows (3)", "found 4"]),
+        (["--windows", "1"], ["expected violations of at most windows (1)", "found 2"]),
+        (["--models", "lr,knn"], ["expected weighting=uniform with knn, which cannot weigh rows"]),
+        (["--models", "qda,mlp"], ["expected weighting=uniform with qda, mlp, which cannot weigh rows"]),
+        (["--models", "xyz"], ["models", "expected ids of PyCaret's classifiers", "'xyz'"]),
+        (["--cooldown", "a while"], ["cooldown", "expected a span of time such as 12h or 7d", "'a while'"]),
+        (["--cooldown=-1d"], ["cooldown", "expected a span of time such as 12h or 7d", "'-1d'"]),
+        (["--cooldown", "nat"], ["cooldown", "expected a span of time", "'nat'"]),
+        (["--cooldown", "99999999999d"], ["cooldown", "expected a span of time"]),
+        (["--cooldown", "5"], ["cooldown", "expected a span of time", "'5'"]),
+        (["--cooldown", ""], ["cooldown", "expected a span of time", "''"]),
+        (["--now", "yesterday"], ["now", "2026-11-22T08:00", "'yesterday'"]),
+        (
+            ["--current", "everything"],
+            ["current", "expected application, log, or a .parquet or .csv table", "'everything'"],
+        ),
+        (["--current", "base_test"], ["current", "expected application, log, or a .parquet or .csv table"]),
+        (["--log", "sqlite:///mine.db"], ["expected log with current=log only", "found current=application"]),
+        (["--current", "log", "--log", "postgresql://me:secret@host/db"], ["log", "without a password"]),
+        (["--mode", "always"], ["mode", "'dry_run'", "'always'"]),
+        (["--weighting", "heavy"], ["weighting", "'uniform'", "'heavy'"]),
+        (["--window_rows", "99"], ["window_rows", "greater than or equal to 100"]),
+        (["--limit", "0"], ["limit", "greater than 0"]),
+        (["--label_window", "199"], ["label_window", "greater than or equal to 200"]),
+        (["--label_test_size", "1"], ["label_test_size", "less than 1"]),
+        (["--minimum_new_labels", "0"], ["minimum_new_labels", "greater than or equal to 1"]),
+        (["--most_per_day", "0"], ["most_per_day", "greater than or equal to 1"]),
+        (["--horizon", "0"], ["horizon", "greater than or equal to 1"]),
+        (["--most_log_loss", "0"], ["most_log_loss", "greater than 0"]),
+        (["--least_gain", "1"], ["least_gain", "less than 1"]),
+        (["--look_rows", "99"], ["look_rows", "greater than or equal to 100"]),
+        (["--now", "2126-01-01"], ["now", "expected a moment that has passed", "'2126-01-01'"]),
+    ],
+)
+def test_a_wrong_parameter_is_told_with_what_was_expected_before_anything_is_done(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(RetreinoConfig, arguments)
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    for word in [*words, "Nothing was done"]:
+        assert word in shown
+    assert "secret" not in shown
+
+
+@pytest.mark.parametrize("current", ["application", "log", "mine.parquet", "a folder/mine.csv"])
+def test_scored_shots_are_taken_from_the_application_the_log_or_a_table(
+    current: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    by_name = current if current in {"application", "log"} else str(tmp_path / current)
+    assert RetreinoConfig(current=current).source == RetreinoConfig(current=by_name).source == by_name
+
+
+@pytest.mark.parametrize("cooldown", ["0d", "0", "90min", "1d12h", "1 days 02:00:00"])
+def test_a_span_of_time_may_be_given_in_many_words(cooldown: str) -> None:
+    assert RetreinoConfig(cooldown=cooldown).policy.cooldown < timedelta(days=2)
+
+
+@pytest.mark.parametrize("model_id", WITHOUT_WEIGHTS)
+def test_models_that_cannot_weigh_rows_are_taken_where_all_rows_weigh_alike(model_id: str) -> None:
+    assert RetreinoConfig(models=model_id, weighting="uniform").training.models == model_id
+
+
+def test_the_parameters_of_the_loop_become_its_policy_and_those_of_the_training() -> None:
+    config = LoopConfig(
+        window_rows=101,
+        windows=7,
+        violations=4,
+        limit=0.2,
+        horizon=5,
+        minimum_new_labels=250,
+        cooldown="12h",
+        most_per_day=3,
+        label_window=900,
+        label_test_size=0.3,
+        look_rows=500,
+        models="dt",
+        cv_folds=3,
+        session_id=7,
+    )
+    policy = config.policy
+    assert (policy.window_rows, policy.windows, policy.violations, policy.limit, policy.horizon) == (101, 7, 4, 0.2, 5)
+    assert (policy.minimum_new_labels, policy.cooldown, policy.most_per_day) == (250, timedelta(hours=12), 3)
+    assert (policy.label_window, policy.label_test_size, policy.look_rows) == (900, 0.3, 500)
+    assert config.training == TreinamentoConfig(models="dt", cv_folds=3, session_id=7)
+    assert LoopConfig().policy == Policy()
+
+
+def test_a_replay_takes_the_parameters_of_the_loop() -> None:
+    assert OperacaoConfig(cooldown="7d", windows=4).policy.cooldown == timedelta(days=7)
+    with pytest.raises(ValueError, match="expected violations of at most windows"):
+        OperacaoConfig(violations=9)
+    with pytest.raises(ValueError, match="expected nothing, or one of lr, dt"):
+        OperacaoConfig(start="xyz")
+
+
+# What a challenger learns from, and what it is tested on
+
+
+def shots(first: int, count: int) -> pd.DataFrame:
+    """Shots no two of which are the same, a minute from one to the next."""
+    table = population().iloc[first : first + count][COLUMNS].reset_index(drop=True)
+    times = pd.date_range("2026-11-01", periods=count, freq="min")
+    return table.assign(minutes_remaining=np.linspace(0, 12, count) + first / 1e6, **{TIME: times})
+
+
+def in_time(table: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, a minute from one to the next."""
+    return table.assign(**{TIME: pd.date_range("2026-11-01", periods=len(table), freq="min")})
+
+
+DEV = shots(0, 400)
+LABELS = shots(1_000, 600)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of prepared tables, with nothing in it."""
+    monkeypatch.setattr(manifest, "PROCESSED", tmp_path / "processed")
+    return tmp_path / "processed"
+
+
+@pytest.fixture
+def champion(store: str, folder: Path) -> ModelVersion:
+    """A champion that has learned from dev rows."""
+    del store
+    path = folder / f"{TRAIN}.parquet"
+    write_parquet(DEV[COLUMNS].astype({TARGET: "int64"}), path)
+    tags = {
+        f"sha256_{TRAIN}": sha256(path),
+        "sha256_dataset_kobe_dev": "d" * 64,
+        "sha256_dataset_kobe_prod": "e" * 64,
+        "data_source": "public",
+        "synthetic": "false",
+        "git_commit": "f" * 40,
+        "test_log_loss": "0.67",
+    }
+    registry.promote(bare(**tags), "better")
+    return registry.require_champion()
+
+
+def taught(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> Lesson:
+    into.mkdir(exist_ok=True)
+    return make_lesson(labels, champion, LoopConfig.model_validate(options), into, "a" * 32)
+
+
+def values(table: pd.DataFrame) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in table[COLUMNS].astype(float).to_numpy().tolist()]
+
+
+def test_a_challenger_learns_from_dev_rows_and_older_labels_and_is_tested_on_later_ones(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    found = taught(LABELS, champion, tmp_path / "new")
+    assert values(found.train) == [*values(DEV), *values(LABELS.iloc[:300])]
+    assert values(found.test) == values(LABELS.iloc[300:])
+    for table in (found.train, found.test):
+        assert list(table) == COLUMNS
+        assert table[TARGET].dtype == np.int64
+        assert table.index.tolist() == list(range(len(table)))
+
+
+def test_labels_weigh_together_as_much_as_the_dev_rows_and_models_are_compared_on_them(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    found = taught(LABELS, champion, tmp_path / "new")
+    assert found.weights is not None
+    assert found.compared_on is not None
+    assert found.compared_on.tolist() == [False] * 400 + [True] * 300
+    assert found.weights[:400].sum() == pytest.approx(found.weights[400:].sum())
+    assert len(set(found.weights.tolist())) == 2
+    uniform = taught(LABELS, champion, tmp_path / "new", weighting="uniform")
+    assert uniform.weights is None
+    assert uniform.compared_on is not None
+    assert uniform.compared_on.sum() == 300
+
+
+def test_the_share_that_is_kept_for_the_test_and_how_many_labels_are_used_is_for_the_parameters_to_say(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    found = taught(LABELS, champion, tmp_path / "new", label_test_size=0.3)
+    assert (len(found.train) - 400, len(found.test)) == (420, 180)
+    latest = taught(LABELS, champion, tmp_path / "new", label_window=400)
+    assert values(latest.train.tail(200)) == values(LABELS.iloc[200:400])
+    assert values(latest.test) == values(LABELS.iloc[400:])
+
+
+def test_labels_that_the_champion_has_learned_from_are_no_test_rows(champion: ModelVersion, tmp_path: Path) -> None:
+    learned = LABELS.assign(**{LEARNED: np.arange(600) < 450})
+    found = taught(learned, champion, tmp_path / "new")
+    assert values(found.test) == values(LABELS.iloc[450:])
+    assert values(found.train) == [*values(DEV), *values(LABELS.iloc[:300])]
+
+
+def test_a_lesson_can_be_traced_to_its_files_its_decision_and_its_raw_data(
+    champion: ModelVersion, tmp_path: Path, folder: Path
+) -> None:
+    found = taught(LABELS, champion, tmp_path / "new")
+    for name, table in ((TRAIN, found.train), (TEST, found.test)):
+        assert found.files[name] == tmp_path / "new" / f"{name}.parquet"
+        assert found.tags[f"sha256_{name}"] == sha256(found.files[name])
+        pd.testing.assert_frame_equal(pd.read_parquet(found.files[name]), table)
+    assert found.tags[tables.DEVELOPMENT] == sha256(folder / f"{TRAIN}.parquet")
+    assert found.tags[RETRAINING_RUN] == "a" * 32
+    assert (found.tags[LEARNED_UNTIL], found.tags[LABELS_LEARNED]) == (LABELS[TIME].iloc[299].isoformat(), "300")
+    assert found.tags["sha256_dataset_kobe_dev"] == "d" * 64
+    assert found.tags["sha256_dataset_kobe_prod"] == "e" * 64
+    assert (found.tags["data_source"], found.tags["synthetic"], found.is_synthetic) == ("public", "false", False)
+    assert not {"git_commit", "test_log_loss", "gate", "promotions"} & set(found.tags)
+
+
+def test_a_challenger_of_a_challenger_learns_from_the_same_dev_rows_and_not_twice_from_labels(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    first = taught(LABELS, champion, tmp_path / "first")
+    registry.promote(bare(**first.tags), "better")
+    second = taught(LABELS, registry.require_champion(), tmp_path / "second", label_test_size=0.25)
+    assert values(second.train) == [*values(DEV), *values(LABELS.iloc[:450])]
+    assert second.tags[tables.DEVELOPMENT] == first.tags[tables.DEVELOPMENT]
+
+
+@pytest.mark.parametrize(
+    ("labels", "older", "later"),
+    [
+        pytest.param(LABELS.assign(**{TIME: LABELS[TIME].iloc[0]}), 600, 0, id="all of one time"),
+        pytest.param(LABELS.assign(**{LEARNED: True}), 300, 0, id="all learned"),
+        pytest.param(LABELS.head(0), 0, 0, id="none"),
+    ],
+)
+def test_labels_that_cannot_be_split_are_told_with_their_numbers(
+    champion: ModelVersion, tmp_path: Path, labels: pd.DataFrame, older: int, later: int
+) -> None:
+    with pytest.raises(LoopError, match=f"{older}.* and {later}.*Wait for more labels, or give another"):
+        taught(labels, champion, tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_dev_rows_that_are_gone_are_told(champion: ModelVersion, tmp_path: Path, folder: Path) -> None:
+    (folder / f"{TRAIN}.parquet").unlink()
+    with pytest.raises(tables.TableError, match="no run holds it"):
+        taught(LABELS, champion, tmp_path / "new")
+
+
+@pytest.mark.parametrize(("development", "arrived"), [(1_500, 300), (300, 16_000), (5, 5)])
+def test_weights_balance_whatever_the_numbers_are(development: int, arrived: int) -> None:
+    is_arrived, weights = weigh(development, arrived, "balanced")
+    assert weights is not None
+    assert (is_arrived.sum(), (~is_arrived).sum()) == (arrived, development)
+    assert not is_arrived[:development].any()
+    assert weights[is_arrived].sum() == pytest.approx(weights[~is_arrived].sum())
+    assert weigh(development, arrived, "uniform")[1] is None
+
+
+def test_a_few_labels_weigh_no_more_than_five_dev_rows_each() -> None:
+    is_arrived, weights = weigh(16_000, 300, "balanced")
+    assert weights is not None
+    assert set(weights[is_arrived]) == {5.0}
+    assert set(weights[~is_arrived]) == {1.0}
+
+
+def test_labels_that_are_dev_rows_are_refused(champion: ModelVersion, tmp_path: Path) -> None:
+    few = pd.concat([DEV.head(290), LABELS.head(310)], ignore_index=True)
+    assert len(taught(in_time(few), champion, tmp_path / "new").test) == 300
+    many = pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True)
+    with pytest.raises(LoopError, match="expected labels of shots in operation; 52% of these are dev rows"):
+        taught(in_time(many), champion, tmp_path / "many")
+
+
+def test_labels_that_a_version_was_trained_on_are_known_again_by_their_number_which_stands_beside_the_tables(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    numbered = LABELS.assign(**{SHOT_ID: range(600)})
+    found = taught(numbered, champion, tmp_path / "new")
+    ids = {name: pd.read_parquet(found.files[table])[SHOT_ID] for name, table in IDS.items()}
+    assert ids[TRAIN].tail(300).tolist() == list(range(300))
+    assert ids[TRAIN].head(400).isna().all()
+    assert ids[TEST].tolist() == list(range(300, 600))
+    assert all(found.tags[f"sha256_{IDS[name]}"] == sha256(found.files[IDS[name]]) for name in IDS)
+    assert all(list(pd.read_parquet(found.files[name])) == COLUMNS for name in IDS)
+    keep(found)
+    assert is_learned(numbered, "2").tolist() == [True] * 300 + [False] * 300
+    # The same values at the same time, and another shot.
+    assert not is_learned(numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
+
+
+def test_labels_without_a_number_are_known_again_by_their_time_and_values_together(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    keep(taught(LABELS, champion, tmp_path / "new"))
+    assert is_learned(LABELS, "2").tolist() == [True] * 300 + [False] * 300
+    later = LABELS.assign(**{TIME: LABELS[TIME] + pd.Timedelta("1d")})
+    assert not is_learned(later, "2").any()
+    assert not is_learned(LABELS.drop(columns=TIME), "2").any()
+
+
+def keep(found: Lesson) -> None:
+    """Make a version of a lesson champion, whose tables stand where they are looked for."""
+    registry.promote(bare(**found.tags), "better")
+    for name, path in found.files.items():
+        write_parquet(pd.read_parquet(path), manifest.prepared_path(name))
+
+
+def test_the_dev_rows_of_a_champion_keep_their_numbers_in_its_challengers(
+    champion: ModelVersion, tmp_path: Path, folder: Path
+) -> None:
+    write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
+    digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])}
+    with mlflow.start_run(run_name=runs.PREPARATION):
+        mlflow.log_params(digests)
+    found = taught(LABELS.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new")
+    assert found.shot_ids[TRAIN].tolist() == [*range(5_000, 5_400), *range(300)]
+
+
+def test_labels_that_only_look_like_dev_rows_are_not_refused(
+    champion: ModelVersion, tmp_path: Path, folder: Path
+) -> None:
+    write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
+    with mlflow.start_run(run_name=runs.PREPARATION):
+        mlflow.log_params({f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])})
+    alike = in_time(pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True))
+    assert len(taught(alike.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new").test) == 300
+    same = alike.assign(**{SHOT_ID: [*range(5_000, 5_310), *range(290)]})
+    with pytest.raises(LoopError, match="52% of these are dev rows"):
+        taught(same, champion, tmp_path / "same")
+
+
+# What a killed process leaves
+
+
+def pending(**tags: str) -> str:
+    """A decision to retrain of which nothing is known yet; its run."""
+    return log_decision(1, RETRAIN, **tagged({OUTCOME: PENDING, **tags}))
+
+
+def outcome() -> tuple[str, str]:
+    found = decision_log.decisions()[0]
+    return found.outcome, found.challenger
+
+
+def stage(version: str) -> str:
+    return str(MlflowClient().get_model_version(registry.model(), version).current_stage)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_process_that_was_killed_before_a_challenger_was_registered_was_interrupted() -> None:
+    crowned(1)
+    pending()
+    settle_interrupted()
+    assert outcome() == (INTERRUPTED, "")
+    assert decision_log.decisions()[0].outcome_reason == "its process ended before a challenger was registered"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_challenger_that_was_never_judged_is_put_away() -> None:
+    crowned(1)
+    run_id = pending()
+    version = bare(None, **{RETRAINING_RUN: run_id})
+    settle_interrupted()
+    assert outcome() == (INTERRUPTED, version)
+    assert stage(version) == "Archived"
+    assert registry.tags_of(version)["archived_because"] == "its process ended before the challenger was promoted"
+    assert registry.standing().champion == "1"
+
+
+@pytest.mark.parametrize("put_away", [True, False])
+@pytest.mark.usefixtures("store")
+def test_a_challenger_that_was_refused_stays_refused(*, put_away: bool) -> None:
+    crowned(1)
+    run_id = pending()
+    version = bare(REFUSED_VERDICT, **{RETRAINING_RUN: run_id})
+    if put_away:
+        registry.archive(version, "worse")
+    settle_interrupted()
+    assert outcome() == (REFUSED, version)
+    assert decision_log.decisions()[0].outcome_reason == "worse"
+    assert stage(version) == "Archived"
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.usefixtures("store")
+def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_put_away_and_the_log_says_which(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    crowned(1)
+    version = bare(**{RETRAINING_RUN: pending()})
+    with monkeypatch.context() as patch:
+        kill_at(patch, place)
+        with pytest.raises(Killed):
+            registry.promote(version, "better")
+    registry.reconcile()
+    settle_interrupted()
+    champion = registry.standing().champion
+    assert outcome() == (PROMOTED if champion == version else INTERRUPTED, version)
+    assert stage(version) == ("Production" if champion == version else "Archived")
+    assert "challenger" not in MlflowClient().get_registered_model(registry.MODEL).aliases
+
+
+@pytest.mark.usefixtures("store")
+def test_a_challenger_that_was_champion_since_was_promoted() -> None:
+    crowned(1)
+    version = bare(**{RETRAINING_RUN: pending()})
+    registry.promote(version, "better")
+    registry.roll_back("it misses layups")
+    settle_interrupted()
+    assert outcome() == (PROMOTED, version)
+    assert decision_log.decisions()[0].outcome_reason == "better"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_challenger_whose_promotion_was_taken_back_was_not_promoted() -> None:
+    crowned(1)
+    version = bare(**{RETRAINING_RUN: pending()})
+
+    def promoted_in_vain() -> None:
+        with registry.taken_back_on_failure():
+            registry.promote(version, "better")
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 raised just above
+        promoted_in_vain()
+    settle_interrupted()
+    assert outcome()[0] != PROMOTED
+    assert registry.standing().champion == "1"
+
+
+@pytest.mark.usefixtures("store")
+def test_decisions_that_are_settled_and_the_own_one_are_left_alone() -> None:
+    crowned(1)
+    for number, settled in enumerate((PROMOTED, REFUSED, INTERRUPTED, FAILED, NOTHING), 1):
+        log_decision(number, RETRAIN, **tagged({OUTCOME: settled}))
+    own = log_decision(6, RETRAIN, **tagged({OUTCOME: PENDING}))
+    with registry.using("another"):
+        bare()
+        log_decision(1, RETRAIN, **tagged({OUTCOME: PENDING}))
+    settle_interrupted(own)
+    log = decision_log.decisions()
+    assert [entry.outcome for entry in log] == [PENDING, NOTHING, FAILED, INTERRUPTED, REFUSED, PROMOTED]
+    with registry.using("another"):
+        assert outcome() == (PENDING, "")
+
+
+@pytest.mark.usefixtures("store")
+def test_a_decision_that_another_machine_is_still_at_is_left_to_it() -> None:
+    crowned(1)
+    client = MlflowClient()
+    run_id = pending()
+    client.update_run(run_id, "RUNNING")
+    client.set_tag(run_id, "kobe_shot.workspace", "another-machine:/elsewhere")
+    version = bare(None, **{RETRAINING_RUN: run_id})
+    settle_interrupted()
+    assert (outcome(), stage(version)) == ((PENDING, ""), "None")
+    client.set_terminated(run_id, "FAILED")
+    settle_interrupted()
+    assert (outcome(), stage(version)) == ((INTERRUPTED, version), "Archived")
+
+
+@pytest.mark.usefixtures("store")
+def test_what_was_settled_once_stays_as_it_is() -> None:
+    crowned(1)
+    version = bare(None, **{RETRAINING_RUN: pending()})
+    settle_interrupted()
+    before = decision_log.decisions(), registry.tags_of(version)
+    settle_interrupted()
+    assert (decision_log.decisions(), registry.tags_of(version)) == before
+
+
+# A decision and what is done about it, with a challenger that was trained before
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A champion that is worth less than nothing, and shots that it has scored."""
+
+    stocked: Stock
+    table: Path
+    lessons: list[Lesson]
+
+    def run(self, mode: str = "auto", **options: object) -> Retrained:
+        """Decide and act."""
+        return retreino.run(RetreinoConfig.model_validate({"mode": mode, "current": str(self.table), **options}))
+
+
+@pytest.fixture
+def loop(stocked: Stock, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """A loop that stands at its first decision."""
+    monkeypatch.chdir(tmp_path)
+    learned, tested = population().head(TRAINING_ROWS), population().iloc[TRAINING_ROWS : TRAINING_ROWS + 1_000]
+    tags = {"data_source": "public", "synthetic": "false"}
+    for name, rows in ((TRAIN, learned), (TEST, tested)):
+        write_parquet(rows[COLUMNS].astype({TARGET: "int64"}), folder / f"{name}.parquet")
+        tags[f"sha256_{name}"] = sha256(folder / f"{name}.parquet")
+    registry.promote(stocked.register(BAD, **tags), "the only one")
+    rows = population().iloc[10_000:11_200][COLUMNS].reset_index(drop=True)
+    made = stocked.models[BAD].pipeline.predict_proba(rows[list(FEATURES)].to_numpy())[:, 1]
+    days = pd.date_range("2000-01-01", periods=len(rows)).strftime("%Y-%m-%d")
+    answers = {PREDICTION: (made >= 0.5).astype("int64"), PROBABILITY: made, MODEL_VERSION: 1}
+    rows.assign(game_date=days, **answers).to_parquet(tmp_path / "arrived.parquet", index=False)
+    return Loop(stocked, tmp_path / "arrived.parquet", [])
+
+
+def teach(loop: Loop, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Let the training end with a logged model at once."""
+
+    def learn(_config: TreinamentoConfig, lesson: Lesson) -> tuple[Contender, None]:
+        loop.lessons.append(lesson)
+        write([Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})])
+        write(Artifact(path) for path in lesson.files.values())
+        version = loop.stocked.register(model, None, **lesson.tags)
+        return Contender(version, lesson, loop.stocked.models[model].pipeline, prior()), None
+
+    monkeypatch.setattr(retreino, "learn", learn)
+
+
+def fail_in_training(error: BaseException) -> Callable[..., None]:
+    def learn(*_: object) -> None:
+        raise error
+
+    return learn
+
+
+def test_a_champion_that_is_worth_less_than_a_constant_is_replaced_by_a_challenger_that_proves_better(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(loop, monkeypatch, GOOD)
+    found = loop.run()
+    assert (found.number, found.outcome, found.decision.trigger) == (1, PROMOTED, "reactive")
+    assert found.settled is not None
+    assert found.settled.promoted
+    assert registry.standing().champion == "2"
+    (entry,) = decision_log.decisions()
+    assert (entry.decision, entry.outcome, entry.champion, entry.challenger) == (RETRAIN, PROMOTED, "1", "2")
+    assert (entry.labels, entry.new_labels, entry.source) == (1_200, 1_200, str(loop.table))
+    assert entry.labels_until == datetime(2003, 4, 14)  # noqa: DTZ001 UTC without a zone
+    assert entry.outcome_reason == found.settled.verdict.reason
+    tags = registry.tags_of("2")
+    assert (tags[RETRAINING_RUN], tags["synthetic"], tags["gate"]) == (entry.run_id, "false", "passed")
+    (lesson,) = loop.lessons
+    assert (len(lesson.train), len(lesson.test)) == (TRAINING_ROWS + 600, 600)
+
+
+def test_a_challenger_that_does_not_prove_better_is_put_away_and_the_log_says_why(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(loop, monkeypatch, BAD)
+    found = loop.run()
+    assert found.outcome == REFUSED
+    (entry,) = decision_log.decisions()
+    assert (entry.outcome, entry.challenger) == (REFUSED, "2")
+    assert "did not pass the gate" in entry.outcome_reason
+    assert (registry.standing().champion, stage("2")) == ("1", "Archived")
+    again = loop.run()
+    assert (again.number, again.outcome, again.decision.decision) == (2, NOTHING, WAIT)
+    assert any("0 labelled rows are new" in reason for reason in again.decision.reasons)
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(retreino, "learn", lambda *_: pytest.fail("it trained"))
+    before = registry.standing()
+    found = loop.run("dry_run")
+    assert (found.decision.decision, found.outcome, found.settled) == (RETRAIN, NOTHING, None)
+    assert registry.standing() == before
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Decision 1: retrain (reactive)" in printed
+    assert "Dry run: nothing was done" in printed
+    (entry,) = decision_log.decisions()
+    assert (entry.decision, entry.mode, entry.outcome, entry.outcome_reason) == (RETRAIN, "dry_run", NOTHING, "dry run")
+    assert not entry.trained
+
+
+def test_the_figures_behind_a_decision_are_kept_with_its_run(loop: Loop) -> None:
+    found = loop.run("dry_run")
+    (entry,) = decision_log.decisions()
+    assert decision_log.record(entry.run_id) == json.loads(json.dumps(found.decision.record()))
+    run = MlflowClient().get_run(entry.run_id)
+    assert (run.info.run_name, run.info.status) == ("Retreino", "FINISHED")
+    assert (run.data.tags["data_source"], run.data.tags["synthetic"]) == ("public", "false")
+    assert run.data.metrics["labels"] == 1_200
+    losses = MlflowClient().get_metric_history(entry.run_id, "window_log_loss")
+    assert [each.value for each in losses] == [window.log_loss for window in found.decision.windows]
+
+
+def test_who_forces_a_training_gets_one(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    teach(loop, monkeypatch, GOOD)
+    found = loop.run("force", minimum_new_labels=10**6)
+    assert (found.decision.trigger, found.outcome) == ("forced", PROMOTED)
+
+
+def test_a_training_that_fails_is_in_the_log_and_changes_nothing(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = registry.standing()
+    monkeypatch.setattr(retreino, "learn", fail_in_training(ValueError("no more memory")))
+    with pytest.raises(ValueError, match="no more memory"):
+        loop.run()
+    (entry,) = decision_log.decisions()
+    assert (entry.outcome, entry.outcome_reason) == (FAILED, "ValueError: no more memory")
+    assert MlflowClient().get_run(entry.run_id).info.status == "FAILED"
+    assert registry.standing() == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_a_training_that_is_interrupted_is_in_the_log(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(retreino, "learn", fail_in_training(error))
+    with pytest.raises(type(error)):
+        loop.run()
+    entry = decision_log.decisions()[0]
+    assert (entry.outcome, entry.outcome_reason) == (INTERRUPTED, "it was stopped before it had finished")
+
+
+def test_a_promotion_after_which_something_fails_is_taken_back(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    teach(loop, monkeypatch, GOOD)
+    message = "the store is full"
+
+    def full(_settled: object) -> None:
+        raise OSError(message)
+
+    monkeypatch.setattr(retreino, "settlement_records", full)
+    with pytest.raises(OSError, match=message):
+        loop.run()
+    assert registry.standing().champion == "1"
+    assert (stage("1"), stage("2")) == ("Production", "Archived")
+    assert "taken_back" in registry.tags_of("2")
+    (entry,) = decision_log.decisions()
+    assert (entry.outcome, entry.challenger) == (FAILED, "2")
+
+
+def test_a_challenger_of_a_training_that_failed_later_is_put_away(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(_config: TreinamentoConfig, lesson: Lesson) -> None:
+        loop.stocked.register(GOOD, None, **lesson.tags)
+        message = "no more space"
+        raise OSError(message)
+
+    monkeypatch.setattr(retreino, "learn", learn)
+    with pytest.raises(OSError, match="no more space"):
+        loop.run()
+    assert (registry.standing().champion, stage("2")) == ("1", "Archived")
+    assert registry.tags_of("2")["archived_because"] == "OSError: no more space"
+
+
+def test_a_champion_that_changed_during_the_training_is_not_replaced(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(loop, monkeypatch, GOOD)
+    quick = vars(retreino)["learn"]
+
+    def learn(config: TreinamentoConfig, lesson: Lesson) -> object:
+        registry.promote(loop.stocked.register(SAME), "it was quicker")
+        return quick(config, lesson)
+
+    monkeypatch.setattr(retreino, "learn", learn)
+    found = loop.run()
+    assert found.outcome == REFUSED
+    assert found.settled is not None
+    assert "it was trained to replace champion version 1; the champion is now 2" in found.settled.note
+    assert (registry.standing().champion, stage("3")) == ("2", "Archived")
+
+
+def test_what_an_earlier_process_left_is_settled_before_the_next_decision(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = pending()
+    version = loop.stocked.register(SAME, None, **{RETRAINING_RUN: left})
+    teach(loop, monkeypatch, GOOD)
+    found = loop.run()
+    assert (found.number, found.outcome) == (2, PROMOTED)
+    newest, oldest = decision_log.decisions()
+    assert (newest.outcome, oldest.outcome, oldest.challenger) == (PROMOTED, INTERRUPTED, version)
+    assert stage(version) == "Archived"
+
+
+def test_a_new_champion_is_not_judged_by_what_the_old_one_has_answered(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(loop, monkeypatch, GOOD)
+    loop.run()
+    found = loop.run()
+    assert (found.decision.decision, found.outcome, found.decision.windows) == (WAIT, NOTHING, ())
+    assert any("the champion has scored no row yet" in reason for reason in found.decision.reasons)
+    assert found.decision.arrived.labels == 1_200
+
+
+def test_a_replayed_decision_knows_nothing_of_what_came_later(loop: Loop) -> None:
+    found = loop.run("dry_run", now="2002-01-31T23:59")
+    (entry,) = decision_log.decisions()
+    assert entry.moment == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
+    assert entry.labels_until == datetime(2002, 1, 31)  # noqa: DTZ001 UTC without a zone
+    assert found.decision.arrived.labels == 762
+    assert found.decision.windows[-1].end.startswith("2002-01-31")
+
+
+def test_a_shot_that_was_scored_twice_counts_once(loop: Loop) -> None:
+    table = pd.read_parquet(loop.table).assign(**{SHOT_ID: range(1_200)})
+    pd.concat([table, table.head(500)]).to_parquet(loop.table, index=False)
+    assert loop.run("dry_run").decision.arrived.labels == 1_200
+
+
+def test_shots_that_nobody_numbered_all_count(loop: Loop) -> None:
+    table = pd.read_parquet(loop.table).assign(**{SHOT_ID: pd.array([None] * 1_200, dtype="Int64")})
+    table.to_parquet(loop.table, index=False)
+    assert loop.run("dry_run").decision.arrived.labels == 1_200
+
+
+@pytest.mark.parametrize(("synthetic", "words"), [("true", "scored simulated shots"), ("false", "")])
+def test_real_models_learn_nothing_from_simulated_shots(loop: Loop, tmp_path: Path, synthetic: str, words: str) -> None:
+    path = tmp_path / "predictions_prod.parquet"
+    path.write_bytes(loop.table.read_bytes())
+    with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", "synthetic": synthetic}):
+        mlflow.log_artifact(str(path), "tables")
+    config = RetreinoConfig(mode="dry_run")
+    if words:
+        with pytest.raises(LoopError, match=f"{words}, champion version 1 learned from real ones"):
+            retreino.run(config)
+        assert decision_log.decisions() == []
+    else:
+        assert retreino.run(config).decision.arrived.labels == 1_200
+
+
+@pytest.mark.usefixtures("store")
+def test_without_a_champion_there_is_nothing_to_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegistryError, match=r"has no champion yet.*mlflow run \. -e treinamento"):
+        retreino.run(RetreinoConfig())
+    assert decision_log.decisions() == []

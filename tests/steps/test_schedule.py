@@ -1,0 +1,207 @@
+"""The schedule, over steps that are small scripts of a test."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from data.paths import ROOT
+from data.schema import FEATURES
+from serving.inference_log.inference_log import connect, make_tables, tables
+from steps.schedule import check_schedule
+from tests.project import completed, end_group, environment, ok, runs, wait_until
+
+WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A folder with the schedule, and steps that succeed at once."""
+    for folder in ("data", "serving"):
+        (tmp_path / folder).mkdir()
+        for path in (ROOT / folder).glob("*.py"):
+            shutil.copy(path, tmp_path / folder)
+    (tmp_path / "steps").mkdir()
+    shutil.copy(ROOT / "steps" / "scheduled.py", tmp_path / "steps")
+    for step in ("monitoramento", "retreino"):
+        write_step(tmp_path, step, "import sys\nprint(sys.argv[1:])\n")
+    return tmp_path
+
+
+def write_step(bundle: Path, name: str, text: str) -> None:
+    (bundle / "steps" / f"{name}.py").write_text(text)
+
+
+@contextmanager
+def scheduled(
+    bundle: Path, schedule: str, current: str = "application", options: tuple[str, ...] = ()
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the schedule until the block ends; what it says goes to ``said``."""
+    with (bundle / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "steps.schedule", "--schedule", schedule, "--current", current, *options],
+            cwd=bundle,
+            env=settings(bundle),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        end_group(process)
+
+
+def settings(bundle: Path) -> dict[str, str]:
+    return environment() | {"TMPDIR": str(bundle), "PYTHONUNBUFFERED": "1"}
+
+
+def status(bundle: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "steps.schedule", "--status"],
+        cwd=bundle,
+        env=settings(bundle),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def said(bundle: Path) -> str:
+    return (bundle / "said").read_text()
+
+
+def test_while_nothing_was_scored_there_is_nothing_to_look_at_and_that_is_no_failure(bundle: Path) -> None:
+    with scheduled(bundle, "1s", "log"):
+        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
+        assert "Nothing was scored yet" in said(bundle)
+        assert "--current" not in said(bundle)
+        assert "last success: 2" in ok(status(bundle))
+
+
+def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle: Path) -> None:
+    with scheduled(bundle, "1s") as process:
+        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
+        assert said(bundle).count("['--current', 'application']") >= 4
+        assert "last success: 2" in ok(status(bundle))
+        process.send_signal(signal.SIGTERM)
+        assert completed(process).returncode == 0
+    assert "The schedule is not kept: it was ended at 2" in status(bundle).stderr
+
+
+def test_old_rows_leave_the_inference_log_after_each_run_unless_it_is_told_otherwise(bundle: Path) -> None:
+    engine = connect(f"sqlite:///{bundle / 'inference_log.db'}")
+    make_tables(engine, tables(FEATURES)[0])
+    engine.dispose()
+    with scheduled(bundle, "1s", options=("--keep_days", "7")):
+        wait_until(lambda: "0 rows older than 7 days" in said(bundle), "old rows to be removed")
+        assert said(bundle).count("['--current', 'application']") >= 2
+    with scheduled(bundle, "1s", options=("--no-retention",)):
+        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
+        assert "older than" not in said(bundle)
+
+
+def test_what_the_last_run_came_to_is_known_after_a_restart(bundle: Path) -> None:
+    write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
+    with scheduled(bundle, "1h") as process:
+        wait_until(lambda: "Next at" in said(bundle), "a run that fails")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    with scheduled(bundle, "0 0 1 jan *"):
+        wait_until(lambda: "next at" in said(bundle) and "ended at" not in status(bundle).stderr, "the second schedule")
+        told = status(bundle)
+    assert told.returncode == 1
+    assert "monitoramento ended with exit code 7" in told.stderr.replace("\n", " ")
+
+
+def test_a_disk_that_is_full_does_not_end_the_schedule(bundle: Path) -> None:
+    # Nothing can be written where the schedule says how it is, which a folder of that name makes sure of for root too.
+    with scheduled(bundle, "1s"):
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
+        (bundle / "data" / "processed" / ".schedule.json").unlink(missing_ok=True)
+        shutil.rmtree(bundle / "data" / "processed")
+        (bundle / "data" / "processed").write_bytes(b"")
+        wait_until(lambda: "the schedule goes on" in said(bundle), "what cannot be written to be told")
+        told = said(bundle).count("Next at")
+        wait_until(lambda: said(bundle).count("Next at") > told + 1, "further runs")
+        (bundle / "data" / "processed").unlink()
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be heard of again")
+
+
+def test_a_step_that_fails_is_told_and_ends_neither_the_other_nor_the_schedule(bundle: Path) -> None:
+    write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
+    with scheduled(bundle, "1s"):
+        wait_until(lambda: said(bundle).count("['--current', 'application']") >= 2, "two decisions")
+        assert "steps.monitoramento failed (exit code 7); the schedule goes on." in said(bundle)
+        told = status(bundle)
+        assert told.returncode == 1
+        assert "monitoramento ended with exit code 7; the last success was never" in told.stderr.replace("\n", " ")
+        write_step(bundle, "monitoramento", "")
+        wait_until(lambda: status(bundle).returncode == 0, "a run that succeeds")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_step_that_is_running_ends_with_the_schedule(bundle: Path, number: signal.Signals) -> None:
+    write_step(bundle, "retreino", WRITES_ITS_NUMBER)
+    with scheduled(bundle, "1h") as process:
+        wait_until(lambda: (bundle / "at_work").exists() and (bundle / "at_work").read_text(), "the step to start")
+        process.send_signal(number)
+        assert completed(process).returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        wait_until(lambda: not runs(int((bundle / "at_work").read_text())), "the step to end")
+    assert "failed" not in said(bundle)
+
+
+def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
+    with scheduled(bundle, "0 0 1 jan *"):
+        wait_until(lambda: "next at" in said(bundle) and status(bundle).returncode == 0, "the schedule to be kept")
+        assert "-01-01T00:00:00+00:00" in said(bundle)
+        assert "last success: none yet" in ok(status(bundle))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ("0 6 * * 1", "weekdays by name"),
+        ("0 66 * * *", "maximum value"),
+        ("0 0 30 2 *", "never does"),
+        ("0 0 13 * fri", "a day of the month or a weekday"),
+        ("0 0 * * fri-mon", "weeks from mon to sun"),
+        ("soon", "cron expression"),
+        ("0s", "a second or more"),
+        ("3600", "span of time"),
+        ("", "cron expression"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_with_what_is_expected(schedule: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_schedule(schedule)
+
+
+def test_a_folder_has_one_schedule(bundle: Path) -> None:
+    with scheduled(bundle, "1h"):
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
+        command = [sys.executable, "-m", "steps.schedule", "--schedule", "1h"]
+        second = subprocess.run(command, cwd=bundle, env=settings(bundle), capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "the schedule of this folder" in second.stderr
+        assert status(bundle).returncode == 0
+
+
+def test_a_log_that_is_off_is_no_log_to_look_at(bundle: Path) -> None:
+    off = settings(bundle) | {"KOBE_INFERENCE_LOG": "off"}
+    command = [sys.executable, "-m", "steps.schedule"]
+    refused = subprocess.run(command, cwd=bundle, env=off, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "KOBE_INFERENCE_LOG=off" in refused.stderr
+
+
+def test_a_damaged_heartbeat_is_told(bundle: Path) -> None:
+    with scheduled(bundle, "1h"):
+        wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
+        (bundle / "data" / "processed" / ".schedule.json").write_text("{}")
+        assert "Start it again" in status(bundle).stderr.replace("\n", " ")

@@ -1,0 +1,245 @@
+import contextlib
+import subprocess
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss
+from sklearn.utils.validation import has_fit_parameter
+
+from data.paths import ROOT
+from data.schema import FEATURES, TARGET
+from data.simulation import synthetic
+from serving.model import packaging
+from steps.training.tuning import MODEL_NAMES, WITHOUT_WEIGHTS, Candidate, TrainingError, Tuner, choose
+
+Bools = npt.NDArray[np.bool_]
+
+
+@pytest.fixture(scope="module")
+def train() -> pd.DataFrame:
+    table = synthetic.shots(900, seed=5).rename(columns={"lon": "lng"}).dropna(subset=[TARGET])
+    return table[[*FEATURES, TARGET]].astype(float).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def tuner(train: pd.DataFrame) -> Tuner:
+    return Tuner(train, cv_folds=2, n_iter=1, session_id=1, criterion="log_loss")
+
+
+def test_the_ids_are_those_of_pycaret(tuner: Tuner) -> None:
+    assert set(tuner.experiment.models().index) - {"dummy"} == set(MODEL_NAMES)
+
+
+@pytest.mark.parametrize("model_id", MODEL_NAMES)
+def test_every_classifier_becomes_a_plain_pipeline_that_is_stored_without_pickle(
+    tuner: Tuner, train: pd.DataFrame, model_id: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    candidate = tuner.tune(model_id)
+    made = candidate.pipeline.predict_proba(train[list(FEATURES)].to_numpy())[:, 1]
+    assert ((made >= 0) & (made <= 1)).all()
+    path = tmp_path_factory.mktemp(model_id) / "pipeline.skops"
+    packaging.save_pipeline(candidate.pipeline, path)
+    again = packaging.load_pipeline(path).predict_proba(train[list(FEATURES)].to_numpy())[:, 1]
+    np.testing.assert_array_equal(again, made)
+
+
+@pytest.mark.parametrize("criterion", ["brier", "roc_auc", "f1_score", "accuracy", "precision", "recall"])
+def test_tuning_can_optimise_every_metric(train: pd.DataFrame, criterion: str) -> None:
+    candidate = Tuner(train, cv_folds=2, n_iter=1, session_id=1, criterion=criterion).tune("lr")
+    mean, deviation = candidate.cross_validated[criterion]
+    assert np.isfinite([mean, deviation]).all()
+
+
+def test_the_class_prior_gives_every_shot_the_same_probability(tuner: Tuner, train: pd.DataFrame) -> None:
+    prior = tuner.prior()
+    made = prior.pipeline.predict_proba(train[list(FEATURES)].to_numpy())[:, 1]
+    assert set(made) == {train[TARGET].mean()}
+    assert prior.cross_validated["log_loss"][0] == pytest.approx(log_loss(train[TARGET], made), abs=0.005)
+
+
+def test_tuning_twice_gives_the_same_model(train: pd.DataFrame) -> None:
+    first, second = (
+        Tuner(train, cv_folds=2, n_iter=3, session_id=1, criterion="log_loss").tune("dt") for _ in range(2)
+    )
+    assert first.hyperparameters == second.hyperparameters
+    assert first.cross_validated == second.cross_validated
+
+
+def test_the_winner_of_compare_models_is_found(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = tuner.experiment.compare_models
+    monkeypatch.setattr(
+        tuner.experiment,
+        "compare_models",
+        lambda *, exclude, **options: compare(include=["nb", "lda"], **options) if "svm" in exclude else None,
+    )
+    assert tuner.best_id() in {"nb", "lda"}
+
+
+def test_more_folds_than_rows_of_a_result_are_refused(train: pd.DataFrame) -> None:
+    few = pd.concat([train[train[TARGET] == 0].head(40), train[train[TARGET] == 1].head(3)])
+    with pytest.raises(TrainingError, match="cv_folds: expected at most 3"):
+        Tuner(few, cv_folds=5, n_iter=1, session_id=1, criterion="log_loss")
+
+
+def candidate(name: str, **scores: float) -> Candidate:
+    return Candidate(name, name, None, {}, {metric: (mean, 0.01) for metric, mean in scores.items()})
+
+
+def test_the_choice_follows_the_direction_of_the_criterion() -> None:
+    both = [candidate("a", log_loss=0.68, roc_auc=0.60), candidate("b", log_loss=0.67, roc_auc=0.59)]
+    assert choose(both, "log_loss").id == "b"
+    assert choose(both, "roc_auc").id == "a"
+
+
+# Rows that weigh, and rows that models are compared on
+
+
+def tuner_of(table: pd.DataFrame, **options: object) -> Tuner:
+    return Tuner(table, cv_folds=2, n_iter=1, session_id=1, criterion="log_loss", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def later(train: pd.DataFrame) -> Bools:
+    """The later half of the rows."""
+    return np.arange(len(train)) >= len(train) // 2
+
+
+@pytest.fixture(scope="module")
+def changed(train: pd.DataFrame, later: Bools) -> pd.DataFrame:
+    """The same shots, of which two in ten go in at first and eight in ten later."""
+    rates = np.where(later, 0.8, 0.2)
+    return train.assign(**{TARGET: (np.random.default_rng(0).random(len(train)) < rates).astype(float)})
+
+
+@pytest.fixture(scope="module")
+def weighing(changed: pd.DataFrame, later: Bools) -> Tuner:
+    """A tuner to which the later half is all that counts, and that compares on it alone."""
+    return tuner_of(changed, weights=np.where(later, 1.0, 1e-9), compared_on=later)
+
+
+@pytest.fixture(scope="module")
+def without_weights(changed: pd.DataFrame) -> Tuner:
+    """A tuner to which all these rows are alike."""
+    return tuner_of(changed)
+
+
+def made_by(found: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.asarray(found.pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
+
+
+def test_the_class_prior_is_that_of_the_weighed_rows(weighing: Tuner, changed: pd.DataFrame, later: Bools) -> None:
+    made = made_by(weighing.prior(), changed)
+    assert made == pytest.approx(np.full(len(changed), changed.loc[later, TARGET].mean()))
+
+
+@pytest.mark.parametrize("model_id", ["lr", "dt", "svm", "ridge"])
+def test_what_a_row_weighs_changes_what_is_learned(
+    weighing: Tuner, without_weights: Tuner, changed: pd.DataFrame, model_id: str
+) -> None:
+    assert made_by(weighing.tune(model_id), changed).mean() == pytest.approx(0.8, abs=0.1)
+    assert made_by(without_weights.tune(model_id), changed).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_rows_that_all_weigh_one_are_rows_without_weights(tuner: Tuner, train: pd.DataFrame) -> None:
+    weighed = tuner_of(train, weights=np.ones(len(train)), compared_on=np.ones(len(train), dtype=bool)).tune("dt")
+    without = tuner.tune("dt")
+    np.testing.assert_allclose(made_by(weighed, train), made_by(without, train))
+    assert weighed.cross_validated == without.cross_validated
+
+
+def test_cross_validated_figures_are_about_the_rows_that_are_compared_on(changed: pd.DataFrame, later: Bools) -> None:
+    all_rows, of_later = tuner_of(changed).prior(), tuner_of(changed, compared_on=later).prior()
+    # The prior answers one half; of the later rows eight in ten were made.
+    assert all_rows.cross_validated["log_loss"][0] == pytest.approx(np.log(2), abs=0.01)
+    rates = [1 - changed.loc[later, TARGET].mean(), changed.loc[later, TARGET].mean()]
+    assert min(abs(of_later.cross_validated["accuracy"][0] - rate) for rate in rates) < 0.02
+    assert abs(all_rows.cross_validated["accuracy"][0] - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("model_id", WITHOUT_WEIGHTS)
+def test_a_model_that_cannot_weigh_rows_is_refused_where_they_weigh(weighing: Tuner, model_id: str) -> None:
+    words = rf"models: {model_id} \({MODEL_NAMES[model_id]}\) cannot weigh rows; leave it out, or weigh all alike"
+    with pytest.raises(TrainingError, match=words):
+        weighing.tune(model_id)
+
+
+def test_the_models_that_cannot_weigh_rows_are_those_whose_fit_takes_no_weights(tuner: Tuner) -> None:
+    classes = tuner.experiment.models(internal=True)["Class"].drop("dummy")
+    assert {name for name, kind in classes.items() if not has_fit_parameter(kind, "sample_weight")} == set(
+        WITHOUT_WEIGHTS
+    )
+
+
+def test_a_model_that_cannot_weigh_rows_is_never_the_best_where_they_weigh(
+    tuner: Tuner, weighing: Tuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one, expected in ((weighing, set(WITHOUT_WEIGHTS)), (tuner, set())):
+        excluded: list[str] = []
+        first = one.experiment.create_model("nb", verbose=False)
+
+        def compare(*, exclude: list[str], found: list[str] = excluded, winner: object = first, **_: object) -> object:
+            found += exclude
+            return winner
+
+        monkeypatch.setattr(one.experiment, "compare_models", compare)
+        assert one.best_id() == "nb"
+        assert set(excluded) & set(WITHOUT_WEIGHTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ("lr,dt", ["lr", "dt"]),
+        ("dt", ["dt"]),
+        ("best", ["nb"]),
+        ("lr,best", ["lr", "nb"]),
+        ("best,lr", ["lr", "nb"]),
+        ("nb,best,dt", ["nb", "dt"]),
+    ],
+)
+def test_the_ids_of_a_parameter_name_each_model_once(
+    tuner: Tuner, monkeypatch: pytest.MonkeyPatch, models: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(tuner, "best_id", lambda: "nb")
+    assert tuner.ids(models) == expected
+
+
+def test_what_is_best_is_not_looked_for_where_nobody_asks(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuner, "best_id", lambda: pytest.fail("this takes minutes"))
+    assert tuner.ids("lr") == ["lr"]
+
+
+def test_too_few_rows_to_compare_on_are_told(train: pd.DataFrame) -> None:
+    few = np.arange(len(train)) >= len(train) - 3
+    with pytest.raises(TrainingError):
+        Tuner(train, cv_folds=5, n_iter=1, session_id=1, criterion="log_loss", compared_on=few).prior()
+
+
+@pytest.mark.parametrize("cv_folds", [5, 30])
+def test_every_fold_has_rows_to_compare_on_or_it_is_told(train: pd.DataFrame, cv_folds: int) -> None:
+    places = np.concatenate([np.flatnonzero(train[TARGET] == result)[-30:] for result in (0, 1)])
+    few = np.isin(np.arange(len(train)), places)
+    with contextlib.suppress(TrainingError):
+        options = {"cv_folds": cv_folds, "n_iter": 1, "session_id": 1, "criterion": "log_loss"}
+        found = Tuner(train, compared_on=few, **options).prior()  # type: ignore[arg-type]
+        assert np.isfinite(found.cross_validated["log_loss"]).all()
+
+
+def test_pycaret_leaves_the_style_of_plots_as_it_was() -> None:
+    # In a process of its own: a library is imported once.
+    code = (
+        "import matplotlib as mpl, numpy as np\n"
+        "from data.schema import FEATURES, TARGET\n"
+        "import pandas as pd\n"
+        "from steps.training.tuning import Tuner\n"
+        "before = dict(mpl.rcParams)\n"
+        "rng = np.random.default_rng(1)\n"
+        "train = pd.DataFrame(rng.normal(size=(60, 6)), columns=list(FEATURES)).assign(**{TARGET: [0.0, 1.0] * 30})\n"
+        "tuner = Tuner(train, cv_folds=2, n_iter=1, session_id=1, criterion='log_loss')\n"
+        "tuner.tune('lr')\n"
+        "assert dict(mpl.rcParams) == before, {k for k in before if before[k] != mpl.rcParams[k]}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,107 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+from data.paths import ROOT
+
+LAYERS = ("data", "serving", "monitor", "steps")
+MODULES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
+
+ORDER = """
+    data.masking data.errors data.paths data.schema data.court
+    data.storage data.cli data.spark data.simulation data.acquisition data.preparation data.nba_charts
+    serving.server_limits serving.shot_tables
+    serving.model.body_parser serving.model serving.registry serving.inference_log
+    serving.client serving.batch serving.server
+    monitor.scored_tables
+    monitor.metrics monitor.store monitor.drift monitor.estimation monitor.health monitor.retraining
+    monitor.charts monitor.reports.model_card monitor.reports.monitoring monitor.reports monitor.reports.pipeline
+    monitor.ui monitor.app
+    steps.shared
+"""
+"""Packages, and modules outside of them: each imports only those before it."""
+
+PLACE = {name: place for place, name in enumerate(ORDER.split())}
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of everything that a module imports: of modules, or of what is in them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def package(name: str) -> str:
+    """The entry of `ORDER` that a module or a name in it belongs to; empty where it is none's."""
+    parts = name.split(".")
+    known = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((each for each in known if each in PLACE), "")
+
+
+def dotted(module: Path) -> str:
+    return ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_layer_imports_only_the_layers_below_it(module: Path) -> None:
+    above = LAYERS[LAYERS.index(module.parts[0]) + 1 :]
+    assert not {name.partition(".")[0] for name in imported(ROOT / module)} & {*above, "bench", "tools", "tests"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if package(dotted(module))], ids=str)
+def test_a_package_imports_only_the_packages_before_it(module: Path) -> None:
+    own = package(dotted(module))
+    found = {package(name) for name in imported(ROOT / module) if name.partition(".")[0] in LAYERS}
+    assert {name for name in found if name and PLACE[name] > PLACE[own]} == set()
+
+
+def test_every_package_has_its_place_in_the_order() -> None:
+    found = {package(dotted(module)) or dotted(module) for module in MODULES if len(module.parts) > 1}
+    assert {name for name in found if name not in PLACE and not name.startswith("steps") and "." in name} == set()
+
+
+def test_no_module_is_part_of_a_circle() -> None:
+    names = {dotted(module): module for module in MODULES}
+    uses = {
+        name: {
+            next((each for each in (it, it.rpartition(".")[0]) if each in names), "") for it in imported(ROOT / path)
+        }
+        for name, path in names.items()
+    }
+    finished: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name in finished:
+            return
+        for each in uses[name] - {"", name}:
+            follow(each, (*way, name))
+        finished.add(name)
+
+    for name in names:
+        follow(name, ())
+
+
+@pytest.mark.parametrize(
+    "path", [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("__init__.py"))], ids=str
+)
+def test_a_package_says_in_a_sentence_what_is_in_it_and_what_is_not(path: Path) -> None:
+    said = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert " not " in f" {said} ", path
+    assert said.endswith("."), path
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_module_loads_pickles(module: Path) -> None:
+    found = {name.partition(".")[0] for name in imported(ROOT / module)}
+    assert not found & {"pickle", "joblib", "cloudpickle", "dill"}
+
+
+def test_only_one_module_imports_pycaret() -> None:
+    found = [str(module) for module in MODULES if any(name.startswith("pycaret") for name in imported(ROOT / module))]
+    assert found == ["steps/training/tuning.py"]
