@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def log_scoring_model(
         written = {
             "artifacts/pipeline.skops": path,
             "scoring_model.py": _SCORING_MODEL,
-            **{f"code/{file.relative_to(_SCORING_MODEL.parent)}": file for file in _files_beside()},
+            **_files_beside(),
         }
         _note_files(info, {name: sha256(file) for name, file in written.items()})
     return info
@@ -171,9 +170,13 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     return scoring_model.load_pipeline(content)
 
 
-def _files_beside() -> list[Path]:
-    found = [path.rglob("*.py") if path.is_dir() else [path] for path in _BESIDE]
-    return sorted(chain.from_iterable(found))
+def _files_beside() -> dict[str, Path]:
+    """What travels with the model, by where MLflow puts it: each file or folder under its own name in one folder."""
+    return {
+        f"code/{file.relative_to(path.parent)}": file
+        for path in _BESIDE
+        for file in (path.rglob("*.py") if path.is_dir() else [path])
+    }
 
 
 def _require_named_types(path: Path) -> None:
