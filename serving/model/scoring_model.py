@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pandas as pd
+import sklearn
 import skops.io
 import yaml
 from mlflow.exceptions import MlflowException
@@ -205,6 +206,7 @@ class ScoringModel(PythonModel):
         self.minimum = np.array([feature["minimum"] for feature in features])
         self.maximum = np.array([feature["maximum"] for feature in features])
         self.whole = np.array([feature["whole"] for feature in features])
+        self._whole_places = np.flatnonzero(self.whole)
         self.threshold = context.model_config["threshold"]
         self.output = OUTPUTS[0]
         self.pipeline = load_pipeline(Path(context.artifacts["pipeline"]).read_bytes())
@@ -297,11 +299,13 @@ class ScoringModel(PythonModel):
         """
         check_threshold(threshold)
         self._check(values)
+        # Every value is within its range: scikit-learn need not look for infinite ones, a third of what a row takes.
         # In parts: what a pipeline makes of a long table in between is several times as long.
-        parts = [
-            self.pipeline.predict_proba(values[start : start + _ROWS_AT_ONCE])[:, 1]
-            for start in range(0, len(values), _ROWS_AT_ONCE)
-        ]
+        with sklearn.config_context(assume_finite=True):
+            parts = [
+                self.pipeline.predict_proba(values[start : start + _ROWS_AT_ONCE])[:, 1]
+                for start in range(0, len(values), _ROWS_AT_ONCE)
+            ]
         probability = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
         return (probability >= threshold).astype(np.int64), probability
 
@@ -315,7 +319,7 @@ class ScoringModel(PythonModel):
 
     def _check(self, values: npt.NDArray[np.float64]) -> None:
         inside = (values >= self.minimum) & (values <= self.maximum)
-        if inside.all() and not (values[:, self.whole] % 1).any():
+        if inside.all() and not (values.take(self._whole_places, axis=1) % 1).any():
             return
         wrong = np.flatnonzero(~inside | (self.whole & (np.where(inside, values, 0) % 1 != 0)))
         cells = [
@@ -562,40 +566,55 @@ def _improve_the_server(model: ScoringModel) -> None:
     not usual still goes MLflow's way.
     """
     server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
-    _keep_the_origin(server, model.log.ORIGIN_HEADER)
     answer: Callable[..., Any] = server.invocations
     parser: Any = importlib.import_module("body_parser")
     limits = importlib.import_module("server_limits").limits()
     allowed = dict(zip(model.names, model.allowed, strict=True))
 
+    def read(data: bytes, content_type: str) -> Any:  # noqa: ANN401 as `read_body`; None if it is of no known type
+        _check_origin(model.log)
+        media_type = _media_type(content_type)
+        if not media_type:
+            return None
+        return read_body(data, media_type, model.columns, allowed, parser=parser, limits=limits)
+
+    def respond(table: Any) -> bytes:  # noqa: ANN401 see above
+        threshold, output = checked_params(table.params)
+        scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold)
+        return answer_json(*scored, output or model.output)
+
+    def respond_to_short(data: bytes, content_type: str) -> bytes | None:
+        table = read(data, content_type)
+        return None if table is None or isinstance(table, parser.OddPayload) else respond(table)
+
     @functools.wraps(answer)
     def invocations(data: bytes, content_type: str | None, *others: Any) -> Any:  # noqa: ANN401 MLflow's own types
         kind = content_type or ""
-        try:
-            _origin.set(model.log.checked_origin(_origin.get()))
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
-        media_type = _media_type(kind)
-        if not media_type:
+        table = read(data, kind)
+        if table is None:
             # MLflow refuses it before it looks at the body.
             return answer(b"", kind, *others)
-        table = read_body(data, media_type, model.columns, allowed, parser=parser, limits=limits)
         if isinstance(table, parser.OddPayload):
             try:
-                return answer(table.payload, media_type, *others)
+                return answer(table.payload, _media_type(kind), *others)
             except MlflowException as error:
                 raise without_trace(error) from error
             except Exception as error:
                 raise unreadable(error) from error
-        threshold, output = checked_params(table.params)
-        scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold)
-        text = answer_json(*scored, output or model.output)
-        return server.InvocationsResponse(text, 200, server.CONTENT_TYPE_JSON)
+        return server.InvocationsResponse(respond(table), 200, server.CONTENT_TYPE_JSON)
 
     server.invocations = invocations
+    _improve_the_handler(server, model.log.ORIGIN_HEADER, respond_to_short)
     # Else a long table lets the collector walk all that MLflow has imported, while others wait.
     gc.collect()
     gc.freeze()
+
+
+def _check_origin(log: Any) -> None:  # noqa: ANN401 a module that this file cannot import by name
+    try:
+        _origin.set(log.checked_origin(_origin.get()))
+    except ValueError as error:
+        raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
 def _media_type(content_type: str) -> str:
@@ -684,31 +703,46 @@ def _is_evaluated() -> bool:
     return frame is not None
 
 
-def _keep_the_origin(server: Any, header: str) -> None:  # noqa: ANN401 MLflow's module
+def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[bytes, str], bytes | None]) -> None:  # noqa: ANN401 MLflow's module
     """Let `_origin` be what the header of a request says, of which MLflow passes on only body and content type.
 
-    Long tables are read one at a time, so that what they cost together is bounded too.
+    Short bodies are answered at once, without the way to a thread and back. Long tables are read one at a time, so that
+    what they cost together is bounded too.
 
     MLflow wraps its handler by this function, when it makes the application after it has loaded the model.
+
+    Parameters
+    ----------
+    server : module
+        ``mlflow.pyfunc.scoring_server``.
+    header : str
+        That names the origin.
+    respond_to_short : callable
+        Body and content type → response, None where MLflow's handler is to answer.
     """
     wrap: Callable[..., Any] = server._async_catch_mlflow_exception  # noqa: SLF001 there is no other place
+    response: Any = importlib.import_module("starlette.responses").Response
     long_tables = asyncio.Lock()
 
     def wrapping(handler: Callable[..., Any]) -> Callable[..., Any]:
-        wrapped = wrap(handler)
-
-        @functools.wraps(wrapped)
+        @functools.wraps(handler)
         async def answer(request: Any) -> Any:  # noqa: ANN401 Starlette's types
-            _origin.set(request.headers.get(header, ""))
+            headers = request.headers
+            _origin.set(headers.get(header, ""))
+            content_type = headers.get("content-type", "")
             # MLflow asks for it again and gets what has arrived.
             body = await request.body()
-            if len(body) <= _BYTES_ANSWERED_AT_ONCE and "parquet" not in request.headers.get("content-type", ""):
-                return await wrapped(request)
-            # One long table at a time, and none in the threads that short ones need.
-            async with long_tables:
-                return await wrapped(request)
+            if len(body) > _BYTES_ANSWERED_AT_ONCE or "parquet" in content_type:
+                # One long table at a time, and none in the threads that short ones need.
+                async with long_tables:
+                    return await handler(request)
+            content = respond_to_short(body, content_type)
+            if content is None:
+                return await handler(request)
+            return response(content, media_type=server.CONTENT_TYPE_JSON)
 
-        return answer
+        wrapped: Callable[..., Any] = wrap(answer)
+        return wrapped
 
     server._async_catch_mlflow_exception = wrapping  # noqa: SLF001
 

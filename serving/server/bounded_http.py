@@ -316,7 +316,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if phase == _REFUSED:
             return
         if phase == _IDLE:
-            self._become(_HEAD)
+            self.phase, self.since = _HEAD, time.monotonic()
             self._others = 0
         before = self._received
         self._others += len(data)
@@ -337,14 +337,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.phase == _REFUSED:
             return
         self._is_queued = self.cycle is not None and not self.cycle.response_complete
-        hosts, length, in_chunks = 0, 0, False
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                in_chunks = True
+        headers = dict(self.headers)
+        hosts = int(b"host" in headers)
+        if len(headers) != len(self.headers):
+            hosts = sum(name == b"host" for name, _ in self.headers)
         if len(self.pipeline) >= self.limiter.limits.pipelined:
             self.drop("pipelined")
         elif self._has_long_head():
@@ -352,7 +348,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             self.refuse(HTTPStatus.BAD_REQUEST, "host", f"Expected one Host header; found {hosts}.")
         else:
-            self._expect_body(length, in_chunks=in_chunks)
+            self._expect_body(int(headers.get(b"content-length", b"0")), in_chunks=b"transfer-encoding" in headers)
 
     def _has_long_head(self) -> bool:
         limits = self.limiter.limits
@@ -404,7 +400,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request is answered, perhaps before its body has come."""
-        super().on_response_complete()
+        if self.phase == _WORK and not self.pipeline:
+            # As uvicorn has it, but without a timer for each request: `check` closes what stays without another one.
+            self.server_state.total_requests += 1
+            if not self.transport.is_closing():
+                self.flow.resume_reading()
+        else:
+            super().on_response_complete()
         self._is_queued = bool(self.pipeline)
         if self.phase == _WORK and self.cycle.response_complete:
             self._become(_HEAD if self._others else _IDLE)
@@ -420,6 +422,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client has read."""
         super().resume_writing()
         self._note_unread(0)
+        if self.phase == _IDLE:
+            self.since = time.monotonic()
 
     def shutdown(self) -> None:
         """The server ends."""
@@ -442,7 +446,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             self.limiter.spare(self)
         if self.phase == _IDLE and late > limits.idle_seconds and not self.unread:
-            # Closed by uvicorn already, where it still is here a while later: its client reads nothing.
+            # Closed already, where it still is here a while later: its client reads nothing.
             (self.transport.abort if late > limits.response_seconds else self.transport.close)()
         elif self.phase == _HEAD and late > limits.head_seconds:
             text = f"The request line and the headers did not arrive within {limits.head_seconds:g} s."

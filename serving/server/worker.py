@@ -147,6 +147,8 @@ class Worker:
             ws="none",
             log_level="warning",
             access_log=False,
+            # Who is behind a proxy is not asked for.
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )

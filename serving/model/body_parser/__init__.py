@@ -11,6 +11,7 @@ from .parquet import read_parquet
 from .table import BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+_READERS = {JSON: read_json, CSV: read_csv, PARQUET: read_parquet}
 
 __all__ = [
     "CSV",
@@ -52,5 +53,4 @@ def read_body(body: bytes, content_type: str, features: Features, limits: BodyLi
     mlflow.exceptions.MlflowException
         HTTP 400 in words, without stack trace, if there is no table of the features.
     """
-    read = {JSON: read_json, CSV: read_csv, PARQUET: read_parquet}[content_type]
-    return read(body, features, limits)
+    return _READERS[content_type](body, features, limits)

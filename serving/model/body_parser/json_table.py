@@ -1,5 +1,6 @@
 """JSON → doubles, in the forms in which MLflow's scoring protocol has tables."""
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +12,14 @@ import pandas as pd
 
 from .table import MAX_CASES, BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError, others, refusal
 
-_TABLE_KEYS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 _LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
 """Keys by which MLflow takes a body for one of a language model; it ignores all others beside a table."""
 _MAX_ODD_BYTES, _MAX_ODD_VALUES = 16 << 10, 2_000
 """Of a body in none of the usual forms, which is MLflow's to parse: of some of them it makes their square."""
 _LENIENT_SHARE = 2
 """A body that is no strict JSON is parsed by Python, which holds all else up for twice as long."""
+_NAME_TYPES = {str, int, bool}
+"""What JSON has that can name a column; a number is its place."""
 _MAX_TEXT = 1_000
 _SHOWN = 80
 
@@ -53,7 +55,7 @@ def read_json(body: bytes, features: Features, limits: BodyLimits) -> Table | Od
         if len(body) <= _MAX_ODD_BYTES and values <= _MAX_ODD_VALUES and isinstance(payload, dict):
             return OddPayload(payload)
         message = (
-            f"Expected an object with exactly one of the keys {', '.join(_TABLE_KEYS)}, which holds a table; "
+            f"Expected an object with exactly one of the keys {', '.join(_PARSERS)}, which holds a table; "
             f"found {_shape(payload)}."
         )
         raise refusal(message)
@@ -120,17 +122,18 @@ def _form(payload: object, limits: BodyLimits) -> _Form | None:
     """
     if not isinstance(payload, dict) or payload.keys() & _LANGUAGE_MODEL_KEYS:
         return None
-    if len(found := [key for key in _TABLE_KEYS if key in payload]) != 1:
+    found = _PARSERS.keys() & payload.keys()
+    if len(found) != 1:
         return None
-    parse = {"dataframe_split": _split, "dataframe_records": _records}.get(found[0], _tensor)
-    form = parse(payload[found[0]], limits)
+    key = found.pop()
+    form = _PARSERS[key](payload[key], limits)
     if form is None:
         return None
     if len(form.columns) > limits.columns:
         raise TooLargeError(limits.columns, "columns", len(form.columns))
     if form.length > limits.rows:
         raise TooLargeError(limits.rows, "rows", form.length)
-    return form if all(isinstance(name, str | int) for name in form.columns) else None
+    return form if set(map(type, form.columns)) <= _NAME_TYPES else None
 
 
 def _split(table: object, _: BodyLimits) -> _Form | None:
@@ -171,9 +174,9 @@ def _by_position(columns: list[Any], rows: list[Any]) -> _Form:
 
 
 def _records(table: object, limits: BodyLimits) -> _Form | None:
-    if not isinstance(table, list) or not all(isinstance(record, dict) for record in table):
+    if not isinstance(table, list) or not set(map(type, table)) <= {dict}:
         return None
-    columns = dict.fromkeys(name for record in table for name in record)
+    columns = dict.fromkeys(itertools.chain.from_iterable(table))
     if len(columns) > limits.columns:
         raise TooLargeError(limits.columns, "columns", len(columns))
     names = [*columns]
@@ -202,12 +205,26 @@ def _tensor(table: object, limits: BodyLimits) -> _Form | None:
     return None
 
 
+_PARSERS: dict[str, Callable[[Any, BodyLimits], _Form | None]] = {
+    "dataframe_split": _split,
+    "dataframe_records": _records,
+    "inputs": _tensor,
+    "instances": _tensor,
+}
+"""How the table is read that stands under each key."""
+
+
 def _table(form: _Form, features: Features, params: object) -> Table:
-    places = [*range(len(features.names))] if form.columns == features.names else features.places(form.columns)
-    ids, ignored = None, others(form.columns, places, features)
-    if features.identifier and features.identifier in form.columns:
-        cells = [row[0] for row in form.rows([form.columns.index(features.identifier)])]
-        ids = _numbers(cells)
+    ids: npt.NDArray[np.float64] | None = None
+    ignored: Sequence[object] = ()
+    if form.columns == features.names:
+        places = [*range(len(features.names))]
+    else:
+        places = features.places(form.columns)
+        ignored = others(form.columns, places, features)
+        if features.identifier and features.identifier in form.columns:
+            cells = [row[0] for row in form.rows([form.columns.index(features.identifier)])]
+            ids = _numbers(cells)
     rows = form.rows(places)
     try:
         values = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(features.names)))
