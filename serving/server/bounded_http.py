@@ -316,7 +316,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if phase == _REFUSED:
             return
         if phase == _IDLE:
-            self.phase, self.since = _HEAD, time.monotonic()
+            self._become(_HEAD)
             self._others = 0
         before = self._received
         self._others += len(data)
@@ -423,7 +423,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._note_unread(0)
         if self.phase == _IDLE:
-            self.since = time.monotonic()
+            # It is idle from now on: what is left of its response is in time.
+            self._become(_IDLE)
 
     def shutdown(self) -> None:
         """The server ends."""
