@@ -26,10 +26,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.cli.console import say
+from data.cli.console import info
 from data.schema import FEATURES, SHOT_ID
 from serving import registry
-from serving.server.subprocesses import operated_server, scoring_server
+from serving.server.subprocesses import run_mlflow_server, run_production_server
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 _SHOT = (33.9723, -118.1028, 10.0, 1.0, 0.0, 18.0)
@@ -249,8 +249,8 @@ def main() -> int:
     options = parser.parse_args()
     uri = f"models:/{registry.model()}/{registry.number(registry.require_champion())}"
     servers: dict[str, AbstractContextManager[str]] = {
-        "production server": operated_server(workers=2),
-        "MLflow scoring server": scoring_server(uri),
+        "production server": run_production_server(workers=2),
+        "MLflow scoring server": run_mlflow_server(uri),
     }
     good = True
     for name, server in servers.items():
@@ -264,15 +264,15 @@ def main() -> int:
 def _print(name: str, seed: int, found: Sitting) -> None:
     count = found.statuses.total()
     statuses = ", ".join(f"{status} {number:,}" for status, number in sorted(found.statuses.items()))
-    say(name, f"{count:,} bodies in {found.seconds:.0f} s ({count / found.seconds:.0f}/s), seed {seed}: {statuses}")
+    info(name, f"{count:,} bodies in {found.seconds:.0f} s ({count / found.seconds:.0f}/s), seed {seed}: {statuses}")
     first, last, most = (size / _MEGABYTE for size in (found.memory[0], found.memory[-1], max(found.memory)))
-    say(
+    info(
         f"  {len(found.failures)} answers of 500 or more, or none",
         f"RSS {first:.0f} MB before, {last:.0f} after, {most:.0f} at the highest; "
         f"{found.growth / _MEGABYTE:+.0f} MB since a quarter was sent",
     )
     for failure in found.failures[:5]:
-        say("  ", failure)
+        info("  ", failure)
 
 
 if __name__ == "__main__":

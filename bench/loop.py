@@ -27,22 +27,22 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from data.acquisition.provenance import Provenance
-from data.acquisition.sources import acquire, check_source
+from data.acquisition.sources import acquire, validate_source
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.errors import KobeShotError
 from data.preparation import local
-from data.preparation.contract import Plan
+from data.preparation.contract import PreparationParams
 from data.preparation.manifest import PROD, TEST, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
 from monitor.metrics.rates import wilson
 from monitor.retraining.policy import split_by_time
-from monitor.retraining.promotion_test import FEWEST_ROWS, challenge
-from monitor.store.labels import in_order
-from steps.aquisicao import remind
-from steps.retraining.config import LoopConfig
-from steps.retraining.training_set import weigh
+from monitor.retraining.promotion_test import FEWEST_ROWS, evaluate_challenger
+from monitor.store.labels import sort_by_time
+from steps.aquisicao import print_synthetic_warning
+from steps.retraining.config import RetrainingConfig
+from steps.retraining.training_set import label_weights
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
@@ -65,7 +65,7 @@ class LoopBenchConfig(CommandConfig):
     rows: tuple[Annotated[int, Field(ge=FEWEST_ROWS)], ...] = Field(
         default=_ROWS, description="numbers of later rows that a comparison draws"
     )
-    source: Annotated[str, AfterValidator(lambda source: check_source(source) if source else source)] = Field(
+    source: Annotated[str, AfterValidator(lambda source: validate_source(source) if source else source)] = Field(
         default="", description="source of raw files, as of aquisicao; empty takes the tables that preparacao wrote"
     )
 
@@ -201,9 +201,9 @@ class Ground:
         LoopBenchError
             If prod has too few labels.
         """
-        loop = LoopConfig()
-        labels = in_order(prod[prod[TARGET].notna()], PROD).tail(loop.label_window)
-        older, later = split_by_time(labels, loop.label_test_size)
+        loop = RetrainingConfig()
+        labels = sort_by_time(prod[prod[TARGET].notna()], PROD).tail(loop.max_labels)
+        older, later = split_by_time(labels, loop.holdout_size)
         if min(len(older), len(later)) < FEWEST_ROWS:
             message = (
                 f"expected {FEWEST_ROWS} labels of prod to learn from and {FEWEST_ROWS} later ones; "
@@ -211,7 +211,7 @@ class Ground:
             )
             raise LoopBenchError(message)
         columns = [*FEATURES, TARGET]
-        _, weights = weigh(len(development), len(older), loop.weighting)
+        _, weights = label_weights(len(development), len(older), loop.weighting)
         alone = Lesson.of(development)
         both = Lesson.of(pd.concat([development[columns], older[columns]], ignore_index=True), weights)
         return cls(
@@ -312,7 +312,9 @@ def _judged(  # noqa: PLR0913, PLR0917 rows, three models and a seed
 ) -> Trial:
     rows = table.iloc[drawn].reset_index(drop=True)
     constant = np.full(len(rows), prior)
-    found = challenge(rows, challenger[drawn], champion[drawn], constant, champion_name="the champion", seed=seed)
+    found = evaluate_challenger(
+        rows, challenger[drawn], champion[drawn], constant, champion_name="the champion", seed=seed
+    )
     rules = ("champion", "least gain", "both results", "limit", "prior", "constant")
     kinds = (*rules, *("slice" for _ in found.comparisons[len(rules) :]))
     failed = {kind for kind, each in zip(kinds, found.comparisons, strict=True) if not each.passed}
@@ -324,11 +326,11 @@ def run(config: LoopBenchConfig) -> None:
     # Two processes of one thread each are faster than two that share their threads.
     os.environ["OMP_NUM_THREADS"] = "1"
     ground, provenance = _ground(config.source)
-    remind(synthetic=provenance.is_synthetic)
-    say("Shots:", f"{provenance.kind}, {provenance.address}")
+    print_synthetic_warning(synthetic=provenance.is_synthetic)
+    info("Shots:", f"{provenance.kind}, {provenance.address}")
     development, both = (len(lesson.labels) for lesson in (ground.development, ground.arrived))
-    say("Learned from:", f"{development:,} dev rows, and {both - development:,} older labels of prod")
-    say(
+    info("Learned from:", f"{development:,} dev rows, and {both - development:,} older labels of prod")
+    info(
         "Compared on:", f"rows of {len(ground.later):,} later labels of prod, and of {len(ground.test):,} dev test rows"
     )
     numbers = [number for number in config.rows if number <= len(ground.later)]
@@ -336,7 +338,7 @@ def run(config: LoopBenchConfig) -> None:
         message = f"expected rows of at most {len(ground.later):,}, the later labels; found {config.rows}"
         raise LoopBenchError(message)
     for number in set(config.rows) - set(numbers):
-        say("Left out:", f"{number:,} rows, more than there are later labels", style="bold yellow")
+        info("Left out:", f"{number:,} rows, more than there are later labels", style="bold yellow")
     _show(_every(partial(trials, ground=ground, rows=numbers), config.seeds), config.seeds)
 
 
@@ -346,8 +348,8 @@ def _ground(source: str) -> tuple[Ground, Provenance]:
         return Ground.of(*(read_prepared(manifest, name) for name in (TRAIN, TEST, PROD))), manifest.provenance
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
-        provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=Plan().seed, raw=raw)
-        local.prepare(raw, raw, Plan())
+        provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=PreparationParams().seed, raw=raw)
+        local.prepare(raw, raw, PreparationParams())
         tables = [pd.read_parquet(raw / f"{name}.parquet") for name in (TRAIN, TEST, PROD)]
     return Ground.of(*tables), provenance
 
@@ -374,9 +376,9 @@ def _show(found: Sequence[tuple[Case, Trial]], seeds: int) -> None:
             table.add_row(case.name, f"{rows:,}", *_cells(case, [trial for trial in of_case if trial.rows == rows]))
     console.print(table)
     for case in CASES:
-        say(f"{case.name}:", case.words)
-    say("Difference:", "of log losses, challenger minus champion, mean ± standard deviation over the trials")
-    say(
+        info(f"{case.name}:", case.words)
+    info("Difference:", "of log losses, challenger minus champion, mean ± standard deviation over the trials")
+    info(
         "Refused by:",
         "champion (not better beyond chance), least gain, limit, class prior or a slice; one may be refused by several",
     )

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from rich.table import Table
 
 from bench.processes import Measured, copied, measured
-from data.cli.console import console, say
+from data.cli.console import console, info
 
 _STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento", "relatorio")
 _RUN_NAMES = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento", "Relatorio")
@@ -26,11 +26,11 @@ def main() -> None:
     source = parser.parse_args().source
     source = str(Path(source).resolve()) if Path(source).exists() else source
     with tempfile.TemporaryDirectory() as folder:
-        say("Measuring", "mlflow run . -e main")
+        info("Measuring", "mlflow run . -e main")
         copy = copied(Path(folder) / "main")
         whole = _project_run(copy, "main", source)
         stages = _stage_seconds(copy)
-        say("Measuring", "the steps as project runs")
+        info("Measuring", "the steps as project runs")
         copy = copied(Path(folder) / "steps")
         apart = [_project_run(copy, step, source if step == "aquisicao" else "") for step in _STEPS]
     table = Table("", "main, s", "as project runs, s")

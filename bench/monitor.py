@@ -22,18 +22,18 @@ from rich.table import Table
 
 from data import court
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.preparation.manifest import TEST, TRAIN, read_manifest, read_prepared
 from data.schema import PROBABILITY
 from data.simulation import synthetic
-from monitor.drift.detector import ALPHA, Drift, Reference
+from monitor.drift.detector import ALPHA, DriftDetector, DriftResult
 from monitor.drift.training_support import Support
-from monitor.estimation.cbpe import ESTIMATED, Calibration, estimate
+from monitor.estimation.cbpe import ESTIMATED, Calibration, estimate_performance
 from monitor.metrics.binary import evaluate
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.metrics.rates import wilson
 from serving import registry
-from serving.batch.in_process import scored
+from serving.batch.in_process import predict
 
 Floats = npt.NDArray[np.float64]
 Part = Literal["alarms", "power", "estimate"]
@@ -157,7 +157,7 @@ def shifted(probability: Floats, log_odds: float) -> Floats:
     return moved
 
 
-def raised(drift: Drift) -> tuple[Alarm, ...]:
+def raised(drift: DriftResult) -> tuple[Alarm, ...]:
     """Everything that is beyond its limit."""
     found = [
         Alarm("P(made)" if statistic.feature == PROBABILITY else "features", f"{statistic.feature} {statistic.name}")
@@ -171,7 +171,7 @@ def raised(drift: Drift) -> tuple[Alarm, ...]:
     return tuple(found)
 
 
-def drawn_alarms(seed: Sequence[int], reference: Reference, rows: int, table: pd.DataFrame) -> tuple[Alarm, ...]:
+def drawn_alarms(seed: Sequence[int], reference: DriftDetector, rows: int, table: pd.DataFrame) -> tuple[Alarm, ...]:
     """The alarms of a batch that is drawn, with replacement, from a table."""
     batch = with_replacement(table, rows, np.random.default_rng(seed))
     return raised(reference.compare(batch, batch[OUTSIDE].to_numpy()))
@@ -180,7 +180,7 @@ def drawn_alarms(seed: Sequence[int], reference: Reference, rows: int, table: pd
 def fresh_alarms(seed: Sequence[int], rows: int, reference_rows: int, table: pd.DataFrame) -> tuple[Alarm, ...]:
     """The alarms of a batch beside a reference that is drawn from the same table, no row in both."""
     first, batch = without_overlap(table, (reference_rows, rows), np.random.default_rng(seed))
-    reference = Reference(first, first[OUTSIDE].to_numpy(), seed=seed[-1])
+    reference = DriftDetector(first, first[OUTSIDE].to_numpy(), seed=seed[-1])
     return raised(reference.compare(batch, batch[OUTSIDE].to_numpy()))
 
 
@@ -196,7 +196,7 @@ def covered(seed: Sequence[int], truth: Floats) -> Covered:
     stream = np.random.default_rng(seed)
     known, unknown = np.split(stream.choice(truth, _REFERENCE_ROWS + _BATCH_ROWS, replace=False), [_REFERENCE_ROWS])
     calibration = Calibration.of(stream.random(len(known)) < known, known)
-    found = estimate(calibration, unknown, np.zeros(len(unknown), dtype=bool), seed=seed[-1]).intervals
+    found = estimate_performance(calibration, unknown, np.zeros(len(unknown), dtype=bool), seed=seed[-1]).intervals
 
     def inside(made: Floats) -> dict[str, bool]:
         realised = evaluate(stream.random(len(made)) < made, unknown)
@@ -222,9 +222,9 @@ def _alarms(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
     manifest = read_manifest()
     train, test = (read_prepared(manifest, name) for name in (TRAIN, TEST))
     support = Support.of(train)
-    say("Scoring", f"{len(train) + len(test):,} shots of dev with version {version}")
+    info("Scoring", f"{len(train) + len(test):,} shots of dev with version {version}")
     train, test = (_with_model(table, support, version) for table in (train, test))
-    reference = Reference(test, test[OUTSIDE].to_numpy(), seed=config.seed)
+    reference = DriftDetector(test, test[OUTSIDE].to_numpy(), seed=config.seed)
     if "alarms" in config.parts:
         _alarms_of_the_reference(config, pool, reference, test)
         _fresh_alarms(config, pool, pd.concat([train, test], ignore_index=True), len(test))
@@ -241,11 +241,11 @@ def _alarms(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
 
 
 def _with_model(table: pd.DataFrame, support: Support, version: str) -> pd.DataFrame:
-    return scored(table, version).assign(**{OUTSIDE: support.outside(table)})
+    return predict(table, version).assign(**{OUTSIDE: support.outside(table)})
 
 
 def _alarms_of_the_reference(
-    config: MonitorBenchConfig, pool: ProcessPoolExecutor, reference: Reference, test: pd.DataFrame
+    config: MonitorBenchConfig, pool: ProcessPoolExecutor, reference: DriftDetector, test: pd.DataFrame
 ) -> None:
     found = {}
     for rows in _SAME_REFERENCE_ROWS:
@@ -277,7 +277,7 @@ def _fresh_alarms(
 def _power(
     config: MonitorBenchConfig,
     pool: ProcessPoolExecutor,
-    reference: Reference,
+    reference: DriftDetector,
     moved: dict[float, pd.DataFrame],
     which: str,
 ) -> None:
@@ -302,7 +302,7 @@ def _power(
 
 
 def _estimates(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
-    truth = synthetic.probability(synthetic.shots(synthetic.BLOCK_ROWS, config.seed))
+    truth = synthetic.true_probability(synthetic.shots(synthetic.BLOCK_ROWS, config.seed))
     trial = partial(covered, truth=truth)
     found = _every(pool, trial, (config.seed, 4), config.estimate_batches, "estimates")
     table = Table("metric", "in the interval", "goal", "after concept drift")
@@ -361,7 +361,7 @@ def _print_alarms(head: str, found: dict[int, list[tuple[Alarm, ...]]]) -> None:
 
 def _head(text: str) -> None:
     console.print()
-    say(text)
+    info(text)
 
 
 def _met(value: float, least: float, most: float) -> str:

@@ -28,14 +28,14 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.errors import KobeShotError
 from data.paths import ROOT
 from data.schema import FEATURES
 from data.simulation import synthetic
 from serving import registry
 from serving.inference_log import reader
-from serving.inference_log.inference_log import connect, tables
+from serving.inference_log.inference_log import create_engine, tables
 
 _PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Simulator", "Operation")
 _TABS = {
@@ -84,20 +84,20 @@ def run(config: PagesConfig) -> None:
                 _settle(driver)
                 _measure(driver, address, table, "log")
                 console.print(table)
-    say("Goal:", "first figures within 2 s, reaction within 1 s")
+    info("Goal:", "first figures within 2 s, reaction within 1 s")
 
 
 def fill(path: Path, rows: int, version: str) -> None:
     """Write a log of simulated shots, of which a third has a label."""
     log, _ = tables(FEATURES)
-    engine = connect(f"sqlite:///{path}")
+    engine = create_engine(f"sqlite:///{path}")
     log.metadata.create_all(engine)
     names = ["time", "request_id", "row", "model_version", *FEATURES, "prediction", "probability", "shot_made_flag"]
     marks = ", ".join("?" * len(names))
     statement = f"insert into {log.name} ({', '.join(names)}) values ({marks})"  # noqa: S608 names of our own schema
     stream, now = np.random.default_rng(0), reader.now()
     shots = synthetic.shots(min(rows, _ROWS_AT_ONCE), 0).rename(columns={"lon": "lng"})
-    made = synthetic.probability(shots)
+    made = synthetic.true_probability(shots)
     values = shots[list(FEATURES)].astype(float).to_numpy().tolist()
     for start in range(0, rows, len(values)):
         count = min(len(values), rows - start)

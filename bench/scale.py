@@ -31,17 +31,17 @@ from rich.table import Table
 
 from bench.cluster import Cluster, cluster
 from bench.processes import copied, measured
-from data.cli.console import console, say
-from data.cli.progress import progress
-from data.schema import FEATURES, GAME_DATE, RAW_NAME, SHOT_ID, TARGET, feature_column
+from data.cli.console import console, info
+from data.cli.progress import progress_bar
+from data.schema import FEATURES, GAME_DATE, RAW_COLUMN_NAMES, SHOT_ID, TARGET, feature_column
 from data.simulation import synthetic
-from data.storage.files import remove, replacing
+from data.storage.files import atomic_write, remove_path
 from serving.model import model_files
 
 _MILLION = 1_000_000
 _PART_BLOCKS = 16
 _ENGINES = ("pandas", "batch", "local[1]", "local[2]", "cluster")
-_COLUMNS = [SHOT_ID, GAME_DATE, *(RAW_NAME.get(name, name) for name in FEATURES), TARGET]
+_COLUMNS = [SHOT_ID, GAME_DATE, *(RAW_COLUMN_NAMES.get(name, name) for name in FEATURES), TARGET]
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,17 @@ def main() -> None:
         folder = (options.folder or Path(scratch) / "tables").resolve()
         tables = make_tables(folder, sizes)
         project = copied(Path(scratch) / "project")
-        say("Training", f"a champion of {options.models}")
+        info("Training", f"a champion of {options.models}")
         training = ["--source", source, "--models", options.models]
         measured([sys.executable, "-m", "steps.main", *training], project, _environment())
         found: dict[tuple[str, int], Trial] = {}
         for size in sizes:
             for engine in engines:
-                say("Measuring", f"{engine}, {size:,} rows")
+                info("Measuring", f"{engine}, {size:,} rows")
                 trial = _try(engine, tables[size], size, project, Path(scratch))
                 if trial:
                     found[engine, size] = trial
-                    say("  ", f"{trial.rows / trial.seconds:,.0f} rows/s, {trial.mebibytes:,.0f} MiB", style="")
+                    info("  ", f"{trial.rows / trial.seconds:,.0f} rows/s, {trial.mebibytes:,.0f} MiB", style="")
     _show(found, engines, sizes)
 
 
@@ -121,7 +121,7 @@ def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
     parts.mkdir(parents=True, exist_ok=True)
     rows = _PART_BLOCKS * synthetic.BLOCK_ROWS
     numbers = range(-(-max(sizes) // rows))
-    with progress("generating", len(numbers)) as advance, ProcessPoolExecutor() as pool:
+    with progress_bar("generating", len(numbers)) as advance, ProcessPoolExecutor() as pool:
         for _ in pool.map(_make_part, [parts / f"part-{number:05d}.parquet" for number in numbers], numbers):
             advance(1)
     tables = {}
@@ -144,9 +144,9 @@ def _make_part(path: Path, number: int) -> None:
         return
     first = number * _PART_BLOCKS
     pieces = [synthetic.block(1, first + place)[_COLUMNS] for place in range(_PART_BLOCKS)]
-    table = pd.concat(pieces).rename(columns={raw: name for name, raw in RAW_NAME.items()})
+    table = pd.concat(pieces).rename(columns={raw: name for name, raw in RAW_COLUMN_NAMES.items()})
     doubles = dict.fromkeys([*FEATURES, TARGET], "float64")
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         pq.write_table(pa.Table.from_pandas(table.astype(doubles), preserve_index=False), partial)
 
 
@@ -171,11 +171,11 @@ def score_with_pandas(table: Path, out: Path, model: str) -> None:
 
 def _try(engine: str, table: Path, rows: int, project: Path, scratch: Path) -> Trial | None:
     out = scratch / "out.parquet"
-    remove(out)
+    remove_path(out)
     if engine == "pandas":
         needed = rows * 350
         if needed > psutil.virtual_memory().available:
-            say("  ", f"left out: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
+            info("  ", f"left out: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
             return None
         return _try_pandas(table, out, rows, project)
     command = [sys.executable, "-m", "steps.aplicacao", "--table", str(table), "--out", str(out)]
@@ -254,7 +254,7 @@ def _show(found: dict[tuple[str, int], Trial], engines: Sequence[str], sizes: Se
 def _compare(found: dict[tuple[str, int], Trial], first: tuple[str, int], second: tuple[str, int], name: str) -> None:
     if first in found and second in found:
         speeds = [trial.rows / trial.seconds for trial in (found[first], found[second])]
-        say(f"{name}, {first[1]:,} rows:", f"{speeds[0] / speeds[1]:.2f} × the rows/s", style="")
+        info(f"{name}, {first[1]:,} rows:", f"{speeds[0] / speeds[1]:.2f} × the rows/s", style="")
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ import skops.io
 from rich.table import Table
 
 from bench.load import Caller, call_from_many, call_repeatedly
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.paths import PROCESSED, ROOT
 from data.schema import FEATURES, SHOT_ID
 from serving import registry
 from serving.model import model_files
 from serving.model.packaging import signature
-from serving.model.requirements import served_packages
+from serving.model.requirements import model_requirements
 from serving.server.subprocesses import free_port
 
 _CALLERS = 8
@@ -127,9 +127,9 @@ def main() -> None:
         table = _long_table(Path(folder))
         for number in range(options.rounds):
             for server in servers:
-                say(f"Round {number + 1}", server.name)
+                info(f"Round {number + 1}", server.name)
                 found[server.name].append(_measure(server, table, Path(folder), options.requests))
-        say("Pairs", "operated door with and without inference log")
+        info("Pairs", "operated door with and without inference log")
         log = _log_cost(servers[-1], table, Path(folder), options.requests)
     medians = {name: _median(measured) for name, measured in found.items()}
     _print(medians)
@@ -148,7 +148,7 @@ def _servers(folder: Path) -> list[Server]:
         pipeline,
         stock,
         signature=signature(0.5),
-        pip_requirements=served_packages(pipeline),
+        pip_requirements=model_requirements(pipeline),
         skops_trusted_types=trusted,
     )
     peers = {"PIPELINE": str(path), "TRUSTED_TYPES": json.dumps(trusted)}
@@ -240,7 +240,7 @@ def _compare_with(before: Path, count: int) -> None:
         names = ("front door, 1 worker", "operated door, 2 workers")
         for new, old in zip(*(_servers(side) for side in sides), strict=True):
             if new.name in names:
-                say("Pairs", f"{new.name}, here and in {before.name}")
+                info("Pairs", f"{new.name}, here and in {before.name}")
                 with _running(new) as (after, _), _running(replace(old, root=before)) as (other, _):
                     p50, rate = _paired_ratios((after, other), new.body(rows), count)
                 table.add_row(new.name, f"{p50:.3f}", f"{rate:.3f}")
@@ -402,7 +402,7 @@ def _build_bench_environment() -> None:
     """BentoML's own environment, from the lock."""
     version = re.search(r'"bentoml==(.*)"', (ROOT / "pyproject.toml").read_text())
     if not (_BENCH_ENVIRONMENT / "bin" / "bentoml").exists():
-        say("Building", f"{_BENCH_ENVIRONMENT.name} with BentoML {version[1] if version else ''}")
+        info("Building", f"{_BENCH_ENVIRONMENT.name} with BentoML {version[1] if version else ''}")
         subprocess.run(
             [shutil.which("uv") or "uv", "sync", "--frozen", "--quiet", "--only-group", "bench"],
             cwd=ROOT,

@@ -64,7 +64,7 @@ def to_degrees(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
     return latitude, longitude
 
 
-def is_three(x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
+def is_three_pointer(x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
     """Whether a shot from there counts three points."""
     corner = (y <= CORNER_THREE_Y) & (np.abs(x) >= CORNER_THREE_X)
     return corner | ((y > CORNER_THREE_Y) & (np.hypot(x, y) >= THREE_POINT_RADIUS))
@@ -85,7 +85,7 @@ def zones(x: Floats, y: Floats) -> Zones:
     """
     distance = np.hypot(x, y)
     angle = np.degrees(np.arctan2(np.abs(x), y))
-    three = is_three(x, y)
+    three = is_three_pointer(x, y)
     backcourt = y > MID_COURT_Y
     left = x < 0
     paint = (np.abs(x) <= 8) & (y <= 13.8)
@@ -105,7 +105,7 @@ def zones(x: Floats, y: Floats) -> Zones:
     return Zones(basic, area, band)
 
 
-def lines() -> list[tuple[Floats, Floats]]:
+def court_lines() -> list[tuple[Floats, Floats]]:
     """The lines of a half-court, each as x and y in feet from the hoop, ready for any plotting library."""
     corner_y = np.sqrt(THREE_POINT_RADIUS**2 - CORNER_THREE_X**2)
     free_throw_y = BASELINE_Y + 19

@@ -107,12 +107,12 @@ COLUMNS: tuple[Column, ...] = (
 )
 COLUMN: dict[str, Column] = {column.name: column for column in COLUMNS}
 
-CHECKED: tuple[str, ...] = tuple(
+VALIDATED_COLUMNS: tuple[str, ...] = tuple(
     column.name for column in COLUMNS if column.kind != "text" or column.choices or not column.nullable
 )
 """Names of the columns whose values can break the schema, which any text or none in the others cannot."""
 
-RAW_NAME = {"lng": "lon"}
+RAW_COLUMN_NAMES = {"lng": "lon"}
 """Names of the model's columns that the raw files spell differently."""
 
 FEATURES: tuple[str, ...] = ("lat", "lng", "minutes_remaining", "period", "playoffs", "shot_distance")
@@ -127,7 +127,7 @@ PREDICTION = "prediction"
 """Name of the label that a model answered, in tables of predictions, where ``TARGET`` is the true one."""
 MODEL_VERSION = "model_version"
 """Name of the version that answered, in tables of predictions."""
-LEARNED = "learned"
+IN_TRAINING = "learned"
 """Whether that version had learned from the row, in tables of predictions: its label then says nothing of it."""
 REASON = "reason"
 """Name of the column that says why a row was rejected, in tables of rejects."""
@@ -143,7 +143,7 @@ def feature_column(name: str) -> Column:
     >>> feature_column("lng").name
     'lon'
     """
-    return COLUMN[RAW_NAME.get(name, name)]
+    return COLUMN[RAW_COLUMN_NAMES.get(name, name)]
 
 
 def raw_schema(*, also_required: Iterable[str] = (), unique: bool = True) -> pa.DataFrameSchema:
@@ -192,7 +192,7 @@ def check_raw(table: pd.DataFrame, name: str, *, also_required: Iterable[str] = 
     try:
         raw_schema(also_required=also_required).validate(table.reset_index(drop=True), lazy=True)
     except SchemaErrors as error:
-        findings = Findings(name)
+        findings = FailureSummary(name)
         findings.add(error.failure_cases)
         if not findings.rows:
             raise SchemaError(_without_rows(error.failure_cases, name)) from error
@@ -230,13 +230,13 @@ def check_columns(names: Sequence[object], name: str, *, also_required: Iterable
         raise SchemaError(message)
 
 
-def cases(piece: pd.DataFrame, schema: pa.DataFrameSchema, name: str) -> pd.DataFrame:
+def failure_cases(piece: pd.DataFrame, schema: pa.DataFrameSchema, name: str) -> pd.DataFrame:
     """Every value of a piece of a raw table that breaks the schema.
 
     Parameters
     ----------
     piece : pandas.DataFrame, index 0 to n - 1
-        With the columns of ``CHECKED`` that the table has.
+        With the columns of ``VALIDATED_COLUMNS`` that the table has.
     schema : pandera.DataFrameSchema
         Of `raw_schema`, which looks for no doubled values.
     name : str
@@ -289,22 +289,22 @@ def reasons(found: pd.DataFrame) -> "pd.Series[str]":
     Parameters
     ----------
     found : pandas.DataFrame
-        Of `cases`.
+        Of `failure_cases`.
 
     Returns
     -------
     pandas.Series of str
-        See `reason`; by row.
+        See `rejection_reason`; by row.
     """
     first = found.drop_duplicates("index")
     words = [
-        reason(COLUMN[column], value)
+        rejection_reason(COLUMN[column], value)
         for column, value in first[["column", "failure_case"]].itertuples(index=False, name=None)
     ]
     return pd.Series(words, index=first["index"].astype("int64"), dtype=object)
 
 
-def reason(column: Column, value: object) -> str:
+def rejection_reason(column: Column, value: object) -> str:
     """Why a row is rejected, the same text whichever engine writes it.
 
     Parameters
@@ -316,11 +316,11 @@ def reason(column: Column, value: object) -> str:
 
     Examples
     --------
-    >>> reason(COLUMN["period"], 11.0)
+    >>> rejection_reason(COLUMN["period"], 11.0)
     'column period: found 11, expected a whole number from 1 to 10'
-    >>> reason(COLUMN["lon"], "west")
+    >>> rejection_reason(COLUMN["lon"], "west")
     "column lon: found 'west', expected a number from -118.5198 to -118.0198"
-    >>> reason(COLUMN["shot_id"], float("nan"))
+    >>> rejection_reason(COLUMN["shot_id"], float("nan"))
     'column shot_id: found null, expected a whole number'
     """
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
@@ -332,7 +332,7 @@ def reason(column: Column, value: object) -> str:
     return f"column {column.name}: found {shown}, expected {column.allowed}"
 
 
-class Findings:
+class FailureSummary:
     """What breaks the schema in a table, counted, and the first of it kept to be told.
 
     Parameters
@@ -371,22 +371,22 @@ class Findings:
             .itertuples(index=False)
         ]
 
-    def error(self, *, most_rejected: int = 0, complete: bool = True) -> SchemaError:
+    def error(self, *, max_rejected_rows: int = 0, complete: bool = True) -> SchemaError:
         """The error that tells them.
 
         Parameters
         ----------
-        most_rejected : int
+        max_rejected_rows : int
             Rows that might have broken the schema.
         complete : bool
             Whether all of the table was looked at.
         """
         rows = f"{'' if complete else 'at least '}{self.rows:,} row(s)"
         head = f"{self.name} breaks the schema in {rows}. Mend or remove them:"
-        if most_rejected:
+        if max_rejected_rows:
             head = (
-                f"{self.name} breaks the schema in {rows}, and with that more do than most_rejected={most_rejected} "
-                "allows in both raw tables. Mend or remove them, or give a higher most_rejected:"
+                f"{self.name} violates the schema in {rows}, more than max_rejected_rows={max_rejected_rows} "
+                "allows in both raw tables. Mend or remove them, or give a higher max_rejected_rows:"
             )
         more = self.values - len(self._lines)
         return SchemaError("\n".join([head, *self._lines, *([f"  and {more:,} more"] if more else [])]))

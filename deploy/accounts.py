@@ -14,9 +14,9 @@ from mlflow.server import get_app_client
 from pydantic import Field
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import say
+from data.cli.console import info
 from deploy.with_secrets import read_secret
-from serving.registry import store_errors_told
+from serving.registry import translate_store_errors
 from serving.registry.reachability import require_answer
 
 WRITER, READER = "kobe_shot", "kobe_shot_server"
@@ -43,13 +43,13 @@ def make_accounts(config: AccountsConfig) -> None:
     """
     passwords = {name: read_secret(config.secrets / f"{name}_password", "secrets") for name in (WRITER, READER)}
     client = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
-    with store_errors_told():
+    with translate_store_errors():
         require_answer()
         for name, password in passwords.items():
             with _unless_there():
                 client.create_user(name, password)
             client.update_user_password(name, password)
-            say("Account", name)
+            info("Account", name)
         with _unless_there():
             # `mlflow run` opens its run in the experiment with id 0, which no account has made.
             client.grant_user_permission(WRITER, "experiment", "0", "EDIT")

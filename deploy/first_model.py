@@ -3,7 +3,8 @@
 import os
 import sys
 
-from data.cli.console import complain, say
+from data.cli import console
+from data.cli.console import info
 from data.errors import KobeShotError
 from serving import registry
 from serving.registry import reachability
@@ -13,14 +14,14 @@ def main() -> None:
     """Become ``steps.main``, unless the registry has a champion."""
     try:
         registry.model()
-        with registry.store_errors_told():
+        with registry.translate_store_errors():
             reachability.require_answer()
             champion = registry.champion()
     except KobeShotError as error:
-        complain("deploy.first_model failed:", error)
+        console.error("deploy.first_model failed:", error)
         sys.exit(1)
     if champion is not None:
-        say("There is a champion:", f"version {registry.number(champion)} of {registry.model()}; nothing is trained")
+        info("There is a champion:", f"version {registry.number(champion)} of {registry.model()}; nothing is trained")
         return
     os.execv(sys.executable, [sys.executable, "-m", "steps.main", *sys.argv[1:]])  # noqa: S606
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.cli.console import complain
+from data.cli import console
 from data.errors import KobeShotError
 
 SECRETS = (
@@ -84,12 +84,12 @@ def read_secret(path: Path, asked_by: str) -> str:
 def main(command: list[str]) -> None:
     """Become the command; the process ends with exit code 1 or 2 where it cannot."""
     if not command:
-        complain("deploy.with_secrets:", "expected a command; found none.")
+        console.error("deploy.with_secrets:", "expected a command; found none.")
         sys.exit(2)
     try:
         os.execvpe(command[0], command, with_secrets(os.environ))  # noqa: S606 the command is whoever's that calls
     except (KobeShotError, OSError) as error:
-        complain("deploy.with_secrets failed:", error)
+        console.error("deploy.with_secrets failed:", error)
         sys.exit(1)
 
 

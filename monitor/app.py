@@ -11,8 +11,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 # Streamlit puts this folder on the path, not the project's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.cli import console
 from data.cli.config import limit_connecting
-from data.cli.console import complain
 from data.errors import KobeShotError
 from data.masking import mask_log_records, mask_tracebacks
 
@@ -33,10 +33,10 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
             stack.enter_context(plain_store())
         except KobeShotError as error:
             # The pages say what is wrong, and go on when it is mended.
-            complain("The store:", error)
-        with suppress(KobeShotError), registry.store_errors_told():
+            console.error("The store:", error)
+        with suppress(KobeShotError), registry.translate_store_errors():
             reachability.require_answer()
-            runs.looks(runs.OF_APPLICATION)
+            runs.monitoring_runs(runs.OF_APPLICATION)
             reference_data(registry.number(registry.require_champion()))
         yield
 

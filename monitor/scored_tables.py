@@ -11,27 +11,27 @@ import pyarrow as pa
 
 from data.schema import (
     FEATURES,
-    LEARNED,
+    IN_TRAINING,
     MODEL_VERSION,
     PROBABILITY,
-    RAW_NAME,
+    RAW_COLUMN_NAMES,
     SHOT_ID,
     TARGET,
     feature_column,
 )
-from data.storage.files import shown
+from data.storage.files import display_path
 from data.storage.regular_files import open_regular
 from data.storage.tables import TableError, TableReader
 
 TIME = "time"
 """When a row was scored, where a table says so."""
-COUNTED = (*FEATURES, *RAW_NAME.values(), PROBABILITY, SHOT_ID)
+COUNTED = (*FEATURES, *RAW_COLUMN_NAMES.values(), PROBABILITY, SHOT_ID)
 """Columns that drift needs, and how raw files spell them."""
 CHUNK_ROWS = 2**16
 """Rows of a large table that are held at a time."""
 
 
-class Scored(NamedTuple):
+class SampledTable(NamedTuple):
     """Shots as a look takes them.
 
     Attributes
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
     rows: int
 
 
-def read(path: Path, most_rows: int | None) -> Scored:
+def read(path: Path, max_rows: int | None) -> SampledTable:
     """A table of shots; see `monitor.store.tables.read_sample`.
 
     Raises
@@ -55,8 +55,8 @@ def read(path: Path, most_rows: int | None) -> Scored:
         See `monitor.store.tables.read_scored`.
     """
     with _told_of(path):
-        table, rows = _read(path, most_rows)
-    return Scored(as_a_look_takes_it(table, path), rows)
+        table, rows = _read(path, max_rows)
+    return SampledTable(validate_scored_table(table, path), rows)
 
 
 def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
@@ -80,14 +80,14 @@ def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
             chunk = next(chunks, None)
         if chunk is None:
             return
-        piece = as_a_look_takes_it(chunk.to_pandas(), path)
+        piece = validate_scored_table(chunk.to_pandas(), path)
         if version:
             piece = piece[(piece[MODEL_VERSION] == int(version)).fillna(value=False)]
         if len(piece):
             yield piece
 
 
-def as_a_look_takes_it(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """A table, or a piece of one, checked and with the types that a look needs.
 
     Parameters
@@ -107,7 +107,7 @@ def as_a_look_takes_it(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if missing or table.empty:
         found = ", ".join(map(str, table.columns)) or "no columns"
         wanted = f"expected rows with the columns {', '.join(FEATURES)}"
-        message = f"{shown(path)}: {wanted}; found {len(table):,} with {found}"
+        message = f"{display_path(path)}: {wanted}; found {len(table):,} with {found}"
         raise TableError(message)
     if TARGET not in table:
         table = table.assign(**{TARGET: float("nan")})
@@ -115,32 +115,32 @@ def as_a_look_takes_it(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     try:
         table = table.astype(dict.fromkeys(numbers, "float64"))
     except (TypeError, ValueError) as error:
-        message = f"{shown(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
+        message = f"{display_path(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
         raise TableError(message) from error
     table = _as_the_log_has_them(table, path)
     if problem := _wrong(table):
-        message = f"{shown(path)}: {problem}"
+        message = f"{display_path(path)}: {problem}"
         raise TableError(message)
     return table
 
 
-def _read(path: Path, most_rows: int | None) -> tuple[pd.DataFrame, int]:
+def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
     if path.is_dir():
         reader = TableReader(path)
         rows = reader.rows or 0
-        return reader.sample(max(rows, 1) if most_rows is None else most_rows), rows
+        return reader.sample(max(rows, 1) if max_rows is None else max_rows), rows
     if path.suffix == ".csv":
         with open_regular(path) as text:
-            table = pd.read_csv(text, nrows=None if most_rows is None else most_rows + 1)
-        if most_rows is None or len(table) <= most_rows:
+            table = pd.read_csv(text, nrows=None if max_rows is None else max_rows + 1)
+        if max_rows is None or len(table) <= max_rows:
             return table, len(table)
         rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
         # Texts become numbers, truth values and nulls as they do in a small table.
-        return pd.read_csv(io.StringIO(TableReader(path).sample(most_rows).to_csv(index=False))), rows
+        return pd.read_csv(io.StringIO(TableReader(path).sample(max_rows).to_csv(index=False))), rows
     rows = TableReader(path).rows or 0
-    if most_rows is None or rows <= most_rows:
+    if max_rows is None or rows <= max_rows:
         return pd.read_parquet(path), rows
-    return TableReader(path).sample(most_rows), rows
+    return TableReader(path).sample(max_rows), rows
 
 
 @contextlib.contextmanager
@@ -149,21 +149,21 @@ def _told_of(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, TableError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
-        message = f"{shown(path)} cannot be read: expected a Parquet or CSV table of shots; {reason}"
+        message = f"{display_path(path)} cannot be read: expected a Parquet or CSV table of shots; {reason}"
         raise TableError(message) from error
 
 
 def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Give version and time, which CSV does not keep, the types that they have in the inference log."""
     try:
-        if LEARNED in table:
-            table = table.assign(**{LEARNED: table[LEARNED].fillna(value=False).astype(bool)})
+        if IN_TRAINING in table:
+            table = table.assign(**{IN_TRAINING: table[IN_TRAINING].fillna(value=False).astype(bool)})
         if MODEL_VERSION in table:
             table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
         if TIME in table:
             table = table.assign(**{TIME: pd.to_datetime(table[TIME], format="ISO8601", utc=True).dt.tz_localize(None)})
     except (TypeError, ValueError) as error:
-        message = f"{shown(path)}: expected numbers in {MODEL_VERSION} and moments in {TIME}; {error}"
+        message = f"{display_path(path)}: expected numbers in {MODEL_VERSION} and moments in {TIME}; {error}"
         raise TableError(message) from error
     return table
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data.schema import COLUMN, FEATURES, RAW_NAME, SHOT_ID, feature_column, reason
+from data.schema import COLUMN, FEATURES, RAW_COLUMN_NAMES, SHOT_ID, feature_column, rejection_reason
 from data.storage.tables import TableError, TableReader
 
 _INTEGERS_END = 2.0**63
@@ -28,10 +28,10 @@ class ShotReader(TableReader):
         names = self.schema.names
         known = {*COLUMN, *FEATURES}
         problems = {
-            "lacks": [name for name in FEATURES if name not in names and RAW_NAME.get(name) not in names],
+            "lacks": [name for name in FEATURES if name not in names and RAW_COLUMN_NAMES.get(name) not in names],
             "has unknown": [name for name in names if name not in known],
             "has twice": sorted({name for name in names if names.count(name) > 1}),
-            "names twice": [f"{name} and {raw}" for name, raw in RAW_NAME.items() if {name, raw} <= set(names)],
+            "names twice": [f"{name} and {raw}" for name, raw in RAW_COLUMN_NAMES.items() if {name, raw} <= set(names)],
         }
         found = "; ".join(f"{problem} {', '.join(cases)}" for problem, cases in problems.items() if cases)
         if found:
@@ -60,7 +60,7 @@ def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str
     values = np.empty((len(piece), len(FEATURES)))
     problems: dict[int, str] = {}
     for place, name in enumerate(FEATURES):
-        column = piece.column(name if name in piece.column_names else RAW_NAME[name])
+        column = piece.column(name if name in piece.column_names else RAW_COLUMN_NAMES[name])
         try:
             values[:, place] = column.cast(pa.float64()).to_numpy()
         except (pa.ArrowException, ValueError):
@@ -140,7 +140,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
     problems: dict[int, str] = {}
     for place, name in enumerate(piece.column_names):
         column = feature_column(name)
-        is_feature = name in {*FEATURES, *RAW_NAME.values()}
+        is_feature = name in {*FEATURES, *RAW_COLUMN_NAMES.values()}
         if column.kind == "text" or not pa.types.is_string(piece.schema.field(name).type):
             continue
         cells = piece.column(name).to_pandas()
@@ -149,7 +149,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
             is_whole = (numbers % 1 == 0) & (numbers.abs() < _INTEGERS_END)
             wrong = cells.notna() & (numbers.isna() | (~is_whole & (column.kind == "integer")))
             for row in np.flatnonzero(wrong).tolist():
-                problems.setdefault(row, reason(column, cells.iloc[row]))
+                problems.setdefault(row, rejection_reason(column, cells.iloc[row]))
             numbers = numbers.mask(wrong)
         values = pa.array(numbers, from_pandas=True)
         is_integer = column.kind == "integer" and not is_feature

@@ -12,30 +12,30 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
-from data.cli.console import console, say
-from data.cli.progress import progress
-from data.preparation.manifest import PREDICTIONS, PROD, checked_path, prepared_path, read_manifest
-from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
+from data.cli.console import console, info
+from data.cli.progress import progress_bar
+from data.preparation.manifest import PREDICTIONS, PROD, prepared_path, read_manifest, verified_path
+from data.schema import PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.spark import session as spark
-from data.storage.files import sha256, shown
-from data.storage.output_paths import check_writable, overlap
-from data.storage.tables import TableReader, check_kind, check_table
+from data.storage.files import display_path, sha256
+from data.storage.output_paths import ensure_writable, paths_overlap
+from data.storage.tables import TableReader, check_kind, validate_table_path
 from monitor.charts import static
-from monitor.metrics.binary import MOST_DISTINCT, TallyBuilder
+from monitor.metrics.binary import MOST_DISTINCT, StreamingCounts
 from monitor.store import labels, runs
 from monitor.store.tables import TIME
 from serving import registry
-from serving.batch.in_process import model_of
-from serving.batch.local import Batch, InProcess, IsLearned, Scored, Scorer, rejects_of, score_table
-from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, base_address
+from serving.batch.in_process import load_model
+from serving.batch.local import BatchJob, BatchResult, LocalScorer, Scorer, TrainingRowMask, rejects_of, score_table
+from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, ScoringClient, base_url
 from serving.model import model_files
-from serving.server.subprocesses import check_alive, scoring_server
+from serving.server.subprocesses import check_alive, run_mlflow_server
 from serving.shot_tables import ShotReader
-from steps.aquisicao import data_tags, remind
+from steps.aquisicao import data_tags, print_synthetic_warning
 from steps.preparacao import dataset
 from steps.shared.command import run_command
 from steps.shared.engine_config import RejectingConfig
-from steps.shared.tracking import Artifact, Dataset, Metrics, Picture, Record, Tags, step_run, write
+from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Record, Tags, log_records, step_run
 
 RUN_NAME = "PipelineAplicacao"
 UNKNOWN_VERSION = "unknown: the endpoint does not say"
@@ -49,9 +49,9 @@ def check_endpoint(endpoint: str) -> str:
     Raises
     ------
     ValueError
-        See `base_address`.
+        See `base_url`.
     """
-    return base_address(endpoint) if endpoint else endpoint
+    return base_url(endpoint) if endpoint else endpoint
 
 
 def check_input(table: str) -> str:
@@ -62,7 +62,7 @@ def check_input(table: str) -> str:
     ValueError
         Which a configuration turns into a message.
     """
-    return str(check_table(Path(table))) if table else table
+    return str(validate_table_path(Path(table))) if table else table
 
 
 def check_output(out: str) -> str:
@@ -127,7 +127,7 @@ class AplicacaoConfig(ScoringConfig):
             message = f"expected out with table, e.g. --out scored.parquet; found table={self.table} and no out"
             raise ValueError(message)
         table, out = self.source.resolve(), self.target.resolve()
-        if overlap(table, out) or overlap(table, rejects_of(out)):
+        if paths_overlap(table, out) or paths_overlap(table, rejects_of(out)):
             message = f"expected out beside table, not the same nor one within the other; found {table} and {out}"
             raise ValueError(message)
         if self.engine == "spark":
@@ -149,7 +149,7 @@ class AplicacaoConfig(ScoringConfig):
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplicationResult:
     """What scoring a table came to, and what its labels say.
 
     The table at ``path`` holds the columns that were scored, prediction, probability and model_version (null where a
@@ -183,16 +183,16 @@ class Applied:
     seconds: float
 
 
-def run(config: AplicacaoConfig) -> Applied:
+def run(config: AplicacaoConfig) -> ApplicationResult:
     """Apply, in a run of its own."""
     with step_run(RUN_NAME, config):
         if config.table:
             given = {runs.GIVEN_TABLE: str(config.source.resolve())}
-            write([Tags({"data_source": "table", "synthetic": "unknown", **given})])
+            log_records([Tags({"data_source": "table", "synthetic": "unknown", **given})])
         _check(config)
-        write(_source_records(config))
+        log_records(_source_records(config))
         applied = _score(config)
-        write(_records(applied))
+        log_records(_records(applied))
         _tell(applied)
     return applied
 
@@ -206,7 +206,7 @@ def _check(config: AplicacaoConfig) -> None:
     if not config.endpoint:
         registry.require_champion()
     config.check()
-    check_writable(config.target)
+    ensure_writable(config.target)
 
 
 def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
@@ -217,8 +217,8 @@ def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
         yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None)
         return
     manifest = read_manifest()
-    remind(synthetic=manifest.provenance.is_synthetic)
-    path = checked_path(manifest, PROD)
+    print_synthetic_warning(synthetic=manifest.provenance.is_synthetic)
+    path = verified_path(manifest, PROD)
     yield data_tags(manifest.provenance)
     yield dataset(manifest, PROD, _sample(path), "application")
 
@@ -233,28 +233,28 @@ def _sample(path: Path) -> pd.DataFrame:
     return reader.sample(_SAMPLE_ROWS)
 
 
-def _score(config: AplicacaoConfig) -> Applied:
-    batch = Batch(config.source, config.target, config.rows_rejected_at_most)
-    tally = TallyBuilder()
+def _score(config: AplicacaoConfig) -> ApplicationResult:
+    batch = BatchJob(config.source, config.target, config.rows_rejected_at_most)
+    tally = StreamingCounts()
     if config.over_rest:
         with _endpoint(config.endpoint) as (address, version):
-            endpoint = Endpoint(address)
+            endpoint = ScoringClient(address)
             endpoint.check()
-            asked = Batch(batch.table, batch.out, batch.most_rejected, ROWS_PER_REQUEST, IN_FLIGHT)
+            asked = BatchJob(batch.table, batch.out, batch.max_rejected_rows, ROWS_PER_REQUEST, IN_FLIGHT)
             scored, seconds = _score_here(asked, endpoint, tally, version)
     else:
         version = _champion()
         if config.engine == "spark":
             scored, seconds = _score_with_spark(batch, config.master, tally, version)
         else:
-            say("Scoring", f"with {_uri(version)} in this process")
-            scored, seconds = _score_here(batch, InProcess(model_of(version), int(version)), tally, version)
+            info("Scoring", f"with {_uri(version)} in this process")
+            scored, seconds = _score_here(batch, LocalScorer(load_model(version), int(version)), tally, version)
     metrics = {}
     if tally.rows:
         metrics = {**tally.evaluate(), "class_prior_log_loss": tally.class_prior_log_loss()}
     versions = ", ".join(map(str, scored.versions))
     rejects = batch.rejects if scored.rejected else None
-    return Applied(
+    return ApplicationResult(
         scored.rows, tally.rows + scored.learned, scored.learned, scored.rejected, scored.predicted_made, metrics,
         versions or None, batch.out, rejects, seconds,
     )  # fmt: skip
@@ -270,9 +270,9 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
     with (
         console.status(f"starting mlflow models serve -m {_uri(version)}"),
         model_files.private_copy(_uri(version)) as files,
-        scoring_server(str(files)) as address,
+        run_mlflow_server(str(files)) as address,
     ):
-        say("Serving", f"{_uri(version)} at {address}")
+        info("Serving", f"{_uri(version)} at {address}")
         yield address, version
 
 
@@ -285,10 +285,12 @@ def _uri(version: str) -> str:
     return f"models:/{registry.model()}/{version}"
 
 
-def _score_here(batch: Batch, scorer: Scorer, tally: TallyBuilder, version: str | None) -> tuple[Scored, float]:
+def _score_here(
+    batch: BatchJob, scorer: Scorer, tally: StreamingCounts, version: str | None
+) -> tuple[BatchResult, float]:
     started = time.monotonic()
     rows = TableReader(batch.table).rows
-    with progress("scoring", rows or 0) as advance:
+    with progress_bar("scoring", rows or 0) as advance:
         scored = score_table(
             batch,
             scorer,
@@ -300,8 +302,8 @@ def _score_here(batch: Batch, scorer: Scorer, tally: TallyBuilder, version: str 
     return scored, time.monotonic() - started
 
 
-def _learned_by(table: Path, version: int) -> IsLearned | None:
-    learned = labels.labels_learned(str(version))
+def _learned_by(table: Path, version: int) -> TrainingRowMask | None:
+    learned = labels.training_labels(str(version))
     if learned is None:
         return None
     _keys(table, learned)
@@ -310,22 +312,22 @@ def _learned_by(table: Path, version: int) -> IsLearned | None:
 
 def _keys(table: Path, learned: pd.DataFrame) -> list[str]:
     """The columns by which rows are known among those that a version was trained on; says so where there are none."""
-    own = {raw: name for name, raw in RAW_NAME.items()}
+    own = {raw: name for name, raw in RAW_COLUMN_NAMES.items()}
     names = [own.get(name, name) for name in TableReader(table).schema.names if name != TIME]
-    keys = labels.identity(names, learned)
+    keys = labels.join_key(names, learned)
     if not keys:
         lacks = "the labels that it was trained on have" if SHOT_ID in names else "the table has"
-        say("Not known:", f"which of these rows the version was trained on; {lacks} no {SHOT_ID}", style="bold yellow")
+        info("Not known:", f"which of these rows the version was trained on; {lacks} no {SHOT_ID}", style="bold yellow")
     return keys
 
 
-def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: str) -> tuple[Scored, float]:
+def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, version: str) -> tuple[BatchResult, float]:
     from serving.batch import spark as spark_scoring  # noqa: PLC0415 it needs an extra
 
-    learned = labels.labels_learned(version)
+    learned = labels.training_labels(version)
     session = spark.session(master)
     started = time.monotonic()
-    known = None if learned is None else spark_scoring.Learned(learned, _keys(batch.table, learned))
+    known = None if learned is None else spark_scoring.TrainingLabels(learned, _keys(batch.table, learned))
     with model_files.private_copy(_uri(version)) as files:
         scored, counted = spark_scoring.score_table(
             session, batch, str(files), int(version), most_distinct=MOST_DISTINCT, learned=known
@@ -334,19 +336,19 @@ def _score_with_spark(batch: Batch, master: str, tally: TallyBuilder, version: s
     return scored, time.monotonic() - started
 
 
-def _tell(applied: Applied) -> None:
-    say("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {shown(applied.path)}")
+def _tell(applied: ApplicationResult) -> None:
+    info("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {display_path(applied.path)}")
     if applied.learned:
-        say("Left out", f"of the metrics: {applied.learned:,} labelled rows that the version has learned from")
+        info("Left out", f"of the metrics: {applied.learned:,} labelled rows that the version has learned from")
     if applied.rejects:
-        say(
+        info(
             "Rejected",
-            f"{applied.rejected:,} rows that break the schema, with reasons: {shown(applied.rejects)}",
+            f"{applied.rejected:,} rows that break the schema, with reasons: {display_path(applied.rejects)}",
             style="bold yellow",
         )
 
 
-def _records(applied: Applied) -> Iterator[Record]:
+def _records(applied: ApplicationResult) -> Iterator[Record]:
     yield Tags({"model_version": applied.version or UNKNOWN_VERSION, runs.ANSWERS: applied.path.name})
     yield Metrics(
         {
@@ -368,11 +370,11 @@ def _records(applied: Applied) -> Iterator[Record]:
     yield Artifact(applied.path)
     if applied.rejects:
         yield Artifact(applied.rejects)
-    drawn = TableReader(applied.path, ["lat", "lng", RAW_NAME["lng"], PROBABILITY]).sample(_SAMPLE_ROWS)
+    drawn = TableReader(applied.path, ["lat", "lng", RAW_COLUMN_NAMES["lng"], PROBABILITY]).sample(_SAMPLE_ROWS)
     if "lng" not in drawn:
-        drawn = drawn.rename(columns={RAW_NAME["lng"]: "lng"})
+        drawn = drawn.rename(columns={RAW_COLUMN_NAMES["lng"]: "lng"})
     title = f"P(made) of {applied.rows:,} shots"
-    yield Picture("prediction_map", static.prediction_map(drawn, drawn[PROBABILITY], title))
+    yield FigureRecord("prediction_map", static.prediction_map(drawn, drawn[PROBABILITY], title))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from rich.panel import Panel
 from data.acquisition.download import MAX_SOURCE_BYTES
 from data.acquisition.provenance import Provenance
 from data.acquisition.raw_tables import FILES
-from data.acquisition.sources import acquire, check_source
-from data.cli.console import console, say
+from data.acquisition.sources import acquire, validate_source
+from data.cli.console import console, info
 from data.paths import RAW
 from data.simulation.synthetic import PUBLIC_ROWS
-from data.storage.files import shown
+from data.storage.files import display_path
 from data.storage.tables import TableReader
 from steps.shared.command import StepConfig, run_command
-from steps.shared.tracking import Artifact, Metrics, Record, Tags, step_run, write
+from steps.shared.tracking import Artifact, Metrics, Record, Tags, log_records, step_run
 
 RUN_NAME = "Aquisicao"
 
@@ -26,7 +26,7 @@ _LONGEST_TAG = 5_000
 class AquisicaoConfig(StepConfig):
     """Fill data/raw with dataset_kobe_dev.parquet (2-point shots) and dataset_kobe_prod.parquet (3-point shots)."""
 
-    source: Annotated[str, AfterValidator(check_source)] = Field(
+    source: Annotated[str, AfterValidator(validate_source)] = Field(
         default="auto",
         description="auto (keep valid files, else download the public ones, else simulate), synthetic, "
         "an https:// base address, a folder with the two Parquet files (or folders of such), "
@@ -53,12 +53,12 @@ def run(config: AquisicaoConfig) -> Provenance:
             seed=config.synthetic_seed,
             max_bytes=config.max_source_bytes,
         )
-        write(_records(provenance))
-        announce(provenance)
+        log_records(_records(provenance))
+        print_provenance(provenance)
     return provenance
 
 
-def announce(provenance: Provenance) -> None:
+def print_provenance(provenance: Provenance) -> None:
     """Say where the shots come from; loudly when they are not real."""
     if provenance.is_synthetic:
         console.print(
@@ -69,13 +69,13 @@ def announce(provenance: Provenance) -> None:
                 style="bold black on yellow",
             )
         )
-    say("Raw files:", f"{shown(RAW)} ({provenance.kind}: {provenance.address})")
+    info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {provenance.address})")
 
 
-def remind(*, synthetic: bool) -> None:
+def print_synthetic_warning(*, synthetic: bool) -> None:
     """Say in one line that shots are not real, where that is so."""
     if synthetic:
-        say("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
+        info("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
 
 
 def data_tags(provenance: Provenance) -> Tags:

@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from rich.table import Table
 
 from data.acquisition.provenance import Provenance
-from data.cli.console import brief, console, quiet, say
+from data.cli.console import brief, console, info, suppress_output
 from data.paths import PROCESSED
-from data.preparation.contract import Prepared
+from data.preparation.contract import PreparationResult
 from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
-from data.storage.files import shown
+from data.storage.files import display_path
 from data.storage.tables import TableReader
 from monitor.store import commands
 from serving import registry
 from serving.server.subprocesses import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
-from steps.aplicacao import AplicacaoConfig, Applied, ScoringConfig
+from steps.aplicacao import AplicacaoConfig, ApplicationResult, ScoringConfig
 from steps.aquisicao import AquisicaoConfig
-from steps.monitoramento import MonitoramentoConfig, Monitored
+from steps.monitoramento import MonitoramentoConfig, MonitoringResult
 from steps.preparacao import PreparacaoConfig
-from steps.relatorio import RelatorioConfig, Written
+from steps.relatorio import RelatorioConfig, ReportResult
 from steps.shared.command import part, run_command
-from steps.shared.tracking import Metrics, Record, Tags, step_run, write
+from steps.shared.tracking import Metrics, Record, Tags, log_records, step_run
 from steps.treinamento import Trained, TreinamentoConfig
 
 RUN_NAME = "main"
@@ -53,24 +53,24 @@ def run(config: MainConfig) -> None:
         if config.endpoint:
             check_alive(config.endpoint)
         provenance = aquisicao.run(part(AquisicaoConfig, config))
-        write([aquisicao.data_tags(provenance)])
+        log_records([aquisicao.data_tags(provenance)])
         prepared = preparacao.run(part(PreparacaoConfig, config))
-        with registry.taken_back_on_failure():
+        with registry.rollback_on_failure():
             trained = treinamento.run(part(TreinamentoConfig, config))
             if registry.champion() is None and not config.endpoint:
                 message = f"There is no champion to apply: version {trained.version} was {trained.note}."
                 raise registry.RegistryError(message)
             applied = aplicacao.run(AplicacaoConfig(**part(ScoringConfig, config).model_dump()))
-            write(_records(trained, applied))
+            log_records(_records(trained, applied))
         with _promotion_stands(trained):
-            say("Monitoring", f"{applied.rows:,} scored rows")
+            info("Monitoring", f"{applied.rows:,} scored rows")
             looked = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
-            with quiet():
+            with suppress_output():
                 monitored = monitoramento.run(looked)
-            write([Tags({"verdict": str(monitored.health.verdict)})])
+            log_records([Tags({"verdict": str(monitored.health.verdict)})])
             written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
-        aquisicao.announce(provenance)
+        aquisicao.print_provenance(provenance)
     _show(config, provenance, prepared, trained, applied, monitored, written, active.info.run_id)
 
 
@@ -82,7 +82,7 @@ def _promotion_stands(trained: Trained) -> Iterator[None]:
         yield
     except Exception:
         now = f"version {registry.number(champion)} is champion" if champion else "there is no champion"
-        say(
+        info(
             "Not undone:",
             f"version {trained.version} was registered before this failed ({trained.note}); {now}. Run what is left: "
             f"{commands.command('monitoramento')}; {commands.command('relatorio')}",
@@ -91,7 +91,7 @@ def _promotion_stands(trained: Trained) -> Iterator[None]:
         raise
 
 
-def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
+def _records(trained: Trained, applied: ApplicationResult) -> Iterator[Record]:
     yield Metrics({f"test_{name}": value for name, value in trained.choice.metrics.items()})
     yield Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})
     yield Tags({"chosen_model": trained.choice.chosen.id, "trained_version": trained.version})
@@ -101,33 +101,37 @@ def _records(trained: Trained, applied: Applied) -> Iterator[Record]:
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     config: MainConfig,
     provenance: Provenance,
-    prepared: Prepared,
+    prepared: PreparationResult,
     trained: Trained,
-    applied: Applied,
-    monitored: Monitored,
-    written: Written,
+    applied: ApplicationResult,
+    monitored: MonitoringResult,
+    written: ReportResult,
     run_id: str,
 ) -> None:
     champion, columns = registry.champion(), len(TableReader(prepared_path(FILTERED)).schema)
     console.print(_results(trained, applied, config.criterion))
-    say("Data:", f"{provenance.kind} ({provenance.address})", style="")
+    info("Data:", f"{provenance.kind} ({provenance.address})", style="")
     rows = ", ".join(f"{prepared.rows[name]:,} {word}" for name, word in ((TRAIN, "train"), (TEST, "test")))
-    say("Rows:", f"{prepared.rows[FILTERED]:,} × {columns} filtered: {rows}", style="")
-    say("     ", f"{applied.rows:,} prod scored by {_scorer(applied)}, {applied.labelled:,} of them labeled", style="")
-    say(
+    info("Rows:", f"{prepared.rows[FILTERED]:,} × {columns} filtered: {rows}", style="")
+    info("     ", f"{applied.rows:,} prod scored by {_scorer(applied)}, {applied.labelled:,} of them labeled", style="")
+    info(
         "Selected:", f"{trained.choice.chosen.name} ({trained.choice.chosen.id}), by cross-validated {config.criterion}"
     )
-    say("Decided:", f"{registry.model()} version {trained.version}: {trained.note}")
-    say("Champion:", f"version {champion.version}" if champion else "none")
+    info("Decided:", f"{registry.model()} version {trained.version}: {trained.note}")
+    info("Champion:", f"version {champion.version}" if champion else "none")
     others = len(monitored.health.reasons) - 1
     more = f" (and {others} more: report.html of run {monitoramento.RUN_NAME})" if others else ""
-    say("Verdict:", f"{monitored.health.verdict}: {monitored.health.reasons[0]}{more}")
-    say("Tables:", PROCESSED, style="")
-    say("Report:", f"{shown(written.html)}, {shown(written.markdown)}, also artifacts of run {run_id}", style="")
-    say("Next:", _next())
+    info("Verdict:", f"{monitored.health.verdict}: {monitored.health.reasons[0]}{more}")
+    info("Tables:", PROCESSED, style="")
+    info(
+        "Report:",
+        f"{display_path(written.html)}, {display_path(written.markdown)}, also artifacts of run {run_id}",
+        style="",
+    )
+    info("Next:", _next())
 
 
-def _results(trained: Trained, applied: Applied, criterion: str) -> Table:
+def _results(trained: Trained, applied: ApplicationResult, criterion: str) -> Table:
     """Metrics of the candidates on test and of the applied version on prod, beside the base-rate baseline."""
     choice, prod = trained.choice, applied.metrics
     table = Table(
@@ -152,7 +156,7 @@ def _results(trained: Trained, applied: Applied, criterion: str) -> Table:
     return table
 
 
-def _scorer(applied: Applied) -> str:
+def _scorer(applied: ApplicationResult) -> str:
     return f"version {applied.version}" if applied.version else "the model behind the endpoint"
 
 

@@ -15,37 +15,37 @@ import sqlalchemy as sql
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.spark.session import session
-from data.storage.files import sha256, shown
+from data.storage.files import display_path, sha256
 from monitor.drift import spark as spark_counts
-from monitor.drift.sketches import Counts
-from monitor.health.baseline import Baseline
+from monitor.drift.sketches import TableSketch
+from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Live, Look, judged_version, of_version
+from monitor.health.evaluation import Evaluation, ServingState, judged_version, of_version
 from monitor.health.overlap import marked
-from monitor.health.record import metrics_of, record
+from monitor.health.record import flatten_metrics, to_dict
 from monitor.health.subject import Subject
-from monitor.health.verdict import Health, Status, Verdict, examine
+from monitor.health.verdict import HealthReport, Status, Verdict, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
 from monitor.scored_tables import COUNTED, pieces
 from monitor.store import commands, runs, tables
-from monitor.store.labels import with_learned
+from monitor.store.labels import flag_training_rows
 from monitor.store.listings import served
 from serving import registry
-from serving.batch.in_process import scored
+from serving.batch.in_process import predict
 from serving.inference_log import reader
 from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC
 from steps import aplicacao
 from steps.aplicacao import AplicacaoConfig, check_endpoint
-from steps.aquisicao import remind
+from steps.aquisicao import print_synthetic_warning
 from steps.shared.command import run_command
 from steps.shared.engine_config import EngineConfig
-from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, step_run, write
+from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, log_records, step_run
 
 RUN_NAME = runs.MONITORING
 APPLICATION, LOG = runs.OF_APPLICATION, runs.OF_LOG
@@ -87,18 +87,18 @@ def check_moment(text: str) -> str:
     ValueError
         Says what is expected.
     """
-    moment_of(text, reader.now())
+    parse_timestamp(text, reader.now())
     return text
 
 
-def moment_of(text: str, now: datetime) -> datetime | None:
+def parse_timestamp(text: str, now: datetime) -> datetime | None:
     """The moment that a text means, UTC without a zone; None for an empty one.
 
     Examples
     --------
-    >>> moment_of("24h", datetime(2026, 11, 22, 12)).isoformat()
+    >>> parse_timestamp("24h", datetime(2026, 11, 22, 12)).isoformat()
     '2026-11-21T12:00:00'
-    >>> moment_of("2026-11-01", datetime(2026, 11, 22)).isoformat()
+    >>> parse_timestamp("2026-11-01", datetime(2026, 11, 22)).isoformat()
     '2026-11-01T00:00:00'
     """
     if not text:
@@ -152,7 +152,7 @@ class MonitoramentoConfig(EngineConfig):
     origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
         default="traffic", description="which requests of the log: those of the operation (traffic), or others"
     )
-    most_rows: int = Field(
+    max_rows: int = Field(
         default=100_000,
         ge=1,
         description="rows that are looked at one by one; of more, evenly spread ones are, but drift is of all rows of "
@@ -202,7 +202,7 @@ class MonitoramentoConfig(EngineConfig):
             message = f"expected since, until, origin and log with current={LOG} only; found current={self.current}"
             raise ValueError(message)
         now = reader.now()
-        since, until = moment_of(self.since, now), moment_of(self.until, now)
+        since, until = parse_timestamp(self.since, now), parse_timestamp(self.until, now)
         if since and until and until <= since:
             message = f"expected since before until; found {self.since} and {self.until}"
             raise ValueError(message)
@@ -210,11 +210,11 @@ class MonitoramentoConfig(EngineConfig):
 
 
 @dataclass(frozen=True)
-class Monitored:
+class MonitoringResult:
     """A look and what was found."""
 
-    look: Look
-    health: Health
+    look: Evaluation
+    health: HealthReport
     record: dict[str, Any]
 
 
@@ -237,7 +237,7 @@ class Current:
     left_out: Mapping[str, int] | None = None
 
 
-def run(config: MonitoramentoConfig) -> Monitored:
+def run(config: MonitoramentoConfig) -> MonitoringResult:
     """Look, in a run of its own."""
     config.check()
     if config.rescore == "if_needed":
@@ -246,26 +246,26 @@ def run(config: MonitoramentoConfig) -> Monitored:
         chosen = registry.require_champion()
         registry.tell_problems()
         version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
-        write([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
-        remind(synthetic=synthetic)
+        log_records([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
+        print_synthetic_warning(synthetic=synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
-        write([Tags({runs.SOURCE: source, runs.REFERENCE: config.reference})])
+        log_records([Tags({runs.SOURCE: source, runs.REFERENCE: config.reference})])
         current = read_current(config, version)
         judged = of_version(current.table, version)
         if current.left_out:
             judged = judged._replace(left_out=dict(current.left_out))
         baseline = reference_data(judged.version, config.reference)
         address = config.endpoint
-        live = Live(datetime.now(UTC), runs.champion(), address, served(address) if address else None)
+        live = ServingState(datetime.now(UTC), runs.champion(), address, served(address) if address else None)
         counts = _counted(config, current, baseline)
         labels = None if current.labels is None else marked(judged.of(current.labels), baseline)
-        look = Look(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels)
+        look = Evaluation(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels)
         with console.status("looking"):
-            health = examine(look, CHECKS)
-            found = record(look, health)
-        monitored = Monitored(look, health, found)
+            health = run_checks(look, CHECKS)
+            found = to_dict(look, health)
+        monitored = MonitoringResult(look, health, found)
         reference = tables.prepared_table(config.reference, judged.version)
-        write(_records(monitored, current, reference, synthetic=synthetic))
+        log_records(_records(monitored, current, reference, synthetic=synthetic))
         _show(monitored)
     return monitored
 
@@ -284,7 +284,7 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     Parameters
     ----------
     config : MonitoramentoConfig
-        Only ``current``, ``most_rows`` and the window of the log are looked at.
+        Only ``current``, ``max_rows`` and the window of the log are looked at.
     version : str
         The champion: whose rows of the log are read if it scored any, and who scores a table without answers.
 
@@ -298,28 +298,28 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     elif config.current == APPLICATION:
         run_id = tables.application_run().run_id
         path = tables.application_table(run_id)
-        table, rows = tables.read_sample(path, config.most_rows)
+        table, rows = tables.read_sample(path, config.max_rows)
         found = Current(table, path, "prod", rows, run_id)
     else:
         path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
-        found = _of_table(path, config.most_rows, version)
-    labels = None if found.labels is None else with_learned(found.labels)
-    return replace(found, table=with_learned(found.table), labels=labels)
+        found = _of_table(path, config.max_rows, version)
+    labels = None if found.labels is None else flag_training_rows(found.labels)
+    return replace(found, table=flag_training_rows(found.table), labels=labels)
 
 
-def _of_table(path: Path, most_rows: int, version: str) -> Current:
-    table, rows = tables.read_sample(path, most_rows)
+def _of_table(path: Path, max_rows: int, version: str) -> Current:
+    table, rows = tables.read_sample(path, max_rows)
     if PROBABILITY in table:
         _check_scores(table, path, version)
         return Current(table, path, path.stem, rows)
-    if rows > most_rows:
+    if rows > max_rows:
         message = (
-            f"{shown(path)}: expected a column {PROBABILITY} in a table of more than {most_rows:,} rows; found "
+            f"{display_path(path)}: expected a column {PROBABILITY} in a table of more than {max_rows:,} rows; found "
             f"{rows:,} rows without answers. Score it first: mlflow run . -e aplicacao -P mode=batch -P table={path} "
             "-P out=scored.parquet"
         )
         raise tables.TableError(message)
-    return Current(scored(table, version), path, path.stem, rows, in_memory=True)
+    return Current(predict(table, version), path, path.stem, rows, in_memory=True)
 
 
 def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
@@ -332,18 +332,18 @@ def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
     """
     if MODEL_VERSION in table and table[MODEL_VERSION].notna().any():
         return
-    again = scored(table.drop(columns=MODEL_VERSION, errors="ignore"), version)[PROBABILITY]
+    again = predict(table.drop(columns=MODEL_VERSION, errors="ignore"), version)[PROBABILITY]
     other = int((~np.isclose(table[PROBABILITY], again, rtol=0, atol=_MOST_ROUNDED)).sum())
     if other:
         message = (
-            f"{shown(path)}: expected a column {MODEL_VERSION}, or the answers of the champion, version {version}; "
+            f"{display_path(path)}: expected a column {MODEL_VERSION}, or predictions of champion version {version}; "
             f"found neither: {other:,} of {len(table):,} rows have another {PROBABILITY}. Leave out {PROBABILITY}, and "
             "the champion scores the rows"
         )
         raise tables.TableError(message)
 
 
-def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) -> Counts | None:
+def _counted(config: MonitoramentoConfig, current: Current, baseline: ReferenceData) -> TableSketch | None:
     """Counts of all rows, where drift is not computed from the table in memory."""
     spark = config.engine == "spark"
     # The rows of other versions are left out of what is counted too.
@@ -364,8 +364,8 @@ def _counted(config: MonitoramentoConfig, current: Current, baseline: Baseline) 
 
 def _logged(config: MonitoramentoConfig, champion: str) -> Current:
     now = reader.now()
-    since, until = moment_of(config.since, now), moment_of(config.until, now)
-    engine = reader.open_log(reader.log_address(config.log))
+    since, until = parse_timestamp(config.since, now), parse_timestamp(config.until, now)
+    engine = reader.open_log(reader.log_url(config.log))
     origins = ORIGINS if config.origin == "all" else (config.origin,)
     counted = reader.versions(engine, since, until, origins=origins)
     if not counted:
@@ -376,24 +376,24 @@ def _logged(config: MonitoramentoConfig, champion: str) -> Current:
         raise reader.LogError(message)
     version = judged_version(counted, champion)
     # Of a sample of all rows only a few would be those of a version that has just been promoted.
-    table = reader.read(engine, since, until, most_rows=config.most_rows, origins=origins, version=version)
+    table = reader.read(engine, since, until, max_rows=config.max_rows, origins=origins, version=version)
     rows = counted.pop(version)
     ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
     name = f"log, {ends[0]} to {ends[1]}" + (f", {config.origin}" if config.origin != TRAFFIC else "")
-    if rows <= config.most_rows:
+    if rows <= config.max_rows:
         return Current(table, None, name, rows, left_out=counted)
-    labels = reader.read_labelled(engine, since, until, most_rows=config.most_rows, origins=origins, version=version)
+    labels = reader.read_labelled(engine, since, until, max_rows=config.max_rows, origins=origins, version=version)
     name = f"{name}, {len(table):,} of {rows:,} rows"
     return Current(table, None, name, len(table), labels=labels, left_out=counted)
 
 
-def _records(monitored: Monitored, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
+def _records(monitored: MonitoringResult, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
     health = monitored.health
     yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
     yield Tags({runs.APPLICATION_RUN: current.application_run, "current": current.name})
     yield Tags({"model_version": monitored.look.version or "unknown"})
-    yield Metrics(metrics_of(monitored.record))
+    yield Metrics(flatten_metrics(monitored.record))
     if current.path:
         yield Dataset(current.path, current.table, "current", sha256(current.path))
     yield Dataset(reference, monitored.look.baseline.table, "reference", sha256(reference))
@@ -401,7 +401,7 @@ def _records(monitored: Monitored, current: Current, reference: Path, *, synthet
     yield Text(runs.REPORT, report(monitored.look, monitored.record, synthetic=synthetic))
 
 
-def _show(monitored: Monitored) -> None:
+def _show(monitored: MonitoringResult) -> None:
     health, look = monitored.health, monitored.look
     _show_metrics(monitored.record)
     table = Table("", "check", "outcome", "in words")
@@ -412,14 +412,14 @@ def _show(monitored: Monitored) -> None:
         )
     console.print(table)
     subject = Subject.of(look)
-    say("Looked at:", subject.words)
+    info("Looked at:", subject.words)
     if look.live.champion and not subject.is_about(look.live.champion.version):
-        say("Not the champion:", f"that is version {look.live.champion.version}", style="bold yellow")
-    say("Verdict:", health.verdict, style=_STYLE[health.verdict])
+        info("Not the champion:", f"that is version {look.live.champion.version}", style="bold yellow")
+    info("Verdict:", health.verdict, style=_STYLE[health.verdict])
     for reason in health.reasons:
-        say("  ", reason, style="")
+        info("  ", reason, style="")
     page = f", or {commands.app()}" if commands.at_hand() else ""
-    say("Report:", f"report.html of run Monitoramento ({commands.runs_page()}){page}", style="")
+    info("Report:", f"report.html of run Monitoramento ({commands.runs_page()}){page}", style="")
 
 
 def _show_metrics(found: dict[str, Any]) -> None:

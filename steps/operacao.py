@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.cli.console import console, quiet, say
+from data.cli.console import console, info, suppress_output
 from data.errors import KobeShotError, SchemaError
 from data.preparation.manifest import PROD, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
@@ -38,29 +38,29 @@ from monitor.retraining.backtest import (
     STRATEGIES,
     TRAINING,
     Batch,
-    Mark,
+    Event,
     Replay,
 )
 from monitor.store import commands
-from monitor.store.labels import in_order
+from monitor.store.labels import sort_by_time
 from monitor.store.listings import served
 from serving import registry
-from serving.batch.in_process import scored
+from serving.batch.in_process import predict
 from serving.client.cli import score
-from serving.client.load_probe import SteadyCaller
-from serving.server.subprocesses import operated_server
+from serving.client.load_probe import LoadProbe
+from serving.server.subprocesses import run_production_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
 from steps.monitoramento import MonitoramentoConfig
 from steps.monitoramento import run as look
 from steps.preparacao import PreparacaoConfig, SplitConfig
-from steps.retraining.config import LoopConfig, RetreinoConfig
-from steps.retraining.training_set import weigh
-from steps.retreino import Retrained
+from steps.retraining.config import RetrainingConfig, RetreinoConfig
+from steps.retraining.training_set import label_weights
+from steps.retreino import RetrainingResult
 from steps.retreino import run as retrain
 from steps.shared.command import part, run_command
-from steps.shared.tracking import Metrics, Picture, Record, Tags, Text, step_run, write
-from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, choose
+from steps.shared.tracking import FigureRecord, Metrics, Record, Tags, Text, log_records, step_run
+from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
 from steps.treinamento import TreinamentoConfig
 
 RUN_NAME = decision_log.REPLAY
@@ -102,13 +102,13 @@ def decided_at(day: str, present: datetime) -> str:
     return min(datetime.fromisoformat(f"{day}T23:59"), present).isoformat(timespec="minutes")
 
 
-class OperacaoConfig(LoopConfig, SplitConfig, AquisicaoConfig):
+class OperacaoConfig(RetrainingConfig, SplitConfig, AquisicaoConfig):
     """Replay an operation: prod shots in the order of their games, scored through a live endpoint, labels later."""
 
     start: Annotated[str, AfterValidator(check_start)] = Field(
         default="", description="PyCaret's id of the first champion, such as lr or dt; empty chooses among models"
     )
-    batch_rows: int = Field(default=500, ge=50, description="shots that are scored at a time")
+    batch_size: int = Field(default=500, ge=50, description="shots that are scored at a time")
     label_delay: int = Field(default=1, ge=0, description="batches until the labels of a batch arrive")
 
 
@@ -133,7 +133,7 @@ class _Operation:
     run_id: str
     scored: list[pd.DataFrame] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Event] = field(default_factory=list)
 
     def play(self, batch: pd.DataFrame) -> str:
         """Score a batch, let labels arrive, look, decide, and follow a promotion; what happened, in words."""
@@ -141,7 +141,7 @@ class _Operation:
         made = {PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: answers[MODEL_VERSION]}
         self.scored.append(batch.assign(**made))
         number, arrived = len(self.scored), self._arrived()
-        with quiet():
+        with suppress_output():
             verdict = str(self._look(arrived))
             retrained = self._retrain(arrived, batch)
         self.verdicts.append(verdict)
@@ -165,11 +165,13 @@ class _Operation:
         write_parquet(rows.tail(_MOST_ROWS_LOOKED_AT), path)
         return look(MonitoramentoConfig(current=str(path), endpoint=self.address)).health.verdict
 
-    def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> Retrained:
+    def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> RetrainingResult:
         path = self.folder / "arrived.parquet"
         write_parquet(arrived, path)
         now = decided_at(str(batch[GAME_DATE].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
-        retrained = retrain(RetreinoConfig(**part(LoopConfig, self.config).model_dump(), current=str(path), now=now))
+        retrained = retrain(
+            RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), now=now)
+        )
         log = decision_log.decisions(most=1)
         MlflowClient().set_tag(log[0].run_id, decision_log.REPLAYED, self.run_id)
         return retrained
@@ -195,22 +197,22 @@ class _Operation:
 
 def run(config: OperacaoConfig) -> Replay:
     """Replay, in a run of its own."""
-    with step_run(RUN_NAME, config) as active, registry.using(f"{registry.model()}{SUFFIX}"):
-        write([Tags({decision_log.MODEL: registry.model()})])
+    with step_run(RUN_NAME, config) as active, registry.use_model_name(f"{registry.model()}{SUFFIX}"):
+        log_records([Tags({decision_log.MODEL: registry.model()})])
         provenance = aquisicao.run(part(AquisicaoConfig, config))
-        write([aquisicao.data_tags(provenance)])
-        with quiet():
+        log_records([aquisicao.data_tags(provenance)])
+        with suppress_output():
             preparacao.run(PreparacaoConfig(test_size=config.test_size, seed=config.seed))
-        batches = _batches(read_prepared(read_manifest(), PROD), config.batch_rows)
-        say("Replay of", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
+        batches = _batches(read_prepared(read_manifest(), PROD), config.batch_size)
+        info("Replay of", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
         _start(config)
         with tempfile.TemporaryDirectory() as folder:
             operation, calls = _operate(config, batches, Path(folder), active.info.run_id)
         played = _compare(config, operation, str(provenance.address))
-        write(_records(played, calls))
+        log_records(_records(played, calls))
         _show(played, calls)
     if provenance.is_synthetic:
-        aquisicao.announce(provenance)
+        aquisicao.print_provenance(provenance)
     return played
 
 
@@ -218,7 +220,7 @@ def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
     if GAME_DATE not in prod:
         message = f"An operation is replayed in the order of {GAME_DATE}, which the raw prod file does not have."
         raise SchemaError(message)
-    ordered = in_order(prod.sort_values(SHOT_ID), PROD)
+    ordered = sort_by_time(prod.sort_values(SHOT_ID), PROD)
     last, today = str(ordered[GAME_DATE].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
     if last > today:
         message = (
@@ -231,7 +233,7 @@ def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
     if len(batches) < _FEWEST_BATCHES or not labelled:
         message = (
             f"expected at least {_FEWEST_BATCHES} batches and some labels; found {len(ordered):,} prod shots, "
-            f"{labelled:,} labelled, in batches of {rows:,}. Give a smaller batch_rows, or another source."
+            f"{labelled:,} labelled, in batches of {rows:,}. Give a smaller batch_size, or another source."
         )
         raise ReplayError(message)
     return batches
@@ -251,18 +253,18 @@ def _start(config: OperacaoConfig) -> None:
 
 def _operate(
     config: OperacaoConfig, batches: list[pd.DataFrame], folder: Path, run_id: str
-) -> tuple[_Operation, SteadyCaller]:
+) -> tuple[_Operation, LoadProbe]:
     columns = [SHOT_ID, GAME_DATE, *FEATURES]
     with (
         console.status("starting the endpoint"),
-        operated_server() as address,
-        SteadyCaller(address, batches[0][list(FEATURES)].iloc[0].to_dict()) as calls,
+        run_production_server() as address,
+        LoadProbe(address, batches[0][list(FEATURES)].iloc[0].to_dict()) as calls,
     ):
         operation = _Operation(config, address, folder, run_id)
         for number, batch in enumerate(batches, 1):
             with console.status(f"batch {number} of {len(batches)}"):
                 told = operation.play(batch[[*columns, TARGET]])
-            say(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {told}", style="")
+            info(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {told}", style="")
     return operation, calls
 
 
@@ -270,7 +272,7 @@ def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Repl
     """The same batches without the loop, and with a training after each of them."""
     tables = operation.scored
     everything = pd.concat(tables, ignore_index=True)
-    never = np.split(scored(everything, "1")[PROBABILITY].to_numpy(), np.cumsum([len(rows) for rows in tables])[:-1])
+    never = np.split(predict(everything, "1")[PROBABILITY].to_numpy(), np.cumsum([len(rows) for rows in tables])[:-1])
     every, trainings = _retrained_always(config, tables, never[0])
     made = {LOOP: [rows[PROBABILITY].to_numpy() for rows in tables], NEVER: never, EVERY: every}
     batches = tuple(
@@ -280,8 +282,10 @@ def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Repl
     marks = tuple(operation.marks)
     counted = {kind: sum(mark.kind == kind for mark in marks) for kind in (TRAINING, PROMOTION)}
     numbers = {LOOP: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), EVERY: (trainings, trainings)}
-    strategies = {name: backtest.Strategy(backtest.prequential(batches, name), *numbers[name]) for name in STRATEGIES}
-    return Replay(source, config.batch_rows, config.label_delay, batches, marks, strategies)
+    strategies = {
+        name: backtest.StrategyResult(backtest.prequential(batches, name), *numbers[name]) for name in STRATEGIES
+    }
+    return Replay(source, config.batch_size, config.label_delay, batches, marks, strategies)
 
 
 def _retrained_always(
@@ -300,14 +304,14 @@ def _retrained_always(
             trainings += 1
         if number < len(tables):
             rows = tables[number]
-            answers.append(_answer(model, rows) if model else scored(rows, "1")[PROBABILITY].to_numpy())
+            answers.append(_answer(model, rows) if model else predict(rows, "1")[PROBABILITY].to_numpy())
     return answers, trainings
 
 
 def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFrame) -> Candidate:
     columns = [*FEATURES, TARGET]
     train = pd.concat([development[columns], labels[columns]], ignore_index=True).astype({TARGET: "int64"})
-    is_arrived, weights = weigh(len(development), len(labels), config.weighting)
+    is_arrived, weights = label_weights(len(development), len(labels), config.weighting)
     tuner = Tuner(
         train,
         weights=weights,
@@ -317,7 +321,7 @@ def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFra
         session_id=config.session_id,
         criterion=config.criterion,
     )
-    return choose([tuner.tune(model_id) for model_id in tuner.ids(config.models)], config.criterion)
+    return select_best([tuner.tune(model_id) for model_id in tuner.ids(config.models)], config.criterion)
 
 
 def _answer(model: Candidate, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -333,24 +337,24 @@ def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float6
     return Batch(place + 1, str(days.iloc[0]), str(days.iloc[-1]), len(rows), len(labels), version, verdict, losses)
 
 
-def _marks(number: int, verdict: str, retrained: Retrained) -> Iterator[Mark]:
+def _marks(number: int, verdict: str, retrained: RetrainingResult) -> Iterator[Event]:
     if verdict == "retrain":
-        yield Mark(number, ALARM, f"verdict {verdict}")
+        yield Event(number, ALARM, f"verdict {verdict}")
     if retrained.settled is None:
         return
-    yield Mark(number, TRAINING, retrained.decision.reasons[0])
+    yield Event(number, TRAINING, retrained.decision.reasons[0])
     kind = PROMOTION if retrained.settled.promoted else REFUSAL
-    yield Mark(number, kind, retrained.settled.verdict.reason)
+    yield Event(number, kind, retrained.settled.verdict.reason)
 
 
-def _told(retrained: Retrained) -> str:
+def _told(retrained: RetrainingResult) -> str:
     if retrained.settled is None:
         return f"{retrained.decision.decision}, {retrained.decision.reasons[0]}"
     verdict = retrained.settled.verdict
     return f"{retrained.outcome} ({verdict.loss:.4f} against {verdict.reference_loss:.4f} on later rows)"
 
 
-def _records(played: Replay, calls: SteadyCaller) -> Iterator[Record]:
+def _records(played: Replay, calls: LoadProbe) -> Iterator[Record]:
     for name, strategy in played.strategies.items():
         yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
     yield Metrics({"requests": float(calls.answered), "requests_lost": float(calls.lost)})
@@ -358,19 +362,19 @@ def _records(played: Replay, calls: SteadyCaller) -> Iterator[Record]:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
     yield Text(backtest.FILE, json.dumps(played.record(), indent=2) + "\n")
-    yield Picture("replay", static.replayed(played.record()))
+    yield FigureRecord("replay", static.replayed(played.record()))
 
 
-def _show(played: Replay, calls: SteadyCaller) -> None:
+def _show(played: Replay, calls: LoadProbe) -> None:
     table = Table("strategy", "prequential log_loss", "trainings", "promotions", title="operacao: done")
     for name, words in STRATEGIES.items():
         strategy = played.strategies[name]
         table.add_row(words, f"{strategy.log_loss:.4f}", str(strategy.trainings), str(strategy.promotions))
     console.print(table)
     labelled = sum(batch.labelled for batch in played.batches)
-    say("Measured", f"on {labelled:,} labelled shots, each scored by the model of its time")
-    say("Endpoint:", f"{calls.answered:,} further requests during all this, {calls.lost} lost")
-    say(
+    info("Measured", f"on {labelled:,} labelled shots, each scored by the model of its time")
+    info("Endpoint:", f"{calls.answered:,} further requests during all this, {calls.lost} lost")
+    info(
         "Picture:",
         f"pictures/replay.png of run Operacao ({commands.runs_page()})"
         + (f", or page Loop of the monitor ({commands.make('monitor')})" if commands.at_hand() else ""),

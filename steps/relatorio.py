@@ -9,26 +9,25 @@ from typing import Annotated
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from data.cli.console import console, say
-from data.cli.progress import progress
+from data.cli.console import console, info
+from data.cli.progress import progress_bar
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED
 from data.schema import FEATURES, TARGET
-from data.storage.files import replacing, shown, write_text
-from data.storage.output_paths import check_writable
+from data.storage.files import atomic_write, display_path, write_text
+from data.storage.output_paths import ensure_writable
 from data.storage.tables import TableReader
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import collect, rendering
 from monitor.reports.pipeline import figures as drawing
-from monitor.reports.pipeline.collect import gather
 from monitor.reports.pipeline.facts import REPORT
-from monitor.reports.pipeline.lineage import Chain, find
+from monitor.reports.pipeline.lineage import Chain, find_pipeline_runs
 from monitor.store import commands, tables
 from monitor.store.candidates import pipeline_of
 from serving import registry
-from steps.aquisicao import remind
+from steps.aquisicao import print_synthetic_warning
 from steps.shared.command import StepConfig, run_command
-from steps.shared.tracking import Artifact, Metrics, Record, Tags, source_state, step_run, write
+from steps.shared.tracking import Artifact, Metrics, Record, Tags, git_state, log_records, step_run
 from steps.training.reproduction import reproduction
 
 RUN_NAME = REPORT
@@ -56,7 +55,7 @@ def check_folder(out: str) -> str:
 class RelatorioConfig(StepConfig):
     """Write relatorio.md and relatorio.html, in Brazilian Portuguese, from the runs of the pipeline."""
 
-    split_seeds: int = Field(
+    n_resplits: int = Field(
         default=10,
         ge=0,
         le=1000,
@@ -76,42 +75,45 @@ class RelatorioConfig(StepConfig):
             If that is so.
         """
         for folder in (Path(self.out), Path(self.out) / rendering.PICTURES):
-            check_writable(folder / MARKDOWN)
+            ensure_writable(folder / MARKDOWN)
 
 
 @dataclass(frozen=True)
-class Written:
+class ReportResult:
     """Where the report is."""
 
     markdown: Path
     html: Path
 
 
-def run(config: RelatorioConfig) -> Written:
+def run(config: RelatorioConfig) -> ReportResult:
     """Report, in a run of its own: on the other steps of ``main`` within one, else on the last pipeline."""
     config.check_out()
     with step_run(RUN_NAME, config) as active:
         registry.tell_problems()
-        chain = find(active.data.tags.get("mlflow.parentRunId", ""))
-        remind(synthetic=chain.training.tags.get("synthetic") == "true")
-        write(_origin(chain))
-        studied = _study(chain, config.split_seeds)
+        chain = find_pipeline_runs(active.data.tags.get("mlflow.parentRunId", ""))
+        print_synthetic_warning(synthetic=chain.training.tags.get("synthetic") == "true")
+        log_records(_origin(chain))
+        studied = _study(chain, config.n_resplits)
         drawn = {}
         if studied is not None:
-            write(_study_records(studied))
+            log_records(_study_records(studied))
             drawn[collect.SPREAD] = drawing.spread(studied)
         with console.status("writing the report"):
-            found = gather(chain, active.info.run_id, drawn, *_again(chain))
+            found = collect.collect(chain, active.info.run_id, drawn, *_again(chain))
             text = rendering.markdown(found.facts)
             written = _put(Path(config.out), text, found.pictures)
-            write(_files(written, found.pictures))
-        say("Report:", f"{shown(written.html)} and {shown(written.markdown)}, also artifacts of run {RUN_NAME}")
+            log_records(_files(written, found.pictures))
+        info(
+            "Report:",
+            f"{display_path(written.html)} and {display_path(written.markdown)}, also artifacts of run {RUN_NAME}",
+        )
     return written
 
 
 def _origin(chain: Chain) -> Iterator[Record]:
     yield Tags({name: chain.training.tags.get(name, "unknown") for name in ("data_source", "synthetic")})
-    yield Tags(source_state())
+    yield Tags(git_state())
     runs = {
         run.step: run.run_id
         for run in (chain.acquisition, chain.preparation, chain.training, chain.application, chain.monitoring)
@@ -151,15 +153,15 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
         _not_measured(f"{type(error).__name__}: {error}")
         return None
     sampled = {"split_sampled": "true"} if reader.rows and reader.rows > len(table) else {}
-    write([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
+    log_records([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
     others = [(seed + place) % _SEEDS for place in range(1, seeds + 1)]
-    with progress("training on other splits", split_sensitivity.fits(size, seeds, len(models))) as advance:
+    with progress_bar("training on other splits", split_sensitivity.count_fits(size, seeds, len(models))) as advance:
         return split_sensitivity.study(table, models, test_size=size, seeds=others, advance=advance)
 
 
 def _not_measured(reason: str) -> None:
-    say("Not measured:", f"other splits ({reason})", style="bold yellow")
-    write([Tags({"split_study": reason})])
+    info("Not measured:", f"other splits ({reason})", style="bold yellow")
+    log_records([Tags({"split_study": reason})])
 
 
 def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
@@ -172,11 +174,11 @@ def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
         yield Artifact(path)
 
 
-def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> Written:
-    written = Written(folder / MARKDOWN, folder / HTML)
+def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> ReportResult:
+    written = ReportResult(folder / MARKDOWN, folder / HTML)
     beside = folder / rendering.PICTURES
     for name, picture in pictures.items():
-        with replacing(beside / name) as partial:
+        with atomic_write(beside / name) as partial:
             partial.write_bytes(picture)
     for name in collect.PICTURE_FILES - set(pictures):
         (beside / name).unlink(missing_ok=True)
@@ -185,7 +187,7 @@ def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> Written:
     return written
 
 
-def _files(written: Written, pictures: dict[str, bytes]) -> Iterator[Record]:
+def _files(written: ReportResult, pictures: dict[str, bytes]) -> Iterator[Record]:
     yield Artifact(written.markdown, _FOLDER)
     yield Artifact(written.html, _FOLDER)
     for name in sorted(pictures):

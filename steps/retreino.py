@@ -16,10 +16,10 @@ from mlflow.entities import RunTag
 from mlflow.entities.model_registry import ModelVersion
 from rich.table import Table
 
-from data.cli.console import console, say
-from data.schema import LEARNED, MODEL_VERSION, SHOT_ID, TARGET
+from data.cli.console import console, info
+from data.schema import IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
 from monitor.health.baseline import baseline as reference_data
-from monitor.health.evaluation import Live, Look
+from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.overlap import marked
 from monitor.retraining import decision_log
 from monitor.retraining.decision_log import (
@@ -34,18 +34,18 @@ from monitor.retraining.decision_log import (
 )
 from monitor.retraining.policy import Decision, decide
 from monitor.store import runs, tables
-from monitor.store.labels import in_order, is_learned, with_learned
+from monitor.store.labels import flag_training_rows, is_training_row, sort_by_time
 from monitor.store.tables import TIME
 from serving import registry
 from serving.inference_log import reader
-from steps.aquisicao import remind
-from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, moment_of, read_current
+from steps.aquisicao import print_synthetic_warning
+from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, parse_timestamp, read_current
 from steps.retraining.config import RetreinoConfig
-from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, LoopError, make_lesson
+from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, LoopError, build_training_set
 from steps.shared.command import run_command
-from steps.shared.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, step_run, write
-from steps.training.promotion import Settled, settle
-from steps.treinamento import learn, settlement_records
+from steps.shared.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, log_records, step_run
+from steps.training.promotion import PromotionOutcome, promote_if_better
+from steps.treinamento import settlement_records, train_and_register
 
 RUN_NAME = decision_log.RETRAINING
 
@@ -53,7 +53,7 @@ _MOST_TAG_LENGTH = 5_000
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainingResult:
     """A decision, its number, and what came of it.
 
     Attributes
@@ -69,7 +69,7 @@ class Retrained:
     number: int
     decision: Decision
     outcome: str
-    settled: Settled | None = None
+    settled: PromotionOutcome | None = None
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,17 @@ class _Scene:
         rows = self.rows[self.rows[TARGET].notna()]
         if SHOT_ID in rows:
             rows = rows[rows[SHOT_ID].isna() | ~rows[SHOT_ID].duplicated()]
-        return rows.assign(**{LEARNED: is_learned(rows, self.version)})
+        return rows.assign(**{IN_TRAINING: is_training_row(rows, self.version)})
 
 
-def run(config: RetreinoConfig) -> Retrained:
+def run(config: RetreinoConfig) -> RetrainingResult:
     """Decide and act, in a run of its own."""
     with step_run(RUN_NAME, config) as active:
         registry.reconcile()
-        settle_interrupted(active.info.run_id)
+        resolve_interrupted(active.info.run_id)
         champion = registry.require_champion()
-        write([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
-        remind(synthetic=champion.tags.get("synthetic") == "true")
+        log_records([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
+        print_synthetic_warning(synthetic=champion.tags.get("synthetic") == "true")
         scene = _scene(config, champion)
         log = decision_log.decisions()
         with console.status("deciding"):
@@ -116,27 +116,27 @@ def run(config: RetreinoConfig) -> Retrained:
             )
         number = 1 + max((entry.number for entry in log), default=0)
         acts = decision.retrain and config.mode != "dry_run"
-        write(_decision_records(decision, number, scene, config, acts=acts))
+        log_records(_decision_records(decision, number, scene, config, acts=acts))
         _show(decision, number, scene)
         if not acts:
             if config.mode == "dry_run":
-                say("Dry run:", "nothing was done")
-            return Retrained(number, decision, NOTHING)
+                info("Dry run:", "nothing was done")
+            return RetrainingResult(number, decision, NOTHING)
         with _outcome_told(active.info.run_id):
             settled = _act(config, scene, active.info.run_id)
         outcome = PROMOTED if settled.promoted else REFUSED
-        say("Outcome:", f"{outcome}, {settled.note}", style="bold")
-    return Retrained(number, decision, outcome, settled)
+        info("Outcome:", f"{outcome}, {settled.note}", style="bold")
+    return RetrainingResult(number, decision, outcome, settled)
 
 
-def settle_interrupted(own_run: str = "") -> None:
+def resolve_interrupted(own_run: str = "") -> None:
     """Write what came of decisions whose process was killed before it could."""
     for entry in decision_log.decisions():
         if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
             _tag(entry.run_id, _aftermath(entry))
 
 
-def _aftermath(entry: decision_log.LoggedDecision) -> dict[str, str]:
+def _aftermath(entry: decision_log.DecisionRecord) -> dict[str, str]:
     found = registry.version_tagged(RETRAINING_RUN, entry.run_id)
     if found is None:
         return {OUTCOME: INTERRUPTED, OUTCOME_REASON: "its process ended before a challenger was registered"}
@@ -158,28 +158,28 @@ def _tag(run_id: str, tags: dict[str, str]) -> None:
 
 
 def _scene(config: RetreinoConfig, champion: ModelVersion) -> _Scene:
-    given = moment_of(config.now, datetime.now(UTC).replace(tzinfo=None))
+    given = parse_timestamp(config.now, datetime.now(UTC).replace(tzinfo=None))
     now = given.replace(tzinfo=UTC) if given else datetime.now(UTC)
     table, name = _rows(config, champion)
-    rows = in_order(table, name)
+    rows = sort_by_time(table, name)
     return _Scene(champion, rows[rows[TIME] <= now.replace(tzinfo=None)], name, now)
 
 
 def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame, str]:
     """The scored rows, and what they are called."""
     if config.current == LOG:
-        engine = reader.open_log(reader.log_address(config.log))
-        found = reader.read_newest(
+        engine = reader.open_log(reader.log_url(config.log))
+        found = reader.read_latest(
             engine,
-            labelled=config.label_window,
-            rows=config.policy.look_rows,
+            labelled=config.max_labels,
+            rows=config.policy.recent_rows,
             version=registry.number(champion),
         )
         if found.empty:
             message = "the inference log holds no row; score something"
             raise reader.LogError(message)
-        return with_learned(found), "log"
-    every = MonitoramentoConfig(current=config.current, most_rows=sys.maxsize)
+        return flag_training_rows(found), "log"
+    every = MonitoramentoConfig(current=config.current, max_rows=sys.maxsize)
     current = read_current(every, registry.number(champion))
     if config.current == APPLICATION:
         kinds = [
@@ -195,14 +195,16 @@ def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame,
     return current.table, current.name
 
 
-def _look(scene: _Scene) -> Look | None:
+def _look(scene: _Scene) -> Evaluation | None:
     rows = scene.rows
     if MODEL_VERSION in rows and rows[MODEL_VERSION].notna().any():
         rows = rows[rows[MODEL_VERSION] == int(scene.version)]
     if rows.empty:
         return None
     baseline = reference_data(scene.version)
-    return Look(baseline, marked(rows.reset_index(drop=True), baseline), Live(scene.now, runs.champion()), scene.name)
+    return Evaluation(
+        baseline, marked(rows.reset_index(drop=True), baseline), ServingState(scene.now, runs.champion()), scene.name
+    )
 
 
 def _decision_records(
@@ -255,27 +257,27 @@ def _outcome_told(run_id: str) -> Iterator[None]:
         raise
 
 
-def _act(config: RetreinoConfig, scene: _Scene, run_id: str) -> Settled:
-    with registry.taken_back_on_failure(), tempfile.TemporaryDirectory() as folder:
-        lesson = make_lesson(scene.labels, scene.champion, config, Path(folder), run_id)
+def _act(config: RetreinoConfig, scene: _Scene, run_id: str) -> PromotionOutcome:
+    with registry.rollback_on_failure(), tempfile.TemporaryDirectory() as folder:
+        lesson = build_training_set(scene.labels, scene.champion, config, Path(folder), run_id)
         learned = len(lesson.train) if lesson.compared_on is None else int(lesson.compared_on.sum())
-        say("Challenger:", f"learns from {learned:,} labels beside the dev rows, tested on {len(lesson.test):,} later")
+        info("Challenger:", f"learns from {learned:,} labels beside the dev rows, tested on {len(lesson.test):,} later")
         with step_run(runs.TRAINING, config.training):
-            contender, _ = learn(config.training, lesson)
-            settled = settle(
+            contender, _ = train_and_register(config.training, lesson)
+            settled = promote_if_better(
                 contender,
                 lesson.test,
                 seed=config.session_id,
                 against=scene.version,
-                most_log_loss=config.most_log_loss,
-                least_gain=config.least_gain,
+                max_log_loss=config.max_log_loss,
+                min_improvement=config.min_improvement,
             )
-            write(settlement_records(settled))
-        write(_outcome_records(settled, contender.version))
+            log_records(settlement_records(settled))
+        log_records(_outcome_records(settled, contender.version))
     return settled
 
 
-def _outcome_records(settled: Settled, version: str) -> Iterator[Record]:
+def _outcome_records(settled: PromotionOutcome, version: str) -> Iterator[Record]:
     yield Metrics({f"gate_{name}": value for name, value in settled.verdict.figures().items()})
     yield Tags(
         {
@@ -296,16 +298,16 @@ def _show(decision: Decision, number: int, scene: _Scene) -> None:
             table.add_row(span, f"{window.rows:,}", f"{window.log_loss:.4f}", *figures, told)
         console.print(table)
     arrived = decision.arrived
-    say(
+    info(
         "Looked at",
         f"{len(scene.rows):,} rows ({scene.name}), {arrived.labels:,} labelled, {arrived.new_labels:,} of them new; "
         f"champion version {scene.version}",
     )
     trigger = f" ({decision.trigger})" if decision.trigger else ""
     style = "bold red" if decision.retrain else "bold green"
-    say(f"Decision {number}:", f"{decision.decision}{trigger}", style=style)
+    info(f"Decision {number}:", f"{decision.decision}{trigger}", style=style)
     for reason in decision.reasons:
-        say("  ", reason, style="")
+        info("  ", reason, style="")
 
 
 if __name__ == "__main__":

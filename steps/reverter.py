@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from data.cli.config import run_command
-from data.cli.console import say
+from data.cli.console import info
 from monitor.store import commands
 from serving import registry
-from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
+from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, prediction_hash
 from serving.registry import reachability
 from steps.shared.command import StepConfig
-from steps.shared.tracking import Record, Tags, step_run, write
+from steps.shared.tracking import Record, Tags, log_records, step_run
 
 RUN_NAME = "Reverter"
 
@@ -58,7 +58,7 @@ class ReverterConfig(StepConfig):
 
 
 @dataclass(frozen=True)
-class Reverted:
+class RollbackResult:
     """Who was champion, who is, and how its answers compare with those of its first day, in words."""
 
     before: str
@@ -66,7 +66,7 @@ class Reverted:
     answers: str
 
 
-def run(config: ReverterConfig) -> Reverted:
+def run(config: ReverterConfig) -> RollbackResult:
     """Roll back, in a run of its own.
 
     Raises
@@ -78,18 +78,18 @@ def run(config: ReverterConfig) -> Reverted:
     with step_run(RUN_NAME, config):
         registry.reconcile()
         before = registry.standing().champion or ""
-        target = registry.roll_back_target(config.version)
-        write(_origin(target))
+        target = registry.rollback_target(config.version)
+        log_records(_origin(target))
         answers = _check_answers(target)
         version = registry.roll_back(config.reason, target, instead_of=before)
-        reverted = Reverted(before, version, answers)
-        write([Tags({"champion": reverted.before, "model_version": version, "reason": config.reason})])
-    say(
+        reverted = RollbackResult(before, version, answers)
+        log_records([Tags({"champion": reverted.before, "model_version": version, "reason": config.reason})])
+    info(
         "Rolled back", f"{registry.model()} from version {reverted.before or 'none'} to version {version}", style="bold"
     )
-    say("Answers:", answers)
+    info("Answers:", answers)
     if commands.at_hand():
-        say("History:", f"{commands.make('history')}, or python -m monitor.retraining.history", style="")
+        info("History:", f"{commands.make('history')}, or python -m monitor.retraining.history", style="")
     return reverted
 
 
@@ -101,12 +101,12 @@ def _origin(version: str) -> Iterator[Record]:
 def _check_answers(version: str) -> str:
     """How the answers of a version compare with those of the day it was registered, in words."""
     tags, uri = registry.tags_of(version), f"models:/{registry.model()}/{version}"
-    found = fingerprint(uri)
+    found = prediction_hash(uri)
     if ANSWERS not in tags:
         return "nobody wrote down what it answered when it was registered"
     if tags[ANSWERS] == found:
         return "to 512 shots they are, to the byte, those that it gave when it was registered"
-    if tags.get(ROUNDED_ANSWERS) == fingerprint(uri, ROUNDED_DECIMALS):
+    if tags.get(ROUNDED_ANSWERS) == prediction_hash(uri, ROUNDED_DECIMALS):
         return f"to 512 shots those of its first day to {ROUNDED_DECIMALS} decimals; this machine computes otherwise"
     message = (
         f"Version {version} of {registry.model()} does not answer what it answered when it was registered: "
@@ -117,7 +117,7 @@ def _check_answers(version: str) -> str:
 
 def run_at_once(config: ReverterConfig) -> None:
     """Roll back without waiting for other steps: it writes nothing to ``data/``, and it is urgent."""
-    with registry.store_errors_told():
+    with registry.translate_store_errors():
         reachability.require_answer()
         run(config)
 

@@ -24,13 +24,14 @@ from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 from pydantic import AfterValidator, Field
 
+from data.cli import console
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import complain, say
-from data.cli.durations import check_span
+from data.cli.console import info
+from data.cli.durations import validate_duration
 from data.errors import KobeShotError
 from data.paths import PROCESSED, ROOT
 from data.storage.files import write_text
-from data.storage.locks import only_one
+from data.storage.locks import single_instance
 from serving import registry
 from serving.inference_log import reader
 from serving.inference_log.inference_log import ADDRESS_VARIABLE
@@ -65,7 +66,7 @@ def check_schedule(text: str) -> str:
     """
     if len(text.split()) != _CRON_FIELDS:
         try:
-            span = pd.Timedelta(check_span(text))
+            span = pd.Timedelta(validate_duration(text))
         except ValueError as error:
             message = f"expected a cron expression such as '17 6 * * *', or a span of time such as 12h; found {text!r}"
             raise ValueError(message) from error
@@ -191,7 +192,7 @@ class Schedule:
             self._run_told, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
         )
         self._scheduler.start()
-        say("Schedule:", f"{self._config.schedule}; next at {_told(job.next_run_time)}")
+        info("Schedule:", f"{self._config.schedule}; next at {_told(job.next_run_time)}")
         beaten = datetime.min.replace(tzinfo=UTC)
         try:
             while not self._stopping:
@@ -203,7 +204,7 @@ class Schedule:
             self._end_step()
             self._beat(ended=_told(datetime.now(UTC)))
             self._scheduler.shutdown()
-        say("Stopped.")
+        info("Stopped.")
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -213,13 +214,13 @@ class Schedule:
         try:
             self._run_steps()
         except (OSError, KobeShotError) as error:
-            complain("The steps could not be run:", error)
+            console.error("The steps could not be run:", error)
             self._done(started, {"scheduled": 1})
 
     def _run_steps(self) -> None:
         started = _told(datetime.now(UTC))
         if self._config.current == "log" and _nothing_scored():
-            say("Nothing was scored yet:", "there is nothing to look at")
+            info("Nothing was scored yet:", "there is nothing to look at")
             self._done(started, {})
             return
         steps = self._steps()
@@ -227,7 +228,7 @@ class Schedule:
         if self._stopping:
             return
         for step, code in failures.items():
-            complain(f"{steps[step][0]} failed", f"(exit code {code}); the schedule goes on.")
+            console.error(f"{steps[step][0]} failed", f"(exit code {code}); the schedule goes on.")
         self._done(started, failures)
 
     def _done(self, started: str, failures: dict[str, int]) -> None:
@@ -235,7 +236,7 @@ class Schedule:
         if not failures:
             self._last_success = started
         self._beat()
-        say("Next at", _told(self._scheduler.get_job("loop").next_run_time))
+        info("Next at", _told(self._scheduler.get_job("loop").next_run_time))
 
     def _steps(self) -> dict[str, list[str]]:
         """What a run consists of: the command of each step."""
@@ -278,7 +279,7 @@ class Schedule:
                 write_text(json.dumps(asdict(heartbeat)), HEARTBEAT)
             except OSError as error:
                 if not self._is_silent:
-                    complain(f"{HEARTBEAT} cannot be written:", f"{error}; the schedule goes on.")
+                    console.error(f"{HEARTBEAT} cannot be written:", f"{error}; the schedule goes on.")
                 self._is_silent = True
             else:
                 self._is_silent = False
@@ -311,7 +312,7 @@ def run(config: ScheduledConfig) -> None:
             )
             raise ScheduleError(message)
         PROCESSED.mkdir(parents=True, exist_ok=True)
-        with only_one("the schedule of this folder", str(ROOT), folder=PROCESSED):
+        with single_instance("the schedule of this folder", str(ROOT), folder=PROCESSED):
             Schedule(config).run()
         return
     try:
@@ -325,13 +326,13 @@ def run(config: ScheduledConfig) -> None:
     if problem := heartbeat.problem(datetime.now(UTC)):
         message = f"The schedule is not kept: {problem}."
         raise ScheduleError(message)
-    say("The schedule is kept;", f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}")
+    info("The schedule is kept;", f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}")
 
 
 def _nothing_scored() -> bool:
     """Whether the inference log is empty, or not there yet; one that cannot be read is for the steps to tell."""
     try:
-        return reader.window(reader.open_log(reader.log_address())).rows == 0
+        return reader.window(reader.open_log(reader.log_url())).rows == 0
     except reader.NoLogError:
         return True
     except reader.LogError:
@@ -341,7 +342,7 @@ def _nothing_scored() -> bool:
 def _has_log() -> bool:
     """Whether there is an inference log; one that cannot be read is for the command to tell."""
     try:
-        reader.open_log(reader.log_address())
+        reader.open_log(reader.log_url())
     except reader.NoLogError:
         return False
     except reader.LogError:

@@ -15,39 +15,40 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.cli.console import console, detail, say, told
+from data.cli.console import console, detail, told
+from data.cli.console import info as say
 from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from data.storage.files import sha256
 from monitor.charts import static
 from monitor.metrics.binary import METRICS, THRESHOLD, evaluate
-from monitor.metrics.intervals import performance
+from monitor.metrics.intervals import evaluate_with_intervals
 from monitor.reports.model_card import card as model_card
 from monitor.store import runs
 from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, CANDIDATE_SHA256
 from serving import registry
-from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, fingerprint
+from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, prediction_hash
 from serving.model.packaging import log_scoring_model, save_pipeline
-from steps.aquisicao import data_tags, remind
+from steps.aquisicao import data_tags, print_synthetic_warning
 from steps.shared.command import StepConfig, run_command
 from steps.shared.tracking import (
     Artifact,
     Dataset,
+    FigureRecord,
     Metrics,
     Params,
-    Picture,
     Record,
     Tags,
     Text,
+    git_state,
+    log_records,
     nested_run,
-    source_state,
     step_run,
-    write,
 )
 from steps.training.model_card import Logged, card_of
-from steps.training.promotion import Contender, Settled, comparison_rows, settle
-from steps.training.training_set import Lesson
-from steps.training.tuning import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, choose
+from steps.training.promotion import Challenger, PromotionOutcome, comparison_rows, promote_if_better
+from steps.training.training_set import TrainingData
+from steps.training.tuning import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, select_best
 
 RUN_NAME = runs.TRAINING
 
@@ -93,7 +94,7 @@ class TreinamentoConfig(StepConfig):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelSelection:
     """The chosen candidate, those it was chosen from, and what is said of it.
 
     Attributes
@@ -128,43 +129,43 @@ class Choice:
 class Trained:
     """What a training ends with: the choice, its version in the registry, and what became of it, in words."""
 
-    choice: Choice
+    choice: ModelSelection
     version: str
     note: str
 
 
 def run(config: TreinamentoConfig) -> Trained:
     """Train on the prepared tables, in a run with a nested run for each candidate; promote what is better."""
-    with registry.taken_back_on_failure(), step_run(RUN_NAME, config):
+    with registry.rollback_on_failure(), step_run(RUN_NAME, config):
         registry.reconcile()
         lesson = _prepared(read_manifest())
-        remind(synthetic=lesson.is_synthetic)
-        contender, choice = learn(config, lesson)
+        print_synthetic_warning(synthetic=lesson.is_synthetic)
+        contender, choice = train_and_register(config, lesson)
         compared = comparison_rows(contender)
         if compared.note:
             say("Compared", compared.note)
-            write([Tags({"comparison_note": compared.note})])
-        settled = settle(contender, compared.rows, seed=config.session_id)
-        write(settlement_records(settled))
+            log_records([Tags({"comparison_note": compared.note})])
+        settled = promote_if_better(contender, compared.rows, seed=config.session_id)
+        log_records(settlement_records(settled))
         detail(told("Registered:", f"{registry.model()} version {contender.version}; {settled.note}"))
     why = f": {settled.verdict.reason}" if settled.promoted else ""
     return Trained(choice, contender.version, f"{settled.note}{why}")
 
 
-def learn(config: TreinamentoConfig, lesson: Lesson) -> tuple[Contender, Choice]:
+def train_and_register(config: TreinamentoConfig, lesson: TrainingData) -> tuple[Challenger, ModelSelection]:
     """Train, choose and register within the active run; nothing is judged or promoted."""
-    write(_inputs(lesson))
+    log_records(_inputs(lesson))
     candidates = tuple(_train_all(lesson, config))
     choice = _choose(candidates, lesson.test, config)
     _show(choice, config.criterion)
-    write(_records(choice))
+    log_records(_records(choice))
     active = mlflow.active_run()
     version = _register(choice, lesson, config, active.info.run_id if active else "")
-    write([Tags({"model_version": version})])
-    return Contender(version, lesson, choice.chosen.pipeline, choice.prior.pipeline), choice
+    log_records([Tags({"model_version": version})])
+    return Challenger(version, lesson, choice.chosen.pipeline, choice.prior.pipeline), choice
 
 
-def settlement_records(settled: Settled) -> Iterator[Record]:
+def settlement_records(settled: PromotionOutcome) -> Iterator[Record]:
     """What the gate said, for the run of the training."""
     yield Tags({"gate": "passed" if settled.verdict.passed else "refused", "gate_reason": settled.verdict.reason})
     yield Tags({"promotion_note": settled.note})
@@ -173,11 +174,11 @@ def settlement_records(settled: Settled) -> Iterator[Record]:
         yield Text("challenge.json", json.dumps(settled.challenge.record(), indent=2) + "\n")
 
 
-def _prepared(manifest: Manifest) -> Lesson:
+def _prepared(manifest: Manifest) -> TrainingData:
     raw = {name.partition(".")[0]: digest for name, digest in manifest.provenance.sha256.items()}
     hashes = {f"sha256_{name}": digest for name, digest in {**manifest.sha256, **raw}.items()}
     ids = {name: found for name in IDS if (found := read_ids(manifest, name)) is not None}
-    return Lesson(
+    return TrainingData(
         read_prepared(manifest, TRAIN),
         read_prepared(manifest, TEST),
         {name: prepared_path(name) for name in (TRAIN, TEST, *(IDS[name] for name in ids))},
@@ -186,7 +187,7 @@ def _prepared(manifest: Manifest) -> Lesson:
     )
 
 
-def _inputs(lesson: Lesson) -> Iterator[Record]:
+def _inputs(lesson: TrainingData) -> Iterator[Record]:
     yield lesson.origin
     yield Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in lesson.files})
     for name, table, context in ((TRAIN, lesson.train, "training"), (TEST, lesson.test, "testing")):
@@ -196,7 +197,7 @@ def _inputs(lesson: Lesson) -> Iterator[Record]:
             yield Artifact(path)
 
 
-def _train_all(lesson: Lesson, config: TreinamentoConfig) -> Iterator[Candidate]:
+def _train_all(lesson: TrainingData, config: TreinamentoConfig) -> Iterator[Candidate]:
     say("Training", f"on {len(lesson.train):,} rows; loading PyCaret")
     tuner = Tuner(
         lesson.train,
@@ -226,14 +227,14 @@ def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
     return candidate
 
 
-def _log_candidate(candidate: Candidate, lesson: Lesson, config: TreinamentoConfig) -> Candidate:
+def _log_candidate(candidate: Candidate, lesson: TrainingData, config: TreinamentoConfig) -> Candidate:
     with nested_run(f"{candidate.id}: {candidate.name}"):
-        write([lesson.origin])
-        write(_candidate_records(candidate, lesson.test, config))
+        log_records([lesson.origin])
+        log_records(_candidate_records(candidate, lesson.test, config))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CANDIDATE_FILE
             save_pipeline(candidate.pipeline, path)
-            write([Tags({CANDIDATE_SHA256: sha256(path)}), Artifact(path, CANDIDATE_FOLDER)])
+            log_records([Tags({CANDIDATE_SHA256: sha256(path)}), Artifact(path, CANDIDATE_FOLDER)])
     return candidate
 
 
@@ -245,14 +246,14 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Treinam
     labels, made = test[TARGET].to_numpy(dtype=float), _probability(candidate, test)
     yield Metrics(_evaluate(candidate, test))
     if len(test) <= _MOST_RESAMPLED:
-        for name, interval in performance(labels, made).intervals().items():
+        for name, interval in evaluate_with_intervals(labels, made).intervals().items():
             yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
     title = f"{candidate.name}, {len(test):,} test rows"
-    yield Picture("confusion_matrix", static.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
-    yield Picture("roc", static.roc(labels, made, title))
-    yield Picture("precision_recall", static.precision_recall(labels, made, title))
-    yield Picture("calibration", static.calibration(labels, made, title))
-    yield Picture("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
+    yield FigureRecord("confusion_matrix", static.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
+    yield FigureRecord("roc", static.roc(labels, made, title))
+    yield FigureRecord("precision_recall", static.precision_recall(labels, made, title))
+    yield FigureRecord("calibration", static.calibration(labels, made, title))
+    yield FigureRecord("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
 
 
 def _probability(candidate: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -263,11 +264,11 @@ def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
     return evaluate(test[TARGET], _probability(candidate, test))
 
 
-def _choose(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> Choice:
-    chosen = choose([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
+def _choose(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> ModelSelection:
+    chosen = select_best([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
     test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
     justification = _justify(chosen, candidates, test_metrics, config.criterion)
-    return Choice(chosen, candidates, test_metrics, justification)
+    return ModelSelection(chosen, candidates, test_metrics, justification)
 
 
 def _justify(
@@ -279,7 +280,7 @@ def _justify(
         f"training rows, {cross_validated(chosen, criterion)}, is the {direction}. "
         "The test rows had no part in the choice."
     )
-    if choose(candidates, criterion) is not chosen:
+    if select_best(candidates, criterion) is not chosen:
         words += f" The class prior's is not worse: by {criterion}, no tuned model has learned anything."
     header = f"| model | cross-validated {criterion} | " + " | ".join(f"test {name}" for name in METRICS) + " |"
     lines = [header, "|---" * (len(METRICS) + 2) + "|"]
@@ -290,7 +291,7 @@ def _justify(
     return words + "\n\n" + "\n".join(lines) + "\n"
 
 
-def _show(choice: Choice, criterion: str) -> None:
+def _show(choice: ModelSelection, criterion: str) -> None:
     shown = ("log_loss", "f1_score", "roc_auc")
     table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in shown))
     for candidate in choice.candidates:
@@ -310,26 +311,26 @@ def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
     return [f"{round(metrics[name], 4) + 0.0:.4f}" if name in metrics else "not defined" for name in names]
 
 
-def _records(choice: Choice) -> Iterator[Record]:
+def _records(choice: ModelSelection) -> Iterator[Record]:
     yield Tags({"chosen_model": choice.chosen.id})
     yield Text("justification.md", choice.justification)
     yield Metrics(choice.metrics)
 
 
-def _register(choice: Choice, lesson: Lesson, config: TreinamentoConfig, run_id: str) -> str:
+def _register(choice: ModelSelection, lesson: TrainingData, config: TreinamentoConfig, run_id: str) -> str:
     chosen = choice.chosen
     example = lesson.train[list(FEATURES)].head(_EXAMPLE_ROWS)
     info = log_scoring_model(chosen.pipeline, example, threshold=THRESHOLD, metadata={"model_id": chosen.id})
     tags = {
         **lesson.tags,
-        **source_state(),
+        **git_state(),
         **{f"test_{name}": f"{value:.6f}" for name, value in choice.metrics.items()},
         **{f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}" for name, (mean, deviation) in chosen.cross_validated.items()},
         "model_id": chosen.id,
         "criterion": config.criterion,
         "threshold": str(THRESHOLD),
-        ANSWERS: fingerprint(info.model_uri),
-        ROUNDED_ANSWERS: fingerprint(info.model_uri, ROUNDED_DECIMALS),
+        ANSWERS: prediction_hash(info.model_uri),
+        ROUNDED_ANSWERS: prediction_hash(info.model_uri, ROUNDED_DECIMALS),
     }
     card = card_of(
         choice.chosen,
@@ -340,11 +341,11 @@ def _register(choice: Choice, lesson: Lesson, config: TreinamentoConfig, run_id:
         logged=Logged(info.model_uri, run_id, tags),
     )
     # Wherever a kill comes, run and version have a whole card, at worst one that does not know the version's number.
-    write([Text(model_card.FILE, model_card.render(card))])
+    log_records([Text(model_card.FILE, model_card.render(card))])
     version = registry.register(info.model_uri, run_id, tags, model_card.description(card))
     numbered = replace(card, version=version, uri=f"models:/{registry.model()}/{version}")
     registry.describe(version, model_card.description(numbered))
-    write([Text(model_card.FILE, model_card.render(numbered))])
+    log_records([Text(model_card.FILE, model_card.render(numbered))])
     return version
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 
 from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
 from data.simulation import synthetic
-from monitor.health.baseline import Baseline
-from monitor.health.evaluation import Live, Look
+from monitor.health.baseline import ReferenceData
+from monitor.health.evaluation import Evaluation, ServingState
 from monitor.store.runs import Champion
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-NOBODY = Live(NOW, None)
+NOBODY = ServingState(NOW, None)
 CHAMPION = Champion("7", "lr", datetime(2026, 11, 1, tzinfo=UTC), "passed", True, {}, "")
 
 TRAINING_ROWS, REFERENCE_ROWS = 4_000, 3_000
@@ -26,16 +26,16 @@ def population() -> pd.DataFrame:
     shots.attrs.clear()
     # Shots of a game follow each other; these do not.
     table = shots[list(FEATURES)].astype(float).sample(frac=1, random_state=0, ignore_index=True)
-    made = synthetic.probability(table)
+    made = synthetic.true_probability(table)
     labels = np.random.default_rng(1234).random(len(table)) < made
     return table.assign(**{TARGET: labels.astype(float), PREDICTION: (made >= 0.5).astype(np.int64), PROBABILITY: made})
 
 
 @cache
-def baseline() -> Baseline:
+def baseline() -> ReferenceData:
     """What batches of the same population are compared with."""
     rows = population().iloc[TRAINING_ROWS : TRAINING_ROWS + REFERENCE_ROWS]
-    return Baseline(population().head(TRAINING_ROWS), rows, name="base_test")
+    return ReferenceData(population().head(TRAINING_ROWS), rows, name="base_test")
 
 
 def batch(rows: int, seed: int = 1) -> pd.DataFrame:
@@ -63,11 +63,13 @@ def right(rows: int, share: float, *, away: float = 0.1) -> pd.DataFrame:
 
 
 @cache
-def six_in_ten() -> Baseline:
+def six_in_ten() -> ReferenceData:
     """A reference of which six in ten rows were predicted right, calibrated."""
-    return Baseline(population().head(TRAINING_ROWS), right(4_000, 0.6), name="base_test")
+    return ReferenceData(population().head(TRAINING_ROWS), right(4_000, 0.6), name="base_test")
 
 
-def look(table: pd.DataFrame, live: Live = NOBODY, *, against: Baseline | None = None, name: str = "prod") -> Look:
+def look(
+    table: pd.DataFrame, live: ServingState = NOBODY, *, against: ReferenceData | None = None, name: str = "prod"
+) -> Evaluation:
     """A look at a batch."""
-    return Look(against or baseline(), table, live, name)
+    return Evaluation(against or baseline(), table, live, name)

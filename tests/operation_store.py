@@ -22,7 +22,7 @@ from monitor.retraining import backtest, decision_log
 from monitor.store import runs
 from serving import registry
 from serving.model.packaging import log_scoring_model, save_pipeline
-from serving.registry.gate import Verdict
+from serving.registry.gate import GateResult
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def shots(rows: int, seed: int) -> pd.DataFrame:
     """Shots as the prepared tables hold them, all labelled."""
     raw = synthetic.shots(rows, seed).rename(columns={"lon": "lng"})
     table = raw[[SHOT_ID, *FEATURES]].astype(dict.fromkeys(FEATURES, "float64"))
-    made = np.random.default_rng(seed).random(rows) < synthetic.probability(raw)
+    made = np.random.default_rng(seed).random(rows) < synthetic.true_probability(raw)
     table.attrs.clear()
     return table.assign(**{TARGET: made.astype("float64")})
 
@@ -77,7 +77,7 @@ def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipelin
         info = log_scoring_model(pipeline, train[list(FEATURES)].head(3), threshold=0.5, metadata={})
     tags = {**digests, **origin, "model_id": "lr", "test_log_loss": "0.67"}
     version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
-    registry.judge(version, Verdict(True, "better", 0.67, 0.69, -0.03, -0.01))
+    registry.record_gate_result(version, GateResult(True, "better", 0.67, 0.69, -0.03, -0.01))
     registry.promote(version, "for a test")
     return pipeline
 
@@ -225,7 +225,7 @@ def replay_record(batches: int = 6) -> dict[str, Any]:
     return {
         "format": 1,
         "source": "prod, in the order of game_date",
-        "batch_rows": 500,
+        "batch_size": 500,
         "label_delay": 1,
         "batches": [
             {

@@ -28,16 +28,16 @@ from bench import patience
 from data.paths import ROOT
 from data.schema import FEATURES
 from serving import registry
-from serving.batch.in_process import ANSWERS, fingerprint
+from serving.batch.in_process import ANSWERS, prediction_hash
 from serving.model.packaging import log_scoring_model
-from serving.registry.gate import Verdict
+from serving.registry.gate import GateResult
 from serving.registry.relocation import relocate
 from serving.server import registry_watch
 
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""
 
-FAST = ("-P", "synthetic_rows=20000", "-P", "n_iter=1", "-P", "cv_folds=2", "-P", "split_seeds=1")
+FAST = ("-P", "synthetic_rows=20000", "-P", "n_iter=1", "-P", "cv_folds=2", "-P", "n_resplits=1")
 """Parameters that keep a training on synthetic shots short."""
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -218,9 +218,9 @@ def publish(
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
             info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={})
-        tags = {"synthetic": "true", ANSWERS: fingerprint(info.model_uri)}
+        tags = {"synthetic": "true", ANSWERS: prediction_hash(info.model_uri)}
         version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
-        registry.judge(version, Verdict(True, "better", 0.67, 0.69, -0.03, -0.01))
+        registry.record_gate_result(version, GateResult(True, "better", 0.67, 0.69, -0.03, -0.01))
         if meanwhile:
             meanwhile()
         registry.promote(version, "for a test")

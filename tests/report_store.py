@@ -19,10 +19,10 @@ from sklearn.tree import DecisionTreeClassifier
 from data.schema import FEATURES, MODEL_VERSION, TARGET
 from monitor.charts import static
 from monitor.health.checks import CHECKS
-from monitor.health.record import metrics_of, record
-from monitor.health.verdict import examine
+from monitor.health.record import flatten_metrics, to_dict
+from monitor.health.verdict import run_checks
 from monitor.metrics.binary import evaluate
-from monitor.metrics.intervals import performance
+from monitor.metrics.intervals import evaluate_with_intervals
 from serving import registry
 from serving.model.packaging import save_pipeline
 from tests.looks import TRAINING_ROWS, batch, look, population
@@ -40,7 +40,7 @@ _PROD_ROWS = 400
 def found() -> dict[str, Any]:
     """The record of a look at shots like those that the model knows."""
     looked = look(batch(_PROD_ROWS))
-    return record(looked, examine(looked, CHECKS))
+    return to_dict(looked, run_checks(looked, CHECKS))
 
 
 def candidates() -> dict[str, Pipeline]:
@@ -110,7 +110,7 @@ def _fill(folder: Path, leave_out: tuple[str, ...], origin: dict[str, str]) -> N
         tags = {**origin, **scored, **checks, **verdict, "source": "application", "reference": "base_test"}
         with mlflow.start_run(run_name="Monitoramento", nested=True, tags=tags):
             mlflow.log_params({"current": "application", "reference": "base_test"})
-            mlflow.log_metrics(metrics_of(looked))
+            mlflow.log_metrics(flatten_metrics(looked))
             mlflow.log_text(json.dumps(looked), "monitoring.json")
 
 
@@ -143,7 +143,7 @@ def _log_training(
                 )
             mlflow.log_metrics({**measured, **{f"cv_{metric}_mean": value for metric, value in measured.items()}})
             mlflow.log_metrics({f"cv_{metric}_std": 0.003 for metric in measured})
-            for metric, interval in performance(test[TARGET], made, samples=50).intervals().items():
+            for metric, interval in evaluate_with_intervals(test[TARGET], made, samples=50).intervals().items():
                 mlflow.log_metrics({f"{metric}_low": interval.low, f"{metric}_high": interval.high})
             mlflow.log_params({"strategy" if model_id == "prior" else "random_state": "42"})
             save_pipeline(pipeline, folder / "model.skops")
@@ -161,7 +161,7 @@ def _log_training(
     if not client.search_registered_models(filter_string=f"name = '{model}'"):
         client.create_registered_model(model)
     version = registry.number(client.create_model_version(model, "/nowhere", training.info.run_id, tags))
-    registry.judge(version, PASSED)
+    registry.record_gate_result(version, PASSED)
     registry.promote(version, "for a test")
     mlflow.set_tags(
         {"model_version": version, "chosen_model": "dt", "gate": "passed", "gate_reason": "better beyond chance"}

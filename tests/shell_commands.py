@@ -23,7 +23,7 @@ import yaml
 from mlflow.cli import cli
 
 from data.acquisition.raw_tables import FILES
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.paths import ROOT
 from data.simulation import synthetic
 from tools.parameters import config_of
@@ -152,7 +152,7 @@ def _mlflow(arguments: list[str]) -> None:
         if entry_point in _ENTRY_POINTS:
             unknown = {key for key, _, _ in pairs} - set(_ENTRY_POINTS[entry_point]["parameters"])
             assert not unknown, f"entry point {entry_point} has no parameters {unknown}"
-            parse(config_of(f"steps.{entry_point}"), [f"--{key}={value}" for key, _, value in pairs])
+            parse_args(config_of(f"steps.{entry_point}"), [f"--{key}={value}" for key, _, value in pairs])
 
 
 def _python(arguments: list[str]) -> None:
@@ -172,7 +172,7 @@ def _python(arguments: list[str]) -> None:
     source = path.read_text(encoding="utf-8")
     if "run_command(" in source:
         if options and "$" not in "".join(options):
-            parse(config_of(module), options)
+            parse_args(config_of(module), options)
     elif "argparse" in source:
         _parser_of(module).parse_args(options)
     else:

@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from data.schema import FEATURES, TARGET
 from serving import registry
 from serving.model.packaging import log_scoring_model
-from serving.registry.gate import Verdict
+from serving.registry.gate import GateResult
 from tests.looks import TRAINING_ROWS, population
 
-PASSED = Verdict(True, "better", 0.67, 0.69, -0.03, -0.01)
-REFUSED = Verdict(False, "worse", 0.70, 0.69, 0.0, 0.02)
+PASSED = GateResult(True, "better", 0.67, 0.69, -0.03, -0.01)
+REFUSED = GateResult(False, "worse", 0.70, 0.69, 0.0, 0.02)
 
 GOOD, SAME, BAD = "good", "same", "bad"
 """Logged models: one that has learned, one that answers the same, and one that has learned the opposite."""
@@ -43,23 +43,23 @@ class Stock:
     database: Path
     models: dict[str, Logged]
 
-    def register(self, name: str, verdict: Verdict | None = PASSED, /, **tags: str) -> str:
+    def register(self, name: str, verdict: GateResult | None = PASSED, /, **tags: str) -> str:
         """Register one as a version in the active store, which is a copy of this one; its number."""
         model = self.models[name]
         number = registry.register(model.uri, model.run_id, tags, "for a test")
         if verdict:
-            registry.judge(number, verdict)
+            registry.record_gate_result(number, verdict)
         return number
 
 
-def bare(verdict: Verdict | None = PASSED, /, **tags: str) -> str:
+def bare(verdict: GateResult | None = PASSED, /, **tags: str) -> str:
     """Register a version that has no files, which is enough for the registry and takes no time; its number."""
     client, name = MlflowClient(), registry.model()
     if not client.search_registered_models(filter_string=f"name = '{name}'"):
         client.create_registered_model(name)
     number = registry.number(client.create_model_version(name, "/nowhere", tags=tags))
     if verdict:
-        registry.judge(number, verdict)
+        registry.record_gate_result(number, verdict)
     return number
 
 

@@ -28,7 +28,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.errors import KobeShotError
 from data.paths import ROOT
 from serving import registry
@@ -121,7 +121,7 @@ class Page:
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.png"
         path.write_bytes(small(self.driver.get_screenshot_as_png()))
-        say("Took", f"{path.relative_to(ROOT)}, {path.stat().st_size / 1e3:.0f} kB")
+        info("Took", f"{path.relative_to(ROOT)}, {path.stat().st_size / 1e3:.0f} kB")
 
 
 def small(png: bytes) -> bytes:

@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from data.acquisition.raw_tables import FILES
 from data.acquisition.redirects import MAX_REDIRECTS, next_address, recorded
-from data.cli.console import console, say
+from data.cli.console import console, info
 from data.errors import SourceError
 from data.storage.files import sha256
 
@@ -66,7 +66,7 @@ def download(
         `data.acquisition.redirects`.
     """
     base = base.rstrip("/")
-    say("Downloading", f"{' and '.join(FILES)} from {base}")
+    info("Downloading", f"{' and '.join(FILES)} from {base}")
     work = _Download(base, folder, expected, max_bytes)
     # The limits of sockets are per packet: a server that sends a byte now and then would have all the time there is.
     thread = threading.Thread(target=work.run, daemon=True)
@@ -78,11 +78,11 @@ def download(
         raise UnreachableError(message)
     if work.error is not None:
         raise work.error
-    check_sums(folder, work.expected)
+    verify_checksums(folder, work.expected)
     return {name: hops for name, hops in work.hops.items() if hops}
 
 
-def check_sums(folder: Path, expected: Mapping[str, str]) -> None:
+def verify_checksums(folder: Path, expected: Mapping[str, str]) -> None:
     """Compare both files of a folder with their checksums; a file without one is not checked.
 
     Raises
@@ -97,7 +97,7 @@ def check_sums(folder: Path, expected: Mapping[str, str]) -> None:
             raise SourceError(message)
 
 
-def parse_sums(content: bytes) -> dict[str, str]:
+def parse_checksums(content: bytes) -> dict[str, str]:
     """Checksums by file name, from what ``sha256sum`` writes.
 
     Raises
@@ -107,7 +107,7 @@ def parse_sums(content: bytes) -> dict[str, str]:
 
     Examples
     --------
-    >>> parse_sums(b"3A17  ./dataset_kobe_dev.parquet")
+    >>> parse_checksums(b"3A17  ./dataset_kobe_dev.parquet")
     {'dataset_kobe_dev.parquet': '3a17'}
     """
     pairs = (line.split(maxsplit=1) for line in content.decode(errors="replace").splitlines() if line.strip())
@@ -172,7 +172,7 @@ class _Download:
             for chunk in self._chunks(response):
                 content += chunk
                 require_size(SUMS_FILE, len(content), MAX_SUMS_BYTES)
-        return parse_sums(content)
+        return parse_checksums(content)
 
     def _download_file(self, session: requests.Session, name: str, progress: Progress) -> None:
         with self._answer(session, name) as response:

@@ -28,7 +28,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class Found:
+class DuplicateSummary:
     """Numbers that stand more often than they should.
 
     Attributes
@@ -51,7 +51,7 @@ class Found:
         return f"such as {', '.join(map(str, self.examples))}"
 
 
-class Numbers:
+class IdSet:
     """A collection of whole numbers, as a context manager.
 
     Parameters
@@ -61,7 +61,7 @@ class Numbers:
 
     Examples
     --------
-    >>> with Numbers(Path()) as some, Numbers(Path()) as others:
+    >>> with IdSet(Path()) as some, IdSet(Path()) as others:
     ...     some.add(np.array([3, 1, 3]))
     ...     others.add(np.array([7, 1]))
     ...     some.doubled(), some.shared(others)
@@ -98,11 +98,11 @@ class Numbers:
         if self._count > MOST_HELD:
             self._spill()
 
-    def doubled(self) -> Found:
+    def doubled(self) -> DuplicateSummary:
         """Those that stand more than once."""
         return _found(_repeated(piece) for piece in self._pieces(spilled=bool(self._files)))
 
-    def shared(self, other: "Numbers") -> Found:
+    def shared(self, other: "IdSet") -> DuplicateSummary:
         """Those that stand in another collection too."""
         spilled = bool(self._files or other._files)  # noqa: SLF001 one of its own kind
         pairs = zip(self._pieces(spilled=spilled), other._pieces(spilled=spilled), strict=True)  # noqa: SLF001
@@ -138,9 +138,9 @@ def _repeated(numbers: Ints) -> Ints:
     return repeated
 
 
-def _found(pieces: Iterator[Ints]) -> Found:
+def _found(pieces: Iterator[Ints]) -> DuplicateSummary:
     count, examples = 0, np.array([], dtype=np.int64)
     for piece in pieces:
         count += len(piece)
         examples = np.sort(np.concatenate([examples, piece]))[:_MOST_EXAMPLES]
-    return Found(count, tuple(examples.tolist()))
+    return DuplicateSummary(count, tuple(examples.tolist()))

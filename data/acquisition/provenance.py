@@ -9,7 +9,7 @@ from typing import Literal
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE, simulation
 from data.errors import SourceError
 from data.paths import RAW
-from data.storage.files import replacing, sha256, shown, write_text
+from data.storage.files import atomic_write, display_path, sha256, write_text
 
 PUBLIC_ADDRESS = "https://raw.githubusercontent.com/tciodaro/eng_ml/main/data"
 PUBLIC_SHA256 = {
@@ -23,7 +23,7 @@ Kind = Literal["public", "folder", "table", "address", "synthetic", "unknown"]
 _RECORD = "source.json"
 
 
-class HalfAcquiredError(SourceError):
+class IncompleteAcquisitionError(SourceError):
     """An acquisition was killed half-way: the files are not all of one source."""
 
 
@@ -58,7 +58,7 @@ class Provenance:
         return self.kind == "synthetic"
 
 
-def describe(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
+def infer_provenance(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
     """The provenance of files that came from an address; their bytes have the last word."""
     if hashes == PUBLIC_SHA256:
         return Provenance("public", address, dict(hashes))
@@ -66,17 +66,17 @@ def describe(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) 
     return Provenance("synthetic", simulated, dict(hashes)) if simulated else Provenance(kind, address, dict(hashes))
 
 
-def commit(source: Provenance, stage: Path, raw: Path) -> Provenance:
+def install_files(source: Provenance, stage: Path, raw: Path) -> Provenance:
     """Move checked files from `stage` to `raw` and record where they come from, by what is known of the source.
 
     The record goes first and names what it replaces: a kill between the renames is noticed by `read_provenance`.
     """
-    described = describe(source.kind, source.address, stage, hashes_of(stage))
+    described = infer_provenance(source.kind, source.address, stage, file_hashes(stage))
     present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
     found = replace(described, previous_sha256=present, redirects=source.redirects)
     write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
     for name in FILES:
-        with replacing(raw / name) as partial:
+        with atomic_write(raw / name) as partial:
             (stage / name).replace(partial)
     return found
 
@@ -93,29 +93,31 @@ def read_provenance(raw: Path = RAW) -> Provenance:
     """
     missing = [name for name in FILES if not (raw / name).exists()]
     if missing:
-        message = f"{shown(raw)} lacks {' and '.join(missing)}. Fill it first: mlflow run . -e aquisicao"
+        message = f"{display_path(raw)} lacks {' and '.join(missing)}. Fill it first: mlflow run . -e aquisicao"
         raise SourceError(message)
-    hashes, record = hashes_of(raw), raw / _RECORD
+    hashes, record = file_hashes(raw), raw / _RECORD
     if hashes == PUBLIC_SHA256 or not record.is_file():
-        return describe("unknown", PUBLIC_ADDRESS if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
+        return infer_provenance("unknown", PUBLIC_ADDRESS if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
     try:
         recorded = Provenance(**json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        message = f"{shown(record)} cannot be read ({error}). Delete it, or acquire the files again."
+        message = f"{display_path(record)} cannot be read ({error}). Delete it, or acquire the files again."
         raise SourceError(message) from error
     changed = [name for name in FILES if hashes[name] != recorded.sha256.get(name)]
     if not changed:
         return recorded
     if all(hashes[name] == recorded.previous_sha256.get(name) for name in changed):
-        message = f"The last acquisition into {shown(raw)} was interrupted. Run it again: mlflow run . -e aquisicao"
-        raise HalfAcquiredError(message)
+        message = (
+            f"The last acquisition into {display_path(raw)} was interrupted. Run it again: mlflow run . -e aquisicao"
+        )
+        raise IncompleteAcquisitionError(message)
     message = (
-        f"{' and '.join(changed)} in {shown(raw)}: wrong checksum; expected the bytes that were acquired from "
-        f"{recorded.address}. Acquire them again from there, or delete {shown(record)} if the new files are meant."
+        f"{' and '.join(changed)} in {display_path(raw)}: wrong checksum; expected the bytes that were acquired from "
+        f"{recorded.address}. Acquire them again from there, or delete {display_path(record)} to keep the new files."
     )
     raise SourceError(message)
 
 
-def hashes_of(folder: Path) -> dict[str, str]:
+def file_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of both tables of a folder by their names."""
     return {name: sha256(folder / name) for name in FILES}

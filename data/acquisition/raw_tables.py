@@ -15,26 +15,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.acquisition.duplicate_ids import Ints, Numbers
+from data.acquisition.duplicate_ids import IdSet, Ints
 from data.errors import FileError, SchemaError, SourceError
 from data.schema import (
-    CHECKED,
     COLUMN,
-    RAW_NAME,
+    RAW_COLUMN_NAMES,
     SHOT_ID,
     THREE_POINTS,
     TWO_POINTS,
-    Findings,
-    cases,
+    VALIDATED_COLUMNS,
+    FailureSummary,
     check_columns,
     check_raw,
+    failure_cases,
     raw_schema,
     reasons,
 )
 from data.simulation.synthetic import SIMULATION
-from data.storage.files import parts
+from data.storage.files import parquet_files
 from data.storage.regular_files import open_native, open_regular
-from data.storage.tables import ATTRIBUTES, TableError, TableReader, TableWriter, schema_of, writing
+from data.storage.tables import ATTRIBUTES, TableError, TableReader, TableWriter, arrow_schema, table_writer
 
 DEV_FILE = "dataset_kobe_dev.parquet"
 PROD_FILE = "dataset_kobe_prod.parquet"
@@ -91,7 +91,7 @@ class RawTable:
             whole = TableReader(path)
             names = [name for name in whole.schema.names if not name.startswith(_INDEX)]
             self.rows = whole.rows or 0
-            raw_names = {name: raw for name, raw in RAW_NAME.items() if raw not in names}
+            raw_names = {name: raw for name, raw in RAW_COLUMN_NAMES.items() if raw not in names}
             if not self.rows or not names:
                 message = f"{path.name} holds no rows; expected shots."
                 raise SourceError(message)
@@ -119,7 +119,7 @@ class RawTable:
                     pa.default_memory_pool().release_unused()
 
 
-class Check:
+class RowValidator:
     """The check of one table, a piece at a time; as a context manager.
 
     Parameters
@@ -130,7 +130,7 @@ class Check:
         Where ``shot_id`` are kept if there are many.
     also_required : sequence of str
         See `data.schema.raw_schema`.
-    most_rejected : int
+    max_rejected_rows : int
         Rows that may break the schema, with those before.
 
     Attributes
@@ -143,12 +143,14 @@ class Check:
         Of the rows that did not.
     """
 
-    def __init__(self, name: str, folder: Path, *, also_required: Sequence[str] = (), most_rejected: int = 0) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, also_required: Sequence[str] = (), max_rejected_rows: int = 0
+    ) -> None:
         self.before = 0
-        self.shot_ids = Numbers(folder)
-        self._name, self._also_required, self._most_rejected = name, also_required, most_rejected
+        self.shot_ids = IdSet(folder)
+        self._name, self._also_required, self._most_rejected = name, also_required, max_rejected_rows
         self._schema = raw_schema(also_required=also_required, unique=False)
-        self._findings = Findings(name)
+        self._findings = FailureSummary(name)
         self._rows = 0
         self._only: pd.DataFrame | None = None
 
@@ -179,7 +181,7 @@ class Check:
         Parameters
         ----------
         piece : pandas.DataFrame, index 0 to n - 1
-            With the columns of ``CHECKED`` that the table has.
+            With the columns of ``VALIDATED_COLUMNS`` that the table has.
 
         Returns
         -------
@@ -191,7 +193,7 @@ class Check:
         SchemaError
             If something is wrong that is not wrong with a row, or ``MOST_COUNTED`` rows break the schema.
         """
-        found = cases(piece[[name for name in CHECKED if name in piece]], self._schema, self._name)
+        found = failure_cases(piece[[name for name in VALIDATED_COLUMNS if name in piece]], self._schema, self._name)
         why = reasons(found)
         kept = piece if why.empty else piece.drop(index=why.index)
         self.shot_ids.add(whole_numbers(kept[SHOT_ID]))
@@ -199,7 +201,7 @@ class Check:
         self._only = None if self._rows else piece
         self._rows += len(piece)
         if self.rejected > max(MOST_COUNTED, self._most_rejected):
-            raise self._findings.error(most_rejected=self._most_rejected, complete=False)
+            raise self._findings.error(max_rejected_rows=self._most_rejected, complete=False)
         return why
 
     def finish(self) -> None:
@@ -215,7 +217,7 @@ class Check:
             # All of a table that is one piece can be told at once, with the rows of a shot_id that stands twice.
             check_raw(self._only, self._name, also_required=self._also_required)
         if not self.allowed:
-            raise self._findings.error(most_rejected=self._most_rejected)
+            raise self._findings.error(max_rejected_rows=self._most_rejected)
         if doubled:
             message = (
                 f"{self._name}: {doubled.count:,} shot_id found twice or more, {doubled}; expected each only once. "
@@ -229,7 +231,7 @@ def whole_numbers(column: "pd.Series[float]") -> Ints:
     return np.asarray(pd.to_numeric(column).astype("int64"))
 
 
-def check_pair(folder: Path) -> None:
+def validate_pair(folder: Path) -> None:
     """Check both tables of a folder, and that no shot is in both: the model would learn from what it is measured on.
 
     Raises
@@ -240,15 +242,15 @@ def check_pair(folder: Path) -> None:
         If a table breaks the schema.
     """
     with ExitStack() as stack:
-        checks = [stack.enter_context(Check(name, folder)) for name in FILES]
+        checks = [stack.enter_context(RowValidator(name, folder)) for name in FILES]
         for name, check in zip(FILES, checks, strict=True):
-            for piece in RawTable(folder / name, CHECKED).pieces():
+            for piece in RawTable(folder / name, VALIDATED_COLUMNS).pieces():
                 check.look(piece.to_pandas())
             check.finish()
-        check_not_shared(*checks)
+        validate_disjoint(*checks)
 
 
-def check_not_shared(dev: Check, prod: Check) -> None:
+def validate_disjoint(dev: RowValidator, prod: RowValidator) -> None:
     """Refuse two tables that share a ``shot_id``.
 
     Raises
@@ -274,17 +276,17 @@ def split_table(path: Path, folder: Path) -> None:
         If the table cannot be read, breaks the schema, or lacks one of the two kinds of shot.
     """
     if path.suffix.lower() == ".csv":
-        split(lambda texts: _csv_pieces(path, texts), path.name, folder)
+        split_by_shot_type(lambda texts: _csv_pieces(path, texts), path.name, folder)
     else:
         table, marks = RawTable(path, also_required=["shot_type"]), json.loads(attributes(path) or b"{}")
-        split(lambda _: (_marked(piece.to_pandas(), marks) for piece in table.pieces()), path.name, folder)
+        split_by_shot_type(lambda _: (_marked(piece.to_pandas(), marks) for piece in table.pieces()), path.name, folder)
 
 
-def split(pieces: Pieces, name: str, folder: Path) -> None:
+def split_by_shot_type(pieces: Pieces, name: str, folder: Path) -> None:
     """Split a table that comes in pieces, called `name` in messages, by ``shot_type``; see `split_table`."""
     kinds: dict[str, str] = {}
     labels: set[str] = set()
-    with Check(name, folder, also_required=["shot_type"]) as check:
+    with RowValidator(name, folder, also_required=["shot_type"]) as check:
         for piece in pieces([]):
             if not kinds:
                 check_columns(list(piece.columns), name, also_required=["shot_type"])
@@ -317,8 +319,8 @@ def write_split(pieces: Iterator[pd.DataFrame], folder: Path) -> None:
         schema = None
         for piece in pieces:
             if schema is None:
-                schema = schema_of(piece)
-                writers = {file: stack.enter_context(writing(folder / file, schema)) for file in FILES}
+                schema = arrow_schema(piece)
+                writers = {file: stack.enter_context(table_writer(folder / file, schema)) for file in FILES}
             for file, writer in writers.items():
                 part = piece[piece["shot_type"] == _POINTS[file]]
                 writer.write(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
@@ -332,7 +334,7 @@ def attributes(path: Path) -> bytes:
     SourceError
         If the file is not whole.
     """
-    file = next(iter(parts(path)), path) if path.is_dir() else path
+    file = next(iter(parquet_files(path)), path) if path.is_dir() else path
     with _told_of(file), open_native(file) as opened:
         metadata = pq.read_schema(opened).metadata or {}
     return bytes(metadata.get(ATTRIBUTES, b""))
@@ -436,7 +438,7 @@ def _csv_pieces(path: Path, texts: Sequence[str]) -> Iterator[pd.DataFrame]:
 
 
 def _named_as_raw(table: pd.DataFrame) -> pd.DataFrame:
-    return table.rename(columns={name: raw for name, raw in RAW_NAME.items() if raw not in table.columns})
+    return table.rename(columns={name: raw for name, raw in RAW_COLUMN_NAMES.items() if raw not in table.columns})
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,26 +14,26 @@ from data.acquisition.download import (
     MAX_SUMS_BYTES,
     SUMS_FILE,
     UnreachableError,
-    check_sums,
     download,
-    parse_sums,
+    parse_checksums,
     require_size,
+    verify_checksums,
 )
 from data.acquisition.provenance import (
     PUBLIC_ADDRESS,
     PUBLIC_SHA256,
-    HalfAcquiredError,
+    IncompleteAcquisitionError,
     Provenance,
-    commit,
+    install_files,
     read_provenance,
 )
-from data.acquisition.raw_tables import FILES, RawTable, check_pair, split_table, write_split
-from data.cli.console import say
-from data.cli.progress import progress
+from data.acquisition.raw_tables import FILES, RawTable, split_table, validate_pair, write_split
+from data.cli.console import info
+from data.cli.progress import progress_bar
 from data.errors import FileError, SchemaError, SourceError
 from data.paths import RAW
 from data.simulation import synthetic
-from data.storage.files import disk_full_told, parts, sha256, shown
+from data.storage.files import display_path, parquet_files, sha256, translate_disk_full
 from data.storage.regular_files import copy_regular, kind_found, open_regular, regular_size
 from data.storage.staging import staging
 
@@ -47,7 +47,7 @@ _PART_PATTERNS = ("*.parquet", "*=*/**/*.parquet")
 """Where a folder that is one table has its parts: in itself, or in folders of partitions."""
 
 
-def check_source(source: str) -> str:
+def validate_source(source: str) -> str:
     """Say at once whether a source can be meant at all, before any work.
 
     Parameters
@@ -68,7 +68,7 @@ def check_source(source: str) -> str:
     if source in {"auto", "synthetic"}:
         return source
     if source.startswith("https://"):
-        return check_address(source)
+        return validate_url(source)
     if "://" in source:
         message = f"expected {_EXPECTED}; found an address of {source.partition('://')[0]}://"
         raise ValueError(message)
@@ -99,7 +99,7 @@ def check_source(source: str) -> str:
     return source
 
 
-def check_address(address: str, example: str = "https://example.org/folder") -> str:
+def validate_url(address: str, example: str = "https://example.org/folder") -> str:
     """Refuse what is no address of the web, and one with a user, a password or a query: it would be kept in runs.
 
     Parameters
@@ -176,8 +176,8 @@ def acquire(  # noqa: PLR0913 what a source is made of
     Parameters
     ----------
     source : str
-        See `check_source`. ``auto`` keeps valid files that are there, else downloads the public ones, else, when they
-        cannot be reached, simulates.
+        See `validate_source`. ``auto`` keeps valid files that are there, else downloads the public ones, else, when
+        they cannot be reached, simulates.
     rows, seed : int
         Size and seed of a simulation.
     raw : pathlib.Path
@@ -200,13 +200,13 @@ def acquire(  # noqa: PLR0913 what a source is made of
         If there is no room; `raw` stays as it was.
     """
     raw.mkdir(parents=True, exist_ok=True)
-    with disk_full_told(raw):
+    with translate_disk_full(raw):
         if source == "auto":
             return _acquire_automatically(raw, public_address, rows, seed, max_bytes)
         with staging(raw, raw.name) as stage:
             filled = _fill(stage, source, rows, seed, max_bytes)
-            check_pair(stage)
-            return commit(filled, stage, raw)
+            validate_pair(stage)
+            return install_files(filled, stage, raw)
 
 
 def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int, max_bytes: int) -> Provenance:
@@ -218,37 +218,37 @@ def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int,
             redirects = download(public_address, stage, PUBLIC_SHA256, max_bytes=max_bytes)
             filled = Provenance("public", public_address, redirects=redirects)
         except UnreachableError as error:
-            say("The public files cannot be reached:", error, style="yellow")
+            info("The public files cannot be reached:", error, style="yellow")
             if kept and kept.address == synthetic.name(rows, seed):
                 return kept
             filled = _fill(stage, "synthetic", rows, seed, max_bytes)
-        check_pair(stage)
+        validate_pair(stage)
         if kept is None:
             _set_aside(raw)
-        return commit(filled, stage, raw)
+        return install_files(filled, stage, raw)
 
 
 def _kept(raw: Path) -> Provenance | None:
     present = [name for name in FILES if (raw / name).exists()]
     if len(present) < len(FILES):
         if present:
-            say(f"{shown(raw)} holds only", present[0], style="yellow")
+            info(f"{display_path(raw)} holds only", present[0], style="yellow")
         return None
     try:
-        check_pair(raw)
+        validate_pair(raw)
     except (SourceError, SchemaError) as error:
-        say(f"{shown(raw)} is refused:", error, style="yellow")
+        info(f"{display_path(raw)} is refused:", error, style="yellow")
         return None
     try:
         return read_provenance(raw)
-    except HalfAcquiredError as error:
-        say(f"{shown(raw)} is refused:", error, style="yellow")
+    except IncompleteAcquisitionError as error:
+        info(f"{display_path(raw)} is refused:", error, style="yellow")
         return None
 
 
 def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Provenance:
     if source == "synthetic":
-        with progress("simulating", rows) as advance:
+        with progress_bar("simulating", rows) as advance:
             write_split(synthetic.marked(rows, seed, advance), stage)
         return Provenance("synthetic", synthetic.name(rows, seed))
     if source.startswith("https://"):
@@ -263,7 +263,7 @@ def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Pro
         for name in FILES:
             _copy(path / name, stage / name)
         if SUMS_FILE in {each.name for each in path.iterdir()}:
-            check_sums(stage, parse_sums(_sums(path / SUMS_FILE)))
+            verify_checksums(stage, parse_checksums(_sums(path / SUMS_FILE)))
         return Provenance("folder", str(path))
     _require_size(path, [path], max_bytes)
     split_table(path, stage)
@@ -273,7 +273,9 @@ def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Pro
 def _require_size(source: Path, tables: list[Path], limit: int) -> None:
     """Refuse what is no regular file, and a source whose files are too large together."""
     try:
-        sizes = [regular_size(file) for table in tables for file in (parts(table) if table.is_dir() else [table])]
+        sizes = [
+            regular_size(file) for table in tables for file in (parquet_files(table) if table.is_dir() else [table])
+        ]
     except FileError as error:
         raise SourceError(str(error)) from error
     require_size(str(source), sum(sizes), limit)
@@ -291,7 +293,7 @@ def _copy(source: Path, target: Path) -> None:
         copy_regular(source, target)
         return
     target.mkdir()
-    for part in parts(source):
+    for part in parquet_files(source):
         copied = target / part.relative_to(source)
         copied.parent.mkdir(parents=True, exist_ok=True)
         copy_regular(part, copied)
@@ -304,4 +306,4 @@ def _set_aside(raw: Path) -> None:
             numbers = (number for number in range(1, 1_000_000) if not (raw / f"{name}.refused-{number}").exists())
             aside = raw / f"{name}.refused-{next(numbers)}"
             path.replace(aside)
-            say("Kept the old file as", shown(aside), style="yellow")
+            info("Kept the old file as", display_path(aside), style="yellow")

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from data.cli.console import complain
+from data.cli import console
 from data.errors import FileError, KobeShotError, is_of_file_system
 from data.masking import mask_log_records, mask_tracebacks
 
@@ -50,18 +50,18 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
     mask_log_records()
     mask_tracebacks()
     limit_connecting()
-    config = parse(config_class, sys.argv[1:])
+    config = parse_args(config_class, sys.argv[1:])
     try:
         run(config)
     except KobeShotError as error:
-        complain(f"{_program()} failed:", error)
+        console.error(f"{_program()} failed:", error)
         sys.exit(_FAILURE_EXIT_CODE)
     except OSError as error:
         told = FileError.of(error) if is_of_file_system(error) else f"{type(error).__name__}: {error}"
-        complain(f"{_program()} failed:", told)
+        console.error(f"{_program()} failed:", told)
         sys.exit(_FAILURE_EXIT_CODE)
     except KeyboardInterrupt:
-        complain(f"{_program()} was interrupted.")
+        console.error(f"{_program()} was interrupted.")
         sys.exit(128 + signal.SIGINT)
 
 
@@ -70,7 +70,7 @@ def limit_connecting() -> None:
     os.environ.setdefault("PGCONNECT_TIMEOUT", _CONNECT_SECONDS)
 
 
-def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
+def parse_args(config_class: type[Config], arguments: Sequence[str]) -> Config:
     """The configuration that command-line arguments describe.
 
     Raises
@@ -82,10 +82,10 @@ def parse(config_class: type[Config], arguments: Sequence[str]) -> Config:
         return CliApp.run(config_class, cli_args=list(arguments))
     except ValidationError as error:
         for problem in error.errors():
-            complain(_describe(config_class, problem["loc"], problem["msg"], problem["input"]))
+            console.error(_describe(config_class, problem["loc"], problem["msg"], problem["input"]))
     except SettingsError as error:
-        complain(f"{_program()}:", error)
-    complain("Nothing was done.", f"All parameters: python -m {_program()} --help")
+        console.error(f"{_program()}:", error)
+    console.error("Nothing was done.", f"All parameters: python -m {_program()} --help")
     sys.exit(_USAGE_EXIT_CODE)
 
 

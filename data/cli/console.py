@@ -36,7 +36,7 @@ def told(head: str, text: object = "", *, style: str = "bold") -> Text:
     return Text.assemble((masked(head), style), " " if text else "", masked(text))
 
 
-def say(head: str, text: object = "", *, style: str = "bold") -> None:
+def info(head: str, text: object = "", *, style: str = "bold") -> None:
     """Write a styled head and a plain text."""
     console.print(told(head, text, style=style))
 
@@ -58,7 +58,7 @@ def brief() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Write nothing but errors until the block ends, which another step is the detail of."""
     before, console.quiet = console.quiet, True
     try:
@@ -67,6 +67,6 @@ def quiet() -> Iterator[None]:
         console.quiet = before
 
 
-def complain(head: str, text: object = "") -> None:
+def error(head: str, text: object = "") -> None:
     """Write what went wrong to standard error, without secrets."""
     _errors.print(Text.assemble((masked(head), "bold red"), " " if text else "", masked(text)))

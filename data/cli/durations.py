@@ -3,7 +3,7 @@
 import pandas as pd
 
 
-def check_span(text: str) -> str:
+def validate_duration(text: str) -> str:
     """Refuse what is not a span of time.
 
     Raises

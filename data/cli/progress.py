@@ -7,12 +7,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.cli.console import console
 
-Advance = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 """Called with the number of rows that are done since it was last called."""
 
 
 @contextmanager
-def progress(what: str, rows: int) -> Iterator[Advance]:
+def progress_bar(what: str, rows: int) -> Iterator[ProgressCallback]:
     """Show how far work on rows has come, until the block ends.
 
     Parameters

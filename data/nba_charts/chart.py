@@ -1,7 +1,7 @@
 """Shot charts of any NBA player, as stats.nba.com gives them, mapped to the columns of the raw tables.
 
 A chart has the columns of ``ShotChartDetail``, the table that the package ``nba_api`` reads from stats.nba.com.
-`write_shots` turns charts into one table that can be given as a source, or scored.
+`convert_charts` turns charts into one table that can be given as a source, or scored.
 """
 
 import json
@@ -17,17 +17,24 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from data.acquisition.duplicate_ids import Numbers
-from data.acquisition.raw_tables import CHUNK_ROWS, Check, attributes, whole_numbers
+from data.acquisition.duplicate_ids import IdSet
+from data.acquisition.raw_tables import CHUNK_ROWS, RowValidator, attributes, whole_numbers
 from data.cli.config import CommandConfig
-from data.cli.console import say
+from data.cli.console import info
 from data.errors import SchemaError, SourceError
-from data.nba_charts.column_mapping import LEFT_OUT, MAPPING, NEEDED, SIMULATED_CHART, game_kind, to_shots
+from data.nba_charts.column_mapping import (
+    EXCLUDED_GAME_TYPES,
+    MAPPING,
+    REQUIRED_COLUMNS,
+    SIMULATED_CHART,
+    game_type,
+    map_columns,
+)
 from data.schema import COLUMN, SHOT_ID, THREE_POINTS, TWO_POINTS
 from data.simulation.synthetic import SIMULATION
-from data.storage.files import disk_full_told, shown
-from data.storage.output_paths import check_writable, overlap
-from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, writing
+from data.storage.files import display_path, translate_disk_full
+from data.storage.output_paths import ensure_writable, paths_overlap
+from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, table_writer
 
 _TYPES = {"integer": pa.int64(), "double": pa.float64(), "text": pa.string()}
 _KINDS = {".csv", ".parquet"}
@@ -61,14 +68,14 @@ class Chart:
         if {"LAT", "SHOT_ID"} <= set(capitals):
             message = (
                 f"{path.name}: expected a shot chart of stats.nba.com; found a table that has lat and shot_id already. "
-                f"It needs no mapping: make main SOURCE={shown(path)}"
+                f"It needs no mapping: make main SOURCE={display_path(path)}"
             )
             raise SchemaError(message)
-        missing = [name for name in NEEDED if name not in capitals]
+        missing = [name for name in REQUIRED_COLUMNS if name not in capitals]
         if missing:
             message = (
                 f"{path.name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. Expected a shot chart of "
-                f"stats.nba.com with at least {', '.join(NEEDED)}; found {', '.join(found) or 'no columns'}. "
+                f"stats.nba.com with at least {', '.join(REQUIRED_COLUMNS)}; found {', '.join(found) or 'no columns'}. "
                 "Get the chart again (ShotChartDetail), or rename its columns."
             )
             raise SchemaError(message)
@@ -98,7 +105,7 @@ class Chart:
 
 
 @dataclass
-class Written:
+class ConversionResult:
     """What was written.
 
     Attributes
@@ -138,7 +145,7 @@ def chart_files(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(file.resolve() for file in files))
 
 
-def write_shots(files: Sequence[Path], out: Path) -> Written:
+def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
     """Map charts and write their shots as one table, which bears the mark of simulated shots if there are any.
 
     Parameters
@@ -164,11 +171,11 @@ def write_shots(files: Sequence[Path], out: Path) -> Written:
     """
     charts = [Chart(file) for file in files]
     simulations = sorted({name for chart in charts for name in chart.simulations()})
-    written = Written(simulation="; ".join(simulations))
+    written = ConversionResult(simulation="; ".join(simulations))
     schema = _schema(set[str]().union(*(chart.columns for chart in charts)), written.simulation)
     with ExitStack() as stack:
-        writer = stack.enter_context(writing(out, schema))
-        seen = stack.enter_context(Numbers(out.parent))
+        writer = stack.enter_context(table_writer(out, schema))
+        seen = stack.enter_context(IdSet(out.parent))
         for chart in charts:
             _write(chart, writer, seen, written, out.parent)
         doubled = seen.doubled()
@@ -193,18 +200,18 @@ def _schema(columns: set[str], simulation: str) -> pa.Schema:
     return pa.schema(fields, {ATTRIBUTES: json.dumps({SIMULATION: simulation})} if simulation else None)
 
 
-def _write(chart: Chart, writer: TableWriter, seen: Numbers, written: Written, folder: Path) -> None:
+def _write(chart: Chart, writer: TableWriter, seen: IdSet, written: ConversionResult, folder: Path) -> None:
     name, row = chart.path.name, 0
-    with Check(name, folder, also_required=["shot_type"]) as check:
+    with RowValidator(name, folder, also_required=["shot_type"]) as check:
         for piece in chart.pieces():
-            shots = to_shots(piece, name, row)
+            shots = map_columns(piece, name, row)
             row += len(shots)
             if not check.look(shots).empty:
                 continue
-            kinds = game_kind(shots["game_id"])
-            for kind, what in LEFT_OUT.items():
+            kinds = game_type(shots["game_id"])
+            for kind, what in EXCLUDED_GAME_TYPES.items():
                 written.left_out[what] += int((kinds == kind).sum())
-            shots = shots[~kinds.isin(list(LEFT_OUT))]
+            shots = shots[~kinds.isin(list(EXCLUDED_GAME_TYPES))]
             written.shots.update(shots["shot_type"])
             seen.add(whole_numbers(shots[SHOT_ID]))
             writer.write(_as_written(shots, writer.schema))
@@ -243,24 +250,21 @@ class ShotChartConfig(CommandConfig):
     def check_apart(self) -> Self:
         """Refuse to write over a chart, or into a folder of charts."""
         for chart in self.charts:
-            if overlap(chart, self.out):
-                message = (
-                    f"expected out beside the charts, not the same nor one within the other; found {shown(self.out)} "
-                    f"and {chart}"
-                )
+            if paths_overlap(chart, self.out):
+                message = f"expected out outside of the folder of charts; found {display_path(self.out)} and {chart}"
                 raise ValueError(message)
         return self
 
 
 def run(config: ShotChartConfig) -> None:
     """Write the table."""
-    check_writable(config.out)
+    ensure_writable(config.out)
     files = chart_files(config.charts)
-    with disk_full_told(config.out.parent):
-        written = write_shots(files, config.out)
+    with translate_disk_full(config.out.parent):
+        written = convert_charts(files, config.out)
     for kind, count in (+written.left_out).items():
-        say("Left out", f"{count:,} {kind} shots")
+        info("Left out", f"{count:,} {kind} shots")
     if written.simulation:
-        say("SYNTHETIC DATA:", f"these shots are simulated ({written.simulation})", style="bold black on yellow")
+        info("SYNTHETIC DATA:", f"these shots are simulated ({written.simulation})", style="bold black on yellow")
     counts = f"{written.shots[TWO_POINTS]:,} two-point and {written.shots[THREE_POINTS]:,} three-point shots"
-    say("Mapped", f"{counts} of {len(files):,} chart(s): {shown(config.out)}")
+    info("Mapped", f"{counts} of {len(files):,} chart(s): {display_path(config.out)}")

@@ -12,7 +12,7 @@ from data.schema import COLUMN, SHOT_ID
 SIMULATED_CHART = "Simulated Shot Chart Detail: "
 """What ``GRID_TYPE`` of a simulated chart begins with; the name of the simulation follows."""
 
-LEFT_OUT = {1: "preseason", 3: "all-star"}
+EXCLUDED_GAME_TYPES = {1: "preseason", 3: "all-star"}
 """Kinds of games, by the digit of ``GAME_ID`` after its leading zeros, whose shots are left out."""
 _PLAYOFFS = 4
 _FIRST_GAME, _LAST_GAME = 10_000_001, 69_999_999
@@ -24,7 +24,7 @@ _MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Mapped:
+class ColumnMapping:
     """How one column of the raw table comes from a chart.
 
     Attributes
@@ -47,38 +47,40 @@ class Mapped:
         return self.name == "shot_type" or COLUMN[self.name].required
 
 
-MAPPING: tuple[Mapped, ...] = (
-    Mapped(SHOT_ID, ("GAME_ID", "GAME_EVENT_ID"), "`GAME_ID` without leading zeros, then `GAME_EVENT_ID` in 4 digits"),
-    Mapped("game_id", ("GAME_ID",), "without leading zeros"),
-    Mapped("game_event_id", ("GAME_EVENT_ID",)),
-    Mapped("lat", ("LOC_Y",), "34.0443 - `LOC_Y`/1000"),
-    Mapped("lon", ("LOC_X",), "-118.2698 + `LOC_X`/1000"),
-    Mapped("loc_x", ("LOC_X",)),
-    Mapped("loc_y", ("LOC_Y",)),
-    Mapped("minutes_remaining", ("MINUTES_REMAINING",)),
-    Mapped("seconds_remaining", ("SECONDS_REMAINING",)),
-    Mapped("period", ("PERIOD",)),
-    Mapped("playoffs", ("GAME_ID",), "1 where the kind of game is 4, else 0"),
-    Mapped("season", ("GAME_ID",), "its 4th and 5th digit, as 2015-16"),
-    Mapped("shot_distance", ("SHOT_DISTANCE",)),
-    Mapped("shot_made_flag", ("SHOT_MADE_FLAG",)),
-    Mapped("shot_type", ("SHOT_TYPE",)),
-    Mapped("action_type", ("ACTION_TYPE",)),
-    Mapped("shot_zone_area", ("SHOT_ZONE_AREA",)),
-    Mapped("shot_zone_basic", ("SHOT_ZONE_BASIC",)),
-    Mapped("shot_zone_range", ("SHOT_ZONE_RANGE",)),
-    Mapped("team_id", ("TEAM_ID",)),
-    Mapped("team_name", ("TEAM_NAME",)),
-    Mapped("game_date", ("GAME_DATE",), "20151028 becomes 2015-10-28"),
-    Mapped("matchup", ("VTM", "HTM"), "the visitors @ the hosts"),
+MAPPING: tuple[ColumnMapping, ...] = (
+    ColumnMapping(
+        SHOT_ID, ("GAME_ID", "GAME_EVENT_ID"), "`GAME_ID` without leading zeros, then `GAME_EVENT_ID` in 4 digits"
+    ),
+    ColumnMapping("game_id", ("GAME_ID",), "without leading zeros"),
+    ColumnMapping("game_event_id", ("GAME_EVENT_ID",)),
+    ColumnMapping("lat", ("LOC_Y",), "34.0443 - `LOC_Y`/1000"),
+    ColumnMapping("lon", ("LOC_X",), "-118.2698 + `LOC_X`/1000"),
+    ColumnMapping("loc_x", ("LOC_X",)),
+    ColumnMapping("loc_y", ("LOC_Y",)),
+    ColumnMapping("minutes_remaining", ("MINUTES_REMAINING",)),
+    ColumnMapping("seconds_remaining", ("SECONDS_REMAINING",)),
+    ColumnMapping("period", ("PERIOD",)),
+    ColumnMapping("playoffs", ("GAME_ID",), "1 where the kind of game is 4, else 0"),
+    ColumnMapping("season", ("GAME_ID",), "its 4th and 5th digit, as 2015-16"),
+    ColumnMapping("shot_distance", ("SHOT_DISTANCE",)),
+    ColumnMapping("shot_made_flag", ("SHOT_MADE_FLAG",)),
+    ColumnMapping("shot_type", ("SHOT_TYPE",)),
+    ColumnMapping("action_type", ("ACTION_TYPE",)),
+    ColumnMapping("shot_zone_area", ("SHOT_ZONE_AREA",)),
+    ColumnMapping("shot_zone_basic", ("SHOT_ZONE_BASIC",)),
+    ColumnMapping("shot_zone_range", ("SHOT_ZONE_RANGE",)),
+    ColumnMapping("team_id", ("TEAM_ID",)),
+    ColumnMapping("team_name", ("TEAM_NAME",)),
+    ColumnMapping("game_date", ("GAME_DATE",), "20151028 becomes 2015-10-28"),
+    ColumnMapping("matchup", ("VTM", "HTM"), "the visitors @ the hosts"),
 )
 """The columns of the written table, in their order."""
 
-NEEDED = tuple(dict.fromkeys(name for column in MAPPING if column.needed for name in column.chart))
+REQUIRED_COLUMNS = tuple(dict.fromkeys(name for column in MAPPING if column.needed for name in column.chart))
 """Columns without which a chart cannot be mapped."""
 
 
-def to_shots(piece: pd.DataFrame, name: str, first_row: int = 0) -> pd.DataFrame:
+def map_columns(piece: pd.DataFrame, name: str, first_row: int = 0) -> pd.DataFrame:
     """A piece of a chart with the columns of ``MAPPING`` that it has the columns for; numbers may still be texts.
 
     Parameters
@@ -100,7 +102,7 @@ def to_shots(piece: pd.DataFrame, name: str, first_row: int = 0) -> pd.DataFrame
     >>> made = {"PERIOD": [1], "MINUTES_REMAINING": [10], "SHOT_DISTANCE": [18], "SHOT_MADE_FLAG": [1]}
     >>> where = {"LOC_X": [167], "LOC_Y": [72], "SHOT_TYPE": ["2PT Field Goal"]}
     >>> chart = pd.DataFrame({"GAME_ID": ["0041500407"], "GAME_EVENT_ID": [12]} | made | where)
-    >>> to_shots(chart, "chart.csv")[["shot_id", "lat", "lon", "playoffs", "season"]].values.tolist()
+    >>> map_columns(chart, "chart.csv")[["shot_id", "lat", "lon", "playoffs", "season"]].values.tolist()
     [[415004070012, 33.9723, -118.1028, 1, '2015-16']]
     """
     told = _Told(name, first_row)
@@ -119,7 +121,7 @@ def to_shots(piece: pd.DataFrame, name: str, first_row: int = 0) -> pd.DataFrame
         "game_event_id": event,
         "lat": latitude.round(4),
         "lon": longitude.round(4),
-        "playoffs": (game_kind(game) == _PLAYOFFS).astype("int64"),
+        "playoffs": (game_type(game) == _PLAYOFFS).astype("int64"),
         "season": year.astype(str) + "-" + ((year + 1) % 100).astype(str).str.zfill(2),
     }
     if "GAME_DATE" in piece:
@@ -134,7 +136,7 @@ def to_shots(piece: pd.DataFrame, name: str, first_row: int = 0) -> pd.DataFrame
     return pd.DataFrame(columns, index=piece.index)
 
 
-def game_kind(game: "pd.Series[int]") -> "pd.Series[int]":
+def game_type(game: "pd.Series[int]") -> "pd.Series[int]":
     """The kind of games by their ``GAME_ID`` without leading zeros.
 
     1 preseason, 2 regular season, 3 all-star, 4 playoffs, 5 play-in, 6 the final of the NBA Cup.

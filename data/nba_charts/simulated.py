@@ -15,13 +15,13 @@ from pydantic import AfterValidator, Field
 from scipy.special import entr
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import say
+from data.cli.console import info
 from data.nba_charts.column_mapping import SIMULATED_CHART
 from data.simulation import synthetic
 from data.simulation.players import GUARD
 from data.simulation.synthetic import SIMULATION
-from data.storage.files import disk_full_told, shown
-from data.storage.tables import check_kind, schema_of, writing
+from data.storage.files import display_path, translate_disk_full
+from data.storage.tables import arrow_schema, check_kind, table_writer
 
 _SEASON_AND_KIND = 100_000
 _EVENTS_BETWEEN_SHOTS = 24
@@ -29,7 +29,7 @@ _PLAYER_ID = 99_000_001
 
 
 def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
-    """Shots of the guard with the columns of the public files, in chunks like `data.simulation.synthetic.blocks`.
+    """Shots of the guard with the columns of the public files, in chunks like `data.simulation.synthetic.iter_chunks`.
 
     Games and shots are numbered as the NBA does, and come in the order of their time within a block.
 
@@ -109,17 +109,17 @@ class SyntheticChartConfig(CommandConfig):
 def run(config: SyntheticChartConfig) -> None:
     """Write the chart, and say how far the best of models could come."""
     out, simulation = config.out.resolve(), f"{GUARD.name} {synthetic.name(config.rows, config.seed)}"
-    schema = schema_of(as_chart(next(blocks(1, config.seed)), simulation))
+    schema = arrow_schema(as_chart(next(blocks(1, config.seed)), simulation))
     least = []
-    with disk_full_told(out.parent), writing(out, schema) as writer:
+    with translate_disk_full(out.parent), table_writer(out, schema) as writer:
         for shots in blocks(config.rows, config.seed):
             writer.write(pa.Table.from_pandas(as_chart(shots, simulation), schema=schema, preserve_index=False))
-            truth = synthetic.probability(shots, GUARD)
+            truth = synthetic.true_probability(shots, GUARD)
             expected: pd.Series[float] = pd.Series(entr(truth) + entr(1 - truth))
             least.append(expected.groupby(shots["shot_type"]).agg(["sum", "count"]))
-    say("Simulated", f"the chart of a guard, {config.rows:,} shots: {shown(out)}")
+    info("Simulated", f"the chart of a guard, {config.rows:,} shots: {display_path(out)}")
     for points, total, count in pd.concat(least).groupby(level=0).sum().itertuples(name=None):
-        say("  log loss of the true probabilities:", f"{total / count:.4f} ({points}, {count:,.0f} shots)", style="")
+        info("  log loss of the true probabilities:", f"{total / count:.4f} ({points}, {count:,.0f} shots)", style="")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ REJECTS = {"dataset_kobe_dev.parquet": "rejects_dev", "dataset_kobe_prod.parquet
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationParams:
     """What is asked of a preparation.
 
     Attributes
@@ -16,17 +16,17 @@ class Plan:
         Share of the filtered rows that is kept for the test.
     seed : int
         Of the split, see `data.preparation.split`.
-    most_rejected : int
+    max_rejected_rows : int
         Rows that may break the schema, of both raw tables together; they go to the tables of ``REJECTS``.
     """
 
     test_size: float = 0.2
     seed: int = 42
-    most_rejected: int = 0
+    max_rejected_rows: int = 0
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparationResult:
     """The tables of a preparation, counted.
 
     ``data_filtered``, ``base_train`` and ``base_test`` hold the six features (float64) and ``shot_made_flag`` (int64);

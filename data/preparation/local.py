@@ -21,27 +21,29 @@ from data.acquisition.raw_tables import (
     CHUNK_ROWS,
     DEV_FILE,
     PROD_FILE,
-    Check,
     RawTable,
+    RowValidator,
     attributes,
-    check_not_shared,
+    validate_disjoint,
     whole_numbers,
 )
-from data.cli.progress import Advance
+from data.cli.progress import ProgressCallback
 from data.preparation import split
-from data.preparation.contract import REJECTS, Plan, Prepared
+from data.preparation.contract import REJECTS, PreparationParams, PreparationResult
 from data.preparation.manifest import FILTERED, IDS, PROD, TEST, TRAIN
-from data.schema import CHECKED, FEATURES, GAME_DATE, RAW_NAME, REASON, SHOT_ID, TARGET
-from data.storage.files import disk_full_told, remove
+from data.schema import FEATURES, GAME_DATE, RAW_COLUMN_NAMES, REASON, SHOT_ID, TARGET, VALIDATED_COLUMNS
+from data.storage.files import remove_path, translate_disk_full
 from data.storage.staging import staging
-from data.storage.tables import TableReader, TableWriter, schema_of, writing
+from data.storage.tables import TableReader, TableWriter, arrow_schema, table_writer
 
 _COLUMNS = [*FEATURES, TARGET]
 _GROUP_ROWS = 262_144
 _SPILLED = np.dtype([("shot_id", "<i8"), ("label", "i1")])
 
 
-def prepare(raw: Path, out: Path, plan: Plan, on_progress: Advance = lambda _rows: None) -> Prepared:
+def prepare(
+    raw: Path, out: Path, plan: PreparationParams, on_progress: ProgressCallback = lambda _rows: None
+) -> PreparationResult:
     """Check, select, drop and split.
 
     Parameters
@@ -49,7 +51,7 @@ def prepare(raw: Path, out: Path, plan: Plan, on_progress: Advance = lambda _row
     raw : pathlib.Path
         Folder of the two raw tables.
     out : pathlib.Path
-        Folder that is there, for the tables of `Prepared` and those of ``REJECTS`` that have rows.
+        Folder that is there, for the tables of `PreparationResult` and those of ``REJECTS`` that have rows.
     plan : Plan
         Size and seed of the split, and how many rows may break the schema.
     on_progress : callable
@@ -66,13 +68,13 @@ def prepare(raw: Path, out: Path, plan: Plan, on_progress: Advance = lambda _row
         If there is no room. Whatever is raised, nothing is left behind in `out`.
     """
     with (
-        disk_full_told(out),
+        translate_disk_full(out),
         staging(out, "preparation") as folder,
         ExitStack() as stack,
     ):
         prepared = _Preparation(raw, folder, plan, on_progress, stack).make()
         for path in sorted(folder.glob("*.parquet")):
-            remove(out / path.name)
+            remove_path(out / path.name)
             path.replace(out / path.name)
     return prepared
 
@@ -140,22 +142,25 @@ class _Side(NamedTuple):
 
 
 class _Preparation:
-    def __init__(self, raw: Path, folder: Path, plan: Plan, on_progress: Advance, stack: ExitStack) -> None:
+    def __init__(
+        self, raw: Path, folder: Path, plan: PreparationParams, on_progress: ProgressCallback, stack: ExitStack
+    ) -> None:
         self._raw, self._folder, self._plan, self._on_progress = raw, folder, plan, on_progress
         self._checks = [
-            stack.enter_context(Check(name, folder, most_rejected=plan.most_rejected)) for name in (DEV_FILE, PROD_FILE)
+            stack.enter_context(RowValidator(name, folder, max_rejected_rows=plan.max_rejected_rows))
+            for name in (DEV_FILE, PROD_FILE)
         ]
         self._spilled = folder / ".ids.partial"
 
-    def make(self) -> Prepared:
+    def make(self) -> PreparationResult:
         dev, prod = _Counts(), _Counts()
         self._filter(dev)
         self._checks[1].before = self._checks[0].rejected
         self._select_prod(prod)
-        check_not_shared(*self._checks)
+        validate_disjoint(*self._checks)
         sides = self._split(dev)
         counts = {FILTERED: dev, **sides, PROD: prod}
-        return Prepared(
+        return PreparationResult(
             rows={name: each.rows for name, each in counts.items()},
             labelled={name: each.labelled for name, each in counts.items()},
             made={name: each.made for name, each in counts.items()},
@@ -193,13 +198,13 @@ class _Preparation:
                 counts.count(kept[TARGET])
                 writer.write(_arrow(kept[list(kinds)], schema))
 
-    def _kept(self, file: str, check: Check) -> Iterator[pd.DataFrame]:
+    def _kept(self, file: str, check: RowValidator) -> Iterator[pd.DataFrame]:
         """The rows of a raw table that fit the schema, a piece at a time; the others go to its table of rejects."""
         # Only a table of rejects has the other columns.
-        columns = None if self._plan.most_rejected else [*CHECKED, GAME_DATE]
+        columns = None if self._plan.max_rejected_rows else [*VALIDATED_COLUMNS, GAME_DATE]
         table = RawTable(self._raw / file, columns)
         schema = pa.schema([each for each in table.schema if each.name != REASON]).append(pa.field(REASON, pa.string()))
-        used = [name for name in table.schema.names if name in {*CHECKED, GAME_DATE}]
+        used = [name for name in table.schema.names if name in {*VALIDATED_COLUMNS, GAME_DATE}]
         with ExitStack() as stack:
             rejects: TableWriter | None = None
             for piece in table.pieces():
@@ -211,7 +216,7 @@ class _Preparation:
                     if check.allowed:
                         if rejects is None:
                             path = self._folder / f"{REJECTS[file]}.parquet"
-                            rejects = stack.enter_context(writing(path, schema))
+                            rejects = stack.enter_context(table_writer(path, schema))
                         taken = piece.take(places.to_numpy()).select(schema.names[:-1])
                         rejects.write(taken.append_column(schema.field(REASON), pa.array(why, pa.string())))
                 yield _select(shots)
@@ -240,14 +245,14 @@ class _Preparation:
         if dev.rows <= split.MOST_SHUFFLED:
             table = pa.concat_tables([filtered.schema.empty_table(), *filtered.chunks(CHUNK_ROWS)]).combine_chunks()
             labels = table.column(TARGET).to_numpy().astype(np.int8)
-            places = split.shuffled(labels, self._plan.test_size, self._plan.seed)
+            places = split.stratified_split(labels, self._plan.test_size, self._plan.seed)
             shot_ids = np.concatenate([np.empty(0, dtype=np.int64), *(pairs["shot_id"] for pairs in self._pairs())])
             sides = (_Side(table.take(side).combine_chunks(), shot_ids[side]) for side in places)
             yield dict(zip((TRAIN, TEST), sides, strict=True))
             self._on_progress(raw_rows)
             return
         classes = {0: dev.rows - dev.made, 1: dev.made}
-        test_rows = split.class_sizes(classes, self._plan.test_size, self._plan.seed)
+        test_rows = split.test_rows_per_class(classes, self._plan.test_size, self._plan.seed)
         found = split.thresholds(test_rows, self._count_leading)
         highest = np.array([found[0], found[1]], dtype=np.uint64)
         for piece, pairs in zip(filtered.chunks(CHUNK_ROWS), self._pairs(), strict=True):
@@ -277,7 +282,7 @@ class _Preparation:
         # A table that is shuffled is held as a whole anyway, and pandas writes it as one group.
         raw_rows = RawTable(self._raw / (PROD_FILE if name == PROD else DEV_FILE), [SHOT_ID]).rows
         rows = _GROUP_ROWS if raw_rows > split.MOST_SHUFFLED else max(raw_rows, 1)
-        with writing(self._folder / f"{name}.parquet", schema) as writer:
+        with table_writer(self._folder / f"{name}.parquet", schema) as writer:
             grouped = _Grouped(writer, rows)
             yield grouped
             grouped.flush()
@@ -287,12 +292,12 @@ class _Preparation:
         # Of texts pandas knows the kind only where there is one.
         row = pd.DataFrame({name: ["" if kind == "object" else 0] for name, kind in kinds.items()}).astype(dict(kinds))
         row.attrs.update(json.loads(attributes(self._raw / file) or b"{}"))
-        return schema_of(row)
+        return arrow_schema(row)
 
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
     """The columns that are used, of rows that fit the schema."""
-    table = raw[[RAW_NAME.get(name, name) for name in _COLUMNS]].astype("float64").set_axis(_COLUMNS, axis=1)
+    table = raw[[RAW_COLUMN_NAMES.get(name, name) for name in _COLUMNS]].astype("float64").set_axis(_COLUMNS, axis=1)
     dates = {GAME_DATE: _days(raw[GAME_DATE])} if GAME_DATE in raw else {}
     return table.assign(**{SHOT_ID: whole_numbers(raw[SHOT_ID]), **dates})
 

@@ -11,7 +11,7 @@ from data.acquisition.provenance import Provenance
 from data.errors import StaleDataError
 from data.paths import PROCESSED
 from data.schema import SHOT_ID
-from data.storage.files import sha256, shown
+from data.storage.files import display_path, sha256
 
 FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_prod"
 TABLES = (FILTERED, TRAIN, TEST, PROD)
@@ -52,24 +52,24 @@ def read_manifest() -> Manifest:
         record = json.loads(MANIFEST.read_text(encoding="utf-8"))
         return Manifest(Provenance(**record["provenance"]), dict(record["sha256"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        message = f"{shown(PROCESSED)} holds no prepared tables. Make them first: mlflow run . -e preparacao"
+        message = f"{display_path(PROCESSED)} holds no prepared tables. Make them first: mlflow run . -e preparacao"
         raise StaleDataError(message) from error
 
 
 def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
-    """A table as the last preparation wrote it; see `checked_path` for what it raises."""
-    return pd.read_parquet(checked_path(manifest, name))
+    """A table as the last preparation wrote it; see `verified_path` for what it raises."""
+    return pd.read_parquet(verified_path(manifest, name))
 
 
 def read_ids(manifest: Manifest, name: str) -> "pd.Series[Any] | None":
     """``shot_id`` (Int64) of each row of train or test; None where the last preparation was of 0.1.0, which kept none.
 
-    See `checked_path` for what it raises.
+    See `verified_path` for what it raises.
     """
     return read_prepared(manifest, IDS[name])[SHOT_ID].astype("Int64") if IDS[name] in manifest.sha256 else None
 
 
-def checked_path(manifest: Manifest, name: str) -> Path:
+def verified_path(manifest: Manifest, name: str) -> Path:
     """File of a prepared table, or folder of its parts, that is what the last preparation wrote.
 
     Raises
@@ -80,7 +80,7 @@ def checked_path(manifest: Manifest, name: str) -> Path:
     path = prepared_path(name)
     if not path.exists() or sha256(path) != manifest.sha256.get(name):
         message = (
-            f"{shown(path)} is not the file that the last preparation wrote. Prepare again: mlflow run . -e preparacao"
+            f"{display_path(path)} is not the file of the last preparation. Prepare again: mlflow run . -e preparacao"
         )
         raise StaleDataError(message)
     return path

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE, RawTable
 from data.errors import SchemaError, SourceError
-from data.preparation.contract import REJECTS, Plan, Prepared
+from data.preparation.contract import REJECTS, PreparationParams, PreparationResult
 from data.preparation.manifest import FILTERED, IDS, PROD, TABLES, TEST, TRAIN
-from data.preparation.split import BITS, Prefix, class_sizes, count_leading, thresholds
-from data.schema import COLUMNS, FEATURES, GAME_DATE, RAW_NAME, REASON, SHOT_ID, TARGET, Column
-from data.spark.session import SparkError, rows_of, told
-from data.spark.tables import quoted, read, write_into
-from data.storage.files import parts, remove, replacing
+from data.preparation.split import BITS, Prefix, count_leading, test_rows_per_class, thresholds
+from data.schema import COLUMNS, FEATURES, GAME_DATE, RAW_COLUMN_NAMES, REASON, SHOT_ID, TARGET, Column
+from data.spark.session import SparkError, collect_rows, translate_errors
+from data.spark.tables import quote_identifier, read, write_into
+from data.storage.files import atomic_write, parquet_files, remove_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -39,7 +39,7 @@ _IN_PROD = 1 << 32
 _FLAGS = (0, 1)
 
 
-def prepare(session: "SparkSession", raw: Path, out: Path, plan: Plan) -> Prepared:
+def prepare(session: "SparkSession", raw: Path, out: Path, plan: PreparationParams) -> PreparationResult:
     """Check, select, drop and split.
 
     Parameters
@@ -71,12 +71,12 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: Plan) -> Prepar
     """
     dev = _open(session, raw / DEV_FILE).counted([*FEATURES, TARGET])
     prod = _open(session, raw / PROD_FILE).counted(FEATURES)
-    _check_rejected((dev, prod), plan.most_rejected)
+    _check_rejected((dev, prod), plan.max_rejected_rows)
     shots, scorable = dev.fine(), prod.fine()
     _check_ids(shots, scorable, dev.rows + prod.rows)
     complete = shots.where(_known([*FEATURES, TARGET]))
     classes = {flag: dev.counts[f"flag_{flag}"] for flag in _FLAGS}
-    tested = class_sizes(classes, plan.test_size, plan.seed)
+    tested = test_rows_per_class(classes, plan.test_size, plan.seed)
     is_test = _is_test(complete, tested, plan.seed)
     sides = {TRAIN: complete.where(f"NOT ({is_test})"), TEST: complete.where(is_test)}
     features = [*FEATURES, f"CAST({TARGET} AS BIGINT) AS {TARGET}"]
@@ -98,7 +98,7 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: Plan) -> Prepar
     rejects = {REJECTS[table.name]: table.rejects() for table in (dev, prod) if rejected[table.name]}
     expected = rows | {IDS[name]: rows[name] for name in IDS}
     _write_all(tables | rejects, expected | {REJECTS[name]: count for name, count in rejected.items()}, out)
-    return Prepared(
+    return PreparationResult(
         rows={name: rows[name] for name in TABLES},
         labelled={name: labelled[name] for name in TABLES},
         made={name: made[name] for name in TABLES},
@@ -112,7 +112,7 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: Plan) -> Prepar
     )
 
 
-def reason(kinds: Mapping[str, str]) -> str:
+def rejection_reason_sql(kinds: Mapping[str, str]) -> str:
     """SQL of what is wrong with a raw row.
 
     Parameters
@@ -159,10 +159,10 @@ class _Raw:
             **{f"missing_{name}": f"is_fine AND {name} IS NULL" for name in needed},
             **{f"flag_{flag}": f"is_fine AND {_known(needed)} AND {TARGET} = {flag}" for flag in _FLAGS},
         }
-        with told():
+        with translate_errors():
             checked = self.frame.selectExpr(*self.used(), f"{self.is_fine} AS is_fine")
             counted = checked.selectExpr(*[f"count_if({condition}) AS {name}" for name, condition in counts.items()])
-        return replace(self, counts=rows_of(counted)[0])
+        return replace(self, counts=collect_rows(counted)[0])
 
     def fine(self) -> "DataFrame":
         """The rows that fit the schema, with the columns that are used; unless some do not fit, none is checked."""
@@ -171,7 +171,7 @@ class _Raw:
 
     def used(self) -> list[str]:
         kinds = self.kinds
-        numbers = [f"{_number(RAW_NAME.get(name, name), kinds)} AS {name}" for name in (*FEATURES, TARGET)]
+        numbers = [f"{_number(RAW_COLUMN_NAMES.get(name, name), kinds)} AS {name}" for name in (*FEATURES, TARGET)]
         is_time = kinds.get(GAME_DATE, "").startswith(("timestamp", "date"))
         day = f"date_format({GAME_DATE}, 'yyyy-MM-dd')" if is_time else f"CAST({GAME_DATE} AS STRING)"
         dates = [f"{day} AS {GAME_DATE}"] if GAME_DATE in kinds else []
@@ -179,7 +179,7 @@ class _Raw:
         return [f"coalesce({whole}, try_cast({_number(SHOT_ID, kinds)} AS BIGINT)) AS {SHOT_ID}", *dates, *numbers]
 
     def reasons(self, most: int) -> list[str]:
-        return [row[REASON] for row in rows_of(self._broken().select(REASON).limit(most))]
+        return [row[REASON] for row in collect_rows(self._broken().select(REASON).limit(most))]
 
     def rejects(self) -> "DataFrame":
         """The rows that break the schema as one partition."""
@@ -187,17 +187,21 @@ class _Raw:
         return placed.sortWithinPartitions("_place").drop("_place")
 
     def _broken(self) -> "DataFrame":
-        columns = [quoted(name) for name in self.frame.columns if name != REASON]
-        with told():
-            return self.frame.selectExpr(*columns, f"{reason(self.kinds)} AS {REASON}").where(f"{REASON} IS NOT NULL")
+        columns = [quote_identifier(name) for name in self.frame.columns if name != REASON]
+        with translate_errors():
+            return self.frame.selectExpr(*columns, f"{rejection_reason_sql(self.kinds)} AS {REASON}").where(
+                f"{REASON} IS NOT NULL"
+            )
 
 
 def _open(session: "SparkSession", path: Path) -> _Raw:
     table = RawTable(path)
     frame = read(session, path)
-    with told():
-        spelled = {raw: name for name, raw in RAW_NAME.items() if raw not in frame.columns}
-        columns = [f"{quoted(spelled.get(name, name))} AS {quoted(name)}" for name in table.schema.names]
+    with translate_errors():
+        spelled = {raw: name for name, raw in RAW_COLUMN_NAMES.items() if raw not in frame.columns}
+        columns = [
+            f"{quote_identifier(spelled.get(name, name))} AS {quote_identifier(name)}" for name in table.schema.names
+        ]
         return _Raw(path.name, table.rows, frame.selectExpr(*columns))
 
 
@@ -214,8 +218,8 @@ def _check_rejected(tables: Sequence[_Raw], most: int) -> None:
     told_of = " and ".join(table.name for table in broken)
     head = f"{told_of} break{'s' * (len(broken) == 1)} the schema in {count:,} row(s)"
     advice = (
-        f", and with that more do than most_rejected={most} allows in both raw tables. Mend or remove them, or give a "
-        "higher most_rejected:"
+        f", more than max_rejected_rows={most} allows in both raw tables. Fix or remove them, or give a "
+        "higher max_rejected_rows:"
         if most
         else ". Mend or remove them:"
     )
@@ -227,7 +231,7 @@ def _check_rejected(tables: Sequence[_Raw], most: int) -> None:
 def _check_ids(dev: "DataFrame", prod: "DataFrame", rows: int) -> None:
     """Refuse a shot that is in a table twice, or in both, which have so many `rows` together."""
     parts = max(1, rows // _IDS_IN_PART)
-    with told():
+    with translate_errors():
         both = dev.selectExpr(SHOT_ID, "1 AS standing").unionAll(prod.selectExpr(SHOT_ID, f"{_IN_PROD} AS standing"))
         # Dealt out first: to count within the parts of the files, where hardly a shot stands twice, is no help.
         standing = both.repartition(parts, SHOT_ID).groupBy(SHOT_ID).agg({"standing": "sum"}).toDF(SHOT_ID, "standing")
@@ -236,7 +240,7 @@ def _check_ids(dev: "DataFrame", prod: "DataFrame", rows: int) -> None:
     shared = "in_dev > 0 AND in_prod > 0"
     conditions = {**doubled, "shared": shared}
     counts = shots.selectExpr(*[f"count_if({condition}) AS `{name}`" for name, condition in conditions.items()])
-    found = rows_of(counts)[0]
+    found = collect_rows(counts)[0]
     for name, condition in doubled.items():
         if found[name]:
             message = (
@@ -253,7 +257,7 @@ def _check_ids(dev: "DataFrame", prod: "DataFrame", rows: int) -> None:
 
 
 def _such_as(shots: "DataFrame") -> str:
-    rows = rows_of(shots.select(SHOT_ID).orderBy(SHOT_ID).limit(_MOST_IDS_SHOWN))
+    rows = collect_rows(shots.select(SHOT_ID).orderBy(SHOT_ID).limit(_MOST_IDS_SHOWN))
     return f"such as {', '.join(str(row[SHOT_ID]) for row in rows)}"
 
 
@@ -278,7 +282,7 @@ class Leading:
     def __call__(self, prefixes: Mapping[int, Prefix]) -> dict[int, npt.NDArray[np.int64]]:
         """By class, of the rows whose hash begins with a prefix: how many have each value of the next bits."""
         if not self.held and self._left(prefixes) <= _MOST_HASHES_HELD:
-            rows = rows_of(self._beginning(prefixes).selectExpr("label", "hash"))
+            rows = collect_rows(self._beginning(prefixes).selectExpr("label", "hash"))
             for label in prefixes:
                 found = np.array([row["hash"] for row in rows if row["label"] == label], dtype=np.int64)
                 self.held[label] = found.view(np.uint64)
@@ -288,7 +292,7 @@ class Leading:
         shift = 64 - BITS - next(iter(prefixes.values())).bits
         bits = f"shiftrightunsigned(hash, {shift}) & {(1 << BITS) - 1} AS bits"
         self.counts = {label: np.zeros(1 << BITS, dtype=np.int64) for label in prefixes}
-        for row in rows_of(self._beginning(prefixes).selectExpr("label", bits).groupBy("label", "bits").count()):
+        for row in collect_rows(self._beginning(prefixes).selectExpr("label", bits).groupBy("label", "bits").count()):
             self.counts[row["label"]][row["bits"]] = row["count"]
         return self.counts
 
@@ -310,7 +314,7 @@ class Leading:
 def _is_test(complete: "DataFrame", test_rows: Mapping[int, int], seed: int) -> str:
     """SQL of whether a row is of the test, see `data.preparation.split`."""
     hashed = f"xxhash64({_bigint(seed)}, {SHOT_ID})"
-    with told():
+    with translate_errors():
         frame = complete.selectExpr(f"CAST({TARGET} AS INT) AS label", f"{hashed} AS hash")
         greatest = thresholds(test_rows, Leading(frame))
     # Spark's numbers have a sign: with the highest bit turned round they are in the order of those without.
@@ -326,7 +330,7 @@ def _write_all(tables: "Mapping[str, DataFrame]", rows: Counts, out: Path) -> No
     with ExitStack() as made:
         written: dict[str, list[int]] = {}
         for name, frame in tables.items():
-            partial = made.enter_context(replacing(out / f"{name}.parquet"))
+            partial = made.enter_context(atomic_write(out / f"{name}.parquet"))
             count = write_into(frame, partial)
             if count != rows[name]:
                 message = (
@@ -334,7 +338,7 @@ def _write_all(tables: "Mapping[str, DataFrame]", rows: Counts, out: Path) -> No
                     "files changed meanwhile; run this again."
                 )
                 raise SparkError(message)
-            written[name] = [pq.read_metadata(part).num_rows for part in parts(partial)]
+            written[name] = [pq.read_metadata(part).num_rows for part in parquet_files(partial)]
         for name, ids in IDS.items():
             # Both are read from the same parts of the same files, without a shuffle: the rows stay in their order.
             if written[name] != written[ids]:
@@ -342,7 +346,7 @@ def _write_all(tables: "Mapping[str, DataFrame]", rows: Counts, out: Path) -> No
                 raise SparkError(message)
     for name in REJECTS.values():
         if name not in tables:
-            remove(out / f"{name}.parquet")
+            remove_path(out / f"{name}.parquet")
 
 
 def _broken(kinds: Mapping[str, str]) -> dict[Column, str]:
@@ -352,7 +356,7 @@ def _broken(kinds: Mapping[str, str]) -> dict[Column, str]:
         name = column.name
         if name not in kinds:
             continue
-        conditions = [f"{quoted(name)} IS NULL"] * (not column.nullable)
+        conditions = [f"{quote_identifier(name)} IS NULL"] * (not column.nullable)
         if column.choices:
             conditions.append(f"CAST({name} AS STRING) NOT IN ({', '.join(map(_text, column.choices))})")
         if column.kind != "text":

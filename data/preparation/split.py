@@ -54,7 +54,7 @@ CountLeading = Callable[[Mapping[int, Prefix]], Mapping[int, npt.NDArray[np.int6
 """By class, of the rows whose hash begins with a prefix: how many have each value of the next ``BITS`` bits."""
 
 
-def class_sizes(classes: Mapping[int, int], test_size: float, seed: int) -> dict[int, int]:
+def test_rows_per_class(classes: Mapping[int, int], test_size: float, seed: int) -> dict[int, int]:
     """Test rows of each class, as scikit-learn's stratified split has it.
 
     Parameters
@@ -73,7 +73,7 @@ def class_sizes(classes: Mapping[int, int], test_size: float, seed: int) -> dict
 
     Examples
     --------
-    >>> class_sizes({0: 10_600, 1: 9_685}, 0.2, 42)
+    >>> test_rows_per_class({0: 10_600, 1: 9_685}, 0.2, 42)
     {0: 2120, 1: 1937}
     """
     counts = np.array([classes.get(label, 0) for label in (0, 1)])
@@ -93,7 +93,7 @@ def class_sizes(classes: Mapping[int, int], test_size: float, seed: int) -> dict
     return {label: int(size) for label, size in enumerate(sizes)}
 
 
-def shuffled(labels: npt.NDArray[np.int8], test_size: float, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
+def stratified_split(labels: npt.NDArray[np.int8], test_size: float, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
     """Places of the train rows and of the test rows, in random order, as ``train_test_split`` has it.
 
     Parameters
@@ -108,7 +108,7 @@ def shuffled(labels: npt.NDArray[np.int8], test_size: float, seed: int) -> tuple
     SchemaError
         If a class would be missing on a side.
     """
-    class_sizes(dict(enumerate(np.bincount(labels, minlength=2).tolist())), test_size, seed)
+    test_rows_per_class(dict(enumerate(np.bincount(labels, minlength=2).tolist())), test_size, seed)
     train, test = train_test_split(np.arange(len(labels)), test_size=test_size, random_state=seed, stratify=labels)
     return train, test
 

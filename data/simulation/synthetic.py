@@ -19,12 +19,12 @@ from pydantic import AfterValidator, Field
 
 from data import court
 from data.cli.config import CommandConfig
-from data.cli.console import say
-from data.cli.progress import Advance, progress
+from data.cli.console import info
+from data.cli.progress import ProgressCallback, progress_bar
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.simulation.players import KOBE, Player
-from data.storage.files import disk_full_told, replacing, shown, size
-from data.storage.tables import TableWriter, check_kind, schema_of, writing
+from data.storage.files import atomic_write, display_path, size_bytes, translate_disk_full
+from data.storage.tables import TableWriter, arrow_schema, check_kind, table_writer
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +46,7 @@ _OPPONENTS = np.array(
 _SHOTS_PER_GAME = 20
 
 
-def probability(table: pd.DataFrame, player: Player = KOBE) -> Floats:
+def true_probability(table: pd.DataFrame, player: Player = KOBE) -> Floats:
     """The true P(made) of shots of this simulator.
 
     Parameters
@@ -63,8 +63,8 @@ def probability(table: pd.DataFrame, player: Player = KOBE) -> Floats:
 
     Examples
     --------
-    >>> shots = blocks(1_000, seed=7)
-    >>> probability(next(shots)).round(2).max() <= 0.75
+    >>> shots = iter_chunks(1_000, seed=7)
+    >>> true_probability(next(shots)).round(2).max() <= 0.75
     True
     """
     longitude = table["lon"] if "lon" in table else table["lng"]
@@ -90,14 +90,14 @@ def shots(rows: int, seed: int) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The 25 columns of the public files with their types. ``shot_made_flag`` is missing in about 16 % of the rows.
-        `probability` gives the truth behind them. ``attrs`` tells that they are simulated.
+        `true_probability` gives the truth behind them. ``attrs`` tells that they are simulated.
 
     Raises
     ------
     ValueError
         If `rows` is less than 1.
     """
-    table = pd.concat(blocks(rows, seed), ignore_index=True)
+    table = pd.concat(iter_chunks(rows, seed), ignore_index=True)
     table.attrs[SIMULATION] = name(rows, seed)
     return table
 
@@ -113,7 +113,7 @@ def name(rows: int, seed: int) -> str:
     return f"rows={rows} seed={seed}"
 
 
-def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
+def iter_chunks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
     """The same shots as `shots`, in blocks of at most ``BLOCK_ROWS`` rows."""
     if rows < 1:
         message = f"rows: expected 1 or more, found {rows}"
@@ -123,7 +123,7 @@ def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
 
 
 def block(seed: int, number: int, player: Player = KOBE) -> pd.DataFrame:
-    """One block of `blocks`, all ``BLOCK_ROWS`` rows of it, which needs none of the others.
+    """One block of `iter_chunks`, all ``BLOCK_ROWS`` rows of it, which needs none of the others.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def _check_out(out: Path) -> Path:
     return check_kind(out.resolve()) if out.suffix else out.resolve()
 
 
-def marked(rows: int, seed: int, on_progress: Advance = lambda _rows: None) -> Iterator[pd.DataFrame]:
+def marked(rows: int, seed: int, on_progress: ProgressCallback = lambda _rows: None) -> Iterator[pd.DataFrame]:
     """The same blocks, each with the mark that `shots` has.
 
     Parameters
@@ -150,7 +150,7 @@ def marked(rows: int, seed: int, on_progress: Advance = lambda _rows: None) -> I
     on_progress : callable
         Called with the rows of a block once it was used.
     """
-    for piece in blocks(rows, seed):
+    for piece in iter_chunks(rows, seed):
         table = piece.reset_index(drop=True)
         table.attrs[SIMULATION] = name(rows, seed)
         yield table
@@ -169,24 +169,24 @@ class SyntheticConfig(CommandConfig):
 
 def run(config: SyntheticConfig) -> None:
     """Write the table."""
-    schema = schema_of(next(marked(config.rows, config.seed)))
+    schema = arrow_schema(next(marked(config.rows, config.seed)))
     with (
-        disk_full_told(config.out.parent),
-        progress("simulating", config.rows) as advance,
+        translate_disk_full(config.out.parent),
+        progress_bar("simulating", config.rows) as advance,
         _written(config.out, schema) as writer,
     ):
         for piece in marked(config.rows, config.seed, advance):
             writer.write(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
-    say("Simulated", f"{config.rows:,} shots, {size(config.out) / 1e6:,.1f} MB: {shown(config.out)}")
+    info("Simulated", f"{config.rows:,} shots, {size_bytes(config.out) / 1e6:,.1f} MB: {display_path(config.out)}")
 
 
 @contextmanager
 def _written(out: Path, schema: pa.Schema) -> Iterator[TableWriter]:
     if out.suffix:
-        with writing(out, schema) as writer:
+        with table_writer(out, schema) as writer:
             yield writer
         return
-    with replacing(out) as partial, TableWriter(partial, schema, ".parquet") as writer:
+    with atomic_write(out) as partial, TableWriter(partial, schema, ".parquet") as writer:
         yield writer
 
 
@@ -230,7 +230,7 @@ def _block(stream: np.random.Generator, start: int, player: Player) -> pd.DataFr
             "shot_id": np.arange(start + 1, start + size + 1),
         }
     )
-    made = (stream.random(size) < probability(table, player)).astype(float)
+    made = (stream.random(size) < true_probability(table, player)).astype(float)
     table["shot_made_flag"] = np.where(stream.random(size) < player.unlabelled_share, np.nan, made)
     return table
 
@@ -245,7 +245,7 @@ def _two_point_positions(stream: np.random.Generator, size: int, player: Player)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     hoop = stream.random(size) < player.at_the_hoop_share
     x, y = np.where(hoop, 0.0, x), np.where(hoop, 0.0, y)
-    outside = court.is_three(x, y)
+    outside = court.is_three_pointer(x, y)
     shrink = np.where(outside, (court.CORNER_THREE_X - 0.5) / np.maximum(np.hypot(x, y), 1), 1.0)
     return np.stack([x * shrink, y * shrink])
 

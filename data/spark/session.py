@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from data.cli.console import say
+from data.cli.console import info
 from data.errors import KobeShotError
 from data.paths import ROOT
 
@@ -101,11 +101,11 @@ def session(master: str = "") -> "SparkSession":
     SparkError
         If PySpark or Java is missing, the master does not answer, or has no worker to give.
     """
-    check(master)
+    check_requirements(master)
     return _start(master)
 
 
-def check(master: str = "") -> None:
+def check_requirements(master: str = "") -> None:
     """Refuse what can be known to fail before anything is done; see `session`."""
     check_pyspark()
     check_java()
@@ -158,7 +158,7 @@ def check_java() -> None:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what Spark and Java say of a failed job into one `SparkError` in words."""
     from py4j.protocol import Py4JError  # noqa: PLC0415 an extra
     from pyspark.errors import PySparkException  # noqa: PLC0415 an extra
@@ -170,10 +170,10 @@ def told() -> Iterator[None]:
         raise SparkError(message) from error
 
 
-def rows_of(table: "DataFrame") -> list[dict[str, Any]]:
-    """What a table holds that is small, by column; see `told` for what it raises."""
+def collect_rows(table: "DataFrame") -> list[dict[str, Any]]:
+    """What a table holds that is small, by column; see `translate_errors` for what it raises."""
     # PySpark leaves it to Python to close the socket that the rows come through.
-    with told(), warnings.catch_warnings():
+    with translate_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         return [row.asDict() for row in table.collect()]
 
@@ -233,7 +233,7 @@ def _start(master: str) -> "SparkSession":
     path = list(sys.path)
     context.addPyFile(_project())
     sys.path[:] = path
-    say("Spark", f"{context.version} at {context.master}, {context.defaultParallelism} cores")
+    info("Spark", f"{context.version} at {context.master}, {context.defaultParallelism} cores")
     return SparkSession(context)
 
 

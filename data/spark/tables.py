@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.spark.session import told
-from data.storage.files import parts, remove, replacing
+from data.spark.session import translate_errors
+from data.storage.files import atomic_write, parquet_files, remove_path
 from data.storage.tables import TableError, TableReader
 
 if TYPE_CHECKING:
@@ -51,14 +51,17 @@ def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = No
         message = f"{path}: expected a Parquet file, or a folder of them, with engine=spark; found CSV."
         raise TableError(message)
     table = TableReader(path, columns)
-    with told():
+    with translate_errors():
         alike = [_plain(session, files) for files in _by_schema(table).values()]
         joined = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), alike)
         kinds = dict(joined.dtypes)
         # A column without a value in any part has no type either, and Parquet wants one.
         return joined.selectExpr(
-            *[quoted(name) + " :: STRING" * (kinds[name] == "void") + f" AS {quoted(name)}" for name in kinds]
-        ).select([quoted(name) for name in table.schema.names])
+            *[
+                quote_identifier(name) + " :: STRING" * (kinds[name] == "void") + f" AS {quote_identifier(name)}"
+                for name in kinds
+            ]
+        ).select([quote_identifier(name) for name in table.schema.names])
 
 
 def write(frame: "DataFrame", target: Path) -> int:
@@ -81,7 +84,7 @@ def write(frame: "DataFrame", target: Path) -> int:
     SparkError
         If the job fails; what was at `target` is there as it was.
     """
-    with replacing(target) as partial:
+    with atomic_write(target) as partial:
         return write_into(frame, partial)
 
 
@@ -90,23 +93,23 @@ def write_into(frame: "DataFrame", folder: Path) -> int:
 
     The folder holds nothing but parts.
     """
-    remove(folder)
-    with told():
+    remove_path(folder)
+    with translate_errors():
         frame.write.parquet(_address(folder))
-    for number, part in enumerate(parts(folder)):
+    for number, part in enumerate(parquet_files(folder)):
         part.rename(folder / f"part-{number:05d}.parquet")
     for path in folder.iterdir():
         if path.suffix != ".parquet":
-            remove(path)
-    return sum(pq.read_metadata(part).num_rows for part in parts(folder))
+            remove_path(path)
+    return sum(pq.read_metadata(part).num_rows for part in parquet_files(folder))
 
 
-def quoted(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """The name of a column as it stands in SQL.
 
     Examples
     --------
-    >>> quoted("shot distance")
+    >>> quote_identifier("shot distance")
     '`shot distance`'
     """
     return "`" + name.replace("`", "``") + "`"
@@ -128,7 +131,7 @@ def _plain(session: "SparkSession", files: Sequence[Path]) -> "DataFrame":
     stored = pq.read_schema(files[0])
     plain = []
     for name, kind in frame.dtypes:
-        column = quoted(name)
+        column = quote_identifier(name)
         arrow = stored.field(name).type
         if pa.types.is_timestamp(arrow) and arrow.unit == "ns":
             column = f"timestamp_micros({column} DIV 1000) AS {column}"

@@ -20,12 +20,12 @@ from data.storage.staging import clear_leftovers, staging
 def sha256(path: Path) -> str:
     """SHA-256 of a file, or of those of the parts of a table in their order, in hexadecimal."""
     if path.is_dir():
-        return hashlib.sha256("\n".join(sha256(part) for part in parts(path)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sha256(part) for part in parquet_files(path)).encode()).hexdigest()
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parts(folder: Path) -> list[Path]:
+def parquet_files(folder: Path) -> list[Path]:
     """The Parquet files of a folder and its subfolders, in the order of their names; hidden ones are left out.
 
     As Spark has it, a name that begins with a dot or an underscore is hidden.
@@ -40,18 +40,18 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in names if not name.startswith((".", "_")))
 
 
-def size(path: Path) -> int:
+def size_bytes(path: Path) -> int:
     """Bytes of a file, or of the parts of a table."""
-    return sum(part.stat().st_size for part in parts(path)) if path.is_dir() else path.stat().st_size
+    return sum(part.stat().st_size for part in parquet_files(path)) if path.is_dir() else path.stat().st_size
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path as a person wants to read it: relative to the working directory where it lies below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Write a file, or a folder, beside its target and rename it on success.
 
     A process that is killed leaves the old file, or the new one; never half of one. Where one of both is a folder, it
@@ -71,7 +71,7 @@ def replacing(target: Path) -> Iterator[Path]:
     others = [path for path in _files(target) if path.suffix.lower() != ".parquet"] if target.is_dir() else []
     if others:
         message = (
-            f"{shown(target)}: expected a new name, or a table to replace; found a folder that holds other files, such "
+            f"{display_path(target)}: expected a new name, or a table to replace; found one with other files, such "
             f"as {others[0].name}. Choose another name."
         )
         raise KobeShotError(message)
@@ -79,7 +79,7 @@ def replacing(target: Path) -> Iterator[Path]:
     with staging(target.parent, target.name) as folder:
         partial, old = folder / target.name, folder / ".old"
         yield partial
-        for path in parts(partial) if partial.is_dir() else [partial]:
+        for path in parquet_files(partial) if partial.is_dir() else [partial]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         try:
@@ -96,7 +96,7 @@ def _put(partial: Path, target: Path, old: Path) -> None:
     """Rename; a folder does not give way to another one, so it is moved aside first, whoever else does so just now."""
     while True:
         if target.is_dir() or (partial.is_dir() and target.exists()):
-            remove(old)
+            remove_path(old)
             with suppress(FileNotFoundError):
                 target.replace(old)
         try:
@@ -108,7 +108,7 @@ def _put(partial: Path, target: Path, old: Path) -> None:
             return
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -121,7 +121,7 @@ class DiskFullError(KobeShotError):
 
 
 @contextmanager
-def disk_full_told(folder: Path) -> Iterator[None]:
+def translate_disk_full(folder: Path) -> Iterator[None]:
     """Say in words that the disk of a folder is full, where a write below it fails for that.
 
     Raises
@@ -135,7 +135,7 @@ def disk_full_told(folder: Path) -> Iterator[None]:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
             raise
         message = (
-            f"The disk of {shown(folder)} is full. Nothing half-written is kept, and the tables that were there stay. "
+            f"The disk of {display_path(folder)} is full. Nothing half-written is kept, and earlier tables stay. "
             "Free some space, and run this again."
         )
         raise DiskFullError(message) from error
@@ -143,18 +143,18 @@ def disk_full_told(folder: Path) -> Iterator[None]:
 
 def write_parquet(table: pd.DataFrame, target: Path) -> None:
     """Write a table atomically, without its index."""
-    with replacing(target) as partial:
+    with atomic_write(target) as partial:
         table.to_parquet(partial, index=False)
 
 
 def write_text(text: str, target: Path) -> None:
     """Write a text file atomically, in UTF-8."""
-    with replacing(target) as partial:
+    with atomic_write(target) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def sole_writer(
+def writer_lock(
     folder: Path = ROOT / "data", *, limit_seconds: float = 600, on_wait: Callable[[str], None] = print
 ) -> Iterator[None]:
     """Let one process at a time write below `folder`, and clear what killed ones left half-written.
@@ -182,6 +182,6 @@ def sole_writer(
     # Containers share this folder of data/, and not data/ itself.
     place = PROCESSED if folder == ROOT / "data" else folder
     place.mkdir(parents=True, exist_ok=True)
-    with held(place / ".lock", f"writing to {shown(folder)}", limit_seconds, on_wait):
+    with held(place / ".lock", f"writing to {display_path(folder)}", limit_seconds, on_wait):
         clear_leftovers(folder)
         yield

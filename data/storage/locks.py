@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.2
 _LONGEST_HOLDER = 1_000
 
 
-class BusyError(KobeShotError):
+class AlreadyRunningError(KobeShotError):
     """Another process does what only one may do at a time."""
 
 
@@ -173,7 +173,7 @@ def _wait_for(descriptor: int, what: str, seconds: float, on_wait: Callable[[str
                 f"Another process is at {what}: {holder}{still}. This one ends; nothing was done. Wait until it is "
                 f"done, or end it, and run this again. {WAIT_VARIABLE} sets how long to wait."
             )
-            raise BusyError(message)
+            raise AlreadyRunningError(message)
         if on_wait:
             on_wait(f"Another process is at {what}: {holder}; waiting for it to end.")
             on_wait = None
@@ -193,7 +193,7 @@ def _wait_seconds(default: float) -> float:
 
 
 @contextmanager
-def only_one(what: str, key: str, *, folder: Path | None = None, wait_seconds: float = 0) -> Iterator[None]:
+def single_instance(what: str, key: str, *, folder: Path | None = None, wait_seconds: float = 0) -> Iterator[None]:
     """Let one process of this machine and account at a time do something, wherever its folder is.
 
     Parameters

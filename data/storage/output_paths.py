@@ -4,22 +4,22 @@ import tempfile
 from pathlib import Path
 
 from data.errors import KobeShotError
-from data.storage.files import shown
+from data.storage.files import display_path
 
 
-def overlap(first: Path, second: Path) -> bool:
+def paths_overlap(first: Path, second: Path) -> bool:
     """Whether two paths are the same, or one lies within the other, links followed.
 
     Examples
     --------
-    >>> overlap(Path("shots"), Path("shots/part.parquet")), overlap(Path("shots"), Path("shots.parquet"))
+    >>> paths_overlap(Path("shots"), Path("shots/part.parquet")), paths_overlap(Path("shots"), Path("shots.parquet"))
     (True, False)
     """
     one, other = first.resolve(), second.resolve()
     return one == other or one in other.parents or other in one.parents
 
 
-def check_writable(out: Path) -> None:
+def ensure_writable(out: Path) -> None:
     """Make the folder of a file that is to be written, and try to write there.
 
     Raises
@@ -33,5 +33,7 @@ def check_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        message = f"out={out}: expected a folder that can be written to; {shown(folder)} cannot ({error.strerror})."
+        message = (
+            f"out={out}: expected a folder that can be written to; {display_path(folder)} cannot ({error.strerror})."
+        )
         raise KobeShotError(message) from error

@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from data.errors import FileError, KobeShotError
-from data.storage.files import parts, replacing
+from data.storage.files import atomic_write, parquet_files
 from data.storage.regular_files import kind_found, open_native, open_regular
 
 PART_ROWS = 2_000_000
@@ -63,12 +63,12 @@ class TableReader:
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path = path
         if path.is_dir():
-            self.files = parts(path)
+            self.files = parquet_files(path)
             if not self.files:
                 message = f"{path}: expected a folder of Parquet files; found none in it."
                 raise TableError(message)
         else:
-            kind_of(path)
+            file_format(path)
             self.files = [path]
             if not path.is_file():
                 found = kind_found(path)
@@ -192,7 +192,7 @@ class TableReader:
 
 
 class TableWriter:
-    """Writes a Parquet or CSV file, or a folder of Parquet files, a piece at a time; see `writing`.
+    """Writes a Parquet or CSV file, or a folder of Parquet files, a piece at a time; see `table_writer`.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ class TableWriter:
 
 
 @contextmanager
-def writing(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+def table_writer(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
     """Write a table beside its target and rename it on success.
 
     Parameters
@@ -266,8 +266,8 @@ def writing(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
     TableError
         If the name is of another kind.
     """
-    kind = kind_of(target)
-    with replacing(target) as partial:
+    kind = file_format(target)
+    with atomic_write(target) as partial:
         with TableWriter(partial, schema, kind) as writer:
             yield writer
         if kind == ".parquet" and len(writer.files) == 1:
@@ -277,7 +277,7 @@ def writing(target: Path, schema: pa.Schema) -> Iterator[TableWriter]:
             aside.replace(partial)
 
 
-def schema_of(table: pd.DataFrame) -> pa.Schema:
+def arrow_schema(table: pd.DataFrame) -> pa.Schema:
     """The Arrow schema of a table as pandas writes it to Parquet, with its ``attrs``."""
     schema = pa.Table.from_pandas(table, preserve_index=False).schema
     marks = {ATTRIBUTES: json.dumps(table.attrs).encode()} if table.attrs else {}
@@ -286,7 +286,7 @@ def schema_of(table: pd.DataFrame) -> pa.Schema:
     return pa.schema(fields, {**(schema.metadata or {}), **marks})
 
 
-def kind_of(path: Path) -> str:
+def file_format(path: Path) -> str:
     """The kind of a table by its name, ``.parquet`` or ``.csv``.
 
     Raises
@@ -300,7 +300,7 @@ def kind_of(path: Path) -> str:
     return path.suffix.lower()
 
 
-def check_table(path: Path) -> Path:
+def validate_table_path(path: Path) -> Path:
     """Refuse a name that says neither Parquet nor CSV, unless it is that of a folder.
 
     Raises
@@ -320,7 +320,7 @@ def check_kind(path: Path) -> Path:
         Which a configuration turns into a message.
     """
     try:
-        kind_of(path)
+        file_format(path)
     except TableError as error:
         raise ValueError(str(error)) from error
     return path

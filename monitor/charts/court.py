@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from data import court
 from data.schema import PREDICTION, PROBABILITY, TARGET
-from monitor.charts.layout import SEQUENTIAL, Colours, chart, told
+from monitor.charts.layout import SEQUENTIAL, Colours, base_figure, format_values
 from monitor.charts.palette import CURRENT, LINES, MADE, MISSED, NEUTRAL
 from monitor.metrics import rates
 
@@ -107,8 +107,8 @@ def shots_on_court(
     drawn, x, y = _drawn(figure, shots)
     truth, probability = drawn[TARGET].to_numpy(dtype=float), drawn[PROBABILITY].to_numpy(dtype=float)
     result = np.select([truth == 0, truth == 1], ["missed", "made"], "no label")
-    told_distance = told(drawn["shot_distance"], "{:.0f} feet from the hoop")
-    hover = np.column_stack([result, told(probability, "{:.1%}"), told_distance])
+    told_distance = format_values(drawn["shot_distance"], "{:.0f} feet from the hoop")
+    hover = np.column_stack([result, format_values(probability, "{:.1%}"), told_distance])
     points = pd.DataFrame(hover, columns=["result", "probability", "distance"]).assign(x=x, y=y)
     if colour in {"result", "prediction"}:
         words = result if colour == "result" else np.where(drawn[PREDICTION] == 1, "made", "missed")
@@ -241,7 +241,7 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
         figure.add_scatter(
             x=scored["x"],
             y=scored["y"],
-            text=told(scored[PROBABILITY], "P(made) {:.1%}"),
+            text=format_values(scored[PROBABILITY], "P(made) {:.1%}"),
             mode="markers",
             marker={
                 **scale.marker,
@@ -273,7 +273,7 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
 
 
 def _court(title: str) -> go.Figure:
-    figure = chart(title, height=480)
+    figure = base_figure(title, height=480)
     # One margin for legends and colour bars, so that courts beside each other are level.
     figure.update_layout(
         margin={"t": 64 + 30 * bool(title), "b": 26},
@@ -287,7 +287,7 @@ def _court(title: str) -> go.Figure:
 
 def _add_lines(figure: go.Figure) -> go.Figure:
     gap = np.array([np.nan])
-    x, y = (np.concatenate([part for line in court.lines() for part in (line[axis], gap)]) for axis in (0, 1))
+    x, y = (np.concatenate([part for line in court.court_lines() for part in (line[axis], gap)]) for axis in (0, 1))
     line = {"color": LINES, "width": 1.5}
     return figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
@@ -395,8 +395,8 @@ def _add_hover(figure: go.Figure, cells: pd.DataFrame, scale: _Scale, texts: lis
 
 
 def _rate_texts(cells: pd.DataFrame) -> list[str]:
-    percent = {name: told(cells[name] * 100, "{:.1f}") for name in ("rate", "low", "high", "expected")}
-    differences = told(cells["difference"] * 100, "{:+.1f}")
+    percent = {name: format_values(cells[name] * 100, "{:.1f}") for name in ("rate", "low", "high", "expected")}
+    differences = format_values(cells["difference"] * 100, "{:+.1f}")
     return [
         f"{shots:,} shots<br>made {rate} % (95 %: {low} to {high} %)<br>"
         f"expected {expected} %<br>difference {difference} percentage points"

@@ -44,7 +44,7 @@ SEQUENTIAL = _sequential()
 """Of P(made), shares and counts: Viridis, safe for colour-blind people."""
 
 
-def chart(title: str = "", *, x: str = "", y: str = "", height: int = 340, legend_rows: int = 1) -> go.Figure:
+def base_figure(title: str = "", *, x: str = "", y: str = "", height: int = 340, legend_rows: int = 1) -> go.Figure:
     """An empty chart with its title, the names of its axes, and room for a legend on top."""
     figure = go.Figure(layout=layout(title, height, legend_rows))
     figure.update_xaxes(title=x or None, automargin=True)
@@ -52,7 +52,7 @@ def chart(title: str = "", *, x: str = "", y: str = "", height: int = 340, legen
     return figure
 
 
-def without_rows(figure: go.Figure) -> go.Figure:
+def empty_figure(figure: go.Figure) -> go.Figure:
     """The same figure, saying "no rows" in its middle."""
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
@@ -60,12 +60,12 @@ def without_rows(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def told(values: Iterable[float], form: str) -> list[str]:
+def format_values(values: Iterable[float], form: str) -> list[str]:
     """Numbers as texts; a missing one is "unknown".
 
     Examples
     --------
-    >>> told([0.4, float("nan")], "{:.0%}")
+    >>> format_values([0.4, float("nan")], "{:.0%}")
     ['40%', 'unknown']
     """
     return ["unknown" if np.isnan(value) else form.format(value) for value in values]

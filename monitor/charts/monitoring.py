@@ -11,7 +11,7 @@ import plotly.colors
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from monitor.charts.layout import BINS, Floats, chart, colours, layout, told, without_rows
+from monitor.charts.layout import BINS, Floats, base_figure, colours, empty_figure, format_values, layout
 from monitor.charts.palette import CHALLENGER, CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE, TRAINING, VERDICT
 
 _MOST_WHOLE_BINS = 200
@@ -33,11 +33,11 @@ def densities(samples: Mapping[str, Floats], unit: str, *, whole: bool, title: s
     title : str
         Heading.
     """
-    figure = chart(title, x=unit, y="rows, %")
+    figure = base_figure(title, x=unit, y="rows, %")
     finite = {name: _finite(values) for name, values in samples.items()}
     together = np.concatenate([*finite.values(), np.empty(0)])
     if not together.size:
-        return without_rows(figure)
+        return empty_figure(figure)
     edges = _edges(together, whole=whole)
     width = edges[1] - edges[0]
     middles = np.concatenate([[edges[0] - width / 2], (edges[:-1] + edges[1:]) / 2, [edges[-1] + width / 2]])
@@ -72,9 +72,9 @@ def boxes(samples: Mapping[str, Floats], unit: str, title: str = "") -> go.Figur
         Heading.
     """
     finite = {name: values for name, given in samples.items() if (values := _finite(given)).size}
-    figure = chart(title, x=unit, height=90 + 60 * max(len(finite), 2), legend_rows=0)
+    figure = base_figure(title, x=unit, height=90 + 60 * max(len(finite), 2), legend_rows=0)
     if not finite:
-        return without_rows(figure)
+        return empty_figure(figure)
     for (name, values), colour in zip(finite.items(), colours(finite), strict=True):
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
         reach = 1.5 * (high - low)
@@ -109,7 +109,7 @@ def interval_pair(rows: pd.DataFrame, title: str) -> go.Figure:
         Heading.
     """
     if rows.empty:
-        return without_rows(chart(title))
+        return empty_figure(base_figure(title))
     height = 76 + 76 * len(rows)
     figure = make_subplots(len(rows), 1, vertical_spacing=40 / height if len(rows) > 1 else 0)
     figure.update_layout(layout(title, height, legend_rows=1))
@@ -134,8 +134,8 @@ def interval_pair(rows: pd.DataFrame, title: str) -> go.Figure:
                 name=name,
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 12},
-                hovertemplate=f"{row['metric']} %{{x:.4f}}<br>95 %: {' to '.join(told(row[[low, high]], '{:.4f}'))}"
-                f"<extra>{name}</extra>",
+                hovertemplate=f"{row['metric']} %{{x:.4f}}<br>95%: "
+                f"{' to '.join(format_values(row[[low, high]], '{:.4f}'))}<extra>{name}</extra>",
                 showlegend=place == 1,
                 **shared,
             )
@@ -162,7 +162,7 @@ def limits(rows: pd.DataFrame, title: str) -> go.Figure:
     title : str
         Heading.
     """
-    figure = chart(title, x="share of the limit (1 = limit)", height=130 + 24 * max(len(rows), 4), legend_rows=2)
+    figure = base_figure(title, x="share of the limit (1 = limit)", height=130 + 24 * max(len(rows), 4), legend_rows=2)
     ratio = (rows["value"] / rows["limit"].where(rows["limit"] > 0)).to_numpy(dtype=float)
     known = np.isfinite(ratio)
     if not known.all():
@@ -170,14 +170,14 @@ def limits(rows: pd.DataFrame, title: str) -> go.Figure:
             title={"subtitle": {"text": f"{int((~known).sum())} without a value or a limit not drawn"}}
         )
     if not known.any():
-        return without_rows(figure)
+        return empty_figure(figure)
     positive = ratio[known & (ratio > 0)]
     low, high = min(positive.min(initial=1), 1), max(positive.max(initial=1), 1)
     on_log = high / low > _LOG_SCALE_FROM
     names = rows["feature"] + ", " + rows["statistic"]
-    texts = told(rows["value"], "{:.3g}")
+    texts = format_values(rows["value"], "{:.3g}")
     units = rows["unit"].fillna("").where(rows["value"].notna(), "")
-    hover = np.column_stack([texts, told(rows["limit"], "{:.3g}"), units])
+    hover = np.column_stack([texts, format_values(rows["limit"], "{:.3g}"), units])
     for name, which, colour in (
         ("within the limit", known & (ratio <= 1), REFERENCE),
         ("beyond the limit", known & (ratio > 1), CURRENT),
@@ -214,7 +214,7 @@ def limits(rows: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
-def verdicts(rows: pd.DataFrame) -> go.Figure:
+def status_history(rows: pd.DataFrame) -> go.Figure:
     """The looks at the model in operation, each with its verdict and how much it found.
 
     Parameters
@@ -223,9 +223,9 @@ def verdicts(rows: pd.DataFrame) -> go.Figure:
         Columns ``time``, datetime64; ``verdict``, one of the keys of `monitor.charts.palette.VERDICT`; ``findings``,
         int; ``reasons``, str.
     """
-    figure = chart(x="time of the look", y="findings", height=260)
+    figure = base_figure(x="time of the look", y="findings", height=260)
     if rows.empty:
-        return without_rows(figure)
+        return empty_figure(figure)
     ordered = rows.sort_values("time")
     figure.add_scatter(
         x=ordered["time"],
@@ -268,10 +268,10 @@ def trend(rows: pd.DataFrame, metrics: Sequence[str], title: str) -> go.Figure:
     title : str
         Heading.
     """
-    figure = chart(title, x="time of the run", y="metric")
+    figure = base_figure(title, x="time of the run", y="metric")
     drawn = [metric for metric in metrics if metric in rows and rows[metric].notna().any()]
     if not drawn:
-        return without_rows(figure)
+        return empty_figure(figure)
     ordered = rows.sort_values("time")
     for metric, colour in zip(drawn, cycle((MISSED, MADE, TRAINING, CURRENT, CHALLENGER, REFERENCE)), strict=False):
         figure.add_scatter(

@@ -9,7 +9,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn import metrics
 
-from monitor.charts.layout import BINS, SEQUENTIAL, Curves, Floats, chart, colours, layout, told, without_rows
+from monitor.charts.layout import (
+    BINS,
+    SEQUENTIAL,
+    Curves,
+    Floats,
+    base_figure,
+    colours,
+    empty_figure,
+    format_values,
+    layout,
+)
 from monitor.charts.palette import LINES, MADE, MISSED, NEUTRAL
 from monitor.metrics.calibration import calibration_curve
 
@@ -30,9 +40,9 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
         Heading.
     """
     truth, answer = _labelled(labels, predicted)
-    figure = chart(title, x="predicted", y="true", legend_rows=0)
+    figure = base_figure(title, x="predicted", y="true", legend_rows=0)
     if not truth.size:
-        return without_rows(figure)
+        return empty_figure(figure)
     counts = np.bincount((truth * 2 + answer).astype(np.int64), minlength=4).reshape(2, 2)
     words = ["missed", "made"]
     figure.add_heatmap(
@@ -106,7 +116,7 @@ def calibration(curves: Curves, title: str) -> go.Figure:
             hovertemplate="P(made) %{x:.1f} %, made %{y:.1f} %<br>%{customdata[0]:,} shots<extra>" + name + "</extra>",
         )
     if not ends:
-        return without_rows(figure)
+        return empty_figure(figure)
     low, high = np.floor(min(ends) * 20) * 5, np.ceil(max(ends) * 20) * 5
     figure.update_xaxes(range=[low, high])
     figure.update_yaxes(range=[low, high])
@@ -127,10 +137,10 @@ def probability_histogram(probability: Floats, labels: Floats, threshold: float,
     title : str
         Heading.
     """
-    figure = chart(title, x="P(made)", y="shots", height=360, legend_rows=2)
+    figure = base_figure(title, x="P(made)", y="shots", height=360, legend_rows=2)
     made, truth = np.asarray(probability, dtype=float), np.asarray(labels, dtype=float)
     if not np.isfinite(made).any():
-        return without_rows(figure)
+        return empty_figure(figure)
     edges = np.linspace(0, 1, BINS + 1)
     highest = np.histogram(made, edges)[0].max()
     for name, rows, colour in (
@@ -170,7 +180,7 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
     """
     names, samples = list(rows["metric"].unique()), list(rows["sample"].unique())
     if not names:
-        return without_rows(chart(title))
+        return empty_figure(base_figure(title))
     down = -(-len(names) // _METRICS_IN_A_ROW)
     columns = min(len(names), _METRICS_IN_A_ROW)
     height = 80 + down * (64 + 22 * len(samples))
@@ -184,7 +194,7 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=dot["value"],
                 y=dot["sample"],
                 error_x=_error(dot["value"], dot["low"], dot["high"], colour),
-                customdata=np.column_stack([told(dot["low"], "{:.4f}"), told(dot["high"], "{:.4f}")]),
+                customdata=np.column_stack([format_values(dot["low"], "{:.4f}"), format_values(dot["high"], "{:.4f}")]),
                 name=str(sample),
                 legendgroup=str(sample),
                 showlegend=place == 0,
@@ -209,22 +219,22 @@ def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:
     ----------
     rows : pandas.DataFrame
         Columns ``group``, in the order in which to show them; ``shots``, int; ``rate``, ``low``, ``high`` and
-        ``expected``, shares from 0 to 1, as of `monitor.metrics.rates.rates`.
+        ``expected``, shares from 0 to 1, as of `monitor.metrics.rates.rates_by_group`.
     by : str
         Name of the axis of groups, with its unit.
     title : str
         Heading.
     """
-    figure = chart(title, x=by, y="shots made, %")
+    figure = base_figure(title, x=by, y="shots made, %")
     if rows.empty:
-        return without_rows(figure)
+        return empty_figure(figure)
     groups, percent = rows["group"].astype(str), rows[["rate", "low", "high", "expected"]] * 100
     figure.add_bar(
         x=groups,
         y=percent["rate"],
         error_y=_error(percent["rate"], percent["low"], percent["high"], NEUTRAL),
         customdata=np.column_stack(
-            [rows["shots"].map("{:,}".format), *(told(percent[end], "{:.1f}") for end in ("low", "high"))]
+            [rows["shots"].map("{:,}".format), *(format_values(percent[end], "{:.1f}") for end in ("low", "high"))]
         ),
         name="made",
         marker={"color": MADE},
@@ -278,14 +288,14 @@ def _curves(
             hovertemplate="%{x:.1f} %, %{y:.1f} %<extra>" + name + "</extra>",
         )
     if not figure.data:
-        return without_rows(figure)
+        return empty_figure(figure)
     figure.update_xaxes(range=[0, 100])
     figure.update_yaxes(range=[0, 101])
     return figure
 
 
 def _square(title: str, x: str, y: str) -> go.Figure:
-    return chart(title, x=x, y=y, height=400, legend_rows=2)
+    return base_figure(title, x=x, y=y, height=400, legend_rows=2)
 
 
 def _diagonal(figure: go.Figure, low: float, high: float) -> go.Figure:

@@ -11,11 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from monitor.charts.layout import chart, layout, without_rows
+from monitor.charts.layout import base_figure, empty_figure, layout
 from monitor.charts.palette import CHALLENGER, CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE, STRATEGY, TRAINING
 from monitor.retraining import backtest, calendar, decision_log
-from monitor.retraining.calendar import Entry
-from monitor.retraining.decision_log import LoggedDecision
+from monitor.retraining.calendar import CalendarEvent
+from monitor.retraining.decision_log import DecisionRecord
 
 _HOVER_WIDTH = 70
 
@@ -73,7 +73,7 @@ _CROWNED = {"promotion": ("became champion", Mark(MISSED, "triangle-up")),
 _ACROSS = 4
 
 
-def timeline(log: Sequence[LoggedDecision], promotions: pd.DataFrame) -> go.Figure:
+def timeline(log: Sequence[DecisionRecord], promotions: pd.DataFrame) -> go.Figure:
     """Decisions over time, and below them who was champion.
 
     Parameters
@@ -82,9 +82,9 @@ def timeline(log: Sequence[LoggedDecision], promotions: pd.DataFrame) -> go.Figu
     promotions : pandas.DataFrame
         ``when``, ``version``, ``kind`` and ``why``, as `monitor.store.listings.promotions_table` has them.
     """
-    figure = chart(height=310, legend_rows=2)
+    figure = base_figure(height=310, legend_rows=2)
     if not log and promotions.empty:
-        return without_rows(figure)
+        return empty_figure(figure)
     for name, mark in DECISION_MARKS.items():
         own = [decision for decision in log if _name(decision) == name]
         if own:
@@ -102,7 +102,7 @@ def timeline(log: Sequence[LoggedDecision], promotions: pd.DataFrame) -> go.Figu
     return figure
 
 
-def month(first: date, entries: Sequence[Entry], today: date) -> go.Figure:
+def month(first: date, entries: Sequence[CalendarEvent], today: date) -> go.Figure:
     """A month as a sheet of a calendar, with a mark for each kind of entry in the cell of its day.
 
     Parameters
@@ -115,7 +115,7 @@ def month(first: date, entries: Sequence[Entry], today: date) -> go.Figure:
         Its cell has a frame.
     """
     sheet = calendar.weeks(first)
-    figure = chart(f"{first:%B %Y}", height=130 + 84 * len(sheet), legend_rows=1)
+    figure = base_figure(f"{first:%B %Y}", height=130 + 84 * len(sheet), legend_rows=1)
     figure.update_layout(legend={"y": 0, "yanchor": "top"}, margin={"b": 48})
     cells = {day: (column, row) for row, week in enumerate(sheet) for column, day in enumerate(week)}
     figure.update_layout(
@@ -139,7 +139,7 @@ def month(first: date, entries: Sequence[Entry], today: date) -> go.Figure:
             marker=mark.marker,
             text=[str(len(words)) if len(words) > 1 else "" for words in on_day.values()],
             textposition="middle right",
-            customdata=[[calendar.spoken(day), _wrapped(words)] for day, words in on_day.items()],
+            customdata=[[calendar.format_date(day), _wrapped(words)] for day, words in on_day.items()],
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>" + kind + "</extra>",
         )
     figure.update_xaxes(
@@ -162,7 +162,7 @@ def replayed(record: Mapping[str, Any]) -> go.Figure:
     """
     batches = record["batches"]
     if not batches:
-        return without_rows(chart())
+        return empty_figure(base_figure())
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.4, 0.4, 0.2])
     figure.update_layout(layout("", 640, legend_rows=2))
     numbers = [batch["number"] for batch in batches]
@@ -206,7 +206,7 @@ def replayed(record: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
-def _name(decision: LoggedDecision) -> str:
+def _name(decision: DecisionRecord) -> str:
     if decision.decision == decision_log.WAIT:
         return decision_log.WAIT
     if decision.mode == "dry_run":
@@ -214,15 +214,15 @@ def _name(decision: LoggedDecision) -> str:
     return decision.outcome if decision.outcome in DECISION_MARKS else decision_log.PENDING
 
 
-def _hover(decision: LoggedDecision) -> str:
-    until = f" until {calendar.moment(decision.labels_until)}" if decision.labels_until else ""
+def _hover(decision: DecisionRecord) -> str:
+    until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
     came = f"What came of it: {decision.outcome_reason}" if calendar.acted(decision) and decision.outcome_reason else ""
     versions = f"champion version {decision.champion}" if decision.champion else "no champion"
     if decision.challenger:
         versions += f", challenger version {decision.challenger}"
     return _wrapped(
         [
-            calendar.sentence(decision),
+            calendar.describe_decision(decision),
             *(f"• {reason}" for reason in decision.reasons),
             *([came] if came else []),
             f"{decision.labels:,} labelled rows{until}, {decision.new_labels:,} of them new",
@@ -273,7 +273,7 @@ def _add_champions(figure: go.Figure, promotions: pd.DataFrame, moments: Sequenc
         if len(own):
             name, mark = _CROWNED[kind]
             hovers = [
-                _wrapped([f"Version {version} is champion, {calendar.moment(when)}", str(why)])
+                _wrapped([f"Version {version} is champion, {calendar.format_datetime(when)}", str(why)])
                 for when, version, why in zip(own["when"], own["version"], own["why"], strict=True)
             ]
             _add_marks(figure, list(own["when"]), [_CHAMPION] * len(own), name, mark, hovers)

@@ -241,7 +241,7 @@ def replayed(record: Mapping[str, Any]) -> Figure:
             for axes in (single, running):
                 axes.axvline(mark["batch"] + 0.5, color=NEUTRAL, linestyle=":", linewidth=1)
     single.set(
-        ylabel="log loss of the batch (nats)", title=f"A replayed operation, {record['batch_rows']:,} shots a batch"
+        ylabel="log loss of the batch (nats)", title=f"A replayed operation, {record['batch_size']:,} shots a batch"
     )
     figure.legend(*single.get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower center")
     running.set(ylabel="prequential log loss (nats)", xlabel="batch, ends on")
@@ -286,7 +286,7 @@ def _chart() -> tuple[Figure, Axes]:
 def _half_court(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_COURT_SIZE, layout="constrained")
     axes = figure.subplots()
-    strokes = [np.column_stack(line) for line in court.lines()]
+    strokes = [np.column_stack(line) for line in court.court_lines()]
     axes.add_collection(LineCollection(strokes, colors="#374151", linewidths=1.1, zorder=2))
     axes.set(xlim=(-26, 26), ylim=(-6.25, 42.75), aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -19,9 +19,9 @@ import pandas as pd
 from scipy import stats
 
 from data.schema import FEATURES, PROBABILITY, feature_column
-from monitor.drift.domain_classifier import DomainClassifier, tell_apart
-from monitor.drift.sketches import Cells, Counted, Counts, Sample, finite
-from monitor.drift.statistics import Column, Limits
+from monitor.drift.domain_classifier import DomainClassifier, fit_domain_classifier
+from monitor.drift.sketches import Bins, Histogram, Sample, TableSketch, finite
+from monitor.drift.statistics import Column, DriftThresholds
 from monitor.metrics.binary import resample
 
 Floats = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftResult:
     """How far current rows are from the reference.
 
     Attributes
@@ -124,7 +124,7 @@ class Drift:
         return told or self.is_outside or any(found.drifted for found in self.statistics)
 
 
-class Reference:
+class DriftDetector:
     """What current rows are compared with.
 
     Parameters
@@ -147,7 +147,7 @@ class Reference:
     names : tuple of str
         The columns that are compared.
     cells : dict of str to Cells
-        By column, how a table that is too large to hold is counted; see `monitor.drift.sketches.Counting`.
+        By column, how a table that is too large to hold is counted; see `monitor.drift.sketches.Sketcher`.
     """
 
     def __init__(
@@ -160,13 +160,13 @@ class Reference:
             raise ValueError(message)
         self._columns = [Column(name, self._values[:, place]) for place, name in enumerate(self.names)]
         self._outside, self._samples, self._seed = outside, samples, seed
-        self.cells = {column.name: Cells.of(column.name, column.values) for column in self._columns}
+        self.cells = {column.name: Bins.of(column.name, column.values) for column in self._columns}
         self._means = {
-            name: Counted.each(self._values[:, place], self.cells[name]).mean for place, name in enumerate(self.names)
+            name: Histogram.each(self._values[:, place], self.cells[name]).mean for place, name in enumerate(self.names)
         }
-        self._limits: dict[int, Limits] = {}
+        self._limits: dict[int, DriftThresholds] = {}
 
-    def compare(self, table: pd.DataFrame, outside: npt.NDArray[np.bool_]) -> Drift:
+    def compare(self, table: pd.DataFrame, outside: npt.NDArray[np.bool_]) -> DriftResult:
         """How far current rows are away.
 
         Parameters
@@ -185,12 +185,12 @@ class Reference:
             message = "expected one or more current rows; found none"
             raise ValueError(message)
         values = finite(table, self.names)
-        columns = {name: Counted.each(values[:, place], self.cells[name]) for place, name in enumerate(self.names)}
+        columns = {name: Histogram.each(values[:, place], self.cells[name]) for place, name in enumerate(self.names)}
         features = values[:, : len(FEATURES)]
         nothing = Sample(np.empty(0, np.uint64), features[:0])
-        return self._compared(Counts(len(table), columns, int(outside.sum()), nothing), features)
+        return self._compared(TableSketch(len(table), columns, int(outside.sum()), nothing), features)
 
-    def compare_counts(self, counts: Counts) -> Drift:
+    def compare_counts(self, counts: TableSketch) -> DriftResult:
         """How far rows that were counted are away; as `compare`, but the classifier is taught their sample.
 
         Raises
@@ -204,12 +204,12 @@ class Reference:
             raise ValueError(message)
         return self._compared(counts, counts.sample.features)
 
-    def _compared(self, counts: Counts, features: Floats) -> Drift:
+    def _compared(self, counts: TableSketch, features: Floats) -> DriftResult:
         # The rate outside is known no better than its Jeffreys posterior; rare rows may be absent from the reference.
         strange, familiar = int(self._outside.sum()), int((~self._outside).sum())
         expected = _Strange(counts.rows, strange + 0.5, familiar + 0.5)
         reference = self._values[:, : len(FEATURES)]
-        return Drift(
+        return DriftResult(
             rows=counts.rows,
             reference_rows=len(self._values),
             statistics=tuple(self._statistics(counts)),
@@ -217,10 +217,10 @@ class Reference:
             outside=counts.outside / counts.rows,
             outside_limit=expected.limit(_OUTSIDE_ALPHA) / counts.rows,
             outside_p_value=expected.chance(counts.outside),
-            classifier=tell_apart(reference, features, _CLASSIFIER_ALPHA, self._seed),
+            classifier=fit_domain_classifier(reference, features, _CLASSIFIER_ALPHA, self._seed),
         )
 
-    def _statistics(self, counts: Counts) -> Iterator[Statistic]:
+    def _statistics(self, counts: TableSketch) -> Iterator[Statistic]:
         limits = self._limits_of(counts.rows)
         for column in self._columns:
             counted = counts.columns[column.name]
@@ -229,9 +229,9 @@ class Reference:
                 key = (column.name, name)
                 yield Statistic(*key, value, limits.limit[key], limits.p_value(key, value), unit)
 
-    def _limits_of(self, rows: int) -> Limits:
+    def _limits_of(self, rows: int) -> DriftThresholds:
         if rows not in self._limits:
-            self._limits[rows] = Limits(self._draw(rows), _STATISTICS_ALPHA)
+            self._limits[rows] = DriftThresholds(self._draw(rows), _STATISTICS_ALPHA)
         return self._limits[rows]
 
     def _draw(self, rows: int) -> dict[tuple[str, str], Floats]:

@@ -47,7 +47,7 @@ class DomainClassifier:
         return self.auc > self.limit
 
 
-def tell_apart(reference: Floats, current: Floats, alpha: float, seed: int = 0) -> DomainClassifier | None:
+def fit_domain_classifier(reference: Floats, current: Floats, alpha: float, seed: int = 0) -> DomainClassifier | None:
     """Let a classifier tell reference rows from current ones, each held-out fold taught by the other folds.
 
     Held-out rows are exchangeable if nothing has drifted, whatever the classifier learned, so the null distribution of

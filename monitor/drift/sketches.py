@@ -32,7 +32,7 @@ _ID_SEED, _POSITION_SEED = 0, 1
 
 
 @dataclass(frozen=True)
-class Cells:
+class Bins:
     """Where the values of a column are told apart if there are too many to count each by itself.
 
     Attributes
@@ -49,7 +49,7 @@ class Cells:
     marks: Floats
 
     @classmethod
-    def of(cls, column: str, marks: Floats) -> "Cells":
+    def of(cls, column: str, marks: Floats) -> "Bins":
         """The cells of a feature, or of P(made)."""
         if column == PROBABILITY:
             return cls(0.0, 1.0, marks)
@@ -89,7 +89,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Counted:
+class Histogram:
     """How many rows have each value of a column.
 
     Attributes
@@ -102,19 +102,19 @@ class Counted:
         Whether they are of cells.
     """
 
-    cells: Cells
+    cells: Bins
     values: Floats
     rows: Integers
     in_cells: bool = False
 
     @classmethod
-    def each(cls, values: Floats, cells: Cells) -> "Counted":
+    def each(cls, values: Floats, cells: Bins) -> "Histogram":
         """Each value by itself, however many there are."""
         different, rows = np.unique(values, return_counts=True)
         return cls(cells, different, rows.astype(np.int64))
 
     @classmethod
-    def of(cls, values: Floats, cells: Cells) -> "Counted":
+    def of(cls, values: Floats, cells: Bins) -> "Histogram":
         """Each value by itself, or by its cell if there are too many."""
         return _bounded(cls.each(values, cells))
 
@@ -123,15 +123,15 @@ class Counted:
         """Mean of the rows."""
         return float(self.values @ self.rows / self.rows.sum())
 
-    def merged(self, other: "Counted") -> "Counted":
+    def merged(self, other: "Histogram") -> "Histogram":
         """Of both."""
         values = np.concatenate([self.values, other.values])  # noqa: PD011 of an array
         rows = np.concatenate([self.rows, other.rows])
         if self.in_cells or other.in_cells:
-            return Counted(self.cells, *self.cells.gathered(values, rows), in_cells=True)
+            return Histogram(self.cells, *self.cells.gathered(values, rows), in_cells=True)
         different, place = np.unique(values, return_inverse=True)
         total = np.bincount(place, weights=rows, minlength=len(different)).astype(np.int64)
-        return _bounded(Counted(self.cells, different, total))
+        return _bounded(Histogram(self.cells, different, total))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Counts:
+class TableSketch:
     """What drift needs of a table.
 
     Attributes
@@ -184,13 +184,13 @@ class Counts:
     """
 
     rows: int
-    columns: dict[str, Counted]
+    columns: dict[str, Histogram]
     outside: int
     sample: Sample
 
-    def merged(self, other: "Counts") -> "Counts":
+    def merged(self, other: "TableSketch") -> "TableSketch":
         """Of both."""
-        return Counts(
+        return TableSketch(
             self.rows + other.rows,
             {name: counted.merged(other.columns[name]) for name, counted in self.columns.items()},
             self.outside + other.outside,
@@ -198,22 +198,22 @@ class Counts:
         )
 
 
-class Counting:
+class Sketcher:
     """How the rows of a table are counted; goes to wherever they are.
 
     Parameters
     ----------
     cells : mapping of str to Cells
-        By column: the features and P(made), as `monitor.drift.detector.Reference` has them.
+        By column: the features and P(made), as `monitor.drift.detector.DriftDetector` has them.
     support : Support
         Where the training shots are.
     """
 
-    def __init__(self, cells: Mapping[str, Cells], support: Support) -> None:
+    def __init__(self, cells: Mapping[str, Bins], support: Support) -> None:
         self.cells, self.support = dict(cells), support
         self._far: dict[tuple[float, float, float], bool] = {}
 
-    def count(self, table: pd.DataFrame, positions: Integers | int = 0) -> Counts:
+    def count(self, table: pd.DataFrame, positions: Integers | int = 0) -> TableSketch:
         """Count rows.
 
         Parameters
@@ -232,14 +232,14 @@ class Counting:
         values = finite(table, names)
         where = positions if isinstance(positions, np.ndarray) else np.arange(positions, positions + len(table))
         features = values[:, [names.index(name) for name in FEATURES]]
-        return Counts(
+        return TableSketch(
             len(table),
-            {name: Counted.of(values[:, place], self.cells[name]) for place, name in enumerate(names)},
+            {name: Histogram.of(values[:, place], self.cells[name]) for place, name in enumerate(names)},
             int(self._outside(table).sum()),
             Sample.of(_hashes(table, where), features),
         )
 
-    def count_all(self, tables: Iterable[pd.DataFrame]) -> Counts:
+    def count_all(self, tables: Iterable[pd.DataFrame]) -> TableSketch:
         """Count the pieces of a table in their order.
 
         Raises
@@ -252,9 +252,9 @@ class Counting:
         if first is None:
             message = "expected one or more pieces of a table; found none"
             raise ValueError(message)
-        return reduce(Counts.merged, pieces, first)
+        return reduce(TableSketch.merged, pieces, first)
 
-    def _counted(self, tables: Iterable[pd.DataFrame]) -> Iterator[Counts]:
+    def _counted(self, tables: Iterable[pd.DataFrame]) -> Iterator[TableSketch]:
         first = 0
         for table in tables:
             yield self.count(table, first)
@@ -298,10 +298,10 @@ def finite(table: pd.DataFrame, names: Sequence[str]) -> Floats:
     return values
 
 
-def _bounded(counted: Counted) -> Counted:
+def _bounded(counted: Histogram) -> Histogram:
     if len(counted.values) <= MOST_VALUES:
         return counted
-    return Counted(counted.cells, *counted.cells.gathered(counted.values, counted.rows), in_cells=True)
+    return Histogram(counted.cells, *counted.cells.gathered(counted.values, counted.rows), in_cells=True)
 
 
 def _hashes(table: pd.DataFrame, positions: Integers) -> Hashes:

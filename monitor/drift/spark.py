@@ -16,11 +16,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from data.schema import MODEL_VERSION, SHOT_ID
-from data.spark.session import told
-from data.spark.tables import quoted, read
+from data.spark.session import translate_errors
+from data.spark.tables import quote_identifier, read
 from data.storage.tables import TableError, TableReader
-from monitor.drift.sketches import Cells, Counted, Counting, Counts, Sample
-from monitor.scored_tables import COUNTED, as_a_look_takes_it
+from monitor.drift.sketches import Bins, Histogram, Sample, Sketcher, TableSketch
+from monitor.scored_tables import COUNTED, validate_scored_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _POSITION = "position"
 
 
-def count(session: "SparkSession", path: Path, counting: Counting, version: str = "") -> Counts:
+def count(session: "SparkSession", path: Path, counting: Sketcher, version: str = "") -> TableSketch:
     """Count the rows of a table of scored shots.
 
     Parameters
@@ -36,7 +36,7 @@ def count(session: "SparkSession", path: Path, counting: Counting, version: str 
     session : pyspark.sql.SparkSession
     path : pathlib.Path
         A Parquet file, or a folder of them, on a disk that every worker sees under this name.
-    counting : monitor.drift.sketches.Counting
+    counting : monitor.drift.sketches.Sketcher
         How; workers get a copy.
     version : str
         Count the rows that this version scored only.
@@ -55,41 +55,41 @@ def count(session: "SparkSession", path: Path, counting: Counting, version: str 
     """
     reader = TableReader(path, COUNTED)
     if reader.rows == 0:
-        as_a_look_takes_it(reader.sample(1), path)
+        validate_scored_table(reader.sample(1), path)
     frame = read(session, path, (*COUNTED, MODEL_VERSION) if version else COUNTED)
     if SHOT_ID not in frame.columns:
         frame = _with_position(frame, reader)
     if version:
-        frame = frame.filter(f"try_cast({quoted(MODEL_VERSION)} AS double) = {int(version)}")
+        frame = frame.filter(f"try_cast({quote_identifier(MODEL_VERSION)} AS double) = {int(version)}")
     return count_frame(frame, counting, path)
 
 
-def count_frame(frame: "DataFrame", counting: Counting, path: Path) -> Counts:
+def count_frame(frame: "DataFrame", counting: Sketcher, path: Path) -> TableSketch:
     """Count the rows of a table of Spark; see `count`.
 
     Parameters
     ----------
     frame : pyspark.sql.DataFrame
         One or more rows with the columns of ``COUNTED``, those of them that there are.
-    counting : monitor.drift.sketches.Counting
+    counting : monitor.drift.sketches.Sketcher
     path : pathlib.Path
         What to call it in a message.
     """
     kinds = {name: "bigint" if name in {SHOT_ID, _POSITION} else "double" for name in frame.columns}
     wanted = [
-        f"try_cast({quoted(name)} AS {kind}) AS {quoted(name)}"
+        f"try_cast({quote_identifier(name)} AS {kind}) AS {quote_identifier(name)}"
         for name, kind in kinds.items()
         if name in {*COUNTED, _POSITION}
     ]
     if _POSITION not in frame.columns:
         wanted.append(f"monotonically_increasing_id() AS {_POSITION}")
     # PySpark leaves it to Python to close the socket that the result comes through.
-    with told(), warnings.catch_warnings():
+    with translate_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         parts = frame.selectExpr(*wanted).mapInPandas(
             partial(_counted, counting, path), "counts binary, problem string"
         )
-        found: Counts | str = parts.rdd.map(partial(_read, counting)).treeReduce(_merged)
+        found: TableSketch | str = parts.rdd.map(partial(_read, counting)).treeReduce(_merged)
     if isinstance(found, str):
         raise TableError(found)
     return found
@@ -115,25 +115,25 @@ def _with_position(frame: "DataFrame", reader: TableReader) -> "DataFrame":
         return frame
 
 
-def _counted(counting: Counting, path: Path, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def _counted(counting: Sketcher, path: Path, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Counts of a part, or what is wrong with it."""
     try:
         pieces = (
-            counting.count(as_a_look_takes_it(batch, path), batch[_POSITION].to_numpy())
+            counting.count(validate_scored_table(batch, path), batch[_POSITION].to_numpy())
             for batch in batches
             if len(batch)
         )
         first = next(pieces, None)
         if first is None:
             return
-        found = reduce(Counts.merged, pieces, first)
+        found = reduce(TableSketch.merged, pieces, first)
     except (TableError, ValueError) as error:
         yield pd.DataFrame({"counts": [None], "problem": [str(error)]})
     else:
         yield pd.DataFrame({"counts": [packed(found)], "problem": [None]})
 
 
-def packed(counts: Counts) -> bytes:
+def packed(counts: TableSketch) -> bytes:
     """Counts as the bytes of their arrays."""
     arrays = {
         "size": np.array([counts.rows, counts.outside]),
@@ -148,22 +148,22 @@ def packed(counts: Counts) -> bytes:
     return file.getvalue()
 
 
-def unpacked(data: bytes, cells: Mapping[str, Cells]) -> Counts:
+def unpacked(data: bytes, cells: Mapping[str, Bins]) -> TableSketch:
     """Counts from what `packed` gave, of columns with these cells."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         rows, outside = arrays["size"].tolist()
         columns = {
-            name: Counted(each, arrays[f"values_{place}"], arrays[f"rows_{place}"], in_cells=bool(told))
+            name: Histogram(each, arrays[f"values_{place}"], arrays[f"rows_{place}"], in_cells=bool(told))
             for place, ((name, each), told) in enumerate(zip(cells.items(), arrays["in_cells"], strict=True))
         }
-        return Counts(rows, columns, outside, Sample(arrays["hashes"], arrays["features"]))
+        return TableSketch(rows, columns, outside, Sample(arrays["hashes"], arrays["features"]))
 
 
-def _read(counting: Counting, row: Any) -> Counts | str:  # noqa: ANN401 a Row
+def _read(counting: Sketcher, row: Any) -> TableSketch | str:  # noqa: ANN401 a Row
     return str(row["problem"]) if row["counts"] is None else unpacked(bytes(row["counts"]), counting.cells)
 
 
-def _merged(one: Counts | str, other: Counts | str) -> Counts | str:
+def _merged(one: TableSketch | str, other: TableSketch | str) -> TableSketch | str:
     if isinstance(one, str) or isinstance(other, str):
         return one if isinstance(one, str) else other
     return one.merged(other)

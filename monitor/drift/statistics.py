@@ -60,7 +60,7 @@ class Column:
         }
 
 
-class Limits:
+class DriftThresholds:
     """The limits of batches of one size, any of which is passed with probability `alpha` by a batch without drift.
 
     A statistic's limit lies a common multiple of the way from its median to its 95 % quantile beyond its median; the

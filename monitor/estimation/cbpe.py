@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from monitor.metrics.binary import THRESHOLD, Floats, Tally, figures
-from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, ends
+from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics
+from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, percentile_interval
 
 ESTIMATED = ("log_loss", "accuracy", "f1_score", "roc_auc")
 """The metrics that are estimated."""
@@ -132,7 +132,7 @@ class Estimate:
         return self.rows - self.supported
 
 
-def estimate(  # noqa: PLR0913 the last three have defaults that hold
+def estimate_performance(  # noqa: PLR0913 the last three have defaults that hold
     calibration: Calibration,
     probability: npt.ArrayLike,
     outside: npt.NDArray[np.bool_],
@@ -161,7 +161,7 @@ def estimate(  # noqa: PLR0913 the last three have defaults that hold
     >>> stream = np.random.default_rng(0)
     >>> made = stream.uniform(0.2, 0.8, 5_000)
     >>> calibration = Calibration.of(stream.random(5_000) < made, made)
-    >>> found = estimate(calibration, made[:1_000], np.zeros(1_000, dtype=bool))
+    >>> found = estimate_performance(calibration, made[:1_000], np.zeros(1_000, dtype=bool))
     >>> abs(found.intervals["accuracy"].value - 0.65) < 0.02
     True
     """
@@ -182,8 +182,8 @@ def estimate(  # noqa: PLR0913 the last three have defaults that hold
 def _expect(calibration: Calibration, made: Floats, threshold: float, samples: int, seed: int) -> dict[str, Interval]:
     values, counts = np.unique(made, return_counts=True)
     rate = calibration.rate(values)
-    expected = figures(
-        Tally(values, counts.astype(float), (counts * rate)[None], (counts * (1 - rate))[None]), threshold
+    expected = compute_metrics(
+        ScoreCounts(values, counts.astype(float), (counts * rate)[None], (counts * (1 - rate))[None]), threshold
     )
     stream = np.random.default_rng(seed)
     parts: list[dict[str, Floats]] = []
@@ -191,9 +191,12 @@ def _expect(calibration: Calibration, made: Floats, threshold: float, samples: i
         size = min(_SAMPLES_AT_ONCE, samples - start)
         coefficients = stream.multivariate_normal(calibration.coefficients, calibration.covariance, size)
         drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)
-        parts.append(figures(Tally(values, counts.astype(float), drawn, counts - drawn), threshold))
+        parts.append(compute_metrics(ScoreCounts(values, counts.astype(float), drawn, counts - drawn), threshold))
     drawn_figures = {name: np.concatenate([part[name] for part in parts]) for name in ESTIMATED}
-    return {name: Interval(float(expected[name][0]), *ends(drawn_figures[name], CONFIDENCE)) for name in ESTIMATED}
+    return {
+        name: Interval(float(expected[name][0]), *percentile_interval(drawn_figures[name], CONFIDENCE))
+        for name in ESTIMATED
+    }
 
 
 def _log_odds(probability: Floats) -> Floats:

@@ -6,17 +6,17 @@ import pandas as pd
 
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import PROBABILITY, TARGET
-from monitor.drift.detector import Reference
-from monitor.drift.sketches import Counting
+from monitor.drift.detector import DriftDetector
+from monitor.drift.sketches import Sketcher
 from monitor.drift.training_support import Support
 from monitor.estimation.cbpe import Calibration
 from monitor.metrics.binary import THRESHOLD
-from monitor.metrics.intervals import Performance, performance
+from monitor.metrics.intervals import Performance, evaluate_with_intervals
 from monitor.store import tables
-from serving.batch.in_process import scored, threshold_of
+from serving.batch.in_process import predict, threshold_of
 
 
-class Baseline:
+class ReferenceData:
     """What current shots are compared with; costs a second or two once, and serves many batches.
 
     Parameters
@@ -51,19 +51,19 @@ class Baseline:
         return Support.of(self.training)
 
     @cached_property
-    def drift(self) -> Reference:
+    def drift(self) -> DriftDetector:
         """What the features and P(made) are compared with."""
-        return Reference(self.table, self.support.outside(self.table))
+        return DriftDetector(self.table, self.support.outside(self.table))
 
     @cached_property
-    def counting(self) -> Counting:
+    def counting(self) -> Sketcher:
         """How a table is counted that is too large to hold, or that another engine holds."""
-        return Counting(self.drift.cells, self.support)
+        return Sketcher(self.drift.cells, self.support)
 
     @cached_property
     def performance(self) -> Performance:
         """What the labels of the reference say."""
-        return performance(self.table[TARGET], self.table[PROBABILITY], threshold=self.threshold)
+        return evaluate_with_intervals(self.table[TARGET], self.table[PROBABILITY], threshold=self.threshold)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -71,7 +71,7 @@ class Baseline:
         return Calibration.of(self.table[TARGET], self.table[PROBABILITY])
 
 
-def baseline(version: str, reference: str = TEST) -> Baseline:
+def baseline(version: str, reference: str = TEST) -> ReferenceData:
     """What rows that a version scored are compared with: rows that it was not trained on, scored by itself.
 
     Parameters
@@ -91,4 +91,4 @@ def baseline(version: str, reference: str = TEST) -> Baseline:
         for name in (TRAIN, reference)
     )
     threshold = threshold_of(version)
-    return Baseline(training, scored(rows, version), threshold=threshold, name=reference, version=version)
+    return ReferenceData(training, predict(rows, version), threshold=threshold, name=reference, version=version)

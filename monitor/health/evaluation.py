@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
-from monitor.drift.detector import Drift
-from monitor.drift.sketches import Counts
-from monitor.estimation.cbpe import Estimate, estimate
-from monitor.health.baseline import Baseline
-from monitor.metrics.intervals import Performance, performance
-from monitor.store.listings import Served
+from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor.drift.detector import DriftResult
+from monitor.drift.sketches import TableSketch
+from monitor.estimation.cbpe import Estimate, estimate_performance
+from monitor.health.baseline import ReferenceData
+from monitor.metrics.intervals import Performance, evaluate_with_intervals
+from monitor.store.listings import EndpointInfo
 from monitor.store.runs import Champion
 
 COLUMNS = (*FEATURES, TARGET, PREDICTION, PROBABILITY)
@@ -27,7 +27,7 @@ IN_REFERENCE = "in_reference"
 
 
 @dataclass(frozen=True)
-class Live:
+class ServingState:
     """What is known of the operation at the moment of a look.
 
     Attributes
@@ -45,11 +45,11 @@ class Live:
     now: datetime
     champion: Champion | None
     endpoint: str = ""
-    served: Served | None = None
+    served: EndpointInfo | None = None
 
 
 @dataclass(frozen=True)
-class Look:
+class Evaluation:
     """A batch of scored shots beside its baseline.
 
     Attributes
@@ -71,11 +71,11 @@ class Look:
         what labels say is about these, and everything else about `current`, in which they have no extra weight.
     """
 
-    baseline: Baseline
+    baseline: ReferenceData
     current: pd.DataFrame
-    live: Live
+    live: ServingState
     name: str = "the current rows"
-    counts: Counts | None = None
+    counts: TableSketch | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     labels: pd.DataFrame | None = None
 
@@ -115,7 +115,7 @@ class Look:
     def in_training(self) -> int:
         """Labeled rows that the version was trained on, without those of the reference."""
         rows = self._with_label
-        return int((_marked(rows, LEARNED) & ~_marked(rows, IN_REFERENCE)).sum())
+        return int((_marked(rows, IN_TRAINING) & ~_marked(rows, IN_REFERENCE)).sum())
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
@@ -135,10 +135,12 @@ class Look:
     @cached_property
     def performance(self) -> Performance:
         """What the labels say; ask `labelled` first whether there are any."""
-        return performance(self.labelled[TARGET], self.labelled[PROBABILITY], threshold=self.baseline.threshold)
+        return evaluate_with_intervals(
+            self.labelled[TARGET], self.labelled[PROBABILITY], threshold=self.baseline.threshold
+        )
 
     @cached_property
-    def drift(self) -> Drift:
+    def drift(self) -> DriftResult:
         """How far the batch is from the reference."""
         if self.counts:
             return self.baseline.drift.compare_counts(self.counts)
@@ -147,7 +149,7 @@ class Look:
     @cached_property
     def estimate(self) -> Estimate:
         """What the labels would say, if P(made) means what it meant on the reference."""
-        return estimate(
+        return estimate_performance(
             self.baseline.calibration, self.current[PROBABILITY], self.outside, threshold=self.baseline.threshold
         )
 
@@ -159,7 +161,7 @@ class Look:
             rows = rows[~self.baseline.support.outside(rows)]
         if rows.empty:
             return None
-        return performance(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)
+        return evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)
 
     @cached_property
     def versions(self) -> dict[str, int]:
@@ -170,7 +172,7 @@ class Look:
 
 
 def _is_own(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    return _marked(rows, LEARNED) | _marked(rows, IN_REFERENCE)
+    return _marked(rows, IN_TRAINING) | _marked(rows, IN_REFERENCE)
 
 
 def _marked(rows: pd.DataFrame, column: str) -> npt.NDArray[np.bool_]:

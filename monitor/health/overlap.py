@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.preparation.identity import among
-from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
-from monitor.health.baseline import Baseline
+from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
+from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import IN_REFERENCE
 
 FEWEST_TELLING = 30
@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.uint64]
 Marks = npt.NDArray[np.bool_]
 
 
-def marked(table: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
+def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
     """Current rows with ``in_reference`` and ``learned`` (bool), where any of them is one of the model's own.
 
     Parameters
@@ -41,10 +41,10 @@ def marked(table: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
     here = _hashes(table)
     marks = {
         IN_REFERENCE: _own(table, here, baseline.table, reference, training),
-        LEARNED: _own(table, here, baseline.training, training, reference),
+        IN_TRAINING: _own(table, here, baseline.training, training, reference),
     }
-    if LEARNED in table:
-        marks[LEARNED] |= table[LEARNED].to_numpy(dtype=bool)
+    if IN_TRAINING in table:
+        marks[IN_TRAINING] |= table[IN_TRAINING].to_numpy(dtype=bool)
     return table.assign(**{name: found for name, found in marks.items() if found.any()})
 
 

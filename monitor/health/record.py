@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from monitor.drift.detector import ALPHA
-from monitor.health.evaluation import Look
-from monitor.health.verdict import Health
+from monitor.health.evaluation import Evaluation
+from monitor.health.verdict import HealthReport
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS
-from monitor.metrics.intervals import Interval, Performance, by_slice
+from monitor.metrics.intervals import Interval, Performance, metrics_by_slice
 
 FORMAT = 1
 """Of the record; one of another format is not read."""
@@ -21,7 +21,7 @@ RECORD_KEYS = frozenset(
 """What a reader of a record may count on."""
 
 
-def record(look: Look, health: Health) -> dict[str, Any]:
+def to_dict(look: Evaluation, health: HealthReport) -> dict[str, Any]:
     """All that was found, as JSON takes it.
 
     Returns
@@ -62,7 +62,7 @@ def record(look: Look, health: Health) -> dict[str, Any]:
     }
 
 
-def metrics_of(found: dict[str, Any]) -> dict[str, float]:
+def flatten_metrics(found: dict[str, Any]) -> dict[str, float]:
     """Every figure of a record by a flat name, as MLflow keeps metrics."""
     return dict(_flat(found))
 
@@ -122,12 +122,12 @@ def _performance(found: Performance) -> dict[str, Any]:
     }
 
 
-def _slices(look: Look) -> list[dict[str, Any]]:
-    table = by_slice(look.labelled, threshold=look.baseline.threshold)
+def _slices(look: Evaluation) -> list[dict[str, Any]]:
+    table = metrics_by_slice(look.labelled, threshold=look.baseline.threshold)
     return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _drift(look: Look) -> dict[str, Any]:
+def _drift(look: Evaluation) -> dict[str, Any]:
     found = look.drift
     told = found.classifier
     return {
@@ -152,7 +152,7 @@ def _drift(look: Look) -> dict[str, Any]:
     }
 
 
-def _estimate(look: Look) -> dict[str, Any]:
+def _estimate(look: Evaluation) -> dict[str, Any]:
     found = look.estimate
     return {
         "rows": found.rows,

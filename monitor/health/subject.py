@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Subject:
     drift_of_all: bool = False
 
     @classmethod
-    def of(cls, look: Look, rows: int | None = None) -> "Subject":
+    def of(cls, look: Evaluation, rows: int | None = None) -> "Subject":
         """Of a batch of which there may be more rows than are held."""
         champion = look.live.champion
         return cls(

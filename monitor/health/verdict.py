@@ -1,6 +1,6 @@
 """One verdict from many small checks: whether the model can be trusted today, and if not, why.
 
-A check looks at a `monitor.health.evaluation.Look` and answers *fine*, *finding* or *not applicable* (with the
+A check looks at a `monitor.health.evaluation.Evaluation` and answers *fine*, *finding* or *not applicable* (with the
 reason). One that raises is an *error*, and an error is an alarm: what could not be computed is never shown as healthy.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckResult:
     """What a check says: its status, plain words, the figures behind them, and what a finding asks for."""
 
     status: Status
@@ -59,19 +59,19 @@ class Answer:
     severity: Severity | None = None
 
 
-def fine(words: str, figures: str = "") -> Answer:
+def passed(words: str, figures: str = "") -> CheckResult:
     """Nothing is wrong, and why that is known."""
-    return Answer(Status.FINE, words, figures)
+    return CheckResult(Status.FINE, words, figures)
 
 
-def finding(severity: Severity, words: str, figures: str = "") -> Answer:
+def failed(severity: Severity, words: str, figures: str = "") -> CheckResult:
     """Something is wrong."""
-    return Answer(Status.FINDING, words, figures, severity)
+    return CheckResult(Status.FINDING, words, figures, severity)
 
 
-def not_applicable(reason: str) -> Answer:
+def not_applicable(reason: str) -> CheckResult:
     """The check has nothing to look at."""
-    return Answer(Status.NOT_APPLICABLE, reason)
+    return CheckResult(Status.NOT_APPLICABLE, reason)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Check:
     code: str
     title: str
     severity: Severity
-    ask: Callable[[Look], Answer]
+    ask: Callable[[Evaluation], CheckResult]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Health:
+class HealthReport:
     """What all checks said.
 
     Attributes
@@ -155,7 +155,7 @@ class Health:
         return [f"{made} checks found nothing" + (f"; {idle} had nothing to look at" if idle else "")]
 
 
-def examine(look: Look, checks: Sequence[Check]) -> Health:
+def run_checks(look: Evaluation, checks: Sequence[Check]) -> HealthReport:
     """Ask all checks, and judge.
 
     Returns
@@ -165,15 +165,15 @@ def examine(look: Look, checks: Sequence[Check]) -> Health:
     """
     outcomes = tuple(_ask(check, look) for check in checks)
     if any(outcome.status == Status.FINDING and outcome.severity == Severity.RETRAIN for outcome in outcomes):
-        return Health(Verdict.RETRAIN, outcomes)
+        return HealthReport(Verdict.RETRAIN, outcomes)
     alarmed = any(outcome.is_alarm for outcome in outcomes)
-    return Health(Verdict.WATCH if alarmed else Verdict.HEALTHY, outcomes)
+    return HealthReport(Verdict.WATCH if alarmed else Verdict.HEALTHY, outcomes)
 
 
-def _ask(check: Check, look: Look) -> Outcome:
+def _ask(check: Check, look: Evaluation) -> Outcome:
     try:
         answer = check.ask(look)
     except Exception as error:  # noqa: BLE001 whatever fails is an alarm, and the other checks still speak
         _log.exception("check %s", check.code)
-        answer = Answer(Status.ERROR, f"could not be computed: {type(error).__name__}: {error}")
+        answer = CheckResult(Status.ERROR, f"could not be computed: {type(error).__name__}: {error}")
     return Outcome(check.code, check.title, answer.status, answer.severity, answer.words, answer.figures)

@@ -49,7 +49,7 @@ class Metric:
 
     def compute(self, labels: npt.ArrayLike, probability: npt.ArrayLike, threshold: float = THRESHOLD) -> float:
         """Its value for some rows; NaN where it is undefined."""
-        return float(figures(Tally.of(labels, probability), threshold)[self.name][0])
+        return float(compute_metrics(ScoreCounts.of(labels, probability), threshold)[self.name][0])
 
 
 METRICS: dict[str, Metric] = {
@@ -76,7 +76,7 @@ Calibration error: Naeini, Cooper and Hauskrecht, AAAI 2015, with bins of equal 
 
 
 @dataclass(frozen=True)
-class Tally:
+class ScoreCounts:
     """How many shots were made and missed at each P(made).
 
     Attributes
@@ -97,7 +97,7 @@ class Tally:
     missed: Floats
 
     @classmethod
-    def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "Tally":
+    def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "ScoreCounts":
         """The tally of labelled rows, as one sample.
 
         Raises
@@ -112,7 +112,7 @@ class Tally:
         made = np.bincount(place, weights=truth, minlength=len(different)).astype(np.float64)
         return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1))
 
-    def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "Tally":
+    def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "ScoreCounts":
         """Bootstrap samples of the rows of the first sample.
 
         Parameters
@@ -127,10 +127,10 @@ class Tally:
         size = int(self.rows.sum()) if rows is None else rows
         drawn = resample(np.concatenate([self.made[0], self.missed[0]]), size, samples, stream)
         made, missed = np.split(drawn, 2, axis=1)
-        return Tally(self.probability, self.rows, made, missed)
+        return ScoreCounts(self.probability, self.rows, made, missed)
 
 
-class TallyBuilder:
+class StreamingCounts:
     """Counts labelled rows piece by piece, in memory that does not grow with them.
 
     While there are at most ``MOST_DISTINCT`` different P(made) the tally is that of all rows at once. Beyond, rows are
@@ -182,7 +182,7 @@ class TallyBuilder:
         if self._held > 2 * MOST_DISTINCT:
             self._merge()
 
-    def tally(self) -> Tally:
+    def tally(self) -> ScoreCounts:
         """The tally of all rows so far, as one sample.
 
         Raises
@@ -195,19 +195,19 @@ class TallyBuilder:
             raise ValueError(message)
         self._merge()
         probability, made, missed = self._pieces[0]
-        return Tally(probability, made + missed, made.reshape(1, -1), missed.reshape(1, -1))
+        return ScoreCounts(probability, made + missed, made.reshape(1, -1), missed.reshape(1, -1))
 
     def evaluate(self, threshold: float = THRESHOLD) -> dict[str, float]:
         """What `evaluate` gives for all rows so far; see `tally` for what it raises."""
-        return _defined(figures(self.tally(), threshold))
+        return _defined(compute_metrics(self.tally(), threshold))
 
     def class_prior_log_loss(self) -> float:
         """Log loss of the rate of the same rows, told for each of them; see `tally` for what it raises."""
         tally = self.tally()
         made, missed = tally.made.sum(axis=1), tally.missed.sum(axis=1)
         rows = made + missed
-        constant = Tally(made / rows, rows, made.reshape(1, -1), missed.reshape(1, -1))
-        return float(figures(constant)["log_loss"][0])
+        constant = ScoreCounts(made / rows, rows, made.reshape(1, -1), missed.reshape(1, -1))
+        return float(compute_metrics(constant)["log_loss"][0])
 
     def _merge(self) -> None:
         probability, made, missed = (np.concatenate(arrays) for arrays in zip(*self._pieces, strict=True))
@@ -324,7 +324,7 @@ def evaluate(labels: npt.ArrayLike, probability: npt.ArrayLike, *, threshold: fl
     >>> evaluate([1, 0, 1, 0], [0.9, 0.2, 0.6, 0.4])["accuracy"]
     1.0
     """
-    return _defined(figures(Tally.of(labels, probability), threshold))
+    return _defined(compute_metrics(ScoreCounts.of(labels, probability), threshold))
 
 
 def _defined(computed: dict[str, Floats]) -> dict[str, float]:
@@ -332,7 +332,9 @@ def _defined(computed: dict[str, Floats]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
-def figures(tally: Tally, threshold: float = THRESHOLD, base_rate: float | None = None) -> dict[str, Floats]:
+def compute_metrics(
+    tally: ScoreCounts, threshold: float = THRESHOLD, base_rate: float | None = None
+) -> dict[str, Floats]:
     """Every metric of ``METRICS``, for each sample of a tally.
 
     Parameters
@@ -388,7 +390,7 @@ def _roc_auc(made: Floats, missed: Floats, positives: Floats, negatives: Floats)
     return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
+def calibration_bins(tally: ScoreCounts) -> npt.NDArray[np.int_]:
     """The bin of the calibration error that each value of P(made) belongs to, shape (k,).
 
     Up to ``CALIBRATION_BINS`` different values, as a tree with few leaves has, are a bin each. Of more, bins hold about
@@ -396,7 +398,7 @@ def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
 
     Examples
     --------
-    >>> calibration_bins(Tally.of(np.array([1.0, 0.0, 1.0]), np.array([0.4, 0.4, 0.6])))
+    >>> calibration_bins(ScoreCounts.of(np.array([1.0, 0.0, 1.0]), np.array([0.4, 0.4, 0.6])))
     array([0, 1])
     """
     if len(tally.rows) <= CALIBRATION_BINS:
@@ -406,7 +408,7 @@ def calibration_bins(tally: Tally) -> npt.NDArray[np.int_]:
     return bins.astype(np.int_)
 
 
-def _calibration_error(tally: Tally, rows: Floats) -> Floats:
+def _calibration_error(tally: ScoreCounts, rows: Floats) -> Floats:
     starts = np.flatnonzero(np.diff(calibration_bins(tally), prepend=-1))
     gap = tally.made - (tally.made + tally.missed) * tally.probability
     error: Floats = np.abs(np.add.reduceat(gap, starts, axis=1)).sum(axis=1) / rows

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from monitor.metrics.binary import Floats, Tally, calibration_bins
+from monitor.metrics.binary import Floats, ScoreCounts, calibration_bins
 from monitor.metrics.rates import wilson
 
 
@@ -30,7 +30,7 @@ def calibration_curve(labels: Floats, probability: Floats) -> pd.DataFrame:
     >>> found[["rows", "predicted", "made"]].to_numpy().tolist()
     [[2.0, 0.4, 0.5], [1.0, 0.6, 1.0]]
     """
-    tally = Tally.of(labels, probability)
+    tally = ScoreCounts.of(labels, probability)
     of_value = pd.DataFrame({"rows": tally.rows, "predicted": tally.rows * tally.probability, "made": tally.made[0]})
     bins = of_value.groupby(calibration_bins(tally)).sum()
     low, high = wilson(bins["made"], bins["rows"])

@@ -10,7 +10,7 @@ from scipy import stats
 
 from data import court
 from data.schema import PROBABILITY, TARGET
-from monitor.metrics.binary import METRICS, THRESHOLD, Floats, Tally, figures
+from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics
 
 CONFIDENCE = 0.95
 SAMPLES = 1_000
@@ -63,7 +63,7 @@ class Performance:
         Wilson's.
         """
         value = self.figures[metric]
-        low, high = ends(self.samples[metric], confidence)
+        low, high = percentile_interval(self.samples[metric], confidence)
         if metric == "calibration_error":
             shift = float(self.samples[metric].mean()) - value
             return Interval(value, min(max(low - shift, 0.0), value), max(high - shift, value))
@@ -78,7 +78,7 @@ class Performance:
         return {metric: self.interval(metric, confidence) for metric in self.figures}
 
 
-def performance(
+def evaluate_with_intervals(
     labels: npt.ArrayLike,
     probability: npt.ArrayLike,
     *,
@@ -106,20 +106,20 @@ def performance(
 
     Examples
     --------
-    >>> found = performance([1, 0, 1, 0] * 50, [0.9, 0.2, 0.6, 0.4] * 50).interval("log_loss")
+    >>> found = evaluate_with_intervals([1, 0, 1, 0] * 50, [0.9, 0.2, 0.6, 0.4] * 50).interval("log_loss")
     >>> found.low < found.value < found.high
     True
     """
-    tally = Tally.of(labels, probability)
+    tally = ScoreCounts.of(labels, probability)
     rows = int(tally.rows.sum())
     rate = float(tally.made.sum() / rows)
-    seen = {name: float(value[0]) for name, value in figures(tally, threshold).items()}
+    seen = {name: float(value[0]) for name, value in compute_metrics(tally, threshold).items()}
     defined = {name: value for name, value in seen.items() if not np.isnan(value)}
     stream = np.random.default_rng(seed)
     parts = []
     for start in range(0, samples, _SAMPLES_AT_ONCE):
         drawn = tally.resampled(min(_SAMPLES_AT_ONCE, samples - start), stream)
-        parts.append(figures(drawn, threshold, base_rate=rate))
+        parts.append(compute_metrics(drawn, threshold, base_rate=rate))
     drawn_figures = {
         name: np.concatenate([part[name] for part in parts]) if rows >= _FEWEST_ROWS else np.full(samples, np.nan)
         for name in defined
@@ -128,7 +128,7 @@ def performance(
     return Performance(rows, rate, counts, defined, drawn_figures)
 
 
-def _counts(tally: Tally, threshold: float) -> dict[str, int]:
+def _counts(tally: ScoreCounts, threshold: float) -> dict[str, int]:
     made, missed = tally.made[0], tally.missed[0]
     predicted = tally.probability >= threshold
     called = made[predicted].sum() + missed[predicted].sum()
@@ -141,7 +141,7 @@ def _counts(tally: Tally, threshold: float) -> dict[str, int]:
     return {name: int(count) for name, count in counts.items()}
 
 
-def relative_loss(
+def relative_degradation(
     current: Performance, reference: Performance, metric: str, confidence: float = CONFIDENCE
 ) -> Interval:
     """By which share of the reference's value a metric is worse; negative where it is better, NaN where that is 0.
@@ -150,14 +150,14 @@ def relative_loss(
 
     Examples
     --------
-    >>> bad, good = performance([1, 0] * 99, [0.4, 0.6] * 99), performance([1, 0] * 99, [0.6, 0.4] * 99)
-    >>> relative_loss(bad, good, "log_loss").value.__round__(2)
+    >>> bad, good = evaluate_with_intervals([1, 0] * 99, [0.4, 0.6] * 99), evaluate_with_intervals([1, 0] * 99, [0.6,
+    0.4] * 99) >>> relative_degradation(bad, good, "log_loss").value.__round__(2)
     0.79
     """
     sign = -1 if METRICS[metric].greater_is_better else 1
     before, after = reference.interval(metric).value, current.interval(metric).value
     compared = np.where(reference.samples[metric] == 0, np.nan, np.abs(reference.samples[metric]))
-    low, high = ends(sign * (current.samples[metric] - reference.samples[metric]) / compared, confidence)
+    low, high = percentile_interval(sign * (current.samples[metric] - reference.samples[metric]) / compared, confidence)
     return Interval(sign * (after - before) / abs(before) if before else float("nan"), low, high)
 
 
@@ -189,7 +189,7 @@ def slices(table: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
     }
 
 
-def by_slice(
+def metrics_by_slice(
     table: pd.DataFrame, *, threshold: float = THRESHOLD, samples: int = 200, fewest: int = 30
 ) -> pd.DataFrame:
     """Metrics of each slice of the labelled rows, with intervals.
@@ -223,14 +223,16 @@ def by_slice(
                 "mean_probability": rows[PROBABILITY].mean(),
             }
             if len(rows) >= fewest:
-                measured = performance(rows[TARGET], rows[PROBABILITY], threshold=threshold, samples=samples)
+                measured = evaluate_with_intervals(
+                    rows[TARGET], rows[PROBABILITY], threshold=threshold, samples=samples
+                )
                 for metric, interval in measured.intervals().items():
                     entry |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
             found.append(entry)
     return pd.DataFrame(found, columns=None if found else ["slice", "value", "rows", "rate", "mean_probability"])
 
 
-def ends(samples: Floats, confidence: float) -> tuple[float, float]:
+def percentile_interval(samples: Floats, confidence: float) -> tuple[float, float]:
     """The ends of the percentile interval of samples, those that are NaN left out; NaN where all are."""
     if np.isnan(samples).all():
         return float("nan"), float("nan")

@@ -36,8 +36,8 @@ def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int =
     Returns
     -------
     pandas.DataFrame
-        One row per hexagon with ``x`` and ``y`` of its centre in feet from the hoop, and the columns of `rates`.
-        ``attrs["size_feet"]`` keeps `size_feet`.
+        One row per hexagon with ``x`` and ``y`` of its centre in feet from the hoop, and the columns of
+        `rates_by_group`. ``attrs["size_feet"]`` keeps `size_feet`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def counts(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET) -> pd.DataFrame
     return table
 
 
-def rates(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[Any]") -> pd.DataFrame:
+def rates_by_group(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[Any]") -> pd.DataFrame:
     """Rates of groups of shots.
 
     Parameters
@@ -101,8 +101,8 @@ def rates(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[Any]") -> p
     Examples
     --------
     >>> shots = pd.DataFrame({"shot_made_flag": [1.0, 0.0, np.nan], "probability": [0.6, 0.4, 0.5]})
-    >>> rates(shots, np.array(["near", "near", "far"]))[["group", "shots", "labelled", "rate"]].to_numpy().tolist()
-    [['far', 1, 0, nan], ['near', 2, 2, 0.5]]
+    >>> rates_by_group(shots, np.array(["near", "near", "far"]))[["group", "shots", "labelled",
+    "rate"]].to_numpy().tolist() [['far', 1, 0, nan], ['near', 2, 2, 0.5]]
     """
     categories = pd.Categorical(pd.Series(groups))
     member = np.asarray(categories.codes, dtype=np.int64)

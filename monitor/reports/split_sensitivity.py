@@ -30,7 +30,7 @@ _LARGEST_TEST = 0.5
 
 
 @dataclass(frozen=True)
-class Way:
+class SplitScheme:
     """How rows are split."""
 
     name: str
@@ -38,7 +38,7 @@ class Way:
     stratified: bool = True
 
 
-def ways(test_size: float) -> tuple[Way, ...]:
+def ways(test_size: float) -> tuple[SplitScheme, ...]:
     """The kinds of splits of a study, the used one first; double the test is left out where it is more than half.
 
     Examples
@@ -46,11 +46,16 @@ def ways(test_size: float) -> tuple[Way, ...]:
     >>> [(way.name, way.test_size) for way in ways(0.2)]
     [('used', 0.2), ('half', 0.1), ('double', 0.4), ('unstratified', 0.2)]
     """
-    double = (Way(DOUBLE, 2 * test_size),) if 2 * test_size <= _LARGEST_TEST else ()
-    return Way(USED, test_size), Way(HALF, test_size / 2), *double, Way(UNSTRATIFIED, test_size, stratified=False)
+    double = (SplitScheme(DOUBLE, 2 * test_size),) if 2 * test_size <= _LARGEST_TEST else ()
+    return (
+        SplitScheme(USED, test_size),
+        SplitScheme(HALF, test_size / 2),
+        *double,
+        SplitScheme(UNSTRATIFIED, test_size, stratified=False),
+    )
 
 
-def fits(test_size: float, seeds: int, models: int) -> int:
+def count_fits(test_size: float, seeds: int, models: int) -> int:
     """How many models a study fits."""
     return len(ways(test_size)) * seeds * models
 

@@ -51,7 +51,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Event:
     """Something that happened after a batch."""
 
     batch: int
@@ -60,7 +60,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Strategy:
+class StrategyResult:
     """What a strategy came to.
 
     Attributes
@@ -84,7 +84,7 @@ class Replay:
     ----------
     source : str
         Where the shots come from.
-    batch_rows, label_delay : int
+    batch_size, label_delay : int
         Rows of a batch, and batches until its labels arrive.
     batches : tuple of Batch
     marks : tuple of Mark
@@ -92,11 +92,11 @@ class Replay:
     """
 
     source: str
-    batch_rows: int
+    batch_size: int
     label_delay: int
     batches: tuple[Batch, ...]
-    marks: tuple[Mark, ...]
-    strategies: dict[str, Strategy]
+    marks: tuple[Event, ...]
+    strategies: dict[str, StrategyResult]
 
     def record(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -104,7 +104,7 @@ class Replay:
         return {
             "format": FORMAT,
             "source": self.source,
-            "batch_rows": self.batch_rows,
+            "batch_size": self.batch_size,
             "label_delay": self.label_delay,
             "batches": [
                 {name: getattr(batch, name) for name in described} | {name: batch.mean(name) for name in STRATEGIES}

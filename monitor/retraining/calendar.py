@@ -10,8 +10,8 @@ from itertools import count, takewhile
 import pandas as pd
 
 from monitor.retraining import decision_log
-from monitor.retraining.decision_log import LoggedDecision
-from monitor.store.runs import KnownRun
+from monitor.retraining.decision_log import DecisionRecord
+from monitor.store.runs import RunInfo
 
 LOOK, DECISION, PROMOTION, ROLL_BACK = "look", "decision", "promotion", "roll back"
 DUE, TRAINING, STALE = "look due", "earliest training", "champion stale"
@@ -19,7 +19,7 @@ KINDS = (LOOK, DECISION, PROMOTION, ROLL_BACK, DUE, TRAINING, STALE)
 """Of entries: four that have happened, three that are to come."""
 
 
-class Rhythm(StrEnum):
+class Cadence(StrEnum):
     """How often the loop is meant to look."""
 
     DAY = "day"
@@ -28,11 +28,11 @@ class Rhythm(StrEnum):
     MONTH = "month"
 
 
-_DAYS = {Rhythm.DAY: 1, Rhythm.WEEK: 7, Rhythm.FORTNIGHT: 14}
+_DAYS = {Cadence.DAY: 1, Cadence.WEEK: 7, Cadence.FORTNIGHT: 14}
 
 
 @dataclass(frozen=True)
-class Entry:
+class CalendarEvent:
     """One entry of the calendar.
 
     Attributes
@@ -49,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class NextLook:
+class NextMonitoringRun:
     """When the next look is due.
 
     Attributes
@@ -60,7 +60,7 @@ class NextLook:
     today : date
     """
 
-    rhythm: Rhythm
+    rhythm: Cadence
     last: date | None
     today: date
 
@@ -90,28 +90,30 @@ class NextLook:
         """When, and why then."""
         every = f"a look every {self.rhythm}"
         if self.last is None:
-            return f"Next look: today, {spoken(self.today)} (nobody has looked yet; from then on {every})."
-        why = f"({every}; the last one was on {spoken(self.last)})"
+            return f"Next look: today, {format_date(self.today)} (nobody has looked yet; from then on {every})."
+        why = f"({every}; the last one was on {format_date(self.last)})"
         if self.overdue:
-            return f"Overdue since {spoken(self.due)} {why}."
-        return f"Next look: {'today, ' if self.due == self.today else ''}{spoken(self.due)} {why}."
+            return f"Overdue since {format_date(self.due)} {why}."
+        return f"Next look: {'today, ' if self.due == self.today else ''}{format_date(self.due)} {why}."
 
 
-def later(day: date, rhythm: Rhythm, times: int = 1) -> date:
+def later(day: date, rhythm: Cadence, times: int = 1) -> date:
     """The day that is some steps of a rhythm later; a month that is too short ends on its last day.
 
     Examples
     --------
-    >>> later(date(2028, 1, 31), Rhythm.MONTH), later(date(2028, 1, 31), Rhythm.MONTH, 2)
+    >>> later(date(2028, 1, 31), Cadence.MONTH), later(date(2028, 1, 31), Cadence.MONTH, 2)
     (datetime.date(2028, 2, 29), datetime.date(2028, 3, 31))
     """
-    if rhythm is not Rhythm.MONTH:
+    if rhythm is not Cadence.MONTH:
         return day + timedelta(days=_DAYS[rhythm] * times)
     first = month_of(day, times)
     return first.replace(day=min(day.day, calendar.monthrange(first.year, first.month)[1]))
 
 
-def next_look(looks: Sequence[KnownRun], log: Sequence[LoggedDecision], rhythm: Rhythm, now: datetime) -> NextLook:
+def next_look(
+    looks: Sequence[RunInfo], log: Sequence[DecisionRecord], rhythm: Cadence, now: datetime
+) -> NextMonitoringRun:
     """When the next look is due.
 
     Parameters
@@ -126,10 +128,10 @@ def next_look(looks: Sequence[KnownRun], log: Sequence[LoggedDecision], rhythm: 
     """
     moments = [look.started for look in looks if "verdict" in look.tags]
     moments += [decision.moment for decision in log if decision.mode == "auto"]
-    return NextLook(rhythm, max(moments).date() if moments else None, now.date())
+    return NextMonitoringRun(rhythm, max(moments).date() if moments else None, now.date())
 
 
-def next_training(log: Sequence[LoggedDecision], cooldown: timedelta) -> datetime | None:
+def next_training(log: Sequence[DecisionRecord], cooldown: timedelta) -> datetime | None:
     """When a challenger may be trained again; None where none was trained yet."""
     last = decision_log.last_trained(log)
     return last.moment + cooldown if last else None
@@ -148,18 +150,20 @@ def milestones(training: datetime | None, stale: datetime | None, now: datetime)
     if training is None:
         words = ["Earliest next training: now (no challenger has been trained yet)."]
     elif training <= now:
-        words = [f"Earliest next training: now (the cooldown ended on {moment(training)})."]
+        words = [f"Earliest next training: now (the cooldown ended on {format_datetime(training)})."]
     else:
-        words = [f"Earliest next training: {moment(training)}, when the cooldown ends."]
+        words = [f"Earliest next training: {format_datetime(training)}, when the cooldown ends."]
     if stale:
-        day = spoken(stale.date())
+        day = format_date(stale.date())
         words.append(
             f"The champion has been stale since {day}." if stale <= now else f"The champion is stale from {day} on."
         )
     return words
 
 
-def happened(looks: Sequence[KnownRun], log: Sequence[LoggedDecision], promotions: pd.DataFrame) -> list[Entry]:
+def past_events(
+    looks: Sequence[RunInfo], log: Sequence[DecisionRecord], promotions: pd.DataFrame
+) -> list[CalendarEvent]:
     """What has happened, as entries, oldest first.
 
     Parameters
@@ -171,19 +175,19 @@ def happened(looks: Sequence[KnownRun], log: Sequence[LoggedDecision], promotion
         ``when``, ``version``, ``kind`` and ``why``, as `monitor.store.listings.promotions_table` has them.
     """
     dated = [(look.started, LOOK, _look_words(look)) for look in looks]
-    dated += [(decision.moment, DECISION, sentence(decision, dated=False)) for decision in log]
+    dated += [(decision.moment, DECISION, describe_decision(decision, dated=False)) for decision in log]
     columns = (promotions[name] for name in ("when", "version", "kind", "why"))
     for when, version, kind, why in zip(*columns, strict=True):
         back = kind == ROLL_BACK
         became = "came back as champion" if back else "became champion"
         dated.append((when.to_pydatetime(), ROLL_BACK if back else PROMOTION, f"Version {version} {became}: {why}"))
     ordered = sorted(dated, key=lambda entry: entry[0])
-    return [Entry(when.date(), kind, f"{when:%H:%M} {words}") for when, kind, words in ordered]
+    return [CalendarEvent(when.date(), kind, f"{when:%H:%M} {words}") for when, kind, words in ordered]
 
 
-def ahead(
-    look: NextLook, until: date, *, training: datetime | None = None, stale: datetime | None = None
-) -> list[Entry]:
+def upcoming_events(
+    look: NextMonitoringRun, until: date, *, training: datetime | None = None, stale: datetime | None = None
+) -> list[CalendarEvent]:
     """What is to come until a day, that day included, as entries.
 
     Parameters
@@ -195,22 +199,24 @@ def ahead(
     stale : datetime, optional
         When the champion is stale; shown also when that has passed.
     """
-    found = [Entry(day, DUE, "A look is due.") for day in takewhile(lambda day: day <= until, look.days)]
+    found = [CalendarEvent(day, DUE, "A look is due.") for day in takewhile(lambda day: day <= until, look.days)]
     if look.overdue:
-        found.insert(0, Entry(look.due, DUE, "A look was due and did not come."))
+        found.insert(0, CalendarEvent(look.due, DUE, "A look was due and did not come."))
     if training and look.today <= training.date() <= until:
-        found.append(Entry(training.date(), TRAINING, f"From {training:%H:%M} on a challenger may be trained again."))
+        found.append(
+            CalendarEvent(training.date(), TRAINING, f"From {training:%H:%M} on a challenger may be trained again.")
+        )
     if stale and stale.date() <= until:
-        found.append(Entry(stale.date(), STALE, "From here on the champion is stale."))
+        found.append(CalendarEvent(stale.date(), STALE, "From here on the champion is stale."))
     return found
 
 
-def acted(decision: LoggedDecision) -> bool:
+def acted(decision: DecisionRecord) -> bool:
     """Whether something was to come of a decision: it said to retrain, and not only for the saying."""
     return decision.decision == decision_log.RETRAIN and decision.mode != "dry_run"
 
 
-def sentence(decision: LoggedDecision, *, dated: bool = True) -> str:
+def describe_decision(decision: DecisionRecord, *, dated: bool = True) -> str:
     """A decision and what came of it.
 
     Parameters
@@ -219,7 +225,7 @@ def sentence(decision: LoggedDecision, *, dated: bool = True) -> str:
     dated : bool
         Say when, too.
     """
-    when = f", {moment(decision.moment)}" if dated else ""
+    when = f", {format_datetime(decision.moment)}" if dated else ""
     why = f" ({decision.trigger})" if decision.trigger else ""
     said = f"Decision {decision.number}{when}: {decision.decision}{why}."
     if decision.decision == decision_log.WAIT:
@@ -231,23 +237,23 @@ def sentence(decision: LoggedDecision, *, dated: bool = True) -> str:
     return f"{said} {came.get(decision.outcome, decision.outcome.capitalize())}{version}."
 
 
-def moment(when: datetime) -> str:
+def format_datetime(when: datetime) -> str:
     """A moment, short.
 
     Examples
     --------
-    >>> moment(datetime(2026, 11, 2, 9, 30))
+    >>> format_datetime(datetime(2026, 11, 2, 9, 30))
     '2 Nov 2026 09:30'
     """
     return f"{when.day} {when:%b %Y %H:%M}"
 
 
-def spoken(day: date) -> str:
+def format_date(day: date) -> str:
     """A day, in full.
 
     Examples
     --------
-    >>> spoken(date(2026, 11, 29))
+    >>> format_date(date(2026, 11, 29))
     'Sunday 29 November 2026'
     """
     return f"{day:%A} {day.day} {day:%B %Y}"
@@ -270,6 +276,6 @@ def weeks(month: date) -> list[list[date]]:
     return calendar.Calendar().monthdatescalendar(month.year, month.month)
 
 
-def _look_words(look: KnownRun) -> str:
+def _look_words(look: RunInfo) -> str:
     at = look.tags.get("current") or look.tags.get("source", "")
     return f"Look at {at}: {look.tags.get('verdict') or 'it came to no verdict'}."

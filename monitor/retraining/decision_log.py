@@ -9,7 +9,7 @@ from typing import Any
 
 from data.masking import masked
 from monitor.store import runs
-from monitor.store.runs import KnownRun
+from monitor.store.runs import RunInfo
 from monitor.store.tables import TableError, artifact
 from serving import registry
 
@@ -41,7 +41,7 @@ PENDING, PROMOTED, REFUSED, INTERRUPTED, FAILED, NOTHING = (
 
 
 @dataclass(frozen=True)
-class LoggedDecision:
+class DecisionRecord:
     """One entry of the log.
 
     Attributes
@@ -95,8 +95,8 @@ class LoggedDecision:
         return self.outcome in {PROMOTED, REFUSED}
 
 
-@registry.store_errors_told()
-def decisions(*, replay: str = "", most: int = 1_000) -> list[LoggedDecision]:
+@registry.translate_store_errors()
+def decisions(*, replay: str = "", most: int = 1_000) -> list[DecisionRecord]:
     """The decisions about the registered model that this process works on, newest first.
 
     Parameters
@@ -111,11 +111,11 @@ def decisions(*, replay: str = "", most: int = 1_000) -> list[LoggedDecision]:
     else:
         about = f"tags.{MODEL} = '{registry.model()}' and tags.{CREATED} = '{registry.created()}'"
     condition = f"tags.{NUMBER} LIKE '%' and {about}"
-    found = [logged(run) for run in runs.runs_named(RETRAINING, condition, most)]
+    found = [logged(run) for run in runs.find_runs(RETRAINING, condition, most)]
     return sorted(found, key=lambda decision: -decision.number)
 
 
-def logged(run: KnownRun) -> LoggedDecision:
+def logged(run: RunInfo) -> DecisionRecord:
     """The entry that a run of ``retreino`` holds.
 
     Raises
@@ -133,9 +133,9 @@ def logged(run: KnownRun) -> LoggedDecision:
         raise TableError(message) from error
 
 
-def _entry(run: KnownRun, tags: Mapping[str, str]) -> LoggedDecision:
+def _entry(run: RunInfo, tags: Mapping[str, str]) -> DecisionRecord:
     until = tags.get(LABELS_UNTIL, "")
-    return LoggedDecision(
+    return DecisionRecord(
         number=int(tags[NUMBER]),
         moment=datetime.fromisoformat(tags[MOMENT]),
         decision=tags[DECISION],
@@ -155,9 +155,9 @@ def _entry(run: KnownRun, tags: Mapping[str, str]) -> LoggedDecision:
     )
 
 
-def replays(most: int = 20) -> list[KnownRun]:
+def replays(most: int = 20) -> list[RunInfo]:
     """The finished replays of an operation, newest first."""
-    return runs.runs_named(REPLAY, "attributes.status = 'FINISHED'", most)
+    return runs.find_runs(REPLAY, "attributes.status = 'FINISHED'", most)
 
 
 def record(run_id: str) -> dict[str, Any]:
@@ -177,6 +177,6 @@ def record(run_id: str) -> dict[str, Any]:
     raise TableError(message)
 
 
-def last_trained(log: Sequence[LoggedDecision]) -> LoggedDecision | None:
+def last_trained(log: Sequence[DecisionRecord]) -> DecisionRecord | None:
     """The newest decision of which a challenger was trained."""
     return next((decision for decision in log if decision.trained), None)

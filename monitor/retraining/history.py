@@ -4,7 +4,7 @@ from pydantic import Field
 from rich.table import Table
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import console, say
+from data.cli.console import console, info
 from monitor.retraining import decision_log
 from monitor.store import listings
 from serving import registry
@@ -23,13 +23,13 @@ def run(config: HistoryConfig) -> None:
     """Print both."""
     name = config.model or registry.model()
     reachability.require_answer()
-    with plain_store(), registry.using(name):
+    with plain_store(), registry.use_model_name(name):
         promotions, log = listings.promotions_table().head(config.most), decision_log.decisions(most=config.most)
-        with registry.store_errors_told():
-            line, champion = registry.lineage(), registry.standing().champion
+        with registry.translate_store_errors():
+            line, champion = registry.champion_history(), registry.standing().champion
             registry.tell_problems()
     if promotions.empty:
-        say(f"{name}:", "no version has become champion yet")
+        info(f"{name}:", "no version has become champion yet")
     else:
         table = Table("when (UTC)", "what", "version", "instead of", "who", "why", title=f"{name}: champions")
         for entry in promotions.itertuples(index=False):
@@ -41,9 +41,9 @@ def run(config: HistoryConfig) -> None:
         console.print(table)
         before = line[:-1] if champion else line
         told = f"version {champion}" if champion else "none"
-        say("Champion:", f"{told}; a roll back goes to {f'version {before[-1]}' if before else 'none'}")
+        info("Champion:", f"{told}; a roll back goes to {f'version {before[-1]}' if before else 'none'}")
     if not log:
-        say("Decisions:", "none yet; mlflow run . -e retreino makes one")
+        info("Decisions:", "none yet; mlflow run . -e retreino makes one")
         return
     table = Table("decision", "moment (UTC)", "what", "outcome", "version", "why", title=f"{name}: decisions")
     for decision in log:

@@ -3,22 +3,22 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from monitor.retraining.calendar import NextLook, Rhythm
+from monitor.retraining.calendar import Cadence, NextMonitoringRun
 
 COMMANDS = ("mlflow run . -e monitoramento", "mlflow run . -e retreino")
 """What a look is."""
 
 _RULE = {
-    Rhythm.DAY: "FREQ=DAILY",
-    Rhythm.WEEK: "FREQ=WEEKLY",
-    Rhythm.FORTNIGHT: "FREQ=WEEKLY;INTERVAL=2",
-    Rhythm.MONTH: "FREQ=MONTHLY",
+    Cadence.DAY: "FREQ=DAILY",
+    Cadence.WEEK: "FREQ=WEEKLY",
+    Cadence.FORTNIGHT: "FREQ=WEEKLY;INTERVAL=2",
+    Cadence.MONTH: "FREQ=MONTHLY",
 }
 _OCTETS = 75
 _IN_EVERY_MONTH = 28
 
 
-def written(look: NextLook, *, name: str, uid: str, now: datetime) -> bytes:
+def written(look: NextMonitoringRun, *, name: str, uid: str, now: datetime) -> bytes:
     """The next looks as an iCalendar file (RFC 5545) of one event that repeats, each for a whole day.
 
     Parameters
@@ -50,8 +50,8 @@ def written(look: NextLook, *, name: str, uid: str, now: datetime) -> bytes:
     return b"".join(b"\r\n ".join(_folded(line)) + b"\r\n" for line in lines)
 
 
-def _rule(look: NextLook) -> str:
-    if look.rhythm is not Rhythm.MONTH or look.counted_from.day <= _IN_EVERY_MONTH:
+def _rule(look: NextMonitoringRun) -> str:
+    if look.rhythm is not Cadence.MONTH or look.counted_from.day <= _IN_EVERY_MONTH:
         return _RULE[look.rhythm]
     # Months that lack the day would be left out: of these days, the last that a month has is meant.
     possible = ",".join(str(day) for day in range(_IN_EVERY_MONTH, look.counted_from.day + 1))

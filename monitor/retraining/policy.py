@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from data.schema import LEARNED, PROBABILITY, TARGET
+from data.schema import IN_TRAINING, PROBABILITY, TARGET
 from monitor.health import checks
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Look
-from monitor.health.verdict import Severity, Status, examine
+from monitor.health.evaluation import Evaluation
+from monitor.health.verdict import Severity, Status, run_checks
 from monitor.metrics import base_rate
-from monitor.metrics.intervals import Performance, performance, relative_loss
+from monitor.metrics.intervals import Performance, evaluate_with_intervals, relative_degradation
 from monitor.retraining.decision_log import (
     FAILED,
     INTERRUPTED,
@@ -26,10 +26,10 @@ from monitor.retraining.decision_log import (
     REFUSED,
     RETRAIN,
     WAIT,
-    LoggedDecision,
+    DecisionRecord,
     last_trained,
 )
-from monitor.retraining.promotion_test import FEWEST_OF_A_RESULT
+from monitor.retraining.promotion_test import MIN_ROWS_PER_CLASS
 from monitor.store.tables import TIME
 
 REACTIVE, PREDICTIVE, FORCED = "reactive", "predictive", "forced"
@@ -49,45 +49,45 @@ MAX_UNFINISHED_PER_DAY = 5
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetrainingPolicy:
     """When to retrain.
 
     Attributes
     ----------
-    window_rows : int
+    window_size : int
         Labelled rows in a window.
     windows, violations : int
-        Retrain when at least `violations` of the last `windows` windows violate, and the latest does.
+        Retrain when at least `min_breached_windows` of the last `windows` windows violate, and the latest does.
     limit : float
         Relative rise of log loss, or fall of F1, against the champion's reference from which a window violates.
     horizon : int
         Windows ahead within which a trend that reaches the limit counts.
-    minimum_new_labels : int
+    min_new_labels : int
         Labelled rows that no training has learned from; twice as many after each challenger that the same champion
         has stood, up to eight times.
     cooldown : timedelta
         Time between two trainings.
-    most_per_day : int
+    max_trainings_per_day : int
         Trainings within 24 hours that came to their end; see also ``MAX_UNFINISHED_PER_DAY``.
-    label_window : int
+    max_labels : int
         Labels, the latest ones, that a training uses.
-    label_test_size : float
+    holdout_size : float
         Share of them, the latest ones, that a challenger is tested on.
-    look_rows : int
+    recent_rows : int
         Rows, the latest ones that the champion scored, that predictive signals look at.
     """
 
-    window_rows: int = 200
+    window_size: int = 200
     windows: int = 3
-    violations: int = 2
+    min_breached_windows: int = 2
     limit: float = 0.15
-    horizon: int = 3
-    minimum_new_labels: int = 300
+    trend_horizon: int = 3
+    min_new_labels: int = 300
     cooldown: timedelta = timedelta(days=1)
-    most_per_day: int = 2
-    label_window: int = 20_000
-    label_test_size: float = 0.5
-    look_rows: int = 2_000
+    max_trainings_per_day: int = 2
+    max_labels: int = 20_000
+    holdout_size: float = 0.5
+    recent_rows: int = 2_000
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Signal:
+class Trigger:
     """Something that may ask for a new model.
 
     Attributes
@@ -136,7 +136,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class Guard:
+class Precondition:
     """Something that must hold before a model is trained."""
 
     name: str
@@ -145,7 +145,7 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class Arrived:
+class LabelCounts:
     """What had arrived at the moment of a decision.
 
     Attributes
@@ -168,9 +168,9 @@ class Decision:
     decision: str
     trigger: str
     reasons: tuple[str, ...]
-    arrived: Arrived
-    signals: tuple[Signal, ...]
-    guards: tuple[Guard, ...]
+    arrived: LabelCounts
+    signals: tuple[Trigger, ...]
+    guards: tuple[Precondition, ...]
     windows: tuple[Window, ...]
 
     @property
@@ -186,11 +186,11 @@ class Decision:
 
 
 def decide(  # noqa: PLR0913 what is known, and what is asked
-    look: Look | None,
+    look: Evaluation | None,
     labels: pd.DataFrame,
-    policy: Policy,
+    policy: RetrainingPolicy,
     *,
-    log: Sequence[LoggedDecision],
+    log: Sequence[DecisionRecord],
     now: datetime,
     source: str = "",
     forced: bool = False,
@@ -211,7 +211,7 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     now : datetime
         UTC, with its zone.
     source : str
-        Where the labels are; see `monitor.retraining.decision_log.LoggedDecision`.
+        Where the labels are; see `monitor.retraining.decision_log.DecisionRecord`.
     forced : bool
         Retrain whatever signals and guards say, if there are labels enough to learn from and to be tested on.
     """
@@ -253,24 +253,24 @@ def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame,
         return labels, labels
     newest_learned = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
     is_later = labels[TIME] > newest_learned
-    is_test = is_later & ~labels[LEARNED] if LEARNED in labels else is_later
+    is_test = is_later & ~labels[IN_TRAINING] if IN_TRAINING in labels else is_later
     return labels[~is_later], labels[is_test]
 
 
-def _can_be_split(labels: pd.DataFrame, policy: Policy) -> Guard:
-    parts = split_by_time(labels.tail(policy.label_window), policy.label_test_size)
+def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy) -> Precondition:
+    parts = split_by_time(labels.tail(policy.max_labels), policy.holdout_size)
     rarest = min(min(int(part[TARGET].sum()), int((1 - part[TARGET]).sum())) for part in parts)
     older, later = map(len, parts)
     words = (
         f"{older:,} older labels to learn from and {later:,} later ones to be tested on, which the champion has not "
-        f"learned from, with {rarest:,} or more of each result; {checks.FEWEST_LABELLED} and {FEWEST_OF_A_RESULT} are "
+        f"learned from, with {rarest:,} or more of each result; {checks.FEWEST_LABELLED} and {MIN_ROWS_PER_CLASS} are "
         "needed, and rows of one time stay together"
     )
-    enough = min(older, later) >= checks.FEWEST_LABELLED and rarest >= FEWEST_OF_A_RESULT
-    return Guard("Older and later labels", enough, words)
+    enough = min(older, later) >= checks.FEWEST_LABELLED and rarest >= MIN_ROWS_PER_CLASS
+    return Precondition("Older and later labels", enough, words)
 
 
-def _arrived(labels: pd.DataFrame, log: Sequence[LoggedDecision]) -> Arrived:
+def _arrived(labels: pd.DataFrame, log: Sequence[DecisionRecord]) -> LabelCounts:
     before = last_trained(log)
     new = len(labels)
     if before and before.labels_until:
@@ -278,29 +278,29 @@ def _arrived(labels: pd.DataFrame, log: Sequence[LoggedDecision]) -> Arrived:
         later = int((labels[TIME] > before.labels_until.replace(tzinfo=None)).sum())
         new = max(later, len(labels) - before.labels)
     until = labels[TIME].iloc[-1].to_pydatetime() if len(labels) else None
-    return Arrived(len(labels), new, until)
+    return LabelCounts(len(labels), new, until)
 
 
-def _windows(look: Look, policy: Policy) -> list[Window]:
+def _windows(look: Evaluation, policy: RetrainingPolicy) -> list[Window]:
     rows = look.labelled
     found: list[Window] = []
-    for end in range(len(rows), 0, -policy.window_rows):
-        window = rows.iloc[max(0, end - policy.window_rows) : end]
-        whole = len(window) == policy.window_rows or (not found and len(window) >= FEWEST_IN_WINDOW)
+    for end in range(len(rows), 0, -policy.window_size):
+        window = rows.iloc[max(0, end - policy.window_size) : end]
+        whole = len(window) == policy.window_size or (not found and len(window) >= FEWEST_IN_WINDOW)
         if not whole or len(found) == max(_MOST_TREND_WINDOWS, policy.windows):
             break
         found.append(_window(window, look, policy))
     return found[::-1]
 
 
-def _window(rows: pd.DataFrame, look: Look, policy: Policy) -> Window:
-    found = performance(rows[TARGET], rows[PROBABILITY], threshold=look.baseline.threshold)
+def _window(rows: pd.DataFrame, look: Evaluation, policy: RetrainingPolicy) -> Window:
+    found = evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=look.baseline.threshold)
     reference = look.baseline.performance
     violations = []
     for name, words in (("log_loss", "log loss rose"), ("f1_score", "F1 fell")):
         if not _comparable(name, found, reference):
             continue
-        loss = relative_loss(found, reference, name)
+        loss = relative_degradation(found, reference, name)
         if loss.value > policy.limit and loss.low > 0:
             before, after = reference.figures[name], found.figures[name]
             violations.append(f"{words} by {loss.value:.0%}, from {before:.3f} to {after:.3f}")
@@ -324,50 +324,50 @@ def _comparable(name: str, found: Performance, reference: Performance) -> bool:
     return min(found.counts[name], reference.counts[name]) >= _F1_ROWS
 
 
-def _signals(look: Look | None, windows: Sequence[Window], policy: Policy) -> tuple[Signal, ...]:
+def _signals(look: Evaluation | None, windows: Sequence[Window], policy: RetrainingPolicy) -> tuple[Trigger, ...]:
     found = [_violated(windows, policy)]
     if look is None:
-        return (*found, Signal("Drift", PREDICTIVE, None, "the champion has scored no row yet"))
+        return (*found, Trigger("Drift", PREDICTIVE, None, "the champion has scored no row yet"))
     found.append(_trend(windows, look.baseline.performance.figures["log_loss"], policy))
     asked = [check for check in CHECKS if check.code in _PREDICTIVE_CHECKS]
-    latest = replace(look, current=look.current.tail(policy.look_rows))
-    for outcome in examine(latest, asked).outcomes:
+    latest = replace(look, current=look.current.tail(policy.recent_rows))
+    for outcome in run_checks(latest, asked).outcomes:
         if outcome.status == Status.ERROR:
             fired: bool | None = None
         else:
             fired = None if outcome.status == Status.NOT_APPLICABLE else outcome.severity == Severity.RETRAIN
         name = f"{outcome.code} {outcome.title}"
-        found.append(Signal(name, PREDICTIVE, fired, outcome.words, outcome.figures))
+        found.append(Trigger(name, PREDICTIVE, fired, outcome.words, outcome.figures))
     return tuple(found)
 
 
-def _violated(windows: Sequence[Window], policy: Policy) -> Signal:
+def _violated(windows: Sequence[Window], policy: RetrainingPolicy) -> Trigger:
     name = "Labelled windows"
     last = windows[-policy.windows :]
-    if len(last) < policy.violations:
+    if len(last) < policy.min_breached_windows:
         words = (
-            f"{len(last)} of the {policy.violations} windows of {policy.window_rows:,} labelled rows that the champion "
-            "scored are there"
+            f"{len(last)} of the {policy.min_breached_windows} windows of {policy.window_size:,} labelled rows "
+            "that the champion scored are there"
         )
-        return Signal(name, REACTIVE, None, words)
+        return Trigger(name, REACTIVE, None, words)
     bad = [window for window in last if window.violations]
-    fired = len(bad) >= policy.violations and bool(last[-1].violations)
+    fired = len(bad) >= policy.min_breached_windows and bool(last[-1].violations)
     words = f"{len(bad)} of the last {len(last)} windows violate a limit"
     if bad:
         latest = "the latest does too" if last[-1].violations else "the latest does not"
         words += f", {latest}: {'; '.join(bad[-1].violations)}"
-    return Signal(name, REACTIVE, fired, words)
+    return Trigger(name, REACTIVE, fired, words)
 
 
-def _trend(windows: Sequence[Window], reference: float, policy: Policy) -> Signal:
+def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy) -> Trigger:
     """A straight line through the windows' log losses, and where its lower end will be."""
     name = "Trend of log loss"
     if len(windows) < _FEWEST_TREND_WINDOWS:
         words = f"{len(windows)} windows; a trend takes {_FEWEST_TREND_WINDOWS}"
-        return Signal(name, PREDICTIVE, None, words)
+        return Trigger(name, PREDICTIVE, None, words)
     places, losses = np.arange(len(windows), dtype=float), np.array([window.log_loss for window in windows])
     line = stats.linregress(places, losses)
-    ahead = places[-1] + policy.horizon
+    ahead = places[-1] + policy.trend_horizon
     expected = line.intercept + line.slope * ahead
     spread = losses - (line.intercept + line.slope * places)
     freedom = len(windows) - 2
@@ -376,17 +376,19 @@ def _trend(windows: Sequence[Window], reference: float, policy: Policy) -> Signa
     low = expected - stats.t.ppf(_TREND_CONFIDENCE, freedom) * deviation * float(np.sqrt(leverage))
     limit = reference * (1 + policy.limit)
     words = (
-        f"log loss is expected to be {expected:.3f} within {policy.horizon} windows, at least {low:.3f} "
+        f"log loss is expected to be {expected:.3f} within {policy.trend_horizon} windows, at least {low:.3f} "
         f"({_TREND_CONFIDENCE:.0%}); the limit is {limit:.3f}"
     )
-    return Signal(name, PREDICTIVE, bool(line.slope > 0 and low >= limit), words, f"{line.slope:+.4f} a window")
+    return Trigger(name, PREDICTIVE, bool(line.slope > 0 and low >= limit), words, f"{line.slope:+.4f} a window")
 
 
-def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now: datetime) -> tuple[Guard, ...]:
+def _guards(
+    arrived: LabelCounts, policy: RetrainingPolicy, log: Sequence[DecisionRecord], now: datetime
+) -> tuple[Precondition, ...]:
     refused = _refusals(log)
-    needed = policy.minimum_new_labels * min(2**refused, _MOST_TIMES_LABELS)
+    needed = policy.min_new_labels * min(2**refused, _MOST_TIMES_LABELS)
     after = f", more after each refused challenger ({refused} in a row)" if refused else ""
-    labels = Guard(
+    labels = Precondition(
         "New labels",
         arrived.new_labels >= needed,
         f"{arrived.new_labels:,} labelled rows are new, {needed:,} are needed{after}",
@@ -394,7 +396,7 @@ def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now
     before = last_trained(log)
     # A decision of a later moment comes from a replay by hand and says nothing of the time that has passed.
     age = now - before.moment if before and before.moment <= now else None
-    cool = Guard(
+    cool = Precondition(
         "Cooldown",
         age is None or age >= policy.cooldown,
         "nothing has been trained yet"
@@ -405,14 +407,16 @@ def _guards(arrived: Arrived, policy: Policy, log: Sequence[LoggedDecision], now
     trained = sum(decision.trained for decision in today)
     # A training that did not finish takes nothing from the day's trainings, and is not repeated without end either.
     unfinished = sum(decision.outcome in {FAILED, INTERRUPTED} for decision in today)
-    words = f"{trained} trainings within 24 hours, at most {policy.most_per_day}"
+    words = f"{trained} trainings within 24 hours, at most {policy.max_trainings_per_day}"
     if unfinished:
         words += f"; {unfinished} that failed or were interrupted, at most {MAX_UNFINISHED_PER_DAY}"
-    daily = Guard("Trainings a day", trained < policy.most_per_day and unfinished < MAX_UNFINISHED_PER_DAY, words)
+    daily = Precondition(
+        "Trainings a day", trained < policy.max_trainings_per_day and unfinished < MAX_UNFINISHED_PER_DAY, words
+    )
     return labels, cool, daily
 
 
-def _refusals(log: Sequence[LoggedDecision]) -> int:
+def _refusals(log: Sequence[DecisionRecord]) -> int:
     """Challengers in a row that the same champion has stood."""
     count = 0
     for decision in log:

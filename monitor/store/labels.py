@@ -10,7 +10,7 @@ import pandas as pd
 
 from data.errors import KobeShotError
 from data.preparation.manifest import IDS, TRAIN
-from data.schema import FEATURES, GAME_DATE, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
+from data.schema import FEATURES, GAME_DATE, IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
 from monitor.store.tables import TIME, identified, table_of
 from serving import registry
 
@@ -29,7 +29,7 @@ class ArrivalError(KobeShotError):
     """Rows that cannot be put in the order of their time."""
 
 
-def in_order(table: pd.DataFrame, name: str) -> pd.DataFrame:
+def sort_by_time(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """A table in the order in which its rows came, the oldest first.
 
     Parameters
@@ -61,10 +61,10 @@ def in_order(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(**{TIME: times}).sort_values(TIME, kind="stable", ignore_index=True)
 
 
-def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
+def is_training_row(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
     """Which rows are among the labels that a version has learned from, shape (n,).
 
-    They are known as `identity` says; where it says nothing, none is. Dev rows do not count: what is in operation is
+    They are known as `join_key` says; where it says nothing, none is. Dev rows do not count: what is in operation is
     compared with the labels that arrived.
 
     Raises
@@ -72,12 +72,12 @@ def is_learned(table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:
     TableError
         If no run holds the version's training rows any more.
     """
-    learned = labels_learned(version)
+    learned = training_labels(version)
     return np.zeros(len(table), dtype=bool) if learned is None else is_among(table, learned)
 
 
-def labels_learned(version: str) -> pd.DataFrame | None:
-    """The arrived labels that a version has learned from, None where it has learned from none; see `is_learned`."""
+def training_labels(version: str) -> pd.DataFrame | None:
+    """The delayed labels that a version was trained on, or None; see `is_training_row`."""
     tags = registry.tags_of(version)
     if LEARNED_UNTIL not in tags:
         return None
@@ -85,7 +85,7 @@ def labels_learned(version: str) -> pd.DataFrame | None:
     return _labels_of(version, digests, int(tags[LABELS_LEARNED]), mlflow.get_tracking_uri())
 
 
-def identity(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
+def join_key(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
     """The columns by which rows of a table are known among the labels that a version has learned from.
 
     They are ``shot_id``, or where a label has none the time and the values; no column where a side has neither. The
@@ -96,7 +96,7 @@ def identity(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
     columns : collection of str
         Of the table.
     learned : pandas.DataFrame
-        Of `labels_learned`.
+        Of `training_labels`.
     """
     for keys in ([SHOT_ID], [TIME, *FEATURES, TARGET]):
         if set(keys) <= {*columns} & {*learned.columns} and bool(learned[keys].notna().all(axis=None)):
@@ -105,8 +105,8 @@ def identity(columns: Collection[str], learned: pd.DataFrame) -> list[str]:
 
 
 def is_among(table: pd.DataFrame, learned: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which rows have a label and are among those that `labels_learned` gives, shape (n,)."""
-    keys = identity(table.columns, learned)
+    """Which rows have a label and are among those that `training_labels` gives, shape (n,)."""
+    keys = join_key(table.columns, learned)
     if not keys:
         return np.zeros(len(table), dtype=bool)
     if keys == [SHOT_ID]:
@@ -115,15 +115,15 @@ def is_among(table: pd.DataFrame, learned: pd.DataFrame) -> npt.NDArray[np.bool_
     return np.asarray(ours.isin(theirs) & table[TARGET].notna())
 
 
-def with_learned(table: pd.DataFrame) -> pd.DataFrame:
+def flag_training_rows(table: pd.DataFrame) -> pd.DataFrame:
     """A scored table with ``learned`` (bool), where one of its versions has learned from labels that had arrived."""
     if MODEL_VERSION not in table:
         return table
     learned = np.zeros(len(table), dtype=bool)
     for version in table[MODEL_VERSION].dropna().unique():
         by_version = (table[MODEL_VERSION] == version).fillna(value=False).to_numpy(dtype=bool)
-        learned[by_version] = is_learned(table[by_version], str(version))
-    return table.assign(**{LEARNED: learned}) if learned.any() else table
+        learned[by_version] = is_training_row(table[by_version], str(version))
+    return table.assign(**{IN_TRAINING: learned}) if learned.any() else table
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)

@@ -20,7 +20,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 from data.masking import masked
 from serving import registry
-from serving.client.endpoint import base_address
+from serving.client.endpoint import base_url
 from serving.client.http import session_for
 
 RUN_COLUMNS = ("run_id", "name", "status", "start", "seconds", "version", "data_source", "synthetic", "parent")
@@ -54,7 +54,7 @@ class RunDetails:
 
 
 @dataclass(frozen=True)
-class Served:
+class EndpointInfo:
     """What answers at an address.
 
     Attributes
@@ -78,7 +78,7 @@ class Served:
     inference_log: bool | None
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def runs_table() -> pd.DataFrame:
     """All runs about the registered model, newest first, at most ``MOST_RUNS``.
 
@@ -121,7 +121,7 @@ def trend_rows(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     return renamed[["time", "run", "version", *metric_names(chosen)]].reset_index(drop=True)
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def versions_table() -> pd.DataFrame:
     """All versions of the registered model, newest first.
 
@@ -152,7 +152,7 @@ def versions_table() -> pd.DataFrame:
     return table.sort_values("version", ascending=False, ignore_index=True)
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def promotions_table() -> pd.DataFrame:
     """Every promotion and roll back, newest first.
 
@@ -177,7 +177,7 @@ def promotions_table() -> pd.DataFrame:
     return table.sort_values(["when", "version"], ascending=False, ignore_index=True)
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def details(run_id: str) -> RunDetails:
     """Parameters, metrics and tags of a run, without the secrets that its commands were given."""
     data = MlflowClient().get_run(run_id).data
@@ -186,13 +186,13 @@ def details(run_id: str) -> RunDetails:
     return RunDetails(params, dict(data.metrics), tags)
 
 
-@registry.store_errors_told()
-def artefacts(run_id: str) -> list[str]:
+@registry.translate_store_errors()
+def artifacts(run_id: str) -> list[str]:
     """Paths of a run's files, sorted."""
     return sorted(_files(MlflowClient(), run_id, None))
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def download(run_id: str, path: str) -> bytes:
     """The bytes of one file of a run."""
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
@@ -201,10 +201,10 @@ def download(run_id: str, path: str) -> bytes:
         return Path(local).read_bytes()
 
 
-def served(address: str) -> Served | None:
+def served(address: str) -> EndpointInfo | None:
     """What answers at an address, or None where no scoring server does within seconds."""
     try:
-        base = base_address(address)
+        base = base_url(address)
         with session_for(base) as session:
             if not session.get(f"{base}/ping", timeout=_TIMEOUT_SECONDS).ok:
                 return None
@@ -216,7 +216,7 @@ def served(address: str) -> Served | None:
         # Something else answers there: every web server may have a page at /ping.
         return None
     logged = model.get("inference_log")
-    return Served(
+    return EndpointInfo(
         address=base,
         version=str(model["version"]) if "version" in model else None,
         since=_moment(model.get("since")),

@@ -78,7 +78,7 @@ def champion() -> Champion | None:
 
 
 @dataclass(frozen=True)
-class KnownRun:
+class RunInfo:
     """A run of this project; `started` is in UTC."""
 
     run_id: str
@@ -98,7 +98,7 @@ class KnownRun:
         return self.tags.get(MODEL_TAG, registry.MODEL) == registry.model()
 
 
-def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> KnownRun | None:
+def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> RunInfo | None:
     """The newest run of a name that meets a condition, or None.
 
     All experiments are searched; runs of other projects do not count, those about other registered models do.
@@ -106,13 +106,13 @@ def last_run(name: str, condition: str = "attributes.status = 'FINISHED'") -> Kn
     return next(_runs(f"{_ours(name)} and {condition}", 1), None)
 
 
-def last_application() -> KnownRun | None:
+def last_application() -> RunInfo | None:
     """The last run that scored the prod table for the registered model, not a table that was given to it, or None."""
     found = _runs(f"{_ours(APPLICATION)} and attributes.status = 'FINISHED'", _PAGE)
     return next((run for run in found if run.is_of_model and GIVEN_TABLE not in run.tags), None)
 
 
-def looks(source: str, most: int = 200) -> list[KnownRun]:
+def monitoring_runs(source: str, most: int = 200) -> list[RunInfo]:
     """Monitorings of the registered model, of a source beside ``base_test``, newest first.
 
     Those that came to a verdict have it as a tag, whatever their status: `fail_on` lets them fail for a scheduler.
@@ -129,7 +129,7 @@ def looks(source: str, most: int = 200) -> list[KnownRun]:
     return list(islice((run for run in found if run.is_of_model), most))
 
 
-def runs_named(name: str, condition: str, most: int) -> list[KnownRun]:
+def find_runs(name: str, condition: str, most: int) -> list[RunInfo]:
     """The runs of a name that meet a condition, newest first, whichever registered model they are about."""
     return list(islice(_runs(f"attributes.run_name = '{name}' and {condition}", most), most))
 
@@ -138,7 +138,7 @@ def _ours(name: str) -> str:
     return f"attributes.run_name = '{name}' and tags.data_source LIKE '%'"
 
 
-def _runs(condition: str, at_once: int) -> Iterator[KnownRun]:
+def _runs(condition: str, at_once: int) -> Iterator[RunInfo]:
     """Runs that meet a condition, newest first; `at_once` are asked for at a time, as far as they are taken."""
     client, token = MlflowClient(), None
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -148,7 +148,7 @@ def _runs(condition: str, at_once: int) -> Iterator[KnownRun]:
         )
         for run in page:
             data, started = run.data, datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-            yield KnownRun(run.info.run_id, started, run.info.status, dict(data.metrics), dict(data.tags))
+            yield RunInfo(run.info.run_id, started, run.info.status, dict(data.metrics), dict(data.tags))
         token = page.token
         if not token:
             return

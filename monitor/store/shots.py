@@ -9,8 +9,8 @@ import pandas as pd
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
 from data.paths import RAW
-from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
-from data.storage.files import parts
+from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
+from data.storage.files import parquet_files
 from data.storage.tables import TableError as StoredTableError
 from data.storage.tables import TableReader
 from monitor.store import runs
@@ -34,7 +34,9 @@ def development_shots() -> pd.DataFrame:
         If neither ``data/raw`` nor a run holds the raw file.
     """
     raw = _raw(DEV_FILE)
-    table = pd.DataFrame({name: raw[RAW_NAME.get(name, name)].astype("float64") for name in (*FEATURES, TARGET)})
+    table = pd.DataFrame(
+        {name: raw[RAW_COLUMN_NAMES.get(name, name)].astype("float64") for name in (*FEATURES, TARGET)}
+    )
     table[SHOT_ID] = raw[SHOT_ID].astype("Int64")
     table[SEASON] = _seasons(raw)
     return table.dropna(subset=[*FEATURES, TARGET]).reset_index(drop=True)
@@ -97,7 +99,7 @@ def _find(file: str) -> Path | None:
 
 def _changed(path: Path) -> int:
     """When a table changed last, also one in parts of which one was written again."""
-    files = [path, *parts(path)] if path.is_dir() else [path]
+    files = [path, *parquet_files(path)] if path.is_dir() else [path]
     return max(int(file.stat().st_mtime_ns) for file in files)
 
 

@@ -14,10 +14,10 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from data.errors import KobeShotError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.schema import SHOT_ID
-from data.storage.files import sha256, shown
+from data.storage.files import display_path, sha256
 from data.storage.tables import TableError as StoredTableError
 from monitor import scored_tables
-from monitor.scored_tables import Scored
+from monitor.scored_tables import SampledTable
 from monitor.store import listings
 from monitor.store import runs as operation
 from monitor.store.copies import copies
@@ -95,10 +95,12 @@ def table_of(name: str, digest: str, version: str) -> Path:
     # Those that a preparation wrote, or a training on labels that had arrived.
     held = f"params.sha256_{name} = '{digest}'"
     for step in (operation.PREPARATION, operation.TRAINING) if digest.isalnum() else ():
-        for run in operation.runs_named(step, held, most=_RUNS_TRIED):
+        for run in operation.find_runs(step, held, most=_RUNS_TRIED):
             with contextlib.suppress(TableError):
                 return _of_run(_run(run.run_id, again), f"{name}.parquet", again)
-    message = f"{shown(local)} is not the table that version {version} was made with, and no run holds it. {again}"
+    message = (
+        f"{display_path(local)} is not the table that version {version} was made with, and no run holds it. {again}"
+    )
     raise TableError(message)
 
 
@@ -136,7 +138,7 @@ def _ids_of(name: str, version: str, digest: str) -> pd.DataFrame | None:
         # The same table may have been prepared again since, by a preparation that keeps them.
         held = f"params.sha256_{name} = '{digest}' and params.{param} LIKE '%'"
         steps = (operation.PREPARATION, operation.TRAINING)
-        known = (run for step in steps for run in operation.runs_named(step, held, most=1))
+        known = (run for step in steps for run in operation.find_runs(step, held, most=1))
         of_ids = next((listings.details(run.run_id).params[param] for run in known), "")
     if not of_ids:
         return None
@@ -146,7 +148,7 @@ def _ids_of(name: str, version: str, digest: str) -> pd.DataFrame | None:
         return None
 
 
-def application_run() -> operation.KnownRun:
+def application_run() -> operation.RunInfo:
     """The last run that scored the prod table for the registered model; not one that scored a table given to it.
 
     Raises
@@ -191,14 +193,14 @@ def read_scored(path: Path) -> pd.DataFrame:
     return read_sample(path, None).table
 
 
-def read_sample(path: Path, most_rows: int | None) -> Scored:
+def read_sample(path: Path, max_rows: int | None) -> SampledTable:
     """A table of shots as `read_scored` has it if it is not too large, else evenly spread rows of it.
 
     Parameters
     ----------
     path : pathlib.Path
         See `read_scored`.
-    most_rows : int or None
+    max_rows : int or None
         How many rows are not too many; None for any number.
 
     Raises
@@ -207,7 +209,7 @@ def read_sample(path: Path, most_rows: int | None) -> Scored:
         See `read_scored`; of rows that are not read nothing is known.
     """
     try:
-        return scored_tables.read(path, most_rows)
+        return scored_tables.read(path, max_rows)
     except StoredTableError as error:
         raise TableError(str(error)) from error
 

@@ -122,7 +122,7 @@ def _roll_back(busy: Mapping[str, Job]) -> _Work | None:
         "Makes an earlier version champion and Production again, byte for byte (`python -m steps.reverter`). What is "
         "served follows within seconds."
     )
-    with registry.store_errors_told():
+    with registry.translate_store_errors():
         standing = registry.standing()
     possible = _possible(cache.versions(mlflow.get_tracking_uri()), standing)
     if not possible:
@@ -138,7 +138,7 @@ def _roll_back(busy: Mapping[str, Job]) -> _Work | None:
     return None
 
 
-def _possible(versions: pd.DataFrame, standing: registry.Standing) -> dict[str, str]:
+def _possible(versions: pd.DataFrame, standing: registry.AliasState) -> dict[str, str]:
     """What each version that may come back is called, the previous champion first."""
     passed = versions[(versions["gate"] == "passed") & (versions["version"].astype(str) != standing.champion)]
     named: dict[str, str] = {}

@@ -11,22 +11,22 @@ import streamlit as st
 from pydantic import BaseModel, ValidationError
 
 from data.errors import KobeShotError
-from monitor.health.baseline import Baseline
+from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
-from monitor.health.evaluation import Live, Look, OfVersion, judged_version, of_version
+from monitor.health.evaluation import Evaluation, OfVersion, ServingState, judged_version, of_version
 from monitor.health.overlap import marked
 from monitor.health.record import FORMAT, RECORD_KEYS
 from monitor.health.subject import Subject
 from monitor.retraining import backtest, decision_log
-from monitor.retraining.decision_log import LoggedDecision
+from monitor.retraining.decision_log import DecisionRecord
 from monitor.store import listings, shots, tables
 from monitor.store import runs as operation
 from monitor.store.candidates import Candidate, candidates
-from monitor.store.labels import with_learned
-from monitor.store.runs import Champion, KnownRun
+from monitor.store.labels import flag_training_rows
+from monitor.store.runs import Champion, RunInfo
 from monitor.ui import widgets
 from serving import registry
-from serving.batch.in_process import scored
+from serving.batch.in_process import predict
 from serving.inference_log import reader
 
 MOST_LOGGED_ROWS = 10_000
@@ -54,7 +54,7 @@ class Shown:
         Rows of the table, or of the window of the log, that the version scored; about so many, if not all are shown.
     """
 
-    look: Look
+    look: Evaluation
     rows: int
 
     @property
@@ -97,7 +97,7 @@ class _Strategies(BaseModel):
 class _Replay(BaseModel):
     format: Literal[1]
     source: str
-    batch_rows: int
+    batch_size: int
     label_delay: int
     batches: list[_Batch]
     marks: list[_Mark]
@@ -116,27 +116,27 @@ def alias_problems(store: str) -> list[str]:
     """What is wrong with the registry of a tracking store, in words; that it does not answer is the pages' to say."""
     del store
     try:
-        with registry.store_errors_told():
+        with registry.translate_store_errors():
             return registry.alias_problems()
     except KobeShotError:
         return []
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def served(address: str) -> listings.Served | None:
+def served(address: str) -> listings.EndpointInfo | None:
     """What answers at an address."""
     return listings.served(address)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def looks(store: str, source: str) -> list[KnownRun]:
+def looks(store: str, source: str) -> list[RunInfo]:
     """The monitorings of a source in a tracking store, newest first, also those that failed."""
     del store
-    return operation.looks(source)
+    return operation.monitoring_runs(source)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def last_application(store: str) -> KnownRun | None:
+def last_application(store: str) -> RunInfo | None:
     """See `monitor.store.runs.last_application`."""
     del store
     return operation.last_application()
@@ -182,7 +182,7 @@ def promotions(store: str) -> pd.DataFrame:
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def decided(store: str, of_replay: str = "") -> list[LoggedDecision]:
+def decided(store: str, of_replay: str = "") -> list[DecisionRecord]:
     """The decisions about the registered model, newest first; those of a replay where its run is given.
 
     Raises
@@ -198,16 +198,16 @@ def decided(store: str, of_replay: str = "") -> list[LoggedDecision]:
 def decision(store: str, run_id: str) -> dict[str, Any]:
     """Every figure behind a decision, and under ``challenge`` what its challenger showed, None where it has none."""
     del store
-    with registry.store_errors_told():
+    with registry.translate_store_errors():
         record = decision_log.record(run_id)
         return {**record, "challenge": record.get("challenge") or _challenge(run_id)}
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def replays(store: str) -> list[KnownRun]:
+def replays(store: str) -> list[RunInfo]:
     """The finished replays of an operation, newest first."""
     del store
-    with registry.store_errors_told():
+    with registry.translate_store_errors():
         return decision_log.replays()
 
 
@@ -235,7 +235,7 @@ def replayed(store: str, run_id: str) -> dict[str, Any]:
 
 
 @st.cache_data(ttl=_LATER, show_spinner=False)
-def logged(address: str) -> reader.Window:
+def logged(address: str) -> reader.LogSummary:
     """What the whole log holds."""
     return reader.window(reader.open_log(address))
 
@@ -251,7 +251,7 @@ def current() -> Shown:
     version = registry.number(registry.require_champion())
     store = mlflow.get_tracking_uri()
     if widgets.source() == widgets.LOG:
-        table, labels, rows, left_out, key = _log(reader.log_address(), widgets.window(), version)
+        table, labels, rows, left_out, key = _log(reader.log_url(), widgets.window(), version)
         judged = of_version(table, version)._replace(left_out=left_out)
         return Shown(_look(f"{store} {version} {key}", "log", judged, labels), rows)
     key = tables.application_run().run_id
@@ -261,14 +261,14 @@ def current() -> Shown:
     return Shown(_look(f"{store} {version} {key}", "prod", judged, None), rows)
 
 
-def baseline() -> Baseline:
+def baseline() -> ReferenceData:
     """What the champion is compared with."""
     return _baseline(mlflow.get_tracking_uri(), registry.number(registry.require_champion()))
 
 
 def _challenge(run_id: str) -> dict[str, Any] | None:
     of_decision = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    for run in operation.runs_named(operation.TRAINING, of_decision, 1):
+    for run in operation.find_runs(operation.TRAINING, of_decision, 1):
         try:
             found = json.loads(tables.artifact(run.run_id, CHALLENGE).read_text(encoding="utf-8"))
         except tables.TableError:
@@ -290,23 +290,23 @@ def all_candidates(store: str, version: str) -> list[Candidate]:
 def development(store: str, version: str) -> pd.DataFrame:
     """The labelled dev shots with their season, scored by a version."""
     del store
-    return scored(shots.development_shots(), version)
+    return predict(shots.development_shots(), version)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Scoring the reference")
-def _baseline(store: str, version: str) -> Baseline:
+def _baseline(store: str, version: str) -> ReferenceData:
     del store
     return reference_data(version)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _look(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Look:
+def _look(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Evaluation:
     del key
-    live = Live(datetime.now(UTC), operation.champion())
+    live = ServingState(datetime.now(UTC), operation.champion())
     baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
     table = marked(shots.with_season(_judged.table), baseline)
     labels = None if _labels is None else marked(shots.with_season(_judged.of(_labels)), baseline)
-    return Look(baseline, table, live, name, left_out=_judged.left_out, labels=labels)
+    return Evaluation(baseline, table, live, name, left_out=_judged.left_out, labels=labels)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -328,8 +328,8 @@ def _log(address: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.Dat
     version = judged_version(counted, champion)
     rows = counted.pop(version)
     return (
-        with_learned(reader.read(engine, since, most_rows=MOST_LOGGED_ROWS, version=version)),
-        with_learned(reader.read_labelled(engine, since, most_rows=MOST_LABELLED_ROWS, version=version)),
+        flag_training_rows(reader.read(engine, since, max_rows=MOST_LOGGED_ROWS, version=version)),
+        flag_training_rows(reader.read_labelled(engine, since, max_rows=MOST_LABELLED_ROWS, version=version)),
         rows,
         counted,
         f"{address} {now.isoformat()}",

@@ -44,7 +44,7 @@ class _Filtered:
 def show() -> None:
     """Draw the page."""
     st.title("Court")
-    with widgets.told():
+    with widgets.format_values():
         chosen = st.segmented_control("Shots", [_CURRENT, _TEST, _DEV], default=_CURRENT, key="court_shots") or _CURRENT
         table, version = _table(chosen)
     filtered = _filter(table)
@@ -99,7 +99,7 @@ def _filter(table: pd.DataFrame) -> _Filtered:
 def _show_shots(table: pd.DataFrame) -> None:
     said = st.segmented_control("Colour", list(_COLOURS), default="result", key="court_colour") or "result"
     left, right = st.columns([3, 2])
-    widgets.chart(court_charts.shots_on_court(table, _COLOURS[said]), "shots", left)
+    widgets.base_figure(court_charts.shots_on_court(table, _COLOURS[said]), "shots", left)
     with right:
         labelled = table[table[TARGET].notna()]
         columns = st.columns(2)
@@ -107,13 +107,13 @@ def _show_shots(table: pd.DataFrame) -> None:
         widgets.card(columns[1], "Labelled", f"{len(labelled):,}")
         widgets.card(columns[0], "Made", f"{labelled[TARGET].mean():.1%}" if len(labelled) else "unknown")
         widgets.card(columns[1], "Mean P(made)", f"{table[PROBABILITY].mean():.1%}" if len(table) else "none")
-        widgets.chart(court_charts.density_on_court(table, "Where they were taken"), "density")
+        widgets.base_figure(court_charts.density_on_court(table, "Where they were taken"), "density")
 
 
 def _show_sides(table: pd.DataFrame) -> None:
     left, right = st.columns(2)
-    widgets.chart(court_charts.shots_on_court(table, "result", "Real"), "real", left)
-    widgets.chart(court_charts.shots_on_court(table, "prediction", "Predicted"), "predicted", right)
+    widgets.base_figure(court_charts.shots_on_court(table, "result", "Real"), "real", left)
+    widgets.base_figure(court_charts.shots_on_court(table, "prediction", "Predicted"), "predicted", right)
 
 
 def _show_zones(table: pd.DataFrame) -> None:
@@ -121,25 +121,27 @@ def _show_zones(table: pd.DataFrame) -> None:
     cells = rates.hexagons(table, fewest=_FEWEST)
     figure = court_charts.hexagons_on_court(cells, _VALUES[said or "difference to expected"])
     left, right = st.columns([3, 2])
-    widgets.chart(figure, "hexagons", left)
+    widgets.base_figure(figure, "hexagons", left)
     with right:
         st.markdown(
             "Each hexagon is two feet wide and grows with its number of shots. *Expected* is the mean P(made) of its "
             f"labelled shots. Hexagons of fewer than {_FEWEST} shots are left out."
         )
         zone = slices(table)["zone"]
-        widgets.chart(performance.rates(rates.rates(table, zone), "zone", "Made by zone"), "zones")
+        widgets.base_figure(performance.rates(rates.rates_by_group(table, zone), "zone", "Made by zone"), "zones")
 
 
 def _show_rates(table: pd.DataFrame) -> None:
     named = slices(table[[*FEATURES]])
     columns = st.columns(2)
     for place, (name, groups) in enumerate(named.items()):
-        figure = performance.rates(rates.rates(table, groups), name, f"Made by {name}")
-        widgets.chart(figure, f"rates_{name}", columns[place % 2])
+        figure = performance.rates(rates.rates_by_group(table, groups), name, f"Made by {name}")
+        widgets.base_figure(figure, f"rates_{name}", columns[place % 2])
     distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
-    figure = performance.rates(rates.rates(table, distance), "distance, feet", "Made by whole feet from the hoop")
-    widgets.chart(figure, "rates_feet")
+    figure = performance.rates(
+        rates.rates_by_group(table, distance), "distance, feet", "Made by whole feet from the hoop"
+    )
+    widgets.base_figure(figure, "rates_feet")
 
 
 if __name__ == "__main__":

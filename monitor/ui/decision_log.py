@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from monitor.retraining import calendar, decision_log
-from monitor.retraining.decision_log import LoggedDecision
+from monitor.retraining.decision_log import DecisionRecord
 from monitor.store.tables import TableError
 from monitor.ui import cache, widgets
 
@@ -26,10 +26,10 @@ _WHEN = "YYYY-MM-DD HH:mm"
 _ROW, _HEADER, _MOST_ROWS = 35, 38, 10
 
 
-def show_last(decision: LoggedDecision) -> None:
+def show_last(decision: DecisionRecord) -> None:
     """Say what was decided last, why, and what came of it."""
     with st.container(border=True, height="stretch"):
-        st.markdown(f"#### {widgets.plain(calendar.sentence(decision))}")
+        st.markdown(f"#### {widgets.plain(calendar.describe_decision(decision))}")
         with st.container(horizontal=True):
             waits = decision.decision == decision_log.WAIT
             st.badge(
@@ -47,7 +47,7 @@ def show_last(decision: LoggedDecision) -> None:
         _show_reasons(decision)
 
 
-def show_all(log: Sequence[LoggedDecision], store: str, key: str) -> None:
+def show_all(log: Sequence[DecisionRecord], store: str, key: str) -> None:
     """Draw the table of decisions, newest first, and the one that is opened.
 
     Parameters
@@ -79,12 +79,12 @@ def show_all(log: Sequence[LoggedDecision], store: str, key: str) -> None:
     )
     by_run = {decision.run_id: decision for decision in log}
     run_id = st.selectbox(
-        "Open a decision", list(by_run), format_func=lambda run_id: calendar.sentence(by_run[run_id]), key=key
+        "Open a decision", list(by_run), format_func=lambda run_id: calendar.describe_decision(by_run[run_id]), key=key
     )
     _show(by_run[run_id], store)
 
 
-def _table(log: Sequence[LoggedDecision]) -> pd.DataFrame:
+def _table(log: Sequence[DecisionRecord]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "number": [decision.number for decision in log],
@@ -104,9 +104,9 @@ def _table(log: Sequence[LoggedDecision]) -> pd.DataFrame:
     )
 
 
-def _show(decision: LoggedDecision, store: str) -> None:
+def _show(decision: DecisionRecord, store: str) -> None:
     with st.container(border=True):
-        st.markdown(f"**{widgets.plain(calendar.sentence(decision))}**")
+        st.markdown(f"**{widgets.plain(calendar.describe_decision(decision))}**")
         _show_reasons(decision)
         try:
             record = cache.decision(store, decision.run_id)
@@ -117,11 +117,11 @@ def _show(decision: LoggedDecision, store: str) -> None:
         st.caption(f"Run {decision.run_id}, of which {decision_log.RECORD} holds every figure.")
 
 
-def _show_reasons(decision: LoggedDecision) -> None:
+def _show_reasons(decision: DecisionRecord) -> None:
     st.markdown("\n".join(f"- {widgets.plain(reason)}" for reason in decision.reasons) or "No reason is written down.")
     if calendar.acted(decision) and decision.outcome_reason:
         st.markdown(f"What came of it: {widgets.plain(decision.outcome_reason)}.".replace("..", "."))
-    until = f" until {calendar.moment(decision.labels_until)}" if decision.labels_until else ""
+    until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
     champion = f"version {decision.champion}" if decision.champion else "none"
     challenger = f" · challenger version {decision.challenger}" if decision.challenger else ""
     st.caption(

@@ -8,7 +8,7 @@ from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor.charts import court, monitoring, performance
 from monitor.drift.detector import ALPHA, LARGE_PSI, MODERATE_PSI, unit_of
 from monitor.health.checks import MOST_OWN
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 from monitor.ui import cache, subject, widgets
 
 _NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein"}
@@ -17,7 +17,7 @@ _NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein"
 def show() -> None:
     """Draw the page."""
     st.title("Drift")
-    with widgets.told():
+    with widgets.format_values():
         shown = cache.current()
         subject.show(shown.subject)
         _show_cards(shown.look)
@@ -30,7 +30,7 @@ def show() -> None:
     widgets.tabs(draw, shown.look, "drift_tab")
 
 
-def _show_cards(look: Look) -> None:
+def _show_cards(look: Evaluation) -> None:
     columns, found = st.columns(5), look.drift
     drifted, is_judged = found.drifted_features, look.own_share <= MOST_OWN
     if is_judged:
@@ -52,7 +52,7 @@ def _show_cards(look: Look) -> None:
     widgets.card(columns[4], "P(made)", moved if is_judged else "not judged", difference)
 
 
-def _show_densities(look: Look) -> None:
+def _show_densities(look: Evaluation) -> None:
     name = st.segmented_control("Column", [*FEATURES, PROBABILITY], default="shot_distance", key="drift_column")
     column = name or "shot_distance"
     samples = {
@@ -69,13 +69,13 @@ def _show_densities(look: Look) -> None:
     )
     unit = "P(made)" if column == PROBABILITY else f"{column}, {unit_of(column)}" if unit_of(column) else column
     left, right = st.columns([3, 2])
-    widgets.chart(monitoring.densities(samples, unit, whole=whole, title="Share of rows"), "densities", left)
-    widgets.chart(monitoring.boxes(samples, unit, "Quartiles"), "boxes", right)
+    widgets.base_figure(monitoring.densities(samples, unit, whole=whole, title="Share of rows"), "densities", left)
+    widgets.base_figure(monitoring.boxes(samples, unit, "Quartiles"), "boxes", right)
     if column == PROBABILITY and len(look.labelled):
         _show_by_class(look)
 
 
-def _show_by_class(look: Look) -> None:
+def _show_by_class(look: Evaluation) -> None:
     columns = st.columns(2)
     for place, (label, name) in enumerate(((1, "made"), (0, "missed"))):
         samples = {
@@ -83,7 +83,7 @@ def _show_by_class(look: Look) -> None:
             for sample, rows in (("test", look.baseline.table), (look.name, look.labelled))
         }
         figure = monitoring.densities(samples, "P(made)", whole=False, title=f"P(made) of shots that were {name}")
-        widgets.chart(figure, f"densities_{name}", columns[place])
+        widgets.base_figure(figure, f"densities_{name}", columns[place])
     threshold = look.baseline.threshold
     shares = {
         sample: float(np.mean(rows[PROBABILITY] >= threshold))
@@ -93,7 +93,7 @@ def _show_by_class(look: Look) -> None:
     st.caption(f"Predicted made (P(made) of {threshold:g} or more): {told}.")
 
 
-def _show_statistics(look: Look) -> None:
+def _show_statistics(look: Evaluation) -> None:
     found = look.drift
     rows = pd.DataFrame(
         {
@@ -107,7 +107,7 @@ def _show_statistics(look: Look) -> None:
             "mean_difference": [found.mean_difference[each.feature] for each in found.statistics],
         }
     )
-    widgets.chart(monitoring.limits(rows, "Share of the limit"), "limits")
+    widgets.base_figure(monitoring.limits(rows, "Share of the limit"), "limits")
     st.dataframe(
         rows,
         hide_index=True,
@@ -123,7 +123,7 @@ def _show_statistics(look: Look) -> None:
     )
 
 
-def _show_classifier(look: Look) -> None:
+def _show_classifier(look: Evaluation) -> None:
     found = look.drift
     if found.classifier is None:
         st.info("To teach a classifier takes 50 rows on either side.", icon=":material/info:")
@@ -132,7 +132,7 @@ def _show_classifier(look: Look) -> None:
     curves = {"reference or current?": (found.classifier.is_current.astype(float), found.classifier.score)}
     axes = ("reference rows taken for current, %", "current rows taken for current, %")
     figure = performance.roc(curves, "A classifier that tells current from reference rows", axes=axes)
-    widgets.chart(figure, "classifier", left)
+    widgets.base_figure(figure, "classifier", left)
     right.markdown(
         f"Boosted trees were taught to tell current rows from reference rows, and asked about rows they had not seen. "
         f"Area under the ROC curve: **{found.classifier.auc:.3f}**; 0.5 is guessing, and chance alone stays below "
@@ -140,10 +140,10 @@ def _show_classifier(look: Look) -> None:
     )
 
 
-def _show_court(look: Look) -> None:
+def _show_court(look: Evaluation) -> None:
     left, right = st.columns(2)
-    widgets.chart(court.density_on_court(look.baseline.training, "Train"), "train", left)
-    widgets.chart(court.density_on_court(look.current, look.name), "current", right)
+    widgets.base_figure(court.density_on_court(look.baseline.training, "Train"), "train", left)
+    widgets.base_figure(court.density_on_court(look.current, look.name), "current", right)
 
 
 if __name__ == "__main__":

@@ -42,16 +42,18 @@ def show() -> None:
 
 
 def _show_served() -> None:
-    with registry.store_errors_told():
+    with registry.translate_store_errors():
         champion, standing = operation.champion(), registry.standing()
     if champion is None:
-        widgets.need("No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN)
+        widgets.show_prerequisite(
+            "No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN
+        )
     else:
         _show_champion(champion, standing)
     _show_endpoint(champion)
 
 
-def _show_champion(champion: Champion, standing: registry.Standing) -> None:
+def _show_champion(champion: Champion, standing: registry.AliasState) -> None:
     columns = st.columns(5)
     loss = champion.test_metrics.get("log_loss")
     previous = standing.previous_champion
@@ -99,7 +101,7 @@ def _show_endpoint(champion: Champion | None) -> None:
             )
 
 
-def _badge_version(served: listings.Served, champion: Champion | None) -> None:
+def _badge_version(served: listings.EndpointInfo, champion: Champion | None) -> None:
     if served.version is None:
         st.badge("does not say which version", icon=":material/help:", color="gray")
     elif champion and served.version == champion.version:
@@ -123,7 +125,7 @@ def _show_versions() -> None:
     store = mlflow.get_tracking_uri()
     versions, promotions = cache.versions(store), cache.promotions(store)
     if versions.empty:
-        widgets.need("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
+        widgets.show_prerequisite("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
         return
     st.dataframe(
         versions,
@@ -162,7 +164,7 @@ def _show_versions() -> None:
 
 def _show_runs(table: pd.DataFrame) -> None:
     if table.empty:
-        widgets.need("The tracking store holds no run of this project yet.", _FIRST_RUN)
+        widgets.show_prerequisite("The tracking store holds no run of this project yet.", _FIRST_RUN)
         return
     first, second = st.columns([2, 1])
     names = first.multiselect("Runs named", sorted(table["name"].unique()), placeholder="all names")
@@ -261,7 +263,7 @@ def _download(run_id: str, path: str) -> Callable[[], bytes]:
 def _show_trends(table: pd.DataFrame) -> None:
     names = [name for name in _WITH_TRENDS if name in set(table["name"])]
     if not names:
-        widgets.need("There is no run yet whose metrics could be followed over time.", _FIRST_RUN)
+        widgets.show_prerequisite("There is no run yet whose metrics could be followed over time.", _FIRST_RUN)
         return
     left, right = st.columns([1, 2])
     name = left.selectbox("Metrics of the runs", names)
@@ -293,7 +295,7 @@ def _details(store: str, run_id: str) -> listings.RunDetails:
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
 def _artefacts(store: str, run_id: str) -> list[str]:
     del store
-    return listings.artefacts(run_id)
+    return listings.artifacts(run_id)
 
 
 @st.cache_data(max_entries=50, show_spinner=False)

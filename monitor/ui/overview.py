@@ -12,7 +12,7 @@ from monitor.health.checks import NEW_ROWS
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
 from monitor.store import runs
-from monitor.store.runs import Champion, KnownRun
+from monitor.store.runs import Champion, RunInfo
 from monitor.store.tables import TableError
 from monitor.ui import cache, jobs, running_jobs, subject, widgets
 from serving.inference_log import reader
@@ -33,13 +33,13 @@ def show() -> None:
     """Draw the page."""
     st.title("Can the model be trusted today?")
     store = mlflow.get_tracking_uri()
-    with widgets.told():
+    with widgets.format_values():
         champion = cache.champion(store)
         source = runs.OF_LOG if widgets.source() == widgets.LOG else runs.OF_APPLICATION
         attempts = cache.looks(store, source)
         application = cache.last_application(store)
     if champion is None:
-        widgets.need(
+        widgets.show_prerequisite(
             "No version of kobe_shot has passed the gate yet. Acquire, train, register and apply one:", "make main"
         )
         return
@@ -60,7 +60,9 @@ def show() -> None:
         offered = _show_age(latest, looks[0], application, champion, offered=offered)
     else:
         what = "" if source == runs.OF_APPLICATION else f" -P current={source}"
-        widgets.need(f"Nobody has looked at {widgets.source()} yet. Do it:", f"mlflow run . -e monitoramento{what}")
+        widgets.show_prerequisite(
+            f"Nobody has looked at {widgets.source()} yet. Do it:", f"mlflow run . -e monitoramento{what}"
+        )
     if attempts and attempts[0].status == "FAILED" and "verdict" not in attempts[0].tags:
         when = f"{attempts[0].started:%Y-%m-%d %H:%M}"
         st.error(f"The last look, at {when} UTC, failed: nothing is known since.", icon=":material/error:")
@@ -73,9 +75,7 @@ def show() -> None:
     _show_runs(store)
 
 
-def _show_age(
-    run: KnownRun, newest: KnownRun, application: KnownRun | None, champion: Champion, *, offered: bool
-) -> bool:
+def _show_age(run: RunInfo, newest: RunInfo, application: RunInfo | None, champion: Champion, *, offered: bool) -> bool:
     """Say when a verdict is not about what is there now; whether the button of a new one has been drawn."""
     age = datetime.now(UTC) - run.started
     if newest.run_id != run.run_id:
@@ -102,7 +102,7 @@ def _show_age(
     return offered
 
 
-def _show_verdict(found: dict[str, Any], run: KnownRun, champion: Champion) -> bool:
+def _show_verdict(found: dict[str, Any], run: RunInfo, champion: Champion) -> bool:
     """Draw a verdict; whether the button of a new one stands beside it, as it is not about the champion as such."""
     verdict, about = found["verdict"], Subject.of_record(found)
     is_champion = about.is_about(champion.version)
@@ -199,7 +199,7 @@ def _show_checks(found: dict[str, Any]) -> None:
     st.table([{name: widgets.plain(value) for name, value in row.items()} for row in rows])
 
 
-def _show_history(looks: list[KnownRun]) -> None:
+def _show_history(looks: list[RunInfo]) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Alarms over time")
@@ -214,11 +214,11 @@ def _show_history(looks: list[KnownRun]) -> None:
                 ],
             }
         )
-        widgets.chart(monitoring.verdicts(rows), "verdicts")
+        widgets.base_figure(monitoring.status_history(rows), "verdicts")
     with right:
         st.subheader("Inference log, all versions")
         try:
-            log = cache.logged(reader.log_address())
+            log = cache.logged(reader.log_url())
         except reader.LogError as error:
             st.info(str(error), icon=":material/info:")
             return
@@ -233,7 +233,7 @@ def _show_history(looks: list[KnownRun]) -> None:
 
 def _show_runs(store: str) -> None:
     st.subheader("Last runs")
-    with widgets.told():
+    with widgets.format_values():
         table = cache.last_runs(store)
     if table.empty:
         st.info("There is no run yet.", icon=":material/info:")

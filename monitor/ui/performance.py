@@ -8,10 +8,10 @@ import streamlit as st
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.charts import layout, performance
 from monitor.health.checks import FEWEST_LABELLED
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, evaluate, log_loss_by_row
-from monitor.metrics.intervals import Performance, by_slice
+from monitor.metrics.intervals import Performance, metrics_by_slice
 from monitor.store.candidates import Candidate
 from monitor.ui import cache, subject, widgets
 from monitor.ui.cache import Shown
@@ -30,7 +30,7 @@ _PERCENT = ("rate", "mean_probability", "log_loss_skill")
 def show() -> None:
     """Draw the page."""
     st.title("Performance")
-    with widgets.told():
+    with widgets.format_values():
         shown = cache.current()
         subject.show(shown.subject)
         if shown.look.labelled.empty:
@@ -91,7 +91,7 @@ def _show_metrics(shown: Shown) -> None:
             for name, interval in measured.intervals().items()
         ]
     )
-    widgets.chart(performance.metric_intervals(rows, "Every metric with its 95 % interval"), "intervals")
+    widgets.base_figure(performance.metric_intervals(rows, "Every metric with its 95 % interval"), "intervals")
     cells = [f"{row.value:.4f} ({row.low:.4f} to {row.high:.4f})" for row in rows.itertuples()]
     wide = rows.assign(cell=cells).pivot(index="metric", columns="sample", values="cell")  # noqa: PD010 each cell stands once
     wide = wide.loc[[name for name in METRICS if name in wide.index], list(samples)]
@@ -105,15 +105,15 @@ def _show_curves(shown: Shown) -> None:
         name: (rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()) for name, (rows, _) in samples.items()
     }
     columns = st.columns(3)
-    widgets.chart(performance.roc(curves, "ROC"), "roc", columns[0])
-    widgets.chart(performance.precision_recall(curves, "Precision and recall"), "precision_recall", columns[1])
-    widgets.chart(performance.calibration(curves, "Calibration"), "calibration", columns[2])
+    widgets.base_figure(performance.roc(curves, "ROC"), "roc", columns[0])
+    widgets.base_figure(performance.precision_recall(curves, "Precision and recall"), "precision_recall", columns[1])
+    widgets.base_figure(performance.calibration(curves, "Calibration"), "calibration", columns[2])
     for place, (name, (rows, _)) in enumerate(samples.items()):
         labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
         matrix = performance.confusion(labels, (made >= threshold).astype(float), f"Confusion, {name}")
-        widgets.chart(matrix, f"confusion_{name}", columns[place])
+        widgets.base_figure(matrix, f"confusion_{name}", columns[place])
         histogram = performance.probability_histogram(made, labels, threshold, f"P(made) by true class, {name}")
-        widgets.chart(histogram, f"histogram_{name}", columns[place])
+        widgets.base_figure(histogram, f"histogram_{name}", columns[place])
 
 
 def _show_errors(shown: Shown) -> None:
@@ -151,14 +151,14 @@ def _show_slices(shown: Shown) -> None:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def _sliced(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    return by_slice(rows, threshold=threshold)
+    return metrics_by_slice(rows, threshold=threshold)
 
 
 def _show_candidates(shown: Shown) -> None:
     version = shown.look.version
     found = cache.all_candidates(mlflow.get_tracking_uri(), version)
     if not found:
-        widgets.need(
+        widgets.show_prerequisite(
             f"The training of version {version} has not kept its candidates. Train again:",
             "mlflow run . -e treinamento",
         )
@@ -171,7 +171,7 @@ def _show_candidates(shown: Shown) -> None:
         _compare(sample, rows, {_called(candidate, version): candidate for candidate in found}, shown.look)
 
 
-def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], look: Look) -> None:
+def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], look: Evaluation) -> None:
     labels, threshold = rows[TARGET].to_numpy(), look.baseline.threshold
     curves = {name: (labels, candidate.probability(rows)) for name, candidate in found.items()}
     table = pd.DataFrame(
@@ -182,13 +182,13 @@ def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], look:
         column_config={name: st.column_config.NumberColumn(format="%.4f") for name in table.index},
     )
     columns = st.columns(2)
-    widgets.chart(performance.roc(curves, "ROC"), f"roc_{sample}", columns[0])
-    widgets.chart(
+    widgets.base_figure(performance.roc(curves, "ROC"), f"roc_{sample}", columns[0])
+    widgets.base_figure(
         performance.precision_recall(curves, "Precision and recall"), f"precision_recall_{sample}", columns[1]
     )
     for place, (name, (_, made)) in enumerate(curves.items()):
         matrix = performance.confusion(labels, (made >= threshold).astype(float), name)
-        widgets.chart(matrix, f"confusion_{sample}_{name}", columns[place % 2])
+        widgets.base_figure(matrix, f"confusion_{sample}_{name}", columns[place % 2])
 
 
 def _called(candidate: Candidate, version: str) -> str:

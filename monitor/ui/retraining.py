@@ -10,11 +10,11 @@ import streamlit as st
 from monitor.charts import retraining
 from monitor.health.checks import STALE_AFTER
 from monitor.retraining import backtest, calendar, ical_export
-from monitor.retraining.calendar import Entry, Rhythm
-from monitor.retraining.decision_log import LoggedDecision
-from monitor.retraining.policy import Policy
+from monitor.retraining.calendar import Cadence, CalendarEvent
+from monitor.retraining.decision_log import DecisionRecord
+from monitor.retraining.policy import RetrainingPolicy
 from monitor.store import runs
-from monitor.store.runs import Champion, KnownRun
+from monitor.store.runs import Champion, RunInfo
 from monitor.store.tables import TableError
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets
 from serving import registry
@@ -33,10 +33,12 @@ def show() -> None:
     st.caption("When the champion is looked at, what is decided about it, why, and what came of it; all times are UTC.")
     running_jobs.show()
     store = mlflow.get_tracking_uri()
-    with widgets.told():
+    with widgets.format_values():
         champion, looks = cache.champion(store), _looks(store)
     if champion is None:
-        widgets.need("No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN)
+        widgets.show_prerequisite(
+            "No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN
+        )
     try:
         log = cache.decided(store)
     except TableError as error:
@@ -52,20 +54,20 @@ def show() -> None:
     widgets.tabs(draw, store, "loop_tab")
 
 
-def _looks(store: str) -> list[KnownRun]:
+def _looks(store: str) -> list[RunInfo]:
     return [*cache.looks(store, runs.OF_APPLICATION), *cache.looks(store, runs.OF_LOG)]
 
 
-def _show_now(log: list[LoggedDecision], looks: list[KnownRun], champion: Champion | None) -> None:
+def _show_now(log: list[DecisionRecord], looks: list[RunInfo], champion: Champion | None) -> None:
     if not log:
-        widgets.need("Nothing has been decided yet. Let the loop look, and decide:", _FIRST_DECISION)
+        widgets.show_prerequisite("Nothing has been decided yet. Let the loop look, and decide:", _FIRST_DECISION)
         return
     left, right = st.columns([3, 1])
     with left:
         decision_log.show_last(log[0])
     look = calendar.next_look(looks, log, _rhythm(), datetime.now(UTC))
     if champion:
-        since = f"since {calendar.moment(champion.since)}" if champion.since else ""
+        since = f"since {calendar.format_datetime(champion.since)}" if champion.since else ""
         widgets.card(right, "Champion", f"v{champion.version}", since)
     due = f"{look.due.day} {look.due:%b %Y}"
     widgets.card(
@@ -76,7 +78,7 @@ def _show_now(log: list[LoggedDecision], looks: list[KnownRun], champion: Champi
 def _show_decisions(store: str) -> None:
     log, promotions = cache.decided(store), cache.promotions(store)
     if log or len(promotions):
-        widgets.chart(retraining.timeline(log, promotions), "timeline")
+        widgets.base_figure(retraining.timeline(log, promotions), "timeline")
     if log:
         decision_log.show_all(log, store, "loop_opened")
 
@@ -85,7 +87,7 @@ def _show_calendar(store: str) -> None:
     now = datetime.now(UTC)
     looks, log, champion = _looks(store), cache.decided(store), cache.champion(store)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    rhythms = [str(rhythm) for rhythm in Rhythm]
+    rhythms = [str(rhythm) for rhythm in Cadence]
     chosen = right.selectbox("A look every", rhythms, index=rhythms.index(_rhythm()), key="loop_rhythm")
     # What a widget holds is forgotten while it is not drawn.
     st.session_state[_RHYTHM] = chosen
@@ -99,7 +101,7 @@ def _show_calendar(store: str) -> None:
         on_click="ignore",
         width="stretch",
     )
-    training = calendar.next_training(log, Policy().cooldown)
+    training = calendar.next_training(log, RetrainingPolicy().cooldown)
     stale = champion.since + STALE_AFTER if champion and champion.since else None
     with left:
         if look.overdue:
@@ -109,10 +111,10 @@ def _show_calendar(store: str) -> None:
         st.markdown("  \n".join(calendar.milestones(training, stale, now)))
     first = calendar.month_of(now.date(), _month())
     until = calendar.weeks(first)[-1][-1]
-    entries = calendar.happened(looks, log, cache.promotions(store))
-    entries += calendar.ahead(look, until, training=training, stale=stale)
+    entries = calendar.past_events(looks, log, cache.promotions(store))
+    entries += calendar.upcoming_events(look, until, training=training, stale=stale)
     _turn_pages()
-    widgets.chart(retraining.month(first, entries, now.date()), "month")
+    widgets.base_figure(retraining.month(first, entries, now.date()), "month")
     _list([entry for entry in entries if calendar.month_of(entry.day) == first])
 
 
@@ -134,15 +136,15 @@ def _month() -> int:
     return int(st.session_state.get(_MONTH, 0))
 
 
-def _rhythm() -> Rhythm:
-    return Rhythm(st.session_state.get(_RHYTHM, Rhythm.WEEK))
+def _rhythm() -> Cadence:
+    return Cadence(st.session_state.get(_RHYTHM, Cadence.WEEK))
 
 
 def _uid(store: str) -> str:
     return f"{uuid.uuid5(uuid.NAMESPACE_URL, f'{store}#{registry.model()}')}@kobe-shot"
 
 
-def _list(entries: list[Entry]) -> None:
+def _list(entries: list[CalendarEvent]) -> None:
     if not entries:
         st.caption("Nothing stands in this month.")
         return
@@ -157,10 +159,10 @@ def _show_replays(store: str) -> None:
     actions.offer_replay()
     found = {run.run_id: run for run in cache.replays(store)}
     if not found:
-        widgets.need("No operation has been replayed yet.", _FIRST_REPLAY)
+        widgets.show_prerequisite("No operation has been replayed yet.", _FIRST_REPLAY)
         return
     run_id = st.selectbox(
-        "Replay", list(found), format_func=lambda run_id: f"replayed on {calendar.moment(found[run_id].started)}",
+        "Replay", list(found), format_func=lambda run_id: calendar.format_datetime(found[run_id].started),
         key="loop_replay",
     )  # fmt: skip
     try:
@@ -179,14 +181,14 @@ def _show_replay(record: dict[str, Any]) -> None:
     batches = record["batches"]
     days = f", from {batches[0]['since']} to {batches[-1]['until']}" if batches else ""
     st.caption(
-        f"{record['source']}: {len(batches):,} batches of {record['batch_rows']:,} rows{days}; batches until labels "
+        f"{record['source']}: {len(batches):,} batches of {record['batch_size']:,} rows{days}; batches until labels "
         f"arrive: {record['label_delay']:,}. Loss is log loss, in nats, of each row by the model of its time."
     )
     for column, (strategy, name) in zip(st.columns(3), backtest.STRATEGIES.items(), strict=True):
         found = record["figures"][strategy]
         note = f"trainings: {found['trainings']:,}, promotions: {found['promotions']:,}"
         widgets.card(column, name.capitalize(), f"{found['log_loss']:.4f}", note)
-    widgets.chart(retraining.replayed(record), "replay")
+    widgets.base_figure(retraining.replayed(record), "replay")
     with st.expander("Every batch", icon=":material/table_rows:"):
         st.dataframe(
             batches,

@@ -27,7 +27,7 @@ _HEIGHT, _LINES_WHILE_RUNNING = 300, 12
 def start(step: str, arguments: Sequence[str], problem: DeltaGenerator) -> bool:
     """Start a job; whether it was. Where not, `problem` says why."""
     try:
-        with registry.store_errors_told():
+        with registry.translate_store_errors():
             found = registry.champion()
         jobs.start(step, arguments, by=_visitor(), champion=registry.number(found) if found else "")
     except KobeShotError as error:
@@ -132,7 +132,7 @@ def _outcome(job: Job) -> str:
 def _champion(job: Job) -> str:
     if job.kind not in _MAY_CHANGE_CHAMPION:
         return ""
-    with widgets.told():
+    with widgets.format_values():
         found = cache.champion(mlflow.get_tracking_uri())
     if found is None:
         return "; there is no champion"

@@ -26,7 +26,7 @@ from data.schema import (
     MODEL_VERSION,
     PREDICTION,
     PROBABILITY,
-    RAW_NAME,
+    RAW_COLUMN_NAMES,
     SHOT_ID,
     TARGET,
     feature_column,
@@ -34,7 +34,7 @@ from data.schema import (
 from data.storage.tables import TableError, TableReader
 from monitor.metrics.binary import evaluate
 from serving.client.cli import score
-from serving.client.endpoint import Endpoint, ScoringError, base_address
+from serving.client.endpoint import ScoringClient, ScoringError, base_url
 from serving.inference_log.inference_log import ORIGIN_HEADER, UPLOAD, WHAT_IF
 from serving.shot_tables import features_of, problems_of, shot_ids_of
 
@@ -47,7 +47,7 @@ _MOST_SHOTS = 200_000
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShotPrediction:
     """What a server answered to one shot.
 
     Attributes
@@ -94,7 +94,7 @@ class Answer:
         return f"curl {url} \\\n  -H 'Content-Type: application/json' -H '{ORIGIN_HEADER}: {WHAT_IF}' \\\n  -d {body}"
 
 
-def shot_from(x: float, y: float) -> dict[str, float]:
+def features_at(x: float, y: float) -> dict[str, float]:
     """The features that a place on the court decides; within the ranges of the schema.
 
     Parameters
@@ -104,7 +104,7 @@ def shot_from(x: float, y: float) -> dict[str, float]:
 
     Examples
     --------
-    >>> shot_from(16.7, 7.2)
+    >>> features_at(16.7, 7.2)
     {'lat': 33.9723, 'lng': -118.1028, 'shot_distance': 18.0}
     """
     lat, lng = court.to_degrees([x], [y])
@@ -155,7 +155,7 @@ def distance_at(latitude: float, longitude: float) -> float:
     18.0
     """
     x, y = court.to_feet([latitude], [longitude])
-    return shot_from(float(x[0]), float(y[0]))["shot_distance"]
+    return features_at(float(x[0]), float(y[0]))["shot_distance"]
 
 
 def contradiction(shot: Mapping[str, float]) -> float:
@@ -174,7 +174,7 @@ def contradiction(shot: Mapping[str, float]) -> float:
     return difference if abs(difference) > _WHOLE_FEET else 0.0
 
 
-def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PATIENCE_SECONDS) -> Answer:
+def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PATIENCE_SECONDS) -> ShotPrediction:
     """Ask a server for one shot, which its inference log does not take for one of the operation.
 
     Parameters
@@ -192,18 +192,18 @@ def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PAT
         If the server does not answer (a `RefusedError` if it refuses the values).
     """
     with _address_told(address):
-        endpoint = Endpoint(address, patience=patience, origin=WHAT_IF)
+        endpoint = ScoringClient(address, patience=patience, origin=WHAT_IF)
         endpoint.check()
         started = time.perf_counter()
         answers = endpoint.score(np.array([[shot[name] for name in FEATURES]], dtype=np.float64))
         milliseconds = 1_000 * (time.perf_counter() - started)
     version = None if answers.version is None else str(answers.version)
     label, made = bool(answers.label[0]), float(answers.probability[0])
-    return Answer(dict(shot), endpoint.address, label, made, version, milliseconds)
+    return ShotPrediction(dict(shot), endpoint.address, label, made, version, milliseconds)
 
 
 @dataclass(frozen=True)
-class Shots:
+class UploadedTable:
     """A table of shots that was read and may be sent.
 
     Attributes
@@ -227,7 +227,7 @@ class Shots:
     aside: tuple[str, ...]
 
 
-def read_shots(name: str, content: bytes) -> Shots:
+def read_shots(name: str, content: bytes) -> UploadedTable:
     """Read a file of shots.
 
     Parameters
@@ -244,9 +244,9 @@ def read_shots(name: str, content: bytes) -> Shots:
     return _shots_of(name, _read(name, content))
 
 
-def _shots_of(name: str, piece: pa.Table) -> Shots:
+def _shots_of(name: str, piece: pa.Table) -> UploadedTable:
     doubled = sorted({column for column in piece.column_names if piece.column_names.count(column) > 1})
-    missing = [own for own in FEATURES if not {own, RAW_NAME.get(own, own)} & set(piece.column_names)]
+    missing = [own for own in FEATURES if not {own, RAW_COLUMN_NAMES.get(own, own)} & set(piece.column_names)]
     if missing or doubled:
         found = ", ".join(piece.column_names[:40]) or "no columns"
         what = f"missing: {', '.join(missing)}" if missing else f"found twice: {', '.join(doubled)}"
@@ -265,10 +265,10 @@ def _shots_of(name: str, piece: pa.Table) -> Shots:
     if ids is not None:
         sent[SHOT_ID] = ids
     aside = tuple(column for column in piece.column_names if column not in {*COLUMN, *FEATURES, *_ANSWERS})
-    return Shots(name, piece.to_pandas(), sent, labels, aside)
+    return UploadedTable(name, piece.to_pandas(), sent, labels, aside)
 
 
-def production_set() -> Shots:
+def production_set() -> UploadedTable:
     """The production table of the last preparation; of one of more than 200,000 rows, about as many from all over it.
 
     Raises
@@ -324,7 +324,7 @@ class Scored:
         Of the labelled rows; empty where there are none.
     """
 
-    shots: Shots
+    shots: UploadedTable
     table: pd.DataFrame
     address: str
     seconds: float
@@ -360,7 +360,7 @@ class Scored:
 
 
 def score_shots(
-    shots: Shots, address: str, *, on_progress: Callable[[int], None], patience: float = PATIENCE_SECONDS
+    shots: UploadedTable, address: str, *, on_progress: Callable[[int], None], patience: float = PATIENCE_SECONDS
 ) -> Scored:
     """Ask a server for a table of shots, and compare with the labels that are known.
 
@@ -395,7 +395,7 @@ def score_shots(
     )
     known = np.zeros(len(made), dtype=bool) if shots.labels is None else shots.labels.notna().to_numpy()
     metrics = evaluate(shots.labels[known], made[known]) if shots.labels is not None and known.any() else {}
-    return Scored(shots, table, base_address(address), seconds, int(known.sum()), metrics)
+    return Scored(shots, table, base_url(address), seconds, int(known.sum()), metrics)
 
 
 @contextlib.contextmanager

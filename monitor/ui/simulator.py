@@ -14,8 +14,8 @@ from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, Column
 from monitor.charts.court import pick_on_court
 from monitor.metrics.binary import METRICS, THRESHOLD
 from monitor.ui import scoring, widgets
-from monitor.ui.scoring import Answer, Scored, Shots
-from serving.client.endpoint import RefusedError, ScoringError
+from monitor.ui.scoring import Scored, ShotPrediction, UploadedTable
+from serving.client.endpoint import RejectedRowsError, ScoringError
 
 _START = {
     "lat": 33.9723,
@@ -123,7 +123,7 @@ def _position(shot: dict[str, float]) -> str:
     across, along = float(x[0]), float(y[0])
     side = "to the right of" if across >= 0 else "to the left of"
     beyond = "in front of" if along >= 0 else "behind"
-    points = "three" if court.is_three(x, y)[0] else "two"
+    points = "three" if court.is_three_pointer(x, y)[0] else "two"
     return (
         f"{abs(across):.1f} feet {side} and {abs(along):.1f} feet {beyond} the hoop, "
         f"{np.hypot(across, along):.1f} feet away: a shot for {points} points from zone {court.zones(x, y).basic[0]}."
@@ -137,7 +137,7 @@ def _show_court(shot: dict[str, float]) -> None:
         st.error(str(error), icon=":material/error:")
         return
     if history is None:
-        widgets.need("The court shows where shots were taken once they are prepared.", "make main")
+        widgets.show_prerequisite("The court shows where shots were taken once they are prepared.", "make main")
         history = pd.DataFrame({"lat": [], "lng": []}, dtype=float)
     star = None
     if {"lat", "lng"} <= shot.keys():
@@ -155,7 +155,7 @@ def _pick() -> None:
     points = st.session_state[_CHART]["selection"]["points"]
     if not points:
         return
-    for name, value in scoring.shot_from(float(points[0]["x"]), float(points[0]["y"])).items():
+    for name, value in scoring.features_at(float(points[0]["x"]), float(points[0]["y"])).items():
         st.session_state[_key(name)] = value
 
 
@@ -165,7 +165,7 @@ def _score(shot: dict[str, float]) -> None:
     try:
         with st.spinner(f"Asking {widgets.endpoint()}"):
             answer = scoring.score_shot(shot, widgets.endpoint())
-    except RefusedError as error:
+    except RejectedRowsError as error:
         st.session_state[_PROBLEM] = (f"The server refused this shot. {error.reason}", asked)
     except KobeShotError as error:
         st.session_state[_PROBLEM] = (_how_to_serve(error), asked)
@@ -231,7 +231,7 @@ def _show_history() -> None:
         st.button("Clear", icon=":material/delete:", on_click=_clear)
 
 
-def _history_table(answers: list[Answer]) -> pd.DataFrame:
+def _history_table(answers: list[ShotPrediction]) -> pd.DataFrame:
     rows = [
         {
             "time": answer.time,
@@ -297,7 +297,7 @@ def _forget_table() -> None:
     st.session_state.pop(_SCORED, None)
 
 
-def _score_table(read: Callable[[], Shots]) -> None:
+def _score_table(read: Callable[[], UploadedTable]) -> None:
     try:
         shots = read()
         rows, done = len(shots.sent), 0
@@ -310,7 +310,7 @@ def _score_table(read: Callable[[], Shots]) -> None:
 
         st.session_state[_SCORED] = scoring.score_shots(shots, widgets.endpoint(), on_progress=advance)
         bar.empty()
-    except RefusedError as error:
+    except RejectedRowsError as error:
         st.session_state[_SCORED] = f"The server refused the table. {error.reason}"
     except ScoringError as error:
         st.session_state[_SCORED] = _how_to_serve(error)
@@ -381,7 +381,7 @@ def _scored_points() -> pd.DataFrame | None:
     return pd.DataFrame({"x": x, "y": y, PROBABILITY: [answer.probability for answer in answers]})
 
 
-def _answers() -> list[Answer]:
+def _answers() -> list[ShotPrediction]:
     return list(st.session_state.get(_ANSWERS, []))
 
 

@@ -11,8 +11,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
-from serving.client.endpoint import EndpointAddressError, base_address
-from serving.registry import RegistryError, reachability, store_errors_told
+from serving.client.endpoint import EndpointAddressError, base_url
+from serving.registry import RegistryError, reachability, translate_store_errors
 
 Shown = TypeVar("Shown")
 
@@ -50,7 +50,7 @@ def sidebar() -> None:
             f"everybody is about the configured one, {configured_endpoint()}.",
         )
         try:
-            st.session_state[_ENDPOINT] = base_address(str(st.session_state[_TYPED]))
+            st.session_state[_ENDPOINT] = base_url(str(st.session_state[_TYPED]))
         except EndpointAddressError as error:
             st.error(
                 f"No scoring server can be there: {plain(str(error))}.  \nThe pages go on asking {plain(endpoint())}.",
@@ -76,7 +76,7 @@ def endpoint() -> str:
 def configured_endpoint() -> str:
     """Address of the scoring server that this app was started for, whatever a visitor types."""
     try:
-        return base_address(os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
+        return base_url(os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
     except EndpointAddressError as error:
         st.error(
             f"{ENDPOINT_VARIABLE} is no address of a scoring server: {plain(str(error))}", icon=":material/link_off:"
@@ -84,7 +84,7 @@ def configured_endpoint() -> str:
         return _DEFAULT_ENDPOINT
 
 
-def need(what: str, command: str) -> None:
+def show_prerequisite(what: str, command: str) -> None:
     """Say what a page needs and how to get it."""
     st.info(what, icon=":material/info:")
     st.code(command, language="sh")
@@ -98,7 +98,7 @@ def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, mean
     )  # fmt: skip
 
 
-def chart(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
+def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
     """A chart without buttons over it."""
     (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False})
 
@@ -107,7 +107,7 @@ def tabs(draw: Mapping[str, Callable[[Shown], None]], shown: Shown, key: str) ->
     """Tabs by their names, of which only the open one is drawn."""
     of_all = st.tabs(list(draw), key=key, on_change="rerun")
     name, tab = next((pair for pair in zip(draw, of_all, strict=True) if pair[1].open), (next(iter(draw)), of_all[0]))
-    with tab, told():
+    with tab, format_values():
         draw[name](shown)
 
 
@@ -117,14 +117,14 @@ def plain(text: str) -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def format_values() -> Iterator[None]:
     """Answer in words, and end the page, where what it needs is missing or broken."""
     try:
-        with store_errors_told():
+        with translate_store_errors():
             require_store()
             yield
     except RegistryError as error:
-        need(f"There is nothing to look at yet. {error}", "make main")
+        show_prerequisite(f"There is nothing to look at yet. {error}", "make main")
         st.stop()
     except KobeShotError as error:
         st.error(str(error), icon=":material/error:")

@@ -5,14 +5,14 @@ import streamlit as st
 
 from data.schema import PROBABILITY
 from monitor.charts import monitoring
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 from monitor.ui import cache, subject, widgets
 
 
 def show() -> None:
     """Draw the page."""
     st.title("Without labels")
-    with widgets.told():
+    with widgets.format_values():
         shown = cache.current()
         subject.show(shown.subject)
         look = shown.look
@@ -28,7 +28,7 @@ def show() -> None:
         _show_meaning(look)
 
 
-def _show_estimate(look: Look) -> None:
+def _show_estimate(look: Evaluation) -> None:
     found, realised = look.estimate, look.realised
     st.subheader(f"Expected of the {found.supported:,} rows inside the training support")
     seen = realised.intervals() if realised else {}
@@ -47,7 +47,7 @@ def _show_estimate(look: Look) -> None:
         ]
     )
     left, right = st.columns([3, 2])
-    widgets.chart(monitoring.interval_pair(rows, "Expected and realised"), "estimate", left)
+    widgets.base_figure(monitoring.interval_pair(rows, "Expected and realised"), "estimate", left)
     right.dataframe(
         rows[["metric", "estimate", "low", "high", "realised"]],
         hide_index=True,
@@ -59,7 +59,7 @@ def _show_estimate(look: Look) -> None:
     right.caption(f"95 % intervals; {labelled}.")
 
 
-def _show_meaning(look: Look) -> None:
+def _show_meaning(look: Evaluation) -> None:
     with st.expander("How this is known, and when it is wrong", icon=":material/help:"):
         intercept, slope = look.baseline.calibration.coefficients
         st.markdown(
@@ -70,7 +70,7 @@ def _show_meaning(look: Look) -> None:
             "labels can show, and outside the training support, where nobody knows what P(made) means."
         )
         samples = {"test": look.baseline.table[PROBABILITY].to_numpy(), look.name: look.current[PROBABILITY].to_numpy()}
-        widgets.chart(monitoring.densities(samples, "P(made)", whole=False, title="P(made)"), "probability")
+        widgets.base_figure(monitoring.densities(samples, "P(made)", whole=False, title="P(made)"), "probability")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from serving import registry
 from serving.model import model_files
 
 ANSWERS, ROUNDED_ANSWERS = "answers_sha256", "answers_rounded_sha256"
-"""Tags of a version: the `fingerprint` of what it answered when it was registered, and the same to nine decimals."""
+"""Tags of a version: `prediction_hash` of its predictions at registration, exact and to nine decimals."""
 ROUNDED_DECIMALS = 9
 
 _VERSIONS_KEPT = 4
@@ -25,7 +25,7 @@ class ScoredError(KobeShotError):
     """A version cannot be loaded."""
 
 
-def scored(table: pd.DataFrame, version: str) -> pd.DataFrame:
+def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
     """A table with what a version answers.
 
     Parameters
@@ -45,7 +45,7 @@ def scored(table: pd.DataFrame, version: str) -> pd.DataFrame:
     ScoredError
         If the version cannot be loaded, or refuses a row.
     """
-    model = model_of(version)
+    model = load_model(version)
     try:
         made, probability = model.score(table[list(FEATURES)].to_numpy(dtype=np.float64), model.threshold)
     except mlflow.MlflowException as error:
@@ -63,10 +63,10 @@ def threshold_of(version: str) -> float:
     ScoredError
         If the version cannot be loaded.
     """
-    return float(model_of(version).threshold)
+    return float(load_model(version).threshold)
 
 
-def model_of(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
+def load_model(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
     """The model of a version, an instance of what ``serving/model/scoring_model.py`` defines.
 
     Raises
@@ -77,7 +77,7 @@ def model_of(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
     return _model(_uri(version), _run(version))
 
 
-def fingerprint(uri: str, decimals: int | None = None) -> str:
+def prediction_hash(uri: str, decimals: int | None = None) -> str:
     """SHA-256 of the labels and P(made) that a model answers to the same 512 shots always.
 
     Parameters

@@ -21,23 +21,23 @@ from mlflow.exceptions import MlflowException
 from data.schema import (
     COLUMN,
     FEATURES,
-    LEARNED,
+    IN_TRAINING,
     MODEL_VERSION,
     PREDICTION,
     PROBABILITY,
-    RAW_NAME,
+    RAW_COLUMN_NAMES,
     REASON,
     SHOT_ID,
     TARGET,
-    reason,
+    rejection_reason,
 )
-from data.storage.files import disk_full_told, remove
-from data.storage.tables import writing
-from serving.client.endpoint import Answers, RefusedError, ScoringError, in_flight
+from data.storage.files import remove_path, translate_disk_full
+from data.storage.tables import table_writer
+from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError, map_concurrently
 from serving.shot_tables import ShotReader, features_of, numbers_of, problems_of, shot_ids_of, typed_with_problems
 
 Labels = npt.NDArray[np.float64]
-IsLearned = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
+TrainingRowMask = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
 """Which rows a version has learned from; the table has ``shot_id`` where it is known, the features and the label."""
 
 ROWS_PER_CHUNK = 131_072
@@ -48,18 +48,18 @@ _MOST_PROBLEMS_SHOWN = 10
 
 
 class Scorer(Protocol):
-    """What answers to rows: a `serving.client.endpoint.Endpoint`, or a model `InProcess`; threads share it."""
+    """What answers to rows: a `serving.client.endpoint.ScoringClient`, or a model `LocalScorer`; threads share it."""
 
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
-    ) -> Answers:
-        """Label and probability of each row, or `RefusedError`."""
+    ) -> Predictions:
+        """Label and probability of each row, or `RejectedRowsError`."""
 
     def stop(self) -> None:
         """Let what waits give up."""
 
 
-class InProcess:
+class LocalScorer:
     """A version of the registered model that is loaded into this process.
 
     Parameters
@@ -75,7 +75,7 @@ class InProcess:
 
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
-    ) -> Answers:
+    ) -> Predictions:
         """Label and probability of each row.
 
         Parameters
@@ -94,21 +94,21 @@ class InProcess:
         try:
             made, probability = self._model.score(values, self._model.threshold)
         except MlflowException as error:
-            raise RefusedError(error.message, error.message) from error
-        return Answers(made, probability, self._version)
+            raise RejectedRowsError(error.message, error.message) from error
+        return Predictions(made, probability, self._version)
 
     def stop(self) -> None:
         """Do nothing: a chunk takes no time."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchJob:
     """What is to be scored, where the answers go, and how many rows may break the schema.
 
     Attributes
     ----------
     table, out : pathlib.Path
-    most_rejected : int
+    max_rejected_rows : int
         One more ends the run, and nothing is written.
     rows_per_chunk, at_once : int
         Size of a chunk, and how many are scored at a time.
@@ -116,7 +116,7 @@ class Batch:
 
     table: Path
     out: Path
-    most_rejected: int = 0
+    max_rejected_rows: int = 0
     rows_per_chunk: int = ROWS_PER_CHUNK
     at_once: int = CHUNKS_AT_ONCE
 
@@ -126,7 +126,7 @@ class Batch:
 
         Examples
         --------
-        >>> Batch(Path("shots.parquet"), Path("scored.parquet")).rejects.name
+        >>> BatchJob(Path("shots.parquet"), Path("scored.parquet")).rejects.name
         'scored_rejects.parquet'
         """
         return rejects_of(self.out)
@@ -137,7 +137,7 @@ class Batch:
         return self.table.suffix == ".csv" and self.table.is_file() and self.out.suffix == ".parquet"
 
 
-class Scored(NamedTuple):
+class BatchResult(NamedTuple):
     """What a pass over a table came to.
 
     Attributes
@@ -166,7 +166,7 @@ class _Piece(NamedTuple):
 
     table: pa.Table
     label: Labels
-    answers: Answers
+    answers: Predictions
     learned: npt.NDArray[np.bool_] | None
     bad: pa.Table | None
     problems: list[str]
@@ -178,14 +178,14 @@ def rejects_of(out: Path) -> Path:
 
 
 def score_table(  # noqa: PLR0913 what is done, with what, and who is told
-    batch: Batch,
+    batch: BatchJob,
     scorer: Scorer,
     *,
     version: int | None = None,
-    learned_by: Callable[[int], IsLearned | None] = lambda _version: None,
+    learned_by: Callable[[int], TrainingRowMask | None] = lambda _version: None,
     count: Callable[[Labels, npt.NDArray[np.float64]], None] = lambda _labels, _probability: None,
     on_progress: Callable[[int], None] = lambda _rows: None,
-) -> Scored:
+) -> BatchResult:
     """Score a table into a table: its columns as they came, the answers, and ``learned`` where that says something.
 
     Parameters
@@ -214,9 +214,9 @@ def score_table(  # noqa: PLR0913 what is done, with what, and who is told
     reader = ShotReader(batch.table)
     work = partial(_answer, batch=batch, scorer=scorer, version=version, learned_by=_once(learned_by))
     # The output takes its place first: where that fails, the old rejects stay beside the old output.
-    with disk_full_told(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
+    with translate_disk_full(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
         output = _Output(batch, out, rejects)
-        for chunk, piece in in_flight(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.stop):
+        for chunk, piece in map_concurrently(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.stop):
             counted = ~np.isnan(piece.label)
             if piece.learned is not None:
                 output.learned += int((piece.learned & counted).sum())
@@ -226,14 +226,14 @@ def score_table(  # noqa: PLR0913 what is done, with what, and who is told
             on_progress(len(chunk[1]))
         output.finish()
     if not output.rejected:
-        remove(batch.rejects)
-    return Scored(output.rows, output.rejected, output.predicted_made, output.learned, tuple(output.versions))
+        remove_path(batch.rejects)
+    return BatchResult(output.rows, output.rejected, output.predicted_made, output.learned, tuple(output.versions))
 
 
 class _Output:
     """Output and rejects while they are written."""
 
-    def __init__(self, batch: Batch, out_files: ExitStack, reject_files: ExitStack) -> None:
+    def __init__(self, batch: BatchJob, out_files: ExitStack, reject_files: ExitStack) -> None:
         self.rows = self.rejected = self.predicted_made = self.learned = 0
         self.versions: dict[int, None] = {}
         self._batch, self._out_files, self._reject_files = batch, out_files, reject_files
@@ -262,7 +262,7 @@ class _Output:
             self._with_learned = piece.learned is not None
         table = self._with_answers(piece)
         if self._out is None:
-            self._out = self._out_files.enter_context(writing(self._batch.out, table.schema))
+            self._out = self._out_files.enter_context(table_writer(self._batch.out, table.schema))
         self._out.write(table)
         self.rows += len(table)
         self.predicted_made += int(piece.answers.label.sum())
@@ -277,7 +277,7 @@ class _Output:
         table = table.append_column(MODEL_VERSION, versions)
         learned = np.zeros(rows, dtype=bool) if piece.learned is None else piece.learned
         if self._with_learned:
-            table = table.append_column(LEARNED, pa.array(learned))
+            table = table.append_column(IN_TRAINING, pa.array(learned))
         elif learned.any():
             message = (
                 f"The endpoint came to answer with version {version} half-way, which has learned from some of the "
@@ -290,14 +290,14 @@ class _Output:
     def _reject(self, bad: pa.Table, problems: list[str]) -> None:
         self.rejected += len(bad)
         self._problems += problems[: _MOST_PROBLEMS_SHOWN - len(self._problems)]
-        if self.rejected > self._batch.most_rejected:
-            raise too_many(self.rejected, self._batch.most_rejected, self._problems, complete=False)
+        if self.rejected > self._batch.max_rejected_rows:
+            raise too_many_rejects_error(self.rejected, self._batch.max_rejected_rows, self._problems, complete=False)
         if self._rejects is None:
-            self._rejects = self._reject_files.enter_context(writing(self._batch.rejects, bad.schema))
+            self._rejects = self._reject_files.enter_context(table_writer(self._batch.rejects, bad.schema))
         self._rejects.write(bad)
 
 
-def too_many(rejected: int, most: int, problems: list[str], *, complete: bool) -> ScoringError:
+def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, complete: bool) -> ScoringError:
     """The error that tells that more rows break the schema than may.
 
     Parameters
@@ -313,8 +313,8 @@ def too_many(rejected: int, most: int, problems: list[str], *, complete: bool) -
     more = rejected - len(told)
     listed = "\n".join(f"  {problem}" for problem in told)
     message = (
-        f"{'' if complete else 'At least '}{rejected:,} row(s) break the schema, and {most:,} may (most_rejected); "
-        f"nothing was written. Mend or remove them (rows are counted from 0), or give a higher most_rejected:\n{listed}"
+        f"{'' if complete else 'At least '}{rejected:,} row(s) break the schema, and {most:,} may (max_rejected_rows); "
+        f"nothing was written. Fix or remove them (rows count from 0), or give a higher max_rejected_rows:\n{listed}"
     )
     return ScoringError(message + (f"\n  and {more:,} more" if more > 0 else ""))
 
@@ -332,10 +332,10 @@ def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
 def _answer(
     chunk: tuple[int, pa.Table],
     *,
-    batch: Batch,
+    batch: BatchJob,
     scorer: Scorer,
     version: int | None,
-    learned_by: Callable[[int], IsLearned | None],
+    learned_by: Callable[[int], TrainingRowMask | None],
 ) -> _Piece:
     start, piece = chunk
     values, problems = features_of(piece)
@@ -348,7 +348,7 @@ def _answer(
     try:
         _refuse({**no_numbers, **wrong_labels, **problems})
         answers = _score(scorer, values, ids)
-    except RefusedError:
+    except RejectedRowsError:
         reasons = {**no_numbers, **wrong_labels, **problems_of(values), **problems}
         if not reasons:
             raise
@@ -371,12 +371,12 @@ def _answer(
 def _refuse(problems: Mapping[int, str]) -> None:
     if problems:
         message = "cells that are not what they should be"
-        raise RefusedError(message, message)
+        raise RejectedRowsError(message, message)
 
 
-def _score(scorer: Scorer, values: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None) -> Answers:
+def _score(scorer: Scorer, values: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None) -> Predictions:
     if not len(values):
-        return Answers(np.empty(0, dtype=np.int64), np.empty(0), None)
+        return Predictions(np.empty(0, dtype=np.int64), np.empty(0), None)
     return scorer.score(values, shot_id=ids)
 
 
@@ -407,14 +407,14 @@ def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
     labels = numbers_of(column)
     if not pa.types.is_floating(column.type):
         for row in np.flatnonzero(np.isnan(labels) & column.is_valid().to_numpy()).tolist():
-            problems[row] = reason(COLUMN[TARGET], column[row].as_py())
+            problems[row] = rejection_reason(COLUMN[TARGET], column[row].as_py())
     for row in np.flatnonzero(~((labels == 0) | (labels == 1) | np.isnan(labels))).tolist():
-        problems[row] = reason(COLUMN[TARGET], labels[row])
+        problems[row] = rejection_reason(COLUMN[TARGET], labels[row])
     return labels, problems
 
 
-def _learned(piece: pa.Table, is_learned: IsLearned) -> npt.NDArray[np.bool_]:
-    names = {raw: own for own, raw in RAW_NAME.items() if own not in piece.column_names}
+def _learned(piece: pa.Table, is_learned: TrainingRowMask) -> npt.NDArray[np.bool_]:
+    names = {raw: own for own, raw in RAW_COLUMN_NAMES.items() if own not in piece.column_names}
     kept = [name for name in piece.column_names if names.get(name, name) in {*FEATURES, SHOT_ID, TARGET}]
     if TARGET not in kept:
         return np.zeros(len(piece), dtype=bool)
@@ -422,12 +422,12 @@ def _learned(piece: pa.Table, is_learned: IsLearned) -> npt.NDArray[np.bool_]:
     return is_learned(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
 
 
-def _once(learned_by: Callable[[int], IsLearned | None]) -> Callable[[int], IsLearned | None]:
+def _once(learned_by: Callable[[int], TrainingRowMask | None]) -> Callable[[int], TrainingRowMask | None]:
     """Ask once of each version, whichever thread asks."""
-    known: dict[int, IsLearned | None] = {}
+    known: dict[int, TrainingRowMask | None] = {}
     lock = threading.Lock()
 
-    def ask(version: int) -> IsLearned | None:
+    def ask(version: int) -> TrainingRowMask | None:
         with lock:
             if version not in known:
                 known[version] = learned_by(version)

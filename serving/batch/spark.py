@@ -18,20 +18,20 @@ import pyarrow as pa
 from data.schema import (
     COLUMN,
     FEATURES,
-    LEARNED,
+    IN_TRAINING,
     MODEL_VERSION,
     PREDICTION,
     PROBABILITY,
-    RAW_NAME,
+    RAW_COLUMN_NAMES,
     TARGET,
     Column,
     feature_column,
 )
-from data.spark.session import told
-from data.spark.tables import quoted, read, write_into
-from data.storage.files import remove, replacing
-from data.storage.tables import writing
-from serving.batch.local import Batch, Scored, labels_of, rejected_rows, too_many
+from data.spark.session import translate_errors
+from data.spark.tables import quote_identifier, read, write_into
+from data.storage.files import atomic_write, remove_path
+from data.storage.tables import table_writer
+from serving.batch.local import BatchJob, BatchResult, labels_of, rejected_rows, too_many_rejects_error
 from serving.shot_tables import ShotReader, features_of, problems_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
 _NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
 
 
-class Learned(NamedTuple):
+class TrainingLabels(NamedTuple):
     """The labels that a version has learned from.
 
     Attributes
@@ -61,7 +61,7 @@ class Learned(NamedTuple):
     columns: list[str]
 
 
-class Counted(NamedTuple):
+class ScoreCounts(NamedTuple):
     """Labelled rows by P(made), or by cell, of which the mean P(made) stands then."""
 
     probability: Floats
@@ -71,13 +71,13 @@ class Counted(NamedTuple):
 
 def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     session: "SparkSession",
-    batch: Batch,
+    batch: BatchJob,
     uri: str,
     version: int,
     *,
     most_distinct: int,
-    learned: Learned | None = None,
-) -> tuple[Scored, Counted]:
+    learned: TrainingLabels | None = None,
+) -> tuple[BatchResult, ScoreCounts]:
     """Score a table into a folder of Parquet parts, with the columns that `serving.batch.local.score_table` gives.
 
     The rows are read twice, to be checked and to be scored, and the answers once, to be counted.
@@ -109,32 +109,32 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
         If a job fails.
     """
     names = ShotReader(batch.table).schema.names
-    column_of = {name: name if name in names else RAW_NAME[name] for name in FEATURES}
+    column_of = {name: name if name in names else RAW_COLUMN_NAMES[name] for name in FEATURES}
     frame = read(session, batch.table)
     wrong = _wrong(column_of, with_target=TARGET in names)
-    with told():
+    with translate_errors():
         rejected = frame.where(wrong).count()
     bad = _rejects(frame.where(wrong), rejected, batch) if rejected else None
     good = frame.where(f"NOT ({wrong})") if rejected else frame
     answered = _answered(session, good, uri, column_of)
     output = [
-        *map(quoted, names),
+        *map(quote_identifier, names),
         f"{_ANSWER}.{TARGET} AS {PREDICTION}",
         f"{_ANSWER}.{PROBABILITY} AS {PROBABILITY}",
         f"CAST({version} AS BIGINT) AS {MODEL_VERSION}",
     ]
     if learned is not None:
         answered = _with_learned(session, answered, learned, column_of, with_target=TARGET in names)
-        output.append(LEARNED)
-    with replacing(batch.out) as partial:
+        output.append(IN_TRAINING)
+    with atomic_write(batch.out) as partial:
         rows = write_into(answered.selectExpr(*output), partial)
         scored, counted = _count(session, partial, most_distinct, names, with_learned=learned is not None)
     if bad is None:
-        remove(batch.rejects)
+        remove_path(batch.rejects)
     else:
-        with writing(batch.rejects, bad.schema) as writer:
+        with table_writer(batch.rejects, bad.schema) as writer:
             writer.write(bad)
-    return Scored(rows, rejected, scored.made, scored.learned, (version,)), counted
+    return BatchResult(rows, rejected, scored.made, scored.learned, (version,)), counted
 
 
 def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
@@ -152,23 +152,25 @@ def _is_wrong(name: str, column: Column, *, nullable: bool) -> str:
     if column.kind == "integer":
         fits = f"{fits} AND {value} % 1 = 0"
     return (
-        f"({quoted(name)} IS NOT NULL AND NOT coalesce({fits}, false))" if nullable else f"NOT coalesce({fits}, false)"
+        f"({quote_identifier(name)} IS NOT NULL AND NOT coalesce({fits}, false))"
+        if nullable
+        else f"NOT coalesce({fits}, false)"
     )
 
 
 def _double(name: str) -> str:
-    return f"try_cast({quoted(name)} AS DOUBLE)"
+    return f"try_cast({quote_identifier(name)} AS DOUBLE)"
 
 
-def _rejects(wrong: "DataFrame", rejected: int, batch: Batch) -> pa.Table:
+def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob) -> pa.Table:
     """The rows that break the schema with their reasons; an error if there are more than may."""
-    with told():
-        rows = wrong.limit(min(rejected, max(batch.most_rejected, _MOST_SHOWN))).toArrow()
+    with translate_errors():
+        rows = wrong.limit(min(rejected, max(batch.max_rejected_rows, _MOST_SHOWN))).toArrow()
     values, problems = features_of(rows)
     reasons = {**labels_of(rows)[1], **problems_of(values), **problems}
-    if rejected > batch.most_rejected:
+    if rejected > batch.max_rejected_rows:
         listed = [f"{_named(rows, row)}: {reasons[row]}" for row in sorted(reasons)[:_MOST_SHOWN]]
-        raise too_many(rejected, batch.most_rejected, listed, complete=True)
+        raise too_many_rejects_error(rejected, batch.max_rejected_rows, listed, complete=True)
     return rejected_rows(rows, reasons)
 
 
@@ -181,27 +183,32 @@ def _named(rows: pa.Table, row: int) -> str:
 def _answered(session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str]) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
-    with told(), _quiet():
+    with translate_errors(), _quiet():
         answer = mlflow.pyfunc.spark_udf(session, uri, result_type=_ANSWERS, env_manager="local")
         features = [functions.expr(_double(column_of[name])) for name in FEATURES]
         return good.withColumn(_ANSWER, answer(*features))
 
 
 def _with_learned(
-    session: "SparkSession", answered: "DataFrame", learned: Learned, column_of: dict[str, str], *, with_target: bool
+    session: "SparkSession",
+    answered: "DataFrame",
+    learned: TrainingLabels,
+    column_of: dict[str, str],
+    *,
+    with_target: bool,
 ) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
     if not with_target or not learned.columns:
-        return answered.withColumn(LEARNED, functions.lit(False))
+        return answered.withColumn(IN_TRAINING, functions.lit(False))
     keys = {name: f"__learned_{place}" for place, name in enumerate(learned.columns)}
     known = learned.rows[learned.columns].astype("float64").drop_duplicates().rename(columns=keys)
-    with told():
-        seen = functions.broadcast(session.createDataFrame(known).withColumn(LEARNED, functions.lit(True)))
+    with translate_errors():
+        seen = functions.broadcast(session.createDataFrame(known).withColumn(IN_TRAINING, functions.lit(True)))
         same = " AND ".join(f"{_double(column_of.get(name, name))} = {key}" for name, key in keys.items())
-        labelled = f"{quoted(TARGET)} IS NOT NULL"
+        labelled = f"{quote_identifier(TARGET)} IS NOT NULL"
         joined = answered.join(seen, functions.expr(f"{labelled} AND {same}"), "left")
-        return joined.withColumn(LEARNED, functions.expr(f"coalesce({LEARNED}, false)"))
+        return joined.withColumn(IN_TRAINING, functions.expr(f"coalesce({IN_TRAINING}, false)"))
 
 
 class _Totals(NamedTuple):
@@ -211,13 +218,13 @@ class _Totals(NamedTuple):
 
 def _count(
     session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_learned: bool
-) -> tuple[_Totals, Counted]:
+) -> tuple[_Totals, ScoreCounts]:
     """What the metrics need of the answers: nothing that is collected grows with the rows."""
     answers = read(session, folder)
-    is_labelled = f"{quoted(TARGET)} IS NOT NULL" if TARGET in names else "false"
-    is_learned = f"{LEARNED} AND {is_labelled}" if with_learned else "false"
-    is_counted = f"{is_labelled} AND NOT {LEARNED}" if with_learned else is_labelled
-    with told():
+    is_labelled = f"{quote_identifier(TARGET)} IS NOT NULL" if TARGET in names else "false"
+    is_learned = f"{IN_TRAINING} AND {is_labelled}" if with_learned else "false"
+    is_counted = f"{is_labelled} AND NOT {IN_TRAINING}" if with_learned else is_labelled
+    with translate_errors():
         row = answers.selectExpr(
             f"coalesce(sum({PREDICTION}), 0) AS made",
             f"count_if({is_learned}) AS learned",
@@ -225,7 +232,7 @@ def _count(
         ).collect()[0]
         totals = _Totals(int(row["made"]), int(row["learned"]))
         if TARGET not in names:
-            return totals, Counted(np.empty(0), np.empty(0), np.empty(0))
+            return totals, ScoreCounts(np.empty(0), np.empty(0), np.empty(0))
         made = f"CAST({_double(TARGET)} AS BIGINT)"
         counted = answers.where(is_counted).selectExpr(PROBABILITY, f"{made} AS made")
         sums = ("count(*) AS rows", "sum(made) AS made", f"avg({PROBABILITY}) AS mean")
@@ -244,9 +251,9 @@ def _grouped(counted: "DataFrame", by: str, sums: tuple[str, ...], most: int) ->
     return groups.limit(most).toArrow()
 
 
-def _counted(found: pa.Table, by: str) -> Counted:
+def _counted(found: pa.Table, by: str) -> ScoreCounts:
     probability, rows, made = (found.column(name).to_numpy().astype(np.float64) for name in (by, "rows", "made"))
-    return Counted(probability, made, rows - made)
+    return ScoreCounts(probability, made, rows - made)
 
 
 @contextlib.contextmanager

@@ -13,20 +13,20 @@ from pydantic_settings import CliPositionalArg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.cli.config import CommandConfig
-from data.cli.console import console, say
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_NAME, SHOT_ID, TARGET
-from data.storage.files import shown
-from data.storage.tables import check_kind, check_table
+from data.cli.console import console, info
+from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
+from data.storage.files import display_path
+from data.storage.tables import check_kind, validate_table_path
 from serving.client.endpoint import (
     IN_FLIGHT,
     PATIENCE_SECONDS,
     ROWS_PER_REQUEST,
-    Endpoint,
+    ScoringClient,
     ScoringError,
-    base_address,
-    in_flight,
+    base_url,
+    map_concurrently,
 )
-from serving.client.resumable_job import Job, run_job
+from serving.client.resumable_job import ScoringJob, run_job
 from serving.inference_log.inference_log import TRAFFIC
 from serving.shot_tables import shot_ids_of
 
@@ -66,17 +66,19 @@ def score(
         If the table lacks a feature or has one twice, or the server does not answer after retries, refuses rows, or
         does not answer once per row.
     """
-    back = {raw: name for name, raw in RAW_NAME.items() if raw in table.columns}
+    back = {raw: name for name, raw in RAW_COLUMN_NAMES.items() if raw in table.columns}
     features = table.rename(columns=back)
     wrong = [name for name in FEATURES if list(features.columns).count(name) != 1]
     if wrong:
-        names = ", ".join(f"{name} (or {RAW_NAME[name]})" if name in RAW_NAME else name for name in FEATURES)
+        names = ", ".join(
+            f"{name} (or {RAW_COLUMN_NAMES[name]})" if name in RAW_COLUMN_NAMES else name for name in FEATURES
+        )
         message = (
             f"expected the columns {names}, each once; missing {[name for name in wrong if name not in features]}, "
             f"found more than once {[name for name in wrong if name in features]}"
         )
         raise ScoringError(message)
-    endpoint = Endpoint(address, patience=patience, origin=origin)
+    endpoint = ScoringClient(address, patience=patience, origin=origin)
     endpoint.check()
     try:
         values = features[list(FEATURES)].to_numpy(dtype=np.float64)
@@ -95,7 +97,7 @@ def score(
 
     starts = range(0, len(values), ROWS_PER_REQUEST)
     chunks = [slice(start, min(start + ROWS_PER_REQUEST, len(values))) for start in starts]
-    for rows, _ in in_flight(answer, chunks, IN_FLIGHT, endpoint.stop):
+    for rows, _ in map_concurrently(answer, chunks, IN_FLIGHT, endpoint.stop):
         on_progress(rows.stop - rows.start)
     return pd.DataFrame({TARGET: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index)
 
@@ -103,22 +105,24 @@ def score(
 class ClientConfig(CommandConfig):
     """Score a Parquet or CSV table of any size over REST; killed and run again, it goes on where it was."""
 
-    table: Annotated[CliPositionalArg[Path], AfterValidator(check_table)] = Field(
+    table: Annotated[CliPositionalArg[Path], AfterValidator(validate_table_path)] = Field(
         description="the shots: a .parquet or .csv file, or a folder of Parquet files"
     )
     out: Annotated[Path, AfterValidator(check_kind)] = Field(
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
     )
-    endpoint: Annotated[str, AfterValidator(base_address)] = Field(
+    endpoint: Annotated[str, AfterValidator(base_url)] = Field(
         default="http://127.0.0.1:5001", description="address of the scoring server"
     )
     rejects: Annotated[Path, AfterValidator(check_kind)] | None = Field(
         default=None, description="where refused rows go, with the reason; without it a refused row ends the run"
     )
-    rows_per_request: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=ROWS_PER_REQUEST, description="rows sent at a time"
     )
-    in_flight: Annotated[int, Field(ge=1, le=64)] = Field(default=IN_FLIGHT, description="requests under way at a time")
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=IN_FLIGHT, description="requests under way at a time"
+    )
     patience: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=PATIENCE_SECONDS, description="seconds for which a server that does not answer is asked again"
     )
@@ -137,8 +141,8 @@ class ClientConfig(CommandConfig):
 
 def run(config: ClientConfig) -> None:
     """Score a file into a file."""
-    job = Job(config.table, config.out, config.rejects, config.rows_per_request, config.in_flight)
-    endpoint = Endpoint(config.endpoint, patience=config.patience)
+    job = ScoringJob(config.table, config.out, config.rejects, config.batch_size, config.concurrency)
+    endpoint = ScoringClient(config.endpoint, patience=config.patience)
     started = time.monotonic()
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -151,11 +155,11 @@ def run(config: ClientConfig) -> None:
         )
     seconds = time.monotonic() - started
     asked = done.scored + done.rejected - done.continued
-    say(
+    info(
         "Scored",
-        f"{done.scored:,} rows into {shown(config.out)}: {asked:,} in {seconds:.1f} s, {asked / seconds:,.0f} rows/s",
+        f"{done.scored:,} rows: {display_path(config.out)} ({asked:,} in {seconds:.1f} s, {asked / seconds:,.0f}/s)",
     )
     if done.continued:
-        say("Continued", f"{done.continued:,} rows had been answered in an earlier run")
+        info("Continued", f"{done.continued:,} rows had been answered in an earlier run")
     if done.rejected and config.rejects:
-        say("Rejected", f"{done.rejected:,} rows, with reasons: {shown(config.rejects)}", style="bold yellow")
+        info("Rejected", f"{done.rejected:,} rows, with reasons: {display_path(config.rejects)}", style="bold yellow")

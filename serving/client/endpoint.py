@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
 
-from data.acquisition.sources import check_address
+from data.acquisition.sources import validate_url
 from data.errors import KobeShotError
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from serving.client.http import session_for
@@ -46,7 +46,7 @@ class ScoringError(KobeShotError):
     """The endpoint does not answer, or answers something else than scores."""
 
 
-class RefusedError(ScoringError):
+class RejectedRowsError(ScoringError):
     """The endpoint refused rows.
 
     Attributes
@@ -64,7 +64,7 @@ class EndpointAddressError(ScoringError, ValueError):
     """What was given is not the address of a server."""
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """Label (int64, shape (n,)), P(made) (float64, shape (n,)) and the version that answered, None if unknown."""
 
     label: npt.NDArray[np.int64]
@@ -72,13 +72,13 @@ class Answers(NamedTuple):
     version: int | None
 
 
-class Endpoint:
+class ScoringClient:
     """A scoring server; threads may share it.
 
     Parameters
     ----------
     address : str
-        See `base_address`.
+        See `base_url`.
     patience : float
         Seconds for which a server that does not answer is asked again.
     origin : str
@@ -86,7 +86,7 @@ class Endpoint:
     """
 
     def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS, origin: str = TRAFFIC) -> None:
-        self.address, self._origin = base_address(address), origin
+        self.address, self._origin = base_url(address), origin
         self._url = f"{self.address}/invocations"
         self._patience = patience
         self._thread = threading.local()
@@ -124,7 +124,7 @@ class Endpoint:
 
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
-    ) -> Answers:
+    ) -> Predictions:
         """Label and probability of each row.
 
         Parameters
@@ -155,7 +155,7 @@ class Endpoint:
             )
             for start in range(0, max(1, len(values)), _JSON_ROWS_PER_REQUEST)
         ]
-        return Answers(
+        return Predictions(
             np.concatenate([part.label for part in parts]),
             np.concatenate([part.probability for part in parts]),
             parts[-1].version,
@@ -178,7 +178,7 @@ class Endpoint:
         reason = _message(response)
         message = f"{self._url} answered a request of {rows:,} rows with status {response.status_code}: {reason}"
         if response.status_code in _REFUSED:
-            raise RefusedError(message, reason)
+            raise RejectedRowsError(message, reason)
         raise ScoringError(message)
 
     def _persistently(
@@ -213,12 +213,12 @@ class Endpoint:
         session: requests.Session = self._thread.session
         return session
 
-    def _score_json(self, values: npt.NDArray[np.float64], request_id: str) -> Answers:
+    def _score_json(self, values: npt.NDArray[np.float64], request_id: str) -> Predictions:
         response = self._post(_json(values), "application/json", request_id, len(values))
         assert response is not None  # noqa: S101 only Parquet can be refused as a type
         return self._parse(response, len(values))
 
-    def _parse(self, response: requests.Response, rows: int) -> Answers:
+    def _parse(self, response: requests.Response, rows: int) -> Predictions:
         expected = f'expected {{"predictions": [{{"{TARGET}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}}, {rows} entries'
         try:
             if response.headers.get("Content-Type") == _ARROW:
@@ -236,10 +236,10 @@ class Endpoint:
             message = f"{self._url}: {expected}; found {len(probability)} entries, {fits.sum()} of them possible."
             raise ScoringError(message)
         version = response.headers.get("X-Model-Version", "")
-        return Answers(label.astype(np.int64), probability, int(version) if version.isdigit() else None)
+        return Predictions(label.astype(np.int64), probability, int(version) if version.isdigit() else None)
 
 
-def base_address(endpoint: str) -> str:
+def base_url(endpoint: str) -> str:
     """Address of a server without ``/invocations``; a host with a port is one over HTTP, as for curl.
 
     Raises
@@ -249,22 +249,22 @@ def base_address(endpoint: str) -> str:
 
     Examples
     --------
-    >>> base_address("http://127.0.0.1:5001/invocations/")
+    >>> base_url("http://127.0.0.1:5001/invocations/")
     'http://127.0.0.1:5001'
-    >>> base_address("127.0.0.1:5001")
+    >>> base_url("127.0.0.1:5001")
     'http://127.0.0.1:5001'
     """
     address = endpoint.strip()
     if _HOST_AND_PORT.fullmatch(address):
         address = f"http://{address}"
     try:
-        check_address(address, _EXAMPLE)
+        validate_url(address, _EXAMPLE)
     except ValueError as error:
         raise EndpointAddressError(str(error)) from error
     return address.rstrip("/").removesuffix("/invocations").rstrip("/")
 
 
-def in_flight(
+def map_concurrently(
     work: Callable[[Item], Result], items: Iterable[Item], at_once: int, stop: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[Item, Result]]:
     """Do work on several items at a time and give the results in order; only a few items are held at once.
@@ -273,7 +273,7 @@ def in_flight(
 
     Examples
     --------
-    >>> list(in_flight(abs, [-1, -2], at_once=2))
+    >>> list(map_concurrently(abs, [-1, -2], at_once=2))
     [(-1, 1), (-2, 2)]
     """
     with ThreadPoolExecutor(at_once) as pool:

@@ -13,7 +13,7 @@ _PAUSE_SECONDS = 0.05
 _TIMEOUT_SECONDS = (5, 30)
 
 
-class SteadyCaller:
+class LoadProbe:
     """Sends a shot to an endpoint every 50 ms while it is entered; nothing is sent twice.
 
     Parameters

@@ -23,9 +23,16 @@ import pyarrow.compute as pc
 
 from data.errors import KobeShotError
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
-from data.storage.files import parts, size, write_text
-from data.storage.tables import writing
-from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, Endpoint, RefusedError, ScoringError, in_flight
+from data.storage.files import parquet_files, size_bytes, write_text
+from data.storage.tables import table_writer
+from serving.client.endpoint import (
+    IN_FLIGHT,
+    ROWS_PER_REQUEST,
+    RejectedRowsError,
+    ScoringClient,
+    ScoringError,
+    map_concurrently,
+)
 from serving.shot_tables import ShotReader, features_of, problems_of, shot_ids_of, typed
 
 _MOST_PROBLEMS_SHOWN = 10
@@ -45,7 +52,7 @@ class JobError(KobeShotError):
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """What is to be scored and where the answers go.
 
     Attributes
@@ -53,18 +60,18 @@ class Job:
     table, out : pathlib.Path
     rejects : pathlib.Path or None
         Where refused rows go; None: a refused row ends the job.
-    rows_per_request, at_once : int
+    batch_size, at_once : int
         Size of a chunk, and how many are under way at a time.
     """
 
     table: Path
     out: Path
     rejects: Path | None = None
-    rows_per_request: int = ROWS_PER_REQUEST
+    batch_size: int = ROWS_PER_REQUEST
     at_once: int = IN_FLIGHT
 
 
-class Done(NamedTuple):
+class ScoringSummary(NamedTuple):
     """Rows of the output, rows that were refused, and rows whose answers an earlier run had left."""
 
     scored: int
@@ -78,12 +85,12 @@ class _Chunk(NamedTuple):
 
 
 def run_job(
-    job: Job,
-    endpoint: Endpoint,
+    job: ScoringJob,
+    endpoint: ScoringClient,
     *,
     on_start: Callable[[int | None], None] = lambda _rows: None,
     on_progress: Callable[[int], None] = lambda _rows: None,
-) -> Done:
+) -> ScoringSummary:
     """Score a table, or go on where an earlier run was killed.
 
     Parameters
@@ -110,7 +117,7 @@ def run_job(
 
         def missing() -> Iterator[_Chunk]:
             nonlocal continued
-            for chunk in _chunks(reader, job.rows_per_request):
+            for chunk in _chunks(reader, job.batch_size):
                 if progress.has(chunk.start):
                     continued += len(chunk.piece)
                     on_progress(len(chunk.piece))
@@ -121,11 +128,11 @@ def run_job(
             progress.keep(chunk.start, _answer(chunk, job, endpoint, progress.run))
             return len(chunk.piece)
 
-        for _, rows in in_flight(answer, missing(), job.at_once, endpoint.stop):
+        for _, rows in map_concurrently(answer, missing(), job.at_once, endpoint.stop):
             on_progress(rows)
         scored, rejected = _join(job, reader, progress)
         progress.remove()
-    return Done(scored, rejected, continued)
+    return ScoringSummary(scored, rejected, continued)
 
 
 def _chunks(reader: ShotReader, rows: int) -> Iterator[_Chunk]:
@@ -138,7 +145,7 @@ def _chunks(reader: ShotReader, rows: int) -> Iterator[_Chunk]:
 class _Asker:
     """Asks for the answers to one chunk, whatever in it is refused."""
 
-    def __init__(self, chunk: _Chunk, endpoint: Endpoint, run: str) -> None:
+    def __init__(self, chunk: _Chunk, endpoint: ScoringClient, run: str) -> None:
         self._endpoint, self._name = endpoint, f"{run}-{chunk.start}"
         self._values, self.reasons = features_of(chunk.piece)
         self._ids = shot_ids_of(chunk.piece)
@@ -157,7 +164,7 @@ class _Asker:
         """
         if self.reasons:
             message = "cells that are no numbers"
-            raise RefusedError(message, message)
+            raise RejectedRowsError(message, message)
         self._ask(np.arange(len(self._values)))
 
     def blame(self) -> dict[int, str]:
@@ -186,14 +193,14 @@ class _Asker:
             return
         try:
             self._ask(rows)
-        except RefusedError as error:
+        except RejectedRowsError as error:
             if len(rows) == 1:
                 self._refuse_alone(int(rows[0]), error)
                 return
             for half in np.array_split(rows, 2):
                 self._halve(half)
 
-    def _refuse_alone(self, row: int, error: RefusedError) -> None:
+    def _refuse_alone(self, row: int, error: RejectedRowsError) -> None:
         self.reasons[row] = error.reason
         self._refused_alone += 1
         if self._refused_alone >= _MOST_REFUSED_ALONE and np.isnan(self._probability).all():
@@ -208,14 +215,14 @@ class _Asker:
         self._version[rows] = answers.version or 0
 
 
-def _answer(chunk: _Chunk, job: Job, endpoint: Endpoint, run: str) -> pa.Table:
+def _answer(chunk: _Chunk, job: ScoringJob, endpoint: ScoringClient, run: str) -> pa.Table:
     if job.out.suffix == ".parquet":
         # What cannot be written is better known before it is scored.
         typed(chunk.piece, chunk.start)
     asker = _Asker(chunk, endpoint, run)
     try:
         asker.ask_for_all()
-    except RefusedError as error:
+    except RejectedRowsError as error:
         if job.rejects is None:
             raise _refusal(chunk.start, asker.blame(), error.reason) from error
         asker.ask_for_the_good()
@@ -234,13 +241,13 @@ def _refusal(start: int, reasons: dict[int, str], said: str) -> ScoringError:
     return ScoringError(message)
 
 
-def _join(job: Job, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
+def _join(job: ScoringJob, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
     """Table and answers by position → the output and the rejects."""
     scored = rejected = 0
     to_parquet = job.out.suffix == ".parquet"
     with contextlib.ExitStack() as files:
         out = rejects = None
-        for chunk in _with_empty(_chunks(reader, job.rows_per_request), reader.schema):
+        for chunk in _with_empty(_chunks(reader, job.batch_size), reader.schema):
             answers = progress.read(chunk.start, len(chunk.piece))
             good = answers.column("reason").is_null()
             if job.rejects is None and pc.any(pc.invert(good)).as_py():
@@ -251,12 +258,12 @@ def _join(job: Job, reader: ShotReader, progress: "_Progress") -> tuple[int, int
             for name in (PREDICTION, PROBABILITY, MODEL_VERSION):
                 piece = piece.append_column(name, answers.column(name).filter(good))
             if out is None:
-                out = files.enter_context(writing(job.out, piece.schema))
+                out = files.enter_context(table_writer(job.out, piece.schema))
             out.write(piece)
             scored += len(piece)
             if job.rejects:
                 bad = _rejected(chunk, answers)
-                rejects = rejects or files.enter_context(writing(job.rejects, bad.schema))
+                rejects = rejects or files.enter_context(table_writer(job.rejects, bad.schema))
                 rejects.write(bad)
                 rejected += len(bad)
     return scored, rejected
@@ -279,7 +286,7 @@ def _rejected(chunk: _Chunk, answers: pa.Table) -> pa.Table:
 class _Progress(contextlib.AbstractContextManager["_Progress"]):
     """The folder of answers beside the output, held by one process at a time."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ScoringJob) -> None:
         self._folder = job.out.with_name(f"{job.out.name}.progress")
         self._job = job
         self.run = uuid.uuid4().hex
@@ -307,12 +314,12 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
 
     def _continue_or_begin(self) -> None:
         table = self._job.table
-        files = parts(table) if table.is_dir() else [table]
+        files = parquet_files(table) if table.is_dir() else [table]
         wanted = {
             "table": str(table.resolve()),
-            "bytes": size(table),
+            "bytes": size_bytes(table),
             "modified": max(file.stat().st_mtime_ns for file in files),
-            "rows_per_request": self._job.rows_per_request,
+            "batch_size": self._job.batch_size,
         }
         manifest = self._folder / "job.json"
         if not manifest.exists():

@@ -12,13 +12,13 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import CliPositionalArg
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import say
+from data.cli.console import info
 from data.errors import FileError, KobeShotError
-from data.schema import FEATURES, RAW_NAME, SHOT_ID, TARGET
+from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.regular_files import open_regular
 from data.storage.tables import TableError, TableReader, check_kind
 from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC, tables
-from serving.inference_log.reader import log_address, open_log, says_origin
+from serving.inference_log.reader import log_url, open_log, says_origin
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
 """What may tell which scored row a label belongs to, best first; ``request_id`` alone for requests of one row."""
@@ -30,7 +30,7 @@ class LabelError(KobeShotError):
     """The file holds no labels, or not what tells whose they are."""
 
 
-class Joined(NamedTuple):
+class LabelJoinResult(NamedTuple):
     """What became of the labels.
 
     Attributes
@@ -68,7 +68,7 @@ class LabelsConfig(CommandConfig):
     )
 
 
-def join(table: pd.DataFrame, engine: sql.Engine, *, origins: Collection[str] = (TRAFFIC,)) -> Joined:
+def attach_labels(table: pd.DataFrame, engine: sql.Engine, *, origins: Collection[str] = (TRAFFIC,)) -> LabelJoinResult:
     """Write labels into the log; a label that is there already is overwritten.
 
     Parameters
@@ -99,20 +99,20 @@ def join(table: pd.DataFrame, engine: sql.Engine, *, origins: Collection[str] = 
         matched[found["place"]] = True
         # A transaction each: the log goes on being written meanwhile.
         _write(engine, log, found)
-    return Joined(key, len(labels), rows, int((~matched).sum()), contradicted)
+    return LabelJoinResult(key, len(labels), rows, int((~matched).sum()), contradicted)
 
 
 def run(config: LabelsConfig) -> None:
     """Read a file of labels and write them into the log."""
     origins = ORIGINS if config.origin == "all" else (config.origin,)
-    joined = join(_read(config.file), open_log(log_address(config.log)), origins=origins)
-    say("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
+    joined = attach_labels(_read(config.file), open_log(log_url(config.log)), origins=origins)
+    info("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
     whose = "" if config.origin == "all" else f" (origin {config.origin})"
-    say("Joined", f"{joined.rows:,} rows of the inference log have one of them{whose}")
+    info("Joined", f"{joined.rows:,} rows of the inference log have one of them{whose}")
     if joined.unmatched:
-        say("Unmatched", f"{joined.unmatched:,} labels belong to no logged row{whose}", style="bold yellow")
+        info("Unmatched", f"{joined.unmatched:,} labels belong to no logged row{whose}", style="bold yellow")
     if joined.ambiguous:
-        say("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
+        info("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         message = f"{path}: expected a table of labels; {error}"
         raise LabelError(message) from error
-    back = {raw: name for name, raw in RAW_NAME.items()}
+    back = {raw: name for name, raw in RAW_COLUMN_NAMES.items()}
     for raw, name in back.items():
         if raw in table and name in table:
             message = f"{path}: found both {name} and {raw}, which name one column; remove one of them."

@@ -1,6 +1,6 @@
 """The inference log: every scored row, in a table of any database that SQLAlchemy knows.
 
-A server must not wait for a database. Its `Recorder` appends each request to a file (the spool), which costs
+A server must not wait for a database. Its `InferenceLogWriter` appends each request to a file (the spool), which costs
 microseconds and outlives a killed server; a process of its own, started with the lowest priority, moves what is in the
 spool to the table, and goes on after the server has ended until the spool is empty. A request is in the table once:
 how far a file has been moved is committed together with its rows. What a dead process left is moved by the next one.
@@ -149,7 +149,7 @@ class Request(NamedTuple):
     origin: str = TRAFFIC
 
 
-class Recorder:
+class InferenceLogWriter:
     """Appends scored requests to a spool that a process of its own moves to the database.
 
     Parameters
@@ -196,7 +196,7 @@ class Recorder:
         self._measure()
 
     def _begin(self) -> None:
-        spool = _private_folder(spool_of(self._address))
+        spool = _private_folder(spool_dir(self._address))
         folder = spool / f"{time.time_ns()}-{os.getpid()}"
         # Under another name until it is held, so that no writer takes it for one that a dead process left.
         unheld = folder.with_suffix(_NEW)
@@ -254,7 +254,7 @@ class Recorder:
 
     def status(self) -> Status:
         """How large the log and the spool are."""
-        spool, found, files = spool_of(self._address), self._told(), None
+        spool, found, files = spool_dir(self._address), self._told(), None
         if self._address.startswith(_SQLITE):
             files = sum(_size(path) for path in _files_of(spool.with_suffix("")))
         return Status(found.get("log_bytes"), files, _spool_bytes(spool), found.get("oldest"))
@@ -315,7 +315,7 @@ class Recorder:
     def _measure(self) -> None:
         self._measured, self._unmeasured = time.monotonic(), 0
         if self._limits.spool_bytes:
-            self._spooled = _spool_bytes(spool_of(self._address))
+            self._spooled = _spool_bytes(spool_dir(self._address))
 
     def _require_room(self, length: int) -> None:
         limit = self._limits.spool_bytes
@@ -418,7 +418,7 @@ def checked_origin(text: str) -> str:
 
 def recorder_from_environment(
     features: Sequence[str], limits: Limits, on_drop: Callable[[str, int], None] | None = None
-) -> Recorder | None:
+) -> InferenceLogWriter | None:
     """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set.
 
     Raises
@@ -432,17 +432,17 @@ def recorder_from_environment(
     if address in {"", "off"}:
         return None
     check_address(address)
-    return Recorder(address, features, limits=limits, on_drop=on_drop)
+    return InferenceLogWriter(address, features, limits=limits, on_drop=on_drop)
 
 
-def spool_of(address: str) -> Path:
+def spool_dir(address: str) -> Path:
     """Folder of the spool: beside a SQLite file, else in the user's state folder.
 
     Examples
     --------
-    >>> spool_of("sqlite:////tmp/log.db").as_posix()
+    >>> spool_dir("sqlite:////tmp/log.db").as_posix()
     '/tmp/log.db.spool'
-    >>> spool_of("sqlite:////tmp/100%25 sure/log.db?timeout=5").as_posix()
+    >>> spool_dir("sqlite:////tmp/100%25 sure/log.db?timeout=5").as_posix()
     '/tmp/100% sure/log.db.spool'
     """
     if address.startswith(_SQLITE):
@@ -541,7 +541,7 @@ class _Spool:
         shutil.rmtree(self._folder)
 
     def _position(self, path: Path) -> tuple[int, int]:
-        make_tables(self._engine, self._table)
+        create_tables(self._engine, self._table)
         with self._engine.connect() as connection:
             query = self._progress.select().where(self._key(path))
             found = {row.segment: row.position for row in connection.execute(query)}
@@ -600,7 +600,7 @@ class _Teller:
             partial.replace(self._folder / _STATUS)
 
 
-def write(folder: Path, log_bytes: int) -> int:
+def drain_spool(folder: Path, log_bytes: int) -> int:
     """Empty a spool until the recorder's process has ended and nothing is left; also what dead processes left.
 
     Parameters
@@ -621,7 +621,7 @@ def write(folder: Path, log_bytes: int) -> int:
     while True:
         ended = bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
         try:
-            engine = engine or connect(os.environ[ADDRESS_VARIABLE])
+            engine = engine or create_engine(os.environ[ADDRESS_VARIABLE])
             spools = spools or _spools(folder, engine, log_bytes)
             spools[0].move()
             for left in spools[1:]:
@@ -679,7 +679,7 @@ def check_address(address: str) -> None:
         If SQLAlchemy knows no such database, or its driver is not installed.
     """
     try:
-        connect(address)
+        create_engine(address)
     except Exception as error:
         # The text of a ValueError repeats what SQLAlchemy takes for a port, which may be a password.
         problem = "a port is a number" if type(error) is ValueError else f"{type(error).__name__}: {error}"
@@ -690,7 +690,7 @@ def check_address(address: str) -> None:
         raise ValueError(message) from error
 
 
-def connect(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
+def create_engine(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
     """An engine for an address, with SQLAlchemy's options; a connection to SQLite waits for others that write."""
     import sqlalchemy as sql  # noqa: PLC0415
 
@@ -813,7 +813,7 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
     return table, progress
 
 
-def make_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported late
+def create_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported late
     """Make the tables of `tables` where they are not there, whoever else makes them at this moment.
 
     A log of 0.1.0 gets the column and the indexes that it lacks.
@@ -1063,4 +1063,4 @@ if __name__ == "__main__":
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    raise SystemExit(write(Path(sys.argv[1]), int(sys.argv[2])))
+    raise SystemExit(drain_spool(Path(sys.argv[1]), int(sys.argv[2])))

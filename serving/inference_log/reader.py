@@ -20,7 +20,7 @@ from data.errors import KobeShotError
 from data.paths import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
 from data.storage.addresses import sqlite_address
-from serving.inference_log.inference_log import ADDRESS_VARIABLE, TABLE, TRAFFIC, connect, tables
+from serving.inference_log.inference_log import ADDRESS_VARIABLE, TABLE, TRAFFIC, create_engine, tables
 
 _NAMES = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
 # The golden ratio in 32 bits (D. Knuth, The Art of Computer Programming 3, 6.4).
@@ -35,7 +35,7 @@ class NoLogError(LogError):
     """There is no inference log yet: nothing was scored since it was asked for."""
 
 
-class Window(NamedTuple):
+class LogSummary(NamedTuple):
     """What a time window of the log holds.
 
     Attributes
@@ -55,7 +55,7 @@ class Window(NamedTuple):
     last_version: str
 
 
-def log_address(given: str = "") -> str:
+def log_url(given: str = "") -> str:
     """Address of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
     found = given or os.environ.get(ADDRESS_VARIABLE, "")
     return found if found not in {"", "off"} else sqlite_address(INFERENCE_LOG)
@@ -73,7 +73,7 @@ def open_log(address: str) -> sql.Engine:
     """
     try:
         # Pages open the log again and again: a pool would keep a connection of each time, until it is collected.
-        engine: sql.Engine = connect(address, poolclass=sql.NullPool)
+        engine: sql.Engine = create_engine(address, poolclass=sql.NullPool)
         if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
             message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
             raise NoLogError(message)
@@ -104,7 +104,7 @@ def window(
     until: datetime | None = None,
     *,
     origins: Collection[str] = (TRAFFIC,),
-) -> Window:
+) -> LogSummary:
     """Count the rows of a time window.
 
     Parameters
@@ -132,7 +132,7 @@ def window(
             last = connection.execute(end.order_by(log.c.time.desc(), log.c.id.desc())).first()
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
-    return Window(
+    return LogSummary(
         rows - named + different,
         labelled,
         first[0] if first else None,
@@ -182,7 +182,7 @@ def read(  # noqa: PLR0913 a window is three of them
     since: datetime | None = None,
     until: datetime | None = None,
     *,
-    most_rows: int,
+    max_rows: int,
     origins: Collection[str] = (TRAFFIC,),
     version: str = "",
 ) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def read(  # noqa: PLR0913 a window is three of them
         Of `open_log`.
     since, until, origins
         See `window`.
-    most_rows : int
+    max_rows : int
         Where the window holds more, about so many are read, spread evenly over it.
     version : str
         Number of the version whose rows are read; empty reads those of all.
@@ -216,11 +216,11 @@ def read(  # noqa: PLR0913 a window is three of them
         query = every = shots.select(*shots.counted)
         with engine.connect() as connection:
             rows = connection.execute(sql.select(sql.func.count()).where(*shots.counted)).scalar_one()
-        if rows > most_rows:
+        if rows > max_rows:
             # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
-            query = query.where((shots.log.c.id * _GOLDEN) % _WHOLE < int(most_rows / rows * _WHOLE))
+            query = query.where((shots.log.c.id * _GOLDEN) % _WHOLE < int(max_rows / rows * _WHOLE))
         with engine.connect() as connection:
-            found = connection.execute(query).all() or connection.execute(every.limit(most_rows)).all()
+            found = connection.execute(query).all() or connection.execute(every.limit(max_rows)).all()
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
     return _table(found)
@@ -231,11 +231,11 @@ def read_labelled(  # noqa: PLR0913 as read
     since: datetime | None = None,
     until: datetime | None = None,
     *,
-    most_rows: int,
+    max_rows: int,
     origins: Collection[str] = (TRAFFIC,),
     version: str = "",
 ) -> pd.DataFrame:
-    """The labelled rows of a time window, the newest where it holds more than `most_rows`, in the order of their time.
+    """The labelled rows of a time window, the newest where it holds more than `max_rows`, in the order of their time.
 
     Labels are scarce: of evenly spread rows of a large window only a few have one.
 
@@ -243,7 +243,7 @@ def read_labelled(  # noqa: PLR0913 as read
     ----------
     engine, since, until, origins
         See `window`.
-    most_rows : int
+    max_rows : int
     version : str
         See `read`.
 
@@ -260,12 +260,12 @@ def read_labelled(  # noqa: PLR0913 as read
     try:
         shots = _Shots(engine, origins, since, until, version)
         with engine.connect() as connection:
-            return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labelled(most_rows)))).all())
+            return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labelled(max_rows)))).all())
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
 
 
-def read_newest(
+def read_latest(
     engine: sql.Engine, *, labelled: int, rows: int, version: str = "", origins: Collection[str] = (TRAFFIC,)
 ) -> pd.DataFrame:
     """The newest labelled rows and the newest rows of a version, in the order of their time.

@@ -14,12 +14,12 @@ import sqlalchemy as sql
 from pydantic import Field
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import say
+from data.cli.console import info
 from data.schema import FEATURES, SHOT_ID, TARGET
-from data.storage.locks import only_one
+from data.storage.locks import single_instance
 from serving.inference_log.inference_log import ADDRESS_VARIABLE, used_bytes
 from serving.inference_log.inference_log import tables as log_tables
-from serving.inference_log.reader import LogError, log_address, now, open_log, says_origin
+from serving.inference_log.reader import LogError, log_url, now, open_log, says_origin
 from serving.server_limits import PREFIX, limits
 
 _ROWS_AT_ONCE = 2_000
@@ -246,7 +246,7 @@ def run(config: RetentionConfig) -> None:
     BusyError
         If another process is at it for a minute.
     """
-    address = log_address(config.log)
+    address = log_url(config.log)
     engine = open_log(address)
     most = limits()
     days, max_bytes = config.keep_days or most.log_days, config.max_bytes or most.log_bytes
@@ -254,17 +254,17 @@ def run(config: RetentionConfig) -> None:
         before = now() - timedelta(days=days)
     except OverflowError:
         before = None
-    with only_one("removing old rows from the inference log", address, wait_seconds=_WAIT_SECONDS):
+    with single_instance("removing old rows from the inference log", address, wait_seconds=_WAIT_SECONDS):
         removed = remove(engine, before=before, max_bytes=max_bytes, dry_run=config.dry_run)
         if config.compact and not config.dry_run:
             _Log(engine).compact()
     verb = "Would remove" if config.dry_run else "Removed"
     by_size = f"{removed.by_size:,} for a limit of {max_bytes:,} bytes"
-    say(verb, f"{removed.by_age:,} rows older than {days:g} days, {by_size}")
+    info(verb, f"{removed.by_age:,} rows older than {days:g} days, {by_size}")
     if removed.labels:
-        say("Labels", f"{removed.labels:,} rows that stay have the label of a row of their shot that went")
+        info("Labels", f"{removed.labels:,} rows that stay have the label of a row of their shot that went")
     if not config.dry_run:
-        say("The log", f"takes {removed.bytes_after:,} bytes; before it took {removed.bytes_before:,}")
+        info("The log", f"takes {removed.bytes_after:,} bytes; before it took {removed.bytes_before:,}")
 
 
 if __name__ == "__main__":

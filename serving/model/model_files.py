@@ -20,7 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from data.cli.console import complain
+from data.cli import console
 from data.storage.scratch import scratch
 from serving.model.manifest import (
     FILES_SHA256,
@@ -212,7 +212,7 @@ def _record(model: _Model, files: Mapping[str, str]) -> None:
 
 
 def _announce(model: _Model, files: Mapping[str, str]) -> None:
-    complain(
+    console.error(
         f"{model.words[0].upper()}{model.words[1:]}:",
         "it was registered by a release that kept no SHA-256 of its files. Those that are there now are recorded, and "
         f"from now on nothing else of it is loaded ({len(files)} files, SHA-256 {digest_of(files)}). If they may have "

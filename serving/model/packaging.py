@@ -21,10 +21,10 @@ from sklearn.pipeline import Pipeline
 
 from data.errors import KobeShotError
 from data.paths import ROOT
-from data.schema import FEATURES, PROBABILITY, RAW_NAME, TARGET, feature_column
+from data.schema import FEATURES, PROBABILITY, RAW_COLUMN_NAMES, TARGET, feature_column
 from data.storage.files import sha256
 from serving.model import manifest, model_files, scoring_model
-from serving.model.requirements import served_packages
+from serving.model.requirements import model_requirements
 
 _SCORING_MODEL = ROOT / "serving" / "model" / "scoring_model.py"
 _BESIDE = [
@@ -53,13 +53,13 @@ def signature(threshold: float) -> ModelSignature:
     )
 
 
-def served_ranges() -> list[dict[str, Any]]:
+def feature_constraints() -> list[dict[str, Any]]:
     """What the served model checks of each feature, derived from the schema."""
     columns = [feature_column(name) for name in FEATURES]
     return [
         {
             "name": name,
-            "aliases": [RAW_NAME[name]] if name in RAW_NAME else [],
+            "aliases": [RAW_COLUMN_NAMES[name]] if name in RAW_COLUMN_NAMES else [],
             "minimum": column.minimum,
             "maximum": column.maximum,
             "whole": column.kind == "integer",
@@ -109,10 +109,10 @@ def log_scoring_model(
                 python_model=str(_SCORING_MODEL),
                 code_paths=[str(path) for path in _BESIDE],
                 artifacts={"pipeline": str(path)},
-                model_config={"features": served_ranges(), "threshold": threshold},
+                model_config={"features": feature_constraints(), "threshold": threshold},
                 signature=signature(threshold),
                 input_example=example,
-                pip_requirements=served_packages(pipeline),
+                pip_requirements=model_requirements(pipeline),
                 metadata=dict(metadata),
             )
         # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593

@@ -24,7 +24,7 @@ _SERVED = (
 _LOCKED = ROOT / "requirements.txt"
 
 
-def served_packages(pipeline: Pipeline) -> list[str]:
+def model_requirements(pipeline: Pipeline) -> list[str]:
     """Pinned requirements of the served model, as few as it needs.
 
     Parameters

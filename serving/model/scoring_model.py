@@ -543,7 +543,7 @@ def _predictions_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.f
     return orjson.dumps([{"shot_made_flag": label, "probability": value} for label, value in pairs])
 
 
-def without_trace(error: MlflowException) -> MlflowException:
+def strip_stack_trace(error: MlflowException) -> MlflowException:
     """The same error without a stack trace, and not longer than a person reads."""
     error.json_kwargs.pop("stack_trace", None)
     if len(error.message) > _MOST_CHARACTERS_SHOWN:
@@ -598,7 +598,7 @@ def _improve_the_server(model: ScoringModel) -> None:
             try:
                 return answer(table.payload, _media_type(kind), *others)
             except MlflowException as error:
-                raise without_trace(error) from error
+                raise strip_stack_trace(error) from error
             except Exception as error:
                 raise unreadable(error) from error
         return server.InvocationsResponse(respond(table), 200, server.CONTENT_TYPE_JSON)

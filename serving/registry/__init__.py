@@ -25,12 +25,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data.cli.console import say
+from data.cli.console import info
 from data.errors import FileError, KobeShotError, is_of_file_system
 from data.storage.addresses import sqlite_address, sqlite_path
-from data.storage.locks import BusyError, only_one
+from data.storage.locks import AlreadyRunningError, single_instance
 from serving.model.manifest import FILES, FILES_SHA256, RECORDED_FROM
-from serving.registry.gate import Verdict
+from serving.registry.gate import GateResult
 from serving.registry.sqlite_store import wait_for_locks
 
 MODEL = "kobe_shot"
@@ -63,7 +63,7 @@ class RegistryError(KobeShotError):
     """The registry holds nothing to use, or a version may not be used."""
 
 
-class OvertakenError(RegistryError):
+class ConcurrentPromotionError(RegistryError):
     """Another process has changed the champion since this one looked."""
 
 
@@ -81,7 +81,7 @@ def model() -> str:
 
     Examples
     --------
-    >>> with using("another"):
+    >>> with use_model_name("another"):
     ...     model()
     'another'
     """
@@ -96,7 +96,7 @@ def model() -> str:
 
 
 @contextlib.contextmanager
-def using(name: str) -> Iterator[None]:
+def use_model_name(name: str) -> Iterator[None]:
     """Work on another registered model until the block ends, this process and those that it starts."""
     before = os.environ.get(MODEL_VARIABLE)
     os.environ[MODEL_VARIABLE] = name
@@ -110,7 +110,7 @@ def using(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def store_errors_told() -> Iterator[None]:
+def translate_store_errors() -> Iterator[None]:
     """Say which store it was that failed.
 
     Raises
@@ -218,8 +218,8 @@ def changing() -> Iterator[None]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(only_one(f"a change of {model()}", key, wait_seconds=_LOCK_WAIT_SECONDS))
-        except BusyError as error:
+            stack.enter_context(single_instance(f"a change of {model()}", key, wait_seconds=_LOCK_WAIT_SECONDS))
+        except AlreadyRunningError as error:
             message = (
                 f"{error} Champion and Production are as that process leaves them. Run this again when it is done."
             )
@@ -230,7 +230,7 @@ def changing() -> Iterator[None]:
 
 
 @changing()
-def judge(version: str, verdict: Verdict) -> None:
+def record_gate_result(version: str, verdict: GateResult) -> None:
     """Write what the gate said on a version, whichever way it went; nothing is promoted."""
     client = MlflowClient()
     client.set_model_version_tag(model(), version, _GATE_REASON, verdict.reason)
@@ -246,7 +246,7 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     Parameters
     ----------
     version : str
-        Number of a version that `judge` has written on.
+        Number of a version that `record_gate_result` has written on.
     why : str
         Kept in the history of the version, with who, when and where.
     instead_of : str, optional
@@ -263,7 +263,7 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     if instead_of is not None and found != instead_of:
         before, now = (f"version {name}" if name else "none" for name in (instead_of, found))
         message = f"Version {version} of {model()} was compared with champion {before}; the champion is now {now}."
-        raise OvertakenError(message)
+        raise ConcurrentPromotionError(message)
     _crown(version, why, PROMOTION)
 
 
@@ -276,7 +276,7 @@ def roll_back(reason: str, version: str = "", *, instead_of: str | None = None) 
     reason : str
         Kept in the history of the version that comes back.
     version : str
-        See `roll_back_target`.
+        See `rollback_target`.
     instead_of : str, optional
         The champion that is to go, empty for none; it must still be so.
 
@@ -299,13 +299,13 @@ def roll_back(reason: str, version: str = "", *, instead_of: str | None = None) 
             f"When this roll back began, the champion of {model()} was {before}; another command has changed that, and "
             f"it is now {now}. Nothing was changed. See what happened (make history), and roll back again if need be."
         )
-        raise OvertakenError(message)
-    target = roll_back_target(version)
+        raise ConcurrentPromotionError(message)
+    target = rollback_target(version)
     _crown(target, reason, ROLL_BACK)
     return target
 
 
-def roll_back_target(version: str = "") -> str:
+def rollback_target(version: str = "") -> str:
     """The version that a roll back would make champion.
 
     Parameters
@@ -318,7 +318,7 @@ def roll_back_target(version: str = "") -> str:
     RegistryError
         If there is none, it has not passed the gate, or it is the champion.
     """
-    line, current = lineage(), champion()
+    line, current = champion_history(), champion()
     before = line[:-1] if current else line
     if not version:
         if not before:
@@ -336,7 +336,7 @@ def roll_back_target(version: str = "") -> str:
     return version
 
 
-def lineage() -> list[str]:
+def champion_history() -> list[str]:
     """The champions that are not undone and may be used, oldest first: a roll back goes to the one before the last.
 
     A promotion adds to it. A roll back takes away all that came after the version that came back. The alias
@@ -448,14 +448,14 @@ def require_champion() -> ModelVersion:
     """
     version = champion()
     if version is None:
-        raise RegistryError(_no_champion(lineage()))
+        raise RegistryError(_no_champion(champion_history()))
     if not _passed_gate(version):
         raise RegistryError(_not_passed(version))
     return version
 
 
 @dataclass(frozen=True)
-class Standing:
+class AliasState:
     """Which versions the aliases name, None where an alias is not set, and which are in Production."""
 
     champion: str | None
@@ -463,10 +463,10 @@ class Standing:
     production: frozenset[str]
 
 
-def standing() -> Standing:
+def standing() -> AliasState:
     """What the aliases name, and what is in Production, now."""
     first, second = (_aliased(alias) for alias in (CHAMPION, PREVIOUS_CHAMPION))
-    return Standing(
+    return AliasState(
         number(first) if first else None,
         number(second) if second else None,
         frozenset(number(version) for version in _in_production()),
@@ -474,7 +474,7 @@ def standing() -> Standing:
 
 
 @contextlib.contextmanager
-def taken_back_on_failure() -> Iterator[None]:
+def rollback_on_failure() -> Iterator[None]:
     """Put champion and Production back when the block fails, if it was this process that moved them."""
     before = standing()
     try:
@@ -496,7 +496,7 @@ def alias_problems() -> list[str]:
     named = number(version) if version else None
     if version and not _passed_gate(version):
         return [_not_passed(version)]
-    line = [] if version or production else lineage()
+    line = [] if version or production else champion_history()
     if line:
         return [_no_champion(line)]
     if set(production) <= {named} and (production or not version):
@@ -516,7 +516,7 @@ def alias_problems() -> list[str]:
 def tell_problems() -> None:
     """Say on the console what `alias_problems` finds."""
     for problem in alias_problems():
-        say("Registry:", problem, style="bold yellow")
+        info("Registry:", problem, style="bold yellow")
 
 
 def _no_champion(line: list[str]) -> str:
@@ -529,7 +529,7 @@ def _no_champion(line: list[str]) -> str:
 
 
 def _not_passed(version: ModelVersion) -> str:
-    line = lineage()
+    line = champion_history()
     back = (
         f"Put version {line[-2]} back: make roll-back"
         if len(line) > 1
@@ -562,7 +562,7 @@ def _follow_alias() -> None:
         for found in _in_production():
             if not _passed_gate(found):
                 _move(number(found), ARCHIVED)
-    line = lineage()
+    line = champion_history()
     _point(PREVIOUS_CHAMPION, line[-2] if version and len(line) > 1 else None)
     challenger = _aliased(CHALLENGER)
     if challenger and version and number(challenger) == number(version):
@@ -603,12 +603,12 @@ def _crown(version: str, why: str, kind: str) -> None:
             f"Version {version} of {model()} was to take the place of champion {entry['instead_of'] or 'none'}; "
             f"somebody else has made version {now or 'none'} champion meanwhile. That one stays."
         )
-        raise OvertakenError(message)
+        raise ConcurrentPromotionError(message)
     client.set_registered_model_alias(model(), CHAMPION, version)
     _follow_alias()
 
 
-def _restore(before: Standing, undone: ModelVersion, reason: str) -> None:
+def _restore(before: AliasState, undone: ModelVersion, reason: str) -> None:
     client = MlflowClient()
     # First the version loses its pass: whenever a kill comes from here on, `reconcile` takes it out of Production.
     client.set_model_version_tag(model(), number(undone), _GATE, _UNUSABLE)

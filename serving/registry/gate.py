@@ -21,7 +21,7 @@ _RESAMPLES_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedComparison:
     """By how much the losses of a model differ from those of another on the same rows.
 
     Attributes
@@ -61,7 +61,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """What a comparison of two models on the same rows says.
 
     Attributes
@@ -88,9 +88,9 @@ class Verdict:
         return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
 
 
-def difference(
+def paired_bootstrap(
     loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, seed: int, confidence: float = CONFIDENCE
-) -> Difference:
+) -> PairedComparison:
     """Compare two models by the paired bootstrap of their losses.
 
     Parameters
@@ -114,7 +114,7 @@ def difference(
     Examples
     --------
     >>> losses = np.linspace(0.5, 0.9, 200)
-    >>> difference(losses - 0.01, losses, seed=0).better
+    >>> paired_bootstrap(losses - 0.01, losses, seed=0).better
     True
     """
     model, reference = np.asarray(loss, dtype=float), np.asarray(reference_loss, dtype=float)
@@ -134,7 +134,7 @@ def difference(
         method="percentile",
         random_state=seed,
     ).confidence_interval
-    return Difference(
+    return PairedComparison(
         model.size, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high)
     )
 
@@ -163,10 +163,10 @@ def constant_words(probability: npt.ArrayLike) -> str:
     )
 
 
-def better_than(
+def compare(
     loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int, min_improvement: float = 0
-) -> Verdict:
-    """Whether a model is better than another beyond chance, and by enough; see `difference`.
+) -> GateResult:
+    """Whether a model is better than another beyond chance, and by enough; see `paired_bootstrap`.
 
     Parameters
     ----------
@@ -187,12 +187,12 @@ def better_than(
     Examples
     --------
     >>> losses = np.linspace(0.5, 0.9, 200)
-    >>> better_than(losses - 0.01, losses, reference_name="the class prior", seed=0).passed
+    >>> compare(losses - 0.01, losses, reference_name="the class prior", seed=0).passed
     True
-    >>> better_than(losses, losses, reference_name="the class prior", seed=0).passed
+    >>> compare(losses, losses, reference_name="the class prior", seed=0).passed
     False
     """
-    found = difference(loss, reference_loss, seed=seed)
+    found = paired_bootstrap(loss, reference_loss, seed=seed)
     reason = (
         f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of {reference_name} "
         f"on the same {found.rows:,} rows: difference {found.value:+.4f}, "
@@ -202,4 +202,4 @@ def better_than(
     enough = found.improvement >= min_improvement
     if min_improvement and not enough:
         reason += f"; an improvement of {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
-    return Verdict(found.better and enough, reason, found.loss, found.reference_loss, found.low, found.high)
+    return GateResult(found.better and enough, reason, found.loss, found.reference_loss, found.low, found.high)

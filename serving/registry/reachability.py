@@ -18,8 +18,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
+from data.cli import console
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import complain
 from data.storage.addresses import sqlite_path
 from serving.registry import StoreError
 from serving.registry.sqlite_store import damage_of
@@ -119,12 +119,12 @@ def _watch(ended: threading.Event, every: float, answer: float) -> None:
                 return
             away += 1
             if away == 1:
-                complain("Waiting:", f"{error} This goes on if it answers again soon, and else ends.")
+                console.error("Waiting:", f"{error} This goes on if it answers again soon, and else ends.")
             else:
                 _set_own(_SHORT)
         else:
             if away:
-                complain("Going on:", "the tracking store answers again.")
+                console.error("Going on:", "the tracking store answers again.")
                 _unset_own(_SHORT)
                 _set_own(_AT_WORK)
             away = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import say
+from data.cli.console import info
 from data.storage.addresses import sqlite_path
 from serving.registry import StoreError
 from serving.registry.sqlite_store import connect, damage_of
@@ -85,7 +85,7 @@ def relocate(database: Path) -> list[Path]:
 def relocate_and_tell(database: Path) -> None:
     """Let a store name the artifacts beside it, and say so where it did not."""
     for folder in relocate(database):
-        say(
+        info(
             "Moved:",
             f"artifacts were expected in {folder}; this project is in {database.parent} now, and its store names the "
             "artifacts there",
@@ -137,7 +137,7 @@ def run(config: RelocationConfig) -> None:
         message = f"expected a store in a SQLite file; found {mlflow.get_tracking_uri()}, where nothing is to be moved"
         raise StoreError(message)
     relocate_and_tell(database)
-    say("Artifacts:", f"{database} names those in its own folder", style="")
+    info("Artifacts:", f"{database} names those in its own folder", style="")
 
 
 if __name__ == "__main__":

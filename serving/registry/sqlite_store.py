@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import sqlalchemy as sql
 
-from data.cli.console import complain
+from data.cli import console
 
 LOCK_WAIT_SECONDS = 60.0
 """How long a statement waits for another process that has locked the file."""
@@ -80,7 +80,7 @@ class PatientConnection(sqlite3.Connection):
                 if not is_lock or self.total_changes != changes or time.monotonic() > deadline:
                     raise
                 if not told:
-                    complain(
+                    console.error(
                         "Waiting:",
                         "another process has locked the database of the store; this goes on when it lets go, and ends "
                         f"after {LOCK_WAIT_SECONDS:g} s.",

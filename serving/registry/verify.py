@@ -9,8 +9,9 @@ from typing import Annotated
 from mlflow.exceptions import MlflowException
 from pydantic import Field
 
+from data.cli import console
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import complain, say
+from data.cli.console import info
 from serving import registry
 from serving.model import model_files
 from serving.model.manifest import FILES_SHA256, ModelFilesError, differences, digest_of
@@ -40,7 +41,7 @@ def run(config: VerifyConfig) -> None:
         If a version is not what was registered.
     """
     registry.model()
-    with plain_store(), registry.store_errors_told():
+    with plain_store(), registry.translate_store_errors():
         reachability.require_answer()
         known = registry.versions()
         for number in filter(None, (config.version, config.record)):
@@ -60,14 +61,14 @@ def run(config: VerifyConfig) -> None:
 
 def _record(number: str) -> None:
     _, files = model_files.found_in_store(_uri(number))
-    complain(
+    console.error(
         f"Version {number}:",
         "its files as they are now are recorded as what was registered. Nobody can say whether they have been changed "
         "before: record them only if you know that they have not.",
     )
     model_files.record(_uri(number), files)
     for path, digest in files.items():
-        say(" ", f"{digest}  {path}", style="")
+        info(" ", f"{digest}  {path}", style="")
 
 
 def _compare(number: str) -> bool:
@@ -76,18 +77,18 @@ def _compare(number: str) -> bool:
         tags, found = model_files.found_in_store(_uri(number))
         compiled = model_files.remove_compiled_in_store(_uri(number))
     except (ModelFilesError, MlflowException, OSError) as error:
-        complain(f"Version {number}: MISMATCH", f"({error})")
+        console.error(f"Version {number}: MISMATCH", f"({error})")
         return False
     if FILES_SHA256 not in tags:
         again = f"if its files are those that were registered: python -m serving.registry.verify --record {number}"
-        complain(f"Version {number}: NOT RECORDED", f"(tag {FILES_SHA256} is missing; {again})")
+        console.error(f"Version {number}: NOT RECORDED", f"(tag {FILES_SHA256} is missing; {again})")
         return False
     if compiled:
-        say(f"Version {number}:", f"removed what Python had compiled there, which is never registered: {compiled}")
+        info(f"Version {number}:", f"removed what Python had compiled there, which is never registered: {compiled}")
     if problem := differences(tags, found):
-        complain(f"Version {number}: MISMATCH", f"({problem})")
+        console.error(f"Version {number}: MISMATCH", f"({problem})")
         return False
-    say(f"Version {number}: OK", f"({len(found)} files, SHA-256 {digest_of(found)})")
+    info(f"Version {number}: OK", f"({len(found)} files, SHA-256 {digest_of(found)})")
     return True
 
 

@@ -25,10 +25,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 
 from data.schema import SHOT_ID
-from serving.inference_log.inference_log import ORIGIN_HEADER, Recorder, Request, checked_origin
+from serving.inference_log.inference_log import ORIGIN_HEADER, InferenceLogWriter, Request, checked_origin
 from serving.model.scoring_model import answer_json
 from serving.server import request_parsing
-from serving.server.loaded_model import ServedVersion
+from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
 from serving.server.openapi import description
 
@@ -47,7 +47,7 @@ _ACCEPTS_ARROW = re.compile(re.escape(request_parsing.ARROW.encode()) + rb"(?!\s
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What is sent back, and what was scored for it."""
 
     status: int
@@ -60,7 +60,7 @@ class Answer:
     ignored: Sequence[object] = ()
 
 
-class Door:
+class ScoringApp:
     """ASGI application around the versions of one model.
 
     Parameters
@@ -78,9 +78,9 @@ class Door:
 
     def __init__(
         self,
-        versions: Mapping[int, ServedVersion],
+        versions: Mapping[int, LoadedModel],
         current: Callable[[], int],
-        recorder: Recorder | None,
+        recorder: InferenceLogWriter | None,
         metrics: Metrics,
         problem: Callable[[], str],
     ) -> None:
@@ -91,13 +91,13 @@ class Door:
         # Its own thread, so that what is answered is recorded before the next long table is scored.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
         self._problem = problem
-        described = Answer(200, orjson.dumps(description()))
-        self._plain: dict[str, Callable[[], Answer]] = {
-            "/ping": lambda: Answer(200, b"\n"),
+        described = Response(200, orjson.dumps(description()))
+        self._plain: dict[str, Callable[[], Response]] = {
+            "/ping": lambda: Response(200, b"\n"),
             "/health": self._health,
-            "/version": lambda: Answer(200, VERSION.encode()),
+            "/version": lambda: Response(200, VERSION.encode()),
             "/model": self._model,
-            "/metrics": lambda: Answer(200, metrics.text(), metrics.content_type),
+            "/metrics": lambda: Response(200, metrics.text(), metrics.content_type),
             "/openapi.json": lambda: described,
         }
 
@@ -117,7 +117,7 @@ class Door:
         except Exception:  # noqa: BLE001 a bug must not end the connection without an answer
             sys.stderr.write(f"request {request_id.decode()}:\n{traceback.format_exc()}")
             text = f"The server failed; its log names the reason under request {request_id.decode()}."
-            answer = Answer(500, request_parsing.error_json("INTERNAL_ERROR", text))
+            answer = Response(500, request_parsing.error_json("INTERNAL_ERROR", text))
         await send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer, request_id)})
         await send({"type": "http.response.body", "body": answer.body})
         self._metrics.count(scope["path"], answer.status, time.perf_counter() - started)
@@ -133,7 +133,7 @@ class Door:
 
     async def _answer(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str, receive: Receive
-    ) -> Answer:
+    ) -> Response:
         path, method = scope["path"], scope["method"]
         if path == "/invocations":
             if method != "POST":
@@ -149,9 +149,9 @@ class Door:
             return _not_allowed(method, b"GET, HEAD")
         return self._plain[path]()
 
-    async def _invocations(self, headers: Mapping[bytes, bytes], request_id: str, receive: Receive) -> Answer:
+    async def _invocations(self, headers: Mapping[bytes, bytes], request_id: str, receive: Receive) -> Response:
         content_type = _content_type(headers)
-        if isinstance(content_type, Answer):
+        if isinstance(content_type, Response):
             return content_type
         try:
             origin = checked_origin(headers.get(_ORIGIN, b"").decode("latin-1"))
@@ -166,20 +166,20 @@ class Door:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, _score, version, body, content_type, asked)
 
-    async def _record(self, recorder: Recorder, scored: Request) -> None:
+    async def _record(self, recorder: InferenceLogWriter, scored: Request) -> None:
         if len(scored.values) <= _ROWS_RECORDED_AT_ONCE:
             recorder.record(scored)
         else:
             await asyncio.get_running_loop().run_in_executor(self._recording, recorder.record, scored)
 
-    def _health(self) -> Answer:
+    def _health(self) -> Response:
         problem = self._problem()
-        return _error(503, "TEMPORARILY_UNAVAILABLE", problem) if problem else Answer(200, b"\n")
+        return _error(503, "TEMPORARILY_UNAVAILABLE", problem) if problem else Response(200, b"\n")
 
-    def _model(self) -> Answer:
+    def _model(self) -> Response:
         version = self._versions[self._current()]
         described = {**version.describe(), "identifier": SHOT_ID, "inference_log": self._recorder is not None}
-        return Answer(200, orjson.dumps(described), version=version.source.version)
+        return Response(200, orjson.dumps(described), version=version.source.version)
 
 
 class _CallerGoneError(Exception):
@@ -194,14 +194,14 @@ class _Asked(NamedTuple):
     accepts_arrow: bool
 
 
-def _score(version: ServedVersion, sent: bytes, content_type: str, asked: _Asked) -> Answer:
+def _score(version: LoadedModel, sent: bytes, content_type: str, asked: _Asked) -> Response:
     number = version.source.version
     try:
         shots = version.reader.read(sent, content_type)
         made, probability = version.score(shots.values, shots.threshold)
     except MlflowException as error:
         status = error.get_http_status_code()
-        return Answer(status, request_parsing.error_json(error.error_code, error.message), version=number)
+        return Response(status, request_parsing.error_json(error.error_code, error.message), version=number)
     scored = Request(
         asked.request_id, number, shots.values, made, probability, shots.shot_id, time.time(), asked.origin
     )
@@ -209,10 +209,10 @@ def _score(version: ServedVersion, sent: bytes, content_type: str, asked: _Asked
         body, kind = request_parsing.answer_arrow(made, probability), request_parsing.ARROW.encode()
     else:
         body, kind = answer_json(made, probability, shots.output), _JSON
-    return Answer(200, body, kind, number, scored, ignored=shots.ignored)
+    return Response(200, body, kind, number, scored, ignored=shots.ignored)
 
 
-def _content_type(headers: Mapping[bytes, bytes]) -> str | Answer:
+def _content_type(headers: Mapping[bytes, bytes]) -> str | Response:
     given = headers.get(b"content-type", b"").decode("latin-1")
     kind, *parameters = (part.strip() for part in given.split(";"))
     kinds = (request_parsing.JSON, request_parsing.CSV, request_parsing.PARQUET)
@@ -246,21 +246,21 @@ def _part(message: Message) -> bytes:
     return bytes(message.get("body", b""))
 
 
-def _moved(path: str, query: bytes) -> Answer:
+def _moved(path: str, query: bytes) -> Response:
     """What MLflow's server answers to a path with a slash too many; a client sends its request again."""
-    return Answer(307, b"", location=path.encode() + (b"?" + query if query else b""))
+    return Response(307, b"", location=path.encode() + (b"?" + query if query else b""))
 
 
-def _not_allowed(method: str, allow: bytes) -> Answer:
+def _not_allowed(method: str, allow: bytes) -> Response:
     body = request_parsing.error_json("BAD_REQUEST", f"Expected {allow.decode()}; found {method}.")
-    return Answer(405, body, allow=allow)
+    return Response(405, body, allow=allow)
 
 
-def _error(status: int, code: str, message: str) -> Answer:
-    return Answer(status, request_parsing.error_json(code, message))
+def _error(status: int, code: str, message: str) -> Response:
+    return Response(status, request_parsing.error_json(code, message))
 
 
-def _headers(answer: Answer, request_id: bytes) -> list[tuple[bytes, bytes]]:
+def _headers(answer: Response, request_id: bytes) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"content-type", answer.content_type),
         (b"content-length", str(len(answer.body)).encode()),

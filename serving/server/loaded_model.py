@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from serving import registry
-from serving.server.request_parsing import Reader
+from serving.server.request_parsing import RequestParser
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a version is loaded from.
 
     Attributes
@@ -35,7 +35,7 @@ class Source:
     since: str
 
 
-class ServedVersion:
+class LoadedModel:
     """A loaded version.
 
     Parameters
@@ -43,13 +43,13 @@ class ServedVersion:
     source : Source
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ModelSource) -> None:
         self.source = source
         pyfunc = mlflow.pyfunc.load_model(source.folder)
         self._model = pyfunc.unwrap_python_model()
         self._signature = pyfunc.metadata.signature
         self.names: list[str] = list(self._model.names)
-        self.reader = Reader(pyfunc, dict(zip(self.names, self._model.allowed, strict=True)))
+        self.reader = RequestParser(pyfunc, dict(zip(self.names, self._model.allowed, strict=True)))
         self._warm_up(pyfunc.input_example)
 
     def score(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from serving.inference_log.inference_log import DROP_REASONS, Recorder
+from serving.inference_log.inference_log import DROP_REASONS, InferenceLogWriter
 from serving.server.bounded_http import Limiter
 from serving.server_limits import limits
 
@@ -43,7 +43,7 @@ class Metrics:
         for reason in DROP_REASONS:
             # All from the begin: an alarm sees the first row, and on a full disk no file has to grow.
             self._child(self._dropped, reason)
-        self._recorder: Recorder | None = None
+        self._recorder: InferenceLogWriter | None = None
 
     def count(self, path: str, status: int, seconds: float) -> None:
         """Count a request and its answer's status."""
@@ -59,11 +59,11 @@ class Metrics:
         """Count rows that the inference log has lost, by a reason of `DROP_REASONS`."""
         self._child(self._dropped, reason).inc(rows)
 
-    def watch(self, recorder: Recorder) -> None:
+    def watch(self, recorder: InferenceLogWriter) -> None:
         """Tell from now on how large the inference log is."""
         self._recorder = recorder
 
-    def _figures_of_log(self, recorder: Recorder) -> Iterator[Any]:
+    def _figures_of_log(self, recorder: InferenceLogWriter) -> Iterator[Any]:
         status, most = recorder.status(), limits()
         figures = {
             "bytes": ("What the rows of the inference log and their indexes take.", status.log_bytes),

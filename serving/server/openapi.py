@@ -7,7 +7,7 @@ and ``tests/serving/server/test_openapi.py`` holds both servers to it.
 import math
 from typing import Any
 
-from data.schema import FEATURES, PROBABILITY, RAW_NAME, SHOT_ID, TARGET, feature_column
+from data.schema import FEATURES, PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET, feature_column
 from serving.inference_log.inference_log import ORIGIN_HEADER, ORIGINS, TRAFFIC
 from serving.model.scoring_model import OUTPUT_VARIABLE, OUTPUTS
 from serving.server.request_parsing import ARROW, CSV, DEFAULT_THRESHOLD, JSON, PARQUET
@@ -37,7 +37,7 @@ _TABLE = """\
 A table of the six features in exactly one of four keys. Further keys are ignored, but for `messages`, `prompt` and
 `input`, by which MLflow takes a body for one of a language model."""
 
-_NAMES = [tuple(FEATURES), tuple(RAW_NAME.get(name, name) for name in FEATURES)]
+_NAMES = [tuple(FEATURES), tuple(RAW_COLUMN_NAMES.get(name, name) for name in FEATURES)]
 """The features by their own names, and by those of the raw tables."""
 
 _SHOT = f"""\
@@ -235,13 +235,13 @@ def _numeral(name: str) -> str:
 
 def _row(*names: str) -> Node:
     """An object with these properties and any others but the further names of the features, and the identifier."""
-    absent = {*FEATURES, *RAW_NAME.values(), SHOT_ID} - {*names}
+    absent = {*FEATURES, *RAW_COLUMN_NAMES.values(), SHOT_ID} - {*names}
     properties = {name: _ref(_schema_of(name)) for name in names} | dict.fromkeys(sorted(absent), False)
     return {"description": _SHOT, "type": "object", "properties": properties, "required": [*names]}
 
 
 def _schema_of(name: str) -> str:
-    return next((feature for feature, raw in RAW_NAME.items() if raw == name), name)
+    return next((feature for feature, raw in RAW_COLUMN_NAMES.items() if raw == name), name)
 
 
 def _split(*names: str) -> Node:

@@ -28,7 +28,7 @@ from serving import registry
 from serving.model import model_files
 from serving.model.manifest import ModelFilesError
 from serving.registry import StoreError, reachability
-from serving.server.loaded_model import Source
+from serving.server.loaded_model import ModelSource
 
 NAME = "kobe_registry"
 """What the process is called in a list of processes."""
@@ -60,7 +60,7 @@ class Fetching:
 class Found:
     """There is another champion, and its files are here."""
 
-    source: Source
+    source: ModelSource
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _look(connection: Connection, folder: Path, seen: str, *, answered: bool) ->
         if not answered:
             # MLflow itself would ask a database that is away again and again.
             reachability.require_answer()
-        with registry.store_errors_told():
+        with registry.translate_store_errors():
             champion = registry.require_champion()
             version = registry.number(champion)
             if version == seen:
@@ -235,7 +235,7 @@ def _look(connection: Connection, folder: Path, seen: str, *, answered: bool) ->
         return Trouble(words, pause=_AGAIN_SECONDS)
 
 
-def _fetch(champion: ModelVersion, folder: Path) -> Source:
+def _fetch(champion: ModelVersion, folder: Path) -> ModelSource:
     number = registry.number(champion)
     place = tempfile.mkdtemp(prefix=f"{number}-", dir=folder)
     try:
@@ -245,7 +245,7 @@ def _fetch(champion: ModelVersion, folder: Path) -> Source:
         shutil.rmtree(place, ignore_errors=True)
         raise
     promotions = registry.promotions(champion)
-    return Source(
+    return ModelSource(
         version=number,
         folder=str(files),
         run_id=str(champion.run_id or ""),

@@ -13,7 +13,7 @@ import pyarrow as pa
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel, _validate_prediction_input, scoring_server
 
-from data.schema import PROBABILITY, RAW_NAME, SHOT_ID, TARGET
+from data.schema import PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from serving.model import body_parser
 from serving.model.body_parser import CSV, JSON, PARQUET
 from serving.model.scoring_model import (
@@ -21,12 +21,12 @@ from serving.model.scoring_model import (
     checked_params,
     output_from_environment,
     read_body,
+    strip_stack_trace,
     unreadable,
-    without_trace,
 )
 from serving.server_limits import limits
 
-__all__ = ["ARROW", "CSV", "JSON", "PARQUET", "Reader", "Shots", "answer_arrow", "error_json"]
+__all__ = ["ARROW", "CSV", "JSON", "PARQUET", "RequestParser", "ScoringRequest", "answer_arrow", "error_json"]
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -34,7 +34,7 @@ DEFAULT_THRESHOLD = 0.5
 _LARGEST_WHOLE = 2.0**53
 
 
-class Shots(NamedTuple):
+class ScoringRequest(NamedTuple):
     """What a request asks for.
 
     Attributes
@@ -57,7 +57,7 @@ class Shots(NamedTuple):
     ignored: Sequence[object] = ()
 
 
-class Reader:
+class RequestParser:
     """Reads bodies for one model.
 
     Parameters
@@ -73,13 +73,13 @@ class Reader:
         self._schema = pyfunc.metadata.get_input_schema()
         self._params = pyfunc.metadata.get_params_schema()
         self._names = list(allowed)
-        self.columns = Columns(self._names, {raw: name for name, raw in RAW_NAME.items()}, SHOT_ID)
+        self.columns = Columns(self._names, {raw: name for name, raw in RAW_COLUMN_NAMES.items()}, SHOT_ID)
         defaults = {param.name: param.default for param in self._params} if self._params else {}
         self.threshold = float(defaults.get("threshold", DEFAULT_THRESHOLD))
         self.output = output_from_environment()
         self._limits = limits()
 
-    def read(self, body: bytes, content_type: str) -> Shots:
+    def read(self, body: bytes, content_type: str) -> ScoringRequest:
         """The shots in a body.
 
         Parameters
@@ -97,7 +97,7 @@ class Reader:
         if isinstance(table, body_parser.OddPayload):
             return self._read_with_mlflow(table.payload)
         threshold, output = checked_params(table.params)
-        return Shots(
+        return ScoringRequest(
             table.values,
             self.threshold if threshold is None else threshold,
             None if table.ids is None else _whole(table.ids),
@@ -105,17 +105,17 @@ class Reader:
             table.ignored,
         )
 
-    def _read_with_mlflow(self, payload: dict[str, Any]) -> Shots:
+    def _read_with_mlflow(self, payload: dict[str, Any]) -> ScoringRequest:
         try:
             parsed = scoring_server._parse_json_data(payload, self._metadata, self._schema)  # noqa: SLF001 one protocol
             frame, params = _validate_prediction_input(parsed.data, parsed.params, self._schema, self._params)
             values = frame[self._names].to_numpy(dtype=np.float64)
         except MlflowException as error:
-            raise without_trace(error) from error
+            raise strip_stack_trace(error) from error
         except Exception as error:
             raise unreadable(error) from error
         threshold, output = checked_params(params)
-        return Shots(values, self.threshold if threshold is None else threshold, None, output or self.output)
+        return ScoringRequest(values, self.threshold if threshold is None else threshold, None, output or self.output)
 
 
 def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:

@@ -31,7 +31,7 @@ class ServerError(KobeShotError):
 
 
 @contextmanager
-def scoring_server(model_uri: str) -> Iterator[str]:
+def run_mlflow_server(model_uri: str) -> Iterator[str]:
     """Serve a model with MLflow's own server on a free port of this machine.
 
     Parameters
@@ -56,7 +56,7 @@ def scoring_server(model_uri: str) -> Iterator[str]:
 
 
 @contextmanager
-def operated_server(*, workers: int = 1) -> Iterator[str]:
+def run_production_server(*, workers: int = 1) -> Iterator[str]:
     """Serve the champion, and the next champions, on a free port of this machine, without an inference log.
 
     Yields

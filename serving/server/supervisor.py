@@ -28,8 +28,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.requirements_utils import _init_packages_to_modules_map
 from pydantic import Field
 
+from data.cli import console
 from data.cli.config import CommandConfig
-from data.cli.console import complain, say
+from data.cli.console import info
 from data.errors import KobeShotError
 from data.paths import INFERENCE_LOG
 from data.storage.addresses import sqlite_address
@@ -40,9 +41,9 @@ from serving.model.scoring_model import OUTPUT_VARIABLE, output_from_environment
 from serving.registry import reachability
 from serving.registry.store import plain_store
 from serving.server.bounded_http import SHARED_FIGURES
-from serving.server.loaded_model import Source
+from serving.server.loaded_model import ModelSource
 from serving.server.registry_watch import Fetching, Found, RegistryWatch, Trouble, Word
-from serving.server.worker import Forget, Load, Loaded, Shared, Worker
+from serving.server.worker import LoadModel, ModelLoaded, Shared, UnloadModel, Worker
 from serving.server_limits import limits
 
 _POLL_SECONDS = 0.5
@@ -82,21 +83,21 @@ class _Seat:
 
     process: multiprocessing.process.BaseProcess
     connection: Connection
-    loaded: set[Source] = field(default_factory=set)
+    loaded: set[ModelSource] = field(default_factory=set)
     failures: int = 0
     restart_at: float | None = None
 
-    def words(self) -> Iterator[Loaded]:
+    def words(self) -> Iterator[ModelLoaded]:
         """What the worker has said since."""
         with contextlib.suppress(EOFError, OSError):
             while self.connection.poll():
                 word = self.connection.recv()
-                if isinstance(word, Loaded):
+                if isinstance(word, ModelLoaded):
                     if not word.problem:
                         self.loaded.add(word.source)
                     yield word
 
-    def send(self, word: Load | Forget) -> None:
+    def send(self, word: LoadModel | UnloadModel) -> None:
         """Tell the worker; one that has just died hears nothing, and is replaced."""
         with contextlib.suppress(OSError):
             self.connection.send(word)
@@ -106,7 +107,7 @@ class _Seat:
 class _Coming:
     """The next version, which the workers load."""
 
-    source: Source
+    source: ModelSource
     deadline: float
 
 
@@ -156,7 +157,7 @@ class Supervisor:
                 self._turn(first=True)
             if not self._stopping:
                 seconds = time.monotonic() - started
-                say(
+                info(
                     f"Serving {registry.model()} version {self._source.version} at {self.address}",
                     f"({len(self._seats)} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
                 )
@@ -256,7 +257,7 @@ class Supervisor:
             elif word.problem and self._coming and word.source == self._coming.source:
                 self._refuse(f"Version {version} of {registry.model()} cannot be served: {word.problem}", first=first)
             elif word.problem:
-                complain(f"A worker cannot serve version {version}:", word.problem)
+                console.error(f"A worker cannot serve version {version}:", word.problem)
         if self._stopping or seat.process.is_alive():
             return
         if seat.restart_at is None:
@@ -271,13 +272,13 @@ class Supervisor:
         except OSError as error:
             # No process or memory is left on this machine: the other workers go on, and it may pass.
             seat.restart_at = time.monotonic() + _NO_ROOM_SECONDS
-            complain("A worker cannot be started:", f"{error}; it is tried again in {_NO_ROOM_SECONDS:.0f} s.")
+            console.error("A worker cannot be started:", f"{error}; it is tried again in {_NO_ROOM_SECONDS:.0f} s.")
             return
         seat.connection.close()
         self._seats[place] = successor
         successor.failures = seat.failures
         if self._coming:
-            successor.send(Load(self._coming.source))
+            successor.send(LoadModel(self._coming.source))
 
     def _bury(self, place: int, *, first: bool) -> None:
         seat = self._seats[place]
@@ -290,7 +291,9 @@ class Supervisor:
         seat.failures = 0 if seat.loaded else seat.failures + 1
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
         seat.restart_at = time.monotonic() + delay
-        complain(f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place.")
+        console.error(
+            f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place."
+        )
         if self._coming and seat.loaded and self._coming.source not in seat.loaded:
             # Killed by somebody, perhaps: its place tries the version again, but not for ever.
             number = self._coming.source.version
@@ -299,7 +302,7 @@ class Supervisor:
                 self._refuse(f"Version {number} cannot be served: workers died {_MOST_ATTEMPTS} times while loading it")
         is_damaged = bool(seat.failures) or not Path(self._source.folder).exists()
         if is_damaged and self._watch.fetch_again():
-            complain(
+            console.error(
                 "The files of the served version are gone from this machine or damaged:", "they are fetched again."
             )
 
@@ -308,7 +311,7 @@ class Supervisor:
         if isinstance(word, Trouble) and word.away:
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                complain(
+                console.error(
                     "The registry does not answer:",
                     f"{word.words.rstrip('.')}. Version {self._source.version} goes on answering; a promotion is taken "
                     "up when it does.",
@@ -317,10 +320,10 @@ class Supervisor:
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            say("The registry answers again", f"after {seconds:.0f} s")
+            info("The registry answers again", f"after {seconds:.0f} s")
         if isinstance(word, Trouble):
             if word.words != self._told:
-                complain(f"Version {self._source.version} goes on answering:", word.words)
+                console.error(f"Version {self._source.version} goes on answering:", word.words)
             self._told = word.words
             return
         if not isinstance(word, Fetching):
@@ -329,7 +332,7 @@ class Supervisor:
         if isinstance(word, Found):
             self._found(word.source)
 
-    def _found(self, source: Source) -> None:
+    def _found(self, source: ModelSource) -> None:
         if self._coming:
             self._give_up(self._coming.source)
         if source.version == self._source.version:
@@ -341,7 +344,7 @@ class Supervisor:
         else:
             self._coming = _Coming(source, time.monotonic() + _LOAD_SECONDS)
             for seat in self._seats:
-                seat.send(Load(source))
+                seat.send(LoadModel(source))
 
     def _try_to_change(self, *, first: bool) -> None:
         """Change to the coming version if every worker has loaded it."""
@@ -355,10 +358,10 @@ class Supervisor:
             reason = f"a worker has not loaded it within {_LOAD_SECONDS:.0f} s"
             self._refuse(f"Version {source.version} of {registry.model()} cannot be served: {reason}", first=first)
 
-    def _change_to(self, source: Source) -> None:
+    def _change_to(self, source: ModelSource) -> None:
         before, self._source = self._source, source
         self._shared.current.value = int(source.version)
-        say(f"Serving version {source.version}", f"(before: version {before.version})")
+        info(f"Serving version {source.version}", f"(before: version {before.version})")
         # Whoever was being answered by the old version still holds it.
         self._give_up(before)
 
@@ -369,18 +372,18 @@ class Supervisor:
         assert self._coming is not None  # noqa: S101 as the callers have seen
         self._refused.add(self._coming.source.version)
         self._give_up(self._coming.source)
-        complain(f"Version {self._source.version} goes on answering:", reason)
+        console.error(f"Version {self._source.version} goes on answering:", reason)
 
-    def _give_up(self, source: Source) -> None:
+    def _give_up(self, source: ModelSource) -> None:
         """Let every worker forget a version, and remove its files."""
         if self._coming and self._coming.source is source:
             self._coming = None
         for seat in self._seats:
             seat.loaded.discard(source)
-            seat.send(Forget(source.version))
+            seat.send(UnloadModel(source.version))
         self._drop(source)
 
-    def _drop(self, source: Source) -> None:
+    def _drop(self, source: ModelSource) -> None:
         """Remove the files of a version, which lie in a folder of their own below this server's."""
         place = Path(source.folder).relative_to(self._folder).parts[0]
         shutil.rmtree(self._folder / place, ignore_errors=True)
@@ -419,7 +422,7 @@ def serve(config: ServerConfig) -> None:
         models.mkdir()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(figures)
         Supervisor(config, models).run()
-    say("Stopped.")
+    info("Stopped.")
 
 
 def _listen(host: str, port: int, count: int) -> list[socket.socket]:

@@ -18,9 +18,9 @@ from typing import Any
 import uvicorn
 
 from serving.inference_log import inference_log
-from serving.server.app import Door
+from serving.server.app import ScoringApp
 from serving.server.bounded_http import Limiter
-from serving.server.loaded_model import ServedVersion, Source
+from serving.server.loaded_model import LoadedModel, ModelSource
 from serving.server.metrics import Metrics
 from serving.server_limits import limits
 
@@ -31,24 +31,24 @@ _MISSING_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadModel:
     """The supervisor's word that a version is to be loaded."""
 
-    source: Source
+    source: ModelSource
 
 
 @dataclass(frozen=True)
-class Forget:
+class UnloadModel:
     """The supervisor's word that a version answers no more."""
 
     version: str
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A worker's answer to `Load`; `problem` is empty where it is ready to answer."""
+class ModelLoaded:
+    """A worker's answer to `LoadModel`; `problem` is empty where it is ready to answer."""
 
-    source: Source
+    source: ModelSource
     problem: str = ""
 
 
@@ -95,7 +95,7 @@ class Worker:
     listener : socket.socket
         Its own; the kernel shares callers out among those of all workers.
     connection : Connection
-        To the supervisor: takes `Load` and `Forget`, gives `Loaded`.
+        To the supervisor: takes `LoadModel` and `UnloadModel`, gives `ModelLoaded`.
     shared : Shared
     place : int
         Which of the workers this is.
@@ -108,12 +108,12 @@ class Worker:
     ) -> None:
         self._listener, self._connection, self._shared = listener, connection, shared
         self._place, self._supervisor = place, supervisor
-        self._versions: dict[int, ServedVersion] = {}
-        self._loading: set[Source] = set()
+        self._versions: dict[int, LoadedModel] = {}
+        self._loading: set[ModelSource] = set()
         self._stop_at = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def run(self, first: Source) -> int:
+    def run(self, first: ModelSource) -> int:
         """Answer until the supervisor ends this process, or is gone; the exit code."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -128,7 +128,7 @@ class Worker:
                 recorder = inference_log.recorder_from_environment(found.names, may_keep, metrics.count_dropped)
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
-        self._tell(Loaded(first, problem))
+        self._tell(ModelLoaded(first, problem))
         if problem:
             return 1
         if recorder:
@@ -138,7 +138,7 @@ class Worker:
         gc.freeze()
         limiter = Limiter(limits(), self._shared.held, self._place, metrics.count_refused)
         metrics.show(limiter)
-        door = Door(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)
+        door = ScoringApp(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)
         config = uvicorn.Config(
             door,
             loop="uvloop",
@@ -173,24 +173,24 @@ class Worker:
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             return
-        if isinstance(word, Load):
+        if isinstance(word, LoadModel):
             self._loading.add(word.source)
             self._keep(asyncio.create_task(self._load_beside(word.source)))
-        elif isinstance(word, Forget):
+        elif isinstance(word, UnloadModel):
             # One that is still being loaded is not kept when it is.
             self._loading = {source for source in self._loading if source.version != word.version}
             self._versions.pop(int(word.version), None)
 
-    async def _load_beside(self, source: Source) -> None:
+    async def _load_beside(self, source: ModelSource) -> None:
         found = await asyncio.to_thread(_load, source)
         if source not in self._loading:
             return
         self._loading.discard(source)
         if isinstance(found, str):
-            self._tell(Loaded(source, found))
+            self._tell(ModelLoaded(source, found))
         else:
             self._versions[int(source.version)] = found
-            self._tell(Loaded(source))
+            self._tell(ModelLoaded(source))
 
     def _health(self) -> str:
         """What is wrong with the whole server, or nothing; a worker is replaced within a second or two."""
@@ -209,7 +209,7 @@ class Worker:
             await asyncio.sleep(_POLL_SECONDS)
         self._end(server)
 
-    def _tell(self, word: Loaded) -> None:
+    def _tell(self, word: ModelLoaded) -> None:
         with contextlib.suppress(OSError):
             self._connection.send(word)
 
@@ -218,9 +218,9 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
 
-def _load(source: Source) -> ServedVersion | str:
+def _load(source: ModelSource) -> LoadedModel | str:
     """The version, or what is wrong with it."""
     try:
-        return ServedVersion(source)
+        return LoadedModel(source)
     except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before goes on answering
         return f"{type(error).__name__}: {error}"

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
-from data.cli.durations import check_span
-from monitor.retraining.policy import FEWEST_LABELS, Policy
-from monitor.retraining.promotion_test import LEAST_GAIN, MOST_LOG_LOSS
-from steps.monitoramento import APPLICATION, LOG, check_log, moment_of
+from data.cli.durations import validate_duration
+from monitor.retraining.policy import FEWEST_LABELS, RetrainingPolicy
+from monitor.retraining.promotion_test import MIN_IMPROVEMENT, MOST_LOG_LOSS
+from steps.monitoramento import APPLICATION, LOG, check_log, parse_timestamp
 from steps.shared.command import part
 from steps.training.tuning import WITHOUT_WEIGHTS
 from steps.treinamento import TreinamentoConfig
@@ -39,37 +39,39 @@ def check_now(text: str) -> str:
         Says what is expected.
     """
     present = datetime.now(UTC).replace(tzinfo=None)
-    moment = moment_of(text, present)
+    moment = parse_timestamp(text, present)
     if moment and moment > present:
         message = f"expected a moment that has passed; found {text!r}"
         raise ValueError(message)
     return text
 
 
-class LoopConfig(TreinamentoConfig):
+class RetrainingConfig(TreinamentoConfig):
     """When to retrain, on what, and what a challenger has to show."""
 
-    window_rows: int = Field(default=200, ge=100, description="labelled rows in a window")
+    window_size: int = Field(default=200, ge=100, description="labelled rows in a window")
     windows: int = Field(default=3, ge=1, le=100, description="number of latest windows that are looked at")
-    violations: int = Field(
+    min_breached_windows: int = Field(
         default=2, ge=1, le=100, description="how many of them must violate a limit, the latest among them"
     )
     limit: float = Field(
         default=0.15, gt=0, lt=10, description="relative rise of log loss or fall of F1 from which a window violates"
     )
-    horizon: int = Field(default=3, ge=1, le=100, description="windows ahead within which a trend may reach the limit")
-    minimum_new_labels: int = Field(
+    trend_horizon: int = Field(
+        default=3, ge=1, le=100, description="windows ahead within which a trend may reach the limit"
+    )
+    min_new_labels: int = Field(
         default=300, ge=1, description="labels that no training has seen; doubled after each refused challenger"
     )
-    cooldown: Annotated[str, AfterValidator(check_span)] = Field(
+    cooldown: Annotated[str, AfterValidator(validate_duration)] = Field(
         default="1d", description="span of time between two trainings, such as 12h or 7d"
     )
-    most_per_day: int = Field(default=2, ge=1, description="trainings within 24 hours")
-    look_rows: int = Field(
+    max_trainings_per_day: int = Field(default=2, ge=1, description="trainings within 24 hours")
+    recent_rows: int = Field(
         default=2_000, ge=100, description="scored rows, the latest ones, that predictive signals look at"
     )
-    label_window: int = Field(default=20_000, ge=FEWEST_LABELS, description="labels, the latest ones, that are used")
-    label_test_size: float = Field(
+    max_labels: int = Field(default=20_000, ge=FEWEST_LABELS, description="labels, the latest ones, that are used")
+    holdout_size: float = Field(
         default=0.5, gt=0, lt=1, description="share of the labels, the latest ones, that is kept for the comparison"
     )
     weighting: Literal["balanced", "uniform"] = Field(
@@ -77,11 +79,11 @@ class LoopConfig(TreinamentoConfig):
         description="balanced lets labels that arrived weigh together as much as the dev rows, each at most as five of "
         "them, uniform all rows alike",
     )
-    most_log_loss: float = Field(
+    max_log_loss: float = Field(
         default=MOST_LOG_LOSS, gt=0, description="log loss in nats above which nothing is promoted; a coin has 0.6931"
     )
-    least_gain: float = Field(
-        default=LEAST_GAIN,
+    min_improvement: float = Field(
+        default=MIN_IMPROVEMENT,
         ge=0,
         lt=1,
         description="share of the champion's log loss by which a challenger must be better",
@@ -90,8 +92,9 @@ class LoopConfig(TreinamentoConfig):
     @model_validator(mode="after")
     def check_loop(self) -> Self:
         """Refuse more violations than windows, and models that cannot weigh rows that are to be weighed."""
-        if self.violations > self.windows:
-            message = f"expected violations of at most windows ({self.windows}); found {self.violations}"
+        if self.min_breached_windows > self.windows:
+            found = self.min_breached_windows
+            message = f"expected min_breached_windows of at most windows ({self.windows}); found {found}"
             raise ValueError(message)
         unweighable = [name for name in self.models.split(",") if name in WITHOUT_WEIGHTS]
         if self.weighting != "uniform" and unweighable:
@@ -100,20 +103,20 @@ class LoopConfig(TreinamentoConfig):
         return self
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> RetrainingPolicy:
         """When to retrain."""
-        return Policy(
-            self.window_rows,
+        return RetrainingPolicy(
+            self.window_size,
             self.windows,
-            self.violations,
+            self.min_breached_windows,
             self.limit,
-            self.horizon,
-            self.minimum_new_labels,
+            self.trend_horizon,
+            self.min_new_labels,
             pd.Timedelta(self.cooldown).to_pytimedelta(),
-            self.most_per_day,
-            self.label_window,
-            self.label_test_size,
-            self.look_rows,
+            self.max_trainings_per_day,
+            self.max_labels,
+            self.holdout_size,
+            self.recent_rows,
         )
 
     @property
@@ -122,7 +125,7 @@ class LoopConfig(TreinamentoConfig):
         return part(TreinamentoConfig, self)
 
 
-class RetreinoConfig(LoopConfig):
+class RetreinoConfig(RetrainingConfig):
     """Decide whether it is time for a new model; if it is, train a challenger and promote it if it is better."""
 
     mode: Literal["auto", "dry_run", "force"] = Field(

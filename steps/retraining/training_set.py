@@ -17,8 +17,8 @@ from monitor.store import tables
 from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
 from monitor.store.tables import TIME
 from serving import registry
-from steps.retraining.config import LoopConfig
-from steps.training.training_set import Lesson
+from steps.retraining.config import RetrainingConfig
+from steps.training.training_set import TrainingData
 
 RETRAINING_RUN = "retraining_run"
 """Tag of a version: the run of ``retreino`` that it comes from."""
@@ -33,7 +33,9 @@ class LoopError(KobeShotError):
     """What has arrived is not enough to learn from and to be tested on."""
 
 
-def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig, folder: Path, run_id: str) -> Lesson:
+def build_training_set(
+    labels: pd.DataFrame, champion: ModelVersion, config: RetrainingConfig, folder: Path, run_id: str
+) -> TrainingData:
     """The dev rows that the champion learned from and the older labels to learn from, the later labels to be tested on.
 
     Parameters
@@ -53,11 +55,11 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
     LoopError
         If there are too few labels on either side.
     """
-    older, later = split_by_time(labels.tail(config.label_window), config.label_test_size)
+    older, later = split_by_time(labels.tail(config.max_labels), config.holdout_size)
     if older.empty or later.empty:
         message = (
             f"expected older labels to learn from and later ones that the champion has not learned from; found "
-            f"{len(older):,} and {len(later):,}. Wait for more labels, or give another label_test_size."
+            f"{len(older):,} and {len(later):,}. Wait for more labels, or give another holdout_size."
         )
         raise LoopError(message)
     development_file = tables.development_table()
@@ -73,7 +75,7 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
     files = {name: folder / f"{name}.parquet" for name in written}
     for name, table in written.items():
         write_parquet(table, files[name])
-    arrived, weights = weigh(len(development), len(older), config.weighting)
+    arrived, weights = label_weights(len(development), len(older), config.weighting)
     kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
     tags = {
         **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},
@@ -84,7 +86,9 @@ def make_lesson(labels: pd.DataFrame, champion: ModelVersion, config: LoopConfig
         LABELS_LEARNED: str(len(older)),
         RETRAINING_RUN: run_id,
     }
-    return Lesson(train, test, files, tags, weights, arrived, {name: table[SHOT_ID] for name, table in ids.items()})
+    return TrainingData(
+        train, test, files, tags, weights, arrived, {name: table[SHOT_ID] for name, table in ids.items()}
+    )
 
 
 def _identity(rows: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +114,7 @@ def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None
         raise LoopError(message)
 
 
-def weigh(
+def label_weights(
     development: int, arrived: int, weighting: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
     """Which of so many dev rows and then so many labels that arrived are labels, and what each row weighs.
@@ -120,7 +124,7 @@ def weigh(
 
     Examples
     --------
-    >>> weigh(4, 2, "balanced")[1].tolist()
+    >>> label_weights(4, 2, "balanced")[1].tolist()
     [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
     is_arrived = np.arange(development + arrived) >= development

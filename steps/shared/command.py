@@ -12,12 +12,12 @@ import pyarrow as pa
 from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
 from data.cli import config as command
-from data.cli.console import say
+from data.cli.console import info
 from data.storage.addresses import sqlite_address, sqlite_path
-from data.storage.files import sole_writer
-from data.storage.locks import narrow, only_one
+from data.storage.files import writer_lock
+from data.storage.locks import narrow, single_instance
 from serving import registry
-from serving.registry import reachability, store_errors_told
+from serving.registry import reachability, translate_store_errors
 from serving.registry.store import plain_store
 
 StepConfig = command.CommandConfig
@@ -55,9 +55,9 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
         registry.model()
-        with plain_store(), _the_only(loop), store_errors_told():
+        with plain_store(), _the_only(loop), translate_store_errors():
             reachability.require_answer()
-            with reachability.watched(), sole_writer(on_wait=say), _registry_known():
+            with reachability.watched(), writer_lock(on_wait=info), _registry_known():
                 _make_store()
                 run(config)
 
@@ -83,7 +83,7 @@ def _the_only(loop: str) -> Iterator[None]:
     if not loop:
         yield
         return
-    with only_one(loop, f"{registry.store_name()} {registry.model()}", wait_seconds=_LOOP_WAIT_SECONDS):
+    with single_instance(loop, f"{registry.store_name()} {registry.model()}", wait_seconds=_LOOP_WAIT_SECONDS):
         yield
 
 

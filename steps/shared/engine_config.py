@@ -41,13 +41,13 @@ class EngineConfig(StepConfig):
             If PySpark or Java is missing, or the master does not answer.
         """
         if self.engine == "spark":
-            session.check(self.master)
+            session.check_requirements(self.master)
 
 
 class RejectingConfig(EngineConfig):
     """Parameters of a step that goes on without the rows that break the schema."""
 
-    most_rejected: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+    max_rejected_rows: Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
         default=None,
         ge=0,
         description="rows that may break the schema; they go to a rejects table with the reason. Empty: "
@@ -62,6 +62,6 @@ class RejectingConfig(EngineConfig):
     @property
     def rows_rejected_at_most(self) -> int:
         """Rows that may break the schema."""
-        if self.most_rejected is not None:
-            return self.most_rejected
+        if self.max_rejected_rows is not None:
+            return self.max_rejected_rows
         return MOST_REJECTED if self.is_large else 0

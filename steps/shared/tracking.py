@@ -1,7 +1,7 @@
 """The only place in ``steps/`` that writes to MLflow tracking.
 
-Steps yield what is to be logged as small records; `write` logs them. `step_run` opens the run of a step: alone, nested
-under ``main``, or in the run that ``mlflow run`` made for it.
+Steps yield what is to be logged as small records; `log_records` logs them. `step_run` opens the run of a step: alone,
+nested under ``main``, or in the run that ``mlflow run`` made for it.
 """
 
 import os
@@ -28,7 +28,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from data.masking import masked
 from data.paths import ROOT
 from data.storage.addresses import project_path
-from data.storage.files import sha256, size
+from data.storage.files import sha256, size_bytes
 from monitor.store.listings import MODEL_TAG
 from serving import registry
 from steps.shared.command import StepConfig
@@ -69,7 +69,7 @@ class Tags:
 
 
 @dataclass(frozen=True)
-class Picture:
+class FigureRecord:
     """A figure, kept as PNG under ``pictures``."""
 
     name: str
@@ -109,10 +109,10 @@ class Dataset:
     targets: str | None = field(default=None)
 
 
-Record = Params | Metrics | Tags | Picture | Text | Artifact | Dataset
+Record = Params | Metrics | Tags | FigureRecord | Text | Artifact | Dataset
 
 
-def write(records: Iterable[Record]) -> None:
+def log_records(records: Iterable[Record]) -> None:
     """Log records to the active run, in order; secrets in parameters and tags are masked."""
     for record in records:
         match record:
@@ -122,11 +122,11 @@ def write(records: Iterable[Record]) -> None:
                 mlflow.log_metrics(dict(values), step=step)
             case Tags(values):
                 mlflow.set_tags({name: masked(value) for name, value in values.items()})
-            case Picture(name, figure):
+            case FigureRecord(name, figure):
                 mlflow.log_figure(figure, f"pictures/{name}.png")
             case Text(file, text):
                 mlflow.log_text(text, file)
-            case Artifact(path, folder) if size(path) <= MOST_COPIED_BYTES:
+            case Artifact(path, folder) if size_bytes(path) <= MOST_COPIED_BYTES:
                 mlflow.log_artifact(str(path), folder)
             case Artifact(path):
                 mlflow.set_tags({f"table_{path.stem}": str(path.resolve()), f"sha256_{path.stem}": sha256(path)})
@@ -177,7 +177,7 @@ def nested_run(name: str) -> mlflow.ActiveRun:
     return mlflow.start_run(run_name=name, nested=True, tags=_own_tags())
 
 
-def source_state() -> dict[str, str]:
+def git_state() -> dict[str, str]:
     """Git commit of the code and whether files differ from it, as tags."""
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {"git_commit": commit or "unknown", "git_dirty": "unknown" if status is None else str(bool(status)).lower()}
@@ -299,7 +299,7 @@ def _log_dataset(record: Dataset) -> None:
             name=record.path.stem,
             digest=record.sha256[:36],
         )
-        if size(record.path) > MOST_COPIED_BYTES:
+        if size_bytes(record.path) > MOST_COPIED_BYTES:
             dataset = MetaDataset(dataset.source, name=dataset.name, digest=dataset.digest, schema=dataset.schema)
         mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from data.schema import FEATURES
 from monitor.reports.model_card.card import Data, ModelCard
-from monitor.reports.model_card.evaluation import measure
+from monitor.reports.model_card.evaluation import evaluate_on_test
 from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
 from serving import registry
 from steps.training.reproduction import reproduction
-from steps.training.training_set import Lesson
+from steps.training.training_set import TrainingData
 from steps.training.tuning import Candidate
 
 _SHA256 = "sha256_"
@@ -33,7 +33,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
     prior: Candidate,
     justification: str,
     *,
-    lesson: Lesson,
+    lesson: TrainingData,
     training: Mapping[str, object],
     logged: Logged,
 ) -> ModelCard:
@@ -61,7 +61,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
         model_id=chosen.id,
         run_id=logged.run_id,
         data=_data(lesson, found.address, logged.tags),
-        measured=measure(lesson.train, lesson.test, _made(chosen, lesson.test), _made(prior, lesson.test)),
+        measured=evaluate_on_test(lesson.train, lesson.test, _made(chosen, lesson.test), _made(prior, lesson.test)),
         choice=choice,
         candidates=candidates,
         example={name: float(example[name].iloc[0]) for name in FEATURES},
@@ -71,7 +71,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
     )
 
 
-def _data(lesson: Lesson, address: str, tags: Mapping[str, str]) -> Data:
+def _data(lesson: TrainingData, address: str, tags: Mapping[str, str]) -> Data:
     weighs = 1.0
     if lesson.weights is not None and lesson.compared_on is not None:
         weighs = float(lesson.weights[lesson.compared_on].mean())

@@ -13,19 +13,25 @@ from data.preparation.identity import among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from monitor.metrics.binary import log_loss_by_row
-from monitor.retraining.promotion_test import FEWEST_ROWS, LEAST_GAIN, MOST_LOG_LOSS, Challenge, challenge
+from monitor.retraining.promotion_test import (
+    FEWEST_ROWS,
+    MIN_IMPROVEMENT,
+    MOST_LOG_LOSS,
+    PromotionTest,
+    evaluate_challenger,
+)
 from monitor.store import tables
 from monitor.store.tables import TableError
 from serving import registry
-from serving.batch.in_process import ScoredError, scored
+from serving.batch.in_process import ScoredError, predict
 from serving.registry import gate
-from steps.training.training_set import Lesson
+from steps.training.training_set import TrainingData
 
 _DEVELOPMENT = "sha256_dataset_kobe_dev"
 
 
 @dataclass(frozen=True)
-class Contender:
+class Challenger:
     """A version that wants to be champion.
 
     Attributes
@@ -39,7 +45,7 @@ class Contender:
     """
 
     version: str
-    lesson: Lesson
+    lesson: TrainingData
     pipeline: Pipeline
     prior: Pipeline
 
@@ -52,7 +58,7 @@ class ComparisonRows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settled:
+class PromotionOutcome:
     """What became of a contender.
 
     Attributes
@@ -66,13 +72,13 @@ class Settled:
         Against the champion; None where there was none to compare with.
     """
 
-    verdict: gate.Verdict
+    verdict: gate.GateResult
     promoted: bool
     note: str
-    challenge: Challenge | None = None
+    challenge: PromotionTest | None = None
 
 
-def comparison_rows(contender: Contender) -> ComparisonRows:
+def comparison_rows(contender: Challenger) -> ComparisonRows:
     """Rows that a contender and the champion can be compared on: neither was trained on them, by their ``shot_id``.
 
     Of the same raw file these are the champion's own test rows, so that one who had easier test rows gains nothing by
@@ -108,15 +114,15 @@ def comparison_rows(contender: Contender) -> ComparisonRows:
     return ComparisonRows(kept, note)
 
 
-def settle(  # noqa: PLR0913 whom, on what, and what it has to show
-    contender: Contender,
+def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
+    contender: Challenger,
     rows: pd.DataFrame,
     *,
     seed: int,
     against: str | None = None,
-    most_log_loss: float = MOST_LOG_LOSS,
-    least_gain: float = LEAST_GAIN,
-) -> Settled:
+    max_log_loss: float = MOST_LOG_LOSS,
+    min_improvement: float = MIN_IMPROVEMENT,
+) -> PromotionOutcome:
     """Judge a contender, write the verdict on its version, and promote or archive it.
 
     Parameters
@@ -128,8 +134,8 @@ def settle(  # noqa: PLR0913 whom, on what, and what it has to show
         Of the bootstrap.
     against : str, optional
         The champion that it was trained to replace; if another one is champion now, it is not promoted.
-    most_log_loss, least_gain : float
-        See `monitor.retraining.promotion_test.challenge`.
+    max_log_loss, min_improvement : float
+        See `monitor.retraining.promotion_test.evaluate_challenger`.
 
     Returns
     -------
@@ -162,33 +168,35 @@ def settle(  # noqa: PLR0913 whom, on what, and what it has to show
         )
         return _archived(contender.version, _refused(_against_the_prior(contender, seed), note), note, None)
     else:
-        found = challenge(
+        found = evaluate_challenger(
             rows,
             _made(contender.pipeline, rows),
             _answers(named, rows, contender.version),
             _made(contender.prior, rows),
             champion_name=f"champion version {named}",
-            most_log_loss=most_log_loss,
-            least_gain=least_gain,
+            max_log_loss=max_log_loss,
+            min_improvement=min_improvement,
             seed=seed,
         )
         verdict = found.verdict
     if not verdict.passed:
         return _archived(contender.version, verdict, f"it did not pass the gate: {verdict.reason}", found)
-    registry.judge(contender.version, verdict)
+    registry.record_gate_result(contender.version, verdict)
     why = f"{verdict.reason}; {remark}" if remark else verdict.reason
     try:
         registry.promote(contender.version, why, instead_of=named)
-    except registry.OvertakenError as error:
+    except registry.ConcurrentPromotionError as error:
         registry.archive(contender.version, str(error))
-        return Settled(verdict, promoted=False, note=f"not promoted: {error}", challenge=found)
-    return Settled(verdict, promoted=True, note="passed the gate and became champion and Production", challenge=found)
+        return PromotionOutcome(verdict, promoted=False, note=f"not promoted: {error}", challenge=found)
+    return PromotionOutcome(
+        verdict, promoted=True, note="passed the gate and became champion and Production", challenge=found
+    )
 
 
 def _answers(champion: str, rows: pd.DataFrame, contender: str) -> npt.NDArray[np.float64]:
     """P(made) by the champion."""
     try:
-        return scored(rows, champion)[PROBABILITY].to_numpy(dtype=float)
+        return predict(rows, champion)[PROBABILITY].to_numpy(dtype=float)
     except ScoredError as error:
         registry.archive(contender, "the champion could not be loaded, and so not be compared with")
         message = (
@@ -199,21 +207,21 @@ def _answers(champion: str, rows: pd.DataFrame, contender: str) -> npt.NDArray[n
         raise registry.RegistryError(message) from error
 
 
-def _archived(version: str, verdict: gate.Verdict, note: str, found: Challenge | None) -> Settled:
-    registry.judge(version, verdict)
+def _archived(version: str, verdict: gate.GateResult, note: str, found: PromotionTest | None) -> PromotionOutcome:
+    registry.record_gate_result(version, verdict)
     registry.archive(version, note)
-    return Settled(verdict, promoted=False, note=f"not promoted, {note}", challenge=found)
+    return PromotionOutcome(verdict, promoted=False, note=f"not promoted, {note}", challenge=found)
 
 
-def _refused(verdict: gate.Verdict, reason: str) -> gate.Verdict:
-    return gate.Verdict(False, reason, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+def _refused(verdict: gate.GateResult, reason: str) -> gate.GateResult:
+    return gate.GateResult(False, reason, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
 
 
-def _against_the_prior(contender: Contender, seed: int) -> gate.Verdict:
+def _against_the_prior(contender: Challenger, seed: int) -> gate.GateResult:
     test = contender.lesson.test
     made = _made(contender.pipeline, test)
     losses = [log_loss_by_row(test[TARGET], each) for each in (made, _made(contender.prior, test))]
-    verdict = gate.better_than(
+    verdict = gate.compare(
         losses[0], losses[1], reference_name="the class prior", seed=seed, min_improvement=gate.MIN_SKILL
     )
     return _refused(verdict, gate.constant_words(made)) if gate.is_constant(made) else verdict

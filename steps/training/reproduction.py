@@ -95,7 +95,7 @@ def _outermost(run_id: str) -> Run:
 def _origin(tags: Mapping[str, str]) -> _Origin:
     digest = tags.get(tables.DEVELOPMENT) or tags.get(f"sha256_{TRAIN}", "")
     held = f"params.sha256_{TRAIN} = '{digest}'"
-    found = operation.runs_named(operation.PREPARATION, held, most=1) if digest.isalnum() else []
+    found = operation.find_runs(operation.PREPARATION, held, most=1) if digest.isalnum() else []
     provenance = _provenance(found[0].run_id) if found else None
     if provenance is None:
         return _Origin({}, "", ("source", "test_size", "seed"))
@@ -127,7 +127,7 @@ def _acquisition(provenance: Provenance) -> dict[str, str]:
     held = " and ".join(
         f"tags.sha256_{name.partition('.')[0]} = '{digest}'" for name, digest in provenance.sha256.items()
     )
-    found = operation.runs_named(aquisicao.RUN_NAME, held, most=1)
+    found = operation.find_runs(aquisicao.RUN_NAME, held, most=1)
     return given(listings.details(found[0].run_id).params) if found else {}
 
 

@@ -14,7 +14,7 @@ from steps.shared.tracking import Tags
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingData:
     """The rows to learn from and to be tested on, and where they come from.
 
     Attributes

@@ -232,7 +232,7 @@ class Tuner:
         return {name: (float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in scores.items()}
 
 
-def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
+def select_best(candidates: Sequence[Candidate], criterion: str) -> Candidate:
     """The candidate with the best cross-validated mean of a metric; the first of equals."""
     best = candidates[0]
     for candidate in candidates[1:]:

@@ -108,8 +108,8 @@ def test_code_that_was_added_to_the_champion_does_not_run_in_monitor_loop_or_bat
     table = Path("shots.parquet").absolute()
     shots.head(50).to_parquet(table)
     loads: list[Callable[[], object]] = [
-        lambda: in_process.scored(population().head(5), "2"),
-        lambda: in_process.fingerprint("models:/kobe_shot/2"),
+        lambda: in_process.predict(population().head(5), "2"),
+        lambda: in_process.prediction_hash("models:/kobe_shot/2"),
         lambda: list(artifacts.of_version("2")),
         *(
             lambda mode=mode: aplicacao.run(
@@ -146,9 +146,11 @@ def test_files_that_are_changed_after_they_were_compared_change_nothing(
         assert Path(folder).parent.stat().st_mode & 0o777 == 0o700
         return load(folder)
 
-    expected = in_process.scored(population().head(5), "1")
+    expected = in_process.predict(population().head(5), "1")
     monkeypatch.setattr(mlflow.pyfunc, "load_model", change_and_load)
-    pd.testing.assert_series_equal(in_process.scored(population().head(5), "2")["probability"], expected["probability"])
+    pd.testing.assert_series_equal(
+        in_process.predict(population().head(5), "2")["probability"], expected["probability"]
+    )
     assert not marker.exists()
 
 

@@ -32,7 +32,7 @@ def strict(request: pytest.FixtureRequest, served_checkout: tuple[Checkout, Pipe
         yield server
 
 
-def in_flight(server: Server, figure: str = "bytes_in_flight") -> float:
+def concurrency(server: Server, figure: str = "bytes_in_flight") -> float:
     """What the production server says that it holds."""
     lines = requests.get(f"{server.address}/metrics", timeout=30).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"kobe_{figure} "))
@@ -120,7 +120,7 @@ def test_bodies_of_clients_that_are_gone_are_not_held(strict: Server) -> None:
         # All of them together would not have found room.
         wait_until(lambda: strict.send(b" " * 19_000_000 + SHORT).status == 200, "room for a long body")
     if strict.name == "production":
-        assert in_flight(strict) == in_flight(strict, "bodies_in_flight") == 0
+        assert concurrency(strict) == concurrency(strict, "bodies_in_flight") == 0
     # Three copies of what may be in flight, and the long body beside them.
     seen.assert_bounded(growth=140 * MEGABYTE)
 
@@ -146,7 +146,7 @@ def test_a_client_that_reads_no_response_is_let_go(strict: Server) -> None:
         wait_until(lambda: sockets_of(strict) <= before, "the connections to be closed")
     assert strict.send(rows, CSV).status == 200
     if strict.name == "production":
-        assert in_flight(strict) == 0
+        assert concurrency(strict) == 0
 
 
 def test_limits_and_what_was_refused_are_told_in_metrics(strict: Server) -> None:
@@ -158,8 +158,8 @@ def test_limits_and_what_was_refused_are_told_in_metrics(strict: Server) -> None
     assert "kobe_limit_body_bytes 2e+07" in text
     assert "kobe_limit_bytes_in_flight 4e+07" in text
     assert 'kobe_requests_refused_total{limit="body_bytes"}' in text
-    assert 0 < in_flight(strict, "limit_connections") < 256
-    assert in_flight(strict, "open_connections") >= 1
+    assert 0 < concurrency(strict, "limit_connections") < 256
+    assert concurrency(strict, "open_connections") >= 1
 
 
 def test_a_limit_that_is_none_ends_the_start_in_words(

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sqlalchemy.exc import OperationalError
 
 from data.schema import FEATURES
-from serving.inference_log.inference_log import Limits, Recorder, Request, connect, spool_of
+from serving.inference_log.inference_log import InferenceLogWriter, Limits, Request, create_engine, spool_dir
 from tests.attacks.support import MEGABYTE, PARQUET, Server
 from tests.project import Checkout, Operated, operated, records, shot, wait_until
 
@@ -85,7 +85,7 @@ def fill(folder: Path) -> Path:
 
 def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_path: Path) -> None:
     rows = 500_000
-    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
     recorder.record(request("large", rows))
     (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
     journal = memory = 0
@@ -107,7 +107,7 @@ def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_pa
 
 def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_path: Path) -> None:
     rows = 200_000
-    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
     (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
     recorder.record(request("large", rows))
     wait_until(lambda: 0 < rows_in(tmp_path) < rows, "the writer to be within the request")
@@ -129,7 +129,9 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_said_once_and_said_to_
     # A folder in its place keeps the database away.
     (tmp_path / "log.db").mkdir()
     limits = Limits(spool_bytes=MEGABYTE)
-    recorder = Recorder(address_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost))
+    recorder = InferenceLogWriter(
+        address_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost)
+    )
     for number in range(400):
         recorder.record(request(str(number), 100))
         assert recorder.status().spool_bytes <= MEGABYTE
@@ -158,7 +160,7 @@ def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     limits = Limits(log_bytes=4 * MEGABYTE, spool_bytes=MEGABYTE)
-    recorder = Recorder(address_in(tmp_path), FEATURES, limits=limits)
+    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES, limits=limits)
     said: list[str] = []
 
     def is_full() -> bool:
@@ -238,7 +240,7 @@ def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_th
 ) -> None:
     filler = fill(small_disk)
     # Folders of this disk take no room: only a file does.
-    recorder = Recorder(address_in(small_disk), FEATURES)
+    recorder = InferenceLogWriter(address_in(small_disk), FEATURES)
     recorder.record(request("lost", 3))
     assert recorder.dropped["disk_full"] == 3
     filler.unlink()
@@ -261,7 +263,7 @@ def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_th
 def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        recorder = Recorder(address_in(tmp_path), FEATURES)
+        recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
         recorder.record(request("a"))
         wait_until(lambda: rows_in(tmp_path) == 1, "the row to be moved")
         wait_until(lambda: list(tmp_path.rglob("status.json")), "the writer to say how the log is")
@@ -274,16 +276,16 @@ def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_
 
 
 def test_a_log_and_a_spool_that_others_could_read_are_narrowed(tmp_path: Path) -> None:
-    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
     recorder.record(request("a"))
     assert not recorder.close()
     (tmp_path / "log.db").chmod(0o666)
-    spool_of(address_in(tmp_path)).chmod(0o777)
-    recorder = Recorder(address_in(tmp_path), FEATURES)
+    spool_dir(address_in(tmp_path)).chmod(0o777)
+    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
     recorder.record(request("b"))
     assert not recorder.close()
     assert rows_in(tmp_path) == 2
-    for path in (tmp_path / "log.db", spool_of(address_in(tmp_path))):
+    for path in (tmp_path / "log.db", spool_dir(address_in(tmp_path))):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
@@ -292,17 +294,17 @@ def test_a_folder_that_an_address_names_by_mistake_is_left_as_it_is(tmp_path: Pa
     folder.mkdir(mode=0o755)
     mode = stat.S_IMODE(folder.stat().st_mode)
     with pytest.raises(OperationalError):
-        connect(address_in(tmp_path)).connect()
+        create_engine(address_in(tmp_path)).connect()
     assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder away")
 def test_a_spool_that_another_account_has_made_is_refused_in_words(tmp_path: Path) -> None:
-    spool = spool_of(address_in(tmp_path))
+    spool = spool_dir(address_in(tmp_path))
     spool.mkdir()
     shutil.chown(spool, NOBODY)
     with pytest.raises(PermissionError, match=r"to be of this account .* found another's\. Remove it, or name another"):
-        Recorder(address_in(tmp_path), FEATURES)
+        InferenceLogWriter(address_in(tmp_path), FEATURES)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give a link away")
@@ -318,7 +320,7 @@ def test_a_link_of_another_account_is_not_followed(
     link.symlink_to(target if what == "log.db" else victim)
     os.lchown(link, NOBODY, NOBODY)
     if what == "log.db":
-        recorder = Recorder(address_in(tmp_path), FEATURES)
+        recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
         recorder.record(request("a"))
         said: list[str] = []
 
@@ -331,7 +333,7 @@ def test_a_link_of_another_account_is_not_followed(
         assert not recorder.close()
     else:
         with pytest.raises(PermissionError, match="found another's"):
-            Recorder(address_in(tmp_path), FEATURES)
+            InferenceLogWriter(address_in(tmp_path), FEATURES)
     assert list(victim.iterdir()) == [target]
     assert target.read_bytes() == b""
 

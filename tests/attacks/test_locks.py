@@ -15,8 +15,8 @@ import pytest
 
 from data.errors import KobeShotError
 from data.paths import ROOT
-from data.storage.files import sole_writer
-from data.storage.locks import BusyError, held, only_one, private_folder
+from data.storage.files import writer_lock
+from data.storage.locks import AlreadyRunningError, held, private_folder, single_instance
 from serving.registry.store import plain_store
 
 NOBODY = 65_534
@@ -63,7 +63,7 @@ def another_holder(path: Path) -> Iterator[int]:
 @as_root
 def test_another_account_can_neither_open_nor_hold_a_lock(state: Path) -> None:
     take = "import fcntl, os, sys\nfcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    with only_one("retreino", "key"), sole_writer(state):
+    with single_instance("retreino", "key"), writer_lock(state):
         pass
     locks = [*private_folder().iterdir(), state / ".lock"]
     assert len(locks) == 2
@@ -86,7 +86,7 @@ def test_a_lock_that_another_account_has_made_is_refused_in_words(state: Path) -
             pytest.raises(
                 KobeShotError, match=r"found another account's \(owner 65534\)\. Remove it, and run this again"
             ),
-            sole_writer(state, limit_seconds=0),
+            writer_lock(state, limit_seconds=0),
         ):
             pytest.fail("the lock was taken")
 
@@ -95,7 +95,7 @@ def test_a_lock_that_another_account_has_made_is_refused_in_words(state: Path) -
 def test_a_folder_of_locks_that_another_account_has_made_is_refused_in_words(state: Path) -> None:
     (state / "kobe_shot").mkdir(mode=0o777)
     shutil.chown(state / "kobe_shot", NOBODY)
-    with pytest.raises(KobeShotError, match="found another account's"), only_one("retreino", "key"):
+    with pytest.raises(KobeShotError, match="found another account's"), single_instance("retreino", "key"):
         pytest.fail("the lock was taken")
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_written_through_a_link_in_place_of_a_lock(state: Path, *, da
         precious.write_text("precious")
     for lock in (state / ".lock", state / "schedule.lock"):
         lock.symlink_to(precious)
-    with pytest.raises(KobeShotError, match="found a link"), sole_writer(state, limit_seconds=0):
+    with pytest.raises(KobeShotError, match="found a link"), writer_lock(state, limit_seconds=0):
         pytest.fail("the lock was taken")
     with pytest.raises(KobeShotError, match="found a link"), held(state / "schedule.lock", "a test", 0):
         pytest.fail("the lock was taken")
@@ -130,7 +130,7 @@ def test_nothing_is_written_through_a_link_in_place_of_a_lock(state: Path, *, da
 @pytest.mark.parametrize("kind", ["fifo", "folder"])
 def test_what_is_no_file_in_place_of_a_lock_is_refused_at_once(state: Path, kind: str) -> None:
     (os.mkfifo if kind == "fifo" else os.mkdir)(state / ".lock")
-    with pytest.raises(KobeShotError, match="to be a file of this account"), sole_writer(state, limit_seconds=0):
+    with pytest.raises(KobeShotError, match="to be a file of this account"), writer_lock(state, limit_seconds=0):
         pytest.fail("the lock was taken")
 
 
@@ -141,7 +141,7 @@ def test_locks_that_others_could_open_are_narrowed_whatever_the_umask(state: Pat
     (state / "kobe_shot" / "locks").chmod(0o777)
     before = os.umask(0)
     try:
-        with sole_writer(state), only_one("retreino", "key"):
+        with writer_lock(state), single_instance("retreino", "key"):
             found = {path: path.stat().st_mode & 0o777 for path in state.rglob("*lock*")}
     finally:
         os.umask(before)
@@ -155,7 +155,7 @@ def test_whoever_waits_in_vain_is_told_who_holds_the_lock_and_what_to_do(
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.1")
     with another_holder(state / "one.lock") as holder:
         words = rf"process {holder} in .*, still after 0\.1 s\. .*Wait until it is done, or end it, and run this again"
-        with pytest.raises(BusyError, match=words), held(state / "one.lock", "a test", 600):
+        with pytest.raises(AlreadyRunningError, match=words), held(state / "one.lock", "a test", 600):
             pytest.fail("the lock was taken")
 
 

@@ -260,7 +260,7 @@ def test_what_is_no_regular_file_is_refused_wherever_it_is(
     for name in ("shots.csv", "shots.parquet"):
         make(tmp_path / name)
         with pytest.raises((ValueError, KobeShotError)):
-            sources.acquire(sources.check_source(str(tmp_path / name)), rows=500, seed=1, raw=raw)
+            sources.acquire(sources.validate_source(str(tmp_path / name)), rows=500, seed=1, raw=raw)
         assert name in refused(tmp_path / name, raw)
         with pytest.raises((TableError, SchemaError)):
             list(TableReader(tmp_path / name).chunks(100)) or TableReader(tmp_path / name).schema.field("lat")
@@ -319,12 +319,12 @@ def test_a_header_line_without_end_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_of_the_file_system_is_not_blamed_on_the_tracking_store(error: OSError, words: str) -> None:
-    with pytest.raises(FileError, match=words) as caught, registry.store_errors_told():
+    with pytest.raises(FileError, match=words) as caught, registry.translate_store_errors():
         raise error
     assert "store" not in str(caught.value)
 
 
 def test_a_connection_that_breaks_is_the_stores(store: str) -> None:
-    with pytest.raises(registry.StoreError, match="tracking store"), registry.store_errors_told():
+    with pytest.raises(registry.StoreError, match="tracking store"), registry.translate_store_errors():
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
     assert store

@@ -57,7 +57,7 @@ def test_a_lock_that_is_never_let_go_ends_the_wait_with_words(tmp_path: Path, mo
     monkeypatch.setattr(sqlite_store, "LOCK_WAIT_SECONDS", 0.5)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreError, match="locked"), registry.store_errors_told():
+        with pytest.raises(StoreError, match="locked"), registry.translate_store_errors():
             mlflow.start_run()
 
 

@@ -7,7 +7,7 @@ import pytest
 from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, WORSE, Ground, noisy, trials
 from data.acquisition.raw_tables import write_split
 from data.preparation import local
-from data.preparation.contract import Plan
+from data.preparation.contract import PreparationParams
 from data.preparation.manifest import PROD, TEST, TRAIN
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
@@ -16,8 +16,8 @@ from data.simulation import synthetic
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     folder: Path = tmp_path_factory.mktemp("shots")
-    write_split(synthetic.blocks(synthetic.PUBLIC_ROWS, 0), folder)
-    local.prepare(folder, folder, Plan())
+    write_split(synthetic.iter_chunks(synthetic.PUBLIC_ROWS, 0), folder)
+    local.prepare(folder, folder, PreparationParams())
     return Ground.of(*(pd.read_parquet(folder / f"{name}.parquet") for name in (TRAIN, TEST, PROD)))
 
 

@@ -30,12 +30,12 @@ def test_zones_are_those_of_the_public_files(real_raw: dict[str, pd.DataFrame]) 
 
 def test_the_arc_parts_two_and_three_points(real_raw: dict[str, pd.DataFrame]) -> None:
     for table in real_raw.values():
-        three = court.is_three(*court.to_feet(table["lat"], table["lon"]))
+        three = court.is_three_pointer(*court.to_feet(table["lat"], table["lon"]))
         assert (three == (table["shot_type"] == THREE_POINTS)).mean() > 0.985
 
 
 def test_lines_stay_on_the_half_court() -> None:
-    for x, y in court.lines():
+    for x, y in court.court_lines():
         assert np.abs(x).max() <= court.SIDELINE_X
         assert y.min() >= court.BASELINE_Y
         assert y.max() <= court.MID_COURT_Y

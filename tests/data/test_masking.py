@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from data.cli.console import complain, say
+from data.cli.console import error, info
 from data.errors import KobeShotError
 from data.masking import mask_log_records, masked
 
@@ -69,8 +69,8 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
 def test_no_error_and_no_line_of_a_command_holds_a_password(capsys: pytest.CaptureFixture[str]) -> None:
     address = f"postgresql://u:{HIDDEN}@h/d"
     assert str(KobeShotError(f"cannot reach {address}")) == "cannot reach postgresql://u:***@h/d"
-    say("Store:", address)
-    complain("failed:", ValueError(address))
+    info("Store:", address)
+    error("failed:", ValueError(address))
     written = capsys.readouterr()
     assert HIDDEN not in written.out + written.err
     assert "u:***@h" in written.out

@@ -4,16 +4,16 @@ import pytest
 
 from data.errors import SchemaError
 from data.schema import (
-    CHECKED,
     COLUMN,
     COLUMNS,
     FEATURES,
-    cases,
+    VALIDATED_COLUMNS,
     check_raw,
+    failure_cases,
     feature_column,
     raw_schema,
-    reason,
     reasons,
+    rejection_reason,
 )
 
 
@@ -98,7 +98,7 @@ def test_many_wrong_rows_are_counted_not_listed(shots: pd.DataFrame) -> None:
 
 
 def why(table: pd.DataFrame) -> dict[int, str]:
-    found = cases(table[list(CHECKED)].reset_index(drop=True), raw_schema(unique=False), "shots")
+    found = failure_cases(table[list(VALIDATED_COLUMNS)].reset_index(drop=True), raw_schema(unique=False), "shots")
     return {int(str(row)): text for row, text in reasons(found).items()}
 
 
@@ -128,4 +128,4 @@ def test_rows_that_fit_have_no_reason(shots: pd.DataFrame) -> None:
     [(None, "null"), (np.nan, "null"), (1e20, "1e+20"), (np.inf, "inf"), (7, "7"), ("it's", "'it's'")],
 )
 def test_a_reason_shows_its_value_as_any_engine_can(value: object, shown: str) -> None:
-    assert reason(COLUMN["lat"], value) == f"column lat: found {shown}, expected {COLUMN['lat'].allowed}"
+    assert rejection_reason(COLUMN["lat"], value) == f"column lat: found {shown}, expected {COLUMN['lat'].allowed}"

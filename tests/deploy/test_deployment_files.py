@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from data.paths import ROOT
 from deploy import accounts
 from deploy.with_secrets import SECRETS
-from serving.model.requirements import served_packages
+from serving.model.requirements import model_requirements
 from steps.schedule import ScheduledConfig, check_schedule
 from tests.project import environment, ok
 
@@ -158,7 +158,7 @@ def test_a_smaller_image_holds_packages_of_the_lock_only(target: str) -> None:
 
 def test_the_image_of_the_model_holds_what_a_served_model_requires() -> None:
     own = (DEPLOY / "requirements-model.txt").read_text()
-    for requirement in served_packages(make_pipeline(LGBMClassifier())):
+    for requirement in model_requirements(make_pipeline(LGBMClassifier())):
         assert re.search(rf"^{Requirement(requirement).name}(\[.*)?$", own.replace("[binary]", ""), re.MULTILINE) or (
             "psycopg-binary" in requirement
         ), requirement

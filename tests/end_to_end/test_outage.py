@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from data.paths import ROOT
-from serving.client.load_probe import SteadyCaller
+from serving.client.load_probe import LoadProbe
 from tests.end_to_end.test_deployment import Deployment, database
 from tests.project import Operated, completed, free_port, ok, publish, runs, shot, wait_until
 from tests.serving.inference_log.test_inference_log import POSTGRES
@@ -117,7 +117,7 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
         with model_server(deployment) as server:
             features = {name: float(str(value)) for name, value in shot().items()}
             with ExitStack() as calling:
-                callers = [calling.enter_context(SteadyCaller(server.address, features)) for _ in range(CALLERS)]
+                callers = [calling.enter_context(LoadProbe(server.address, features)) for _ in range(CALLERS)]
                 started = time.monotonic()
                 behind.stop()
                 wait_until(lambda: "registry does not answer" in deployment.said("model"), "the server to say so")

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from deploy import first_model
-from serving.client.load_probe import SteadyCaller
+from serving.client.load_probe import LoadProbe
 from serving.registry import StoreError
 from steps import reverter
 from steps.reverter import ReverterConfig
@@ -98,7 +98,7 @@ def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_
 ) -> None:
     with operated(published, tracking=line.address) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
-        with SteadyCaller(server.address, {name: float(str(value)) for name, value in shot().items()}) as caller:
+        with LoadProbe(server.address, {name: float(str(value)) for name, value in shot().items()}) as caller:
             line.silence() if kind == "silent" else line.refuse()
             wait_until(lambda: "registry does not answer" in server.output.read_text(), "the server to say so")
             first = server.workers()[0]

@@ -19,8 +19,8 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from data.storage.files import sole_writer
-from serving.batch.in_process import ANSWERS, fingerprint
+from data.storage.files import writer_lock
+from serving.batch.in_process import ANSWERS, prediction_hash
 from tests.project import (
     Checkout,
     completed,
@@ -78,7 +78,7 @@ def assert_champion_is_served(client: MlflowClient) -> str:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(client.tracking_uri)
     try:
-        assert fingerprint("models:/kobe_shot/Production") == champion.tags[ANSWERS]
+        assert prediction_hash("models:/kobe_shot/Production") == champion.tags[ANSWERS]
     finally:
         mlflow.set_tracking_uri(before)
     return str(champion.version)
@@ -114,7 +114,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(checkout: Checkout)
 
 
 def test_rows_that_a_version_has_learned_from_do_not_count_for_it(checkout: Checkout) -> None:
-    ok(checkout.step("retreino", *FORCED, "--most_log_loss", "9"))
+    ok(checkout.step("retreino", *FORCED, "--max_log_loss", "9"))
     client = checkout.client()
     version = str(client.get_registered_model("kobe_shot").latest_versions[0].version)
     client.set_model_version_tag("kobe_shot", version, "gate", "passed")
@@ -180,7 +180,7 @@ def test_of_two_retrainings_at_once_one_runs_and_the_other_says_so(checkout: Che
 def test_a_retraining_waits_for_who_writes_in_its_folder(checkout: Checkout, tmp_path: Path) -> None:
     said, command = tmp_path / "said", [sys.executable, "-m", "steps.retreino", *FORCED]
     # What every step holds as long as it runs.
-    with said.open("wb") as output, sole_writer(checkout.folder / "data" / "processed"):
+    with said.open("wb") as output, writer_lock(checkout.folder / "data" / "processed"):
         process = subprocess.Popen(
             command,
             cwd=checkout.folder,
@@ -282,7 +282,7 @@ def test_rolled_back_twice_after_three_promotions_the_answers_are_those_of_then_
 
 def test_an_operation_is_replayed_beside_its_extremes_without_touching_production(checkout: Checkout) -> None:
     before = assert_champion_is_served(checkout.client())
-    arguments = ["source=synthetic", "synthetic_rows=12000", "models=lr", "n_iter=1", "cv_folds=2", "batch_rows=600"]
+    arguments = ["source=synthetic", "synthetic_rows=12000", "models=lr", "n_iter=1", "cv_folds=2", "batch_size=600"]
     printed = ok(checkout.mlflow_run("operacao", *(part for text in arguments for part in ("-P", text))))
     assert assert_champion_is_served(checkout.client()) == before
     run = checkout.run("Operacao")
@@ -306,14 +306,14 @@ def test_an_operation_is_replayed_beside_its_extremes_without_touching_productio
         ("retreino", ["--mode", "maybe"], "'auto', 'dry_run' or 'force'"),
         ("retreino", ["--cooldown", "soon"], "a span of time such as 12h or 7d"),
         ("retreino", ["--current", "prod"], "expected application, log, or a .parquet or .csv"),
-        ("retreino", ["--violations", "4"], "at most windows (3)"),
+        ("retreino", ["--min_breached_windows", "4"], "at most windows (3)"),
         ("retreino", ["--models", "knn"], "weighting=uniform with knn"),
         ("retreino", ["--current", "missing.parquet"], "missing.parquet cannot be read"),
         ("operacao", ["--start", "tree"], "expected nothing, or one of lr, dt"),
         (
             "operacao",
-            ["--source", "synthetic", "--synthetic_rows", "2000", "--batch_rows", "5000"],
-            "smaller batch_rows",
+            ["--source", "synthetic", "--synthetic_rows", "2000", "--batch_size", "5000"],
+            "smaller batch_size",
         ),
         ("reverter", ["--version", "99"], "has no version 99; expected one of 1"),
         ("reverter", [], "no previous champion to go back to"),

@@ -62,7 +62,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Che
 def table_of(rows: int, seed: int = 3) -> pd.DataFrame:
     """Shots as preparacao makes base_prod."""
     columns = [SHOT_ID, "game_date", "lat", "lon", *FEATURES[2:], TARGET]
-    table = pd.concat([block[columns] for block in synthetic.blocks(rows, seed)], ignore_index=True)
+    table = pd.concat([block[columns] for block in synthetic.iter_chunks(rows, seed)], ignore_index=True)
     return table.rename(columns={"lon": "lng"}).astype(dict.fromkeys([*FEATURES, TARGET], "float64"))
 
 

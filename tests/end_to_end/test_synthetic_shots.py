@@ -41,7 +41,7 @@ FAST_OPTIONS = [
     "1",
     "--cv_folds",
     "2",
-    "--split_seeds",
+    "--n_resplits",
     "1",
 ]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.errors import KobeShotError
 from data.preparation.manifest import PREDICTIONS, PROD, prepared_path
 from data.schema import PROBABILITY, TARGET
@@ -23,13 +23,13 @@ from tests.versions import GOOD, Stock, crowned
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as caught:
-        parse(AplicacaoConfig, arguments)
+        parse_args(AplicacaoConfig, arguments)
     assert caught.value.code == 2
     return capsys.readouterr().err
 
 
 def test_without_parameters_the_prepared_prod_table_is_scored_over_rest() -> None:
-    config = parse(AplicacaoConfig, [])
+    config = parse_args(AplicacaoConfig, [])
     assert (config.source, config.target) == (prepared_path(PROD), PREDICTIONS)
     assert config.over_rest
 
@@ -38,15 +38,15 @@ def test_without_parameters_the_prepared_prod_table_is_scored_over_rest() -> Non
     ("arguments", "most"),
     [
         ([], 0),
-        (["--most_rejected", ""], 0),
+        (["--max_rejected_rows", ""], 0),
         (["--mode", "batch"], 1_000),
         (["--engine", "spark"], 1_000),
-        (["--most_rejected", "7"], 7),
-        (["--mode", "batch", "--most_rejected", "0"], 0),
+        (["--max_rejected_rows", "7"], 7),
+        (["--mode", "batch", "--max_rejected_rows", "0"], 0),
     ],
 )
 def test_large_jobs_go_on_over_some_rows_that_break_the_schema(arguments: list[str], most: int) -> None:
-    assert parse(AplicacaoConfig, arguments).rows_rejected_at_most == most
+    assert parse_args(AplicacaoConfig, arguments).rows_rejected_at_most == most
 
 
 @pytest.mark.parametrize("way", [["--mode", "batch"], ["--engine", "spark"]])
@@ -115,7 +115,7 @@ def test_every_row_counts_as_measured_learned_or_unlabelled(
     table = shots(50).assign(**{TARGET: labels})
     table.to_parquet(tmp_path / "shots.parquet", index=False)
     seen, labelled = table.head(15), sum(np.isfinite(labels))
-    monkeypatch.setattr(arrivals, "labels_learned", lambda _version: seen)
+    monkeypatch.setattr(arrivals, "training_labels", lambda _version: seen)
     learned = min(15, labelled)
     applied = aplicacao.run(config(tmp_path))
     assert (applied.rows, applied.labelled, applied.learned) == (50, labelled, learned)

@@ -63,7 +63,7 @@ def test_a_step_up_to_the_first_scoring_that_fails_leaves_the_champion(
 def test_monitoring_and_report_that_fail_leave_the_new_champion_and_say_what_is_true_and_left_to_do(
     failing: Callable[[str], None], step: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (before,) = registry.lineage()
+    (before,) = registry.champion_history()
     failing(step)
     now = registry.standing()
     assert now.champion not in {None, before}

@@ -13,17 +13,17 @@ import pytest
 import sqlalchemy as sql
 from mlflow.entities import Run
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.schema import FEATURES, MODEL_VERSION, PROBABILITY, TARGET
 from data.storage.files import sha256
 from monitor.health.checks import CHECKS
-from monitor.health.record import FORMAT, metrics_of
-from monitor.health.verdict import Health, Verdict
+from monitor.health.record import FORMAT, flatten_metrics
+from monitor.health.verdict import HealthReport, Verdict
 from monitor.metrics.binary import METRICS
 from serving.inference_log import reader
-from serving.inference_log.inference_log import connect, tables
+from serving.inference_log.inference_log import create_engine, tables
 from steps import monitoramento
-from steps.monitoramento import MonitoramentoConfig, Monitored, moment_of
+from steps.monitoramento import MonitoramentoConfig, MonitoringResult, parse_timestamp
 from tests.project import Checkout, copy_project, ok
 from tests.spark import needs_java
 
@@ -59,7 +59,7 @@ def printed(result: "subprocess.CompletedProcess[str]") -> str:
 def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
     """An inference log of rows, the last of which was scored now; its address."""
     address = f"sqlite:///{path}"
-    engine: sql.Engine = connect(address)
+    engine: sql.Engine = create_engine(address)
     log, _ = tables(FEATURES)
     log.metadata.create_all(engine)
     now = reader.now()
@@ -90,10 +90,10 @@ def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: np.nan})
     rows.loc[::10, TARGET] = 1.0
     address = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
-    with (engine := connect(address)).begin() as connection:
+    with (engine := create_engine(address)).begin() as connection:
         connection.exec_driver_sql("update inference set origin = 'upload' where id > 900")
     engine.dispose()
-    config = MonitoramentoConfig(current="log", log=address, most_rows=100)
+    config = MonitoramentoConfig(current="log", log=address, max_rows=100)
     found = monitoramento.read_current(config, "1")
     assert 90 <= len(found.table) <= 110
     assert found.labels is not None
@@ -109,10 +109,10 @@ def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of
     monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: 1.0})
     address = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
-    with (engine := connect(address)).begin() as connection:
+    with (engine := create_engine(address)).begin() as connection:
         connection.exec_driver_sql("update inference set model_version = '2' where id > 920")
     engine.dispose()
-    config = MonitoramentoConfig(current="log", log=address, most_rows=100)
+    config = MonitoramentoConfig(current="log", log=address, max_rows=100)
     found = monitoramento.read_current(config, "2")
     assert (found.table[MODEL_VERSION].tolist(), found.rows, found.left_out) == ([2] * 80, 80, {"1": 920})
     assert "80 of" not in found.name
@@ -149,7 +149,7 @@ def test_every_figure_is_logged_with_its_interval_beside_the_record_and_the_repo
     run = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod")
     assert checkout.artifacts(run) == {"monitoring.json", "report.html"}
     metrics = run.data.metrics
-    assert metrics == metrics_of(record_of(run))
+    assert metrics == flatten_metrics(record_of(run))
     table = checkout.table("predictions_prod")
     assert (metrics["rows"], metrics["rows_labelled"]) == (len(table), table[TARGET].notna().sum())
     applied = checkout.run("PipelineAplicacao").data.metrics
@@ -277,7 +277,7 @@ def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_r
 ) -> None:
     table = checkout.table("predictions_prod")
     folder = parts_of(table, tmp_path / "season")
-    shown = printed(checkout.step("monitoramento", "--current", str(folder), "--most_rows", "1000"))
+    shown = printed(checkout.step("monitoramento", "--current", str(folder), "--max_rows", "1000"))
     run, rows = newest(checkout), 3 * len(table)
     found = record_of(run)
     current = found["current"]
@@ -286,7 +286,7 @@ def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_r
     sampled = current["sampled"]
     assert 900 < sampled < 1_200
     assert current["labelled"] < sampled
-    assert run.data.metrics == metrics_of(found)
+    assert run.data.metrics == flatten_metrics(found)
     assert (run.data.metrics["rows"], run.data.metrics["rows_sampled"]) == (rows, sampled)
     told = f"Version 1 on season: {sampled:,} evenly spread of {rows:,} rows"
     assert f"Looked at: {told}" in shown
@@ -304,7 +304,7 @@ def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_r
 def test_a_large_table_without_answers_is_to_be_scored_first(checkout: Checkout, tmp_path: Path) -> None:
     path = tmp_path / "raw.parquet"
     checkout.table("base_test").to_parquet(path)
-    result = checkout.step("monitoramento", "--current", str(path), "--most_rows", "100")
+    result = checkout.step("monitoramento", "--current", str(path), "--max_rows", "100")
     assert result.returncode == 1
     shown = printed(result)
     assert "expected a column probability in a table of more than 100 rows" in shown
@@ -337,7 +337,7 @@ def test_spark_comes_to_the_same_drift_and_verdict(checkout: Checkout) -> None:
 
 def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Checkout) -> None:
     runs = len(checkout.runs())
-    wrong = ["--current", "yesterday", "--since", "soon", "--fail_on", "always", "--most_rows", "0"]
+    wrong = ["--current", "yesterday", "--since", "soon", "--fail_on", "always", "--max_rows", "0"]
     result = checkout.step("monitoramento", *wrong)
     shown = printed(result)
     assert result.returncode == 2
@@ -345,7 +345,7 @@ def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Che
     assert "found 'yesterday'" in shown
     assert "since: expected an age such as 24h or 7d, or a moment such as 2026-11-22T08:00 (UTC); found 'soon'" in shown
     assert "expected 'never', 'watch' or 'retrain'; found 'always'" in shown
-    assert "most_rows" in shown
+    assert "max_rows" in shown
     assert "Nothing was done." in shown
     assert "Traceback" not in shown
     assert len(checkout.runs()) == runs
@@ -389,14 +389,14 @@ def test_a_store_without_a_champion_says_what_to_run_first(tmp_path: Path) -> No
 
 
 def parsed(*arguments: str) -> MonitoramentoConfig:
-    return parse(MonitoramentoConfig, arguments)
+    return parse_args(MonitoramentoConfig, arguments)
 
 
 def test_parameters_have_defaults_that_work_after_main() -> None:
     config = parsed()
     assert (config.current, config.reference, config.fail_on) == ("application", "base_test", "never")
     assert (config.engine, config.master) == ("local", "")
-    assert (config.since, config.until, config.log, config.endpoint, config.most_rows) == ("", "", "", "", 100_000)
+    assert (config.since, config.until, config.log, config.endpoint, config.max_rows) == ("", "", "", "", 100_000)
 
 
 @pytest.mark.parametrize("spelling", ["--fail_on", "--fail-on"])
@@ -425,7 +425,7 @@ def test_what_can_be_looked_at_is_taken(current: str) -> None:
         ("--since", "99999999d"),
         ("--endpoint", "127.0.0.1:99999"),
         ("--endpoint", "http://user:secret@127.0.0.1"),
-        ("--most_rows", "many"),
+        ("--max_rows", "many"),
         ("--log", "postgresql://user:secret@host/database"),
     ],
 )
@@ -487,7 +487,7 @@ def test_a_parameter_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_moment_is_an_age_or_a_time_in_utc(text: str, moment: datetime | None) -> None:
-    assert moment_of(text, NOW) == moment
+    assert parse_timestamp(text, NOW) == moment
 
 
 @pytest.mark.parametrize(
@@ -507,5 +507,5 @@ def test_the_exit_code_follows_the_verdict_and_fail_on(
             monitoramento.run_for_scheduler(config)
 
 
-def _looked(verdict: Verdict, _config: MonitoramentoConfig) -> Monitored:
-    return Monitored(None, Health(verdict, ()), {})  # type: ignore[arg-type]
+def _looked(verdict: Verdict, _config: MonitoramentoConfig) -> MonitoringResult:
+    return MonitoringResult(None, HealthReport(verdict, ()), {})  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from data.acquisition import provenance
 from data.acquisition.raw_tables import DEV_FILE, FILES
 from data.errors import KobeShotError, SchemaError, StaleDataError
 from data.preparation import manifest
-from data.preparation.contract import Plan
+from data.preparation.contract import PreparationParams
 from data.preparation.local import prepare
 from data.preparation.manifest import FILTERED, IDS, PROD, TABLES, TEST, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, THREE_POINTS, TWO_POINTS
@@ -39,7 +39,7 @@ def tables(tmp_path: Path) -> Callable[..., Tables]:
 
     def make(pair: Pair, test_size: float = 0.2, seed: int = 42) -> Tables:
         write_pair(pair, tmp_path)
-        prepare(tmp_path, tmp_path, Plan(test_size, seed))
+        prepare(tmp_path, tmp_path, PreparationParams(test_size, seed))
         return {name: pd.read_parquet(tmp_path / f"{name}.parquet") for name in TABLES}
 
     return make
@@ -53,7 +53,7 @@ def write_pair(pair: Pair, folder: Path) -> None:
 def test_the_real_files_give_the_known_sizes(tmp_path: Path) -> None:
     if not REAL.is_dir():
         pytest.skip(f"the real files are not at {REAL}")
-    found = prepare(REAL, tmp_path, Plan())
+    found = prepare(REAL, tmp_path, PreparationParams())
     assert found.rows == {FILTERED: 20_285, TRAIN: 16_228, TEST: 4_057, PROD: 6_426}
     assert found.labelled[PROD] == 6_426 - 1_014
 
@@ -110,7 +110,7 @@ def test_dropped_rows_are_counted_by_reason(pair: Pair, tmp_path: Path) -> None:
     dev.loc[:2, "lat"] = np.nan
     prod.loc[0, "period"] = np.nan
     write_pair((dev, prod), tmp_path)
-    found = prepare(tmp_path, tmp_path, Plan())
+    found = prepare(tmp_path, tmp_path, PreparationParams())
     assert found.dropped["dropped_dev_missing_lat"] == 3
     assert found.dropped["dropped_dev_missing_shot_made_flag"] == dev["shot_made_flag"].isna().sum()
     assert found.dropped["dropped_dev_rows"] == len(dev) - found.rows[FILTERED]
@@ -177,7 +177,7 @@ def test_rejects_are_counted_told_kept_with_the_run_and_gone_after_a_preparation
     place: Path, pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_pair(with_a_broken_row(pair), place / "raw")
-    found = run(most_rejected=1)
+    found = run(max_rejected_rows=1)
     assert found.data.metrics["rejected_rows"] == 1
     assert f"1 rows of {DEV_FILE}" in capsys.readouterr().out
     artifacts = {Path(each.path).name for each in mlflow.MlflowClient().list_artifacts(found.info.run_id, "tables")}
@@ -229,11 +229,11 @@ def test_tables_in_parts_take_the_place_of_files_and_are_read_as_one(
 
 
 def test_more_rows_may_be_rejected_by_spark_unless_told_otherwise() -> None:
-    assert PreparacaoConfig().plan.most_rejected == 0
-    assert PreparacaoConfig(engine="spark").plan.most_rejected == 1_000
-    assert PreparacaoConfig(engine="spark", most_rejected=0).plan.most_rejected == 0
-    empty = PreparacaoConfig.model_validate({"engine": "spark", "most_rejected": ""})
-    assert empty.plan.most_rejected == 1_000
+    assert PreparacaoConfig().plan.max_rejected_rows == 0
+    assert PreparacaoConfig(engine="spark").plan.max_rejected_rows == 1_000
+    assert PreparacaoConfig(engine="spark", max_rejected_rows=0).plan.max_rejected_rows == 0
+    empty = PreparacaoConfig.model_validate({"engine": "spark", "max_rejected_rows": ""})
+    assert empty.plan.max_rejected_rows == 1_000
 
 
 def test_a_large_table_is_recorded_by_a_sample_of_it(place: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from data.cli import config
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.errors import KobeShotError
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import collect
@@ -59,17 +59,17 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect, "_drawn", lambda *_: {})
 
 
-def reported(split_seeds: int, out: str = "") -> tuple[str, Run]:
-    written = run(RelatorioConfig(split_seeds=split_seeds, out=out))
+def reported(n_resplits: int, out: str = "") -> tuple[str, Run]:
+    written = run(RelatorioConfig(n_resplits=n_resplits, out=out))
     return written.markdown.read_text(encoding="utf-8"), run_named(RUN_NAME)
 
 
 def test_the_report_is_written_to_the_project_and_kept_with_its_run(out: Path) -> None:
-    text, found = reported(split_seeds=2)
+    text, found = reported(n_resplits=2)
     pictures = {path.name for path in (out / "relatorio_figuras").iterdir()}
     assert {"divisoes.png", "drift.png", "arremessos.png"} <= pictures
     named = {f"relatorio/relatorio_figuras/{name}" for name in pictures}
-    assert set(listings.artefacts(found.info.run_id)) == ARTEFACTS | named
+    assert set(listings.artifacts(found.info.run_id)) == ARTEFACTS | named
     assert listings.download(found.info.run_id, f"relatorio/{MARKDOWN}").decode() == text
     assert found.info.run_id in (out / HTML).read_text(encoding="utf-8")
     assert found.data.tags["reports_Treinamento"] == run_named("Treinamento").info.run_id
@@ -78,7 +78,7 @@ def test_the_report_is_written_to_the_project_and_kept_with_its_run(out: Path) -
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_spread_over_splits_is_a_figure_of_the_run_and_of_the_report(out: Path) -> None:
-    text, found = reported(split_seeds=3, out=str(out))
+    text, found = reported(n_resplits=3, out=str(out))
     metrics = found.data.metrics
     assert metrics["spread_dt_log_loss_std"] > 0
     shown = [f"{metrics[f'spread_dt_log_loss_{name}']:.4f}".replace(".", ",") for name in split_sensitivity.STATISTICS]
@@ -92,7 +92,7 @@ def test_the_spread_over_splits_is_a_figure_of_the_run_and_of_the_report(out: Pa
 @pytest.mark.usefixtures("out", "undrawn")
 def test_of_a_large_table_a_sample_is_split_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split_sensitivity, "MOST_ROWS", 500)
-    text, found = reported(split_seeds=1)
+    text, found = reported(n_resplits=1)
     assert found.data.metrics["split_rows"] == 500
     assert "sobre uma amostra de 500 linhas" in text
     assert "spread_lr_log_loss_std" not in found.data.metrics
@@ -100,7 +100,7 @@ def test_of_a_large_table_a_sample_is_split_and_that_is_said(monkeypatch: pytest
 
 @pytest.mark.usefixtures("out", "undrawn")
 def test_without_seeds_the_spread_is_said_not_to_be_measured() -> None:
-    text, found = reported(split_seeds=0)
+    text, found = reported(n_resplits=0)
     assert "**faltando**: a variação entre divisões não foi medida" in text
     assert not [name for name in found.data.metrics if name.startswith("spread_")]
     assert "divisoes.png" not in text
@@ -109,7 +109,7 @@ def test_without_seeds_the_spread_is_said_not_to_be_measured() -> None:
 @pytest.mark.usefixtures("out", "undrawn")
 def test_models_that_are_gone_leave_the_rest_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.store.candidates.CANDIDATE_FILE", "gone.skops")
-    text, found = reported(split_seeds=2)
+    text, found = reported(n_resplits=2)
     assert "candidate/gone.skops" in found.data.tags["split_study"]
     assert "a variação entre divisões não foi medida" in text
     assert "## 11. Como reproduzir" in text
@@ -121,7 +121,7 @@ def test_within_main_its_own_runs_are_told() -> None:
     with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", "model_version": "1"}):
         pass
     with mlflow.start_run(run_id=main):
-        text, found = reported(split_seeds=0)
+        text, found = reported(n_resplits=0)
     assert found.data.tags["mlflow.parentRunId"] == main
     assert f"| main | `{main}` | encontrada |" in text
     assert "**faltando**" not in text.partition("| PipelineAplicacao |")[2].partition("\n")[0]
@@ -133,7 +133,7 @@ def test_pictures_of_an_earlier_report_do_not_stay(out: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("operacao.png", "mine.png"):
         (folder / name).write_bytes(b"old")
-    reported(split_seeds=0, out="here")
+    reported(n_resplits=0, out="here")
     assert not (folder / "operacao.png").exists()
     assert (folder / "mine.png").read_bytes() == b"old"
     assert not list(out.rglob(".*.partial"))
@@ -159,7 +159,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
     }
     with mlflow.start_run(run_name="PipelineAplicacao", tags=version):
         mlflow.log_params({"mode": "rest"})
-    text, _ = reported(split_seeds=0)
+    text, _ = reported(n_resplits=0)
     assert "As execuções não vêm todas de um só `main`" in text
     assert "```sh\ngit checkout abc123 && mlflow run . -e main --env-manager local\n" in text
     assert "**Faltam** nele `source, test_size, seed`" in text
@@ -168,7 +168,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
 @pytest.mark.usefixtures("out", "undrawn")
 def test_of_a_version_that_learned_from_labels_other_splits_are_not_measured() -> None:
     MlflowClient().set_model_version_tag("kobe_shot", "1", LABELS_LEARNED, "100")
-    text, found = reported(split_seeds=2)
+    text, found = reported(n_resplits=2)
     assert "learned from labels" in found.data.tags["split_study"]
     assert "A variação entre divisões não foi medida: a versão 1 aprendeu também com rótulos" in text
 
@@ -191,14 +191,14 @@ def test_without_a_training_the_command_says_what_to_run_and_ends_with_1(
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--split_seeds", "-1"], "split_seeds"), (["--out", __file__], "expected a folder"), (["--ouy", "x"], "ouy")],
+    [(["--n_resplits", "-1"], "n_resplits"), (["--out", __file__], "expected a folder"), (["--ouy", "x"], "ouy")],
 )
 def test_wrong_parameters_are_refused(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse(RelatorioConfig, arguments)
+        parse_args(RelatorioConfig, arguments)
     assert caught.value.code == 2
     assert told in capsys.readouterr().err
 
 
 def test_what_mlflow_run_hands_on_for_nothing_is_the_projects_folder() -> None:
-    assert Path(parse(RelatorioConfig, ["--out", ""]).out) == Path()
+    assert Path(parse_args(RelatorioConfig, ["--out", ""]).out) == Path()

@@ -11,10 +11,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.preparation import manifest
 from data.preparation.manifest import IDS, TEST, TRAIN
-from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
 from monitor.retraining import decision_log
 from monitor.retraining.decision_log import (
@@ -28,20 +28,20 @@ from monitor.retraining.decision_log import (
     RETRAIN,
     WAIT,
 )
-from monitor.retraining.policy import Policy
+from monitor.retraining.policy import RetrainingPolicy
 from monitor.store import runs, tables
-from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL, is_learned
+from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL, is_training_row
 from monitor.store.tables import TIME
 from serving import registry
 from serving.registry import RegistryError
 from steps import retreino
 from steps.operacao import OperacaoConfig
-from steps.retraining.config import LoopConfig, RetreinoConfig
-from steps.retraining.training_set import RETRAINING_RUN, LoopError, make_lesson, weigh
-from steps.retreino import Retrained, settle_interrupted
-from steps.shared.tracking import Artifact, Params, write
-from steps.training.promotion import Contender
-from steps.training.training_set import Lesson
+from steps.retraining.config import RetrainingConfig, RetreinoConfig
+from steps.retraining.training_set import RETRAINING_RUN, LoopError, build_training_set, label_weights
+from steps.retreino import RetrainingResult, resolve_interrupted
+from steps.shared.tracking import Artifact, Params, log_records
+from steps.training.promotion import Challenger
+from steps.training.training_set import TrainingData
 from steps.training.tuning import WITHOUT_WEIGHTS
 from steps.treinamento import TreinamentoConfig
 from tests.looks import TRAINING_ROWS, population
@@ -57,7 +57,7 @@ COLUMNS = [*FEATURES, TARGET]
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--violations", "4"], ["expected violations of at most windows (3)", "found 4"]),
+        (["--min_breached_windows", "4"], ["expected min_breached_windows of at most windows (3)", "found 4"]),
         (["--windows", "1"], ["expected violations of at most windows (1)", "found 2"]),
         (["--models", "lr,knn"], ["expected weighting=uniform with knn, which cannot weigh rows"]),
         (["--models", "qda,mlp"], ["expected weighting=uniform with qda, mlp, which cannot weigh rows"]),
@@ -78,16 +78,16 @@ COLUMNS = [*FEATURES, TARGET]
         (["--current", "log", "--log", "postgresql://me:secret@host/db"], ["log", "without a password"]),
         (["--mode", "always"], ["mode", "'dry_run'", "'always'"]),
         (["--weighting", "heavy"], ["weighting", "'uniform'", "'heavy'"]),
-        (["--window_rows", "99"], ["window_rows", "greater than or equal to 100"]),
+        (["--window_size", "99"], ["window_size", "greater than or equal to 100"]),
         (["--limit", "0"], ["limit", "greater than 0"]),
-        (["--label_window", "199"], ["label_window", "greater than or equal to 200"]),
-        (["--label_test_size", "1"], ["label_test_size", "less than 1"]),
-        (["--minimum_new_labels", "0"], ["minimum_new_labels", "greater than or equal to 1"]),
-        (["--most_per_day", "0"], ["most_per_day", "greater than or equal to 1"]),
-        (["--horizon", "0"], ["horizon", "greater than or equal to 1"]),
-        (["--most_log_loss", "0"], ["most_log_loss", "greater than 0"]),
-        (["--least_gain", "1"], ["least_gain", "less than 1"]),
-        (["--look_rows", "99"], ["look_rows", "greater than or equal to 100"]),
+        (["--max_labels", "199"], ["max_labels", "greater than or equal to 200"]),
+        (["--holdout_size", "1"], ["holdout_size", "less than 1"]),
+        (["--min_new_labels", "0"], ["min_new_labels", "greater than or equal to 1"]),
+        (["--max_trainings_per_day", "0"], ["max_trainings_per_day", "greater than or equal to 1"]),
+        (["--trend_horizon", "0"], ["trend_horizon", "greater than or equal to 1"]),
+        (["--max_log_loss", "0"], ["max_log_loss", "greater than 0"]),
+        (["--min_improvement", "1"], ["min_improvement", "less than 1"]),
+        (["--recent_rows", "99"], ["recent_rows", "greater than or equal to 100"]),
         (["--now", "2126-01-01"], ["now", "expected a moment that has passed", "'2126-01-01'"]),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_wrong_parameter_is_told_with_what_was_expected_before_anything_is_don
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse(RetreinoConfig, arguments)
+        parse_args(RetreinoConfig, arguments)
     assert caught.value.code == 2
     shown = capsys.readouterr().err
     for word in [*words, "Nothing was done"]:
@@ -123,34 +123,40 @@ def test_models_that_cannot_weigh_rows_are_taken_where_all_rows_weigh_alike(mode
 
 
 def test_the_parameters_of_the_loop_become_its_policy_and_those_of_the_training() -> None:
-    config = LoopConfig(
-        window_rows=101,
+    config = RetrainingConfig(
+        window_size=101,
         windows=7,
-        violations=4,
+        min_breached_windows=4,
         limit=0.2,
-        horizon=5,
-        minimum_new_labels=250,
+        trend_horizon=5,
+        min_new_labels=250,
         cooldown="12h",
-        most_per_day=3,
-        label_window=900,
-        label_test_size=0.3,
-        look_rows=500,
+        max_trainings_per_day=3,
+        max_labels=900,
+        holdout_size=0.3,
+        recent_rows=500,
         models="dt",
         cv_folds=3,
         session_id=7,
     )
     policy = config.policy
-    assert (policy.window_rows, policy.windows, policy.violations, policy.limit, policy.horizon) == (101, 7, 4, 0.2, 5)
-    assert (policy.minimum_new_labels, policy.cooldown, policy.most_per_day) == (250, timedelta(hours=12), 3)
-    assert (policy.label_window, policy.label_test_size, policy.look_rows) == (900, 0.3, 500)
+    assert (policy.window_size, policy.windows, policy.min_breached_windows, policy.limit, policy.trend_horizon) == (
+        101,
+        7,
+        4,
+        0.2,
+        5,
+    )
+    assert (policy.min_new_labels, policy.cooldown, policy.max_trainings_per_day) == (250, timedelta(hours=12), 3)
+    assert (policy.max_labels, policy.holdout_size, policy.recent_rows) == (900, 0.3, 500)
     assert config.training == TreinamentoConfig(models="dt", cv_folds=3, session_id=7)
-    assert LoopConfig().policy == Policy()
+    assert RetrainingConfig().policy == RetrainingPolicy()
 
 
 def test_a_replay_takes_the_parameters_of_the_loop() -> None:
     assert OperacaoConfig(cooldown="7d", windows=4).policy.cooldown == timedelta(days=7)
     with pytest.raises(ValueError, match="expected violations of at most windows"):
-        OperacaoConfig(violations=9)
+        OperacaoConfig(min_breached_windows=9)
     with pytest.raises(ValueError, match="expected nothing, or one of lr, dt"):
         OperacaoConfig(start="xyz")
 
@@ -200,9 +206,9 @@ def champion(store: str, folder: Path) -> ModelVersion:
     return registry.require_champion()
 
 
-def taught(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> Lesson:
+def taught(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingData:
     into.mkdir(exist_ok=True)
-    return make_lesson(labels, champion, LoopConfig.model_validate(options), into, "a" * 32)
+    return build_training_set(labels, champion, RetrainingConfig.model_validate(options), into, "a" * 32)
 
 
 def values(table: pd.DataFrame) -> list[tuple[float, ...]]:
@@ -239,15 +245,15 @@ def test_labels_weigh_together_as_much_as_the_dev_rows_and_models_are_compared_o
 def test_the_share_that_is_kept_for_the_test_and_how_many_labels_are_used_is_for_the_parameters_to_say(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
-    found = taught(LABELS, champion, tmp_path / "new", label_test_size=0.3)
+    found = taught(LABELS, champion, tmp_path / "new", holdout_size=0.3)
     assert (len(found.train) - 400, len(found.test)) == (420, 180)
-    latest = taught(LABELS, champion, tmp_path / "new", label_window=400)
+    latest = taught(LABELS, champion, tmp_path / "new", max_labels=400)
     assert values(latest.train.tail(200)) == values(LABELS.iloc[200:400])
     assert values(latest.test) == values(LABELS.iloc[400:])
 
 
 def test_labels_that_the_champion_has_learned_from_are_no_test_rows(champion: ModelVersion, tmp_path: Path) -> None:
-    learned = LABELS.assign(**{LEARNED: np.arange(600) < 450})
+    learned = LABELS.assign(**{IN_TRAINING: np.arange(600) < 450})
     found = taught(learned, champion, tmp_path / "new")
     assert values(found.test) == values(LABELS.iloc[450:])
     assert values(found.train) == [*values(DEV), *values(LABELS.iloc[:300])]
@@ -275,7 +281,7 @@ def test_a_challenger_of_a_challenger_learns_from_the_same_dev_rows_and_not_twic
 ) -> None:
     first = taught(LABELS, champion, tmp_path / "first")
     registry.promote(bare(**first.tags), "better")
-    second = taught(LABELS, registry.require_champion(), tmp_path / "second", label_test_size=0.25)
+    second = taught(LABELS, registry.require_champion(), tmp_path / "second", holdout_size=0.25)
     assert values(second.train) == [*values(DEV), *values(LABELS.iloc[:450])]
     assert second.tags[tables.DEVELOPMENT] == first.tags[tables.DEVELOPMENT]
 
@@ -284,7 +290,7 @@ def test_a_challenger_of_a_challenger_learns_from_the_same_dev_rows_and_not_twic
     ("labels", "older", "later"),
     [
         pytest.param(LABELS.assign(**{TIME: LABELS[TIME].iloc[0]}), 600, 0, id="all of one time"),
-        pytest.param(LABELS.assign(**{LEARNED: True}), 300, 0, id="all learned"),
+        pytest.param(LABELS.assign(**{IN_TRAINING: True}), 300, 0, id="all learned"),
         pytest.param(LABELS.head(0), 0, 0, id="none"),
     ],
 )
@@ -304,16 +310,16 @@ def test_dev_rows_that_are_gone_are_told(champion: ModelVersion, tmp_path: Path,
 
 @pytest.mark.parametrize(("development", "arrived"), [(1_500, 300), (300, 16_000), (5, 5)])
 def test_weights_balance_whatever_the_numbers_are(development: int, arrived: int) -> None:
-    is_arrived, weights = weigh(development, arrived, "balanced")
+    is_arrived, weights = label_weights(development, arrived, "balanced")
     assert weights is not None
     assert (is_arrived.sum(), (~is_arrived).sum()) == (arrived, development)
     assert not is_arrived[:development].any()
     assert weights[is_arrived].sum() == pytest.approx(weights[~is_arrived].sum())
-    assert weigh(development, arrived, "uniform")[1] is None
+    assert label_weights(development, arrived, "uniform")[1] is None
 
 
 def test_a_few_labels_weigh_no_more_than_five_dev_rows_each() -> None:
-    is_arrived, weights = weigh(16_000, 300, "balanced")
+    is_arrived, weights = label_weights(16_000, 300, "balanced")
     assert weights is not None
     assert set(weights[is_arrived]) == {5.0}
     assert set(weights[~is_arrived]) == {1.0}
@@ -339,22 +345,22 @@ def test_labels_that_a_version_was_trained_on_are_known_again_by_their_number_wh
     assert all(found.tags[f"sha256_{IDS[name]}"] == sha256(found.files[IDS[name]]) for name in IDS)
     assert all(list(pd.read_parquet(found.files[name])) == COLUMNS for name in IDS)
     keep(found)
-    assert is_learned(numbered, "2").tolist() == [True] * 300 + [False] * 300
+    assert is_training_row(numbered, "2").tolist() == [True] * 300 + [False] * 300
     # The same values at the same time, and another shot.
-    assert not is_learned(numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
+    assert not is_training_row(numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
 
 
 def test_labels_without_a_number_are_known_again_by_their_time_and_values_together(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
     keep(taught(LABELS, champion, tmp_path / "new"))
-    assert is_learned(LABELS, "2").tolist() == [True] * 300 + [False] * 300
+    assert is_training_row(LABELS, "2").tolist() == [True] * 300 + [False] * 300
     later = LABELS.assign(**{TIME: LABELS[TIME] + pd.Timedelta("1d")})
-    assert not is_learned(later, "2").any()
-    assert not is_learned(LABELS.drop(columns=TIME), "2").any()
+    assert not is_training_row(later, "2").any()
+    assert not is_training_row(LABELS.drop(columns=TIME), "2").any()
 
 
-def keep(found: Lesson) -> None:
+def keep(found: TrainingData) -> None:
     """Make a version of a lesson champion, whose tables stand where they are looked for."""
     registry.promote(bare(**found.tags), "better")
     for name, path in found.files.items():
@@ -406,7 +412,7 @@ def stage(version: str) -> str:
 def test_a_process_that_was_killed_before_a_challenger_was_registered_was_interrupted() -> None:
     crowned(1)
     pending()
-    settle_interrupted()
+    resolve_interrupted()
     assert outcome() == (INTERRUPTED, "")
     assert decision_log.decisions()[0].outcome_reason == "its process ended before a challenger was registered"
 
@@ -416,7 +422,7 @@ def test_a_challenger_that_was_never_judged_is_put_away() -> None:
     crowned(1)
     run_id = pending()
     version = bare(None, **{RETRAINING_RUN: run_id})
-    settle_interrupted()
+    resolve_interrupted()
     assert outcome() == (INTERRUPTED, version)
     assert stage(version) == "Archived"
     assert registry.tags_of(version)["archived_because"] == "its process ended before the challenger was promoted"
@@ -431,7 +437,7 @@ def test_a_challenger_that_was_refused_stays_refused(*, put_away: bool) -> None:
     version = bare(REFUSED_VERDICT, **{RETRAINING_RUN: run_id})
     if put_away:
         registry.archive(version, "worse")
-    settle_interrupted()
+    resolve_interrupted()
     assert outcome() == (REFUSED, version)
     assert decision_log.decisions()[0].outcome_reason == "worse"
     assert stage(version) == "Archived"
@@ -449,7 +455,7 @@ def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_put_awa
         with pytest.raises(Killed):
             registry.promote(version, "better")
     registry.reconcile()
-    settle_interrupted()
+    resolve_interrupted()
     champion = registry.standing().champion
     assert outcome() == (PROMOTED if champion == version else INTERRUPTED, version)
     assert stage(version) == ("Production" if champion == version else "Archived")
@@ -462,7 +468,7 @@ def test_a_challenger_that_was_champion_since_was_promoted() -> None:
     version = bare(**{RETRAINING_RUN: pending()})
     registry.promote(version, "better")
     registry.roll_back("it misses layups")
-    settle_interrupted()
+    resolve_interrupted()
     assert outcome() == (PROMOTED, version)
     assert decision_log.decisions()[0].outcome_reason == "better"
 
@@ -473,13 +479,13 @@ def test_a_challenger_whose_promotion_was_taken_back_was_not_promoted() -> None:
     version = bare(**{RETRAINING_RUN: pending()})
 
     def promoted_in_vain() -> None:
-        with registry.taken_back_on_failure():
+        with registry.rollback_on_failure():
             registry.promote(version, "better")
             raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011 raised just above
         promoted_in_vain()
-    settle_interrupted()
+    resolve_interrupted()
     assert outcome()[0] != PROMOTED
     assert registry.standing().champion == "1"
 
@@ -490,13 +496,13 @@ def test_decisions_that_are_settled_and_the_own_one_are_left_alone() -> None:
     for number, settled in enumerate((PROMOTED, REFUSED, INTERRUPTED, FAILED, NOTHING), 1):
         log_decision(number, RETRAIN, **tagged({OUTCOME: settled}))
     own = log_decision(6, RETRAIN, **tagged({OUTCOME: PENDING}))
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         bare()
         log_decision(1, RETRAIN, **tagged({OUTCOME: PENDING}))
-    settle_interrupted(own)
+    resolve_interrupted(own)
     log = decision_log.decisions()
     assert [entry.outcome for entry in log] == [PENDING, NOTHING, FAILED, INTERRUPTED, REFUSED, PROMOTED]
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         assert outcome() == (PENDING, "")
 
 
@@ -508,10 +514,10 @@ def test_a_decision_that_another_machine_is_still_at_is_left_to_it() -> None:
     client.update_run(run_id, "RUNNING")
     client.set_tag(run_id, "kobe_shot.workspace", "another-machine:/elsewhere")
     version = bare(None, **{RETRAINING_RUN: run_id})
-    settle_interrupted()
+    resolve_interrupted()
     assert (outcome(), stage(version)) == ((PENDING, ""), "None")
     client.set_terminated(run_id, "FAILED")
-    settle_interrupted()
+    resolve_interrupted()
     assert (outcome(), stage(version)) == ((INTERRUPTED, version), "Archived")
 
 
@@ -519,9 +525,9 @@ def test_a_decision_that_another_machine_is_still_at_is_left_to_it() -> None:
 def test_what_was_settled_once_stays_as_it_is() -> None:
     crowned(1)
     version = bare(None, **{RETRAINING_RUN: pending()})
-    settle_interrupted()
+    resolve_interrupted()
     before = decision_log.decisions(), registry.tags_of(version)
-    settle_interrupted()
+    resolve_interrupted()
     assert (decision_log.decisions(), registry.tags_of(version)) == before
 
 
@@ -534,9 +540,9 @@ class Loop:
 
     stocked: Stock
     table: Path
-    lessons: list[Lesson]
+    lessons: list[TrainingData]
 
-    def run(self, mode: str = "auto", **options: object) -> Retrained:
+    def run(self, mode: str = "auto", **options: object) -> RetrainingResult:
         """Decide and act."""
         return retreino.run(RetreinoConfig.model_validate({"mode": mode, "current": str(self.table), **options}))
 
@@ -562,12 +568,12 @@ def loop(stocked: Stock, folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def teach(loop: Loop, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     """Let the training end with a logged model at once."""
 
-    def learn(_config: TreinamentoConfig, lesson: Lesson) -> tuple[Contender, None]:
+    def learn(_config: TreinamentoConfig, lesson: TrainingData) -> tuple[Challenger, None]:
         loop.lessons.append(lesson)
-        write([Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})])
-        write(Artifact(path) for path in lesson.files.values())
+        log_records([Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})])
+        log_records(Artifact(path) for path in lesson.files.values())
         version = loop.stocked.register(model, None, **lesson.tags)
-        return Contender(version, lesson, loop.stocked.models[model].pipeline, prior()), None
+        return Challenger(version, lesson, loop.stocked.models[model].pipeline, prior()), None
 
     monkeypatch.setattr(retreino, "learn", learn)
 
@@ -644,7 +650,7 @@ def test_the_figures_behind_a_decision_are_kept_with_its_run(loop: Loop) -> None
 
 def test_who_forces_a_training_gets_one(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     teach(loop, monkeypatch, GOOD)
-    found = loop.run("force", minimum_new_labels=10**6)
+    found = loop.run("force", min_new_labels=10**6)
     assert (found.decision.trigger, found.outcome) == ("forced", PROMOTED)
 
 
@@ -688,7 +694,7 @@ def test_a_promotion_after_which_something_fails_is_taken_back(loop: Loop, monke
 
 
 def test_a_challenger_of_a_training_that_failed_later_is_put_away(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def learn(_config: TreinamentoConfig, lesson: Lesson) -> None:
+    def learn(_config: TreinamentoConfig, lesson: TrainingData) -> None:
         loop.stocked.register(GOOD, None, **lesson.tags)
         message = "no more space"
         raise OSError(message)
@@ -706,7 +712,7 @@ def test_a_champion_that_changed_during_the_training_is_not_replaced(
     teach(loop, monkeypatch, GOOD)
     quick = vars(retreino)["learn"]
 
-    def learn(config: TreinamentoConfig, lesson: Lesson) -> object:
+    def learn(config: TreinamentoConfig, lesson: TrainingData) -> object:
         registry.promote(loop.stocked.register(SAME), "it was quicker")
         return quick(config, lesson)
 

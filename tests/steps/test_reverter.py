@@ -4,12 +4,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from serving import registry
-from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, ScoredError, fingerprint
+from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, ScoredError, prediction_hash
 from serving.registry import RegistryError
 from steps import reverter
-from steps.reverter import Reverted, ReverterConfig
+from steps.reverter import ReverterConfig, RollbackResult
 from tests.versions import BAD, GOOD, SAME, Stock, bare
 
 
@@ -23,7 +23,9 @@ def champions(stocked: Stock, *names: str, known: bool = True) -> None:
     """Promote logged models one after the other, as a training registers them."""
     for name in names:
         uri = stocked.models[name].uri
-        answers = {ANSWERS: fingerprint(uri), ROUNDED_ANSWERS: fingerprint(uri, ROUNDED_DECIMALS)} if known else {}
+        answers = (
+            {ANSWERS: prediction_hash(uri), ROUNDED_ANSWERS: prediction_hash(uri, ROUNDED_DECIMALS)} if known else {}
+        )
         registry.promote(stocked.register(name, data_source="public", synthetic="false", **answers), "better")
 
 
@@ -36,7 +38,7 @@ def standing() -> tuple[str | None, str | None, dict[str, str]]:
     return found.champion, found.previous_champion, {registry.number(each): each.current_stage for each in versions}
 
 
-def reverted(**options: str) -> Reverted:
+def reverted(**options: str) -> RollbackResult:
     return reverter.run(ReverterConfig(**options))
 
 
@@ -50,7 +52,7 @@ def test_the_champion_before_comes_back_and_answers_what_it_answered_then(
     stocked: Stock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     champions(stocked, GOOD, BAD)
-    assert reverted(reason="it misses layups") == Reverted("2", "1", IDENTICAL)
+    assert reverted(reason="it misses layups") == RollbackResult("2", "1", IDENTICAL)
     assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
     assert registry.promotions(registry.require_champion())[-1]["why"] == "it misses layups"
     printed = " ".join(capsys.readouterr().out.split())
@@ -70,7 +72,7 @@ def test_the_run_says_who_was_and_who_is_champion_and_why(stocked: Stock) -> Non
 
 def test_a_named_version_comes_back(stocked: Stock) -> None:
     champions(stocked, GOOD, SAME, BAD)
-    assert reverted(version="1") == Reverted("3", "1", IDENTICAL)
+    assert reverted(version="1") == RollbackResult("3", "1", IDENTICAL)
     assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
 
 
@@ -86,7 +88,7 @@ def test_a_version_that_answers_otherwise_than_it_did_is_refused_and_nothing_cha
     champions(stocked, GOOD, BAD)
     other = stocked.models[BAD].uri
     for tag, decimals in ((ANSWERS, None), (ROUNDED_ANSWERS, ROUNDED_DECIMALS)):
-        MlflowClient().set_model_version_tag(registry.MODEL, "1", tag, fingerprint(other, decimals))
+        MlflowClient().set_model_version_tag(registry.MODEL, "1", tag, prediction_hash(other, decimals))
     before, history = standing(), registry.tags_of("1")
     with pytest.raises(RegistryError, match="Version 1 of kobe_shot does not answer what it answered when it was"):
         reverted()
@@ -108,7 +110,7 @@ def test_a_version_whose_answers_nobody_wrote_down_comes_back_and_it_is_said(
 ) -> None:
     champions(stocked, GOOD, BAD, known=False)
     unknown = "nobody wrote down what it answered when it was registered"
-    assert reverted() == Reverted("2", "1", unknown)
+    assert reverted() == RollbackResult("2", "1", unknown)
     assert standing()[0] == "1"
     assert unknown in " ".join(capsys.readouterr().out.split())
 
@@ -147,7 +149,7 @@ def test_a_promotion_that_was_killed_is_mended_before_anything_is_rolled_back(st
     client = MlflowClient()
     client.set_registered_model_alias(registry.MODEL, "champion", "2")
     client.set_registered_model_alias(registry.MODEL, "previous_champion", "2")
-    assert reverted() == Reverted("2", "1", IDENTICAL)
+    assert reverted() == RollbackResult("2", "1", IDENTICAL)
     assert standing()[:2] == ("1", None)
 
 
@@ -164,13 +166,13 @@ def test_a_wrong_parameter_is_told_before_anything_is_done(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse(ReverterConfig, arguments)
+        parse_args(ReverterConfig, arguments)
     assert caught.value.code == 2
     assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_reason_is_kept_without_the_spaces_around_it() -> None:
-    assert parse(ReverterConfig, ["--reason", " it misses layups "]).reason == "it misses layups"
+    assert parse_args(ReverterConfig, ["--reason", " it misses layups "]).reason == "it misses layups"
 
 
 def test_a_roll_back_whose_champion_goes_while_it_checks_the_answers_changes_nothing(
@@ -179,9 +181,9 @@ def test_a_roll_back_whose_champion_goes_while_it_checks_the_answers_changes_not
     champions(stocked, GOOD, SAME, BAD)
 
     def meanwhile(uri: str, decimals: int | None = None) -> str:
-        monkeypatch.setattr(reverter, "fingerprint", fingerprint)
+        monkeypatch.setattr(reverter, "fingerprint", prediction_hash)
         registry.roll_back("another command was quicker")
-        return fingerprint(uri, decimals)
+        return prediction_hash(uri, decimals)
 
     monkeypatch.setattr(reverter, "fingerprint", meanwhile)
     with pytest.raises(RegistryError, match="was version 3; another command has changed that, and it is now version 2"):

@@ -12,7 +12,7 @@ import pytest
 
 from data.paths import ROOT
 from data.schema import FEATURES
-from serving.inference_log.inference_log import connect, make_tables, tables
+from serving.inference_log.inference_log import create_engine, create_tables, tables
 from steps.schedule import check_schedule
 from tests.project import completed, end_group, environment, ok, runs, wait_until
 
@@ -95,8 +95,8 @@ def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle
 
 
 def test_old_rows_leave_the_inference_log_after_each_run_unless_it_is_told_otherwise(bundle: Path) -> None:
-    engine = connect(f"sqlite:///{bundle / 'inference_log.db'}")
-    make_tables(engine, tables(FEATURES)[0])
+    engine = create_engine(f"sqlite:///{bundle / 'inference_log.db'}")
+    create_tables(engine, tables(FEATURES)[0])
     engine.dispose()
     with scheduled(bundle, "1s", options=("--keep_days", "7")):
         wait_until(lambda: "0 rows older than 7 days" in said(bundle), "old rows to be removed")

@@ -17,7 +17,7 @@ import numpy as np
 from data.schema import FEATURES, feature_column
 from monitor.metrics.binary import CALIBRATION_BINS, METRICS, THRESHOLD
 from monitor.metrics.intervals import Interval, Performance
-from monitor.reports.model_card.evaluation import Measured
+from monitor.reports.model_card.evaluation import TestEvaluation
 from serving import registry
 
 FILE = "model_card.md"
@@ -105,7 +105,7 @@ class ModelCard:
     model_id: str
     run_id: str
     data: Data
-    measured: Measured
+    measured: TestEvaluation
     choice: str
     candidates: str
     example: dict[str, float]
@@ -222,7 +222,7 @@ def _interval(found: Performance, metric: str) -> str:
 
 
 def _row_interval(row: Mapping[str, float], metric: str) -> str:
-    """The same for a row of `monitor.metrics.intervals.by_slice`; log loss is defined for every measured slice."""
+    """The same for a row of `monitor.metrics.intervals.metrics_by_slice`; log loss is always defined."""
     if np.isnan(row.get("log_loss", float("nan"))):
         return "not measured"
     value, low, high = (float(row.get(f"{metric}{end}", float("nan"))) for end in ("", "_low", "_high"))

@@ -10,7 +10,7 @@ from monitor.drift.training_support import Support
 from monitor.metrics import base_rate
 from monitor.metrics.binary import THRESHOLD, Floats
 from monitor.metrics.calibration import calibration_curve
-from monitor.metrics.intervals import Performance, by_slice, performance
+from monitor.metrics.intervals import Performance, evaluate_with_intervals, metrics_by_slice
 
 MOST_MEASURED = 100_000
 """Test rows up to which each is measured; of more, a sample."""
@@ -19,7 +19,7 @@ _USUAL = 0.99
 
 
 @dataclass(frozen=True)
-class Measured:
+class TestEvaluation:
     """What the training rows are like, and what the test rows say of a model beside the class prior.
 
     Attributes
@@ -42,7 +42,7 @@ class Measured:
     predicted_made : int
         Test rows whose P(made) reaches the threshold.
     slices, prior_slices : pandas.DataFrame
-        See `monitor.metrics.intervals.by_slice`.
+        See `monitor.metrics.intervals.metrics_by_slice`.
     calibration : pandas.DataFrame
         See `monitor.metrics.calibration.calibration_curve`.
     """
@@ -69,7 +69,7 @@ class Measured:
         return base_rate.compare(self.model)
 
 
-def measure(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prior: Floats) -> Measured:
+def evaluate_on_test(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prior: Floats) -> TestEvaluation:
     """Measure a model on its test rows, and look where its training rows are.
 
     Parameters
@@ -84,20 +84,20 @@ def measure(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prior: Floats
         rows = rows.sample(MOST_MEASURED, random_state=0)
     labels, answers = rows[TARGET].to_numpy(dtype=float), rows[PROBABILITY].to_numpy()
     outside = float(Support.of(train).outside(rows).mean()) if len(train) > 1 else float("nan")
-    return Measured(
+    return TestEvaluation(
         train_rows=len(train),
         test_rows=len(test),
         train_rate=float(train[TARGET].mean()),
         test_rate=float(test[TARGET].mean()),
         seen={name: (float(train[name].min()), float(train[name].max())) for name in FEATURES},
         usual_distance=float(train["shot_distance"].quantile(_USUAL)),
-        threes=int(court.is_three(*court.to_feet(train["lat"], train["lng"])).sum()),
+        threes=int(court.is_three_pointer(*court.to_feet(train["lat"], train["lng"])).sum()),
         outside=outside,
-        model=performance(labels, answers),
-        prior=performance(labels, rows["prior"]),
+        model=evaluate_with_intervals(labels, answers),
+        prior=evaluate_with_intervals(labels, rows["prior"]),
         prior_probability=float(prior.mean()),
         predicted_made=int((answers >= THRESHOLD).sum()),
-        slices=by_slice(rows),
-        prior_slices=by_slice(rows.assign(**{PROBABILITY: rows["prior"]})),
+        slices=metrics_by_slice(rows),
+        prior_slices=metrics_by_slice(rows.assign(**{PROBABILITY: rows["prior"]})),
         calibration=calibration_curve(labels, answers),
     )

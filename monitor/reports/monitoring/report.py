@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor.charts import static
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
 
@@ -19,7 +19,7 @@ _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _DOTS_PER_INCH = 110
 
 
-def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
+def report(look: Evaluation, found: dict[str, Any], *, synthetic: bool) -> str:
     """The report of a look.
 
     Parameters
@@ -27,7 +27,7 @@ def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
     look : Look
         For the pictures.
     found : dict
-        Its `monitor.health.record.record`.
+        Its `monitor.health.record.to_dict`.
     synthetic : bool
         Whether the shots are simulated.
 
@@ -47,7 +47,7 @@ def report(look: Look, found: dict[str, Any], *, synthetic: bool) -> str:
     )
 
 
-def _pictures(look: Look) -> list[tuple[str, Markup]]:
+def _pictures(look: Evaluation) -> list[tuple[str, Markup]]:
     # Matplotlib leaves names that begin with _ out of a legend, and reads what is between two $ as a formula.
     name, reference = (each.replace("$", r"\$") for each in (look.name, look.baseline.name))
     samples = {

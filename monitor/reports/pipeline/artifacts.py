@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from data.storage.files import sha256, size
+from data.storage.files import sha256, size_bytes
 from data.storage.tables import TableReader
 from monitor.reports.pipeline.facts import Artefact, RunFacts
 from monitor.store import listings, tables
@@ -40,11 +40,11 @@ _WORDS = (
 """What a file is, in words, by the first pattern that its path matches."""
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def of_run(run: RunFacts) -> Iterator[Artefact]:
     """The artefacts of a run; a table in parts is one of them, and one that was left where it was written too."""
     seen = set()
-    for path in listings.artefacts(run.run_id) if run else ():
+    for path in listings.artifacts(run.run_id) if run else ():
         whole = path.partition(f"{_TABLE}/")[0] + _TABLE if f"{_TABLE}/" in path else path
         if whole not in seen:
             seen.add(whole)
@@ -61,10 +61,10 @@ def _left(file: Path, run: RunFacts, name: str) -> Artefact:
     if not file.exists():
         return Artefact(run.name, f"{name}{_TABLE}", f"tabela {words}, e não está mais lá", None, digest)
     columns, composition = _table(file)
-    return Artefact(run.name, f"{name}{_TABLE}", f"{composition}; {words}", size(file), digest, columns)
+    return Artefact(run.name, f"{name}{_TABLE}", f"{composition}; {words}", size_bytes(file), digest, columns)
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def of_version(number: str) -> Iterator[Artefact]:
     """The files of a registered version, which is a logged model."""
     name = f"{registry.model()} versão {number}"
@@ -80,7 +80,7 @@ def describe(file: Path, run: str, path: str) -> Artefact:
         columns, composition = _table(file)
     else:
         composition = ", ".join(filter(None, [_words(path), _measure(file)])) or "arquivo"
-    return Artefact(run, path, composition, size(file), sha256(file), columns)
+    return Artefact(run, path, composition, size_bytes(file), sha256(file), columns)
 
 
 def _table(file: Path) -> tuple[tuple[tuple[str, str], ...], str]:

@@ -37,7 +37,7 @@ _KEPT = {
 }
 _DRIFT, _FEATURES, SPREAD = "drift.png", "atributos.png", "divisoes.png"
 PICTURE_FILES = frozenset({*_KEPT, _DRIFT, _FEATURES, SPREAD})
-"""Every picture that a report may have; `SPREAD` is what a caller of `gather` draws."""
+"""Every picture that a report may have; `SPREAD` is what a caller of `collect` draws."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Gathered:
     pictures: dict[str, bytes]
 
 
-@registry.store_errors_told()
-def gather(
+@registry.translate_store_errors()
+def collect(
     chain: Chain, run_id: str, drawn: dict[str, Figure], again: str = "", unknown: tuple[str, ...] = ()
 ) -> Gathered:
     """Read what the runs of a chain hold.

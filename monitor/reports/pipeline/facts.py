@@ -8,7 +8,7 @@ from typing import Any
 
 from monitor.metrics import base_rate
 from monitor.retraining import decision_log as decisions
-from monitor.retraining.decision_log import LoggedDecision
+from monitor.retraining.decision_log import DecisionRecord
 from monitor.store import commands
 from monitor.store import runs as operation
 from monitor.store.labels import LABELS_LEARNED
@@ -189,7 +189,7 @@ class PipelineFacts:
     own: RunFacts
     artefacts: tuple[Artefact, ...]
     record: Mapping[str, Any] | None
-    decisions: tuple[LoggedDecision, ...]
+    decisions: tuple[DecisionRecord, ...]
     replay: Mapping[str, Any] | None
     roll_backs: tuple[RollBack, ...] = ()
     again: str = ""
@@ -247,14 +247,14 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Adherence:
+class ModelFit:
     """Whether a model fits other rows: ``yes``, ``no``, ``partly`` or ``unknown``, and why."""
 
     verdict: str
     reasons: tuple[Reason, ...]
 
 
-def adherence(monitoring: RunFacts) -> Adherence:
+def adherence(monitoring: RunFacts) -> ModelFit:
     """Whether the model fits what was scored, from the figures of a monitoring.
 
     It does not if it is worse than the base rate, or not better than a coin at telling made from missed. It does in
@@ -263,7 +263,7 @@ def adherence(monitoring: RunFacts) -> Adherence:
     Parameters
     ----------
     monitoring : RunFacts
-        See `monitor.health.record.metrics_of`.
+        See `monitor.health.record.flatten_metrics`.
     """
     skill = [monitoring.metric(f"current_log_loss_skill{end}") for end in ("", "_low", "_high")]
     auc = [monitoring.metric(f"current_roc_auc{end}") for end in ("", "_low", "_high")]
@@ -271,10 +271,10 @@ def adherence(monitoring: RunFacts) -> Adherence:
     reasons = (_of_skill(skill), _of_auc(auc), _of_support(outside))
     codes = {reason.code for reason in reasons}
     if codes & {"skill_worse", "auc_chance", "auc_below"}:
-        return Adherence("no", reasons)
+        return ModelFit("no", reasons)
     if any(reason.holds is None for reason in reasons):
-        return Adherence("unknown", reasons)
-    return Adherence("yes" if all(reason.holds for reason in reasons) else "partly", reasons)
+        return ModelFit("unknown", reasons)
+    return ModelFit("yes" if all(reason.holds for reason in reasons) else "partly", reasons)
 
 
 def _known(figures: list[Figure]) -> list[float] | None:

@@ -25,7 +25,7 @@ from monitor.reports.pipeline.facts import (
 from monitor.retraining import decision_log
 from monitor.store import commands
 from monitor.store import runs as operation
-from monitor.store.runs import KnownRun
+from monitor.store.runs import RunInfo
 from monitor.store.tables import DEVELOPMENT
 from serving import registry
 
@@ -56,8 +56,8 @@ class Chain:
     champion: VersionFacts
 
 
-@registry.store_errors_told()
-def find(parent: str = "") -> Chain:
+@registry.translate_store_errors()
+def find_pipeline_runs(parent: str = "") -> Chain:
     """The runs to tell of.
 
     Parameters
@@ -122,7 +122,7 @@ def facts_of(run: Run | None, step: str) -> RunFacts:
     )
 
 
-@registry.store_errors_told()
+@registry.translate_store_errors()
 def read(run_id: str, step: str) -> RunFacts:
     """A run by its id."""
     return facts_of(_run(run_id), step)
@@ -132,7 +132,7 @@ def _run(run_id: str) -> Run:
     return MlflowClient().get_run(run_id)
 
 
-def _newest(found: list[KnownRun]) -> Run | None:
+def _newest(found: list[RunInfo]) -> Run | None:
     return _run(found[0].run_id) if found else None
 
 
@@ -171,7 +171,7 @@ def _training(version: VersionFacts) -> Run | None:
             made = _run(run_id)
             if made.info.lifecycle_stage == LifecycleStage.ACTIVE:
                 return made
-    for known in operation.runs_named(TRAINING, _FINISHED, _MOST):
+    for known in operation.find_runs(TRAINING, _FINISHED, _MOST):
         parent = known.tags.get(_PARENT)
         of_loop = parent is not None and _run(parent).info.run_name == decision_log.RETRAINING
         if known.is_of_model and not of_loop:
@@ -192,7 +192,7 @@ def _acquisition(preparation: Run | None, version: VersionFacts) -> Run | None:
 
 def _of_digest(step: str, name: str, digest: str) -> Run | None:
     """The newest run of a step that holds a digest; one for the registered model goes before those for others."""
-    found = operation.runs_named(step, f"{name} = '{digest}' and {_FINISHED}", _MOST) if digest.isalnum() else []
+    found = operation.find_runs(step, f"{name} = '{digest}' and {_FINISHED}", _MOST) if digest.isalnum() else []
     return _newest([known for known in found if known.is_of_model] or found)
 
 
@@ -214,7 +214,7 @@ def _monitoring(application: Run | None) -> Run | None:
     """The last look at what was scored, beside the test rows."""
     if application is None:
         return None
-    looks = operation.looks(operation.OF_APPLICATION)
+    looks = operation.monitoring_runs(operation.OF_APPLICATION)
     scored = application.info.run_id
     found = [look for look in looks if look.tags.get(operation.APPLICATION_RUN) == scored and "verdict" in look.tags]
     return _newest(found)

@@ -61,7 +61,7 @@ _PARAMETERS = {
     "training": ("models", "cv_folds", "n_iter", "session_id", "criterion"),
     "application": ("mode", "engine", "endpoint"),
     "monitoring": ("current", "reference"),
-    "own": ("split_seeds",),
+    "own": ("n_resplits",),
 }
 
 

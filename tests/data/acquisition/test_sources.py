@@ -11,7 +11,7 @@ import pytest
 from data.acquisition import download, provenance, raw_tables, sources
 from data.acquisition.provenance import Provenance, read_provenance
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE
-from data.acquisition.sources import check_source
+from data.acquisition.sources import validate_source
 from data.errors import SchemaError, SourceError
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.simulation import synthetic
@@ -100,7 +100,7 @@ def test_a_folder_of_parts_is_split_as_one_table(tmp_path: Path, raw: Path, shot
     folder.mkdir()
     shots.head(2_000).to_parquet(folder / "a.parquet", index=False)
     shots.tail(-2_000).astype({"period": float}).to_parquet(folder / "b.parquet", index=False)
-    check_source(str(folder))
+    validate_source(str(folder))
     assert acquire(folder, raw).kind == "table"
     assert sum(len(pd.read_parquet(raw / name)) for name in FILES) == len(shots)
 
@@ -112,7 +112,7 @@ def test_a_folder_may_hold_folders_of_parts(folder: Path, raw: Path, shots: pd.D
     dev.head(1_000).to_parquet(folder / DEV_FILE / "part-0.parquet", index=False)
     dev.tail(-1_000).to_parquet(folder / DEV_FILE / "part-1.parquet", index=False)
     (folder / DEV_FILE / "_SUCCESS").touch()
-    check_source(str(folder))
+    validate_source(str(folder))
     assert acquire(folder, raw).kind == "folder"
     assert sha256(raw / DEV_FILE) == sha256(folder / DEV_FILE)
     assert read_provenance(raw).kind == "folder"
@@ -253,7 +253,7 @@ def test_an_address_that_lacks_a_file_is_told_with_its_answer(address: str, fold
 @pytest.mark.parametrize("wrong", ["https://user:secret@example.org/x", "https://example.org/x?token=secret"])
 def test_credentials_in_an_address_are_refused_and_not_repeated(wrong: str) -> None:
     with pytest.raises(ValueError, match="netrc") as caught:
-        check_source(wrong)
+        validate_source(wrong)
     assert "secret" not in str(caught.value)
 
 
@@ -324,7 +324,7 @@ def test_an_acquisition_killed_between_its_two_files_is_noticed_and_done_again(f
     old = (raw / PROD_FILE).read_bytes()
     acquire(folder, raw)
     (raw / PROD_FILE).write_bytes(old)
-    with pytest.raises(provenance.HalfAcquiredError, match="interrupted"):
+    with pytest.raises(provenance.IncompleteAcquisitionError, match="interrupted"):
         read_provenance(raw)
     acquire(folder, raw)
     assert read_provenance(raw).kind == "folder"
@@ -369,7 +369,7 @@ def test_columns_of_mixed_types_and_both_names_of_the_longitude_do_no_harm(
 
 def test_checksums_are_found_as_sha256sum_writes_them() -> None:
     line = f"{'A' * 64} *./{DEV_FILE}\n".encode()
-    assert download.parse_sums(line) == {DEV_FILE: "a" * 64}
+    assert download.parse_checksums(line) == {DEV_FILE: "a" * 64}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"abc  other.parquet"])
@@ -382,7 +382,7 @@ def test_a_list_of_checksums_that_names_neither_file_is_refused(folder: Path, ra
 @pytest.mark.parametrize("wrong", ["~nobody-here/x", "x" * 5_000, "a\0b"])
 def test_a_path_that_cannot_be_is_refused_with_words(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"expected auto|null"):
-        check_source(wrong)
+        validate_source(wrong)
 
 
 def test_missing_files_are_told_with_the_command_that_makes_them(raw: Path) -> None:
@@ -394,9 +394,9 @@ def test_missing_files_are_told_with_the_command_that_makes_them(raw: Path) -> N
 @pytest.mark.parametrize("wrong", ["nowhere", "http://example.org", "ftp://example.org", ""])
 def test_what_is_no_source_is_refused_before_any_work(wrong: str) -> None:
     with pytest.raises(ValueError, match="expected"):
-        check_source(wrong)
+        validate_source(wrong)
 
 
 def test_a_folder_without_the_files_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"lacks {DEV_FILE} and {PROD_FILE}"):
-        check_source(str(tmp_path))
+        validate_source(str(tmp_path))

@@ -6,12 +6,12 @@ import pytest
 
 from data.acquisition import sources
 from data.acquisition.raw_tables import FILES
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.errors import KobeShotError, SchemaError, SourceError
 from data.nba_charts import chart as shot_chart
 from data.nba_charts import simulated as synthetic_chart
-from data.nba_charts.chart import ShotChartConfig, Written
-from data.nba_charts.column_mapping import LEFT_OUT, MAPPING, NEEDED
+from data.nba_charts.chart import ConversionResult, ShotChartConfig
+from data.nba_charts.column_mapping import EXCLUDED_GAME_TYPES, MAPPING, REQUIRED_COLUMNS
 from data.nba_charts.simulated import SyntheticChartConfig, as_chart
 from data.paths import ROOT
 from data.schema import COLUMNS, THREE_POINTS, check_raw
@@ -48,7 +48,7 @@ def write(chart: pd.DataFrame, path: Path) -> Path:
 
 
 def mapped(chart: pd.DataFrame, out: Path, name: str = "chart.csv") -> pd.DataFrame:
-    shot_chart.write_shots([write(chart, out.parent.parent / name)], out)
+    shot_chart.convert_charts([write(chart, out.parent.parent / name)], out)
     return pd.read_parquet(out)
 
 
@@ -122,7 +122,7 @@ def test_charts_of_several_files_and_folders_become_one_table(chart: pd.DataFram
     write(chart.iloc[300:500].drop(columns="ACTION_TYPE"), tmp_path / "seasons" / "2.parquet")
     (tmp_path / "seasons" / "notes.txt").touch()
     last = write(chart.iloc[500:], tmp_path / "last.csv")
-    config = parse(ShotChartConfig, [str(tmp_path / "seasons"), str(last), "--out", str(out)])
+    config = parse_args(ShotChartConfig, [str(tmp_path / "seasons"), str(last), "--out", str(out)])
     shot_chart.run(config)
     expected.loc[300:499, "action_type"] = None
     pd.testing.assert_frame_equal(pd.read_parquet(out), expected)
@@ -175,11 +175,11 @@ def test_a_shot_that_stands_twice_is_refused(chart: pd.DataFrame, out: Path, tmp
         mapped(pd.concat([chart, chart.tail(1)]), out)
     both = [write(chart, tmp_path / "1.csv"), write(chart.tail(2), tmp_path / "2.csv")]
     with pytest.raises(SchemaError, match=r"^2 shots stand in more than one chart, with the shot_id such as \d+, \d+"):
-        shot_chart.write_shots(both, out)
+        shot_chart.convert_charts(both, out)
     assert not out.exists()
 
 
-@pytest.mark.parametrize("column", NEEDED)
+@pytest.mark.parametrize("column", REQUIRED_COLUMNS)
 def test_a_missing_column_is_told_with_what_was_expected_and_found(chart: pd.DataFrame, out: Path, column: str) -> None:
     with pytest.raises(SchemaError, match=rf"chart\.csv: column {column} missing\. .* at least GAME_ID.* found GRID_T"):
         mapped(chart.drop(columns=column), out)
@@ -200,7 +200,7 @@ def test_what_is_no_chart_is_refused_by_name(out: Path, tmp_path: Path, text: st
     for path in (tmp_path / "chart.csv", tmp_path / "chart.parquet"):
         path.write_text(text)
         with pytest.raises((SchemaError, TableError, SourceError), match=path.name):
-            shot_chart.write_shots([path], out)
+            shot_chart.convert_charts([path], out)
     assert not out.exists()
 
 
@@ -236,9 +236,9 @@ def test_no_chart_is_written_over(
         (tmp_path / folder / "chart.parquet").touch()
     (tmp_path / "link").symlink_to("dd")
     with pytest.raises(SystemExit) as caught:
-        parse(ShotChartConfig, [charts, "--out", out])
+        parse_args(ShotChartConfig, [charts, "--out", out])
     assert caught.value.code == 2
-    assert "expected out beside the charts, not the same nor one within the other" in capsys.readouterr().err
+    assert "expected out outside of the folder of charts" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_to_is_told_before_a_chart_is_read(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_wrong_parameters_are_told_before_any_work(
     (tmp_path / "chart.txt").touch()
     (tmp_path / "chart.csv").touch()
     with pytest.raises(SystemExit) as caught:
-        parse(ShotChartConfig, arguments)
+        parse_args(ShotChartConfig, arguments)
     assert caught.value.code == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "a.parquet").exists()
@@ -284,7 +284,9 @@ def test_simulated_shots_are_known_as_simulated_after_the_mapping_and_as_a_sourc
 ) -> None:
     real, simulated = write(chart, tmp_path / "0.csv"), tmp_path / f"1{suffix}"
     synthetic_chart.run(SyntheticChartConfig(rows=500, seed=3, out=simulated))
-    assert shot_chart.write_shots([real], out) == Written(shots=shot_chart.write_shots([real], out).shots)
+    assert shot_chart.convert_charts([real], out) == ConversionResult(
+        shots=shot_chart.convert_charts([real], out).shots
+    )
     assert not sources.acquire(str(out), rows=1, seed=1, raw=tmp_path / "raw").is_synthetic
     shot_chart.run(ShotChartConfig(charts=[simulated], out=out))
     assert "SYNTHETIC DATA: these shots are simulated (guard rows=500 seed=3)" in capsys.readouterr().out
@@ -304,7 +306,7 @@ def test_one_simulated_row_among_real_ones_marks_the_whole_table(
     first, last = chart.head(400), chart.tail(400)
     mixed = last.assign(GRID_TYPE=[*last["GRID_TYPE"][1:], f"Simulated Shot Chart Detail: {NAME}"])
     files = [write(first, tmp_path / "1.csv"), write(mixed, tmp_path / "2.csv")]
-    assert shot_chart.write_shots(files, out).simulation == NAME
+    assert shot_chart.convert_charts(files, out).simulation == NAME
     assert pd.read_parquet(out).attrs == {"simulation": NAME}
 
 
@@ -317,7 +319,7 @@ def test_the_guard_takes_more_threes_and_makes_them_as_the_truth_says() -> None:
     table = pd.concat(synthetic_chart.blocks(70_000, seed=3), ignore_index=True)
     check_raw(table, "guard")
     assert (table["shot_type"] == THREE_POINTS).mean() == pytest.approx(0.52, abs=0.01)
-    truth: pd.Series[float] = pd.Series(synthetic.probability(table, GUARD))
+    truth: pd.Series[float] = pd.Series(synthetic.true_probability(table, GUARD))
     for _, band in table.groupby(pd.cut(table["shot_distance"], [-1, 0, 4, 12, 20, 23, 26, 30, 94]), observed=True):
         expected = truth[band.index]
         error = np.sqrt((expected * (1 - expected)).sum()) / len(band)
@@ -337,11 +339,11 @@ def test_the_page_has_the_mapping_the_ranges_and_the_games_of_the_code() -> None
     for column in MAPPING:
         row = f"| `{column.name}` | {', '.join(f'`{name}`' for name in column.chart)} | {column.how} |"
         assert row in PAGE
-    assert f"needs {', '.join(f'`{name}`' for name in NEEDED)}" in " ".join(PAGE.split())
+    assert f"needs {', '.join(f'`{name}`' for name in REQUIRED_COLUMNS)}" in " ".join(PAGE.split())
     ranges = PAGE.partition("## Ranges")[2]
     chart_name = {column.name: column.chart[0] for column in MAPPING if column.how == "as it is"}
     for shot in COLUMNS:
         if shot.name in chart_name and (shot.minimum is not None or shot.choices):
             assert f"| `{chart_name[shot.name]}` | {shot.meaning} | {shot.allowed} | {shot.unit} |" in ranges
-    for kind, name in LEFT_OUT.items():
+    for kind, name in EXCLUDED_GAME_TYPES.items():
         assert f"| `00{kind}` | {name} | left out |" in PAGE

@@ -16,7 +16,7 @@ from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE
 from data.errors import SchemaError, SourceError
 from data.paths import ROOT
 from data.preparation import local, split
-from data.preparation.contract import Plan
+from data.preparation.contract import PreparationParams
 from data.preparation.local import prepare, work
 from data.preparation.manifest import FILTERED, IDS, TABLES, TEST, TRAIN
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
@@ -92,7 +92,7 @@ def test_a_streamed_preparation_is_that_of_pandas_and_scikit_learn_to_the_byte(
     pair: Pair, raw: Path, out: Path, test_size: float, seed: int
 ) -> None:
     write_pair(pair, raw)
-    prepare(raw, out, Plan(test_size, seed))
+    prepare(raw, out, PreparationParams(test_size, seed))
     for name, expected in in_memory(pair, test_size, seed).items():
         expected.to_parquet(out / "expected.parquet", index=False)
         assert (out / f"{name}.parquet").read_bytes() == (out / "expected.parquet").read_bytes()
@@ -103,7 +103,7 @@ def test_counts_are_those_of_the_tables(pair: Pair, raw: Path, out: Path) -> Non
     dev, prod = pair
     write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
     done: list[int] = []
-    prepared = prepare(raw, out, Plan(), done.append)
+    prepared = prepare(raw, out, PreparationParams(), done.append)
     for name, table in tables(out).items():
         assert prepared.rows[name] == len(table)
         assert prepared.labelled[name] == table[TARGET].notna().sum()
@@ -116,7 +116,7 @@ def test_simulated_shots_stay_marked(pair: Pair, raw: Path, out: Path) -> None:
     for table in pair:
         table.attrs["simulation"] = "rows=1 seed=1"
     write_pair(pair, raw)
-    prepare(raw, out, Plan())
+    prepare(raw, out, PreparationParams())
     assert all(table.attrs == pair[0].attrs for table in tables(out).values())
 
 
@@ -133,7 +133,7 @@ def test_folders_of_parts_of_differing_types_are_one_table(pair: Pair, raw: Path
         second = parted / name / "part-1.parquet"
         kinds = {"period": "float64", "shot_id": "float64", "shot_distance": "int8", "shot_made_flag": "float32"}
         pd.read_parquet(second).astype(kinds).to_parquet(second, index=False)
-    assert prepare(parted, parted, Plan()) == prepare(raw, out, Plan())
+    assert prepare(parted, parted, PreparationParams()) == prepare(raw, out, PreparationParams())
     for name in TABLES:
         assert sha256(parted / f"{name}.parquet") == sha256(out / f"{name}.parquet")
 
@@ -142,7 +142,7 @@ def test_folders_of_parts_of_differing_types_are_one_table(pair: Pair, raw: Path
 def test_a_large_table_is_written_in_parts(pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.storage.tables.PART_ROWS", 1_000)
     write_pair(pair, raw)
-    prepare(raw, out, Plan())
+    prepare(raw, out, PreparationParams())
     assert len(list((out / f"{FILTERED}.parquet").iterdir())) == 4
     for name, expected in in_memory(pair).items():
         pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
@@ -155,7 +155,7 @@ def test_a_part_that_is_not_whole_is_named(pair: Pair, raw: Path, out: Path) -> 
     broken = raw / DEV_FILE / "part-1.parquet"
     broken.write_bytes(broken.read_bytes()[:-100])
     with pytest.raises(SourceError, match=r"part-1\.parquet.*cannot be read"):
-        prepare(raw, out, Plan())
+        prepare(raw, out, PreparationParams())
     assert list(out.iterdir()) == []
 
 
@@ -180,7 +180,7 @@ def test_beyond_what_is_shuffled_each_row_is_on_one_side_and_classes_have_the_si
 ) -> None:
     pair = told_apart(pair)
     write_pair(pair, raw)
-    prepared = prepare(raw, out, Plan())
+    prepared = prepare(raw, out, PreparationParams())
     found, expected = tables(out), in_memory(pair)
     for name in (TRAIN, TEST):
         assert found[name][TARGET].value_counts().to_dict() == expected[name][TARGET].value_counts().to_dict()
@@ -200,10 +200,10 @@ def test_beyond_what_is_shuffled_the_split_does_not_depend_on_order_or_pieces(
         for module in (raw_tables, local):
             monkeypatch.setattr(module, "CHUNK_ROWS", rows)
         write_pair((order, prod), raw)
-        prepare(raw, out, Plan(seed=7))
+        prepare(raw, out, PreparationParams(seed=7))
         sides.append(set(tables(out)[TEST]["minutes_remaining"]))
     assert sides[0] == sides[1]
-    prepare(raw, out, Plan(seed=8))
+    prepare(raw, out, PreparationParams(seed=8))
     assert set(tables(out)[TEST]["minutes_remaining"]) != sides[0]
 
 
@@ -223,7 +223,7 @@ def broken(pair: Pair) -> Pair:
 def test_rows_that_break_the_schema_go_to_a_table_of_rejects_with_the_reason(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = broken(pair)
     write_pair((dev, prod), raw)
-    prepared = prepare(raw, out, Plan(most_rejected=3))
+    prepared = prepare(raw, out, PreparationParams(max_rejected_rows=3))
     assert prepared.rejected == {DEV_FILE: 2, PROD_FILE: 1}
     rejects = pd.read_parquet(out / "rejects_dev.parquet")
     assert rejects["reason"].tolist() == [
@@ -239,7 +239,7 @@ def test_rows_that_break_the_schema_go_to_a_table_of_rejects_with_the_reason(pai
 
 def test_without_rejects_there_is_no_table_of_them(pair: Pair, raw: Path, out: Path) -> None:
     write_pair(pair, raw)
-    assert sum(prepare(raw, out, Plan(most_rejected=3)).rejected.values()) == 0
+    assert sum(prepare(raw, out, PreparationParams(max_rejected_rows=3)).rejected.values()) == 0
     assert sorted(path.stem for path in out.iterdir()) == sorted([*TABLES, *IDS.values()])
 
 
@@ -252,7 +252,7 @@ def test_beside_train_and_test_stands_which_shots_they_are_in_the_order_of_their
     dev, prod = pair
     dev = dev.assign(shot_id=np.random.default_rng(0).permutation(len(dev)) + 10**12)
     write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
-    prepare(raw, out, Plan())
+    prepare(raw, out, PreparationParams())
     known = dev.rename(columns={"lon": "lng"}).set_index("shot_id")
     ids = {name: pd.read_parquet(out / f"{table}.parquet") for name, table in IDS.items()}
     for name, found in ids.items():
@@ -271,7 +271,7 @@ def test_texts_among_numbers_are_rejected_and_hide_no_other_wrong_value(pair: Pa
     longitude = dev["lon"].astype(str)
     longitude[3], longitude[4] = "west", "0"
     write_pair((dev.assign(lon=longitude), prod), raw)
-    prepare(raw, out, Plan(most_rejected=2))
+    prepare(raw, out, PreparationParams(max_rejected_rows=2))
     assert pd.read_parquet(out / "rejects_dev.parquet")["reason"].tolist() == [
         "column lon: found 'west', expected a number from -118.5198 to -118.0198",
         "column lon: found 0, expected a number from -118.5198 to -118.0198",
@@ -281,7 +281,7 @@ def test_texts_among_numbers_are_rejected_and_hide_no_other_wrong_value(pair: Pa
 def test_a_missing_shot_id_is_a_reason(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = pair
     write_pair((dev.assign(shot_id=dev["shot_id"].mask(dev.index == 5)), prod), raw)
-    prepare(raw, out, Plan(most_rejected=1))
+    prepare(raw, out, PreparationParams(max_rejected_rows=1))
     reasons = pd.read_parquet(out / "rejects_dev.parquet")["reason"].tolist()
     assert reasons == ["column shot_id: found null, expected a whole number"]
 
@@ -292,12 +292,12 @@ def test_more_rejects_than_allowed_in_both_tables_end_it_with_the_first_of_them(
 ) -> None:
     write_pair(broken(pair), raw)
     with pytest.raises(
-        SchemaError, match=r"(?s)2 row\(s\).*most_rejected=1 .*row 2, column period.*row 1500"
+        SchemaError, match=r"(?s)2 row\(s\).*max_rejected_rows=1 .*row 2, column period.*row 1500"
     ) as caught:
-        prepare(raw, out, Plan(most_rejected=1))
+        prepare(raw, out, PreparationParams(max_rejected_rows=1))
     assert DEV_FILE in str(caught.value)
-    with pytest.raises(SchemaError, match=rf"(?s){PROD_FILE}.*most_rejected=2 .*row 1, column shot_distance"):
-        prepare(raw, out, Plan(most_rejected=2))
+    with pytest.raises(SchemaError, match=rf"(?s){PROD_FILE}.*max_rejected_rows=2 .*row 1, column shot_distance"):
+        prepare(raw, out, PreparationParams(max_rejected_rows=2))
     assert list(out.iterdir()) == []
 
 
@@ -310,7 +310,7 @@ def test_without_a_limit_the_first_row_that_breaks_the_schema_ends_it_as_one_pie
     for rows in (700, 131_072):
         monkeypatch.setattr(raw_tables, "CHUNK_ROWS", rows)
         with pytest.raises(SchemaError, match=r"in 2 row\(s\)\. Mend or remove them") as caught:
-            prepare(raw, out, Plan())
+            prepare(raw, out, PreparationParams())
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
@@ -318,16 +318,16 @@ def test_without_a_limit_the_first_row_that_breaks_the_schema_ends_it_as_one_pie
 # Shots that stand twice
 
 
-@pytest.mark.parametrize("most_rejected", [0, 5])
+@pytest.mark.parametrize("max_rejected_rows", [0, 5])
 @pytest.mark.usefixtures("small_pieces")
-def test_a_shot_in_two_parts_is_refused(pair: Pair, raw: Path, out: Path, most_rejected: int) -> None:
+def test_a_shot_in_two_parts_is_refused(pair: Pair, raw: Path, out: Path, max_rejected_rows: int) -> None:
     dev, prod = pair
     twice = pd.concat([dev, dev.iloc[[10]]], ignore_index=True)
     write_pair((twice, prod), raw)
     (raw / DEV_FILE).unlink()
     write_parts(twice, raw / DEV_FILE)
     with pytest.raises(SchemaError, match=rf"1 shot_id found twice or more, such as {dev['shot_id'][10]};"):
-        prepare(raw, out, Plan(most_rejected=most_rejected))
+        prepare(raw, out, PreparationParams(max_rejected_rows=max_rejected_rows))
     assert list(out.iterdir()) == []
 
 
@@ -335,7 +335,7 @@ def test_a_shot_that_stands_twice_in_a_small_table_is_told_by_its_row(pair: Pair
     dev, prod = pair
     write_pair((pd.concat([dev.head(20), dev.iloc[[3]]]), prod), raw)
     with pytest.raises(SchemaError, match=r"row 20, column shot_id: found .*each only once"):
-        prepare(raw, out, Plan())
+        prepare(raw, out, PreparationParams())
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -343,7 +343,7 @@ def test_a_shot_in_both_tables_is_refused(pair: Pair, raw: Path, out: Path) -> N
     dev, prod = pair
     write_pair((dev, pd.concat([prod, dev.iloc[[7]]])), raw)
     with pytest.raises(SourceError, match=rf"share 1 shot_id \(such as {dev['shot_id'][7]}\)"):
-        prepare(raw, out, Plan())
+        prepare(raw, out, PreparationParams())
     assert list(out.iterdir()) == []
 
 
@@ -361,7 +361,7 @@ def test_a_full_disk_is_told_in_words_and_leaves_nothing(
 
     monkeypatch.setattr(TableWriter, "write", write)
     with pytest.raises(DiskFullError, match=r"is full.*Free some space"):
-        prepare(raw, out, Plan())
+        prepare(raw, out, PreparationParams())
     assert list(out.iterdir()) == []
 
 
@@ -370,7 +370,7 @@ _MEASURED = """
 import json, re, sys
 from pathlib import Path
 from data.preparation.local import prepare
-from data.preparation.contract import Plan
+from data.preparation.contract import PreparationParams
 folder = Path(sys.argv[1])
 prepared = prepare(folder, folder, Plan())
 kibibytes = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]

@@ -14,15 +14,15 @@ from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
 from data.errors import SchemaError, SourceError
 from data.preparation import spark as spark_preparation
 from data.preparation import split
-from data.preparation.contract import Plan, Prepared
+from data.preparation.contract import PreparationParams, PreparationResult
 from data.preparation.local import prepare as prepare_locally
 from data.preparation.manifest import FILTERED, IDS, PROD, TEST, TRAIN
 from data.preparation.spark import Leading, prepare
 from data.schema import FEATURES, GAME_DATE, SHOT_ID, TARGET, THREE_POINTS, TWO_POINTS
 from data.spark import tables as spark_tables
-from data.spark.session import SparkError, rows_of
+from data.spark.session import SparkError, collect_rows
 from data.spark.tables import read, write
-from data.storage.files import parts
+from data.storage.files import parquet_files
 from data.storage.tables import TableError, TableReader
 from tests.spark import needs_java, small_session
 
@@ -34,7 +34,7 @@ pytestmark = needs_java
 Mend = Callable[[pd.DataFrame], None]
 
 TABLES = (FILTERED, TRAIN, TEST, PROD)
-PLAN = Plan(test_size=0.3, seed=7)
+PLAN = PreparationParams(test_size=0.3, seed=7)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def written(tables: dict[str, pd.DataFrame], folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, pair: dict[str, pd.DataFrame]) -> tuple[Prepared, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, pair: dict[str, pd.DataFrame]) -> tuple[PreparationResult, Path]:
     """What Spark makes of the raw tables by the plan, and the folder that it is in: to be read only."""
     folder = tmp_path_factory.mktemp("made")
     out = folder / "out"
@@ -82,7 +82,7 @@ def changed(raw: Path, file: str, mend: Mend) -> None:
     table.to_parquet(raw / file, index=False)
 
 
-def locally(raw: Path, plan: Plan, out: Path) -> Prepared:
+def locally(raw: Path, plan: PreparationParams, out: Path) -> PreparationResult:
     """What the local engine makes of tables that it does not shuffle."""
     out.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +103,7 @@ def kept_in(out: Path) -> list[str]:
 
 
 def test_the_rows_of_every_table_and_every_count_are_those_of_the_local_engine(
-    made: tuple[Prepared, Path], raw: Path, tmp_path: Path
+    made: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
 ) -> None:
     prepared, out = made
     local = tmp_path / "local"
@@ -128,7 +128,7 @@ def test_the_real_rows_are_those_of_the_local_engine(
     spark: "SparkSession", real_raw: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     raw = written({f"{name}.parquet": table for name, table in real_raw.items()}, tmp_path / "raw")
-    plan = Plan()
+    plan = PreparationParams()
     prepared = prepare(spark, raw, tmp_path / "out", plan)
     (tmp_path / "shuffled").mkdir()
     assert prepared == prepare_locally(raw, tmp_path / "shuffled", plan)
@@ -137,17 +137,17 @@ def test_the_real_rows_are_those_of_the_local_engine(
             in_order(tmp_path / "out" / f"{name}.parquet"), in_order(tmp_path / "shuffled" / f"{name}.parquet")
         )
     classes = {0: 20_285 - prepared.made[FILTERED], 1: prepared.made[FILTERED]}
-    tested = split.class_sizes(classes, plan.test_size, plan.seed)
+    tested = split.test_rows_per_class(classes, plan.test_size, plan.seed)
     assert (prepared.rows[TEST], prepared.made[TEST]) == (sum(tested.values()), tested[1])
     assert prepared.rows == {FILTERED: 20_285, TRAIN: 16_228, TEST: 4_057, PROD: 6_426}
 
 
 def test_the_test_rows_are_those_with_the_smallest_hashes_of_their_class(
-    made: tuple[Prepared, Path], pair: dict[str, pd.DataFrame]
+    made: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame]
 ) -> None:
     rows = pair[DEV_FILE].rename(columns={"lon": "lng"}).dropna(subset=[*FEATURES, TARGET])
     rows = rows.assign(hash=split.hashes(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
-    sizes = split.class_sizes(rows[TARGET].astype(int).value_counts().to_dict(), PLAN.test_size, PLAN.seed)
+    sizes = split.test_rows_per_class(rows[TARGET].astype(int).value_counts().to_dict(), PLAN.test_size, PLAN.seed)
     expected = pd.concat([rows[rows[TARGET] == flag].head(size) for flag, size in sizes.items()])
     expected = expected[[*FEATURES, TARGET]].astype(float).sort_values([*FEATURES, TARGET], ignore_index=True)
     found = in_order(made[1] / f"{TEST}.parquet").astype(float)
@@ -155,7 +155,11 @@ def test_the_test_rows_are_those_with_the_smallest_hashes_of_their_class(
 
 
 def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
-    spark: "SparkSession", made: tuple[Prepared, Path], raw: Path, pair: dict[str, pd.DataFrame], tmp_path: Path
+    spark: "SparkSession",
+    made: tuple[PreparationResult, Path],
+    raw: Path,
+    pair: dict[str, pd.DataFrame],
+    tmp_path: Path,
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -173,12 +177,12 @@ def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
     assert not first.equals(differs)
 
 
-def test_readers_find_plain_types_and_nothing_but_parts(made: tuple[Prepared, Path]) -> None:
+def test_readers_find_plain_types_and_nothing_but_parts(made: tuple[PreparationResult, Path]) -> None:
     out = made[1]
     assert kept_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
     for name in TABLES:
         folder = out / f"{name}.parquet"
-        assert sorted(folder.iterdir()) == parts(folder)
+        assert sorted(folder.iterdir()) == parquet_files(folder)
         schema = TableReader(folder).schema
         texts = {"game_date": pa.string()}
         whole = {SHOT_ID: pa.int64()} | ({} if name == PROD else {TARGET: pa.int64()})
@@ -247,7 +251,7 @@ def test_rows_that_break_the_schema_go_to_a_table_with_the_reason_of_the_local_e
 
     changed(raw, DEV_FILE, break_dev)
     changed(raw, PROD_FILE, break_prod)
-    plan = replace(PLAN, most_rejected=100)
+    plan = replace(PLAN, max_rejected_rows=100)
     prepared = prepare(spark, raw, tmp_path / "out", plan)
     assert prepared == locally(raw, plan, tmp_path / "local")
     assert prepared.rejected == {DEV_FILE: 34, PROD_FILE: 1}
@@ -285,11 +289,16 @@ def test_the_limit_is_of_both_tables_and_a_higher_one_is_named_as_the_way_on(
 
     for file in (DEV_FILE, PROD_FILE):
         changed(raw, file, break_two)
-    with pytest.raises(SchemaError, match=r"more do than most_rejected=3 allows in both raw tables.*higher") as told_of:
-        prepare(spark, raw, tmp_path / "out", replace(PLAN, most_rejected=3))
+    with pytest.raises(
+        SchemaError, match=r"more do than max_rejected_rows=3 allows in both raw tables.*higher"
+    ) as told_of:
+        prepare(spark, raw, tmp_path / "out", replace(PLAN, max_rejected_rows=3))
     assert f"{DEV_FILE} and {PROD_FILE} break the schema in 4 row(s)" in str(told_of.value)
     assert kept_in(tmp_path / "out") == []
-    assert prepare(spark, raw, tmp_path / "out", replace(PLAN, most_rejected=4)).rejected == {DEV_FILE: 2, PROD_FILE: 2}
+    assert prepare(spark, raw, tmp_path / "out", replace(PLAN, max_rejected_rows=4)).rejected == {
+        DEV_FILE: 2,
+        PROD_FILE: 2,
+    }
     assert {"rejects_dev.parquet", "rejects_prod.parquet"} <= set(kept_in(tmp_path / "out"))
 
 
@@ -330,7 +339,7 @@ def test_a_shot_that_is_in_both_tables_is_refused(
 
 
 def test_parts_of_other_types_and_names_are_one_table(
-    spark: "SparkSession", made: tuple[Prepared, Path], pair: dict[str, pd.DataFrame], tmp_path: Path
+    spark: "SparkSession", made: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     table = pair[DEV_FILE]
     folder = tmp_path / "other" / DEV_FILE
@@ -387,7 +396,7 @@ def test_a_table_without_both_results_is_not_split(spark: "SparkSession", raw: P
 
 
 def test_a_part_that_turns_out_damaged_half_way_leaves_the_tables_of_before(
-    spark: "SparkSession", made: tuple[Prepared, Path], raw: Path, tmp_path: Path
+    spark: "SparkSession", made: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
 ) -> None:
     out = shutil.copytree(made[1], tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -401,7 +410,7 @@ def test_a_part_that_turns_out_damaged_half_way_leaves_the_tables_of_before(
 
 def test_a_write_that_fails_after_others_leaves_the_tables_of_before(
     spark: "SparkSession",
-    made: tuple[Prepared, Path],
+    made: tuple[PreparationResult, Path],
     raw: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -462,7 +471,9 @@ def test_names_and_types_of_any_kind_are_read_and_nan_is_null(spark: "SparkSessi
         path,
     )
     frame = read(spark, path)
-    rows = rows_of(frame.selectExpr("`a.b ``c``` AS first", "A", "a", "CAST(day AS STRING) AS day", "nothing", "code"))
+    rows = collect_rows(
+        frame.selectExpr("`a.b ``c``` AS first", "A", "a", "CAST(day AS STRING) AS day", "nothing", "code")
+    )
     assert rows == [
         {"first": 1.5, "A": "x", "a": 1, "day": "2000-01-01 00:00:00", "nothing": None, "code": "p"},
         {"first": None, "A": "y", "a": 2, "day": None, "nothing": None, "code": "q"},

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from data.errors import SchemaError
-from data.preparation.split import Prefix, class_sizes, count_leading, hashes, shuffled, thresholds
+from data.preparation.split import Prefix, count_leading, hashes, stratified_split, test_rows_per_class, thresholds
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -21,19 +21,19 @@ def test_classes_have_the_sizes_of_scikit_learn(missed: int, made: int, test_siz
         train, test = train_test_split(labels, test_size=test_size, random_state=seed, stratify=labels)
     except ValueError:
         with pytest.raises(SchemaError, match="too few to split"):
-            class_sizes({0: missed, 1: made}, test_size, seed)
+            test_rows_per_class({0: missed, 1: made}, test_size, seed)
         return
     assume(all(set(side) == {0, 1} for side in (train, test)))
     sizes = np.bincount(test, minlength=2)
-    assert class_sizes({0: missed, 1: made}, test_size, seed) == {0: sizes[0], 1: sizes[1]}
-    places = shuffled(labels, test_size, seed)
+    assert test_rows_per_class({0: missed, 1: made}, test_size, seed) == {0: sizes[0], 1: sizes[1]}
+    places = stratified_split(labels, test_size, seed)
     assert [labels[side].tolist() for side in places] == [train.tolist(), test.tolist()]
 
 
 @pytest.mark.parametrize("classes", [{0: 10, 1: 0}, {0: 1, 1: 10}, {0: 0, 1: 0}, {0: 1_000, 1: 2}])
 def test_a_class_that_would_be_missing_on_a_side_is_refused(classes: Mapping[int, int]) -> None:
     with pytest.raises(SchemaError, match="too few to split"):
-        class_sizes(classes, 0.05, 42)
+        test_rows_per_class(classes, 0.05, 42)
 
 
 @settings(max_examples=40, deadline=None)

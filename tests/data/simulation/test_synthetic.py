@@ -29,7 +29,7 @@ def test_another_seed_gives_other_shots(shots: pd.DataFrame) -> None:
 
 
 def test_blocks_hold_every_row_once() -> None:
-    sizes = [len(block) for block in synthetic.blocks(70_000, seed=3)]
+    sizes = [len(block) for block in synthetic.iter_chunks(70_000, seed=3)]
     assert sum(sizes) == 70_000
     assert max(sizes) == synthetic.BLOCK_ROWS
 
@@ -40,7 +40,7 @@ def test_shots_fit_the_schema_and_have_their_own_id(many: pd.DataFrame) -> None:
 
 def test_results_follow_the_true_probability_in_every_band_of_distance(many: pd.DataFrame) -> None:
     labelled = many[many["shot_made_flag"].notna()]
-    truth: pd.Series[float] = pd.Series(synthetic.probability(labelled), index=labelled.index)
+    truth: pd.Series[float] = pd.Series(synthetic.true_probability(labelled), index=labelled.index)
     bands = pd.cut(labelled["shot_distance"], [-1, 0, 4, 8, 12, 16, 20, 23, 26, 30, 94])
     for _, band in labelled.groupby(bands, observed=True):
         expected = truth[band.index]

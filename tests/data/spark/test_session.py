@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from data.paths import ROOT
-from data.spark.session import SparkError, check_java, check_master, check_pyspark, rows_of, session, told
+from data.spark.session import (
+    SparkError,
+    check_java,
+    check_master,
+    check_pyspark,
+    collect_rows,
+    session,
+    translate_errors,
+)
 from tests.project import environment, run
 from tests.spark import needs_java, small_session
 
@@ -18,7 +26,7 @@ MakeJava = Callable[[str], None]
 
 _LIFE_OF_A_PROCESS = """
 from pyspark import SparkContext
-from data.spark.session import SparkError, rows_of, session, told
+from data.spark.session import SparkError, collect_rows, session, translate_errors
 
 def cores():
     return rows_of(session().range(10, numPartitions=2).selectExpr("sum(id) AS sum"))[0]["sum"]
@@ -160,7 +168,7 @@ def test_a_wrong_setting_is_told_in_words_and_not_as_a_stack_trace(tmp_path: Pat
 @needs_java
 def test_a_failed_query_is_told_in_words(spark: "SparkSession") -> None:
     with pytest.raises(SparkError, match=r"^Spark's job failed: .*DIVIDE_BY_ZERO") as told_of:
-        rows_of(spark.range(3).selectExpr("1 DIV id AS whole"))
+        collect_rows(spark.range(3).selectExpr("1 DIV id AS whole"))
     assert "\tat " not in str(told_of.value)
 
 
@@ -174,7 +182,7 @@ def test_an_exception_of_python_in_a_worker_is_told_by_its_own_words(spark: "Spa
         raise LookupError(message)
 
     with pytest.raises(SparkError, match=r"^Spark's job failed: LookupError: no such shot: 0$"):
-        rows_of(spark.range(1).select(broken("id")))
+        collect_rows(spark.range(1).select(broken("id")))
 
 
 @needs_java
@@ -189,7 +197,7 @@ def test_an_error_with_a_known_remedy_is_told_with_it(said: str, advice: str) ->
     from py4j.protocol import Py4JError  # noqa: PLC0415 an extra
 
     trace = f"An error occurred.\n: Job aborted\n\tat x.y(z.scala:1)\nCaused by: {said}\n\tat java.base/a(b.java:1)\n"
-    with pytest.raises(SparkError) as told_of, told():
+    with pytest.raises(SparkError) as told_of, translate_errors():
         raise Py4JError(trace)
     assert advice in str(told_of.value)
     assert str(told_of.value).endswith(f"({said})")

@@ -10,8 +10,8 @@ import pytest
 
 from data.errors import KobeShotError
 from data.paths import ROOT
-from data.storage.files import replacing, sha256, sole_writer, write_text
-from data.storage.locks import BusyError, only_one
+from data.storage.files import atomic_write, sha256, write_text, writer_lock
+from data.storage.locks import AlreadyRunningError, single_instance
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     write_text("old", target)
 
     def fail() -> None:
-        with replacing(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text("half")
             message = "disk full"
             raise OSError(message)
@@ -34,7 +34,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def writing_elsewhere(target: Path, what: str = "partial.write_text('half')") -> "Iterator[subprocess.Popen[str]]":
     """Another process that is writing a file, or a folder, until its standard input ends."""
     code = (
-        "import pathlib, sys\nfrom data.storage.files import replacing\n"
+        "import pathlib, sys\nfrom data.storage.files import atomic_write\n"
         f"with replacing(pathlib.Path({str(target)!r})) as partial:\n"
         f"    {what}\n    print('in', flush=True)\n    sys.stdin.read()"
     )
@@ -54,14 +54,14 @@ def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path, what
     (tmp_path / "raw").mkdir()
     with writing_elsewhere(tmp_path / "raw" / "table.parquet", what):
         assert len(list((tmp_path / "raw").iterdir())) == 1
-    with sole_writer(tmp_path):
+    with writer_lock(tmp_path):
         assert list((tmp_path / "raw").iterdir()) == []
 
 
 def test_what_another_process_is_writing_is_not_cleared(tmp_path: Path) -> None:
     target = tmp_path / "processed" / "predictions.csv"
     with writing_elsewhere(target) as process:
-        with sole_writer(tmp_path):
+        with writer_lock(tmp_path):
             pass
         process.communicate()
         assert process.returncode == 0
@@ -73,14 +73,14 @@ def test_what_is_not_known_to_be_a_leftover_is_not_cleared(tmp_path: Path) -> No
     theirs = tmp_path / ".download.partial"
     theirs.mkdir()
     (theirs / "half").write_text("of somebody else")
-    with sole_writer(tmp_path):
+    with writer_lock(tmp_path):
         assert (theirs / "half").exists()
 
 
 def test_of_two_writers_of_one_file_each_writes_its_own_and_the_last_one_stays(tmp_path: Path) -> None:
     target = tmp_path / "table.txt"
     with writing_elsewhere(target) as process:
-        with replacing(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text("whole")
         assert target.read_text() == "whole"
         process.communicate()
@@ -93,7 +93,7 @@ def test_many_writers_of_one_folder_leave_one_of_theirs_whole(tmp_path: Path) ->
 
     def write(writer: int) -> None:
         for _ in range(20):
-            with replacing(target) as partial:
+            with atomic_write(target) as partial:
                 partial.mkdir()
                 for part in range(3):
                     (partial / f"{part}.parquet").write_text(str(writer))
@@ -109,17 +109,17 @@ def test_a_second_writer_waits_says_so_and_gives_up_at_its_limit(tmp_path: Path)
     said: list[str] = []
 
     def second() -> None:
-        with sole_writer(tmp_path, limit_seconds=0.3, on_wait=said.append):
+        with writer_lock(tmp_path, limit_seconds=0.3, on_wait=said.append):
             pytest.fail("two writers at once")
 
-    with sole_writer(tmp_path), pytest.raises(KobeShotError, match="is at writing to"):
+    with writer_lock(tmp_path), pytest.raises(KobeShotError, match="is at writing to"):
         second()
     assert len(said) == 1
 
 
 def test_the_place_of_a_killed_writer_is_free(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys\nfrom data.storage.files import sole_writer\n"
+        "import pathlib, sys\nfrom data.storage.files import writer_lock\n"
         f"with sole_writer(pathlib.Path({str(tmp_path)!r})):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -128,7 +128,7 @@ def test_the_place_of_a_killed_writer_is_free(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
         process.kill()
-    with sole_writer(tmp_path, limit_seconds=5):
+    with writer_lock(tmp_path, limit_seconds=5):
         pass
 
 
@@ -147,12 +147,14 @@ def key(tmp_path: Path) -> str:
 
 
 def twice(what: str, key: str, other_what: str = "", other_key: str = "") -> None:
-    with only_one(what, key), only_one(other_what or what, other_key or key):
+    with single_instance(what, key), single_instance(other_what or what, other_key or key):
         pass
 
 
 def test_a_second_one_is_told_at_once_who_is_at_it(key: str) -> None:
-    with pytest.raises(BusyError, match=rf"Another process is at retreino: process {os.getpid()} in .*since 20"):
+    with pytest.raises(
+        AlreadyRunningError, match=rf"Another process is at retreino: process {os.getpid()} in .*since 20"
+    ):
         twice("retreino", key)
 
 
@@ -162,18 +164,18 @@ def test_two_that_do_something_else_or_to_something_else_are_not_kept_out(key: s
 
 
 def test_the_place_is_free_when_the_first_one_is_done_or_has_failed(key: str) -> None:
-    with only_one("retreino", key):
+    with single_instance("retreino", key):
         pass
-    with pytest.raises(KeyError), only_one("retreino", key):
+    with pytest.raises(KeyError), single_instance("retreino", key):
         raise KeyError
-    with only_one("retreino", key):
+    with single_instance("retreino", key):
         pass
 
 
 def test_whoever_was_told_does_not_take_the_place_of_the_first_one(key: str) -> None:
-    with only_one("retreino", key):
+    with single_instance("retreino", key):
         for _ in range(2):
-            with pytest.raises(BusyError, match=f"process {os.getpid()} "):
+            with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} "):
                 twice("retreino", key)
 
 
@@ -181,7 +183,7 @@ def test_locks_are_in_a_folder_that_no_other_user_can_enter(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    with only_one("retreino", key):
+    with single_instance("retreino", key):
         (lock,) = (path for path in tmp_path.rglob("*") if path.is_file())
         assert lock.parent.stat().st_mode & 0o777 == 0o700
         assert lock.stat().st_mode & 0o777 == 0o600
@@ -195,7 +197,7 @@ def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
     elsewhere.mkdir()
     (tmp_path / "kobe_shot").mkdir()
     (tmp_path / "kobe_shot" / "locks").symlink_to(elsewhere)
-    with pytest.raises(KobeShotError, match="found a link"), only_one("retreino", key):
+    with pytest.raises(KobeShotError, match="found a link"), single_instance("retreino", key):
         pytest.fail("the lock was taken")
     assert list(elsewhere.iterdir()) == []
 
@@ -204,7 +206,7 @@ def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
 def held_elsewhere(key: str, folder: Path) -> "Iterator[subprocess.Popen[str]]":
     """Another process, in another folder, that is at it."""
     code = (
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom data.storage.locks import only_one\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom data.storage.locks import single_instance\n"
         f"with only_one('retreino', {key!r}):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -221,8 +223,8 @@ def test_the_place_is_kept_from_a_process_in_another_folder_until_its_holder_is_
 ) -> None:
     with (
         held_elsewhere(key, tmp_path) as process,
-        pytest.raises(BusyError, match=f"process {process.pid} in {tmp_path}"),
+        pytest.raises(AlreadyRunningError, match=f"process {process.pid} in {tmp_path}"),
     ):
         twice("retreino", key)
-    with only_one("retreino", key), pytest.raises(BusyError, match=f"process {os.getpid()} "):
+    with single_instance("retreino", key), pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} "):
         twice("retreino", key)

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import KobeShotError
-from data.storage.files import parts, replacing, sha256
-from data.storage.tables import TableError, TableReader, writing
+from data.storage.files import atomic_write, parquet_files, sha256
+from data.storage.tables import TableError, TableReader, table_writer
 
 TABLE = pd.DataFrame({"shot_id": np.arange(3_000), "lat": np.linspace(33.2, 34.0, 3_000)})
 
@@ -24,7 +24,7 @@ def in_parts(folder: Path, sizes: list[int]) -> Path:
 
 def written(target: Path, table: pd.DataFrame = TABLE) -> Path:
     piece = pa.Table.from_pandas(table, preserve_index=False)
-    with writing(target, piece.schema) as writer:
+    with table_writer(target, piece.schema) as writer:
         for start in range(0, len(piece), 700):
             writer.write(piece.slice(start, 700))
     return target
@@ -42,7 +42,7 @@ def test_hidden_files_are_no_parts(tmp_path: Path) -> None:
     folder = in_parts(tmp_path / "shots", [10])
     for name in ("_SUCCESS.parquet", ".part.parquet"):
         (folder / name).write_bytes(b"")
-    assert [part.name for part in parts(folder)] == ["part-00000.parquet"]
+    assert [part.name for part in parquet_files(folder)] == ["part-00000.parquet"]
 
 
 def test_a_part_that_lacks_a_column_or_has_it_as_whole_numbers_fits_all_the_same(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_large_table_is_written_in_parts_and_a_small_one_as_a_file(
     assert written(tmp_path / "small.parquet").is_file()
     monkeypatch.setattr("data.storage.tables.PART_ROWS", 1_000)
     large = written(tmp_path / "large.parquet")
-    assert [pq.read_metadata(part).num_rows for part in parts(large)] == [1_000] * 3
+    assert [pq.read_metadata(part).num_rows for part in parquet_files(large)] == [1_000] * 3
     pd.testing.assert_frame_equal(pd.read_parquet(large), TABLE)
     assert written(large, TABLE.head(10)).is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large.parquet", "small.parquet"]
@@ -80,7 +80,7 @@ def test_a_large_table_is_written_in_parts_and_a_small_one_as_a_file(
 def test_a_writer_that_fails_leaves_the_old_table_and_nothing_else(tmp_path: Path) -> None:
     target = in_parts(tmp_path / "shots.parquet", [3])
     before = sha256(target)
-    with pytest.raises(pa.ArrowInvalid), writing(target, pa.schema([("lat", pa.float64())])) as writer:  # noqa: PT012
+    with pytest.raises(pa.ArrowInvalid), table_writer(target, pa.schema([("lat", pa.float64())])) as writer:  # noqa: PT012
         writer.write(pa.table({"lat": [34.0]}))
         writer.write(pa.table({"lat": ["half-way"]}).cast(writer.schema))
     assert sha256(target) == before
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pyt
         return rename(self, to)
 
     monkeypatch.setattr(Path, "replace", failing)
-    with pytest.raises(OSError, match="no such luck"), replacing(target) as partial:
+    with pytest.raises(OSError, match="no such luck"), atomic_write(target) as partial:
         partial.mkdir()
     assert sha256(target) == before
 

@@ -23,7 +23,7 @@ TIMES = pd.date_range("2026-01-01", periods=4, freq="D")
 @pytest.fixture(scope="module")
 def shots() -> pd.DataFrame:
     table = synthetic.shots(6_000, seed=3).rename(columns={"lon": "lng"})
-    probability = synthetic.probability(table)
+    probability = synthetic.true_probability(table)
     return table.assign(probability=probability, prediction=(probability >= 0.5).astype(int))
 
 
@@ -52,7 +52,7 @@ def limit_rows(values: list[float], limit: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"feature": names, "statistic": "PSI", "value": values, "limit": limit, "unit": "feet"})
 
 
-def look_rows() -> pd.DataFrame:
+def recent_rows() -> pd.DataFrame:
     words = ["healthy", "watch", "retrain", "healthy"]
     return pd.DataFrame({"time": TIMES, "verdict": words, "findings": [0, 1, 4, 0], "reasons": ["", "one", "four", ""]})
 
@@ -84,10 +84,10 @@ EMPTY: dict[str, Callable[[pd.DataFrame], go.Figure]] = {
     "calibration": lambda _: performance.calibration({"train": (NOTHING, NOTHING)}, "none"),
     "probability_histogram": lambda _: performance.probability_histogram(NOTHING, NOTHING, 0.5, "none"),
     "metric_intervals": lambda _: performance.metric_intervals(metric_rows([]), "none"),
-    "rates": lambda shots: performance.rates(rates.rates(shots, shots["period"]), "period", "none"),
+    "rates": lambda shots: performance.rates(rates.rates_by_group(shots, shots["period"]), "period", "none"),
     "interval_pair": lambda _: monitoring.interval_pair(pair_rows(0.5).iloc[:0], "none"),
     "limits": lambda _: monitoring.limits(limit_rows([], []), "none"),
-    "verdicts": lambda _: monitoring.verdicts(look_rows().iloc[:0]),
+    "verdicts": lambda _: monitoring.status_history(recent_rows().iloc[:0]),
     "trend": lambda _: monitoring.trend(run_rows().iloc[:0], ["log_loss"], "none"),
 }
 
@@ -308,7 +308,7 @@ def test_a_metric_without_an_interval_is_still_drawn() -> None:
 
 def test_rates_are_beside_what_was_expected_in_the_given_order(shots: pd.DataFrame) -> None:
     zones = court.zones(*court.to_feet(shots["lat"], shots["lng"])).basic
-    rows = rates.rates(shots, pd.Series(pd.Categorical(zones, categories=sorted(set(zones))[::-1])))
+    rows = rates.rates_by_group(shots, pd.Series(pd.Categorical(zones, categories=sorted(set(zones))[::-1])))
     made, expected = performance.rates(rows, "zone", "rates").data
     assert list(made.x) == list(expected.x) == rows["group"].tolist()
     assert list(made.y) == pytest.approx((rows["rate"] * 100).tolist())
@@ -344,7 +344,7 @@ def test_a_statistic_that_could_not_be_computed_is_never_left_out_silently() -> 
 
 
 def test_verdicts_are_shown_with_their_words() -> None:
-    figure = monitoring.verdicts(look_rows())
+    figure = monitoring.status_history(recent_rows())
     assert legend(figure) == list(VERDICT)
     assert [trace.marker.color for trace in figure.data[1:]] == list(VERDICT.values())
 
@@ -355,7 +355,7 @@ def test_a_trend_leaves_out_metrics_that_no_run_has() -> None:
 
 
 def test_no_chart_decides_for_a_light_or_a_dark_page(shots: pd.DataFrame) -> None:
-    for figure in (court_charts.density_on_court(shots), monitoring.verdicts(look_rows())):
+    for figure in (court_charts.density_on_court(shots), monitoring.status_history(recent_rows())):
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None
         assert figure.layout.font.color is None

@@ -12,16 +12,16 @@ from monitor.charts.palette import STRATEGY
 from monitor.charts.retraining import DASHES, DECISION_MARKS, ENTRY_MARKS, EVENT_MARKS, Mark
 from monitor.retraining import decision_log
 from monitor.retraining.backtest import STRATEGIES
-from monitor.retraining.calendar import DECISION, DUE, KINDS, LOOK, Entry
-from monitor.retraining.decision_log import LoggedDecision
+from monitor.retraining.calendar import DECISION, DUE, KINDS, LOOK, CalendarEvent
+from monitor.retraining.decision_log import DecisionRecord
 from tests.operation_store import replay_record
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 OUTCOMES = ("pending", "promoted", "refused", "interrupted", "failed", "nothing to do")
 
 
-def decision(number: int, decided: str = "retrain", outcome: str = "promoted", mode: str = "auto") -> LoggedDecision:
-    return LoggedDecision(
+def decision(number: int, decided: str = "retrain", outcome: str = "promoted", mode: str = "auto") -> DecisionRecord:
+    return DecisionRecord(
         number, NOW - timedelta(days=99 - number), decided, "reactive" if decided == "retrain" else "", mode,
         ("log loss rose by 21% " * 9, "p < 0.05 & more"), outcome, "better on 500 later rows", "3",
         "4" if decided == "retrain" else "", 1_500, 500, NOW, f"run {number}", "kobe_shot",
@@ -119,7 +119,9 @@ def test_every_kind_of_entry_has_a_mark() -> None:
 
 def test_entries_of_a_day_are_in_its_cell_and_none_hides_another() -> None:
     day = date(2026, 11, 10)
-    figure = retraining.month(date(2026, 11, 1), [Entry(day, kind, "words") for kind in KINDS], date(2026, 11, 22))
+    figure = retraining.month(
+        date(2026, 11, 1), [CalendarEvent(day, kind, "words") for kind in KINDS], date(2026, 11, 22)
+    )
     found = named(figure)
     places = [(trace.x[0], trace.y[0]) for trace in found.values()]
     assert list(found) == list(KINDS)
@@ -131,14 +133,18 @@ def test_entries_of_a_day_are_in_its_cell_and_none_hides_another() -> None:
 
 def test_several_entries_of_a_kind_are_one_mark_that_counts_and_tells_them_all() -> None:
     day = date(2026, 11, 10)
-    entries = [Entry(day, LOOK, "in the morning"), Entry(day, LOOK, "in the evening"), Entry(day, DECISION, "wait")]
+    entries = [
+        CalendarEvent(day, LOOK, "in the morning"),
+        CalendarEvent(day, LOOK, "in the evening"),
+        CalendarEvent(day, DECISION, "wait"),
+    ]
     found = named(retraining.month(day, entries, day))
     assert (list(found[LOOK].text), list(found[DECISION].text)) == (["2"], [""])
     assert found[LOOK].customdata[0] == ["Tuesday 10 November 2026", "in the morning<br>in the evening"]
 
 
 def test_entries_of_other_months_are_drawn_in_the_weeks_that_are_shown_only() -> None:
-    entries = [Entry(date(2026, 12, day), DUE, "due") for day in (4, 11)]
+    entries = [CalendarEvent(date(2026, 12, day), DUE, "due") for day in (4, 11)]
     found = named(retraining.month(date(2026, 11, 1), entries, date(2026, 11, 22)))
     assert (list(found[DUE].x), len(found[DUE].y)) == ([pytest.approx(4, abs=0.48)], 1)
 
@@ -182,7 +188,7 @@ def test_no_chart_decides_for_a_light_or_a_dark_page() -> None:
     today = NOW.date()
     for figure in (
         retraining.timeline([decision(1)], promotions("promotion")),
-        retraining.month(today, [Entry(today, LOOK, "look")], today),
+        retraining.month(today, [CalendarEvent(today, LOOK, "look")], today),
         retraining.replayed(replay_record()),
     ):
         assert figure.layout.paper_bgcolor is None

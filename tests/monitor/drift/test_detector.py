@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 from data.schema import FEATURES, PROBABILITY
 from data.simulation import synthetic
 from monitor.drift import detector, domain_classifier
-from monitor.drift.detector import Drift, Reference, Statistic
-from monitor.drift.domain_classifier import tell_apart
-from monitor.drift.statistics import Column, Limits
+from monitor.drift.detector import DriftDetector, DriftResult, Statistic
+from monitor.drift.domain_classifier import fit_domain_classifier
+from monitor.drift.statistics import Column, DriftThresholds
 
 Floats = npt.NDArray[np.float64]
 SMALL = 40
@@ -24,20 +24,20 @@ SMALL = 40
 @pytest.fixture(scope="module")
 def scored(shots: pd.DataFrame) -> pd.DataFrame:
     table = shots.rename(columns={"lon": "lng"})
-    return table[list(FEATURES)].astype(float).assign(probability=synthetic.probability(table))
+    return table[list(FEATURES)].astype(float).assign(probability=synthetic.true_probability(table))
 
 
 @pytest.fixture(scope="module")
-def reference(scored: pd.DataFrame) -> Reference:
+def reference(scored: pd.DataFrame) -> DriftDetector:
     rows = scored.head(1_000)
-    return Reference(rows, nowhere(rows), samples=300)
+    return DriftDetector(rows, nowhere(rows), samples=300)
 
 
 def nowhere(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.zeros(len(table), dtype=bool)
 
 
-def statistic(found: Drift, feature: str, name: str) -> Statistic:
+def statistic(found: DriftResult, feature: str, name: str) -> Statistic:
     return next(each for each in found.statistics if (each.feature, each.name) == (feature, name))
 
 
@@ -46,7 +46,7 @@ def fresh(scored: pd.DataFrame, rows: int, seed: int = 0) -> pd.DataFrame:
     return scored.iloc[1_000:].sample(rows, random_state=seed)
 
 
-def test_ks_and_wasserstein_are_those_of_scipy(scored: pd.DataFrame, reference: Reference) -> None:
+def test_ks_and_wasserstein_are_those_of_scipy(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 300)
     found = reference.compare(batch, nowhere(batch))
     for name in (*FEATURES, PROBABILITY):
@@ -84,7 +84,7 @@ def test_psi_is_that_of_ten_bins_of_the_reference_with_half_a_row_added_to_each(
     assert Column("lat", before).compare(after)["psi"] == pytest.approx(expected)
 
 
-def test_the_bins_of_psi_are_fixed_by_the_reference(reference: Reference, scored: pd.DataFrame) -> None:
+def test_the_bins_of_psi_are_fixed_by_the_reference(reference: DriftDetector, scored: pd.DataFrame) -> None:
     batch = fresh(scored, 100)
     beyond = pd.concat([batch, batch.tail(1).assign(shot_distance=90.0)])
     farther = pd.concat([batch, batch.tail(1).assign(shot_distance=60.0)])
@@ -94,7 +94,7 @@ def test_the_bins_of_psi_are_fixed_by_the_reference(reference: Reference, scored
     assert values[0] == values[1]
 
 
-def test_a_batch_that_is_the_reference_raises_no_alarm(scored: pd.DataFrame, reference: Reference) -> None:
+def test_a_batch_that_is_the_reference_raises_no_alarm(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = scored.head(1_000)
     found = reference.compare(batch, nowhere(batch))
     assert not found.alarm
@@ -108,7 +108,7 @@ def test_a_batch_that_is_the_reference_raises_no_alarm(scored: pd.DataFrame, ref
     [("period", 1.0), ("shot_distance", 4.0), ("minutes_remaining", -2.0), ("lat", -0.1), (PROBABILITY, 0.1)],
 )
 def test_a_shifted_column_raises_the_alarm_of_that_column_and_of_no_other(
-    scored: pd.DataFrame, reference: Reference, feature: str, change: float
+    scored: pd.DataFrame, reference: DriftDetector, feature: str, change: float
 ) -> None:
     batch = fresh(scored, 200)
     assert not reference.compare(batch, nowhere(batch)).alarm
@@ -121,7 +121,7 @@ def test_a_shifted_column_raises_the_alarm_of_that_column_and_of_no_other(
 
 
 def test_columns_that_only_go_together_otherwise_are_told_apart_by_the_classifier(
-    scored: pd.DataFrame, reference: Reference
+    scored: pd.DataFrame, reference: DriftDetector
 ) -> None:
     batch = fresh(scored, 800)
     mirrored = batch.assign(shot_distance=batch["shot_distance"].sample(frac=1, random_state=0).to_numpy())
@@ -134,7 +134,7 @@ def test_columns_that_only_go_together_otherwise_are_told_apart_by_the_classifie
 
 
 def test_more_rows_outside_the_support_than_chance_explains_raise_the_alarm(
-    scored: pd.DataFrame, reference: Reference
+    scored: pd.DataFrame, reference: DriftDetector
 ) -> None:
     batch = fresh(scored, 100)
     for count, expected in ((0, False), (1, False), (5, True)):
@@ -145,12 +145,12 @@ def test_more_rows_outside_the_support_than_chance_explains_raise_the_alarm(
 
 def test_what_the_reference_has_outside_is_allowed_to_a_batch(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(300), fresh(scored, 40)
-    known = Reference(rows, np.arange(300) < 60, samples=50)
+    known = DriftDetector(rows, np.arange(300) < 60, samples=50)
     assert not known.compare(batch, np.arange(40) < 10).is_outside
     assert known.compare(batch, np.arange(40) < 20).is_outside
 
 
-def test_limits_shrink_as_batches_grow(scored: pd.DataFrame, reference: Reference) -> None:
+def test_limits_shrink_as_batches_grow(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batches = (fresh(scored, rows) for rows in (10, 100, 1_000))
     found = [reference.compare(batch, nowhere(batch)) for batch in batches]
     for first, second in pairwise(found):
@@ -161,14 +161,14 @@ def test_limits_shrink_as_batches_grow(scored: pd.DataFrame, reference: Referenc
 def test_a_large_batch_does_not_make_up_for_a_small_reference(scored: pd.DataFrame) -> None:
     batch = fresh(scored, 4_000)
     limits = [
-        statistic(Reference(rows, nowhere(rows), samples=100).compare(batch, nowhere(batch)), "lng", "ks").limit
+        statistic(DriftDetector(rows, nowhere(rows), samples=100).compare(batch, nowhere(batch)), "lng", "ks").limit
         for rows in (scored.head(100), scored.head(1_000))
     ]
     assert limits[0] > 2 * limits[1]
 
 
 def test_limits_of_a_size_are_drawn_once(
-    scored: pd.DataFrame, reference: Reference, monkeypatch: pytest.MonkeyPatch
+    scored: pd.DataFrame, reference: DriftDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = fresh(scored, 33)
     before = reference.compare(batch, nowhere(batch))
@@ -179,7 +179,7 @@ def test_limits_of_a_size_are_drawn_once(
 def test_the_same_seed_gives_the_same_limits_and_another_gives_others(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(200), fresh(scored, SMALL)
     first, second, other = (
-        Reference(rows, nowhere(rows), samples=50, seed=seed).compare(batch, nowhere(batch)) for seed in (1, 1, 2)
+        DriftDetector(rows, nowhere(rows), samples=50, seed=seed).compare(batch, nowhere(batch)) for seed in (1, 1, 2)
     )
     assert first == second
     assert first != other
@@ -190,25 +190,25 @@ def test_of_draws_without_drift_a_share_of_alpha_passes_any_limit() -> None:
     common = stream.random(4_000)
     drawn = {("a", "ks"): common, ("a", "psi"): common**2 * 9, ("b", "ks"): stream.random(4_000)}
     drawn[("b", "wasserstein")] = stream.exponential(5, 4_000)
-    limits = Limits(drawn, 0.1)
+    limits = DriftThresholds(drawn, 0.1)
     passed = np.any([values > limits.limit[key] for key, values in drawn.items()], axis=0)
     assert passed.mean() == pytest.approx(0.1, abs=0.001)
     assert min(np.mean(values > limits.limit[key]) for key, values in drawn.items()) > 0
 
 
 def test_p_values_count_the_draws_that_are_as_far_away_and_the_batch_itself() -> None:
-    limits = Limits({("a", "ks"): np.array([3.0, 1.0, 2.0, 2.0])}, 0.1)
+    limits = DriftThresholds({("a", "ks"): np.array([3.0, 1.0, 2.0, 2.0])}, 0.1)
     assert [limits.p_value(("a", "ks"), value) for value in (0, 2, 2.5, 4)] == [1, 0.8, 0.4, 0.2]
 
 
-def test_p_values_are_small_where_something_drifted_only(scored: pd.DataFrame, reference: Reference) -> None:
+def test_p_values_are_small_where_something_drifted_only(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 200).assign(period=7.0)
     found = reference.compare(batch, nowhere(batch))
     assert statistic(found, "period", "ks").p_value < 0.01
     assert statistic(found, "lng", "ks").p_value > 0.05
 
 
-def test_a_batch_of_one_row_works(scored: pd.DataFrame, reference: Reference) -> None:
+def test_a_batch_of_one_row_works(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 1)
     found = reference.compare(batch, nowhere(batch))
     assert (found.rows, found.reference_rows, found.classifier, found.alarm) == (1, 1_000, None, False)
@@ -217,20 +217,20 @@ def test_a_batch_of_one_row_works(scored: pd.DataFrame, reference: Reference) ->
 
 def test_without_probabilities_only_features_are_compared(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(100).drop(columns=PROBABILITY), fresh(scored, SMALL)
-    found = Reference(rows, nowhere(rows), samples=20).compare(batch, nowhere(batch))
+    found = DriftDetector(rows, nowhere(rows), samples=20).compare(batch, nowhere(batch))
     assert {each.feature for each in found.statistics} == set(FEATURES)
 
 
 def test_constant_columns_raise_an_alarm_when_they_change_and_only_then(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(100).assign(playoffs=0.0), fresh(scored, SMALL).assign(playoffs=0.0)
-    known = Reference(rows, nowhere(rows), samples=50)
+    known = DriftDetector(rows, nowhere(rows), samples=50)
     assert not known.compare(batch, nowhere(batch)).has_drifted("playoffs")
     assert known.compare(batch.assign(playoffs=1.0), nowhere(batch)).drifted_features == ["playoffs"]
 
 
 def test_a_reference_of_one_shot_repeated_works(scored: pd.DataFrame) -> None:
     rows = pd.concat([scored.head(1)] * 60)
-    known = Reference(rows, nowhere(rows), samples=20)
+    known = DriftDetector(rows, nowhere(rows), samples=20)
     assert not known.compare(rows, nowhere(rows)).alarm
     other = fresh(scored, SMALL)
     assert known.compare(other, nowhere(other)).alarm
@@ -238,26 +238,26 @@ def test_a_reference_of_one_shot_repeated_works(scored: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused_with_row_and_column(
-    scored: pd.DataFrame, reference: Reference, value: float
+    scored: pd.DataFrame, reference: DriftDetector, value: float
 ) -> None:
     batch = fresh(scored, 3).reset_index(drop=True)
     batch.loc[2, "period"] = value
     with pytest.raises(ValueError, match="row 2, column period: expected a finite number; found"):
         reference.compare(batch, nowhere(batch))
     with pytest.raises(ValueError, match="row 2, column period"):
-        Reference(batch, nowhere(batch))
+        DriftDetector(batch, nowhere(batch))
     with pytest.raises(ValueError, match="row 1, column probability"):
-        Reference(scored.head(2).assign(**{PROBABILITY: [0.5, value]}), nowhere(scored.head(2)))
+        DriftDetector(scored.head(2).assign(**{PROBABILITY: [0.5, value]}), nowhere(scored.head(2)))
 
 
 @pytest.mark.parametrize("column", ["lng", PROBABILITY])
-def test_a_missing_column_is_refused(scored: pd.DataFrame, reference: Reference, column: str) -> None:
+def test_a_missing_column_is_refused(scored: pd.DataFrame, reference: DriftDetector, column: str) -> None:
     batch = fresh(scored, 3).drop(columns=column)
     with pytest.raises(ValueError, match=f"missing {column}"):
         reference.compare(batch, nowhere(batch))
 
 
-def test_no_rows_are_refused(scored: pd.DataFrame, reference: Reference) -> None:
+def test_no_rows_are_refused(scored: pd.DataFrame, reference: DriftDetector) -> None:
     with pytest.raises(ValueError, match="expected one or more current rows; found none"):
         reference.compare(scored.head(0), nowhere(scored.head(0)))
 
@@ -265,21 +265,21 @@ def test_no_rows_are_refused(scored: pd.DataFrame, reference: Reference) -> None
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_reference_of_less_than_two_rows_is_refused(scored: pd.DataFrame, rows: int) -> None:
     with pytest.raises(ValueError, match=f"expected two or more rows in the reference; found {rows}"):
-        Reference(scored.head(rows), nowhere(scored.head(rows)))
+        DriftDetector(scored.head(rows), nowhere(scored.head(rows)))
 
 
 @pytest.mark.parametrize(("rows", "told"), [(49, False), (50, True)])
 def test_the_classifier_needs_fifty_rows_on_either_side(rows: int, *, told: bool) -> None:
     stream = np.random.default_rng(0)
     few, many = stream.random((rows, 2)), stream.random((200, 2))
-    assert (tell_apart(few, many, 0.05) is not None) == told
-    assert (tell_apart(many, few, 0.05) is not None) == told
+    assert (fit_domain_classifier(few, many, 0.05) is not None) == told
+    assert (fit_domain_classifier(many, few, 0.05) is not None) == told
 
 
 def test_the_classifier_tells_what_is_apart_and_its_scores_have_the_area(scored: pd.DataFrame) -> None:
     rows = scored[list(FEATURES)].to_numpy()
     far = rows[:, 5] > np.median(rows[:, 5])
-    found = tell_apart(rows[~far][:300], rows[far][:300], 0.05)
+    found = fit_domain_classifier(rows[~far][:300], rows[far][:300], 0.05)
     assert found is not None
     assert found.auc > 0.99
     assert found.drifted
@@ -289,7 +289,9 @@ def test_the_classifier_tells_what_is_apart_and_its_scores_have_the_area(scored:
 
 def test_the_classifier_seldom_tells_samples_of_the_same_kind_apart() -> None:
     stream = np.random.default_rng(4)
-    found = [tell_apart(stream.random((150, 3)), stream.random((60, 3)), 0.005, seed=trial) for trial in range(60)]
+    found = [
+        fit_domain_classifier(stream.random((150, 3)), stream.random((60, 3)), 0.005, seed=trial) for trial in range(60)
+    ]
     alarms = sum(each is not None and each.drifted for each in found)
     assert alarms <= 2
     assert np.mean([each.auc for each in found if each is not None]) == pytest.approx(0.5, abs=0.02)
@@ -303,7 +305,7 @@ def test_the_variance_of_the_area_is_that_of_shuffled_scores_with_ties() -> None
     assert domain_classifier._mann_whitney_variance(score, label) == pytest.approx(np.var(areas), rel=0.15)  # noqa: SLF001
 
 
-def test_a_classifier_that_is_drifted_is_an_alarm_of_the_whole(scored: pd.DataFrame, reference: Reference) -> None:
+def test_a_classifier_that_is_drifted_is_an_alarm_of_the_whole(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 200)
     found = reference.compare(batch, nowhere(batch))
     assert found.classifier is not None
@@ -317,6 +319,6 @@ def test_batches_without_drift_raise_an_alarm_about_as_often_as_promised(scored:
     for trial in range(200):
         drawn = scored.sample(200 + SMALL, random_state=stream)
         rows, batch = drawn.head(200), drawn.tail(SMALL)
-        known = Reference(rows, nowhere(rows), samples=200, seed=trial)
+        known = DriftDetector(rows, nowhere(rows), samples=200, seed=trial)
         alarms += known.compare(batch, nowhere(batch)).alarm
     assert 0.4 * detector.ALPHA < alarms / 200 < 1.7 * detector.ALPHA

@@ -19,8 +19,8 @@ from scipy import stats
 from data.preparation.split import hashes
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from monitor.drift import detector, sketches
-from monitor.drift.detector import Drift, Reference
-from monitor.drift.sketches import MOST_SAMPLED, MOST_VALUES, Cells, Counted, Counting, Counts, Sample
+from monitor.drift.detector import DriftDetector, DriftResult
+from monitor.drift.sketches import MOST_SAMPLED, MOST_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch
 from monitor.drift.statistics import Column
 from tests.looks import TRAINING_ROWS, baseline, population
 
@@ -38,16 +38,16 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference(baseline().table, baseline().support.outside(baseline().table), samples=100)
+def reference() -> DriftDetector:
+    return DriftDetector(baseline().table, baseline().support.outside(baseline().table), samples=100)
 
 
 @pytest.fixture(scope="module")
-def counting(reference: Reference) -> Counting:
-    return Counting(reference.cells, baseline().support)
+def counting(reference: DriftDetector) -> Sketcher:
+    return Sketcher(reference.cells, baseline().support)
 
 
-def same(one: Counted, other: Counted) -> bool:
+def same(one: Histogram, other: Histogram) -> bool:
     return (
         one.in_cells == other.in_cells
         and one.rows.tolist() == other.rows.tolist()
@@ -55,7 +55,7 @@ def same(one: Counted, other: Counted) -> bool:
     )
 
 
-def identical(one: Counts, other: Counts) -> bool:
+def identical(one: TableSketch, other: TableSketch) -> bool:
     return (
         (one.rows, one.outside) == (other.rows, other.outside)
         and all(same(one.columns[name], other.columns[name]) for name in one.columns)
@@ -87,9 +87,9 @@ def test_how_a_column_is_cut_and_in_which_order_the_pieces_are_merged_makes_no_d
     stream: Random,
 ) -> None:
     with mock.patch.object(sketches, "MOST_VALUES", most), mock.patch.object(sketches, "CELLS", 8):
-        cells = Cells.of(PROBABILITY, np.unique(marks))
-        whole = Counted.of(np.array(values), cells)
-        pieces = [Counted.of(piece, cells) for piece in cut(values, cuts)]
+        cells = Bins.of(PROBABILITY, np.unique(marks))
+        whole = Histogram.of(np.array(values), cells)
+        pieces = [Histogram.of(piece, cells) for piece in cut(values, cuts)]
         stream.shuffle(pieces)
         while len(pieces) > 1:
             pieces.append(pieces.pop(0).merged(pieces.pop(0)))
@@ -102,18 +102,18 @@ def test_how_a_column_is_cut_and_in_which_order_the_pieces_are_merged_makes_no_d
 
 @pytest.mark.parametrize("rows", [1, 1_000, 4_001, 9_000])
 def test_a_table_counted_in_pieces_is_the_table_counted_whole(
-    counting: Counting, table: pd.DataFrame, rows: int
+    counting: Sketcher, table: pd.DataFrame, rows: int
 ) -> None:
     batch = table.head(9_000 if rows > 1 else 200)
     pieces = [batch.iloc[first : first + rows] for first in range(0, len(batch), rows)]
     whole = counting.count(batch)
     assert identical(counting.count_all(pieces), whole)
     parts = [counting.count(piece, piece.index.to_numpy()) for piece in pieces]
-    assert identical(reduce(Counts.merged, parts[::-1]), whole)
+    assert identical(reduce(TableSketch.merged, parts[::-1]), whole)
 
 
 def test_rows_outside_the_support_are_those_of_the_support_whatever_was_asked_before(
-    counting: Counting, table: pd.DataFrame
+    counting: Sketcher, table: pd.DataFrame
 ) -> None:
     outside = baseline().support.outside(table)
     assert 100 < outside.sum() < 200
@@ -123,7 +123,7 @@ def test_rows_outside_the_support_are_those_of_the_support_whatever_was_asked_be
             assert counting.count_all(pieces).outside == outside.sum()
 
 
-def test_no_pieces_and_values_that_cannot_be_counted_are_refused(counting: Counting, table: pd.DataFrame) -> None:
+def test_no_pieces_and_values_that_cannot_be_counted_are_refused(counting: Sketcher, table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="expected one or more pieces of a table; found none"):
         counting.count_all([])
     with pytest.raises(ValueError, match="row 1, column period: expected a finite number; found nan"):
@@ -137,8 +137,8 @@ def test_no_pieces_and_values_that_cannot_be_counted_are_refused(counting: Count
 
 def test_too_many_values_are_held_in_a_bounded_number_of_cells() -> None:
     stream = np.random.default_rng(0)
-    cells = Cells.of(PROBABILITY, np.round(np.linspace(0.2, 0.7, 4_000), 6))
-    found = reduce(Counted.merged, (Counted.of(stream.random(100_000), cells) for _ in range(5)))
+    cells = Bins.of(PROBABILITY, np.round(np.linspace(0.2, 0.7, 4_000), 6))
+    found = reduce(Histogram.merged, (Histogram.of(stream.random(100_000), cells) for _ in range(5)))
     assert found.in_cells
     assert found.rows.sum() == 500_000
     assert MOST_VALUES / 2 < len(found.values) <= 2 * len(cells.edges) + 1
@@ -146,7 +146,7 @@ def test_too_many_values_are_held_in_a_bounded_number_of_cells() -> None:
 
 def test_values_of_the_reference_and_ends_of_the_range_are_cells_of_their_own() -> None:
     marks = np.array([0.3, np.nextafter(0.3, 1), 0.5])
-    cells = Cells.of(PROBABILITY, marks)
+    cells = Bins.of(PROBABILITY, marks)
     values = np.array([0.0, 0.29999, 0.3, np.nextafter(0.3, 1), 0.300001, 0.300002, 0.5, 1.0])
     held, rows = cells.gathered(values, np.arange(1, 9))
     assert rows.tolist() == [1, 2, 3, 4, 11, 7, 8]
@@ -162,7 +162,7 @@ def test_of_a_smooth_answer_in_cells_no_distance_is_off_by_a_hundred_thousandth(
     batch = np.concatenate([stream.beta(7.5, 9, 200_000), np.repeat([0.41, 0.52, 0.53], 20_000)])
     column = Column(PROBABILITY, known)
     exact = column.compare(batch)
-    found = Counted.of(batch, Cells.of(PROBABILITY, column.values))
+    found = Histogram.of(batch, Bins.of(PROBABILITY, column.values))
     assert found.in_cells
     in_cells = column.compare(found.values, found.rows)
     assert in_cells["ks"] == pytest.approx(exact["ks"], abs=1e-12)
@@ -189,7 +189,9 @@ def test_distances_of_counted_values_are_those_of_scipy(known: list[int], data: 
     assert found == column.compare(every)
 
 
-def test_drift_from_counts_is_drift_of_the_table(reference: Reference, counting: Counting, table: pd.DataFrame) -> None:
+def test_drift_from_counts_is_drift_of_the_table(
+    reference: DriftDetector, counting: Sketcher, table: pd.DataFrame
+) -> None:
     for batch in (table.head(40), table.head(3_000), table):
         outside = baseline().support.outside(batch)
         one, other = reference.compare(batch, outside), reference.compare_counts(counting.count(batch))
@@ -200,7 +202,7 @@ def test_drift_from_counts_is_drift_of_the_table(reference: Reference, counting:
 
 
 def test_of_no_rows_or_without_a_column_there_is_no_drift(
-    reference: Reference, counting: Counting, table: pd.DataFrame
+    reference: DriftDetector, counting: Sketcher, table: pd.DataFrame
 ) -> None:
     found = counting.count(table.head(9))
     without = dataclasses.replace(found, columns={name: found.columns[name] for name in FEATURES})
@@ -209,18 +211,18 @@ def test_of_no_rows_or_without_a_column_there_is_no_drift(
             reference.compare_counts(wrong)
 
 
-def times(found: Counts, factor: int) -> Counts:
+def times(found: TableSketch, factor: int) -> TableSketch:
     """Counts of a table of so many copies of each row."""
     columns = {
         name: dataclasses.replace(counted, rows=counted.rows * factor) for name, counted in found.columns.items()
     }
-    return Counts(found.rows * factor, columns, found.outside * factor, found.sample)
+    return TableSketch(found.rows * factor, columns, found.outside * factor, found.sample)
 
 
-def test_fifty_million_rows_take_no_more_memory_than_few(reference: Reference, counting: Counting) -> None:
+def test_fifty_million_rows_take_no_more_memory_than_few(reference: DriftDetector, counting: Sketcher) -> None:
     few = counting.count(population().tail(5_000))
     peaks: list[float] = []
-    looked: list[Drift] = []
+    looked: list[DriftResult] = []
     for factor in (1, 10_000):
         tracemalloc.start()
         looked.append(reference.compare_counts(times(few, factor)))
@@ -252,7 +254,7 @@ def test_the_limit_outside_of_many_rows_is_that_of_the_beta_binomial(strange: in
 
 
 def test_the_sample_holds_the_rows_with_the_smallest_hashes_of_their_shots(
-    counting: Counting, table: pd.DataFrame
+    counting: Sketcher, table: pd.DataFrame
 ) -> None:
     found = counting.count(table.sample(frac=1, random_state=3)).sample
     expected = np.argsort(hashes(table[SHOT_ID].to_numpy(), 0))[:MOST_SAMPLED]
@@ -260,24 +262,24 @@ def test_the_sample_holds_the_rows_with_the_smallest_hashes_of_their_shots(
     assert abs(expected.mean() / 4_500 - 1) < 0.05
 
 
-def test_a_small_table_is_sampled_whole(counting: Counting, table: pd.DataFrame) -> None:
+def test_a_small_table_is_sampled_whole(counting: Sketcher, table: pd.DataFrame) -> None:
     few = table.head(300)
     assert sorted(counting.count(few).sample.features.tolist()) == sorted(few[list(FEATURES)].to_numpy().tolist())
 
 
 @pytest.mark.parametrize("ids", [None, np.nan, "none"])
 def test_rows_without_a_number_of_their_shot_are_known_by_their_position(
-    counting: Counting, table: pd.DataFrame, ids: object
+    counting: Sketcher, table: pd.DataFrame, ids: object
 ) -> None:
     unknown = table.drop(columns=SHOT_ID)
     expected = counting.count(unknown)
     assert identical(counting.count(unknown.assign(**{SHOT_ID: ids})), expected)
     assert len(expected.sample.hashes) == MOST_SAMPLED
     halves = [counting.count(unknown.tail(4_500), 4_500), counting.count(unknown.head(4_500))]
-    assert identical(reduce(Counts.merged, halves), expected)
+    assert identical(reduce(TableSketch.merged, halves), expected)
 
 
-def test_of_rows_of_the_same_shot_one_is_kept_whichever_came_first(counting: Counting, table: pd.DataFrame) -> None:
+def test_of_rows_of_the_same_shot_one_is_kept_whichever_came_first(counting: Sketcher, table: pd.DataFrame) -> None:
     twice = pd.concat([table.head(80), table.head(80).assign(period=4.0)])
     found = counting.count(twice)
     assert len(found.sample.hashes) == 80
@@ -285,7 +287,7 @@ def test_of_rows_of_the_same_shot_one_is_kept_whichever_came_first(counting: Cou
     assert found.rows == 160
 
 
-def test_a_sample_of_nothing_merges_into_the_other(counting: Counting, table: pd.DataFrame) -> None:
+def test_a_sample_of_nothing_merges_into_the_other(counting: Sketcher, table: pd.DataFrame) -> None:
     found = counting.count(table.head(50)).sample
     nothing = Sample(np.empty(0, np.uint64), np.empty((0, len(FEATURES))))
     assert found.merged(nothing).hashes.tolist() == nothing.merged(found).hashes.tolist() == found.hashes.tolist()
@@ -293,7 +295,7 @@ def test_a_sample_of_nothing_merges_into_the_other(counting: Counting, table: pd
 
 
 def test_the_classifier_of_a_large_table_finds_what_goes_together_otherwise(
-    reference: Reference, counting: Counting
+    reference: DriftDetector, counting: Sketcher
 ) -> None:
     batch = population().iloc[TRAINING_ROWS + 3_000 :].assign(**{SHOT_ID: range(33_000)})
     mirrored = batch.assign(shot_distance=batch["shot_distance"].sample(frac=1, random_state=0).to_numpy())

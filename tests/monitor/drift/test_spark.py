@@ -12,8 +12,8 @@ import pytest
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from data.storage.tables import TableError
 from monitor.drift import spark as spark_counts
-from monitor.drift.detector import Reference
-from monitor.drift.sketches import Counting, Counts
+from monitor.drift.detector import DriftDetector
+from monitor.drift.sketches import Sketcher, TableSketch
 from monitor.drift.training_support import Support
 from monitor.scored_tables import pieces
 from tests.looks import baseline, population
@@ -32,13 +32,13 @@ def spark() -> "SparkSession":
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference(baseline().table, baseline().support.outside(baseline().table), samples=100)
+def reference() -> DriftDetector:
+    return DriftDetector(baseline().table, baseline().support.outside(baseline().table), samples=100)
 
 
 @pytest.fixture(scope="module")
-def counting(reference: Reference) -> Counting:
-    return Counting(reference.cells, baseline().support)
+def counting(reference: DriftDetector) -> Sketcher:
+    return Sketcher(reference.cells, baseline().support)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def write(table: pd.DataFrame, folder: Path, ends: tuple[int, ...]) -> Path:
     return folder
 
 
-def check_same(one: Counts, other: Counts) -> None:
+def check_same(one: TableSketch, other: TableSketch) -> None:
     assert (one.rows, one.outside) == (other.rows, other.outside)
     for name, counted in one.columns.items():
         assert counted.in_cells == other.columns[name].in_cells
@@ -69,7 +69,7 @@ def check_same(one: Counts, other: Counts) -> None:
 
 @pytest.mark.parametrize("ends", [(), (10, 30_000, 61_234)], ids=["one part", "four parts"])
 def test_counts_and_drift_of_both_engines_are_the_same(
-    counting: Counting, reference: Reference, table: pd.DataFrame, tmp_path: Path, ends: tuple[int, ...]
+    counting: Sketcher, reference: DriftDetector, table: pd.DataFrame, tmp_path: Path, ends: tuple[int, ...]
 ) -> None:
     spark = small_session()
     path = write(table, tmp_path / "parts of a table", ends)
@@ -88,14 +88,14 @@ def test_counts_and_drift_of_both_engines_are_the_same(
 
 
 def test_rows_without_a_number_of_their_shot_are_known_by_their_place_in_the_parts(
-    spark: "SparkSession", counting: Counting, table: pd.DataFrame, tmp_path: Path
+    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     path = write(table.drop(columns=SHOT_ID).head(20_000), tmp_path / "parts", (4_000, 4_001))
     check_same(spark_counts.count(spark, path, counting), counting.count_all(pieces(path)))
 
 
 def test_columns_of_other_types_and_names_are_counted_alike(
-    spark: "SparkSession", counting: Counting, table: pd.DataFrame, tmp_path: Path
+    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     few = table.head(3_000).rename(columns={"lng": "lon"})
     folder = write(few.head(1_000), tmp_path / "parts", ())
@@ -108,7 +108,7 @@ def test_columns_of_other_types_and_names_are_counted_alike(
 
 
 def test_a_table_in_memory_is_counted_as_one_on_disk(
-    spark: "SparkSession", counting: Counting, table: pd.DataFrame
+    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame
 ) -> None:
     few = table.head(2_000)[[*FEATURES, PROBABILITY, SHOT_ID]]
     check_same(spark_counts.count_frame(spark.createDataFrame(few), counting, Path("mine")), counting.count(few))
@@ -123,7 +123,7 @@ def test_a_table_in_memory_is_counted_as_one_on_disk(
     ],
 )
 def test_a_row_that_cannot_be_compared_is_told_in_the_same_words_by_both_engines(
-    counting: Counting, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], words: str
+    counting: Sketcher, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], words: str
 ) -> None:
     spark = small_session()
     wrong = table.head(500).copy()
@@ -136,7 +136,7 @@ def test_a_row_that_cannot_be_compared_is_told_in_the_same_words_by_both_engines
 
 
 def test_tables_without_rows_answers_or_columns_are_told(
-    spark: "SparkSession", counting: Counting, table: pd.DataFrame, tmp_path: Path
+    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     cases = {
         "empty": (table.head(0), "expected rows with the columns lat"),
@@ -162,11 +162,11 @@ def test_real_shots_drift_alike_on_both_engines(
         for rows in (dev.head(4_000), prod)
     ]
     support = Support.of(dev.tail(16_000))
-    reference = Reference(scored[0], support.outside(scored[0]), samples=50)
+    reference = DriftDetector(scored[0], support.outside(scored[0]), samples=50)
     path = tmp_path / "prod.parquet"
     scored[1].to_parquet(path, index=False)
     whole = reference.compare(scored[1], support.outside(scored[1]))
-    there = reference.compare_counts(spark_counts.count(spark, path, Counting(reference.cells, support)))
+    there = reference.compare_counts(spark_counts.count(spark, path, Sketcher(reference.cells, support)))
     assert (there.rows, there.outside) == (whole.rows, whole.outside)
     for one, other in zip(whole.statistics, there.statistics, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-9)

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from data.simulation import synthetic
-from monitor.estimation.cbpe import ESTIMATED, FEWEST_ROWS, Calibration, EstimateError, estimate
+from monitor.estimation.cbpe import ESTIMATED, FEWEST_ROWS, Calibration, EstimateError, estimate_performance
 from monitor.metrics.binary import evaluate
 
 Floats = npt.NDArray[np.float64]
@@ -13,7 +13,7 @@ CERTAIN = Calibration(np.array([0.0, 1.0]), np.zeros((2, 2)))
 @pytest.fixture(scope="module")
 def truth() -> Floats:
     """True P(made) of simulated shots."""
-    return synthetic.probability(synthetic.shots(20_000, seed=30))
+    return synthetic.true_probability(synthetic.shots(20_000, seed=30))
 
 
 def inside(probability: Floats) -> npt.NDArray[np.bool_]:
@@ -28,7 +28,7 @@ def less(probability: Floats, log_odds: float) -> Floats:
 
 def test_expected_metrics_are_the_mean_of_simulated_ones(truth: Floats) -> None:
     probability = truth[:1_000]
-    found = estimate(CERTAIN, probability, inside(probability), threshold=0.4).intervals
+    found = estimate_performance(CERTAIN, probability, inside(probability), threshold=0.4).intervals
     stream = np.random.default_rng(0)
     simulated = [evaluate(stream.random(1_000) < probability, probability, threshold=0.4) for _ in range(300)]
     for name in ESTIMATED:
@@ -45,7 +45,7 @@ def test_intervals_cover_what_the_labels_show_where_probabilities_are_true(truth
     for trial in range(100):
         known, unknown = np.split(stream.choice(truth, 1_400, replace=False), [1_000])
         calibration = Calibration.of(stream.random(1_000) < known, known)
-        found = estimate(calibration, unknown, inside(unknown), samples=300, seed=trial).intervals
+        found = estimate_performance(calibration, unknown, inside(unknown), samples=300, seed=trial).intervals
         realised = evaluate(stream.random(400) < unknown, unknown)
         for name in ESTIMATED:
             covered[name] += found[name].low <= realised[name] <= found[name].high
@@ -57,7 +57,7 @@ def test_under_concept_drift_the_realised_log_loss_lies_outside_the_interval(tru
     stream = np.random.default_rng(2)
     known, unknown = truth[:4_000], truth[4_000:8_000]
     calibration = Calibration.of(stream.random(4_000) < known, known)
-    found = estimate(calibration, unknown, inside(unknown)).intervals["log_loss"]
+    found = estimate_performance(calibration, unknown, inside(unknown)).intervals["log_loss"]
     as_before = evaluate(stream.random(4_000) < unknown, unknown)["log_loss"]
     drifted = evaluate(stream.random(4_000) < 1 - less(unknown, 0.5), unknown)["log_loss"]
     assert found.low < as_before < found.high
@@ -89,8 +89,8 @@ def test_an_overconfident_model_is_not_believed(truth: Floats) -> None:
     known, unknown = overconfident[:6_000], overconfident[6_000:12_000]
     calibration = Calibration.of(stream.random(6_000) < truth[:6_000], known)
     realised = evaluate(stream.random(6_000) < truth[6_000:12_000], unknown)
-    found = estimate(calibration, unknown, inside(unknown)).intervals
-    naive = estimate(CERTAIN, unknown, inside(unknown)).intervals
+    found = estimate_performance(calibration, unknown, inside(unknown)).intervals
+    naive = estimate_performance(CERTAIN, unknown, inside(unknown)).intervals
     assert found["log_loss"].low < realised["log_loss"] < found["log_loss"].high
     assert naive["log_loss"].high < realised["log_loss"]
 
@@ -101,35 +101,35 @@ def test_a_small_reference_makes_wide_intervals(truth: Floats) -> None:
     widths = []
     for rows in (200, 10_000):
         calibration = Calibration.of(stream.random(rows) < truth[:rows], truth[:rows])
-        found = estimate(calibration, unknown, inside(unknown)).intervals["log_loss"]
+        found = estimate_performance(calibration, unknown, inside(unknown)).intervals["log_loss"]
         widths.append(found.high - found.low)
     assert widths[0] > 2 * widths[1]
 
 
 def test_rows_outside_the_support_are_left_out_and_said_to_be(truth: Floats) -> None:
     probability = np.concatenate([truth[:400], np.full(100, 0.99)])
-    found = estimate(CERTAIN, probability, np.arange(500) >= 400)
+    found = estimate_performance(CERTAIN, probability, np.arange(500) >= 400)
     assert (found.rows, found.supported, found.outside) == (500, 400, 100)
-    assert found.intervals == estimate(CERTAIN, truth[:400], inside(truth[:400])).intervals
+    assert found.intervals == estimate_performance(CERTAIN, truth[:400], inside(truth[:400])).intervals
     assert "100 of 500 rows (20%) lie outside the training support" in found.refused
 
 
 @pytest.mark.parametrize(("outside", "refused"), [(0, False), (25, False), (26, True)])
 def test_a_few_rows_outside_do_not_void_the_estimate(truth: Floats, outside: int, *, refused: bool) -> None:
-    found = estimate(CERTAIN, truth[:500], np.arange(500) < outside)
+    found = estimate_performance(CERTAIN, truth[:500], np.arange(500) < outside)
     assert bool(found.refused) == refused
     assert set(found.intervals) == set(ESTIMATED)
 
 
 @pytest.mark.parametrize("supported", [0, FEWEST_ROWS - 1])
 def test_too_few_supported_rows_give_no_figure(truth: Floats, supported: int) -> None:
-    found = estimate(CERTAIN, truth[:200], np.arange(200) >= supported)
+    found = estimate_performance(CERTAIN, truth[:200], np.arange(200) >= supported)
     assert found.intervals == {}
     assert f"{supported} of 200 rows lie inside the training support; an estimate needs 30" in found.refused
 
 
 def test_as_many_supported_rows_as_are_needed_give_figures(truth: Floats) -> None:
-    found = estimate(CERTAIN, truth[:FEWEST_ROWS], inside(truth[:FEWEST_ROWS]))
+    found = estimate_performance(CERTAIN, truth[:FEWEST_ROWS], inside(truth[:FEWEST_ROWS]))
     assert (set(found.intervals), found.refused) == (set(ESTIMATED), "")
 
 
@@ -138,7 +138,7 @@ def test_a_constant_probability_has_its_level_mended() -> None:
     calibration = Calibration.of(labels, constant)
     assert calibration.rate([0.5])[0] == pytest.approx(0.25)
     assert calibration.covariance[0, 0] == pytest.approx(1 / (1_000 * 0.25 * 0.75))
-    found = estimate(calibration, constant, inside(constant)).intervals
+    found = estimate_performance(calibration, constant, inside(constant)).intervals
     assert found["accuracy"].value == pytest.approx(0.25)
     assert found["accuracy"].low < 0.25 < found["accuracy"].high
     assert found["roc_auc"].value == 0.5
@@ -148,7 +148,7 @@ def test_probabilities_of_zero_and_one_work() -> None:
     stream = np.random.default_rng(7)
     certain = np.repeat([0.0, 1.0], 500)
     labels = np.where(stream.random(1_000) < 0.1, 1 - certain, certain)
-    found = estimate(Calibration.of(labels, certain), certain, inside(certain)).intervals
+    found = estimate_performance(Calibration.of(labels, certain), certain, inside(certain)).intervals
     assert found["accuracy"].value == pytest.approx(0.9, abs=0.03)
     assert found["accuracy"].low < 0.9 < found["accuracy"].high
     assert all(np.isfinite([each.value, each.low, each.high]).all() for each in found.values())
@@ -156,7 +156,7 @@ def test_probabilities_of_zero_and_one_work() -> None:
 
 def test_where_only_one_result_is_expected_there_is_no_interval_of_roc_auc() -> None:
     certain = np.ones(100)
-    found = estimate(CERTAIN, certain, inside(certain)).intervals
+    found = estimate_performance(CERTAIN, certain, inside(certain)).intervals
     assert np.isnan([found["roc_auc"].low, found["roc_auc"].high]).all()
     assert found["accuracy"].low == 1
 
@@ -164,7 +164,7 @@ def test_where_only_one_result_is_expected_there_is_no_interval_of_roc_auc() -> 
 def test_a_model_that_was_always_right_is_not_known_to_be_for_ever() -> None:
     calibration = Calibration.of([1, 0] * 50, [0.9, 0.1] * 50)
     probability = np.tile([0.9, 0.1], 50)
-    found = estimate(calibration, probability, inside(probability)).intervals["accuracy"]
+    found = estimate_performance(calibration, probability, inside(probability)).intervals["accuracy"]
     assert 0 <= found.low < 1
     assert found.high == 1
 
@@ -178,7 +178,7 @@ def test_a_reference_of_hardly_more_than_one_label_is_refused(made: int, missed:
 
 def test_the_same_seed_gives_the_same_interval(truth: Floats) -> None:
     first, second, other = (
-        estimate(CERTAIN, truth[:300], inside(truth[:300]), samples=150, seed=seed) for seed in (1, 1, 2)
+        estimate_performance(CERTAIN, truth[:300], inside(truth[:300]), samples=150, seed=seed) for seed in (1, 1, 2)
     )
     assert first == second
     assert first != other

@@ -6,25 +6,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.schema import LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
-from monitor.health.baseline import Baseline
+from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS, WARNING_LOSS
-from monitor.health.evaluation import IN_REFERENCE, Live, Look, of_version
-from monitor.health.verdict import Answer, Severity, Status, Verdict, examine
-from monitor.metrics.intervals import relative_loss
-from monitor.store.listings import Served
+from monitor.health.evaluation import IN_REFERENCE, Evaluation, ServingState, of_version
+from monitor.health.verdict import CheckResult, Severity, Status, Verdict, run_checks
+from monitor.metrics.intervals import relative_degradation
+from monitor.store.listings import EndpointInfo
 from tests.looks import CHAMPION, NOW, batch, look, population, right, six_in_ten
 
 WARNING, RETRAIN = Severity.WARNING, Severity.RETRAIN
 ADDRESS = "http://127.0.0.1:5001"
 
 
-def ask(code: str, seen: Look) -> Answer:
+def ask(code: str, seen: Evaluation) -> CheckResult:
     """What one check says."""
     return next(check for check in CHECKS if check.code == code).ask(seen)
 
 
-def graded(rows: int, share: float, *, away: float = 0.1, against: Baseline | None = None) -> Look:
+def graded(rows: int, share: float, *, away: float = 0.1, against: ReferenceData | None = None) -> Evaluation:
     """A look at shots of which a share was predicted right, where it was six in ten before."""
     return look(right(rows, share, away=away), against=against or six_in_ten())
 
@@ -33,17 +33,17 @@ def unlabelled(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{TARGET: np.nan})
 
 
-def assert_idle(answer: Answer, reason: str) -> None:
+def assert_idle(answer: CheckResult, reason: str) -> None:
     assert (answer.status, answer.severity) == (Status.NOT_APPLICABLE, None)
     assert reason in answer.words
 
 
-def assert_fine(answer: Answer, words: str) -> None:
+def assert_fine(answer: CheckResult, words: str) -> None:
     assert (answer.status, answer.severity) == (Status.FINE, None)
     assert words in answer.words
 
 
-def assert_found(answer: Answer, severity: Severity, words: str) -> None:
+def assert_found(answer: CheckResult, severity: Severity, words: str) -> None:
     assert (answer.status, answer.severity) == (Status.FINDING, severity)
     assert words in answer.words
 
@@ -76,9 +76,9 @@ def test_k101_a_small_loss_and_one_that_may_be_chance_are_fine() -> None:
 
 
 def test_k101_a_loss_is_beyond_chance_only_if_that_holds_for_five_metrics_at_once() -> None:
-    reference = Baseline(batch(50), right(1_000, 0.6))
+    reference = ReferenceData(batch(50), right(1_000, 0.6))
     seen = graded(500, 0.536, against=reference)
-    alone = relative_loss(seen.performance, reference.performance, "accuracy")
+    alone = relative_degradation(seen.performance, reference.performance, "accuracy")
     assert alone.value > WARNING_LOSS
     assert alone.low > 0
     assert_fine(ask("K101", seen), "none of 5")
@@ -111,7 +111,7 @@ def test_labels_of_a_batch_of_which_a_sample_is_looked_at_are_all_judged_and_wei
 
 
 def test_k101_says_so_where_no_metric_can_be_compared() -> None:
-    never = Baseline(batch(50), right(100, 0.6).assign(**{PROBABILITY: 0.9, TARGET: 0.0}))
+    never = ReferenceData(batch(50), right(100, 0.6).assign(**{PROBABILITY: 0.9, TARGET: 0.0}))
     assert_idle(ask("K104", graded(100, 0.6, against=never)), "none of these metrics is about 100 rows")
 
 
@@ -130,7 +130,7 @@ def test_k102_skill_that_is_kept_is_fine_though_others_fall() -> None:
 
 
 def test_k102_has_nothing_to_lose_where_the_reference_shows_no_skill() -> None:
-    unskilled = Baseline(batch(50), right(4_000, 0.5))
+    unskilled = ReferenceData(batch(50), right(4_000, 0.5))
     assert_idle(ask("K102", graded(4_000, 0.4, against=unskilled)), "no skill on the reference either")
 
 
@@ -222,7 +222,7 @@ def test_k105_needs_a_hundred_labels() -> None:
 
 
 def test_k105_what_the_reference_is_off_too_is_not_found() -> None:
-    crooked = Baseline(batch(50), right(4_000, 0.53))
+    crooked = ReferenceData(batch(50), right(4_000, 0.53))
     assert_fine(ask("K105", graded(4_000, 0.53, against=crooked)), "P(made) is off by 0.070 on average, no more than")
 
 
@@ -260,7 +260,7 @@ def test_k106_of_logged_rows_only_those_count_whose_label_is_due() -> None:
 
 def test_k107_few_rows_are_said_to_be_too_few_so_that_they_are_never_called_healthy() -> None:
     assert_found(ask("K107", look(batch(29))), WARNING, "29 rows are too few to judge")
-    assert examine(look(batch(1)), CHECKS).verdict == Verdict.WATCH
+    assert run_checks(look(batch(1)), CHECKS).verdict == Verdict.WATCH
     assert_fine(ask("K107", look(batch(30))), "30 rows")
 
 
@@ -378,25 +378,25 @@ def test_k301_promises_nothing_of_rows_outside_the_support_or_of_a_few() -> None
 @pytest.mark.parametrize(("days", "status"), [(0, Status.FINE), (90, Status.FINE), (91, Status.FINDING)])
 def test_k401_a_champion_of_more_than_ninety_days_is_old(days: int, status: Status) -> None:
     champion = replace(CHAMPION, since=NOW - timedelta(days=days))
-    found = ask("K401", look(batch(2), Live(NOW, champion)))
+    found = ask("K401", look(batch(2), ServingState(NOW, champion)))
     assert found.status == status
     assert f"version 7 was promoted {days} days ago" in found.words
 
 
 def test_k401_needs_a_champion_and_the_day_of_its_promotion() -> None:
     assert_idle(ask("K401", look(batch(2))), "there is no champion")
-    assert_idle(ask("K401", look(batch(2), Live(NOW, replace(CHAMPION, since=None)))), "nobody wrote down")
+    assert_idle(ask("K401", look(batch(2), ServingState(NOW, replace(CHAMPION, since=None)))), "nobody wrote down")
 
 
 # K402 Endpoint, K403 Version served
 
 
-def served(version: str | None) -> Live:
-    return Live(NOW, CHAMPION, ADDRESS, Served(ADDRESS, version, None, "3.17.2", inference_log=True))
+def served(version: str | None) -> ServingState:
+    return ServingState(NOW, CHAMPION, ADDRESS, EndpointInfo(ADDRESS, version, None, "3.17.2", inference_log=True))
 
 
 def test_k402_a_server_that_does_not_answer_is_found() -> None:
-    found = ask("K402", look(batch(2), Live(NOW, CHAMPION, ADDRESS, None)))
+    found = ask("K402", look(batch(2), ServingState(NOW, CHAMPION, ADDRESS, None)))
     assert_found(found, WARNING, f"nothing answers at {ADDRESS}; start it: make serve")
     assert_fine(ask("K402", look(batch(2), served("7"))), f"{ADDRESS} answers")
     assert_idle(ask("K402", look(batch(2))), "no endpoint was given")
@@ -411,7 +411,7 @@ def test_k403_a_server_of_another_version_than_the_champion_is_found() -> None:
 def test_k403_the_champion_is_fine_and_a_server_may_be_silent() -> None:
     assert_fine(ask("K403", look(batch(2), served("7"))), "version 7 is served and is the champion")
     assert_idle(ask("K403", look(batch(2), served(None))), "does not say which version")
-    assert_idle(ask("K403", look(batch(2), Live(NOW, CHAMPION, ADDRESS, None))), "nothing is known of a server")
+    assert_idle(ask("K403", look(batch(2), ServingState(NOW, CHAMPION, ADDRESS, None))), "nothing is known of a server")
 
 
 # K404 Version that scored
@@ -421,10 +421,10 @@ def by(*versions: int | None) -> pd.DataFrame:
     return batch(len(versions)).assign(**{MODEL_VERSION: pd.array(versions, dtype="Int64")})
 
 
-def judged(*versions: int | None) -> Look:
+def judged(*versions: int | None) -> Evaluation:
     """A look at what can be judged together of rows that these versions scored."""
     found = of_version(by(*versions), CHAMPION.version)
-    return replace(look(found.table, Live(NOW, CHAMPION)), left_out=found.left_out)
+    return replace(look(found.table, ServingState(NOW, CHAMPION)), left_out=found.left_out)
 
 
 def test_k404_rows_of_another_version_than_the_champion_are_found() -> None:
@@ -446,9 +446,9 @@ def test_k404_rows_of_the_champion_are_fine() -> None:
 # K108 New rows
 
 
-@pytest.mark.parametrize("column", [IN_REFERENCE, LEARNED])
+@pytest.mark.parametrize("column", [IN_REFERENCE, IN_TRAINING])
 def test_k108_rows_that_are_the_models_own_are_found_and_nothing_is_judged_by_them(column: str) -> None:
-    found = examine(look(batch(500).assign(**{column: np.arange(500) < 450})), CHECKS)
+    found = run_checks(look(batch(500).assign(**{column: np.arange(500) < 450})), CHECKS)
     told = {outcome.code: outcome for outcome in found.outcomes}
     assert told["K108"].status == Status.FINDING
     assert "the model knows 450 of 500 rows already" in told["K108"].words
@@ -471,14 +471,14 @@ def test_k108_new_rows_are_fine() -> None:
 def test_k404_needs_a_champion_and_rows_that_say_who_scored_them() -> None:
     assert_idle(ask("K404", look(by(7, 7))), "there is no champion")
     for rows in (batch(2), by(None, None)):
-        assert_idle(ask("K404", look(rows, Live(NOW, CHAMPION))), "which version scored the rows is not known")
+        assert_idle(ask("K404", look(rows, ServingState(NOW, CHAMPION))), "which version scored the rows is not known")
 
 
 # All of them
 
 
 def test_a_batch_of_the_same_population_is_healthy() -> None:
-    found = examine(look(batch(1_000), served("7")), CHECKS)
+    found = run_checks(look(batch(1_000), served("7")), CHECKS)
     assert found.verdict == Verdict.HEALTHY, found.reasons
     assert {outcome.status for outcome in found.outcomes} == {Status.FINE, Status.NOT_APPLICABLE}
     assert [outcome.code for outcome in found.outcomes if outcome.status == Status.NOT_APPLICABLE] == ["K404"]
@@ -486,14 +486,14 @@ def test_a_batch_of_the_same_population_is_healthy() -> None:
 
 def test_labels_of_another_truth_ask_for_a_new_model_though_nothing_else_moved() -> None:
     rows = batch(1_000)
-    found = examine(look(rows.assign(**{TARGET: 1.0 - rows[PREDICTION]})), CHECKS)
+    found = run_checks(look(rows.assign(**{TARGET: 1.0 - rows[PREDICTION]})), CHECKS)
     assert found.verdict == Verdict.RETRAIN
     assert {outcome.code for outcome in found.alarms} == {"K101", "K102", "K103", "K104", "K105"}
 
 
 def test_shots_from_elsewhere_ask_for_a_new_model_without_a_label() -> None:
     rows = unlabelled(batch(1_000))
-    found = examine(look(rows.assign(lat=rows["lat"] - 0.4, shot_distance=rows["shot_distance"] + 40)), CHECKS)
+    found = run_checks(look(rows.assign(lat=rows["lat"] - 0.4, shot_distance=rows["shot_distance"] + 40)), CHECKS)
     assert found.verdict == Verdict.RETRAIN
     assert {outcome.code for outcome in found.alarms} >= {"K106", "K201", "K203", "K204"}
 
@@ -525,7 +525,7 @@ STRANGE: dict[str, Callable[[], pd.DataFrame]] = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_no_batch_that_can_be_read_makes_a_check_raise(name: str) -> None:
     table = STRANGE[name]()
-    found = examine(look(table, served("7")), CHECKS)
+    found = run_checks(look(table, served("7")), CHECKS)
     assert [outcome.words for outcome in found.outcomes if outcome.status == Status.ERROR] == []
     for check, outcome in zip(CHECKS, found.outcomes, strict=True):
         assert outcome.words
@@ -535,7 +535,7 @@ def test_no_batch_that_can_be_read_makes_a_check_raise(name: str) -> None:
 
 
 def test_features_that_are_not_finite_are_an_alarm_and_not_healthy() -> None:
-    found = examine(look(batch(100).assign(lat=np.inf)), CHECKS)
+    found = run_checks(look(batch(100).assign(lat=np.inf)), CHECKS)
     assert {outcome.code for outcome in found.outcomes if outcome.status == Status.ERROR} >= {"K201", "K204", "K301"}
     assert found.verdict != Verdict.HEALTHY
 
@@ -559,7 +559,7 @@ def test_rows_of_one_version_are_judged_the_champions_where_there_are_any(
 
 
 def test_a_look_computes_only_what_it_is_asked_for() -> None:
-    seen = look(unlabelled(batch(5)), against=Baseline(population().head(1), population().head(1)))
+    seen = look(unlabelled(batch(5)), against=ReferenceData(population().head(1), population().head(1)))
     assert_found(ask("K106", seen), WARNING, "5 of 5")
     with pytest.raises(ValueError, match="two or more training rows"):
         ask("K204", seen)
@@ -578,7 +578,7 @@ def test_realised_metrics_are_those_of_the_labelled_rows_inside_the_support() ->
 
 def test_labels_are_measured_at_the_threshold_of_the_version() -> None:
     rows = right(100, 0.6)
-    strict = Baseline(population().head(100), rows, threshold=0.7)
+    strict = ReferenceData(population().head(100), rows, threshold=0.7)
     assert strict.performance.figures["recall"] == look(rows, against=strict).performance.figures["recall"] == 0
     assert look(rows, against=six_in_ten()).performance.figures["recall"] == 0.6
 

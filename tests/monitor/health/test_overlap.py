@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
-from monitor.health.baseline import Baseline
+from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
+from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import IN_REFERENCE
 from monitor.health.overlap import marked
-from monitor.health.verdict import Status, Verdict, examine
+from monitor.health.verdict import Status, Verdict, run_checks
 from tests.looks import baseline, batch, look, population
 
 
@@ -17,10 +17,10 @@ def reference() -> pd.DataFrame:
     return baseline().table.reset_index(drop=True)
 
 
-def own(table: pd.DataFrame, against: Baseline | None = None) -> tuple[int, int]:
+def own(table: pd.DataFrame, against: ReferenceData | None = None) -> tuple[int, int]:
     """How many rows are found to be rows of the reference, and of the training rows."""
     found = marked(table, against or baseline())
-    return tuple(int(found[name].sum()) if name in found else 0 for name in (IN_REFERENCE, LEARNED))  # type: ignore[return-value]
+    return tuple(int(found[name].sum()) if name in found else 0 for name in (IN_REFERENCE, IN_TRAINING))  # type: ignore[return-value]
 
 
 def at_the_hoop(rows: int) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def test_new_rows_are_not_taken_for_the_models_own_though_some_hold_the_same(tab
 
 def test_rows_are_known_by_their_ids_one_by_one() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
-    against = Baseline(baseline().training, known, name="base_test")
+    against = ReferenceData(baseline().training, known, name="base_test")
     rows = pd.concat([known.head(50), batch(200).assign(**{SHOT_ID: np.arange(200) + 10_000})], ignore_index=True)
     found = marked(rows, against)[IN_REFERENCE]
     assert found.tolist() == [True] * 50 + [False] * 200
@@ -74,12 +74,12 @@ def test_rows_are_known_by_their_ids_one_by_one() -> None:
 
 def test_the_same_ids_in_somebody_elses_numbering_are_other_shots() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
-    against = Baseline(baseline().training, known, name="base_test")
+    against = ReferenceData(baseline().training, known, name="base_test")
     assert own(batch(200).assign(**{SHOT_ID: np.arange(200)}), against)[0] <= 2
 
 
 def test_the_reference_itself_is_not_judged_healthy() -> None:
-    found = examine(look(marked(reference(), baseline())), CHECKS)
+    found = run_checks(look(marked(reference(), baseline())), CHECKS)
     told = {outcome.code: outcome.status for outcome in found.outcomes}
     assert found.verdict == Verdict.WATCH
     assert told["K108"] == Status.FINDING

@@ -16,18 +16,21 @@ from matplotlib.figure import Figure
 
 from data.schema import MODEL_VERSION, PROBABILITY, TARGET
 from monitor.health import record as recording
-from monitor.health.baseline import Baseline
+from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Live, Look
-from monitor.health.record import metrics_of, record
-from monitor.health.verdict import Health, Status, examine
+from monitor.health.evaluation import Evaluation, ServingState
+from monitor.health.record import flatten_metrics, to_dict
+from monitor.health.verdict import HealthReport, Status, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
-from monitor.store.listings import Served
+from monitor.store.listings import EndpointInfo
 from tests.looks import CHAMPION, NOW, baseline, batch, look, population
 
-LIVE = Live(
-    NOW, CHAMPION, "http://127.0.0.1:5001", Served("http://127.0.0.1:5001", "7", None, "3.17.2", inference_log=True)
+LIVE = ServingState(
+    NOW,
+    CHAMPION,
+    "http://127.0.0.1:5001",
+    EndpointInfo("http://127.0.0.1:5001", "7", None, "3.17.2", inference_log=True),
 )
 HOSTILE = ['<script>alert(1)</script> "><img src=x onerror=alert(1)> {{ 7 * 7 }}', "_x $\\frac{$ and $\\oops$"]
 MLFLOW_NAME = re.compile(r"[\w]+")
@@ -84,25 +87,27 @@ class Page(HTMLParser):
         return [base64.b64decode(value.partition(",")[2]) for name, value in self.attributes if name == "src"]
 
 
-def examined(table: pd.DataFrame, *, against: Baseline | None = None, name: str = "prod") -> tuple[Look, Health]:
+def examined(
+    table: pd.DataFrame, *, against: ReferenceData | None = None, name: str = "prod"
+) -> tuple[Evaluation, HealthReport]:
     seen = look(table, LIVE, against=against, name=name)
-    return seen, examine(seen, CHECKS)
+    return seen, run_checks(seen, CHECKS)
 
 
 @cache
-def kind(name: str) -> tuple[Look, Health]:
+def kind(name: str) -> tuple[Evaluation, HealthReport]:
     """A look at a table of ``TABLES``."""
     return examined(TABLES[name]())
 
 
 @pytest.fixture(scope="module")
-def labelled() -> tuple[Look, Health]:
+def labelled() -> tuple[Evaluation, HealthReport]:
     return kind("labelled")
 
 
 @pytest.fixture(scope="module")
-def page(labelled: tuple[Look, Health]) -> str:
-    return report(labelled[0], record(*labelled), synthetic=True)
+def page(labelled: tuple[Evaluation, HealthReport]) -> str:
+    return report(labelled[0], to_dict(*labelled), synthetic=True)
 
 
 def finite(found: Any) -> bool:  # noqa: ANN401 whatever JSON takes
@@ -115,7 +120,7 @@ def finite(found: Any) -> bool:  # noqa: ANN401 whatever JSON takes
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_record_is_json_without_nan_and_reads_as_it_was_written(name: str) -> None:
-    found = record(*kind(name))
+    found = to_dict(*kind(name))
     text = json.dumps(found, allow_nan=False)
     assert json.loads(text) == found
     assert finite(found)
@@ -124,7 +129,7 @@ def test_a_record_is_json_without_nan_and_reads_as_it_was_written(name: str) -> 
 @pytest.mark.parametrize("name", TABLES)
 def test_metrics_are_flat_finite_and_named_as_mlflow_takes_them(name: str) -> None:
     table = kind(name)[0].current
-    found = metrics_of(record(*kind(name)))
+    found = flatten_metrics(to_dict(*kind(name)))
     assert all(MLFLOW_NAME.fullmatch(metric) for metric in found)
     assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
     assert (found["rows"], found["rows_labelled"]) == (len(table), table[TARGET].notna().sum())
@@ -133,7 +138,7 @@ def test_metrics_are_flat_finite_and_named_as_mlflow_takes_them(name: str) -> No
 @pytest.mark.parametrize("name", TABLES)
 def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
     seen, health = kind(name)
-    text = report(seen, record(seen, health), synthetic=False)
+    text = report(seen, to_dict(seen, health), synthetic=False)
     shown = Page(text)
     assert shown.open == []
     assert not {"script", "link", "iframe", "object", "base"} & set(shown.tags)
@@ -149,8 +154,8 @@ def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
         assert " ".join(outcome.words.split()) in shown.text
 
 
-def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Look, Health]) -> None:
-    found = record(*labelled)
+def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Evaluation, HealthReport]) -> None:
+    found = to_dict(*labelled)
     assert found["verdict"] == str(labelled[1].verdict)
     assert found["reasons"] == labelled[1].reasons
     assert [check["code"] for check in found["checks"]] == [check.code for check in CHECKS]
@@ -169,8 +174,8 @@ def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Loo
     assert found["threshold"] == 0.5
 
 
-def test_the_figures_of_a_record_are_those_of_the_look(labelled: tuple[Look, Health]) -> None:
-    seen, found = labelled[0], record(*labelled)
+def test_the_figures_of_a_record_are_those_of_the_look(labelled: tuple[Evaluation, HealthReport]) -> None:
+    seen, found = labelled[0], to_dict(*labelled)
     for side, measured in (("reference", baseline().performance), ("current", seen.performance)):
         assert list(found["metrics"][side]["metrics"]) == list(METRICS)
         for name, interval in measured.intervals().items():
@@ -188,10 +193,10 @@ def test_the_figures_of_a_record_are_those_of_the_look(labelled: tuple[Look, Hea
 
 
 def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
-    labelled: tuple[Look, Health],
+    labelled: tuple[Evaluation, HealthReport],
 ) -> None:
-    found = record(*labelled)
-    flat = metrics_of(found)
+    found = to_dict(*labelled)
+    flat = flatten_metrics(found)
     for side, prefix in (("reference", "reference"), ("current", "current")):
         for name, interval in found["metrics"][side]["metrics"].items():
             ends = [flat[f"{prefix}_{name}{end}"] for end in ("", "_low", "_high")]
@@ -208,9 +213,9 @@ def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
 
 
 def test_what_is_not_known_is_left_out_of_the_metrics_and_not_zero() -> None:
-    flat = metrics_of(record(*kind("one unlabelled row")))
+    flat = flatten_metrics(to_dict(*kind("one unlabelled row")))
     assert not any(name.startswith(("current_", "estimated_", "domain_classifier")) for name in flat)
-    one = metrics_of(record(*kind("one row")))
+    one = flatten_metrics(to_dict(*kind("one row")))
     assert "current_log_loss" in one
     assert "current_log_loss_low" not in one
     assert "current_roc_auc" not in one
@@ -221,16 +226,16 @@ def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytes
         message = "no court"
         raise RuntimeError(message)
 
-    monkeypatch.setattr("monitor.drift.detector.Reference.compare", fail)
+    monkeypatch.setattr("monitor.drift.detector.DriftDetector.compare", fail)
     monkeypatch.setattr(recording, "by_slice", fail)
     seen, health = examined(batch(60))
-    found = record(seen, health)
+    found = to_dict(seen, health)
     assert (found["drift"], found["slices"]) == (None, None)
     assert found["metrics"]["current"] is not None
     errors = {check["code"] for check in found["checks"] if check["status"] == Status.ERROR}
     assert errors == {"K201", "K202", "K203", "K204"}
-    assert metrics_of(found)["alarms"] >= 4
-    assert not any(name.startswith("psi_") for name in metrics_of(found))
+    assert flatten_metrics(found)["alarms"] >= 4
+    assert not any(name.startswith("psi_") for name in flatten_metrics(found))
     text = Page(report(seen, found, synthetic=False)).text
     assert "Drift could not be computed; the checks say why." in text
     assert "could not be computed: RuntimeError: no court" in text
@@ -238,8 +243,8 @@ def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytes
 
 def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
     table = population().iloc[4_000:4_100].assign(**{TARGET: 2.0})
-    seen, health = examined(batch(60), against=Baseline(population().head(500), table, name="base_test"))
-    found = record(seen, health)
+    seen, health = examined(batch(60), against=ReferenceData(population().head(500), table, name="base_test"))
+    found = to_dict(seen, health)
     assert found["metrics"]["reference"] is None
     assert found["estimate"] is None
     assert found["verdict"] != "healthy"
@@ -248,28 +253,30 @@ def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_text_and_nothing_else_in_a_report(name: str) -> None:
-    reference = Baseline(baseline().training, baseline().table, name=name)
+    reference = ReferenceData(baseline().training, baseline().table, name=name)
     seen, health = examined(batch(60), against=reference, name=name)
-    shown = Page(report(seen, record(seen, health), synthetic=False))
+    shown = Page(report(seen, to_dict(seen, health), synthetic=False))
     assert "script" not in shown.tags
     assert not any(attribute.startswith("on") for attribute, _ in shown.attributes)
     assert shown.text.count(name) >= 4
     assert len(shown.pictures) == 4
 
 
-def test_words_of_checks_are_escaped(labelled: tuple[Look, Health]) -> None:
-    found = record(*labelled)
+def test_words_of_checks_are_escaped(labelled: tuple[Evaluation, HealthReport]) -> None:
+    found = to_dict(*labelled)
     found["checks"][0]["words"] = found["reasons"][0] = "<b onclick=x>worse</b>"
     shown = Page(report(labelled[0], found, synthetic=False))
     assert shown.text.count("<b onclick=x>worse</b>") == 2
 
 
-def test_simulated_shots_are_said_to_be_simulated(labelled: tuple[Look, Health], page: str) -> None:
+def test_simulated_shots_are_said_to_be_simulated(labelled: tuple[Evaluation, HealthReport], page: str) -> None:
     assert "These shots are SIMULATED, not Kobe Bryant's." in Page(page).text
-    assert "SIMULATED" not in report(labelled[0], record(*labelled), synthetic=False)
+    assert "SIMULATED" not in report(labelled[0], to_dict(*labelled), synthetic=False)
 
 
-def test_a_report_shows_the_verdict_the_metrics_and_who_scored(labelled: tuple[Look, Health], page: str) -> None:
+def test_a_report_shows_the_verdict_the_metrics_and_who_scored(
+    labelled: tuple[Evaluation, HealthReport], page: str
+) -> None:
     shown = Page(page)
     assert f"<title>kobe_shot: {labelled[1].verdict}</title>" in page
     for words in (
@@ -292,16 +299,16 @@ def test_a_report_of_labelled_rows_has_four_pictures_and_one_without_labels_has_
     assert alts == ["Where the rows are", "Calibration", "ROC", "Confusion"]
     for name in ("unlabelled", "all made"):
         seen, health = kind(name)
-        assert len(Page(report(seen, record(seen, health), synthetic=False)).pictures) == 1
+        assert len(Page(report(seen, to_dict(seen, health), synthetic=False)).pictures) == 1
 
 
 def test_a_refused_estimate_is_said_to_be_refused_above_what_is_known_of_the_rest() -> None:
     seen, health = kind("an estimate that is refused in part")
-    text = Page(report(seen, record(seen, health), synthetic=False)).text
+    text = Page(report(seen, to_dict(seen, health), synthetic=False)).text
     assert f"Nothing is promised of this table: {seen.estimate.refused}." in text
     assert f"Of the {seen.estimate.supported} rows inside the training support:" in text
     seen, health = kind("an estimate that is refused")
-    assert "an estimate needs 30" in Page(report(seen, record(seen, health), synthetic=False)).text
+    assert "an estimate needs 30" in Page(report(seen, to_dict(seen, health), synthetic=False)).text
 
 
 def test_a_batch_of_the_name_of_the_reference_is_drawn_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,5 +321,5 @@ def test_a_batch_of_the_name_of_the_reference_is_drawn_beside_it(monkeypatch: py
     monkeypatch.setattr("monitor.charts.static.densities", draw)
     for name in ("base_test", "train"):
         seen, health = examined(batch(60), name=name)
-        report(seen, record(seen, health), synthetic=False)
+        report(seen, to_dict(seen, health), synthetic=False)
         assert [len(table) for table in drawn.pop().values()] == [4_000, 3_000, 60]

@@ -3,33 +3,33 @@ from collections.abc import Callable
 
 import pytest
 
-from monitor.health.evaluation import Look
+from monitor.health.evaluation import Evaluation
 from monitor.health.verdict import (
-    Answer,
     Check,
-    Health,
+    CheckResult,
+    HealthReport,
     Severity,
     Status,
     Verdict,
-    examine,
-    finding,
-    fine,
+    failed,
     not_applicable,
+    passed,
+    run_checks,
 )
 from tests.looks import batch, look
 
-FINE = fine("nothing is wrong", "1 of 1")
+FINE = passed("nothing is wrong", "1 of 1")
 IDLE = not_applicable("no row has a label")
-WARNING = finding(Severity.WARNING, "something has moved", "PSI 0.11")
-RETRAIN = finding(Severity.RETRAIN, "everything has moved", "PSI 9")
+WARNING = failed(Severity.WARNING, "something has moved", "PSI 0.11")
+RETRAIN = failed(Severity.RETRAIN, "everything has moved", "PSI 9")
 
 
-def check(answer: Answer, code: str = "K999", title: str = "A check") -> Check:
+def check(answer: CheckResult, code: str = "K999", title: str = "A check") -> Check:
     return Check(code, title, Severity.RETRAIN, lambda _look: answer)
 
 
 def broken(code: str = "K998") -> Check:
-    def ask(_look: Look) -> Answer:
+    def ask(_look: Evaluation) -> CheckResult:
         message = "no such column"
         raise KeyError(message)
 
@@ -37,10 +37,10 @@ def broken(code: str = "K998") -> Check:
 
 
 @pytest.fixture(scope="module")
-def judged() -> Callable[..., Health]:
+def judged() -> Callable[..., HealthReport]:
     """What is said of a look by checks, given as answers or checks."""
     seen = look(batch(3))
-    return lambda *answers: examine(seen, [each if isinstance(each, Check) else check(each) for each in answers])
+    return lambda *answers: run_checks(seen, [each if isinstance(each, Check) else check(each) for each in answers])
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def judged() -> Callable[..., Health]:
     ],
 )
 def test_the_verdict_is_that_of_the_gravest_outcome(
-    judged: Callable[..., Health], answers: list[Answer | Check], verdict: Verdict
+    judged: Callable[..., HealthReport], answers: list[CheckResult | Check], verdict: Verdict
 ) -> None:
     assert judged(*answers).verdict == verdict
 
 
 def test_a_check_that_raises_is_an_error_that_says_why_and_the_others_still_speak(
-    judged: Callable[..., Health], caplog: pytest.LogCaptureFixture
+    judged: Callable[..., HealthReport], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
         found = judged(FINE, broken("K103"), WARNING)
@@ -81,8 +81,8 @@ def test_a_check_that_raises_is_an_error_that_says_why_and_the_others_still_spea
 
 
 @pytest.mark.parametrize("error", [ValueError(""), MemoryError("no room"), AssertionError(), RecursionError("deep")])
-def test_whatever_a_check_raises_is_never_healthy(judged: Callable[..., Health], error: Exception) -> None:
-    def ask(_look: Look) -> Answer:
+def test_whatever_a_check_raises_is_never_healthy(judged: Callable[..., HealthReport], error: Exception) -> None:
+    def ask(_look: Evaluation) -> CheckResult:
         raise error
 
     found = judged(FINE, Check("K997", "A broken check", Severity.WARNING, ask))
@@ -90,8 +90,8 @@ def test_whatever_a_check_raises_is_never_healthy(judged: Callable[..., Health],
     assert type(error).__name__ in found.reasons[0]
 
 
-def test_an_interrupt_is_not_taken_for_an_error_of_a_check(judged: Callable[..., Health]) -> None:
-    def ask(_look: Look) -> Answer:
+def test_an_interrupt_is_not_taken_for_an_error_of_a_check(judged: Callable[..., HealthReport]) -> None:
+    def ask(_look: Evaluation) -> CheckResult:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -99,7 +99,7 @@ def test_an_interrupt_is_not_taken_for_an_error_of_a_check(judged: Callable[...,
 
 
 def test_reasons_name_alarms_only_the_gravest_first_and_else_in_the_order_of_the_checks(
-    judged: Callable[..., Health],
+    judged: Callable[..., HealthReport],
 ) -> None:
     found = judged(
         FINE,
@@ -120,18 +120,18 @@ def test_reasons_name_alarms_only_the_gravest_first_and_else_in_the_order_of_the
     assert found.reasons[0] == "Second: everything has moved"
 
 
-def test_without_an_alarm_the_reason_tells_how_much_was_looked_at(judged: Callable[..., Health]) -> None:
+def test_without_an_alarm_the_reason_tells_how_much_was_looked_at(judged: Callable[..., HealthReport]) -> None:
     assert judged(FINE, FINE).reasons == ["2 checks found nothing"]
     assert judged(FINE, IDLE, FINE, IDLE, FINE).reasons == ["3 checks found nothing; 2 had nothing to look at"]
 
 
-def test_only_findings_and_errors_are_alarms(judged: Callable[..., Health]) -> None:
+def test_only_findings_and_errors_are_alarms(judged: Callable[..., HealthReport]) -> None:
     found = judged(FINE, IDLE, WARNING, RETRAIN, broken())
     assert [outcome.is_alarm for outcome in found.outcomes] == [False, False, True, True, True]
     assert len(found.alarms) == 3
 
 
-def test_an_outcome_keeps_the_order_the_words_and_the_figures_of_its_check(judged: Callable[..., Health]) -> None:
+def test_an_outcome_keeps_the_order_the_words_and_the_figures_of_its_check(judged: Callable[..., HealthReport]) -> None:
     found = judged(check(RETRAIN, "K201", "Feature drift"), check(IDLE, "K101", "Label metrics"), broken("K202"))
     assert [outcome.record() for outcome in found.outcomes] == [
         {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monitor.metrics.base_rate import Answer, answer, compare
-from monitor.metrics.intervals import performance
+from monitor.metrics.intervals import evaluate_with_intervals
 
 
 def graded(rows: int, right: float, away: float = 0.05) -> tuple[list[float], list[float]]:
@@ -25,7 +25,7 @@ def graded(rows: int, right: float, away: float = 0.05) -> tuple[list[float], li
     ],
 )
 def test_the_answer_is_that_of_the_interval_of_the_skill(rows: int, right: float, expected: Answer) -> None:
-    found = compare(performance(*graded(rows, right)))
+    found = compare(evaluate_with_intervals(*graded(rows, right)))
     assert found
     assert found.answer is expected
     assert found.answer is answer(found.skill.low, found.skill.high)
@@ -34,7 +34,7 @@ def test_the_answer_is_that_of_the_interval_of_the_skill(rows: int, right: float
 
 
 def test_a_positive_skill_alone_is_not_called_better() -> None:
-    found = compare(performance(*graded(400, 0.53)))
+    found = compare(evaluate_with_intervals(*graded(400, 0.53)))
     assert found
     assert found.skill.value > 0 > found.skill.low
     assert "better" not in found.words
@@ -43,13 +43,13 @@ def test_a_positive_skill_alone_is_not_called_better() -> None:
 def test_a_constant_near_the_rate_is_neither_better_nor_worse() -> None:
     labels = (np.arange(4_000) % 100 < 33).astype(float)
     for constant in (0.33, 0.335):
-        found = compare(performance(labels, np.full(4_000, constant)))
+        found = compare(evaluate_with_intervals(labels, np.full(4_000, constant)))
         assert found
         assert found.answer is Answer.NOT_DISTINGUISHABLE
 
 
 def test_there_is_no_answer_where_all_rows_have_the_same_label() -> None:
-    assert compare(performance([1.0, 1.0, 1.0], [0.4, 0.5, 0.6])) is None
+    assert compare(evaluate_with_intervals([1.0, 1.0, 1.0], [0.4, 0.5, 0.6])) is None
 
 
 def test_one_row_is_too_few_for_an_answer() -> None:

@@ -9,10 +9,10 @@ from monitor.metrics import binary
 from monitor.metrics.binary import (
     CALIBRATION_BINS,
     METRICS,
-    Tally,
-    TallyBuilder,
+    ScoreCounts,
+    StreamingCounts,
+    compute_metrics,
     evaluate,
-    figures,
     log_loss_by_row,
     resample,
 )
@@ -62,7 +62,7 @@ def test_a_tally_of_fractions_of_rows_is_scikit_learns_sample_weight() -> None:
     generator = np.random.default_rng(3)
     probability = np.sort(generator.uniform(0.1, 0.9, 40))
     made, missed = generator.uniform(0, 2, (2, 40))
-    found = figures(Tally(probability, made + missed, made[None], missed[None]))
+    found = compute_metrics(ScoreCounts(probability, made + missed, made[None], missed[None]))
     expected = of_scikit_learn(
         np.repeat([1.0, 0.0], 40), np.tile(probability, 2), weights=np.concatenate([made, missed])
     )
@@ -72,7 +72,7 @@ def test_a_tally_of_fractions_of_rows_is_scikit_learns_sample_weight() -> None:
 def test_each_sample_of_a_tally_has_figures_of_its_own() -> None:
     probability = np.array([0.2, 0.6, 0.9])
     made, missed = np.array([[1.0, 2, 3], [3, 0, 1]]), np.array([[3.0, 1, 0], [2, 2, 1]])
-    together = figures(Tally(probability, np.array([4.0, 3, 3]), made, missed))
+    together = compute_metrics(ScoreCounts(probability, np.array([4.0, 3, 3]), made, missed))
     for place in range(2):
         cells = [(1, made[place]), (0, missed[place])]
         labels = np.concatenate([np.full(int(counts.sum()), label) for label, counts in cells])
@@ -144,7 +144,7 @@ def test_one_metric_alone_is_the_one_of_all() -> None:
 @pytest.mark.parametrize("decimals", [17, 2])
 def test_bootstrap_samples_are_as_large_as_the_sample_and_vary_about_it(decimals: int) -> None:
     labels, probability = draw(decimals=decimals)
-    tally = Tally.of(labels, probability)
+    tally = ScoreCounts.of(labels, probability)
     drawn = tally.resampled(400, np.random.default_rng(1))
     assert drawn.made.shape == (400, len(tally.probability))
     assert ((drawn.made + drawn.missed).sum(axis=1) == 500).all()
@@ -183,8 +183,8 @@ def test_better_knows_the_direction_of_each_metric() -> None:
 # Rows that come piece by piece
 
 
-def built(pieces: list[tuple[Floats, Floats]]) -> TallyBuilder:
-    builder = TallyBuilder()
+def built(pieces: list[tuple[Floats, Floats]]) -> StreamingCounts:
+    builder = StreamingCounts()
     for labels, probability in pieces:
         builder.add(labels, probability)
     return builder
@@ -232,7 +232,7 @@ def test_metrics_of_more_values_than_are_counted_by_themselves_are_off_by_a_bill
 def test_counts_of_values_and_rows_go_together() -> None:
     labels, probability = draw(300, decimals=2)
     builder = built([(labels[:100], probability[:100])])
-    rest = Tally.of(labels[100:], probability[100:])
+    rest = ScoreCounts.of(labels[100:], probability[100:])
     builder.add_counted(rest.probability[::-1], rest.made[0][::-1], rest.missed[0][::-1])
     assert builder.evaluate() == evaluate(labels, probability)
 
@@ -244,10 +244,10 @@ def test_a_piece_without_labelled_rows_changes_nothing() -> None:
 
 def test_no_labelled_rows_at_all_have_no_tally() -> None:
     with pytest.raises(ValueError, match="found none"):
-        TallyBuilder().tally()
+        StreamingCounts().tally()
 
 
 @pytest.mark.parametrize(("labels", "probability"), [([1], [0.5, 0.5]), ([2], [0.5]), ([1], [1.1])])
 def test_a_wrong_piece_is_refused(labels: list[float], probability: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        TallyBuilder().add(labels, probability)
+        StreamingCounts().add(labels, probability)

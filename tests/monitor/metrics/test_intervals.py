@@ -9,14 +9,14 @@ from scipy import stats
 from data import court
 from data.simulation import synthetic
 from monitor.metrics.binary import METRICS, evaluate
-from monitor.metrics.intervals import by_slice, performance, relative_loss, slices
+from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice, relative_degradation, slices
 
 Floats = npt.NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
 def scored(shots: pd.DataFrame) -> pd.DataFrame:
-    return shots.rename(columns={"lon": "lng"}).assign(probability=synthetic.probability(shots))
+    return shots.rename(columns={"lon": "lng"}).assign(probability=synthetic.true_probability(shots))
 
 
 def draw(rows: int, stream: np.random.Generator) -> tuple[Floats, Floats]:
@@ -26,14 +26,14 @@ def draw(rows: int, stream: np.random.Generator) -> tuple[Floats, Floats]:
 
 def test_values_are_those_of_all_rows() -> None:
     labels, probability = draw(300, np.random.default_rng(0))
-    found = performance(labels, probability, threshold=0.4, samples=10)
+    found = evaluate_with_intervals(labels, probability, threshold=0.4, samples=10)
     assert found.figures == evaluate(labels, probability, threshold=0.4)
     assert (found.rows, found.rate) == (300, labels.mean())
 
 
 def test_intervals_are_roughly_those_of_scipy() -> None:
     labels, probability = draw(400, np.random.default_rng(1))
-    found = performance(labels, probability).intervals()
+    found = evaluate_with_intervals(labels, probability).intervals()
     for name in ("log_loss", "accuracy", "f1_score", "roc_auc"):
         expected = stats.bootstrap(
             (labels, probability),
@@ -61,7 +61,7 @@ def test_intervals_cover_the_truth() -> None:
     stream = np.random.default_rng(2)
     covered = dict.fromkeys(truth, 0)
     for trial in range(300):
-        found = performance(*draw(200, stream), samples=200, seed=trial)
+        found = evaluate_with_intervals(*draw(200, stream), samples=200, seed=trial)
         for name, value in truth.items():
             interval = found.interval(name)
             covered[name] += interval.low <= value <= interval.high
@@ -69,29 +69,35 @@ def test_intervals_cover_the_truth() -> None:
 
 
 def test_less_confidence_is_a_narrower_interval() -> None:
-    found = performance(*draw(200, np.random.default_rng(3)))
+    found = evaluate_with_intervals(*draw(200, np.random.default_rng(3)))
     narrow, wide = found.interval("log_loss", 0.5), found.interval("log_loss", 0.95)
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     rows = draw(200, np.random.default_rng(3))
-    assert performance(*rows, samples=150, seed=4).intervals() == performance(*rows, samples=150, seed=4).intervals()
-    assert performance(*rows, samples=150, seed=5).intervals() != performance(*rows, samples=150, seed=4).intervals()
+    assert (
+        evaluate_with_intervals(*rows, samples=150, seed=4).intervals()
+        == evaluate_with_intervals(*rows, samples=150, seed=4).intervals()
+    )
+    assert (
+        evaluate_with_intervals(*rows, samples=150, seed=5).intervals()
+        != evaluate_with_intervals(*rows, samples=150, seed=4).intervals()
+    )
 
 
 def test_one_row_has_values_and_no_interval() -> None:
-    found = performance([1], [0.6]).interval("brier")
+    found = evaluate_with_intervals([1], [0.6]).interval("brier")
     assert found.value == pytest.approx(0.16)
     assert np.isnan([found.low, found.high]).all()
 
 
 def test_what_a_sample_does_not_define_is_left_out() -> None:
-    assert "roc_auc" not in performance([1, 1, 1], [0.4, 0.6, 0.7]).intervals()
+    assert "roc_auc" not in evaluate_with_intervals([1, 1, 1], [0.4, 0.6, 0.7]).intervals()
 
 
 def test_a_metric_that_some_bootstrap_samples_do_not_define_has_an_interval() -> None:
-    found = performance([1, 0, 0, 0], [0.4, 0.6, 0.3, 0.2])
+    found = evaluate_with_intervals([1, 0, 0, 0], [0.4, 0.6, 0.3, 0.2])
     assert np.isnan(found.samples["roc_auc"]).any()
     assert np.isfinite(found.interval("roc_auc").low)
 
@@ -99,8 +105,11 @@ def test_a_metric_that_some_bootstrap_samples_do_not_define_has_an_interval() ->
 @pytest.mark.parametrize("metric", ["log_loss", "brier", "roc_auc", "accuracy", "log_loss_skill"])
 def test_relative_loss_is_positive_where_the_current_rows_are_worse_whichever_way_is_better(metric: str) -> None:
     labels, probability = draw(2_000, np.random.default_rng(4))
-    good, bad = performance(labels, probability), performance(labels, 0.5 + 0.2 * (0.5 - probability))
-    worse, better = relative_loss(bad, good, metric), relative_loss(good, bad, metric)
+    good, bad = (
+        evaluate_with_intervals(labels, probability),
+        evaluate_with_intervals(labels, 0.5 + 0.2 * (0.5 - probability)),
+    )
+    worse, better = relative_degradation(bad, good, metric), relative_degradation(good, bad, metric)
     assert 0 < worse.low < worse.value < worse.high
     assert better.low < better.value < better.high < 0
     before, after = good.figures[metric], bad.figures[metric]
@@ -109,19 +118,23 @@ def test_relative_loss_is_positive_where_the_current_rows_are_worse_whichever_wa
 
 def test_samples_of_the_same_kind_are_not_worse_than_each_other() -> None:
     stream = np.random.default_rng(5)
-    found = relative_loss(performance(*draw(500, stream), seed=1), performance(*draw(500, stream), seed=2), "log_loss")
+    found = relative_degradation(
+        evaluate_with_intervals(*draw(500, stream), seed=1),
+        evaluate_with_intervals(*draw(500, stream), seed=2),
+        "log_loss",
+    )
     assert found.low < 0 < found.high
 
 
 @pytest.mark.parametrize("probability", [[0.4, 0.3], [0.6, 0.3]])
 def test_beside_a_reference_of_zero_no_relative_loss_is_told(probability: list[float]) -> None:
-    never = performance([1, 0] * 50, [0.4, 0.3] * 50)
-    found = relative_loss(performance([1, 0] * 50, probability * 50), never, "f1_score")
+    never = evaluate_with_intervals([1, 0] * 50, [0.4, 0.3] * 50)
+    found = relative_degradation(evaluate_with_intervals([1, 0] * 50, probability * 50), never, "f1_score")
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
 def test_every_labelled_row_is_counted_once_in_each_kind_of_slice(scored: pd.DataFrame) -> None:
-    found = by_slice(scored, samples=5)
+    found = metrics_by_slice(scored, samples=5)
     labelled = scored["shot_made_flag"].notna()
     assert 0 < labelled.sum() < len(scored)
     assert found.groupby("slice")["rows"].sum().to_dict() == dict.fromkeys(
@@ -132,9 +145,9 @@ def test_every_labelled_row_is_counted_once_in_each_kind_of_slice(scored: pd.Dat
 
 
 def test_a_slice_is_measured_as_its_rows_alone_are(scored: pd.DataFrame) -> None:
-    found = by_slice(scored, threshold=0.4, samples=50).set_index("value")
+    found = metrics_by_slice(scored, threshold=0.4, samples=50).set_index("value")
     rows = scored[scored["shot_made_flag"].notna() & (scored["playoffs"] == 1)]
-    expected = performance(rows["shot_made_flag"], rows["probability"], threshold=0.4, samples=50)
+    expected = evaluate_with_intervals(rows["shot_made_flag"], rows["probability"], threshold=0.4, samples=50)
     assert found["rows"]["playoffs"] == len(rows)
     assert found["mean_probability"]["playoffs"] == pytest.approx(rows["probability"].mean())
     for metric, interval in expected.intervals().items():
@@ -143,7 +156,7 @@ def test_a_slice_is_measured_as_its_rows_alone_are(scored: pd.DataFrame) -> None
 
 
 def test_small_slices_are_counted_and_not_measured(scored: pd.DataFrame) -> None:
-    found = by_slice(scored, samples=5, fewest=30)
+    found = metrics_by_slice(scored, samples=5, fewest=30)
     small = found["rows"] < 30
     assert small.any()
     assert found.loc[small, "log_loss"].isna().all()
@@ -152,7 +165,7 @@ def test_small_slices_are_counted_and_not_measured(scored: pd.DataFrame) -> None
 
 
 def test_slices_are_ordered_from_the_hoop_outwards_and_periods_by_number(scored: pd.DataFrame) -> None:
-    found = by_slice(scored, samples=5).groupby("slice")["value"].agg(list)
+    found = metrics_by_slice(scored, samples=5).groupby("slice")["value"].agg(list)
     assert found["distance"] == list(court.RANGES)
     assert found["zone"] == list(court.BASIC_ZONES)
     assert found["period"] == [str(number) for number in sorted(scored["period"].unique())]
@@ -165,19 +178,19 @@ def test_the_distances_of_the_slices_grow_from_one_to_the_next(scored: pd.DataFr
 
 
 def test_without_labels_there_is_an_empty_table_of_slices(scored: pd.DataFrame) -> None:
-    found = by_slice(scored.assign(shot_made_flag=np.nan))
+    found = metrics_by_slice(scored.assign(shot_made_flag=np.nan))
     assert found.empty
     assert {"slice", "value", "rows", "rate"} <= set(found.columns)
 
 
 def test_rows_that_share_an_index_are_told_apart(scored: pd.DataFrame) -> None:
     doubled = pd.concat([scored, scored])
-    once, twice = by_slice(scored, samples=5), by_slice(doubled, samples=5)
+    once, twice = metrics_by_slice(scored, samples=5), metrics_by_slice(doubled, samples=5)
     assert (twice["rows"] == 2 * once["rows"]).all()
 
 
 def test_the_interval_of_a_share_on_which_all_rows_agree_is_wilsons() -> None:
-    found = performance([0, 0, 1, 0], [0.9, 0.1, 0.1, 0.1])
+    found = evaluate_with_intervals([0, 0, 1, 0], [0.9, 0.1, 0.1, 0.1])
     assert found.figures["precision"] == 0
     assert found.counts["precision"] == 1
     interval = found.interval("precision")
@@ -190,11 +203,11 @@ def test_the_interval_of_a_share_on_which_all_rows_agree_is_wilsons() -> None:
 def test_the_interval_of_the_calibration_error_holds_its_figure(seed: int, rows: int) -> None:
     stream = np.random.default_rng(seed)
     made = stream.choice([0.2, 0.4, 0.7], rows)
-    interval = performance(stream.random(rows) < made, made, samples=100).interval("calibration_error")
+    interval = evaluate_with_intervals(stream.random(rows) < made, made, samples=100).interval("calibration_error")
     assert 0 <= interval.low <= interval.value <= interval.high
 
 
 def test_each_metric_knows_how_many_rows_it_is_about() -> None:
-    counts = performance([1, 1, 0, 0, 0], [0.9, 0.1, 0.8, 0.7, 0.1]).counts
+    counts = evaluate_with_intervals([1, 1, 0, 0, 0], [0.9, 0.1, 0.8, 0.7, 0.1]).counts
     expected = {"precision": 3, "recall": 2, "specificity": 3, "f1_score": 4, "log_loss": 5}
     assert {name: counts[name] for name in expected} == expected

@@ -13,7 +13,7 @@ from monitor.metrics import rates
 @pytest.fixture(scope="module")
 def shots() -> pd.DataFrame:
     table = synthetic.shots(3_000, seed=5).rename(columns={"lon": "lng"})
-    return table.assign(probability=synthetic.probability(table))
+    return table.assign(probability=synthetic.true_probability(table))
 
 
 def at(x: list[float], y: list[float]) -> pd.DataFrame:
@@ -63,12 +63,12 @@ def test_a_hexagon_that_has_no_size_is_refused(shots: pd.DataFrame) -> None:
 def test_places_and_groups_of_no_shots_are_empty_tables(shots: pd.DataFrame) -> None:
     assert rates.hexagons(shots.iloc[:0]).empty
     assert rates.counts(shots.iloc[:0]).empty
-    assert rates.rates(shots.iloc[:0], np.array([])).empty
+    assert rates.rates_by_group(shots.iloc[:0], np.array([])).empty
 
 
 def test_unlabelled_shots_are_counted_but_are_in_no_rate() -> None:
     table = pd.DataFrame({"shot_made_flag": [1, 0, np.nan, np.nan], "probability": [0.5, 0.3, 0.9, 0.9]})
-    some, none = rates.rates(table, np.array(["a", "a", "a", "b"])).to_dict("records")
+    some, none = rates.rates_by_group(table, np.array(["a", "a", "a", "b"])).to_dict("records")
     assert [some[name] for name in ("shots", "labelled", "made")] == [3, 2, 1]
     assert [some[name] for name in ("rate", "expected", "difference")] == pytest.approx([0.5, 0.4, 0.1])
     assert np.isnan([none[name] for name in ("rate", "expected", "difference", "low", "high")]).all()
@@ -77,20 +77,20 @@ def test_unlabelled_shots_are_counted_but_are_in_no_rate() -> None:
 def test_groups_keep_the_order_of_their_categories_and_others_are_sorted(shots: pd.DataFrame) -> None:
     names = np.where(shots["period"] > 2, "late", "early")
     ordered: pd.Series[str] = pd.Series(pd.Categorical(names, categories=["late", "never", "early"]))
-    assert rates.rates(shots, ordered)["group"].tolist() == ["late", "early"]
-    assert rates.rates(shots, names)["group"].tolist() == ["early", "late"]
+    assert rates.rates_by_group(shots, ordered)["group"].tolist() == ["late", "early"]
+    assert rates.rates_by_group(shots, names)["group"].tolist() == ["early", "late"]
 
 
 def test_groups_belong_to_rows_by_position_whatever_the_index(shots: pd.DataFrame) -> None:
     groups = np.where(shots["playoffs"] == 1, "playoffs", "season")
-    plain = rates.rates(shots, groups)
+    plain = rates.rates_by_group(shots, groups)
     assert plain["labelled"].sum() == shots["shot_made_flag"].notna().sum()
-    assert rates.rates(shots.set_index(shots.index[::-1]), pd.Series(groups)).equals(plain)
+    assert rates.rates_by_group(shots.set_index(shots.index[::-1]), pd.Series(groups)).equals(plain)
 
 
 def test_rows_without_a_group_are_left_out(shots: pd.DataFrame) -> None:
     groups = shots["period"].where(shots["period"] != 2).astype(float)
-    assert rates.rates(shots, groups)["shots"].sum() == (shots["period"] != 2).sum()
+    assert rates.rates_by_group(shots, groups)["shots"].sum() == (shots["period"] != 2).sum()
 
 
 @pytest.mark.parametrize(("made", "of"), [(0, 5), (5, 5), (3, 10), (400, 1_000)])

@@ -15,7 +15,7 @@ from monitor.reports.split_sensitivity import (
     SHARE,
     UNSTRATIFIED,
     USED,
-    fits,
+    count_fits,
     metric_name,
     series,
     study,
@@ -48,7 +48,7 @@ def test_every_model_is_measured_on_every_split_and_progress_is_told(table: pd.D
     done: list[int] = []
     found = study(table, models(), test_size=0.2, seeds=SEEDS, advance=done.append)
     assert list(found.columns) == list(COLUMNS)
-    assert len(found) == sum(done) == fits(0.2, len(SEEDS), 2) == 4 * 5 * 2
+    assert len(found) == sum(done) == count_fits(0.2, len(SEEDS), 2) == 4 * 5 * 2
     assert not found.isna().to_numpy().any()
 
 
@@ -115,7 +115,7 @@ class Spy(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def test_no_model_learns_from_a_row_that_it_is_tested_on(table: pd.DataFrame) -> None:
     numbered = table.assign(lat=np.arange(len(table), dtype=float))
     study(numbered, {"spy": make_pipeline(Spy())}, test_size=0.2, seeds=SEEDS)
-    assert len(Spy.learned) == len(Spy.answered) == fits(0.2, len(SEEDS), 1)
+    assert len(Spy.learned) == len(Spy.answered) == count_fits(0.2, len(SEEDS), 1)
     for learned, answered in zip(Spy.learned, Spy.answered, strict=True):
         assert not learned & answered
         assert len(learned | answered) == len(table)

@@ -17,9 +17,9 @@ from monitor.retraining.backtest import (
     STRATEGIES,
     TRAINING,
     Batch,
-    Mark,
+    Event,
     Replay,
-    Strategy,
+    StrategyResult,
     prequential,
     running_mean,
 )
@@ -40,14 +40,14 @@ def played() -> Replay:
     """A short replay with marks of every kind."""
     batches = tuple(a_batch(number, labelled) for number, labelled in enumerate(LABELLED, 1))
     marks = (
-        Mark(2, ALARM, "verdict retrain"),
-        Mark(2, TRAINING, "two windows violate"),
-        Mark(2, PROMOTION, "better"),
-        Mark(3, TRAINING, "drift"),
-        Mark(3, REFUSAL, "not better"),
+        Event(2, ALARM, "verdict retrain"),
+        Event(2, TRAINING, "two windows violate"),
+        Event(2, PROMOTION, "better"),
+        Event(3, TRAINING, "drift"),
+        Event(3, REFUSAL, "not better"),
     )
     counted = {LOOP: (2, 1), NEVER: (0, 0), EVERY: (4, 4)}
-    strategies = {name: Strategy(prequential(batches, name), *counted[name]) for name in STRATEGIES}
+    strategies = {name: StrategyResult(prequential(batches, name), *counted[name]) for name in STRATEGIES}
     return Replay("prod", 8, 1, batches, marks, strategies)
 
 
@@ -71,7 +71,7 @@ def test_a_batch_has_the_mean_loss_of_its_labelled_rows_and_none_without_labels(
 
 def test_the_record_is_json_and_holds_the_loss_of_every_batch_by_every_strategy(played: Replay) -> None:
     record = as_json(played)
-    assert (record["format"], record["source"], record["batch_rows"], record["label_delay"]) == (1, "prod", 8, 1)
+    assert (record["format"], record["source"], record["batch_size"], record["label_delay"]) == (1, "prod", 8, 1)
     assert [batch["number"] for batch in record["batches"]] == [1, 2, 3, 4]
     assert [batch["labelled"] for batch in record["batches"]] == list(LABELLED)
     assert {name: record["batches"][0][name] for name in STRATEGIES} == dict.fromkeys(STRATEGIES)

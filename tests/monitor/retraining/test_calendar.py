@@ -10,18 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.retraining import calendar, ical_export
-from monitor.retraining.calendar import DECISION, DUE, LOOK, PROMOTION, ROLL_BACK, STALE, TRAINING, NextLook, Rhythm
-from monitor.retraining.decision_log import LoggedDecision
-from monitor.store.runs import KnownRun
+from monitor.retraining.calendar import (
+    DECISION,
+    DUE,
+    LOOK,
+    PROMOTION,
+    ROLL_BACK,
+    STALE,
+    TRAINING,
+    Cadence,
+    NextMonitoringRun,
+)
+from monitor.retraining.decision_log import DecisionRecord
+from monitor.store.runs import RunInfo
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 TODAY = NOW.date()
-WEEK, MONTH = Rhythm.WEEK, Rhythm.MONTH
+WEEK, MONTH = Cadence.WEEK, Cadence.MONTH
 
 
-def look(when: datetime, verdict: str = "healthy") -> KnownRun:
+def look(when: datetime, verdict: str = "healthy") -> RunInfo:
     tags = {"current": "prod", **({"verdict": verdict} if verdict else {})}
-    return KnownRun("r", when, "FINISHED", {}, tags)
+    return RunInfo("r", when, "FINISHED", {}, tags)
 
 
 def decision(  # noqa: PLR0913 what a test may want otherwise
@@ -32,8 +42,8 @@ def decision(  # noqa: PLR0913 what a test may want otherwise
     outcome: str = "nothing to do",
     challenger: str = "",
     trigger: str = "",
-) -> LoggedDecision:
-    return LoggedDecision(
+) -> DecisionRecord:
+    return DecisionRecord(
         7, when, decided, trigger, mode, ("a reason",), outcome, "", "3", challenger, 500, 200, None, "run", "kobe_shot"
     )
 
@@ -49,30 +59,30 @@ def unfolded(file: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if line)
 
 
-def written(last: date | None, rhythm: Rhythm, *, today: date = TODAY, name: str = "kobe_shot") -> bytes:
-    return ical_export.written(NextLook(rhythm, last, today), name=name, uid="1@kobe-shot", now=NOW)
+def written(last: date | None, rhythm: Cadence, *, today: date = TODAY, name: str = "kobe_shot") -> bytes:
+    return ical_export.written(NextMonitoringRun(rhythm, last, today), name=name, uid="1@kobe-shot", now=NOW)
 
 
 @pytest.mark.parametrize(
     ("rhythm", "day", "expected"),
     [
-        (Rhythm.DAY, date(2026, 12, 31), date(2027, 1, 1)),
-        (Rhythm.DAY, date(2028, 2, 28), date(2028, 2, 29)),
+        (Cadence.DAY, date(2026, 12, 31), date(2027, 1, 1)),
+        (Cadence.DAY, date(2028, 2, 28), date(2028, 2, 29)),
         (WEEK, date(2026, 12, 28), date(2027, 1, 4)),
         (WEEK, date(2027, 2, 25), date(2027, 3, 4)),
-        (Rhythm.FORTNIGHT, date(2028, 2, 20), date(2028, 3, 5)),
+        (Cadence.FORTNIGHT, date(2028, 2, 20), date(2028, 3, 5)),
         (MONTH, date(2026, 12, 15), date(2027, 1, 15)),
         (MONTH, date(2027, 1, 31), date(2027, 2, 28)),
         (MONTH, date(2028, 1, 31), date(2028, 2, 29)),
         (MONTH, date(2026, 10, 31), date(2026, 11, 30)),
     ],
 )
-def test_a_rhythm_goes_over_the_ends_of_months_years_and_leap_days(rhythm: Rhythm, day: date, expected: date) -> None:
+def test_a_rhythm_goes_over_the_ends_of_months_years_and_leap_days(rhythm: Cadence, day: date, expected: date) -> None:
     assert calendar.later(day, rhythm) == expected
 
 
 def test_months_after_a_short_one_go_back_to_the_day_that_they_are_counted_from() -> None:
-    days = islice(NextLook(MONTH, date(2027, 1, 31), date(2027, 2, 1)).days, 4)
+    days = islice(NextMonitoringRun(MONTH, date(2027, 1, 31), date(2027, 2, 1)).days, 4)
     assert [(day.month, day.day) for day in days] == [(2, 28), (3, 31), (4, 30), (5, 31)]
 
 
@@ -104,17 +114,17 @@ def test_where_nobody_has_looked_the_next_look_is_today_and_not_overdue() -> Non
 
 
 def test_a_look_that_is_due_today_is_not_overdue_yet() -> None:
-    found = NextLook(WEEK, date(2026, 11, 15), TODAY)
+    found = NextMonitoringRun(WEEK, date(2026, 11, 15), TODAY)
     assert not found.overdue
     assert "today, Sunday 22 November 2026" in found.words
 
 
 def test_an_overdue_look_is_told_and_the_rhythm_goes_on_from_today() -> None:
-    found = NextLook(WEEK, date(2026, 11, 8), TODAY)
+    found = NextMonitoringRun(WEEK, date(2026, 11, 8), TODAY)
     assert found.overdue
     assert found.words.startswith("Overdue since Sunday 15 November 2026")
     assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
-    entries = calendar.ahead(found, TODAY)
+    entries = calendar.upcoming_events(found, TODAY)
     assert [(entry.day, entry.kind) for entry in entries] == [(date(2026, 11, 15), DUE), (TODAY, DUE)]
     assert "did not come" in entries[0].words
 
@@ -122,18 +132,18 @@ def test_an_overdue_look_is_told_and_the_rhythm_goes_on_from_today() -> None:
 @given(
     st.dates(date(1900, 1, 1), date(2200, 1, 1)),
     st.integers(0, 100),
-    st.sampled_from(list(Rhythm)),
+    st.sampled_from(list(Cadence)),
 )
-def test_days_of_looks_are_never_in_the_past_and_follow_each_other(last: date, age: int, rhythm: Rhythm) -> None:
+def test_days_of_looks_are_never_in_the_past_and_follow_each_other(last: date, age: int, rhythm: Cadence) -> None:
     today = last + timedelta(days=age)
-    days = list(islice(NextLook(rhythm, last, today).days, 5))
+    days = list(islice(NextMonitoringRun(rhythm, last, today).days, 5))
     assert days[0] >= today
     assert days == sorted(set(days))
     assert max(later - day for day, later in pairwise(days)) <= timedelta(days=31)
 
 
 def test_what_has_happened_is_dated_in_words_oldest_first() -> None:
-    found = calendar.happened(
+    found = calendar.past_events(
         [look(NOW, "watch"), look(NOW - timedelta(days=1), "")],
         [decision(NOW - timedelta(days=2), "retrain", outcome="promoted", challenger="4", trigger="reactive")],
         promotions(
@@ -153,11 +163,13 @@ def test_what_has_happened_is_dated_in_words_oldest_first() -> None:
 
 
 def test_training_and_staleness_stand_in_the_calendar_when_they_come_within_it() -> None:
-    due = NextLook(MONTH, TODAY, TODAY)
+    due = NextMonitoringRun(MONTH, TODAY, TODAY)
     soon, far = NOW + timedelta(days=1), NOW + timedelta(days=90)
-    kinds = [entry.kind for entry in calendar.ahead(due, date(2026, 11, 30), training=soon, stale=far)]
+    kinds = [entry.kind for entry in calendar.upcoming_events(due, date(2026, 11, 30), training=soon, stale=far)]
     assert kinds == [TRAINING]
-    kinds = [entry.kind for entry in calendar.ahead(due, far.date(), training=NOW - timedelta(days=1), stale=far)]
+    kinds = [
+        entry.kind for entry in calendar.upcoming_events(due, far.date(), training=NOW - timedelta(days=1), stale=far)
+    ]
     assert kinds == [DUE, DUE, STALE]
 
 
@@ -216,8 +228,8 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
         (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00: retrain. Interrupted."),
     ],
 )
-def test_a_decision_and_what_came_of_it_are_one_sentence(entry: LoggedDecision, expected: str) -> None:
-    assert calendar.sentence(entry) == expected
+def test_a_decision_and_what_came_of_it_are_one_sentence(entry: DecisionRecord, expected: str) -> None:
+    assert calendar.describe_decision(entry) == expected
 
 
 @pytest.mark.parametrize(
@@ -238,24 +250,24 @@ def test_a_sheet_of_the_calendar_holds_whole_weeks(month: date, rows: int, first
 @pytest.mark.parametrize(
     ("last", "rhythm", "rule"),
     [
-        (date(2026, 11, 21), Rhythm.DAY, "FREQ=DAILY"),
+        (date(2026, 11, 21), Cadence.DAY, "FREQ=DAILY"),
         (date(2026, 11, 21), WEEK, "FREQ=WEEKLY"),
-        (date(2026, 11, 21), Rhythm.FORTNIGHT, "FREQ=WEEKLY;INTERVAL=2"),
+        (date(2026, 11, 21), Cadence.FORTNIGHT, "FREQ=WEEKLY;INTERVAL=2"),
         (date(2026, 11, 21), MONTH, "FREQ=MONTHLY"),
         (date(2026, 10, 31), MONTH, "FREQ=MONTHLY;BYMONTHDAY=28,29,30,31;BYSETPOS=-1"),
         (date(2026, 10, 29), MONTH, "FREQ=MONTHLY;BYMONTHDAY=28,29;BYSETPOS=-1"),
     ],
 )
-def test_the_rule_of_the_file_is_the_rhythm(last: date, rhythm: Rhythm, rule: str) -> None:
+def test_the_rule_of_the_file_is_the_rhythm(last: date, rhythm: Cadence, rule: str) -> None:
     lines = unfolded(written(last, rhythm))
     assert lines["RRULE"] == rule
     assert lines["DTSTART;VALUE=DATE"] == f"{calendar.later(last, rhythm):%Y%m%d}"
 
 
-@pytest.mark.parametrize("rhythm", list(Rhythm))
+@pytest.mark.parametrize("rhythm", list(Cadence))
 @pytest.mark.parametrize("last", [date(2026, 10, 31), date(2027, 1, 30), date(2028, 2, 29), date(2026, 11, 21)])
-def test_another_reader_of_the_rule_finds_the_days_that_the_page_shows(last: date, rhythm: Rhythm) -> None:
-    planned = list(islice(NextLook(rhythm, last, last).days, 14))
+def test_another_reader_of_the_rule_finds_the_days_that_the_page_shows(last: date, rhythm: Cadence) -> None:
+    planned = list(islice(NextMonitoringRun(rhythm, last, last).days, 14))
     rule = unfolded(written(last, rhythm, today=last))["RRULE"]
     read = islice(rrulestr(rule, dtstart=datetime.combine(planned[0], datetime.min.time())), 14)
     assert [moment.date() for moment in read] == planned

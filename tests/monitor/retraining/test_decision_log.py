@@ -115,7 +115,7 @@ def test_a_registered_model_that_was_deleted_and_made_anew_has_decided_nothing_y
 def test_every_registered_model_has_a_log_of_its_own() -> None:
     bare()
     log_decision(1)
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         bare()
         assert numbers() == []
         log_decision(1)
@@ -128,7 +128,7 @@ def test_every_registered_model_has_a_log_of_its_own() -> None:
 def test_the_decisions_of_a_replay_are_asked_for_by_its_run_and_not_found_otherwise() -> None:
     bare()
     log_decision(1)
-    with registry.using("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_replay"):
         bare()
         for replay in ("first", "second"):
             for number in (1, 2):

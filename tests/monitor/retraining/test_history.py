@@ -1,7 +1,7 @@
 import pytest
 from mlflow import MlflowClient
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from monitor.retraining import decision_log, history
 from monitor.retraining.history import HistoryConfig
 from serving import registry
@@ -71,20 +71,20 @@ def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFix
 def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixture[str]) -> None:
     crowned(2)
     log_decision(1)
-    with registry.using("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_replay"):
         crowned(1)
     printed = shown(capsys, model="kobe_shot_replay")
     assert "kobe_shot_replay: champions" in printed
     assert "Champion: version 1; a roll back goes to none" in printed
     assert "Decisions: none yet" in printed
     assert registry.model() == registry.MODEL
-    with registry.using("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_replay"):
         assert "Champion: version 1;" in shown(capsys)
 
 
 def test_a_history_whose_only_champion_lost_its_pass_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     crowned(1)
-    registry.judge("1", REFUSED)
+    registry.record_gate_result("1", REFUSED)
     MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
     registry.reconcile()
     assert "promotion 1 -" in shown(capsys)
@@ -104,4 +104,4 @@ def test_versions_that_never_became_champion_have_no_history(capsys: pytest.Capt
 @pytest.mark.parametrize("arguments", [["--most", "0"], ["--most", "1001"], ["--nonsense", "1"]])
 def test_a_wrong_parameter_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(HistoryConfig, arguments)
+        parse_args(HistoryConfig, arguments)

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.schema import LEARNED, PROBABILITY, TARGET
-from monitor.health.baseline import Baseline
-from monitor.health.evaluation import Look
-from monitor.health.verdict import Answer, Check, Severity, finding, fine, not_applicable
+from data.schema import IN_TRAINING, PROBABILITY, TARGET
+from monitor.health.baseline import ReferenceData
+from monitor.health.evaluation import Evaluation
+from monitor.health.verdict import Check, CheckResult, Severity, failed, not_applicable, passed
 from monitor.retraining import policy as retraining
 from monitor.retraining.decision_log import (
     FAILED,
@@ -21,7 +21,7 @@ from monitor.retraining.decision_log import (
     REFUSED,
     RETRAIN,
     WAIT,
-    LoggedDecision,
+    DecisionRecord,
 )
 from monitor.retraining.policy import (
     FEWEST_LABELS,
@@ -30,16 +30,16 @@ from monitor.retraining.policy import (
     PREDICTIVE,
     REACTIVE,
     Decision,
-    Guard,
-    Policy,
-    Signal,
+    Precondition,
+    RetrainingPolicy,
+    Trigger,
     decide,
     split_by_time,
 )
 from tests.looks import NOW, batch, look, population, right, six_in_ten
 
-POLICY = Policy(minimum_new_labels=1)
-TO_COME = Policy(windows=12, violations=12, minimum_new_labels=1)
+POLICY = RetrainingPolicy(min_new_labels=1)
+TO_COME = RetrainingPolicy(windows=12, min_breached_windows=12, min_new_labels=1)
 """Asks for more windows than there are, so that no reactive signal fires."""
 DAY = timedelta(days=1)
 GOOD, BAD = 0.6, 0.2
@@ -69,16 +69,16 @@ def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
     return batch(rows).assign(**{TARGET: np.repeat([1.0, 0.0], [hits, rows - hits]), PROBABILITY: made})
 
 
-def reference(share: float, away: float) -> Baseline:
-    return Baseline(population().head(4_000), right(4_000, share, away=away), name="base_test")
+def reference(share: float, away: float) -> ReferenceData:
+    return ReferenceData(population().head(4_000), right(4_000, share, away=away), name="base_test")
 
 
 def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     table: pd.DataFrame,
-    policy: Policy = POLICY,
+    policy: RetrainingPolicy = POLICY,
     *,
-    against: Baseline | None = None,
-    log: Sequence[LoggedDecision] = (),
+    against: ReferenceData | None = None,
+    log: Sequence[DecisionRecord] = (),
     now: datetime = NOW,
     forced: bool = False,
 ) -> Decision:
@@ -86,11 +86,11 @@ def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     return decide(seen, table[table[TARGET].notna()], policy, log=log, now=now, forced=forced)
 
 
-def signal(found: Decision, name: str = "Labelled windows") -> Signal:
+def signal(found: Decision, name: str = "Labelled windows") -> Trigger:
     return next(signal for signal in found.signals if signal.name == name)
 
 
-def guard(found: Decision, name: str) -> Guard:
+def guard(found: Decision, name: str) -> Precondition:
     return next(guard for guard in found.guards if guard.name == name)
 
 
@@ -103,9 +103,9 @@ def entry(  # noqa: PLR0913 each is a keyword but what came of it, when and the 
     champion: str = "1",
     mode: str = "auto",
     source: str = "",
-) -> LoggedDecision:
+) -> DecisionRecord:
     """An earlier decision."""
-    return LoggedDecision(
+    return DecisionRecord(
         number=1,
         moment=NOW - age,
         decision=WAIT if outcome == NOTHING else RETRAIN,
@@ -155,8 +155,8 @@ def test_how_many_windows_of_how_many_is_for_the_policy_to_say() -> None:
     table = windows(BAD, GOOD, GOOD, BAD)
     assert not decided(table).retrain
     assert decided(table, replace(POLICY, windows=4)).retrain
-    assert decided(table, replace(POLICY, violations=1)).retrain
-    assert not decided(table, replace(POLICY, windows=4, violations=3)).retrain
+    assert decided(table, replace(POLICY, min_breached_windows=1)).retrain
+    assert not decided(table, replace(POLICY, windows=4, min_breached_windows=3)).retrain
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -213,7 +213,7 @@ def test_rows_without_a_label_are_in_no_window() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_rows_that_the_champion_has_learned_from_say_nothing_of_it() -> None:
     table = windows(GOOD, BAD, BAD)
-    learned = table.assign(**{LEARNED: np.arange(600) >= 200})
+    learned = table.assign(**{IN_TRAINING: np.arange(600) >= 200})
     found = decided(learned)
     assert [window.violations for window in found.windows] == [()]
     assert not found.retrain
@@ -309,7 +309,7 @@ def test_a_trend_that_reaches_the_limit_within_the_horizon_asks_before_a_window_
 @pytest.mark.parametrize(
     ("shares", "policy"),
     [
-        pytest.param(RISING, replace(TO_COME, horizon=1), id="not within the horizon"),
+        pytest.param(RISING, replace(TO_COME, trend_horizon=1), id="not within the horizon"),
         pytest.param(RISING, replace(TO_COME, limit=0.3), id="not up to the limit"),
         pytest.param([GOOD] * 6, TO_COME, id="flat"),
         pytest.param([BAD] * 6, TO_COME, id="flat above the limit"),
@@ -318,7 +318,7 @@ def test_a_trend_that_reaches_the_limit_within_the_horizon_asks_before_a_window_
     ],
 )
 @pytest.mark.usefixtures("no_checks")
-def test_no_trend_asks_for_a_new_model(shares: tuple[float, ...], policy: Policy) -> None:
+def test_no_trend_asks_for_a_new_model(shares: tuple[float, ...], policy: RetrainingPolicy) -> None:
     found = decided(windows(*shares), policy)
     assert signal(found, "Trend of log loss").fired is False
     assert not found.retrain
@@ -335,7 +335,7 @@ def test_three_windows_make_no_trend() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_what_is_long_past_is_no_part_of_a_trend() -> None:
     table = windows(*[BAD] * 3, *[GOOD] * 12, rows=100)
-    found = decided(table, replace(POLICY, window_rows=100))
+    found = decided(table, replace(POLICY, window_size=100))
     assert len(found.windows) == 12
     assert signal(found, "Trend of log loss").figures == "+0.0000 a window"
 
@@ -343,15 +343,15 @@ def test_what_is_long_past_is_no_part_of_a_trend() -> None:
 # Drift, support, and the estimate without labels
 
 
-def fail(_look: Look) -> Answer:
+def fail(_look: Evaluation) -> CheckResult:
     message = "broken"
     raise RuntimeError(message)
 
 
 ANSWERS = {
-    "asks": (lambda _look: finding(Severity.RETRAIN, "far away", "PSI 0.4"), True),
-    "warns": (lambda _look: finding(Severity.WARNING, "a little", "PSI 0.1"), False),
-    "fine": (lambda _look: fine("where it was"), False),
+    "asks": (lambda _look: failed(Severity.RETRAIN, "far away", "PSI 0.4"), True),
+    "warns": (lambda _look: failed(Severity.WARNING, "a little", "PSI 0.1"), False),
+    "fine": (lambda _look: passed("where it was"), False),
     "not applicable": (lambda _look: not_applicable("too few rows"), None),
     "error": (fail, None),
 }
@@ -423,7 +423,7 @@ def test_drift_is_looked_for_among_the_latest_rows_alone() -> None:
     times = pd.date_range("2026-11-01", periods=1_000, freq="min")
     back = pd.concat([far, batch(600, seed=2)], ignore_index=True).assign(time=times)
     for rows, fired in ((600, False), (1_000, True)):
-        found = decide(look(back), back, replace(POLICY, look_rows=rows), log=(), now=NOW)
+        found = decide(look(back), back, replace(POLICY, recent_rows=rows), log=(), now=NOW)
         assert any(seen.fired for seen in found.signals if seen.name.startswith("K2")) is fired
 
 
@@ -477,7 +477,7 @@ def test_labels_are_new_until_a_challenger_has_been_trained_on_them(outcome: str
 
 @pytest.mark.usefixtures("no_checks")
 def test_too_few_new_labels_are_waited_for() -> None:
-    policy = replace(POLICY, minimum_new_labels=300)
+    policy = replace(POLICY, min_new_labels=300)
     for labels, enough in ((300, True), (299, False)):
         found = decided(ASKING, policy, log=[entry(PROMOTED, until=new_since(labels))])
         assert found.retrain is enough
@@ -497,7 +497,7 @@ def mixed(rows: int, *, rate: float = 0.5) -> pd.DataFrame:
 SPLIT = "Older and later labels"
 
 
-def split_guard(labels: pd.DataFrame, policy: Policy = POLICY) -> Guard:
+def split_guard(labels: pd.DataFrame, policy: RetrainingPolicy = POLICY) -> Precondition:
     return guard(decide(None, labels, policy, log=(), now=NOW), SPLIT)
 
 
@@ -513,9 +513,9 @@ def test_a_training_takes_a_hundred_labels_to_learn_from_and_a_hundred_to_be_tes
 
 
 def test_how_many_labels_a_training_takes_depends_on_the_share_for_the_test_and_the_labels_that_are_used() -> None:
-    assert not split_guard(mixed(450), replace(POLICY, label_test_size=0.2)).holds
-    assert split_guard(mixed(500), replace(POLICY, label_test_size=0.2)).holds
-    assert not split_guard(mixed(500), replace(POLICY, label_test_size=0.2, label_window=450)).holds
+    assert not split_guard(mixed(450), replace(POLICY, holdout_size=0.2)).holds
+    assert split_guard(mixed(500), replace(POLICY, holdout_size=0.2)).holds
+    assert not split_guard(mixed(500), replace(POLICY, holdout_size=0.2, max_labels=450)).holds
 
 
 @pytest.mark.parametrize(("rate", "enough"), [(0.3, True), (0.29, False), (0.7, True), (0.71, False), (0, False)])
@@ -525,9 +525,9 @@ def test_one_result_alone_proves_nothing(rate: float, *, enough: bool) -> None:
 
 def test_labels_that_the_champion_has_learned_from_test_nobody() -> None:
     labels = mixed(400)
-    assert split_guard(labels.assign(**{LEARNED: np.arange(400) < 300})).holds
-    assert not split_guard(labels.assign(**{LEARNED: np.arange(400) < 301})).holds
-    assert not split_guard(labels.assign(**{LEARNED: True})).holds
+    assert split_guard(labels.assign(**{IN_TRAINING: np.arange(400) < 300})).holds
+    assert not split_guard(labels.assign(**{IN_TRAINING: np.arange(400) < 301})).holds
+    assert not split_guard(labels.assign(**{IN_TRAINING: True})).holds
 
 
 def test_labels_of_one_moment_cannot_be_split() -> None:
@@ -537,8 +537,8 @@ def test_labels_of_one_moment_cannot_be_split() -> None:
 
 def test_a_training_without_enough_labels_on_both_sides_is_waited_for() -> None:
     asking = windows(BAD, rows=200)
-    policy = Policy(window_rows=100, minimum_new_labels=1)
-    found = decided(asking, replace(policy, label_test_size=0.4))
+    policy = RetrainingPolicy(window_size=100, min_new_labels=1)
+    found = decided(asking, replace(policy, holdout_size=0.4))
     assert signal(found).fired is True
     assert not found.retrain
     assert found.reasons[0].startswith("not now: 120 older labels to learn from and 80 later ones")
@@ -564,7 +564,7 @@ def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_
     outcomes: list[str], needed: int
 ) -> None:
     log = [entry(outcome, (10 + place) * DAY, labels=0) for place, outcome in enumerate(outcomes)]
-    found = guard(decided(ASKING, replace(POLICY, minimum_new_labels=100), log=log), "New labels")
+    found = guard(decided(ASKING, replace(POLICY, min_new_labels=100), log=log), "New labels")
     assert f"{needed:,} are needed" in found.words
     assert found.holds is (needed <= 600)
     refused = outcomes[: outcomes.index(PROMOTED)].count(REFUSED) if PROMOTED in outcomes else outcomes.count(REFUSED)
@@ -573,7 +573,7 @@ def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_
 
 @pytest.mark.usefixtures("no_checks")
 def test_only_challengers_that_this_champion_has_stood_and_nobody_forced_count() -> None:
-    policy = replace(POLICY, minimum_new_labels=100)
+    policy = replace(POLICY, min_new_labels=100)
     of_another = [entry(REFUSED, champion="2"), entry(REFUSED, champion="1"), entry(REFUSED, champion="1")]
     assert "200 are needed" in guard(decided(ASKING, policy, log=of_another), "New labels").words
     forced = [entry(REFUSED, mode="force"), entry(REFUSED), entry(REFUSED, mode="force")]
@@ -600,14 +600,14 @@ def test_a_decision_of_a_moment_that_is_still_to_come_starts_no_cooldown() -> No
 @pytest.mark.parametrize("outcome", [NOTHING, PENDING, INTERRUPTED, FAILED])
 @pytest.mark.usefixtures("no_checks")
 def test_only_a_challenger_that_was_trained_starts_the_cooldown(outcome: str) -> None:
-    found = decided(ASKING, replace(POLICY, most_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
+    found = decided(ASKING, replace(POLICY, max_trainings_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
     assert guard(found, "Cooldown").holds
     assert guard(found, "Cooldown").words == "nothing has been trained yet"
 
 
 @pytest.mark.usefixtures("no_checks")
 def test_so_many_trainings_a_day_and_no_more() -> None:
-    policy = replace(POLICY, cooldown=timedelta(0), most_per_day=2)
+    policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
     since = new_since(599)
     twice = [entry(REFUSED, timedelta(hours=1), since), entry(PROMOTED, timedelta(hours=23), since)]
     found = decided(ASKING, policy, log=twice)
@@ -621,7 +621,7 @@ def test_so_many_trainings_a_day_and_no_more() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_again(outcome: str) -> None:
     tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MAX_UNFINISHED_PER_DAY)]
-    found = decided(ASKING, replace(POLICY, most_per_day=2), log=tried)
+    found = decided(ASKING, replace(POLICY, max_trainings_per_day=2), log=tried)
     assert not found.retrain
     assert not guard(found, "Trainings a day").holds
     assert found.reasons[0].endswith("5 that failed or were interrupted, at most 5")
@@ -630,7 +630,7 @@ def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_ag
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
 @pytest.mark.usefixtures("no_checks")
 def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a_day(outcome: str) -> None:
-    policy = replace(POLICY, cooldown=timedelta(0), most_per_day=2)
+    policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
     log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REFUSED, timedelta(hours=3))]
     found = decided(ASKING, policy, log=log)
     assert guard(found, "Trainings a day").holds
@@ -639,7 +639,7 @@ def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a
 
 @pytest.mark.usefixtures("no_checks")
 def test_every_guard_that_does_not_hold_is_told() -> None:
-    policy = Policy(minimum_new_labels=900, most_per_day=1)
+    policy = RetrainingPolicy(min_new_labels=900, max_trainings_per_day=1)
     found = decided(ASKING, policy, log=[entry(REFUSED, timedelta(hours=1), LAST.isoformat())])
     assert [held.holds for held in found.guards] == [True, False, False, False]
     assert sum(reason.startswith("not now: ") for reason in found.reasons) == 3
@@ -651,11 +651,11 @@ def test_every_guard_that_does_not_hold_is_told() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
     log = [entry(REFUSED, timedelta(minutes=1), LAST.isoformat())] * 5
-    found = decided(windows(GOOD, GOOD, GOOD), Policy(), log=log, forced=True)
+    found = decided(windows(GOOD, GOOD, GOOD), RetrainingPolicy(), log=log, forced=True)
     assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("it was asked for (mode=force)",))
     assert not any(seen.fired for seen in found.signals)
     assert [held.name for held in found.guards if held.holds] == [SPLIT]
-    assert decide(None, ASKING, Policy(), log=log, now=NOW, forced=True).retrain
+    assert decide(None, ASKING, RetrainingPolicy(), log=log, now=NOW, forced=True).retrain
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -702,10 +702,10 @@ def test_labels_of_one_time_stay_together() -> None:
 
 
 def test_learned_labels_are_learned_from_again_and_not_tested_on() -> None:
-    labels = mixed(100).assign(**{LEARNED: np.arange(100) % 2 == 0})
+    labels = mixed(100).assign(**{IN_TRAINING: np.arange(100) % 2 == 0})
     before, after = split_by_time(labels, 0.5)
     assert (len(before), len(after)) == (50, 25)
-    assert not after[LEARNED].any()
+    assert not after[IN_TRAINING].any()
 
 
 def test_no_labels_are_split_into_none() -> None:

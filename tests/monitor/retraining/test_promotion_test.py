@@ -8,13 +8,13 @@ import pytest
 from data.schema import PROBABILITY, TARGET
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining.promotion_test import (
-    FEWEST_OF_A_RESULT,
     FEWEST_ROWS,
-    LEAST_GAIN,
+    MIN_IMPROVEMENT,
+    MIN_ROWS_PER_CLASS,
     MOST_LOG_LOSS,
     SLICE_LIMIT,
-    Challenge,
-    challenge,
+    PromotionTest,
+    evaluate_challenger,
 )
 from serving.registry import gate
 from tests.looks import batch
@@ -57,21 +57,21 @@ def judged(  # noqa: PLR0913 each is a keyword but the rows and the two models
     champion: Floats | None = None,
     *,
     of_prior: Floats | None = None,
-    most_log_loss: float = MOST_LOG_LOSS,
-    least_gain: float = LEAST_GAIN,
-) -> Challenge:
-    return challenge(
+    max_log_loss: float = MOST_LOG_LOSS,
+    min_improvement: float = MIN_IMPROVEMENT,
+) -> PromotionTest:
+    return evaluate_challenger(
         rows,
         challenger,
         blurred(rows) if champion is None else champion,
         prior(rows) if of_prior is None else of_prior,
         champion_name=NAME,
-        most_log_loss=most_log_loss,
-        least_gain=least_gain,
+        max_log_loss=max_log_loss,
+        min_improvement=min_improvement,
     )
 
 
-def failed(found: Challenge) -> list[str]:
+def failed(found: PromotionTest) -> list[str]:
     return [comparison.name for comparison in found.comparisons if not comparison.passed]
 
 
@@ -111,7 +111,7 @@ def test_a_challenger_that_is_worse_than_the_class_prior_does_not_pass_however_b
     rows: pd.DataFrame,
 ) -> None:
     wrong, worse = 1 - truth(rows), np.clip(1.6 - 2 * truth(rows), 0.01, 0.99)
-    found = judged(rows, wrong, worse, most_log_loss=5)
+    found = judged(rows, wrong, worse, max_log_loss=5)
     assert failed(found) == ["the class prior, all rows"]
     assert not found.verdict.passed
     assert found.verdict.reason.endswith("0.20% is needed")
@@ -124,8 +124,8 @@ def test_a_challenger_that_is_as_good_as_the_class_prior_does_not_pass(rows: pd.
 
 def test_a_challenger_over_the_limit_does_not_pass_however_much_better_it_is(rows: pd.DataFrame) -> None:
     loss = float(log_loss_by_row(rows[TARGET], truth(rows)).mean())
-    assert judged(rows, truth(rows), most_log_loss=loss).verdict.passed
-    found = judged(rows, truth(rows), most_log_loss=loss - 0.001)
+    assert judged(rows, truth(rows), max_log_loss=loss).verdict.passed
+    found = judged(rows, truth(rows), max_log_loss=loss - 0.001)
     assert failed(found) == ["the limit"]
     assert found.verdict.reason == f"log loss {loss:.4f}, limit {loss - 0.001:.4f}"
 
@@ -165,11 +165,11 @@ def test_a_gain_that_nobody_would_notice_is_no_reason_to_change_however_certain_
     assert failed(found) == ["the least gain"]
     assert "the champion's log loss is undercut by 0.3" in found.verdict.reason
     assert "0.50% is needed" in found.verdict.reason
-    assert judged(rows, better, truth(rows), least_gain=0.003).verdict.passed
-    assert judged(rows, better, truth(rows), least_gain=0).verdict.passed
+    assert judged(rows, better, truth(rows), min_improvement=0.003).verdict.passed
+    assert judged(rows, better, truth(rows), min_improvement=0).verdict.passed
 
 
-@pytest.mark.parametrize(("made", "enough"), [(FEWEST_OF_A_RESULT - 1, False), (FEWEST_OF_A_RESULT, True)])
+@pytest.mark.parametrize(("made", "enough"), [(MIN_ROWS_PER_CLASS - 1, False), (MIN_ROWS_PER_CLASS, True)])
 @pytest.mark.parametrize("result", [1.0, 0.0])
 def test_one_result_alone_proves_nothing(alike: pd.DataFrame, made: int, result: float, *, enough: bool) -> None:
     table = alike.assign(**{TARGET: np.where(np.arange(ROWS) < made, result, 1 - result)})
@@ -239,7 +239,7 @@ def test_of_many_slices_one_may_be_worse_by_the_chance_that_a_single_one_has(row
     table = in_playoffs(rows, 140)
     challenger, champion = wrong_in_playoffs(table), right_in_playoffs(table)
     losses = [log_loss_by_row(table[TARGET], made)[:140] for made in (challenger, champion)]
-    alone = gate.difference(losses[0], losses[1], seed=0)
+    alone = gate.paired_bootstrap(losses[0], losses[1], seed=0)
     assert alone.worse
     assert alone.value > SLICE_LIMIT * alone.reference_loss
     assert judged(table, challenger, champion).verdict.passed
@@ -278,7 +278,7 @@ def test_the_record_is_json_with_every_comparison(rows: pd.DataFrame) -> None:
             assert entry["words"]
 
 
-def astuple(found: Challenge) -> tuple[bool, str]:
+def astuple(found: PromotionTest) -> tuple[bool, str]:
     return found.verdict.passed, found.verdict.reason
 
 
@@ -300,7 +300,9 @@ def share_passed(table: pd.DataFrame, *, challenger: float, champion: float) -> 
         made = stream.uniform(0.05, 0.95, ROWS)
         rows = table.assign(**{TARGET: (stream.random(ROWS) < made).astype(float)})
         first, second = (np.clip(made + stream.normal(0, noise, ROWS), 0.02, 0.98) for noise in (challenger, champion))
-        passed += challenge(rows, first, second, np.full(ROWS, 0.5), champion_name=NAME, seed=seed).verdict.passed
+        passed += evaluate_challenger(
+            rows, first, second, np.full(ROWS, 0.5), champion_name=NAME, seed=seed
+        ).verdict.passed
     return passed / SEEDS
 
 

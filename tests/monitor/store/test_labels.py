@@ -6,10 +6,17 @@ import pytest
 
 from data.preparation import manifest
 from data.preparation.manifest import IDS, TRAIN
-from data.schema import FEATURES, LEARNED, MODEL_VERSION, SHOT_ID, TARGET
+from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
 from monitor.store import labels as arrivals
-from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL, ArrivalError, in_order, is_learned, with_learned
+from monitor.store.labels import (
+    LABELS_LEARNED,
+    LEARNED_UNTIL,
+    ArrivalError,
+    flag_training_rows,
+    is_training_row,
+    sort_by_time,
+)
 from monitor.store.tables import TIME, TableError
 from serving import registry
 from tests.looks import population
@@ -20,14 +27,14 @@ from tests.versions import bare
 
 def test_rows_are_put_in_the_order_in_which_they_were_scored() -> None:
     table = pd.DataFrame({"shot": [1, 2, 3], "time": pd.to_datetime(["2026-11-03", "2026-11-01", "2026-11-02"])})
-    found = in_order(table, "mine")
+    found = sort_by_time(table, "mine")
     assert found["shot"].tolist() == [2, 3, 1]
     assert found.index.tolist() == [0, 1, 2]
     assert table["shot"].tolist() == [1, 2, 3]
 
 
 def test_rows_without_a_time_are_put_in_the_order_of_their_games() -> None:
-    found = in_order(pd.DataFrame({"shot": [1, 2], "game_date": ["2000-10-31", "1996-11-03"]}), "mine")
+    found = sort_by_time(pd.DataFrame({"shot": [1, 2], "game_date": ["2000-10-31", "1996-11-03"]}), "mine")
     assert found["shot"].tolist() == [2, 1]
     assert found[TIME].tolist() == [pd.Timestamp("1996-11-03"), pd.Timestamp("2000-10-31")]
 
@@ -36,23 +43,25 @@ def test_when_a_row_was_scored_goes_before_when_it_was_played() -> None:
     table = pd.DataFrame(
         {"shot": [1, 2], "time": ["2026-11-02T10:00", "2026-11-01T23:59:59.5"], "game_date": ["1996-11-03"] * 2}
     )
-    assert in_order(table, "mine")["shot"].tolist() == [2, 1]
+    assert sort_by_time(table, "mine")["shot"].tolist() == [2, 1]
 
 
 def test_rows_of_one_time_keep_their_order() -> None:
     days = np.repeat(["2000-01-03", "2000-01-02", "2000-01-01"], 40)
-    found = in_order(pd.DataFrame({"shot": range(120), "game_date": days}), "mine")
+    found = sort_by_time(pd.DataFrame({"shot": range(120), "game_date": days}), "mine")
     assert found["shot"].tolist() == [*range(80, 120), *range(40, 80), *range(40)]
 
 
 def test_days_with_a_zone_are_in_utc_and_without_one() -> None:
-    found = in_order(pd.DataFrame({"game_date": ["2000-10-31T22:00:00-03:00", "2000-10-31T00:00:00-03:00"]}), "mine")
+    found = sort_by_time(
+        pd.DataFrame({"game_date": ["2000-10-31T22:00:00-03:00", "2000-10-31T00:00:00-03:00"]}), "mine"
+    )
     assert found[TIME].tolist() == [pd.Timestamp("2000-10-31 03:00"), pd.Timestamp("2000-11-01 01:00")]
 
 
 def test_a_table_without_any_time_is_told() -> None:
     with pytest.raises(ArrivalError, match=r"mine: expected a column time or game_date, which puts labels in the"):
-        in_order(pd.DataFrame({"shot": [1]}), "mine")
+        sort_by_time(pd.DataFrame({"shot": [1]}), "mine")
 
 
 @pytest.mark.parametrize("value", ["yesterday", None, "", "31.10.2000"])
@@ -61,7 +70,7 @@ def test_a_row_without_a_time_is_told_with_what_it_has(value: str | None) -> Non
     with pytest.raises(
         ArrivalError, match=r"mine: expected a date such as 2000-10-31 in game_date of every row; found "
     ):
-        in_order(table, "mine")
+        sort_by_time(table, "mine")
 
 
 # What a version has learned from
@@ -107,45 +116,45 @@ def test_the_labels_that_a_version_of_the_loop_has_learned_from_are_known_by_the
     later = shots(200, 10).assign(**{TIME: LABELS[TIME].iloc[:10].to_numpy()})
     table = pd.concat([later, LABELS.sample(frac=1, random_state=0), later], ignore_index=True)
     expected = [False] * 10 + [True] * 20 + [False] * 10
-    assert is_learned(table, version).tolist() == expected
-    assert is_learned(table.assign(shot_id=1)[[TARGET, TIME, *reversed(FEATURES)]], version).tolist() == expected
+    assert is_training_row(table, version).tolist() == expected
+    assert is_training_row(table.assign(shot_id=1)[[TARGET, TIME, *reversed(FEATURES)]], version).tolist() == expected
     # The same values another time are another shot.
-    assert not is_learned(table.assign(**{TIME: pd.Timestamp("2030-01-01")}), version).any()
-    assert not is_learned(table.drop(columns=TIME), version).any()
+    assert not is_training_row(table.assign(**{TIME: pd.Timestamp("2030-01-01")}), version).any()
+    assert not is_training_row(table.drop(columns=TIME), version).any()
 
 
 @pytest.mark.usefixtures("store")
 def test_labels_that_have_a_number_are_known_by_it(folder: Path) -> None:
     numbered = LABELS.assign(**{SHOT_ID: range(20)})
     version = of_the_loop(folder, numbered)
-    assert is_learned(numbered, version).all()
+    assert is_training_row(numbered, version).all()
     # A shot from the same spot is another shot.
-    assert not is_learned(numbered.assign(**{SHOT_ID: range(20, 40)}), version).any()
-    assert not is_learned(numbered.assign(**{TARGET: float("nan")}), version).any()
-    assert is_learned(LABELS, version).all()
+    assert not is_training_row(numbered.assign(**{SHOT_ID: range(20, 40)}), version).any()
+    assert not is_training_row(numbered.assign(**{TARGET: float("nan")}), version).any()
+    assert is_training_row(LABELS, version).all()
     blank = numbered.assign(**{SHOT_ID: pd.array([*range(10), *[None] * 10], dtype="Int64")})
-    assert is_learned(blank, version).tolist() == [True] * 10 + [False] * 10
+    assert is_training_row(blank, version).tolist() == [True] * 10 + [False] * 10
 
 
 @pytest.mark.usefixtures("store")
 def test_labels_without_a_number_are_known_by_time_and_values_whatever_the_table_has(folder: Path) -> None:
     version = of_the_loop(folder)
-    assert is_learned(LABELS.assign(**{SHOT_ID: range(20)}), version).all()
+    assert is_training_row(LABELS.assign(**{SHOT_ID: range(20)}), version).all()
 
 
 @pytest.mark.usefixtures("store")
 def test_dev_rows_unknown_labels_and_other_results_are_not_among_them(folder: Path) -> None:
     version = of_the_loop(folder)
-    assert not is_learned(DEV, version).any()
-    assert not is_learned(LABELS.assign(**{TARGET: float("nan")}), version).any()
-    assert not is_learned(LABELS.assign(**{TARGET: 1 - LABELS[TARGET]}), version).any()
+    assert not is_training_row(DEV, version).any()
+    assert not is_training_row(LABELS.assign(**{TARGET: float("nan")}), version).any()
+    assert not is_training_row(LABELS.assign(**{TARGET: 1 - LABELS[TARGET]}), version).any()
 
 
 @pytest.mark.usefixtures("store")
 def test_a_version_that_learned_from_dev_rows_alone_has_learned_from_no_label(folder: Path) -> None:
     write_parquet(DEV, folder / f"{TRAIN}.parquet")
     version = bare(**{f"sha256_{TRAIN}": sha256(folder / f"{TRAIN}.parquet")})
-    assert not is_learned(pd.concat([DEV, LABELS]), version).any()
+    assert not is_training_row(pd.concat([DEV, LABELS]), version).any()
 
 
 @pytest.mark.usefixtures("store")
@@ -153,36 +162,36 @@ def test_a_version_whose_training_rows_are_gone_is_told(folder: Path) -> None:
     version = of_the_loop(folder)
     (folder / f"{TRAIN}.parquet").unlink()
     with pytest.raises(TableError, match="no run holds it"):
-        is_learned(LABELS, version)
+        is_training_row(LABELS, version)
 
 
 @pytest.mark.usefixtures("store")
 def test_each_row_is_asked_about_the_version_that_scored_it(folder: Path) -> None:
     of_dev, of_loop = bare(), of_the_loop(folder)
     versions = pd.array([int(of_dev)] * 5 + [int(of_loop)] * 5 + [None] * 10, dtype="Int64")
-    found = with_learned(LABELS.assign(**{MODEL_VERSION: versions}))
-    assert found[LEARNED].tolist() == [False] * 5 + [True] * 5 + [False] * 10
-    assert found[LEARNED].dtype == bool
+    found = flag_training_rows(LABELS.assign(**{MODEL_VERSION: versions}))
+    assert found[IN_TRAINING].tolist() == [False] * 5 + [True] * 5 + [False] * 10
+    assert found[IN_TRAINING].dtype == bool
 
 
 @pytest.mark.usefixtures("store")
 def test_a_table_of_which_nothing_was_learned_is_left_as_it_is(folder: Path) -> None:
     version = int(of_the_loop(folder))
     for table in (LABELS, DEV.assign(**{MODEL_VERSION: version}), LABELS.assign(**{MODEL_VERSION: int(bare())})):
-        pd.testing.assert_frame_equal(with_learned(table), table)
+        pd.testing.assert_frame_equal(flag_training_rows(table), table)
 
 
 @pytest.mark.usefixtures("store", "folder")
 def test_rows_that_were_scored_by_a_version_that_this_registry_does_not_know_are_kept() -> None:
     bare()
     table = LABELS.assign(**{MODEL_VERSION: pd.array([1] * 10 + [99] * 10, dtype="Int64")})
-    pd.testing.assert_frame_equal(with_learned(table), table)
+    pd.testing.assert_frame_equal(flag_training_rows(table), table)
 
 
 @pytest.mark.usefixtures("store")
 def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(folder: Path) -> None:
     version = of_the_loop(folder)
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         assert bare() == version
-        assert not is_learned(LABELS, version).any()
-    assert is_learned(LABELS, version).all()
+        assert not is_training_row(LABELS, version).any()
+    assert is_training_row(LABELS, version).all()

@@ -17,7 +17,7 @@ from serving.registry import StoreError
 from tests.project import Checkout, Operated, free_port, publish
 from tests.versions import crowned
 
-READS = (listings.runs_table, listings.versions_table, listings.promotions_table, lambda: listings.artefacts("x"))
+READS = (listings.runs_table, listings.versions_table, listings.promotions_table, lambda: listings.artifacts("x"))
 
 
 def log_run(name: str, *, tags: dict[str, str] | None = None, **metrics: float) -> str:
@@ -54,7 +54,7 @@ def test_runs_within_a_replay_are_about_a_model_of_its_own() -> None:
     log_run("Operacao", tags={**ours, listings.MODEL_TAG: "kobe_shot"})
     log_run("Retreino", tags={**ours, listings.MODEL_TAG: "kobe_shot_replay"})
     assert listings.runs_table()["name"].tolist() == ["Operacao", "Treinamento"]
-    with registry.using("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_replay"):
         assert listings.runs_table()["name"].tolist() == ["Retreino", "Treinamento"]
 
 
@@ -135,13 +135,13 @@ def test_promotions_from_before_roll_backs_had_a_kind_of_their_own_are_told() ->
     entry = {"when": "2026-01-01T00:00:00+00:00", "who": "me", "where": "here", "why": "rolled back: a wish"}
     MlflowClient().set_model_version_tag(registry.MODEL, "1", "promotions", json.dumps([entry | {"instead_of": None}]))
     assert listings.promotions_table()["kind"].tolist() == ["promotion"]
-    assert registry.lineage() == ["1"]
+    assert registry.champion_history() == ["1"]
 
 
 @pytest.mark.usefixtures("store")
 def test_the_tables_are_about_the_registered_model_that_is_worked_on() -> None:
     crowned(2)
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         assert listings.versions_table().empty
         crowned(1)
         assert listings.versions_table()["aliases"].tolist() == [["champion"]]
@@ -154,7 +154,7 @@ def test_the_files_of_a_run_are_listed_and_fetched_one_at_a_time() -> None:
     with mlflow.start_run() as run:
         mlflow.log_text("one", "a.txt")
         mlflow.log_text("two", "folder/below/b.txt")
-    assert listings.artefacts(run.info.run_id) == ["a.txt", "folder/below/b.txt"]
+    assert listings.artifacts(run.info.run_id) == ["a.txt", "folder/below/b.txt"]
     assert listings.download(run.info.run_id, "folder/below/b.txt") == b"two"
     with pytest.raises(StoreError):
         listings.download(run.info.run_id, "gone.txt")
@@ -189,7 +189,7 @@ def test_the_operated_door_says_what_it_serves_and_since_when(operated_door: Ope
 
 def test_mlflows_own_server_answers_without_a_version_of_the_model(front_door: str) -> None:
     found = listings.served(front_door)
-    assert found == listings.Served(front_door, None, None, mlflow.__version__, None)
+    assert found == listings.EndpointInfo(front_door, None, None, mlflow.__version__, None)
 
 
 @pytest.mark.parametrize("address", ["", "foo", "http://", "http://["])

@@ -330,12 +330,12 @@ def test_applications_and_looks_of_another_registered_model_do_not_count(forgott
     looked = [forgotten("Monitoramento", tags={**look, **of_guard}) for _ in range(3)]
     # Runs of before the tag are about the default model.
     assert tables.application_run().run_id == first
-    assert [run.run_id for run in operation.looks("application", 1)] == [own]
-    with registry.using("guard_shot"):
+    assert [run.run_id for run in operation.monitoring_runs("application", 1)] == [own]
+    with registry.use_model_name("guard_shot"):
         assert tables.application_run().run_id == last
-        assert [run.run_id for run in operation.looks("application", 2)] == looked[:0:-1]
-    with registry.using("another"):
-        assert operation.looks("application") == []
+        assert [run.run_id for run in operation.monitoring_runs("application", 2)] == looked[:0:-1]
+    with registry.use_model_name("another"):
+        assert operation.monitoring_runs("application") == []
         with pytest.raises(TableError, match="no run has scored the prod table yet with another"):
             tables.application_run()
 
@@ -637,7 +637,7 @@ def test_a_prepared_table_that_its_run_kept_no_copy_of_is_read_where_it_was_writ
 
 def test_a_table_is_scored_as_the_version_answers(world: World, raw: pd.DataFrame) -> None:
     table = features(raw).set_index(np.arange(len(raw))[::-1])
-    found = in_process.scored(table, "1")
+    found = in_process.predict(table, "1")
     expected = world.pipeline.predict_proba(table.to_numpy())[:, 1]
     np.testing.assert_allclose(found[PROBABILITY], expected)
     np.testing.assert_array_equal(found[PREDICTION], (expected >= 0.5).astype(int))
@@ -647,20 +647,20 @@ def test_a_table_is_scored_as_the_version_answers(world: World, raw: pd.DataFram
     pd.testing.assert_frame_equal(found[list(FEATURES)], table)
     assert list(table) == list(FEATURES)
     assert in_process.threshold_of("1") == 0.5
-    assert in_process.scored(table.head(0), "1").empty
+    assert in_process.predict(table.head(0), "1").empty
 
 
 def test_a_row_that_the_version_refuses_is_told_with_its_row_and_column(raw: pd.DataFrame) -> None:
     table = features(raw.head(9))
     table.loc[4, "period"] = 2.5
     with pytest.raises(ScoredError, match=r"version 1 of kobe_shot refuses a row: .*row 4, column period: found 2\.5"):
-        in_process.scored(table, "1")
+        in_process.predict(table, "1")
 
 
 @pytest.mark.parametrize("version", ["99", "nosuch"])
 def test_a_version_that_is_not_there_is_told(raw: pd.DataFrame, version: str) -> None:
     with pytest.raises(ScoredError, match=rf"models:/kobe_shot/{version} cannot be loaded: MlflowException"):
-        in_process.scored(features(raw), version)
+        in_process.predict(features(raw), version)
 
 
 @pytest.mark.parametrize("file", ["artifacts/pipeline.skops", "MLmodel", "scoring_model.py"])
@@ -724,7 +724,7 @@ def test_candidates_are_the_tuned_models_of_the_champions_training_the_chosen_on
         ("dt", "A dt", False),
     ]
     table = features(raw)
-    np.testing.assert_allclose(found[0].probability(table), in_process.scored(table, "1")[PROBABILITY])
+    np.testing.assert_allclose(found[0].probability(table), in_process.predict(table, "1")[PROBABILITY])
     shuffled = table[list(reversed(FEATURES))].assign(more=1)
     np.testing.assert_array_equal(found[1].probability(shuffled), found[1].probability(table))
 
@@ -867,9 +867,9 @@ def test_looks_are_the_monitorings_of_a_source_beside_the_test_rows_newest_first
     forgotten("Monitoramento", tags={**of_prod, "source": "table", "current": "prod", "verdict": "healthy"})
     forgotten("Monitoramento", tags={**of_prod, "reference": "base_train", "verdict": "healthy"})
     forgotten("main", tags={**of_prod, "verdict": "retrain"})
-    assert [run.run_id for run in operation.looks("application")] == [failed, second, first]
-    assert [run.status for run in operation.looks("application", 2)] == ["FAILED", "FAILED"]
-    assert [run.run_id for run in operation.looks("log")] == [of_log]
+    assert [run.run_id for run in operation.monitoring_runs("application")] == [failed, second, first]
+    assert [run.status for run in operation.monitoring_runs("application", 2)] == ["FAILED", "FAILED"]
+    assert [run.run_id for run in operation.monitoring_runs("log")] == [of_log]
 
 
 def test_the_champion_is_described_as_the_registry_has_it(world: World) -> None:
@@ -886,7 +886,7 @@ def test_an_empty_store_is_told_and_does_not_fail(store: str) -> None:
     del store
     assert operation.champion() is None
     assert operation.last_run("main") is None
-    assert operation.looks("application") == []
+    assert operation.monitoring_runs("application") == []
     assert candidates("1") == []
     with pytest.raises(RegistryError, match="has no champion yet"):
         tables.prepared_table("base_test")

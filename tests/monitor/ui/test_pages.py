@@ -22,15 +22,15 @@ from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Live, Look, of_version
-from monitor.health.record import record
-from monitor.health.verdict import examine
+from monitor.health.evaluation import Evaluation, ServingState, of_version
+from monitor.health.record import to_dict
+from monitor.health.verdict import run_checks
 from monitor.store import runs
 from monitor.store import tables as tables_of_the_monitor
 from monitor.ui import jobs, widgets
 from serving import registry
 from serving.inference_log import reader
-from serving.inference_log.inference_log import connect, tables
+from serving.inference_log.inference_log import create_engine, tables
 from tests.operation_store import apply, fill_store, shots, using_store
 from tests.project import PAGE_SECONDS, free_port, wait_until
 
@@ -227,7 +227,7 @@ def test_filters_of_the_court_keep_what_they_say(operated_store: tuple[Path, Pip
 
 def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None = None, version: str = "1") -> None:
     log, _ = tables(FEATURES)
-    engine: sql.Engine = connect(f"sqlite:///{path}")
+    engine: sql.Engine = create_engine(f"sqlite:///{path}")
     log.metadata.create_all(engine)
     table = shots(rows, 6)
     made = pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1]
@@ -366,8 +366,8 @@ def test_the_record_of_a_real_look_at_few_rows_is_shown(
     current = tables_of_the_monitor.read_scored(
         tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
     )
-    look = Look(reference_data("1"), current, Live(datetime.now(UTC), runs.champion()), "prod")
-    looked({"verdict": "watch"}, json.dumps(record(look, examine(look, CHECKS))))
+    look = Evaluation(reference_data("1"), current, ServingState(datetime.now(UTC), runs.champion()), "prod")
+    looked({"verdict": "watch"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
     shown = page("overview")
     assert not shown.exception
     assert not shown.error
@@ -384,8 +384,8 @@ def test_of_a_look_at_some_rows_it_is_said_what_is_of_them_and_what_of_all(
     current = tables_of_the_monitor.read_scored(
         tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
     )
-    look = Look(reference_data("1"), current, Live(datetime.now(UTC), runs.champion()), "prod")
-    found = record(look, examine(look, CHECKS))
+    look = Evaluation(reference_data("1"), current, ServingState(datetime.now(UTC), runs.champion()), "prod")
+    found = to_dict(look, run_checks(look, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
     looked({"verdict": "watch"}, json.dumps(found))
     told = "Version 1 on prod: 400 evenly spread of 1,000,000 rows, 400 of them labeled; compared with base\\_test"
@@ -405,10 +405,10 @@ def look_at_prod() -> None:
     run_id = tables_of_the_monitor.application_run().run_id
     current = tables_of_the_monitor.read_scored(tables_of_the_monitor.application_table(run_id))
     judged = of_version(current, champion.version)
-    look = Look(reference_data(judged.version), judged.table, Live(datetime.now(UTC), champion), "prod")
-    health = examine(look, CHECKS)
+    look = Evaluation(reference_data(judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod")
+    health = run_checks(look, CHECKS)
     tags = {"verdict": str(health.verdict), "application_run": run_id, "model_version": look.version}
-    looked(tags, json.dumps(record(look, health)))
+    looked(tags, json.dumps(to_dict(look, health)))
 
 
 def labels(shown: AppTest) -> list[str]:
@@ -480,7 +480,7 @@ def test_rows_are_compared_with_the_tables_and_the_answers_of_the_version_that_s
     assert (len(first.table), len(second.table)) == (600, 500)
     assert (first.version, second.version) == ("1", "2")
     look_at_prod()
-    found = runs.looks("application")[0]
+    found = runs.monitoring_runs("application")[0]
     assert found.tags["model_version"] == "1"
     kept = json.loads(tables_of_the_monitor.artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
     assert (kept["version"], kept["champion"], kept["reference"]["rows"]) == ("1", "2", 600)

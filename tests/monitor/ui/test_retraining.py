@@ -17,7 +17,7 @@ from data.paths import ROOT
 from monitor.retraining import decision_log
 from monitor.ui import jobs, widgets
 from serving import registry
-from serving.registry.gate import Verdict
+from serving.registry.gate import GateResult
 from tests.operation_store import (
     decision_record,
     fill_store,
@@ -57,7 +57,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first = MlflowClient().get_model_version(registry.model(), "1")
         for passed in (True, True, False):
             version = registry.register(first.source, first.run_id, {"model_id": "sg", "test_log_loss": "0.65"}, "")
-            registry.judge(version, Verdict(passed, "a test", 0.67, 0.69, -0.03, -0.01))
+            registry.record_gate_result(version, GateResult(passed, "a test", 0.67, 0.69, -0.03, -0.01))
         registry.promote("2", "for a test")
     return folder / "mlflow.db"
 
@@ -287,7 +287,10 @@ def test_a_record_without_figures_says_so(record: dict[str, object]) -> None:
     [
         {"signals": [{}], "guards": [{}], "windows": [{}], "challenge": {}},
         {"signals": [{"name": 1, "fired": "maybe", "words": None, "figures": {"rows": 3}}]},
-        {"windows": [{"start": 3, "log_loss": "high", "violations": "many"}], "challenge": {"comparisons": [{}]}},
+        {
+            "windows": [{"start": 3, "log_loss": "high", "violations": "many"}],
+            "challenge": {"comparisons": [{}]},
+        },
     ],
 )
 def test_a_record_of_odd_figures_is_shown_as_it_is(record: dict[str, object]) -> None:
@@ -363,7 +366,7 @@ def test_the_next_looks_can_be_taken_to_a_calendar() -> None:
 def test_a_replay_is_drawn_with_its_figures_and_its_decisions() -> None:
     log_decision(1, reasons=["of the real operation"])
     run_id = log_replay(replay_record())
-    with registry.using("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_replay"):
         log_decision(1, reasons=["of the replay"], replay=run_id, record=decision_record())
         log_decision(2, reasons=["of another replay"], replay="another")
     shown = page(REPLAYED)

@@ -17,7 +17,7 @@ from data.storage.tables import TableError
 from monitor.metrics.binary import evaluate
 from monitor.ui import scoring
 from monitor.ui.scoring import read_shots, score_shot, score_shots
-from serving.client.endpoint import RefusedError, ScoringError
+from serving.client.endpoint import RejectedRowsError, ScoringError
 from tests.project import Checkout, Operated, free_port, shot
 
 SHOT = {name: float(str(value)) for name, value in shot().items()}
@@ -38,9 +38,9 @@ def table(**changes: object) -> pd.DataFrame:
 
 
 def test_a_place_on_the_court_decides_position_and_whole_feet_within_the_ranges() -> None:
-    assert scoring.shot_from(0, 0) == {"lat": 34.0443, "lng": -118.2698, "shot_distance": 0}
-    assert scoring.shot_from(-3, 4.99)["shot_distance"] == 5
-    for name, value in scoring.shot_from(-25, 900).items():
+    assert scoring.features_at(0, 0) == {"lat": 34.0443, "lng": -118.2698, "shot_distance": 0}
+    assert scoring.features_at(-3, 4.99)["shot_distance"] == 5
+    for name, value in scoring.features_at(-25, 900).items():
         column = feature_column(name)
         assert float(column.minimum or 0) <= value <= float(column.maximum or 0)
 
@@ -63,7 +63,7 @@ def test_the_command_that_is_shown_gets_the_answer_that_is_shown(operated_door: 
 
 
 def test_a_shot_that_the_server_refuses_is_told_with_its_reason(operated_door: Operated) -> None:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(RejectedRowsError) as refused:
         score_shot(SHOT | {"period": 11.0}, operated_door.address)
     assert "column period: found 11, expected a whole number from 1 to 10" in refused.value.reason
 

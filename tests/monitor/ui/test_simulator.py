@@ -165,7 +165,7 @@ def test_what_is_sent_from_the_page_is_no_traffic(
 
     def logged(origin: str) -> list[float]:
         try:
-            found = reader.read(reader.open_log(address), most_rows=10_000, origins=[origin])
+            found = reader.read(reader.open_log(address), max_rows=10_000, origins=[origin])
             return list(found["shot_distance"])
         except reader.NoLogError:
             return []

@@ -5,7 +5,7 @@ from mlflow import MlflowClient
 from data.schema import FEATURES, PROBABILITY, feature_column
 from serving import registry
 from serving.batch import in_process
-from serving.batch.in_process import ScoredError, fingerprint
+from serving.batch.in_process import ScoredError, prediction_hash
 from serving.model import model_files
 from tests.looks import population
 from tests.versions import BAD, GOOD, SAME, Stock
@@ -24,18 +24,18 @@ def _forget() -> None:
 
 
 def test_the_fingerprint_of_a_model_is_that_of_each_of_its_versions(stocked: Stock) -> None:
-    before = fingerprint(stocked.models[GOOD].uri)
+    before = prediction_hash(stocked.models[GOOD].uri)
     assert len(before) == 64
-    assert {fingerprint(address(stocked.register(GOOD))) for _ in range(2)} == {before}
+    assert {prediction_hash(address(stocked.register(GOOD))) for _ in range(2)} == {before}
 
 
 def test_models_that_answer_the_same_have_the_same_fingerprint(stocked: Stock) -> None:
     assert stocked.models[SAME].uri != stocked.models[GOOD].uri
-    assert fingerprint(stocked.models[SAME].uri) == fingerprint(stocked.models[GOOD].uri)
+    assert prediction_hash(stocked.models[SAME].uri) == prediction_hash(stocked.models[GOOD].uri)
 
 
 def test_models_that_answer_otherwise_have_other_fingerprints(stocked: Stock) -> None:
-    assert fingerprint(stocked.models[BAD].uri) != fingerprint(stocked.models[GOOD].uri)
+    assert prediction_hash(stocked.models[BAD].uri) != prediction_hash(stocked.models[GOOD].uri)
 
 
 class Answering:
@@ -57,7 +57,7 @@ class Answering:
 
 def of(monkeypatch: pytest.MonkeyPatch, model: Answering, decimals: int | None = None) -> str:
     monkeypatch.setattr(model_files, "load", lambda _uri: model)
-    return fingerprint("models:/any/1", decimals)
+    return prediction_hash("models:/any/1", decimals)
 
 
 def test_the_last_bit_of_an_answer_and_the_threshold_are_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_the_shots_of_the_fingerprint_are_always_the_same_and_within_the_schema(
 def test_a_model_that_is_not_there_has_no_fingerprint(stocked: Stock) -> None:
     stocked.register(GOOD)
     with pytest.raises(ScoredError, match="models:/kobe_shot/9 cannot be loaded"):
-        fingerprint(address("9"))
+        prediction_hash(address("9"))
 
 
 # What is kept of it
@@ -109,7 +109,7 @@ def expected(stocked: Stock, name: str) -> "np.typing.NDArray[np.float64]":
 
 
 def answered(version: str) -> "np.typing.NDArray[np.float64]":
-    return in_process.scored(population().head(50), version)[PROBABILITY].to_numpy()
+    return in_process.predict(population().head(50), version)[PROBABILITY].to_numpy()
 
 
 def test_a_registered_model_that_was_made_anew_does_not_answer_as_the_old_one_did(stocked: Stock) -> None:
@@ -122,7 +122,7 @@ def test_a_registered_model_that_was_made_anew_does_not_answer_as_the_old_one_di
 
 def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(stocked: Stock) -> None:
     stocked.register(GOOD)
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         stocked.register(BAD)
         np.testing.assert_allclose(answered("1"), expected(stocked, BAD))
     np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))

@@ -13,12 +13,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from data.errors import KobeShotError
-from data.schema import FEATURES, LEARNED, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import DiskFullError
 from data.storage.tables import TableError, TableReader
 from monitor.store.labels import is_among
-from serving.batch.local import Batch, InProcess, Scored, score_table
-from serving.client.endpoint import Answers, RefusedError, ScoringError
+from serving.batch.local import BatchJob, BatchResult, LocalScorer, score_table
+from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError
 from serving.shot_tables import problems_of
 
 Floats = npt.NDArray[np.float64]
@@ -57,8 +57,8 @@ def shots(rows: int = ROWS) -> pd.DataFrame:
     )
 
 
-def score(table: Path, out: Path, *, most_rejected: int = 0, chunk: int = 700, **options: Any) -> Scored:  # noqa: ANN401
-    return score_table(Batch(table, out, most_rejected, chunk), InProcess(Distance(), 3), **options)
+def score(table: Path, out: Path, *, max_rejected_rows: int = 0, chunk: int = 700, **options: Any) -> BatchResult:  # noqa: ANN401
+    return score_table(BatchJob(table, out, max_rejected_rows, chunk), LocalScorer(Distance(), 3), **options)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_whatever_the_chunks_every_row_is_there_once_in_its_place_with_its_colum
         **{PREDICTION: (probability >= 0.5).astype("int64"), PROBABILITY: probability, MODEL_VERSION: 3}
     )
     pd.testing.assert_frame_equal(found, expected)
-    assert done == Scored(len(found), 0, int(found[PREDICTION].sum()), 0, (3,))
+    assert done == BatchResult(len(found), 0, int(found[PREDICTION].sum()), 0, (3,))
 
 
 def test_a_folder_of_parts_is_one_table(tmp_path: Path, table: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_csv_file_becomes_a_typed_table_or_stays_text(tmp_path: Path, table: P
 
 def test_an_empty_table_has_an_empty_answer(tmp_path: Path) -> None:
     shots().head(0).to_parquet(tmp_path / "none.parquet", index=False)
-    assert score(tmp_path / "none.parquet", tmp_path / "out.parquet") == Scored(0, 0, 0, 0, ())
+    assert score(tmp_path / "none.parquet", tmp_path / "out.parquet") == BatchResult(0, 0, 0, 0, ())
     assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == [
         *shots(),
         PREDICTION,
@@ -147,7 +147,7 @@ def with_wrong(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("chunk", [100, 700, ROWS])
 def test_rows_that_break_the_schema_go_to_the_rejects_with_their_reasons(tmp_path: Path, chunk: int) -> None:
     path = with_wrong(tmp_path)
-    done = score(path, tmp_path / "out.parquet", most_rejected=3, chunk=chunk)
+    done = score(path, tmp_path / "out.parquet", max_rejected_rows=3, chunk=chunk)
     assert (done.rows, done.rejected) == (ROWS - 3, 3)
     found, rejects = (pd.read_parquet(tmp_path / name) for name in ("out.parquet", "out_rejects.parquet"))
     assert sorted([*found[SHOT_ID], *rejects[SHOT_ID]]) == list(range(ROWS))
@@ -168,7 +168,7 @@ def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_ou
     pq.write_table(pa.table({"old": [1]}), tmp_path / "out.parquet")
     pq.write_table(pa.table({"old": [2]}), tmp_path / "out_rejects.parquet")
     with pytest.raises(ScoringError) as caught:
-        score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", most_rejected=20, chunk=50)
+        score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", max_rejected_rows=20, chunk=50)
     text = str(caught.value)
     for row in range(100, 110):
         assert f"row {row}, column period: found 11, expected a whole number from 1 to 10" in text
@@ -181,7 +181,7 @@ def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_ou
 
 
 def test_rejects_of_an_earlier_run_do_not_stay_beside_an_output_without_any(tmp_path: Path, table: Path) -> None:
-    score(with_wrong(tmp_path), tmp_path / "out.parquet", most_rejected=3)
+    score(with_wrong(tmp_path), tmp_path / "out.parquet", max_rejected_rows=3)
     assert (tmp_path / "out_rejects.parquet").exists()
     score(table, tmp_path / "out.parquet")
     assert not (tmp_path / "out_rejects.parquet").exists()
@@ -191,7 +191,7 @@ def test_a_cell_that_is_no_number_is_a_reject_of_a_csv_file(tmp_path: Path) -> N
     wrong = shots(20).astype(object)
     wrong.loc[4, "period"] = "fourth"
     wrong.to_csv(tmp_path / "wrong.csv", index=False)
-    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", most_rejected=1)
+    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", max_rejected_rows=1)
     assert (done.rows, done.rejected) == (19, 1)
     rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
     assert rejects[["period", "reason"]].to_numpy().tolist() == [
@@ -215,7 +215,7 @@ def test_a_text_that_cannot_be_typed_is_a_reject_of_a_csv_file(
     wrong = shots(20).assign(game_id=7).astype(object)
     wrong.loc[4, column] = text
     wrong.to_csv(tmp_path / "wrong.csv", index=False)
-    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", most_rejected=1)
+    done = score(tmp_path / "wrong.csv", tmp_path / "out.parquet", max_rejected_rows=1)
     assert (done.rows, done.rejected) == (19, 1)
     found = pd.read_parquet(tmp_path / "out.parquet")
     assert found[SHOT_ID].tolist() == [row for row in range(20) if row != 4]
@@ -231,7 +231,7 @@ def test_a_text_that_cannot_be_typed_is_a_reject_of_a_csv_file(
 def test_texts_of_a_parquet_table_stay_as_they_came_and_one_that_is_no_label_is_a_reject(tmp_path: Path) -> None:
     wrong = shots(20).assign(game_id="abc", **{TARGET: ["yes", "1", "0", None] * 5})
     wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
-    done = score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", most_rejected=5)
+    done = score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", max_rejected_rows=5)
     assert (done.rows, done.rejected) == (15, 5)
     good = wrong[wrong[TARGET] != "yes"].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet")[wrong.columns], good)
@@ -254,19 +254,19 @@ def test_where_the_output_cannot_take_its_place_the_old_rejects_stay(
         old.write_bytes(b"old")
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="Permission denied"):
-        score(path, out, most_rejected=3)
+        score(path, out, max_rejected_rows=3)
     assert [old.read_bytes() for old in (out, tmp_path / "out_rejects.parquet")] == [b"old", b"old"]
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_what_the_scorer_refuses_and_the_schema_allows_is_not_put_down_to_rows(tmp_path: Path, table: Path) -> None:
-    class Refusing(InProcess):
-        def score(self, values: Floats, **_: object) -> Answers:
+    class Refusing(LocalScorer):
+        def score(self, values: Floats, **_: object) -> Predictions:
             message = f"I do not like {len(values)} rows"
-            raise RefusedError(message, message)
+            raise RejectedRowsError(message, message)
 
-    with pytest.raises(RefusedError, match="I do not like 700 rows"):
-        score_table(Batch(table, tmp_path / "out.parquet", 9_000, 700), Refusing(None, 1))
+    with pytest.raises(RejectedRowsError, match="I do not like 700 rows"):
+        score_table(BatchJob(table, tmp_path / "out.parquet", 9_000, 700), Refusing(None, 1))
 
 
 # What is counted
@@ -293,9 +293,9 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
     )
     found = pd.read_parquet(tmp_path / "out.parquet")
     assert asked == [3]
-    assert found[LEARNED].tolist() == ((found[SHOT_ID] < 1_000) & found[TARGET].notna()).tolist()
-    assert done.learned == found[LEARNED].sum()
-    assert sum(counted) == (found[TARGET].notna() & ~found[LEARNED]).sum()
+    assert found[IN_TRAINING].tolist() == ((found[SHOT_ID] < 1_000) & found[TARGET].notna()).tolist()
+    assert done.learned == found[IN_TRAINING].sum()
+    assert sum(counted) == (found[TARGET].notna() & ~found[IN_TRAINING]).sum()
 
 
 @pytest.mark.parametrize("out", ["out.parquet", "out.csv"])
@@ -311,15 +311,15 @@ def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path
     )
     assert done.learned == 10
     assert sum(counted) == table[TARGET].notna().sum() - 10
-    found = TableReader(tmp_path / out).sample(1_000)[LEARNED].astype(str).str.lower()
+    found = TableReader(tmp_path / out).sample(1_000)[IN_TRAINING].astype(str).str.lower()
     assert (found == "true").tolist() == table.index.isin(known.index).tolist()
 
 
 def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tmp_path: Path, table: Path) -> None:
-    class Swapped(InProcess):
+    class Swapped(LocalScorer):
         def score(
             self, values: Floats, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
-        ) -> Answers:
+        ) -> Predictions:
             answers = super().score(values, shot_id=shot_id, request_id=request_id)
             assert shot_id is not None
             return answers._replace(version=1 if shot_id[0] < 2_000 else 2)
@@ -327,7 +327,7 @@ def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tm
     def learned_by(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]] | None:
         return (lambda rows: np.ones(len(rows), dtype=bool)) if version == 2 else None
 
-    batch, scorer = Batch(table, tmp_path / "out.parquet", 0, 700), Swapped(Distance(), 0)
+    batch, scorer = BatchJob(table, tmp_path / "out.parquet", 0, 700), Swapped(Distance(), 0)
     with pytest.raises(ScoringError, match=r"version 2 half-way.*run this again"):
         score_table(batch, scorer, learned_by=learned_by)
     assert not (tmp_path / "out.parquet").exists()
@@ -335,11 +335,11 @@ def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tm
 
 
 def test_a_version_that_is_not_known_is_null(tmp_path: Path, table: Path) -> None:
-    class Silent(InProcess):
-        def score(self, values: Floats, **_: Any) -> Answers:  # noqa: ANN401
+    class Silent(LocalScorer):
+        def score(self, values: Floats, **_: Any) -> Predictions:  # noqa: ANN401
             return super().score(values)._replace(version=None)
 
-    assert score_table(Batch(table, tmp_path / "out.parquet"), Silent(Distance(), 0)).versions == ()
+    assert score_table(BatchJob(table, tmp_path / "out.parquet"), Silent(Distance(), 0)).versions == ()
     assert pd.read_parquet(tmp_path / "out.parquet")[MODEL_VERSION].isna().all()
 
 

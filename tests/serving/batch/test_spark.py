@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.schema import FEATURES, LEARNED, SHOT_ID, TARGET
+from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
 from data.storage.tables import TableError
-from monitor.metrics.binary import TallyBuilder
+from monitor.metrics.binary import StreamingCounts
 from monitor.store.labels import is_among
-from serving.batch.local import Batch, InProcess, Scored, score_table
-from serving.batch.spark import Learned
+from serving.batch.local import BatchJob, BatchResult, LocalScorer, score_table
+from serving.batch.spark import TrainingLabels
 from serving.batch.spark import score_table as score_with_spark
 from serving.client.endpoint import ScoringError
 from tests.serving.batch.test_local import shots
@@ -35,21 +35,21 @@ def uri(stock: Stock) -> Iterator[str]:
 
 
 def spark(
-    uri: str, batch: Batch, most_distinct: int = 2**20, learned: Learned | None = None
-) -> tuple[Scored, TallyBuilder]:
+    uri: str, batch: BatchJob, most_distinct: int = 2**20, learned: TrainingLabels | None = None
+) -> tuple[BatchResult, StreamingCounts]:
     scored, counted = score_with_spark(
         small_session(), batch, uri, VERSION, most_distinct=most_distinct, learned=learned
     )
-    tally = TallyBuilder()
+    tally = StreamingCounts()
     tally.add_counted(*counted)
     return scored, tally
 
 
-def local(uri: str, batch: Batch, learned: pd.DataFrame | None = None) -> tuple[Scored, TallyBuilder]:
-    tally = TallyBuilder()
+def local(uri: str, batch: BatchJob, learned: pd.DataFrame | None = None) -> tuple[BatchResult, StreamingCounts]:
+    tally = StreamingCounts()
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
     is_learned = None if learned is None else partial(is_among, learned=learned)
-    scorer = InProcess(model, VERSION)
+    scorer = LocalScorer(model, VERSION)
     return score_table(batch, scorer, version=VERSION, learned_by=lambda _version: is_learned, count=tally.add), tally
 
 
@@ -73,7 +73,7 @@ def test_spark_gives_the_rows_the_columns_and_the_metrics_of_the_local_engine(
     wrong = shots().rename(columns={"lng": "lon"})
     wrong.loc[10, "period"], wrong.loc[20, "lat"], wrong.loc[30, TARGET] = 2.5, np.nan, 3
     table = in_parts(wrong, tmp_path / "shots.parquet")
-    ours, its = (Batch(table, tmp_path / name, 3) for name in ("local.parquet", "spark.parquet"))
+    ours, its = (BatchJob(table, tmp_path / name, 3) for name in ("local.parquet", "spark.parquet"))
     here, there = local(uri, ours), spark(uri, its, most_distinct)
     assert there[0] == here[0]
     assert there[0].rejected == 3
@@ -89,11 +89,11 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
     known = table[table[TARGET].notna()].head(100)
     for name, columns in (("by_id", [SHOT_ID]), ("by_values", [*FEATURES, TARGET])):
         out = tmp_path / f"{name}.parquet"
-        scored, tally = spark(uri, Batch(path, out), learned=Learned(pd.concat([known, known]), columns))
+        scored, tally = spark(uri, BatchJob(path, out), learned=TrainingLabels(pd.concat([known, known]), columns))
         assert scored.learned == 100
         assert scored.rows == len(table)
         assert tally.rows == table[TARGET].notna().sum() - 100
-        assert by_id(out)[LEARNED].tolist() == table[SHOT_ID].isin(known[SHOT_ID]).tolist()
+        assert by_id(out)[IN_TRAINING].tolist() == table[SHOT_ID].isin(known[SHOT_ID]).tolist()
 
 
 @pytest.mark.parametrize("rows", [0, 60])
@@ -103,19 +103,19 @@ def test_the_mark_of_learned_rows_is_there_whatever_the_table_holds_as_with_the_
 ) -> None:
     known = shots(60).dropna(subset=TARGET).head(10)
     table = in_parts(shots(rows).drop(columns=without), tmp_path / "shots.parquet")
-    ours, its = (Batch(table, tmp_path / name) for name in ("local.parquet", "spark.parquet"))
-    here, there = local(uri, ours, known), spark(uri, its, learned=Learned(known, [SHOT_ID]))
+    ours, its = (BatchJob(table, tmp_path / name) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours, known), spark(uri, its, learned=TrainingLabels(known, [SHOT_ID]))
     assert there[0] == here[0]
     assert there[0].versions == (VERSION,)
     assert there[0].learned == (10 if rows and not without else 0)
     pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
-    assert LEARNED in by_id(its.out)
+    assert IN_TRAINING in by_id(its.out)
 
 
 def test_a_label_that_is_a_text_and_no_number_is_a_reject_as_with_the_local_engine(tmp_path: Path, uri: str) -> None:
     wrong = shots(60).assign(game_id="abc", **{TARGET: ["yes", "nan", "0", "1", None, "1.0"] * 10})
     table = in_parts(wrong, tmp_path / "shots.parquet")
-    ours, its = (Batch(table, tmp_path / name, 20) for name in ("local.parquet", "spark.parquet"))
+    ours, its = (BatchJob(table, tmp_path / name, 20) for name in ("local.parquet", "spark.parquet"))
     here, there = local(uri, ours), spark(uri, its)
     assert there[0] == here[0]
     assert there[0].rejected == 20
@@ -128,7 +128,7 @@ def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path,
     table = in_parts(shots().assign(period=[11.0] * 12 + [1.0] * 4_988), tmp_path / "shots.parquet")
     (tmp_path / "out.parquet").write_bytes(b"old")
     with pytest.raises(ScoringError) as caught:
-        spark(uri, Batch(table, tmp_path / "out.parquet", 11))
+        spark(uri, BatchJob(table, tmp_path / "out.parquet", 11))
     assert "12 row(s) break the schema, and 11 may" in str(caught.value)
     assert "shot_id" in str(caught.value)
     assert str(caught.value).count("column period: found 11, expected a whole number from 1 to 10") == 10
@@ -140,13 +140,13 @@ def test_a_part_that_cannot_be_read_is_named(tmp_path: Path, uri: str) -> None:
     table = in_parts(shots(), tmp_path / "shots.parquet")
     (table / "1.parquet").write_bytes((table / "1.parquet").read_bytes()[:-50])
     with pytest.raises(TableError, match=r"1\.parquet"):
-        spark(uri, Batch(table, tmp_path / "out.parquet"))
+        spark(uri, BatchJob(table, tmp_path / "out.parquet"))
     assert [path.name for path in tmp_path.iterdir()] == ["shots.parquet"]
 
 
 def test_a_table_without_labels_is_scored_and_nothing_is_counted(tmp_path: Path, uri: str) -> None:
     table = in_parts(shots().drop(columns=TARGET), tmp_path / "shots.parquet")
-    scored, tally = spark(uri, Batch(table, tmp_path / "out.parquet"))
+    scored, tally = spark(uri, BatchJob(table, tmp_path / "out.parquet"))
     assert (scored.rows, tally.rows) == (5_000, 0)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from data.schema import FEATURES
 from serving.client.cli import score
-from serving.client.endpoint import ROWS_PER_REQUEST, RefusedError, ScoringError
+from serving.client.endpoint import ROWS_PER_REQUEST, RejectedRowsError, ScoringError
 from serving.server.subprocesses import ServerError, check_alive
 from tests.project import free_port
 
@@ -165,7 +165,7 @@ def test_a_failure_ends_requests_that_wait_for_another_attempt(told: Told) -> No
     told.answer = lambda rows: (400, "no") if rows[0][5] == 0 else (503, "busy")
     wide = pd.concat([table(1)] * ROWS_PER_REQUEST + [table(2).tail(1)] * ROWS_PER_REQUEST)
     started = time.monotonic()
-    with pytest.raises(RefusedError):
+    with pytest.raises(RejectedRowsError):
         score(wide, told.address, patience=1_000)
     assert time.monotonic() - started < 500
 
@@ -192,7 +192,7 @@ def test_a_server_that_fails_is_not_asked_again(told: Told) -> None:
 
 def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(told: Told) -> None:
     told.answer = lambda _rows: (400, {"error_code": "X", "message": "echo \nError: row 1, column lat: found null"})
-    with pytest.raises(RefusedError, match=r"status 400.*row 1, column lat: found null"):
+    with pytest.raises(RejectedRowsError, match=r"status 400.*row 1, column lat: found null"):
         score(table(3), told.address)
     assert len(told.requests) == 1
 

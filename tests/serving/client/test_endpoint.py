@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.client.endpoint import ScoringError, base_address
+from serving.client.endpoint import ScoringError, base_url
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from serving.client.endpoint import ScoringError, base_address
     ],
 )
 def test_a_host_with_a_port_is_an_address_over_http_as_it_is_for_curl(given: str, address: str) -> None:
-    assert base_address(given) == address
+    assert base_url(given) == address
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_host_with_a_port_is_an_address_over_http_as_it_is_for_curl(given: str
 )
 def test_what_is_no_address_is_told_in_words_that_fit_the_mistake(given: str, words: str) -> None:
     with pytest.raises(ScoringError, match=words) as caught:
-        base_address(given)
+        base_url(given)
     assert "netrc" not in str(caught.value) or "?" in given or "#" in given
 
 
@@ -63,5 +63,5 @@ def test_what_is_no_address_is_told_in_words_that_fit_the_mistake(given: str, wo
 )
 def test_no_password_of_an_address_is_repeated(given: str) -> None:
     with pytest.raises(ScoringError) as caught:
-        base_address(given)
+        base_url(given)
     assert "hunter2" not in str(caught.value)

@@ -6,7 +6,7 @@ from threading import Event, Thread
 
 import pytest
 
-from serving.client.load_probe import SteadyCaller
+from serving.client.load_probe import LoadProbe
 from tests.project import free_port, shot, wait_until
 
 ENOUGH = 3
@@ -52,9 +52,9 @@ def door(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> Iterat
     thread.join()
 
 
-def called(found: Door) -> SteadyCaller:
+def called(found: Door) -> LoadProbe:
     """A caller that has asked a door often enough and has ended."""
-    with SteadyCaller(f"http://127.0.0.1:{found.server.server_port}", SHOT) as calls:
+    with LoadProbe(f"http://127.0.0.1:{found.server.server_port}", SHOT) as calls:
         wait_until(found.enough.is_set, "requests")
     return calls
 
@@ -81,7 +81,7 @@ def test_what_is_no_score_is_lost_and_not_asked_again(status: int, body: bytes) 
 def test_where_nothing_answers_every_request_is_lost() -> None:
     lost = Event()
 
-    class Counting(SteadyCaller):
+    class Counting(LoadProbe):
         """Says when enough was lost."""
 
         def __setattr__(self, name: str, value: object) -> None:

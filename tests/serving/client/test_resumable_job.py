@@ -9,21 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.pipeline import Pipeline
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.errors import KobeShotError
 from data.schema import FEATURES
 from data.storage.tables import TableError, TableReader
 from serving.client import resumable_job
 from serving.client.cli import ClientConfig, run
-from serving.client.endpoint import Endpoint, RefusedError, ScoringError
-from serving.client.resumable_job import Job, JobError, run_job
+from serving.client.endpoint import RejectedRowsError, ScoringClient, ScoringError
+from serving.client.resumable_job import JobError, ScoringJob, run_job
 from serving.shot_tables import problems_of
 from tests.project import Checkout, Operated, free_port, ok, wait_until
 
 
 @pytest.fixture(scope="module")
-def endpoint(operated_door: Operated) -> Endpoint:
-    return Endpoint(operated_door.address)
+def endpoint(operated_door: Operated) -> ScoringClient:
+    return ScoringClient(operated_door.address)
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def table(shots: pd.DataFrame) -> pd.DataFrame:
     return shots.head(3_000)[["lat", "lon", *FEATURES[2:], "shot_id", "shot_made_flag", "game_date"]]
 
 
-def job(folder: Path, table: pd.DataFrame, **options: object) -> Job:
+def job(folder: Path, table: pd.DataFrame, **options: object) -> ScoringJob:
     path = folder / "table.parquet"
     if not path.exists():
         table.to_parquet(path, index=False, row_group_size=700)
-    return Job(path, folder / "out.parquet", **{"rows_per_request": 250, **options})  # type: ignore[arg-type]
+    return ScoringJob(path, folder / "out.parquet", **{"batch_size": 250, **options})  # type: ignore[arg-type]
 
 
 def expected(
@@ -48,7 +48,7 @@ def expected(
 
 
 def test_the_output_is_the_table_with_its_answers(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     counted: list[int] = []
     done = run_job(job(tmp_path, table), endpoint, on_progress=counted.append)
@@ -64,7 +64,7 @@ def test_the_output_is_the_table_with_its_answers(
 @pytest.mark.parametrize("kinds", [("csv", "csv"), ("csv", "parquet"), ("parquet", "csv")])
 def test_csv_and_parquet_can_be_either_side(
     tmp_path: Path,
-    endpoint: Endpoint,
+    endpoint: ScoringClient,
     table: pd.DataFrame,
     served_checkout: tuple[Checkout, Pipeline],
     kinds: tuple[str, str],
@@ -72,7 +72,7 @@ def test_csv_and_parquet_can_be_either_side(
     source, target = kinds
     path, out = tmp_path / f"table.{source}", tmp_path / f"out.{target}"
     table.to_csv(path, index=False) if source == "csv" else table.to_parquet(path, index=False)
-    run_job(Job(path, out, rows_per_request=700), endpoint)
+    run_job(ScoringJob(path, out, batch_size=700), endpoint)
     found = pd.read_csv(out) if target == "csv" else pd.read_parquet(out)
     np.testing.assert_allclose(found["probability"], expected(table, served_checkout), rtol=0, atol=1e-9)
     assert found["shot_id"].tolist() == table["shot_id"].tolist()
@@ -83,15 +83,17 @@ def test_csv_and_parquet_can_be_either_side(
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_an_empty_table_has_an_empty_answer(tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, kind: str) -> None:
+def test_an_empty_table_has_an_empty_answer(
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, kind: str
+) -> None:
     path = tmp_path / f"table.{kind}"
     empty = table.iloc[:0]
     empty.to_csv(path, index=False) if kind == "csv" else empty.to_parquet(path, index=False)
-    run_job(Job(path, tmp_path / "out.parquet"), endpoint)
+    run_job(ScoringJob(path, tmp_path / "out.parquet"), endpoint)
     assert list(pd.read_parquet(tmp_path / "out.parquet")) == [*table, "prediction", "probability", "model_version"]
 
 
-class DiesAfter(Endpoint):
+class DiesAfter(ScoringClient):
     """An endpoint that is gone after some chunks."""
 
     def __init__(self, address: str, chunks: int) -> None:
@@ -108,7 +110,7 @@ class DiesAfter(Endpoint):
 
 
 def test_a_run_that_broke_off_is_continued_and_asks_for_nothing_twice(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError, match="gone"):
         run_job(job(tmp_path, table, at_once=2), DiesAfter(endpoint.address, 5))
@@ -118,7 +120,7 @@ def test_a_run_that_broke_off_is_continued_and_asks_for_nothing_twice(
     assert pd.read_parquet(tmp_path / "out.parquet")["shot_id"].tolist() == table["shot_id"].tolist()
 
 
-def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame) -> None:
+def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     with pytest.raises(ScoringError):
         run_job(job(tmp_path, table), DiesAfter(endpoint.address, 2))
     table.head(100).to_parquet(tmp_path / "table.parquet", index=False)
@@ -127,7 +129,7 @@ def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: Endpoin
 
 
 def test_two_runs_into_one_output_do_not_mix(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = job(tmp_path, table)
     inner: list[str] = []
@@ -153,7 +155,9 @@ def broken(table: pd.DataFrame) -> pd.DataFrame:
     return bad
 
 
-def test_refused_rows_end_the_run_with_their_reasons(tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame) -> None:
+def test_refused_rows_end_the_run_with_their_reasons(
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
+) -> None:
     with pytest.raises(
         ScoringError, match=r"row 10, column lat: found null, expected a number from 33.*--rejects FILE"
     ):
@@ -162,7 +166,7 @@ def test_refused_rows_end_the_run_with_their_reasons(tmp_path: Path, endpoint: E
 
 
 def test_refused_rows_go_to_the_rejects_and_the_others_are_scored(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     with pytest.raises(ScoringError):
         run_job(job(tmp_path, broken(table)), endpoint)
@@ -183,7 +187,7 @@ def test_refused_rows_go_to_the_rejects_and_the_others_are_scored(
 
 
 def test_a_run_with_rejects_is_not_finished_without_them(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
@@ -200,7 +204,7 @@ def test_a_run_with_rejects_is_not_finished_without_them(
 
 
 def test_answers_that_a_killed_removal_has_left_are_not_another_tables(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     with pytest.raises(ScoringError):
         run_job(job(tmp_path, table), DiesAfter(endpoint.address, 5))
@@ -213,7 +217,7 @@ def test_answers_that_a_killed_removal_has_left_are_not_another_tables(
 
 
 def test_a_chunk_that_cannot_be_read_is_asked_for_again(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError):
         run_job(job(tmp_path, table, at_once=1), DiesAfter(endpoint.address, 3))
@@ -222,37 +226,37 @@ def test_a_chunk_that_cannot_be_read_is_asked_for_again(
 
 
 def test_an_endpoint_that_refuses_everything_is_not_asked_for_every_row(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
-    class Refuses(Endpoint):
+    class Refuses(ScoringClient):
         asked = 0
 
         def score(self, *_: object, **__: object) -> object:  # type: ignore[override]
             """Refuse."""
             self.asked += 1
             message = "no such model"
-            raise RefusedError(message, message)
+            raise RejectedRowsError(message, message)
 
     refuses = Refuses(endpoint.address)
     with pytest.raises(ScoringError, match=r"refuses rows that the schema allows.*no such model"):
-        run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv", rows_per_request=3_000, at_once=1), refuses)
+        run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv", batch_size=3_000, at_once=1), refuses)
     assert refuses.asked < 200
 
 
 def test_a_text_that_cannot_be_written_is_told_by_row_before_anything_is_scored(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     text = table.head(5).astype({"shot_id": str}).reset_index(drop=True)
     text.loc[3, "shot_id"] = "x7"
     text.to_csv(tmp_path / "table.csv", index=False)
     with pytest.raises(TableError, match=r"row 3, column shot_id: found 'x7'"):
-        run_job(Job(tmp_path / "table.csv", tmp_path / "out.parquet"), endpoint)
-    run_job(Job(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
+        run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.parquet"), endpoint)
+    run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
     assert pd.read_csv(tmp_path / "out.csv")["shot_id"].tolist()[3] == "x7"
 
 
 def test_rows_that_only_the_endpoint_refuses_are_found_by_halving(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resumable_job, "problems_of", lambda _values: {})
     done = run_job(job(tmp_path, broken(table), rejects=tmp_path / "rejects.parquet"), endpoint)
@@ -263,12 +267,12 @@ def test_rows_that_only_the_endpoint_refuses_are_found_by_halving(
 
 
 def test_a_cell_of_a_csv_file_that_is_no_number_is_rejected_by_row(
-    tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     text = table.head(5).to_csv(index=False).splitlines()
     text[3] = "north," + text[3].partition(",")[2]
     (tmp_path / "table.csv").write_text("\n".join(text) + "\n")
-    done = run_job(Job(tmp_path / "table.csv", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
+    done = run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
     assert (done.scored, done.rejected) == (4, 1)
     rejects = pd.read_csv(tmp_path / "rejects.csv")
     assert rejects["reason"].tolist() == ["column lat: found 'north', expected a number from 33.1568 to 34.0968"]
@@ -280,7 +284,7 @@ def test_a_client_killed_at_random_moments_ends_with_every_row_once(
     checkout, _ = served_checkout
     big = pd.concat([table] * 20, ignore_index=True).assign(shot_id=lambda t: range(len(t)))
     big.to_parquet(tmp_path / "table.parquet", index=False)
-    options = ["--rows_per_request", "500", "--endpoint", operated_door.address]
+    options = ["--batch_size", "500", "--endpoint", operated_door.address]
     command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), *options]
     ok(checkout.command(*command, "--out", str(tmp_path / "undisturbed.parquet")))
     disturbed = [*command, "--out", str(tmp_path / "disturbed.parquet")]
@@ -315,7 +319,7 @@ def files(tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) 
         (["table.parquet"], "out"),
         (["table.parquet", "--out", "table.parquet"], "expected three different files"),
         (["table.parquet", "--out", "out.xlsx"], "expected a name that ends in .parquet or .csv"),
-        (["table.parquet", "--out", "out.csv", "--rows_per_request", "0"], "rows_per_request"),
+        (["table.parquet", "--out", "out.csv", "--batch_size", "0"], "batch_size"),
         (["table.parquet", "--out", "out.csv", "--endpoint", "5001"], "endpoint"),
     ],
 )
@@ -323,7 +327,7 @@ def test_the_command_refuses_parameters_that_cannot_be(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse(ClientConfig, arguments)
+        parse_args(ClientConfig, arguments)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err.replace("\n", " ")
 
@@ -340,7 +344,7 @@ def test_the_command_refuses_parameters_that_cannot_be(
 def test_a_table_that_is_none_of_shots_is_refused_and_nothing_written(
     files: Path, operated_door: Operated, name: str, words: str
 ) -> None:
-    config = parse(ClientConfig, [name, "--out", "out.csv", "--endpoint", operated_door.address])
+    config = parse_args(ClientConfig, [name, "--out", "out.csv", "--endpoint", operated_door.address])
     with pytest.raises(KobeShotError, match=words):
         run(config)
     assert not (files / "out.csv").exists()
@@ -385,10 +389,10 @@ def test_what_is_wrong_with_a_row_is_said_as_the_server_says_it(table: pd.DataFr
     assert sorted(problems_of(values)) == [10, 260, 261, 2_999]
 
 
-def test_a_file_that_ends_too_early_is_told(tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame) -> None:
+def test_a_file_that_ends_too_early_is_told(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     (tmp_path / "table.csv").write_text(table.head(3).to_csv(index=False) + "1,2\n")
     with pytest.raises(TableError, match="cannot be read"):
-        run_job(Job(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
+        run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
 
 
 def test_chunks_are_of_one_size_whatever_the_row_groups_are(tmp_path: Path, table: pd.DataFrame) -> None:
@@ -396,11 +400,13 @@ def test_chunks_are_of_one_size_whatever_the_row_groups_are(tmp_path: Path, tabl
     assert [len(piece) for piece in TableReader(tmp_path / "table.parquet").chunks(1_000)] == [1_000] * 3
 
 
-def test_an_int_column_of_any_width_is_sent_as_doubles(tmp_path: Path, endpoint: Endpoint, table: pd.DataFrame) -> None:
+def test_an_int_column_of_any_width_is_sent_as_doubles(
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
+) -> None:
     narrow = pa.Table.from_pandas(table, preserve_index=False)
     place = narrow.schema.get_field_index("period")
     pq.write_table(narrow.set_column(place, "period", narrow["period"].cast(pa.int8())), tmp_path / "table.parquet")
-    assert run_job(Job(tmp_path / "table.parquet", tmp_path / "out.parquet"), endpoint).scored == 3_000
+    assert run_job(ScoringJob(tmp_path / "table.parquet", tmp_path / "out.parquet"), endpoint).scored == 3_000
 
 
 @pytest.mark.slow

@@ -20,18 +20,18 @@ import sqlalchemy as sql
 from data.schema import FEATURES
 from serving.inference_log import inference_log
 from serving.inference_log.inference_log import (
+    InferenceLogWriter,
     Limits,
-    Recorder,
     Request,
     checked_origin,
-    connect,
-    make_tables,
+    create_engine,
+    create_tables,
     read_spool,
     recorder_from_environment,
-    spool_of,
+    spool_dir,
     tables,
 )
-from serving.inference_log.reader import open_log, read, read_labelled, read_newest, window
+from serving.inference_log.reader import open_log, read, read_labelled, read_latest, window
 from tests.project import Checkout, completed, free_port, ok, records, served, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -49,7 +49,7 @@ def request(name: str, rows: int = 3, *, shot_id: bool = False) -> Request:
 
 
 def logged(address: str) -> pd.DataFrame:
-    engine = connect(address)
+    engine = create_engine(address)
     try:
         if not sql.inspect(engine).has_table("inference"):
             return pd.DataFrame(columns=["request_id"])
@@ -71,10 +71,10 @@ def make_at_once(addresses: list[str]) -> None:
     together = Barrier(len(addresses))
 
     def make(address: str) -> None:
-        engine = connect(address)
+        engine = create_engine(address)
         try:
             together.wait(timeout=30)
-            make_tables(engine, tables(FEATURES)[0])
+            create_tables(engine, tables(FEATURES)[0])
         finally:
             engine.dispose()
 
@@ -83,7 +83,7 @@ def make_at_once(addresses: list[str]) -> None:
 
 
 def test_a_row_is_logged_with_its_time_request_version_features_and_answer(address: str) -> None:
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     before = pd.Timestamp.now("UTC").tz_localize(None)
     recorder.record(request("a", shot_id=True))
     recorder.record(request("b", rows=1))
@@ -102,7 +102,7 @@ def test_a_row_is_logged_with_its_time_request_version_features_and_answer(addre
 
 
 def test_the_origin_of_a_request_is_logged(address: str) -> None:
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     recorder.record(request("a", rows=1, shot_id=True)._replace(origin="what_if"))
     recorder.record(request("b", rows=2)._replace(origin="upload"))
     recorder.record(request("c", rows=1))
@@ -112,10 +112,10 @@ def test_the_origin_of_a_request_is_logged(address: str) -> None:
 
 def test_a_spool_without_origins_is_moved_as_traffic(address: str, tmp_path: Path) -> None:
     traffic = request("a", shot_id=True)
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     recorder.record(traffic)
     recorder.record(traffic._replace(origin="what_if"))
-    shutil.copyfile(next(spool_of(address).rglob("*.spool")), tmp_path / "both.spool")
+    shutil.copyfile(next(spool_dir(address).rglob("*.spool")), tmp_path / "both.spool")
     assert not recorder.close()
     (first, end), (second, _) = read_spool(tmp_path / "both.spool", 0, len(FEATURES))
     assert (first.origin, second.origin) == ("traffic", "what_if")
@@ -135,7 +135,7 @@ def test_an_origin_that_is_none_is_refused() -> None:
 
 
 def test_two_recorders_write_at_once(address: str) -> None:
-    recorders = [Recorder(address, FEATURES) for _ in range(2)]
+    recorders = [InferenceLogWriter(address, FEATURES) for _ in range(2)]
     for number in range(200):
         for place, recorder in enumerate(recorders):
             recorder.record(request(f"{place}-{number}"))
@@ -150,18 +150,18 @@ def test_a_killed_process_loses_nothing_that_it_had_recorded(address: str, tmp_p
 
 def test_what_a_killed_process_and_its_writer_left_is_moved_once_by_the_next(address: str, tmp_path: Path) -> None:
     record_and_die(address, tmp_path, writer_dies=True)
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     wait_until(lambda: len(logged(address)) == 300, "what was left to be moved")
     recorder.record(request("after"))
     assert not recorder.close()
     assert logged(address)["request_id"].value_counts().tolist() == [3] * 101
-    assert list(spool_of(address).iterdir()) == []
+    assert list(spool_dir(address).iterdir()) == []
 
 
 def record_and_die(address: str, folder: Path, *, writer_dies: bool) -> None:
     script = (
         "import os, signal, sys\n"
-        "from serving.inference_log.inference_log import Recorder\n"
+        "from serving.inference_log.inference_log import InferenceLogWriter\n"
         "from tests.serving.inference_log.test_inference_log import FEATURES, request\n"
         f"recorder = Recorder({address!r}, FEATURES)\n"
         "for number in range(100): recorder.record(request(str(number)))\n"
@@ -177,11 +177,11 @@ def test_a_writer_that_is_killed_is_replaced_and_its_folder_is_not_taken_for_aba
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference_log, "_LOOK_SECONDS", 0.0)
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     recorder.record(request("before"))
     os.kill(recorder._writer.pid, signal.SIGKILL)  # noqa: SLF001 what a person would do from outside
     recorder._writer.wait()  # noqa: SLF001
-    other = Recorder(address, FEATURES)
+    other = InferenceLogWriter(address, FEATURES)
     other.record(request("other"))
     wait_until(lambda: len(logged(address)) >= 3, "the other recorder's rows")
     recorder.record(request("after"))
@@ -191,29 +191,29 @@ def test_a_writer_that_is_killed_is_replaced_and_its_folder_is_not_taken_for_aba
 
 
 def test_what_cannot_be_read_hinders_nobody(address: str, capfd: pytest.CaptureFixture[str]) -> None:
-    left = spool_of(address) / "1-1"
+    left = spool_dir(address) / "1-1"
     left.mkdir(parents=True)
     (left / "features.json").write_text("")
-    never_made, in_the_making = spool_of(address) / "2-2.new", spool_of(address) / "3-3.new"
+    never_made, in_the_making = spool_dir(address) / "2-2.new", spool_dir(address) / "3-3.new"
     never_made.mkdir()
     os.utime(never_made, (0, 0))
     in_the_making.mkdir()
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     recorder.record(request("a"))
     assert not recorder.close()
     assert len(logged(address)) == 3
     assert "it stays" in capfd.readouterr().err
-    assert {path.name for path in spool_of(address).iterdir()} == {"1-1", in_the_making.name}
+    assert {path.name for path in spool_dir(address).iterdir()} == {"1-1", in_the_making.name}
 
 
 def test_a_commit_that_succeeded_and_said_otherwise_doubles_no_row(address: str, tmp_path: Path) -> None:
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     os.kill(recorder._writer.pid, signal.SIGSTOP)  # noqa: SLF001 this test writes itself
     recorder.record(request("a"))
-    (folder,) = spool_of(address).iterdir()
+    (folder,) = spool_dir(address).iterdir()
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
-    engine = connect(f"sqlite:///{tmp_path / 'other.db'}")
+    engine = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
     spool = inference_log._Spool(copy, engine)  # noqa: SLF001
     broken: list[str] = []
 
@@ -243,10 +243,10 @@ def test_an_address_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_request_that_was_half_written_is_not_read(address: str, tmp_path: Path) -> None:
     path = tmp_path / "000001.spool"
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     recorder.record(request("whole"))
     recorder.record(request("half"))
-    shutil.copyfile(next(spool_of(address).rglob("*.spool")), path)
+    shutil.copyfile(next(spool_dir(address).rglob("*.spool")), path)
     assert not recorder.close()
     os.truncate(path, path.stat().st_size - 1)
     assert [found.request_id for found, _ in read_spool(path, 0, len(FEATURES))] == ["whole"]
@@ -255,7 +255,7 @@ def test_a_request_that_was_half_written_is_not_read(address: str, tmp_path: Pat
 def test_a_database_that_is_away_costs_no_row_and_no_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "away"
     address = f"sqlite:///{folder / 'log.db'}"
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     # The spool has made the folder; a folder where the file should be keeps the database away.
     (folder / "log.db").mkdir()
     recorder.record(request("early"))
@@ -276,11 +276,11 @@ def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference_log, "_SEGMENT_BYTES", 2_000)
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     for number in range(300):
         recorder.record(request(str(number)))
     wait_until(lambda: len(logged(address)) == 900, "the rows to be moved")
-    wait_until(lambda: len(list(spool_of(address).rglob("*.spool"))) == 1, "moved files to go")
+    wait_until(lambda: len(list(spool_dir(address).rglob("*.spool"))) == 1, "moved files to go")
     assert not recorder.close()
 
 
@@ -346,7 +346,7 @@ def postgres() -> Iterator[str]:
 
 
 def takes_connections(address: str) -> bool:
-    engine = connect(address)
+    engine = create_engine(address)
     try:
         engine.connect().close()
     except sql.exc.OperationalError:
@@ -357,7 +357,7 @@ def takes_connections(address: str) -> bool:
 
 
 def test_writers_make_the_tables_of_a_new_log_in_postgresql_at_once(postgres: str) -> None:
-    engine = connect(postgres)
+    engine = create_engine(postgres)
     try:
         for _ in range(5):
             with engine.begin() as connection:
@@ -371,7 +371,7 @@ def test_writers_make_the_tables_of_a_new_log_in_postgresql_at_once(postgres: st
 def test_a_log_of_postgresql_without_origins_and_indexes_gets_them_from_writers_that_start_at_once(
     postgres: str,
 ) -> None:
-    engine = connect(postgres)
+    engine = create_engine(postgres)
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql("drop table if exists inference, inference_spool")
@@ -389,11 +389,11 @@ def test_a_log_of_postgresql_without_origins_and_indexes_gets_them_from_writers_
 
 
 def test_postgresql_counts_a_shot_once_and_the_operation_only(postgres: str) -> None:
-    engine = connect(postgres)
+    engine = create_engine(postgres)
     with engine.begin() as connection:
         connection.exec_driver_sql("drop table if exists inference, inference_spool")
     engine.dispose()
-    recorder = Recorder(postgres, FEATURES)
+    recorder = InferenceLogWriter(postgres, FEATURES)
     old = request("old", rows=3, shot_id=True)
     recorder.record(request("new", rows=2, shot_id=True))
     recorder.record(old._replace(time=old.time - 3600))
@@ -403,22 +403,22 @@ def test_postgresql_counts_a_shot_once_and_the_operation_only(postgres: str) -> 
         connection.exec_driver_sql("update inference set shot_made_flag = 1 where request_id = 'old'")
     assert window(engine)[:2] == (3, 3)
     for found in (
-        read(engine, most_rows=10),
-        read_labelled(engine, most_rows=10),
-        read_newest(engine, labelled=2, rows=3),
+        read(engine, max_rows=10),
+        read_labelled(engine, max_rows=10),
+        read_latest(engine, labelled=2, rows=3),
     ):
         assert found["shot_id"].tolist() == [102, 100, 101]
         assert found["shot_made_flag"].tolist() == [1, 1, 1]
-    assert len(read(engine, most_rows=10, origins=("what_if",))) == 4
+    assert len(read(engine, max_rows=10, origins=("what_if",))) == 4
 
 
 def test_postgresql_takes_the_log_and_the_labels(
     postgres: str, tmp_path: Path, served_checkout: tuple[Checkout, object]
 ) -> None:
-    with (engine := connect(postgres)).begin() as connection:
+    with (engine := create_engine(postgres)).begin() as connection:
         connection.exec_driver_sql("drop table if exists inference, inference_spool")
     engine.dispose()
-    recorders = [Recorder(postgres, FEATURES) for _ in range(2)]
+    recorders = [InferenceLogWriter(postgres, FEATURES) for _ in range(2)]
     for recorder in recorders:
         recorder.record(request("a", rows=5, shot_id=True))
     assert [recorder.close() for recorder in recorders] == ["", ""]
@@ -434,14 +434,14 @@ def test_postgresql_takes_the_log_and_the_labels(
 
 
 def test_the_address_is_no_argument_that_others_can_read(address: str) -> None:
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     with open(f"/proc/{recorder._writer.pid}/cmdline", encoding="utf-8") as file:  # noqa: PTH123, SLF001
         assert "sqlite" not in file.read()
     assert not recorder.close()
 
 
 def test_a_log_can_be_read_while_it_is_written(address: str, tmp_path: Path) -> None:
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     recorder.record(request("a"))
     wait_until(lambda: len(logged(address)) == 3, "the rows to be logged")
     with closing(sqlite3.connect(tmp_path / "log.db")) as reader:

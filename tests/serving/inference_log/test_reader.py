@@ -8,15 +8,15 @@ import sqlalchemy as sql
 
 from data.paths import INFERENCE_LOG
 from data.schema import FEATURES
-from serving.inference_log.inference_log import ORIGINS, connect, make_tables, tables
+from serving.inference_log.inference_log import ORIGINS, create_engine, create_tables, tables
 from serving.inference_log.reader import (
     LogError,
-    log_address,
+    log_url,
     now,
     open_log,
     read,
     read_labelled,
-    read_newest,
+    read_latest,
     versions,
     window,
 )
@@ -43,7 +43,7 @@ def row(number: int) -> dict[str, object]:
 def make(path: Path, rows: list[dict[str, object]]) -> str:
     """Write a log; its address."""
     address = f"sqlite:///{path}"
-    engine: sql.Engine = connect(address)
+    engine: sql.Engine = create_engine(address)
     log, _ = tables(FEATURES)
     log.metadata.create_all(engine)
     if rows:
@@ -85,12 +85,12 @@ def test_a_window_holds_its_first_moment_and_not_its_last(
     found = window(engine, since, until)
     assert (found.rows, found.labelled) == (rows, labelled)
     assert (found.first, found.last, found.last_version) == (minute(0), minute(99), "2")
-    table = read(engine, since, until, most_rows=1_000)
+    table = read(engine, since, until, max_rows=1_000)
     assert (len(table), table["shot_made_flag"].notna().sum()) == (rows, labelled)
 
 
 def test_rows_are_read_with_their_values_in_order(engine: sql.Engine) -> None:
-    table = read(engine, minute(59), minute(61), most_rows=10)
+    table = read(engine, minute(59), minute(61), max_rows=10)
     assert table["time"].tolist() == [pd.Timestamp(minute(59)), pd.Timestamp(minute(60))]
     assert table["model_version"].tolist() == [1, 2]
     assert table["shot_id"].tolist() == [pd.NA, 7_060]
@@ -100,22 +100,22 @@ def test_rows_are_read_with_their_values_in_order(engine: sql.Engine) -> None:
     assert table["shot_made_flag"].isna().tolist() == [True, False]
 
 
-@pytest.mark.parametrize("most_rows", [100, 99, 50, 34, 10])
-def test_of_more_rows_than_are_wanted_evenly_spread_ones_are_read(engine: sql.Engine, most_rows: int) -> None:
-    table = read(engine, most_rows=most_rows)
-    assert abs(len(table) - most_rows) <= 1
+@pytest.mark.parametrize("max_rows", [100, 99, 50, 34, 10])
+def test_of_more_rows_than_are_wanted_evenly_spread_ones_are_read(engine: sql.Engine, max_rows: int) -> None:
+    table = read(engine, max_rows=max_rows)
+    assert abs(len(table) - max_rows) <= 1
     # No gap is more than twice what even steps would leave.
-    assert table["time"].diff().max() <= pd.Timedelta(minutes=2 * 100 / most_rows)
+    assert table["time"].diff().max() <= pd.Timedelta(minutes=2 * 100 / max_rows)
 
 
 def test_rows_are_sampled_among_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
     rows = [row(number) | {"model_version": "2" if number % 50 == 0 else "1"} for number in range(1_000)]
     log = open_log(make(tmp_path / "log.db", rows))
-    table = read(log, most_rows=20, version="2")
+    table = read(log, max_rows=20, version="2")
     assert table["model_version"].tolist() == [2] * 20
-    assert abs(len(read(log, most_rows=10, version="2")) - 10) <= 1
-    assert len(read_labelled(log, most_rows=1_000, version="2")) == 10
-    assert read(log, most_rows=20, version="3").empty
+    assert abs(len(read(log, max_rows=10, version="2")) - 10) <= 1
+    assert len(read_labelled(log, max_rows=1_000, version="2")) == 10
+    assert read(log, max_rows=20, version="3").empty
 
 
 def test_rows_are_counted_by_the_version_that_scored_them_and_a_shot_by_its_newest(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_rows_are_counted_by_the_version_that_scored_them_and_a_shot_by_its_newe
 
 def test_evenly_spread_rows_follow_no_rhythm_of_the_requests(engine: sql.Engine) -> None:
     for period in (2, 3, 4, 5, 10):
-        places = read(engine, most_rows=50)["time"].dt.minute % period
+        places = read(engine, max_rows=50)["time"].dt.minute % period
         assert places.value_counts().reindex(range(period)).min() >= 50 / period - 3
 
 
 def test_evenly_spread_rows_span_the_window_they_were_asked_for(engine: sql.Engine) -> None:
-    table = read(engine, minute(20), minute(80), most_rows=6)
+    table = read(engine, minute(20), minute(80), max_rows=6)
     assert 5 <= len(table) <= 7
     assert table["time"].between(minute(20), minute(80)).all()
     assert table["time"].max() - table["time"].min() > pd.Timedelta(minutes=35)
@@ -170,33 +170,33 @@ KINDS = {
 def test_the_newest_labels_and_the_newest_rows_of_all_are_read_in_order(
     engine: sql.Engine, labelled: int, rows: int, expected: list[int]
 ) -> None:
-    found = read_newest(engine, labelled=labelled, rows=rows)
+    found = read_latest(engine, labelled=labelled, rows=rows)
     assert found["time"].tolist() == [pd.Timestamp(minute(number)) for number in expected]
-    pd.testing.assert_frame_equal(found, read(engine, most_rows=1_000).iloc[expected].reset_index(drop=True))
+    pd.testing.assert_frame_equal(found, read(engine, max_rows=1_000).iloc[expected].reset_index(drop=True))
 
 
 def test_after_a_rollback_the_newest_rows_are_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
     rows = [row(number) | {"model_version": "1" if number < 3 else "2", "shot_made_flag": None} for number in range(9)]
     log = open_log(make(tmp_path / "log.db", rows))
-    assert minutes(read_newest(log, labelled=5, rows=2, version="1")) == [1, 2]
-    assert minutes(read_newest(log, labelled=5, rows=2)) == [7, 8]
+    assert minutes(read_latest(log, labelled=5, rows=2, version="1")) == [1, 2]
+    assert minutes(read_latest(log, labelled=5, rows=2)) == [7, 8]
 
 
 def test_the_newest_rows_of_an_empty_log_are_none_with_the_same_columns(tmp_path: Path) -> None:
-    found = read_newest(open_log(make(tmp_path / "empty.db", [])), labelled=5, rows=5)
+    found = read_latest(open_log(make(tmp_path / "empty.db", [])), labelled=5, rows=5)
     assert found.empty
     assert list(found)[:3] == ["time", "model_version", "shot_id"]
 
 
 def test_columns_and_their_types_are_those_that_are_promised(engine: sql.Engine) -> None:
     for since in (None, minute(99), minute(500)):
-        assert read(engine, since, most_rows=10).dtypes.astype(str).to_dict() == KINDS
+        assert read(engine, since, max_rows=10).dtypes.astype(str).to_dict() == KINDS
 
 
 def test_an_empty_log_has_no_rows_and_the_same_columns(tmp_path: Path) -> None:
     engine = open_log(make(tmp_path / "empty.db", []))
     assert window(engine) == (0, 0, None, None, "")
-    table = read(engine, most_rows=10)
+    table = read(engine, max_rows=10)
     assert table.empty
     assert table.dtypes.astype(str).to_dict() == KINDS
 
@@ -212,9 +212,9 @@ def test_time_says_which_rows_are_the_newest_and_not_when_they_came_into_the_log
     drained_late = [row(number) for number in (5, 3, 4, 0, 1, 2)]
     engine = open_log(make(tmp_path / "log.db", drained_late))
     assert window(engine)[2:] == (minute(0), minute(5), "1")
-    assert minutes(read(engine, most_rows=10)) == [0, 1, 2, 3, 4, 5]
-    assert minutes(read_newest(engine, labelled=1, rows=2)) == [4, 5]
-    assert minutes(read_newest(engine, labelled=2, rows=1)) == [0, 4, 5]
+    assert minutes(read(engine, max_rows=10)) == [0, 1, 2, 3, 4, 5]
+    assert minutes(read_latest(engine, labelled=1, rows=2)) == [4, 5]
+    assert minutes(read_latest(engine, labelled=2, rows=1)) == [0, 4, 5]
 
 
 def test_a_shot_that_was_scored_twice_counts_once_with_its_newest_score_and_a_label_of_either(tmp_path: Path) -> None:
@@ -227,17 +227,17 @@ def test_a_shot_that_was_scored_twice_counts_once_with_its_newest_score_and_a_la
     ]
     engine = open_log(make(tmp_path / "log.db", rows))
     assert window(engine)[:2] == (4, 1)
-    found = read(engine, most_rows=10)
+    found = read(engine, max_rows=10)
     assert minutes(found) == [1, 6, 6, 7]
     assert found["shot_made_flag"].tolist() == pytest.approx([float("nan")] * 3 + [1], nan_ok=True)
-    assert minutes(read_labelled(engine, most_rows=10)) == [7]
-    assert minutes(read_newest(engine, labelled=1, rows=0)) == [7]
+    assert minutes(read_labelled(engine, max_rows=10)) == [7]
+    assert minutes(read_latest(engine, labelled=1, rows=0)) == [7]
 
 
 def test_of_a_shot_the_newest_row_of_the_window_counts(tmp_path: Path) -> None:
     rows = [row(number) | {"shot_id": 1, "shot_made_flag": None} for number in (0, 5, 9)]
     engine = open_log(make(tmp_path / "log.db", rows))
-    assert minutes(read(engine, None, minute(9), most_rows=10)) == [5]
+    assert minutes(read(engine, None, minute(9), max_rows=10)) == [5]
     assert window(engine, minute(1), minute(6)).rows == 1
 
 
@@ -246,19 +246,19 @@ def test_only_the_operation_counts_unless_others_are_asked_for(tmp_path: Path) -
     with_origin = [{"origin": "traffic", **one} for one in rows]
     engine = open_log(make(tmp_path / "log.db", with_origin))
     assert window(engine) == (1, 1, minute(0), minute(0), "1")
-    assert minutes(read(engine, most_rows=10)) == [0]
-    assert minutes(read_labelled(engine, most_rows=10)) == [0]
-    assert minutes(read_newest(engine, labelled=5, rows=5)) == [0]
-    assert minutes(read(engine, most_rows=10, origins=("what_if",))) == [4]
-    assert minutes(read(engine, most_rows=10, origins=ORIGINS)) == [4, 8]
+    assert minutes(read(engine, max_rows=10)) == [0]
+    assert minutes(read_labelled(engine, max_rows=10)) == [0]
+    assert minutes(read_latest(engine, labelled=5, rows=5)) == [0]
+    assert minutes(read(engine, max_rows=10, origins=("what_if",))) == [4]
+    assert minutes(read(engine, max_rows=10, origins=ORIGINS)) == [4, 8]
     assert window(engine, origins=ORIGINS).rows == 2
 
 
 def test_every_label_of_a_window_is_read_however_few_of_its_rows_are(engine: sql.Engine) -> None:
-    found = read_labelled(engine, minute(20), minute(80), most_rows=100)
+    found = read_labelled(engine, minute(20), minute(80), max_rows=100)
     assert minutes(found) == list(range(20, 80, 4))
-    pd.testing.assert_frame_equal(found, read(engine, most_rows=100).iloc[20:80:4].reset_index(drop=True))
-    assert minutes(read_labelled(engine, most_rows=3)) == [88, 92, 96]
+    pd.testing.assert_frame_equal(found, read(engine, max_rows=100).iloc[20:80:4].reset_index(drop=True))
+    assert minutes(read_labelled(engine, max_rows=3)) == [88, 92, 96]
 
 
 # Logs of 0.1.0, and large ones
@@ -273,7 +273,7 @@ OLD_TABLE = (
 
 def old_log(path: Path) -> str:
     address = f"sqlite:///{path}"
-    engine: sql.Engine = connect(address)
+    engine: sql.Engine = create_engine(address)
     with engine.begin() as connection:
         connection.exec_driver_sql(OLD_TABLE)
         connection.execute(tables(FEATURES)[0].insert(), [row(number) for number in range(ROWS)])
@@ -284,15 +284,15 @@ def old_log(path: Path) -> str:
 def test_a_log_without_origins_is_read_as_traffic(tmp_path: Path) -> None:
     engine = open_log(old_log(tmp_path / "log.db"))
     assert window(engine) == (100, 25, minute(0), minute(99), "2")
-    assert len(read(engine, most_rows=1_000)) == 100
-    assert len(read_labelled(engine, most_rows=1_000)) == 25
+    assert len(read(engine, max_rows=1_000)) == 100
+    assert len(read_labelled(engine, max_rows=1_000)) == 25
 
 
 def test_a_log_without_origins_and_indexes_gets_them_from_its_next_writer(tmp_path: Path) -> None:
     address = old_log(tmp_path / "log.db")
-    engine: sql.Engine = connect(address)
+    engine: sql.Engine = create_engine(address)
     for _ in range(2):
-        make_tables(engine, tables(FEATURES)[0])
+        create_tables(engine, tables(FEATURES)[0])
     found = sql.inspect(engine)
     assert {index["name"] for index in found.get_indexes("inference")} == {
         "ix_inference_time",
@@ -317,9 +317,9 @@ def test_no_window_is_a_scan_of_the_whole_log(engine: sql.Engine) -> None:
             plans.extend(step[3] for step in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
     window(engine, minute(20), minute(80))
-    read(engine, minute(20), minute(80), most_rows=10)
-    read_labelled(engine, minute(20), minute(80), most_rows=10)
-    read_newest(engine, labelled=5, rows=5)
+    read(engine, minute(20), minute(80), max_rows=10)
+    read_labelled(engine, minute(20), minute(80), max_rows=10)
+    read_latest(engine, labelled=5, rows=5)
     assert any("ix_inference_time" in step for step in plans)
     assert any("ix_inference_label" in step for step in plans)
     assert any("ix_inference_shot" in step for step in plans)
@@ -334,7 +334,7 @@ def test_a_version_that_is_no_number_is_null(tmp_path: Path, text: str, number: 
     rows = [row(0) | {"model_version": "12"}, row(1) | {"model_version": text}]
     engine = open_log(make(tmp_path / "log.db", rows))
     expected = pd.Series([12, number], dtype="Int64", name="model_version")
-    pd.testing.assert_series_equal(read(engine, most_rows=10)["model_version"], expected)
+    pd.testing.assert_series_equal(read(engine, max_rows=10)["model_version"], expected)
     assert window(engine).last_version == text
 
 
@@ -363,7 +363,7 @@ def test_a_table_of_the_same_name_with_other_columns_is_told(tmp_path: Path) -> 
     with pytest.raises(LogError, match=r"foreign\.db cannot be read"):
         window(engine)
     with pytest.raises(LogError, match=r"foreign\.db cannot be read"):
-        read(engine, most_rows=10)
+        read(engine, max_rows=10)
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 99, b"SQLite format 3\0" + b"\xff" * 5_000])
@@ -381,7 +381,7 @@ def test_a_log_that_breaks_after_it_was_opened_is_told(engine: sql.Engine) -> No
     with pytest.raises(LogError, match="cannot be read"):
         window(engine)
     with pytest.raises(LogError, match="cannot be read"):
-        read(engine, most_rows=10)
+        read(engine, max_rows=10)
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "nosuch://host/name", "sqlite:////", "oracle://host/name"])
@@ -394,11 +394,11 @@ def test_the_address_is_what_is_given_else_the_variables_else_the_projects_own_f
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KOBE_INFERENCE_LOG", "sqlite:///theirs.db")
-    assert log_address("sqlite:///mine.db") == "sqlite:///mine.db"
-    assert log_address() == "sqlite:///theirs.db"
+    assert log_url("sqlite:///mine.db") == "sqlite:///mine.db"
+    assert log_url() == "sqlite:///theirs.db"
     for value in ("", "off"):
         monkeypatch.setenv("KOBE_INFERENCE_LOG", value)
-        assert log_address() == f"sqlite:///{INFERENCE_LOG}"
+        assert log_url() == f"sqlite:///{INFERENCE_LOG}"
 
 
 def test_now_is_the_time_as_the_log_writes_it() -> None:

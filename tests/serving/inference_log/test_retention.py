@@ -13,7 +13,7 @@ import sqlalchemy as sql
 
 from data.schema import FEATURES
 from serving.inference_log import retention
-from serving.inference_log.inference_log import Limits, Recorder, Request, connect, tables, used_bytes
+from serving.inference_log.inference_log import InferenceLogWriter, Limits, Request, create_engine, tables, used_bytes
 from serving.inference_log.reader import LogError, now, open_log, read, read_labelled
 from serving.inference_log.retention import RetentionConfig, remove
 from tests.project import wait_until
@@ -29,7 +29,7 @@ def address_in(folder: Path) -> str:
 
 
 def record(address: str, *requests: Request) -> None:
-    recorder = Recorder(address, FEATURES)
+    recorder = InferenceLogWriter(address, FEATURES)
     for request in requests:
         recorder.record(request)
     assert not recorder.close()
@@ -58,7 +58,7 @@ def left(engine: sql.Engine) -> dict[str, int]:
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sql.Engine]:
     """An empty log in each database in turn."""
     address = address_in(tmp_path) if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
-    found = connect(address)
+    found = create_engine(address)
     with found.begin() as connection:
         connection.exec_driver_sql("drop table if exists inference")
         connection.exec_driver_sql("drop table if exists inference_spool")
@@ -95,14 +95,14 @@ def test_the_label_of_a_row_that_goes_is_given_to_the_rows_of_its_shot_that_stay
         connection.execute(log.update().where(log.c.request_id == "first", log.c.shot_id <= 2).values(shot_made_flag=0))
         # A newer label of the same shot.
         connection.execute(log.update().where(log.c.request_id == "again", log.c.shot_id == 2).values(shot_made_flag=1))
-    before = read_labelled(engine, most_rows=10)
+    before = read_labelled(engine, max_rows=10)
     removed = remove(engine, before=ago(30), max_bytes=EVERYTHING)
     assert removed.labels == 2
-    after = read_labelled(engine, most_rows=10)
+    after = read_labelled(engine, max_rows=10)
     assert after[["shot_id", "shot_made_flag"]].to_numpy().tolist() == [[1, 0], [2, 1]]
     assert before[["shot_id", "shot_made_flag"]].to_numpy().tolist() == [[1, 0], [2, 1]]
     # A table that somebody tries may number other shots alike.
-    assert read(engine, most_rows=10, origins=["what_if"])["shot_made_flag"].isna().all()
+    assert read(engine, max_rows=10, origins=["what_if"])["shot_made_flag"].isna().all()
 
 
 def test_the_oldest_rows_go_where_the_log_takes_more_than_it_may(engine: sql.Engine) -> None:
@@ -156,7 +156,7 @@ def test_a_log_of_0_1_0_loses_old_rows_and_gives_its_space_back_when_it_is_compa
 def test_rows_are_written_while_old_ones_are_removed(tmp_path: Path) -> None:
     record(address_in(tmp_path), request("old", 20_000, days=40))
     engine = open_log(address_in(tmp_path))
-    recorder = Recorder(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
     removing = threading.Thread(target=lambda: remove(engine, before=ago(30), max_bytes=EVERYTHING))
     removing.start()
     meanwhile = 200
@@ -168,7 +168,9 @@ def test_rows_are_written_while_old_ones_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
-    recorder = Recorder(address_in(tmp_path), FEATURES, limits=Limits(log_bytes=2 * MEGABYTE, spool_bytes=MEGABYTE))
+    recorder = InferenceLogWriter(
+        address_in(tmp_path), FEATURES, limits=Limits(log_bytes=2 * MEGABYTE, spool_bytes=MEGABYTE)
+    )
 
     def is_full() -> bool:
         recorder.record(request("old", 1_000, days=40))

@@ -3,7 +3,8 @@ import numpy.typing as npt
 import pytest
 
 from monitor.metrics.binary import log_loss_by_row
-from serving.registry.gate import MIN_SKILL, better_than, constant_words, difference, is_constant
+from serving.registry import gate
+from serving.registry.gate import MIN_SKILL, constant_words, is_constant, paired_bootstrap
 
 ROWS, TRIALS = 4_000, 100
 
@@ -18,7 +19,7 @@ def losses(seed: int, skill: float) -> tuple[npt.NDArray[np.float64], npt.NDArra
 
 
 def share_passed(skill: float) -> float:
-    verdicts = [better_than(*losses(seed, skill), reference_name="prior", seed=seed) for seed in range(TRIALS)]
+    verdicts = [gate.compare(*losses(seed, skill), reference_name="prior", seed=seed) for seed in range(TRIALS)]
     return sum(verdict.passed for verdict in verdicts) / TRIALS
 
 
@@ -34,11 +35,11 @@ def test_what_is_better_beyond_chance_by_next_to_nothing_does_not_pass() -> None
     _, reference = losses(0, 1)
     # As of a model that answers almost the same to every row: always better, and by nothing.
     loss = reference * (1 - MIN_SKILL / 2)
-    verdict = better_than(loss, reference, reference_name="the class prior", seed=0, min_improvement=MIN_SKILL)
+    verdict = gate.compare(loss, reference, reference_name="the class prior", seed=0, min_improvement=MIN_SKILL)
     assert verdict.high < 0
     assert not verdict.passed
     assert verdict.reason.endswith("better beyond chance; an improvement of 0.10%, 0.20% is needed")
-    enough = better_than(
+    enough = gate.compare(
         reference * (1 - 2 * MIN_SKILL), reference, reference_name="it", seed=0, min_improvement=MIN_SKILL
     )
     assert enough.passed
@@ -46,7 +47,7 @@ def test_what_is_better_beyond_chance_by_next_to_nothing_does_not_pass() -> None
 
 def test_a_model_that_knows_the_truth_is_better_by_enough() -> None:
     for seed in range(20):
-        assert better_than(*losses(seed, 1), reference_name="", seed=seed, min_improvement=MIN_SKILL).passed
+        assert gate.compare(*losses(seed, 1), reference_name="", seed=seed, min_improvement=MIN_SKILL).passed
 
 
 @pytest.mark.parametrize(("spread", "constant"), [(0.0, True), (0.001, True), (0.02, False), (0.08, False)])
@@ -58,11 +59,11 @@ def test_answers_that_hardly_differ_are_called_constant(spread: float, *, consta
 
 def test_an_equal_model_does_not_pass() -> None:
     loss, _ = losses(0, 1)
-    assert not better_than(loss, loss, reference_name="itself", seed=0).passed
+    assert not gate.compare(loss, loss, reference_name="itself", seed=0).passed
 
 
 def test_the_verdict_says_both_losses_and_the_interval() -> None:
-    verdict = better_than(*losses(0, 1), reference_name="the class prior", seed=0)
+    verdict = gate.compare(*losses(0, 1), reference_name="the class prior", seed=0)
     assert f"{verdict.loss:.4f} against {verdict.reference_loss:.4f} of the class prior" in verdict.reason
     assert verdict.low < verdict.loss - verdict.reference_loss < verdict.high
 
@@ -72,14 +73,14 @@ def test_the_verdict_says_both_losses_and_the_interval() -> None:
     [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, np.inf], [1.0, 1.0]), ([1.0, np.nan], [1.0, 1.0])],
 )
 def test_losses_that_cannot_be_compared_are_refused(loss: list[float], reference: list[float]) -> None:
-    for compare in (difference, lambda *sides, seed: better_than(*sides, reference_name="prior", seed=seed)):
+    for compare in (paired_bootstrap, lambda *sides, seed: gate.compare(*sides, reference_name="prior", seed=seed)):
         with pytest.raises(ValueError, match="expected"):
             compare(loss, reference, seed=0)
 
 
 def test_a_difference_says_by_how_much_and_between_which_ends() -> None:
     loss, reference = losses(0, 1)
-    found = difference(loss, reference, seed=0)
+    found = paired_bootstrap(loss, reference, seed=0)
     assert (found.rows, found.loss, found.reference_loss) == (ROWS, loss.mean(), reference.mean())
     assert found.value == pytest.approx((loss - reference).mean())
     assert found.low < found.value < found.high < 0
@@ -91,23 +92,23 @@ def test_a_difference_says_by_how_much_and_between_which_ends() -> None:
 
 def test_better_and_worse_are_beyond_chance_and_opposites() -> None:
     loss, reference = losses(0, 1)
-    better, worse = difference(loss, reference, seed=0), difference(reference, loss, seed=0)
+    better, worse = paired_bootstrap(loss, reference, seed=0), paired_bootstrap(reference, loss, seed=0)
     assert (better.better, better.worse) == (True, False)
     assert (worse.better, worse.worse) == (False, True)
-    few = difference(loss[:20], reference[:20], seed=0)
+    few = paired_bootstrap(loss[:20], reference[:20], seed=0)
     assert few.low < 0 < few.high
     assert (few.better, few.worse) == (False, False)
 
 
 def test_equal_losses_are_neither_better_nor_worse() -> None:
     loss, _ = losses(0, 1)
-    found = difference(loss, loss, seed=0)
+    found = paired_bootstrap(loss, loss, seed=0)
     assert (found.value, found.low, found.high, found.better, found.worse) == (0, 0, 0, False, False)
 
 
 def test_more_confidence_takes_more_evidence() -> None:
     loss, reference = (side[:300] for side in losses(3, 1))
-    ends = [difference(loss, reference, seed=0, confidence=confidence) for confidence in (0.5, 0.9, 0.99)]
+    ends = [paired_bootstrap(loss, reference, seed=0, confidence=confidence) for confidence in (0.5, 0.9, 0.99)]
     assert [found.low for found in ends] == sorted((found.low for found in ends), reverse=True)
     assert [found.high for found in ends] == sorted(found.high for found in ends)
     assert len({found.value for found in ends}) == 1
@@ -115,21 +116,24 @@ def test_more_confidence_takes_more_evidence() -> None:
 
 def test_a_difference_depends_on_the_seed_alone() -> None:
     loss, reference = losses(0, 1)
-    assert difference(loss, reference, seed=3) == difference(loss, reference, seed=3)
-    assert difference(loss, reference, seed=3) != difference(loss, reference, seed=4)
+    assert paired_bootstrap(loss, reference, seed=3) == paired_bootstrap(loss, reference, seed=3)
+    assert paired_bootstrap(loss, reference, seed=3) != paired_bootstrap(loss, reference, seed=4)
 
 
 def test_rows_are_compared_in_pairs() -> None:
     loss, _ = losses(0, 1)
     reference = loss + np.random.default_rng(0).normal(0.01, 0.02, ROWS)
     shuffled = np.random.default_rng(0).permutation(reference)
-    paired, unpaired = difference(loss, reference, seed=0), difference(loss, shuffled, seed=0)
+    paired, unpaired = paired_bootstrap(loss, reference, seed=0), paired_bootstrap(loss, shuffled, seed=0)
     assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
 
 
 def test_the_verdict_has_the_figures_of_the_difference() -> None:
     loss, reference = losses(0, 1)
-    verdict, found = better_than(loss, reference, reference_name="prior", seed=0), difference(loss, reference, seed=0)
+    verdict, found = (
+        gate.compare(loss, reference, reference_name="prior", seed=0),
+        paired_bootstrap(loss, reference, seed=0),
+    )
     assert verdict.figures() == {
         "loss": found.loss,
         "reference_loss": found.reference_loss,

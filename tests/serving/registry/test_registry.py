@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from data.paths import ROOT
 from serving import registry
-from serving.registry import CHALLENGER, MODEL, OvertakenError, RegistryError
+from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError
 from tests.versions import GOOD, REFUSED, Killed, Stock, bare, crowned, kill_at
 
 Register = Callable[..., str]
@@ -43,8 +43,8 @@ def test_a_registered_version_is_not_promoted(stocked: Stock) -> None:
 
 def test_where_nothing_is_registered_nothing_is_champion_and_nothing_has_to_be_mended() -> None:
     registry.reconcile()
-    assert registry.lineage() == []
-    assert registry.standing() == registry.Standing(None, None, frozenset())
+    assert registry.champion_history() == []
+    assert registry.standing() == registry.AliasState(None, None, frozenset())
     assert not registry.was_champion("1")
 
 
@@ -126,7 +126,7 @@ def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_producti
 
 
 def fail_after(*promoted: str) -> None:
-    with registry.taken_back_on_failure():
+    with registry.rollback_on_failure():
         for number in promoted:
             registry.promote(number, "better")
         message = "it cannot be served"
@@ -198,7 +198,7 @@ def test_a_failure_does_not_take_back_what_another_process_promoted(
     second = version()
 
     def elsewhere() -> None:
-        with registry.taken_back_on_failure():
+        with registry.rollback_on_failure():
             monkeypatch.setattr("os.getpid", lambda: -1)
             registry.promote(second, "better")
             monkeypatch.undo()
@@ -210,7 +210,7 @@ def test_a_failure_does_not_take_back_what_another_process_promoted(
 
 
 def test_without_a_failure_nothing_is_taken_back(version: Register) -> None:
-    with registry.taken_back_on_failure():
+    with registry.rollback_on_failure():
         registry.promote(version(), "better")
     assert standing()[0] == "1"
 
@@ -254,7 +254,7 @@ def test_what_was_rolled_back_from_is_not_where_a_later_roll_back_goes(version: 
     crowned(3)
     registry.roll_back("it misses layups")
     registry.promote(version(), "better")
-    assert registry.lineage() == ["1", "2", "4"]
+    assert registry.champion_history() == ["1", "2", "4"]
     assert standing()[:2] == ("4", "2")
     assert registry.roll_back("so does this") == "2"
 
@@ -273,7 +273,7 @@ def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version
     assert standing()[:2] == ("2", "1")
     assert standing()[2] == {"1": "Archived", "2": "Production", "3": "Archived", "4": "Archived"}
     registry.promote(version(), "better")
-    assert registry.lineage() == ["1", "2", "5"]
+    assert registry.champion_history() == ["1", "2", "5"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Reg
     crowned(2)
     version(REFUSED)
     before = standing()
-    for refused in (registry.roll_back_target, lambda target: registry.roll_back("a wish", target)):
+    for refused in (registry.rollback_target, lambda target: registry.roll_back("a wish", target)):
         with pytest.raises(RegistryError, match=words):
             refused(number)
     assert standing() == before
@@ -298,7 +298,7 @@ def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Reg
 def test_the_target_of_a_roll_back_can_be_asked_for_without_rolling_back() -> None:
     crowned(2)
     before = standing()
-    assert registry.roll_back_target() == "1"
+    assert registry.rollback_target() == "1"
     assert standing() == before
 
 
@@ -313,8 +313,8 @@ def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
 
 def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
     crowned(3)
-    registry.judge("2", REFUSED)
-    assert registry.lineage() == ["1", "3"]
+    registry.record_gate_result("2", REFUSED)
+    assert registry.champion_history() == ["1", "3"]
     registry.reconcile()
     assert standing()[1] == "1"
     assert registry.roll_back("a wish") == "1"
@@ -323,7 +323,7 @@ def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
 
 def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to() -> None:
     crowned(2)
-    registry.judge("1", REFUSED)
+    registry.record_gate_result("1", REFUSED)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
     with pytest.raises(RegistryError, match="did not pass the gate"):
@@ -334,7 +334,7 @@ def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to()
 def test_what_was_rolled_back_from_stays_undone_when_the_version_that_came_back_loses_its_pass() -> None:
     crowned(3)
     registry.roll_back("3 misses layups")
-    registry.judge("2", REFUSED)
+    registry.record_gate_result("2", REFUSED)
     assert registry.roll_back("2 was no better") == "1"
 
 
@@ -363,7 +363,7 @@ def test_going_back_by_hand_undoes_all_that_came_after(version: Register) -> Non
     registry.reconcile()
     assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
     registry.promote(version(), "better")
-    assert registry.roll_back_target() == "1"
+    assert registry.rollback_target() == "1"
 
 
 def test_a_version_was_champion_if_only_for_a_time(version: Register) -> None:
@@ -382,7 +382,9 @@ def test_a_version_that_was_compared_with_another_champion_is_not_promoted(versi
     crowned(2)
     late = version()
     before, said = standing(), aliases()
-    with pytest.raises(OvertakenError, match=r"Version 3 of kobe_shot was compared with .*version 1; .* now version 2"):
+    with pytest.raises(
+        ConcurrentPromotionError, match=r"Version 3 of kobe_shot was compared with .*version 1; .* now version 2"
+    ):
         registry.promote(late, "better", instead_of="1")
     assert (standing(), aliases()) == (before, said)
     assert registry.promotions(MlflowClient().get_model_version(MODEL, late)) == []
@@ -394,7 +396,7 @@ def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promote
     crowned(1)
     late = version()
     MlflowClient().delete_registered_model_alias(MODEL, "champion")
-    with pytest.raises(OvertakenError, match="the champion is now none"):
+    with pytest.raises(ConcurrentPromotionError, match="the champion is now none"):
         registry.promote(late, "better", instead_of="1")
     assert registry.champion() is None
 
@@ -402,7 +404,7 @@ def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promote
 def test_a_version_that_was_compared_with_nobody_does_not_replace_a_champion(version: Register) -> None:
     late = version()
     registry.promote(version(), "it was quicker", instead_of="")
-    with pytest.raises(OvertakenError, match=r"compared with champion none; the champion is now version 2"):
+    with pytest.raises(ConcurrentPromotionError, match=r"compared with champion none; the champion is now version 2"):
         registry.promote(late, "better", instead_of="")
     assert standing() == ("2", None, {"1": "None", "2": "Production"})
 
@@ -484,7 +486,7 @@ def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_
     registry.promote(version(), "better")
     assert registry.was_champion(third) is (was_champion == third)
     assert standing()[:2] == ("4", was_champion)
-    assert registry.roll_back_target() == was_champion
+    assert registry.rollback_target() == was_champion
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -522,7 +524,7 @@ def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
 def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(version: Register) -> None:
     crowned(2)
     before, said = standing(), aliases()
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         assert registry.model() == "another"
         assert registry.champion() is None
         registry.promote(version(), "better")
@@ -538,7 +540,7 @@ def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(ver
 
 def test_the_other_model_is_let_go_of_when_the_work_fails_or_is_nested(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
-        with registry.using("another"), registry.using("a third"):
+        with registry.use_model_name("another"), registry.use_model_name("a third"):
             assert registry.model() == "a third"
             raise KeyError
 
@@ -611,11 +613,11 @@ def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_wor
     changes: list[Callable[[], object]] = [
         lambda: registry.promote("2", "better"),
         lambda: registry.roll_back("a wish", "1"),
-        lambda: registry.judge("2", REFUSED),
+        lambda: registry.record_gate_result("2", REFUSED),
         lambda: registry.archive("2", "not needed"),
         registry.reconcile,
     ]
-    with registry.using("another"):
+    with registry.use_model_name("another"):
         crowned(1)
     monkeypatch.setattr(registry, "_LOCK_WAIT_SECONDS", 0.01)
     words = f"at a change of kobe_shot: process {holder.pid} .*, still after 0.01 s"
@@ -670,7 +672,7 @@ def test_a_roll_back_from_a_champion_that_another_command_has_replaced_changes_n
     registry.roll_back("the first of two", instead_of="3")
     before = standing()
     words = r"the champion of kobe_shot was version 3; .* it is now version 2\. Nothing was changed\. .*make history"
-    with pytest.raises(OvertakenError, match=words):
+    with pytest.raises(ConcurrentPromotionError, match=words):
         registry.roll_back("the second of two", instead_of="3")
     assert standing() == before
 
@@ -692,7 +694,7 @@ def test_a_champion_that_another_machine_makes_meanwhile_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_model_version_tag", set_tag)
-        with pytest.raises(OvertakenError, match=f"has made version {there or 'none'} champion meanwhile"):
+        with pytest.raises(ConcurrentPromotionError, match=f"has made version {there or 'none'} champion meanwhile"):
             registry.promote(mine, "better", instead_of="1")
     assert standing()[0] == there
     assert not registry.was_champion(mine)

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sql
 
 from data.storage.addresses import sqlite_address, sqlite_path
-from serving.inference_log.inference_log import connect, spool_of
+from serving.inference_log.inference_log import create_engine, spool_dir
 from serving.registry import StoreError
 from serving.registry.store import plain_store
 from steps.preparacao import PreparacaoConfig
@@ -37,13 +37,13 @@ def test_an_address_is_read_as_the_path_that_it_was_made_of(tmp_path: Path, name
     address = sqlite_address(path)
     assert sqlite_path(address) == path
     assert sql.make_url(address).database == str(path)
-    assert spool_of(address) == path.with_name("log.db.spool")
+    assert spool_dir(address) == path.with_name("log.db.spool")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_inference_log_is_written_into_the_folder_that_is_meant(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    engine = connect(sqlite_address(tmp_path / name / "log.db"))
+    engine = create_engine(sqlite_address(tmp_path / name / "log.db"))
     with engine.begin() as connection:
         connection.execute(sql.text("CREATE TABLE kept (row INTEGER)"))
     engine.dispose()

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from data.paths import ROOT
-from serving.server.subprocesses import ServerError, check_alive, scoring_server
+from serving.server.subprocesses import ServerError, check_alive, run_mlflow_server
 from tests.project import free_port, runs, wait_until
 
 GUARD = str(ROOT / "serving" / "server" / "process_guard.py")
@@ -56,7 +56,7 @@ def test_the_guard_passes_the_exit_code_on() -> None:
 def test_a_server_that_cannot_start_is_told_with_the_end_of_its_log() -> None:
     with (
         pytest.raises(ServerError, match=r"ended with exit code[\s\S]*nothing_here"),
-        scoring_server("models:/nothing_here/1"),
+        run_mlflow_server("models:/nothing_here/1"),
     ):
         pytest.fail("a server for a model that does not exist")
 

@@ -24,7 +24,7 @@ import pytest
 import requests
 from sklearn.pipeline import Pipeline
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.schema import FEATURES
 from serving.model import manifest
 from serving.server import registry_watch
@@ -172,7 +172,7 @@ def test_a_port_that_is_taken_is_told_with_another(champion_checkout: Checkout) 
 )
 def test_a_wrong_option_is_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse(ServerConfig, arguments)
+        parse_args(ServerConfig, arguments)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err.replace("\n", " ")
 
@@ -407,7 +407,7 @@ def test_workers_killed_under_a_client_cost_no_row(
     moments = random.Random(seed)  # noqa: S311 nothing secret
     with operated(champion_checkout) as server:
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
-        chunk = ["--rows_per_request", "1000"]
+        chunk = ["--batch_size", "1000"]
         started = time.monotonic()
         ok(champion_checkout.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
         seconds = time.monotonic() - started
@@ -443,7 +443,7 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
         assert ask(server.address, headers={"X-Request-ID": "mine"}).ok
         assert requests.post(f"{server.address}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
-        ok(champion_checkout.command(*command, "--rows_per_request", "500", "--out", str(tmp_path / "out.parquet")))
+        ok(champion_checkout.command(*command, "--batch_size", "500", "--out", str(tmp_path / "out.parquet")))
         assert server.stop() == 0
     with closing(sqlite3.connect(tmp_path / "inference_log.db")) as connection:
         logged = pd.read_sql("select * from inference", connection)

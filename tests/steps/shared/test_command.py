@@ -12,7 +12,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.paths import ROOT
 from serving import registry
 from steps.aplicacao import AplicacaoConfig
@@ -67,7 +67,7 @@ def test_help_describes_every_parameter(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [name])
     with pytest.raises(SystemExit) as caught:
-        parse(CONFIGS[name], ["--help"])
+        parse_args(CONFIGS[name], ["--help"])
     assert caught.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     for parameter, field in CONFIGS[name].model_fields.items():
@@ -107,7 +107,7 @@ def test_a_wrong_parameter_is_told_with_what_was_expected_and_found(
     name: str, arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse(CONFIGS[name], arguments)
+        parse_args(CONFIGS[name], arguments)
     assert caught.value.code == 2
     shown = capsys.readouterr().err
     for word in [*words, "Nothing was done", "--help"]:
@@ -116,7 +116,7 @@ def test_a_wrong_parameter_is_told_with_what_was_expected_and_found(
 
 def test_an_unknown_parameter_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        parse(PreparacaoConfig, ["--tset_size", "0.2"])
+        parse_args(PreparacaoConfig, ["--tset_size", "0.2"])
     assert caught.value.code == 2
     assert "--tset_size" in capsys.readouterr().err
 
@@ -124,11 +124,11 @@ def test_an_unknown_parameter_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 def test_environment_variables_change_no_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED", "7")
     monkeypatch.setenv("TEST_SIZE", "0.5")
-    assert parse(PreparacaoConfig, []) == PreparacaoConfig(test_size=0.2, seed=42)
+    assert parse_args(PreparacaoConfig, []) == PreparacaoConfig(test_size=0.2, seed=42)
 
 
 def test_spaces_between_model_ids_do_no_harm() -> None:
-    assert parse(TreinamentoConfig, ["--models", "lr, dt"]).models == "lr,dt"
+    assert parse_args(TreinamentoConfig, ["--models", "lr, dt"]).models == "lr,dt"
 
 
 def test_a_configuration_is_frozen() -> None:
@@ -137,7 +137,7 @@ def test_a_configuration_is_frozen() -> None:
 
 
 def test_a_step_gets_its_part_of_the_parameters_of_a_command_that_runs_several() -> None:
-    both = parse(MainConfig, ["--test_size", "0.3", "--models", "dt"])
+    both = parse_args(MainConfig, ["--test_size", "0.3", "--models", "dt"])
     assert part(PreparacaoConfig, both) == PreparacaoConfig(test_size=0.3)
     assert part(TreinamentoConfig, both) == TreinamentoConfig(models="dt")
 
@@ -191,7 +191,7 @@ def test_other_loops_models_and_stores_keep_nobody_out(monkeypatch: pytest.Monke
     def others() -> None:
         at_it(lambda: done.append("another loop"), "operacao")
         at_it(lambda: done.append("no loop"), "")
-        with registry.using("another"):
+        with registry.use_model_name("another"):
             at_it(lambda: done.append("another model"))
         monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////elsewhere/mlflow.db")
         at_it(lambda: done.append("another store"))

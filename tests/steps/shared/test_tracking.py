@@ -25,10 +25,10 @@ from steps.shared.tracking import (
     Params,
     Tags,
     at_work_elsewhere,
+    git_state,
+    log_records,
     nested_run,
-    source_state,
     step_run,
-    write,
 )
 
 CONFIG = PreparacaoConfig()
@@ -245,7 +245,11 @@ def test_another_machine_may_be_at_a_run_for_hours_and_not_for_ever(
 
 
 def test_every_run_says_which_registered_model_it_is_about(client: MlflowClient) -> None:
-    with step_run("main", CONFIG) as main, registry.using("kobe_shot_replay"), step_run("Treinamento", CONFIG) as step:
+    with (
+        step_run("main", CONFIG) as main,
+        registry.use_model_name("kobe_shot_replay"),
+        step_run("Treinamento", CONFIG) as step,
+    ):
         pass
     about = [client.get_run(run.info.run_id).data.tags["kobe_shot.registered_model"] for run in (main, step)]
     assert about == ["kobe_shot", "kobe_shot_replay"]
@@ -260,7 +264,7 @@ def test_every_run_carries_its_process(client: MlflowClient) -> None:
 
 def test_a_figure_of_a_series_keeps_its_place(client: MlflowClient) -> None:
     with step_run("Operacao", CONFIG) as run:
-        write(Metrics({"log_loss": loss}, step) for step, loss in enumerate((0.67, 0.65)))
+        log_records(Metrics({"log_loss": loss}, step) for step, loss in enumerate((0.67, 0.65)))
     history = client.get_metric_history(run.info.run_id, "log_loss")
     assert {entry.step: entry.value for entry in history} == {0: 0.67, 1: 0.65}
 
@@ -274,7 +278,7 @@ def test_every_run_carries_its_workspace(client: MlflowClient) -> None:
 
 def test_records_are_written_to_the_active_run(client: MlflowClient) -> None:
     with step_run("PreparacaoDados", CONFIG) as run:
-        write([Params({"features": "lat"}), Metrics({"rows": 3.0}), Tags({"synthetic": "true"})])
+        log_records([Params({"features": "lat"}), Metrics({"rows": 3.0}), Tags({"synthetic": "true"})])
     data = client.get_run(run.info.run_id).data
     assert (data.params["features"], data.metrics["rows"], data.tags["synthetic"]) == ("lat", 3.0, "true")
 
@@ -286,7 +290,7 @@ def test_a_large_table_is_not_copied_into_its_run_but_named_with_its_digest(
     table, path = pd.DataFrame({"lat": [33.9, 34.0]}), tmp_path / "base_prod.parquet"
     table.to_parquet(path)
     with step_run("PreparacaoDados", CONFIG) as run:
-        write([Artifact(path), Dataset(path, table.head(1), "prepared", sha256(path))])
+        log_records([Artifact(path), Dataset(path, table.head(1), "prepared", sha256(path))])
     found = client.get_run(run.info.run_id)
     assert found.data.tags["table_base_prod"] == str(path)
     assert found.data.tags["sha256_base_prod"] == sha256(path)
@@ -301,13 +305,13 @@ def test_a_table_in_parts_is_kept_as_its_parts(client: MlflowClient, tmp_path: P
     folder.mkdir()
     pd.DataFrame({"lat": [33.9]}).to_parquet(folder / "part-00000.parquet")
     with step_run("PreparacaoDados", CONFIG) as run:
-        write([Artifact(folder)])
+        log_records([Artifact(folder)])
     kept = client.list_artifacts(run.info.run_id, "tables/base_prod.parquet")
     assert [artifact.path for artifact in kept] == ["tables/base_prod.parquet/part-00000.parquet"]
 
 
 def test_the_commit_is_told_where_there_is_one() -> None:
-    state = source_state()
+    state = git_state()
     if (ROOT / ".git").exists() and not os.environ.get("GIT_DIR"):
         assert len(state["git_commit"]) == 40
         assert state["git_dirty"] in {"true", "false"}
@@ -315,7 +319,7 @@ def test_the_commit_is_told_where_there_is_one() -> None:
 
 def test_no_parameter_and_no_tag_of_a_run_holds_a_password(client: MlflowClient) -> None:
     with step_run("PreparacaoDados", CONFIG) as run:
-        write([Params({"place": "https://u:secret@h/x", "rows": 3}), Tags({"from": "postgresql://u:secret@h/d"})])
+        log_records([Params({"place": "https://u:secret@h/x", "rows": 3}), Tags({"from": "postgresql://u:secret@h/d"})])
     kept = client.get_run(run.info.run_id).data
     assert (kept.params["place"], kept.params["rows"]) == ("https://u:***@h/x", "3")
     assert kept.tags["from"] == "postgresql://u:***@h/d"

@@ -17,9 +17,9 @@ from data.storage.files import sha256, write_parquet
 from monitor.store import runs
 from serving import registry
 from serving.registry import RegistryError
-from serving.registry.gate import Verdict
-from steps.training.promotion import Contender, Settled, comparison_rows, settle
-from steps.training.training_set import Lesson
+from serving.registry.gate import GateResult
+from steps.training.promotion import Challenger, PromotionOutcome, comparison_rows, promote_if_better
+from steps.training.training_set import TrainingData
 from tests.looks import TRAINING_ROWS, population
 from tests.versions import BAD, GOOD, REFUSED, SAME, Stock, bare, fitted, prior
 
@@ -33,12 +33,12 @@ def rows(first: int, count: int) -> pd.DataFrame:
     return population().iloc[start : start + count][COLUMNS].reset_index(drop=True)
 
 
-def lesson(train: pd.DataFrame | None = None, test: pd.DataFrame | None = None, /, **tags: str) -> Lesson:
+def lesson(train: pd.DataFrame | None = None, test: pd.DataFrame | None = None, /, **tags: str) -> TrainingData:
     given = {f"sha256_{TRAIN}": "a" * 64, f"sha256_{TEST}": "b" * 64, **tags}
     learned = population().head(TRAINING_ROWS)[COLUMNS]
     train, test = (learned if train is None else train), (rows(0, 1_000) if test is None else test)
     ids = {name: table[SHOT_ID] for name, table in ((TRAIN, train), (TEST, test)) if SHOT_ID in table}
-    return Lesson(train.reindex(columns=COLUMNS), test.reindex(columns=COLUMNS), {}, given, shot_ids=ids)
+    return TrainingData(train.reindex(columns=COLUMNS), test.reindex(columns=COLUMNS), {}, given, shot_ids=ids)
 
 
 # Rows that are fair to both
@@ -67,8 +67,8 @@ def champion_of(folder: Path, train: pd.DataFrame, test: pd.DataFrame, raw: str)
     return tags
 
 
-def contender(taught: Lesson) -> Contender:
-    return Contender("9", taught, fitted(), prior())
+def contender(taught: TrainingData) -> Challenger:
+    return Challenger("9", taught, fitted(), prior())
 
 
 def as_set(table: pd.DataFrame) -> set[tuple[float, ...]]:
@@ -82,7 +82,7 @@ def unlike(first: int, count: int) -> pd.DataFrame:
     return table.assign(minutes_remaining=np.linspace(0, 12, len(table)) + first / 1e6, **numbers)
 
 
-def assert_compared_on_all(taught: Lesson, words: str = "") -> None:
+def assert_compared_on_all(taught: TrainingData, words: str = "") -> None:
     found = comparison_rows(contender(taught))
     assert found.rows is taught.test
     assert words in found.note
@@ -142,7 +142,7 @@ def test_where_the_champions_tables_are_gone_the_contenders_test_rows_are_used(f
 @pytest.mark.parametrize("raw", ["mine", "theirs"])
 def test_a_champion_that_did_not_pass_the_gate_does_not_stop_a_training(folder: Path, raw: str) -> None:
     champion_of(folder, unlike(0, 300), unlike(300, 200), raw=raw)
-    registry.judge("1", REFUSED)
+    registry.record_gate_result("1", REFUSED)
     assert_compared_on_all(lesson(sha256_dataset_kobe_dev="mine"))
 
 
@@ -217,21 +217,21 @@ def test_a_preparation_that_makes_a_table_again_says_which_shots_an_old_version_
 # What becomes of a contender
 
 
-def contending(stocked: Stock, name: str, *, test: pd.DataFrame | None = None, **tags: str) -> Contender:
+def contending(stocked: Stock, name: str, *, test: pd.DataFrame | None = None, **tags: str) -> Challenger:
     """A version that was registered and not yet judged."""
     version = stocked.register(name, None, **tags)
-    return Contender(version, lesson(None, test, **tags), stocked.models[name].pipeline, prior())
+    return Challenger(version, lesson(None, test, **tags), stocked.models[name].pipeline, prior())
 
 
-def settled(who: Contender, on: pd.DataFrame | None = None, *, most_log_loss: float = COIN) -> Settled:
-    return settle(who, who.lesson.test if on is None else on, seed=0, most_log_loss=most_log_loss)
+def settled(who: Challenger, on: pd.DataFrame | None = None, *, max_log_loss: float = COIN) -> PromotionOutcome:
+    return promote_if_better(who, who.lesson.test if on is None else on, seed=0, max_log_loss=max_log_loss)
 
 
 def stage(version: str) -> str:
     return str(MlflowClient().get_model_version(registry.model(), version).current_stage)
 
 
-def assert_promoted(who: Contender, found: Settled) -> None:
+def assert_promoted(who: Challenger, found: PromotionOutcome) -> None:
     assert (found.promoted, found.verdict.passed) == (True, True)
     assert found.note == "passed the gate and became champion and Production"
     assert registry.number(registry.require_champion()) == who.version
@@ -240,7 +240,7 @@ def assert_promoted(who: Contender, found: Settled) -> None:
     assert_written(who, found.verdict)
 
 
-def assert_archived(who: Contender, found: Settled, champion: str | None) -> None:
+def assert_archived(who: Challenger, found: PromotionOutcome, champion: str | None) -> None:
     assert not found.promoted
     assert found.note.startswith("not promoted")
     now = registry.champion()
@@ -252,7 +252,7 @@ def assert_archived(who: Contender, found: Settled, champion: str | None) -> Non
     assert_written(who, found.verdict)
 
 
-def assert_written(who: Contender, verdict: Verdict) -> None:
+def assert_written(who: Challenger, verdict: GateResult) -> None:
     tags = registry.tags_of(who.version)
     assert tags["gate"] == ("passed" if verdict.passed else "refused")
     assert tags["gate_reason"] == verdict.reason
@@ -285,7 +285,7 @@ def test_a_contender_that_answers_almost_the_same_to_every_shot_is_not_promoted_
 ) -> None:
     if champion:
         registry.promote(stocked.register(champion), "the only one")
-    who = Contender(stocked.register(GOOD, None), lesson(None, rows(0, 20_000)), constant(1e-6), prior())
+    who = Challenger(stocked.register(GOOD, None), lesson(None, rows(0, 20_000)), constant(1e-6), prior())
     found = settled(who)
     assert_archived(who, found, "1" if champion else None)
     assert found.verdict.high < 0
@@ -293,7 +293,7 @@ def test_a_contender_that_answers_almost_the_same_to_every_shot_is_not_promoted_
 
 
 def test_a_contender_that_knows_too_little_to_be_of_use_is_not_the_first_champion(stocked: Stock) -> None:
-    who = Contender(stocked.register(GOOD, None), lesson(None, rows(0, 20_000)), constant(1e-5), prior())
+    who = Challenger(stocked.register(GOOD, None), lesson(None, rows(0, 20_000)), constant(1e-5), prior())
     blunt = settled(who)
     assert not blunt.promoted
 
@@ -335,7 +335,7 @@ def test_the_rows_that_are_given_are_those_that_are_compared_on(stocked: Stock) 
 def test_a_limit_that_is_asked_for_is_kept(stocked: Stock) -> None:
     registry.promote(stocked.register(BAD), "the only one")
     who = contending(stocked, GOOD)
-    found = settled(who, most_log_loss=0.5)
+    found = settled(who, max_log_loss=0.5)
     assert_archived(who, found, "1")
     assert found.verdict.reason.endswith("limit 0.5000")
 
@@ -408,7 +408,7 @@ def test_a_contender_that_was_trained_to_replace_another_champion_is_put_away(st
     for _ in range(2):
         registry.promote(stocked.register(BAD), "better")
     who = contending(stocked, GOOD)
-    found = settle(who, who.lesson.test, seed=0, against=against)
+    found = promote_if_better(who, who.lesson.test, seed=0, against=against)
     assert_archived(who, found, "2")
     assert "the champion is now 2" in found.note
     assert not found.verdict.passed
@@ -417,27 +417,27 @@ def test_a_contender_that_was_trained_to_replace_another_champion_is_put_away(st
 def test_a_contender_that_was_trained_to_replace_this_champion_is_compared_with_it(stocked: Stock) -> None:
     registry.promote(stocked.register(BAD), "the only one")
     who = contending(stocked, GOOD)
-    assert_promoted(who, settle(who, who.lesson.test, seed=0, against="1"))
+    assert_promoted(who, promote_if_better(who, who.lesson.test, seed=0, against="1"))
 
 
 def test_a_gain_that_is_asked_for_is_asked_for(stocked: Stock) -> None:
     registry.promote(stocked.register(BAD), "the only one")
     who = contending(stocked, GOOD)
-    found = settle(who, who.lesson.test, seed=0, least_gain=0.9)
+    found = promote_if_better(who, who.lesson.test, seed=0, min_improvement=0.9)
     assert_archived(who, found, "1")
     assert "90.00% is needed" in found.note
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Let another process act after a contender was compared and before its verdict is written."""
-    judge = registry.judge
+    judge = registry.record_gate_result
 
-    def judged(version: str, verdict: Verdict) -> None:
-        monkeypatch.setattr(registry, "judge", judge)
+    def judged(version: str, verdict: GateResult) -> None:
+        monkeypatch.setattr(registry, "record_gate_result", judge)
         act()
         judge(version, verdict)
 
-    monkeypatch.setattr(registry, "judge", judged)
+    monkeypatch.setattr(registry, "record_gate_result", judged)
 
 
 def test_a_contender_whose_champion_was_replaced_meanwhile_is_put_away(

@@ -13,7 +13,7 @@ from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
 from serving.model import packaging
-from steps.training.tuning import MODEL_NAMES, WITHOUT_WEIGHTS, Candidate, TrainingError, Tuner, choose
+from steps.training.tuning import MODEL_NAMES, WITHOUT_WEIGHTS, Candidate, TrainingError, Tuner, select_best
 
 Bools = npt.NDArray[np.bool_]
 
@@ -90,8 +90,8 @@ def candidate(name: str, **scores: float) -> Candidate:
 
 def test_the_choice_follows_the_direction_of_the_criterion() -> None:
     both = [candidate("a", log_loss=0.68, roc_auc=0.60), candidate("b", log_loss=0.67, roc_auc=0.59)]
-    assert choose(both, "log_loss").id == "b"
-    assert choose(both, "roc_auc").id == "a"
+    assert select_best(both, "log_loss").id == "b"
+    assert select_best(both, "roc_auc").id == "a"
 
 
 # Rows that weigh, and rows that models are compared on

@@ -15,16 +15,16 @@ import yaml
 from markdown_it import MarkdownIt
 from mlflow import MlflowClient
 
-from data.cli.config import parse
+from data.cli.config import parse_args
 from data.paths import ROOT
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from data.storage.files import write_parquet
 from monitor.metrics.binary import METRICS, evaluate
 from monitor.metrics.calibration import calibration_curve
-from monitor.metrics.intervals import by_slice, performance
+from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice
 from monitor.reports.model_card import card as model_card
 from monitor.reports.model_card.card import FILE, MOST_DESCRIPTION, Data, ModelCard, description, render
-from monitor.reports.model_card.evaluation import Measured, measure
+from monitor.reports.model_card.evaluation import TestEvaluation, evaluate_on_test
 from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
 from monitor.store.listings import MODEL_TAG
 from serving import registry
@@ -33,7 +33,7 @@ from steps.main import MainConfig
 from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetreinoConfig
 from steps.training.reproduction import reproduction
-from steps.training.training_set import Lesson
+from steps.training.training_set import TrainingData
 from steps.training.tuning import MODEL_NAMES, PRIOR, Candidate
 from steps.treinamento import TreinamentoConfig
 from tests.looks import TRAINING_ROWS, population
@@ -56,9 +56,9 @@ def answers(table: pd.DataFrame) -> "np.ndarray[tuple[int, ...], np.dtype[np.flo
     return np.asarray(fitted().predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
 
 
-def measured(test: pd.DataFrame, train: pd.DataFrame | None = None) -> Measured:
+def measured(test: pd.DataFrame, train: pd.DataFrame | None = None) -> TestEvaluation:
     learned = training() if train is None else train
-    return measure(learned, test, answers(test), np.full(len(test), learned[TARGET].mean()))
+    return evaluate_on_test(learned, test, answers(test), np.full(len(test), learned[TARGET].mean()))
 
 
 def data(**changes: object) -> Data:
@@ -125,7 +125,7 @@ def test_every_metric_stands_beside_the_class_priors_with_its_interval(card: Mod
     of_prior = np.full(len(rows), training()[TARGET].mean())
     for made, place in ((answers(rows), 3), (of_prior, 4)):
         figures = evaluate(rows[TARGET], made)
-        for name, interval in performance(rows[TARGET], made).intervals().items():
+        for name, interval in evaluate_with_intervals(rows[TARGET], made).intervals().items():
             expected = f"{figures[name]:z.4f} ({interval.low:z.4f} to {interval.high:z.4f})"
             assert row(markdown, name)[place] == expected
 
@@ -141,7 +141,7 @@ def test_a_metric_that_changes_changes_the_card_and_the_description(card: ModelC
 
 def test_every_slice_is_told_with_its_rows_and_log_loss(card: ModelCard) -> None:
     rows = fresh()
-    expected = by_slice(rows.assign(**{PROBABILITY: answers(rows)}))
+    expected = metrics_by_slice(rows.assign(**{PROBABILITY: answers(rows)}))
     markdown = render(card)
     for found in expected.to_dict("records"):
         cells = row(markdown, found["slice"], found["value"])
@@ -357,7 +357,7 @@ def acquired(source: str, kind: str = "folder", address: str = "/somewhere", **p
     with mlflow.start_run(run_name="Aquisicao", tags=tags):
         mlflow.log_params({"source": source, "synthetic_rows": 9_000, "synthetic_seed": 7})
     with mlflow.start_run(run_name="PreparacaoDados", tags={"data_source": kind}):
-        split = {"test_size": 0.25, "seed": 42, "engine": "local", "master": "", "most_rejected": None}
+        split = {"test_size": 0.25, "seed": 42, "engine": "local", "master": "", "max_rejected_rows": None}
         mlflow.log_params({**split, "sha256_base_train": "a" * 64, **params})
         provenance = {"kind": kind, "address": address, "sha256": RAW, "previous_sha256": {}}
         mlflow.log_dict({"provenance": provenance, "sha256": {}}, "tables/manifest.json")
@@ -401,7 +401,7 @@ def words_of(values: dict[str, str]) -> list[str]:
 def test_the_command_is_one_that_the_entry_point_takes() -> None:
     acquired("synthetic", "synthetic", "rows=9000 seed=7", most_rejected_="ignored")
     entry_point, values = parameters(reproduction(trained(), TAGS, TRAINING).command)
-    config = parse(MainConfig, words_of(values))
+    config = parse_args(MainConfig, words_of(values))
     assert entry_point == "main"
     assert (config.source, config.synthetic_rows, config.synthetic_seed) == ("synthetic", 9_000, 7)
     assert (config.test_size, config.models, config.cv_folds) == (0.25, "dt", 3)
@@ -411,23 +411,23 @@ def test_the_command_is_one_that_the_entry_point_takes() -> None:
 def test_a_challenger_is_trained_again_by_the_loop_at_its_moment_beside_its_champion() -> None:
     acquired("auto")
     tags = {"moment": "2026-11-22T10:00:00+00:00", "champion": "4"}
-    run_id = trained("Retreino", tags, log="''", window_rows=150, mode="auto", models="lr")
+    run_id = trained("Retreino", tags, log="''", window_size=150, mode="auto", models="lr")
     found = reproduction(run_id, {**TAGS, "sha256_development": "a" * 64, "sha256_base_train": "9" * 64}, TRAINING)
     entry_point, values = parameters(found.command)
     assert entry_point == "retreino"
-    config = parse(RetreinoConfig, words_of(values))
-    assert (config.mode, config.now, config.window_rows, config.models) == ("force", tags["moment"], 150, "lr")
+    config = parse_args(RetreinoConfig, words_of(values))
+    assert (config.mode, config.now, config.window_size, config.models) == ("force", tags["moment"], 150, "lr")
     assert "while version 4 is champion" in found.remarks[0]
 
 
 @pytest.mark.usefixtures("store")
 def test_what_a_replay_trained_is_trained_again_by_the_replay() -> None:
     acquired("synthetic", "synthetic", "rows=9000 seed=7")
-    run_id = trained("Operacao", {MODEL_TAG: "mine"}, batch_rows=250, source="auto", models="lr")
+    run_id = trained("Operacao", {MODEL_TAG: "mine"}, batch_size=250, source="auto", models="lr")
     found = reproduction(run_id, TAGS, TRAINING)
     assert "&& KOBE_SHOT_MODEL=mine mlflow run . -e operacao" in found.command
-    config = parse(OperacaoConfig, words_of(parameters(found.command)[1]))
-    assert (config.batch_rows, config.source, config.models, config.test_size) == (250, "synthetic", "lr", 0.25)
+    config = parse_args(OperacaoConfig, words_of(parameters(found.command)[1]))
+    assert (config.batch_size, config.source, config.models, config.test_size) == (250, "synthetic", "lr", 0.25)
 
 
 @pytest.mark.usefixtures("store")
@@ -470,7 +470,7 @@ def candidate(model_id: str, name: str) -> Candidate:
 
 
 @pytest.fixture
-def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lesson:
+def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
     """Dev rows and labels, and a training that takes no time."""
     monkeypatch.setattr(treinamento, "Tuner", PreparedTuner)
     monkeypatch.setattr(treinamento, "_candidate_records", lambda *_: iter(()))
@@ -482,7 +482,7 @@ def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lesson:
     hashes = {f"sha256_{name}": letter * 64 for name, letter in zip(files, "ab", strict=True)}
     is_label = np.arange(TRAINING_ROWS) >= TRAINING_ROWS - 500
     weights = np.where(is_label, 4.0, 1.0)
-    return Lesson(tables_["base_train"], tables_["base_test"], files, {**tags, **hashes}, weights, is_label)
+    return TrainingData(tables_["base_train"], tables_["base_test"], files, {**tags, **hashes}, weights, is_label)
 
 
 def kept(run_id: str) -> str:
@@ -491,9 +491,9 @@ def kept(run_id: str) -> str:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_version_is_registered_with_its_card_and_its_run_holds_the_whole(lesson: Lesson) -> None:
+def test_a_version_is_registered_with_its_card_and_its_run_holds_the_whole(lesson: TrainingData) -> None:
     with mlflow.start_run() as run:
-        contender, choice = treinamento.learn(TreinamentoConfig(models="lr"), lesson)
+        contender, choice = treinamento.train_and_register(TreinamentoConfig(models="lr"), lesson)
     version = MlflowClient().get_model_version("kobe_shot", contender.version)
     whole = kept(version.run_id)
     assert version.run_id == run.info.run_id
@@ -510,7 +510,7 @@ def test_a_version_is_registered_with_its_card_and_its_run_holds_the_whole(lesso
 
 @pytest.mark.usefixtures("store")
 def test_a_kill_before_the_version_knows_its_number_leaves_a_whole_card(
-    lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+    lesson: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(version: str, text: str) -> None:
         del version, text
@@ -518,7 +518,7 @@ def test_a_kill_before_the_version_knows_its_number_leaves_a_whole_card(
 
     monkeypatch.setattr(registry, "describe", killed)
     with pytest.raises(Killed), mlflow.start_run():
-        treinamento.learn(TreinamentoConfig(models="lr"), lesson)
+        treinamento.train_and_register(TreinamentoConfig(models="lr"), lesson)
     version = MlflowClient().get_model_version("kobe_shot", "1")
     for text in (version.description, kept(version.run_id)):
         serve = next(block for block in blocks(text, "sh") if block.startswith("mlflow models serve"))

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from data.paths import ROOT
 from monitor.reports.pipeline import artifacts, collect, flow, lineage, rendering
-from monitor.reports.pipeline.collect import Gathered, gather
+from monitor.reports.pipeline.collect import Gathered
 from monitor.reports.pipeline.facts import MONITORING, REPORT, Missing, RunFacts, VersionFacts, adherence
 from monitor.reports.pipeline.rendering import escaped
 from monitor.reports.pipeline.tool_matrix import PLACES, Place
@@ -104,7 +104,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gathered() -> Gathered:
     with mlflow.start_run(run_name=REPORT) as run:
-        return gather(lineage.find(), run.info.run_id, {})
+        return collect.collect(lineage.find_pipeline_runs(), run.info.run_id, {})
 
 
 def written() -> tuple[str, str]:
@@ -452,12 +452,12 @@ def ids(found: lineage.Chain) -> list[str]:
 
 def test_the_runs_of_one_main_belong_together_also_when_another_one_follows(filled: Path) -> None:
     first = run_named("main").info.run_id
-    expected = ids(lineage.find(first))
+    expected = ids(lineage.find_pipeline_runs(first))
     second = fill(filled)
-    assert ids(lineage.find(first)) == expected
+    assert ids(lineage.find_pipeline_runs(first)) == expected
     assert all(expected)
-    assert lineage.find().main.run_id == second
-    assert not set(ids(lineage.find())) & set(expected)
+    assert lineage.find_pipeline_runs().main.run_id == second
+    assert not set(ids(lineage.find_pipeline_runs())) & set(expected)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -474,7 +474,7 @@ def test_runs_of_their_own_are_joined_by_digests_and_tags() -> None:
     for stray in ("PreparacaoDados", "Aquisicao"):
         with mlflow.start_run(run_name=stray, tags={"data_source": "public", "sha256_dataset_kobe_dev": "0" * 64}):
             mlflow.log_params({"sha256_base_train": "0" * 64})
-    found = lineage.find()
+    found = lineage.find_pipeline_runs()
     assert ids(found) == expected
     assert not found.main
     assert [run.tags["model_id"] for run in found.candidates] == ["prior", "lr", "dt"]
@@ -501,12 +501,12 @@ def test_a_training_that_the_loop_made_is_not_that_of_the_pipeline() -> None:
         pass
     MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
     MlflowClient().delete_registered_model("kobe_shot")
-    assert lineage.find().training.run_id == expected
+    assert lineage.find_pipeline_runs().training.run_id == expected
 
 
 @pytest.mark.usefixtures("stepwise")
 def test_runs_about_another_registered_model_are_not_told() -> None:
-    expected = ids(lineage.find())
+    expected = ids(lineage.find_pipeline_runs())
     digests = run_named("PreparacaoDados").data.params
     with mlflow.start_run(run_name="PreparacaoDados", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
         mlflow.log_params(digests)
@@ -516,7 +516,7 @@ def test_runs_about_another_registered_model_are_not_told() -> None:
         pass
     with mlflow.start_run(run_name="Operacao", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
         pass
-    found = lineage.find()
+    found = lineage.find_pipeline_runs()
     assert ids(found) == expected
     assert not found.operation
 
@@ -524,7 +524,7 @@ def test_runs_about_another_registered_model_are_not_told() -> None:
 @pytest.mark.usefixtures("filled")
 def test_without_an_application_the_main_of_the_training_is_told() -> None:
     MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
-    found = lineage.find()
+    found = lineage.find_pipeline_runs()
     assert found.main.run_id == run_named("main").info.run_id
     assert not found.application
 
@@ -532,7 +532,7 @@ def test_without_an_application_the_main_of_the_training_is_told() -> None:
 @pytest.mark.usefixtures("store")
 def test_without_any_training_there_is_nothing_to_tell() -> None:
     with pytest.raises(lineage.NoTrainingError, match=r"Run the pipeline first: mlflow run \. -e main"):
-        lineage.find()
+        lineage.find_pipeline_runs()
 
 
 # The loop
