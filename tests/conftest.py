@@ -16,21 +16,21 @@ from tests.project import (
     FAST,
     REAL,
     Checkout,
-    Operated,
+    ProductionServer,
     copy_project,
     ok,
-    operated,
     publish,
-    served,
+    run_mlflow_server,
+    run_production_server,
     small_pipeline,
 )
-from tests.versions import Stock, log_models, logged_models
+from tests.versions import LoggedModels, find_logged_models, log_models
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a person ask for more of the slow trials than CI can afford."""
+    """Add options for more slow trials than CI can afford."""
     parser.addoption("--kills", type=int, default=1, help="how often main, or a server's worker, is killed")
-    parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each door is sent")
+    parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each server is sent")
     parser.addoption("--outage", type=float, default=20, help="seconds that tracking server and database are away")
     parser.addoption("--rows", type=int, default=200_000, help="rows of the table under which workers are killed")
 
@@ -45,7 +45,7 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shots() -> pd.DataFrame:
-    """Raw shots, two-point and three-point ones, as if they were somebody's own."""
+    """Raw two-point and three-point shots that have no mark of synthetic data."""
     table = synthetic.shots(6_000, seed=1)
     table.attrs.clear()
     return table
@@ -89,8 +89,8 @@ def store(tmp_path: Path, empty_database: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def stock(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Stock:
-    """A tracking store with logged models of known worth; none is registered."""
+def logged_models(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> LoggedModels:
+    """A tracking store with logged models of known performance; none is registered."""
 
     def make(folder: Path) -> None:
         before = mlflow.get_tracking_uri()
@@ -101,17 +101,17 @@ def stock(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Sto
         mlflow.set_tracking_uri(before)
 
     database = once(tmp_path_factory, "stock", make) / "mlflow.db"
-    return Stock(database, logged_models(database))
+    return LoggedModels(database, find_logged_models(database))
 
 
 @pytest.fixture
-def stocked(tmp_path: Path, stock: Stock) -> Iterator[Stock]:
+def store_with_models(tmp_path: Path, logged_models: LoggedModels) -> Iterator[LoggedModels]:
     """A store that holds `stock` and an experiment of the test, used until the test ends."""
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(stock.database, tmp_path / 'stocked.db')}")
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(logged_models.database, tmp_path / 'stocked.db')}")
     mlflow.create_experiment("tests", artifact_location=str(tmp_path / "artifacts"))
     mlflow.set_experiment("tests")
-    yield stock
+    yield logged_models
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(before)
@@ -137,25 +137,25 @@ def served_checkout(
 
 
 @pytest.fixture(scope="session")
-def front_door(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[str]:
-    """Address of a running ``mlflow models serve``."""
-    with served(served_checkout[0]) as address:
+def mlflow_server_url(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[str]:
+    """URL of a running ``mlflow models serve``."""
+    with run_mlflow_server(served_checkout[0]) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def operated_door(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[Operated]:
+def production_server(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[ProductionServer]:
     """A running ``python -m serving.server``."""
-    with operated(served_checkout[0]) as server:
+    with run_production_server(served_checkout[0]) as server:
         yield server
 
 
-@pytest.fixture(params=["front", "operated"])
-def door(request: pytest.FixtureRequest) -> str:
-    """Address of each door in turn."""
-    if request.param == "front":
-        return str(request.getfixturevalue("front_door"))
-    return str(request.getfixturevalue("operated_door").address)
+@pytest.fixture(params=["mlflow", "production"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    """URL of each server in turn."""
+    if request.param == "mlflow":
+        return str(request.getfixturevalue("mlflow_server_url"))
+    return str(request.getfixturevalue("production_server").address)
 
 
 def _after_main(factory: pytest.TempPathFactory, name: str, *parameters: str) -> tuple[Checkout, str]:

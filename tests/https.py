@@ -17,14 +17,14 @@ from cryptography.x509.oid import NameOID
 
 class _Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that goes away."""
+        """Ignore a client that disconnects."""
 
 
 @contextmanager
 def https_server(
     handler: Callable[..., http.server.BaseHTTPRequestHandler], certificate: Path, key: Path
 ) -> Iterator[str]:
-    """Serve until the block ends; the address."""
+    """Serve until the block ends; the URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with _Server(("127.0.0.1", 0), handler) as server:

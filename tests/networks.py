@@ -1,4 +1,4 @@
-"""Networks that fail: what a person's server looks like when it is away."""
+"""Networks that fail: what a client sees during an outage of a server."""
 
 import http.server
 import select
@@ -12,14 +12,14 @@ from tests.project import free_port
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """Address of something that takes connections and never answers."""
+    """Host and port of a server that accepts connections and never responds."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager
 def full_queue() -> Iterator[str]:
-    """Address of something that does not even take connections: its queue is full."""
+    """Host and port of a server that accepts no connections: its queue is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0), backlog=0)))
         for _ in range(8):
@@ -31,19 +31,19 @@ def full_queue() -> Iterator[str]:
 
 
 @contextmanager
-def nothing() -> Iterator[str]:
-    """Address that nothing listens at."""
+def closed_port() -> Iterator[str]:
+    """Host and port that no process listens on."""
     yield f"127.0.0.1:{free_port()}"
 
 
 @contextmanager
-def no_machine() -> Iterator[str]:
-    """Address of a machine that cannot be (RFC 6761)."""
+def unknown_host() -> Iterator[str]:
+    """Host and port of a machine that cannot exist (RFC 6761)."""
     yield "tracking.invalid:5000"
 
 
-def answering(status: int, body: bytes, content_type: str = "text/html") -> Callable[[], "ExitStack"]:
-    """A server that answers the same to everything; enters to its address."""
+def responding_with(status: int, body: bytes, content_type: str = "text/html") -> Callable[[], "ExitStack"]:
+    """A server with one response to every request; enters to its host and port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -57,7 +57,7 @@ def answering(status: int, body: bytes, content_type: str = "text/html") -> Call
         do_GET = do_POST  # noqa: N815 the name is the library's
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     @contextmanager
     def served() -> Iterator[str]:
@@ -73,12 +73,12 @@ def answering(status: int, body: bytes, content_type: str = "text/html") -> Call
     return served  # type: ignore[return-value]
 
 
-class Line:
-    """A line to a server, which can be cut: refused, or silent."""
+class FaultyProxy:
+    """A proxy to a server that passes everything on, refuses connections, or is silent."""
 
     def __init__(self, port: int) -> None:
         self._to, self._listener = port, socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._mode = "open"
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._take)

@@ -24,9 +24,9 @@ class Block:
     ----------
     language, text : str
     before : str
-        What the page says directly before it: a paragraph, or nothing where another block stands there.
+        The paragraph directly before it; empty after another block.
     line : int
-        Where it begins, counted from 1.
+        Of its start, counted from 1.
     """
 
     language: str
@@ -65,17 +65,17 @@ class Page:
 
     @cached_property
     def inline(self) -> list[Token]:
-        """Text, links, pictures and code within paragraphs, headings and tables."""
+        """Text, links, images and code within paragraphs, headings and tables."""
         return [child for token in self.tokens if token.type == "inline" for child in token.children or []]
 
     @cached_property
     def code(self) -> list[str]:
-        """What stands between backticks."""
+        """What is between backticks."""
         return [token.content for token in self.inline if token.type == "code_inline"]
 
     @cached_property
     def links(self) -> list[str]:
-        """Where its links and pictures lead."""
+        """Targets of its links and images."""
         led = {"link_open": "href", "image": "src"}
         found = [str(token.attrs[led[token.type]]) for token in self.inline if token.type in led]
         return found + re.findall(r'<(?:a|img)\s[^>]*?(?:href|src)="([^"]*)"', self.text)

@@ -44,7 +44,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 PAGE_SECONDS = 600
-"""Limit for Streamlit's AppTest, which takes one by the clock only: far more than a page takes on a busy machine."""
+"""Limit for Streamlit's AppTest, which only takes one in seconds: far more than a page takes on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Checkout:
     folder: Path
 
     def copy(self, target: Path) -> "Checkout":
-        """A copy whose store names the artifacts beside it; `target` is not there yet."""
+        """A copy whose store names the artifacts of the copy; `target` does not exist yet."""
         shutil.copytree(self.folder, target)
         relocate(target / "mlflow.db")
         return Checkout(target)
@@ -72,7 +72,7 @@ class Checkout:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=end_with_the_tests,  # noqa: PLW1509 it calls nothing but the kernel
+            preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
         )
 
     def step(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -134,28 +134,30 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def served(checkout: Checkout, model: str = "models:/kobe_shot/Production", **variables: str) -> Iterator[str]:
-    """Run ``mlflow models serve -m MODEL`` until the block ends; its address."""
+def run_mlflow_server(
+    checkout: Checkout, model: str = "models:/kobe_shot/Production", **variables: str
+) -> Iterator[str]:
+    """Run ``mlflow models serve -m MODEL`` until the block ends; its URL."""
     port = free_port()
     command = ["mlflow", "models", "serve", "-m", model, "--port", str(port), "--env-manager", "local"]
     process = checkout.start(*command, **variables)
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}"), f"{' '.join(command)} to answer")
+        wait_until(lambda: responds(f"http://127.0.0.1:{port}"), f"{' '.join(command)} to respond")
         yield f"http://127.0.0.1:{port}"
     finally:
         end_group(process)
 
 
 @dataclass
-class Operated:
+class ProductionServer:
     """A running ``python -m serving.server``."""
 
-    address: str
+    url: str
     process: "subprocess.Popen[bytes]"
     output: Path
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer, not those that write the inference log, nor the one that looks at the registry."""
+        """The worker processes, without those that write the inference log and the one that polls the registry."""
         children = psutil.Process(self.process.pid).children()
         return [child for child in children if child.status() != "zombie" and child.name() != registry_watch.NAME]
 
@@ -166,9 +168,9 @@ class Operated:
 
 
 @contextmanager
-def operated(
+def run_production_server(
     checkout: Checkout, *options: str, workers: int = 2, inference_log: str | None = None, tracking: str = ""
-) -> Iterator[Operated]:
+) -> Iterator[ProductionServer]:
     """Run ``python -m serving.server`` until the block ends, with the checkout's own store or the one at `tracking`."""
     settings = {} if inference_log is None else {"KOBE_INFERENCE_LOG": inference_log}
     settings |= {"MLFLOW_TRACKING_URI": tracking} if tracking else {}
@@ -182,11 +184,11 @@ def operated(
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=end_with_the_tests,  # noqa: PLW1509 it calls nothing but the kernel
+            preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
         )
-    server = Operated(f"http://127.0.0.1:{port}", process, output)
+    server = ProductionServer(f"http://127.0.0.1:{port}", process, output)
     try:
-        wait_until(lambda: answers(server.address) or process.poll() is not None, "the server to answer")
+        wait_until(lambda: responds(server.url) or process.poll() is not None, "the server to respond")
         assert process.poll() is None, output.read_text()
         yield server
     finally:
@@ -230,7 +232,7 @@ def publish(
 
 
 def small_pipeline(shots: pd.DataFrame, *, strength: float = 1.0) -> Pipeline:
-    """What `publish` publishes."""
+    """The model that `publish` publishes."""
     made = shots["shot_made_flag"].fillna(0).to_numpy()
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength)).fit(_features(shots).to_numpy(), made)
 
@@ -239,16 +241,16 @@ def _features(shots: pd.DataFrame) -> pd.DataFrame:
     return shots.rename(columns={"lon": "lng"})[list(FEATURES)].astype(float)
 
 
-def runs(number: int) -> bool:
-    """Whether a process lives."""
+def is_running(number: int) -> bool:
+    """Whether a process is running."""
     try:
         return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def end_with_the_tests() -> None:
-    """Let a process that is being started end, as if asked to, when the one that starts it is killed."""
+def end_with_parent() -> None:
+    """Let a process that is being started get SIGTERM when the process that starts it is killed."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -260,10 +262,10 @@ def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:
     completed(process)
 
 
-def answers(address: str) -> bool:
-    """Whether a scoring server answers there."""
+def responds(url: str) -> bool:
+    """Whether a scoring server responds there."""
     try:
-        return requests.get(f"{address}/ping", timeout=2).ok
+        return requests.get(f"{url}/ping", timeout=2).ok
     except requests.RequestException:
         return False
 
@@ -277,7 +279,7 @@ def wait_until(condition: object, what: str, *, progress: Callable[[], object] =
 def run(
     command: Sequence[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, in the activated environment unless told otherwise, for as long as it works."""
+    """Run a command to its end, by default in the activated environment, for as long as it works."""
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -285,7 +287,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=end_with_the_tests,  # noqa: PLW1509 it calls nothing but the kernel
+        preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
     )
     return completed(process)
 
@@ -307,7 +309,7 @@ def completed(process: "subprocess.Popen[AnyStr]") -> "subprocess.CompletedProce
 
 
 def free_port() -> int:
-    """A port that nothing listens to."""
+    """A port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

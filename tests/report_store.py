@@ -25,7 +25,7 @@ from monitor.metrics.binary import evaluate
 from monitor.metrics.intervals import evaluate_with_intervals
 from serving import registry
 from serving.model.packaging import save_pipeline
-from tests.looks import TRAINING_ROWS, batch, look, population
+from tests.evaluations import TRAINING_ROWS, batch, evaluation, population
 from tests.versions import PASSED
 
 ORIGIN = {"data_source": "public", "synthetic": "false"}
@@ -39,7 +39,7 @@ _PROD_ROWS = 400
 @cache
 def found() -> dict[str, Any]:
     """The record of a look at shots like those that the model knows."""
-    looked = look(batch(_PROD_ROWS))
+    looked = evaluation(batch(_PROD_ROWS))
     return to_dict(looked, run_checks(looked, CHECKS))
 
 

@@ -18,7 +18,7 @@ from data.schema import FEATURES, TARGET
 from serving import registry
 from serving.model.packaging import log_scoring_model
 from serving.registry.gate import GateResult
-from tests.looks import TRAINING_ROWS, population
+from tests.evaluations import TRAINING_ROWS, population
 
 PASSED = GateResult(True, "better", 0.67, 0.69, -0.03, -0.01)
 REFUSED = GateResult(False, "worse", 0.70, 0.69, 0.0, 0.02)
@@ -28,7 +28,7 @@ GOOD, SAME, BAD = "good", "same", "bad"
 
 
 @dataclass(frozen=True)
-class Logged:
+class LoggedModel:
     """A logged model, its run, and the pipeline that is in it."""
 
     uri: str
@@ -37,11 +37,11 @@ class Logged:
 
 
 @dataclass(frozen=True)
-class Stock:
+class LoggedModels:
     """A tracking store with logged models, by name."""
 
     database: Path
-    models: dict[str, Logged]
+    models: dict[str, LoggedModel]
 
     def register(self, name: str, verdict: GateResult | None = PASSED, /, **tags: str) -> str:
         """Register one as a version in the active store, which is a copy of this one; its number."""
@@ -52,7 +52,7 @@ class Stock:
         return number
 
 
-def bare(verdict: GateResult | None = PASSED, /, **tags: str) -> str:
+def register_without_files(verdict: GateResult | None = PASSED, /, **tags: str) -> str:
     """Register a version that has no files, which is enough for the registry and takes no time; its number."""
     client, name = MlflowClient(), registry.model()
     if not client.search_registered_models(filter_string=f"name = '{name}'"):
@@ -63,15 +63,15 @@ def bare(verdict: GateResult | None = PASSED, /, **tags: str) -> str:
     return number
 
 
-def tagged(tags: dict[str, str]) -> dict[str, Any]:
+def as_kwargs(tags: dict[str, str]) -> dict[str, Any]:
     """Tags by names that are constants, as keyword arguments of a function that has others too."""
     return dict(tags)
 
 
-def crowned(count: int) -> None:
+def promote_versions(count: int) -> None:
     """Register and promote so many versions without files, one after the other."""
     for _ in range(count):
-        registry.promote(bare(), "better")
+        registry.promote(register_without_files(), "better")
 
 
 class Killed(BaseException):
@@ -106,22 +106,22 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, place: int) -> list[str]:
     return made
 
 
-def fitted(*, opposite: bool = False) -> Pipeline:
-    """A logistic regression of the training rows of `tests.looks.population`, or of the opposite of their labels."""
+def fit_pipeline(*, opposite: bool = False) -> Pipeline:
+    """A logistic regression of the training rows of `population`, or of their opposite labels."""
     rows = population().head(TRAINING_ROWS)
     labels = rows[TARGET].to_numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression())
     return model.fit(rows[list(FEATURES)].to_numpy(), 1 - labels if opposite else labels)
 
 
-def prior() -> Pipeline:
+def fit_base_rate() -> Pipeline:
     """The class prior of the same rows."""
     rows = population().head(TRAINING_ROWS)
     return make_pipeline(DummyClassifier(strategy="prior")).fit(rows[list(FEATURES)].to_numpy(), rows[TARGET])
 
 
 def _pipelines() -> dict[str, Pipeline]:
-    return {GOOD: fitted(), SAME: fitted(), BAD: fitted(opposite=True)}
+    return {GOOD: fit_pipeline(), SAME: fit_pipeline(), BAD: fit_pipeline(opposite=True)}
 
 
 def log_models() -> None:
@@ -132,10 +132,10 @@ def log_models() -> None:
             log_scoring_model(pipeline, example, threshold=0.5, metadata={})
 
 
-def logged_models(database: Path) -> dict[str, Logged]:
+def find_logged_models(database: Path) -> dict[str, LoggedModel]:
     """The models that `log_models` has logged into the experiment stock of a store, by name."""
     client, pipelines = MlflowClient(f"sqlite:///{database}"), _pipelines()
     experiment = client.get_experiment_by_name("stock").experiment_id
     of_run = {model.source_run_id: model.model_uri for model in client.search_logged_models([experiment])}
     found = {run.info.run_name: run.info.run_id for run in client.search_runs([experiment])}
-    return {name: Logged(of_run[found[name]], found[name], pipelines[name]) for name in pipelines}
+    return {name: LoggedModel(of_run[found[name]], found[name], pipelines[name]) for name in pipelines}

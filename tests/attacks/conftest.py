@@ -3,19 +3,19 @@
 import pytest
 
 from tests.attacks.support import Server
-from tests.project import Operated
+from tests.project import ProductionServer
 
 
 @pytest.fixture(scope="session")
-def production_server(operated_door: Operated) -> Server:
+def production_server(production_server: ProductionServer) -> Server:
     """A running production server with two workers and an inference log."""
-    return Server("production", operated_door.address)
+    return Server("production", production_server.url)
 
 
 @pytest.fixture(scope="session")
-def mlflow_scoring_server(front_door: str) -> Server:
+def mlflow_scoring_server(mlflow_server_url: str) -> Server:
     """A running ``mlflow models serve``."""
-    return Server("mlflow", front_door)
+    return Server("mlflow", mlflow_server_url)
 
 
 @pytest.fixture(params=["production_server", "mlflow_scoring_server"])

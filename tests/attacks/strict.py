@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from tests.attacks.support import Server
-from tests.project import Checkout, operated, served, wait_until
+from tests.project import Checkout, run_mlflow_server, run_production_server, wait_until
 
 DESCRIPTORS = 256
 LIMITS = {
@@ -27,14 +27,14 @@ def narrow(name: str, checkout: Checkout, variables: Mapping[str, str]) -> Itera
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
     os.environ.update(variables)
     try:
-        start = operated(checkout, workers=1) if name == "production" else served(checkout)
+        start = run_production_server(checkout, workers=1) if name == "production" else run_mlflow_server(checkout)
         running = start.__enter__()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
         for variable, value in before.items():
             os.environ.pop(variable) if value is None else os.environ.update({variable: value})
     try:
-        yield Server(name, running if isinstance(running, str) else running.address)
+        yield Server(name, running if isinstance(running, str) else running.url)
     finally:
         start.__exit__(None, None, None)
 

@@ -28,9 +28,19 @@ from serving.registry.verify import run as verify
 from steps import aplicacao, reverter
 from steps.aplicacao import AplicacaoConfig
 from steps.reverter import ReverterConfig
-from tests.looks import population
-from tests.project import Checkout, completed, copy_project, environment, operated, publish, records, shot, wait_until
-from tests.versions import GOOD, SAME, Stock
+from tests.evaluations import population
+from tests.project import (
+    Checkout,
+    completed,
+    copy_project,
+    environment,
+    publish,
+    records,
+    run_production_server,
+    shot,
+    wait_until,
+)
+from tests.versions import GOOD, SAME, LoggedModels
 
 CHANGED = "not those that were registered"
 
@@ -47,14 +57,18 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def champions(stocked: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def champions(store_with_models: LoggedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The folders in the store of a former champion and the champion, versions 1 and 2; put back afterwards."""
     monkeypatch.chdir(tmp_path)
     folders = []
     for name in (GOOD, SAME):
-        registry.promote(stocked.register(name, synthetic="false"), "better")
+        registry.promote(store_with_models.register(name, synthetic="false"), "better")
         folders.append(
-            Path(MlflowClient().get_logged_model(stocked.models[name].uri.removeprefix("models:/")).artifact_location)
+            Path(
+                MlflowClient()
+                .get_logged_model(store_with_models.models[name].uri.removeprefix("models:/"))
+                .artifact_location
+            )
         )
     kept = [Path(shutil.copytree(folder, tmp_path / f"kept-{place}")) for place, folder in enumerate(folders)]
     yield folders
@@ -258,18 +272,18 @@ GADGETS = {
 
 @pytest.mark.parametrize("gadget", GADGETS)
 def test_what_is_not_named_is_not_made_whatever_skops_or_the_configuration_trusts(
-    tmp_path: Path, stock: Stock, gadget: str
+    tmp_path: Path, logged_models: LoggedModels, gadget: str
 ) -> None:
-    path = stored(tmp_path, GADGETS[gadget], stock.models[GOOD].pipeline)
+    path = stored(tmp_path, GADGETS[gadget], logged_models.models[GOOD].pipeline)
     with pytest.raises(ValueError, match=f"names; found .*{GADGETS[gadget]['__class__']}"):
         load_pipeline(path)
-    assert load_pipeline(stored(tmp_path, TEXT, stock.models[GOOD].pipeline)).verbose == "x"
+    assert load_pipeline(stored(tmp_path, TEXT, logged_models.models[GOOD].pipeline)).verbose == "x"
 
 
 def test_a_version_that_was_recorded_with_a_gadget_in_it_is_refused(
-    champions: list[Path], tmp_path: Path, stock: Stock
+    champions: list[Path], tmp_path: Path, logged_models: LoggedModels
 ) -> None:
-    path = stored(tmp_path, GADGETS["numpy.load"], stock.models[GOOD].pipeline)
+    path = stored(tmp_path, GADGETS["numpy.load"], logged_models.models[GOOD].pipeline)
     shutil.copy(path, champions[1] / "artifacts" / "pipeline.skops")
     recorded = manifest.tags_of(manifest.manifest_of(champions[1]))
     for name, value in recorded.items():
@@ -301,10 +315,10 @@ def test_the_server_starts_with_no_champion_that_was_changed_and_takes_up_none(
         (new,) = set(checkout.folder.rglob("scoring_model.py")) - before
         add_line(new.parent, marker)
 
-    with operated(checkout, workers=1) as server:
+    with run_production_server(checkout, workers=1) as server:
         publish(checkout, shots, strength=0.5, meanwhile=tamper)
         wait_until(lambda: CHANGED in " ".join(server.output.read_text().split()), "the refusal")
-        answer = requests.post(f"{server.address}/invocations", json=records(shot()), timeout=60)
+        answer = requests.post(f"{server.url}/invocations", json=records(shot()), timeout=60)
         assert answer.headers["X-Model-Version"] == "1"
     started = completed(start(checkout))
     assert started.returncode == 1

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from data.schema import FEATURES
 from serving.inference_log.inference_log import InferenceLogWriter, Limits, Request, create_engine, spool_dir
 from tests.attacks.support import MEGABYTE, PARQUET, Server
-from tests.project import Checkout, Operated, operated, records, shot, wait_until
+from tests.project import Checkout, ProductionServer, records, run_production_server, shot, wait_until
 
 NOBODY = 65_534
 
@@ -195,13 +195,13 @@ def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is
 def test_rows_lost_on_a_full_disk_are_counted_and_the_end_of_it_is_said(
     small_disk: Path, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    with operated(served_checkout[0], inference_log=address_in(small_disk)) as server:
+    with run_production_server(served_checkout[0], inference_log=address_in(small_disk)) as server:
         ask(server, 20)
         wait_until(lambda: rows_in(small_disk) == 20, "the rows to be logged")
         filler = fill(small_disk)
         lost = until_rows_are_lost(server)
         assert "rows are not logged: [Errno 28]" in server.output.read_text()
-        figures = metrics(server.address)
+        figures = metrics(server.url)
         assert figures["disk_full"] == lost
         assert figures["spool_bytes"] > 0
         assert figures["max_spool_bytes"] == 1 << 30
@@ -214,25 +214,25 @@ def test_rows_lost_on_a_full_disk_are_counted_and_the_end_of_it_is_said(
         wait_until(lambda: rows_in(small_disk) >= 60, "rows to be logged again")
 
 
-def ask(server: Operated, times: int) -> None:
+def ask(server: ProductionServer, times: int) -> None:
     """Send requests of one row over connections of their own, which reach every worker."""
     for _ in range(times):
-        assert requests.post(f"{server.address}/invocations", json=records(shot()), timeout=30).ok
+        assert requests.post(f"{server.url}/invocations", json=records(shot()), timeout=30).ok
 
 
-def until_rows_are_lost(server: Operated) -> int:
+def until_rows_are_lost(server: ProductionServer) -> int:
     """Send tables until each worker has said that it lost rows; how many were lost."""
     table = records(*[shot()] * 500)
 
     def is_said() -> bool:
         for _ in range(8):
-            assert requests.post(f"{server.address}/invocations", json=table, timeout=30).ok
+            assert requests.post(f"{server.url}/invocations", json=table, timeout=30).ok
         return server.output.read_text().count("rows are not logged") >= len(server.workers())
 
     wait_until(is_said, "rows to be lost")
     # The next figures are read after the last row was recorded.
     ask(server, 1)
-    return int(metrics(server.address)["disk_full"])
+    return int(metrics(server.url)["disk_full"])
 
 
 def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_there_is_room(

@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from serving.inference_log import reader
-from tests.project import REAL, Checkout, end_group, environment, free_port, ok, operated, wait_until
+from tests.project import REAL, Checkout, end_group, environment, free_port, ok, run_production_server, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Loop", "Simulator", "Operation")
@@ -31,22 +31,22 @@ pytestmark = pytest.mark.skipif(
 class Monitor:
     """The app as a person drives it."""
 
-    def __init__(self, driver: webdriver.Chrome, address: str, checkout: Checkout, server: str, log: str) -> None:
-        self.driver, self.address, self.checkout, self.server, self.log = driver, address, checkout, server, log
+    def __init__(self, driver: webdriver.Chrome, url: str, checkout: Checkout, server: str, log: str) -> None:
+        self.driver, self.url, self.checkout, self.server, self.log = driver, url, checkout, server, log
 
     def find(self, selector: str) -> list[WebElement]:
         """Elements on the page."""
         return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
 
     def text(self) -> str:
-        """What the page says."""
+        """The visible text of the page."""
         for _ in range(50):
             with suppress(StaleElementReferenceException, WebDriverException):
                 return str(self.driver.find_element(By.CSS_SELECTOR, "[data-testid=stMain]").text)
         return ""
 
     def wait_for(self, words: str) -> None:
-        """Wait until the page says something."""
+        """Wait until the page shows a text."""
         wait_until(lambda: words in self.text(), f"{words!r} on the page; found {self.text()[:2000]!r}")
 
     def settled(self) -> None:
@@ -95,35 +95,35 @@ def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     fixture = "real_main" if REAL.is_dir() else "synthetic_main"
     checkout = request.getfixturevalue(fixture)[0].copy(tmp_path_factory.mktemp("monitored") / "copy")
     log = tmp_path_factory.mktemp("log") / "log.db"
-    with operated(checkout, workers=1, inference_log=f"sqlite:///{log}") as server:
+    with run_production_server(checkout, workers=1, inference_log=f"sqlite:///{log}") as server:
         port = free_port()
         app = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "monitor/app.py", "--server.port", str(port)],
             cwd=checkout.folder,
-            env=environment() | {"KOBE_ENDPOINT": server.address, "KOBE_INFERENCE_LOG": f"sqlite:///{log}"},
+            env=environment() | {"KOBE_ENDPOINT": server.url, "KOBE_INFERENCE_LOG": f"sqlite:///{log}"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        address = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
         try:
-            wait_until(lambda: _answers(address), "Streamlit to answer")
-            with browser_at(tmp_path_factory.mktemp("downloads"), address) as driver:
-                yield Monitor(driver, address, checkout, server.address, f"sqlite:///{log}")
+            wait_until(lambda: _responds(url), "Streamlit to respond")
+            with browser_at(tmp_path_factory.mktemp("downloads"), url) as driver:
+                yield Monitor(driver, url, checkout, server.url, f"sqlite:///{log}")
         finally:
             end_group(app)
 
 
 @contextmanager
-def browser_at(downloads: Path, address: str) -> Iterator[webdriver.Chrome]:
+def browser_at(downloads: Path, url: str) -> Iterator[webdriver.Chrome]:
     """Chromium with the page open; one that ends as it starts, as on a machine short of memory, is started again."""
     driver = chromium(downloads)
     try:
-        driver.get(address)
+        driver.get(url)
     except WebDriverException:
         driver.quit()
         driver = chromium(downloads)
-        driver.get(address)
+        driver.get(url)
     try:
         yield driver
     finally:
@@ -143,9 +143,9 @@ def chromium(downloads: Path) -> webdriver.Chrome:
     return webdriver.Chrome(options=options, service=Service(str(DRIVER), env=dict(os.environ)))
 
 
-def _answers(address: str) -> bool:
+def _responds(url: str) -> bool:
     with suppress(requests.RequestException):
-        return requests.get(f"{address}/_stcore/health", timeout=2).ok
+        return requests.get(f"{url}/_stcore/health", timeout=2).ok
     return False
 
 
@@ -156,7 +156,7 @@ def test_every_page_opens_without_an_error(monitor: Monitor) -> None:
         assert not monitor.problems(), page
 
 
-def test_the_overview_says_verdict_reasons_and_what_is_served(monitor: Monitor) -> None:
+def test_the_overview_shows_status_reasons_and_the_served_version(monitor: Monitor) -> None:
     monitor.open("Overview")
     shown = monitor.text()
     assert "lie outside the training support" in shown
@@ -165,7 +165,7 @@ def test_the_overview_says_verdict_reasons_and_what_is_served(monitor: Monitor) 
     assert not monitor.problems()
 
 
-def test_the_court_is_filtered_and_coloured(monitor: Monitor) -> None:
+def test_the_shot_chart_is_filtered_and_colored(monitor: Monitor) -> None:
     monitor.open("Court")
     monitor.click("[data-testid=stSegmentedControl] button, [data-testid=stButtonGroup] button", "P(made)")
     monitor.settled()
@@ -176,7 +176,7 @@ def test_the_court_is_filtered_and_coloured(monitor: Monitor) -> None:
     monitor.wait_for(f"{(table['shot_made_flag'] == 1).sum():,} of {len(table):,} shots")
     for tab in ("Real against predicted", "Zones", "Rates"):
         monitor.tab(tab)
-        wait_until(lambda: monitor.find(".js-plotly-plot"), "a picture")
+        wait_until(lambda: monitor.find(".js-plotly-plot"), "a plot")
     assert not monitor.problems()
 
 
@@ -206,7 +206,7 @@ def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) ->
     assert not monitor.problems()
 
 
-def test_traffic_is_looked_at_in_the_inference_log_and_what_the_app_sends_is_not(monitor: Monitor) -> None:
+def test_traffic_of_the_inference_log_is_shown_and_requests_of_the_app_are_not(monitor: Monitor) -> None:
     monitor.open("Simulator")
     monitor.tab("A table of shots")
     monitor.click("button", "Score the production set")
@@ -229,24 +229,24 @@ def test_traffic_is_looked_at_in_the_inference_log_and_what_the_app_sends_is_not
     monitor.wait_for("prod:")
 
 
-def test_a_look_that_is_started_from_the_page_goes_on_when_the_page_is_left(monitor: Monitor) -> None:
-    def looks() -> int:
+def test_a_monitoring_run_started_from_the_page_continues_when_the_page_is_left(monitor: Monitor) -> None:
+    def monitoring_runs() -> int:
         return sum(
             "verdict" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
         )
 
     monitor.open("Overview")
-    before = looks()
+    before = monitoring_runs()
     monitor.click("button", "Look again")
     monitor.wait_for("has been running")
     monitor.open("Court")
-    wait_until(lambda: looks() > before, "another look")
+    wait_until(lambda: monitoring_runs() > before, "another monitoring run")
     monitor.open("Overview")
     monitor.wait_for("ended with exit code 0")
     assert not monitor.problems()
 
 
-def test_a_decision_is_asked_for_and_shown(monitor: Monitor) -> None:
+def test_a_dry_run_decision_is_started_and_shown(monitor: Monitor) -> None:
     monitor.open("Loop")
     monitor.tab("Retrain and roll back")
     monitor.click("[data-testid=stRadio] label", "Only say what would be done")

@@ -47,21 +47,21 @@ class Deployment:
 
     folder: Path
     ports: Mapping[str, int]
-    chosen: Mapping[str, str]
+    variables: Mapping[str, str]
 
     @property
     def tracking(self) -> str:
-        """Address of the tracking server."""
+        """URL of the tracking server."""
         return f"http://127.0.0.1:{self.ports['tracking']}"
 
     @property
     def model(self) -> str:
-        """Address of the model server."""
+        """URL of the model server."""
         return f"http://127.0.0.1:{self.ports['model']}"
 
     @property
     def monitor(self) -> str:
-        """Address of the app."""
+        """URL of the app."""
         return f"http://127.0.0.1:{self.ports['monitor']}"
 
     def secret(self, name: str) -> str:
@@ -74,7 +74,7 @@ class Deployment:
         return Checkout(folder) if folder.exists() else copy_project(folder)
 
     def settings(self, service: str) -> dict[str, str]:
-        """What `compose.yaml` sets for a service, with the addresses and folders of this machine."""
+        """What `compose.yaml` sets for a service, with the URLs and folders of this machine."""
         found = {name: self._here(str(value)) for name, value in _service(service)["environment"].items()}
         return environment() | found | {"TMPDIR": str(self.folder), "XDG_STATE_HOME": str(self.folder / "state")}
 
@@ -93,7 +93,7 @@ class Deployment:
 
     @contextmanager
     def started(self, service: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a service until the block ends; what it says goes to SERVICE.log."""
+        """Run a service until the block ends; its output goes to SERVICE.log."""
         with (self.folder / f"{service}.log").open("wb") as log:
             process = subprocess.Popen(
                 self.command(service),
@@ -108,8 +108,8 @@ class Deployment:
         finally:
             end_group(process)
 
-    def said(self, service: str) -> str:
-        """What a started service has said so far."""
+    def output(self, service: str) -> str:
+        """What a started service has printed so far."""
         return (self.folder / f"{service}.log").read_text()
 
     def healthy(self, service: str) -> bool:
@@ -118,7 +118,7 @@ class Deployment:
         return self.run_as(service, check).returncode == 0
 
     def _here(self, text: str) -> str:
-        text = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: self.chosen.get(found[1], found[2]), text)
+        text = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: self.variables.get(found[1], found[2]), text)
         for there, here in {
             "0.0.0.0": "127.0.0.1",  # noqa: S104 replaced, so that it is not
             "/run/secrets": str(self.folder / "secrets"),
@@ -166,7 +166,7 @@ def database(deployment: Deployment) -> Iterator["subprocess.Popen[bytes]"]:
     server = subprocess.Popen(command, user=user, stderr=subprocess.DEVNULL, cwd="/")
     try:
         ready = [str(folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", port]
-        wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, "PostgreSQL to answer")
+        wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, "PostgreSQL to respond")
         superuser = {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "postgres"}
         secrets = {"SECRETS": str(deployment.folder / "secrets"), "PGPASSWORD": deployment.secret("database_password")}
         made = subprocess.run(
@@ -186,62 +186,60 @@ def database(deployment: Deployment) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @contextmanager
-def deployed(folder: Path, **chosen: str) -> Iterator[Deployment]:
+def deployed(folder: Path, **variables: str) -> Iterator[Deployment]:
     """Database, tracking server and accounts, as `docker compose up` makes them before the first model."""
-    deployment = Deployment(folder, {name: free_port() for name in _PORTS}, chosen)
+    deployment = Deployment(folder, {name: free_port() for name in _PORTS}, variables)
     made = subprocess.run(
         [str(ROOT / "deploy" / "make-secrets.sh"), str(folder / "secrets")], capture_output=True, text=True, check=False
     )
     ok(made)
     with database(deployment), deployment.started("tracking") as server:
         wait_until(
-            lambda: _answers(f"{deployment.tracking}/health") or server.poll() is not None, "the tracking server"
+            lambda: _responds(f"{deployment.tracking}/health") or server.poll() is not None, "the tracking server"
         )
-        assert server.poll() is None, deployment.said("tracking")
+        assert server.poll() is None, deployment.output("tracking")
         for _ in range(2):
             ok(deployment.run("accounts", "--secrets", str(folder / "secrets")))
         yield deployment
 
 
-def _answers(address: str) -> bool:
+def _responds(url: str) -> bool:
     try:
-        return requests.get(address, timeout=2).ok
+        return requests.get(url, timeout=2).ok
     except requests.RequestException:
         return False
 
 
 def log_of(deployment: Deployment) -> str:
-    """Address of the inference log, in PostgreSQL."""
+    """URL of the inference log, in PostgreSQL."""
     password, port = deployment.secret("inference_log_password"), deployment.ports["database"]
     return f"postgresql+psycopg://inference_log:{password}@127.0.0.1:{port}/inference_log"
 
 
-def requests_without_credentials(address: str) -> dict[str, int]:
-    """What the tracking server answers to reading and writing, by request."""
-    asked: dict[str, Callable[[], requests.Response]] = {
-        "read runs": lambda: requests.post(f"{address}/api/2.0/mlflow/runs/search", json={}, timeout=10),
-        "read experiments": lambda: requests.get(
-            f"{address}/api/2.0/mlflow/experiments/search?max_results=1", timeout=10
-        ),
-        "read versions": lambda: requests.get(f"{address}/api/2.0/mlflow/model-versions/search", timeout=10),
-        "list artifacts": lambda: requests.get(f"{address}/api/2.0/mlflow-artifacts/artifacts?path=", timeout=10),
-        "read an artifact": lambda: requests.get(f"{address}/api/2.0/mlflow-artifacts/artifacts/0/x", timeout=10),
+def requests_without_credentials(url: str) -> dict[str, int]:
+    """Status codes of the tracking server for reads and writes, by request."""
+    sent: dict[str, Callable[[], requests.Response]] = {
+        "read runs": lambda: requests.post(f"{url}/api/2.0/mlflow/runs/search", json={}, timeout=10),
+        "read experiments": lambda: requests.get(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", timeout=10),
+        "read versions": lambda: requests.get(f"{url}/api/2.0/mlflow/model-versions/search", timeout=10),
+        "list artifacts": lambda: requests.get(f"{url}/api/2.0/mlflow-artifacts/artifacts?path=", timeout=10),
+        "read an artifact": lambda: requests.get(f"{url}/api/2.0/mlflow-artifacts/artifacts/0/x", timeout=10),
         "write an artifact": lambda: requests.put(
-            f"{address}/api/2.0/mlflow-artifacts/artifacts/0/x", data=b"x", timeout=10
+            f"{url}/api/2.0/mlflow-artifacts/artifacts/0/x", data=b"x", timeout=10
         ),
         "write an experiment": lambda: requests.post(
-            f"{address}/api/2.0/mlflow/experiments/create", json={"name": "x"}, timeout=10
+            f"{url}/api/2.0/mlflow/experiments/create", json={"name": "x"}, timeout=10
         ),
         "write a user": lambda: requests.post(
-            f"{address}/api/2.0/mlflow/users/create", json={"username": "x", "password": "long enough"}, timeout=10
+            f"{url}/api/2.0/mlflow/users/create", json={"username": "x", "password": "long enough"}, timeout=10
         ),
-        "look at the pages": lambda: requests.get(f"{address}/", timeout=10),
+        "open the pages": lambda: requests.get(f"{url}/", timeout=10),
     }
-    return {name: ask().status_code for name, ask in asked.items()}
+    return {name: send().status_code for name, send in sent.items()}
 
 
 def writes_as(deployment: Deployment, account: str) -> int:
-    """What an account is answered that wants to tag the registered model."""
+    """The status code for an account that sets a tag of the registered model."""
     return requests.post(
         f"{deployment.tracking}/api/2.0/mlflow/registered-models/set-tag",
         json={"name": "kobe_shot", "key": "a", "value": "b"},
@@ -260,7 +258,7 @@ def test_the_services_of_the_compose_file_work_together_without_containers(
         assert set(requests_without_credentials(deployment.tracking).values()) == {401}
         assert deployment.healthy("tracking")
 
-        # The model server says what is missing and ends; Docker starts it again until there is a champion.
+        # The model server reports the missing champion and ends; Docker restarts it until there is one.
         waiting = deployment.run("model")
         assert waiting.returncode == 1
         assert "no champion" in waiting.stderr.replace("\n", " ")
@@ -273,28 +271,30 @@ def test_the_services_of_the_compose_file_work_together_without_containers(
         assert (writes_as(deployment, "kobe_shot"), writes_as(deployment, "kobe_shot_server")) == (200, 403)
 
         model = stack.enter_context(deployment.started("model"))
-        wait_until(lambda: _answers(f"{deployment.model}/health") or model.poll() is not None, "the model to answer")
-        assert model.poll() is None, deployment.said("model")
-        answer = requests.post(f"{deployment.model}/invocations", json=records(shot(), shot(period=2)), timeout=30)
-        assert [set(row) for row in answer.json()["predictions"]] == [{"shot_made_flag", "probability"}] * 2
+        wait_until(
+            lambda: _responds(f"{deployment.model}/health") or model.poll() is not None, "the model server to respond"
+        )
+        assert model.poll() is None, deployment.output("model")
+        response = requests.post(f"{deployment.model}/invocations", json=records(shot(), shot(period=2)), timeout=30)
+        assert [set(row) for row in response.json()["predictions"]] == [{"shot_made_flag", "probability"}] * 2
         wait_until(lambda: len(logged(log_of(deployment))) == 2, "the rows to be logged in PostgreSQL")
         assert deployment.healthy("model")
 
         app = stack.enter_context(deployment.started("monitor"))
-        wait_until(lambda: _answers(f"{deployment.monitor}/_stcore/health") or app.poll() is not None, "the monitor")
-        assert deployment.healthy("monitor"), deployment.said("monitor")
+        wait_until(lambda: _responds(f"{deployment.monitor}/_stcore/health") or app.poll() is not None, "the monitor")
+        assert deployment.healthy("monitor"), deployment.output("monitor")
         pages_show_the_server(deployment, monkeypatch)
 
         loop = stack.enter_context(deployment.started("loop"))
-        wait_until(lambda: "Next at" in deployment.said("loop"), "the loop to have decided")
-        assert "Decision 1: wait" in deployment.said("loop")
-        assert deployment.healthy("loop"), deployment.said("loop")
+        wait_until(lambda: "Next at" in deployment.output("loop"), "the scheduler to have decided")
+        assert "Decision 1: wait" in deployment.output("loop")
+        assert deployment.healthy("loop"), deployment.output("loop")
         loop.terminate()
         assert completed(loop).returncode == 0
         assert not deployment.healthy("loop")
 
         end_group(model)
-        wrong_passwords_are_told(deployment, monkeypatch)
+        wrong_passwords_are_reported(deployment, monkeypatch)
         everything = "".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log"))
         assert not any(secret.read_text() in everything for secret in (tmp_path / "secrets").iterdir())
 
@@ -319,16 +319,16 @@ def pages_show_the_server(deployment: Deployment, monkeypatch: pytest.MonkeyPatc
             mlflow.set_tracking_uri(before)
 
 
-def wrong_passwords_are_told(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step, the model server and a page say that they are not let in, and do not say the password."""
+def wrong_passwords_are_reported(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step, the model server and a page report that access is denied, without the password."""
     wrong = deployment.folder / "wrong"
     wrong.write_text("not-the-password")
     for service in ("first-model", "model"):
-        told = deployment.run(service, MLFLOW_TRACKING_PASSWORD_FILE=str(wrong))
-        assert told.returncode == 1, service
-        assert "not authenticated" in told.stderr.replace("\n", " "), service
-        assert "Traceback" not in told.stderr, service
-        assert "not-the-password" not in told.stdout + told.stderr
+        result = deployment.run(service, MLFLOW_TRACKING_PASSWORD_FILE=str(wrong))
+        assert result.returncode == 1, service
+        assert "not authenticated" in result.stderr.replace("\n", " "), service
+        assert "Traceback" not in result.stderr, service
+        assert "not-the-password" not in result.stdout + result.stderr
     before = mlflow.get_tracking_uri()
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_USERNAME", "kobe_shot")

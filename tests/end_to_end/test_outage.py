@@ -19,17 +19,17 @@ import requests
 from data.paths import ROOT
 from serving.client.load_probe import LoadProbe
 from tests.end_to_end.test_deployment import Deployment, database
-from tests.project import Operated, completed, free_port, ok, publish, runs, shot, wait_until
+from tests.project import ProductionServer, completed, free_port, is_running, ok, publish, shot, wait_until
 from tests.serving.inference_log.test_inference_log import POSTGRES
 
-CALLERS = 4
+CLIENTS = 4
 SERVICES = ("database", "tracking", "model", "monitor")
 
 
-def answers(address: str) -> bool:
-    """Whether a GET is answered with 2xx."""
+def responds_ok(url: str) -> bool:
+    """Whether a GET gets a 2xx response."""
     try:
-        return requests.get(address, timeout=2).ok
+        return requests.get(url, timeout=2).ok
     except requests.RequestException:
         return False
 
@@ -41,9 +41,9 @@ class Tracking:
         self._deployment, self._stack = deployment, ExitStack()
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it responds."""
         self._stack.enter_context(self._deployment.started("tracking"))
-        wait_until(lambda: answers(f"{self._deployment.tracking}/health"), "the tracking server to answer")
+        wait_until(lambda: responds_ok(f"{self._deployment.tracking}/health"), "the tracking server to respond")
 
     def stop(self) -> None:
         """Stop it."""
@@ -59,11 +59,11 @@ class Database:
         self._port = str(deployment.ports["database"])
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it responds."""
         user = "postgres" if os.getuid() == 0 else None
         self._process = subprocess.Popen(self._command, user=user, stderr=subprocess.DEVNULL, cwd="/")
-        asked = [self._ready, "-q", "-h", "127.0.0.1", "-p", self._port]
-        wait_until(lambda: subprocess.run(asked, check=False).returncode == 0, "PostgreSQL to answer")
+        command = [self._ready, "-q", "-h", "127.0.0.1", "-p", self._port]
+        wait_until(lambda: subprocess.run(command, check=False).returncode == 0, "PostgreSQL to respond")
 
     def stop(self) -> None:
         """Stop it as its fast shutdown does."""
@@ -72,12 +72,12 @@ class Database:
 
 
 @contextmanager
-def model_server(deployment: Deployment) -> Iterator[Operated]:
+def model_server(deployment: Deployment) -> Iterator[ProductionServer]:
     """The model's service."""
     with deployment.started("model") as process:
-        wait_until(lambda: "ready after" in deployment.said("model") or process.poll() is not None, "the model")
-        assert process.poll() is None, deployment.said("model")
-        yield Operated(deployment.model, process, deployment.folder / "model.log")
+        wait_until(lambda: "ready after" in deployment.output("model") or process.poll() is not None, "the model")
+        assert process.poll() is None, deployment.output("model")
+        yield ProductionServer(deployment.model, process, deployment.folder / "model.log")
 
 
 def with_secrets(folder: Path) -> Deployment:
@@ -117,41 +117,45 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
         with model_server(deployment) as server:
             features = {name: float(str(value)) for name, value in shot().items()}
             with ExitStack() as calling:
-                callers = [calling.enter_context(LoadProbe(server.address, features)) for _ in range(CALLERS)]
+                probes = [calling.enter_context(LoadProbe(server.url, features)) for _ in range(CLIENTS)]
                 started = time.monotonic()
                 behind.stop()
-                wait_until(lambda: "registry does not answer" in deployment.said("model"), "the server to say so")
-                figures["said after (s)"] = time.monotonic() - started
-                lost = sum(caller.lost for caller in callers)
+                wait_until(lambda: "registry does not answer" in deployment.output("model"), "the server to log it")
+                figures["logged after (s)"] = time.monotonic() - started
+                failed_before = sum(probe.lost for probe in probes)
                 killed = server.workers()[0]
                 kept = server.workers()[1].pid
                 killed.kill()
                 figures["worker replaced after (s)"] = seconds_until(lambda: replaced(server, killed.pid), "another")
                 assert kept in [worker.pid for worker in server.workers()]
-                figures["requests in flight at the killed worker"] = sum(caller.lost for caller in callers) - lost
+                figures["requests in flight at the killed worker"] = sum(probe.lost for probe in probes) - failed_before
                 while time.monotonic() - started < pytestconfig.getoption("--outage"):
                     time.sleep(0.5)
                 figures["away for (s)"] = time.monotonic() - started
                 behind.start()
                 back = "registry answers again"
-                figures["said back after (s)"] = seconds_until(lambda: back in deployment.said("model"), "to say so")
+                figures["logged recovery after (s)"] = seconds_until(
+                    lambda: back in deployment.output("model"), "the log line"
+                )
                 publish(checkout, shots, strength=0.5, tracking=deployment.tracking)
-                after = seconds_until(lambda: "Serving version 2" in deployment.said("model"), "the promotion")
+                after = seconds_until(lambda: "Serving version 2" in deployment.output("model"), "the promotion")
                 figures["promotion taken up after (s)"] = after
-            figures["requests answered"] = sum(caller.answered for caller in callers)
-            figures["requests lost"] = sum(caller.lost for caller in callers)
-            assert deployment.said("model").count("registry does not answer") == 1
+            figures["requests succeeded"] = sum(probe.answered for probe in probes)
+            figures["requests failed"] = sum(probe.lost for probe in probes)
+            assert deployment.output("model").count("registry does not answer") == 1
             behind.stop()
-            wait_until(lambda: deployment.said("model").count("registry does not answer") == 2, "the server to say so")
+            wait_until(
+                lambda: deployment.output("model").count("registry does not answer") == 2, "the server to log it"
+            )
             server.process.terminate()
             figures["SIGTERM ends it after (s)"] = seconds_until(lambda: server.process.poll() is not None, "the end")
             assert completed(server.process).returncode == 0
             behind.start()
         print(away, {name: round(value, 2) if isinstance(value, float) else value for name, value in figures.items()})  # noqa: T201
-        assert figures["requests lost"] == figures["requests in flight at the killed worker"]
+        assert figures["requests failed"] == figures["requests in flight at the killed worker"]
 
 
-def replaced(server: Operated, killed: int) -> bool:
-    """Whether every place has a worker that answers, and the killed one is gone."""
+def replaced(server: ProductionServer, killed: int) -> bool:
+    """Whether every worker responds, and the killed one is replaced."""
     workers = server.workers()
-    return not runs(killed) and len(workers) == 2 and all(answers(f"{server.address}/ping") for _ in range(8))
+    return not is_running(killed) and len(workers) == 2 and all(responds_ok(f"{server.url}/ping") for _ in range(8))

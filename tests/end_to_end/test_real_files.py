@@ -11,7 +11,7 @@ from data.paths import ROOT
 from data.schema import FEATURES
 from monitor.metrics.binary import evaluate
 from monitor.reports.model_card.card import MOST_DESCRIPTION
-from tests.project import REAL, Checkout, ok, records, served, shot
+from tests.project import REAL, Checkout, ok, records, run_mlflow_server, shot
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real files are not at {REAL}")
 
@@ -50,7 +50,7 @@ def test_the_steps_are_nested_runs_of_main_in_one_experiment(checkout: Checkout)
     assert {run.info.status for run in checkout.runs()} == {"FINISHED"}
 
 
-def test_preparation_logs_sizes_shares_reasons_files_and_pictures(checkout: Checkout) -> None:
+def test_preparation_logs_sizes_rates_reasons_files_and_plots(checkout: Checkout) -> None:
     run = checkout.run("PreparacaoDados")
     metrics, params = run.data.metrics, run.data.params
     assert (params["test_size"], params["seed"], params["features"]) == ("0.2", "42", ",".join(FEATURES))
@@ -61,19 +61,19 @@ def test_preparation_logs_sizes_shares_reasons_files_and_pictures(checkout: Chec
     assert metrics["share_made_base_train"] == pytest.approx(0.4773, abs=1e-3)
     files = checkout.artifacts(run)
     assert {f"tables/{name}.parquet" for name in ("data_filtered", "base_train", "base_test", "base_prod")} <= files
-    pictures = {"missing_values_dataset_kobe_dev", "histograms", "shot_map", "rate_by_zone", "rate_by_distance"}
-    assert {f"pictures/{name}.png" for name in pictures} <= files
+    plots = {"missing_values_dataset_kobe_dev", "histograms", "shot_map", "rate_by_zone", "rate_by_distance"}
+    assert {f"pictures/{name}.png" for name in plots} <= files
     assert {value.dataset.name for value in run.inputs.dataset_inputs} >= {"base_train", "dataset_kobe_prod"}
     assert all(len(params[f"sha256_{name}"]) == 64 for name in ("data_filtered", "base_train", "base_test"))
 
 
-def test_each_candidate_has_its_figures_and_pictures(checkout: Checkout) -> None:
+def test_each_candidate_has_its_metrics_and_plots(checkout: Checkout) -> None:
     names = ("log_loss", "f1_score", "roc_auc", "accuracy", "precision", "recall", "brier")
     for run in (checkout.run("lr: Logistic Regression"), checkout.run("dt: Decision Tree")):
         assert {*names, *(f"cv_{name}_{part}" for name in names for part in ("mean", "std"))} <= set(run.data.metrics)
         assert run.data.params
-        pictures = {"confusion_matrix", "roc", "precision_recall", "calibration", "prediction_map"}
-        assert {f"pictures/{name}.png" for name in pictures} <= checkout.artifacts(run)
+        plots = {"confusion_matrix", "roc", "precision_recall", "calibration", "prediction_map"}
+        assert {f"pictures/{name}.png" for name in plots} <= checkout.artifacts(run)
 
 
 def test_the_tuned_tree_is_better_than_068_on_the_test_rows(checkout: Checkout) -> None:
@@ -94,7 +94,7 @@ def test_the_choice_follows_the_cross_validated_figures_and_is_justified_on_the_
         assert "The test rows had no part in the choice" in text
 
 
-def test_the_model_card_tells_the_figures_of_the_run_and_how_to_make_them_again(checkout: Checkout) -> None:
+def test_the_model_card_has_the_metrics_of_the_run_and_the_command_that_reproduces_them(checkout: Checkout) -> None:
     training, version = checkout.run("Treinamento"), checkout.production()
     assert version is not None
     card = (Path(training.info.artifact_uri) / "model_card.md").read_text()
@@ -120,8 +120,8 @@ def test_the_figures_of_the_readme_are_those_of_the_runs(checkout: Checkout) -> 
     readme = (ROOT / "README.md").read_text()
     for name, run in (
         ("logistic regression, 4,057 test rows", checkout.run("lr: Logistic Regression")),
-        ("tuned tree (chosen), 4,057 test rows", checkout.run("dt: Decision Tree")),
-        ("tuned tree, 5,412 labelled prod rows", checkout.run("PipelineAplicacao")),
+        ("tuned tree (selected), 4,057 test rows", checkout.run("dt: Decision Tree")),
+        ("tuned tree, 5,412 labeled prod rows", checkout.run("PipelineAplicacao")),
     ):
         metrics = run.data.metrics
         figures = f"{metrics['log_loss']:.4f} | {metrics['f1_score']:.3f} | {metrics['roc_auc']:.3f}"
@@ -134,35 +134,35 @@ def test_production_is_champion(checkout: Checkout) -> None:
     assert checkout.client().get_model_version_by_alias("kobe_shot", "champion").version == version.version
 
 
-def test_every_prod_row_is_scored_and_the_labelled_ones_are_measured(checkout: Checkout) -> None:
+def test_every_prod_row_is_scored_and_the_labeled_ones_are_evaluated(checkout: Checkout) -> None:
     run, table = checkout.run("PipelineAplicacao"), checkout.table("predictions_prod")
-    answers = ["prediction", "probability", "model_version"]
-    assert list(table) == ["shot_id", "game_date", *FEATURES, "shot_made_flag", *answers]
+    columns = ["prediction", "probability", "model_version"]
+    assert list(table) == ["shot_id", "game_date", *FEATURES, "shot_made_flag", *columns]
     assert len(table) == 6_426
     assert table["shot_id"].is_unique
     assert table["probability"].between(0, 1).all()
     assert set(table["model_version"]) == {1}
     metrics = run.data.metrics
     assert (metrics["rows_scored"], metrics["rows_labelled"], metrics["rows_unlabelled"]) == (6_426, 5_412, 1_014)
-    labelled = table.dropna(subset=["shot_made_flag"])
-    expected = evaluate(labelled["shot_made_flag"], labelled["probability"])
+    labeled = table.dropna(subset=["shot_made_flag"])
+    expected = evaluate(labeled["shot_made_flag"], labeled["probability"])
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert {"tables/predictions_prod.parquet", "pictures/prediction_map.png"} <= checkout.artifacts(run)
 
 
-def test_one_shot_through_the_served_model_gets_the_answer_that_is_in_the_table(checkout: Checkout) -> None:
+def test_the_served_model_returns_the_prediction_of_the_table(checkout: Checkout) -> None:
     first = checkout.table("predictions_prod").iloc[:3]
-    with served(checkout) as address:
-        answer = requests.post(
-            f"{address}/invocations", json={"dataframe_records": first[list(FEATURES)].to_dict("records")}, timeout=30
+    with run_mlflow_server(checkout) as url:
+        response = requests.post(
+            f"{url}/invocations", json={"dataframe_records": first[list(FEATURES)].to_dict("records")}, timeout=30
         )
-        one = requests.post(f"{address}/invocations", json=records(shot()), timeout=30).json()
-    np.testing.assert_allclose([row["probability"] for row in answer.json()["predictions"]], first["probability"])
-    assert [row["shot_made_flag"] for row in answer.json()["predictions"]] == first["prediction"].tolist()
+        one = requests.post(f"{url}/invocations", json=records(shot()), timeout=30).json()
+    np.testing.assert_allclose([row["probability"] for row in response.json()["predictions"]], first["probability"])
+    assert [row["shot_made_flag"] for row in response.json()["predictions"]] == first["prediction"].tolist()
     assert set(one["predictions"][0]) == {"shot_made_flag", "probability"}
 
 
-def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_are_healthy(
+def test_retraining_is_recommended_for_prod_and_test_rows_versus_training_rows_are_healthy(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     prod = checkout.run("Monitoramento").data
@@ -178,7 +178,7 @@ def test_prod_asks_for_a_new_model_and_the_test_rows_beside_the_training_rows_ar
     assert "Verdict: healthy" in shown
 
 
-def test_the_report_of_main_tells_the_figures_of_its_runs(checkout: Checkout) -> None:
+def test_the_report_of_main_has_the_metrics_of_its_runs(checkout: Checkout) -> None:
     text, page = ((checkout.folder / f"relatorio.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
     run = checkout.run("Relatorio")
     assert {"relatorio/relatorio.md", "relatorio/relatorio.html"} <= checkout.artifacts(run)
@@ -189,7 +189,7 @@ def test_the_report_of_main_tells_the_figures_of_its_runs(checkout: Checkout) ->
         figures += [metrics[f"{metric}{end}"] for metric in ("log_loss", "f1_score") for end in ("", "_low", "_high")]
     for figure in figures:
         assert f"{figure:.4f}".replace(".", ",") in text
-    # Nothing but the replay, which main does not run.
+    # Only the policy backtest is missing, which main does not run.
     assert {line for line in text.splitlines() if "**faltando**" in line and "peracao" not in line} == {
         line for line in text.splitlines() if "está marcado como **faltando**" in line
     }

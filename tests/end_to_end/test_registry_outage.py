@@ -1,4 +1,4 @@
-"""The operated door while its registry is away: nobody waits, nobody is refused, and it says so once."""
+"""The production server during an outage of its registry: no request waits or fails, and it logs the outage once."""
 
 import shutil
 import signal
@@ -19,19 +19,19 @@ from serving.client.load_probe import LoadProbe
 from serving.registry import StoreError
 from steps import reverter
 from steps.reverter import ReverterConfig
-from tests.networks import Line, black_hole
+from tests.networks import FaultyProxy, black_hole
 from tests.project import (
     Checkout,
-    Operated,
+    ProductionServer,
     completed,
     copy_project,
     end_group,
     environment,
     free_port,
-    operated,
+    is_running,
     publish,
     records,
-    runs,
+    run_production_server,
     shot,
     wait_until,
 )
@@ -60,72 +60,72 @@ def tracking(published: Checkout) -> Iterator[int]:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: _healthy(f"http://127.0.0.1:{port}"), "the tracking server to answer")
+        wait_until(lambda: _healthy(f"http://127.0.0.1:{port}"), "the tracking server to respond")
         yield port
     finally:
         end_group(server)
 
 
 @pytest.fixture
-def line(tracking: int) -> Iterator[Line]:
+def line(tracking: int) -> Iterator[FaultyProxy]:
     """A line to a tracking server, which can be cut."""
-    with closing(Line(tracking)) as line:
+    with closing(FaultyProxy(tracking)) as line:
         yield line
 
 
-def _healthy(address: str) -> bool:
+def _healthy(url: str) -> bool:
     try:
-        return requests.get(f"{address}/health", timeout=2).ok
+        return requests.get(f"{url}/health", timeout=2).ok
     except requests.RequestException:
         return False
 
 
-def ready(server: Operated, count: int) -> bool:
-    """Whether so many workers answer."""
-    return len(server.workers()) == count and _healthy(server.address)
+def ready(server: ProductionServer, count: int) -> bool:
+    """Whether so many workers respond."""
+    return len(server.workers()) == count and _healthy(server.url)
 
 
-def _status(server: Operated) -> int:
+def _status(server: ProductionServer) -> int:
     try:
-        return requests.get(f"{server.address}/health", timeout=1).status_code
+        return requests.get(f"{server.url}/health", timeout=1).status_code
     except requests.RequestException:
         return 0
 
 
 @pytest.mark.parametrize("kind", ["silent", "refused"])
 def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_when_it_is_back(
-    published: Checkout, shots: pd.DataFrame, line: Line, kind: str
+    published: Checkout, shots: pd.DataFrame, line: FaultyProxy, kind: str
 ) -> None:
-    with operated(published, tracking=line.address) as server:
+    with run_production_server(published, tracking=line.url) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
-        with LoadProbe(server.address, {name: float(str(value)) for name, value in shot().items()}) as caller:
+        with LoadProbe(server.url, {name: float(str(value)) for name, value in shot().items()}) as probe:
             line.silence() if kind == "silent" else line.refuse()
-            wait_until(lambda: "registry does not answer" in server.output.read_text(), "the server to say so")
+            wait_until(lambda: "registry does not answer" in server.output.read_text(), "the server to log it")
             first = server.workers()[0]
-            # As a worker ends that was not in the middle of an answer: what it has begun is answered.
+            # SIGTERM ends a worker after the requests that it has started.
             first.send_signal(signal.SIGTERM)
-            wait_until(lambda: not runs(first.pid), "the worker to end")
+            wait_until(lambda: not is_running(first.pid), "the worker to end")
             wait_until(lambda: ready(server, 2), "another to take its place")
-            asked = caller.answered
-            wait_until(lambda: caller.answered > asked + 20, "more answers")
+            succeeded = probe.answered
+            wait_until(lambda: probe.answered > succeeded + 20, "more responses")
             assert server.output.read_text().count("registry does not answer") == 1
             line.open()
-            wait_until(lambda: "answers again" in server.output.read_text(), "the server to say so")
+            wait_until(lambda: "answers again" in server.output.read_text(), "the server to log it")
             publish(published, shots, strength=0.5)
-            before = requests.get(f"{server.address}/model", timeout=5).json()["version"]
+            before = requests.get(f"{server.url}/model", timeout=5).json()["version"]
             wait_until(lambda: _version(server) != before, "the promotion to reach the workers")
-        assert caller.lost == 0
+        assert probe.lost == 0
         line.silence()
         server.process.terminate()
         assert completed(server.process).returncode == 0
 
 
-def _version(server: Operated) -> str:
-    answer = requests.post(f"{server.address}/invocations", json=records(shot()), timeout=10)
-    return answer.headers["X-Model-Version"]
+def _version(server: ProductionServer) -> str:
+    response = requests.post(f"{server.url}/invocations", json=records(shot()), timeout=10)
+    return response.headers["X-Model-Version"]
 
 
-def test_a_start_without_a_registry_ends_in_words(published: Checkout) -> None:
+def test_a_start_without_a_registry_ends_with_a_message(published: Checkout) -> None:
     with black_hole() as place:
         tracking = f"MLFLOW_TRACKING_URI=http://u:secret@{place}"
         ended = published.command("env", tracking, sys.executable, "-m", "serving.server", "--port", str(free_port()))
@@ -136,7 +136,7 @@ def test_a_start_without_a_registry_ends_in_words(published: Checkout) -> None:
 
 
 @pytest.mark.parametrize("module", ["steps.preparacao", "monitor.retraining.history"])
-def test_a_command_without_its_tracking_server_ends_in_words(published: Checkout, module: str) -> None:
+def test_a_command_without_its_tracking_server_ends_with_a_message(published: Checkout, module: str) -> None:
     with black_hole() as place:
         ended = published.command("env", f"MLFLOW_TRACKING_URI=http://{place}", sys.executable, "-m", module)
     assert ended.returncode == 1
@@ -146,7 +146,7 @@ def test_a_command_without_its_tracking_server_ends_in_words(published: Checkout
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The tracking store of this process is a server that does not answer, until the test ends."""
+    """Until the test ends, the tracking store of this process is a server that does not respond."""
     before = mlflow.get_tracking_uri()
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     with black_hole() as place:
@@ -156,13 +156,13 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("away")
-def test_a_roll_back_without_its_tracking_server_ends_in_words() -> None:
+def test_a_rollback_without_its_tracking_server_ends_with_a_message() -> None:
     with pytest.raises(StoreError, match="no answer within"):
         reverter.run_at_once(ReverterConfig())
 
 
 @pytest.mark.usefixtures("away")
-def test_the_start_of_a_deployment_without_its_tracking_server_ends_in_words(
+def test_the_start_of_a_deployment_without_its_tracking_server_ends_with_a_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -191,14 +191,14 @@ def _listens(number: int) -> bool:
 
 
 def test_a_worker_is_replaced_though_the_run_of_its_version_is_gone(published: Checkout, tmp_path: Path) -> None:
-    with operated(published, workers=1) as server:
+    with run_production_server(published, workers=1) as server:
         models = published.folder / "mlruns" / "published"
         hidden = models.rename(tmp_path / "hidden")
         try:
             (worker,) = server.workers()
             worker.kill()
-            wait_until(lambda: not runs(worker.pid), "the worker to die")
-            assert requests.post(f"{server.address}/invocations", json=records(shot()), timeout=30).ok
+            wait_until(lambda: not is_running(worker.pid), "the worker to die")
+            assert requests.post(f"{server.url}/invocations", json=records(shot()), timeout=30).ok
         finally:
             hidden.rename(models)
 
@@ -209,7 +209,7 @@ def test_health_is_that_of_the_whole_server_and_a_version_whose_files_are_gone_i
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    with operated(published, workers=2) as server:
+    with run_production_server(published, workers=2) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         models = published.folder / "mlruns" / "published"
         for damage in ("gone", "empty"):
@@ -221,7 +221,7 @@ def test_health_is_that_of_the_whole_server_and_a_version_whose_files_are_gone_i
                     if damage == "empty":
                         copy.mkdir()
                 server.workers()[0].kill()
-                wait_until(lambda: _status(server) == requests.codes.unavailable, "the other worker to say so")
+                wait_until(lambda: _status(server) == requests.codes.unavailable, "the other worker to report it")
             finally:
                 hidden.rename(models)
             wait_until(lambda: all(_status(server) == requests.codes.ok for _ in range(8)), "a worker in its place")

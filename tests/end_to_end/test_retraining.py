@@ -1,4 +1,4 @@
-"""The loop by its real commands: killed, at once, on a tracking server, undone, and replayed."""
+"""Continuous training by its real commands: killed, in parallel, on a tracking server, rolled back, and backtested."""
 
 import os
 import random
@@ -29,9 +29,9 @@ from tests.project import (
     environment,
     free_port,
     ok,
-    operated,
     publish,
     records,
+    run_production_server,
     shot,
     wait_until,
 )
@@ -50,8 +50,8 @@ def checkout(synthetic_main: tuple[Checkout, str], tmp_path: Path) -> Checkout:
 
 
 @pytest.fixture(scope="module")
-def asked_wrongly(synthetic_main: tuple[Checkout, str], tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A copy of the checkout after ``main`` that tests of what is refused share."""
+def for_wrong_parameters(synthetic_main: tuple[Checkout, str], tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy of the checkout after ``main`` that the tests of wrong parameters share."""
     return synthetic_main[0].copy(tmp_path_factory.mktemp("wrong") / "copy")
 
 
@@ -69,7 +69,7 @@ def assert_log_is_whole(client: MlflowClient) -> None:
 
 
 def assert_champion_is_served(client: MlflowClient) -> str:
-    """Champion and Production are one version, which passed the gate and answers what it did when it was registered."""
+    """Champion and Production are one version, which passed the gate and has its registered predictions."""
     versions = client.search_model_versions("name = 'kobe_shot'")
     production = [str(version.version) for version in versions if version.current_stage == "Production"]
     champion = client.get_model_version_by_alias("kobe_shot", "champion")
@@ -84,7 +84,7 @@ def assert_champion_is_served(client: MlflowClient) -> str:
     return str(champion.version)
 
 
-def test_a_retraining_learns_from_older_labels_proves_itself_on_later_ones_and_is_told(checkout: Checkout) -> None:
+def test_a_retraining_trains_on_training_labels_and_is_evaluated_on_a_temporal_holdout(checkout: Checkout) -> None:
     printed = ok(checkout.mlflow_run("retreino", "-P", "mode=force", "-P", "models=lr", "-P", "n_iter=1"))
     run = checkout.run("Retreino")
     assert "Decision 1: retrain (forced)" in printed
@@ -96,16 +96,16 @@ def test_a_retraining_learns_from_older_labels_proves_itself_on_later_ones_and_i
     tables = Path(training.info.artifact_uri) / "tables"
     train, test = pd.read_parquet(tables / "base_train.parquet"), pd.read_parquet(tables / "base_test.parquet")
     prod, development = checkout.table("predictions_prod"), checkout.table("base_train")
-    labelled = prod[prod["shot_made_flag"].notna()].sort_values("game_date", kind="stable")
-    assert len(train) + len(test) == len(development) + len(labelled)
+    labeled = prod[prod["shot_made_flag"].notna()].sort_values("game_date", kind="stable")
+    assert len(train) + len(test) == len(development) + len(labeled)
     version = checkout.client().get_model_version("kobe_shot", run.data.tags["model_version"])
-    assert (labelled["game_date"] <= version.tags["learned_until"][:10]).sum() == len(train) - len(development)
+    assert (labeled["game_date"] <= version.tags["learned_until"][:10]).sum() == len(train) - len(development)
     assert version.tags["retraining_run"] == run.info.run_id
     assert version.current_stage == ("Production" if run.data.tags["outcome"] == "promoted" else "Archived")
     assert "challenger" not in checkout.client().get_registered_model("kobe_shot").aliases
 
 
-def test_a_dry_run_says_what_it_would_do_and_changes_nothing(checkout: Checkout) -> None:
+def test_a_dry_run_prints_the_decision_and_changes_nothing(checkout: Checkout) -> None:
     before = checkout.client().search_model_versions("name = 'kobe_shot'")
     printed = ok(checkout.step("retreino", "--mode", "dry_run"))
     assert "Dry run: nothing was done" in printed
@@ -113,7 +113,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(checkout: Checkout)
     assert [run.data.tags["outcome"] for run in decided(checkout.client())] == ["nothing to do"]
 
 
-def test_rows_that_a_version_has_learned_from_do_not_count_for_it(checkout: Checkout) -> None:
+def test_rows_that_a_version_was_trained_on_are_excluded_from_its_metrics(checkout: Checkout) -> None:
     ok(checkout.step("retreino", *FORCED, "--max_log_loss", "9"))
     client = checkout.client()
     version = str(client.get_registered_model("kobe_shot").latest_versions[0].version)
@@ -125,9 +125,9 @@ def test_rows_that_a_version_has_learned_from_do_not_count_for_it(checkout: Chec
         ok(checkout.step("reverter", "--version", newest, "--reason", "for a test"))
     printed = ok(checkout.step("aplicacao"))
     table = checkout.table("predictions_prod")
-    learned = int(client.get_model_version("kobe_shot", newest).tags["labels_learned"])
-    assert learned <= table["learned"].sum() < learned + 100
-    assert f"{table['learned'].sum():,} labelled rows that the version has learned from" in printed
+    in_training = int(client.get_model_version("kobe_shot", newest).tags["labels_learned"])
+    assert in_training <= table["learned"].sum() < in_training + 100
+    assert f"{table['learned'].sum():,} labeled rows that the version was trained on" in printed
     assert (
         checkout.run("PipelineAplicacao").data.metrics["rows_labelled"]
         == (table["shot_made_flag"].notna() & ~table["learned"]).sum()
@@ -143,24 +143,24 @@ def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_double
     ok(checkout.command(*command))
     longest = time.monotonic() - started
     seed = time.time_ns()
-    moments = random.Random(seed)  # noqa: S311 nothing secret
+    times = random.Random(seed)  # noqa: S311 nothing secret
     for _ in range(pytestconfig.getoption("--kills")):
-        moment = moments.uniform(0.3, longest)
+        seconds = times.uniform(0.3, longest)
         process = checkout.start(*command)
         try:
-            process.wait(moment)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         completed(process)
-        told = f"killed after {moment:.2f} s of {longest:.1f} s, seed {seed}"
+        case = f"killed after {seconds:.2f} s of {longest:.1f} s, seed {seed}"
         assert_champion_is_served(checkout.client())
         ok(checkout.command(*command))
         assert_champion_is_served(checkout.client())
         assert_log_is_whole(checkout.client())
-        assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, told
+        assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, case
 
 
-def test_of_two_retrainings_at_once_one_runs_and_the_other_says_so(checkout: Checkout) -> None:
+def test_of_two_parallel_retrainings_one_runs_and_the_other_reports_it(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "steps.retreino", "--mode", "force", "--models", "lr,dt", "--n_iter", "20"]
     impatient = environment() | {"KOBE_LOCK_WAIT_SECONDS": "2"}
     processes = [
@@ -178,41 +178,41 @@ def test_of_two_retrainings_at_once_one_runs_and_the_other_says_so(checkout: Che
 
 
 def test_a_retraining_waits_for_who_writes_in_its_folder(checkout: Checkout, tmp_path: Path) -> None:
-    said, command = tmp_path / "said", [sys.executable, "-m", "steps.retreino", *FORCED]
+    output, command = tmp_path / "output", [sys.executable, "-m", "steps.retreino", *FORCED]
     # What every step holds as long as it runs.
-    with said.open("wb") as output, writer_lock(checkout.folder / "data" / "processed"):
+    with output.open("wb") as printed, writer_lock(checkout.folder / "data" / "processed"):
         process = subprocess.Popen(
             command,
             cwd=checkout.folder,
             env=environment() | {"PYTHONUNBUFFERED": "1"},
-            stdout=output,
-            stderr=output,
+            stdout=printed,
+            stderr=printed,
         )
-        wait_until(lambda: "waiting for it to end" in said.read_text() or process.poll() is not None, "it to wait")
-        assert process.poll() is None, said.read_text()
+        wait_until(lambda: "waiting for it to end" in output.read_text() or process.poll() is not None, "it to wait")
+        assert process.poll() is None, output.read_text()
         assert decided(checkout.client()) == []
-    assert completed(process).returncode == 0, said.read_text()
+    assert completed(process).returncode == 0, output.read_text()
     assert_log_is_whole(checkout.client())
     assert_champion_is_served(checkout.client())
 
 
 @contextmanager
 def tracking_server(folder: Path) -> Iterator[str]:
-    """Run ``mlflow server`` on the store of a checkout until the block ends; its address."""
+    """Run ``mlflow server`` on the store of a checkout until the block ends; its URL."""
     port = free_port()
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     process = Checkout(folder).start(*command, "--workers", "1", "--host", "127.0.0.1", "--port", str(port))
-    address = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
 
-    def answers() -> bool:
+    def responds() -> bool:
         try:
-            return requests.get(f"{address}/health", timeout=2).ok
+            return requests.get(f"{url}/health", timeout=2).ok
         except requests.RequestException:
             return False
 
     try:
-        wait_until(answers, "the tracking server to answer")
-        yield address
+        wait_until(responds, "the tracking server to respond")
+        yield url
     finally:
         end_group(process)
 
@@ -226,12 +226,12 @@ def test_on_a_tracking_server_two_folders_retraining_and_one_training_leave_one_
         copy_project(folder)
         shutil.copytree(checkout.folder / "data", folder / "data", dirs_exist_ok=True)
     commands = (["steps.retreino", *FORCED], ["steps.retreino", *FORCED], ["steps.treinamento", *FAST])
-    with tracking_server(checkout.folder) as address:
+    with tracking_server(checkout.folder) as url:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=folder,
-                env=environment() | {"MLFLOW_TRACKING_URI": address, "KOBE_LOCK_WAIT_SECONDS": "5"},
+                env=environment() | {"MLFLOW_TRACKING_URI": url, "KOBE_LOCK_WAIT_SECONDS": "5"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -240,47 +240,49 @@ def test_on_a_tracking_server_two_folders_retraining_and_one_training_leave_one_
         ]
         printed = [completed(process).stdout for process in processes]
         assert sorted(process.returncode for process in processes) == [0, 0, 1], "\n".join(printed)
-        client = MlflowClient(address)
+        client = MlflowClient(url)
         assert_log_is_whole(client)
         assert_champion_is_served(client)
         assert sum("Another process is at retreino" in text for text in printed) == 1
         assert len(decided(client)) == 1
 
 
-def test_rolled_back_twice_after_three_promotions_the_answers_are_those_of_then_to_the_byte(
+def test_after_three_promotions_and_two_rollbacks_the_responses_are_bit_identical(
     tmp_path: Path, shots: pd.DataFrame
 ) -> None:
     checkout = copy_project(tmp_path)
     then: dict[str, bytes] = {}
     publish(checkout, shots, strength=1e-4)
-    with operated(checkout, inference_log="off") as server:
+    with run_production_server(checkout, inference_log="off") as server:
 
         def served() -> str:
-            return str(requests.get(f"{server.address}/model", timeout=5).json()["version"])
+            return str(requests.get(f"{server.url}/model", timeout=5).json()["version"])
 
-        def answer() -> bytes:
-            return requests.post(f"{server.address}/invocations", json=SHOTS, timeout=30).content
+        def response() -> bytes:
+            return requests.post(f"{server.url}/invocations", json=SHOTS, timeout=30).content
 
-        then["1"] = answer()
+        then["1"] = response()
         for version, strength in (("2", 1e-3), ("3", 1e-2), ("4", 1.0)):
             publish(checkout, shots, strength=strength)
             wait_until(lambda version=version: served() == version, f"version {version} to be served")
-            then[version] = answer()
+            then[version] = response()
         assert len(set(then.values())) == len(then)
         for version in ("3", "2"):
             printed = ok(checkout.mlflow_run("reverter", "-P", "reason=it misses too much"))
-            assert "to the byte" in printed
+            assert "bit-identical" in printed
             wait_until(lambda version=version: served() == version, f"version {version} to be served")
-            assert answer() == then[version]
+            assert response() == then[version]
         ok(checkout.step("reverter", "--version", "4", "--reason", "it was right after all"))
         wait_until(lambda: served() == "4", "version 4 to be served")
-        assert answer() == then["4"]
+        assert response() == then["4"]
     history = ok(checkout.command(sys.executable, "-m", "monitor.retraining.history"))
     assert history.count("roll back") >= 3
     assert "it was right after all" in " ".join(history.split())
 
 
-def test_an_operation_is_replayed_beside_its_extremes_without_touching_production(checkout: Checkout) -> None:
+def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without_touching_production(
+    checkout: Checkout,
+) -> None:
     before = assert_champion_is_served(checkout.client())
     arguments = ["source=synthetic", "synthetic_rows=12000", "models=lr", "n_iter=1", "cv_folds=2", "batch_size=600"]
     printed = ok(checkout.mlflow_run("operacao", *(part for text in arguments for part in ("-P", text))))
@@ -304,7 +306,7 @@ def test_an_operation_is_replayed_beside_its_extremes_without_touching_productio
     ("step", "arguments", "words"),
     [
         ("retreino", ["--mode", "maybe"], "'auto', 'dry_run' or 'force'"),
-        ("retreino", ["--cooldown", "soon"], "a span of time such as 12h or 7d"),
+        ("retreino", ["--cooldown", "soon"], "a duration such as 12h or 7d"),
         ("retreino", ["--current", "prod"], "expected application, log, or a .parquet or .csv"),
         ("retreino", ["--min_breached_windows", "4"], "at most windows (3)"),
         ("retreino", ["--models", "knn"], "weighting=uniform with knn"),
@@ -316,15 +318,15 @@ def test_an_operation_is_replayed_beside_its_extremes_without_touching_productio
             "smaller batch_size",
         ),
         ("reverter", ["--version", "99"], "has no version 99; expected one of 1"),
-        ("reverter", [], "no previous champion to go back to"),
-        ("reverter", ["--reason", " "], "expected a reason in words"),
+        ("reverter", [], "no previous champion to restore"),
+        ("reverter", ["--reason", " "], "expected a reason"),
     ],
 )
-def test_a_wrong_request_is_answered_with_what_to_do_and_changes_nothing(
-    asked_wrongly: Checkout, step: str, arguments: list[str], words: str
+def test_a_wrong_parameter_is_reported_and_changes_nothing(
+    for_wrong_parameters: Checkout, step: str, arguments: list[str], words: str
 ) -> None:
-    result = asked_wrongly.step(step, *arguments)
+    result = for_wrong_parameters.step(step, *arguments)
     assert result.returncode in {1, 2}
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
-    assert_champion_is_served(asked_wrongly.client())
+    assert_champion_is_served(for_wrong_parameters.client())

@@ -46,8 +46,8 @@ def applied(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Ch
         table = pd.read_parquet(REAL / name) if REAL.is_dir() else shots[shots["shot_type"] == points]
         in_parts(table, raw / name, 3)
     checkout = copy_project(folder / "project")
-    said = ok(checkout.mlflow_run("main", *FAST, "-P", f"source={raw}"))
-    assert "main: done" in said
+    printed = ok(checkout.mlflow_run("main", *FAST, "-P", f"source={raw}"))
+    assert "main: done" in printed
     return checkout
 
 
@@ -59,7 +59,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Che
     return checkout
 
 
-def table_of(rows: int, seed: int = 3) -> pd.DataFrame:
+def make_table(rows: int, seed: int = 3) -> pd.DataFrame:
     """Shots as preparacao makes base_prod."""
     columns = [SHOT_ID, "game_date", "lat", "lon", *FEATURES[2:], TARGET]
     table = pd.concat([block[columns] for block in synthetic.iter_chunks(rows, seed)], ignore_index=True)
@@ -112,7 +112,7 @@ def test_both_engines_prepare_the_same_rows_and_as_many_of_each_class(applied: C
 
 @pytest.mark.slow
 @needs_java
-def test_every_way_of_scoring_gives_the_same_answers_and_metrics(applied: Checkout) -> None:
+def test_every_scoring_mode_gives_the_same_predictions_and_metrics(applied: Checkout) -> None:
     ways = {"rest": (), "batch": ("--mode", "batch"), "spark": SPARK}
     tables, metrics = {}, {}
     for way, arguments in ways.items():
@@ -131,7 +131,7 @@ def test_every_way_of_scoring_gives_the_same_answers_and_metrics(applied: Checko
 
 @pytest.mark.slow
 @needs_java
-def test_both_engines_come_to_the_same_verdict_by_the_same_drift(applied: Checkout) -> None:
+def test_both_engines_compute_the_same_drift_and_status(applied: Checkout) -> None:
     found = {}
     for engine, arguments in {"local": (), "spark": SPARK}.items():
         ok(applied.step("monitoramento", *arguments))
@@ -154,7 +154,7 @@ def test_a_cluster_that_loses_a_worker_half_way_scores_every_row_all_the_same(
     scorer: Checkout, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     rows = request.config.getoption("--rows")
-    table = in_parts(table_of(rows), tmp_path / "shots.parquet")
+    table = in_parts(make_table(rows), tmp_path / "shots.parquet")
     local, spark = tmp_path / "local.parquet", tmp_path / "spark.parquet"
     ok(scorer.step("aplicacao", "--mode", "batch", "--table", str(table), "--out", str(local)))
     # The configuration of the cluster, as its users would have it: many small tasks, so that there is a half-way.
@@ -197,11 +197,11 @@ def test_a_cluster_that_loses_a_worker_half_way_scores_every_row_all_the_same(
 def test_one_bad_row_goes_to_the_rejects_with_its_reason_and_the_others_are_scored(
     scorer: Checkout, tmp_path: Path, engine: tuple[str, ...]
 ) -> None:
-    shots = table_of(9_000)
+    shots = make_table(9_000)
     shots.loc[7_000, "period"] = 11
     table, out = in_parts(shots, tmp_path / "shots.parquet", 3), tmp_path / "out.parquet"
-    said = ok(scorer.step("aplicacao", *engine, "--table", str(table), "--out", str(out)))
-    assert "out_rejects.parquet" in said
+    printed = ok(scorer.step("aplicacao", *engine, "--table", str(table), "--out", str(out)))
+    assert "out_rejects.parquet" in printed
     assert len(pd.read_parquet(out)) == 8_999
     rejected = pd.read_parquet(tmp_path / "out_rejects.parquet")
     assert rejected["reason"].tolist() == ["column period: found 11, expected a whole number from 1 to 10"]
@@ -212,7 +212,7 @@ def test_one_bad_row_goes_to_the_rejects_with_its_reason_and_the_others_are_scor
 def test_a_part_that_cannot_be_read_is_named_and_the_old_output_stays(
     scorer: Checkout, tmp_path: Path, engine: tuple[str, ...]
 ) -> None:
-    table, out = in_parts(table_of(9_000), tmp_path / "shots.parquet", 3), tmp_path / "out.parquet"
+    table, out = in_parts(make_table(9_000), tmp_path / "shots.parquet", 3), tmp_path / "out.parquet"
     pq.write_table(pa.table({"old": [1]}), out)
     broken = table / "part-00001.parquet"
     broken.write_bytes(broken.read_bytes()[:-100])
@@ -230,8 +230,8 @@ def test_a_part_that_cannot_be_read_is_named_and_the_old_output_stays(
         pytest.param("spark://127.0.0.1:1", 1, "No Spark master answers at spark://127.0.0.1:1", marks=needs_java),
     ],
 )
-def test_a_wrong_master_is_told(scorer: Checkout, tmp_path: Path, master: str, code: int, words: str) -> None:
-    table = in_parts(table_of(100), tmp_path / "shots.parquet", 1)
+def test_a_wrong_master_is_reported(scorer: Checkout, tmp_path: Path, master: str, code: int, words: str) -> None:
+    table = in_parts(make_table(100), tmp_path / "shots.parquet", 1)
     files = ("--table", str(table), "--out", str(tmp_path / "out.parquet"))
     result = scorer.step("aplicacao", "--engine", "spark", "--master", master, *files)
     assert result.returncode == code
@@ -239,8 +239,8 @@ def test_a_wrong_master_is_told(scorer: Checkout, tmp_path: Path, master: str, c
     assert [path.name for path in tmp_path.iterdir()] == ["shots.parquet"]
 
 
-def test_missing_java_is_told_before_anything_is_done(scorer: Checkout, tmp_path: Path) -> None:
-    table = in_parts(table_of(100), tmp_path / "shots.parquet", 1)
+def test_missing_java_is_reported_before_anything_is_done(scorer: Checkout, tmp_path: Path) -> None:
+    table = in_parts(make_table(100), tmp_path / "shots.parquet", 1)
     result = subprocess.run(
         [
             *(sys.executable, "-m", "steps.aplicacao", "--engine", "spark"),
@@ -258,7 +258,7 @@ def test_missing_java_is_told_before_anything_is_done(scorer: Checkout, tmp_path
 
 
 @pytest.mark.slow
-def test_main_takes_raw_files_in_parts_and_what_it_leaves_is_scored_in_process_and_looked_at(applied: Checkout) -> None:
-    # As `mlflow run` passes on parameters that nobody gave.
+def test_main_accepts_raw_files_in_parts_and_its_tables_are_scored_in_process_and_monitored(applied: Checkout) -> None:
+    # As `mlflow run` passes on parameters that were not given.
     ok(applied.mlflow_run("aplicacao", "-P", "mode=batch"))
     assert "Verdict:" in ok(applied.mlflow_run("monitoramento"))

@@ -25,9 +25,9 @@ from tests.project import (
     environment,
     free_port,
     ok,
-    operated,
     records,
-    served,
+    run_mlflow_server,
+    run_production_server,
     shot,
 )
 
@@ -94,7 +94,7 @@ def test_each_step_can_run_alone_and_again(checkout: Checkout) -> None:
     assert "mlflow.parentRunId" not in checkout.run("Treinamento").data.tags
 
 
-def test_a_step_tells_what_must_run_before_it(tmp_path: Path) -> None:
+def test_a_step_reports_which_step_must_run_before_it(tmp_path: Path) -> None:
     checkout = copy_project(tmp_path)
     for step, words in (
         ("preparacao", "mlflow run . -e aquisicao"),
@@ -143,23 +143,23 @@ def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp
 
 
 def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkout: Checkout) -> None:
-    with served(checkout) as address:
-        printed = ok(checkout.step("main", *FAST_OPTIONS, "--endpoint", address))
+    with run_mlflow_server(checkout) as url:
+        printed = ok(checkout.step("main", *FAST_OPTIONS, "--endpoint", url))
     assert "by the model behind the endpoint" in printed
     tags = checkout.run("main").data.tags
     assert tags["trained_version"] == "2"
     assert tags["applied_version"].startswith("unknown")
 
 
-def test_an_endpoint_that_says_its_version_is_believed(checkout: Checkout) -> None:
-    with operated(checkout) as server:
-        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={server.address}"))
+def test_the_version_that_an_endpoint_returns_is_used(checkout: Checkout) -> None:
+    with run_production_server(checkout) as server:
+        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={server.url}"))
     assert checkout.run("PipelineAplicacao").data.tags["model_version"] == "1"
     assert set(checkout.table("predictions_prod")["model_version"]) == {1}
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////proc/no/such/mlflow.db", "nonsense://nowhere"])
-def test_a_tracking_store_that_cannot_be_used_is_told_without_a_traceback(tmp_path: Path, uri: str) -> None:
+def test_an_unusable_tracking_store_is_reported_without_a_traceback(tmp_path: Path, uri: str) -> None:
     checkout = copy_project(tmp_path)
     result = subprocess.run(
         [sys.executable, "-m", "steps.aquisicao", "--source", "synthetic"],
@@ -174,7 +174,7 @@ def test_a_tracking_store_that_cannot_be_used_is_told_without_a_traceback(tmp_pa
     assert "Traceback" not in result.stderr
 
 
-def test_an_experiment_that_was_deleted_is_told_without_a_traceback(checkout: Checkout) -> None:
+def test_a_deleted_experiment_is_reported_without_a_traceback(checkout: Checkout) -> None:
     client = checkout.client()
     client.delete_experiment(client.get_experiment_by_name("kobe_shot").experiment_id)
     result = checkout.step("preparacao")
@@ -186,7 +186,7 @@ def test_an_experiment_that_was_deleted_is_told_without_a_traceback(checkout: Ch
 @pytest.mark.slow
 def test_mlflow_run_builds_the_environment_with_uv(tmp_path: Path) -> None:
     checkout = copy_project(tmp_path / "project")
-    # Without the lock beside it MLflow takes conda.yaml, as it does for a project that it fetched from elsewhere.
+    # Without the lock file MLflow takes conda.yaml, as it does for a project that it fetched from elsewhere.
     (checkout.folder / "uv.lock").unlink()
     result = subprocess.run(
         ["mlflow", "run", ".", "-e", "aquisicao", "--env-manager", "uv", "-P", "source=synthetic"],
@@ -200,10 +200,10 @@ def test_mlflow_run_builds_the_environment_with_uv(tmp_path: Path) -> None:
     assert list((tmp_path / "environments").rglob("site-packages/pycaret"))
 
 
-def test_an_endpoint_that_is_not_there_is_told_before_any_work(checkout: Checkout) -> None:
+def test_a_missing_endpoint_is_reported_before_any_work(checkout: Checkout) -> None:
     result = checkout.step("main", *FAST_OPTIONS, "--endpoint", f"http://127.0.0.1:{free_port()}")
     assert result.returncode == 1
-    assert "No scoring server answers" in result.stderr
+    assert "No scoring server responds" in result.stderr
     assert checkout.runs()[0].info.run_name == "main"
     assert checkout.runs()[0].info.status == "FAILED"
 
@@ -218,9 +218,9 @@ def test_a_wrong_parameter_of_mlflow_run_ends_before_any_work(checkout: Checkout
 
 def test_a_given_endpoint_is_used_and_left_running(checkout: Checkout) -> None:
     own = checkout.table("predictions_prod")
-    with served(checkout) as address:
-        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={address}/invocations"))
-        assert requests.get(f"{address}/ping", timeout=5).ok
+    with run_mlflow_server(checkout) as url:
+        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={url}/invocations"))
+        assert requests.get(f"{url}/ping", timeout=5).ok
     given = checkout.table("predictions_prod")
     pd.testing.assert_series_equal(given["probability"], own["probability"])
     assert given["model_version"].isna().all()
@@ -232,26 +232,26 @@ def test_no_server_outlives_the_application(synthetic_main: tuple[Checkout, str]
     assert [process.info["cmdline"] for process in ours] == []
 
 
-def test_the_data_of_a_model_learned_from_real_shots_is_not_replaced_by_a_synthetic_one(checkout: Checkout) -> None:
+def test_a_model_of_real_shots_is_not_replaced_by_one_of_synthetic_shots(checkout: Checkout) -> None:
     checkout.client().set_model_version_tag("kobe_shot", "1", "synthetic", "false")
     printed = ok(checkout.step("treinamento", "--n_iter", "1", "--cv_folds", "2"))
-    assert "not promoted, it learned from synthetic shots" in printed
+    assert "not promoted, it was trained on synthetic shots" in printed
     assert checkout.production().version == 1  # type: ignore[union-attr]
 
 
-def test_the_project_runs_on_ones_own_table_from_a_git_address_in_an_empty_folder(tmp_path: Path) -> None:
+def test_the_project_runs_on_a_given_table_from_a_git_url_in_an_empty_folder(tmp_path: Path) -> None:
     source, empty, own = tmp_path / "source", tmp_path / "empty", tmp_path / "data.csv"
     copy_project(source)
     empty.mkdir()
-    # A CSV file does not say that its shots are simulated.
+    # A CSV file does not record that its shots are synthetic.
     synthetic.shots(20_000, seed=42).to_csv(own, index=False)
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
         subprocess.run(["git", *identity, "-C", str(source), *command], check=True)
     checkout = Checkout(empty)
-    address = f"file://{source}"
+    url = f"file://{source}"
     arguments = ["-P", f"source={own}", *FAST]
-    printed = ok(checkout.command("mlflow", "run", address, "-e", "main", "--env-manager", "local", *arguments))
+    printed = ok(checkout.command("mlflow", "run", url, "-e", "main", "--env-manager", "local", *arguments))
     assert "main: done" in printed
     assert f"Next: cd {empty} && mlflow ui" in printed
     assert "SYNTHETIC" not in printed
@@ -263,25 +263,25 @@ def test_the_project_runs_on_ones_own_table_from_a_git_address_in_an_empty_folde
     assert version is not None
     assert version.tags["synthetic"] == "false"
     assert len(version.tags["git_commit"]) == 40
-    with served(checkout) as live:
-        answer = requests.post(f"{live}/invocations", json=records(shot()), timeout=30)
-    assert set(answer.json()["predictions"][0]) == {"shot_made_flag", "probability"}
+    with run_mlflow_server(checkout) as live:
+        response = requests.post(f"{live}/invocations", json=records(shot()), timeout=30)
+    assert set(response.json()["predictions"][0]) == {"shot_made_flag", "probability"}
 
 
 @pytest.mark.slow
-def test_main_killed_at_random_moments_ends_well_when_run_again(
+def test_main_killed_at_random_times_succeeds_when_run_again(
     tmp_path: Path, pytestconfig: pytest.Config, synthetic_main: tuple[Checkout, str]
 ) -> None:
     checkout = copy_project(tmp_path)
     command = [sys.executable, "-m", "steps.main", *FAST_OPTIONS]
     longest = _seconds_of_main(synthetic_main[0])
     seed = time.time_ns()
-    moments = random.Random(seed)  # noqa: S311 nothing secret
+    times = random.Random(seed)  # noqa: S311 nothing secret
     for _ in range(pytestconfig.getoption("--kills")):
-        moment = moments.uniform(0.5, longest)
+        seconds = times.uniform(0.5, longest)
         process = checkout.start(*command)
         try:
-            process.wait(moment)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         completed(process)
@@ -291,15 +291,15 @@ def test_main_killed_at_random_moments_ends_well_when_run_again(
         _assert_production_passed(checkout)
         ok(checkout.step("main", *FAST_OPTIONS))
         _assert_production_passed(checkout)
-        assert not list((checkout.folder / "data").rglob(".*.partial")), f"killed after {moment:.2f} s, seed {seed}"
+        assert not list((checkout.folder / "data").rglob(".*.partial")), f"killed after {seconds:.2f} s, seed {seed}"
         assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, (
-            f"killed after {moment:.2f} s, seed {seed}"
+            f"killed after {seconds:.2f} s, seed {seed}"
         )
 
 
 def _seconds_of_main(checkout: Checkout) -> float:
     run = checkout.run("main").info
-    # The imports before the run begins, and a little more than its end.
+    # The imports before the run starts, and a little more than its end.
     return float((run.end_time - run.start_time) / 1000 + 4)
 
 

@@ -1,10 +1,10 @@
 """The tour, word by word, in a fresh copy of the project.
 
 Each block of commands is run, and what the block of text under it shows has to be printed. Compared are lines without
-MLflow's messages, which begin with a date. In a line, the number of a run, a moment, seconds, rows/s, the project's
-folder and the width of a table may be others; whole numbers are equal, and other numbers to the fourth decimal. ``…``
-stands for any lines. What the tour has typed in another terminal runs beside the rest, and has to answer at its port.
-What names an ADDRESS is not run, for a copy has none.
+MLflow's messages, which start with a date. In a line, the number of a run, a time, seconds, rows/s, the project's
+folder and the width of a table may differ; integers are equal, and floats to the fourth decimal. ``…``
+stands for any lines. A command of another terminal runs in the background, and has to respond at its port.
+A block with a placeholder URL is not run, for a copy has none.
 """
 
 import difflib
@@ -31,11 +31,11 @@ FOLDER, NAME = "/home/ana/kobe_shot", "ana"
 """Where, and by whom, the tour was made."""
 
 _ELSEWHERE = re.compile(r"In (a second|another) terminal:$")
-_LEFT_OUT = "…"
+_ELLIPSIS = "…"
 _MESSAGE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ")
 _DIFFERENT = (
     (r"\b[0-9a-f]{32}\b", "RUN"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "MOMENT"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "TIME"),
     (r"[\d.,]+ s\b", "SECONDS"),
     (r"[\d,]+ rows/s", "SPEED"),
     (r"[ ─━]+", " "),
@@ -45,7 +45,7 @@ _DECIMALS = 4
 
 
 class Walk:
-    """A reader who does what the tour says."""
+    """A reader who runs the commands of the tour."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,8 +71,8 @@ class Walk:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        address = f"http://127.0.0.1:{re.findall(r'PORT=([0-9]+)', script)[0]}"
-        self.servers.append((address, process, output))
+        url = f"http://127.0.0.1:{re.findall(r'PORT=([0-9]+)', script)[0]}"
+        self.servers.append((url, process, output))
         return output
 
     def run(self, script: str) -> str:
@@ -116,14 +116,14 @@ def test_who_follows_the_tour_word_by_word_gets_what_it_shows(tmp_path: Path) ->
             if _ELSEWHERE.search(block.before):
                 output = walk.start(block.text)
                 if shown:
-                    wait_until(partial(is_said, shown, output, walk), f"{block.text} to say: {shown}")
+                    wait_until(partial(is_printed, shown, output, walk), f"{block.text} to print: {shown}")
             elif block.text.startswith("curl"):
-                # A server follows the registry within seconds.
-                wait_until(partial(is_answered, shown, block.text, walk), f"{block.text} to answer: {shown}")
+                # A server reloads the champion within seconds.
+                wait_until(partial(is_returned, shown, block.text, walk), f"{block.text} to return: {shown}")
             else:
                 assert_shown(shown, walk.run(block.text), walk)
-        for address, _, output in walk.servers:
-            wait_until(partial(answers, address), f"an answer at {address}: {output.read_text()}")
+        for url, _, output in walk.servers:
+            wait_until(partial(responds, url), f"a response at {url}: {output.read_text()}")
     finally:
         walk.end()
 
@@ -148,20 +148,20 @@ def steps() -> Iterator[tuple[Block, str]]:
             yield block, below.text if below.language == "text" and not below.before else ""
 
 
-def answers(address: str) -> bool:
-    """Whether a server answers there, whatever it says."""
+def responds(url: str) -> bool:
+    """Whether a server responds there, with whatever status."""
     with suppress(requests.RequestException):
-        requests.get(address, timeout=5)
+        requests.get(url, timeout=5)
         return True
     return False
 
 
-def is_said(shown: str, output: Path, walk: Walk) -> bool:
+def is_printed(shown: str, output: Path, walk: Walk) -> bool:
     """Whether a server has printed what the tour shows."""
     return is_shown(shown, output.read_text(), walk)
 
 
-def is_answered(shown: str, script: str, walk: Walk) -> bool:
+def is_returned(shown: str, script: str, walk: Walk) -> bool:
     """Whether commands print what the tour shows."""
     return is_shown(shown, walk.run(script), walk)
 
@@ -178,7 +178,7 @@ def assert_shown(shown: str, printed: str, walk: Walk) -> None:
 def is_shown(shown: str, printed: str, walk: Walk) -> bool:
     """Whether the parts of a block were printed, in their order."""
     found, place = lines_of(printed, walk), 0
-    for part in re.split(rf"^{_LEFT_OUT}$", shown, flags=re.MULTILINE):
+    for part in re.split(rf"^{_ELLIPSIS}$", shown, flags=re.MULTILINE):
         wanted = [line for line in walk.with_ports(part).splitlines() if line.strip()]
         starts = range(place, len(found) - len(wanted) + 1)
         place = next((at for at in starts if all(map(alike, wanted, found[at:]))), -1) + len(wanted)
@@ -188,13 +188,13 @@ def is_shown(shown: str, printed: str, walk: Walk) -> bool:
 
 
 def lines_of(printed: str, walk: Walk) -> list[str]:
-    """What was printed, without what MLflow says."""
+    """What was printed, without MLflow's messages."""
     lines = printed.replace(str(walk.folder), FOLDER).splitlines()
     return [line for line in lines if line.strip() and not _MESSAGE.match(line)]
 
 
 def alike(shown: str, printed: str) -> bool:
-    """Whether a line says the same, but for what is different on each machine."""
+    """Whether two lines are equal, but for what differs by machine."""
     for pattern, name in _DIFFERENT:
         shown, printed = re.sub(pattern, name, shown).strip(), re.sub(pattern, name, printed).strip()
     numbers = zip(_NUMBER.findall(shown), _NUMBER.findall(printed), strict=False)
@@ -237,6 +237,6 @@ def test_another_figure_or_word_is_a_difference(shown: str, printed: str) -> Non
     assert not alike(shown, printed)
 
 
-def test_every_block_of_text_stands_under_commands_and_is_compared() -> None:
+def test_every_block_of_output_follows_commands_and_is_compared() -> None:
     compared = [shown for _, shown in steps() if shown]
     assert compared == [block.text for block in TOUR.blocks if block.language == "text"]

@@ -46,9 +46,9 @@ def test_training_logs_the_log_loss_of_p_made(synthetic_main: tuple[Checkout, st
 
 def test_application_logs_the_log_loss_of_p_made(synthetic_main: tuple[Checkout, str]) -> None:
     checkout, _ = synthetic_main
-    labelled = checkout.table("predictions_prod").dropna(subset=["shot_made_flag"])
+    labeled = checkout.table("predictions_prod").dropna(subset=["shot_made_flag"])
     run = checkout.run("PipelineAplicacao")
-    assert_right(run, labelled["shot_made_flag"].to_numpy(), labelled["probability"].to_numpy())
+    assert_right(run, labeled["shot_made_flag"].to_numpy(), labeled["probability"].to_numpy())
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not here")
@@ -59,7 +59,7 @@ def test_on_the_real_files_logistic_regression_is_where_it_belongs(real_main: tu
     assert logged["roc_auc"] == pytest.approx(0.595, abs=0.005)
 
 
-def test_both_wrong_ones_are_told_apart_from_the_right_one() -> None:
+def test_both_wrong_ones_are_distinguished_from_the_right_one() -> None:
     generator = np.random.default_rng(0)
     probability = generator.uniform(0.3, 0.65, 4_000)
     labels = (generator.random(4_000) < probability).astype(float)

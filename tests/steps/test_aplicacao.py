@@ -18,7 +18,7 @@ from serving.registry import RegistryError
 from steps import aplicacao
 from steps.aplicacao import AplicacaoConfig
 from tests.serving.batch.test_local import shots
-from tests.versions import GOOD, Stock, crowned
+from tests.versions import GOOD, LoggedModels, promote_versions
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -45,15 +45,15 @@ def test_without_parameters_the_prepared_prod_table_is_scored_over_rest() -> Non
         (["--mode", "batch", "--max_rejected_rows", "0"], 0),
     ],
 )
-def test_large_jobs_go_on_over_some_rows_that_break_the_schema(arguments: list[str], most: int) -> None:
+def test_large_jobs_reject_some_rows_that_violate_the_schema_and_continue(arguments: list[str], most: int) -> None:
     assert parse_args(AplicacaoConfig, arguments).rows_rejected_at_most == most
 
 
 @pytest.mark.parametrize("way", [["--mode", "batch"], ["--engine", "spark"]])
-def test_an_endpoint_is_refused_where_no_server_is_asked(way: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    told = refused([*way, "--endpoint", "http://127.0.0.1:5001"], capsys)
-    assert "expected endpoint with mode=rest and engine=local only" in told
-    assert "Leave out endpoint" in told
+def test_an_endpoint_is_refused_where_no_request_is_sent(way: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused([*way, "--endpoint", "http://127.0.0.1:5001"], capsys)
+    assert "expected endpoint with mode=rest and engine=local only" in message
+    assert "Omit endpoint" in message
 
 
 @pytest.mark.parametrize("out", ["shots.parquet", "shots.parquet/out.parquet", "./x/../shots.parquet"])
@@ -61,19 +61,19 @@ def test_an_output_is_not_written_over_its_table(
     out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "expected out beside table" in refused(["--table", "shots.parquet", "--out", out], capsys)
+    assert "expected out and table to be different paths" in refused(["--table", "shots.parquet", "--out", out], capsys)
 
 
 def test_the_rejects_are_not_written_over_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--table", "out_rejects.parquet", "--out", "out.parquet"]
-    assert "expected out beside table" in refused(arguments, capsys)
+    assert "expected out and table to be different paths" in refused(arguments, capsys)
 
 
 def test_the_prepared_table_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "expected out beside table" in refused(["--out", str(prepared_path(PROD))], capsys)
+    assert "expected out and table to be different paths" in refused(["--out", str(prepared_path(PROD))], capsys)
 
 
-def test_another_table_is_not_scored_over_the_answers_of_prod(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_table_does_not_overwrite_the_predictions_of_prod(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected out with table, e.g. --out scored.parquet" in refused(["--table", "shots.parquet"], capsys)
 
 
@@ -95,8 +95,8 @@ def config(folder: Path, **others: str) -> AplicacaoConfig:
     return AplicacaoConfig.model_validate(names | others)
 
 
-def test_a_single_file_is_scored_in_this_process(tmp_path: Path, stocked: Stock) -> None:
-    registry.promote(stocked.register(GOOD), "the only one")
+def test_a_single_file_is_scored_in_this_process(tmp_path: Path, store_with_models: LoggedModels) -> None:
+    registry.promote(store_with_models.register(GOOD), "the only one")
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     applied = aplicacao.run(config(tmp_path))
     assert applied.rows == 50
@@ -104,32 +104,34 @@ def test_a_single_file_is_scored_in_this_process(tmp_path: Path, stocked: Stock)
 
 
 @pytest.mark.parametrize("labels", [[1.0, 0.0] * 20 + [np.nan] * 10, [np.nan] * 50])
-def test_every_row_counts_as_measured_learned_or_unlabelled(
+def test_every_row_counts_as_evaluated_in_training_or_unlabeled(
     tmp_path: Path,
-    stocked: Stock,
+    store_with_models: LoggedModels,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     labels: list[float],
 ) -> None:
-    registry.promote(stocked.register(GOOD), "the only one")
+    registry.promote(store_with_models.register(GOOD), "the only one")
     table = shots(50).assign(**{TARGET: labels})
     table.to_parquet(tmp_path / "shots.parquet", index=False)
-    seen, labelled = table.head(15), sum(np.isfinite(labels))
-    monkeypatch.setattr(arrivals, "training_labels", lambda _version: seen)
-    learned = min(15, labelled)
+    training_rows, labeled = table.head(15), sum(np.isfinite(labels))
+    monkeypatch.setattr(arrivals, "training_labels", lambda _version: training_rows)
+    in_training = min(15, labeled)
     applied = aplicacao.run(config(tmp_path))
-    assert (applied.rows, applied.labelled, applied.learned) == (50, labelled, learned)
+    assert (applied.rows, applied.labelled, applied.learned) == (50, labeled, in_training)
     metrics = mlflow.last_active_run().data.metrics
-    counts = {"rows_labelled": labelled - learned, "rows_learned": learned, "rows_unlabelled": 50 - labelled}
+    counts = {"rows_labelled": labeled - in_training, "rows_learned": in_training, "rows_unlabelled": 50 - labeled}
     assert {name: metrics[name] for name in counts} == counts
     assert sum(counts.values()) == metrics["rows_scored"]
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"Scored 50 rows, {labelled} of them labelled" in told
-    assert ("Left out of the metrics: 15 labelled rows that the version has learned from" in told) == bool(learned)
+    message = " ".join(capsys.readouterr().out.split())
+    assert f"Scored 50 rows, {labeled} of them labelled" in message
+    assert ("Left out of the metrics: 15 labelled rows that the version has learned from" in message) == bool(
+        in_training
+    )
 
 
-def test_a_table_that_was_given_is_marked_as_such_and_is_none_of_prod(tmp_path: Path, stocked: Stock) -> None:
-    registry.promote(stocked.register(GOOD), "the only one")
+def test_a_given_table_has_a_tag_of_its_own_and_is_not_prod(tmp_path: Path, store_with_models: LoggedModels) -> None:
+    registry.promote(store_with_models.register(GOOD), "the only one")
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     aplicacao.run(config(tmp_path))
     assert mlflow.last_active_run().data.tags[runs.GIVEN_TABLE] == str(tmp_path / "shots.parquet")
@@ -137,7 +139,7 @@ def test_a_table_that_was_given_is_marked_as_such_and_is_none_of_prod(tmp_path: 
 
 
 @pytest.mark.parametrize("kept", [slice(-50), slice(100)])
-def test_a_damaged_file_is_told_in_words(tmp_path: Path, store: str, kept: slice) -> None:
+def test_a_damaged_file_is_reported(tmp_path: Path, store: str, kept: slice) -> None:
     del store
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     (tmp_path / "shots.parquet").write_bytes((tmp_path / "shots.parquet").read_bytes()[kept])
@@ -145,9 +147,9 @@ def test_a_damaged_file_is_told_in_words(tmp_path: Path, store: str, kept: slice
         aplicacao.run(config(tmp_path))
 
 
-def test_a_file_with_a_whole_footer_and_damaged_rows_is_told_in_words(tmp_path: Path, store: str) -> None:
+def test_a_file_with_a_whole_footer_and_damaged_rows_is_reported(tmp_path: Path, store: str) -> None:
     del store
-    crowned(1)
+    promote_versions(1)
     shots(5_000).to_parquet(tmp_path / "shots.parquet", index=False)
     broken = bytearray((tmp_path / "shots.parquet").read_bytes())
     broken[100:30_000] = bytes(29_900)
@@ -156,7 +158,7 @@ def test_a_file_with_a_whole_footer_and_damaged_rows_is_told_in_words(tmp_path: 
         aplicacao.run(config(tmp_path))
 
 
-def test_what_can_be_known_to_fail_is_told_before_the_table_is_read(
+def test_a_known_failure_is_raised_before_the_table_is_read(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del store
@@ -164,7 +166,7 @@ def test_what_can_be_known_to_fail_is_told_before_the_table_is_read(
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     with pytest.raises(RegistryError, match="no champion"):
         aplicacao.run(config(tmp_path))
-    crowned(1)
+    promote_versions(1)
     (tmp_path / "file").touch()
     with pytest.raises(KobeShotError, match="expected a folder that can be written to"):
         aplicacao.run(config(tmp_path, out=str(tmp_path / "file" / "out.parquet")))

@@ -1,4 +1,4 @@
-"""What ``main`` leaves when one of its steps fails: the steps are stand-ins, the registry is a real one."""
+"""What ``main`` changes when one of its steps fails: the steps are mocks, the registry is a real one."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from serving import registry
 from steps import main
 from steps.main import MainConfig
 from steps.shared.tracking import Tags
-from tests.versions import bare, crowned
+from tests.versions import promote_versions, register_without_files
 
 STEPS = ("aquisicao", "preparacao", "treinamento", "aplicacao", "monitoramento", "relatorio")
 
@@ -20,8 +20,8 @@ class StepError(Exception):
 
 
 def train(_config: object) -> SimpleNamespace:
-    """Promote a new version, as a training does that found a better one."""
-    version = bare()
+    """Promote a new version, as a training does whose candidate is better."""
+    version = register_without_files()
     registry.promote(version, "better")
     candidate = SimpleNamespace(id="lr")
     return SimpleNamespace(
@@ -30,19 +30,19 @@ def train(_config: object) -> SimpleNamespace:
 
 
 @pytest.fixture
-def failing(stocked: object, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def failing(store_with_models: object, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Run ``main``, after another version became champion, with a step that fails."""
-    del stocked
-    crowned(1)
+    del store_with_models
+    promote_versions(1)
     monkeypatch.setattr(MainConfig, "check", lambda _: None)
     found = SimpleNamespace(metrics={}, version="2", rows=10, health=SimpleNamespace(verdict="healthy"))
 
     def fail(name: str) -> None:
         for step in STEPS:
-            stand_in: Callable[..., object] = train if step == "treinamento" else Mock(return_value=found)
+            replacement: Callable[..., object] = train if step == "treinamento" else Mock(return_value=found)
             if step == name:
-                stand_in = Mock(side_effect=StepError(f"{step} failed"))
-            monkeypatch.setattr(f"steps.{step}.run", stand_in)
+                replacement = Mock(side_effect=StepError(f"{step} failed"))
+            monkeypatch.setattr(f"steps.{step}.run", replacement)
         monkeypatch.setattr("steps.aquisicao.data_tags", lambda _: Tags({}))
         with pytest.raises(StepError):
             main.run(MainConfig())
@@ -60,7 +60,7 @@ def test_a_step_up_to_the_first_scoring_that_fails_leaves_the_champion(
 
 
 @pytest.mark.parametrize("step", STEPS[4:])
-def test_monitoring_and_report_that_fail_leave_the_new_champion_and_say_what_is_true_and_left_to_do(
+def test_a_failure_of_monitoring_or_report_keeps_the_new_champion_and_prints_the_commands_to_run(
     failing: Callable[[str], None], step: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (before,) = registry.champion_history()
@@ -69,8 +69,8 @@ def test_monitoring_and_report_that_fail_leave_the_new_champion_and_say_what_is_
     assert now.champion not in {None, before}
     assert now.previous_champion == before
     assert now.production == {now.champion}
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"Not undone: version {now.champion} was registered before this failed (became champion)" in told
-    assert f"version {now.champion} is champion" in told
-    assert "mlflow run . -e monitoramento" in told
-    assert "mlflow run . -e relatorio" in told
+    message = " ".join(capsys.readouterr().out.split())
+    assert f"Not undone: version {now.champion} was registered before this failed (became champion)" in message
+    assert f"version {now.champion} is champion" in message
+    assert "mlflow run . -e monitoramento" in message
+    assert "mlflow run . -e relatorio" in message

@@ -57,9 +57,9 @@ def printed(result: "subprocess.CompletedProcess[str]") -> str:
 
 
 def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
-    """An inference log of rows, the last of which was scored now; its address."""
-    address = f"sqlite:///{path}"
-    engine: sql.Engine = create_engine(address)
+    """Fill an inference log with rows, the last one scored now; its URL."""
+    url = f"sqlite:///{path}"
+    engine: sql.Engine = create_engine(url)
     log, _ = tables(FEATURES)
     log.metadata.create_all(engine)
     now = reader.now()
@@ -80,7 +80,7 @@ def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
         with engine.begin() as connection:
             connection.execute(log.insert(), entries)
     engine.dispose()
-    return address
+    return url
 
 
 def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_is(
@@ -89,11 +89,11 @@ def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_
     monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: np.nan})
     rows.loc[::10, TARGET] = 1.0
-    address = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
-    with (engine := create_engine(address)).begin() as connection:
+    url = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
+    with (engine := create_engine(url)).begin() as connection:
         connection.exec_driver_sql("update inference set origin = 'upload' where id > 900")
     engine.dispose()
-    config = MonitoramentoConfig(current="log", log=address, max_rows=100)
+    config = MonitoramentoConfig(current="log", log=url, max_rows=100)
     found = monitoramento.read_current(config, "1")
     assert 90 <= len(found.table) <= 110
     assert found.labels is not None
@@ -108,11 +108,11 @@ def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of
 ) -> None:
     monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: 1.0})
-    address = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
-    with (engine := create_engine(address)).begin() as connection:
+    url = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
+    with (engine := create_engine(url)).begin() as connection:
         connection.exec_driver_sql("update inference set model_version = '2' where id > 920")
     engine.dispose()
-    config = MonitoramentoConfig(current="log", log=address, max_rows=100)
+    config = MonitoramentoConfig(current="log", log=url, max_rows=100)
     found = monitoramento.read_current(config, "2")
     assert (found.table[MODEL_VERSION].tolist(), found.rows, found.left_out) == ([2] * 80, 80, {"1": 920})
     assert "80 of" not in found.name
@@ -121,10 +121,10 @@ def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of
     assert old.left_out == {"2": 80}
 
 
-# After main, which ends with a look at the table that was scored over REST
+# After main, which ends with a monitoring run on the table that was scored over REST
 
 
-def test_main_ends_with_a_look_that_asks_for_a_new_model_where_two_point_shots_taught_it_and_three_point_ones_came(
+def test_main_ends_with_a_monitoring_run_that_recommends_retraining_after_a_shift_from_two_to_three_point_shots(
     synthetic_main: tuple[Checkout, str],
 ) -> None:
     checkout, shown = synthetic_main
@@ -142,7 +142,7 @@ def test_main_ends_with_a_look_that_asks_for_a_new_model_where_two_point_shots_t
     assert "Verdict: retrain" in shown
 
 
-def test_every_figure_is_logged_with_its_interval_beside_the_record_and_the_report(
+def test_every_metric_is_logged_with_its_interval_and_with_the_record_and_the_report(
     synthetic_main: tuple[Checkout, str],
 ) -> None:
     checkout, _ = synthetic_main
@@ -178,7 +178,7 @@ def test_the_tables_that_were_compared_are_inputs_of_the_run(synthetic_main: tup
 # The command alone
 
 
-def test_test_rows_against_training_rows_are_not_cause_for_a_new_model_and_the_command_ends_with_0(
+def test_test_rows_versus_training_rows_do_not_recommend_retraining_and_the_exit_code_is_0(
     checkout: Checkout,
 ) -> None:
     arguments = ["--current", "base_test", "--reference", "base_train", "--fail-on", "retrain"]
@@ -193,7 +193,7 @@ def test_test_rows_against_training_rows_are_not_cause_for_a_new_model_and_the_c
     assert run.data.tags["check_K301"] == "fine"
 
 
-def test_a_verdict_as_bad_as_fail_on_ends_the_command_with_3_and_is_kept_all_the_same(checkout: Checkout) -> None:
+def test_a_status_as_bad_as_fail_on_gives_exit_code_3_and_is_logged(checkout: Checkout) -> None:
     result = checkout.step("monitoramento", "--fail_on", "retrain")
     assert result.returncode == 3, result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
@@ -203,7 +203,7 @@ def test_a_verdict_as_bad_as_fail_on_ends_the_command_with_3_and_is_kept_all_the
     assert checkout.artifacts(run) == {"monitoring.json", "report.html"}
 
 
-def test_a_table_of_ones_own_without_labels_and_answers_is_scored_by_the_champion(
+def test_a_given_table_without_labels_and_predictions_is_scored_by_the_champion(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     table = checkout.table("base_test").drop(columns=TARGET).rename(columns={"lng": "lon"})
@@ -222,7 +222,7 @@ def test_a_table_of_ones_own_without_labels_and_answers_is_scored_by_the_champio
     assert record_of(run)["metrics"]["current"] is None  # type: ignore[index]
 
 
-def test_a_table_of_one_row_is_looked_at(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_table_of_one_row_is_evaluated(checkout: Checkout, tmp_path: Path) -> None:
     path = tmp_path / "one.parquet"
     checkout.table("predictions_prod").dropna().head(1).to_parquet(path)
     shown = printed(checkout.step("monitoramento", "--current", str(path)))
@@ -233,32 +233,30 @@ def test_a_table_of_one_row_is_looked_at(checkout: Checkout, tmp_path: Path) -> 
     assert "nan" not in shown
 
 
-def test_answers_of_which_nobody_knows_whose_they_are_are_not_compared_with_the_champions(
-    checkout: Checkout, tmp_path: Path
-) -> None:
+def test_predictions_of_an_unknown_version_are_refused(checkout: Checkout, tmp_path: Path) -> None:
     path = tmp_path / "mine.parquet"
     checkout.table("predictions_prod").head(200).drop(columns="model_version").assign(probability=0.3).to_parquet(path)
     result = checkout.step("monitoramento", "--current", str(path))
     assert result.returncode == 1
-    assert "expected a column model_version, or the answers of the champion, version 1; found neither" in printed(
+    assert "expected a column model_version, or the predictions of the champion, version 1; found neither" in printed(
         result
     )
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_a_window_of_the_log_is_looked_at(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_window_of_the_log_is_evaluated(checkout: Checkout, tmp_path: Path) -> None:
     rows = checkout.table("predictions_prod").head(400)
-    address = fill(tmp_path / "log.db", rows, every=timedelta(hours=1))
+    url = fill(tmp_path / "log.db", rows, every=timedelta(hours=1))
     window = ["--since", "20d", "--until", "24h"]
-    ok(checkout.step("monitoramento", "--current", "log", "--log", address, *window))
+    ok(checkout.step("monitoramento", "--current", "log", "--log", url, *window))
     run = newest(checkout)
-    # The row of 24 hours ago is a moment older when the command looks.
+    # The row of 24 hours ago is a little older when the command reads it.
     assert 375 <= run.data.metrics["rows"] <= 377
     assert run.data.tags["current"].startswith("log, 20")
     assert run.data.tags["model_version"] == "1"
     assert run.data.tags["check_K106"] == "fine"
     assert "current" not in inputs_of(run)
-    assert run.data.params["log"] == address
+    assert run.data.params["log"] == url
 
 
 # Large tables, and Spark
@@ -272,7 +270,7 @@ def parts_of(table: pd.DataFrame, folder: Path, copies: int = 3) -> Path:
     return folder
 
 
-def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_rest_of_a_sample_and_says_so(
+def test_of_a_folder_above_max_rows_drift_uses_all_rows_and_the_rest_a_sample_and_the_report_states_both(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     table = checkout.table("predictions_prod")
@@ -288,20 +286,20 @@ def test_of_a_folder_with_more_rows_than_are_looked_at_drift_is_of_all_and_the_r
     assert current["labelled"] < sampled
     assert run.data.metrics == flatten_metrics(found)
     assert (run.data.metrics["rows"], run.data.metrics["rows_sampled"]) == (rows, sampled)
-    told = f"Version 1 on season: {sampled:,} evenly spread of {rows:,} rows"
-    assert f"Looked at: {told}" in shown
+    message = f"Version 1 on season: {sampled:,} evenly spread of {rows:,} rows"
+    assert f"Looked at: {message}" in shown
     assert "Drift is of all of them, everything else of those looked at." in shown
     report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
-    assert told in report
+    assert message in report
     assert "Drift is of all of them, everything else of those looked at." in report
     whole = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod").data.metrics
-    # The PSI adds half a row to each bin, which tells three tables from one.
+    # The PSI adds half a row to each bin, so it differs between three tables and one.
     for name in ("ks_lat", "wasserstein_shot_distance", "mean_difference_probability", "outside"):
         assert run.data.metrics[name] == pytest.approx(whole[name], rel=1e-3)
     assert inputs_of(run)["current"] == ("season", sha256(folder))
 
 
-def test_a_large_table_without_answers_is_to_be_scored_first(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_large_table_without_predictions_must_be_scored_first(checkout: Checkout, tmp_path: Path) -> None:
     path = tmp_path / "raw.parquet"
     checkout.table("base_test").to_parquet(path)
     result = checkout.step("monitoramento", "--current", str(path), "--max_rows", "100")
@@ -313,29 +311,29 @@ def test_a_large_table_without_answers_is_to_be_scored_first(checkout: Checkout,
 
 
 @needs_java
-def test_spark_comes_to_the_same_drift_and_verdict(checkout: Checkout) -> None:
-    looked = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod")
+def test_spark_computes_the_same_drift_and_status(checkout: Checkout) -> None:
+    local_run = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod")
     ok(checkout.step("monitoramento", "--engine", "spark", "--master", "local[2]"))
     run = newest(checkout)
     assert (run.data.params["engine"], run.data.params["master"]) == ("spark", "local[2]")
-    assert run.data.tags["verdict"] == looked.data.tags["verdict"]
+    assert run.data.tags["verdict"] == local_run.data.tags["verdict"]
     assert {name: value for name, value in run.data.tags.items() if name.startswith("check_")} == {
-        name: value for name, value in looked.data.tags.items() if name.startswith("check_")
+        name: value for name, value in local_run.data.tags.items() if name.startswith("check_")
     }
-    told = {name for name in looked.data.metrics if name.startswith("domain_classifier")}
-    assert set(run.data.metrics) == set(looked.data.metrics)
-    for name in set(looked.data.metrics) - told:
-        assert run.data.metrics[name] == pytest.approx(looked.data.metrics[name], abs=1e-9), name
-    # It is taught by other rows: by their hash, not by their order, which Spark does not keep.
+    message = {name for name in local_run.data.metrics if name.startswith("domain_classifier")}
+    assert set(run.data.metrics) == set(local_run.data.metrics)
+    for name in set(local_run.data.metrics) - message:
+        assert run.data.metrics[name] == pytest.approx(local_run.data.metrics[name], abs=1e-9), name
+    # It is trained on other rows: by their hash, not by their order, which Spark does not keep.
     assert run.data.metrics["domain_classifier_roc_auc"] == pytest.approx(
-        looked.data.metrics["domain_classifier_roc_auc"], abs=0.02
+        local_run.data.metrics["domain_classifier_roc_auc"], abs=0.02
     )
 
 
-# What is told
+# Messages
 
 
-def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Checkout) -> None:
+def test_wrong_parameters_are_reported_all_at_once_and_nothing_is_done(checkout: Checkout) -> None:
     runs = len(checkout.runs())
     wrong = ["--current", "yesterday", "--since", "soon", "--fail_on", "always", "--max_rows", "0"]
     result = checkout.step("monitoramento", *wrong)
@@ -343,7 +341,9 @@ def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Che
     assert result.returncode == 2
     assert "current: expected application, log, base_train, base_test, or a .parquet or .csv file" in shown
     assert "found 'yesterday'" in shown
-    assert "since: expected an age such as 24h or 7d, or a moment such as 2026-11-22T08:00 (UTC); found 'soon'" in shown
+    assert (
+        "since: expected an age such as 24h or 7d, or a timestamp such as 2026-11-22T08:00 (UTC); found 'soon'" in shown
+    )
     assert "expected 'never', 'watch' or 'retrain'; found 'always'" in shown
     assert "max_rows" in shown
     assert "Nothing was done." in shown
@@ -363,7 +363,7 @@ def test_wrong_parameters_are_told_all_at_once_and_nothing_is_done(checkout: Che
     ],
     ids=["no log", "an empty window", "a corrupt table"],
 )
-def test_what_cannot_be_looked_at_is_told_without_a_traceback(
+def test_data_that_cannot_be_evaluated_is_reported_without_a_traceback(
     checkout: Checkout, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     (tmp_path / "corrupt.parquet").write_bytes(b"PAR1 and no more")
@@ -377,7 +377,7 @@ def test_what_cannot_be_looked_at_is_told_without_a_traceback(
     assert "verdict" not in newest(checkout).data.tags
 
 
-def test_a_store_without_a_champion_says_what_to_run_first(tmp_path: Path) -> None:
+def test_without_a_champion_the_message_names_the_command_to_run_first(tmp_path: Path) -> None:
     result = copy_project(tmp_path).step("monitoramento")
     assert result.returncode == 1
     assert "kobe_shot has no champion yet" in printed(result)
@@ -405,7 +405,7 @@ def test_fail_on_may_be_spelled_with_either_dash(spelling: str) -> None:
 
 
 @pytest.mark.parametrize("current", ["application", "log", "base_train", "base_test", "x.csv", "/a/b.parquet", "tests"])
-def test_what_can_be_looked_at_is_taken(current: str) -> None:
+def test_every_kind_of_current_data_is_accepted(current: str) -> None:
     assert parsed("--current", current).current == current
 
 
@@ -429,17 +429,17 @@ def test_what_can_be_looked_at_is_taken(current: str) -> None:
         ("--log", "postgresql://user:secret@host/database"),
     ],
 )
-def test_what_is_no_parameter_ends_with_2_and_words(
+def test_an_invalid_parameter_gives_exit_code_2_and_a_message(
     arguments: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed(*arguments)
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert arguments[0].removeprefix("--") in told.replace("fail_on", "fail-on")
-    assert "expected" in told
-    assert "Nothing was done." in told
-    assert "secret" not in told
+    message = capsys.readouterr().err
+    assert arguments[0].removeprefix("--") in message.replace("fail_on", "fail-on")
+    assert "expected" in message
+    assert "Nothing was done." in message
+    assert "secret" not in message
 
 
 def test_only_prod_is_scored_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -453,28 +453,28 @@ def test_only_prod_is_scored_again(capsys: pytest.CaptureFixture[str]) -> None:
 def test_spark_does_not_read_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         parsed("--engine", "spark", "--current", "log")
-    told = " ".join(capsys.readouterr().err.split())
-    assert "expected engine=local with current=log; the log is a database" in told
+    message = " ".join(capsys.readouterr().err.split())
+    assert "expected engine=local with current=log; the log is a database" in message
 
 
 def test_spark_does_not_read_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         parsed("--engine", "spark", "--current", "shots.csv")
-    told = " ".join(capsys.readouterr().err.split())
-    assert "expected Parquet for current with engine=spark; found shots.csv. Use engine=local" in told
+    message = " ".join(capsys.readouterr().err.split())
+    assert "expected Parquet for current with engine=spark; found shots.csv. Use engine=local" in message
     folder = tmp_path / "parts.csv"
     folder.mkdir()
     assert parsed("--engine", "spark", "--current", str(folder)).current == str(folder)
 
 
-def test_a_parameter_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_parameter_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         parsed("--curent", "log")
     assert "unrecognized arguments: --curent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "expected"),
     [
         ("", None),
         ("24h", datetime(2026, 11, 21, 12)),  # noqa: DTZ001
@@ -486,15 +486,15 @@ def test_a_parameter_that_does_not_exist_is_told(capsys: pytest.CaptureFixture[s
         ("2026-11-01T08:00-03:00", datetime(2026, 11, 1, 11)),  # noqa: DTZ001
     ],
 )
-def test_a_moment_is_an_age_or_a_time_in_utc(text: str, moment: datetime | None) -> None:
-    assert parse_timestamp(text, NOW) == moment
+def test_a_timestamp_is_an_age_or_a_time_in_utc(text: str, expected: datetime | None) -> None:
+    assert parse_timestamp(text, NOW) == expected
 
 
 @pytest.mark.parametrize(
     ("fail_on", "alarming"),
     [("never", set()), ("watch", {Verdict.WATCH, Verdict.RETRAIN}), ("retrain", {Verdict.RETRAIN})],
 )
-def test_the_exit_code_follows_the_verdict_and_fail_on(
+def test_the_exit_code_depends_on_the_status_and_fail_on(
     monkeypatch: pytest.MonkeyPatch, fail_on: str, alarming: set[Verdict]
 ) -> None:
     config = parsed("--fail_on", fail_on)

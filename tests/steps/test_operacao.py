@@ -1,4 +1,4 @@
-"""When the loop decides in a replay of an operation."""
+"""When a policy backtest decides whether to retrain."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,10 +9,10 @@ from steps.retraining.config import RetreinoConfig
 
 
 @pytest.mark.parametrize("days", [0, 1, 3_650])
-def test_the_loop_decides_at_the_end_of_a_day_or_now_where_it_has_not_ended(days: int) -> None:
+def test_the_decision_is_dated_at_the_end_of_a_day_or_now_where_it_has_not_ended(days: int) -> None:
     present = datetime.now(UTC).replace(tzinfo=None)
     day = (present - timedelta(days=days)).date()
-    moment = decided_at(day.isoformat(), present)
-    assert moment.startswith(day.isoformat())
-    # The configuration refuses a moment that is to come.
-    assert RetreinoConfig(current="arrived.parquet", now=moment).now == moment
+    decided = decided_at(day.isoformat(), present)
+    assert decided.startswith(day.isoformat())
+    # The configuration refuses a timestamp in the future.
+    assert RetreinoConfig(current="arrived.parquet", now=decided).now == decided

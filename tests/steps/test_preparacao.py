@@ -69,7 +69,7 @@ def test_columns_are_the_six_features_and_the_label(pair: Pair, tables: Callable
 
 def test_every_filtered_row_is_in_train_or_test_and_none_in_both(pair: Pair, tables: Callable[..., Tables]) -> None:
     dev, prod = pair
-    # Minutes, here unlike any other row's, tell the rows apart.
+    # Minutes, here different for every row, identify the rows.
     found = tables((dev.assign(minutes_remaining=np.linspace(0, 12, len(dev))), prod))
     filtered, train, test = (set(found[name]["minutes_remaining"]) for name in (FILTERED, TRAIN, TEST))
     assert train.isdisjoint(test)
@@ -77,9 +77,7 @@ def test_every_filtered_row_is_in_train_or_test_and_none_in_both(pair: Pair, tab
 
 
 @pytest.mark.parametrize("test_size", [0.1, 0.2, 0.5])
-def test_both_parts_hold_the_same_share_of_made_shots(
-    pair: Pair, tables: Callable[..., Tables], test_size: float
-) -> None:
+def test_both_parts_have_the_same_positive_rate(pair: Pair, tables: Callable[..., Tables], test_size: float) -> None:
     found = tables(pair, test_size)
     share = found[FILTERED]["shot_made_flag"].mean()
     assert len(found[TEST]) == pytest.approx(test_size * len(found[FILTERED]), abs=1)
@@ -97,7 +95,7 @@ def test_prod_rows_never_reach_the_training_rows(pair: Pair, tables: Callable[..
     assert tables((dev, prod.assign(shot_distance=94)))[FILTERED]["shot_distance"].max() < 94
 
 
-def test_unlabelled_prod_rows_are_kept_with_a_null_label(pair: Pair, tables: Callable[..., Tables]) -> None:
+def test_unlabeled_prod_rows_are_kept_with_a_null_label(pair: Pair, tables: Callable[..., Tables]) -> None:
     _, prod = pair
     found = tables(pair)[PROD]
     assert found["shot_id"].tolist() == prod["shot_id"].tolist()
@@ -128,7 +126,7 @@ def test_prod_rows_keep_the_day_of_their_game_where_the_raw_file_has_it(
     assert len(without) == len(prod)
 
 
-def test_too_few_labels_to_split_are_told(pair: Pair, tables: Callable[..., Tables]) -> None:
+def test_too_few_labels_to_split_are_reported(pair: Pair, tables: Callable[..., Tables]) -> None:
     dev, prod = pair
     few = dev.head(3).assign(shot_made_flag=[1.0, 1.0, 0.0])
     for unsplit in (dev.assign(shot_made_flag=np.nan), dev.assign(shot_made_flag=1.0), few):
@@ -173,7 +171,7 @@ def with_a_broken_row(pair: Pair) -> Pair:
     return dev.assign(period=dev["period"].mask(dev.index == 4, 99)), prod
 
 
-def test_rejects_are_counted_told_kept_with_the_run_and_gone_after_a_preparation_without(
+def test_rejects_are_counted_printed_logged_with_the_run_and_removed_by_a_preparation_without(
     place: Path, pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_pair(with_a_broken_row(pair), place / "raw")
@@ -228,7 +226,7 @@ def test_tables_in_parts_take_the_place_of_files_and_are_read_as_one(
         read_prepared(read_manifest(), TRAIN)
 
 
-def test_more_rows_may_be_rejected_by_spark_unless_told_otherwise() -> None:
+def test_by_default_spark_may_reject_more_rows() -> None:
     assert PreparacaoConfig().plan.max_rejected_rows == 0
     assert PreparacaoConfig(engine="spark").plan.max_rejected_rows == 1_000
     assert PreparacaoConfig(engine="spark", max_rejected_rows=0).plan.max_rejected_rows == 0

@@ -22,7 +22,7 @@ from steps.main import MainConfig
 from steps.relatorio import HTML, MARKDOWN, RUN_NAME, RelatorioConfig, run
 from tests.report_store import fill, run_named
 
-ARTEFACTS = {f"relatorio/{MARKDOWN}", f"relatorio/{HTML}", "tables/split_study.csv"}
+ARTIFACTS = {f"relatorio/{MARKDOWN}", f"relatorio/{HTML}", "tables/split_study.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def out(tmp_path: Path, database: Path, store: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out pictures, which take time."""
+    """Do not draw plots, which takes time."""
     monkeypatch.setattr(collect, "_drawn", lambda *_: {})
 
 
@@ -66,10 +66,10 @@ def reported(n_resplits: int, out: str = "") -> tuple[str, Run]:
 
 def test_the_report_is_written_to_the_project_and_kept_with_its_run(out: Path) -> None:
     text, found = reported(n_resplits=2)
-    pictures = {path.name for path in (out / "relatorio_figuras").iterdir()}
-    assert {"divisoes.png", "drift.png", "arremessos.png"} <= pictures
-    named = {f"relatorio/relatorio_figuras/{name}" for name in pictures}
-    assert set(listings.artifacts(found.info.run_id)) == ARTEFACTS | named
+    plots = {path.name for path in (out / "relatorio_figuras").iterdir()}
+    assert {"divisoes.png", "drift.png", "arremessos.png"} <= plots
+    named = {f"relatorio/relatorio_figuras/{name}" for name in plots}
+    assert set(listings.artifacts(found.info.run_id)) == ARTIFACTS | named
     assert listings.download(found.info.run_id, f"relatorio/{MARKDOWN}").decode() == text
     assert found.info.run_id in (out / HTML).read_text(encoding="utf-8")
     assert found.data.tags["reports_Treinamento"] == run_named("Treinamento").info.run_id
@@ -90,7 +90,7 @@ def test_the_spread_over_splits_is_a_figure_of_the_run_and_of_the_report(out: Pa
 
 
 @pytest.mark.usefixtures("out", "undrawn")
-def test_of_a_large_table_a_sample_is_split_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_table_a_sample_is_split_and_a_tag_records_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split_sensitivity, "MOST_ROWS", 500)
     text, found = reported(n_resplits=1)
     assert found.data.metrics["split_rows"] == 500
@@ -99,7 +99,7 @@ def test_of_a_large_table_a_sample_is_split_and_that_is_said(monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("out", "undrawn")
-def test_without_seeds_the_spread_is_said_not_to_be_measured() -> None:
+def test_without_resplits_the_report_states_that_the_spread_was_not_measured() -> None:
     text, found = reported(n_resplits=0)
     assert "**faltando**: a variação entre divisões não foi medida" in text
     assert not [name for name in found.data.metrics if name.startswith("spread_")]
@@ -116,7 +116,7 @@ def test_models_that_are_gone_leave_the_rest_of_the_report(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("out", "undrawn")
-def test_within_main_its_own_runs_are_told() -> None:
+def test_within_main_the_report_is_about_its_own_runs() -> None:
     main = run_named("main").info.run_id
     with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", "model_version": "1"}):
         pass
@@ -128,7 +128,7 @@ def test_within_main_its_own_runs_are_told() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_pictures_of_an_earlier_report_do_not_stay(out: Path) -> None:
+def test_plots_of_an_earlier_report_are_removed(out: Path) -> None:
     folder = out / "here" / "relatorio_figuras"
     folder.mkdir(parents=True)
     for name in ("operacao.png", "mine.png"):
@@ -166,7 +166,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
 
 
 @pytest.mark.usefixtures("out", "undrawn")
-def test_of_a_version_that_learned_from_labels_other_splits_are_not_measured() -> None:
+def test_of_a_version_that_was_trained_on_delayed_labels_other_splits_are_not_measured() -> None:
     MlflowClient().set_model_version_tag("kobe_shot", "1", LABELS_LEARNED, "100")
     text, found = reported(n_resplits=2)
     assert "learned from labels" in found.data.tags["split_study"]
@@ -174,7 +174,7 @@ def test_of_a_version_that_learned_from_labels_other_splits_are_not_measured() -
 
 
 @pytest.mark.usefixtures("store")
-def test_without_a_training_the_command_says_what_to_run_and_ends_with_1(
+def test_without_a_training_the_message_names_the_command_to_run_and_the_exit_code_is_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
@@ -190,14 +190,14 @@ def test_without_a_training_the_command_says_what_to_run_and_ends_with_1(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [(["--n_resplits", "-1"], "n_resplits"), (["--out", __file__], "expected a folder"), (["--ouy", "x"], "ouy")],
 )
-def test_wrong_parameters_are_refused(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_parameters_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_args(RelatorioConfig, arguments)
     assert caught.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_what_mlflow_run_hands_on_for_nothing_is_the_projects_folder() -> None:

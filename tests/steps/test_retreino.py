@@ -44,10 +44,21 @@ from steps.training.promotion import Challenger
 from steps.training.training_set import TrainingData
 from steps.training.tuning import WITHOUT_WEIGHTS
 from steps.treinamento import TreinamentoConfig
-from tests.looks import TRAINING_ROWS, population
+from tests.evaluations import TRAINING_ROWS, population
 from tests.operation_store import log_decision
-from tests.versions import BAD, GOOD, SAME, Killed, Stock, bare, crowned, kill_at, prior, tagged
-from tests.versions import REFUSED as REFUSED_VERDICT
+from tests.versions import (
+    BAD,
+    GOOD,
+    SAME,
+    Killed,
+    LoggedModels,
+    as_kwargs,
+    fit_base_rate,
+    kill_at,
+    promote_versions,
+    register_without_files,
+)
+from tests.versions import REFUSED as REJECTED_RESULT
 
 COLUMNS = [*FEATURES, TARGET]
 
@@ -59,15 +70,15 @@ COLUMNS = [*FEATURES, TARGET]
     [
         (["--min_breached_windows", "4"], ["expected min_breached_windows of at most windows (3)", "found 4"]),
         (["--windows", "1"], ["expected violations of at most windows (1)", "found 2"]),
-        (["--models", "lr,knn"], ["expected weighting=uniform with knn, which cannot weigh rows"]),
-        (["--models", "qda,mlp"], ["expected weighting=uniform with qda, mlp, which cannot weigh rows"]),
+        (["--models", "lr,knn"], ["expected weighting=uniform with knn, which takes no sample weights"]),
+        (["--models", "qda,mlp"], ["expected weighting=uniform with qda, mlp, which takes no sample weights"]),
         (["--models", "xyz"], ["models", "expected ids of PyCaret's classifiers", "'xyz'"]),
-        (["--cooldown", "a while"], ["cooldown", "expected a span of time such as 12h or 7d", "'a while'"]),
-        (["--cooldown=-1d"], ["cooldown", "expected a span of time such as 12h or 7d", "'-1d'"]),
-        (["--cooldown", "nat"], ["cooldown", "expected a span of time", "'nat'"]),
-        (["--cooldown", "99999999999d"], ["cooldown", "expected a span of time"]),
-        (["--cooldown", "5"], ["cooldown", "expected a span of time", "'5'"]),
-        (["--cooldown", ""], ["cooldown", "expected a span of time", "''"]),
+        (["--cooldown", "a while"], ["cooldown", "expected a duration such as 12h or 7d", "'a while'"]),
+        (["--cooldown=-1d"], ["cooldown", "expected a duration such as 12h or 7d", "'-1d'"]),
+        (["--cooldown", "nat"], ["cooldown", "expected a duration", "'nat'"]),
+        (["--cooldown", "99999999999d"], ["cooldown", "expected a duration"]),
+        (["--cooldown", "5"], ["cooldown", "expected a duration", "'5'"]),
+        (["--cooldown", ""], ["cooldown", "expected a duration", "''"]),
         (["--now", "yesterday"], ["now", "2026-11-22T08:00", "'yesterday'"]),
         (
             ["--current", "everything"],
@@ -88,10 +99,10 @@ COLUMNS = [*FEATURES, TARGET]
         (["--max_log_loss", "0"], ["max_log_loss", "greater than 0"]),
         (["--min_improvement", "1"], ["min_improvement", "less than 1"]),
         (["--recent_rows", "99"], ["recent_rows", "greater than or equal to 100"]),
-        (["--now", "2126-01-01"], ["now", "expected a moment that has passed", "'2126-01-01'"]),
+        (["--now", "2126-01-01"], ["now", "expected a timestamp in the past", "'2126-01-01'"]),
     ],
 )
-def test_a_wrong_parameter_is_told_with_what_was_expected_before_anything_is_done(
+def test_a_wrong_parameter_is_reported_with_what_was_expected_and_nothing_is_done(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -113,16 +124,16 @@ def test_scored_shots_are_taken_from_the_application_the_log_or_a_table(
 
 
 @pytest.mark.parametrize("cooldown", ["0d", "0", "90min", "1d12h", "1 days 02:00:00"])
-def test_a_span_of_time_may_be_given_in_many_words(cooldown: str) -> None:
+def test_a_duration_has_many_spellings(cooldown: str) -> None:
     assert RetreinoConfig(cooldown=cooldown).policy.cooldown < timedelta(days=2)
 
 
 @pytest.mark.parametrize("model_id", WITHOUT_WEIGHTS)
-def test_models_that_cannot_weigh_rows_are_taken_where_all_rows_weigh_alike(model_id: str) -> None:
+def test_models_without_sample_weights_are_accepted_with_uniform_weighting(model_id: str) -> None:
     assert RetreinoConfig(models=model_id, weighting="uniform").training.models == model_id
 
 
-def test_the_parameters_of_the_loop_become_its_policy_and_those_of_the_training() -> None:
+def test_the_configuration_gives_the_policy_and_the_training_parameters() -> None:
     config = RetrainingConfig(
         window_size=101,
         windows=7,
@@ -153,7 +164,7 @@ def test_the_parameters_of_the_loop_become_its_policy_and_those_of_the_training(
     assert RetrainingConfig().policy == RetrainingPolicy()
 
 
-def test_a_replay_takes_the_parameters_of_the_loop() -> None:
+def test_a_backtest_takes_the_parameters_of_retraining() -> None:
     assert OperacaoConfig(cooldown="7d", windows=4).policy.cooldown == timedelta(days=7)
     with pytest.raises(ValueError, match="expected violations of at most windows"):
         OperacaoConfig(min_breached_windows=9)
@@ -161,11 +172,11 @@ def test_a_replay_takes_the_parameters_of_the_loop() -> None:
         OperacaoConfig(start="xyz")
 
 
-# What a challenger learns from, and what it is tested on
+# Training set and hold-out of a challenger
 
 
 def shots(first: int, count: int) -> pd.DataFrame:
-    """Shots no two of which are the same, a minute from one to the next."""
+    """Different shots, a minute from one to the next."""
     table = population().iloc[first : first + count][COLUMNS].reset_index(drop=True)
     times = pd.date_range("2026-11-01", periods=count, freq="min")
     return table.assign(minutes_remaining=np.linspace(0, 12, count) + first / 1e6, **{TIME: times})
@@ -189,7 +200,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def champion(store: str, folder: Path) -> ModelVersion:
-    """A champion that has learned from dev rows."""
+    """A champion that was trained on dev rows."""
     del store
     path = folder / f"{TRAIN}.parquet"
     write_parquet(DEV[COLUMNS].astype({TARGET: "int64"}), path)
@@ -202,11 +213,11 @@ def champion(store: str, folder: Path) -> ModelVersion:
         "git_commit": "f" * 40,
         "test_log_loss": "0.67",
     }
-    registry.promote(bare(**tags), "better")
+    registry.promote(register_without_files(**tags), "better")
     return registry.require_champion()
 
 
-def taught(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingData:
+def built(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingData:
     into.mkdir(exist_ok=True)
     return build_training_set(labels, champion, RetrainingConfig.model_validate(options), into, "a" * 32)
 
@@ -215,10 +226,10 @@ def values(table: pd.DataFrame) -> list[tuple[float, ...]]:
     return [tuple(row) for row in table[COLUMNS].astype(float).to_numpy().tolist()]
 
 
-def test_a_challenger_learns_from_dev_rows_and_older_labels_and_is_tested_on_later_ones(
+def test_a_challenger_is_trained_on_dev_rows_and_training_labels_and_evaluated_on_the_temporal_holdout(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
-    found = taught(LABELS, champion, tmp_path / "new")
+    found = built(LABELS, champion, tmp_path / "new")
     assert values(found.train) == [*values(DEV), *values(LABELS.iloc[:300])]
     assert values(found.test) == values(LABELS.iloc[300:])
     for table in (found.train, found.test):
@@ -227,42 +238,40 @@ def test_a_challenger_learns_from_dev_rows_and_older_labels_and_is_tested_on_lat
         assert table.index.tolist() == list(range(len(table)))
 
 
-def test_labels_weigh_together_as_much_as_the_dev_rows_and_models_are_compared_on_them(
+def test_labels_have_the_same_total_sample_weight_as_the_dev_rows_and_models_are_compared_on_them(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
-    found = taught(LABELS, champion, tmp_path / "new")
+    found = built(LABELS, champion, tmp_path / "new")
     assert found.weights is not None
     assert found.compared_on is not None
     assert found.compared_on.tolist() == [False] * 400 + [True] * 300
     assert found.weights[:400].sum() == pytest.approx(found.weights[400:].sum())
     assert len(set(found.weights.tolist())) == 2
-    uniform = taught(LABELS, champion, tmp_path / "new", weighting="uniform")
+    uniform = built(LABELS, champion, tmp_path / "new", weighting="uniform")
     assert uniform.weights is None
     assert uniform.compared_on is not None
     assert uniform.compared_on.sum() == 300
 
 
-def test_the_share_that_is_kept_for_the_test_and_how_many_labels_are_used_is_for_the_parameters_to_say(
-    champion: ModelVersion, tmp_path: Path
-) -> None:
-    found = taught(LABELS, champion, tmp_path / "new", holdout_size=0.3)
+def test_the_parameters_set_the_holdout_size_and_the_number_of_labels(champion: ModelVersion, tmp_path: Path) -> None:
+    found = built(LABELS, champion, tmp_path / "new", holdout_size=0.3)
     assert (len(found.train) - 400, len(found.test)) == (420, 180)
-    latest = taught(LABELS, champion, tmp_path / "new", max_labels=400)
+    latest = built(LABELS, champion, tmp_path / "new", max_labels=400)
     assert values(latest.train.tail(200)) == values(LABELS.iloc[200:400])
     assert values(latest.test) == values(LABELS.iloc[400:])
 
 
-def test_labels_that_the_champion_has_learned_from_are_no_test_rows(champion: ModelVersion, tmp_path: Path) -> None:
-    learned = LABELS.assign(**{IN_TRAINING: np.arange(600) < 450})
-    found = taught(learned, champion, tmp_path / "new")
+def test_labels_that_the_champion_was_trained_on_are_no_holdout_rows(champion: ModelVersion, tmp_path: Path) -> None:
+    in_training = LABELS.assign(**{IN_TRAINING: np.arange(600) < 450})
+    found = built(in_training, champion, tmp_path / "new")
     assert values(found.test) == values(LABELS.iloc[450:])
     assert values(found.train) == [*values(DEV), *values(LABELS.iloc[:300])]
 
 
-def test_a_lesson_can_be_traced_to_its_files_its_decision_and_its_raw_data(
+def test_a_training_set_can_be_traced_to_its_files_its_decision_and_its_raw_data(
     champion: ModelVersion, tmp_path: Path, folder: Path
 ) -> None:
-    found = taught(LABELS, champion, tmp_path / "new")
+    found = built(LABELS, champion, tmp_path / "new")
     for name, table in ((TRAIN, found.train), (TEST, found.test)):
         assert found.files[name] == tmp_path / "new" / f"{name}.parquet"
         assert found.tags[f"sha256_{name}"] == sha256(found.files[name])
@@ -276,12 +285,12 @@ def test_a_lesson_can_be_traced_to_its_files_its_decision_and_its_raw_data(
     assert not {"git_commit", "test_log_loss", "gate", "promotions"} & set(found.tags)
 
 
-def test_a_challenger_of_a_challenger_learns_from_the_same_dev_rows_and_not_twice_from_labels(
+def test_the_challenger_of_a_challenger_is_trained_on_the_same_dev_rows_and_once_on_each_label(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
-    first = taught(LABELS, champion, tmp_path / "first")
-    registry.promote(bare(**first.tags), "better")
-    second = taught(LABELS, registry.require_champion(), tmp_path / "second", holdout_size=0.25)
+    first = built(LABELS, champion, tmp_path / "first")
+    registry.promote(register_without_files(**first.tags), "better")
+    second = built(LABELS, registry.require_champion(), tmp_path / "second", holdout_size=0.25)
     assert values(second.train) == [*values(DEV), *values(LABELS.iloc[:450])]
     assert second.tags[tables.DEVELOPMENT] == first.tags[tables.DEVELOPMENT]
 
@@ -290,26 +299,26 @@ def test_a_challenger_of_a_challenger_learns_from_the_same_dev_rows_and_not_twic
     ("labels", "older", "later"),
     [
         pytest.param(LABELS.assign(**{TIME: LABELS[TIME].iloc[0]}), 600, 0, id="all of one time"),
-        pytest.param(LABELS.assign(**{IN_TRAINING: True}), 300, 0, id="all learned"),
+        pytest.param(LABELS.assign(**{IN_TRAINING: True}), 300, 0, id="all in training"),
         pytest.param(LABELS.head(0), 0, 0, id="none"),
     ],
 )
-def test_labels_that_cannot_be_split_are_told_with_their_numbers(
+def test_labels_that_cannot_be_split_are_reported_with_their_counts(
     champion: ModelVersion, tmp_path: Path, labels: pd.DataFrame, older: int, later: int
 ) -> None:
     with pytest.raises(LoopError, match=f"{older}.* and {later}.*Wait for more labels, or give another"):
-        taught(labels, champion, tmp_path / "new")
+        built(labels, champion, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_dev_rows_that_are_gone_are_told(champion: ModelVersion, tmp_path: Path, folder: Path) -> None:
+def test_missing_dev_rows_are_reported(champion: ModelVersion, tmp_path: Path, folder: Path) -> None:
     (folder / f"{TRAIN}.parquet").unlink()
     with pytest.raises(tables.TableError, match="no run holds it"):
-        taught(LABELS, champion, tmp_path / "new")
+        built(LABELS, champion, tmp_path / "new")
 
 
 @pytest.mark.parametrize(("development", "arrived"), [(1_500, 300), (300, 16_000), (5, 5)])
-def test_weights_balance_whatever_the_numbers_are(development: int, arrived: int) -> None:
+def test_sample_weights_balance_for_any_counts(development: int, arrived: int) -> None:
     is_arrived, weights = label_weights(development, arrived, "balanced")
     assert weights is not None
     assert (is_arrived.sum(), (~is_arrived).sum()) == (arrived, development)
@@ -318,7 +327,7 @@ def test_weights_balance_whatever_the_numbers_are(development: int, arrived: int
     assert label_weights(development, arrived, "uniform")[1] is None
 
 
-def test_a_few_labels_weigh_no_more_than_five_dev_rows_each() -> None:
+def test_the_sample_weight_of_a_label_is_at_most_that_of_five_dev_rows() -> None:
     is_arrived, weights = label_weights(16_000, 300, "balanced")
     assert weights is not None
     assert set(weights[is_arrived]) == {5.0}
@@ -327,17 +336,17 @@ def test_a_few_labels_weigh_no_more_than_five_dev_rows_each() -> None:
 
 def test_labels_that_are_dev_rows_are_refused(champion: ModelVersion, tmp_path: Path) -> None:
     few = pd.concat([DEV.head(290), LABELS.head(310)], ignore_index=True)
-    assert len(taught(in_time(few), champion, tmp_path / "new").test) == 300
+    assert len(built(in_time(few), champion, tmp_path / "new").test) == 300
     many = pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True)
     with pytest.raises(LoopError, match="expected labels of shots in operation; 52% of these are dev rows"):
-        taught(in_time(many), champion, tmp_path / "many")
+        built(in_time(many), champion, tmp_path / "many")
 
 
-def test_labels_that_a_version_was_trained_on_are_known_again_by_their_number_which_stands_beside_the_tables(
+def test_labels_that_a_version_was_trained_on_are_recognized_by_shot_id_which_is_in_a_file_of_its_own(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
     numbered = LABELS.assign(**{SHOT_ID: range(600)})
-    found = taught(numbered, champion, tmp_path / "new")
+    found = built(numbered, champion, tmp_path / "new")
     ids = {name: pd.read_parquet(found.files[table])[SHOT_ID] for name, table in IDS.items()}
     assert ids[TRAIN].tail(300).tolist() == list(range(300))
     assert ids[TRAIN].head(400).isna().all()
@@ -350,10 +359,10 @@ def test_labels_that_a_version_was_trained_on_are_known_again_by_their_number_wh
     assert not is_training_row(numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
 
 
-def test_labels_without_a_number_are_known_again_by_their_time_and_values_together(
+def test_labels_without_shot_id_are_recognized_by_their_time_and_values_together(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
-    keep(taught(LABELS, champion, tmp_path / "new"))
+    keep(built(LABELS, champion, tmp_path / "new"))
     assert is_training_row(LABELS, "2").tolist() == [True] * 300 + [False] * 300
     later = LABELS.assign(**{TIME: LABELS[TIME] + pd.Timedelta("1d")})
     assert not is_training_row(later, "2").any()
@@ -361,20 +370,20 @@ def test_labels_without_a_number_are_known_again_by_their_time_and_values_togeth
 
 
 def keep(found: TrainingData) -> None:
-    """Make a version of a lesson champion, whose tables stand where they are looked for."""
-    registry.promote(bare(**found.tags), "better")
+    """Promote a version of a training set, and put its tables where the store expects them."""
+    registry.promote(register_without_files(**found.tags), "better")
     for name, path in found.files.items():
         write_parquet(pd.read_parquet(path), manifest.prepared_path(name))
 
 
-def test_the_dev_rows_of_a_champion_keep_their_numbers_in_its_challengers(
+def test_the_dev_rows_of_a_champion_keep_their_shot_id_in_its_challengers(
     champion: ModelVersion, tmp_path: Path, folder: Path
 ) -> None:
     write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
     digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])}
     with mlflow.start_run(run_name=runs.PREPARATION):
         mlflow.log_params(digests)
-    found = taught(LABELS.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new")
+    found = built(LABELS.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new")
     assert found.shot_ids[TRAIN].tolist() == [*range(5_000, 5_400), *range(300)]
 
 
@@ -385,18 +394,18 @@ def test_labels_that_only_look_like_dev_rows_are_not_refused(
     with mlflow.start_run(run_name=runs.PREPARATION):
         mlflow.log_params({f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])})
     alike = in_time(pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True))
-    assert len(taught(alike.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new").test) == 300
+    assert len(built(alike.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new").test) == 300
     same = alike.assign(**{SHOT_ID: [*range(5_000, 5_310), *range(290)]})
     with pytest.raises(LoopError, match="52% of these are dev rows"):
-        taught(same, champion, tmp_path / "same")
+        built(same, champion, tmp_path / "same")
 
 
-# What a killed process leaves
+# Decisions of a killed process
 
 
 def pending(**tags: str) -> str:
-    """A decision to retrain of which nothing is known yet; its run."""
-    return log_decision(1, RETRAIN, **tagged({OUTCOME: PENDING, **tags}))
+    """Log a decision to retrain whose outcome is pending; its run."""
+    return log_decision(1, RETRAIN, **as_kwargs({OUTCOME: PENDING, **tags}))
 
 
 def outcome() -> tuple[str, str]:
@@ -410,7 +419,7 @@ def stage(version: str) -> str:
 
 @pytest.mark.usefixtures("store")
 def test_a_process_that_was_killed_before_a_challenger_was_registered_was_interrupted() -> None:
-    crowned(1)
+    promote_versions(1)
     pending()
     resolve_interrupted()
     assert outcome() == (INTERRUPTED, "")
@@ -418,10 +427,10 @@ def test_a_process_that_was_killed_before_a_challenger_was_registered_was_interr
 
 
 @pytest.mark.usefixtures("store")
-def test_a_challenger_that_was_never_judged_is_put_away() -> None:
-    crowned(1)
+def test_a_challenger_without_a_gate_result_is_archived() -> None:
+    promote_versions(1)
     run_id = pending()
-    version = bare(None, **{RETRAINING_RUN: run_id})
+    version = register_without_files(None, **{RETRAINING_RUN: run_id})
     resolve_interrupted()
     assert outcome() == (INTERRUPTED, version)
     assert stage(version) == "Archived"
@@ -429,13 +438,13 @@ def test_a_challenger_that_was_never_judged_is_put_away() -> None:
     assert registry.standing().champion == "1"
 
 
-@pytest.mark.parametrize("put_away", [True, False])
+@pytest.mark.parametrize("archived", [True, False])
 @pytest.mark.usefixtures("store")
-def test_a_challenger_that_was_refused_stays_refused(*, put_away: bool) -> None:
-    crowned(1)
+def test_a_rejected_challenger_stays_rejected(*, archived: bool) -> None:
+    promote_versions(1)
     run_id = pending()
-    version = bare(REFUSED_VERDICT, **{RETRAINING_RUN: run_id})
-    if put_away:
+    version = register_without_files(REJECTED_RESULT, **{RETRAINING_RUN: run_id})
+    if archived:
         registry.archive(version, "worse")
     resolve_interrupted()
     assert outcome() == (REFUSED, version)
@@ -445,11 +454,11 @@ def test_a_challenger_that_was_refused_stays_refused(*, put_away: bool) -> None:
 
 @pytest.mark.parametrize("place", range(6))
 @pytest.mark.usefixtures("store")
-def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_put_away_and_the_log_says_which(
+def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_archived_and_the_log_records_which(
     monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    crowned(1)
-    version = bare(**{RETRAINING_RUN: pending()})
+    promote_versions(1)
+    version = register_without_files(**{RETRAINING_RUN: pending()})
     with monkeypatch.context() as patch:
         kill_at(patch, place)
         with pytest.raises(Killed):
@@ -464,8 +473,8 @@ def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_put_awa
 
 @pytest.mark.usefixtures("store")
 def test_a_challenger_that_was_champion_since_was_promoted() -> None:
-    crowned(1)
-    version = bare(**{RETRAINING_RUN: pending()})
+    promote_versions(1)
+    version = register_without_files(**{RETRAINING_RUN: pending()})
     registry.promote(version, "better")
     registry.roll_back("it misses layups")
     resolve_interrupted()
@@ -474,9 +483,9 @@ def test_a_challenger_that_was_champion_since_was_promoted() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_challenger_whose_promotion_was_taken_back_was_not_promoted() -> None:
-    crowned(1)
-    version = bare(**{RETRAINING_RUN: pending()})
+def test_a_challenger_whose_promotion_was_rolled_back_was_not_promoted() -> None:
+    promote_versions(1)
+    version = register_without_files(**{RETRAINING_RUN: pending()})
 
     def promoted_in_vain() -> None:
         with registry.rollback_on_failure():
@@ -491,14 +500,14 @@ def test_a_challenger_whose_promotion_was_taken_back_was_not_promoted() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_decisions_that_are_settled_and_the_own_one_are_left_alone() -> None:
-    crowned(1)
+def test_resolved_decisions_and_the_own_one_do_not_change() -> None:
+    promote_versions(1)
     for number, settled in enumerate((PROMOTED, REFUSED, INTERRUPTED, FAILED, NOTHING), 1):
-        log_decision(number, RETRAIN, **tagged({OUTCOME: settled}))
-    own = log_decision(6, RETRAIN, **tagged({OUTCOME: PENDING}))
+        log_decision(number, RETRAIN, **as_kwargs({OUTCOME: settled}))
+    own = log_decision(6, RETRAIN, **as_kwargs({OUTCOME: PENDING}))
     with registry.use_model_name("another"):
-        bare()
-        log_decision(1, RETRAIN, **tagged({OUTCOME: PENDING}))
+        register_without_files()
+        log_decision(1, RETRAIN, **as_kwargs({OUTCOME: PENDING}))
     resolve_interrupted(own)
     log = decision_log.decisions()
     assert [entry.outcome for entry in log] == [PENDING, NOTHING, FAILED, INTERRUPTED, REFUSED, PROMOTED]
@@ -507,13 +516,13 @@ def test_decisions_that_are_settled_and_the_own_one_are_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_decision_that_another_machine_is_still_at_is_left_to_it() -> None:
-    crowned(1)
+def test_a_decision_that_another_machine_is_processing_does_not_change() -> None:
+    promote_versions(1)
     client = MlflowClient()
     run_id = pending()
     client.update_run(run_id, "RUNNING")
     client.set_tag(run_id, "kobe_shot.workspace", "another-machine:/elsewhere")
-    version = bare(None, **{RETRAINING_RUN: run_id})
+    version = register_without_files(None, **{RETRAINING_RUN: run_id})
     resolve_interrupted()
     assert (outcome(), stage(version)) == ((PENDING, ""), "None")
     client.set_terminated(run_id, "FAILED")
@@ -522,25 +531,25 @@ def test_a_decision_that_another_machine_is_still_at_is_left_to_it() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_what_was_settled_once_stays_as_it_is() -> None:
-    crowned(1)
-    version = bare(None, **{RETRAINING_RUN: pending()})
+def test_a_resolved_decision_does_not_change() -> None:
+    promote_versions(1)
+    version = register_without_files(None, **{RETRAINING_RUN: pending()})
     resolve_interrupted()
     before = decision_log.decisions(), registry.tags_of(version)
     resolve_interrupted()
     assert (decision_log.decisions(), registry.tags_of(version)) == before
 
 
-# A decision and what is done about it, with a challenger that was trained before
+# Decision and outcome, with a challenger that was trained before
 
 
 @dataclass(frozen=True)
-class Loop:
-    """A champion that is worth less than nothing, and shots that it has scored."""
+class RetrainingSetup:
+    """A champion that is worse than the base rate, and shots that it has scored."""
 
-    stocked: Stock
+    store_with_models: LoggedModels
     table: Path
-    lessons: list[TrainingData]
+    training_sets: list[TrainingData]
 
     def run(self, mode: str = "auto", **options: object) -> RetrainingResult:
         """Decide and act."""
@@ -548,84 +557,86 @@ class Loop:
 
 
 @pytest.fixture
-def loop(stocked: Stock, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    """A loop that stands at its first decision."""
+def setup(
+    store_with_models: LoggedModels, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> RetrainingSetup:
+    """A setup before its first decision."""
     monkeypatch.chdir(tmp_path)
-    learned, tested = population().head(TRAINING_ROWS), population().iloc[TRAINING_ROWS : TRAINING_ROWS + 1_000]
+    in_training, tested = population().head(TRAINING_ROWS), population().iloc[TRAINING_ROWS : TRAINING_ROWS + 1_000]
     tags = {"data_source": "public", "synthetic": "false"}
-    for name, rows in ((TRAIN, learned), (TEST, tested)):
+    for name, rows in ((TRAIN, in_training), (TEST, tested)):
         write_parquet(rows[COLUMNS].astype({TARGET: "int64"}), folder / f"{name}.parquet")
         tags[f"sha256_{name}"] = sha256(folder / f"{name}.parquet")
-    registry.promote(stocked.register(BAD, **tags), "the only one")
+    registry.promote(store_with_models.register(BAD, **tags), "the only one")
     rows = population().iloc[10_000:11_200][COLUMNS].reset_index(drop=True)
-    made = stocked.models[BAD].pipeline.predict_proba(rows[list(FEATURES)].to_numpy())[:, 1]
+    made = store_with_models.models[BAD].pipeline.predict_proba(rows[list(FEATURES)].to_numpy())[:, 1]
     days = pd.date_range("2000-01-01", periods=len(rows)).strftime("%Y-%m-%d")
-    answers = {PREDICTION: (made >= 0.5).astype("int64"), PROBABILITY: made, MODEL_VERSION: 1}
-    rows.assign(game_date=days, **answers).to_parquet(tmp_path / "arrived.parquet", index=False)
-    return Loop(stocked, tmp_path / "arrived.parquet", [])
+    predictions = {PREDICTION: (made >= 0.5).astype("int64"), PROBABILITY: made, MODEL_VERSION: 1}
+    rows.assign(game_date=days, **predictions).to_parquet(tmp_path / "arrived.parquet", index=False)
+    return RetrainingSetup(store_with_models, tmp_path / "arrived.parquet", [])
 
 
-def teach(loop: Loop, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+def train_at_once(setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     """Let the training end with a logged model at once."""
 
-    def learn(_config: TreinamentoConfig, lesson: TrainingData) -> tuple[Challenger, None]:
-        loop.lessons.append(lesson)
-        log_records([Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})])
-        log_records(Artifact(path) for path in lesson.files.values())
-        version = loop.stocked.register(model, None, **lesson.tags)
-        return Challenger(version, lesson, loop.stocked.models[model].pipeline, prior()), None
+    def train_and_register(_config: TreinamentoConfig, training_data: TrainingData) -> tuple[Challenger, None]:
+        setup.training_sets.append(training_data)
+        log_records([Params({f"sha256_{name}": training_data.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})])
+        log_records(Artifact(path) for path in training_data.files.values())
+        version = setup.store_with_models.register(model, None, **training_data.tags)
+        return Challenger(version, training_data, setup.store_with_models.models[model].pipeline, fit_base_rate()), None
 
-    monkeypatch.setattr(retreino, "learn", learn)
+    monkeypatch.setattr(retreino, "learn", train_and_register)
 
 
 def fail_in_training(error: BaseException) -> Callable[..., None]:
-    def learn(*_: object) -> None:
+    def train_and_register(*_: object) -> None:
         raise error
 
-    return learn
+    return train_and_register
 
 
-def test_a_champion_that_is_worth_less_than_a_constant_is_replaced_by_a_challenger_that_proves_better(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+def test_a_champion_worse_than_the_base_rate_is_replaced_by_a_better_challenger(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach(loop, monkeypatch, GOOD)
-    found = loop.run()
+    train_at_once(setup, monkeypatch, GOOD)
+    found = setup.run()
     assert (found.number, found.outcome, found.decision.trigger) == (1, PROMOTED, "reactive")
     assert found.settled is not None
     assert found.settled.promoted
     assert registry.standing().champion == "2"
     (entry,) = decision_log.decisions()
     assert (entry.decision, entry.outcome, entry.champion, entry.challenger) == (RETRAIN, PROMOTED, "1", "2")
-    assert (entry.labels, entry.new_labels, entry.source) == (1_200, 1_200, str(loop.table))
+    assert (entry.labels, entry.new_labels, entry.source) == (1_200, 1_200, str(setup.table))
     assert entry.labels_until == datetime(2003, 4, 14)  # noqa: DTZ001 UTC without a zone
     assert entry.outcome_reason == found.settled.verdict.reason
     tags = registry.tags_of("2")
     assert (tags[RETRAINING_RUN], tags["synthetic"], tags["gate"]) == (entry.run_id, "false", "passed")
-    (lesson,) = loop.lessons
-    assert (len(lesson.train), len(lesson.test)) == (TRAINING_ROWS + 600, 600)
+    (training_data,) = setup.training_sets
+    assert (len(training_data.train), len(training_data.test)) == (TRAINING_ROWS + 600, 600)
 
 
-def test_a_challenger_that_does_not_prove_better_is_put_away_and_the_log_says_why(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+def test_a_challenger_that_is_not_better_is_archived_and_the_log_records_why(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach(loop, monkeypatch, BAD)
-    found = loop.run()
+    train_at_once(setup, monkeypatch, BAD)
+    found = setup.run()
     assert found.outcome == REFUSED
     (entry,) = decision_log.decisions()
     assert (entry.outcome, entry.challenger) == (REFUSED, "2")
     assert "did not pass the gate" in entry.outcome_reason
     assert (registry.standing().champion, stage("2")) == ("1", "Archived")
-    again = loop.run()
+    again = setup.run()
     assert (again.number, again.outcome, again.decision.decision) == (2, NOTHING, WAIT)
     assert any("0 labelled rows are new" in reason for reason in again.decision.reasons)
 
 
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_dry_run_prints_the_decision_and_changes_nothing(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(retreino, "learn", lambda *_: pytest.fail("it trained"))
     before = registry.standing()
-    found = loop.run("dry_run")
+    found = setup.run("dry_run")
     assert (found.decision.decision, found.outcome, found.settled) == (RETRAIN, NOTHING, None)
     assert registry.standing() == before
     printed = " ".join(capsys.readouterr().out.split())
@@ -636,8 +647,8 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
     assert not entry.trained
 
 
-def test_the_figures_behind_a_decision_are_kept_with_its_run(loop: Loop) -> None:
-    found = loop.run("dry_run")
+def test_the_figures_behind_a_decision_are_kept_with_its_run(setup: RetrainingSetup) -> None:
+    found = setup.run("dry_run")
     (entry,) = decision_log.decisions()
     assert decision_log.record(entry.run_id) == json.loads(json.dumps(found.decision.record()))
     run = MlflowClient().get_run(entry.run_id)
@@ -648,17 +659,19 @@ def test_the_figures_behind_a_decision_are_kept_with_its_run(loop: Loop) -> None
     assert [each.value for each in losses] == [window.log_loss for window in found.decision.windows]
 
 
-def test_who_forces_a_training_gets_one(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    teach(loop, monkeypatch, GOOD)
-    found = loop.run("force", min_new_labels=10**6)
+def test_who_forces_a_training_gets_one(setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_at_once(setup, monkeypatch, GOOD)
+    found = setup.run("force", min_new_labels=10**6)
     assert (found.decision.trigger, found.outcome) == ("forced", PROMOTED)
 
 
-def test_a_training_that_fails_is_in_the_log_and_changes_nothing(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_fails_is_in_the_log_and_changes_nothing(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = registry.standing()
     monkeypatch.setattr(retreino, "learn", fail_in_training(ValueError("no more memory")))
     with pytest.raises(ValueError, match="no more memory"):
-        loop.run()
+        setup.run()
     (entry,) = decision_log.decisions()
     assert (entry.outcome, entry.outcome_reason) == (FAILED, "ValueError: no more memory")
     assert MlflowClient().get_run(entry.run_id).info.status == "FAILED"
@@ -667,17 +680,19 @@ def test_a_training_that_fails_is_in_the_log_and_changes_nothing(loop: Loop, mon
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
 def test_a_training_that_is_interrupted_is_in_the_log(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     monkeypatch.setattr(retreino, "learn", fail_in_training(error))
     with pytest.raises(type(error)):
-        loop.run()
+        setup.run()
     entry = decision_log.decisions()[0]
     assert (entry.outcome, entry.outcome_reason) == (INTERRUPTED, "it was stopped before it had finished")
 
 
-def test_a_promotion_after_which_something_fails_is_taken_back(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    teach(loop, monkeypatch, GOOD)
+def test_a_promotion_is_rolled_back_when_a_later_step_fails(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_at_once(setup, monkeypatch, GOOD)
     message = "the store is full"
 
     def full(_settled: object) -> None:
@@ -685,7 +700,7 @@ def test_a_promotion_after_which_something_fails_is_taken_back(loop: Loop, monke
 
     monkeypatch.setattr(retreino, "settlement_records", full)
     with pytest.raises(OSError, match=message):
-        loop.run()
+        setup.run()
     assert registry.standing().champion == "1"
     assert (stage("1"), stage("2")) == ("Production", "Archived")
     assert "taken_back" in registry.tags_of("2")
@@ -693,31 +708,33 @@ def test_a_promotion_after_which_something_fails_is_taken_back(loop: Loop, monke
     assert (entry.outcome, entry.challenger) == (FAILED, "2")
 
 
-def test_a_challenger_of_a_training_that_failed_later_is_put_away(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def learn(_config: TreinamentoConfig, lesson: TrainingData) -> None:
-        loop.stocked.register(GOOD, None, **lesson.tags)
+def test_a_challenger_of_a_training_that_failed_later_is_archived(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_and_register(_config: TreinamentoConfig, training_data: TrainingData) -> None:
+        setup.store_with_models.register(GOOD, None, **training_data.tags)
         message = "no more space"
         raise OSError(message)
 
-    monkeypatch.setattr(retreino, "learn", learn)
+    monkeypatch.setattr(retreino, "learn", train_and_register)
     with pytest.raises(OSError, match="no more space"):
-        loop.run()
+        setup.run()
     assert (registry.standing().champion, stage("2")) == ("1", "Archived")
     assert registry.tags_of("2")["archived_because"] == "OSError: no more space"
 
 
 def test_a_champion_that_changed_during_the_training_is_not_replaced(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach(loop, monkeypatch, GOOD)
+    train_at_once(setup, monkeypatch, GOOD)
     quick = vars(retreino)["learn"]
 
-    def learn(config: TreinamentoConfig, lesson: TrainingData) -> object:
-        registry.promote(loop.stocked.register(SAME), "it was quicker")
-        return quick(config, lesson)
+    def train_and_register(config: TreinamentoConfig, training_data: TrainingData) -> object:
+        registry.promote(setup.store_with_models.register(SAME), "it was quicker")
+        return quick(config, training_data)
 
-    monkeypatch.setattr(retreino, "learn", learn)
-    found = loop.run()
+    monkeypatch.setattr(retreino, "learn", train_and_register)
+    found = setup.run()
     assert found.outcome == REFUSED
     assert found.settled is not None
     assert "it was trained to replace champion version 1; the champion is now 2" in found.settled.note
@@ -725,31 +742,31 @@ def test_a_champion_that_changed_during_the_training_is_not_replaced(
 
 
 def test_what_an_earlier_process_left_is_settled_before_the_next_decision(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = pending()
-    version = loop.stocked.register(SAME, None, **{RETRAINING_RUN: left})
-    teach(loop, monkeypatch, GOOD)
-    found = loop.run()
+    version = setup.store_with_models.register(SAME, None, **{RETRAINING_RUN: left})
+    train_at_once(setup, monkeypatch, GOOD)
+    found = setup.run()
     assert (found.number, found.outcome) == (2, PROMOTED)
     newest, oldest = decision_log.decisions()
     assert (newest.outcome, oldest.outcome, oldest.challenger) == (PROMOTED, INTERRUPTED, version)
     assert stage(version) == "Archived"
 
 
-def test_a_new_champion_is_not_judged_by_what_the_old_one_has_answered(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+def test_a_new_champion_is_not_evaluated_on_the_predictions_of_the_old_one(
+    setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach(loop, monkeypatch, GOOD)
-    loop.run()
-    found = loop.run()
+    train_at_once(setup, monkeypatch, GOOD)
+    setup.run()
+    found = setup.run()
     assert (found.decision.decision, found.outcome, found.decision.windows) == (WAIT, NOTHING, ())
     assert any("the champion has scored no row yet" in reason for reason in found.decision.reasons)
     assert found.decision.arrived.labels == 1_200
 
 
-def test_a_replayed_decision_knows_nothing_of_what_came_later(loop: Loop) -> None:
-    found = loop.run("dry_run", now="2002-01-31T23:59")
+def test_a_backtested_decision_does_not_use_later_rows(setup: RetrainingSetup) -> None:
+    found = setup.run("dry_run", now="2002-01-31T23:59")
     (entry,) = decision_log.decisions()
     assert entry.moment == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
     assert entry.labels_until == datetime(2002, 1, 31)  # noqa: DTZ001 UTC without a zone
@@ -757,27 +774,29 @@ def test_a_replayed_decision_knows_nothing_of_what_came_later(loop: Loop) -> Non
     assert found.decision.windows[-1].end.startswith("2002-01-31")
 
 
-def test_a_shot_that_was_scored_twice_counts_once(loop: Loop) -> None:
-    table = pd.read_parquet(loop.table).assign(**{SHOT_ID: range(1_200)})
-    pd.concat([table, table.head(500)]).to_parquet(loop.table, index=False)
-    assert loop.run("dry_run").decision.arrived.labels == 1_200
+def test_a_shot_that_was_scored_twice_counts_once(setup: RetrainingSetup) -> None:
+    table = pd.read_parquet(setup.table).assign(**{SHOT_ID: range(1_200)})
+    pd.concat([table, table.head(500)]).to_parquet(setup.table, index=False)
+    assert setup.run("dry_run").decision.arrived.labels == 1_200
 
 
-def test_shots_that_nobody_numbered_all_count(loop: Loop) -> None:
-    table = pd.read_parquet(loop.table).assign(**{SHOT_ID: pd.array([None] * 1_200, dtype="Int64")})
-    table.to_parquet(loop.table, index=False)
-    assert loop.run("dry_run").decision.arrived.labels == 1_200
+def test_shots_without_shot_id_all_count(setup: RetrainingSetup) -> None:
+    table = pd.read_parquet(setup.table).assign(**{SHOT_ID: pd.array([None] * 1_200, dtype="Int64")})
+    table.to_parquet(setup.table, index=False)
+    assert setup.run("dry_run").decision.arrived.labels == 1_200
 
 
-@pytest.mark.parametrize(("synthetic", "words"), [("true", "scored simulated shots"), ("false", "")])
-def test_real_models_learn_nothing_from_simulated_shots(loop: Loop, tmp_path: Path, synthetic: str, words: str) -> None:
+@pytest.mark.parametrize(("synthetic", "words"), [("true", "scored synthetic shots"), ("false", "")])
+def test_models_of_real_shots_are_not_trained_on_synthetic_shots(
+    setup: RetrainingSetup, tmp_path: Path, synthetic: str, words: str
+) -> None:
     path = tmp_path / "predictions_prod.parquet"
-    path.write_bytes(loop.table.read_bytes())
+    path.write_bytes(setup.table.read_bytes())
     with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", "synthetic": synthetic}):
         mlflow.log_artifact(str(path), "tables")
     config = RetreinoConfig(mode="dry_run")
     if words:
-        with pytest.raises(LoopError, match=f"{words}, champion version 1 learned from real ones"):
+        with pytest.raises(LoopError, match=f"{words}, champion version 1 was trained on real ones"):
             retreino.run(config)
         assert decision_log.decisions() == []
     else:

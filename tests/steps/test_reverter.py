@@ -10,7 +10,7 @@ from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS,
 from serving.registry import RegistryError
 from steps import reverter
 from steps.reverter import ReverterConfig, RollbackResult
-from tests.versions import BAD, GOOD, SAME, Stock, bare
+from tests.versions import BAD, GOOD, SAME, LoggedModels, register_without_files
 
 
 @pytest.fixture(autouse=True)
@@ -19,20 +19,20 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def champions(stocked: Stock, *names: str, known: bool = True) -> None:
+def champions(store_with_models: LoggedModels, *names: str, known: bool = True) -> None:
     """Promote logged models one after the other, as a training registers them."""
     for name in names:
-        uri = stocked.models[name].uri
-        answers = (
+        uri = store_with_models.models[name].uri
+        hashes = (
             {ANSWERS: prediction_hash(uri), ROUNDED_ANSWERS: prediction_hash(uri, ROUNDED_DECIMALS)} if known else {}
         )
-        registry.promote(stocked.register(name, data_source="public", synthetic="false", **answers), "better")
+        registry.promote(store_with_models.register(name, data_source="public", synthetic="false", **hashes), "better")
 
 
-IDENTICAL = "to 512 shots they are, to the byte, those that it gave when it was registered"
+IDENTICAL = "bit-identical on 512 shots to those at registration"
 
 
-def standing() -> tuple[str | None, str | None, dict[str, str]]:
+def alias_state() -> tuple[str | None, str | None, dict[str, str]]:
     found = registry.standing()
     versions = MlflowClient().search_model_versions(f"name = '{registry.model()}'")
     return found.champion, found.previous_champion, {registry.number(each): each.current_stage for each in versions}
@@ -48,20 +48,20 @@ def newest_run() -> Run:
     return client.search_runs(experiments, order_by=["attributes.start_time DESC"])[0]
 
 
-def test_the_champion_before_comes_back_and_answers_what_it_answered_then(
-    stocked: Stock, capsys: pytest.CaptureFixture[str]
+def test_the_previous_champion_is_restored_with_identical_predictions(
+    store_with_models: LoggedModels, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    champions(stocked, GOOD, BAD)
+    champions(store_with_models, GOOD, BAD)
     assert reverted(reason="it misses layups") == RollbackResult("2", "1", IDENTICAL)
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert alias_state() == ("1", None, {"1": "Production", "2": "Archived"})
     assert registry.promotions(registry.require_champion())[-1]["why"] == "it misses layups"
     printed = " ".join(capsys.readouterr().out.split())
     assert "Rolled back kobe_shot from version 2 to version 1" in printed
-    assert f"Answers: {IDENTICAL}" in printed
+    assert f"Predictions: {IDENTICAL}" in printed
 
 
-def test_the_run_says_who_was_and_who_is_champion_and_why(stocked: Stock) -> None:
-    champions(stocked, GOOD, BAD)
+def test_the_run_has_tags_of_both_champions_and_the_reason(store_with_models: LoggedModels) -> None:
+    champions(store_with_models, GOOD, BAD)
     reverted(reason="it misses layups")
     run = newest_run()
     assert (run.info.run_name, run.info.status) == ("Reverter", "FINISHED")
@@ -70,87 +70,89 @@ def test_the_run_says_who_was_and_who_is_champion_and_why(stocked: Stock) -> Non
     assert (tags["data_source"], tags["synthetic"]) == ("public", "false")
 
 
-def test_a_named_version_comes_back(stocked: Stock) -> None:
-    champions(stocked, GOOD, SAME, BAD)
+def test_a_named_version_is_restored(store_with_models: LoggedModels) -> None:
+    champions(store_with_models, GOOD, SAME, BAD)
     assert reverted(version="1") == RollbackResult("3", "1", IDENTICAL)
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+    assert alias_state() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
 
 
-def test_done_again_it_goes_one_champion_further_back_until_there_is_none(stocked: Stock) -> None:
-    champions(stocked, GOOD, SAME, BAD)
+def test_done_again_it_goes_one_champion_further_back_until_there_is_none(store_with_models: LoggedModels) -> None:
+    champions(store_with_models, GOOD, SAME, BAD)
     assert [reverted().version, reverted().version] == ["2", "1"]
     with pytest.raises(RegistryError, match="no previous champion"):
         reverted()
-    assert standing()[:2] == ("1", None)
+    assert alias_state()[:2] == ("1", None)
 
 
-def test_a_version_that_answers_otherwise_than_it_did_is_refused_and_nothing_changes(stocked: Stock) -> None:
-    champions(stocked, GOOD, BAD)
-    other = stocked.models[BAD].uri
+def test_a_version_with_different_predictions_is_refused_and_nothing_changes(store_with_models: LoggedModels) -> None:
+    champions(store_with_models, GOOD, BAD)
+    other = store_with_models.models[BAD].uri
     for tag, decimals in ((ANSWERS, None), (ROUNDED_ANSWERS, ROUNDED_DECIMALS)):
         MlflowClient().set_model_version_tag(registry.MODEL, "1", tag, prediction_hash(other, decimals))
-    before, history = standing(), registry.tags_of("1")
-    with pytest.raises(RegistryError, match="Version 1 of kobe_shot does not answer what it answered when it was"):
+    before, history = alias_state(), registry.tags_of("1")
+    with pytest.raises(RegistryError, match="The predictions of version 1 of kobe_shot differ from those at"):
         reverted()
-    assert (standing(), registry.tags_of("1")) == (before, history)
+    assert (alias_state(), registry.tags_of("1")) == (before, history)
     assert newest_run().info.status == "FAILED"
 
 
-def test_a_version_that_cannot_be_loaded_is_refused_and_nothing_changes(stocked: Stock) -> None:
-    registry.promote(bare(**{ANSWERS: "0" * 64}), "before its files were lost")
-    champions(stocked, GOOD)
-    before = standing()
+def test_a_version_that_cannot_be_loaded_is_refused_and_nothing_changes(store_with_models: LoggedModels) -> None:
+    registry.promote(register_without_files(**{ANSWERS: "0" * 64}), "before its files were lost")
+    champions(store_with_models, GOOD)
+    before = alias_state()
     with pytest.raises(ScoredError, match="models:/kobe_shot/1 cannot be loaded"):
         reverted()
-    assert standing() == before
+    assert alias_state() == before
 
 
-def test_a_version_whose_answers_nobody_wrote_down_comes_back_and_it_is_said(
-    stocked: Stock, capsys: pytest.CaptureFixture[str]
+def test_a_version_without_a_prediction_hash_is_restored_with_a_note(
+    store_with_models: LoggedModels, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    champions(stocked, GOOD, BAD, known=False)
-    unknown = "nobody wrote down what it answered when it was registered"
+    champions(store_with_models, GOOD, BAD, known=False)
+    unknown = "the version has no hash of its predictions at registration"
     assert reverted() == RollbackResult("2", "1", unknown)
-    assert standing()[0] == "1"
+    assert alias_state()[0] == "1"
     assert unknown in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_version_whose_last_bits_a_machine_of_another_kind_computes_comes_back_and_it_is_said(
-    stocked: Stock,
+def test_a_version_whose_last_bits_another_kind_of_machine_computes_differently_is_restored_with_a_note(
+    store_with_models: LoggedModels,
 ) -> None:
-    champions(stocked, GOOD, BAD)
+    champions(store_with_models, GOOD, BAD)
     MlflowClient().set_model_version_tag(registry.MODEL, "1", ANSWERS, "of another kind of machine")
     assert "to 9 decimals; this machine computes otherwise" in reverted().answers
-    assert standing()[0] == "1"
+    assert alias_state()[0] == "1"
 
 
 @pytest.mark.parametrize(
     ("version", "words"), [("9", "has no version 9"), ("2", "champion already"), ("", "no previous champion")]
 )
-def test_what_may_not_come_back_is_told_and_nothing_changes(stocked: Stock, version: str, words: str) -> None:
-    champions(stocked, GOOD, BAD)
+def test_a_version_that_cannot_be_restored_is_reported_and_nothing_changes(
+    store_with_models: LoggedModels, version: str, words: str
+) -> None:
+    champions(store_with_models, GOOD, BAD)
     if not version:
         registry.roll_back("a wish")
-    before = standing()
+    before = alias_state()
     with pytest.raises(RegistryError, match=words):
         reverted(version=version)
-    assert standing() == before
+    assert alias_state() == before
 
 
 @pytest.mark.usefixtures("store")
-def test_where_nothing_is_registered_it_is_told() -> None:
+def test_without_a_registered_version_an_error_is_raised() -> None:
     with pytest.raises(RegistryError, match="no previous champion to go back to"):
         reverted()
 
 
-def test_a_promotion_that_was_killed_is_mended_before_anything_is_rolled_back(stocked: Stock) -> None:
-    champions(stocked, GOOD, SAME, BAD)
+def test_a_killed_promotion_is_reconciled_before_a_rollback(store_with_models: LoggedModels) -> None:
+    champions(store_with_models, GOOD, SAME, BAD)
     # The alias moved, and the process ended before stage and previous champion did.
     client = MlflowClient()
     client.set_registered_model_alias(registry.MODEL, "champion", "2")
     client.set_registered_model_alias(registry.MODEL, "previous_champion", "2")
     assert reverted() == RollbackResult("2", "1", IDENTICAL)
-    assert standing()[:2] == ("1", None)
+    assert alias_state()[:2] == ("1", None)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +160,11 @@ def test_a_promotion_that_was_killed_is_mended_before_anything_is_rolled_back(st
     [
         (["--version", "newest"], "expected the number of a version, or nothing for the one before the champion"),
         (["--version", "-1"], "expected the number of a version"),
-        (["--reason", "  "], "expected a reason in words, which is kept in the history"),
+        (["--reason", "  "], "expected a reason, which the history of the version keeps"),
         (["--nonsense", "1"], "nonsense"),
     ],
 )
-def test_a_wrong_parameter_is_told_before_anything_is_done(
+def test_a_wrong_parameter_is_reported_and_nothing_is_done(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -175,10 +177,10 @@ def test_a_reason_is_kept_without_the_spaces_around_it() -> None:
     assert parse_args(ReverterConfig, ["--reason", " it misses layups "]).reason == "it misses layups"
 
 
-def test_a_roll_back_whose_champion_goes_while_it_checks_the_answers_changes_nothing(
-    stocked: Stock, monkeypatch: pytest.MonkeyPatch
+def test_a_rollback_changes_nothing_if_the_champion_changes_while_predictions_are_verified(
+    store_with_models: LoggedModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    champions(stocked, GOOD, SAME, BAD)
+    champions(store_with_models, GOOD, SAME, BAD)
 
     def meanwhile(uri: str, decimals: int | None = None) -> str:
         monkeypatch.setattr(reverter, "fingerprint", prediction_hash)
@@ -188,4 +190,4 @@ def test_a_roll_back_whose_champion_goes_while_it_checks_the_answers_changes_not
     monkeypatch.setattr(reverter, "fingerprint", meanwhile)
     with pytest.raises(RegistryError, match="was version 3; another command has changed that, and it is now version 2"):
         reverted()
-    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert alias_state() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})

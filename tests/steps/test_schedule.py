@@ -14,7 +14,7 @@ from data.paths import ROOT
 from data.schema import FEATURES
 from serving.inference_log.inference_log import create_engine, create_tables, tables
 from steps.schedule import check_schedule
-from tests.project import completed, end_group, environment, ok, runs, wait_until
+from tests.project import completed, end_group, environment, is_running, ok, wait_until
 
 WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
 
@@ -41,14 +41,14 @@ def write_step(bundle: Path, name: str, text: str) -> None:
 def scheduled(
     bundle: Path, schedule: str, current: str = "application", options: tuple[str, ...] = ()
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the schedule until the block ends; what it says goes to ``said``."""
-    with (bundle / "said").open("wb") as said:
+    """Run the scheduler until the block ends; its output goes to the file ``output``."""
+    with (bundle / "output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "steps.schedule", "--schedule", schedule, "--current", current, *options],
             cwd=bundle,
             env=settings(bundle),
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     try:
@@ -72,75 +72,77 @@ def status(bundle: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def said(bundle: Path) -> str:
-    return (bundle / "said").read_text()
+def output_of(bundle: Path) -> str:
+    return (bundle / "output").read_text()
 
 
-def test_while_nothing_was_scored_there_is_nothing_to_look_at_and_that_is_no_failure(bundle: Path) -> None:
+def test_an_empty_inference_log_is_not_a_failure(bundle: Path) -> None:
     with scheduled(bundle, "1s", "log"):
-        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
-        assert "Nothing was scored yet" in said(bundle)
-        assert "--current" not in said(bundle)
+        wait_until(lambda: output_of(bundle).count("Next at") >= 2, "two runs")
+        assert "Nothing was scored yet" in output_of(bundle)
+        assert "--current" not in output_of(bundle)
         assert "last success: 2" in ok(status(bundle))
 
 
-def test_it_looks_and_decides_again_and_again_and_ends_when_it_is_told_to(bundle: Path) -> None:
+def test_it_runs_monitoring_and_retraining_repeatedly_until_sigterm(bundle: Path) -> None:
     with scheduled(bundle, "1s") as process:
-        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
-        assert said(bundle).count("['--current', 'application']") >= 4
+        wait_until(lambda: output_of(bundle).count("Next at") >= 2, "two runs")
+        assert output_of(bundle).count("['--current', 'application']") >= 4
         assert "last success: 2" in ok(status(bundle))
         process.send_signal(signal.SIGTERM)
         assert completed(process).returncode == 0
     assert "The schedule is not kept: it was ended at 2" in status(bundle).stderr
 
 
-def test_old_rows_leave_the_inference_log_after_each_run_unless_it_is_told_otherwise(bundle: Path) -> None:
+def test_old_rows_are_deleted_from_the_inference_log_after_each_run_by_default(bundle: Path) -> None:
     engine = create_engine(f"sqlite:///{bundle / 'inference_log.db'}")
     create_tables(engine, tables(FEATURES)[0])
     engine.dispose()
     with scheduled(bundle, "1s", options=("--keep_days", "7")):
-        wait_until(lambda: "0 rows older than 7 days" in said(bundle), "old rows to be removed")
-        assert said(bundle).count("['--current', 'application']") >= 2
+        wait_until(lambda: "0 rows older than 7 days" in output_of(bundle), "old rows to be removed")
+        assert output_of(bundle).count("['--current', 'application']") >= 2
     with scheduled(bundle, "1s", options=("--no-retention",)):
-        wait_until(lambda: said(bundle).count("Next at") >= 2, "two runs")
-        assert "older than" not in said(bundle)
+        wait_until(lambda: output_of(bundle).count("Next at") >= 2, "two runs")
+        assert "older than" not in output_of(bundle)
 
 
 def test_what_the_last_run_came_to_is_known_after_a_restart(bundle: Path) -> None:
     write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
     with scheduled(bundle, "1h") as process:
-        wait_until(lambda: "Next at" in said(bundle), "a run that fails")
+        wait_until(lambda: "Next at" in output_of(bundle), "a run that fails")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     with scheduled(bundle, "0 0 1 jan *"):
-        wait_until(lambda: "next at" in said(bundle) and "ended at" not in status(bundle).stderr, "the second schedule")
-        told = status(bundle)
-    assert told.returncode == 1
-    assert "monitoramento ended with exit code 7" in told.stderr.replace("\n", " ")
+        wait_until(
+            lambda: "next at" in output_of(bundle) and "ended at" not in status(bundle).stderr, "the second schedule"
+        )
+        message = status(bundle)
+    assert message.returncode == 1
+    assert "monitoramento ended with exit code 7" in message.stderr.replace("\n", " ")
 
 
 def test_a_disk_that_is_full_does_not_end_the_schedule(bundle: Path) -> None:
-    # Nothing can be written where the schedule says how it is, which a folder of that name makes sure of for root too.
+    # The heartbeat cannot be written, also not by root, because a folder has its name.
     with scheduled(bundle, "1s"):
         wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
         (bundle / "data" / "processed" / ".schedule.json").unlink(missing_ok=True)
         shutil.rmtree(bundle / "data" / "processed")
         (bundle / "data" / "processed").write_bytes(b"")
-        wait_until(lambda: "the schedule goes on" in said(bundle), "what cannot be written to be told")
-        told = said(bundle).count("Next at")
-        wait_until(lambda: said(bundle).count("Next at") > told + 1, "further runs")
+        wait_until(lambda: "the schedule goes on" in output_of(bundle), "the write error to be printed")
+        message = output_of(bundle).count("Next at")
+        wait_until(lambda: output_of(bundle).count("Next at") > message + 1, "further runs")
         (bundle / "data" / "processed").unlink()
         wait_until(lambda: status(bundle).returncode == 0, "the schedule to be heard of again")
 
 
-def test_a_step_that_fails_is_told_and_ends_neither_the_other_nor_the_schedule(bundle: Path) -> None:
+def test_a_failed_step_is_reported_and_stops_neither_the_other_step_nor_the_scheduler(bundle: Path) -> None:
     write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
     with scheduled(bundle, "1s"):
-        wait_until(lambda: said(bundle).count("['--current', 'application']") >= 2, "two decisions")
-        assert "steps.monitoramento failed (exit code 7); the schedule goes on." in said(bundle)
-        told = status(bundle)
-        assert told.returncode == 1
-        assert "monitoramento ended with exit code 7; the last success was never" in told.stderr.replace("\n", " ")
+        wait_until(lambda: output_of(bundle).count("['--current', 'application']") >= 2, "two decisions")
+        assert "steps.monitoramento failed (exit code 7); the schedule goes on." in output_of(bundle)
+        message = status(bundle)
+        assert message.returncode == 1
+        assert "monitoramento ended with exit code 7; the last success was never" in message.stderr.replace("\n", " ")
         write_step(bundle, "monitoramento", "")
         wait_until(lambda: status(bundle).returncode == 0, "a run that succeeds")
 
@@ -152,19 +154,19 @@ def test_the_step_that_is_running_ends_with_the_schedule(bundle: Path, number: s
         wait_until(lambda: (bundle / "at_work").exists() and (bundle / "at_work").read_text(), "the step to start")
         process.send_signal(number)
         assert completed(process).returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
-        wait_until(lambda: not runs(int((bundle / "at_work").read_text())), "the step to end")
-    assert "failed" not in said(bundle)
+        wait_until(lambda: not is_running(int((bundle / "at_work").read_text())), "the step to end")
+    assert "failed" not in output_of(bundle)
 
 
 def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
     with scheduled(bundle, "0 0 1 jan *"):
-        wait_until(lambda: "next at" in said(bundle) and status(bundle).returncode == 0, "the schedule to be kept")
-        assert "-01-01T00:00:00+00:00" in said(bundle)
+        wait_until(lambda: "next at" in output_of(bundle) and status(bundle).returncode == 0, "the schedule to be kept")
+        assert "-01-01T00:00:00+00:00" in output_of(bundle)
         assert "last success: none yet" in ok(status(bundle))
 
 
 @pytest.mark.parametrize(
-    ("schedule", "told"),
+    ("schedule", "message"),
     [
         ("0 6 * * 1", "weekdays by name"),
         ("0 66 * * *", "maximum value"),
@@ -173,12 +175,12 @@ def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
         ("0 0 * * fri-mon", "weeks from mon to sun"),
         ("soon", "cron expression"),
         ("0s", "a second or more"),
-        ("3600", "span of time"),
+        ("3600", "duration"),
         ("", "cron expression"),
     ],
 )
-def test_a_wrong_schedule_is_refused_with_what_is_expected(schedule: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_wrong_schedule_is_refused_with_what_is_expected(schedule: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         check_schedule(schedule)
 
 
@@ -192,7 +194,7 @@ def test_a_folder_has_one_schedule(bundle: Path) -> None:
         assert status(bundle).returncode == 0
 
 
-def test_a_log_that_is_off_is_no_log_to_look_at(bundle: Path) -> None:
+def test_the_scheduler_refuses_an_inference_log_that_is_off(bundle: Path) -> None:
     off = settings(bundle) | {"KOBE_INFERENCE_LOG": "off"}
     command = [sys.executable, "-m", "steps.schedule"]
     refused = subprocess.run(command, cwd=bundle, env=off, capture_output=True, text=True, check=False)
@@ -200,7 +202,7 @@ def test_a_log_that_is_off_is_no_log_to_look_at(bundle: Path) -> None:
     assert "KOBE_INFERENCE_LOG=off" in refused.stderr
 
 
-def test_a_damaged_heartbeat_is_told(bundle: Path) -> None:
+def test_a_damaged_heartbeat_is_reported(bundle: Path) -> None:
     with scheduled(bundle, "1h"):
         wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
         (bundle / "data" / "processed" / ".schedule.json").write_text("{}")

@@ -22,7 +22,7 @@ from monitor.drift import detector, sketches
 from monitor.drift.detector import DriftDetector, DriftResult
 from monitor.drift.sketches import MOST_SAMPLED, MOST_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch
 from monitor.drift.statistics import Column
-from tests.looks import TRAINING_ROWS, baseline, population
+from tests.evaluations import TRAINING_ROWS, population, reference_data
 
 Floats = npt.NDArray[np.float64]
 NUMBERS = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=40)
@@ -39,12 +39,12 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def reference() -> DriftDetector:
-    return DriftDetector(baseline().table, baseline().support.outside(baseline().table), samples=100)
+    return DriftDetector(reference_data().table, reference_data().support.outside(reference_data().table), samples=100)
 
 
 @pytest.fixture(scope="module")
 def counting(reference: DriftDetector) -> Sketcher:
-    return Sketcher(reference.cells, baseline().support)
+    return Sketcher(reference.cells, reference_data().support)
 
 
 def same(one: Histogram, other: Histogram) -> bool:
@@ -115,7 +115,7 @@ def test_a_table_counted_in_pieces_is_the_table_counted_whole(
 def test_rows_outside_the_support_are_those_of_the_support_whatever_was_asked_before(
     counting: Sketcher, table: pd.DataFrame
 ) -> None:
-    outside = baseline().support.outside(table)
+    outside = reference_data().support.outside(table)
     assert 100 < outside.sum() < 200
     for most in (10, 3_000, 2**17):
         with mock.patch.object(sketches, "_MOST_PLACES", most):
@@ -193,7 +193,7 @@ def test_drift_from_counts_is_drift_of_the_table(
     reference: DriftDetector, counting: Sketcher, table: pd.DataFrame
 ) -> None:
     for batch in (table.head(40), table.head(3_000), table):
-        outside = baseline().support.outside(batch)
+        outside = reference_data().support.outside(batch)
         one, other = reference.compare(batch, outside), reference.compare_counts(counting.count(batch))
         assert dataclasses.replace(one, classifier=None) == dataclasses.replace(other, classifier=None)
         if one.classifier and other.classifier:

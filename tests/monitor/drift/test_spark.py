@@ -16,7 +16,7 @@ from monitor.drift.detector import DriftDetector
 from monitor.drift.sketches import Sketcher, TableSketch
 from monitor.drift.training_support import Support
 from monitor.scored_tables import pieces
-from tests.looks import baseline, population
+from tests.evaluations import population, reference_data
 from tests.spark import needs_java, small_session
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def spark() -> "SparkSession":
 
 @pytest.fixture(scope="module")
 def reference() -> DriftDetector:
-    return DriftDetector(baseline().table, baseline().support.outside(baseline().table), samples=100)
+    return DriftDetector(reference_data().table, reference_data().support.outside(reference_data().table), samples=100)
 
 
 @pytest.fixture(scope="module")
 def counting(reference: DriftDetector) -> Sketcher:
-    return Sketcher(reference.cells, baseline().support)
+    return Sketcher(reference.cells, reference_data().support)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_counts_and_drift_of_both_engines_are_the_same(
     assert one.classifier is not None
     assert other.classifier is not None
     assert one.classifier.auc == other.classifier.auc
-    whole = reference.compare(table, baseline().support.outside(table))
+    whole = reference.compare(table, reference_data().support.outside(table))
     assert [each.value for each in one.statistics] == pytest.approx([each.value for each in whole.statistics], abs=1e-7)
 
 

@@ -10,16 +10,16 @@ from monitor.health.checks import CHECKS
 from monitor.health.evaluation import IN_REFERENCE
 from monitor.health.overlap import marked
 from monitor.health.verdict import Status, Verdict, run_checks
-from tests.looks import baseline, batch, look, population
+from tests.evaluations import batch, evaluation, population, reference_data
 
 
 def reference() -> pd.DataFrame:
-    return baseline().table.reset_index(drop=True)
+    return reference_data().table.reset_index(drop=True)
 
 
 def own(table: pd.DataFrame, against: ReferenceData | None = None) -> tuple[int, int]:
     """How many rows are found to be rows of the reference, and of the training rows."""
-    found = marked(table, against or baseline())
+    found = marked(table, against or reference_data())
     return tuple(int(found[name].sum()) if name in found else 0 for name in (IN_REFERENCE, IN_TRAINING))  # type: ignore[return-value]
 
 
@@ -47,7 +47,7 @@ def test_rows_of_the_reference_are_known_by_what_they_hold(table: object) -> Non
 
 
 def test_training_rows_are_known_by_what_they_hold() -> None:
-    rows = baseline().training.head(1_000).reset_index(drop=True)
+    rows = reference_data().training.head(1_000).reset_index(drop=True)
     assert own(rows)[1] == 1_000
 
 
@@ -66,7 +66,7 @@ def test_new_rows_are_not_taken_for_the_models_own_though_some_hold_the_same(tab
 
 def test_rows_are_known_by_their_ids_one_by_one() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
-    against = ReferenceData(baseline().training, known, name="base_test")
+    against = ReferenceData(reference_data().training, known, name="base_test")
     rows = pd.concat([known.head(50), batch(200).assign(**{SHOT_ID: np.arange(200) + 10_000})], ignore_index=True)
     found = marked(rows, against)[IN_REFERENCE]
     assert found.tolist() == [True] * 50 + [False] * 200
@@ -74,12 +74,12 @@ def test_rows_are_known_by_their_ids_one_by_one() -> None:
 
 def test_the_same_ids_in_somebody_elses_numbering_are_other_shots() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
-    against = ReferenceData(baseline().training, known, name="base_test")
+    against = ReferenceData(reference_data().training, known, name="base_test")
     assert own(batch(200).assign(**{SHOT_ID: np.arange(200)}), against)[0] <= 2
 
 
 def test_the_reference_itself_is_not_judged_healthy() -> None:
-    found = run_checks(look(marked(reference(), baseline())), CHECKS)
+    found = run_checks(evaluation(marked(reference(), reference_data())), CHECKS)
     told = {outcome.code: outcome.status for outcome in found.outcomes}
     assert found.verdict == Verdict.WATCH
     assert told["K108"] == Status.FINDING

@@ -24,7 +24,7 @@ from monitor.health.verdict import HealthReport, Status, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
 from monitor.store.listings import EndpointInfo
-from tests.looks import CHAMPION, NOW, baseline, batch, look, population
+from tests.evaluations import CHAMPION, NOW, batch, evaluation, population, reference_data
 
 LIVE = ServingState(
     NOW,
@@ -90,7 +90,7 @@ class Page(HTMLParser):
 def examined(
     table: pd.DataFrame, *, against: ReferenceData | None = None, name: str = "prod"
 ) -> tuple[Evaluation, HealthReport]:
-    seen = look(table, LIVE, against=against, name=name)
+    seen = evaluation(table, LIVE, against=against, name=name)
     return seen, run_checks(seen, CHECKS)
 
 
@@ -176,7 +176,7 @@ def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Eva
 
 def test_the_figures_of_a_record_are_those_of_the_look(labelled: tuple[Evaluation, HealthReport]) -> None:
     seen, found = labelled[0], to_dict(*labelled)
-    for side, measured in (("reference", baseline().performance), ("current", seen.performance)):
+    for side, measured in (("reference", reference_data().performance), ("current", seen.performance)):
         assert list(found["metrics"][side]["metrics"]) == list(METRICS)
         for name, interval in measured.intervals().items():
             expected = {"value": interval.value, "low": interval.low, "high": interval.high}
@@ -253,7 +253,7 @@ def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_text_and_nothing_else_in_a_report(name: str) -> None:
-    reference = ReferenceData(baseline().training, baseline().table, name=name)
+    reference = ReferenceData(reference_data().training, reference_data().table, name=name)
     seen, health = examined(batch(60), against=reference, name=name)
     shown = Page(report(seen, to_dict(seen, health), synthetic=False))
     assert "script" not in shown.tags

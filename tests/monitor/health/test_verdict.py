@@ -16,7 +16,7 @@ from monitor.health.verdict import (
     passed,
     run_checks,
 )
-from tests.looks import batch, look
+from tests.evaluations import batch, evaluation
 
 FINE = passed("nothing is wrong", "1 of 1")
 IDLE = not_applicable("no row has a label")
@@ -39,7 +39,7 @@ def broken(code: str = "K998") -> Check:
 @pytest.fixture(scope="module")
 def judged() -> Callable[..., HealthReport]:
     """What is said of a look by checks, given as answers or checks."""
-    seen = look(batch(3))
+    seen = evaluation(batch(3))
     return lambda *answers: run_checks(seen, [each if isinstance(each, Check) else check(each) for each in answers])
 
 

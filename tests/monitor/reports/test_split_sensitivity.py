@@ -22,7 +22,7 @@ from monitor.reports.split_sensitivity import (
     summary,
     ways,
 )
-from tests.looks import population
+from tests.evaluations import population
 
 SEEDS = range(1, 6)
 

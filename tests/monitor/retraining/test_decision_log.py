@@ -31,7 +31,7 @@ from monitor.store.tables import TableError
 from serving import registry
 from serving.registry import StoreError
 from tests.operation_store import log_decision, log_replay
-from tests.versions import bare, tagged
+from tests.versions import as_kwargs, register_without_files
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_nothing_was_decided_in_an_empty_store() -> None:
 
 
 def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
-    bare()
+    register_without_files()
     until = datetime(2026, 11, 20, 8, 30)  # noqa: DTZ001 UTC without a zone, as tables have it
     given = {
         TRIGGER: "reactive",
@@ -60,7 +60,7 @@ def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
         NEW_LABELS: "321",
         LABELS_UNTIL: until.isoformat(),
     }
-    run_id = log_decision(3, RETRAIN, when=NOON, reasons=("first", "second"), **tagged(given))
+    run_id = log_decision(3, RETRAIN, when=NOON, reasons=("first", "second"), **as_kwargs(given))
     (found,) = decision_log.decisions()
     assert (found.number, found.moment, found.decision, found.trigger) == (3, NOON, RETRAIN, "reactive")
     assert (found.mode, found.reasons) == ("force", ("first", "second"))
@@ -71,7 +71,7 @@ def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
 
 
 def test_the_newest_decision_comes_first_whatever_moment_it_replays() -> None:
-    bare()
+    register_without_files()
     for number in range(1, 13):
         log_decision(number, when=NOON - timedelta(days=number))
     assert numbers() == list(range(12, 0, -1))
@@ -79,7 +79,7 @@ def test_the_newest_decision_comes_first_whatever_moment_it_replays() -> None:
 
 
 def test_what_is_no_decision_is_none() -> None:
-    bare()
+    register_without_files()
     log_decision(1)
     mine = {MODEL: registry.MODEL, decision_log.CREATED: registry.created()}
     for name, tags in (
@@ -93,19 +93,19 @@ def test_what_is_no_decision_is_none() -> None:
 
 
 def test_a_decision_without_labels_knows_of_none() -> None:
-    bare()
-    log_decision(1, **tagged({LABELS_UNTIL: "", decision_log.LABELS: "0", NEW_LABELS: "0"}))
+    register_without_files()
+    log_decision(1, **as_kwargs({LABELS_UNTIL: "", decision_log.LABELS: "0", NEW_LABELS: "0"}))
     (found,) = decision_log.decisions()
     assert (found.labels, found.new_labels, found.labels_until) == (0, 0, None)
 
 
 def test_a_registered_model_that_was_deleted_and_made_anew_has_decided_nothing_yet() -> None:
-    bare()
-    log_decision(1, RETRAIN, **tagged({OUTCOME: REFUSED}))
+    register_without_files()
+    log_decision(1, RETRAIN, **as_kwargs({OUTCOME: REFUSED}))
     log_decision(2)
     MlflowClient().delete_registered_model(registry.MODEL)
     assert numbers() == []
-    bare()
+    register_without_files()
     assert numbers() == []
     log_decision(1)
     assert numbers() == [1]
@@ -113,10 +113,10 @@ def test_a_registered_model_that_was_deleted_and_made_anew_has_decided_nothing_y
 
 
 def test_every_registered_model_has_a_log_of_its_own() -> None:
-    bare()
+    register_without_files()
     log_decision(1)
     with registry.use_model_name("another"):
-        bare()
+        register_without_files()
         assert numbers() == []
         log_decision(1)
         log_decision(2)
@@ -126,15 +126,15 @@ def test_every_registered_model_has_a_log_of_its_own() -> None:
 
 
 def test_the_decisions_of_a_replay_are_asked_for_by_its_run_and_not_found_otherwise() -> None:
-    bare()
+    register_without_files()
     log_decision(1)
     with registry.use_model_name("kobe_shot_replay"):
-        bare()
+        register_without_files()
         for replay in ("first", "second"):
             for number in (1, 2):
-                log_decision(number, **tagged({REPLAYED: replay}))
+                log_decision(number, **as_kwargs({REPLAYED: replay}))
             MlflowClient().delete_registered_model("kobe_shot_replay")
-            bare()
+            register_without_files()
         log_decision(1)
     assert numbers() == [1]
     assert numbers(replay="first") == numbers(replay="second") == [2, 1]
@@ -147,8 +147,8 @@ def test_the_decisions_of_a_replay_are_asked_for_by_its_run_and_not_found_otherw
     [(PROMOTED, True), (REFUSED, True), (PENDING, False), (INTERRUPTED, False), (FAILED, False), (NOTHING, False)],
 )
 def test_a_challenger_was_trained_where_it_was_judged(outcome: str, *, trained: bool) -> None:
-    bare()
-    log_decision(1, RETRAIN, **tagged({OUTCOME: outcome}))
+    register_without_files()
+    log_decision(1, RETRAIN, **as_kwargs({OUTCOME: outcome}))
     log_decision(2, WAIT)
     log = decision_log.decisions()
     assert log[1].trained is trained
@@ -157,16 +157,16 @@ def test_a_challenger_was_trained_where_it_was_judged(outcome: str, *, trained: 
 
 
 def test_the_last_training_is_the_newest() -> None:
-    bare()
+    register_without_files()
     for number, outcome in enumerate([PROMOTED, REFUSED, NOTHING, FAILED], 1):
-        log_decision(number, RETRAIN, **tagged({OUTCOME: outcome}))
+        log_decision(number, RETRAIN, **as_kwargs({OUTCOME: outcome}))
     last = decision_log.last_trained(decision_log.decisions())
     assert last is not None
     assert last.number == 2
 
 
 def test_a_decision_whose_process_was_killed_is_pending() -> None:
-    bare()
+    register_without_files()
     run_id = log_decision(1, RETRAIN)
     MlflowClient().delete_tag(run_id, OUTCOME)
     assert decision_log.decisions()[0].outcome == PENDING
@@ -174,8 +174,8 @@ def test_a_decision_whose_process_was_killed_is_pending() -> None:
 
 @pytest.mark.parametrize(("tag", "value"), [(NUMBER, "many"), (MOMENT, "yesterday"), (LABELS_UNTIL, "soon")])
 def test_an_entry_whose_tags_are_damaged_is_told_with_its_run(tag: str, value: str) -> None:
-    bare()
-    run_id = log_decision(1, **tagged({tag: value}))
+    register_without_files()
+    run_id = log_decision(1, **as_kwargs({tag: value}))
     with pytest.raises(TableError, match=rf"cannot be read .*Delete run {run_id}"):
         decision_log.decisions()
 
@@ -192,14 +192,14 @@ def test_a_store_that_cannot_be_read_is_told(store: str) -> None:
 
 
 def test_the_figures_behind_a_decision_are_read_as_they_were_written() -> None:
-    bare()
+    register_without_files()
     run_id = log_decision(1, record={"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]})
     assert decision_log.record(run_id) == {"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"decision": "wa', "\x00"])
 def test_figures_that_are_damaged_are_told_with_what_still_stands(text: str) -> None:
-    bare()
+    register_without_files()
     run_id = log_decision(1, record=text)
     with pytest.raises(TableError, match=rf"decision\.json of run {run_id} cannot be read\. The decision stands"):
         decision_log.record(run_id)
@@ -207,7 +207,7 @@ def test_figures_that_are_damaged_are_told_with_what_still_stands(text: str) -> 
 
 
 def test_figures_that_are_no_text_are_told() -> None:
-    bare()
+    register_without_files()
     run_id = log_decision(1, record={})
     path = Path(MlflowClient().get_run(run_id).info.artifact_uri) / decision_log.RECORD
     path.write_bytes(b"\xff\xfe\xff")
@@ -216,7 +216,7 @@ def test_figures_that_are_no_text_are_told() -> None:
 
 
 def test_figures_that_are_gone_are_told_with_the_run() -> None:
-    bare()
+    register_without_files()
     run_id = log_decision(1)
     with pytest.raises(TableError, match=rf"run {run_id} does not hold decision\.json"):
         decision_log.record(run_id)

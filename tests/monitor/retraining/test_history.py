@@ -6,7 +6,7 @@ from monitor.retraining import decision_log, history
 from monitor.retraining.history import HistoryConfig
 from serving import registry
 from tests.operation_store import log_decision
-from tests.versions import REFUSED, bare, crowned, tagged
+from tests.versions import REFUSED, as_kwargs, promote_versions, register_without_files
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -26,7 +26,7 @@ def test_where_nothing_has_happened_it_is_said(capsys: pytest.CaptureFixture[str
 def test_champions_are_shown_newest_first_with_how_they_came_and_where_a_roll_back_goes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    crowned(3)
+    promote_versions(3)
     assert "Champion: version 3; a roll back goes to version 2" in shown(capsys)
     registry.roll_back("it misses layups")
     printed = shown(capsys)
@@ -39,13 +39,13 @@ def test_champions_are_shown_newest_first_with_how_they_came_and_where_a_roll_ba
 
 
 def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    crowned(1)
+    promote_versions(1)
     log_decision(1, reasons=("no rule asks", "Labelled windows: fine", "Trend: too few"))
     log_decision(
         2,
         decision_log.RETRAIN,
         reasons=("two windows violate",),
-        **tagged(
+        **as_kwargs(
             {
                 decision_log.TRIGGER: "reactive",
                 decision_log.OUTCOME: decision_log.REFUSED,
@@ -60,7 +60,7 @@ def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.
 
 
 def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    crowned(3)
+    promote_versions(3)
     for number in (1, 2, 3):
         log_decision(number, reasons=(f"reason {number}",))
     printed = shown(capsys, most=1)
@@ -69,10 +69,10 @@ def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFix
 
 
 def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixture[str]) -> None:
-    crowned(2)
+    promote_versions(2)
     log_decision(1)
     with registry.use_model_name("kobe_shot_replay"):
-        crowned(1)
+        promote_versions(1)
     printed = shown(capsys, model="kobe_shot_replay")
     assert "kobe_shot_replay: champions" in printed
     assert "Champion: version 1; a roll back goes to none" in printed
@@ -83,7 +83,7 @@ def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixt
 
 
 def test_a_history_whose_only_champion_lost_its_pass_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    crowned(1)
+    promote_versions(1)
     registry.record_gate_result("1", REFUSED)
     MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
     registry.reconcile()
@@ -91,13 +91,13 @@ def test_a_history_whose_only_champion_lost_its_pass_is_shown(capsys: pytest.Cap
 
 
 def test_a_version_that_is_no_champion_any_more_is_not_called_one(capsys: pytest.CaptureFixture[str]) -> None:
-    crowned(2)
+    promote_versions(2)
     MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
     assert "Champion: version" not in shown(capsys)
 
 
 def test_versions_that_never_became_champion_have_no_history(capsys: pytest.CaptureFixture[str]) -> None:
-    bare(REFUSED)
+    register_without_files(REFUSED)
     assert "no version has become champion yet" in shown(capsys)
 
 

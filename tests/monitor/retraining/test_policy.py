@@ -36,7 +36,7 @@ from monitor.retraining.policy import (
     decide,
     split_by_time,
 )
-from tests.looks import NOW, batch, look, population, right, six_in_ten
+from tests.evaluations import NOW, batch, evaluation, population, sixty_percent_accurate, with_accuracy
 
 POLICY = RetrainingPolicy(min_new_labels=1)
 TO_COME = RetrainingPolicy(windows=12, min_breached_windows=12, min_new_labels=1)
@@ -60,7 +60,7 @@ def in_time(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def windows(*shares: float, rows: int = 200) -> pd.DataFrame:
     """Windows of which a share was predicted right."""
-    return in_time([right(rows, share) for share in shares])
+    return in_time([with_accuracy(rows, share) for share in shares])
 
 
 def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
 
 
 def reference(share: float, away: float) -> ReferenceData:
-    return ReferenceData(population().head(4_000), right(4_000, share, away=away), name="base_test")
+    return ReferenceData(population().head(4_000), with_accuracy(4_000, share, away=away), name="base_test")
 
 
 def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
@@ -82,7 +82,7 @@ def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     now: datetime = NOW,
     forced: bool = False,
 ) -> Decision:
-    seen = look(table, against=against or six_in_ten())
+    seen = evaluation(table, against=against or sixty_percent_accurate())
     return decide(seen, table[table[TARGET].notna()], policy, log=log, now=now, forced=forced)
 
 
@@ -233,7 +233,7 @@ def test_a_window_has_the_figures_of_its_rows() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_log_loss_alone_can_violate() -> None:
     sharp = reference(0.9, 0.4)
-    table = in_time([right(200, 0.8, away=0.3)] * 3)
+    table = in_time([with_accuracy(200, 0.8, away=0.3)] * 3)
     found = decided(table, against=sharp)
     assert signal(found).fired is True
     assert [len(window.violations) for window in found.windows] == [1, 1, 1]
@@ -391,9 +391,9 @@ def test_violated_windows_go_before_what_is_to_come(monkeypatch: pytest.MonkeyPa
 
 def test_shots_from_elsewhere_ask_for_a_new_model_without_a_single_label() -> None:
     far = batch(600).assign(shot_distance=85.0, lat=33.2, **{TARGET: float("nan")})
-    labels = in_time([right(400, GOOD)])
+    labels = in_time([with_accuracy(400, GOOD)])
     moved = far.assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
-    found = decide(look(moved), labels, POLICY, log=(), now=NOW)
+    found = decide(evaluation(moved), labels, POLICY, log=(), now=NOW)
     assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
     fired = {seen.name[:4] for seen in found.signals if seen.fired}
     assert {"K201", "K204"} <= fired
@@ -402,7 +402,7 @@ def test_shots_from_elsewhere_ask_for_a_new_model_without_a_single_label() -> No
 
 def test_shots_like_those_of_the_reference_ask_for_nothing() -> None:
     fresh = batch(600).assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
-    found = decide(look(fresh), fresh, POLICY, log=(), now=NOW)
+    found = decide(evaluation(fresh), fresh, POLICY, log=(), now=NOW)
     assert [seen.name for seen in found.signals if seen.fired] == []
     assert (found.decision, found.trigger) == (WAIT, "")
     assert len([seen for seen in found.signals if seen.name[:4] in {"K201", "K204", "K301"}]) == 3
@@ -423,7 +423,7 @@ def test_drift_is_looked_for_among_the_latest_rows_alone() -> None:
     times = pd.date_range("2026-11-01", periods=1_000, freq="min")
     back = pd.concat([far, batch(600, seed=2)], ignore_index=True).assign(time=times)
     for rows, fired in ((600, False), (1_000, True)):
-        found = decide(look(back), back, replace(POLICY, recent_rows=rows), log=(), now=NOW)
+        found = decide(evaluation(back), back, replace(POLICY, recent_rows=rows), log=(), now=NOW)
         assert any(seen.fired for seen in found.signals if seen.name.startswith("K2")) is fired
 
 
@@ -460,7 +460,9 @@ def test_labels_that_come_late_for_rows_of_long_ago_are_new() -> None:
 def test_labels_of_another_place_say_nothing_of_what_is_new_here() -> None:
     log = [entry(PROMOTED, until=LAST.isoformat(), source="log"), entry(PROMOTED, 20 * DAY, new_since(250))]
     assert decided(ASKING, log=log).arrived.new_labels == 250
-    from_log = decide(look(ASKING, against=six_in_ten()), ASKING, POLICY, log=log, now=NOW, source="log")
+    from_log = decide(
+        evaluation(ASKING, against=sixty_percent_accurate()), ASKING, POLICY, log=log, now=NOW, source="log"
+    )
     assert from_log.arrived.new_labels == 0
     # Whatever the labels are from, trainings are a cooldown apart.
     recent = [entry(REFUSED, timedelta(hours=1), source="log")]

@@ -17,7 +17,7 @@ from monitor.retraining.promotion_test import (
     evaluate_challenger,
 )
 from serving.registry import gate
-from tests.looks import batch
+from tests.evaluations import batch
 
 Floats = npt.NDArray[np.float64]
 

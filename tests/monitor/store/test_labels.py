@@ -19,8 +19,8 @@ from monitor.store.labels import (
 )
 from monitor.store.tables import TIME, TableError
 from serving import registry
-from tests.looks import population
-from tests.versions import bare
+from tests.evaluations import population
+from tests.versions import register_without_files
 
 # In the order of their time
 
@@ -105,7 +105,7 @@ def of_the_loop(folder: Path, labels: pd.DataFrame = LABELS) -> str:
     for name, table in tables.items():
         write_parquet(table, folder / f"{name}.parquet")
     digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in tables}
-    return bare(**digests, **{LEARNED_UNTIL: "2026-11-01T00:00:00", LABELS_LEARNED: str(len(labels))})
+    return register_without_files(**digests, **{LEARNED_UNTIL: "2026-11-01T00:00:00", LABELS_LEARNED: str(len(labels))})
 
 
 @pytest.mark.usefixtures("store")
@@ -153,7 +153,7 @@ def test_dev_rows_unknown_labels_and_other_results_are_not_among_them(folder: Pa
 @pytest.mark.usefixtures("store")
 def test_a_version_that_learned_from_dev_rows_alone_has_learned_from_no_label(folder: Path) -> None:
     write_parquet(DEV, folder / f"{TRAIN}.parquet")
-    version = bare(**{f"sha256_{TRAIN}": sha256(folder / f"{TRAIN}.parquet")})
+    version = register_without_files(**{f"sha256_{TRAIN}": sha256(folder / f"{TRAIN}.parquet")})
     assert not is_training_row(pd.concat([DEV, LABELS]), version).any()
 
 
@@ -167,7 +167,7 @@ def test_a_version_whose_training_rows_are_gone_is_told(folder: Path) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_each_row_is_asked_about_the_version_that_scored_it(folder: Path) -> None:
-    of_dev, of_loop = bare(), of_the_loop(folder)
+    of_dev, of_loop = register_without_files(), of_the_loop(folder)
     versions = pd.array([int(of_dev)] * 5 + [int(of_loop)] * 5 + [None] * 10, dtype="Int64")
     found = flag_training_rows(LABELS.assign(**{MODEL_VERSION: versions}))
     assert found[IN_TRAINING].tolist() == [False] * 5 + [True] * 5 + [False] * 10
@@ -177,13 +177,17 @@ def test_each_row_is_asked_about_the_version_that_scored_it(folder: Path) -> Non
 @pytest.mark.usefixtures("store")
 def test_a_table_of_which_nothing_was_learned_is_left_as_it_is(folder: Path) -> None:
     version = int(of_the_loop(folder))
-    for table in (LABELS, DEV.assign(**{MODEL_VERSION: version}), LABELS.assign(**{MODEL_VERSION: int(bare())})):
+    for table in (
+        LABELS,
+        DEV.assign(**{MODEL_VERSION: version}),
+        LABELS.assign(**{MODEL_VERSION: int(register_without_files())}),
+    ):
         pd.testing.assert_frame_equal(flag_training_rows(table), table)
 
 
 @pytest.mark.usefixtures("store", "folder")
 def test_rows_that_were_scored_by_a_version_that_this_registry_does_not_know_are_kept() -> None:
-    bare()
+    register_without_files()
     table = LABELS.assign(**{MODEL_VERSION: pd.array([1] * 10 + [99] * 10, dtype="Int64")})
     pd.testing.assert_frame_equal(flag_training_rows(table), table)
 
@@ -192,6 +196,6 @@ def test_rows_that_were_scored_by_a_version_that_this_registry_does_not_know_are
 def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(folder: Path) -> None:
     version = of_the_loop(folder)
     with registry.use_model_name("another"):
-        assert bare() == version
+        assert register_without_files() == version
         assert not is_training_row(LABELS, version).any()
     assert is_training_row(LABELS, version).all()

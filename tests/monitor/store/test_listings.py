@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from monitor.store import listings
 from serving import registry
 from serving.registry import StoreError
-from tests.project import Checkout, Operated, free_port, publish
-from tests.versions import crowned
+from tests.project import Checkout, ProductionServer, free_port, publish
+from tests.versions import promote_versions
 
 READS = (listings.runs_table, listings.versions_table, listings.promotions_table, lambda: listings.artifacts("x"))
 
@@ -131,7 +131,7 @@ def test_versions_carry_aliases_stage_gate_and_promotions(store: str, shots: pd.
 
 @pytest.mark.usefixtures("store")
 def test_promotions_from_before_roll_backs_had_a_kind_of_their_own_are_told() -> None:
-    crowned(1)
+    promote_versions(1)
     entry = {"when": "2026-01-01T00:00:00+00:00", "who": "me", "where": "here", "why": "rolled back: a wish"}
     MlflowClient().set_model_version_tag(registry.MODEL, "1", "promotions", json.dumps([entry | {"instead_of": None}]))
     assert listings.promotions_table()["kind"].tolist() == ["promotion"]
@@ -140,10 +140,10 @@ def test_promotions_from_before_roll_backs_had_a_kind_of_their_own_are_told() ->
 
 @pytest.mark.usefixtures("store")
 def test_the_tables_are_about_the_registered_model_that_is_worked_on() -> None:
-    crowned(2)
+    promote_versions(2)
     with registry.use_model_name("another"):
         assert listings.versions_table().empty
-        crowned(1)
+        promote_versions(1)
         assert listings.versions_table()["aliases"].tolist() == [["champion"]]
         assert len(listings.promotions_table()) == 1
     assert len(listings.promotions_table()) == 2
@@ -179,17 +179,17 @@ def test_a_password_that_a_command_was_given_is_not_shown_with_its_run() -> None
     assert found.tags == {"place": "s3://key:***@bucket"}
 
 
-def test_the_operated_door_says_what_it_serves_and_since_when(operated_door: Operated) -> None:
-    found = listings.served(f"{operated_door.address}/invocations")
+def test_the_operated_door_says_what_it_serves_and_since_when(production_server: ProductionServer) -> None:
+    found = listings.served(f"{production_server.url}/invocations")
     assert found is not None
-    assert (found.address, found.version, found.mlflow) == (operated_door.address, "1", mlflow.__version__)
+    assert (found.address, found.version, found.mlflow) == (production_server.url, "1", mlflow.__version__)
     assert found.since is not None
     assert time.time() - found.since.timestamp() < 3_600
 
 
-def test_mlflows_own_server_answers_without_a_version_of_the_model(front_door: str) -> None:
-    found = listings.served(front_door)
-    assert found == listings.EndpointInfo(front_door, None, None, mlflow.__version__, None)
+def test_mlflows_own_server_answers_without_a_version_of_the_model(mlflow_server_url: str) -> None:
+    found = listings.served(mlflow_server_url)
+    assert found == listings.EndpointInfo(mlflow_server_url, None, None, mlflow.__version__, None)
 
 
 @pytest.mark.parametrize("address", ["", "foo", "http://", "http://["])

@@ -17,7 +17,7 @@ import pytest
 from data.paths import ROOT
 from monitor.ui import jobs
 from monitor.ui.jobs import Job, JobError, JobRunningError
-from tests.project import completed, runs, wait_until
+from tests.project import completed, is_running, wait_until
 
 TOUCHES = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\nprint('went')\n"
 TIDIES = (
@@ -157,7 +157,7 @@ def test_a_job_that_is_stopped_ends_with_all_that_it_has_started_and_may_tidy_up
     assert found.stopped
     assert found.code != 0
     assert (bundle / "tidied").exists()
-    assert not runs(number)
+    assert not is_running(number)
     jobs.stop(job)
 
 
@@ -180,7 +180,7 @@ def test_a_job_whose_process_is_killed_has_ended_and_makes_room_for_another(bund
     os.kill(psutil.Process(guard).ppid(), signal.SIGKILL)
     found = ended(job)
     assert (found.running, found.code, found.ended) == (False, None, None)
-    wait_until(lambda: not runs(step), "the step to end with it")
+    wait_until(lambda: not is_running(step), "the step to end with it")
     write_step(bundle, "print('done')\n")
     assert ended(jobs.start("treinamento", by="Ben")).code == 0
 

@@ -11,7 +11,7 @@ from data.paths import ROOT
 from monitor.ui import widgets
 from serving import registry
 from tests.project import PAGE_SECONDS, free_port
-from tests.versions import REFUSED, bare, crowned
+from tests.versions import REFUSED, promote_versions, register_without_files
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -32,11 +32,11 @@ def errors() -> list[str]:
 
 
 def test_over_every_page_stands_that_the_alias_names_a_version_that_did_not_pass_the_gate() -> None:
-    crowned(1)
-    MlflowClient().set_registered_model_alias(registry.MODEL, registry.CHAMPION, bare(REFUSED))
+    promote_versions(1)
+    MlflowClient().set_registered_model_alias(registry.MODEL, registry.CHAMPION, register_without_files(REFUSED))
     assert "names version 2, which has not passed the gate" in errors()[0]
 
 
 def test_where_nothing_was_moved_by_hand_nothing_stands_there() -> None:
-    crowned(1)
+    promote_versions(1)
     assert not any("has not passed the gate" in text or "The stage" in text for text in errors())

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
 from serving import registry
-from tests.project import PAGE_SECONDS, Checkout, Operated, publish
+from tests.project import PAGE_SECONDS, Checkout, ProductionServer, publish
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -92,19 +92,19 @@ def test_champion_production_and_previous_champion_are_shown_and_a_server_that_i
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_a_server_of_another_version_than_the_champion_is_shown_as_such(operated_door: Operated) -> None:
-    assert "version 1, not the champion" in words(page(operated_door.address))
+def test_a_server_of_another_version_than_the_champion_is_shown_as_such(production_server: ProductionServer) -> None:
+    assert "version 1, not the champion" in words(page(production_server.url))
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_a_server_of_the_champion_is_shown_as_such(operated_door: Operated) -> None:
+def test_a_server_of_the_champion_is_shown_as_such(production_server: ProductionServer) -> None:
     registry.roll_back("a look")
-    assert "version 1, the champion" in words(page(operated_door.address))
+    assert "version 1, the champion" in words(page(production_server.url))
 
 
-def test_mlflows_own_server_does_not_say_its_version(two_champions: None, front_door: str) -> None:
+def test_mlflows_own_server_does_not_say_its_version(two_champions: None, mlflow_server_url: str) -> None:
     del two_champions
-    assert "does not say which version" in words(page(front_door))
+    assert "does not say which version" in words(page(mlflow_server_url))
 
 
 @pytest.mark.usefixtures("two_champions")

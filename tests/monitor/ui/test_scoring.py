@@ -18,7 +18,7 @@ from monitor.metrics.binary import evaluate
 from monitor.ui import scoring
 from monitor.ui.scoring import read_shots, score_shot, score_shots
 from serving.client.endpoint import RejectedRowsError, ScoringError
-from tests.project import Checkout, Operated, free_port, shot
+from tests.project import Checkout, ProductionServer, free_port, shot
 
 SHOT = {name: float(str(value)) for name, value in shot().items()}
 
@@ -46,9 +46,9 @@ def test_a_place_on_the_court_decides_position_and_whole_feet_within_the_ranges(
 
 
 def test_one_shot_gets_the_answer_of_the_model(
-    operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+    production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    answer = score_shot(SHOT, operated_door.address)
+    answer = score_shot(SHOT, production_server.url)
     expected = served_checkout[1].predict_proba([[SHOT[name] for name in FEATURES]])[0, 1]
     assert answer.probability == pytest.approx(expected)
     assert answer.made == (expected >= 0.5)
@@ -56,15 +56,15 @@ def test_one_shot_gets_the_answer_of_the_model(
     assert 0 < answer.milliseconds < 60_000
 
 
-def test_the_command_that_is_shown_gets_the_answer_that_is_shown(operated_door: Operated) -> None:
-    answer = score_shot(SHOT, operated_door.address)
+def test_the_command_that_is_shown_gets_the_answer_that_is_shown(production_server: ProductionServer) -> None:
+    answer = score_shot(SHOT, production_server.url)
     done = subprocess.run(["sh", "-c", answer.curl], capture_output=True, check=True, timeout=60)
     assert json.loads(done.stdout) == answer.answered
 
 
-def test_a_shot_that_the_server_refuses_is_told_with_its_reason(operated_door: Operated) -> None:
+def test_a_shot_that_the_server_refuses_is_told_with_its_reason(production_server: ProductionServer) -> None:
     with pytest.raises(RejectedRowsError) as refused:
-        score_shot(SHOT | {"period": 11.0}, operated_door.address)
+        score_shot(SHOT | {"period": 11.0}, production_server.url)
     assert "column period: found 11, expected a whole number from 1 to 10" in refused.value.reason
 
 
@@ -74,15 +74,15 @@ def test_what_is_no_address_is_told(address: str) -> None:
         score_shot(SHOT, address)
 
 
-def test_a_server_that_is_down_is_told(operated_door: Operated) -> None:
-    del operated_door
+def test_a_server_that_is_down_is_told(production_server: ProductionServer) -> None:
+    del production_server
     with pytest.raises(ScoringError, match=r"No scoring server answers at http://127\.0\.0\.1:"):
         score_shot(SHOT, f"http://127.0.0.1:{free_port()}", patience=0)
 
 
 @pytest.mark.parametrize(("name", "write"), [("my.csv", csv), ("my.parquet", parquet), ("MY.CSV", csv)])
 def test_a_file_with_raw_names_and_columns_of_its_own_is_scored_and_kept_whole(
-    name: str, write: object, operated_door: Operated
+    name: str, write: object, production_server: ProductionServer
 ) -> None:
     assert callable(write)
     mine = table(shot_made_flag=[1, None], shot_id=[7, 8], season="2000-01", mood=["good", "bad"])
@@ -90,7 +90,7 @@ def test_a_file_with_raw_names_and_columns_of_its_own_is_scored_and_kept_whole(
     shots = read_shots(name, write(mine))
     assert shots.aside == ("mood",)
     progress: list[int] = []
-    scored = score_shots(shots, operated_door.address, on_progress=progress.append)
+    scored = score_shots(shots, production_server.url, on_progress=progress.append)
     assert sum(progress) == 2
     pd.testing.assert_frame_equal(scored.table[list(mine)], mine, check_dtype=False)
     assert scored.labelled == 1
@@ -102,17 +102,17 @@ def test_a_file_with_raw_names_and_columns_of_its_own_is_scored_and_kept_whole(
         assert again["probability"].tolist() == pytest.approx(scored.table["probability"].tolist())
 
 
-def test_a_downloaded_table_may_be_scored_again(operated_door: Operated) -> None:
-    first = score_shots(read_shots("a.csv", csv(table())), operated_door.address, on_progress=lambda _: None)
+def test_a_downloaded_table_may_be_scored_again(production_server: ProductionServer) -> None:
+    first = score_shots(read_shots("a.csv", csv(table())), production_server.url, on_progress=lambda _: None)
     again = read_shots("a.csv", first.csv)
     assert again.aside == ()
-    second = score_shots(again, operated_door.address, on_progress=lambda _: None)
+    second = score_shots(again, production_server.url, on_progress=lambda _: None)
     assert list(second.table) == list(first.table)
 
 
-def test_without_labels_there_are_no_metrics(operated_door: Operated) -> None:
+def test_without_labels_there_are_no_metrics(production_server: ProductionServer) -> None:
     for mine in (table(), table(shot_made_flag=[None, None])):
-        scored = score_shots(read_shots("a.csv", csv(mine)), operated_door.address, on_progress=lambda _: None)
+        scored = score_shots(read_shots("a.csv", csv(mine)), production_server.url, on_progress=lambda _: None)
         assert (scored.labelled, scored.metrics) == (0, {})
 
 

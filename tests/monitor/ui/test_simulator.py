@@ -16,7 +16,7 @@ from data.schema import FEATURES, feature_column
 from monitor.ui import scoring
 from serving.inference_log import reader
 from serving.inference_log.inference_log import TRAFFIC, UPLOAD, WHAT_IF
-from tests.project import PAGE_SECONDS, Checkout, Operated, free_port, shot, wait_until
+from tests.project import PAGE_SECONDS, Checkout, ProductionServer, free_port, shot, wait_until
 
 Page = Callable[[str], AppTest]
 
@@ -84,9 +84,9 @@ def test_the_form_has_a_field_for_each_feature_and_tells_its_range(page: Page) -
     ],
 )
 def test_a_value_out_of_its_range_is_told_beside_its_field_and_nothing_is_sent(
-    page: Page, operated_door: Operated, name: str, value: float | None, told: str
+    page: Page, production_server: ProductionServer, name: str, value: float | None, told: str
 ) -> None:
-    shown = button(page(operated_door.address), "Score")
+    shown = button(page(production_server.url), "Score")
     assert metrics(shown)
     shown.number_input(key=f"simulator_{name}").set_value(value).run()
     assert not shown.exception
@@ -96,8 +96,10 @@ def test_a_value_out_of_its_range_is_told_beside_its_field_and_nothing_is_sent(
     assert not metrics(shown)
 
 
-def test_the_probability_of_one_shot_is_not_shown_beside_another(page: Page, operated_door: Operated) -> None:
-    shown = button(page(operated_door.address), "Score")
+def test_the_probability_of_one_shot_is_not_shown_beside_another(
+    page: Page, production_server: ProductionServer
+) -> None:
+    shown = button(page(production_server.url), "Score")
     assert "P(made)" in metrics(shown)
     shown.number_input(key="simulator_period").set_value(4).run()
     assert not metrics(shown)
@@ -134,17 +136,17 @@ def test_a_distance_in_whole_feet_cut_off_or_rounded_up_fits_its_place(page: Pag
         assert not shown.number_input(key="simulator_shot_distance").set_value(distance).run().warning
 
 
-def test_what_one_file_came_to_is_not_shown_beside_another(page: Page, operated_door: Operated) -> None:
-    shown = upload(page(operated_door.address), "mine.csv", csv())
+def test_what_one_file_came_to_is_not_shown_beside_another(page: Page, production_server: ProductionServer) -> None:
+    shown = upload(page(production_server.url), "mine.csv", csv())
     assert metrics(shown)["Rows"] == "2"
     shown.file_uploader[0].upload("another.csv", csv(period=2), "text/csv").run()
     assert "Rows" not in metrics(shown)
 
 
 def test_a_scored_shot_shows_what_the_server_answered(
-    page: Page, operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+    page: Page, production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    shown = page(operated_door.address)
+    shown = page(production_server.url)
     shown.number_input(key="simulator_shot_distance").set_value(2.0)
     shown.selectbox(key="simulator_playoffs").set_value(1)
     shown = button(shown, "Score")
@@ -154,12 +156,12 @@ def test_a_scored_shot_shows_what_the_server_answered(
     assert metrics(shown) == {"Prediction": "Made" if made >= 0.5 else "Missed", "P(made)": f"{made:.1%}"}
     assert "version 1" in " ".join(found.value for found in shown.markdown)
     assert '"playoffs": 1.0' in shown.code[-1].value
-    assert shown.code[-1].value.startswith(f"curl {operated_door.address}/invocations")
+    assert shown.code[-1].value.startswith(f"curl {production_server.url}/invocations")
     assert len(shown.json) == 2
 
 
 def test_what_is_sent_from_the_page_is_no_traffic(
-    page: Page, operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+    page: Page, production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     address = f"sqlite:///{served_checkout[0].folder / 'inference_log.db'}"
 
@@ -170,7 +172,7 @@ def test_what_is_sent_from_the_page_is_no_traffic(
         except reader.NoLogError:
             return []
 
-    shown = page(operated_door.address)
+    shown = page(production_server.url)
     shown.number_input(key="simulator_shot_distance").set_value(18.25)
     button(shown, "Score")
     upload(shown, "mine.csv", csv(shot_distance=18.375))
@@ -178,8 +180,10 @@ def test_what_is_sent_from_the_page_is_no_traffic(
     assert not {18.25, 18.375} & set(logged(TRAFFIC))
 
 
-def test_simulations_are_kept_newest_first_until_they_are_cleared(page: Page, operated_door: Operated) -> None:
-    shown = button(page(operated_door.address), "Score")
+def test_simulations_are_kept_newest_first_until_they_are_cleared(
+    page: Page, production_server: ProductionServer
+) -> None:
+    shown = button(page(production_server.url), "Score")
     shown.number_input(key="simulator_period").set_value(4)
     shown = button(shown, "Score")
     assert shown.dataframe[0].value["period"].tolist() == [4, 1]
@@ -204,11 +208,11 @@ def test_what_is_no_address_is_told_without_a_traceback(page: Page) -> None:
 
 
 def test_a_refused_shot_is_told_in_the_words_of_the_server(
-    page: Page, operated_door: Operated, monkeypatch: pytest.MonkeyPatch
+    page: Page, production_server: ProductionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = scoring.score_shot
     monkeypatch.setattr(scoring, "score_shot", lambda sent, address: honest({**sent, "period": 11.0}, address))
-    shown = button(page(operated_door.address), "Score")
+    shown = button(page(production_server.url), "Score")
     assert "column period: found 11, expected a whole number from 1 to 10" in shown.error[0].value
 
 
@@ -223,9 +227,9 @@ def test_prepared_shots_that_cannot_be_read_are_told(page: Page, processed: Path
     assert "data_filtered.parquet" in shown.error[0].value
 
 
-def test_a_file_is_scored_and_its_labels_are_compared(page: Page, operated_door: Operated) -> None:
+def test_a_file_is_scored_and_its_labels_are_compared(page: Page, production_server: ProductionServer) -> None:
     content = csv(shot_made_flag=[1, 0], mood=["good", "bad"]).replace(b"lng", b"lon")
-    shown = upload(page(operated_door.address), "mine.csv", content)
+    shown = upload(page(production_server.url), "mine.csv", content)
     assert not shown.exception
     assert not shown.error
     found = metrics(shown)
@@ -235,8 +239,8 @@ def test_a_file_is_scored_and_its_labels_are_compared(page: Page, operated_door:
     assert shown.dataframe[0].value["mood"].tolist() == ["good", "bad"]
 
 
-def test_a_result_stays_when_something_else_is_done(page: Page, operated_door: Operated) -> None:
-    shown = upload(page(operated_door.address), "mine.csv", csv())
+def test_a_result_stays_when_something_else_is_done(page: Page, production_server: ProductionServer) -> None:
+    shown = upload(page(production_server.url), "mine.csv", csv())
     shown = button(shown, "Score")
     assert metrics(shown)["Rows"] == "2"
     assert any("No row has a label" in found.value for found in shown.info)
@@ -263,8 +267,10 @@ def test_a_file_for_a_server_that_is_down_says_how_to_start_one(page: Page) -> N
     assert "make serve" in shown.error[0].value
 
 
-def test_the_production_set_is_scored_or_asked_for(page: Page, operated_door: Operated, processed: Path) -> None:
-    shown = button(page(operated_door.address), "Score the production set")
+def test_the_production_set_is_scored_or_asked_for(
+    page: Page, production_server: ProductionServer, processed: Path
+) -> None:
+    shown = button(page(production_server.url), "Score the production set")
     assert "make main" in shown.error[0].value
     pd.read_csv(io.BytesIO(csv(shot_made_flag=[1, None]))).to_parquet(processed / "base_prod.parquet")
     shown = button(shown, "Score the production set")

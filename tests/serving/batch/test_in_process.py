@@ -7,8 +7,8 @@ from serving import registry
 from serving.batch import in_process
 from serving.batch.in_process import ScoredError, prediction_hash
 from serving.model import model_files
-from tests.looks import population
-from tests.versions import BAD, GOOD, SAME, Stock
+from tests.evaluations import population
+from tests.versions import BAD, GOOD, SAME, LoggedModels
 
 
 def address(version: str) -> str:
@@ -23,19 +23,19 @@ def _forget() -> None:
 # What a version answers always
 
 
-def test_the_fingerprint_of_a_model_is_that_of_each_of_its_versions(stocked: Stock) -> None:
-    before = prediction_hash(stocked.models[GOOD].uri)
+def test_the_fingerprint_of_a_model_is_that_of_each_of_its_versions(store_with_models: LoggedModels) -> None:
+    before = prediction_hash(store_with_models.models[GOOD].uri)
     assert len(before) == 64
-    assert {prediction_hash(address(stocked.register(GOOD))) for _ in range(2)} == {before}
+    assert {prediction_hash(address(store_with_models.register(GOOD))) for _ in range(2)} == {before}
 
 
-def test_models_that_answer_the_same_have_the_same_fingerprint(stocked: Stock) -> None:
-    assert stocked.models[SAME].uri != stocked.models[GOOD].uri
-    assert prediction_hash(stocked.models[SAME].uri) == prediction_hash(stocked.models[GOOD].uri)
+def test_models_that_answer_the_same_have_the_same_fingerprint(store_with_models: LoggedModels) -> None:
+    assert store_with_models.models[SAME].uri != store_with_models.models[GOOD].uri
+    assert prediction_hash(store_with_models.models[SAME].uri) == prediction_hash(store_with_models.models[GOOD].uri)
 
 
-def test_models_that_answer_otherwise_have_other_fingerprints(stocked: Stock) -> None:
-    assert prediction_hash(stocked.models[BAD].uri) != prediction_hash(stocked.models[GOOD].uri)
+def test_models_that_answer_otherwise_have_other_fingerprints(store_with_models: LoggedModels) -> None:
+    assert prediction_hash(store_with_models.models[BAD].uri) != prediction_hash(store_with_models.models[GOOD].uri)
 
 
 class Answering:
@@ -94,8 +94,8 @@ def test_the_shots_of_the_fingerprint_are_always_the_same_and_within_the_schema(
         assert column.kind != "integer" or not (values % 1).any()
 
 
-def test_a_model_that_is_not_there_has_no_fingerprint(stocked: Stock) -> None:
-    stocked.register(GOOD)
+def test_a_model_that_is_not_there_has_no_fingerprint(store_with_models: LoggedModels) -> None:
+    store_with_models.register(GOOD)
     with pytest.raises(ScoredError, match="models:/kobe_shot/9 cannot be loaded"):
         prediction_hash(address("9"))
 
@@ -103,33 +103,35 @@ def test_a_model_that_is_not_there_has_no_fingerprint(stocked: Stock) -> None:
 # What is kept of it
 
 
-def expected(stocked: Stock, name: str) -> "np.typing.NDArray[np.float64]":
+def expected(store_with_models: LoggedModels, name: str) -> "np.typing.NDArray[np.float64]":
     rows = population().head(50)[list(FEATURES)].to_numpy()
-    return np.asarray(stocked.models[name].pipeline.predict_proba(rows)[:, 1])
+    return np.asarray(store_with_models.models[name].pipeline.predict_proba(rows)[:, 1])
 
 
 def answered(version: str) -> "np.typing.NDArray[np.float64]":
     return in_process.predict(population().head(50), version)[PROBABILITY].to_numpy()
 
 
-def test_a_registered_model_that_was_made_anew_does_not_answer_as_the_old_one_did(stocked: Stock) -> None:
-    stocked.register(GOOD)
-    np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))
+def test_a_registered_model_that_was_made_anew_does_not_answer_as_the_old_one_did(
+    store_with_models: LoggedModels,
+) -> None:
+    store_with_models.register(GOOD)
+    np.testing.assert_allclose(answered("1"), expected(store_with_models, GOOD))
     MlflowClient().delete_registered_model(registry.MODEL)
-    stocked.register(BAD)
-    np.testing.assert_allclose(answered("1"), expected(stocked, BAD))
+    store_with_models.register(BAD)
+    np.testing.assert_allclose(answered("1"), expected(store_with_models, BAD))
 
 
-def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(stocked: Stock) -> None:
-    stocked.register(GOOD)
+def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(store_with_models: LoggedModels) -> None:
+    store_with_models.register(GOOD)
     with registry.use_model_name("another"):
-        stocked.register(BAD)
-        np.testing.assert_allclose(answered("1"), expected(stocked, BAD))
-    np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))
+        store_with_models.register(BAD)
+        np.testing.assert_allclose(answered("1"), expected(store_with_models, BAD))
+    np.testing.assert_allclose(answered("1"), expected(store_with_models, GOOD))
 
 
-def test_a_version_is_loaded_once(stocked: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    stocked.register(GOOD)
+def test_a_version_is_loaded_once(store_with_models: LoggedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_with_models.register(GOOD)
     answered("1")
     monkeypatch.delattr(model_files, "load")
-    np.testing.assert_allclose(answered("1"), expected(stocked, GOOD))
+    np.testing.assert_allclose(answered("1"), expected(store_with_models, GOOD))

@@ -19,7 +19,7 @@ from serving.batch.spark import score_table as score_with_spark
 from serving.client.endpoint import ScoringError
 from tests.serving.batch.test_local import shots
 from tests.spark import needs_java, small_session
-from tests.versions import GOOD, Stock
+from tests.versions import GOOD, LoggedModels
 
 pytestmark = needs_java
 
@@ -27,10 +27,10 @@ VERSION = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
-def uri(stock: Stock) -> Iterator[str]:
+def uri(logged_models: LoggedModels) -> Iterator[str]:
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{stock.database}")
-    yield stock.models[GOOD].uri
+    mlflow.set_tracking_uri(f"sqlite:///{logged_models.database}")
+    yield logged_models.models[GOOD].uri
     mlflow.set_tracking_uri(before)
 
 

@@ -21,18 +21,18 @@ class Door:
     def __init__(self, status: int, body: bytes) -> None:
         self.asked: list[dict[str, object]] = []
         self.enough = Event()
-        door = self
+        server_url = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
-                door.asked.append({"path": self.path, "body": json.loads(self.rfile.read(length))})
+                server_url.asked.append({"path": self.path, "body": json.loads(self.rfile.read(length))})
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
-                if len(door.asked) == ENOUGH:
-                    door.enough.set()
+                if len(server_url.asked) == ENOUGH:
+                    server_url.enough.set()
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -41,7 +41,7 @@ class Door:
 
 
 @contextmanager
-def door(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> Iterator[Door]:
+def server_url(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> Iterator[Door]:
     """A running door."""
     found = Door(status, body)
     thread = Thread(target=found.server.serve_forever, daemon=True)
@@ -60,7 +60,7 @@ def called(found: Door) -> LoadProbe:
 
 
 def test_every_answer_is_counted_and_none_is_lost() -> None:
-    with door() as found:
+    with server_url() as found:
         calls = called(found)
         assert calls.lost == 0
         assert calls.answered == len(found.asked) >= ENOUGH
@@ -72,7 +72,7 @@ def test_every_answer_is_counted_and_none_is_lost() -> None:
     [(500, json.dumps(ANSWER).encode()), (200, b"no score"), (200, b'{"predictions": []}'), (200, b"{}"), (200, b"1")],
 )
 def test_what_is_no_score_is_lost_and_not_asked_again(status: int, body: bytes) -> None:
-    with door(status, body) as found:
+    with server_url(status, body) as found:
         calls = called(found)
         assert calls.answered == 0
         assert calls.lost == len(found.asked) >= ENOUGH

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
 from serving.client.cli import score
-from tests.project import Checkout, ok, operated, served
+from tests.project import Checkout, ok, run_mlflow_server, run_production_server
 
 RAW = ["lat", "lon", *FEATURES[2:]]
 
@@ -40,11 +40,11 @@ def expected(rows: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]) -> 
 def label_server(request: pytest.FixtureRequest, served_checkout: tuple[Checkout, Pipeline]) -> Iterator[str]:
     """Each server, started to answer labels."""
     if request.param == "mlflow":
-        with served(served_checkout[0], KOBE_SHOT_OUTPUT="label") as address:
+        with run_mlflow_server(served_checkout[0], KOBE_SHOT_OUTPUT="label") as address:
             yield address
     else:
-        with operated(served_checkout[0], "--output", "label", workers=1) as server:
-            yield server.address
+        with run_production_server(served_checkout[0], "--output", "label", workers=1) as server:
+            yield server.url
 
 
 def post(address: str, body: object) -> Any:  # noqa: ANN401
@@ -69,9 +69,9 @@ def sent(rows: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def test_public_clients_are_answered(door: str, rows: pd.DataFrame, expected: "np.ndarray[Any, Any]") -> None:
+def test_public_clients_are_answered(server_url: str, rows: pd.DataFrame, expected: "np.ndarray[Any, Any]") -> None:
     for name, body in sent(rows).items():
-        answer = pd.DataFrame(post(door, body))
+        answer = pd.DataFrame(post(server_url, body))
         np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-9, err_msg=name)
 
 
@@ -102,16 +102,16 @@ def test_our_client_gets_both_from_a_server_of_labels(
     np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-9)
 
 
-def test_a_body_of_mlflow_1_is_refused_with_what_to_send(door: str, rows: pd.DataFrame) -> None:
-    answer = requests.post(f"{door}/invocations", json=rows[RAW].to_dict("split", index=False), timeout=30)
+def test_a_body_of_mlflow_1_is_refused_with_what_to_send(server_url: str, rows: pd.DataFrame) -> None:
+    answer = requests.post(f"{server_url}/invocations", json=rows[RAW].to_dict("split", index=False), timeout=30)
     assert answer.status_code == 400
     assert "dataframe_split" in answer.json()["message"]
 
 
-def test_five_thousand_rows_are_answered(door: str, rows: pd.DataFrame) -> None:
+def test_five_thousand_rows_are_answered(server_url: str, rows: pd.DataFrame) -> None:
     table = pd.concat([rows[RAW]] * 109, ignore_index=True)
     for body in ({"inputs": table.to_dict("list")}, {"dataframe_records": table.to_dict("records")}):
-        assert len(post(door, body)) == 5_450
+        assert len(post(server_url, body)) == 5_450
 
 
 def test_a_server_refuses_to_start_with_a_form_that_there_is_none_of(

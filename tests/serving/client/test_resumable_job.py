@@ -18,12 +18,12 @@ from serving.client.cli import ClientConfig, run
 from serving.client.endpoint import RejectedRowsError, ScoringClient, ScoringError
 from serving.client.resumable_job import JobError, ScoringJob, run_job
 from serving.shot_tables import problems_of
-from tests.project import Checkout, Operated, free_port, ok, wait_until
+from tests.project import Checkout, ProductionServer, free_port, ok, wait_until
 
 
 @pytest.fixture(scope="module")
-def endpoint(operated_door: Operated) -> ScoringClient:
-    return ScoringClient(operated_door.address)
+def endpoint(production_server: ProductionServer) -> ScoringClient:
+    return ScoringClient(production_server.url)
 
 
 @pytest.fixture
@@ -279,12 +279,12 @@ def test_a_cell_of_a_csv_file_that_is_no_number_is_rejected_by_row(
 
 
 def test_a_client_killed_at_random_moments_ends_with_every_row_once(
-    tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], operated_door: Operated, table: pd.DataFrame
+    tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], production_server: ProductionServer, table: pd.DataFrame
 ) -> None:
     checkout, _ = served_checkout
     big = pd.concat([table] * 20, ignore_index=True).assign(shot_id=lambda t: range(len(t)))
     big.to_parquet(tmp_path / "table.parquet", index=False)
-    options = ["--batch_size", "500", "--endpoint", operated_door.address]
+    options = ["--batch_size", "500", "--endpoint", production_server.url]
     command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), *options]
     ok(checkout.command(*command, "--out", str(tmp_path / "undisturbed.parquet")))
     disturbed = [*command, "--out", str(tmp_path / "disturbed.parquet")]
@@ -342,9 +342,9 @@ def test_the_command_refuses_parameters_that_cannot_be(
     ],
 )
 def test_a_table_that_is_none_of_shots_is_refused_and_nothing_written(
-    files: Path, operated_door: Operated, name: str, words: str
+    files: Path, production_server: ProductionServer, name: str, words: str
 ) -> None:
-    config = parse_args(ClientConfig, [name, "--out", "out.csv", "--endpoint", operated_door.address])
+    config = parse_args(ClientConfig, [name, "--out", "out.csv", "--endpoint", production_server.url])
     with pytest.raises(KobeShotError, match=words):
         run(config)
     assert not (files / "out.csv").exists()
@@ -357,13 +357,13 @@ def test_a_table_that_is_none_of_shots_is_refused_and_nothing_written(
 def test_the_command_ends_with_a_code_and_words(  # noqa: PLR0913, PLR0917 three fixtures and a case
     files: Path,
     served_checkout: tuple[Checkout, Pipeline],
-    operated_door: Operated,
+    production_server: ProductionServer,
     name: str,
     out: str,
     code: int,
     words: str,
 ) -> None:
-    arguments = [str(files / name), "--out", str(files / out), "--endpoint", operated_door.address]
+    arguments = [str(files / name), "--out", str(files / out), "--endpoint", production_server.url]
     result = served_checkout[0].command("python", "-m", "serving.client", *arguments)
     assert result.returncode == code, result.stderr
     assert words in result.stderr.replace("\n", " ")
@@ -411,7 +411,7 @@ def test_an_int_column_of_any_width_is_sent_as_doubles(
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(
-    tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], operated_door: Operated, table: pd.DataFrame
+    tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], production_server: ProductionServer, table: pd.DataFrame
 ) -> None:
     peaks = []
     for copies in (20, 400):
@@ -424,7 +424,7 @@ def test_memory_does_not_grow_with_the_table(
         script = (
             "import pathlib, re, runpy, sys\n"
             f"sys.argv[1:] = ['{folder}/table.parquet', '--out', '{folder}/out.parquet', "
-            f"'--endpoint', '{operated_door.address}']\n"
+            f"'--endpoint', '{production_server.url}']\n"
             "runpy.run_module('serving.client.cli', run_name='__main__')\n"
             "status = pathlib.Path('/proc/self/status').read_text()\n"
             "print(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])\n"

@@ -32,7 +32,7 @@ from serving.inference_log.inference_log import (
     tables,
 )
 from serving.inference_log.reader import open_log, read, read_labelled, read_latest, window
-from tests.project import Checkout, completed, free_port, ok, records, served, shot, wait_until
+from tests.project import Checkout, completed, free_port, ok, records, run_mlflow_server, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -297,18 +297,18 @@ def test_the_front_door_logs_too_when_asked_for(
 
     checkout, _ = served_checkout
     monkeypatch.setenv("KOBE_INFERENCE_LOG", address)
-    with served(checkout) as door:
-        answer = requests.post(f"{door}/invocations", json=records(shot(), shot(period=2)), timeout=30)
-        assert requests.post(f"{door}/invocations", json=records(shot(lat=0)), timeout=30).status_code == 400
+    with run_mlflow_server(checkout) as server_url:
+        answer = requests.post(f"{server_url}/invocations", json=records(shot(), shot(period=2)), timeout=30)
+        assert requests.post(f"{server_url}/invocations", json=records(shot(lat=0)), timeout=30).status_code == 400
         wait_until(lambda: len(logged(address)) == 2, "the rows to be logged")
         tried = {"X-Request-Origin": "what_if"}
-        requests.post(f"{door}/invocations", json=records(shot(period=3)), headers=tried, timeout=30)
+        requests.post(f"{server_url}/invocations", json=records(shot(period=3)), headers=tried, timeout=30)
         # This body goes MLflow's own way.
         frame = pd.DataFrame([shot(period=4)]).to_csv(index=False)
         csv = {"Content-Type": "text/csv", **tried}
-        assert requests.post(f"{door}/invocations", frame, headers=csv, timeout=30).ok
+        assert requests.post(f"{server_url}/invocations", frame, headers=csv, timeout=30).ok
         unknown = {"X-Request-Origin": "whatif"}
-        refused = requests.post(f"{door}/invocations", json=records(shot()), headers=unknown, timeout=30)
+        refused = requests.post(f"{server_url}/invocations", json=records(shot()), headers=unknown, timeout=30)
         assert refused.status_code == 400
         assert "expected one of traffic, what_if" in refused.json()["message"]
         wait_until(lambda: len(logged(address)) == 4, "the rows to be logged")

@@ -12,22 +12,24 @@ from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
 from serving.registry import StoreError, reachability
-from tests.networks import Line, answering, black_hole, full_queue, no_machine, nothing
+from tests.networks import FaultyProxy, black_hole, closed_port, full_queue, responding_with, unknown_host
 from tests.project import wait_until
 
 SERVERS = {
-    "refused": (nothing, "connection refused"),
+    "refused": (closed_port, "connection refused"),
     "silent": (black_hole, "no answer within"),
     "full": (full_queue, "no answer within"),
-    "unknown": (no_machine, "no machine of that name"),
-    "failing": (answering(500, b"<html>trace</html>"), "the answer 500"),
-    "away behind a proxy": (answering(503, b"<html>nginx</html>"), "the answer 503"),
+    "unknown": (unknown_host, "no machine of that name"),
+    "failing": (responding_with(500, b"<html>trace</html>"), "the answer 500"),
+    "away behind a proxy": (responding_with(503, b"<html>nginx</html>"), "the answer 503"),
     "without its database": (
-        answering(503, b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "no database"}', "application/json"),
+        responding_with(
+            503, b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "no database"}', "application/json"
+        ),
         "no database",
     ),
-    "something else": (answering(200, b"<html>a page</html>"), "not one of MLflow"),
-    "something without such a path": (answering(404, b"none"), "not one of MLflow"),
+    "something else": (responding_with(200, b"<html>a page</html>"), "not one of MLflow"),
+    "something without such a path": (responding_with(404, b"none"), "not one of MLflow"),
 }
 Network = Callable[[], AbstractContextManager[str]]
 
@@ -56,7 +58,7 @@ def test_a_tracking_server_that_is_away_is_told_with_its_address_and_what_to_do(
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("network", [nothing, black_hole, no_machine])
+@pytest.mark.parametrize("network", [closed_port, black_hole, unknown_host])
 def test_a_database_that_is_away_is_told(network: Network) -> None:
     with network() as place:
         mlflow.set_tracking_uri(f"postgresql+psycopg://u:secret@{place}/mlflow")
@@ -73,14 +75,14 @@ def test_a_file_of_this_machine_is_always_there() -> None:
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("status", [401, 403])
 def test_who_is_not_let_in_is_told_by_the_server_itself(status: int) -> None:
-    with answering(status, b"You are not authenticated")() as place:
+    with responding_with(status, b"You are not authenticated")() as place:
         mlflow.set_tracking_uri(f"http://{place}")
         reachability.require_answer(1.0)
 
 
 @pytest.mark.usefixtures("short")
 def test_what_was_found_is_believed_for_a_while_where_a_page_asks_often() -> None:
-    with answering(200, b"{}", "application/json")() as place:
+    with responding_with(200, b"{}", "application/json")() as place:
         mlflow.set_tracking_uri(f"http://{place}")
         reachability.require_answer(1.0)
     reachability.require_answer(1.0, remembered=3600)
@@ -123,15 +125,18 @@ REQUESTS = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
 
 
 @pytest.fixture
-def at_work(short: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+def at_work(short: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """The line to a tracking server, which can be cut; nothing waits between two tries."""
     del short
     for name in REQUESTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
-    with answering(200, b"{}", "application/json")() as place, closing(Line(int(f"{place}".split(":")[1]))) as line:
-        mlflow.set_tracking_uri(line.address)
+    with (
+        responding_with(200, b"{}", "application/json")() as place,
+        closing(FaultyProxy(int(f"{place}".split(":")[1]))) as line,
+    ):
+        mlflow.set_tracking_uri(line.url)
         yield line
 
 
@@ -140,14 +145,14 @@ def asked_within() -> tuple[str | None, ...]:
     return tuple(os.environ.get(name) for name in REQUESTS)
 
 
-def test_work_whose_server_goes_away_ends_with_words(at_work: Line) -> None:
+def test_work_whose_server_goes_away_ends_with_words(at_work: FaultyProxy) -> None:
     at_work.refuse()
-    words = f"Expected an MLflow tracking server at {at_work.address}; found"
+    words = f"Expected an MLflow tracking server at {at_work.url}; found"
     with pytest.raises(StoreError, match=words), reachability.watched():
         MlflowClient().search_experiments()
 
 
-def test_an_error_of_the_work_stays_what_it_is_where_the_server_answers(at_work: Line) -> None:
+def test_an_error_of_the_work_stays_what_it_is_where_the_server_answers(at_work: FaultyProxy) -> None:
     del at_work
     error = MlflowException("not for you")
     with pytest.raises(MlflowException, match="not for you"), reachability.watched():
@@ -155,7 +160,7 @@ def test_an_error_of_the_work_stays_what_it_is_where_the_server_answers(at_work:
 
 
 def test_a_server_that_falls_silent_during_work_is_told_and_so_is_its_return(
-    at_work: Line, capsys: pytest.CaptureFixture[str]
+    at_work: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told: list[str] = []
 
@@ -167,7 +172,7 @@ def test_a_server_that_falls_silent_during_work_is_told_and_so_is_its_return(
         assert asked_within() == ("2", None)
         at_work.silence()
         wait_until(
-            lambda: says(f"Waiting: Expected an MLflow tracking server at {at_work.address}; found no answer"), "words"
+            lambda: says(f"Waiting: Expected an MLflow tracking server at {at_work.url}; found no answer"), "words"
         )
         wait_until(lambda: asked_within() == ("0", "8"), "short requests")
         at_work.open()

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from data.paths import ROOT
 from serving import registry
 from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError
-from tests.versions import GOOD, REFUSED, Killed, Stock, bare, crowned, kill_at
+from tests.versions import GOOD, REFUSED, Killed, LoggedModels, kill_at, promote_versions, register_without_files
 
 Register = Callable[..., str]
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("store")
 @pytest.fixture
 def version() -> Register:
     """A function that registers one more version."""
-    return bare
+    return register_without_files
 
 
 def standing() -> tuple[str | None, str | None, dict[str, str]]:
@@ -31,11 +31,11 @@ def standing() -> tuple[str | None, str | None, dict[str, str]]:
     return now.champion, now.previous_champion, stages
 
 
-def test_a_registered_version_is_not_promoted(stocked: Stock) -> None:
-    number = stocked.register(GOOD, data_source="public")
+def test_a_registered_version_is_not_promoted(store_with_models: LoggedModels) -> None:
+    number = store_with_models.register(GOOD, data_source="public")
     found = MlflowClient().get_model_version(MODEL, number)
     assert found.tags["data_source"] == "public"
-    assert found.run_id == stocked.models[GOOD].run_id
+    assert found.run_id == store_with_models.models[GOOD].run_id
     assert registry.champion() is registry.usable_champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
@@ -232,7 +232,7 @@ def challenged(name: str, **details: str) -> Sequence[str]:
 
 
 def test_rolling_back_makes_the_previous_champion_champion_and_production_again() -> None:
-    crowned(2)
+    promote_versions(2)
     assert registry.roll_back("it misses layups") == "1"
     assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
     last = registry.promotions(registry.require_champion())[-1]
@@ -240,7 +240,7 @@ def test_rolling_back_makes_the_previous_champion_champion_and_production_again(
 
 
 def test_rolling_back_again_goes_one_champion_further_back_until_there_is_none() -> None:
-    crowned(3)
+    promote_versions(3)
     assert registry.roll_back("it misses layups") == "2"
     assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
     assert registry.roll_back("it misses dunks") == "1"
@@ -251,7 +251,7 @@ def test_rolling_back_again_goes_one_champion_further_back_until_there_is_none()
 
 
 def test_what_was_rolled_back_from_is_not_where_a_later_roll_back_goes(version: Register) -> None:
-    crowned(3)
+    promote_versions(3)
     registry.roll_back("it misses layups")
     registry.promote(version(), "better")
     assert registry.champion_history() == ["1", "2", "4"]
@@ -260,7 +260,7 @@ def test_what_was_rolled_back_from_is_not_where_a_later_roll_back_goes(version: 
 
 
 def test_a_version_that_was_rolled_back_from_can_be_promoted_again() -> None:
-    crowned(2)
+    promote_versions(2)
     registry.roll_back("a look at it")
     registry.promote("2", "it was not its fault")
     assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
@@ -268,7 +268,7 @@ def test_a_version_that_was_rolled_back_from_can_be_promoted_again() -> None:
 
 
 def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version: Register) -> None:
-    crowned(4)
+    promote_versions(4)
     assert registry.roll_back("all later ones miss layups", "2") == "2"
     assert standing()[:2] == ("2", "1")
     assert standing()[2] == {"1": "Archived", "2": "Production", "3": "Archived", "4": "Archived"}
@@ -285,7 +285,7 @@ def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version
     ],
 )
 def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Register, number: str, words: str) -> None:
-    crowned(2)
+    promote_versions(2)
     version(REFUSED)
     before = standing()
     for refused in (registry.rollback_target, lambda target: registry.roll_back("a wish", target)):
@@ -296,7 +296,7 @@ def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Reg
 
 
 def test_the_target_of_a_roll_back_can_be_asked_for_without_rolling_back() -> None:
-    crowned(2)
+    promote_versions(2)
     before = standing()
     assert registry.rollback_target() == "1"
     assert standing() == before
@@ -305,14 +305,14 @@ def test_the_target_of_a_roll_back_can_be_asked_for_without_rolling_back() -> No
 def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
-    crowned(1)
+    promote_versions(1)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
     assert standing() == ("1", None, {"1": "Production"})
 
 
 def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
-    crowned(3)
+    promote_versions(3)
     registry.record_gate_result("2", REFUSED)
     assert registry.champion_history() == ["1", "3"]
     registry.reconcile()
@@ -322,7 +322,7 @@ def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
 
 
 def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to() -> None:
-    crowned(2)
+    promote_versions(2)
     registry.record_gate_result("1", REFUSED)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
@@ -332,14 +332,14 @@ def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to()
 
 
 def test_what_was_rolled_back_from_stays_undone_when_the_version_that_came_back_loses_its_pass() -> None:
-    crowned(3)
+    promote_versions(3)
     registry.roll_back("3 misses layups")
     registry.record_gate_result("2", REFUSED)
     assert registry.roll_back("2 was no better") == "1"
 
 
 def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itself() -> None:
-    crowned(1)
+    promote_versions(1)
     MlflowClient().set_registered_model_alias(MODEL, "previous_champion", "1")
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
@@ -349,7 +349,7 @@ def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itse
 
 
 def test_a_champion_that_was_named_by_hand_is_the_end_of_the_line(version: Register) -> None:
-    crowned(2)
+    promote_versions(2)
     MlflowClient().set_registered_model_alias(MODEL, "champion", version())
     registry.reconcile()
     assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
@@ -358,7 +358,7 @@ def test_a_champion_that_was_named_by_hand_is_the_end_of_the_line(version: Regis
 
 
 def test_going_back_by_hand_undoes_all_that_came_after(version: Register) -> None:
-    crowned(3)
+    promote_versions(3)
     MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
     registry.reconcile()
     assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
@@ -367,7 +367,7 @@ def test_going_back_by_hand_undoes_all_that_came_after(version: Register) -> Non
 
 
 def test_a_version_was_champion_if_only_for_a_time(version: Register) -> None:
-    crowned(2)
+    promote_versions(2)
     version()
     assert [registry.was_champion(number) for number in "123"] == [True, True, False]
     registry.roll_back("it misses layups")
@@ -379,7 +379,7 @@ def test_a_version_was_champion_if_only_for_a_time(version: Register) -> None:
 
 
 def test_a_version_that_was_compared_with_another_champion_is_not_promoted(version: Register) -> None:
-    crowned(2)
+    promote_versions(2)
     late = version()
     before, said = standing(), aliases()
     with pytest.raises(
@@ -393,7 +393,7 @@ def test_a_version_that_was_compared_with_another_champion_is_not_promoted(versi
 
 
 def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promoted(version: Register) -> None:
-    crowned(1)
+    promote_versions(1)
     late = version()
     MlflowClient().delete_registered_model_alias(MODEL, "champion")
     with pytest.raises(ConcurrentPromotionError, match="the champion is now none"):
@@ -413,7 +413,7 @@ def test_a_version_that_was_compared_with_nobody_does_not_replace_a_champion(ver
 
 
 def test_a_version_that_is_put_away_keeps_the_reason_and_changes_nothing_else(version: Register) -> None:
-    crowned(1)
+    promote_versions(1)
     refused = version(REFUSED)
     MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
     registry.archive(refused, "worse on every row")
@@ -423,7 +423,7 @@ def test_a_version_that_is_put_away_keeps_the_reason_and_changes_nothing_else(ve
 
 
 def test_putting_a_version_away_leaves_another_challenger_in_peace(version: Register) -> None:
-    crowned(1)
+    promote_versions(1)
     first, second = version(REFUSED), version()
     MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, second)
     registry.archive(first, "x" * 10_000)
@@ -444,7 +444,7 @@ WHOLE_PROMOTION = ["alias", "tag", "alias", "stage", "stage", "alias", "no alias
 def test_a_promotion_makes_the_changes_between_which_the_next_tests_kill(
     version: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crowned(2)
+    promote_versions(2)
     third = version()
     made = kill_at(monkeypatch, 99)
     registry.promote(third, "better")
@@ -455,7 +455,7 @@ def test_a_promotion_makes_the_changes_between_which_the_next_tests_kill(
 def test_a_promotion_that_was_killed_anywhere_is_mended(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    crowned(2)
+    promote_versions(2)
     third = version()
     with monkeypatch.context() as patch:
         kill_at(patch, place)
@@ -474,7 +474,7 @@ def test_a_promotion_that_was_killed_anywhere_is_mended(
 def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_to_go_back_to(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    crowned(2)
+    promote_versions(2)
     third = version()
     with monkeypatch.context() as patch:
         kill_at(patch, place)
@@ -491,7 +491,7 @@ def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_
 
 @pytest.mark.parametrize("place", range(5))
 def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
-    crowned(3)
+    promote_versions(3)
     with monkeypatch.context() as patch:
         made = kill_at(patch, place)
         with pytest.raises(Killed):
@@ -506,7 +506,7 @@ def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.Monk
 def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    crowned(1)
+    promote_versions(1)
     refused = version(REFUSED)
     MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
     with monkeypatch.context() as patch:
@@ -522,7 +522,7 @@ def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
 
 
 def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(version: Register) -> None:
-    crowned(2)
+    promote_versions(2)
     before, said = standing(), aliases()
     with registry.use_model_name("another"):
         assert registry.model() == "another"
@@ -618,7 +618,7 @@ def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_wor
         registry.reconcile,
     ]
     with registry.use_model_name("another"):
-        crowned(1)
+        promote_versions(1)
     monkeypatch.setattr(registry, "_LOCK_WAIT_SECONDS", 0.01)
     words = f"at a change of kobe_shot: process {holder.pid} .*, still after 0.01 s"
     for change in changes:
@@ -627,7 +627,7 @@ def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_wor
     assert registry.champion() is None
     holder.kill()
     holder.wait()
-    crowned(1)
+    promote_versions(1)
     version()
     for change in changes:
         change()
@@ -646,7 +646,7 @@ def test_a_change_within_a_change_is_one(version: Register) -> None:
 def test_of_processes_that_promote_at_once_in_the_place_of_one_champion_one_does(
     version: Register, tmp_path: Path
 ) -> None:
-    crowned(1)
+    promote_versions(1)
     code = (
         "print('ready', flush=True)\nversion = sys.stdin.readline().strip()\n"
         "try:\n    registry.promote(version, 'better', instead_of='1')\n    print('promoted', flush=True)\n"
@@ -668,7 +668,7 @@ def test_of_processes_that_promote_at_once_in_the_place_of_one_champion_one_does
 
 
 def test_a_roll_back_from_a_champion_that_another_command_has_replaced_changes_nothing() -> None:
-    crowned(3)
+    promote_versions(3)
     registry.roll_back("the first of two", instead_of="3")
     before = standing()
     words = r"the champion of kobe_shot was version 3; .* it is now version 2\. Nothing was changed\. .*make history"
@@ -681,7 +681,7 @@ def test_a_roll_back_from_a_champion_that_another_command_has_replaced_changes_n
 def test_a_champion_that_another_machine_makes_meanwhile_stays(
     version: Register, monkeypatch: pytest.MonkeyPatch, there: str | None
 ) -> None:
-    crowned(1)
+    promote_versions(1)
     mine, _ = version(), version()
     original = MlflowClient.set_model_version_tag
 
@@ -708,7 +708,7 @@ def test_where_nobody_moved_anything_nothing_is_wrong(version: Register) -> None
     assert registry.alias_problems() == []
     version()
     assert registry.alias_problems() == []
-    crowned(2)
+    promote_versions(2)
     registry.roll_back("a wish")
     assert registry.alias_problems() == []
 
@@ -717,7 +717,7 @@ def test_where_nobody_moved_anything_nothing_is_wrong(version: Register) -> None
 def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_told_with_what_to_do(
     version: Register, capsys: pytest.CaptureFixture[str], before: int
 ) -> None:
-    crowned(before)
+    promote_versions(before)
     number = version(REFUSED)
     MlflowClient().set_registered_model_alias(MODEL, "champion", number)
     (problem,) = registry.alias_problems()
@@ -735,7 +735,7 @@ def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_told_with_what_to_d
 def test_a_stage_that_was_moved_alone_is_told_and_follows_the_alias_again(
     version: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crowned(1)
+    promote_versions(1)
     with pytest.warns(FutureWarning):
         MlflowClient().transition_model_version_stage(MODEL, version(), "Production", archive_existing_versions=True)
     (problem,) = registry.alias_problems()
@@ -748,7 +748,7 @@ def test_a_stage_that_was_moved_alone_is_told_and_follows_the_alias_again(
 
 
 def test_a_champion_that_is_not_in_production_is_told() -> None:
-    crowned(1)
+    promote_versions(1)
     with pytest.warns(FutureWarning):
         MlflowClient().transition_model_version_stage(MODEL, "1", "Archived")
     (problem,) = registry.alias_problems()
@@ -756,7 +756,7 @@ def test_a_champion_that_is_not_in_production_is_told() -> None:
 
 
 def test_an_alias_that_is_gone_is_told_with_the_version_that_is_in_production() -> None:
-    crowned(2)
+    promote_versions(2)
     MlflowClient().delete_registered_model_alias(MODEL, "champion")
     (problem,) = registry.alias_problems()
     assert problem.endswith("Give the alias back: mlflow run . -e reverter -P version=2")
@@ -766,7 +766,7 @@ def test_an_alias_that_is_gone_is_told_with_the_version_that_is_in_production() 
 
 @pytest.mark.parametrize("take_away", ["alias", "version"])
 def test_a_champion_that_was_taken_away_by_hand_is_not_said_never_to_have_been(take_away: str) -> None:
-    crowned(2)
+    promote_versions(2)
     if take_away == "alias":
         MlflowClient().delete_registered_model_alias(MODEL, registry.CHAMPION)
     else:

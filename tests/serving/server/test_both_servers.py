@@ -22,7 +22,7 @@ from bench.fuzz import Fuzzer
 from data.paths import ROOT
 from data.schema import FEATURES, feature_column
 from serving.client.cli import score
-from tests.project import Checkout, Operated, answers, records, shot
+from tests.project import Checkout, ProductionServer, records, responds, shot
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 SPLIT: dict[str, Any] = {"columns": list(FEATURES), "data": [[shot()[name] for name in FEATURES]]}
@@ -73,41 +73,41 @@ WAYS: dict[str, Callable[[pd.DataFrame], tuple[str | bytes, str]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_longitude_may_be_called_lon(door: str, shots: pd.DataFrame, way: str) -> None:
+def test_the_longitude_may_be_called_lon(server_url: str, shots: pd.DataFrame, way: str) -> None:
     table = features(shots).head(20)
     raw = table.rename(columns={"lng": "lon"})
     reordered = json.dumps({"dataframe_split": raw[raw.columns[::-1]].to_dict("split", index=False)})
     body = (reordered, JSON) if way == "reordered" else WAYS[way](raw)
-    assert probabilities(post(door, *body)) == probabilities(post(door, *WAYS[way](table)))
+    assert probabilities(post(server_url, *body)) == probabilities(post(server_url, *WAYS[way](table)))
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
-def test_both_names_of_the_longitude_at_once_are_refused(door: str, shots: pd.DataFrame, way: str) -> None:
+def test_both_names_of_the_longitude_at_once_are_refused(server_url: str, shots: pd.DataFrame, way: str) -> None:
     table = features(shots).head(2)
-    answer = post(door, *WAYS[way](table.assign(lon=table["lng"])))
+    answer = post(server_url, *WAYS[way](table.assign(lon=table["lng"])))
     assert answer.status_code == 400
     assert "ambiguous columns ['lng', 'lon']" in answer.json()["message"]
     assert_harmless(answer)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
-def test_other_columns_are_ignored(door: str, shots: pd.DataFrame, way: str) -> None:
+def test_other_columns_are_ignored(server_url: str, shots: pd.DataFrame, way: str) -> None:
     table = features(shots).head(20)
     wide = table.assign(loc_x=1, team_name="Los Angeles Lakers", shot_made_flag=1.0, when=None)
-    answer = post(door, *WAYS[way](wide))
-    assert probabilities(answer) == probabilities(post(door, *WAYS[way](table)))
+    answer = post(server_url, *WAYS[way](wide))
+    assert probabilities(answer) == probabilities(post(server_url, *WAYS[way](table)))
     ignored = answer.headers.get("X-Ignored-Columns", "loc_x, team_name, shot_made_flag, when")
     assert ignored == "loc_x, team_name, shot_made_flag, when"
 
 
-def test_the_whole_public_table_is_answered(door: str, shots: pd.DataFrame) -> None:
+def test_the_whole_public_table_is_answered(server_url: str, shots: pd.DataFrame) -> None:
     """All its columns, with texts, as ``to_json`` and ``to_parquet`` write them."""
     some = shots.head(30)
-    expected = probabilities(post(door, parquet(features(some)), PARQUET))
+    expected = probabilities(post(server_url, parquet(features(some)), PARQUET))
     split = '{"dataframe_split": ' + some.to_json(orient="split") + "}"
     rows = '{"dataframe_records": ' + some.to_json(orient="records") + "}"
     for body, kind in ((split, JSON), (rows, JSON), (some.to_csv(index=False), CSV), (some.to_parquet(), PARQUET)):
-        np.testing.assert_allclose(probabilities(post(door, body, kind)), expected, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(probabilities(post(server_url, body, kind)), expected, rtol=0, atol=1e-9)
 
 
 POSITIONAL = [
@@ -120,8 +120,8 @@ POSITIONAL = [
 
 
 @pytest.mark.parametrize("body", POSITIONAL, ids=str)
-def test_rows_by_position_are_refused_with_the_order_of_the_names(door: str, body: object) -> None:
-    answer = post(door, body)
+def test_rows_by_position_are_refused_with_the_order_of_the_names(server_url: str, body: object) -> None:
+    answer = post(server_url, body)
     assert answer.status_code == 400
     assert str(list(FEATURES)) in answer.json()["message"]
     assert "by position" in answer.json()["message"]
@@ -143,31 +143,34 @@ OTHER_FORMS = {
 
 
 @pytest.mark.parametrize("case", OTHER_FORMS)
-def test_a_table_in_the_form_of_another_key_is_refused_in_mlflows_words(door: str, case: str) -> None:
+def test_a_table_in_the_form_of_another_key_is_refused_in_mlflows_words(server_url: str, case: str) -> None:
     body, words = OTHER_FORMS[case]
-    answer = post(door, body)
+    answer = post(server_url, body)
     assert answer.status_code == 400
     assert answer.json()["error_code"] == "BAD_REQUEST"
     assert answer.json()["message"] == f"Invalid input. {words}"
 
 
 @pytest.mark.parametrize("path", ["/ping/", "/health/", "/version/", "/ping//"])
-def test_a_slash_too_many_is_redirected(door: str, path: str) -> None:
+def test_a_slash_too_many_is_redirected(server_url: str, path: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(door + path, timeout=30, allow_redirects=False)
+        answer = session.get(server_url + path, timeout=30, allow_redirects=False)
         assert answer.status_code == 307
         assert answer.headers["Location"].endswith(path.rstrip("/"))
-        assert session.get(door + path, timeout=30).text == session.get(door + path.rstrip("/"), timeout=30).text
+        assert (
+            session.get(server_url + path, timeout=30).text
+            == session.get(server_url + path.rstrip("/"), timeout=30).text
+        )
 
 
-def test_a_request_to_invocations_with_a_slash_is_answered(door: str) -> None:
+def test_a_request_to_invocations_with_a_slash_is_answered(server_url: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.post(f"{door}/invocations/?a=b", json=records(shot()), timeout=30)
-        refused = session.post(f"{door}/invocations/", json=records(shot()), timeout=30, allow_redirects=False)
+        answer = session.post(f"{server_url}/invocations/?a=b", json=records(shot()), timeout=30)
+        refused = session.post(f"{server_url}/invocations/", json=records(shot()), timeout=30, allow_redirects=False)
     assert len(probabilities(answer)) == 1
-    assert answer.url == f"{door}/invocations?a=b"
+    assert answer.url == f"{server_url}/invocations?a=b"
     assert refused.status_code == 307
 
 
@@ -181,60 +184,62 @@ FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("output", FORMS)
 @pytest.mark.parametrize("key", ["dataframe_records", "inputs"])
-def test_predictions_come_in_the_form_that_is_asked_for(door: str, output: str, key: str) -> None:
+def test_predictions_come_in_the_form_that_is_asked_for(server_url: str, output: str, key: str) -> None:
     body = {key: [shot(), shot(period=2)]}
-    usual = post(door, body).json()["predictions"]
+    usual = post(server_url, body).json()["predictions"]
     text = json.dumps(body | {"params": {"output": output}})
     # UTF-16 is left to MLflow's own parsers.
     for sent in (text, text.encode("utf-16")):
-        assert post(door, sent).json()["predictions"] == [FORMS[output](one) for one in usual]
+        assert post(server_url, sent).json()["predictions"] == [FORMS[output](one) for one in usual]
 
 
 @pytest.mark.parametrize("params", [None, {}, {"output": None}, {"threshold": 0.5}], ids=str)
-def test_without_a_form_predictions_are_records(door: str, params: object) -> None:
-    assert post(door, records(shot()) | {"params": params}).json() == post(door, records(shot())).json()
+def test_without_a_form_predictions_are_records(server_url: str, params: object) -> None:
+    assert post(server_url, records(shot()) | {"params": params}).json() == post(server_url, records(shot())).json()
 
 
-def test_every_form_of_no_rows_is_an_empty_list(door: str) -> None:
+def test_every_form_of_no_rows_is_an_empty_list(server_url: str) -> None:
     for output in FORMS:
         empty = {"dataframe_split": {"columns": list(FEATURES), "data": []}, "params": {"output": output}}
-        assert post(door, empty).json() == {"predictions": []}
+        assert post(server_url, empty).json() == {"predictions": []}
 
 
-def test_the_arrow_stream_has_both_columns_whatever_the_form(operated_door: Operated) -> None:
+def test_the_arrow_stream_has_both_columns_whatever_the_form(production_server: ProductionServer) -> None:
     body = records(shot()) | {"params": {"output": "label"}}
-    answer = post(operated_door.address, body, Accept="application/vnd.apache.arrow.stream")
+    answer = post(production_server.url, body, Accept="application/vnd.apache.arrow.stream")
     assert pa.ipc.open_stream(answer.content).read_all().column_names == ["shot_made_flag", "probability"]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_form_of_a_table_gets_the_estimators_answer(
-    door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame, way: str
+    server_url: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame, way: str
 ) -> None:
     table = features(shots).head(700)
     expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
     body, kind = WAYS[way](table)
-    answer = post(door, body, kind)
+    answer = post(server_url, body, kind)
     np.testing.assert_allclose(probabilities(answer), expected, rtol=0, atol=1e-9)
     labels = [one["shot_made_flag"] for one in answer.json()["predictions"]]
     assert labels == [int(value >= 0.5) for value in expected]
 
 
 def test_the_client_gets_the_estimators_answer(
-    door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
+    server_url: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
 ) -> None:
     table = features(pd.concat([shots] * 4))
     expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
-    np.testing.assert_allclose(score(table, door)["probability"], expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(score(table, server_url)["probability"], expected, rtol=0, atol=1e-9)
 
 
-def test_one_row_at_a_time_equals_all_at_once_in_any_order(door: str, shots: pd.DataFrame) -> None:
+def test_one_row_at_a_time_equals_all_at_once_in_any_order(server_url: str, shots: pd.DataFrame) -> None:
     table = features(shots).head(40)
-    together = probabilities(post(door, *WAYS["dataframe_split"](table)))
-    alone = [probabilities(post(door, *WAYS["dataframe_records"](table.iloc[[row]])))[0] for row in range(len(table))]
+    together = probabilities(post(server_url, *WAYS["dataframe_split"](table)))
+    alone = [
+        probabilities(post(server_url, *WAYS["dataframe_records"](table.iloc[[row]])))[0] for row in range(len(table))
+    ]
     np.testing.assert_allclose(alone, together, rtol=0, atol=1e-12)
     order = np.random.default_rng(0).permutation(len(table))
-    shuffled = probabilities(post(door, *WAYS["parquet"](table.iloc[order])))
+    shuffled = probabilities(post(server_url, *WAYS["parquet"](table.iloc[order])))
     np.testing.assert_allclose(shuffled, np.array(together)[order], rtol=0, atol=1e-12)
 
 
@@ -257,9 +262,9 @@ VALID = {
 
 
 @pytest.mark.parametrize("case", VALID)
-def test_unusual_but_valid_bodies_are_answered(door: str, case: str) -> None:
+def test_unusual_but_valid_bodies_are_answered(server_url: str, case: str) -> None:
     body, kind = VALID[case]
-    assert 0 < probabilities(post(door, body, kind))[0] < 1
+    assert 0 < probabilities(post(server_url, body, kind))[0] < 1
 
 
 NO_ROWS = {
@@ -272,21 +277,21 @@ NO_ROWS = {
 
 
 @pytest.mark.parametrize("case", NO_ROWS)
-def test_no_rows_get_an_empty_answer(door: str, case: str) -> None:
-    assert post(door, *NO_ROWS[case]).json() == {"predictions": []}
+def test_no_rows_get_an_empty_answer(server_url: str, case: str) -> None:
+    assert post(server_url, *NO_ROWS[case]).json() == {"predictions": []}
 
 
 def test_a_hundred_thousand_rows_are_answered(
-    door: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
+    server_url: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
 ) -> None:
     table = features(pd.concat([shots] * 17)).head(100_000)
     expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
-    np.testing.assert_allclose(probabilities(post(door, parquet(table), PARQUET)), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(probabilities(post(server_url, parquet(table), PARQUET)), expected, rtol=0, atol=1e-9)
 
 
-def test_the_threshold_is_a_parameter_of_the_request(door: str) -> None:
+def test_the_threshold_is_a_parameter_of_the_request(server_url: str) -> None:
     for threshold, label in ((0, 1), (1.0, 0)):
-        answer = post(door, records(shot()) | {"params": {"threshold": threshold}})
+        answer = post(server_url, records(shot()) | {"params": {"threshold": threshold}})
         assert answer.json()["predictions"][0]["shot_made_flag"] == label
 
 
@@ -335,9 +340,9 @@ BAD: dict[str, tuple[object, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_rows_are_refused_with_row_column_value_and_range(door: str, case: str) -> None:
+def test_bad_rows_are_refused_with_row_column_value_and_range(server_url: str, case: str) -> None:
     body, kind, words = BAD[case]
-    answer = post(door, body, kind)
+    answer = post(server_url, body, kind)
     assert answer.status_code == 400
     for word in words:
         assert word in answer.json()["message"]
@@ -379,9 +384,9 @@ UNREADABLE: dict[str, tuple[object, str | None]] = {
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_what_is_no_table_is_refused_in_words(door: str, case: str) -> None:
+def test_what_is_no_table_is_refused_in_words(server_url: str, case: str) -> None:
     body, kind = UNREADABLE[case]
-    answer = post(door, body if body is not None else "null", kind)
+    answer = post(server_url, body if body is not None else "null", kind)
     assert answer.status_code in {400, 415}
     assert answer.text.strip()
     assert_harmless(answer)
@@ -396,16 +401,16 @@ def assert_harmless(answer: requests.Response) -> None:
 
 
 @pytest.mark.parametrize("kind", [JSON, CSV, PARQUET])
-def test_twenty_megabytes_that_are_no_table_are_refused_briefly(door: str, kind: str) -> None:
-    answer = post(door, b"\x7b" * 20_000_000, kind)
+def test_twenty_megabytes_that_are_no_table_are_refused_briefly(server_url: str, kind: str) -> None:
+    answer = post(server_url, b"\x7b" * 20_000_000, kind)
     assert answer.status_code in {400, 413}
     assert_harmless(answer)
 
 
-def test_as_many_shots_as_the_public_files_have_are_answered_as_one_body_of_json(door: str) -> None:
+def test_as_many_shots_as_the_public_files_have_are_answered_as_one_body_of_json(server_url: str) -> None:
     row = json.dumps({**dict(zip(FEATURES, [33.9, -118.2, 1, 1, 0, 10], strict=True)), "shot_id": 1})
     body = f'{{"dataframe_records": [{", ".join([row] * 30_697)}]}}'
-    assert len(probabilities(post(door, body))) == 30_697
+    assert len(probabilities(post(server_url, body))) == 30_697
 
 
 cell = st.one_of(
@@ -421,8 +426,8 @@ cell = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(row=st.fixed_dictionaries(dict.fromkeys(FEATURES, cell)))
-def test_any_cells_are_scored_or_refused_by_name(door: str, row: dict[str, object]) -> None:
-    answer = post(door, records(row))
+def test_any_cells_are_scored_or_refused_by_name(server_url: str, row: dict[str, object]) -> None:
+    answer = post(server_url, records(row))
     assert_harmless(answer)
     if answer.status_code == 200:
         assert 0 <= probabilities(answer)[0] <= 1
@@ -453,11 +458,11 @@ valid_rows = st.lists(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=valid_rows, way=st.sampled_from(["dataframe_split", "dataframe_records", "inputs by column", "parquet"]))
 def test_every_valid_row_is_scored_as_the_estimator_does(
-    door: str, served_checkout: tuple[Checkout, Pipeline], rows: list[tuple[float, ...]], way: str
+    server_url: str, served_checkout: tuple[Checkout, Pipeline], rows: list[tuple[float, ...]], way: str
 ) -> None:
     table = pd.DataFrame(rows, columns=list(FEATURES)).astype(float)
     expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
-    np.testing.assert_allclose(probabilities(post(door, *WAYS[way](table))), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(probabilities(post(server_url, *WAYS[way](table))), expected, rtol=0, atol=1e-9)
 
 
 def broken_bodies(seed: int) -> Fuzzer:
@@ -470,7 +475,7 @@ def broken_bodies(seed: int) -> Fuzzer:
 
 
 def test_a_fuzzer_gets_no_error_of_the_server_and_no_nan(
-    door: str,
+    server_url: str,
     pytestconfig: pytest.Config,
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -480,7 +485,7 @@ def test_a_fuzzer_gets_no_error_of_the_server_and_no_nan(
         session.trust_env = False
         for number in range(count):
             data, kind = fuzzer.body()
-            request = requests.Request("POST", f"{door}/invocations", data=data).prepare()
+            request = requests.Request("POST", f"{server_url}/invocations", data=data).prepare()
             if kind is not None:
                 request.headers["Content-Type"] = kind
             answer = session.send(request, timeout=60)
@@ -490,11 +495,11 @@ def test_a_fuzzer_gets_no_error_of_the_server_and_no_nan(
                 for one in answer.json()["predictions"]:
                     assert 0 <= one["probability"] <= 1, f"seed {seed}, body {number}: {kind} {data[:300]!r}"
             if number % max(1, count // 20) == 0:
-                memory.append(megabytes_behind(door))
-    assert answers(door)
+                memory.append(megabytes_behind(server_url))
+    assert responds(server_url)
     assert statuses.get(200, 0) > count / 50
     record_property("statuses", statuses)
-    print(f"{door}: {count} bodies, seed {seed}: {statuses}; memory in MB: {[round(value) for value in memory]}")  # noqa: T201
+    print(f"{server_url}: {count} bodies, seed {seed}: {statuses}; memory in MB: {[round(value) for value in memory]}")  # noqa: T201
     settled = memory[len(memory) // 4 :]
     assert max(settled) < 1.25 * settled[0] + 20, memory
 
@@ -508,16 +513,18 @@ def megabytes_behind(address: str) -> float:
     return sum(process.memory_info().rss for process in processes.values()) / 1e6
 
 
-def test_integer_and_boolean_columns_in_parquet_are_taken(door: str) -> None:
+def test_integer_and_boolean_columns_in_parquet_are_taken(server_url: str) -> None:
     whole = frame().astype({"period": "int64", "playoffs": "bool", "minutes_remaining": "int32"})
-    assert probabilities(post(door, parquet(whole), PARQUET)) == probabilities(post(door, parquet(frame()), PARQUET))
+    assert probabilities(post(server_url, parquet(whole), PARQUET)) == probabilities(
+        post(server_url, parquet(frame()), PARQUET)
+    )
 
 
-def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(door: str) -> None:
+def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(server_url: str) -> None:
     long = parquet(pd.DataFrame({name: np.zeros(500_001) for name in FEATURES}))
-    assert "at most 500,000 rows" in post(door, long, PARQUET).json()["message"]
+    assert "at most 500,000 rows" in post(server_url, long, PARQUET).json()["message"]
     wide = {"dataframe_records": [{str(number): 1} for number in range(1_000)]}
-    assert "at most 200 columns" in post(door, wide).json()["message"]
+    assert "at most 200 columns" in post(server_url, wide).json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -530,9 +537,9 @@ def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(door: str) -> Non
     ],
 )
 def test_the_operated_door_refuses_a_shot_id_that_is_no_whole_number(
-    operated_door: Operated, body: object, kind: str
+    production_server: ProductionServer, body: object, kind: str
 ) -> None:
-    answer = post(operated_door.address, body, kind)
+    answer = post(production_server.url, body, kind)
     assert answer.status_code == 400
     assert "row 0, column shot_id" in answer.json()["message"]
 
@@ -549,14 +556,16 @@ def test_the_operated_door_refuses_a_shot_id_that_is_no_whole_number(
     ],
     ids=["records", "inputs by row", "with a parameter", "inputs", "csv", "parquet"],
 )
-def test_the_production_server_says_which_columns_it_ignores(operated_door: Operated, body: object, kind: str) -> None:
-    answer = post(operated_door.address, body, kind)
-    assert probabilities(answer) == probabilities(post(operated_door.address, records(shot())))
+def test_the_production_server_says_which_columns_it_ignores(
+    production_server: ProductionServer, body: object, kind: str
+) -> None:
+    answer = post(production_server.url, body, kind)
+    assert probabilities(answer) == probabilities(post(production_server.url, records(shot())))
     assert answer.headers["X-Ignored-Columns"] == "color"
 
 
-def test_names_of_ignored_columns_cannot_break_the_headers(operated_door: Operated) -> None:
-    answer = post(operated_door.address, records(shot(**{"a\r\nSet-Cookie: x": 1, "é, 日本": 2, "l" * 500: 3})))
+def test_names_of_ignored_columns_cannot_break_the_headers(production_server: ProductionServer) -> None:
+    answer = post(production_server.url, records(shot(**{"a\r\nSet-Cookie: x": 1, "é, 日本": 2, "l" * 500: 3})))
     assert answer.status_code == 200
     assert "Set-Cookie" not in answer.headers
     assert (
@@ -564,29 +573,31 @@ def test_names_of_ignored_columns_cannot_break_the_headers(operated_door: Operat
     )
 
 
-def test_an_identifier_that_stands_twice_is_refused(operated_door: Operated) -> None:
+def test_an_identifier_that_stands_twice_is_refused(production_server: ProductionServer) -> None:
     body = {"dataframe_split": {"columns": [*FEATURES, "shot_id", "shot_id"], "data": [[*SPLIT["data"][0], 1, 2]]}}
-    answer = post(operated_door.address, body)
+    answer = post(production_server.url, body)
     assert answer.status_code == 400
     assert "'shot_id' found 2 times" in answer.json()["message"]
 
 
-def test_the_operated_door_answers_as_an_arrow_stream_where_that_is_accepted(operated_door: Operated) -> None:
+def test_the_operated_door_answers_as_an_arrow_stream_where_that_is_accepted(
+    production_server: ProductionServer,
+) -> None:
     stream = "application/vnd.apache.arrow.stream"
-    answer = post(operated_door.address, records(shot(), shot(period=2)), Accept=stream)
+    answer = post(production_server.url, records(shot(), shot(period=2)), Accept=stream)
     assert answer.headers["Content-Type"] == stream
     table = pa.ipc.open_stream(answer.content).read_all()
     assert table.column("probability").to_pylist() == probabilities(
-        post(operated_door.address, records(shot(), shot(period=2)))
+        post(production_server.url, records(shot(), shot(period=2)))
     )
     for refused in (f"{stream};q=0", f"application/json, {stream} ; q=0.0"):
-        answer = post(operated_door.address, records(shot()), Accept=refused)
+        answer = post(production_server.url, records(shot()), Accept=refused)
         assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_a_parquet_file_with_the_index_of_pandas_is_answered(door: str) -> None:
+def test_a_parquet_file_with_the_index_of_pandas_is_answered(server_url: str) -> None:
     table = frame(shot(), shot(period=2), shot())
     table.index = pd.Index([7, 3, 9], name="number")
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(table), sink)
-    assert len(probabilities(post(door, sink.getvalue(), PARQUET))) == 3
+    assert len(probabilities(post(server_url, sink.getvalue(), PARQUET))) == 3

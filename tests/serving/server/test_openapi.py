@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
 from serving.server.openapi import description
-from tests.project import Checkout, Operated, ok, records, shot
+from tests.project import Checkout, ProductionServer, ok, records, shot
 from tests.serving.server.test_both_servers import BAD, FORMS, JSON, NO_ROWS, OTHER_FORMS, SPLIT, UNREADABLE
 from tools.openapi import PUBLISHED, rendered
 
@@ -26,28 +26,28 @@ def schemathesis_run(checkout: Checkout, address: str, *options: str) -> str:
 
 
 def test_the_operated_door_does_what_is_published(
-    operated_door: Operated, served_checkout: tuple[Checkout, Pipeline]
+    production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    output = schemathesis_run(served_checkout[0], operated_door.address, "--max-examples", "40")
+    output = schemathesis_run(served_checkout[0], production_server.url, "--max-examples", "40")
     assert "Selected: 7/7" in output
     assert "Tested: 7" in output
 
 
 def test_the_front_door_does_what_is_published_of_it(
-    front_door: str, served_checkout: tuple[Checkout, Pipeline]
+    mlflow_server_url: str, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     paths = [option for path in SHARED for option in ("--include-path", path)]
     # It ignores every shot_id, which the description, and the production server, refuse where it is no whole number.
     options = ["--exclude-checks", "negative_data_rejection", "--max-examples", "20"]
-    assert "Tested: 4" in schemathesis_run(served_checkout[0], front_door, *paths, *options)
+    assert "Tested: 4" in schemathesis_run(served_checkout[0], mlflow_server_url, *paths, *options)
 
 
 def test_the_published_file_is_what_the_code_says() -> None:
     assert PUBLISHED.read_text(encoding="utf-8") == rendered(), "run: python -m tools.openapi"
 
 
-def test_the_operated_door_serves_the_published_description(operated_door: Operated) -> None:
-    served = requests.get(f"{operated_door.address}/openapi.json", timeout=5)
+def test_the_operated_door_serves_the_published_description(production_server: ProductionServer) -> None:
+    served = requests.get(f"{production_server.url}/openapi.json", timeout=5)
     assert served.headers["Content-Type"] == JSON
     assert served.json() == description()
 
@@ -78,9 +78,9 @@ DESCRIBED: dict[str, object] = {
 
 
 @pytest.mark.parametrize("case", DESCRIBED)
-def test_what_is_described_is_answered(door: str, case: str) -> None:
+def test_what_is_described_is_answered(server_url: str, case: str) -> None:
     assert is_valid(DESCRIBED[case])
-    answer = requests.post(f"{door}/invocations", json=DESCRIBED[case], timeout=30)
+    answer = requests.post(f"{server_url}/invocations", json=DESCRIBED[case], timeout=30)
     assert answer.status_code == 200, answer.text
 
 
@@ -106,28 +106,28 @@ def test_what_both_doors_refuse_is_not_described(case: str) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, None, "", {name: [] for name in FEATURES}], ids=str)
-def test_a_split_table_whose_rows_are_no_list_is_refused(door: str, data: object) -> None:
-    answer = requests.post(f"{door}/invocations", json={"dataframe_split": SPLIT | {"data": data}}, timeout=30)
+def test_a_split_table_whose_rows_are_no_list_is_refused(server_url: str, data: object) -> None:
+    answer = requests.post(f"{server_url}/invocations", json={"dataframe_split": SPLIT | {"data": data}}, timeout=30)
     assert answer.status_code == 400
     assert "a list of rows" in answer.json()["message"]
 
 
-def test_a_row_is_answered_once_whatever_its_index_and_the_keys_beside_it(door: str) -> None:
+def test_a_row_is_answered_once_whatever_its_index_and_the_keys_beside_it(server_url: str) -> None:
     body = {"dataframe_split": SPLIT | {"index": [1, 2, 3]}, "comment": "x"}
-    answer = requests.post(f"{door}/invocations", json=body, timeout=30)
+    answer = requests.post(f"{server_url}/invocations", json=body, timeout=30)
     assert len(answer.json()["predictions"]) == 1
 
 
 @pytest.mark.parametrize("params", [{"threshold": 2}, {"threshold": None}, [1]], ids=str)
 @pytest.mark.parametrize("form", ["dataframe_records", "instances"])
-def test_wrong_parameters_are_refused_where_there_are_no_rows(door: str, form: str, params: object) -> None:
-    answer = requests.post(f"{door}/invocations", json={form: [], "params": params}, timeout=30)
+def test_wrong_parameters_are_refused_where_there_are_no_rows(server_url: str, form: str, params: object) -> None:
+    answer = requests.post(f"{server_url}/invocations", json={form: [], "params": params}, timeout=30)
     assert answer.status_code == 400
     assert "expected" in answer.json()["message"]
 
 
 @pytest.mark.parametrize("key", ["messages", "prompt", "input"])
 @pytest.mark.parametrize("rows", [[], [shot()]], ids=["no rows", "a row"])
-def test_a_body_of_a_language_model_is_refused(door: str, key: str, rows: list[dict[str, object]]) -> None:
-    answer = requests.post(f"{door}/invocations", json={"dataframe_records": rows, key: 1}, timeout=30)
+def test_a_body_of_a_language_model_is_refused(server_url: str, key: str, rows: list[dict[str, object]]) -> None:
+    answer = requests.post(f"{server_url}/invocations", json={"dataframe_records": rows, key: 1}, timeout=30)
     assert answer.status_code == 400

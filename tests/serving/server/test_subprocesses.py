@@ -8,7 +8,7 @@ import pytest
 
 from data.paths import ROOT
 from serving.server.subprocesses import ServerError, check_alive, run_mlflow_server
-from tests.project import free_port, runs, wait_until
+from tests.project import free_port, is_running, wait_until
 
 GUARD = str(ROOT / "serving" / "server" / "process_guard.py")
 # Each starts a child of its own and says both numbers; one of the two does not listen to SIGTERM.
@@ -42,7 +42,7 @@ def test_what_is_guarded_ends_with_all_its_children_when_its_starter_is_killed(s
         assert len(numbers) == 2
         process.kill()
         process.wait()
-        wait_until(lambda: not any(map(runs, numbers)), "the guarded processes to end")
+        wait_until(lambda: not any(map(is_running, numbers)), "the guarded processes to end")
 
 
 def test_the_guard_passes_the_exit_code_on() -> None:

@@ -31,16 +31,16 @@ from serving.server import registry_watch
 from serving.server.supervisor import ServerConfig
 from tests.project import (
     Checkout,
-    Operated,
-    answers,
+    ProductionServer,
     completed,
     copy_project,
     free_port,
+    is_running,
     ok,
-    operated,
     publish,
     records,
-    runs,
+    responds,
+    run_production_server,
     shot,
     wait_until,
 )
@@ -55,11 +55,13 @@ def champion_checkout(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFr
 
 
 @pytest.fixture(scope="module")
-def following(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Iterator[tuple[Checkout, Operated]]:
+def following(
+    tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame
+) -> Iterator[tuple[Checkout, ProductionServer]]:
     """A checkout with a small champion, and its running server, which follows what the tests promote."""
     checkout = copy_project(tmp_path_factory.mktemp("following") / "checkout")
     publish(checkout, shots)
-    with operated(checkout) as server:
+    with run_production_server(checkout) as server:
         yield checkout, server
 
 
@@ -72,8 +74,8 @@ def ask(address: str, *, path: str = "/invocations", **options: Any) -> requests
     return requests.post(f"{address}{path}", json=records(shot()), timeout=30, **options)
 
 
-def test_what_is_served_is_described(operated_door: Operated) -> None:
-    described = requests.get(f"{operated_door.address}/model", timeout=5).json()
+def test_what_is_served_is_described(production_server: ProductionServer) -> None:
+    described = requests.get(f"{production_server.url}/model", timeout=5).json()
     assert (described["name"], described["version"], described["threshold"]) == ("kobe_shot", "1", 0.5)
     assert [feature["name"] for feature in described["features"]] == list(FEATURES)
     assert described["features"][3]["allowed"] == "a whole number from 1 to 10"
@@ -81,17 +83,17 @@ def test_what_is_served_is_described(operated_door: Operated) -> None:
     assert "double" in described["signature"]["inputs"]
 
 
-def test_health_and_version_are_those_of_mlflow(operated_door: Operated) -> None:
+def test_health_and_version_are_those_of_mlflow(production_server: ProductionServer) -> None:
     for path, text in (("/ping", "\n"), ("/health", "\n"), ("/version", mlflow.__version__)):
-        answer = requests.get(f"{operated_door.address}{path}", timeout=5)
+        answer = requests.get(f"{production_server.url}{path}", timeout=5)
         assert (answer.status_code, answer.text) == (200, text)
 
 
-def test_an_answer_names_its_request_and_the_version(operated_door: Operated) -> None:
-    given = ask(operated_door.address, headers={"X-Request-ID": "game-7.shot-3"}).headers
+def test_an_answer_names_its_request_and_the_version(production_server: ProductionServer) -> None:
+    given = ask(production_server.url, headers={"X-Request-ID": "game-7.shot-3"}).headers
     assert (given["X-Request-ID"], given["X-Model-Version"]) == ("game-7.shot-3", "1")
     made = {
-        ask(operated_door.address, headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
+        ask(production_server.url, headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
         for wrong in ("", "a b", "x" * 999)
     }
     assert len(made) == 3
@@ -109,15 +111,15 @@ def test_an_answer_names_its_request_and_the_version(operated_door: Operated) ->
     ],
 )
 def test_other_requests_are_told_what_there_is(
-    operated_door: Operated, method: str, path: str, status: int, word: str
+    production_server: ProductionServer, method: str, path: str, status: int, word: str
 ) -> None:
-    answer = requests.request(method, f"{operated_door.address}{path}", timeout=5)
+    answer = requests.request(method, f"{production_server.url}{path}", timeout=5)
     assert answer.status_code == status
     assert word in answer.json()["message"]
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_sent(operated_door: Operated) -> None:
-    host, _, port = operated_door.address.removeprefix("http://").partition(":")
+def test_a_body_that_is_too_long_is_refused_before_it_is_sent(production_server: ProductionServer) -> None:
+    host, _, port = production_server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(
             b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 99999999999\r\n\r\n"
@@ -125,25 +127,25 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(operated_door: Ope
         assert b"413" in connection.recv(100)
 
 
-def test_a_caller_that_goes_away_harms_nobody(operated_door: Operated) -> None:
-    host, _, port = operated_door.address.removeprefix("http://").partition(":")
+def test_a_caller_that_goes_away_harms_nobody(production_server: ProductionServer) -> None:
+    host, _, port = production_server.url.removeprefix("http://").partition(":")
     for _ in range(20):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(
                 b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 999\r\n\r\nlat"
             )
-    assert ask(operated_door.address).status_code == 200
+    assert ask(production_server.url).status_code == 200
 
 
-def test_figures_for_prometheus_are_summed_over_the_workers(operated_door: Operated) -> None:
+def test_figures_for_prometheus_are_summed_over_the_workers(production_server: ProductionServer) -> None:
     def scored() -> float:
-        lines = requests.get(f"{operated_door.address}/metrics", timeout=5).text.splitlines()
+        lines = requests.get(f"{production_server.url}/metrics", timeout=5).text.splitlines()
         values = [line.split()[-1] for line in lines if line.startswith('kobe_rows_scored_total{model_version="1"}')]
         return float(values[0]) if values else 0.0
 
     before = scored()
     for _ in range(10):
-        assert ask(operated_door.address).ok
+        assert ask(production_server.url).ok
     wait_until(lambda: scored() >= before + 10, "ten rows to be counted")
 
 
@@ -193,11 +195,11 @@ def test_a_log_that_cannot_be_kept_is_told_before_serving(served_checkout: tuple
 
 
 def test_a_worker_that_dies_is_replaced_while_callers_wait(champion_checkout: Checkout) -> None:
-    with operated(champion_checkout, workers=1) as server:
+    with run_production_server(champion_checkout, workers=1) as server:
         (worker,) = server.workers()
         worker.kill()
-        wait_until(lambda: not runs(worker.pid), "the worker to die")
-        assert ask(server.address).status_code == 200
+        wait_until(lambda: not is_running(worker.pid), "the worker to die")
+        assert ask(server.url).status_code == 200
         assert [one.pid for one in server.workers()] != [worker.pid]
         assert "another takes its place" in server.output.read_text()
 
@@ -218,7 +220,7 @@ def fork_if_there_is_room():
 os.fork = fork_if_there_is_room
 """
         )
-    with operated(checkout) as server:
+    with run_production_server(checkout) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         workers = server.workers()
         full.touch()
@@ -226,43 +228,43 @@ os.fork = fork_if_there_is_room
             if child != workers[0]:
                 child.kill()
         wait_until(lambda: "A worker cannot be started" in server.output.read_text(), "the server to say so")
-        wait_until(lambda: answers(server.address), "the other worker to answer")
+        wait_until(lambda: responds(server.url), "the other worker to answer")
         full.unlink()
         wait_until(lambda: len(server.workers()) == len(workers), "a worker in every place")
         wait_until(lambda: registry_watch.NAME in names_of_children(server), "the registry to be looked at")
-        assert ask(server.address).status_code == 200
+        assert ask(server.url).status_code == 200
         assert server.stop() == 0
 
 
-def names_of_children(server: Operated) -> list[str]:
+def names_of_children(server: ProductionServer) -> list[str]:
     return [child.name() for child in psutil.Process(server.process.pid).children()]
 
 
 def test_workers_do_not_outlive_a_killed_supervisor(champion_checkout: Checkout) -> None:
-    with operated(champion_checkout) as server:
+    with run_production_server(champion_checkout) as server:
         workers = [worker.pid for worker in server.workers()]
         server.process.kill()
         server.process.wait()
-        wait_until(lambda: not any(map(runs, workers)), "the workers to end")
-        assert not answers(server.address)
+        wait_until(lambda: not any(map(is_running, workers)), "the workers to end")
+        assert not responds(server.url)
 
 
 def test_it_stops_cleanly_and_answers_what_it_has_begun(champion_checkout: Checkout) -> None:
     body = json.dumps(records(shot())).encode()
-    with operated(champion_checkout) as server:
+    with run_production_server(champion_checkout) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         workers = [worker.pid for worker in server.workers()]
-        host, _, port = server.address.removeprefix("http://").partition(":")
+        host, _, port = server.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
             connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\n" + head.encode())
             assert b"100 Continue" in connection.recv(1_000)
             server.process.send_signal(signal.SIGINT)
-            wait_until(lambda: not answers(server.address), "the server to stop taking requests")
+            wait_until(lambda: not responds(server.url), "the server to stop taking requests")
             connection.sendall(body)
             assert b"200 OK" in connection.recv(1_000)
         assert completed(server.process).returncode == 0
-        assert not any(map(runs, workers))
+        assert not any(map(is_running, workers))
         assert "Stopped." in server.output.read_text()
 
 
@@ -295,11 +297,11 @@ def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, floa
 
 
 def test_a_promotion_reaches_eight_callers_without_a_lost_request(
-    following: tuple[Checkout, Operated], shots: pd.DataFrame
+    following: tuple[Checkout, ProductionServer], shots: pd.DataFrame
 ) -> None:
     checkout, server = following
-    served, new = ask(server.address).headers["X-Model-Version"], version_after(checkout)
-    with senders(server.address, 8) as found:
+    served, new = ask(server.url).headers["X-Model-Version"], version_after(checkout)
+    with senders(server.url, 8) as found:
         wait_until(lambda: all(len(mine) > 20 for mine in found), "answers of the first version")
         publish(checkout, shots, strength=1e-4)
         wait_until(lambda: all(mine[-1][1] == new for mine in found), "answers of the second version")
@@ -315,10 +317,10 @@ def test_a_promotion_reaches_eight_callers_without_a_lost_request(
 
 
 def test_a_version_that_cannot_be_loaded_changes_nothing(
-    following: tuple[Checkout, Operated], shots: pd.DataFrame, tmp_path: Path
+    following: tuple[Checkout, ProductionServer], shots: pd.DataFrame, tmp_path: Path
 ) -> None:
     checkout, server = following
-    served, broken = ask(server.address).headers["X-Model-Version"], version_after(checkout)
+    served, broken = ask(server.url).headers["X-Model-Version"], version_after(checkout)
     publish_broken(checkout, shots, tmp_path / "hidden")
     refusal = f"version {broken} of kobe_shot"
     reason = "not those that were registered (missing: artifacts/pipeline.skops)"
@@ -328,17 +330,17 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
         return bool(named) and reason in words
 
     wait_until(is_refused, "the server to refuse the version")
-    assert ask(server.address).headers["X-Model-Version"] == served
+    assert ask(server.url).headers["X-Model-Version"] == served
     next_one = version_after(checkout)
     publish(checkout, shots, strength=0.5)
-    wait_until(lambda: ask(server.address).headers["X-Model-Version"] == next_one, "the version after it")
+    wait_until(lambda: ask(server.url).headers["X-Model-Version"] == next_one, "the version after it")
 
 
 def test_a_version_that_one_worker_refuses_is_unloaded_in_the_others(
-    following: tuple[Checkout, Operated], shots: pd.DataFrame, tmp_path: Path
+    following: tuple[Checkout, ProductionServer], shots: pd.DataFrame, tmp_path: Path
 ) -> None:
     checkout, server = following
-    served, refused = ask(server.address).headers["X-Model-Version"], version_after(checkout)
+    served, refused = ask(server.url).headers["X-Model-Version"], version_after(checkout)
     loaded, unloaded = (tmp_path / name for name in ("loaded", "unloaded"))
     before = set((checkout.folder / "mlruns").rglob("scoring_model.py"))
 
@@ -363,11 +365,11 @@ set_model(marked())
     refusal = f"Version {refused} of kobe_shot cannot be served"
     wait_until(lambda: refusal in server.output.read_text(), "the refusal")
     assert loaded.exists()
-    assert ask(server.address).headers["X-Model-Version"] == served
+    assert ask(server.url).headers["X-Model-Version"] == served
     next_one = version_after(checkout)
     publish(checkout, shots, strength=0.4)
-    wait_until(lambda: ask(server.address).headers["X-Model-Version"] == next_one, "the version after it")
-    wait_until(lambda: ask(server.address).ok and unloaded.exists(), "the refused version to be unloaded")
+    wait_until(lambda: ask(server.url).headers["X-Model-Version"] == next_one, "the version after it")
+    wait_until(lambda: ask(server.url).ok and unloaded.exists(), "the refused version to be unloaded")
 
 
 def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> None:
@@ -382,17 +384,17 @@ def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> Non
 
 
 def test_a_version_that_did_not_pass_the_gate_is_not_served(
-    following: tuple[Checkout, Operated], shots: pd.DataFrame
+    following: tuple[Checkout, ProductionServer], shots: pd.DataFrame
 ) -> None:
     checkout, server = following
     new = version_after(checkout)
     publish(checkout, shots, strength=0.5)
-    wait_until(lambda: ask(server.address).headers["X-Model-Version"] == new, "the second version")
+    wait_until(lambda: ask(server.url).headers["X-Model-Version"] == new, "the second version")
     client = checkout.client()
     client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
     client.set_registered_model_alias("kobe_shot", "champion", "1")
     wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to say so")
-    assert ask(server.address).headers["X-Model-Version"] == new
+    assert ask(server.url).headers["X-Model-Version"] == new
 
 
 @pytest.mark.slow
@@ -405,8 +407,8 @@ def test_workers_killed_under_a_client_cost_no_row(
     table.to_parquet(tmp_path / "table.parquet", index=False)
     seed = random.SystemRandom().randrange(2**32)
     moments = random.Random(seed)  # noqa: S311 nothing secret
-    with operated(champion_checkout) as server:
-        command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
+    with run_production_server(champion_checkout) as server:
+        command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.url]
         chunk = ["--batch_size", "1000"]
         started = time.monotonic()
         ok(champion_checkout.command(*command, *chunk, "--out", str(tmp_path / "undisturbed.parquet")))
@@ -439,10 +441,10 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
 ) -> None:
     table = shots.rename(columns={"lon": "lng"})[[*FEATURES, "shot_id"]]
     table.to_parquet(tmp_path / "table.parquet", index=False)
-    with operated(champion_checkout, inference_log=f"sqlite:///{tmp_path / 'inference_log.db'}") as server:
-        assert ask(server.address, headers={"X-Request-ID": "mine"}).ok
-        assert requests.post(f"{server.address}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
-        command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.address]
+    with run_production_server(champion_checkout, inference_log=f"sqlite:///{tmp_path / 'inference_log.db'}") as server:
+        assert ask(server.url, headers={"X-Request-ID": "mine"}).ok
+        assert requests.post(f"{server.url}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
+        command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.url]
         ok(champion_checkout.command(*command, "--batch_size", "500", "--out", str(tmp_path / "out.parquet")))
         assert server.stop() == 0
     with closing(sqlite3.connect(tmp_path / "inference_log.db")) as connection:
@@ -460,8 +462,8 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
 
 def test_a_server_that_logs_nothing_starts_no_process_for_it(champion_checkout: Checkout) -> None:
     before = {path: path.stat().st_mtime_ns for path in champion_checkout.folder.rglob("inference_log.db*")}
-    with operated(champion_checkout, inference_log="off") as server:
-        assert ask(server.address).ok
+    with run_production_server(champion_checkout, inference_log="off") as server:
+        assert ask(server.url).ok
         assert [child for worker in server.workers() for child in worker.children()] == []
         assert server.stop() == 0
     assert {path: path.stat().st_mtime_ns for path in champion_checkout.folder.rglob("inference_log.db*")} == before

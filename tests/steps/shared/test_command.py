@@ -26,7 +26,7 @@ from steps.retraining.config import RetreinoConfig
 from steps.reverter import ReverterConfig
 from steps.shared.command import StepConfig, part, run_command
 from steps.treinamento import TreinamentoConfig
-from tests.networks import answering
+from tests.networks import responding_with
 
 CONFIGS: dict[str, type[StepConfig]] = {
     "main": MainConfig,
@@ -103,7 +103,7 @@ def test_help_describes_every_parameter(
         ("main", ["--test_size", "1.5", "--models", "xyz"], ["test_size", "models"]),
     ],
 )
-def test_a_wrong_parameter_is_told_with_what_was_expected_and_found(
+def test_a_wrong_parameter_is_reported_with_what_was_expected_and_found(
     name: str, arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -163,7 +163,9 @@ def at_it(work: Callable[[], object], loop: str = "retreino") -> None:
 
 
 @pytest.mark.usefixtures("command")
-def test_whoever_finds_another_at_the_loop_waits_says_so_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_process_waits_reports_that_one_is_already_running_and_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as caught:
         at_it(lambda: at_it(lambda: pytest.fail("two at once")))
     assert caught.value.code == 1
@@ -185,7 +187,7 @@ def test_one_store_is_one_store_by_every_name(command: Path, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("command")
-def test_other_loops_models_and_stores_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_commands_models_and_stores_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     def others() -> None:
@@ -195,7 +197,7 @@ def test_other_loops_models_and_stores_keep_nobody_out(monkeypatch: pytest.Monke
             at_it(lambda: done.append("another model"))
         monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////elsewhere/mlflow.db")
         at_it(lambda: done.append("another store"))
-        with answering(200, b"{}", "application/json")() as place:
+        with responding_with(200, b"{}", "application/json")() as place:
             monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"http://{place}")
             at_it(lambda: done.append("a server"))
 
@@ -216,7 +218,7 @@ def test_a_name_that_no_registered_model_can_have_is_refused_before_any_work(
 
 
 @pytest.mark.usefixtures("command")
-def test_a_loop_that_failed_lets_the_next_one_in() -> None:
+def test_after_a_failure_the_next_process_runs() -> None:
     def fail() -> None:
         message = "no champion"
         raise registry.RegistryError(message)
@@ -257,7 +259,7 @@ def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none(
     assert (command / "mlflow.db").exists()
 
 
-def test_a_file_that_is_no_store_is_left_as_it_is_and_told(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_store_is_unchanged_and_reported(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (command / "mlflow.db").write_bytes(b"whatever it is")
     with pytest.raises(SystemExit) as caught:
         at_it(lambda: pytest.fail("worked"))

@@ -136,7 +136,7 @@ def test_an_experiment_that_the_user_names_is_kept(client: MlflowClient, monkeyp
         assert run.info.experiment_id == mine
 
 
-def test_somebody_elses_default_experiment_keeps_its_name_and_points_to_the_run(
+def test_the_default_experiment_of_another_project_keeps_its_name_and_points_to_the_run(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.create_run("0")
@@ -213,7 +213,7 @@ def test_what_an_earlier_process_of_the_same_number_left_running_is_marked_kille
         assert client.get_run(run_id).info.status == "KILLED"
 
 
-def test_a_process_of_somebody_else_lives_too(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_another_user_is_alive_too(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def not_ours(_number: int, _signal: int) -> None:
         raise PermissionError
 
@@ -237,14 +237,14 @@ def test_a_process_of_somebody_else_lives_too(client: MlflowClient, monkeypatch:
 def test_another_machine_may_be_at_a_run_for_hours_and_not_for_ever(
     client: MlflowClient, host: str, hours: int, *, ended: bool, at_work: bool
 ) -> None:
-    began = int((datetime.now(UTC) - timedelta(hours=hours)).timestamp() * 1_000)
-    run_id = client.create_run("0", began, tags={"kobe_shot.workspace": f"{host}:/elsewhere"}).info.run_id
+    started = int((datetime.now(UTC) - timedelta(hours=hours)).timestamp() * 1_000)
+    run_id = client.create_run("0", started, tags={"kobe_shot.workspace": f"{host}:/elsewhere"}).info.run_id
     if ended:
         client.set_terminated(run_id, "FAILED")
     assert at_work_elsewhere(run_id) is at_work
 
 
-def test_every_run_says_which_registered_model_it_is_about(client: MlflowClient) -> None:
+def test_every_run_has_a_tag_of_its_registered_model(client: MlflowClient) -> None:
     with (
         step_run("main", CONFIG) as main,
         registry.use_model_name("kobe_shot_replay"),
@@ -310,7 +310,7 @@ def test_a_table_in_parts_is_kept_as_its_parts(client: MlflowClient, tmp_path: P
     assert [artifact.path for artifact in kept] == ["tables/base_prod.parquet/part-00000.parquet"]
 
 
-def test_the_commit_is_told_where_there_is_one() -> None:
+def test_the_commit_is_logged_where_there_is_one() -> None:
     state = git_state()
     if (ROOT / ".git").exists() and not os.environ.get("GIT_DIR"):
         assert len(state["git_commit"]) == 40

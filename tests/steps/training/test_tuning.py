@@ -47,13 +47,13 @@ def test_every_classifier_becomes_a_plain_pipeline_that_is_stored_without_pickle
 
 
 @pytest.mark.parametrize("criterion", ["brier", "roc_auc", "f1_score", "accuracy", "precision", "recall"])
-def test_tuning_can_optimise_every_metric(train: pd.DataFrame, criterion: str) -> None:
+def test_tuning_can_optimize_every_metric(train: pd.DataFrame, criterion: str) -> None:
     candidate = Tuner(train, cv_folds=2, n_iter=1, session_id=1, criterion=criterion).tune("lr")
     mean, deviation = candidate.cross_validated[criterion]
     assert np.isfinite([mean, deviation]).all()
 
 
-def test_the_class_prior_gives_every_shot_the_same_probability(tuner: Tuner, train: pd.DataFrame) -> None:
+def test_the_base_rate_gives_every_shot_the_same_probability(tuner: Tuner, train: pd.DataFrame) -> None:
     prior = tuner.prior()
     made = prior.pipeline.predict_proba(train[list(FEATURES)].to_numpy())[:, 1]
     assert set(made) == {train[TARGET].mean()}
@@ -94,7 +94,7 @@ def test_the_choice_follows_the_direction_of_the_criterion() -> None:
     assert select_best(both, "roc_auc").id == "a"
 
 
-# Rows that weigh, and rows that models are compared on
+# Sample weights, and rows that models are compared on
 
 
 def tuner_of(table: pd.DataFrame, **options: object) -> Tuner:
@@ -109,13 +109,13 @@ def later(train: pd.DataFrame) -> Bools:
 
 @pytest.fixture(scope="module")
 def changed(train: pd.DataFrame, later: Bools) -> pd.DataFrame:
-    """The same shots, of which two in ten go in at first and eight in ten later."""
+    """The same shots with a positive rate of 20% at first and 80% later."""
     rates = np.where(later, 0.8, 0.2)
     return train.assign(**{TARGET: (np.random.default_rng(0).random(len(train)) < rates).astype(float)})
 
 
 @pytest.fixture(scope="module")
-def weighing(changed: pd.DataFrame, later: Bools) -> Tuner:
+def weighted_tuner(changed: pd.DataFrame, later: Bools) -> Tuner:
     """A tuner to which the later half is all that counts, and that compares on it alone."""
     return tuner_of(changed, weights=np.where(later, 1.0, 1e-9), compared_on=later)
 
@@ -130,29 +130,29 @@ def made_by(found: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.asarray(found.pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
 
 
-def test_the_class_prior_is_that_of_the_weighed_rows(weighing: Tuner, changed: pd.DataFrame, later: Bools) -> None:
-    made = made_by(weighing.prior(), changed)
+def test_the_base_rate_is_that_of_the_weighted_rows(weighted_tuner: Tuner, changed: pd.DataFrame, later: Bools) -> None:
+    made = made_by(weighted_tuner.prior(), changed)
     assert made == pytest.approx(np.full(len(changed), changed.loc[later, TARGET].mean()))
 
 
 @pytest.mark.parametrize("model_id", ["lr", "dt", "svm", "ridge"])
-def test_what_a_row_weighs_changes_what_is_learned(
-    weighing: Tuner, without_weights: Tuner, changed: pd.DataFrame, model_id: str
+def test_sample_weights_change_the_fitted_model(
+    weighted_tuner: Tuner, without_weights: Tuner, changed: pd.DataFrame, model_id: str
 ) -> None:
-    assert made_by(weighing.tune(model_id), changed).mean() == pytest.approx(0.8, abs=0.1)
+    assert made_by(weighted_tuner.tune(model_id), changed).mean() == pytest.approx(0.8, abs=0.1)
     assert made_by(without_weights.tune(model_id), changed).mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_rows_that_all_weigh_one_are_rows_without_weights(tuner: Tuner, train: pd.DataFrame) -> None:
-    weighed = tuner_of(train, weights=np.ones(len(train)), compared_on=np.ones(len(train), dtype=bool)).tune("dt")
+def test_sample_weights_of_one_equal_no_sample_weights(tuner: Tuner, train: pd.DataFrame) -> None:
+    weighted = tuner_of(train, weights=np.ones(len(train)), compared_on=np.ones(len(train), dtype=bool)).tune("dt")
     without = tuner.tune("dt")
-    np.testing.assert_allclose(made_by(weighed, train), made_by(without, train))
-    assert weighed.cross_validated == without.cross_validated
+    np.testing.assert_allclose(made_by(weighted, train), made_by(without, train))
+    assert weighted.cross_validated == without.cross_validated
 
 
 def test_cross_validated_figures_are_about_the_rows_that_are_compared_on(changed: pd.DataFrame, later: Bools) -> None:
     all_rows, of_later = tuner_of(changed).prior(), tuner_of(changed, compared_on=later).prior()
-    # The prior answers one half; of the later rows eight in ten were made.
+    # The base rate predicts 0.5; the positive rate of the second half is 0.8.
     assert all_rows.cross_validated["log_loss"][0] == pytest.approx(np.log(2), abs=0.01)
     rates = [1 - changed.loc[later, TARGET].mean(), changed.loc[later, TARGET].mean()]
     assert min(abs(of_later.cross_validated["accuracy"][0] - rate) for rate in rates) < 0.02
@@ -160,23 +160,25 @@ def test_cross_validated_figures_are_about_the_rows_that_are_compared_on(changed
 
 
 @pytest.mark.parametrize("model_id", WITHOUT_WEIGHTS)
-def test_a_model_that_cannot_weigh_rows_is_refused_where_they_weigh(weighing: Tuner, model_id: str) -> None:
-    words = rf"models: {model_id} \({MODEL_NAMES[model_id]}\) cannot weigh rows; leave it out, or weigh all alike"
+def test_a_model_without_sample_weights_is_refused_where_rows_have_them(weighted_tuner: Tuner, model_id: str) -> None:
+    words = (
+        rf"models: {model_id} \({MODEL_NAMES[model_id]}\) takes no sample weights; omit it, or give weighting=uniform"
+    )
     with pytest.raises(TrainingError, match=words):
-        weighing.tune(model_id)
+        weighted_tuner.tune(model_id)
 
 
-def test_the_models_that_cannot_weigh_rows_are_those_whose_fit_takes_no_weights(tuner: Tuner) -> None:
+def test_the_models_without_sample_weights_are_those_whose_fit_takes_none(tuner: Tuner) -> None:
     classes = tuner.experiment.models(internal=True)["Class"].drop("dummy")
     assert {name for name, kind in classes.items() if not has_fit_parameter(kind, "sample_weight")} == set(
         WITHOUT_WEIGHTS
     )
 
 
-def test_a_model_that_cannot_weigh_rows_is_never_the_best_where_they_weigh(
-    tuner: Tuner, weighing: Tuner, monkeypatch: pytest.MonkeyPatch
+def test_a_model_without_sample_weights_is_never_best_where_rows_have_them(
+    tuner: Tuner, weighted_tuner: Tuner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for one, expected in ((weighing, set(WITHOUT_WEIGHTS)), (tuner, set())):
+    for one, expected in ((weighted_tuner, set(WITHOUT_WEIGHTS)), (tuner, set())):
         excluded: list[str] = []
         first = one.experiment.create_model("nb", verbose=False)
 
@@ -207,19 +209,19 @@ def test_the_ids_of_a_parameter_name_each_model_once(
     assert tuner.ids(models) == expected
 
 
-def test_what_is_best_is_not_looked_for_where_nobody_asks(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_models_runs_only_for_best(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuner, "best_id", lambda: pytest.fail("this takes minutes"))
     assert tuner.ids("lr") == ["lr"]
 
 
-def test_too_few_rows_to_compare_on_are_told(train: pd.DataFrame) -> None:
+def test_too_few_rows_to_compare_on_are_reported(train: pd.DataFrame) -> None:
     few = np.arange(len(train)) >= len(train) - 3
     with pytest.raises(TrainingError):
         Tuner(train, cv_folds=5, n_iter=1, session_id=1, criterion="log_loss", compared_on=few).prior()
 
 
 @pytest.mark.parametrize("cv_folds", [5, 30])
-def test_every_fold_has_rows_to_compare_on_or_it_is_told(train: pd.DataFrame, cv_folds: int) -> None:
+def test_every_fold_has_rows_to_compare_on_or_an_error_is_raised(train: pd.DataFrame, cv_folds: int) -> None:
     places = np.concatenate([np.flatnonzero(train[TARGET] == result)[-30:] for result in (0, 1)])
     few = np.isin(np.arange(len(train)), places)
     with contextlib.suppress(TrainingError):

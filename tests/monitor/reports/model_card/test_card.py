@@ -36,8 +36,8 @@ from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
 from steps.training.tuning import MODEL_NAMES, PRIOR, Candidate
 from steps.treinamento import TreinamentoConfig
-from tests.looks import TRAINING_ROWS, population
-from tests.versions import GOOD, Killed, Stock, fitted, prior
+from tests.evaluations import TRAINING_ROWS, population
+from tests.versions import GOOD, Killed, LoggedModels, fit_base_rate, fit_pipeline
 
 COLUMNS = [*FEATURES, TARGET]
 CHOICE = "**Logistic Regression** (`lr`) was chosen. The test rows had no part in the choice."
@@ -53,7 +53,7 @@ def fresh(count: int = 1_000) -> pd.DataFrame:
 
 
 def answers(table: pd.DataFrame) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    return np.asarray(fitted().predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
+    return np.asarray(fit_pipeline().predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
 
 
 def measured(test: pd.DataFrame, train: pd.DataFrame | None = None) -> TestEvaluation:
@@ -242,24 +242,24 @@ def test_files_commit_and_labels_are_told(card: ModelCard) -> None:
 # How it is called
 
 
-@pytest.mark.usefixtures("stocked")
+@pytest.mark.usefixtures("store_with_models")
 @pytest.mark.parametrize("write", [render, description])
 def test_the_body_of_the_card_is_answered_as_the_card_says(
-    card: ModelCard, write: Callable[[ModelCard], str], stock: Stock
+    card: ModelCard, write: Callable[[ModelCard], str], logged_models: LoggedModels
 ) -> None:
     curl = next(block for block in blocks(write(card), "sh") if block.startswith("curl"))
     body = json.loads(shlex.split(curl)[-1])
-    model = mlflow.pyfunc.load_model(stock.models[GOOD].uri)
+    model = mlflow.pyfunc.load_model(logged_models.models[GOOD].uri)
     found = model.predict(pd.DataFrame(body["dataframe_records"])).to_dict("records")
     assert found == json.loads(blocks(write(card), "json")[0])["predictions"]
 
 
-@pytest.mark.usefixtures("stocked")
+@pytest.mark.usefixtures("store_with_models")
 def test_the_python_of_the_card_runs(
-    card: ModelCard, stock: Stock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    card: ModelCard, logged_models: LoggedModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = tmp_path / "call.py"
-    script.write_text(blocks(render(replace(card, uri=stock.models[GOOD].uri)), "python")[0])
+    script.write_text(blocks(render(replace(card, uri=logged_models.models[GOOD].uri)), "python")[0])
     runpy.run_path(str(script))
     assert f"{card.answer:.4f}"[:5] in capsys.readouterr().out
 
@@ -465,7 +465,7 @@ class PreparedTuner:
 
 
 def candidate(model_id: str, name: str) -> Candidate:
-    pipeline = prior() if model_id == PRIOR else fitted()
+    pipeline = fit_base_rate() if model_id == PRIOR else fit_pipeline()
     return Candidate(model_id, name, pipeline, {}, dict.fromkeys(METRICS, (0.67, 0.01)))
 
 

@@ -1,4 +1,4 @@
-"""Looks at simulated shots of which the truth is known."""
+"""Evaluations of synthetic shots whose true probability is known."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -13,7 +13,7 @@ from monitor.health.evaluation import Evaluation, ServingState
 from monitor.store.runs import Champion
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-NOBODY = ServingState(NOW, None)
+NO_CHAMPION = ServingState(NOW, None)
 CHAMPION = Champion("7", "lr", datetime(2026, 11, 1, tzinfo=UTC), "passed", True, {}, "")
 
 TRAINING_ROWS, REFERENCE_ROWS = 4_000, 3_000
@@ -21,7 +21,7 @@ TRAINING_ROWS, REFERENCE_ROWS = 4_000, 3_000
 
 @cache
 def population() -> pd.DataFrame:
-    """Independent shots, scored by the truth itself and labelled by it."""
+    """Independent shots, with their true probability as P(made) and labels drawn from it."""
     shots = synthetic.shots(40_000, seed=11).rename(columns={"lon": "lng"})
     shots.attrs.clear()
     # Shots of a game follow each other; these do not.
@@ -32,7 +32,7 @@ def population() -> pd.DataFrame:
 
 
 @cache
-def baseline() -> ReferenceData:
+def reference_data() -> ReferenceData:
     """What batches of the same population are compared with."""
     rows = population().iloc[TRAINING_ROWS : TRAINING_ROWS + REFERENCE_ROWS]
     return ReferenceData(population().head(TRAINING_ROWS), rows, name="base_test")
@@ -44,11 +44,11 @@ def batch(rows: int, seed: int = 1) -> pd.DataFrame:
     return fresh.sample(rows, random_state=seed, ignore_index=True)
 
 
-def right(rows: int, share: float, *, away: float = 0.1) -> pd.DataFrame:
-    """Shots of which a share was predicted right; P(made) is `away` from one half, as often below it as above.
+def with_accuracy(rows: int, share: float, *, away: float = 0.1) -> pd.DataFrame:
+    """Shots with a given accuracy; P(made) is `distance` from 0.5, as often below it as above.
 
-    Accuracy, F1, ROC AUC, precision, sensitivity and specificity are all that share, so a test can say by how much
-    each is worse. With `away` as share - 0.5 the answers are calibrated.
+    Accuracy, F1, ROC AUC, precision, sensitivity and specificity all equal `accuracy`, so a test sets by how much
+    each is worse. With `distance` = accuracy - 0.5 the predictions are calibrated.
     """
     half = rows // 2
     hits = round(half * share)
@@ -63,13 +63,13 @@ def right(rows: int, share: float, *, away: float = 0.1) -> pd.DataFrame:
 
 
 @cache
-def six_in_ten() -> ReferenceData:
-    """A reference of which six in ten rows were predicted right, calibrated."""
-    return ReferenceData(population().head(TRAINING_ROWS), right(4_000, 0.6), name="base_test")
+def sixty_percent_accurate() -> ReferenceData:
+    """A calibrated reference with an accuracy of 60%."""
+    return ReferenceData(population().head(TRAINING_ROWS), with_accuracy(4_000, 0.6), name="base_test")
 
 
-def look(
-    table: pd.DataFrame, live: ServingState = NOBODY, *, against: ReferenceData | None = None, name: str = "prod"
+def evaluation(
+    table: pd.DataFrame, live: ServingState = NO_CHAMPION, *, against: ReferenceData | None = None, name: str = "prod"
 ) -> Evaluation:
-    """A look at a batch."""
-    return Evaluation(against or baseline(), table, live, name)
+    """The evaluation of a batch."""
+    return Evaluation(against or reference_data(), table, live, name)
