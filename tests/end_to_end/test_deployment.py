@@ -37,7 +37,7 @@ from tests.project import (
 )
 from tests.serving.inference_log.test_inference_log import POSTGRES, logged
 
-PAGES = ("overview", "court", "performance", "drift", "without_labels", "loop", "simulator", "operation")
+PAGES = ("overview", "court", "performance", "drift", "without_labels", "retraining", "simulator", "operation")
 FAST = ("--synthetic_rows", "20000", "--models", "lr", "--n_iter", "1", "--cv_folds", "2")
 
 

@@ -93,7 +93,7 @@ def test_a_job_goes_on_when_the_app_that_started_it_is_killed(bundle: Path) -> N
     app = (
         "import pathlib, sys, tempfile, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "import mlflow\nfrom monitor import jobs\n"
+        "import mlflow\nfrom monitor.ui import jobs\n"
         f"jobs.ROOT = pathlib.Path({str(bundle)!r})\ntempfile.tempdir = {str(bundle)!r}\n"
         f"mlflow.set_tracking_uri({mlflow.get_tracking_uri()!r})\n"
         "jobs.start('treinamento', by='Ana')\nprint('started', flush=True)\ntime.sleep(600)\n"

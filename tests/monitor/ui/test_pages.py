@@ -35,7 +35,7 @@ from tests.operation_store import apply, fill_store, shots, using_store
 from tests.project import PAGE_SECONDS, free_port, wait_until
 
 LOOKING = ("overview", "court", "performance", "drift", "without_labels")
-ALL = (*LOOKING, "loop", "simulator", "operation")
+ALL = (*LOOKING, "retraining", "simulator", "operation")
 
 
 @pytest.fixture(autouse=True)

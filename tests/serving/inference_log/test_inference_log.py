@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sql
 
+from data.paths import ROOT
 from data.schema import FEATURES
 from serving.inference_log import inference_log
 from serving.inference_log.inference_log import (
@@ -163,12 +164,12 @@ def record_and_die(address: str, folder: Path, *, writer_dies: bool) -> None:
         "import os, signal, sys\n"
         "from serving.inference_log.inference_log import InferenceLogWriter\n"
         "from tests.serving.inference_log.test_inference_log import FEATURES, request\n"
-        f"recorder = Recorder({address!r}, FEATURES)\n"
+        f"recorder = InferenceLogWriter({address!r}, FEATURES)\n"
         "for number in range(100): recorder.record(request(str(number)))\n"
         f"if {writer_dies}: os.kill(recorder._writer.pid, signal.SIGKILL)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(inference_log.__file__).parents[1])
+    process = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
     assert process.returncode == -signal.SIGKILL
     del folder
 

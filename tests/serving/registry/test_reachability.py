@@ -104,7 +104,7 @@ def test_what_the_environment_says_of_requests_is_kept(monkeypatch: pytest.Monke
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in reachability.patient_environment()
 
 
-PAGES = ("overview", "court", "performance", "drift", "without_labels", "loop", "operation")
+PAGES = ("overview", "court", "performance", "drift", "without_labels", "retraining", "operation")
 
 
 @pytest.mark.usefixtures("short")
