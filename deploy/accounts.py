@@ -1,7 +1,7 @@
-"""Give the project its accounts on the tracking server: ``python -m deploy.accounts``, as the server's admin.
+"""Create the project's accounts on the tracking server: ``python -m deploy.accounts``, as the server's admin.
 
-Whoever retrains writes, the model server only reads. Done again it changes nothing, or sets the passwords that the
-files hold now.
+The account that trains can write, that of the production server can only read. A second run changes nothing, or sets the
+passwords that the files contain now.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from serving.registry import translate_store_errors
 from serving.registry.reachability import require_answer
 
 WRITER, READER = "kobe_shot", "kobe_shot_server"
-"""Accounts of the loop and the monitor, and of the model server."""
+"""Accounts of the scheduler and the monitor, and of the production server."""
 
 
 class AccountsConfig(CommandConfig):
-    """Make the accounts kobe_shot, which trains and promotes, and kobe_shot_server, which only reads."""
+    """Create the accounts kobe_shot, which trains and promotes, and kobe_shot_server, which only reads."""
 
     secrets: Path = Field(
         default=Path("/run/secrets"), description="folder with a file kobe_shot_password and one for kobe_shot_server"
@@ -32,14 +32,14 @@ class AccountsConfig(CommandConfig):
 
 
 def make_accounts(config: AccountsConfig) -> None:
-    """Make each account, or set its password where it is there.
+    """Create each account, or set the password of an existing one.
 
     Raises
     ------
     SecretError
         If a password cannot be read.
     StoreError
-        If the server does not do it.
+        If the server refuses.
     """
     passwords = {name: read_secret(config.secrets / f"{name}_password", "secrets") for name in (WRITER, READER)}
     client = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
@@ -51,7 +51,7 @@ def make_accounts(config: AccountsConfig) -> None:
             client.update_user_password(name, password)
             info("Account", name)
         with _unless_there():
-            # `mlflow run` opens its run in the experiment with id 0, which no account has made.
+            # `mlflow run` opens its run in the experiment with id 0, which no account has created.
             client.grant_user_permission(WRITER, "experiment", "0", "EDIT")
 
 

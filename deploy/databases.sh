@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make a role and a database for each who needs one. PostgreSQL's image runs this once, when its volume is empty;
-# elsewhere run it as the database's superuser with $SECRETS, the folder that make-secrets.sh has made.
+# Create the roles and databases of the services. PostgreSQL's image runs this once, when its volume is empty; elsewhere
+# run it as the database's superuser with $SECRETS, the folder that make-secrets.sh created.
 set -eu
 export SECRETS="${SECRETS:-/run/secrets}"
 for name in mlflow_database_password inference_log_password; do

@@ -1,4 +1,4 @@
-"""Train the first model where there is none: ``python -m deploy.first_model``, parameters as of ``steps.main``."""
+"""Train the first model if there is no champion: ``python -m deploy.first_model``, with the parameters of ``steps.main``."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from serving.registry import reachability
 
 
 def main() -> None:
-    """Become ``steps.main``, unless the registry has a champion."""
+    """Replace this process with ``steps.main``, unless the registry has a champion."""
     try:
         registry.model()
         with registry.translate_store_errors():

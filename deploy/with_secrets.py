@@ -1,7 +1,7 @@
-"""Run a command with the secrets that lie in files: ``python -m deploy.with_secrets COMMAND …``.
+"""Run a command with secrets from files: ``python -m deploy.with_secrets COMMAND …``.
 
-For each secret of ``SECRETS`` whose file is named (``PGPASSWORD_FILE=/run/secrets/…``), the command finds its content
-in the variable. So a secret stands in no image, no compose file and no command line.
+For each secret of ``SECRETS`` with a file (``PGPASSWORD_FILE=/run/secrets/…``), the command gets its content in the variable.
+So no image, compose file or command line contains a secret.
 """
 
 import os
@@ -18,22 +18,22 @@ SECRETS = (
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
     "MLFLOW_TRACKING_PASSWORD",
 )
-"""Environment variables that may be given as files."""
+"""Environment variables that a file can set."""
 
 _FILE = "_FILE"
 
 
 class SecretError(KobeShotError):
-    """A secret is not where it is said to be."""
+    """The file of a secret is missing or invalid."""
 
 
 def with_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment with the content of the files that it names.
+    """Replace the variables that name a file with the file's content.
 
     Raises
     ------
     SecretError
-        If a file cannot be read, is no text, or is empty.
+        If a file cannot be read, is not text, or is empty.
 
     Examples
     --------
@@ -50,19 +50,19 @@ directory. Make the secrets: deploy/make-secrets.sh
     return found
 
 
-def read_secret(path: Path, asked_by: str) -> str:
-    """The secret that a file holds.
+def read_secret(path: Path, required_by: str) -> str:
+    """Read the secret in a file.
 
     Parameters
     ----------
     path : pathlib.Path
-    asked_by : str
+    required_by : str
         Variable or parameter that names the file.
 
     Raises
     ------
     SecretError
-        If it cannot be read, is no text, or is empty.
+        If it cannot be read, is not text, or is empty.
     """
     try:
         secret = path.read_text(encoding="utf-8").strip()
@@ -75,19 +75,19 @@ def read_secret(path: Path, asked_by: str) -> str:
             return secret
         problem = "it holds a NUL" if secret else "it is empty"
     message = (
-        f"{asked_by}: expected a file that holds the secret; {path}: {problem}. "
+        f"{required_by}: expected a file that holds the secret; {path}: {problem}. "
         "Make the secrets: deploy/make-secrets.sh"
     )
     raise SecretError(message)
 
 
 def main(command: list[str]) -> None:
-    """Become the command; the process ends with exit code 1 or 2 where it cannot."""
+    """Replace this process with the command, or exit with code 1 or 2."""
     if not command:
         console.error("deploy.with_secrets:", "expected a command; found none.")
         sys.exit(2)
     try:
-        os.execvpe(command[0], command, with_secrets(os.environ))  # noqa: S606 the command is whoever's that calls
+        os.execvpe(command[0], command, with_secrets(os.environ))  # noqa: S606 the command comes from the command line
     except (KobeShotError, OSError) as error:
         console.error("deploy.with_secrets failed:", error)
         sys.exit(1)

@@ -161,6 +161,10 @@ ALLOWED = re.compile(
 
 ALLOWED_IN: dict[str, str] = {
     "CHANGELOG.md": r"^\|.*\|.*\|$",
+    ".streamlit/config.toml": "^address",
+    "deploy/compose.yaml": "--server.address",
+    "Makefile": "--server.address",
+    "docs/retrain.workflow.yml": "cancelled",
 }
 """By file: what may be in it though it would not be right elsewhere. In the changelog that is the table of new names."""
 
@@ -195,7 +199,7 @@ WORDS: dict[str, str] = {
     # Checks and pages.
     r"(?-i:\bLabel metrics\b|\bSkill against\b|\bWorth more than\b|\bControl sample\b|\bLabels arrive\b)": "the glossary's name of the check",
     r"(?-i:\bEnough rows\b|\bTraining support\b|\bEstimate without labels\b|\bAge of the model\b|\bVersion (served|that scored)\b)": "the glossary's name of the check",
-    r"(?-i:\bWithout labels\b)": "Estimated performance",
+    r"(?-i:(^#+ |[\"'*|] ?)Without labels\b)": "Estimated performance",
     r"\b(the|this|a) loop\b|(?-i:\bLoop\b)": "continuous training; the page Retraining",
     r"\bsimulators?\b": "Playground",
     r"\b(real against predicted|both candidates|most confident errors)\b|(?-i:\bDensities\b)": "the glossary's heading of the page",
@@ -263,12 +267,12 @@ IN_PAGES: dict[str, str] = {
 EM_PORTUGUES: dict[str, str] = {
     r"\bport(ão|ões)\b": "critério de promoção (quality gate)",
     r"\blaços?\b": "ciclo de retreinamento",
-    r"\bguardas?\b": "pré-condição",
+    r"\b(as?|uma|cada|das?) guardas?\b": "pré-condição",
     r"\bsina(l|is)\b": "gatilho",
     r"\balém do acaso\b": "estatisticamente significativo",
     r"\bsuporte do treino\b": "região coberta pelo treino",
     r"\bpontu(ar|a|am|ou|ada|adas|ado|ados)\b": "gerar predições",
-    r"\blinhas?\b": "registros",
+    r"\blinhas?\b(?! de comando)": "registros",
     r"\bconstantes?\b": "baseline (taxa média)",
     r"\bmoedas?\b": "acaso",
     r"\bapren(der|de|deu|deram|dido) com\b": "treinar com",
@@ -476,6 +480,7 @@ def test_an_old_word_that_is_put_back_is_found(file: str, source: str) -> None:
         ("docs/serving.md", "The event loop closes a connection of an IP address that does not send."),
         ("CHANGELOG.md", "| `--most_rejected` | `--max_rejected_rows` |"),
         ("README.md", "Uma guarda."),
+        ("README.pt-BR.md", "O disco guarda os arquivos."),
     ],
 )
 def test_a_right_use_of_a_word_is_left_alone(file: str, source: str) -> None:

@@ -35,7 +35,7 @@ from serving import registry
 from steps.relatorio import HTML
 from steps.shared.tracking import EXPERIMENT
 
-FOLDER = ROOT / "docs" / "pictures"
+FOLDER = ROOT / "docs" / "images"
 WIDTH = 1280
 LARGEST = 250_000
 """Bytes of a picture that a page of the docs can afford."""

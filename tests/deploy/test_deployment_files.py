@@ -108,7 +108,7 @@ def test_the_tracking_server_asks_for_a_password() -> None:
     assert "--app-name=basic-auth" in SERVICES["tracking"]["command"]
     assert settings("tracking")["MLFLOW_AUTH_CONFIG_PATH"].endswith("deploy/basic_auth.ini")
     assert "deploy/basic_auth.ini" in (ROOT / ".dockerignore").read_text()
-    assert {settings(name)["MLFLOW_TRACKING_USERNAME"] for name in ("first-model", "loop", "monitor")} == {
+    assert {settings(name)["MLFLOW_TRACKING_USERNAME"] for name in ("first-model", "scheduler", "monitor")} == {
         accounts.WRITER
     }
     assert settings("model")["MLFLOW_TRACKING_USERNAME"] == accounts.READER
@@ -224,7 +224,7 @@ def test_every_image_is_built_once_from_its_target() -> None:
 
 
 def test_a_service_has_time_to_end() -> None:
-    assert {"database", "tracking", "model", "loop"} <= {
+    assert {"database", "tracking", "model", "scheduler"} <= {
         name for name, service in SERVICES.items() if "stop_grace_period" in service
     }
 

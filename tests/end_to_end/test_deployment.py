@@ -285,13 +285,13 @@ def test_the_services_of_the_compose_file_work_together_without_containers(
         assert deployment.healthy("monitor"), deployment.output("monitor")
         pages_show_the_server(deployment, monkeypatch)
 
-        loop = stack.enter_context(deployment.started("loop"))
-        wait_until(lambda: "Next at" in deployment.output("loop"), "the scheduler to have decided")
-        assert "Decision 1: wait" in deployment.output("loop")
-        assert deployment.healthy("loop"), deployment.output("loop")
+        loop = stack.enter_context(deployment.started("scheduler"))
+        wait_until(lambda: "Next at" in deployment.output("scheduler"), "the scheduler to have decided")
+        assert "Decision 1: wait" in deployment.output("scheduler")
+        assert deployment.healthy("scheduler"), deployment.output("scheduler")
         loop.terminate()
         assert completed(loop).returncode == 0
-        assert not deployment.healthy("loop")
+        assert not deployment.healthy("scheduler")
 
         end_group(model)
         wrong_passwords_are_reported(deployment, monkeypatch)
