@@ -1,7 +1,7 @@
 """Create the project's accounts on the tracking server: ``python -m deploy.accounts``, as the server's admin.
 
-The account that trains can write, that of the production server can only read. A second run changes nothing, or sets the
-passwords that the files contain now.
+The account that trains can write, that of the production server can only read. A second run changes nothing, or sets
+the passwords that the files contain now.
 """
 
 from collections.abc import Iterator

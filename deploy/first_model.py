@@ -1,4 +1,7 @@
-"""Train the first model if there is no champion: ``python -m deploy.first_model``, with the parameters of ``steps.main``."""
+"""Train the first model if there is no champion: ``python -m deploy.first_model``.
+
+The parameters are those of ``steps.main``.
+"""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """Run a command with secrets from files: ``python -m deploy.with_secrets COMMAND …``.
 
-For each secret of ``SECRETS`` with a file (``PGPASSWORD_FILE=/run/secrets/…``), the command gets its content in the variable.
-So no image, compose file or command line contains a secret.
+For each secret of ``SECRETS`` with a file (``PGPASSWORD_FILE=/run/secrets/…``), the command gets its content in the
+variable. So no image, compose file or command line contains a secret.
 """
 
 import os

@@ -345,5 +345,5 @@ def test_the_page_has_the_mapping_the_ranges_and_the_games_of_the_code() -> None
     for shot in COLUMNS:
         if shot.name in chart_name and (shot.minimum is not None or shot.choices):
             assert f"| `{chart_name[shot.name]}` | {shot.meaning} | {shot.allowed} | {shot.unit} |" in ranges
-    for kind, name in LEFT_OUT.items():
+    for kind, name in EXCLUDED_GAME_TYPES.items():
         assert f"| `00{kind}` | {name} | excluded |" in PAGE
