@@ -1,4 +1,4 @@
-"""Commands that the pages name: what each would do is looked at, and none is run but ``make -n``."""
+"""Check the commands on the pages without running them, except ``make -n``."""
 
 import argparse
 import contextlib
@@ -28,9 +28,9 @@ from data.paths import ROOT
 from data.simulation import synthetic
 from tools.parameters import config_of
 
-FLOORS = ("steps", "monitor", "serving", "data", "bench", "tools", "tests")
+PACKAGES = ("steps", "monitor", "serving", "data", "bench", "tools", "tests")
 INSTALLED = ("-o", ".venv/.ready", "-o", ".venv/.ready-spark")
-"""Options of make that take the environment as built."""
+"""Options of make that skip building the environment."""
 
 _MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 _TARGETS = set(re.findall(r"^([a-z][\w-]*):", _MAKEFILE, flags=re.MULTILINE))
@@ -41,7 +41,7 @@ _TABLE = (".parquet", ".csv")
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    r"""The commands of a shell script, in words, without comments, redirections and variables that are set.
+    r"""Split a shell script into commands, without comments, redirections and assignments.
 
     Examples
     --------
@@ -68,13 +68,13 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def check(words: list[str], folder: Path) -> None:
-    """Fail unless a command of this project is one that it takes, or another is known.
+    """Fail if the project does not accept its command, or if another command is unknown.
 
     Parameters
     ----------
     words : list of str
     folder : pathlib.Path
-        The current directory, in which the files that the command names are made up.
+        The current directory, in which the files of the command are created.
     """
     program, *arguments = words[1:] if words[0] in {"do", "then", "sudo"} and words[1:] else words
     name = "*.sh" if program.endswith(".sh") else Path(program).name or program
@@ -85,7 +85,7 @@ def check(words: list[str], folder: Path) -> None:
 
 
 def _made_up(word: str, folder: Path) -> str:
-    """The word, where it names a table or folder as one that is there."""
+    """Create the table or folder that the word names; the word with its path."""
     key, separator, value = word.rpartition("=")
     value = {"FILE": "FILE.parquet"}.get(value, value).removeprefix("/")
     path = folder / value
@@ -108,7 +108,7 @@ def _write_table(path: Path) -> None:
 
 
 def _make(arguments: list[str]) -> None:
-    """Look at the commands that make would run."""
+    """Check the commands that make would run."""
     for argument in arguments:
         variable = argument.partition("=")[0] if "=" in argument else ""
         assert not variable or variable in _VARIABLES or variable == "PYTHON", f"the Makefile knows no {variable}"
@@ -128,13 +128,13 @@ def _recipe(arguments: tuple[str, ...]) -> str:
 
 
 def outside_make(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what a ``make`` that runs the tests tells every other one."""
-    told = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", *_VARIABLES} - {"PATH"}
-    return {name: value for name, value in environment.items() if name not in told}
+    """The environment without the variables that a ``make`` that runs the tests exports to others."""
+    exported = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", *_VARIABLES} - {"PATH"}
+    return {name: value for name, value in environment.items() if name not in exported}
 
 
 def _mlflow(arguments: list[str]) -> None:
-    """Let MLflow's own parser read the options, and the entry point's configuration the parameters."""
+    """Parse the options with MLflow's own parser, and the parameters with the entry point's configuration."""
     command: click.Command = cli
     name = "mlflow"
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
@@ -160,7 +160,7 @@ def _python(arguments: list[str]) -> None:
         assert arguments[0] == "-c", f"expected python -m MODULE; found {arguments}"
         return
     module, *options = arguments[1:]
-    if module.partition(".")[0] not in FLOORS:
+    if module.partition(".")[0] not in PACKAGES:
         assert importlib.util.find_spec(module.partition(".")[0]), f"there is no module {module}"
         return
     if _PLACEHOLDER.fullmatch(module.rpartition(".")[2]):
@@ -180,7 +180,7 @@ def _python(arguments: list[str]) -> None:
 
 
 def _parser_of(module: str) -> argparse.ArgumentParser:
-    """The parser that a module's ``main`` would read the command line with."""
+    """The parser that a module's ``main`` uses."""
     caught: list[argparse.ArgumentParser] = []
 
     def catch(parser: argparse.ArgumentParser) -> NoReturn:
@@ -198,15 +198,15 @@ def _streamlit(arguments: list[str]) -> None:
 
 
 def _curl(arguments: list[str]) -> None:
-    """Compare what is sent to be scored with the published description."""
+    """Validate the body of a scoring request against the published description."""
     sent = [body for option, body in itertools.pairwise(arguments) if option in {"-d", "--data"}]
-    addresses = [urlsplit(argument) for argument in arguments if re.match(r"https?://|127\.0\.0\.1", argument)]
-    assert addresses, f"curl of nothing: {arguments}"
+    urls = [urlsplit(argument) for argument in arguments if re.match(r"https?://|127\.0\.0\.1", argument)]
+    assert urls, f"curl without a URL: {arguments}"
     for body in sent:
         if body.startswith("@"):
             continue
         parsed = json.loads(body)
-        if any(address.path == "/invocations" for address in addresses):
+        if any(url.path == "/invocations" for url in urls):
             described = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
             schema = described["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
             jsonschema.validate(parsed, {**schema, "components": described["components"]})
@@ -244,4 +244,4 @@ _CHECKS: dict[str, Callable[[list[str]], None] | None] = {
     "*.sh": _script,
     **dict.fromkeys(("cd", "git", "ssh", "export", "ls", "mkdir", "cp", "spark-class", "for", "do", "done")),
 }
-"""What is looked at of each program that a page may name; nothing of those that are no part of this project."""
+"""The check of each program that a page may name; None for programs of other projects."""

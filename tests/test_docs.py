@@ -1,4 +1,4 @@
-"""Links, commands, names and tables of the pages are true."""
+"""Links, commands, names and tables of the pages match the code."""
 
 import re
 from itertools import pairwise
@@ -13,12 +13,12 @@ from data.paths import ROOT
 from data.schema import COLUMNS
 from monitor.health.checks import CHECKS
 from tests.pages import PAGES, Page
-from tests.shell_commands import FLOORS, check, commands
+from tests.shell_commands import PACKAGES, check, commands
 from tools import parameters
 
 DOCS = ROOT / "docs"
-MADE = ("data/raw", "data/processed", "deploy/secrets")
-"""Folders that hold what commands write."""
+OUTPUTS = ("data/raw", "data/processed", "deploy/secrets")
+"""Folders that commands write to."""
 
 _COMMAND = re.compile(r"(make|mlflow (run|models|ui|server)|python -m|streamlit run) ")
 _SHELL = {"sh", "bash", "shell", "console"}
@@ -63,7 +63,7 @@ def test_commands_are_those_that_the_project_takes(
         for words in commands(script):
             try:
                 check(words, tmp_path)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 every problem of a page is told at once
+            except (Exception, SystemExit) as error:  # noqa: BLE001 report every problem of a page at once
                 problems.append(f"{place}: {' '.join(words)}: {error} {capsys.readouterr().err}")
     assert not problems, "\n".join(problems)
 
@@ -75,9 +75,9 @@ def test_blocks_of_code_name_their_language(page: Page) -> None:
 
 @each_page
 def test_files_that_are_named_exist(page: Page) -> None:
-    for name in re.findall(rf"(?<![\w/.-])(?:{'|'.join([*FLOORS, 'docs', 'deploy'])})/[\w./-]*", page.text):
+    for name in re.findall(rf"(?<![\w/.-])(?:{'|'.join([*PACKAGES, 'docs', 'deploy'])})/[\w./-]*", page.text):
         path = name.rstrip(".")
-        assert (ROOT / path).exists() or path.startswith(MADE), path
+        assert (ROOT / path).exists() or path.startswith(OUTPUTS), path
 
 
 def test_every_promise_of_the_page_of_security_names_tests_that_exist() -> None:
@@ -95,7 +95,7 @@ def test_every_promise_of_the_page_of_security_names_tests_that_exist() -> None:
 @each_page
 def test_modules_that_are_named_exist(page: Page) -> None:
     for code in page.code:
-        if re.fullmatch(rf"(?:{'|'.join(FLOORS)})(?:\.(?!csv$|parquet$)\w+)+", code):
+        if re.fullmatch(rf"(?:{'|'.join(PACKAGES)})(?:\.(?!csv$|parquet$)\w+)+", code):
             module = ROOT.joinpath(*code.split("."))
             parent = module.parent.with_suffix(".py")
             known = module.is_dir() or module.with_suffix(".py").is_file()
@@ -107,11 +107,11 @@ def test_every_page_is_in_the_index() -> None:
     assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= listed
 
 
-def test_every_picture_is_shown_and_small() -> None:
+def test_every_image_is_shown_and_small() -> None:
     shown = {(page.parent / link).resolve() for page in PAGES for link in Page(page).links}
-    for picture in DOCS.rglob("*.png"):
-        assert picture in shown, picture
-        assert picture.stat().st_size < 250_000, picture
+    for image in DOCS.rglob("*.png"):
+        assert image in shown, image
+        assert image.stat().st_size < 250_000, image
 
 
 def test_the_page_of_parameters_is_that_of_the_configurations() -> None:
