@@ -1,4 +1,4 @@
-"""The monitor: ``streamlit run monitor/app.py``. Renders what MLflow and the inference log know; computes nothing."""
+"""The monitor: ``streamlit run monitor/app.py``. It renders what MLflow and the inference log hold."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-# Streamlit puts this folder on the path, not the project's.
+# Streamlit adds this folder to the path, not the root of the project.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.cli import console
@@ -16,7 +16,7 @@ from data.cli.config import limit_connecting
 from data.errors import KobeShotError
 from data.masking import mask_log_records, mask_tracebacks
 
-# What the pages import takes seconds; here no page waits for it.
+# These imports take seconds. Imported here, they do not delay the first page.
 from monitor.health.baseline import baseline as reference_data
 from monitor.store import runs
 from monitor.ui import navigation
@@ -27,12 +27,12 @@ from serving.registry.store import plain_store
 
 @asynccontextmanager
 async def ready(_app: st.App) -> AsyncIterator[None]:
-    """Open the store and load the champion before the first page is asked for, where there are any."""
+    """Open the store and load the champion, if there are any, before the first page is requested."""
     with ExitStack() as stack:
         try:
             stack.enter_context(plain_store())
         except KobeShotError as error:
-            # The pages say what is wrong, and go on when it is mended.
+            # The pages show the error, and recover once it is fixed.
             console.error("The store:", error)
         with suppress(KobeShotError), registry.translate_store_errors():
             reachability.require_answer()
@@ -44,10 +44,10 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
 mask_log_records()
 mask_tracebacks()
 limit_connecting()
-# A person waits for a page: what does not answer is told.
+# A page fails fast: it shows an error when a server does not respond within seconds.
 reachability.hurry()
 app = st.App(Path(str(navigation.__file__)), lifespan=ready)
 
 if get_script_run_ctx(suppress_warning=True) is not None:
-    # Run as a plain script, as Streamlit's AppTest does.
+    # Streamlit's AppTest runs this file as a plain script.
     navigation.show()

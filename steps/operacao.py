@@ -362,7 +362,7 @@ def _records(played: Replay, calls: LoadProbe) -> Iterator[Record]:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
     yield Text(backtest.FILE, json.dumps(played.record(), indent=2) + "\n")
-    yield FigureRecord("replay", static.replayed(played.record()))
+    yield FigureRecord("replay", static.policy_backtest(played.record()))
 
 
 def _show(played: Replay, calls: LoadProbe) -> None:

@@ -1,4 +1,4 @@
-"""Shots and rates on a half court drawn to scale, with plotly for the app."""
+"""Shots and field-goal percentages on a half court drawn to scale, with plotly for the app."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,37 +12,37 @@ import plotly.graph_objects as go
 
 from data import court
 from data.schema import PREDICTION, PROBABILITY, TARGET
-from monitor.charts.layout import SEQUENTIAL, Colours, base_figure, format_values
+from monitor.charts.layout import SEQUENTIAL, Colors, base_figure, format_values
 from monitor.charts.palette import CURRENT, LINES, MADE, MISSED, NEUTRAL
 from monitor.metrics import rates
 
 Floats = npt.NDArray[np.float64]
 
-DIVERGING: Colours = [[0.0, MISSED], [0.5, LINES], [1.0, MADE]]
-"""Of residuals and differences: below, at and above what was expected."""
+DIVERGING: Colors = [[0.0, MISSED], [0.5, LINES], [1.0, MADE]]
+"""Color scale of residuals and differences: below, at and above the expected value."""
 
 _X, _Y = (-26.0, 26.0), (-6.25, 42.75)
-_MOST_POINTS = 4_000
+_MAX_POINTS = 4_000
 _CLASSES = 16
-_SMALLEST, _BUSY = 0.3, 0.9
+_MIN_SIZE, _FULL_SIZE_QUANTILE = 0.3, 0.9
 _DENSITY_FEET = 1.5
-_HISTORY: Colours = [[0.0, "rgb(226, 228, 232)"], [1.0, "rgb(107, 114, 128)"]]
-"""Of where shots were taken, behind shots whose color is P(made): greys, so that one color has one meaning."""
+_HISTORY: Colors = [[0.0, "rgb(226, 228, 232)"], [1.0, "rgb(107, 114, 128)"]]
+"""Color scale of the shot density behind scored shots: grays, because colors are P(made)."""
 _HISTORY_OPACITY = 0.7
-_LEFT_BAR, _RIGHT_BAR = ({"len": 0.42, "x": place} for place in (0.25, 0.75))
-# Of a rate, so that maps can be compared: nearly every P(made) is between these two.
+_LEFT_BAR, _RIGHT_BAR = ({"len": 0.42, "x": position} for position in (0.25, 0.75))
+# Fixed range, so that maps are comparable. Nearly every P(made) is in it.
 _RATE = (0.2, 0.7)
 _RATE_TICKS = {"tickvals": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "tickformat": ".0%"}
 _SHARE = (-2.0, 1.0)
-_SHARE_TICKS = {"tickvals": [-2, -1, 0, 1], "ticktext": ["0.01 %", "0.1 %", "1 %", "10 %"]}
+_SHARE_TICKS = {"tickvals": [-2, -1, 0, 1], "ticktext": ["0.01%", "0.1%", "1%", "10%"]}
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Values, shape (n,), and how colours tell them."""
+    """Values, shape (n,), and their color scale."""
 
     values: Floats
-    colours: Colours
+    colors: Colors
     ends: tuple[float, float]
     name: str
     ticks: Mapping[str, object]
@@ -57,7 +57,7 @@ class _Scale:
             "len": 0.5,
             "x": 0.5,
             "y": 1.09,
-            # Anchored at its bottom, a bar would push the heading of the figure out of sight (plotly.js 3).
+            # With yanchor="bottom" the color bar hides the title of the figure (plotly.js 3).
             "yanchor": "middle",
             "ypad": 0,
             "outlinewidth": 0,
@@ -66,64 +66,64 @@ class _Scale:
     @property
     def marker(self) -> dict[str, object]:
         low, high = self.ends
-        return {"color": self.values, "colorscale": self.colours, "cmin": low, "cmax": high, "colorbar": self.bar}
+        return {"color": self.values, "colorscale": self.colors, "cmin": low, "cmax": high, "colorbar": self.bar}
 
     def classes(self) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """Class of each value, from 0, and the colour of each class."""
+        """Class of each value, starting at 0, and the color of each class."""
         part = (self.values - self.ends[0]) / (self.ends[1] - self.ends[0])
         level = np.rint(np.clip(np.nan_to_num(part), 0, 1) * (_CLASSES - 1)).astype(np.int64)
-        colours = plotly.colors.sample_colorscale(self.colours, np.linspace(0, 1, _CLASSES))
-        # A place without a value, because none of its shots has a label, is grey.
-        return np.where(np.isnan(part), _CLASSES, level), [*colours, NEUTRAL]
+        colors = plotly.colors.sample_colorscale(self.colors, np.linspace(0, 1, _CLASSES))
+        # A hexagon without labeled shots has no value and is gray.
+        return np.where(np.isnan(part), _CLASSES, level), [*colors, NEUTRAL]
 
 
 def court_figure(title: str = "") -> go.Figure:
-    """An empty half court to scale: x and y in feet from the hoop, lines only."""
+    """An empty half court, drawn to scale: x and y in feet from the hoop."""
     figure = _court(title)
     return _add_lines(figure)
 
 
 def shots_on_court(
-    shots: pd.DataFrame, colour: Literal["result", "prediction", "probability", "residual"], title: str = ""
+    shots: pd.DataFrame, color: Literal["result", "prediction", "probability", "residual"], title: str = ""
 ) -> go.Figure:
-    """Shots where they were taken, at most 4,000 of them.
+    """Shots at their locations, at most 4,000 of them.
 
     Parameters
     ----------
     shots : pandas.DataFrame
         ``lat`` and ``lng`` in degrees, ``shot_distance`` in feet, ``shot_made_flag`` (1, 0 or NaN), ``prediction``
         (1 or 0) and ``probability``, P(made).
-    colour : {"result", "prediction", "probability", "residual"}
-        What the colour tells: what happened, what was predicted, P(made), or ``shot_made_flag`` less P(made), which
-        only labelled shots have.
+    color : {"result", "prediction", "probability", "residual"}
+        Value shown as color: the label, the predicted label, P(made), or ``shot_made_flag`` minus P(made). Only
+        labeled shots have a residual.
     title : str
-        Heading.
+        Title of the chart.
     """
     figure = court_figure(title)
-    if colour == "residual":
+    if color == "residual":
         shots = shots[shots[TARGET].notna()]
     if shots.empty:
         return _without_rows(figure)
     drawn, x, y = _drawn(figure, shots)
-    truth, probability = drawn[TARGET].to_numpy(dtype=float), drawn[PROBABILITY].to_numpy(dtype=float)
-    result = np.select([truth == 0, truth == 1], ["missed", "made"], "no label")
-    told_distance = format_values(drawn["shot_distance"], "{:.0f} feet from the hoop")
-    hover = np.column_stack([result, format_values(probability, "{:.1%}"), told_distance])
+    labels, probability = drawn[TARGET].to_numpy(dtype=float), drawn[PROBABILITY].to_numpy(dtype=float)
+    result = np.select([labels == 0, labels == 1], ["missed", "made"], "no label")
+    distance = format_values(drawn["shot_distance"], "{:.0f} feet from the hoop")
+    hover = np.column_stack([result, format_values(probability, "{:.1%}"), distance])
     points = pd.DataFrame(hover, columns=["result", "probability", "distance"]).assign(x=x, y=y)
-    if colour in {"result", "prediction"}:
-        words = result if colour == "result" else np.where(drawn[PREDICTION] == 1, "made", "missed")
-        for word, paint in (("no label", NEUTRAL), ("missed", MISSED), ("made", MADE)):
-            which = words == word
+    if color in {"result", "prediction"}:
+        classes = result if color == "result" else np.where(drawn[PREDICTION] == 1, "made", "missed")
+        for word, color_of_word in (("no label", NEUTRAL), ("missed", MISSED), ("made", MADE)):
+            which = classes == word
             if which.any():
-                marker = {"color": paint, "size": 5, "opacity": 0.8}
-                name = f"{'predicted ' * (colour == 'prediction')}{word} ({which.sum():,})"
+                marker = {"color": color_of_word, "size": 5, "opacity": 0.8}
+                name = f"{'predicted ' * (color == 'prediction')}{word} ({which.sum():,})"
                 _add_shots(figure, points[which], marker, name)
         return figure
-    if colour == "probability":
+    if color == "probability":
         scale = _Scale(probability, SEQUENTIAL, _RATE, "P(made)", _RATE_TICKS)
     else:
         ticks = {"tickvals": [-1, -0.5, 0, 0.5, 1], "ticktext": ["-1", "-0.5", "0", "+0.5", "+1"]}
-        scale = _Scale(truth - probability, DIVERGING, (-1, 1), "made (1 or 0) less P(made)", ticks)
+        scale = _Scale(labels - probability, DIVERGING, (-1, 1), "label (1 or 0) minus P(made)", ticks)
     _add_shots(figure, points, {**scale.marker, "size": 5, "opacity": 0.8}, "")
     return figure
 
@@ -131,17 +131,17 @@ def shots_on_court(
 def hexagons_on_court(
     cells: pd.DataFrame, value: Literal["rate", "expected", "difference", "shots"], title: str = ""
 ) -> go.Figure:
-    """Rates by place as in the NBA's shot charts: a hexagon grows with the root of its shots, its colour is the value.
+    """Values by location, as in NBA shot charts: area is the number of shots, color is the value.
 
     Parameters
     ----------
     cells : pandas.DataFrame
-        What `monitor.metrics.rates.hexagons` returns.
+        As returned by `monitor.metrics.rates.hexagons`.
     value : {"rate", "expected", "difference", "shots"}
-        What the colour tells: share made, mean P(made), the first less the second, or how many shots; with the last,
-        hexagons are all of full size.
+        Value shown as color: FG%, mean P(made), FG% minus mean P(made), or the number of shots. For the last, all
+        hexagons have full size.
     title : str
-        Heading.
+        Title of the chart.
     """
     figure = _court(title)
     if cells.empty:
@@ -154,14 +154,14 @@ def hexagons_on_court(
         ticks = {"tickvals": decades, "ticktext": [f"{10**decade:,.0f}" for decade in decades]}
         scale = _Scale(np.log10(shots), SEQUENTIAL, (0.0, float(np.log10(top))), "shots", ticks)
     else:
-        busy = np.quantile(shots, _BUSY) if len(shots) else 1
-        size = np.clip(np.sqrt(shots / busy), _SMALLEST, 1)
+        busy = np.quantile(shots, _FULL_SIZE_QUANTILE) if len(shots) else 1
+        size = np.clip(np.sqrt(shots / busy), _MIN_SIZE, 1)
         values = drawn[value].to_numpy(dtype=float)
         if value == "difference":
             ticks = {"tickvals": [-0.2, -0.1, 0, 0.1, 0.2], "ticktext": ["-20", "-10", "0", "+10", "+20"]}
-            scale = _Scale(values, DIVERGING, (-0.2, 0.2), "made less expected, percentage points", ticks)
+            scale = _Scale(values, DIVERGING, (-0.2, 0.2), "FG% minus expected, percentage points", ticks)
         else:
-            name = "share made" if value == "rate" else "mean P(made)"
+            name = "FG%" if value == "rate" else "mean P(made)"
             scale = _Scale(values, SEQUENTIAL, _RATE, name, _RATE_TICKS)
     _add_hexagons(figure, drawn, size, scale)
     _add_lines(figure)
@@ -170,14 +170,14 @@ def hexagons_on_court(
 
 
 def density_on_court(shots: pd.DataFrame, title: str = "") -> go.Figure:
-    """Where shots were taken: the share of all of them in each hexagon, on a logarithmic scale that never changes.
+    """Density of shot locations: share of all shots per hexagon, on a fixed logarithmic scale.
 
     Parameters
     ----------
     shots : pandas.DataFrame
         ``lat`` and ``lng``, degrees.
     title : str
-        Heading.
+        Title of the chart.
     """
     figure = _court(title)
     cells = rates.counts(shots, size_feet=_DENSITY_FEET)
@@ -194,28 +194,28 @@ def density_on_court(shots: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, scored: pd.DataFrame | None) -> go.Figure:
-    """A court on which a click picks a place, to the foot; all that is drawn has its own legend or colorbar.
+    """A court on which a click selects a location, to the nearest foot.
 
     Parameters
     ----------
     history : pandas.DataFrame
-        ``lat`` and ``lng`` in degrees of earlier shots, shown in greys.
+        ``lat`` and ``lng`` in degrees of earlier shots, drawn in gray.
     picked : tuple of float or None
-        The place picked last, x and y in feet from the hoop.
+        The selected location, x and y in feet from the hoop.
     scored : pandas.DataFrame or None
-        Places that were scored before: ``x`` and ``y`` in feet from the hoop, ``probability``, P(made).
+        Scored shots: ``x`` and ``y`` in feet from the hoop, ``probability``, P(made).
 
     Notes
     -----
-    Every point that can be clicked has its place as x and y, so ``event.selection.points[0]["x"]`` is always feet.
+    The coordinates of every clickable point are feet, so ``event.selection.points[0]["x"]`` is always in feet.
     """
     figure = _court("")
-    # Above the court stand the colorbars, below it what the markers are.
+    # The color bars are above the court, the legend is below it.
     figure.update_layout(legend={"y": -0.05, "yanchor": "top", "orientation": "h"}, margin={"b": 50})
     cells = rates.counts(history, size_feet=_DENSITY_FEET)
     drawn = _on_court(figure, cells)
     if len(drawn):
-        density = replace(_density(drawn, len(history)), colours=_HISTORY, name="share of all prepared shots")
+        density = replace(_density(drawn, len(history)), colors=_HISTORY, name="share of all prepared shots")
         _add_hexagons(figure, drawn, np.ones(len(drawn)), density, opacity=_HISTORY_OPACITY)
         _add_bar(figure, density, _LEFT_BAR)
     _add_lines(figure)
@@ -252,8 +252,8 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
             },
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
-            hovertemplate="%{text}<br>%{x:.0f} feet across, %{y:.0f} along<extra>scored</extra>",
-            name="scored before",
+            hovertemplate="%{text}<br>%{x:.0f} feet across, %{y:.0f} along<extra>scored shot</extra>",
+            name="scored shots",
             showlegend=True,
         )
     if picked is not None:
@@ -264,8 +264,8 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
             marker={"symbol": "star", "size": 20, "color": CURRENT, "line": {"color": "white", "width": 1}},
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 1}},
-            hovertemplate="your shot: %{x:.0f} feet across, %{y:.0f} along<extra></extra>",
-            name="your shot, as the form holds it",
+            hovertemplate="shot in the form: %{x:.0f} feet across, %{y:.0f} along<extra></extra>",
+            name="shot in the form",
             showlegend=True,
         )
     figure.update_layout(clickmode="event+select", dragmode=False)
@@ -274,7 +274,7 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
 
 def _court(title: str) -> go.Figure:
     figure = base_figure(title, height=480)
-    # One margin for legends and colour bars, so that courts beside each other are level.
+    # The same margins with a legend or a color bar, so that courts in one row are aligned.
     figure.update_layout(
         margin={"t": 64 + 30 * bool(title), "b": 26},
         legend={"x": 0.5, "xanchor": "center", "y": 1.0, "itemsizing": "constant"},
@@ -308,28 +308,28 @@ def _note(figure: go.Figure, notes: list[str]) -> None:
         )
 
 
-def _beyond(count: int) -> list[str]:
-    return [f"{count:,} shot{'s' * (count != 1)} from beyond mid-court not drawn"] if count else []
+def _not_drawn(count: int) -> list[str]:
+    return [f"{count:,} shot{'s' * (count != 1)} behind mid-court not drawn"] if count else []
 
 
 def _drawn(figure: go.Figure, shots: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats]:
     x, y = court.to_feet(shots["lat"], shots["lng"])
     on_court = np.flatnonzero(y <= court.MID_COURT_Y)
-    kept = on_court[np.linspace(0, on_court.size - 1, min(on_court.size, _MOST_POINTS)).round().astype(np.int64)]
+    kept = on_court[np.linspace(0, on_court.size - 1, min(on_court.size, _MAX_POINTS)).round().astype(np.int64)]
     notes = [f"{kept.size:,} of {on_court.size:,} shots drawn"] if kept.size < on_court.size else []
-    nowhere = int(np.isnan(x + y).sum())
-    notes += _beyond(int((y > court.MID_COURT_Y).sum()))
-    notes += [f"{nowhere:,} without a position"] if nowhere else []
+    no_position = int(np.isnan(x + y).sum())
+    notes += _not_drawn(int((y > court.MID_COURT_Y).sum()))
+    notes += [f"{no_position:,} without a position"] if no_position else []
     _note(figure, notes)
-    # Positions are whole tenths of a foot and many are the hoop itself; unmoved, a point would hide a thousand others.
-    moved = np.random.default_rng(0).uniform(-0.25, 0.25, (2, kept.size))
-    return shots.iloc[kept], x[kept] + moved[0], y[kept] + moved[1]
+    # Jitter, because positions are rounded to tenths of a foot and many are the position of the hoop.
+    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, (2, kept.size))
+    return shots.iloc[kept], x[kept] + jitter[0], y[kept] + jitter[1]
 
 
 def _on_court(figure: go.Figure, cells: pd.DataFrame) -> pd.DataFrame:
-    beyond = cells["y"] > court.MID_COURT_Y
-    _note(figure, _beyond(int(cells.loc[beyond, "shots"].sum())))
-    return cells[~beyond]
+    far = cells["y"] > court.MID_COURT_Y
+    _note(figure, _not_drawn(int(cells.loc[far, "shots"].sum())))
+    return cells[~far]
 
 
 def _add_shots(figure: go.Figure, points: pd.DataFrame, marker: Mapping[str, object], name: str) -> None:
@@ -351,8 +351,8 @@ def _density(cells: pd.DataFrame, shots: int) -> _Scale:
 
 
 def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _Scale, *, opacity: float = 1.0) -> None:
-    level, colours = scale.classes()
-    # Six corners, the first again, and a gap before the next hexagon.
+    level, colors = scale.classes()
+    # Six corners, the first one repeated, and a gap before the next hexagon.
     angle = np.append(np.pi / 2 + np.arange(7) * np.pi / 3, np.nan)
     radius = size[:, None] * cells.attrs.get(rates.SIZE, rates.SIZE_FEET) / np.sqrt(3) * 0.97
     x = cells["x"].to_numpy()[:, None] + radius * np.cos(angle)
@@ -364,16 +364,16 @@ def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _
             mode="lines",
             line={"width": 0},
             fill="toself",
-            fillcolor=colours[found],
+            fillcolor=colors[found],
             opacity=opacity,
             hoverinfo="skip",
             showlegend=False,
         )
 
 
-def _add_bar(figure: go.Figure, scale: _Scale, place: Mapping[str, float]) -> None:
-    """The colorbar of a scale, at its place above the court; it belongs to a trace without a point."""
-    marker = {**scale.marker, "color": [scale.ends[0]], "colorbar": {**scale.bar, **place}, "opacity": 0}
+def _add_bar(figure: go.Figure, scale: _Scale, position: Mapping[str, float]) -> None:
+    """Add the color bar of a scale above the court; it belongs to a trace without points."""
+    marker = {**scale.marker, "color": [scale.ends[0]], "colorbar": {**scale.bar, **position}, "opacity": 0}
     shown = {"marker": {"opacity": 0}}
     figure.add_scatter(
         x=[None], y=[None], mode="markers", marker=marker, selected=shown, unselected=shown, hoverinfo="none",
@@ -382,7 +382,7 @@ def _add_bar(figure: go.Figure, scale: _Scale, place: Mapping[str, float]) -> No
 
 
 def _add_hover(figure: go.Figure, cells: pd.DataFrame, scale: _Scale, texts: list[str]) -> None:
-    # Filled hexagons can tell only the name of their trace; these unseen points tell each one's own figures.
+    # A filled hexagon can only show the name of its trace on hover, so transparent points hold the hover texts.
     figure.add_scatter(
         x=cells["x"],
         y=cells["y"],
@@ -398,8 +398,8 @@ def _rate_texts(cells: pd.DataFrame) -> list[str]:
     percent = {name: format_values(cells[name] * 100, "{:.1f}") for name in ("rate", "low", "high", "expected")}
     differences = format_values(cells["difference"] * 100, "{:+.1f}")
     return [
-        f"{shots:,} shots<br>made {rate} % (95 %: {low} to {high} %)<br>"
-        f"expected {expected} %<br>difference {difference} percentage points"
+        f"{shots:,} shots<br>FG% {rate}% (95% CI {low}% to {high}%)<br>"
+        f"expected {expected}%<br>difference {difference} percentage points"
         for shots, rate, low, high, expected, difference in zip(
             cells["shots"], *percent.values(), differences, strict=True
         )

@@ -1,6 +1,6 @@
-"""What all charts of the app share: layout, scales, colours of samples.
+"""Layout, color scales and sample colors of all charts of the app.
 
-No chart sets a background or a font colour, so the theme of the page decides. A chart of nothing says "no rows".
+No chart sets a background or a font color, so that the theme of the page applies. A chart without data shows "no rows".
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 from monitor.charts.palette import CHALLENGER, CURRENT, MADE, MISSED, NEUTRAL, REFERENCE, TRAINING
 
 Floats = npt.NDArray[np.float64]
-Colours = list[list[float | str]]
+Colors = list[list[float | str]]
 Curves = Mapping[str, tuple[Floats, Floats]]
-"""Labels (1, 0 or NaN) and P(made), each of shape (n,), by the name of the sample."""
+"""Labels (1, 0 or NaN) and P(made), each of shape (n,), by sample."""
 _LEGEND = {
     "orientation": "h",
     "traceorder": "normal",
@@ -31,21 +31,21 @@ _OTHERS = (CURRENT, CHALLENGER, MISSED, MADE, NEUTRAL)
 BINS = 40
 
 
-def _sequential() -> Colours:
-    # The ends of Viridis are too dark for a dark page and too light for a light one.
+def _sequential() -> Colors:
+    # The ends of Viridis have too little contrast on a dark or a light page.
     stops = np.linspace(0, 1, 9)
     return [
-        [float(stop), colour]
-        for stop, colour in zip(stops, plotly.colors.sample_colorscale("Viridis", 0.18 + stops * 0.77), strict=True)
+        [float(stop), color]
+        for stop, color in zip(stops, plotly.colors.sample_colorscale("Viridis", 0.18 + stops * 0.77), strict=True)
     ]
 
 
 SEQUENTIAL = _sequential()
-"""Of P(made), shares and counts: Viridis, safe for colour-blind people."""
+"""Color scale of P(made), shares and counts: Viridis, safe for people with color blindness."""
 
 
 def base_figure(title: str = "", *, x: str = "", y: str = "", height: int = 340, legend_rows: int = 1) -> go.Figure:
-    """An empty chart with its title, the names of its axes, and room for a legend on top."""
+    """An empty chart with a title, axis titles, and space for a legend on top."""
     figure = go.Figure(layout=layout(title, height, legend_rows))
     figure.update_xaxes(title=x or None, automargin=True)
     figure.update_yaxes(title=y or None, automargin=True)
@@ -53,7 +53,7 @@ def base_figure(title: str = "", *, x: str = "", y: str = "", height: int = 340,
 
 
 def empty_figure(figure: go.Figure) -> go.Figure:
-    """The same figure, saying "no rows" in its middle."""
+    """The same figure with the text "no rows" in the center."""
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.add_annotation(text="no rows", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
@@ -61,7 +61,7 @@ def empty_figure(figure: go.Figure) -> go.Figure:
 
 
 def format_values(values: Iterable[float], form: str) -> list[str]:
-    """Numbers as texts; a missing one is "unknown".
+    """Format numbers as strings; a missing number is "unknown".
 
     Examples
     --------
@@ -72,7 +72,7 @@ def format_values(values: Iterable[float], form: str) -> list[str]:
 
 
 def layout(title: str, height: int, legend_rows: int) -> dict[str, object]:
-    """Layout of a chart: its title, its height in pixels, and the rows of its legend."""
+    """Layout of a chart: title, height in pixels, and number of legend rows."""
     heading = {"text": title, "x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "container", "pad": {"t": 8}}
     return {
         "title": heading,
@@ -84,7 +84,7 @@ def layout(title: str, height: int, legend_rows: int) -> dict[str, object]:
     }
 
 
-def colours(names: Iterable[str]) -> Iterator[str]:
-    """A colour for each sample: that of train and test wherever they are, then one after the other."""
+def colors(names: Iterable[str]) -> Iterator[str]:
+    """A color for each sample; train and test have the same color in every chart."""
     others = cycle(_OTHERS)
     return (_SAMPLE.get(name) or next(others) for name in names)

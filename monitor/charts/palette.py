@@ -1,18 +1,18 @@
-"""The one palette: colours of Okabe and Ito, which stay apart for every kind of colour blindness.
+"""The palette: colors of Okabe and Ito, which are distinct for every kind of color blindness.
 
 Source: M. Okabe and K. Ito, Color Universal Design (2008), https://jfly.uni-koeln.de/color/.
 """
 
 MISSED, MADE, NEUTRAL = "#0072B2", "#E69F00", "#6B7280"
 REFERENCE, CURRENT, TRAINING = "#56B4E9", "#D55E00", "#009E73"
-"""Test rows of dev, rows in operation, and training rows, wherever they are on one picture."""
+"""Reference rows, current rows, and training rows, in every chart."""
 CHALLENGER = "#CC79A7"
-"""The candidate that was not chosen."""
+"""The candidate model that was not selected."""
 LINES = "#8A8F98"
-"""Lines of the court and of limits; seen on white and on black."""
+"""Lines of the court and of thresholds; visible on white and on black."""
 
-VERDICT = {"healthy": "#009E73", "watch": "#E69F00", "retrain": "#D55E00"}
-"""Of a verdict, always shown with its word."""
+STATUS = {"healthy": "#009E73", "watch": "#E69F00", "retrain": "#D55E00"}
+"""Colors of a status, which is always shown as text too."""
 
 STRATEGY = {"loop": "#009E73", "never": "#D55E00", "every": "#56B4E9"}
-"""Of the three ways to run a replayed operation."""
+"""Colors of the strategies of a policy backtest."""

@@ -1,4 +1,4 @@
-"""Charts of what a model answers beside what is true, drawn with plotly for the app."""
+"""Charts of predictions against labels, with plotly for the app."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from monitor.charts.layout import (
     Curves,
     Floats,
     base_figure,
-    colours,
+    colors,
     empty_figure,
     format_values,
     layout,
@@ -23,38 +23,38 @@ from monitor.charts.layout import (
 from monitor.charts.palette import LINES, MADE, MISSED, NEUTRAL
 from monitor.metrics.calibration import calibration_curve
 
-_MOST_POINTS = 300
+_MAX_POINTS = 300
 _METRICS_IN_A_ROW = 3
 
 
 def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
-    """Counts and shares of missed and made against predicted missed and made.
+    """Confusion matrix with counts and shares.
 
     Parameters
     ----------
     labels : ndarray of float, shape (n,)
-        1 made, 0 missed; rows with NaN are left out.
+        1 made, 0 missed; rows with NaN are excluded.
     predicted : ndarray of float, shape (n,)
         1 made, 0 missed.
     title : str
-        Heading.
+        Title of the chart.
     """
-    truth, answer = _labelled(labels, predicted)
+    true, prediction = _labeled(labels, predicted)
     figure = base_figure(title, x="predicted", y="true", legend_rows=0)
-    if not truth.size:
+    if not true.size:
         return empty_figure(figure)
-    counts = np.bincount((truth * 2 + answer).astype(np.int64), minlength=4).reshape(2, 2)
-    words = ["missed", "made"]
+    counts = np.bincount((true * 2 + prediction).astype(np.int64), minlength=4).reshape(2, 2)
+    classes = ["missed", "made"]
     figure.add_heatmap(
         z=counts,
-        x=words,
-        y=words,
-        text=[[f"{count:,}<br>{count / truth.size:.1%}" for count in row] for row in counts],
+        x=classes,
+        y=classes,
+        text=[[f"{count:,}<br>{count / true.size:.1%}" for count in row] for row in counts],
         texttemplate="%{text}",
         textfont={"size": 16, "color": "white"},
         colorscale=SEQUENTIAL,
         zmin=0,
-        # White is read on the darker half of the scale only.
+        # White text is readable only on the darker half of the scale.
         zmax=counts.max() * 2.5,
         showscale=False,
         xgap=3,
@@ -67,53 +67,53 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
 
 
 def roc(
-    curves: Curves, title: str, *, axes: tuple[str, str] = ("missed shots called made, %", "made shots called made, %")
+    curves: Curves, title: str, *, axes: tuple[str, str] = ("false-positive rate, %", "true-positive rate, %")
 ) -> go.Figure:
-    """Receiver operating characteristic by sample, with its AUC; a sample of one class has none and says so."""
+    """ROC curve and AUC by sample; both are undefined for a sample with one class."""
 
-    def curve(truth: Floats, made: Floats) -> tuple[Floats, Floats, float]:
-        false, true, _ = metrics.roc_curve(truth, made)
-        return false, true, float(metrics.roc_auc_score(truth, made))
+    def curve(labels: Floats, probability: Floats) -> tuple[Floats, Floats, float]:
+        false_positive, true_positive, _ = metrics.roc_curve(labels, probability)
+        return false_positive, true_positive, float(metrics.roc_auc_score(labels, probability))
 
     figure = _curves(curves, curve, "AUC", _square(title, *axes))
     return _diagonal(figure, 0, 100) if figure.data else figure
 
 
 def precision_recall(curves: Curves, title: str) -> go.Figure:
-    """Precision against recall by sample, with its average precision (AP) and, dotted, its share of made shots."""
+    """Precision-recall curve and average precision (AP) by sample; the dotted line is the FG%, the chance level."""
 
-    def curve(truth: Floats, made: Floats) -> tuple[Floats, Floats, float]:
-        precision, recall, _ = metrics.precision_recall_curve(truth, made)
-        return recall, precision, float(metrics.average_precision_score(truth, made))
+    def curve(labels: Floats, probability: Floats) -> tuple[Floats, Floats, float]:
+        precision, recall, _ = metrics.precision_recall_curve(labels, probability)
+        return recall, precision, float(metrics.average_precision_score(labels, probability))
 
-    figure = _curves(curves, curve, "AP", _square(title, "recall, % of made shots", "precision, % of called made"))
+    figure = _curves(curves, curve, "AP", _square(title, "recall, %", "precision, %"))
     for trace in list(figure.data):
-        truth, _ = _labelled(*curves[trace.meta])
-        if trace.x.size and truth.size:
-            figure.add_hline(y=truth.mean() * 100, line={"color": trace.line.color, "dash": "dot", "width": 1.5})
+        labels, _ = _labeled(*curves[trace.meta])
+        if trace.x.size and labels.size:
+            figure.add_hline(y=labels.mean() * 100, line={"color": trace.line.color, "dash": "dot", "width": 1.5})
     return figure
 
 
 def calibration(curves: Curves, title: str) -> go.Figure:
-    """Share made against mean P(made) in the bins of the calibration error, with 95 % Wilson intervals."""
-    figure = _square(title, "mean P(made), %", "shots made, %")
+    """Reliability diagram: FG% by mean P(made), in the bins of the calibration error, with 95% Wilson intervals."""
+    figure = _square(title, "mean P(made), %", "FG%")
     ends = []
-    for (name, pair), colour in zip(curves.items(), colours(curves), strict=True):
-        truth, made = _labelled(*pair)
-        if not truth.size:
+    for (name, pair), color in zip(curves.items(), colors(curves), strict=True):
+        labels, probability = _labeled(*pair)
+        if not labels.size:
             continue
-        bins = calibration_curve(truth, made)
+        bins = calibration_curve(labels, probability)
         ends += [*bins["low"], *bins["high"], *bins["predicted"]]
         figure.add_scatter(
             x=bins["predicted"] * 100,
             y=bins["made"] * 100,
-            error_y=_error(bins["made"] * 100, bins["low"] * 100, bins["high"] * 100, colour),
+            error_y=_error(bins["made"] * 100, bins["low"] * 100, bins["high"] * 100, color),
             customdata=bins[["rows"]],
             name=name,
             mode="lines+markers",
-            line={"color": colour, "width": 2},
+            line={"color": color, "width": 2},
             marker={"size": 8},
-            hovertemplate="P(made) %{x:.1f} %, made %{y:.1f} %<br>%{customdata[0]:,} shots<extra>" + name + "</extra>",
+            hovertemplate="P(made) %{x:.1f}%, FG% %{y:.1f}%<br>%{customdata[0]:,} shots<extra>" + name + "</extra>",
         )
     if not ends:
         return empty_figure(figure)
@@ -124,37 +124,37 @@ def calibration(curves: Curves, title: str) -> go.Figure:
 
 
 def probability_histogram(probability: Floats, labels: Floats, threshold: float, title: str) -> go.Figure:
-    """P(made) of missed, made and unlabelled shots, stacked, with the threshold of the prediction.
+    """Stacked histogram of P(made) by class, with the threshold of the predicted label.
 
     Parameters
     ----------
     probability : ndarray of float, shape (n,)
         P(made), from 0 to 1.
     labels : ndarray of float, shape (n,)
-        1 made, 0 missed, NaN not known.
+        1 made, 0 missed, NaN unknown.
     threshold : float
-        P(made) from which a shot is predicted to be made.
+        Shots with P(made) of at least this value are predicted to be made.
     title : str
-        Heading.
+        Title of the chart.
     """
     figure = base_figure(title, x="P(made)", y="shots", height=360, legend_rows=2)
-    made, truth = np.asarray(probability, dtype=float), np.asarray(labels, dtype=float)
-    if not np.isfinite(made).any():
+    values, classes = np.asarray(probability, dtype=float), np.asarray(labels, dtype=float)
+    if not np.isfinite(values).any():
         return empty_figure(figure)
     edges = np.linspace(0, 1, BINS + 1)
-    highest = np.histogram(made, edges)[0].max()
-    for name, rows, colour in (
-        ("missed", truth == 0, MISSED),
-        ("made", truth == 1, MADE),
-        ("no label", np.isnan(truth), NEUTRAL),
+    highest = np.histogram(values, edges)[0].max()
+    for name, rows, color in (
+        ("missed", classes == 0, MISSED),
+        ("made", classes == 1, MADE),
+        ("no label", np.isnan(classes), NEUTRAL),
     ):
         if rows.any():
             figure.add_bar(
                 x=(edges[:-1] + edges[1:]) / 2,
-                y=np.histogram(made[rows], edges)[0],
+                y=np.histogram(values[rows], edges)[0],
                 width=edges[1],
                 name=f"{name} ({rows.sum():,})",
-                marker={"color": colour, "line": {"width": 0}},
+                marker={"color": color, "line": {"width": 0}},
                 hovertemplate="P(made) %{x:.2f}: %{y:,} shots<extra>" + name + "</extra>",
             )
     figure.add_vline(
@@ -169,14 +169,14 @@ def probability_histogram(probability: Floats, labels: Floats, threshold: float,
 
 
 def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
-    """Each metric of each sample as a dot with its interval; every metric has its own scale.
+    """Metrics by sample with intervals; every metric has its own scale.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         Columns ``metric`` and ``sample``, str; ``value``, ``low`` and ``high``, float, in the unit of the metric.
     title : str
-        Heading.
+        Title of the chart.
     """
     names, samples = list(rows["metric"].unique()), list(rows["sample"].unique())
     if not names:
@@ -187,23 +187,23 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
     figure = make_subplots(down, columns, subplot_titles=names, horizontal_spacing=0.06, vertical_spacing=72 / height)
     figure.update_layout(layout(title, height, legend_rows=1))
     figure.update_layout(margin={"t": 94 if title else 64}, legend={"y": 1 + 30 / height})
-    for (sample, own), colour in zip(rows.groupby("sample", sort=False), colours(samples), strict=True):
-        for place, metric in enumerate(names):
+    for (sample, own), color in zip(rows.groupby("sample", sort=False), colors(samples), strict=True):
+        for position, metric in enumerate(names):
             dot = own[own["metric"] == metric]
             figure.add_scatter(
                 x=dot["value"],
                 y=dot["sample"],
-                error_x=_error(dot["value"], dot["low"], dot["high"], colour),
+                error_x=_error(dot["value"], dot["low"], dot["high"], color),
                 customdata=np.column_stack([format_values(dot["low"], "{:.4f}"), format_values(dot["high"], "{:.4f}")]),
                 name=str(sample),
                 legendgroup=str(sample),
-                showlegend=place == 0,
+                showlegend=position == 0,
                 mode="markers",
-                marker={"color": colour, "size": 10},
-                hovertemplate=f"{metric} %{{x:.4f}}<br>95 %: %{{customdata[0]}} to %{{customdata[1]}}"
+                marker={"color": color, "size": 10},
+                hovertemplate=f"{metric} %{{x:.4f}}<br>95% CI %{{customdata[0]}} to %{{customdata[1]}}"
                 f"<extra>{sample}</extra>",
-                row=place // columns + 1,
-                col=place % columns + 1,
+                row=position // columns + 1,
+                col=position % columns + 1,
             )
     figure.update_annotations(font_size=13)
     figure.update_xaxes(nticks=4, tickangle=0, tickformat=".3~f", showgrid=True, automargin=True)
@@ -213,19 +213,19 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
 
 
 def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:
-    """Share of made shots by group with its interval, beside the share that the model expected.
+    """FG% by group with its interval, and the mean P(made) of the group.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        Columns ``group``, in the order in which to show them; ``shots``, int; ``rate``, ``low``, ``high`` and
-        ``expected``, shares from 0 to 1, as of `monitor.metrics.rates.rates_by_group`.
+        Columns ``group``, in display order; ``shots``, int; ``rate``, ``low``, ``high`` and ``expected``, from 0 to 1,
+        as returned by `monitor.metrics.rates.rates_by_group`.
     by : str
-        Name of the axis of groups, with its unit.
+        Axis title of the groups, with its unit.
     title : str
-        Heading.
+        Title of the chart.
     """
-    figure = base_figure(title, x=by, y="shots made, %")
+    figure = base_figure(title, x=by, y="FG%")
     if rows.empty:
         return empty_figure(figure)
     groups, percent = rows["group"].astype(str), rows[["rate", "low", "high", "expected"]] * 100
@@ -236,56 +236,56 @@ def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:
         customdata=np.column_stack(
             [rows["shots"].map("{:,}".format), *(format_values(percent[end], "{:.1f}") for end in ("low", "high"))]
         ),
-        name="made",
+        name="actual FG%",
         marker={"color": MADE},
-        hovertemplate="%{x}: %{y:.1f} % made<br>95 %: %{customdata[1]} to %{customdata[2]} %"
+        hovertemplate="%{x}: FG% %{y:.1f}%<br>95% CI %{customdata[1]}% to %{customdata[2]}%"
         "<br>%{customdata[0]} shots<extra></extra>",
     )
     figure.add_scatter(
         x=groups,
         y=percent["expected"],
-        name="expected, mean P(made)",
+        name="expected FG%, mean P(made)",
         mode="markers",
         marker={"color": MISSED, "symbol": "diamond", "size": 10},
-        hovertemplate="%{x}: %{y:.1f} % expected<extra></extra>",
+        hovertemplate="%{x}: expected FG% %{y:.1f}%<extra></extra>",
     )
     figure.update_xaxes(type="category")
     figure.update_yaxes(rangemode="tozero")
     return figure
 
 
-def _labelled(labels: npt.ArrayLike, answers: npt.ArrayLike) -> tuple[Floats, Floats]:
-    truth, answer = np.asarray(labels, dtype=float), np.asarray(answers, dtype=float)
-    known = np.isfinite(truth) & np.isfinite(answer)
-    return truth[known], answer[known]
+def _labeled(labels: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Floats, Floats]:
+    true, predicted = np.asarray(labels, dtype=float), np.asarray(predictions, dtype=float)
+    known = np.isfinite(true) & np.isfinite(predicted)
+    return true[known], predicted[known]
 
 
 def _error(
-    value: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]", colour: str
+    value: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]", color: str
 ) -> dict[str, object]:
-    return {"type": "data", "array": high - value, "arrayminus": value - low, "color": colour, "thickness": 1.5}
+    return {"type": "data", "array": high - value, "arrayminus": value - low, "color": color, "thickness": 1.5}
 
 
 def _curves(
     curves: Curves, curve: Callable[[Floats, Floats], tuple[Floats, Floats, float]], area: str, figure: go.Figure
 ) -> go.Figure:
-    for (name, pair), colour in zip(curves.items(), colours(curves), strict=True):
-        truth, made = _labelled(*pair)
-        if not truth.size:
+    for (name, pair), color in zip(curves.items(), colors(curves), strict=True):
+        labels, probability = _labeled(*pair)
+        if not labels.size:
             continue
-        x, y, told_area = np.empty(0), np.empty(0), f"{area} needs both classes"
-        if truth.min() != truth.max():
-            x, y, size = curve(truth, made)
-            told_area = f"{area} {size:.3f}"
-        kept = np.unique(np.linspace(0, max(x.size - 1, 0), min(x.size, _MOST_POINTS)).round().astype(np.int64))
+        x, y, area_label = np.empty(0), np.empty(0), f"{area} requires both classes"
+        if labels.min() != labels.max():
+            x, y, size = curve(labels, probability)
+            area_label = f"{area} {size:.3f}"
+        kept = np.unique(np.linspace(0, max(x.size - 1, 0), min(x.size, _MAX_POINTS)).round().astype(np.int64))
         figure.add_scatter(
             x=x[kept] * 100,
             y=y[kept] * 100,
-            name=f"{name}, {told_area}",
+            name=f"{name}, {area_label}",
             meta=name,
             mode="lines",
-            line={"color": colour, "width": 2},
-            hovertemplate="%{x:.1f} %, %{y:.1f} %<extra>" + name + "</extra>",
+            line={"color": color, "width": 2},
+            hovertemplate="%{x:.1f}%, %{y:.1f}%<extra>" + name + "</extra>",
         )
     if not figure.data:
         return empty_figure(figure)

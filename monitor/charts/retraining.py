@@ -1,4 +1,4 @@
-"""Charts of the loop, drawn with plotly for the app: its decisions, a month of its calendar, a replayed operation."""
+"""Charts of retraining decisions, the calendar and a policy backtest, with plotly for the app."""
 
 import html
 import textwrap
@@ -21,80 +21,82 @@ _HOVER_WIDTH = 70
 
 
 @dataclass(frozen=True)
-class Mark:
-    """How something is drawn: a colour and, for whom colours say nothing, a symbol."""
+class MarkerStyle:
+    """Color, symbol and size of a marker. The symbol distinguishes it without color."""
 
-    colour: str
+    color: str
     symbol: str
     size: int = 13
 
     @property
     def marker(self) -> dict[str, object]:
-        """As plotly takes it."""
+        """The ``marker`` argument of plotly."""
         edge = {"width": 2 if self.symbol.endswith("-open") else 0}
-        return {"color": self.colour, "symbol": self.symbol, "size": self.size, "line": edge}
+        return {"color": self.color, "symbol": self.symbol, "size": self.size, "line": edge}
 
 
-DRY_RUN = "only said"
-DECISION_MARKS = {
-    decision_log.WAIT: Mark(NEUTRAL, "circle", 11),
-    DRY_RUN: Mark(LINES, "diamond-open"),
-    decision_log.PENDING: Mark(MISSED, "hourglass"),
-    decision_log.PROMOTED: Mark(TRAINING, "star", 17),
-    decision_log.REFUSED: Mark(MADE, "diamond"),
-    decision_log.INTERRUPTED: Mark(REFERENCE, "triangle-down"),
-    decision_log.FAILED: Mark(CURRENT, "x"),
-    decision_log.NOTHING: Mark(NEUTRAL, "square"),
+DRY_RUN = "dry run"
+DECISION_STYLES = {
+    decision_log.WAIT: MarkerStyle(NEUTRAL, "circle", 11),
+    DRY_RUN: MarkerStyle(LINES, "diamond-open"),
+    decision_log.PENDING: MarkerStyle(MISSED, "hourglass"),
+    decision_log.PROMOTED: MarkerStyle(TRAINING, "star", 17),
+    decision_log.REFUSED: MarkerStyle(MADE, "diamond"),
+    decision_log.INTERRUPTED: MarkerStyle(REFERENCE, "triangle-down"),
+    decision_log.FAILED: MarkerStyle(CURRENT, "x"),
+    decision_log.NOTHING: MarkerStyle(NEUTRAL, "square"),
 }
-"""Of a decision, by what came of it."""
-ENTRY_MARKS = {
-    calendar.LOOK: Mark(REFERENCE, "circle"),
-    calendar.DECISION: Mark(MADE, "diamond"),
-    calendar.PROMOTION: Mark(TRAINING, "star", 16),
-    calendar.ROLL_BACK: Mark(CHALLENGER, "triangle-left", 14),
-    calendar.DUE: Mark(REFERENCE, "circle-open", 14),
-    calendar.TRAINING: Mark(LINES, "square-open"),
-    calendar.STALE: Mark(CURRENT, "x-open"),
+"""Markers of decisions by outcome."""
+CALENDAR_STYLES = {
+    calendar.LOOK: MarkerStyle(REFERENCE, "circle"),
+    calendar.DECISION: MarkerStyle(MADE, "diamond"),
+    calendar.PROMOTION: MarkerStyle(TRAINING, "star", 16),
+    calendar.ROLL_BACK: MarkerStyle(CHALLENGER, "triangle-left", 14),
+    calendar.DUE: MarkerStyle(REFERENCE, "circle-open", 14),
+    calendar.TRAINING: MarkerStyle(LINES, "square-open"),
+    calendar.STALE: MarkerStyle(CURRENT, "x-open"),
 }
-"""Of the entries of the calendar."""
+"""Markers of calendar events."""
 DASHES = {backtest.LOOP: "solid", backtest.NEVER: "dash", backtest.EVERY: "dot"}
-"""Of the strategies of a replayed operation."""
-EVENT_MARKS = {
-    backtest.ALARM: Mark(MADE, "triangle-up"),
-    backtest.TRAINING: Mark(REFERENCE, "square", 11),
-    backtest.REFUSAL: Mark(CURRENT, "x", 11),
-    backtest.PROMOTION: Mark(TRAINING, "star", 16),
+"""Line styles of the strategies of a policy backtest."""
+BACKTEST_STYLES = {
+    backtest.ALARM: MarkerStyle(MADE, "triangle-up"),
+    backtest.TRAINING: MarkerStyle(REFERENCE, "square", 11),
+    backtest.REFUSAL: MarkerStyle(CURRENT, "x", 11),
+    backtest.PROMOTION: MarkerStyle(TRAINING, "star", 16),
 }
-"""Of what happened in a replay."""
+"""Markers of the events of a policy backtest."""
 
-_CHAMPION, _WAITED, _RETRAINED = 0, 1, 2
-_CROWNED = {"promotion": ("became champion", Mark(MISSED, "triangle-up")),
-            "roll back": ("rolled back", Mark(CHALLENGER, "triangle-left", 14))}  # fmt: skip
-_ACROSS = 4
+_CHAMPION, _NO_ACTION, _RETRAIN = 0, 1, 2
+_PROMOTION_STYLES = {
+    calendar.PROMOTION: ("promotion", MarkerStyle(MISSED, "triangle-up")),
+    calendar.ROLL_BACK: ("rollback", MarkerStyle(CHALLENGER, "triangle-left", 14)),
+}
+_PER_ROW = 4
 
 
 def timeline(log: Sequence[DecisionRecord], promotions: pd.DataFrame) -> go.Figure:
-    """Decisions over time, and below them who was champion.
+    """Decisions and champions over time.
 
     Parameters
     ----------
     log : sequence of LoggedDecision
     promotions : pandas.DataFrame
-        ``when``, ``version``, ``kind`` and ``why``, as `monitor.store.listings.promotions_table` has them.
+        ``when``, ``version``, ``kind`` and ``why``, as returned by `monitor.store.listings.promotions_table`.
     """
     figure = base_figure(height=310, legend_rows=2)
     if not log and promotions.empty:
         return empty_figure(figure)
-    for name, mark in DECISION_MARKS.items():
+    for name, style in DECISION_STYLES.items():
         own = [decision for decision in log if _name(decision) == name]
         if own:
-            lanes = [_WAITED if decision.decision == decision_log.WAIT else _RETRAINED for decision in own]
-            _add_marks(figure, [decision.moment for decision in own], lanes, name, mark, map(_hover, own))
+            lanes = [_NO_ACTION if decision.decision == decision_log.WAIT else _RETRAIN for decision in own]
+            _add_markers(figure, [decision.moment for decision in own], lanes, name, style, map(_hover, own))
     if len(promotions):
         _add_champions(figure, promotions.sort_values("when"), [decision.moment for decision in log])
     figure.update_yaxes(
-        tickvals=[_CHAMPION, _WAITED, _RETRAINED],
-        ticktext=["champion", "wait", "retrain"],
+        tickvals=[_CHAMPION, _NO_ACTION, _RETRAIN],
+        ticktext=["champion", decision_log.WAIT, decision_log.RETRAIN],
         range=[-0.7, 2.5],
         zeroline=False,
         showgrid=True,
@@ -102,17 +104,17 @@ def timeline(log: Sequence[DecisionRecord], promotions: pd.DataFrame) -> go.Figu
     return figure
 
 
-def month(first: date, entries: Sequence[CalendarEvent], today: date) -> go.Figure:
-    """A month as a sheet of a calendar, with a mark for each kind of entry in the cell of its day.
+def month(first: date, events: Sequence[CalendarEvent], today: date) -> go.Figure:
+    """A month as a calendar sheet, with markers for the events of each day.
 
     Parameters
     ----------
     first : datetime.date
         Any day of the month.
-    entries : sequence of Entry
-        Those of other months are left out, but for the days of the first and last week.
+    events : sequence of Entry
+        Events outside the first to the last week of the month are ignored.
     today : datetime.date
-        Its cell has a frame.
+        Its cell is framed.
     """
     sheet = calendar.weeks(first)
     figure = base_figure(f"{first:%B %Y}", height=130 + 84 * len(sheet), legend_rows=1)
@@ -122,24 +124,24 @@ def month(first: date, entries: Sequence[CalendarEvent], today: date) -> go.Figu
         shapes=[_cell(*cells[day], inside=day.month == first.month, now=day == today) for day in cells]
     )
     _add_day_numbers(figure, cells, first)
-    for place, (kind, mark) in enumerate(ENTRY_MARKS.items()):
+    for position, (kind, style) in enumerate(CALENDAR_STYLES.items()):
         on_day: dict[date, list[str]] = {}
-        for entry in entries:
-            if entry.kind == kind and entry.day in cells:
-                on_day.setdefault(entry.day, []).append(entry.words)
+        for event in events:
+            if event.kind == kind and event.day in cells:
+                on_day.setdefault(event.day, []).append(event.words)
         if not on_day:
             continue
-        # Every kind has its own place within a cell, so that none hides another.
-        across, down = -0.36 + 0.24 * (place % _ACROSS), 0.02 + 0.29 * (place // _ACROSS)
+        # Every kind has its own position within a cell, so that no marker hides another.
+        across, down = -0.36 + 0.24 * (position % _PER_ROW), 0.02 + 0.29 * (position // _PER_ROW)
         figure.add_scatter(
             x=[cells[day][0] + across for day in on_day],
             y=[cells[day][1] + down for day in on_day],
             name=kind,
             mode="markers+text",
-            marker=mark.marker,
-            text=[str(len(words)) if len(words) > 1 else "" for words in on_day.values()],
+            marker=style.marker,
+            text=[str(len(texts)) if len(texts) > 1 else "" for texts in on_day.values()],
             textposition="middle right",
-            customdata=[[calendar.format_date(day), _wrapped(words)] for day, words in on_day.items()],
+            customdata=[[calendar.format_date(day), _wrapped(texts)] for day, texts in on_day.items()],
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>" + kind + "</extra>",
         )
     figure.update_xaxes(
@@ -152,13 +154,13 @@ def month(first: date, entries: Sequence[CalendarEvent], today: date) -> go.Figu
     return figure
 
 
-def replayed(record: Mapping[str, Any]) -> go.Figure:
-    """Loss of each batch of a replayed operation, its mean so far, and what the loop did after which batch.
+def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
+    """Log loss of each batch and its running mean by strategy, with the events of continuous training.
 
     Parameters
     ----------
     record : mapping
-        As `monitor.retraining.backtest.Replay.record` makes it.
+        As returned by `monitor.retraining.backtest.Replay.record`.
     """
     batches = record["batches"]
     if not batches:
@@ -167,8 +169,8 @@ def replayed(record: Mapping[str, Any]) -> go.Figure:
     figure.update_layout(layout("", 640, legend_rows=2))
     numbers = [batch["number"] for batch in batches]
     described = [
-        f"{batch['since']} to {batch['until']}<br>{batch['rows']:,} rows, {batch['labelled']:,} labelled; champion "
-        f"version {batch['version']}; verdict {batch['verdict']}"
+        f"{batch['since']} to {batch['until']}<br>{batch['rows']:,} rows, {batch['labelled']:,} labeled; champion "
+        f"version {batch['version']}; status {batch['verdict']}"
         for batch in batches
     ]
     for strategy, name in backtest.STRATEGIES.items():
@@ -200,8 +202,8 @@ def replayed(record: Mapping[str, Any]) -> go.Figure:
     _add_events(figure, record["marks"])
     figure.update_xaxes(range=[min(numbers) - 0.6, max(numbers) + 1.1])
     figure.update_xaxes(title="batch", row=3, col=1)
-    figure.update_yaxes(title="loss of the batch", row=1, col=1)
-    figure.update_yaxes(title="mean so far", row=2, col=1)
+    figure.update_yaxes(title="log loss of the batch", row=1, col=1)
+    figure.update_yaxes(title="running mean", row=2, col=1)
     figure.update_yaxes(automargin=True, tickformat=".3~f")
     return figure
 
@@ -211,12 +213,12 @@ def _name(decision: DecisionRecord) -> str:
         return decision_log.WAIT
     if decision.mode == "dry_run":
         return DRY_RUN
-    return decision.outcome if decision.outcome in DECISION_MARKS else decision_log.PENDING
+    return decision.outcome if decision.outcome in DECISION_STYLES else decision_log.PENDING
 
 
 def _hover(decision: DecisionRecord) -> str:
     until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
-    came = f"What came of it: {decision.outcome_reason}" if calendar.acted(decision) and decision.outcome_reason else ""
+    outcome = f"Outcome: {decision.outcome_reason}" if calendar.acted(decision) and decision.outcome_reason else ""
     versions = f"champion version {decision.champion}" if decision.champion else "no champion"
     if decision.challenger:
         versions += f", challenger version {decision.challenger}"
@@ -224,8 +226,8 @@ def _hover(decision: DecisionRecord) -> str:
         [
             calendar.describe_decision(decision),
             *(f"• {reason}" for reason in decision.reasons),
-            *([came] if came else []),
-            f"{decision.labels:,} labelled rows{until}, {decision.new_labels:,} of them new",
+            *([outcome] if outcome else []),
+            f"{decision.labels:,} labeled rows{until}, {decision.new_labels:,} of them new",
             versions,
         ]
     )
@@ -236,8 +238,13 @@ def _wrapped(texts: Iterable[str]) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
-def _add_marks(  # noqa: PLR0913, PLR0917 what a row of marks has
-    figure: go.Figure, times: Sequence[object], lanes: Sequence[int], name: str, mark: Mark, hovers: Iterable[str]
+def _add_markers(  # noqa: PLR0913, PLR0917 attributes of a trace
+    figure: go.Figure,
+    times: Sequence[object],
+    lanes: Sequence[int],
+    name: str,
+    style: MarkerStyle,
+    hovers: Iterable[str],
 ) -> None:
     figure.add_scatter(
         x=list(times),
@@ -245,15 +252,15 @@ def _add_marks(  # noqa: PLR0913, PLR0917 what a row of marks has
         text=list(hovers),
         name=name,
         mode="markers",
-        marker=mark.marker,
+        marker=style.marker,
         hovertemplate="%{text}<extra>" + name + "</extra>",
     )
 
 
-def _add_champions(figure: go.Figure, promotions: pd.DataFrame, moments: Sequence[datetime]) -> None:
+def _add_champions(figure: go.Figure, promotions: pd.DataFrame, decided: Sequence[datetime]) -> None:
     times = list(promotions["when"])
     figure.add_scatter(
-        x=[times[0], max([*times, *moments])],
+        x=[times[0], max([*times, *decided])],
         y=[_CHAMPION, _CHAMPION],
         mode="lines",
         line={"color": LINES, "width": 2},
@@ -268,15 +275,15 @@ def _add_champions(figure: go.Figure, promotions: pd.DataFrame, moments: Sequenc
         hoverinfo="skip",
         showlegend=False,
     )
-    back = promotions["kind"] == "roll back"
-    for kind, own in (("promotion", promotions[~back]), ("roll back", promotions[back])):
+    is_rollback = promotions["kind"] != calendar.PROMOTION
+    for kind, own in ((calendar.PROMOTION, promotions[~is_rollback]), (calendar.ROLL_BACK, promotions[is_rollback])):
         if len(own):
-            name, mark = _CROWNED[kind]
+            name, style = _PROMOTION_STYLES[kind]
             hovers = [
-                _wrapped([f"Version {version} is champion, {calendar.format_datetime(when)}", str(why)])
+                _wrapped([f"Version {version} became champion, {calendar.format_datetime(when)}", str(why)])
                 for when, version, why in zip(own["when"], own["version"], own["why"], strict=True)
             ]
-            _add_marks(figure, list(own["when"]), [_CHAMPION] * len(own), name, mark, hovers)
+            _add_markers(figure, list(own["when"]), [_CHAMPION] * len(own), name, style, hovers)
 
 
 def _cell(column: int, row: int, *, inside: bool, now: bool) -> dict[str, object]:
@@ -308,18 +315,18 @@ def _add_day_numbers(figure: go.Figure, cells: dict[date, tuple[int, int]], firs
         )
 
 
-def _add_events(figure: go.Figure, marks: Sequence[Mapping[str, Any]]) -> None:
-    lanes = {kind: lane for lane, kind in enumerate(reversed(EVENT_MARKS))}
-    for kind, mark in EVENT_MARKS.items():
-        own = [event for event in marks if event["kind"] == kind]
+def _add_events(figure: go.Figure, events: Sequence[Mapping[str, Any]]) -> None:
+    lanes = {kind: lane for lane, kind in enumerate(reversed(BACKTEST_STYLES))}
+    for kind, style in BACKTEST_STYLES.items():
+        own = [event for event in events if event["kind"] == kind]
         figure.add_scatter(
-            # It happened between this batch and the next.
+            # An event is between its batch and the next one.
             x=[event["batch"] + 0.5 for event in own],
             y=[lanes[kind]] * len(own),
             text=[f"after batch {event['batch']}<br>{_wrapped([event['words']])}" for event in own],
             name=kind,
             mode="markers",
-            marker=mark.marker,
+            marker=style.marker,
             hovertemplate="%{text}<extra>" + kind + "</extra>",
             row=3,
             col=1,
@@ -327,7 +334,7 @@ def _add_events(figure: go.Figure, marks: Sequence[Mapping[str, Any]]) -> None:
         )
         if kind == backtest.PROMOTION:
             for event in own:
-                figure.add_vline(x=event["batch"] + 0.5, line={"color": mark.colour, "dash": "dot", "width": 1})
+                figure.add_vline(x=event["batch"] + 0.5, line={"color": style.color, "dash": "dot", "width": 1})
     figure.update_yaxes(
         tickvals=list(lanes.values()), ticktext=list(lanes), range=[-0.6, len(lanes) - 0.4], row=3, col=1
     )

@@ -1,4 +1,4 @@
-"""What the pages render, loaded once per version, run and window of the log."""
+"""Cached data of the pages, by version, run and time window of the inference log."""
 
 import json
 from dataclasses import dataclass
@@ -29,38 +29,39 @@ from serving import registry
 from serving.batch.in_process import predict
 from serving.inference_log import reader
 
-MOST_LOGGED_ROWS = 10_000
-"""Rows of the log that the pages look at; of more, evenly spread ones are. ``monitoramento`` looks at more."""
+MAX_LOGGED_ROWS = 10_000
+"""Rows of the inference log that a page loads; of a longer log, a systematic sample."""
 
 CHALLENGE = "challenge.json"
-"""Artifact of a training: the result of `monitor.retraining.promotion_test`, challenger against champion."""
+"""Artifact of a training run: the result of `monitor.retraining.promotion_test`."""
 
-MOST_LABELLED_ROWS = 50_000
-"""Rows of the log with a label that the pages look at, the newest."""
-MOST_TABLE_ROWS = 200_000
-"""Rows of a scored table that the pages look at; of more, evenly spread ones are. ``monitoramento`` compares all."""
+MAX_LABELED_ROWS = 50_000
+"""Labeled rows of the inference log that a page loads, the newest."""
+MAX_TABLE_ROWS = 200_000
+"""Rows of a scored table that a page loads; of a longer table, a systematic sample. ``monitoramento`` compares all."""
 
 _SOON, _LATER = 5, 60
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A look, and how much of what there is it shows.
+class ShownEvaluation:
+    """An evaluation, and the number of rows in its source.
 
     Attributes
     ----------
-    look : Look
+    evaluation : Look
     rows : int
-        Rows of the table, or of the window of the log, that the version scored; about so many, if not all are shown.
+        Rows of the table, or of the time window of the log, that the version scored. Estimated if the evaluation is
+        of a sample.
     """
 
-    look: Evaluation
+    evaluation: Evaluation
     rows: int
 
     @property
     def subject(self) -> Subject:
-        """What the figures are about."""
-        return Subject.of(self.look, self.rows)
+        """The rows and the version that the evaluation describes."""
+        return Subject.of(self.evaluation, self.rows)
 
 
 class _Batch(BaseModel):
@@ -76,32 +77,32 @@ class _Batch(BaseModel):
     every: float | None
 
 
-class _Mark(BaseModel):
+class _Event(BaseModel):
     batch: int
     kind: Literal["alarm", "training", "promotion", "refusal"]
     words: str
 
 
-class _Strategy(BaseModel):
+class _StrategyResult(BaseModel):
     log_loss: float
     trainings: int
     promotions: int
 
 
-class _Strategies(BaseModel):
-    loop: _Strategy
-    never: _Strategy
-    every: _Strategy
+class _StrategyResults(BaseModel):
+    loop: _StrategyResult
+    never: _StrategyResult
+    every: _StrategyResult
 
 
-class _Replay(BaseModel):
+class _Backtest(BaseModel):
     format: Literal[1]
     source: str
     batch_size: int
     label_delay: int
     batches: list[_Batch]
-    marks: list[_Mark]
-    figures: _Strategies
+    marks: list[_Event]
+    figures: _StrategyResults
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -113,7 +114,7 @@ def champion(store: str) -> Champion | None:
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def alias_problems(store: str) -> list[str]:
-    """What is wrong with the registry of a tracking store, in words; that it does not answer is the pages' to say."""
+    """Inconsistencies of the registry, one sentence each; empty if the store does not respond."""
     del store
     try:
         with registry.translate_store_errors():
@@ -123,21 +124,21 @@ def alias_problems(store: str) -> list[str]:
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def served(address: str) -> listings.EndpointInfo | None:
-    """What answers at an address."""
-    return listings.served(address)
+def served(url: str) -> listings.EndpointInfo | None:
+    """The server at a URL, or None if none responds."""
+    return listings.served(url)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def looks(store: str, source: str) -> list[RunInfo]:
-    """The monitorings of a source in a tracking store, newest first, also those that failed."""
+def monitoring_runs(store: str, source: str) -> list[RunInfo]:
+    """Monitoring runs of a data source, newest first, including those that failed."""
     del store
     return operation.monitoring_runs(source)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def last_application(store: str) -> RunInfo | None:
-    """See `monitor.store.runs.last_application`."""
+def last_batch_scoring(store: str) -> RunInfo | None:
+    """The last finished batch-scoring run of the production set, or None."""
     del store
     return operation.last_application()
 
@@ -151,7 +152,7 @@ def last_runs(store: str) -> pd.DataFrame:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def record(run_id: str) -> dict[str, Any] | None:
-    """What a monitoring found, or None where its record is of another format."""
+    """The record of a monitoring run, or None if its format is not known."""
     path = tables.artifact(run_id, operation.RECORD)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -159,10 +160,10 @@ def record(run_id: str) -> dict[str, Any] | None:
             return None
         missing = RECORD_KEYS - set(found)
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{operation.RECORD} of run {run_id} cannot be read ({type(error).__name__}). Look again."
+        message = f"{operation.RECORD} of run {run_id} cannot be read ({type(error).__name__}). Re-run monitoring."
         raise tables.TableError(message) from error
     if missing:
-        message = f"{operation.RECORD} of run {run_id} lacks {', '.join(sorted(missing))}. Look again."
+        message = f"{operation.RECORD} of run {run_id} lacks {', '.join(sorted(missing))}. Re-run monitoring."
         raise tables.TableError(message)
     return dict(found)
 
@@ -176,14 +177,14 @@ def versions(store: str) -> pd.DataFrame:
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def promotions(store: str) -> pd.DataFrame:
-    """Every promotion and roll back, newest first."""
+    """Promotions and rollbacks, newest first."""
     del store
     return listings.promotions_table()
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def decided(store: str, of_replay: str = "") -> list[DecisionRecord]:
-    """The decisions about the registered model, newest first; those of a replay where its run is given.
+def decisions(store: str, of_backtest: str = "") -> list[DecisionRecord]:
+    """The retraining decisions of the registered model, or of a backtest, newest first.
 
     Raises
     ------
@@ -191,12 +192,12 @@ def decided(store: str, of_replay: str = "") -> list[DecisionRecord]:
         If one of them cannot be read.
     """
     del store
-    return decision_log.decisions(replay=of_replay)
+    return decision_log.decisions(replay=of_backtest)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def decision(store: str, run_id: str) -> dict[str, Any]:
-    """Every figure behind a decision, and under ``challenge`` what its challenger showed, None where it has none."""
+    """The record of a decision; ``challenge`` holds the promotion test of its challenger, or None."""
     del store
     with registry.translate_store_errors():
         record = decision_log.record(run_id)
@@ -204,65 +205,65 @@ def decision(store: str, run_id: str) -> dict[str, Any]:
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def replays(store: str) -> list[RunInfo]:
-    """The finished replays of an operation, newest first."""
+def backtests(store: str) -> list[RunInfo]:
+    """Finished policy backtests, newest first."""
     del store
     with registry.translate_store_errors():
         return decision_log.replays()
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def replayed(store: str, run_id: str) -> dict[str, Any]:
-    """What a replay found, as `monitor.retraining.backtest.Replay.record` made it.
+def backtest_record(store: str, run_id: str) -> dict[str, Any]:
+    """The record of a policy backtest, as `monitor.retraining.backtest.Replay.record` writes it.
 
     Raises
     ------
     TableError
-        If the run does not hold it, or not whole.
+        If the run does not hold it, or it is incomplete.
     """
     del store
     path = tables.artifact(run_id, backtest.FILE)
     try:
-        return _Replay.model_validate_json(path.read_bytes()).model_dump()
+        return _Backtest.model_validate_json(path.read_bytes()).model_dump()
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "all of it"
+        where = ".".join(map(str, problem["loc"])) or "the whole file"
         message = (
             f"{backtest.FILE} of run {run_id} cannot be read ({where}: {problem['msg']}). "
-            "Replay again: mlflow run . -e operacao"
+            "Run another backtest: mlflow run . -e operacao"
         )
         raise tables.TableError(message) from error
 
 
 @st.cache_data(ttl=_LATER, show_spinner=False)
-def logged(address: str) -> reader.LogSummary:
-    """What the whole log holds."""
-    return reader.window(reader.open_log(address))
+def logged(url: str) -> reader.LogSummary:
+    """Summary of the whole inference log."""
+    return reader.window(reader.open_log(url))
 
 
-def current() -> Shown:
-    """What the sidebar says to look at.
+def current() -> ShownEvaluation:
+    """The evaluation of the data source that is selected in the sidebar.
 
     Raises
     ------
     KobeShotError
-        Says what is missing.
+        If something is missing; the message names it.
     """
     version = registry.number(registry.require_champion())
     store = mlflow.get_tracking_uri()
     if widgets.source() == widgets.LOG:
-        table, labels, rows, left_out, key = _log(reader.log_url(), widgets.window(), version)
-        judged = of_version(table, version)._replace(left_out=left_out)
-        return Shown(_look(f"{store} {version} {key}", "log", judged, labels), rows)
+        table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
+        judged = of_version(table, version)._replace(left_out=excluded)
+        return ShownEvaluation(_evaluation(f"{store} {version} {key}", "log", judged, labels), rows)
     key = tables.application_run().run_id
     table, rows = _table(store, key)
     judged = of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
-    return Shown(_look(f"{store} {version} {key}", "prod", judged, None), rows)
+    return ShownEvaluation(_evaluation(f"{store} {version} {key}", "prod", judged, None), rows)
 
 
 def baseline() -> ReferenceData:
-    """What the champion is compared with."""
+    """The reference data of the champion."""
     return _baseline(mlflow.get_tracking_uri(), registry.number(registry.require_champion()))
 
 
@@ -272,35 +273,35 @@ def _challenge(run_id: str) -> dict[str, Any] | None:
         try:
             found = json.loads(tables.artifact(run.run_id, CHALLENGE).read_text(encoding="utf-8"))
         except tables.TableError:
-            return None  # It is being trained, or was interrupted.
+            return None  # The training is running, or was interrupted.
         except ValueError:
             found = None
         return found if isinstance(found, dict) else {"reason": f"{CHALLENGE} of run {run.run_id} cannot be read"}
     return None
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the candidates")
+@st.cache_resource(max_entries=2, show_spinner="Loading the candidate models")
 def all_candidates(store: str, version: str) -> list[Candidate]:
-    """The models that a version was chosen from."""
+    """The candidate models of the training run of a version."""
     del store
     return candidates(version)
 
 
-@st.cache_data(max_entries=2, show_spinner="Scoring all dev shots")
+@st.cache_data(max_entries=2, show_spinner="Scoring all development shots")
 def development(store: str, version: str) -> pd.DataFrame:
-    """The labelled dev shots with their season, scored by a version."""
+    """The labeled development shots with their season, scored by a version."""
     del store
     return predict(shots.development_shots(), version)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Scoring the reference")
+@st.cache_resource(max_entries=4, show_spinner="Scoring the reference rows")
 def _baseline(store: str, version: str) -> ReferenceData:
     del store
     return reference_data(version)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _look(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Evaluation:
+def _evaluation(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Evaluation:
     del key
     live = ServingState(datetime.now(UTC), operation.champion())
     baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
@@ -312,25 +313,25 @@ def _look(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None)
 @st.cache_data(max_entries=4, show_spinner=False)
 def _table(store: str, run_id: str) -> tuple[pd.DataFrame, int]:
     del store
-    found = tables.read_sample(tables.application_table(run_id), MOST_TABLE_ROWS)
+    found = tables.read_sample(tables.application_table(run_id), MAX_TABLE_ROWS)
     return found.table, found.rows
 
 
 @st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
-def _log(address: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFrame, int, dict[str, int], str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
+def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFrame, int, dict[str, int], str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
     now = reader.now()
     since = now - window if window else None
-    engine = reader.open_log(address)
+    engine = reader.open_log(url)
     counted = reader.versions(engine, since)
     if not counted:
-        message = "The inference log holds no row in this window. Choose a longer one, or score something."
+        message = "The inference log holds no row in this time window. Select a longer one, or score some shots."
         raise reader.LogError(message)
     version = judged_version(counted, champion)
     rows = counted.pop(version)
     return (
-        flag_training_rows(reader.read(engine, since, max_rows=MOST_LOGGED_ROWS, version=version)),
-        flag_training_rows(reader.read_labelled(engine, since, max_rows=MOST_LABELLED_ROWS, version=version)),
+        flag_training_rows(reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version)),
+        flag_training_rows(reader.read_labelled(engine, since, max_rows=MAX_LABELED_ROWS, version=version)),
         rows,
         counted,
-        f"{address} {now.isoformat()}",
+        f"{url} {now.isoformat()}",
     )

@@ -1,8 +1,8 @@
-"""Run a command to its end, whether or not the process that started it still lives, and keep what it says.
+"""Run a command to its end, even if the process that started it exits, and keep its output.
 
-``python job_runner.py FOLDER JOB COMMAND …`` writes the end of its output to ``output`` and its exit code to
-``result.json``, in that folder. A locked file that is handed over stays locked until this process ends. SIGTERM closes
-the standard input of the command, which lets ``serving/server/process_guard.py`` end it.
+``python job_runner.py FOLDER JOB COMMAND …`` writes the last part of the output to ``output`` and the exit code to
+``result.json``, in that folder. An inherited file lock is held until this process exits. On SIGTERM it closes the
+standard input of the command, which makes ``serving/server/process_guard.py`` terminate the command.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ _CHUNK_BYTES = 2**16
 
 
 def main(folder: Path, job: str, command: list[str]) -> None:
-    """Run `command` and write down how it ended."""
+    """Run `command`, and write its exit code and end time."""
     stopped = False
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    told, said = process.stdin, process.stdout
-    assert told is not None  # noqa: S101 both are pipes
-    assert said is not None  # noqa: S101
+    command_input, command_output = process.stdin, process.stdout
+    assert command_input is not None  # noqa: S101 both are pipes
+    assert command_output is not None  # noqa: S101
 
     def stop(_number: int, _frame: types.FrameType | None) -> None:
         nonlocal stopped
         stopped = True
-        told.close()
+        command_input.close()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    while chunk := os.read(said.fileno(), _CHUNK_BYTES):
-        # A full disk takes the output, not the work.
+    while chunk := os.read(command_output.fileno(), _CHUNK_BYTES):
+        # On a full disk the output is lost, but the command goes on.
         with contextlib.suppress(OSError):
             _keep(folder / "output", chunk)
     code = process.wait()

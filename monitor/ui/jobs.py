@@ -1,7 +1,7 @@
-"""Steps of the project that a page starts as jobs: processes that go on when the page, or the app, is closed.
+"""Jobs: steps that a page starts as processes, which go on when the page or the app is closed.
 
-One job of a kind runs at a time. What it says and how it ended lies in a folder of its kind, for every visitor and for
-an app that is started later.
+One job of a kind runs at a time. Its output and its exit code are kept in a folder per kind. Every visitor sees them,
+also after a restart of the app.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ KINDS = {
     "reverter": "rollback",
     "operacao": "policy backtest",
 }
-"""The steps that a page may start, and of which kind each is: of one kind, one runs at a time."""
+"""The steps that a page may start, and the kind of each. One job of a kind runs at a time."""
 
 _RUNNER = Path(__file__).with_name("job_runner.py")
 _SHOWN_BYTES, _SHOWN_LINES = 64 * 2**10, 400
@@ -58,23 +58,25 @@ class Job:
 
     Attributes
     ----------
-    job_id, kind, step : str
-        Its own name, one of the values of `KINDS`, and one of the keys.
+    job_id : str
+        Unique.
+    kind, step : str
+        One of the values of `KINDS`, and one of its keys.
     arguments : tuple of str
         Parameters of the step.
     by : str
-        Who started it, in words.
+        The visitor who started it.
     started : datetime
         In UTC.
     champion : str
         Version that was champion when it started; empty for none.
     running : bool
     ended : datetime or None
-        In UTC; None while it runs, and where its process was killed.
+        In UTC; None while it runs, and if its process was killed.
     code : int or None
-        Exit code, None as `ended`.
+        Exit code; None if `ended` is None.
     stopped : bool
-        Whether somebody asked it to end.
+        Whether a visitor stopped it.
     """
 
     job_id: str
@@ -90,15 +92,15 @@ class Job:
     stopped: bool = False
 
     @property
-    def words(self) -> str:
-        """Since when it runs and who started it."""
+    def origin(self) -> str:
+        """When and by whom it was started."""
         return f"since {self.started:%Y-%m-%d %H:%M:%S} UTC, started by {self.by}"
 
 
 def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = "") -> Job:
-    """Run ``python -m steps.STEP`` in the project's folder, against the tracking store of this process.
+    """Run ``python -m steps.STEP`` in the project's folder, with the tracking store of this process.
 
-    It goes on when this process ends.
+    The job goes on when this process exits.
 
     Parameters
     ----------
@@ -107,16 +109,16 @@ def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = 
     arguments : sequence of str
         Parameters of the step.
     by : str
-        Who starts it, in words.
+        The visitor who starts it.
     champion : str
-        Version that is champion now.
+        Current champion version.
 
     Raises
     ------
     JobRunningError
-        If another of its kind is running.
+        If another job of its kind is running.
     JobError
-        If no page may start that step, or there is no place for what it says.
+        If `step` is not one of `KINDS`, or its output cannot be stored.
     """
     if step not in KINDS:
         message = f"Expected one of the steps {', '.join(KINDS)}; found {step!r}."
@@ -126,7 +128,7 @@ def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = 
     with _folder_of(kind) as folder, _opened(folder / "lock") as lock:
         if not take(lock.fileno()):
             found = _read(folder, kind)
-            message = f"A {kind} job is already running" + (f", {found.words}." if found else ".")
+            message = f"A {kind} job is already running" + (f", {found.origin}." if found else ".")
             raise JobRunningError(message)
         for name in ("result.json", "output", "pid"):
             (folder / name).unlink(missing_ok=True)
@@ -137,7 +139,7 @@ def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = 
 
 
 def latest() -> list[Job]:
-    """The last job of each kind, the newest first."""
+    """The last job of each kind, newest first."""
     found = []
     for kind in sorted(set(KINDS.values())):
         if not _place(kind).exists():
@@ -150,39 +152,39 @@ def latest() -> list[Job]:
 
 
 def output(job: Job) -> str:
-    """The last lines of what a job has said; empty if another has taken its place."""
+    """The last lines of the output of a job; empty if another job of its kind has started since."""
     with _folder_of(job.kind) as folder:
         found = _read(folder, job.kind)
         if found is None or found.job_id != job.job_id:
             return ""
-        with suppress(FileNotFoundError), (folder / "output").open("rb") as said:
-            said.seek(max(0, said.seek(0, os.SEEK_END) - _SHOWN_BYTES))
-            return "\n".join(said.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:])
+        with suppress(FileNotFoundError), (folder / "output").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _SHOWN_BYTES))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:])
     return ""
 
 
 def stop(job: Job) -> None:
-    """Ask a running job to end, with all that it has started; nothing if it has ended.
+    """Terminate a running job and its child processes; do nothing if it has ended.
 
     Raises
     ------
     JobError
-        If it cannot be told to.
+        If its process cannot be signaled.
     """
     with _folder_of(job.kind) as folder, _opened(folder / "lock") as lock:
         found = _read(folder, job.kind, running=not take(lock.fileno()))
         if found is None or found.job_id != job.job_id or not found.running:
             return
         try:
-            # The lock is held, so the number is still that of the process that holds it.
+            # The job holds the lock, so the PID is still the PID of the job.
             os.kill(int((folder / "pid").read_text(encoding="utf-8")), signal.SIGTERM)
         except (OSError, ValueError) as error:
-            message = f"The {job.kind} job cannot be told to end ({error})."
+            message = f"The {job.kind} job cannot be stopped ({error})."
             raise JobError(message) from error
 
 
 def _run(job: Job, folder: Path, lock: TextIO) -> int:
-    """Start the process of a job, which holds the lock from now on; its number."""
+    """Start the process of a job, which inherits the lock; return its PID."""
     guard = str(ROOT / "serving" / "server" / "process_guard.py")
     step = [sys.executable, "-m", f"steps.{job.step}", *job.arguments]
     process = subprocess.Popen(
@@ -209,7 +211,7 @@ def _read(folder: Path, kind: str, *, running: bool = True) -> Job | None:
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:
-        message = f"What is kept of the last {kind} job in {folder} cannot be read ({error}). Remove that folder."
+        message = f"The state of the last {kind} job in {folder} cannot be read ({error}). Remove that folder."
         raise JobError(message) from error
 
 
@@ -225,18 +227,18 @@ def _result(folder: Path, job_id: str) -> dict[str, Any]:
 
 @contextmanager
 def _folder_of(kind: str) -> Iterator[Path]:
-    """Folder of the jobs of a kind; nobody else looks into it, or writes there, meanwhile.
+    """Folder of the jobs of a kind, locked for this process.
 
     Raises
     ------
     JobError
-        In place of the operating system's errors.
+        If the folder cannot be created, locked, read or written.
     """
     folder = _place(kind)
     try:
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         if folder.parent.stat(follow_symlinks=False).st_uid != os.getuid() or folder.parent.is_symlink():
-            message = f"{folder.parent} belongs to somebody else: no job is kept there. Remove it, or set TMPDIR."
+            message = f"{folder.parent} belongs to another user, so no job is stored there. Remove it, or set TMPDIR."
             raise JobError(message)
         folder.parent.chmod(0o700)
         folder.mkdir(exist_ok=True)
@@ -244,13 +246,13 @@ def _folder_of(kind: str) -> Iterator[Path]:
             fcntl.flock(in_use, fcntl.LOCK_EX)
             yield folder
     except OSError as error:
-        message = f"The {kind} jobs cannot be kept in {folder} ({error}). Free some space there, or set TMPDIR."
+        message = f"The state of {kind} jobs cannot be stored in {folder} ({error}). Free disk space, or set TMPDIR."
         raise JobError(message) from error
 
 
 def _place(kind: str) -> Path:
-    about = f"{ROOT}\n{mlflow.get_tracking_uri()}\n{registry.model()}"
-    name = f"kobe_shot_{os.getuid()}_{hashlib.sha256(about.encode()).hexdigest()[:16]}.jobs"
+    key = f"{ROOT}\n{mlflow.get_tracking_uri()}\n{registry.model()}"
+    name = f"kobe_shot_{os.getuid()}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.jobs"
     return Path(tempfile.gettempdir()) / name / kind.replace(" ", "_")
 
 

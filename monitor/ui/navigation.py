@@ -1,4 +1,4 @@
-"""The frame around every page: its navigation and the sidebar."""
+"""The navigation and the sidebar of every page."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ from serving import registry
 _FOLDER = Path(__file__).parent
 _PAGES = (
     ("overview", "Overview", ":material/monitor_heart:"),
-    ("court", "Court", ":material/sports_basketball:"),
+    ("shot_chart", "Shot chart", ":material/sports_basketball:"),
     ("performance", "Performance", ":material/query_stats:"),
     ("drift", "Drift", ":material/moving:"),
-    ("without_labels", "Without labels", ":material/help_center:"),
-    ("retraining", "Loop", ":material/autorenew:"),
-    ("simulator", "Simulator", ":material/play_circle:"),
-    ("operation", "Operation", ":material/settings:"),
+    ("estimated_performance", "Estimated performance", ":material/online_prediction:"),
+    ("retraining", "Retraining", ":material/autorenew:"),
+    ("playground", "Playground", ":material/play_circle:"),
+    ("runs_and_registry", "Runs and registry", ":material/inventory_2:"),
 )
 
 
 def show() -> None:
-    """Draw the chosen page."""
+    """Render the selected page."""
     st.set_page_config(page_title="kobe_shot", page_icon="🏀", layout="wide")
     pages = [
         st.Page(_FOLDER / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")

@@ -1,4 +1,4 @@
-"""Overview: whether the model can be trusted today, and if not, why."""
+"""Overview: the monitoring status of the champion, its reasons, and the checks."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,38 +17,38 @@ from monitor.store.tables import TableError
 from monitor.ui import cache, jobs, running_jobs, subject, widgets
 from serving.inference_log import reader
 
-_COLOUR = {"healthy": "green", "watch": "orange", "retrain": "red"}
+_COLOR = {"healthy": "green", "watch": "orange", "retrain": "red"}
 _ICON = {"healthy": ":material/check_circle:", "watch": ":material/visibility:", "retrain": ":material/model_training:"}
-_ANSWER = {
-    "healthy": "Yes, it can be trusted.",
-    "watch": "Mostly. Somebody should look at this:",
-    "retrain": "No. It needs another model:",
+_CONCLUSION = {
+    "healthy": "Yes: every check passed or was skipped.",
+    "watch": "With caution: some checks failed.",
+    "retrain": "No: retraining is recommended.",
 }
-_CARDS = (("log_loss_skill", "Skill", "{:+.1%}"), ("roc_auc", "ROC AUC", "{:.3f}"))
+_CARDS = (("log_loss_skill", "Skill score", "{:+.1%}"), ("roc_auc", "ROC AUC", "{:.3f}"))
 _RUNS_SHOWN = 8
 _FRESH = timedelta(days=1)
 
 
 def show() -> None:
-    """Draw the page."""
+    """Render the page."""
     st.title("Can the model be trusted today?")
     store = mlflow.get_tracking_uri()
-    with widgets.format_values():
+    with widgets.errors_shown():
         champion = cache.champion(store)
         source = runs.OF_LOG if widgets.source() == widgets.LOG else runs.OF_APPLICATION
-        attempts = cache.looks(store, source)
-        application = cache.last_application(store)
+        attempts = cache.monitoring_runs(store, source)
+        batch_run = cache.last_batch_scoring(store)
     if champion is None:
         widgets.show_prerequisite(
-            "No version of kobe_shot has passed the gate yet. Acquire, train, register and apply one:", "make main"
+            "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:", "make main"
         )
         return
     if champion.synthetic:
-        widgets.simulated()
-    looks = [run for run in attempts if "verdict" in run.tags]
-    # After a rollback the newest verdict is about the version that was taken back: an older one is about the champion.
-    of_champion = (run for run in looks if run.tags.get("model_version") == champion.version)
-    latest = next(of_champion, looks[0] if looks else None)
+        widgets.synthetic_warning()
+    completed = [run for run in attempts if "verdict" in run.tags]
+    # After a rollback the newest run evaluated the revoked version, and an older one the champion.
+    of_champion = (run for run in completed if run.tags.get("model_version") == champion.version)
+    latest = next(of_champion, completed[0] if completed else None)
     try:
         found = cache.record(latest.run_id) if latest else None
     except TableError as error:
@@ -56,115 +56,120 @@ def show() -> None:
         found = None
     offered = False
     if latest and found:
-        offered = _show_verdict(found, latest, champion)
-        offered = _show_age(latest, looks[0], application, champion, offered=offered)
+        offered = _show_status(found, latest, champion)
+        offered = _show_age(latest, completed[0], batch_run, champion, offered=offered)
     else:
-        what = "" if source == runs.OF_APPLICATION else f" -P current={source}"
+        option = "" if source == runs.OF_APPLICATION else f" -P current={source}"
         widgets.show_prerequisite(
-            f"Nobody has looked at {widgets.source()} yet. Do it:", f"mlflow run . -e monitoramento{what}"
+            f"There is no monitoring run of this data source yet ({widgets.source()}). Start one:",
+            f"mlflow run . -e monitoramento{option}",
         )
     if attempts and attempts[0].status == "FAILED" and "verdict" not in attempts[0].tags:
         when = f"{attempts[0].started:%Y-%m-%d %H:%M}"
-        st.error(f"The last look, at {when} UTC, failed: nothing is known since.", icon=":material/error:")
-    # One button that does all that it takes is enough.
-    _look_again(offered=offered and source == runs.OF_APPLICATION)
-    _show_operation(champion, found)
+        st.error(
+            f"The last monitoring run, at {when} UTC, failed. The current status is unknown.", icon=":material/error:"
+        )
+    # The button that scores and evaluates replaces the one that only evaluates.
+    _offer_monitoring(offered=offered and source == runs.OF_APPLICATION)
+    _show_metrics(champion, found)
     if found:
         _show_checks(found)
-    _show_history(looks)
+    _show_history(completed)
     _show_runs(store)
 
 
-def _show_age(run: RunInfo, newest: RunInfo, application: RunInfo | None, champion: Champion, *, offered: bool) -> bool:
-    """Say when a verdict is not about what is there now; whether the button of a new one has been drawn."""
+def _show_age(run: RunInfo, newest: RunInfo, batch_run: RunInfo | None, champion: Champion, *, offered: bool) -> bool:
+    """Warn if the monitoring run is out of date, and return whether a new evaluation has been offered."""
     age = datetime.now(UTC) - run.started
     if newest.run_id != run.run_id:
         st.caption(
-            f"The newest look, at {newest.started:%Y-%m-%d %H:%M} UTC, was at version "
+            f"The newest monitoring run, at {newest.started:%Y-%m-%d %H:%M} UTC, evaluated version "
             f"{newest.tags.get('model_version', 'unknown')}: {newest.tags['verdict']}."
         )
     if run.tags[runs.SOURCE] == runs.OF_APPLICATION:
-        if application and application.run_id != run.tags.get(runs.APPLICATION_RUN):
-            by = application.tags.get("model_version", "unknown")
+        if batch_run and batch_run.run_id != run.tags.get(runs.APPLICATION_RUN):
+            by = batch_run.tags.get("model_version", "unknown")
             if by == champion.version or offered:
                 st.warning(
-                    "The prod table has been applied again since this look. Look again.", icon=":material/update:"
+                    "The production set has been scored again since this monitoring run. Re-run monitoring.",
+                    icon=":material/update:",
                 )
                 return offered
             st.warning(
-                f"The prod table has been applied since this look by version {by}, which is not the champion.",
+                f"Since this monitoring run, version {by}, which is not the champion, has scored the production set.",
                 icon=":material/update:",
             )
-            subject.new_verdict(champion)
+            subject.offer_evaluation(champion)
             return True
     elif age > _FRESH:
-        st.warning(f"This look is {age.total_seconds() / 3600:.0f} hours old. Look again.", icon=":material/update:")
+        st.warning(
+            f"This monitoring run is {age.total_seconds() / 3600:.0f} hours old. Re-run monitoring.",
+            icon=":material/update:",
+        )
     return offered
 
 
-def _show_verdict(found: dict[str, Any], run: RunInfo, champion: Champion) -> bool:
-    """Draw a verdict; whether the button of a new one stands beside it, as it is not about the champion as such."""
-    verdict, about = found["verdict"], Subject.of_record(found)
+def _show_status(found: dict[str, Any], run: RunInfo, champion: Champion) -> bool:
+    """Show the status and its reasons, and return whether an evaluation of the champion has been offered."""
+    status, about = found["verdict"], Subject.of_record(found)
     is_champion = about.is_about(champion.version)
     if not is_champion:
         subject.another_version(about, champion)
     elif about.champion != champion.version:
         st.warning(
-            f"This look was at version {champion.version} while version {about.champion} was champion: what it says of "
-            "the champion is about that one.",
+            f"This monitoring run evaluated version {champion.version} while version {about.champion} was champion. "
+            f"Its checks of the champion describe version {about.champion}.",
             icon=":material/swap_horiz:",
         )
-        subject.new_verdict(champion)
+        subject.offer_evaluation(champion)
     with st.container(border=True):
-        colour = _COLOUR[verdict] if is_champion else "gray"
-        st.markdown(f"## :{colour}[{_ICON[verdict]} {verdict}]: version {about.version or 'unknown'}")
-        answer = (
-            _answer(found) if is_champion else f"Nobody knows yet whether version {champion.version} can be trusted."
-        )
-        st.markdown(f"**{answer}**")
+        color = _COLOR[status] if is_champion else "gray"
+        st.markdown(f"## :{color}[{_ICON[status]} {status}]: version {about.version or 'unknown'}")
+        unknown = f"Unknown: version {champion.version} has not been evaluated yet."
+        st.markdown(f"**{_conclusion(found) if is_champion else unknown}**")
         st.markdown("\n".join(f"- {widgets.plain(reason)}" for reason in found["reasons"]))
-        st.caption(widgets.plain(f"{about.words} Looked at {run.started:%Y-%m-%d %H:%M} UTC."))
+        st.caption(widgets.plain(f"{about.words} Evaluated at {run.started:%Y-%m-%d %H:%M} UTC."))
     return {about.version, about.champion} != {champion.version}
 
 
-def _answer(found: dict[str, Any]) -> str:
+def _conclusion(found: dict[str, Any]) -> str:
     own_rows = any(check["code"] == NEW_ROWS and check["status"] == "finding" for check in found["checks"])
-    return "Nobody knows: the model knows these rows already." if own_rows else _ANSWER[found["verdict"]]
+    return "Unknown: these rows are not new to the model." if own_rows else _CONCLUSION[found["verdict"]]
 
 
-def _look_again(*, offered: bool) -> None:
+def _offer_monitoring(*, offered: bool) -> None:
     kind = jobs.KINDS["monitoramento"]
     problem = st.empty()
     busy = kind in running_jobs.running()
-    label = f"Look again at {widgets.source()}"
-    asked = not offered and st.button(label, icon=":material/refresh:", disabled=busy)
-    if asked and running_jobs.start("monitoramento", running_jobs.monitoring(), problem):
+    label = f"Re-run monitoring: {widgets.source()}"
+    requested = not offered and st.button(label, icon=":material/refresh:", disabled=busy)
+    if requested and running_jobs.start("monitoramento", running_jobs.monitoring(), problem):
         st.rerun()
     running_jobs.show([kind])
 
 
-def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
+def _show_metrics(champion: Champion, found: dict[str, Any] | None) -> None:
     columns = st.columns(5)
     since = f"{champion.model_id}, since {champion.since:%Y-%m-%d}" if champion.since else champion.model_id
     widgets.card(columns[0], "Champion", f"v{champion.version}", since)
     served = cache.served(widgets.endpoint())
     if served is None:
-        widgets.card(columns[1], "Served", "nothing", "start it: make serve")
+        widgets.card(columns[1], "Served version", "none", "start a server: make serve")
     else:
-        right = "the champion" if served.version == champion.version else "not known to be the champion"
-        widgets.card(columns[1], "Served", f"v{served.version}" if served.version else "unknown", right)
+        note = "the champion" if served.version == champion.version else "not the champion, or unknown"
+        widgets.card(columns[1], "Served version", f"v{served.version}" if served.version else "unknown", note)
     current = (found or {}).get("metrics", {}).get("current")
     if not found or not current:
         test = champion.test_metrics.get("log_loss")
-        label = f"Test log loss of v{champion.version}, nats"
+        label = f"Test log loss of v{champion.version}"
         widgets.card(columns[2], label, "unknown" if test is None else f"{test:.4f}")
         if found:
-            widgets.card(columns[3], f"Labelled rows of v{Subject.of_record(found).version}", "none", "that count")
+            widgets.card(columns[3], f"New labeled rows of v{Subject.of_record(found).version}", "0")
         return
     version = f"v{Subject.of_record(found).version}"
     reference = (found["metrics"]["reference"] or {}).get("metrics", {})
-    told = _ends(current["metrics"]["log_loss"], "{:.3f}")
-    widgets.card(columns[2], f"Log loss of {version}, nats", f"{current['metrics']['log_loss']['value']:.4f}", told)
+    interval = _format_interval(current["metrics"]["log_loss"], "{:.3f}")
+    widgets.card(columns[2], f"Log loss of {version}", f"{current['metrics']['log_loss']['value']:.4f}", interval)
     for column, (metric, label, form) in zip(columns[3:], _CARDS, strict=True):
         if metric in current["metrics"]:
             note = f"test {form.format(reference[metric]['value'])}" if metric in reference else ""
@@ -176,45 +181,45 @@ def _show_operation(champion: Champion, found: dict[str, Any] | None) -> None:
         st.caption(f"On {widgets.plain(found['current']['name'])} {version} is {current['base_rate']}.")
 
 
-def _ends(interval: dict[str, float | None], form: str) -> str:
+def _format_interval(interval: dict[str, float | None], form: str) -> str:
     if interval["low"] is None or interval["high"] is None:
         return "too few rows for an interval"
-    return f"95 %: {form.format(interval['low'])} to {form.format(interval['high'])}"
+    return f"95% CI {form.format(interval['low'])} to {form.format(interval['high'])}"
 
 
 def _show_checks(found: dict[str, Any]) -> None:
-    st.subheader(f"What was checked of version {Subject.of_record(found).version or 'unknown'}")
-    marks = {"fine": "✓ fine", "finding": "▲ finding", "error": "✗ error", "not applicable": "· not applicable"}
+    st.subheader(f"Checks of version {Subject.of_record(found).version or 'unknown'}")
+    marks = {"fine": "✓ passed", "finding": "▲ failed", "error": "✗ error", "not applicable": "· skipped"}
     rows = [
         {
             "code": check["code"],
             "check": check["title"],
-            "outcome": marks[check["status"]] + (f", {check['severity']}" if check["severity"] else ""),
-            "in words": check["words"],
-            "figures": check["figures"],
+            "result": marks[check["status"]] + (f", {check['severity']}" if check["severity"] else ""),
+            "summary": check["words"],
+            "details": check["figures"],
         }
         for check in found["checks"]
     ]
-    # Cells of a data frame show the begin of a sentence only.
+    # Unlike a data frame, a table wraps long sentences.
     st.table([{name: widgets.plain(value) for name, value in row.items()} for row in rows])
 
 
-def _show_history(looks: list[RunInfo]) -> None:
+def _show_history(monitoring_runs: list[RunInfo]) -> None:
     left, right = st.columns([3, 2])
     with left:
-        st.subheader("Alarms over time")
+        st.subheader("Alert history")
         rows = pd.DataFrame(
             {
-                "time": pd.to_datetime([run.started for run in looks], utc=True),
-                "verdict": [run.tags["verdict"] for run in looks],
-                "findings": [int(run.metrics.get("alarms", 0)) for run in looks],
+                "time": pd.to_datetime([run.started for run in monitoring_runs], utc=True),
+                "status": [run.tags["verdict"] for run in monitoring_runs],
+                "alerts": [int(run.metrics.get("alarms", 0)) for run in monitoring_runs],
                 "reasons": [
                     f"version {run.tags.get('model_version', 'unknown')}: {run.tags.get('reasons', '')}"
-                    for run in looks
+                    for run in monitoring_runs
                 ],
             }
         )
-        widgets.base_figure(monitoring.status_history(rows), "verdicts")
+        widgets.base_figure(monitoring.status_history(rows), "status_history")
     with right:
         st.subheader("Inference log, all versions")
         try:
@@ -225,15 +230,15 @@ def _show_history(looks: list[RunInfo]) -> None:
         columns = st.columns(2)
         widgets.card(columns[0], "Scored rows", f"{log.rows:,}")
         widgets.card(
-            columns[1], "Labelled", f"{log.labelled / log.rows:.1%}" if log.rows else "none", f"{log.labelled:,}"
+            columns[1], "Labeled", f"{log.labelled / log.rows:.1%}" if log.rows else "unknown", f"{log.labelled:,}"
         )
         if log.last:
-            st.caption(f"Last row at {log.last:%Y-%m-%d %H:%M:%S} UTC by version {log.last_version}.")
+            st.caption(f"Newest row: {log.last:%Y-%m-%d %H:%M:%S} UTC, scored by version {log.last_version}.")
 
 
 def _show_runs(store: str) -> None:
-    st.subheader("Last runs")
-    with widgets.format_values():
+    st.subheader("Latest runs")
+    with widgets.errors_shown():
         table = cache.last_runs(store)
     if table.empty:
         st.info("There is no run yet.", icon=":material/info:")

@@ -1,6 +1,6 @@
-"""The jobs that pages have started: the running ones with what they say, the ended ones with what they came to.
+"""Jobs on the pages: the running ones with their output, the ended ones with their exit code.
 
-A job belongs to no page and to no visitor: everybody sees it, from every browser, and anybody may stop it.
+Jobs are shared by all pages and visitors: every visitor sees them and may stop them.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from monitor.ui import cache, jobs, widgets
 from monitor.ui.jobs import Job
 from serving import registry
 
-_FORGOTTEN = "work_forgotten"
+_DISMISSED = "jobs_dismissed"
 _SHOWN_FOR = timedelta(days=1)
 _EVERY_SECONDS = 2.0
 _MAY_CHANGE_CHAMPION = ("training", "rollback")
@@ -25,7 +25,7 @@ _HEIGHT, _LINES_WHILE_RUNNING = 300, 12
 
 
 def start(step: str, arguments: Sequence[str], problem: DeltaGenerator) -> bool:
-    """Start a job; whether it was. Where not, `problem` says why."""
+    """Start a job, and return whether it started. If not, `problem` shows the error."""
     try:
         with registry.translate_store_errors():
             found = registry.champion()
@@ -37,7 +37,7 @@ def start(step: str, arguments: Sequence[str], problem: DeltaGenerator) -> bool:
 
 
 def running() -> dict[str, Job]:
-    """The jobs that run, by their kind; none where that cannot be read, which `show` tells."""
+    """Running jobs by kind; empty if they cannot be read, an error that `show` renders."""
     try:
         return {job.kind: job for job in jobs.latest() if job.running}
     except jobs.JobError:
@@ -45,19 +45,19 @@ def running() -> dict[str, Job]:
 
 
 def monitoring() -> list[str]:
-    """Parameters of a monitoring run of what the sidebar names.
+    """Parameters of a monitoring run of the selected data source.
 
-    What it stores is for everybody, so the server is the configured one, not the one that this visitor typed.
+    All visitors see its results, so it checks the configured server, not the one that this visitor typed.
     """
     of_log = widgets.source() == widgets.LOG
-    chosen = ["--current", runs.OF_LOG if of_log else runs.OF_APPLICATION]
+    arguments = ["--current", runs.OF_LOG if of_log else runs.OF_APPLICATION]
     if of_log and (window := widgets.window()):
-        chosen += ["--since", f"{int(window.total_seconds())}s"]
-    return [*chosen, "--endpoint", widgets.configured_endpoint()]
+        arguments += ["--since", f"{int(window.total_seconds())}s"]
+    return [*arguments, "--endpoint", widgets.configured_endpoint()]
 
 
 def show(kinds: Collection[str] = ()) -> None:
-    """Draw the jobs that run, and what the last ones came to; of some kinds only, where they are named."""
+    """Render the running jobs and the last ended ones, of all kinds or of the given ones."""
     try:
         found = [job for job in jobs.latest() if not kinds or job.kind in kinds]
     except jobs.JobError as error:
@@ -66,22 +66,22 @@ def show(kinds: Collection[str] = ()) -> None:
     active = [job for job in found if job.running]
     if active:
         st.fragment(_show_running, run_every=_EVERY_SECONDS)({job.job_id for job in active})
-    hidden, now = st.session_state.get(_FORGOTTEN, set()), datetime.now(UTC)
+    hidden, now = st.session_state.get(_DISMISSED, set()), datetime.now(UTC)
     ended = [job for job in found if not job.running and job.job_id not in hidden]
     for place, job in enumerate(job for job in ended if now - (job.ended or job.started) < _SHOWN_FOR):
         _show_ended(job, newest=place == 0)
 
 
-def forget() -> None:
-    """Say no more, to this visitor, what the last jobs came to."""
+def dismiss() -> None:
+    """Hide the ended jobs from this visitor."""
     with suppress(jobs.JobError):
-        st.session_state[_FORGOTTEN] = {job.job_id for job in jobs.latest() if not job.running}
+        st.session_state[_DISMISSED] = {job.job_id for job in jobs.latest() if not job.running}
 
 
 def _show_running(known: set[str]) -> None:
     active = [job for job in jobs.latest() if job.running]
     if known - {job.job_id for job in active}:
-        # One has ended: the whole page shows what it came to.
+        # A job has ended, so the whole page is rendered again.
         st.cache_data.clear()
         st.rerun()
     for job in active:
@@ -95,15 +95,15 @@ def _show_job(job: Job) -> None:
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(
             f":material/hourglass_top: **{job.kind.capitalize()}** has been running for {seconds:,.0f} s, "
-            f"{job.words} (`steps.{job.step}`). It goes on when you leave this page."
+            f"{job.origin} (`steps.{job.step}`). It goes on when you leave this page."
         )
         right.button(
-            "Stop", icon=":material/stop_circle:", key=f"work_stop_{job.job_id}", on_click=_stop, args=(job,),
-            width="stretch", help="Ends the job. What it has not finished is undone or marked as interrupted.",
+            "Stop", icon=":material/stop_circle:", key=f"jobs_stop_{job.job_id}", on_click=_stop, args=(job,),
+            width="stretch", help="Terminates the job. Its unfinished work is rolled back or marked as interrupted.",
         )  # fmt: skip
-        said = jobs.output(job).splitlines()[-_LINES_WHILE_RUNNING:]
-        if said:
-            st.code("\n".join(said), language=None)
+        lines = jobs.output(job).splitlines()[-_LINES_WHILE_RUNNING:]
+        if lines:
+            st.code("\n".join(lines), language=None)
 
 
 def _stop(job: Job) -> None:
@@ -111,19 +111,19 @@ def _stop(job: Job) -> None:
 
 
 def _show_ended(job: Job, *, newest: bool) -> None:
-    text = f"{job.kind.capitalize()}: {_outcome(job)}"
+    text = f"{job.kind.capitalize()}: {_result(job)}"
     draw, icon = (st.success, ":material/check_circle:") if job.code == 0 else (st.error, ":material/error:")
     if job.stopped and job.code != 0:
         draw, icon = st.warning, ":material/stop_circle:"
     if newest:
         draw(text, icon=icon)
     with st.expander("Log" if newest else text, icon=":material/terminal:"):
-        st.code(jobs.output(job) or "nothing", language=None, height=_HEIGHT)
+        st.code(jobs.output(job) or "no output", language=None, height=_HEIGHT)
 
 
-def _outcome(job: Job) -> str:
+def _result(job: Job) -> str:
     if job.code is None or job.ended is None:
-        return f"`steps.{job.step}` was killed before it ended; it ran {job.words}."
+        return f"`steps.{job.step}` was killed; it ran {job.origin}."
     seconds = (job.ended - job.started).total_seconds()
     how = "was stopped" if job.stopped and job.code != 0 else f"ended with exit code {job.code}"
     return f"`steps.{job.step}` {how} after {seconds:,.0f} s, at {job.ended:%Y-%m-%d %H:%M} UTC{_champion(job)}."
@@ -132,7 +132,7 @@ def _outcome(job: Job) -> str:
 def _champion(job: Job) -> str:
     if job.kind not in _MAY_CHANGE_CHAMPION:
         return ""
-    with widgets.format_values():
+    with widgets.errors_shown():
         found = cache.champion(mlflow.get_tracking_uri())
     if found is None:
         return "; there is no champion"
@@ -140,9 +140,9 @@ def _champion(job: Job) -> str:
 
 
 def _visitor() -> str:
-    """Who looks at the page, as far as it can be known."""
+    """The name of the visitor, or the IP address if the name is not known."""
     name = getattr(st.user, "email", None) or getattr(st.user, "name", None)
     if name:
         return str(name)
-    address = st.context.ip_address
-    return f"a visitor from {address}" if address else "a visitor on this machine"
+    ip_address = st.context.ip_address
+    return f"a visitor from {ip_address}" if ip_address else "a visitor on this machine"

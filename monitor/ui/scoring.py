@@ -1,4 +1,4 @@
-"""Shots that a page lets a server score: one, a file of them, or the production set."""
+"""Scoring requests of a page: one shot, a file of shots, or the production set."""
 
 import contextlib
 import io
@@ -38,38 +38,38 @@ from serving.client.endpoint import ScoringClient, ScoringError, base_url
 from serving.inference_log.inference_log import ORIGIN_HEADER, UPLOAD, WHAT_IF
 from serving.shot_tables import features_of, problems_of, shot_ids_of
 
-PATIENCE_SECONDS = 5.0
-"""A person who waits before a page is told sooner than a job is."""
-_ANSWERS = (PREDICTION, PROBABILITY, MODEL_VERSION)
-_MOST_PROBLEMS_SHOWN = 10
-_WHOLE_FEET = 1.0
-_MOST_SHOTS = 200_000
+RETRY_SECONDS = 5.0
+"""How long a page retries a request; shorter than a job, because a person waits."""
+_OUTPUTS = (PREDICTION, PROBABILITY, MODEL_VERSION)
+_MAX_PROBLEMS_SHOWN = 10
+_ROUNDING_FEET = 1.0
+_MAX_SHOTS = 200_000
 
 
 @dataclass(frozen=True)
 class ShotPrediction:
-    """What a server answered to one shot.
+    """The prediction of a server for one shot.
 
     Attributes
     ----------
     shot : dict of str to float
         The features.
-    address : str
-        Of the server.
+    url : str
+        URL of the server.
     made : bool
-        The label.
+        Predicted label.
     probability : float
         P(made).
     version : str or None
-        That answered; None where the server does not say.
+        Model version that scored the shot; None if the server does not report it.
     milliseconds : float
-        From request to answer.
+        Latency of the request.
     time : datetime
-        When, in UTC.
+        Time of the response, in UTC.
     """
 
     shot: dict[str, float]
-    address: str
+    url: str
     made: bool
     probability: float
     version: str | None
@@ -77,25 +77,25 @@ class ShotPrediction:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
-    def sent(self) -> dict[str, list[dict[str, float]]]:
+    def request(self) -> dict[str, list[dict[str, float]]]:
         """The request as JSON."""
         return {"dataframe_records": [self.shot]}
 
     @property
-    def answered(self) -> dict[str, list[dict[str, float]]]:
-        """The answer as JSON."""
+    def response(self) -> dict[str, list[dict[str, float]]]:
+        """The response as JSON."""
         return {"predictions": [{TARGET: int(self.made), PROBABILITY: self.probability}]}
 
     @property
     def curl(self) -> str:
-        """The same request as a command."""
-        body = shlex.quote(json.dumps(self.sent))
-        url = shlex.quote(f"{self.address}/invocations")
+        """The same request as a curl command."""
+        body = shlex.quote(json.dumps(self.request))
+        url = shlex.quote(f"{self.url}/invocations")
         return f"curl {url} \\\n  -H 'Content-Type: application/json' -H '{ORIGIN_HEADER}: {WHAT_IF}' \\\n  -d {body}"
 
 
 def features_at(x: float, y: float) -> dict[str, float]:
-    """The features that a place on the court decides; within the ranges of the schema.
+    """The features of a position on the court, clipped to the ranges of the schema.
 
     Parameters
     ----------
@@ -108,21 +108,21 @@ def features_at(x: float, y: float) -> dict[str, float]:
     {'lat': 33.9723, 'lng': -118.1028, 'shot_distance': 18.0}
     """
     lat, lng = court.to_degrees([x], [y])
-    # The raw files hold positions to a ten-thousandth of a degree, and distances in whole feet, cut off.
+    # The raw files hold positions with four decimals, and distances in feet, rounded down.
     found = {"lat": round(float(lat[0]), 4), "lng": round(float(lng[0]), 4), "shot_distance": np.floor(np.hypot(x, y))}
     ranges = {name: (feature_column(name).minimum, feature_column(name).maximum) for name in found}
     return {name: float(np.clip(value, *ranges[name])) for name, value in found.items()}
 
 
 def problems_of_shot(shot: Mapping[str, float | None]) -> dict[str, str]:
-    """What the schema says against each feature of a shot; None is a value that is missing.
+    """Schema violations of a shot by feature; a value of None is missing.
 
     Examples
     --------
     >>> shot = {"lat": 34, "lng": -118.2, "minutes_remaining": 3, "period": 11, "playoffs": 0, "shot_distance": None}
     >>> for name, problem in problems_of_shot(shot).items():
     ...     print(f"{name}: {problem}")
-    period: found 11, expected a whole number from 1 to 10
+    period: found 11, expected an integer from 1 to 10
     shot_distance: found nothing, expected a number from 0 to 94
     """
     return {
@@ -141,13 +141,13 @@ def is_allowed(name: str, value: float | None) -> bool:
 
 
 def distance_of(shot: Mapping[str, float]) -> float:
-    """Feet between the place of a shot and the hoop."""
+    """Distance between the position of a shot and the hoop, in feet."""
     x, y = court.to_feet([shot["lat"]], [shot["lng"]])
     return float(np.hypot(x, y)[0])
 
 
 def distance_at(latitude: float, longitude: float) -> float:
-    """The distance that the public files would hold for a place, within the range of the schema.
+    """Shot distance of a position, rounded down as in the public files and clipped to the range of the schema.
 
     Examples
     --------
@@ -159,9 +159,9 @@ def distance_at(latitude: float, longitude: float) -> float:
 
 
 def contradiction(shot: Mapping[str, float]) -> float:
-    """Feet by which the distance of a shot is wrong for its place; 0 where both can be of one shot.
+    """Error of the distance of a shot, given its position, in feet; 0 if it is within rounding.
 
-    The public files hold whole feet, mostly cut off: distance and place never differ by a whole foot there.
+    The public files hold distances in feet, mostly rounded down, so rounding errors are below one foot.
 
     Examples
     --------
@@ -171,60 +171,60 @@ def contradiction(shot: Mapping[str, float]) -> float:
     -15.2
     """
     difference = shot["shot_distance"] - distance_of(shot)
-    return difference if abs(difference) > _WHOLE_FEET else 0.0
+    return difference if abs(difference) > _ROUNDING_FEET else 0.0
 
 
-def score_shot(shot: Mapping[str, float], address: str, *, patience: float = PATIENCE_SECONDS) -> ShotPrediction:
-    """Ask a server for one shot, which its inference log does not take for one of the operation.
+def score_shot(shot: Mapping[str, float], url: str, *, patience: float = RETRY_SECONDS) -> ShotPrediction:
+    """Score one shot with a server, which marks it as a what-if request in its inference log.
 
     Parameters
     ----------
     shot : mapping of str to float
         The features.
-    address : str
-        Of the server, with or without ``/invocations``.
+    url : str
+        URL of the server, with or without ``/invocations``.
     patience : float
-        Seconds for which a server that does not answer is asked again.
+        Seconds for which requests are retried.
 
     Raises
     ------
     ScoringError
-        If the server does not answer (a `RefusedError` if it refuses the values).
+        If the server does not respond (a `RefusedError` if it rejects the values).
     """
-    with _address_told(address):
-        endpoint = ScoringClient(address, patience=patience, origin=WHAT_IF)
+    with _url_errors_translated(url):
+        endpoint = ScoringClient(url, patience=patience, origin=WHAT_IF)
         endpoint.check()
         started = time.perf_counter()
-        answers = endpoint.score(np.array([[shot[name] for name in FEATURES]], dtype=np.float64))
+        predictions = endpoint.score(np.array([[shot[name] for name in FEATURES]], dtype=np.float64))
         milliseconds = 1_000 * (time.perf_counter() - started)
-    version = None if answers.version is None else str(answers.version)
-    label, made = bool(answers.label[0]), float(answers.probability[0])
-    return ShotPrediction(dict(shot), endpoint.address, label, made, version, milliseconds)
+    version = None if predictions.version is None else str(predictions.version)
+    made, probability = bool(predictions.label[0]), float(predictions.probability[0])
+    return ShotPrediction(dict(shot), endpoint.address, made, probability, version, milliseconds)
 
 
 @dataclass(frozen=True)
 class UploadedTable:
-    """A table of shots that was read and may be sent.
+    """A table of shots that is ready to be sent.
 
     Attributes
     ----------
     name : str
-        Of the file.
+        File name.
     table : pandas.DataFrame
-        As it was, with all its columns.
+        The table with all its columns, as it was read.
     sent : pandas.DataFrame
         The features as doubles, and ``shot_id`` where every row has one.
     labels : pandas.Series of float or None
         1 made, 0 missed, NaN unknown; None if there is no such column.
-    aside : tuple of str
-        Columns that no shot has; they are not sent, and kept.
+    extra_columns : tuple of str
+        Columns that are not in the schema. They are passed through, but not sent.
     """
 
     name: str
     table: pd.DataFrame
     sent: pd.DataFrame
     labels: "pd.Series[float] | None"
-    aside: tuple[str, ...]
+    extra_columns: tuple[str, ...]
 
 
 def read_shots(name: str, content: bytes) -> UploadedTable:
@@ -233,60 +233,60 @@ def read_shots(name: str, content: bytes) -> UploadedTable:
     Parameters
     ----------
     name : str
-        Of the file; says whether it is Parquet or CSV.
+        File name; its extension is the format, Parquet or CSV.
     content : bytes
 
     Raises
     ------
     TableError
-        If it cannot be read, holds no rows, lacks a feature, or a row is no shot; names what was found where.
+        If the file cannot be read, has no rows, lacks a feature, or has an invalid row.
     """
     return _shots_of(name, _read(name, content))
 
 
-def _shots_of(name: str, piece: pa.Table) -> UploadedTable:
-    doubled = sorted({column for column in piece.column_names if piece.column_names.count(column) > 1})
-    missing = [own for own in FEATURES if not {own, RAW_COLUMN_NAMES.get(own, own)} & set(piece.column_names)]
-    if missing or doubled:
-        found = ", ".join(piece.column_names[:40]) or "no columns"
-        what = f"missing: {', '.join(missing)}" if missing else f"found twice: {', '.join(doubled)}"
+def _shots_of(name: str, chunk: pa.Table) -> UploadedTable:
+    duplicates = sorted({column for column in chunk.column_names if chunk.column_names.count(column) > 1})
+    missing = [own for own in FEATURES if not {own, RAW_COLUMN_NAMES.get(own, own)} & set(chunk.column_names)]
+    if missing or duplicates:
+        found = ", ".join(chunk.column_names[:40]) or "no columns"
+        what = f"missing: {', '.join(missing)}" if missing else f"duplicate: {', '.join(duplicates)}"
         message = f"{name}: expected the columns {', '.join(FEATURES)} (lng or lon), each once; {what}. Found: {found}."
         raise TableError(message)
-    if not len(piece):
-        message = f"{name}: expected at least one shot; the table holds no rows."
+    if not len(chunk):
+        message = f"{name}: expected at least one shot; the table has no rows."
         raise TableError(message)
-    values, problems = features_of(piece)
+    values, problems = features_of(chunk)
     problems = {**problems_of(values), **problems}
-    labels = _labels(piece, problems)
+    labels = _labels(chunk, problems)
     if problems:
-        raise TableError(_told(name, problems))
+        raise TableError(_problems_message(name, problems))
     sent = pd.DataFrame(values, columns=list(FEATURES))
-    ids = shot_ids_of(piece)
+    ids = shot_ids_of(chunk)
     if ids is not None:
         sent[SHOT_ID] = ids
-    aside = tuple(column for column in piece.column_names if column not in {*COLUMN, *FEATURES, *_ANSWERS})
-    return UploadedTable(name, piece.to_pandas(), sent, labels, aside)
+    extra_columns = tuple(column for column in chunk.column_names if column not in {*COLUMN, *FEATURES, *_OUTPUTS})
+    return UploadedTable(name, chunk.to_pandas(), sent, labels, extra_columns)
 
 
 def production_set() -> UploadedTable:
-    """The production table of the last preparation; of one of more than 200,000 rows, about as many from all over it.
+    """The production set of the last preparation; of more than 200,000 rows, a systematic sample.
 
     Raises
     ------
     TableError
-        If it is not there, or is no table of shots.
+        If the file does not exist, or is not a table of shots.
     """
     path = prepared_path(PROD)
     try:
-        piece = pa.Table.from_pandas(TableReader(path).sample(_MOST_SHOTS), preserve_index=False)
+        chunk = pa.Table.from_pandas(TableReader(path).sample(_MAX_SHOTS), preserve_index=False)
     except TableError as error:
         message = f"{path}: expected the production set of a preparation; it cannot be read. Prepare it: make main"
         raise TableError(message) from error
-    return _shots_of(path.name, piece)
+    return _shots_of(path.name, chunk)
 
 
 def historical_shots() -> pd.DataFrame | None:
-    """Positions (lat, lng) of all prepared shots, dev and prod, or None where none are prepared.
+    """Positions (lat, lng) of all prepared shots, or None if there are none.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def historical_shots() -> pd.DataFrame | None:
     for path in map(prepared_path, (FILTERED, PROD)):
         if path.exists():
             try:
-                tables.append(TableReader(path, ["lat", "lng"]).sample(_MOST_SHOTS))
+                tables.append(TableReader(path, ["lat", "lng"]).sample(_MAX_SHOTS))
             except TableError as error:
                 message = f"{path}: expected a prepared table; it cannot be read ({error}). Prepare it again: make main"
                 raise TableError(message) from error
@@ -305,35 +305,35 @@ def historical_shots() -> pd.DataFrame | None:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A table that a server has answered.
+class ScoredUpload:
+    """A table that a server has scored.
 
     Attributes
     ----------
-    shots : Shots
-        What was sent.
+    shots : UploadedTable
+        The table that was sent.
     table : pandas.DataFrame
         The table as it was read, with prediction, probability and model_version.
-    address : str
-        Of the server.
+    url : str
+        URL of the server.
     seconds : float
-        From the first request to the last answer.
-    labelled : int
-        Rows that have a label.
+        Duration from the first request to the last response.
+    labeled : int
+        Rows with a label.
     metrics : dict of str to float
-        Of the labelled rows; empty where there are none.
+        Metrics of the labeled rows; empty if there are none.
     """
 
     shots: UploadedTable
     table: pd.DataFrame
-    address: str
+    url: str
     seconds: float
-    labelled: int
+    labeled: int
     metrics: dict[str, float]
 
     @property
     def share_predicted_made(self) -> float:
-        """Share of the rows that are predicted to be made."""
+        """Share of the rows with a predicted label of made."""
         return float(self.table[PREDICTION].mean())
 
     @property
@@ -343,8 +343,8 @@ class Scored:
 
     @property
     def versions(self) -> str:
-        """The versions that answered, in words."""
-        return ", ".join(str(version) for version in sorted(self.table[MODEL_VERSION].dropna().unique())) or "not said"
+        """The versions that scored the rows, comma-separated."""
+        return ", ".join(str(version) for version in sorted(self.table[MODEL_VERSION].dropna().unique())) or "unknown"
 
     @cached_property
     def csv(self) -> bytes:
@@ -360,52 +360,50 @@ class Scored:
 
 
 def score_shots(
-    shots: UploadedTable, address: str, *, on_progress: Callable[[int], None], patience: float = PATIENCE_SECONDS
-) -> Scored:
-    """Ask a server for a table of shots, and compare with the labels that are known.
+    shots: UploadedTable, url: str, *, on_progress: Callable[[int], None], patience: float = RETRY_SECONDS
+) -> ScoredUpload:
+    """Score a table of shots with a server, and compute the metrics of its labeled rows.
 
-    Its inference log does not take them for shots of the operation.
+    The server marks the rows as an upload in its inference log.
 
     Parameters
     ----------
-    shots : Shots
-    address : str
-        Of the server, with or without ``/invocations``.
+    shots : UploadedTable
+    url : str
+        URL of the server, with or without ``/invocations``.
     on_progress : callable
-        Called with the number of rows after each answer.
+        Called with the number of rows after each response.
     patience : float
-        Seconds for which a server that does not answer is asked again.
+        Seconds for which requests are retried.
 
     Raises
     ------
     ScoringError
-        If the server does not answer, or refuses rows.
+        If the server does not respond, or rejects rows.
     """
     started = time.perf_counter()
-    with _address_told(address):
-        answers = score(shots.sent, address, on_progress=on_progress, patience=patience, origin=UPLOAD)
+    with _url_errors_translated(url):
+        predictions = score(shots.sent, url, on_progress=on_progress, patience=patience, origin=UPLOAD)
     seconds = time.perf_counter() - started
-    made = answers[PROBABILITY].to_numpy()
+    probability = predictions[PROBABILITY].to_numpy()
     table = shots.table.assign(
         **{
-            PREDICTION: answers[TARGET].to_numpy(),
-            PROBABILITY: made,
-            MODEL_VERSION: answers[MODEL_VERSION].array,
+            PREDICTION: predictions[TARGET].to_numpy(),
+            PROBABILITY: probability,
+            MODEL_VERSION: predictions[MODEL_VERSION].array,
         }
     )
-    known = np.zeros(len(made), dtype=bool) if shots.labels is None else shots.labels.notna().to_numpy()
-    metrics = evaluate(shots.labels[known], made[known]) if shots.labels is not None and known.any() else {}
-    return Scored(shots, table, base_url(address), seconds, int(known.sum()), metrics)
+    known = np.zeros(len(probability), dtype=bool) if shots.labels is None else shots.labels.notna().to_numpy()
+    metrics = evaluate(shots.labels[known], probability[known]) if shots.labels is not None and known.any() else {}
+    return ScoredUpload(shots, table, base_url(url), seconds, int(known.sum()), metrics)
 
 
 @contextlib.contextmanager
-def _address_told(address: str) -> Iterator[None]:
+def _url_errors_translated(url: str) -> Iterator[None]:
     try:
         yield
     except requests.RequestException as error:
-        message = (
-            f"Expected the address of a scoring server such as http://127.0.0.1:5001; found {address!r} ({error})."
-        )
+        message = f"Expected the URL of a scoring server such as http://127.0.0.1:5001; found {url!r} ({error})."
         raise ScoringError(message) from error
 
 
@@ -420,24 +418,24 @@ def _read(name: str, content: bytes) -> pa.Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"{name}: expected a {kind[1:]} table; it cannot be read ({error})."
         raise TableError(message) from error
-    message = f"{name}: expected a name that ends in .parquet or .csv."
+    message = f"{name}: expected a file name that ends in .parquet or .csv."
     raise TableError(message)
 
 
-def _labels(piece: pa.Table, problems: dict[int, str]) -> "pd.Series[float] | None":
-    """The labels; what is wrong with them is added to `problems`."""
-    if TARGET not in piece.column_names:
+def _labels(chunk: pa.Table, problems: dict[int, str]) -> "pd.Series[float] | None":
+    """The labels; invalid ones are added to `problems`."""
+    if TARGET not in chunk.column_names:
         return None
-    cells = piece.column(TARGET).to_pandas()
+    cells = chunk.column(TARGET).to_pandas()
     labels: pd.Series[float] = pd.to_numeric(cells, errors="coerce").astype("float64")
     for row in np.flatnonzero(cells.notna() & ~labels.isin((0, 1))).tolist():
         problems.setdefault(row, f"column {TARGET}: found {cells.iloc[row]!r}, expected 1, 0 or nothing")
     return labels
 
 
-def _told(name: str, problems: Mapping[int, str]) -> str:
-    shown = [f"- row {row}, {problems[row]}" for row in sorted(problems)[:_MOST_PROBLEMS_SHOWN]]
+def _problems_message(name: str, problems: Mapping[int, str]) -> str:
+    shown = [f"- row {row}, {problems[row]}" for row in sorted(problems)[:_MAX_PROBLEMS_SHOWN]]
     if len(problems) > len(shown):
         shown.append(f"- and {len(problems) - len(shown):,} more rows")
-    head = f"{name}: {len(problems):,} row(s), counted from 0, are no shots. Nothing was sent; mend or remove them:"
+    head = f"{name}: {len(problems):,} row(s), counted from 0, are invalid. Nothing was sent. Fix or remove them:"
     return "\n".join([head, "", *shown])

@@ -1,4 +1,4 @@
-"""What the figures of a page are about; where that is not the champion, the button that makes a verdict about it."""
+"""The rows and the model version that a page describes, and a button that evaluates the champion if it is another."""
 
 import mlflow
 import streamlit as st
@@ -12,14 +12,13 @@ _STEP = "monitoramento"
 
 
 def show(subject: Subject) -> None:
-    """Say what the figures of the page are about, and that it is not the champion where it is not."""
+    """Show which rows and version the page describes, with a warning if that version is not the champion."""
     st.caption(widgets.plain(subject.words))
     if subject.own > MOST_OWN * subject.looked_at:
         st.warning(
-            f"**{subject.own:,} of these rows are known to {subject.who} already**: it was trained on them, or they "
-            f"are rows of {widgets.plain(subject.reference)} itself. Drift and estimates are shown and not "
-            f"judged: they "
-            "say nothing of new rows.",
+            f"**{subject.own:,} of these rows are not new to {subject.who}**: they are training rows, or rows of "
+            f"{widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, because they do "
+            "not describe new rows.",
             icon=":material/content_copy:",
         )
     champion = cache.champion(mlflow.get_tracking_uri())
@@ -28,28 +27,28 @@ def show(subject: Subject) -> None:
 
 
 def another_version(subject: Subject, champion: Champion) -> None:
-    """Say that figures are about another version than the champion, with the button that makes a verdict about it."""
+    """Warn that a page describes another version than the champion, and offer to evaluate the champion."""
     since = f", since {champion.since:%Y-%m-%d %H:%M} UTC" if champion.since else ""
     st.warning(
-        f"**These figures are about {subject.who}.** The champion is version {champion.version}{since}.",
+        f"**This page describes {subject.who}.** The champion is version {champion.version}{since}.",
         icon=":material/swap_horiz:",
     )
-    new_verdict(champion)
+    offer_evaluation(champion)
 
 
-def new_verdict(champion: Champion) -> None:
-    """The button that makes a verdict about the champion, or what that takes where no button can."""
+def offer_evaluation(champion: Champion) -> None:
+    """Offer to evaluate the champion, or explain how where no button can do it."""
     if widgets.source() == widgets.LOG:
         st.caption(
-            f"Rows of the inference log that version {champion.version} scored are judged as soon as there are any: "
-            "send it requests, and monitor again."
+            f"The inference log holds no row that version {champion.version} scored. Send requests to it, then re-run "
+            "monitoring."
         )
         return
     problem = st.empty()
-    label = f"Score prod with version {champion.version} and monitor it"
+    label = f"Score the production set with version {champion.version} and evaluate it"
     busy = jobs.KINDS[_STEP] in running_jobs.running()
     arguments = [*running_jobs.monitoring(), "--rescore", "if_needed"]
-    if st.button(label, icon=":material/refresh:", type="primary", disabled=busy, key="subject_new_verdict") and (
+    if st.button(label, icon=":material/refresh:", type="primary", disabled=busy, key="subject_evaluate") and (
         running_jobs.start(_STEP, arguments, problem)
     ):
         st.rerun()

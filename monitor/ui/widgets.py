@@ -1,4 +1,4 @@
-"""What the pages share: what to look at, where the server is, and how a page says what it lacks."""
+"""Widgets that all pages share: the sidebar, cards, tabs, and the messages for what is missing."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -14,13 +14,13 @@ from data.errors import KobeShotError
 from serving.client.endpoint import EndpointAddressError, base_url
 from serving.registry import RegistryError, reachability, translate_store_errors
 
-Shown = TypeVar("Shown")
+Content = TypeVar("Content")
 
 ENDPOINT_VARIABLE = "KOBE_ENDPOINT"
-"""Environment variable that holds the address of the scoring server that is monitored, and that the pages ask first."""
+"""Environment variable with the URL of the monitored scoring server, which the pages use by default."""
 
-PROD, LOG = "prod, as last applied", "inference log"
-"""What the pages can look at."""
+BATCH, LOG = "Latest batch-scoring run", "Inference log"
+"""The data sources of the pages."""
 WINDOWS = {
     "all": None,
     "30 days": timedelta(days=30),
@@ -28,70 +28,71 @@ WINDOWS = {
     "24 hours": timedelta(days=1),
     "1 hour": timedelta(hours=1),
 }
-"""How far back the inference log is looked at."""
+"""The time windows of the inference log."""
 
-_REMEMBERED_SECONDS = 3.0
+_CACHED_SECONDS = 3.0
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
 
 
 def sidebar() -> None:
-    """Let a person choose what the pages look at in this browser, and which server they ask."""
-    # A browser that changes pages quickly may send the field empty.
+    """Let this visitor select the data source of the pages and the scoring server that they use."""
+    # A browser that switches pages quickly may send an empty field.
     st.session_state[_TYPED] = st.session_state.get(_TYPED) or endpoint()
     with st.sidebar:
-        st.radio("Look at", [PROD, LOG], key=_SOURCE)
+        st.radio("Data source", [BATCH, LOG], key=_SOURCE)
         if source() == LOG:
-            st.selectbox("of the last", list(WINDOWS), key=_WINDOW)
+            st.selectbox("Time window", list(WINDOWS), key=_WINDOW)
         st.text_input(
             "Scoring server",
             key=_TYPED,
-            help="The server that the pages ask in this browser; start one with `make serve`. What is stored for "
-            f"everybody is about the configured one, {configured_endpoint()}.",
+            help="URL of the scoring server that the pages use in this browser. Start one with `make serve`. "
+            f"Monitoring runs always check the configured server, {configured_endpoint()}.",
         )
         try:
             st.session_state[_ENDPOINT] = base_url(str(st.session_state[_TYPED]))
         except EndpointAddressError as error:
             st.error(
-                f"No scoring server can be there: {plain(str(error))}.  \nThe pages go on asking {plain(endpoint())}.",
+                f"This is not the URL of a scoring server: {plain(str(error))}.  \nThe pages keep using "
+                f"{plain(endpoint())}.",
                 icon=":material/link_off:",
             )
 
 
 def source() -> str:
-    """What to look at: `PROD` or `LOG`."""
-    return str(st.session_state.get(_SOURCE, PROD))
+    """The selected data source: `BATCH` or `LOG`."""
+    return str(st.session_state.get(_SOURCE, BATCH))
 
 
 def window() -> timedelta | None:
-    """How far back the log is looked at; None for all of it."""
+    """The selected time window of the inference log, or None for the whole log."""
     return WINDOWS[str(st.session_state.get(_WINDOW, "all"))]
 
 
 def endpoint() -> str:
-    """Address of the scoring server that the pages ask in this browser: the one that was typed last and can be one."""
+    """URL of the scoring server that the pages use in this browser: the last valid one that was typed."""
     return str(st.session_state.get(_ENDPOINT) or configured_endpoint())
 
 
 def configured_endpoint() -> str:
-    """Address of the scoring server that this app was started for, whatever a visitor types."""
+    """URL of the scoring server that the app was started with, whatever a visitor types."""
     try:
         return base_url(os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
     except EndpointAddressError as error:
         st.error(
-            f"{ENDPOINT_VARIABLE} is no address of a scoring server: {plain(str(error))}", icon=":material/link_off:"
+            f"{ENDPOINT_VARIABLE} is not the URL of a scoring server: {plain(str(error))}", icon=":material/link_off:"
         )
         return _DEFAULT_ENDPOINT
 
 
 def show_prerequisite(what: str, command: str) -> None:
-    """Say what a page needs and how to get it."""
+    """Show what a page requires, and the command that creates it."""
     st.info(what, icon=":material/info:")
     st.code(command, language="sh")
 
 
 def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, meaning: str = "") -> None:
-    """A figure with its name, and a note below it."""
+    """A value with its label, and a note below it."""
     column.metric(
         label, value, note or None, delta_color="off", delta_arrow="off", border=True, height="stretch",
         help=meaning or None,
@@ -99,32 +100,34 @@ def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, mean
 
 
 def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
-    """A chart without buttons over it."""
+    """A chart without the toolbar of plotly."""
     (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False})
 
 
-def tabs(draw: Mapping[str, Callable[[Shown], None]], shown: Shown, key: str) -> None:
-    """Tabs by their names, of which only the open one is drawn."""
-    of_all = st.tabs(list(draw), key=key, on_change="rerun")
-    name, tab = next((pair for pair in zip(draw, of_all, strict=True) if pair[1].open), (next(iter(draw)), of_all[0]))
-    with tab, format_values():
-        draw[name](shown)
+def tabs(draw: Mapping[str, Callable[[Content], None]], content: Content, key: str) -> None:
+    """Tabs by name; only the open tab is rendered."""
+    all_tabs = st.tabs(list(draw), key=key, on_change="rerun")
+    name, tab = next(
+        (pair for pair in zip(draw, all_tabs, strict=True) if pair[1].open), (next(iter(draw)), all_tabs[0])
+    )
+    with tab, errors_shown():
+        draw[name](content)
 
 
 def plain(text: str) -> str:
-    """A text whose signs Markdown does not read."""
+    """Escape the characters that Markdown interprets."""
     return text.translate({ord(sign): f"\\{sign}" for sign in "\\`*_{}[]<>#$|~"})
 
 
 @contextmanager
-def format_values() -> Iterator[None]:
-    """Answer in words, and end the page, where what it needs is missing or broken."""
+def errors_shown() -> Iterator[None]:
+    """Show an error message, and stop the page, if what the page requires is missing or damaged."""
     try:
         with translate_store_errors():
             require_store()
             yield
     except RegistryError as error:
-        show_prerequisite(f"There is nothing to look at yet. {error}", "make main")
+        show_prerequisite(f"There is nothing to show yet. {error}", "make main")
         st.stop()
     except KobeShotError as error:
         st.error(str(error), icon=":material/error:")
@@ -132,16 +135,16 @@ def format_values() -> Iterator[None]:
 
 
 def require_store() -> None:
-    """Return if the tracking store answers; what is found is believed for seconds, as a page asks often.
+    """Return if the tracking store responds; the result is cached for seconds.
 
     Raises
     ------
     StoreError
-        Within seconds, in words.
+        If the store does not respond within seconds.
     """
-    reachability.require_answer(remembered=_REMEMBERED_SECONDS)
+    reachability.require_answer(remembered=_CACHED_SECONDS)
 
 
-def simulated() -> None:
-    """Say that figures are about invented shots."""
-    st.warning("These shots are **simulated**, not Kobe Bryant's: every figure is about invented data.", icon="⚠️")
+def synthetic_warning() -> None:
+    """Warn that the shots are synthetic."""
+    st.warning("These shots are **synthetic**, not Kobe Bryant's: no result describes real shots.", icon="⚠️")

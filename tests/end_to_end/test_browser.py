@@ -1,4 +1,4 @@
-"""The monitor in a real browser: Chromium, a real run of main, a real server."""
+"""The monitor in Chromium, with a run of main and a production server."""
 
 import os
 import shutil
@@ -21,7 +21,10 @@ from serving.inference_log import reader
 from tests.project import REAL, Checkout, end_group, environment, free_port, ok, run_production_server, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Loop", "Simulator", "Operation")
+PAGES = (
+    *("Overview", "Shot chart", "Performance", "Drift", "Estimated performance"),
+    *("Retraining", "Playground", "Runs and registry"),
+)
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver, which .ci/run installs"
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Monitor:
-    """The app as a person drives it."""
+    """The app in a browser."""
 
     def __init__(self, driver: webdriver.Chrome, url: str, checkout: Checkout, server: str, log: str) -> None:
         self.driver, self.url, self.checkout, self.server, self.log = driver, url, checkout, server, log
@@ -39,35 +42,35 @@ class Monitor:
         return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
 
     def text(self) -> str:
-        """The visible text of the page."""
+        """The text of the page."""
         for _ in range(50):
             with suppress(StaleElementReferenceException, WebDriverException):
                 return str(self.driver.find_element(By.CSS_SELECTOR, "[data-testid=stMain]").text)
         return ""
 
-    def wait_for(self, words: str) -> None:
+    def wait_for(self, text: str) -> None:
         """Wait until the page shows a text."""
-        wait_until(lambda: words in self.text(), f"{words!r} on the page; found {self.text()[:2000]!r}")
+        wait_until(lambda: text in self.text(), f"{text!r} on the page; found {self.text()[:2000]!r}")
 
     def settled(self) -> None:
-        """Wait until the script that draws the page has ended."""
+        """Wait until the page is rendered."""
         wait_until(lambda: self.find("[data-testid=stApp][data-test-script-state=notRunning]"), "the page to be drawn")
 
-    def click(self, selector: str, words: str) -> None:
-        """Click on the element with these words, when it is there."""
+    def click(self, selector: str, text: str) -> None:
+        """Wait for the element with a text, and click on it."""
 
         def clicked() -> bool:
             with suppress(WebDriverException):
                 for element in self.find(selector):
-                    if words in element.text:
+                    if text in element.text:
                         element.click()
                         return True
             return False
 
-        wait_until(clicked, f"{words!r} to be clicked")
+        wait_until(clicked, f"{text!r} to be clicked")
 
     def open(self, page: str) -> None:
-        """Go to a page by its link."""
+        """Open a page by its link."""
         self.click("[data-testid=stSidebarNavLink]", page)
         wait_until(
             lambda: any(
@@ -84,7 +87,7 @@ class Monitor:
         self.settled()
 
     def problems(self) -> list[str]:
-        """Boxes of exceptions, and errors in the browser's console."""
+        """Exceptions on the page, and errors in the console of the browser."""
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         logged = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
         return [box.text for box in self.find("[data-testid=stException]")] + logged
@@ -116,7 +119,7 @@ def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @contextmanager
 def browser_at(downloads: Path, url: str) -> Iterator[webdriver.Chrome]:
-    """Chromium with the page open; one that ends as it starts, as on a machine short of memory, is started again."""
+    """Chromium with the page open; it is restarted once if it exits at startup, as on a machine with little memory."""
     driver = chromium(downloads)
     try:
         driver.get(url)
@@ -156,7 +159,7 @@ def test_every_page_opens_without_an_error(monitor: Monitor) -> None:
         assert not monitor.problems(), page
 
 
-def test_the_overview_shows_status_reasons_and_the_served_version(monitor: Monitor) -> None:
+def test_the_overview_shows_status_reasons_and_served_version(monitor: Monitor) -> None:
     monitor.open("Overview")
     shown = monitor.text()
     assert "lie outside the training support" in shown
@@ -166,7 +169,7 @@ def test_the_overview_shows_status_reasons_and_the_served_version(monitor: Monit
 
 
 def test_the_shot_chart_is_filtered_and_colored(monitor: Monitor) -> None:
-    monitor.open("Court")
+    monitor.open("Shot chart")
     monitor.click("[data-testid=stSegmentedControl] button, [data-testid=stButtonGroup] button", "P(made)")
     monitor.settled()
     table = monitor.checkout.table("predictions_prod")
@@ -174,17 +177,20 @@ def test_the_shot_chart_is_filtered_and_colored(monitor: Monitor) -> None:
     box = monitor.driver.find_element(By.XPATH, "//*[@data-testid='stMultiSelect'][.//*[text()='Result']]//input")
     box.send_keys("made", Keys.ENTER)
     monitor.wait_for(f"{(table['shot_made_flag'] == 1).sum():,} of {len(table):,} shots")
-    for tab in ("Real against predicted", "Zones", "Rates"):
+    for tab in ("Actual vs. predicted", "Zones", "Field-goal percentage"):
         monitor.tab(tab)
-        wait_until(lambda: monitor.find(".js-plotly-plot"), "a plot")
+        wait_until(lambda: monitor.find(".js-plotly-plot"), "a chart")
     assert not monitor.problems()
 
 
 @pytest.mark.parametrize(
     ("page", "tabs"),
     [
-        ("Performance", ("Curves and calibration", "Most confident errors", "Slices", "Both candidates", "Metrics")),
-        ("Drift", ("Statistics and limits", "Reference or current?", "On the court", "Densities")),
+        (
+            "Performance",
+            ("Curves and calibration", "Highest-loss predictions", "Slices", "Candidate models", "Metrics"),
+        ),
+        ("Drift", ("Statistics and thresholds", "Domain classifier", "Shot locations", "Distributions")),
     ],
 )
 def test_every_tab_is_drawn(page: str, tabs: tuple[str, ...], monitor: Monitor) -> None:
@@ -196,7 +202,7 @@ def test_every_tab_is_drawn(page: str, tabs: tuple[str, ...], monitor: Monitor) 
 
 
 def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) -> None:
-    monitor.open("Simulator")
+    monitor.open("Playground")
     monitor.click("button", "Score")
     monitor.wait_for("P(made)")
     monitor.tab("A table of shots")
@@ -206,13 +212,13 @@ def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) ->
     assert not monitor.problems()
 
 
-def test_traffic_of_the_inference_log_is_shown_and_requests_of_the_app_are_not(monitor: Monitor) -> None:
-    monitor.open("Simulator")
+def test_the_inference_log_shows_traffic_and_no_requests_of_the_app(monitor: Monitor) -> None:
+    monitor.open("Playground")
     monitor.tab("A table of shots")
     monitor.click("button", "Score the production set")
     monitor.wait_for("Rows per second")
     monitor.open("Drift")
-    monitor.click("[data-testid=stRadio] label", "inference log")
+    monitor.click("[data-testid=stRadio] label", "Inference log")
     monitor.wait_for("log holds no row")
     table, out = (monitor.checkout.folder / name for name in ("data/processed/base_prod.parquet", "scored.parquet"))
     client = (sys.executable, "-m", "serving.client", str(table), "--out", str(out), "--endpoint", monitor.server)
@@ -220,40 +226,40 @@ def test_traffic_of_the_inference_log_is_shown_and_requests_of_the_app_are_not(m
     rows = len(monitor.checkout.table("base_prod"))
     engine = reader.open_log(monitor.log)
     wait_until(lambda: reader.window(engine).rows == rows, "the traffic to be logged")
-    monitor.open("Court")
+    monitor.open("Shot chart")
     monitor.open("Drift")
     monitor.wait_for("log:")
     monitor.settled()
     assert not monitor.problems()
-    monitor.click("[data-testid=stRadio] label", "prod")
+    monitor.click("[data-testid=stRadio] label", "Latest batch-scoring run")
     monitor.wait_for("prod:")
 
 
-def test_a_monitoring_run_started_from_the_page_continues_when_the_page_is_left(monitor: Monitor) -> None:
-    def monitoring_runs() -> int:
+def test_a_monitoring_run_that_the_page_starts_goes_on_when_the_page_is_closed(monitor: Monitor) -> None:
+    def completed_runs() -> int:
         return sum(
             "verdict" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
         )
 
     monitor.open("Overview")
-    before = monitoring_runs()
-    monitor.click("button", "Look again")
+    before = completed_runs()
+    monitor.click("button", "Re-run monitoring")
     monitor.wait_for("has been running")
-    monitor.open("Court")
-    wait_until(lambda: monitoring_runs() > before, "another monitoring run")
+    monitor.open("Shot chart")
+    wait_until(lambda: completed_runs() > before, "another monitoring run")
     monitor.open("Overview")
     monitor.wait_for("ended with exit code 0")
     assert not monitor.problems()
 
 
-def test_a_dry_run_decision_is_started_and_shown(monitor: Monitor) -> None:
-    monitor.open("Loop")
+def test_a_dry_run_is_started_and_its_decision_shown(monitor: Monitor) -> None:
+    monitor.open("Retraining")
     monitor.tab("Retrain and roll back")
-    monitor.click("[data-testid=stRadio] label", "Only say what would be done")
-    monitor.click("button", "Say what would be done")
+    monitor.click("[data-testid=stRadio] label", "Dry run")
+    monitor.click("button", "Start the dry run")
     monitor.wait_for("ended with exit code 0")
-    monitor.wait_for("nothing was done")
-    for tab in ("Calendar", "Replayed operation", "Decisions"):
+    monitor.wait_for("dry run")
+    for tab in ("Calendar", "Policy backtest", "Decisions"):
         monitor.tab(tab)
-    monitor.wait_for("Open a decision")
+    monitor.wait_for("Show a decision")
     assert not monitor.problems()

@@ -42,7 +42,7 @@ PLACES = (
     Place(TRACKING, "scikit-learn", "define as métricas e as curvas que são registradas",
           "monitor/metrics/binary.py", "treinamento"),
     Place(TRACKING, "Streamlit", "mostra execuções, versões e promoções",
-          "monitor/ui/operation.py", _APP),
+          "monitor/ui/runs_and_registry.py", _APP),
     Place(FUNCTIONS, "MLflow", "guarda cada modelo candidato com parâmetros, métricas e figuras",
           "steps/treinamento.py", "treinamento"),
     Place(FUNCTIONS, "PyCaret", "create_model, tune_model e compare_models buscam hiperparâmetros",

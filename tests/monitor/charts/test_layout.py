@@ -1,3 +1,5 @@
+"""Charts of the app."""
+
 import json
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ from data import court
 from data.simulation import synthetic
 from monitor.charts import court as court_charts
 from monitor.charts import monitoring, performance
-from monitor.charts.palette import CURRENT, REFERENCE, TRAINING, VERDICT
+from monitor.charts.palette import CURRENT, REFERENCE, STATUS, TRAINING
 from monitor.metrics import rates
 
 Floats = npt.NDArray[np.float64]
@@ -47,18 +49,18 @@ def metric_rows(names: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"metric": names, "sample": "test", "value": 0.5, "low": 0.4, "high": 0.6})
 
 
-def limit_rows(values: list[float], limit: list[float]) -> pd.DataFrame:
+def threshold_rows(values: list[float], threshold: list[float]) -> pd.DataFrame:
     names = [f"feature {place}" for place in range(len(values))]
-    return pd.DataFrame({"feature": names, "statistic": "PSI", "value": values, "limit": limit, "unit": "feet"})
+    return pd.DataFrame({"feature": names, "statistic": "PSI", "value": values, "threshold": threshold, "unit": "feet"})
 
 
-def recent_rows() -> pd.DataFrame:
-    words = ["healthy", "watch", "retrain", "healthy"]
-    return pd.DataFrame({"time": TIMES, "verdict": words, "findings": [0, 1, 4, 0], "reasons": ["", "one", "four", ""]})
+def monitoring_rows() -> pd.DataFrame:
+    status = [*STATUS, "healthy"]
+    return pd.DataFrame({"time": TIMES, "status": status, "alerts": [0, 1, 4, 0], "reasons": ["", "one", "four", ""]})
 
 
-def pair_rows(realised: float) -> pd.DataFrame:
-    known = {"realised": realised, "realised_low": realised - 0.1, "realised_high": realised + 0.1}
+def pair_rows(actual: float) -> pd.DataFrame:
+    known = {"actual": actual, "actual_low": actual - 0.1, "actual_high": actual + 0.1}
     return pd.DataFrame([{"metric": "log_loss", "estimate": 0.6, "low": 0.5, "high": 0.7, **known}])
 
 
@@ -75,8 +77,8 @@ EMPTY: dict[str, Callable[[pd.DataFrame], go.Figure]] = {
     "residual": lambda shots: court_charts.shots_on_court(shots, "residual"),
     "hexagons": lambda shots: court_charts.hexagons_on_court(rates.hexagons(shots), "rate"),
     "density": court_charts.density_on_court,
-    "densities": lambda _: monitoring.densities({"train": NOTHING}, "feet", whole=True),
-    "no densities": lambda _: monitoring.densities({}, "feet", whole=False),
+    "distributions": lambda _: monitoring.distributions({"train": NOTHING}, "feet", integer_bins=True),
+    "no distributions": lambda _: monitoring.distributions({}, "feet", integer_bins=False),
     "boxes": lambda _: monitoring.boxes({"train": np.array([np.nan])}, "feet"),
     "confusion": lambda _: performance.confusion(NOTHING, NOTHING, "none"),
     "roc": lambda _: performance.roc({"train": (NOTHING, NOTHING)}, "none"),
@@ -86,38 +88,38 @@ EMPTY: dict[str, Callable[[pd.DataFrame], go.Figure]] = {
     "metric_intervals": lambda _: performance.metric_intervals(metric_rows([]), "none"),
     "rates": lambda shots: performance.rates(rates.rates_by_group(shots, shots["period"]), "period", "none"),
     "interval_pair": lambda _: monitoring.interval_pair(pair_rows(0.5).iloc[:0], "none"),
-    "limits": lambda _: monitoring.limits(limit_rows([], []), "none"),
-    "verdicts": lambda _: monitoring.status_history(recent_rows().iloc[:0]),
+    "thresholds": lambda _: monitoring.thresholds(threshold_rows([], []), "none"),
+    "status_history": lambda _: monitoring.status_history(monitoring_rows().iloc[:0]),
     "trend": lambda _: monitoring.trend(run_rows().iloc[:0], ["log_loss"], "none"),
 }
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_a_chart_of_nothing_says_that_there_are_no_rows(name: str, shots: pd.DataFrame) -> None:
+def test_a_chart_without_data_shows_no_rows(name: str, shots: pd.DataFrame) -> None:
     figure = EMPTY[name](shots.iloc[:0])
     assert "no rows" in texts(figure)
     json.loads(figure.to_json())
 
 
-@pytest.mark.parametrize("colour", ["result", "prediction", "probability", "residual"])
-def test_shots_from_beyond_mid_court_are_counted_not_drawn(colour: str, shots: pd.DataFrame) -> None:
+@pytest.mark.parametrize("color", ["result", "prediction", "probability", "residual"])
+def test_shots_behind_mid_court_are_counted_not_drawn(color: str, shots: pd.DataFrame) -> None:
     draw: Callable[..., go.Figure] = court_charts.shots_on_court
-    rows = shots if colour != "residual" else shots[shots["shot_made_flag"].notna()]
-    beyond = int((court.to_feet(rows["lat"], rows["lng"])[1] > court.MID_COURT_Y).sum())
-    figure = draw(shots, colour)
-    assert beyond > 1
-    assert f"{beyond} shots from beyond mid-court not drawn" in texts(figure)
+    rows = shots if color != "residual" else shots[shots["shot_made_flag"].notna()]
+    far = int((court.to_feet(rows["lat"], rows["lng"])[1] > court.MID_COURT_Y).sum())
+    figure = draw(shots, color)
+    assert far > 1
+    assert f"{far} shots behind mid-court not drawn" in texts(figure)
     assert max(np.nanmax(trace.y) for trace in figure.data) <= court.MID_COURT_Y + 0.25
 
 
 def test_hexagons_and_densities_count_the_shots_that_they_do_not_draw(shots: pd.DataFrame) -> None:
     cells = rates.hexagons(shots)
-    beyond = int(cells.loc[cells["y"] > court.MID_COURT_Y, "shots"].sum())
-    assert f"{beyond} shots from beyond" in texts(court_charts.hexagons_on_court(cells, "rate"))
-    assert "from beyond mid-court" in texts(court_charts.density_on_court(shots))
+    far = int(cells.loc[cells["y"] > court.MID_COURT_Y, "shots"].sum())
+    assert f"{far} shots behind" in texts(court_charts.hexagons_on_court(cells, "rate"))
+    assert "behind mid-court" in texts(court_charts.density_on_court(shots))
 
 
-def test_many_shots_are_thinned_and_the_chart_says_so(shots: pd.DataFrame) -> None:
+def test_many_shots_are_thinned_and_the_chart_notes_it(shots: pd.DataFrame) -> None:
     figure = court_charts.shots_on_court(pd.concat([shots, shots]), "result")
     assert sum(len(trace.x) for trace in figure.data if trace.mode == "markers") == 4_000
     assert "4,000 of 11," in texts(figure)
@@ -128,7 +130,7 @@ def test_shots_without_a_position_are_counted(shots: pd.DataFrame) -> None:
     assert "100 without a position" in texts(court_charts.shots_on_court(nowhere, "result"))
 
 
-def test_made_missed_and_unlabelled_shots_are_told_apart(shots: pd.DataFrame) -> None:
+def test_made_missed_and_unlabeled_shots_are_distinguished(shots: pd.DataFrame) -> None:
     few = shots.head(500)
     words = [name.split(" (")[0] for name in legend(court_charts.shots_on_court(few, "result"))]
     assert words == ["no label", "missed", "made"]
@@ -136,7 +138,7 @@ def test_made_missed_and_unlabelled_shots_are_told_apart(shots: pd.DataFrame) ->
     assert words == ["predicted missed", "predicted made"]
 
 
-def test_residuals_are_those_of_labelled_shots_only(shots: pd.DataFrame) -> None:
+def test_only_labeled_shots_have_residuals(shots: pd.DataFrame) -> None:
     few = shots.head(1_000)
     few = few[few["shot_distance"] < 30]
     residuals = court_charts.shots_on_court(few, "residual").data[-1].marker.color
@@ -151,7 +153,7 @@ def test_hexagons_can_be_drawn_with_and_without_labels(value: str, shots: pd.Dat
         cells = rates.hexagons(table)
         figure = draw(cells, value, "hexagons")
         assert len(figure.data[-1].text) == (cells["y"] <= court.MID_COURT_Y).sum()
-    assert "made unknown % (95 %: unknown to unknown %)" in figure.data[-1].text[0]
+    assert "FG% unknown% (95% CI unknown% to unknown%)" in figure.data[-1].text[0]
 
 
 def test_a_hexagon_grows_with_its_shots() -> None:
@@ -171,7 +173,7 @@ def test_two_densities_can_be_compared(shots: pd.DataFrame) -> None:
     assert (few.cmin, few.cmax) == (many.cmin, many.cmax)
 
 
-def test_every_foot_of_the_half_court_can_be_picked(shots: pd.DataFrame) -> None:
+def test_every_foot_of_the_half_court_can_be_selected(shots: pd.DataFrame) -> None:
     scored = pd.DataFrame({"x": [1.0], "y": [2.0], "probability": [0.4]})
     figure = court_charts.pick_on_court(shots, (3.0, 4.0), scored)
     places = {(x, y) for trace in figure.data if trace.mode == "markers" for x, y in zip(trace.x, trace.y, strict=True)}
@@ -180,11 +182,11 @@ def test_every_foot_of_the_half_court_can_be_picked(shots: pd.DataFrame) -> None
     for trace in figure.data:
         if trace.mode == "markers":
             assert trace.hoverinfo != "skip"
-            look = 1 if trace.marker.opacity is None else trace.marker.opacity
-            assert trace.selected.marker.opacity == trace.unselected.marker.opacity == look
+            opacity = 1 if trace.marker.opacity is None else trace.marker.opacity
+            assert trace.selected.marker.opacity == trace.unselected.marker.opacity == opacity
 
 
-def test_all_that_is_drawn_where_a_place_is_picked_is_named_by_its_own_colors(shots: pd.DataFrame) -> None:
+def test_every_color_of_the_chart_for_selecting_a_location_has_a_legend(shots: pd.DataFrame) -> None:
     scored = pd.DataFrame({"x": [1.0], "y": [2.0], "probability": [0.4]})
 
     def bars(figure: go.Figure) -> dict[str, object]:
@@ -196,15 +198,15 @@ def test_all_that_is_drawn_where_a_place_is_picked_is_named_by_its_own_colors(sh
 
     picked = court_charts.pick_on_court(shots, (3.0, 4.0), None)
     assert list(bars(picked)) == ["share of all prepared shots"]
-    assert named(picked) == ["your shot, as the form holds it"]
+    assert named(picked) == ["shot in the form"]
     both = court_charts.pick_on_court(shots, (3.0, 4.0), scored)
     assert len(set(map(str, bars(both).values()))) == 2
     assert list(bars(both)) == ["share of all prepared shots", "P(made) of scored shots"]
-    assert named(both) == ["scored before", "your shot, as the form holds it"]
+    assert named(both) == ["scored shots", "shot in the form"]
     assert not bars(court_charts.pick_on_court(shots.iloc[:0], (3.0, 4.0), None))
 
 
-def test_a_place_can_be_picked_where_there_is_no_history(shots: pd.DataFrame) -> None:
+def test_a_location_can_be_selected_without_earlier_shots(shots: pd.DataFrame) -> None:
     assert court_charts.pick_on_court(shots.iloc[:0], None, None).data
 
 
@@ -214,34 +216,39 @@ def test_the_court_is_drawn_to_scale() -> None:
     assert (figure.layout.xaxis.range, figure.layout.yaxis.range) == ((-26, 26), (-6.25, 42.75))
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_densities_of_awkward_samples_can_be_drawn(*, whole: bool) -> None:
-    awkward = {"constant": np.full(9, 34.0), "one": np.array([33.0]), "none": NOTHING, "gaps": np.array([np.nan, 34.5])}
-    for samples in (awkward, {"constant": np.zeros(3)}, {"far": np.array([0.0, 1e9])}):
-        for trace in monitoring.densities(samples, "feet", whole=whole).data:
+@pytest.mark.parametrize("integer_bins", [True, False])
+def test_distributions_of_degenerate_samples_can_be_drawn(*, integer_bins: bool) -> None:
+    degenerate = {
+        "constant": np.full(9, 34.0),
+        "one": np.array([33.0]),
+        "none": NOTHING,
+        "gaps": np.array([np.nan, 34.5]),
+    }
+    for samples in (degenerate, {"constant": np.zeros(3)}, {"far": np.array([0.0, 1e9])}):
+        for trace in monitoring.distributions(samples, "feet", integer_bins=integer_bins).data:
             assert np.sum(trace.y) == pytest.approx(100)
             assert len(trace.x) < 300
 
 
-def test_whole_numbers_have_a_bin_each() -> None:
-    trace = monitoring.densities({"train": np.array([1.0, 1.0, 2.0, 4.0])}, "period", whole=True).data[0]
+def test_every_integer_has_a_bin() -> None:
+    trace = monitoring.distributions({"train": np.array([1.0, 1.0, 2.0, 4.0])}, "period", integer_bins=True).data[0]
     assert dict(zip(trace.x, trace.y, strict=True)) == {0: 0, 1: 50, 2: 25, 3: 0, 4: 25, 5: 0}
 
 
-def test_samples_keep_their_colours() -> None:
+def test_samples_keep_their_colors() -> None:
     samples = {"prod": np.arange(9.0), "test": np.arange(9.0), "train": np.arange(9.0)}
-    drawn = monitoring.densities(samples, "feet", whole=True).data
+    drawn = monitoring.distributions(samples, "feet", integer_bins=True).data
     assert [trace.line.color for trace in drawn] == [CURRENT, REFERENCE, TRAINING]
 
 
-def test_boxes_send_five_numbers_and_no_rows() -> None:
+def test_box_plots_send_five_numbers_and_no_rows() -> None:
     figure = monitoring.boxes({"train": np.array([*range(101), 1_000.0, np.nan])}, "feet")
     box = figure.data[0]
     assert (box.median[0], box.lowerfence[0], box.upperfence[0]) == (50.5, 0, 100)
     assert box.x is None
 
 
-def test_a_confusion_matrix_counts_every_labelled_shot() -> None:
+def test_a_confusion_matrix_counts_every_labeled_shot() -> None:
     labels, predicted = np.array([0, 1, 1, 1, 1, np.nan]), np.array([0, 0, 0, 1, 1, 1.0])
     heat = performance.confusion(labels, predicted, "confusion").data[0]
     assert heat.z.tolist() == [[1, 0], [2, 2]]
@@ -250,7 +257,7 @@ def test_a_confusion_matrix_counts_every_labelled_shot() -> None:
 
 
 @pytest.mark.parametrize("draw", [performance.roc, performance.precision_recall])
-def test_curves_are_thinned_and_tell_their_area(
+def test_curves_are_thinned_and_named_with_their_area(
     draw: Callable[..., go.Figure], curves: dict[str, tuple[Floats, Floats]]
 ) -> None:
     figure = draw(curves, "curves")
@@ -263,12 +270,12 @@ def test_curves_are_thinned_and_tell_their_area(
 
 
 @pytest.mark.parametrize("draw", [performance.roc, performance.precision_recall])
-def test_a_curve_of_one_class_says_what_it_lacks(draw: Callable[..., go.Figure]) -> None:
+def test_a_curve_of_one_class_names_the_missing_class(draw: Callable[..., go.Figure]) -> None:
     figure = draw({"prod": (np.ones(5), np.full(5, 0.4))}, "one class")
-    assert "needs both classes" in figure.data[0].name
+    assert "requires both classes" in figure.data[0].name
 
 
-def test_calibration_has_ten_bins_of_equally_many_labelled_shots() -> None:
+def test_calibration_has_ten_bins_of_equally_many_labeled_shots() -> None:
     probability = np.random.default_rng(0).uniform(0.2, 0.7, 1_000)
     labels = np.where(np.arange(1_000) < 400, np.nan, (probability > 0.5).astype(float))
     drawn = performance.calibration({"train": (labels, probability)}, "calibration").data[0]
@@ -282,7 +289,7 @@ def test_a_constant_probability_is_calibrated_in_one_bin() -> None:
     assert list(drawn.y) == pytest.approx([200 / 3])
 
 
-def test_the_histogram_counts_unlabelled_shots_apart(shots: pd.DataFrame) -> None:
+def test_the_histogram_counts_unlabeled_shots_separately(shots: pd.DataFrame) -> None:
     labels = shots["shot_made_flag"].to_numpy()
     figure = performance.probability_histogram(shots["probability"].to_numpy(), labels, 0.45, "P(made)")
     assert [trace.y.sum() for trace in figure.data] == [
@@ -306,7 +313,7 @@ def test_a_metric_without_an_interval_is_still_drawn() -> None:
     assert trace.customdata.tolist() == [["unknown", "unknown"]]
 
 
-def test_rates_are_beside_what_was_expected_in_the_given_order(shots: pd.DataFrame) -> None:
+def test_actual_and_expected_rates_are_in_the_given_order(shots: pd.DataFrame) -> None:
     zones = court.zones(*court.to_feet(shots["lat"], shots["lng"])).basic
     rows = rates.rates_by_group(shots, pd.Series(pd.Categorical(zones, categories=sorted(set(zones))[::-1])))
     made, expected = performance.rates(rows, "zone", "rates").data
@@ -314,48 +321,48 @@ def test_rates_are_beside_what_was_expected_in_the_given_order(shots: pd.DataFra
     assert list(made.y) == pytest.approx((rows["rate"] * 100).tolist())
 
 
-@pytest.mark.parametrize("realised", [0.55, np.nan])
-def test_an_estimate_is_drawn_before_and_after_its_labels_came(realised: float) -> None:
-    figure = monitoring.interval_pair(pair_rows(realised), "pair")
+@pytest.mark.parametrize("actual", [0.55, np.nan])
+def test_an_estimate_is_drawn_with_and_without_labels(actual: float) -> None:
+    figure = monitoring.interval_pair(pair_rows(actual), "pair")
     assert figure.layout.xaxis.range[0] < 0.5
     assert figure.layout.xaxis.range[1] > 0.7
-    assert legend(figure) == ["estimate without labels", "realised"]
+    assert legend(figure) == ["estimated", "actual"]
 
 
-def test_statistics_beyond_their_limit_stand_out() -> None:
-    within, beyond, _ = monitoring.limits(limit_rows([0.1, 0.3], [0.2, 0.2]), "limits").data
-    assert (list(within.y), within.marker.color) == (["feature 0, PSI"], REFERENCE)
-    assert (list(beyond.y), beyond.marker.color) == (["feature 1, PSI"], CURRENT)
+def test_statistics_above_their_threshold_have_their_own_color() -> None:
+    below, above, _ = monitoring.thresholds(threshold_rows([0.1, 0.3], [0.2, 0.2]), "thresholds").data
+    assert (list(below.y), below.marker.color) == (["feature 0, PSI"], REFERENCE)
+    assert (list(above.y), above.marker.color) == (["feature 1, PSI"], CURRENT)
 
 
-def test_limits_that_are_far_apart_have_a_logarithmic_scale() -> None:
-    assert monitoring.limits(limit_rows([0.1, 0.3], [0.2, 0.2]), "near").layout.xaxis.type is None
-    far = monitoring.limits(limit_rows([0.001, 0.0, 0.9], [0.2, 0.2, 0.2]), "far")
+def test_ratios_over_a_wide_range_have_a_logarithmic_scale() -> None:
+    assert monitoring.thresholds(threshold_rows([0.1, 0.3], [0.2, 0.2]), "near").layout.xaxis.type is None
+    far = monitoring.thresholds(threshold_rows([0.001, 0.0, 0.9], [0.2, 0.2, 0.2]), "far")
     assert far.layout.xaxis.type == "log"
     assert min(far.data[0].x) > 0
 
 
-def test_a_statistic_that_could_not_be_computed_is_never_left_out_silently() -> None:
-    figure = monitoring.limits(limit_rows([0.1, np.nan, 0.1], [0.2, 0.2, 0.0]), "limits")
-    assert figure.layout.title.subtitle.text == "2 without a value or a limit not drawn"
+def test_a_statistic_that_could_not_be_computed_is_counted_in_the_subtitle() -> None:
+    figure = monitoring.thresholds(threshold_rows([0.1, np.nan, 0.1], [0.2, 0.2, 0.0]), "thresholds")
+    assert figure.layout.title.subtitle.text == "2 without a value or a threshold not drawn"
     assert list(figure.data[-1].text) == ["0.1 feet", "unknown", "0.1 feet"]
-    none = monitoring.limits(limit_rows([np.nan], [0.2]), "limits")
-    assert none.layout.title.subtitle.text == "1 without a value or a limit not drawn"
+    none = monitoring.thresholds(threshold_rows([np.nan], [0.2]), "thresholds")
+    assert none.layout.title.subtitle.text == "1 without a value or a threshold not drawn"
 
 
-def test_verdicts_are_shown_with_their_words() -> None:
-    figure = monitoring.status_history(recent_rows())
-    assert legend(figure) == list(VERDICT)
-    assert [trace.marker.color for trace in figure.data[1:]] == list(VERDICT.values())
+def test_every_status_is_in_the_legend() -> None:
+    figure = monitoring.status_history(monitoring_rows())
+    assert legend(figure) == list(STATUS)
+    assert [trace.marker.color for trace in figure.data[1:]] == list(STATUS.values())
 
 
-def test_a_trend_leaves_out_metrics_that_no_run_has() -> None:
+def test_a_trend_ignores_metrics_that_no_run_has() -> None:
     figure = monitoring.trend(run_rows().assign(brier=np.nan), ["log_loss", "brier", "recall"], "trend")
     assert legend(figure) == ["log_loss"]
 
 
-def test_no_chart_decides_for_a_light_or_a_dark_page(shots: pd.DataFrame) -> None:
-    for figure in (court_charts.density_on_court(shots), monitoring.status_history(recent_rows())):
+def test_every_chart_follows_the_theme_of_the_page(shots: pd.DataFrame) -> None:
+    for figure in (court_charts.density_on_court(shots), monitoring.status_history(monitoring_rows())):
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None
         assert figure.layout.font.color is None

@@ -1,4 +1,4 @@
-"""Charts of decisions, of a month and of a replayed operation."""
+"""Charts of decisions, of a month and of a policy backtest."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -9,7 +9,7 @@ import pytest
 
 from monitor.charts import retraining
 from monitor.charts.palette import STRATEGY
-from monitor.charts.retraining import DASHES, DECISION_MARKS, ENTRY_MARKS, EVENT_MARKS, Mark
+from monitor.charts.retraining import BACKTEST_STYLES, CALENDAR_STYLES, DASHES, DECISION_STYLES, MarkerStyle
 from monitor.retraining import decision_log
 from monitor.retraining.backtest import STRATEGIES
 from monitor.retraining.calendar import DECISION, DUE, KINDS, LOOK, CalendarEvent
@@ -23,7 +23,7 @@ OUTCOMES = ("pending", "promoted", "refused", "interrupted", "failed", "nothing 
 def decision(number: int, decided: str = "retrain", outcome: str = "promoted", mode: str = "auto") -> DecisionRecord:
     return DecisionRecord(
         number, NOW - timedelta(days=99 - number), decided, "reactive" if decided == "retrain" else "", mode,
-        ("log loss rose by 21% " * 9, "p < 0.05 & more"), outcome, "better on 500 later rows", "3",
+        ("log loss rose by 21% " * 9, "p < 0.05 & more"), outcome, "better on 500 hold-out rows", "3",
         "4" if decided == "retrain" else "", 1_500, 500, NOW, f"run {number}", "kobe_shot",
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ def promotions(*kinds: str) -> pd.DataFrame:
 
 
 def named(figure: go.Figure) -> dict[str, go.Scatter]:
-    """Traces by the names in the legend."""
+    """Traces by their names in the legend."""
     return {trace.name: trace for trace in figure.data if trace.name and trace.showlegend is not False}
 
 
@@ -44,80 +44,80 @@ def texts(figure: go.Figure) -> str:
 
 
 @pytest.mark.parametrize(
-    "figure", [retraining.timeline([], promotions()), retraining.replayed({**replay_record(), "batches": []})]
+    "figure", [retraining.timeline([], promotions()), retraining.policy_backtest({**replay_record(), "batches": []})]
 )
-def test_a_chart_of_nothing_says_that_there_are_no_rows(figure: go.Figure) -> None:
+def test_a_chart_without_data_shows_no_rows(figure: go.Figure) -> None:
     assert "no rows" in texts(figure)
     json.loads(figure.to_json())
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_every_outcome_has_a_mark_of_its_own(outcome: str) -> None:
+def test_every_outcome_has_its_own_marker(outcome: str) -> None:
     found = named(retraining.timeline([decision(1, outcome=outcome)], promotions()))
-    mark = DECISION_MARKS[outcome]
+    style = DECISION_STYLES[outcome]
     assert list(found) == [outcome]
-    assert (found[outcome].marker.color, found[outcome].marker.symbol) == (mark.colour, mark.symbol)
+    assert (found[outcome].marker.color, found[outcome].marker.symbol) == (style.color, style.symbol)
 
 
-@pytest.mark.parametrize("marks", [DECISION_MARKS, ENTRY_MARKS, EVENT_MARKS])
-def test_marks_can_be_told_apart_without_colours(marks: dict[str, Mark]) -> None:
-    assert len({mark.symbol for mark in marks.values()}) == len(marks)
+@pytest.mark.parametrize("styles", [DECISION_STYLES, CALENDAR_STYLES, BACKTEST_STYLES])
+def test_markers_are_distinct_without_colors(styles: dict[str, MarkerStyle]) -> None:
+    assert len({style.symbol for style in styles.values()}) == len(styles)
 
 
-def test_ways_to_run_an_operation_can_be_told_apart_without_colours() -> None:
+def test_strategies_are_distinct_without_colors() -> None:
     assert len(set(DASHES.values())) == len(STRATEGIES)
 
 
-def test_an_outcome_that_is_not_known_is_drawn_as_one_that_has_not_ended() -> None:
+def test_an_unknown_outcome_is_drawn_as_pending() -> None:
     assert list(named(retraining.timeline([decision(1, outcome="what is this")], promotions()))) == ["pending"]
 
 
-def test_a_dry_run_is_not_taken_for_a_retraining() -> None:
+def test_a_dry_run_is_not_drawn_as_a_retraining() -> None:
     log = [decision(1, outcome=decision_log.NOTHING, mode="dry_run"), decision(2)]
-    assert list(named(retraining.timeline(log, promotions()))) == ["only said", "promoted"]
+    assert list(named(retraining.timeline(log, promotions()))) == ["dry run", "promoted"]
 
 
-def test_waiting_and_retraining_are_on_lanes_of_their_own() -> None:
+def test_every_decision_and_the_champion_have_their_own_lanes() -> None:
     figure = retraining.timeline([decision(1, "wait", decision_log.NOTHING), decision(2)], promotions("promotion"))
     lanes = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
     found = named(figure)
-    for name, lane in (("wait", "wait"), ("promoted", "retrain"), ("became champion", "champion")):
+    for name, lane in (("wait", "wait"), ("promoted", "retrain"), ("promotion", "champion")):
         assert list(found[name].y) == [lanes[lane]], name
 
 
-def test_the_hover_of_a_decision_tells_why_on_short_lines_and_shows_signs_as_they_are() -> None:
+def test_the_hover_text_of_a_decision_is_escaped_and_wrapped() -> None:
     hover = named(retraining.timeline([decision(7)], promotions()))["promoted"].text[0]
     assert "Decision 7" in hover
-    for words in ("log loss rose by 21%", "p &lt; 0.05 &amp; more", "1,500 labelled rows", "500 of them new"):
-        assert words in hover
-    for words in ("champion version 3", "challenger version 4", "What came of it: better on 500 later rows"):
-        assert words in hover
+    for text in ("log loss rose by 21%", "p &lt; 0.05 &amp; more", "1,500 labeled rows", "500 of them new"):
+        assert text in hover
+    for text in ("champion version 3", "challenger version 4", "Outcome: better on 500 hold-out rows"):
+        assert text in hover
     assert max(map(len, hover.split("<br>"))) <= 80
 
 
-def test_what_came_of_a_decision_that_waits_is_not_told() -> None:
+def test_a_decision_without_action_has_no_outcome() -> None:
     hover = named(retraining.timeline([decision(7, "wait", decision_log.NOTHING)], promotions()))["wait"].text[0]
-    assert "What came of it" not in hover
+    assert "Outcome" not in hover
 
 
-def test_promotions_and_roll_backs_are_marks_of_their_own() -> None:
+def test_promotions_and_rollbacks_have_their_own_markers() -> None:
     found = named(retraining.timeline([], promotions("roll back", "promotion", "promotion")))
-    assert {name: len(trace.x) for name, trace in found.items()} == {"became champion": 2, "rolled back": 1}
-    assert "Version 3 is champion" in found["rolled back"].text[0]
+    assert {name: len(trace.x) for name, trace in found.items()} == {"promotion": 2, "rollback": 1}
+    assert "Version 3 became champion" in found["rollback"].text[0]
 
 
-def test_the_last_champion_reigns_until_the_last_decision() -> None:
+def test_the_line_of_the_last_champion_ends_at_the_last_decision() -> None:
     line = next(
         trace for trace in retraining.timeline([decision(150)], promotions("promotion")).data if trace.mode == "lines"
     )
-    assert [moment.day for moment in line.x] == [22, 12]
+    assert [time.day for time in line.x] == [22, 12]
 
 
-def test_every_kind_of_entry_has_a_mark() -> None:
-    assert set(ENTRY_MARKS) == set(KINDS)
+def test_every_kind_of_event_has_a_marker() -> None:
+    assert set(CALENDAR_STYLES) == set(KINDS)
 
 
-def test_entries_of_a_day_are_in_its_cell_and_none_hides_another() -> None:
+def test_events_of_a_day_are_in_its_cell_and_do_not_overlap() -> None:
     day = date(2026, 11, 10)
     figure = retraining.month(
         date(2026, 11, 1), [CalendarEvent(day, kind, "words") for kind in KINDS], date(2026, 11, 22)
@@ -131,25 +131,25 @@ def test_entries_of_a_day_are_in_its_cell_and_none_hides_another() -> None:
         assert abs(y - 2) < 0.46
 
 
-def test_several_entries_of_a_kind_are_one_mark_that_counts_and_tells_them_all() -> None:
+def test_several_events_of_a_kind_are_one_marker_with_their_number_and_descriptions() -> None:
     day = date(2026, 11, 10)
-    entries = [
+    events = [
         CalendarEvent(day, LOOK, "in the morning"),
         CalendarEvent(day, LOOK, "in the evening"),
         CalendarEvent(day, DECISION, "wait"),
     ]
-    found = named(retraining.month(day, entries, day))
+    found = named(retraining.month(day, events, day))
     assert (list(found[LOOK].text), list(found[DECISION].text)) == (["2"], [""])
     assert found[LOOK].customdata[0] == ["Tuesday 10 November 2026", "in the morning<br>in the evening"]
 
 
-def test_entries_of_other_months_are_drawn_in_the_weeks_that_are_shown_only() -> None:
-    entries = [CalendarEvent(date(2026, 12, day), DUE, "due") for day in (4, 11)]
-    found = named(retraining.month(date(2026, 11, 1), entries, date(2026, 11, 22)))
+def test_events_of_other_months_are_drawn_only_in_the_weeks_of_the_month() -> None:
+    events = [CalendarEvent(date(2026, 12, day), DUE, "due") for day in (4, 11)]
+    found = named(retraining.month(date(2026, 11, 1), events, date(2026, 11, 22)))
     assert (list(found[DUE].x), len(found[DUE].y)) == ([pytest.approx(4, abs=0.48)], 1)
 
 
-def test_today_has_a_frame_and_an_empty_month_is_a_sheet_all_the_same() -> None:
+def test_today_is_framed_and_an_empty_month_is_drawn() -> None:
     for today, frames in ((date(2026, 11, 22), 1), (date(2026, 1, 1), 0)):
         figure = retraining.month(date(2026, 11, 1), [], today)
         assert sum(shape.line.width == 3 for shape in figure.layout.shapes) == frames
@@ -157,9 +157,9 @@ def test_today_has_a_frame_and_an_empty_month_is_a_sheet_all_the_same() -> None:
         assert not named(figure)
 
 
-def test_every_strategy_is_drawn_with_its_loss_and_its_mean_so_far() -> None:
+def test_every_strategy_is_drawn_with_its_log_loss_and_its_running_mean() -> None:
     record = replay_record()
-    figure = retraining.replayed(record)
+    figure = retraining.policy_backtest(record)
     for strategy, name in STRATEGIES.items():
         loss, mean = (trace for trace in figure.data if trace.name == name)
         assert (loss.line.color, mean.line.color) == (STRATEGY[strategy], STRATEGY[strategy])
@@ -169,8 +169,10 @@ def test_every_strategy_is_drawn_with_its_loss_and_its_mean_so_far() -> None:
     assert list(named(figure)) == list(STRATEGIES.values())
 
 
-def test_what_the_loop_did_is_marked_between_the_batches() -> None:
-    found = {trace.name: trace for trace in retraining.replayed(replay_record()).data if trace.name in EVENT_MARKS}
+def test_events_are_between_batches() -> None:
+    found = {
+        trace.name: trace for trace in retraining.policy_backtest(replay_record()).data if trace.name in BACKTEST_STYLES
+    }
     assert {name: list(trace.x) for name, trace in found.items()} == {
         "alarm": [2.5],
         "training": [3.5, 5.5],
@@ -180,16 +182,16 @@ def test_what_the_loop_did_is_marked_between_the_batches() -> None:
     assert list(found["refusal"].text) == ["after batch 5<br>version 3 is not better"]
 
 
-def test_a_replay_in_which_nothing_happened_is_drawn() -> None:
-    assert retraining.replayed({**replay_record(), "marks": []}).data
+def test_a_backtest_without_events_is_drawn() -> None:
+    assert retraining.policy_backtest({**replay_record(), "marks": []}).data
 
 
-def test_no_chart_decides_for_a_light_or_a_dark_page() -> None:
+def test_every_chart_follows_the_theme_of_the_page() -> None:
     today = NOW.date()
     for figure in (
         retraining.timeline([decision(1)], promotions("promotion")),
         retraining.month(today, [CalendarEvent(today, LOOK, "look")], today),
-        retraining.replayed(replay_record()),
+        retraining.policy_backtest(replay_record()),
     ):
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None

@@ -1,3 +1,5 @@
+"""Figures for the artifacts of runs."""
+
 import io
 
 import numpy as np
@@ -21,30 +23,30 @@ def drawn(figure: Figure) -> int:
     return len(file.getvalue())
 
 
-def test_pictures_of_shots_can_be_drawn(table: pd.DataFrame) -> None:
+def test_figures_of_shots_can_be_drawn(table: pd.DataFrame) -> None:
     for draw in (static.histograms, static.shot_map, static.rate_by_zone, static.rate_by_distance):
         assert drawn(draw(table)) > 5_000
 
 
-def test_missing_values_can_be_drawn_where_there_are_none(table: pd.DataFrame) -> None:
+def test_missing_values_can_be_drawn_if_there_are_none(table: pd.DataFrame) -> None:
     assert drawn(static.missing_values(table, "none")) > 1_000
     assert drawn(static.missing_values(table.assign(lat=np.nan), "some")) > 1_000
 
 
-def test_shots_from_beyond_mid_court_are_counted_not_hidden(table: pd.DataFrame) -> None:
+def test_shots_behind_mid_court_are_counted(table: pd.DataFrame) -> None:
     figure = static.prediction_map(table, np.full(len(table), 0.4), "P(made)")
-    beyond = int(((34.0443 - table["lat"]) * 100 > 41.75).sum())
-    assert beyond > 0
-    assert any(f"{beyond:,} shots" in text.get_text() for text in figure.axes[0].texts)
+    far = int(((34.0443 - table["lat"]) * 100 > 41.75).sum())
+    assert far > 0
+    assert any(f"{far:,} shots" in text.get_text() for text in figure.axes[0].texts)
 
 
 @pytest.mark.parametrize("draw", [static.roc, static.precision_recall, static.calibration])
-def test_pictures_of_a_constant_prediction_can_be_drawn(table: pd.DataFrame, draw: object) -> None:
+def test_figures_of_a_constant_prediction_can_be_drawn(table: pd.DataFrame, draw: object) -> None:
     assert callable(draw)
     labels = table[TARGET].to_numpy()
     assert drawn(draw(labels, np.full(len(labels), 0.4), "constant")) > 5_000
 
 
-def test_a_confusion_matrix_of_one_class_shows_both() -> None:
+def test_a_confusion_matrix_of_one_class_shows_both_classes() -> None:
     figure = static.confusion_matrix(np.zeros(5), np.zeros(5), "one class")
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["missed", "made"]

@@ -111,7 +111,7 @@ def drawn(figure: Figure) -> int:
 
 def test_a_replay_can_be_drawn_with_the_losses_of_every_strategy(played: Replay) -> None:
     record = as_json(played)
-    figure = static.replayed(record)
+    figure = static.policy_backtest(record)
     assert drawn(figure) > 20_000
     single, running = figure.axes
     for place, name in enumerate(STRATEGIES):
@@ -128,7 +128,7 @@ def test_a_replay_can_be_drawn_with_the_losses_of_every_strategy(played: Replay)
 
 
 def test_every_mark_of_a_replay_is_drawn_at_its_batch(played: Replay) -> None:
-    single, running = static.replayed(as_json(played)).axes
+    single, running = static.policy_backtest(as_json(played)).axes
     marks = {points.get_label(): [int(place) for place, _ in points.get_offsets()] for points in single.collections}
     assert marks == {ALARM: [2], TRAINING: [2, 3], PROMOTION: [2], REFUSAL: [3]}
     assert [list(line.get_xdata()) for line in running.lines[len(STRATEGIES) :]] == [[2.5, 2.5]]
@@ -136,4 +136,4 @@ def test_every_mark_of_a_replay_is_drawn_at_its_batch(played: Replay) -> None:
 
 def test_a_replay_in_which_nothing_happened_can_be_drawn(played: Replay) -> None:
     record = as_json(played) | {"marks": []}
-    assert drawn(static.replayed(record)) > 20_000
+    assert drawn(static.policy_backtest(record)) > 20_000

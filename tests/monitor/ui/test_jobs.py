@@ -1,4 +1,4 @@
-"""Steps of the project as jobs that outlive the page, and the app, that started them."""
+"""Steps as jobs that go on after the page and the app are closed."""
 
 import os
 import signal
@@ -19,18 +19,18 @@ from monitor.ui import jobs
 from monitor.ui.jobs import Job, JobError, JobRunningError
 from tests.project import completed, is_running, wait_until
 
-TOUCHES = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\nprint('went')\n"
-TIDIES = (
+WAITS_FOR_FILE = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\nprint('went')\n"
+CLEANS_UP = (
     "import os, pathlib, signal, sys, time\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
     "try:\n    print(os.getpid(), flush=True)\n    time.sleep(600)\n"
-    "finally:\n    print('tidying up' * 9_999, flush=True)\n    pathlib.Path('tidied').touch()\n"
+    "finally:\n    print('cleaning up' * 9_999, flush=True)\n    pathlib.Path('cleaned_up').touch()\n"
 )
 
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose steps are small scripts of a test; its jobs are ended with it."""
+    """A folder whose steps are small scripts; its jobs are stopped at teardown."""
     (tmp_path / "serving" / "server").mkdir(parents=True)
     (tmp_path / "steps").mkdir()
     (tmp_path / "steps" / "__init__.py").touch()
@@ -61,17 +61,17 @@ def ended(job: Job) -> Job:
     return state(job)
 
 
-def test_a_step_runs_in_the_project_against_this_store_and_what_it_says_is_kept(bundle: Path) -> None:
+def test_a_step_runs_in_the_project_with_this_store_and_its_output_is_stored(bundle: Path) -> None:
     write_step(
         bundle,
         "import os, sys\nprint(os.getcwd())\nprint(sys.argv[1:])\nprint(os.environ['MLFLOW_TRACKING_URI'])\n"
-        "print('a word of error', file=sys.stderr)\nsys.exit(3)\n",
+        "print('an error message', file=sys.stderr)\nsys.exit(3)\n",
     )
     job = ended(jobs.start("treinamento", ["--reason=2; $(echo no shell)"], by="Ana", champion="7"))
     assert (job.code, job.by, job.champion, job.stopped) == (3, "Ana", "7", False)
     assert job.ended is not None
     assert job.ended > job.started
-    expected = [str(bundle), "['--reason=2; $(echo no shell)']", mlflow.get_tracking_uri(), "a word of error"]
+    expected = [str(bundle), "['--reason=2; $(echo no shell)']", mlflow.get_tracking_uri(), "an error message"]
     assert sorted(jobs.output(job).splitlines()) == sorted(expected)
 
 
@@ -83,13 +83,13 @@ def test_a_real_step_runs_with_the_environment_of_this_process(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("name", ["main", "../serving/server", "treinamento; true", ""])
-def test_a_page_may_only_start_the_steps_that_are_named(name: str) -> None:
+def test_a_page_can_start_only_the_listed_steps(name: str) -> None:
     with pytest.raises(JobError, match="Expected one of the steps treinamento"):
         jobs.start(name, by="Ana")
 
 
-def test_a_job_goes_on_when_the_app_that_started_it_is_killed(bundle: Path) -> None:
-    write_step(bundle, TOUCHES)
+def test_a_job_goes_on_after_the_app_is_killed(bundle: Path) -> None:
+    write_step(bundle, WAITS_FOR_FILE)
     app = (
         "import pathlib, sys, tempfile, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -110,14 +110,14 @@ def test_a_job_goes_on_when_the_app_that_started_it_is_killed(bundle: Path) -> N
     assert jobs.output(job) == "went"
 
 
-def test_a_job_is_no_child_of_the_terminal_of_the_app(bundle: Path) -> None:
+def test_a_job_has_its_own_session(bundle: Path) -> None:
     write_step(bundle, "import os\nprint(os.getsid(0))\n")
     job = ended(jobs.start("treinamento", by="Ana"))
     assert int(jobs.output(job)) != os.getsid(0)
 
 
-def test_of_a_kind_one_job_runs_and_the_second_visitor_is_told_since_when_and_by_whom(bundle: Path) -> None:
-    write_step(bundle, TOUCHES)
+def test_one_job_of_a_kind_runs_and_a_second_visitor_sees_its_start_and_its_user(bundle: Path) -> None:
+    write_step(bundle, WAITS_FOR_FILE)
     write_step(bundle, "print('decided')\n", "retreino")
     write_step(bundle, "print('compared')\n", "monitoramento")
     first = jobs.start("treinamento", by="Ana")
@@ -129,12 +129,12 @@ def test_of_a_kind_one_job_runs_and_the_second_visitor_is_told_since_when_and_by
     assert ended(jobs.start("retreino", by="Ben")).step == "retreino"
 
 
-def test_of_visitors_who_start_at_the_same_moment_one_does(bundle: Path) -> None:
-    write_step(bundle, TOUCHES)
-    together = Barrier(8)
+def test_of_simultaneous_starts_one_succeeds(bundle: Path) -> None:
+    write_step(bundle, WAITS_FOR_FILE)
+    barrier = Barrier(8)
 
-    def begin(number: int) -> bool:
-        together.wait()
+    def start(number: int) -> bool:
+        barrier.wait()
         try:
             jobs.start("treinamento", by=str(number))
         except JobRunningError:
@@ -142,13 +142,13 @@ def test_of_visitors_who_start_at_the_same_moment_one_does(bundle: Path) -> None
         return True
 
     with ThreadPoolExecutor(8) as visitors:
-        assert sum(visitors.map(begin, range(8))) == 1
+        assert sum(visitors.map(start, range(8))) == 1
     (bundle / "go").touch()
     ended(jobs.latest()[0])
 
 
-def test_a_job_that_is_stopped_ends_with_all_that_it_has_started_and_may_tidy_up(bundle: Path) -> None:
-    write_step(bundle, TIDIES)
+def test_a_stopped_job_terminates_its_child_processes_and_can_clean_up(bundle: Path) -> None:
+    write_step(bundle, CLEANS_UP)
     job = jobs.start("treinamento", by="Ana")
     wait_until(lambda: jobs.output(job).strip().isdecimal(), "the step to start")
     number = int(jobs.output(job))
@@ -156,15 +156,15 @@ def test_a_job_that_is_stopped_ends_with_all_that_it_has_started_and_may_tidy_up
     found = ended(job)
     assert found.stopped
     assert found.code != 0
-    assert (bundle / "tidied").exists()
+    assert (bundle / "cleaned_up").exists()
     assert not is_running(number)
     jobs.stop(job)
 
 
-def test_stopping_a_job_that_has_ended_does_not_stop_the_one_after_it(bundle: Path) -> None:
+def test_stopping_an_ended_job_does_not_stop_its_successor(bundle: Path) -> None:
     write_step(bundle, "print('done')\n")
     first = ended(jobs.start("treinamento", by="Ana"))
-    write_step(bundle, TOUCHES)
+    write_step(bundle, WAITS_FOR_FILE)
     second = jobs.start("treinamento", by="Ben")
     jobs.stop(first)
     assert jobs.output(first) == ""
@@ -172,7 +172,7 @@ def test_stopping_a_job_that_has_ended_does_not_stop_the_one_after_it(bundle: Pa
     assert (ended(second).code, ended(second).stopped) == (0, False)
 
 
-def test_a_job_whose_process_is_killed_has_ended_and_makes_room_for_another(bundle: Path) -> None:
+def test_a_job_whose_process_is_killed_has_ended_and_another_can_start(bundle: Path) -> None:
     write_step(bundle, "import os, time\nprint(os.getppid(), os.getpid(), flush=True)\ntime.sleep(600)\n")
     job = jobs.start("treinamento", by="Ana")
     wait_until(lambda: len(jobs.output(job).split()) == 2, "the step to start")
@@ -185,16 +185,16 @@ def test_a_job_whose_process_is_killed_has_ended_and_makes_room_for_another(bund
     assert ended(jobs.start("treinamento", by="Ben")).code == 0
 
 
-def test_of_what_a_job_says_the_end_is_kept_and_no_more(bundle: Path) -> None:
-    write_step(bundle, "for n in range(300_000): print('line', n)\nprint('x' * 3_000_000)\nprint('the last word')\n")
+def test_only_the_last_part_of_the_output_is_stored(bundle: Path) -> None:
+    write_step(bundle, "for n in range(300_000): print('line', n)\nprint('x' * 3_000_000)\nprint('the last line')\n")
     job = ended(jobs.start("treinamento", by="Ana"))
-    assert jobs.output(job).endswith("the last word")
+    assert jobs.output(job).endswith("the last line")
     assert sum(path.stat().st_size for path in bundle.rglob("output")) < 1_000_000
     assert len(jobs.output(job)) <= 2**16
 
 
 def test_jobs_of_another_store_are_other_jobs(bundle: Path) -> None:
-    write_step(bundle, TOUCHES)
+    write_step(bundle, WAITS_FOR_FILE)
     jobs.start("treinamento", by="Ana")
     here = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{bundle / 'other.db'}")
@@ -205,13 +205,13 @@ def test_jobs_of_another_store_are_other_jobs(bundle: Path) -> None:
     (bundle / "go").touch()
 
 
-def test_where_nothing_can_be_kept_it_is_told(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_folder_of_jobs_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(bundle / "nowhere"))
-    with pytest.raises(JobError, match=r"cannot be kept in .*nowhere.* set TMPDIR"):
+    with pytest.raises(JobError, match=r"cannot be stored in .*nowhere.* set TMPDIR"):
         jobs.start("treinamento", by="Ana")
 
 
-def test_what_is_kept_of_a_job_and_is_damaged_is_told(bundle: Path) -> None:
+def test_a_damaged_state_of_a_job_is_an_error(bundle: Path) -> None:
     write_step(bundle, "print('done')\n")
     ended(jobs.start("treinamento", by="Ana"))
     next(bundle.rglob("job.json")).write_text("{}")

@@ -1,4 +1,4 @@
-"""What stands over every page."""
+"""Errors above every page."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No server, and nothing that another test has left."""
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No server, and an empty cache."""
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, f"http://127.0.0.1:{free_port()}")
     st.cache_data.clear()
     yield
@@ -31,12 +31,12 @@ def errors() -> list[str]:
     return [error.value for error in app.error]
 
 
-def test_over_every_page_stands_that_the_alias_names_a_version_that_did_not_pass_the_gate() -> None:
+def test_every_page_warns_if_the_champion_has_not_passed_the_gate() -> None:
     promote_versions(1)
     MlflowClient().set_registered_model_alias(registry.MODEL, registry.CHAMPION, register_without_files(REFUSED))
     assert "names version 2, which has not passed the gate" in errors()[0]
 
 
-def test_where_nothing_was_moved_by_hand_nothing_stands_there() -> None:
+def test_a_consistent_registry_shows_no_error() -> None:
     promote_versions(1)
     assert not any("has not passed the gate" in text or "The stage" in text for text in errors())

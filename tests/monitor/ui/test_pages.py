@@ -1,4 +1,4 @@
-"""The pages as Streamlit runs them, over stores in every state that an operation can be in."""
+"""The pages, run by Streamlit, over stores in every state."""
 
 import asyncio
 import importlib
@@ -34,13 +34,13 @@ from serving.inference_log.inference_log import create_engine, tables
 from tests.operation_store import apply, fill_store, shots, using_store
 from tests.project import PAGE_SECONDS, free_port, wait_until
 
-LOOKING = ("overview", "court", "performance", "drift", "without_labels")
-ALL = (*LOOKING, "retraining", "simulator", "operation")
+EVALUATING = ("overview", "shot_chart", "performance", "drift", "estimated_performance")
+ALL = (*EVALUATING, "retraining", "playground", "runs_and_registry")
 
 
 @pytest.fixture(autouse=True)
 def nothing_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No server, no inference log, nothing remembered from another test."""
+    """No server, no inference log, and an empty cache."""
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("KOBE_INFERENCE_LOG", f"sqlite:///{tmp_path / 'log.db'}")
     st.cache_data.clear()
@@ -52,7 +52,7 @@ def nothing_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pipeline]:
-    """Database of a store with a champion, to be copied, and the champion's pipeline."""
+    """Database of a store with a champion, to be copied, and the pipeline of the champion."""
     folder = tmp_path_factory.mktemp("filled")
     with using_store(folder / "mlflow.db", folder / "artifacts"):
         return folder / "mlflow.db", fill_store(folder, shots(1_500, 1), shots(600, 2))
@@ -60,7 +60,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pipeline]:
 
 @pytest.fixture
 def operated_store(filled: tuple[Path, Pipeline], tmp_path: Path) -> Iterator[tuple[Path, Pipeline]]:
-    """A store of its own with a champion; where files may be written, and the champion's pipeline."""
+    """A store with a champion: its folder, and the pipeline of the champion."""
     shutil.copy(filled[0], tmp_path / "mlflow.db")
     with using_store(tmp_path / "mlflow.db"):
         yield tmp_path, filled[1]
@@ -73,38 +73,36 @@ def page(name: str, **state: object) -> AppTest:
     return app.run()
 
 
-def words(shown: AppTest) -> str:
+def texts(shown: AppTest) -> str:
     parts_shown = (shown.info, shown.error, shown.warning, shown.markdown, shown.caption, shown.code, shown.title)
     return "\n".join(str(element.value) for elements in parts_shown for element in elements)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_empty_store_is_answered_with_the_command_that_fills_it(name: str, store: str) -> None:
+def test_an_empty_store_shows_the_command_that_fills_it(name: str, store: str) -> None:
     assert store
     shown = page(name)
     assert not shown.exception
-    if name != "simulator":
-        assert "make main" in words(shown)
+    if name != "playground":
+        assert "make main" in texts(shown)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "no database"])
-@pytest.mark.parametrize("name", ["overview", "drift", "operation"])
-def test_a_damaged_store_is_answered_in_plain_words(
-    name: str, damage: str, operated_store: tuple[Path, Pipeline]
-) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "not a database"])
+@pytest.mark.parametrize("name", ["overview", "drift", "runs_and_registry"])
+def test_a_damaged_store_is_an_error_message(name: str, damage: str, operated_store: tuple[Path, Pipeline]) -> None:
     database = operated_store[0] / "mlflow.db"
     whole = database.read_bytes()
-    database.write_bytes(whole[: len(whole) // 4] if damage == "cut off" else b"no database at all" * 100)
+    database.write_bytes(whole[: len(whole) // 4] if damage == "truncated" else b"not a database" * 100)
     shown = page(name)
     assert not shown.exception
-    assert ("found a truncated file" if damage == "cut off" else "found a damaged file") in words(shown)
-    assert "SQL:" not in words(shown)
+    assert ("found a truncated file" if damage == "truncated" else "found a damaged file") in texts(shown)
+    assert "SQL:" not in texts(shown)
 
 
-def test_the_app_starts_over_a_damaged_store_and_says_so(
+def test_the_app_starts_with_a_damaged_store_and_logs_an_error(
     operated_store: tuple[Path, Pipeline], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (operated_store[0] / "mlflow.db").write_bytes(b"no database at all" * 100)
+    (operated_store[0] / "mlflow.db").write_bytes(b"not a database" * 100)
     started = importlib.import_module("monitor.app")
 
     async def start() -> None:
@@ -115,60 +113,62 @@ def test_the_app_starts_over_a_damaged_store_and_says_so(
     assert "found a damaged file" in " ".join(capsys.readouterr().err.split())
 
 
-# Pages of one state are opened in one test: as in the app, they share the look that takes a second.
+# Pages of one state are opened in one test: as in the app, they share the evaluation, which takes a second.
 
 
-def test_a_champion_that_was_never_applied_is_answered_in_words(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_champion_without_batch_scoring_shows_the_command_that_starts_it(
+    operated_store: tuple[Path, Pipeline],
+) -> None:
     assert operated_store
-    for name in LOOKING:
+    for name in EVALUATING:
         shown = page(name)
         assert not shown.exception, name
         expected = "mlflow run . -e monitoramento" if name == "overview" else "mlflow run . -e aplicacao"
-        assert expected in words(shown), name
+        assert expected in texts(shown), name
 
 
-def test_a_scored_table_is_shown_and_the_server_that_is_down_is_told(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_scored_table_is_shown_if_the_server_is_down(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline)
     for name in ALL:
         shown = page(name)
         assert not shown.exception, name
-        assert not [error for error in shown.error if "Nothing is promised" not in error.value], name
-        if name in {"overview", "operation"}:
-            assert "make serve" in words(shown) + str([metric.proto for metric in shown.metric]), name
+        assert not [error for error in shown.error if "The estimate is withheld" not in error.value], name
+        if name in {"overview", "runs_and_registry"}:
+            assert "make serve" in texts(shown) + str([metric.proto for metric in shown.metric]), name
 
 
-def test_a_corrupt_table_is_answered_in_words(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_damaged_table_is_an_error_message(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
-    apply(folder, shots(400, 3), pipeline).write_bytes(b"PAR1 no table")
-    for name in LOOKING[1:]:
+    apply(folder, shots(400, 3), pipeline).write_bytes(b"PAR1 not a table")
+    for name in EVALUATING[1:]:
         shown = page(name)
         assert not shown.exception, name
-        assert "cannot be read" in words(shown), name
+        assert "cannot be read" in texts(shown), name
 
 
 @pytest.mark.parametrize("rows", [1, 300], ids=["one row", "300 rows"])
-def test_an_unlabelled_batch_of_any_size_is_shown(rows: int, operated_store: tuple[Path, Pipeline]) -> None:
+def test_an_unlabeled_batch_of_any_size_is_shown(rows: int, operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(rows, 4).assign(**{TARGET: np.nan}), pipeline)
-    for name in LOOKING:
+    for name in EVALUATING:
         shown = page(name)
         assert not shown.exception, name
         if name == "performance":
-            assert "None of these rows has a label" in words(shown)
+            assert "There is no labeled row yet" in texts(shown)
 
 
-def test_one_labelled_row_is_shown(operated_store: tuple[Path, Pipeline]) -> None:
+def test_one_labeled_row_is_shown(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(1, 5), pipeline)
-    for name in LOOKING:
+    for name in EVALUATING:
         assert not page(name).exception, name
 
 
 TABS = {
-    "court": ("Shots", "Real against predicted", "Zones", "Rates"),
-    "performance": ("Metrics", "Curves and calibration", "Most confident errors", "Slices", "Both candidates"),
-    "drift": ("Densities", "Statistics and limits", "Reference or current?", "On the court"),
+    "shot_chart": ("Shots", "Actual vs. predicted", "Zones", "Field-goal percentage"),
+    "performance": ("Metrics", "Curves and calibration", "Highest-loss predictions", "Slices", "Candidate models"),
+    "drift": ("Distributions", "Statistics and thresholds", "Domain classifier", "Shot locations"),
 }
 
 
@@ -182,47 +182,47 @@ def test_every_tab_of_a_page_is_drawn(operated_store: tuple[Path, Pipeline]) -> 
             assert not shown.error, tab
 
 
-def test_the_density_of_every_column_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
+def test_the_distribution_of_every_column_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline)
     for column in (*FEATURES, "probability"):
         assert not page("drift", drift_column=column).exception, column
 
 
-def test_rows_of_the_inference_log_are_shown_evenly_spread(
+def test_a_systematic_sample_of_the_inference_log_is_shown(
     operated_store: tuple[Path, Pipeline], tmp_path: Path
 ) -> None:
     _, pipeline = operated_store
     fill_log(tmp_path / "log.db", pipeline, 12_000)
-    for name in LOOKING:
+    for name in EVALUATING:
         shown = page(name, source=widgets.LOG)
         assert not shown.exception, name
         assert not shown.error, name
-    assert "evenly spread of 12,000 rows" in words(page("drift", source=widgets.LOG))
+    assert "evenly spread of 12,000 rows" in texts(page("drift", source=widgets.LOG))
 
 
-def test_a_log_that_is_not_there_is_told(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_missing_log_shows_the_command_that_starts_a_server(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
     shown = page("drift", source=widgets.LOG)
     assert not shown.exception
-    assert "make serve" in words(shown)
+    assert "make serve" in texts(shown)
 
 
-def test_an_empty_window_of_the_log_is_told(operated_store: tuple[Path, Pipeline], tmp_path: Path) -> None:
+def test_an_empty_time_window_of_the_log_is_an_error(operated_store: tuple[Path, Pipeline], tmp_path: Path) -> None:
     _, pipeline = operated_store
     fill_log(tmp_path / "log.db", pipeline, 100, age=pd.Timedelta("2h"))
     shown = page("drift", source=widgets.LOG, window="1 hour")
     assert not shown.exception
-    assert "no row in this window" in words(shown)
+    assert "no row in this time window" in texts(shown)
 
 
-def test_filters_of_the_court_keep_what_they_say(operated_store: tuple[Path, Pipeline]) -> None:
+def test_filters_of_the_shot_chart_select_their_shots(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     table = shots(400, 3)
     apply(folder, table, pipeline)
-    shown = page("court", court_period=["1"], court_result=["made"])
+    shown = page("shot_chart", shot_chart_period=["1"], shot_chart_result=["made"])
     kept = int(((table["period"] == 1) & (table[TARGET] == 1)).sum())
-    assert f"{kept:,} of 400 shots" in words(shown)
+    assert f"{kept:,} of 400 shots" in texts(shown)
 
 
 def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None = None, version: str = "1") -> None:
@@ -248,7 +248,7 @@ def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store
 
 
 def app(endpoint: str = "") -> AppTest:
-    """The whole app, in a browser in which an address was typed into the sidebar."""
+    """The whole app, with a URL typed into the sidebar."""
     shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=PAGE_SECONDS).run()
     return shown.text_input(key="endpoint_typed").set_value(endpoint).run() if endpoint else shown
 
@@ -260,26 +260,26 @@ def app(endpoint: str = "") -> AppTest:
         ("http://127.0.0.1:99999", "99999"),
         ("http://", "expected"),
         ("http://ana:secret@127.0.0.1:5051", "credentials"),
-        ("not an address", "expected"),
+        ("not a URL", "expected"),
     ],
 )
 @pytest.mark.usefixtures("operated_store")
-def test_what_is_no_address_is_told_beside_its_field_and_the_pages_go_on_with_the_one_before(
+def test_an_invalid_url_is_an_error_in_the_sidebar_and_the_pages_keep_the_previous_one(
     typed: str, expected: str
 ) -> None:
     shown = app("http://127.0.0.1:5052")
     shown = shown.text_input(key="endpoint_typed").set_value(typed).run()
     assert not shown.exception
-    told = shown.sidebar.error[0].value
-    assert expected.lower() in told.lower()
-    assert "secret" not in told
-    assert "The pages go on asking http://127.0.0.1:5052" in told
+    message = shown.sidebar.error[0].value
+    assert expected.lower() in message.lower()
+    assert "secret" not in message
+    assert "The pages keep using http://127.0.0.1:5052" in message.replace("  \n", " ")
     assert shown.title[0].value == "Can the model be trusted today?"
     assert shown.session_state["endpoint"] == "http://127.0.0.1:5052"
 
 
 @pytest.mark.usefixtures("operated_store")
-def test_a_host_with_a_port_is_an_address_and_gives_a_page() -> None:
+def test_a_host_with_a_port_is_a_valid_url() -> None:
     shown = app("127.0.0.1:5051")
     assert not shown.exception
     assert not shown.sidebar.error
@@ -288,13 +288,13 @@ def test_a_host_with_a_port_is_an_address_and_gives_a_page() -> None:
 
 
 @pytest.mark.usefixtures("operated_store")
-def test_an_address_that_one_visitor_typed_is_not_that_of_another() -> None:
+def test_a_typed_url_is_not_shared_with_other_visitors() -> None:
     first, second = app("http://127.0.0.1:5051"), app()
     assert first.session_state["endpoint"] != second.session_state["endpoint"]
 
 
 @pytest.mark.usefixtures("operated_store")
-def test_an_app_that_was_started_with_what_is_no_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_started_with_an_invalid_url_shows_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, "ftp://127.0.0.1")
     shown = app()
     assert not shown.exception
@@ -302,7 +302,7 @@ def test_an_app_that_was_started_with_what_is_no_address_says_so(monkeypatch: py
 
 
 @pytest.mark.usefixtures("operated_store")
-def test_a_look_from_the_overview_asks_the_configured_server_not_the_one_that_was_typed(
+def test_a_monitoring_run_of_the_overview_checks_the_configured_server_not_the_typed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "steps").mkdir()
@@ -313,8 +313,8 @@ def test_a_look_from_the_overview_asks_the_configured_server_not_the_one_that_wa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, "http://127.0.0.1:5003")
     shown = page("overview", endpoint="http://127.0.0.1:9")
-    next(found for found in shown.button if found.label.startswith("Look again")).click().run()
-    wait_until(lambda: not jobs.latest()[0].running, "the look to end")
+    next(found for found in shown.button if found.label.startswith("Re-run monitoring")).click().run()
+    wait_until(lambda: not jobs.latest()[0].running, "the monitoring run to end")
     assert json.loads(jobs.output(jobs.latest()[0])) == [
         *("--current", "application"),
         *("--endpoint", "http://127.0.0.1:5003"),
@@ -324,7 +324,7 @@ def test_a_look_from_the_overview_asks_the_configured_server_not_the_one_that_wa
     assert "Monitoring: `steps.monitoramento` ended with exit code 0" in shown.success[0].value
 
 
-def looked(tags: dict[str, str], record: str | None = None, status: str = "FINISHED") -> None:
+def log_monitoring(tags: dict[str, str], record: str | None = None, status: str = "FINISHED") -> None:
     every = {"data_source": "synthetic", "source": "application", "reference": "base_test", "current": "prod", **tags}
     run = mlflow.start_run(run_name="Monitoramento", tags=every)
     if record is not None:
@@ -334,49 +334,51 @@ def looked(tags: dict[str, str], record: str | None = None, status: str = "FINIS
 
 
 @pytest.mark.parametrize("record", ['{"format": 1, "ver', '{"format": 1}', "[]"])
-def test_a_damaged_record_of_a_look_is_told(record: str, operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_damaged_record_of_a_monitoring_run_is_an_error(record: str, operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
-    looked({"verdict": "healthy"}, record)
+    log_monitoring({"verdict": "healthy"}, record)
     shown = page("overview")
     assert not shown.exception
-    assert "Look again" in words(shown)
-    assert "it can be trusted" not in words(shown)
+    assert "Re-run monitoring." in texts(shown)
+    assert "every check passed" not in texts(shown)
 
 
-def test_a_look_that_failed_is_not_passed_over_in_silence(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_failed_monitoring_run_is_an_error(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
-    looked({}, status="FAILED")
-    assert "failed: nothing is known since" in words(page("overview"))
+    log_monitoring({}, status="FAILED")
+    assert "failed. The current status is unknown." in texts(page("overview"))
 
 
-def test_a_look_at_a_table_of_that_name_is_not_taken_for_one_at_prod(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_monitoring_run_of_a_given_table_is_not_shown_for_the_production_set(
+    operated_store: tuple[Path, Pipeline],
+) -> None:
     assert operated_store
-    looked({"source": "table", "verdict": "healthy"}, "{}")
-    assert "Nobody has looked" in words(page("overview"))
+    log_monitoring({"source": "table", "verdict": "healthy"}, "{}")
+    assert "There is no monitoring run of this data source yet" in texts(page("overview"))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
-@pytest.mark.parametrize("labels", ["labelled", "unlabelled"])
-def test_the_record_of_a_real_look_at_few_rows_is_shown(
+@pytest.mark.parametrize("labels", ["labeled", "unlabeled"])
+def test_the_record_of_an_evaluation_of_few_rows_is_shown(
     rows: int, labels: str, operated_store: tuple[Path, Pipeline]
 ) -> None:
     folder, pipeline = operated_store
     table = shots(rows, 7)
-    apply(folder, table if labels == "labelled" else table.assign(**{TARGET: np.nan}), pipeline)
+    apply(folder, table if labels == "labeled" else table.assign(**{TARGET: np.nan}), pipeline)
     current = tables_of_the_monitor.read_scored(
         tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
     )
     look = Evaluation(reference_data("1"), current, ServingState(datetime.now(UTC), runs.champion()), "prod")
-    looked({"verdict": "watch"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
+    log_monitoring({"verdict": "watch"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
     shown = page("overview")
     assert not shown.exception
     assert not shown.error
-    labeled = rows if labels == "labelled" else 0
-    rows_told = f"Version 1 on prod: {rows:,} rows, {labeled:,} of them labeled; compared with base\\_test"
-    assert rows_told in words(shown)
+    labeled = rows if labels == "labeled" else 0
+    description = f"Version 1 on prod: {rows:,} rows, {labeled:,} of them labeled; compared with base\\_test"
+    assert description in texts(shown)
 
 
-def test_of_a_look_at_some_rows_it_is_said_what_is_of_them_and_what_of_all(
+def test_the_overview_of_a_sample_names_the_rows_of_every_result(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
@@ -387,19 +389,21 @@ def test_of_a_look_at_some_rows_it_is_said_what_is_of_them_and_what_of_all(
     look = Evaluation(reference_data("1"), current, ServingState(datetime.now(UTC), runs.champion()), "prod")
     found = to_dict(look, run_checks(look, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
-    looked({"verdict": "watch"}, json.dumps(found))
-    told = "Version 1 on prod: 400 evenly spread of 1,000,000 rows, 400 of them labeled; compared with base\\_test"
-    assert "Drift is of all of them" in words(page("overview"))
-    assert told in words(page("overview"))
+    log_monitoring({"verdict": "watch"}, json.dumps(found))
+    description = (
+        "Version 1 on prod: 400 evenly spread of 1,000,000 rows, 400 of them labeled; compared with base\\_test"
+    )
+    assert "Drift is of all of them" in texts(page("overview"))
+    assert description in texts(page("overview"))
 
 
-def promote_another(folder: Path) -> None:
+def promote_second_version(folder: Path) -> None:
     """Make a second version the champion, with tables of its own, as a retraining does."""
     fill_store(folder, shots(1_500, 11), shots(500, 12))
 
 
-def look_at_prod() -> None:
-    """Log a monitoring of the table that was applied last, as monitoramento does."""
+def monitor_production_set() -> None:
+    """Log a monitoring run of the latest scored table, as monitoramento does."""
     champion = runs.champion()
     assert champion
     run_id = tables_of_the_monitor.application_run().run_id
@@ -408,134 +412,134 @@ def look_at_prod() -> None:
     look = Evaluation(reference_data(judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod")
     health = run_checks(look, CHECKS)
     tags = {"verdict": str(health.verdict), "application_run": run_id, "model_version": look.version}
-    looked(tags, json.dumps(to_dict(look, health)))
+    log_monitoring(tags, json.dumps(to_dict(look, health)))
 
 
 def labels(shown: AppTest) -> list[str]:
     return [metric.label for metric in shown.metric]
 
 
-def test_after_a_promotion_the_verdict_is_said_to_be_about_the_old_version(
+def test_after_a_promotion_the_status_names_the_evaluated_version(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
-    look_at_prod()
-    assert "version 1" in words(page("overview"))
-    assert "These figures are about" not in words(page("overview"))
-    promote_another(folder)
+    monitor_production_set()
+    assert "version 1" in texts(page("overview"))
+    assert "This page describes" not in texts(page("overview"))
+    promote_second_version(folder)
     st.cache_data.clear()
     shown = page("overview")
     assert not shown.exception
-    assert "**These figures are about version 1.** The champion is version 2" in words(shown)
-    assert "Nobody knows yet whether version 2 can be trusted" in words(shown)
-    assert "Yes, it can be trusted" not in words(shown)
-    assert {"Log loss of v1, nats", "Skill of v1", "ROC AUC of v1"} <= set(labels(shown))
-    assert "Score prod with version 2 and monitor it" in [button.label for button in shown.button]
+    assert "**This page describes version 1.** The champion is version 2" in texts(shown)
+    assert "version 2 has not been evaluated yet" in texts(shown)
+    assert "every check passed" not in texts(shown)
+    assert {"Log loss of v1", "Skill score of v1", "ROC AUC of v1"} <= set(labels(shown))
+    assert "Score the production set with version 2 and evaluate it" in [button.label for button in shown.button]
 
 
-def test_after_a_rollback_the_newest_verdict_about_the_champion_is_shown_and_the_newer_one_said(
+def test_after_a_rollback_the_latest_status_of_the_champion_is_shown_and_the_newer_run_named(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
-    look_at_prod()
-    promote_another(folder)
+    monitor_production_set()
+    promote_second_version(folder)
     apply(folder, shots(300, 8), pipeline, version="2")
-    look_at_prod()
+    monitor_production_set()
     registry.roll_back("a test", "1")
     st.cache_data.clear()
     shown = page("overview")
     assert not shown.exception
-    assert "Version 1 on prod: 400 rows" in words(shown)
-    assert "These figures are about" not in words(shown)
-    assert "was at version 2" in words(shown)
-    assert "applied since this look by version 2, which is not the champion" in words(shown)
+    assert "Version 1 on prod: 400 rows" in texts(shown)
+    assert "This page describes" not in texts(shown)
+    assert "evaluated version 2" in texts(shown)
+    assert "version 2, which is not the champion, has scored the production set" in texts(shown)
     offered = [button.label for button in shown.button]
-    assert "Score prod with version 1 and monitor it" in offered
-    assert not [label for label in offered if label.startswith("Look again")]
+    assert "Score the production set with version 1 and evaluate it" in offered
+    assert not [label for label in offered if label.startswith("Re-run monitoring")]
 
 
-def test_after_a_promotion_every_page_says_which_version_its_figures_are_about(
+def test_after_a_promotion_every_page_names_the_version_that_it_describes(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
-    promote_another(folder)
-    about = "Version 1 on prod: 400 rows, 400 of them labeled; compared with base\\_test, scored by the same"
-    for name in LOOKING[1:]:
+    promote_second_version(folder)
+    description = "Version 1 on prod: 400 rows, 400 of them labeled; compared with base\\_test, scored by the same"
+    for name in EVALUATING[1:]:
         shown = page(name)
         assert not shown.exception, name
-        assert about in words(shown), name
-        assert "**These figures are about version 1.** The champion is version 2" in words(shown), name
+        assert description in texts(shown), name
+        assert "**This page describes version 1.** The champion is version 2" in texts(shown), name
 
 
-def test_rows_are_compared_with_the_tables_and_the_answers_of_the_version_that_scored_them(
+def test_rows_are_compared_with_the_reference_data_of_the_version_that_scored_them(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
-    promote_another(folder)
+    promote_second_version(folder)
     first, second = reference_data("1"), reference_data("2")
     assert (len(first.table), len(second.table)) == (600, 500)
     assert (first.version, second.version) == ("1", "2")
-    look_at_prod()
+    monitor_production_set()
     found = runs.monitoring_runs("application")[0]
     assert found.tags["model_version"] == "1"
-    kept = json.loads(tables_of_the_monitor.artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
-    assert (kept["version"], kept["champion"], kept["reference"]["rows"]) == ("1", "2", 600)
-    assert kept["verdict"] != "healthy"
+    logged = json.loads(tables_of_the_monitor.artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
+    assert (logged["version"], logged["champion"], logged["reference"]["rows"]) == ("1", "2", 600)
+    assert logged["verdict"] != "healthy"
 
 
-def test_of_a_log_in_which_two_versions_answered_the_champions_rows_are_shown_and_the_others_counted(
+def test_of_a_log_of_two_versions_the_rows_of_the_champion_are_shown_and_the_others_counted(
     operated_store: tuple[Path, Pipeline], tmp_path: Path
 ) -> None:
     folder, pipeline = operated_store
-    promote_another(folder)
+    promote_second_version(folder)
     fill_log(tmp_path / "log.db", pipeline, 300)
     fill_log(tmp_path / "log.db", pipeline, 200, version="2")
-    shown = words(page("drift", source=widgets.LOG))
+    shown = texts(page("drift", source=widgets.LOG))
     assert "Version 2 on log: 200 rows" in shown
     assert "Left out, because others scored them: 300 by version 1." in shown
 
 
-def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_log_that_is_sampled(
+def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_sampled_log(
     operated_store: tuple[Path, Pipeline], tmp_path: Path
 ) -> None:
     folder, pipeline = operated_store
-    promote_another(folder)
+    promote_second_version(folder)
     fill_log(tmp_path / "log.db", pipeline, 12_000)
     fill_log(tmp_path / "log.db", pipeline, 150, version="2")
-    shown = words(page("drift", source=widgets.LOG))
+    shown = texts(page("drift", source=widgets.LOG))
     assert "Version 2 on log: 150 rows, 150 of them labeled" in shown
     assert "Left out, because others scored them: 12,000 by version 1." in shown
 
 
-def test_rows_that_the_reference_holds_are_not_said_to_be_fine(operated_store: tuple[Path, Pipeline]) -> None:
+def test_rows_of_the_reference_are_excluded_from_the_metrics(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(600, 2), pipeline)
     shown = page("performance")
     assert not shown.exception
-    assert "600 labeled rows do not count: they are rows of base\\_test itself." in words(shown)
+    assert "600 labeled rows do not count: they are rows of base\\_test itself." in texts(shown)
 
 
-def test_a_table_that_was_given_to_aplicacao_is_not_taken_for_prod(operated_store: tuple[Path, Pipeline]) -> None:
+def test_a_given_table_of_aplicacao_is_not_shown_as_the_production_set(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(300, 7), pipeline)
     run_id = tables_of_the_monitor.application_run().run_id
-    looked({"verdict": "healthy", "application_run": run_id}, "{}")
+    log_monitoring({"verdict": "healthy", "application_run": run_id}, "{}")
     given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
     with mlflow.start_run(run_name="PipelineAplicacao", tags=given):
         pass
-    for name in LOOKING:
+    for name in EVALUATING:
         shown = page(name)
         assert not shown.exception
-        assert "does not hold tables/" not in words(shown)
-        assert "has been applied again" not in words(shown)
+        assert "does not hold tables/" not in texts(shown)
+        assert "has been scored again" not in texts(shown)
 
 
-def test_drift_of_rows_that_the_reference_holds_is_shown_and_not_judged(operated_store: tuple[Path, Pipeline]) -> None:
+def test_drift_of_rows_of_the_reference_is_shown_and_not_evaluated(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(600, 2), pipeline)
     cards = {metric.label: metric.value for metric in page("drift").metric}
-    assert (cards["Drift"], cards["P(made)"]) == ("not judged", "not judged")
+    assert (cards["Drift"], cards["P(made)"]) == ("not evaluated", "not evaluated")

@@ -1,4 +1,4 @@
-"""The loop page as Streamlit runs it."""
+"""The page Retraining, run by Streamlit."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
-from monitor.retraining import decision_log
+from monitor.retraining import backtest, calendar, decision_log
 from monitor.ui import jobs, widgets
 from serving import registry
 from serving.registry.gate import GateResult
@@ -30,19 +30,26 @@ from tests.operation_store import (
 )
 from tests.project import PAGE_SECONDS, wait_until
 
-ACTIONS, CALENDAR, REPLAYED = "Retrain and roll back", "Calendar", "Replayed operation"
+ACTIONS, CALENDAR, BACKTEST = "Retrain and roll back", "Calendar", "Policy backtest"
 LABELS = {
-    "auto": "Decide, and retrain if it is time",
-    "dry_run": "Only say what would be done",
-    "force": "Retrain now",
-    "": "Train anew on the prepared tables",
+    "auto": "Apply the retraining policy",
+    "dry_run": "Dry run",
+    "force": "Force retraining",
+    "": "Train from scratch on the prepared tables",
 }
-OUTCOMES = ("pending", "promoted", "refused", "interrupted", "failed", "nothing to do")
+OUTCOMES = (
+    decision_log.PENDING,
+    decision_log.PROMOTED,
+    decision_log.REFUSED,
+    decision_log.INTERRUPTED,
+    decision_log.FAILED,
+    decision_log.NOTHING,
+)
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
-    """Nothing is kept of another test."""
+def empty_cache() -> Iterator[None]:
+    """An empty cache."""
     st.cache_data.clear()
     yield
     st.cache_data.clear()
@@ -50,7 +57,7 @@ def nothing_remembered() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Database, to be copied, of a store with four versions: 1 and 2 were champions, 3 passed, 4 did not."""
+    """Database of a store, to be copied: versions 1 and 2 were champions, 3 passed the gate, 4 did not."""
     folder = tmp_path_factory.mktemp("filled")
     with using_store(folder / "mlflow.db", folder / "artifacts"):
         fill_store(folder, shots(1_500, 1), shots(600, 2))
@@ -64,7 +71,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def champions(filled: Path, tmp_path: Path) -> Iterator[None]:
-    """A store of its own with those versions."""
+    """A store with those versions."""
     shutil.copy(filled, tmp_path / "mlflow.db")
     with using_store(tmp_path / "mlflow.db"):
         yield
@@ -72,7 +79,7 @@ def champions(filled: Path, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose steps say what they were asked for, and nothing else; jobs are ended with it."""
+    """A folder whose steps print their arguments; its jobs are stopped at teardown."""
     folder = tmp_path / "bundle"
     (folder / "serving" / "server").mkdir(parents=True)
     (folder / "steps").mkdir()
@@ -92,7 +99,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def page(tab: str = "Decisions", **state: object) -> AppTest:
     test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "retraining.py"), default_timeout=PAGE_SECONDS)
-    for key, value in {"loop_tab": tab, **state}.items():
+    for key, value in {"retraining_tab": tab, **state}.items():
         test.session_state[key] = value
     return test.run()
 
@@ -101,8 +108,8 @@ def button(test: AppTest, label: str) -> AppTest:
     return next(found for found in test.button if found.label == label).click().run()
 
 
-def done(test: AppTest, label: str) -> AppTest:
-    """Click on a button that starts a job, and look at the page when the job has ended."""
+def completed(test: AppTest, label: str) -> AppTest:
+    """Click on a button that starts a job, and render the page when the job has ended."""
     test = button(test, label)
     assert not test.exception
     wait_until(lambda: not any(job.running for job in jobs.latest()), "the job to end")
@@ -114,8 +121,8 @@ def enabled(test: AppTest, label: str) -> bool:
     return not next(found for found in test.button if found.label == label).disabled
 
 
-def sure(test: AppTest, what: str) -> AppTest:
-    return next(found for found in test.checkbox if f"sure_{what}_" in str(found.key)).check().run()
+def confirmed(test: AppTest, what: str) -> AppTest:
+    return next(found for found in test.checkbox if f"confirm_{what}_" in str(found.key)).check().run()
 
 
 def retraining(mode: str, **state: object) -> AppTest:
@@ -129,12 +136,12 @@ def rolling_back(reason: str = "", version: str = "") -> AppTest:
     return shown.text_input(key="actions_reason_0").set_value(reason).run()
 
 
-def asked(shown: AppTest) -> list[str]:
-    """Parameters that the step was run with."""
+def arguments_of(shown: AppTest) -> list[str]:
+    """Parameters of the step."""
     return list(json.loads(shown.code[0].value))
 
 
-def words(shown: AppTest) -> str:
+def texts(shown: AppTest) -> str:
     parts_shown = (shown.info, shown.error, shown.warning, shown.markdown, shown.caption, shown.code, shown.title)
     return "\n".join(str(element.value) for elements in parts_shown for element in elements)
 
@@ -143,8 +150,8 @@ def metrics(shown: AppTest) -> dict[str, str]:
     return {found.label: found.value for found in shown.metric}
 
 
-def ago(**span: float) -> datetime:
-    return datetime.now(UTC) - timedelta(**span)
+def ago(**duration: float) -> datetime:
+    return datetime.now(UTC) - timedelta(**duration)
 
 
 @pytest.mark.usefixtures("store")
@@ -153,21 +160,21 @@ def ago(**span: float) -> datetime:
     [
         ("Decisions", "mlflow run . -e retreino"),
         (CALENDAR, "make main"),
-        (REPLAYED, "mlflow run . -e operacao"),
+        (BACKTEST, "mlflow run . -e operacao"),
         (ACTIONS, "make main"),
     ],
 )
-def test_an_empty_store_says_how_to_fill_it(tab: str, command: str) -> None:
+def test_an_empty_store_shows_the_command_that_fills_it(tab: str, command: str) -> None:
     shown = page(tab)
     assert not shown.exception
     assert not shown.error
-    assert command in words(shown)
+    assert command in texts(shown)
 
 
-@pytest.mark.parametrize("tab", ["Decisions", CALENDAR, REPLAYED, ACTIONS])
-def test_a_broken_store_is_told_in_words(store: str, tab: str) -> None:
+@pytest.mark.parametrize("tab", ["Decisions", CALENDAR, BACKTEST, ACTIONS])
+def test_a_damaged_store_is_an_error_message(store: str, tab: str) -> None:
     broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
-    broken.write_bytes(b"this is no database" * 99)
+    broken.write_bytes(b"this is not a database" * 99)
     mlflow.set_tracking_uri(f"sqlite:///{broken}")
     shown = page(tab)
     assert not shown.exception
@@ -175,31 +182,31 @@ def test_a_broken_store_is_told_in_words(store: str, tab: str) -> None:
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_champion_without_decisions_is_shown_with_the_command_that_decides() -> None:
+def test_a_champion_without_decisions_is_shown_with_the_command_that_evaluates_the_policy() -> None:
     shown = page()
     assert not shown.exception
-    assert "Nothing has been decided yet" in words(shown)
-    assert "mlflow run . -e retreino" in words(shown)
+    assert "There is no retraining decision yet" in texts(shown)
+    assert "mlflow run . -e retreino" in texts(shown)
     assert len(shown.get("plotly_chart")) == 1
 
 
 @pytest.mark.usefixtures("champions")
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_the_last_decision_is_told_with_its_reasons_and_what_came_of_it(outcome: str) -> None:
+def test_the_last_decision_is_shown_with_its_reasons_and_outcome(outcome: str) -> None:
     log_decision(1)
     log_decision(
         2, "retrain", reasons=["log loss rose by 21%", "support is *thin*"],
-        trigger="reactive", outcome=outcome, outcome_reason="a long story", model_version="4",
+        trigger="reactive", outcome=outcome, outcome_reason="a reason", model_version="4",
         record=decision_record(challenge=True),
     )  # fmt: skip
     shown = page()
     assert not shown.exception
     assert not shown.error
-    said = words(shown)
-    assert "Decision 2, 22 Nov 2026 10:00: retrain (reactive)." in said
-    assert "- log loss rose by 21%\n- support is \\*thin\\*" in said
-    assert "What came of it: a long story." in said
-    assert "challenger version 4" in said
+    shown_texts = texts(shown)
+    assert "Decision 2, 22 Nov 2026 10:00: retrain (reactive)." in shown_texts
+    assert "- log loss rose by 21%\n- support is \\*thin\\*" in shown_texts
+    assert "Outcome: a reason." in shown_texts
+    assert "challenger version 4" in shown_texts
     assert metrics(shown)["Champion"] == "v2"
 
 
@@ -207,43 +214,43 @@ def test_the_last_decision_is_told_with_its_reasons_and_what_came_of_it(outcome:
 def test_decisions_are_listed_newest_first_with_their_reasons() -> None:
     for number, outcome in enumerate(OUTCOMES, start=1):
         log_decision(number, "retrain", when=ago(days=30 - number), outcome=outcome, model_version=str(number))
-    log_decision(7, reasons=["nothing asks", "for a new model"], when=ago(days=1))
+    log_decision(7, reasons=["no trigger fired", "enough labels"], when=ago(days=1))
     log_decision(8, "retrain", mode="dry_run", when=ago(hours=1))
     shown = page()
     assert not shown.exception
     table = shown.dataframe[0].value
     assert table["number"].tolist() == [8, 7, 6, 5, 4, 3, 2, 1]
     assert table["outcome"].tolist() == [None, None, *reversed(OUTCOMES)]
-    assert table["reasons"].tolist()[1] == "nothing asks; for a new model"
+    assert table["reasons"].tolist()[1] == "no trigger fired; enough labels"
     assert table["mode"].tolist()[0] == "dry run"
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_decision_that_is_opened_shows_every_figure_behind_it() -> None:
-    opened = log_decision(1, "retrain", outcome="promoted", record=decision_record(challenge=True))
+def test_a_selected_decision_shows_all_its_details() -> None:
+    selected = log_decision(1, "retrain", outcome="promoted", record=decision_record(challenge=True))
     log_decision(2, record=decision_record())
-    shown = page(loop_opened=opened)
+    shown = page(retraining_decision=selected)
     assert not shown.exception
     assert not shown.error
-    signals, guards, windows, comparisons = (found.value for found in shown.dataframe[1:])
-    assert signals["says"].tolist() == ["▲ asks for a new model", "· cannot be told", "✓ does not"]
-    assert guards["holds"].tolist() == ["✓ holds", "✗ does not hold"]
-    assert windows["violations"].tolist() == ["none", "log loss rose by 21%, from 0.660 to 0.800"]
+    triggers, preconditions, windows, criteria = (found.value for found in shown.dataframe[1:])
+    assert triggers["status"].tolist() == ["▲ fired", "· unknown", "✓ did not fire"]
+    assert preconditions["status"].tolist() == ["✓ met", "✗ not met"]
+    assert windows["breaches"].tolist() == ["none", "log loss rose by 21%, from 0.660 to 0.800"]
     assert windows["log loss"].tolist() == [0.66, 0.8]
-    assert comparisons["difference"].tolist() == [-0.024]
-    assert "The challenger on later rows: passed.** better on later rows" in words(shown)
+    assert criteria["difference"].tolist() == [-0.024]
+    assert "Promotion test on the temporal hold-out: passed.** better on later rows" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
 @pytest.mark.parametrize(
     ("challenge", "expected"),
     [
-        (json.dumps(decision_record(challenge=True)["challenge"]), "The challenger on later rows: passed"),
+        (json.dumps(decision_record(challenge=True)["challenge"]), "Promotion test on the temporal hold-out: passed"),
         ('{"rows": ', "cannot be read"),
-        (None, "holds every figure"),
+        (None, "holds all details"),
     ],
 )
-def test_what_a_challenger_showed_is_read_from_its_training(challenge: str | None, expected: str) -> None:
+def test_the_promotion_test_is_read_from_the_training_run(challenge: str | None, expected: str) -> None:
     run_id = log_decision(1, "retrain", record=decision_record())
     with mlflow.start_run(run_id), mlflow.start_run(run_name="Treinamento", nested=True):
         if challenge:
@@ -251,18 +258,18 @@ def test_what_a_challenger_showed_is_read_from_its_training(challenge: str | Non
     shown = page()
     assert not shown.exception
     assert not shown.error
-    assert expected in words(shown)
+    assert expected in texts(shown)
     assert len(shown.dataframe) == 4 + ("passed" in expected)
 
 
 @pytest.mark.usefixtures("champions")
-@pytest.mark.parametrize("record", [None, '{"signals": [', "[]"], ids=["missing", "cut short", "a list"])
-def test_a_damaged_record_of_a_decision_is_told_and_its_reasons_are_shown_all_the_same(record: str | None) -> None:
-    log_decision(1, reasons=["nothing asks for a new model"], record=record)
+@pytest.mark.parametrize("record", [None, '{"signals": [', "[]"], ids=["missing", "truncated", "a list"])
+def test_a_damaged_record_of_a_decision_is_an_error_and_its_reasons_are_shown(record: str | None) -> None:
+    log_decision(1, reasons=["no trigger fired"], record=record)
     shown = page()
     assert not shown.exception
     assert decision_log.RECORD in shown.error[0].value
-    assert "- nothing asks for a new model" in words(shown)
+    assert "- no trigger fired" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
@@ -274,11 +281,11 @@ def test_a_damaged_record_of_a_decision_is_told_and_its_reasons_are_shown_all_th
         {"signals": [1, None], "guards": [], "windows": {}, "challenge": None},
     ],
 )
-def test_a_record_without_figures_says_so(record: dict[str, object]) -> None:
+def test_a_record_without_details_is_an_info_message(record: dict[str, object]) -> None:
     log_decision(1, record=record)
     shown = page()
     assert not shown.exception
-    assert "holds no figures" in words(shown)
+    assert "holds no details" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
@@ -293,13 +300,13 @@ def test_a_record_without_figures_says_so(record: dict[str, object]) -> None:
         },
     ],
 )
-def test_a_record_of_odd_figures_is_shown_as_it_is(record: dict[str, object]) -> None:
+def test_a_record_of_unexpected_types_is_shown_unchanged(record: dict[str, object]) -> None:
     log_decision(1, record=record)
     assert not page().exception
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_decision_whose_tags_are_damaged_is_told_and_the_buttons_stay() -> None:
+def test_a_decision_with_damaged_tags_is_an_error_and_the_actions_are_shown() -> None:
     log_decision(1, moment="yesterday")
     shown = page(ACTIONS)
     assert not shown.exception
@@ -308,76 +315,75 @@ def test_a_decision_whose_tags_are_damaged_is_told_and_the_buttons_stay() -> Non
 
 
 @pytest.mark.usefixtures("champions")
-def test_the_calendar_says_when_the_next_look_is_due_and_what_stands_in_the_month() -> None:
+def test_the_calendar_shows_the_next_scheduled_run_and_the_events_of_the_month() -> None:
     log_look(ago(hours=2))
     decided = ago(hours=1)
     log_decision(1, when=decided)
     shown = page(CALENDAR)
     assert not shown.exception
     due = decided + timedelta(days=7)
-    assert f"{due.day} {due:%B %Y} (a look every week" in words(shown)
-    assert {"look", "decision", "promotion"} <= set(shown.dataframe[0].value["what"])
-    assert "Earliest next training: now" in words(shown)
-    assert "The champion is stale from" in words(shown)
+    assert f"{due.day} {due:%B %Y} (a look every week" in texts(shown)
+    assert {calendar.LOOK, calendar.DECISION, calendar.PROMOTION} <= set(shown.dataframe[0].value["event"])
+    assert "Earliest next training: now" in texts(shown)
+    assert "The champion is stale from" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_look_that_is_overdue_is_a_warning() -> None:
+def test_an_overdue_monitoring_run_is_a_warning() -> None:
     log_decision(1, when=ago(days=20))
     shown = page(CALENDAR)
     assert not shown.exception
     assert "Overdue since" in shown.warning[0].value
-    assert metrics(shown)["Next look"] == "overdue"
+    assert metrics(shown)["Next scheduled run"] == "overdue"
 
 
 @pytest.mark.usefixtures("champions")
-def test_the_rhythm_is_kept_where_its_field_is_not_drawn() -> None:
+def test_the_cadence_is_kept_while_its_widget_is_not_rendered() -> None:
     log_decision(1, when=ago(days=20))
     shown = page(CALENDAR)
-    shown.selectbox(key="loop_rhythm").set_value("month").run()
+    shown.selectbox(key="retraining_cadence").set_value("month").run()
     assert not shown.warning
-    shown.session_state["loop_tab"] = "Decisions"
-    assert metrics(shown.run())["Next look"] != "overdue"
-    shown.session_state["loop_tab"] = CALENDAR
-    assert shown.run().selectbox(key="loop_rhythm").value == "month"
+    shown.session_state["retraining_tab"] = "Decisions"
+    assert metrics(shown.run())["Next scheduled run"] != "overdue"
+    shown.session_state["retraining_tab"] = CALENDAR
+    assert shown.run().selectbox(key="retraining_cadence").value == "month"
 
 
 @pytest.mark.usefixtures("champions")
-def test_months_can_be_turned_to_and_back() -> None:
+def test_the_calendar_shows_other_months() -> None:
     log_look(ago(hours=1))
     shown = page(CALENDAR)
-    this = set(shown.dataframe[0].value["what"])
-    assert "look" in this
-    shown = button(button(shown, "Month before"), "Month before")
+    this = set(shown.dataframe[0].value["event"])
+    assert calendar.LOOK in this
+    shown = button(button(shown, "Previous month"), "Previous month")
     assert not shown.exception
-    assert "Nothing stands in this month" in words(shown)
+    assert "There is no event in this month" in texts(shown)
     shown = button(shown, "This month")
-    assert set(shown.dataframe[0].value["what"]) == this
-    assert set(button(shown, "Month after").dataframe[0].value["what"]) == {"look due"}
+    assert set(shown.dataframe[0].value["event"]) == this
+    assert set(button(shown, "Next month").dataframe[0].value["event"]) == {calendar.DUE}
 
 
 @pytest.mark.usefixtures("champions")
-def test_the_next_looks_can_be_taken_to_a_calendar() -> None:
+def test_the_next_monitoring_runs_can_be_exported_to_a_calendar() -> None:
     log_decision(1)
     assert [found.label for found in page(CALENDAR).download_button] == ["Add to calendar (.ics)"]
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_replay_is_drawn_with_its_figures_and_its_decisions() -> None:
-    log_decision(1, reasons=["of the real operation"])
+def test_a_policy_backtest_is_shown_with_its_results_and_its_decisions() -> None:
+    log_decision(1, reasons=["of the champion"])
     run_id = log_replay(replay_record())
     with registry.use_model_name("kobe_shot_replay"):
-        log_decision(1, reasons=["of the replay"], replay=run_id, record=decision_record())
-        log_decision(2, reasons=["of another replay"], replay="another")
-    shown = page(REPLAYED)
+        log_decision(1, reasons=["of the backtest"], replay=run_id, record=decision_record())
+        log_decision(2, reasons=["of another backtest"], replay="another")
+    shown = page(BACKTEST)
     assert not shown.exception
     assert not shown.error
     found = metrics(shown)
-    assert (found["With the loop"], found["Never retrained"]) == ("0.6340", "0.6530")
-    assert found["Retrained after every batch"] == "0.6330"
-    assert "6 batches of 500 rows" in words(shown)
+    assert [found[name.capitalize()] for name in backtest.STRATEGIES.values()] == ["0.6340", "0.6530", "0.6330"]
+    assert "6 batches of 500 rows" in texts(shown)
     assert len(shown.get("plotly_chart")) == 1
-    assert shown.dataframe[1].value["reasons"].tolist() == ["of the replay"]
+    assert shown.dataframe[1].value["reasons"].tolist() == ["of the backtest"]
 
 
 @pytest.mark.usefixtures("champions")
@@ -392,48 +398,48 @@ def test_a_replay_is_drawn_with_its_figures_and_its_decisions() -> None:
         json.dumps({**replay_record(), "batches": [{"number": 1}]}),
         json.dumps({**replay_record(), "marks": [{"batch": 1, "kind": "party", "words": ""}]}),
     ],
-    ids=["missing", "cut short", "a list", "another format", "no figures", "half a batch", "an unknown mark"],
+    ids=["missing", "truncated", "a list", "another format", "no results", "an incomplete batch", "an unknown event"],
 )
-def test_a_damaged_replay_is_told_with_the_command_that_makes_another(record: str | None) -> None:
+def test_a_damaged_backtest_is_an_error_with_the_command_that_runs_another(record: str | None) -> None:
     log_replay(record)
-    shown = page(REPLAYED)
+    shown = page(BACKTEST)
     assert not shown.exception
-    assert "replay.json" in shown.error[0].value
-    assert "This replay has kept no decision" in words(shown)
+    assert backtest.FILE in shown.error[0].value
+    assert "This backtest holds no decision" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_replay_of_no_batches_is_told() -> None:
+def test_a_backtest_without_batches_is_shown() -> None:
     log_replay({**replay_record(), "batches": [], "marks": []})
-    shown = page(REPLAYED)
+    shown = page(BACKTEST)
     assert not shown.exception
-    assert "0 batches" in words(shown)
+    assert "0 batches" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
 @pytest.mark.parametrize(
-    ("mode", "source", "current"), [("auto", widgets.PROD, "application"), ("force", widgets.LOG, "log")]
+    ("mode", "source", "current"), [("auto", widgets.BATCH, "application"), ("force", widgets.LOG, "log")]
 )
-def test_retraining_looks_at_what_the_sidebar_says_once_it_is_confirmed(
+def test_a_confirmed_retraining_uses_the_selected_data_source(
     steps: Path, mode: str, source: str, current: str
 ) -> None:
     assert steps
     shown = retraining(mode, source=source)
     assert not enabled(shown, "Retrain")
-    shown = done(sure(shown, "retrain"), "Retrain")
+    shown = completed(confirmed(shown, "retrain"), "Retrain")
     assert not shown.exception
     assert "`steps.retreino` ended with exit code 0" in shown.success[0].value
     assert "the champion is still version 2" in shown.success[0].value
-    assert asked(shown) == ["--mode", mode, "--current", current]
+    assert arguments_of(shown) == ["--mode", mode, "--current", current]
     assert not any(found.value for found in shown.checkbox)
 
 
 @pytest.mark.usefixtures("champions")
 def test_a_dry_run_needs_no_confirmation(steps: Path) -> None:
     assert steps
-    shown = done(retraining("dry_run"), "Say what would be done")
+    shown = completed(retraining("dry_run"), "Start the dry run")
     assert not shown.exception
-    assert asked(shown) == ["--mode", "dry_run", "--current", "application"]
+    assert arguments_of(shown) == ["--mode", "dry_run", "--current", "application"]
 
 
 @pytest.mark.usefixtures("champions")
@@ -441,8 +447,13 @@ def test_a_dry_run_needs_no_confirmation(steps: Path) -> None:
     ("label", "what", "name", "arguments"),
     [
         ("Retrain", "retrain", "treinamento", []),
-        ("Apply again", "apply", "aplicacao", []),
-        ("Look again", "look", "monitoramento", ["--current", "application", "--endpoint", "http://127.0.0.1:5001"]),
+        ("Run batch scoring", "apply", "aplicacao", []),
+        (
+            "Re-run monitoring",
+            "monitor",
+            "monitoramento",
+            ["--current", "application", "--endpoint", "http://127.0.0.1:5001"],
+        ),
     ],
 )
 def test_the_other_steps_run_once_they_are_confirmed(
@@ -451,19 +462,19 @@ def test_the_other_steps_run_once_they_are_confirmed(
     assert steps
     shown = retraining("")
     assert not enabled(shown, label)
-    shown = done(sure(shown, what), label)
+    shown = completed(confirmed(shown, what), label)
     assert not shown.exception
     assert f"`steps.{name}` ended with exit code 0" in shown.success[0].value
-    assert asked(shown) == arguments
+    assert arguments_of(shown) == arguments
 
 
 @pytest.mark.usefixtures("champions")
 def test_a_step_that_fails_is_an_error_with_its_output(steps: Path) -> None:
-    (steps / "retreino.py").write_text("import sys\nsys.exit('no labels have arrived')\n")
-    shown = done(sure(retraining("auto"), "retrain"), "Retrain")
+    (steps / "retreino.py").write_text("import sys\nsys.exit('there are no labels')\n")
+    shown = completed(confirmed(retraining("auto"), "retrain"), "Retrain")
     assert not shown.exception
     assert "ended with exit code 1" in shown.error[0].value
-    assert "no labels have arrived" in shown.code[0].value
+    assert "there are no labels" in shown.code[0].value
 
 
 @pytest.mark.usefixtures("champions")
@@ -471,114 +482,112 @@ def test_the_new_champion_is_named_when_a_retraining_ends(steps: Path) -> None:
     log_decision(1)
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
     (steps / "retreino.py").write_text("\n".join([*lines, "registry.promote('3', 'better')"]))
-    shown = done(sure(retraining("auto"), "retrain"), "Retrain")
+    shown = completed(confirmed(retraining("auto"), "retrain"), "Retrain")
     assert "the champion is now version 3" in shown.success[0].value
     assert metrics(shown)["Champion"] == "v3"
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_roll_back_needs_a_reason_and_to_be_confirmed(steps: Path) -> None:
+def test_a_rollback_requires_a_reason_and_a_confirmation(steps: Path) -> None:
     assert steps
     assert not enabled(rolling_back("it misses layups"), "Roll back")
-    assert not enabled(sure(rolling_back(), "roll back"), "Roll back")
-    assert not enabled(sure(rolling_back("   "), "roll back"), "Roll back")
-    assert enabled(sure(rolling_back("it misses layups"), "roll back"), "Roll back")
+    assert not enabled(confirmed(rolling_back(), "roll_back"), "Roll back")
+    assert not enabled(confirmed(rolling_back("   "), "roll_back"), "Roll back")
+    assert enabled(confirmed(rolling_back("it misses layups"), "roll_back"), "Roll back")
 
 
 @pytest.mark.usefixtures("champions")
 @pytest.mark.parametrize(("version", "expected"), [("", "1"), ("3", "3")])
-def test_a_roll_back_goes_to_the_previous_champion_or_to_the_version_that_is_chosen(
+def test_a_rollback_restores_the_previous_champion_or_the_selected_version(
     steps: Path, version: str, expected: str
 ) -> None:
     assert steps
-    shown = done(sure(rolling_back("--it; misses $(layups)", version), "roll back"), "Roll back")
+    shown = completed(confirmed(rolling_back("--it; misses $(layups)", version), "roll_back"), "Roll back")
     assert not shown.exception
     assert "`steps.reverter` ended with exit code 0" in shown.success[0].value
-    assert asked(shown) == ["--reason=--it; misses $(layups)", f"--version={expected}"]
+    assert arguments_of(shown) == ["--reason=--it; misses $(layups)", f"--version={expected}"]
     assert shown.text_input(key="actions_reason_1").value == ""
 
 
 @pytest.mark.usefixtures("champions")
-def test_only_versions_that_passed_the_gate_and_are_not_champion_may_come_back() -> None:
+def test_only_versions_that_passed_the_gate_and_are_not_champion_can_be_restored() -> None:
     offered = page(ACTIONS).selectbox(key="actions_version_0").options
     assert [found.partition(" (")[0] for found in offered] == ["the previous champion, version 1", "version 3"]
 
 
 @pytest.mark.usefixtures("champions")
-def test_the_champion_of_before_is_shown_once_it_is_back(steps: Path) -> None:
+def test_the_restored_champion_is_shown(steps: Path) -> None:
     log_decision(1)
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
     (steps / "reverter.py").write_text("\n".join([*lines, "registry.roll_back('it misses layups', '1')"]))
-    shown = done(sure(rolling_back("it misses layups"), "roll back"), "Roll back")
+    shown = completed(confirmed(rolling_back("it misses layups"), "roll_back"), "Roll back")
     assert "the champion is now version 1" in shown.success[0].value
     assert metrics(shown)["Champion"] == "v1"
 
 
-def test_where_there_is_nothing_to_roll_back_to_it_is_told(champions: None) -> None:
+def test_without_another_version_that_passed_no_rollback_is_offered(champions: None) -> None:
     del champions
     for version in ("1", "3"):
         MlflowClient().set_model_version_tag(registry.model(), version, "gate", "refused")
     shown = page(ACTIONS)
     assert not shown.exception
-    assert "nothing to go back to" in words(shown)
+    assert "No rollback is possible" in texts(shown)
     assert not any(found.label == "Roll back" for found in shown.button)
 
 
 @pytest.mark.usefixtures("champions")
-def test_what_the_last_work_came_to_is_forgotten_on_refresh(steps: Path) -> None:
+def test_refresh_hides_the_ended_jobs(steps: Path) -> None:
     assert steps
-    shown = done(retraining("dry_run"), "Say what would be done")
+    shown = completed(retraining("dry_run"), "Start the dry run")
     assert shown.success
     assert not button(shown, "Refresh").success
 
 
 @pytest.mark.usefixtures("champions", "steps")
-def test_an_operation_is_replayed_once_it_is_confirmed() -> None:
-    shown = page(REPLAYED)
-    assert not enabled(shown, "Replay an operation")
-    shown = done(sure(shown, "replay"), "Replay an operation")
+def test_a_policy_backtest_runs_once_it_is_confirmed() -> None:
+    shown = page(BACKTEST)
+    assert not enabled(shown, "Run a policy backtest")
+    shown = completed(confirmed(shown, "backtest"), "Run a policy backtest")
     assert "Policy backtest: `steps.operacao` ended with exit code 0" in shown.success[0].value
-    assert asked(shown) == []
+    assert arguments_of(shown) == []
 
 
-WAITS = "import pathlib, time\nprint('at it', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n"
+WAITS = "import pathlib, time\nprint('running', flush=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)\n"
 
 
 def started(shown: AppTest) -> AppTest:
-    """The page once the training that it has started has said something."""
+    """The page once the training that it has started has written output."""
     wait_until(lambda: jobs.output(jobs.latest()[0]), "the step to start")
     return shown.run()
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_training_goes_on_when_its_page_is_left_and_every_visitor_sees_it_and_its_end(steps: Path) -> None:
+def test_a_training_goes_on_when_its_page_is_closed_and_every_visitor_sees_its_result(steps: Path) -> None:
     (steps / "retreino.py").write_text(WAITS)
-    started(button(sure(retraining("auto"), "retrain"), "Retrain"))
+    started(button(confirmed(retraining("auto"), "retrain"), "Retrain"))
     second = page(ACTIONS)
     assert not second.exception
-    assert "**Training** has been running for" in words(second)
+    assert "**Training** has been running for" in texts(second)
     # The name that AppTest gives every visitor.
-    assert "started by test@example.com" in words(second)
-    assert second.code[0].value == "at it"
-    assert "Already running since" in words(second)
-    assert not enabled(sure(second, "retrain"), "Retrain")
-    assert enabled(sure(second, "look"), "Look again")
+    assert "started by test@example.com" in texts(second)
+    assert second.code[0].value == "running"
+    assert "Already running since" in texts(second)
+    assert not enabled(confirmed(second, "retrain"), "Retrain")
+    assert enabled(confirmed(second, "monitor"), "Re-run monitoring")
     (steps.parent / "go").touch()
     wait_until(lambda: not jobs.latest()[0].running, "the training to end")
     for shown in (second.run(), page()):
         assert not shown.exception
         assert "`steps.retreino` ended with exit code 0" in shown.success[0].value
-        assert "has been running" not in words(shown)
-    assert enabled(sure(page(ACTIONS), "retrain"), "Retrain")
+        assert "has been running" not in texts(shown)
+    assert enabled(confirmed(page(ACTIONS), "retrain"), "Retrain")
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_visitor_who_is_a_moment_late_is_told_that_it_is_running(
-    steps: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_visitor_who_starts_a_running_job_gets_an_error(steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (steps / "retreino.py").write_text(WAITS)
-    shown = sure(retraining("auto"), "retrain")
-    started(button(sure(retraining("auto"), "retrain"), "Retrain"))
+    shown = confirmed(retraining("auto"), "retrain")
+    started(button(confirmed(retraining("auto"), "retrain"), "Retrain"))
     with monkeypatch.context() as late:
         late.setattr(jobs, "latest", list)
         shown = button(shown, "Retrain")
@@ -587,9 +596,9 @@ def test_a_visitor_who_is_a_moment_late_is_told_that_it_is_running(
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_training_is_stopped_from_the_page_and_said_to_be(steps: Path) -> None:
+def test_a_training_can_be_stopped_from_the_page(steps: Path) -> None:
     (steps / "retreino.py").write_text(WAITS)
-    shown = started(button(sure(retraining("auto"), "retrain"), "Retrain"))
+    shown = started(button(confirmed(retraining("auto"), "retrain"), "Retrain"))
     shown = button(shown, "Stop")
     wait_until(lambda: not jobs.latest()[0].running, "the training to end")
     shown = shown.run()
@@ -598,19 +607,19 @@ def test_a_training_is_stopped_from_the_page_and_said_to_be(steps: Path) -> None
 
 
 @pytest.mark.usefixtures("champions", "steps")
-def test_a_server_that_a_visitor_typed_is_not_in_what_everybody_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_monitoring_run_does_not_check_the_server_that_a_visitor_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, "127.0.0.1:5002")
     shown = retraining("", endpoint="http://127.0.0.1:9")
-    shown = done(sure(shown, "look"), "Look again")
-    assert asked(shown) == ["--current", "application", "--endpoint", "http://127.0.0.1:5002"]
+    shown = completed(confirmed(shown, "monitor"), "Re-run monitoring")
+    assert arguments_of(shown) == ["--current", "application", "--endpoint", "http://127.0.0.1:5002"]
 
 
 @pytest.mark.usefixtures("champions", "steps")
-def test_a_folder_of_jobs_that_is_damaged_is_told_on_the_page() -> None:
-    done(retraining("dry_run"), "Say what would be done")
-    kept = next(Path(tempfile.gettempdir()).rglob("job.json"))
-    kept.write_text("{}")
+def test_a_damaged_folder_of_jobs_is_an_error() -> None:
+    completed(retraining("dry_run"), "Start the dry run")
+    state = next(Path(tempfile.gettempdir()).rglob("job.json"))
+    state.write_text("{}")
     shown = page()
     assert not shown.exception
     assert "Remove that folder" in shown.error[0].value
-    kept.unlink()
+    state.unlink()

@@ -1,4 +1,4 @@
-"""Shots and tables that a page lets a server score."""
+"""Scoring requests of the page Playground."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def table(**changes: object) -> pd.DataFrame:
     return pd.DataFrame([shot(), shot(lat=34.0, shot_distance=8)]).assign(**changes)
 
 
-def test_a_place_on_the_court_decides_position_and_whole_feet_within_the_ranges() -> None:
+def test_features_of_a_location_are_rounded_down_and_within_their_ranges() -> None:
     assert scoring.features_at(0, 0) == {"lat": 34.0443, "lng": -118.2698, "shot_distance": 0}
     assert scoring.features_at(-3, 4.99)["shot_distance"] == 5
     for name, value in scoring.features_at(-25, 900).items():
@@ -45,55 +45,55 @@ def test_a_place_on_the_court_decides_position_and_whole_feet_within_the_ranges(
         assert float(column.minimum or 0) <= value <= float(column.maximum or 0)
 
 
-def test_one_shot_gets_the_answer_of_the_model(
+def test_one_shot_gets_the_prediction_of_the_model(
     production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    answer = score_shot(SHOT, production_server.url)
+    prediction = score_shot(SHOT, production_server.url)
     expected = served_checkout[1].predict_proba([[SHOT[name] for name in FEATURES]])[0, 1]
-    assert answer.probability == pytest.approx(expected)
-    assert answer.made == (expected >= 0.5)
-    assert answer.version == "1"
-    assert 0 < answer.milliseconds < 60_000
+    assert prediction.probability == pytest.approx(expected)
+    assert prediction.made == (expected >= 0.5)
+    assert prediction.version == "1"
+    assert 0 < prediction.milliseconds < 60_000
 
 
-def test_the_command_that_is_shown_gets_the_answer_that_is_shown(production_server: ProductionServer) -> None:
-    answer = score_shot(SHOT, production_server.url)
-    done = subprocess.run(["sh", "-c", answer.curl], capture_output=True, check=True, timeout=60)
-    assert json.loads(done.stdout) == answer.answered
+def test_the_curl_command_gets_the_same_response(production_server: ProductionServer) -> None:
+    prediction = score_shot(SHOT, production_server.url)
+    done = subprocess.run(["sh", "-c", prediction.curl], capture_output=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == prediction.response
 
 
-def test_a_shot_that_the_server_refuses_is_told_with_its_reason(production_server: ProductionServer) -> None:
-    with pytest.raises(RejectedRowsError) as refused:
+def test_the_error_of_a_rejected_shot_holds_the_reason(production_server: ProductionServer) -> None:
+    with pytest.raises(RejectedRowsError) as rejected:
         score_shot(SHOT | {"period": 11.0}, production_server.url)
-    assert "column period: found 11, expected a whole number from 1 to 10" in refused.value.reason
+    assert "column period: found 11, expected an integer from 1 to 10" in rejected.value.reason
 
 
-@pytest.mark.parametrize("address", ["", "foo", "http://", "http://["])
-def test_what_is_no_address_is_told(address: str) -> None:
+@pytest.mark.parametrize("url", ["", "foo", "http://", "http://["])
+def test_an_invalid_url_is_an_error(url: str) -> None:
     with pytest.raises(ScoringError, match="expected an address"):
-        score_shot(SHOT, address)
+        score_shot(SHOT, url)
 
 
-def test_a_server_that_is_down_is_told(production_server: ProductionServer) -> None:
+def test_a_server_that_is_down_is_an_error(production_server: ProductionServer) -> None:
     del production_server
     with pytest.raises(ScoringError, match=r"No scoring server answers at http://127\.0\.0\.1:"):
         score_shot(SHOT, f"http://127.0.0.1:{free_port()}", patience=0)
 
 
 @pytest.mark.parametrize(("name", "write"), [("my.csv", csv), ("my.parquet", parquet), ("MY.CSV", csv)])
-def test_a_file_with_raw_names_and_columns_of_its_own_is_scored_and_kept_whole(
+def test_a_file_with_raw_names_and_extra_columns_is_scored_and_passed_through(
     name: str, write: object, production_server: ProductionServer
 ) -> None:
     assert callable(write)
     mine = table(shot_made_flag=[1, None], shot_id=[7, 8], season="2000-01", mood=["good", "bad"])
     mine = mine.rename(columns={"lng": "lon"})
     shots = read_shots(name, write(mine))
-    assert shots.aside == ("mood",)
+    assert shots.extra_columns == ("mood",)
     progress: list[int] = []
     scored = score_shots(shots, production_server.url, on_progress=progress.append)
     assert sum(progress) == 2
     pd.testing.assert_frame_equal(scored.table[list(mine)], mine, check_dtype=False)
-    assert scored.labelled == 1
+    assert scored.labeled == 1
     assert scored.metrics == evaluate([1], scored.table["probability"][:1])
     assert scored.versions == "1"
     assert scored.mean_probability == pytest.approx(scored.table["probability"].mean())
@@ -105,7 +105,7 @@ def test_a_file_with_raw_names_and_columns_of_its_own_is_scored_and_kept_whole(
 def test_a_downloaded_table_may_be_scored_again(production_server: ProductionServer) -> None:
     first = score_shots(read_shots("a.csv", csv(table())), production_server.url, on_progress=lambda _: None)
     again = read_shots("a.csv", first.csv)
-    assert again.aside == ()
+    assert again.extra_columns == ()
     second = score_shots(again, production_server.url, on_progress=lambda _: None)
     assert list(second.table) == list(first.table)
 
@@ -113,48 +113,48 @@ def test_a_downloaded_table_may_be_scored_again(production_server: ProductionSer
 def test_without_labels_there_are_no_metrics(production_server: ProductionServer) -> None:
     for mine in (table(), table(shot_made_flag=[None, None])):
         scored = score_shots(read_shots("a.csv", csv(mine)), production_server.url, on_progress=lambda _: None)
-        assert (scored.labelled, scored.metrics) == (0, {})
+        assert (scored.labeled, scored.metrics) == (0, {})
 
 
-TWICE = io.BytesIO()
-pq.write_table(pa.table([pa.array([1.0])] * 7, names=[*FEATURES, "lat"]), TWICE)
+DUPLICATE_COLUMN = io.BytesIO()
+pq.write_table(pa.table([pa.array([1.0])] * 7, names=[*FEATURES, "lat"]), DUPLICATE_COLUMN)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.parquet", b"PAR1 no table", "expected a parquet table; it cannot be read"),
+        ("a.parquet", b"PAR1 not a table", "expected a parquet table; it cannot be read"),
         ("a.parquet", b"", "expected a parquet table; it cannot be read"),
         ("a.csv", b"", "expected a csv table; it cannot be read"),
         ("a.csv", b"\xff\xfe\x00", "a.csv"),
         ("a.csv", b"lat,lng\n1,2,3\n", "expected a csv table; it cannot be read"),
         ("a.xlsx", b"", "ends in .parquet or .csv"),
         ("a.csv", csv(table().drop(columns=["period", "lng"])), "missing: lng, period"),
-        ("a.parquet", TWICE.getvalue(), "found twice: lat"),
-        ("a.csv", csv(table().head(0)), "holds no rows"),
-        ("a.csv", csv(table(period=["first", 2])), "row 0, column period: found 'first', expected a whole number"),
+        ("a.parquet", DUPLICATE_COLUMN.getvalue(), "duplicate: lat"),
+        ("a.csv", csv(table().head(0)), "has no rows"),
+        ("a.csv", csv(table(period=["first", 2])), "row 0, column period: found 'first', expected an integer"),
         ("a.csv", csv(table(period=[None, 2])), "row 0, column period: found null"),
         ("a.parquet", parquet(table(lat=[34.0, 99.0])), "row 1, column lat: found 99, expected a number from"),
         ("a.csv", csv(table(shot_made_flag=[0, 2])), "row 1, column shot_made_flag: found 2, expected 1, 0 or nothing"),
         ("a.csv", csv(table(shot_made_flag=[0, "in"])), "row 1, column shot_made_flag: found 'in'"),
     ],
 )
-def test_a_file_that_is_no_table_of_shots_is_told_in_words(name: str, content: bytes, message: str) -> None:
-    with pytest.raises(TableError) as told:
+def test_a_file_that_is_not_a_table_of_shots_is_an_error(name: str, content: bytes, message: str) -> None:
+    with pytest.raises(TableError) as raised:
         read_shots(name, content)
-    assert message in str(told.value)
+    assert message in str(raised.value)
 
 
-def test_of_many_wrong_rows_the_first_are_named_and_all_are_counted() -> None:
+def test_of_many_invalid_rows_the_first_are_listed_and_all_are_counted() -> None:
     mine = pd.concat([table(period=11)] * 20)
-    with pytest.raises(TableError) as told:
+    with pytest.raises(TableError) as raised:
         read_shots("a.csv", csv(mine))
-    assert "40 row(s)" in str(told.value)
-    assert str(told.value).count("column period") == 10
-    assert "and 30 more rows" in str(told.value)
+    assert "40 row(s)" in str(raised.value)
+    assert str(raised.value).count("column period") == 10
+    assert "and 30 more rows" in str(raised.value)
 
 
-def test_without_a_preparation_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_prepared_tables_the_error_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "PROCESSED", tmp_path)
     with pytest.raises(TableError, match="make main"):
         scoring.production_set()

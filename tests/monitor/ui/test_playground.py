@@ -1,4 +1,4 @@
-"""The simulator as Streamlit runs it, with real servers."""
+"""The page Playground, run by Streamlit, with real servers."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Page = Callable[[str], AppTest]
 
 @pytest.fixture
 def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of prepared tables, empty at first."""
+    """An empty folder for prepared tables."""
     st.cache_data.clear()
     monkeypatch.setattr(manifest, "PROCESSED", tmp_path)
     return tmp_path
@@ -31,12 +31,12 @@ def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def page(processed: Path) -> Page:
-    """A function that opens the page on the server of an address."""
+    """A function that opens the page with a server."""
     del processed
 
-    def opened(address: str) -> AppTest:
-        test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "simulator.py"), default_timeout=PAGE_SECONDS)
-        test.session_state["endpoint"] = address
+    def opened(url: str) -> AppTest:
+        test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "playground.py"), default_timeout=PAGE_SECONDS)
+        test.session_state["endpoint"] = url
         return test.run()
 
     return opened
@@ -59,23 +59,23 @@ def csv(**changes: object) -> bytes:
     return bytes(pd.DataFrame([shot(), shot(shot_distance=1)]).assign(**changes).to_csv(index=False).encode())
 
 
-def test_the_form_has_a_field_for_each_feature_and_tells_its_range(page: Page) -> None:
+def test_the_form_has_a_field_with_its_range_for_each_feature(page: Page) -> None:
     shown = page("http://127.0.0.1:1")
     assert not shown.exception
     assert not shown.error
     for name in FEATURES:
         if name == "playoffs":
-            assert shown.selectbox(key="simulator_playoffs").options == ["0: no", "1: yes"]
+            assert shown.selectbox(key="playground_playoffs").options == ["0: no", "1: yes"]
             continue
-        assert feature_column(name).allowed in shown.number_input(key=f"simulator_{name}").help
-    assert shown.number_input(key="simulator_period").step == 1
+        assert feature_column(name).allowed in shown.number_input(key=f"playground_{name}").help
+    assert shown.number_input(key="playground_period").step == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
-        ("period", 11, "Period: found 11, expected a whole number from 1 to 10"),
-        ("period", 2.5, "Period: found 2.5, expected a whole number from 1 to 10"),
+        ("period", 11, "Period: found 11, expected an integer from 1 to 10"),
+        ("period", 2.5, "Period: found 2.5, expected an integer from 1 to 10"),
         ("minutes_remaining", -1, "Minutes remaining: found -1, expected a number from 0 to 12"),
         ("shot_distance", 1_000, "found 1000, expected a number from 0 to 94"),
         ("shot_distance", None, "found nothing, expected a number from 0 to 94"),
@@ -83,72 +83,70 @@ def test_the_form_has_a_field_for_each_feature_and_tells_its_range(page: Page) -
         ("lng", 0, "Lng (degrees): found 0, expected a number from"),
     ],
 )
-def test_a_value_out_of_its_range_is_told_beside_its_field_and_nothing_is_sent(
-    page: Page, production_server: ProductionServer, name: str, value: float | None, told: str
+def test_a_value_out_of_range_is_an_error_below_its_field_and_nothing_is_sent(
+    page: Page, production_server: ProductionServer, name: str, value: float | None, message: str
 ) -> None:
     shown = button(page(production_server.url), "Score")
     assert metrics(shown)
-    shown.number_input(key=f"simulator_{name}").set_value(value).run()
+    shown.number_input(key=f"playground_{name}").set_value(value).run()
     assert not shown.exception
-    assert told in shown.error[0].value
-    assert shown.number_input(key=f"simulator_{name}").value == value
+    assert message in shown.error[0].value
+    assert shown.number_input(key=f"playground_{name}").value == value
     assert next(found for found in shown.button if found.label == "Score").disabled
     assert not metrics(shown)
 
 
-def test_the_probability_of_one_shot_is_not_shown_beside_another(
-    page: Page, production_server: ProductionServer
-) -> None:
+def test_the_prediction_of_one_shot_is_not_shown_with_another(page: Page, production_server: ProductionServer) -> None:
     shown = button(page(production_server.url), "Score")
     assert "P(made)" in metrics(shown)
-    shown.number_input(key="simulator_period").set_value(4).run()
+    shown.number_input(key="playground_period").set_value(4).run()
     assert not metrics(shown)
-    assert any("This shot is not scored yet" in found.value for found in shown.markdown)
-    shown.number_input(key="simulator_period").set_value(1).run()
+    assert any("This shot has not been scored yet" in found.value for found in shown.markdown)
+    shown.number_input(key="playground_period").set_value(1).run()
     assert "P(made)" in metrics(shown)
     shown.session_state["endpoint"] = "http://127.0.0.1:1"
     assert not metrics(shown.run())
 
 
-def test_what_is_wrong_with_one_shot_is_not_said_of_another(page: Page) -> None:
+def test_the_error_of_one_shot_is_not_shown_with_another(page: Page) -> None:
     shown = button(page(f"http://127.0.0.1:{free_port()}"), "Score")
     assert shown.error
-    shown.number_input(key="simulator_period").set_value(4).run()
+    shown.number_input(key="playground_period").set_value(4).run()
     assert not shown.error
 
 
-def test_a_distance_that_contradicts_the_place_is_told_by_how_much_and_can_be_set(page: Page) -> None:
+def test_a_distance_that_contradicts_the_location_is_a_warning_and_can_be_corrected(page: Page) -> None:
     shown = page("http://127.0.0.1:1")
     assert not shown.warning
-    shown.number_input(key="simulator_shot_distance").set_value(3.0).run()
-    assert "18.2 feet from the hoop, the distance says 3: 15.2 feet too few" in shown.warning[0].value
+    shown.number_input(key="playground_shot_distance").set_value(3.0).run()
+    assert "18.2 feet from the hoop, but the distance is 3, which is 15.2 feet too short" in shown.warning[0].value
     shown = button(shown, "Set the distance to 18 feet")
     assert not shown.exception
     assert not shown.warning
-    assert shown.number_input(key="simulator_shot_distance").value == 18
-    shown.number_input(key="simulator_lat").set_value(33.8).run()
-    assert "feet too few" in shown.warning[0].value
+    assert shown.number_input(key="playground_shot_distance").value == 18
+    shown.number_input(key="playground_lat").set_value(33.8).run()
+    assert "feet too short" in shown.warning[0].value
 
 
-def test_a_distance_in_whole_feet_cut_off_or_rounded_up_fits_its_place(page: Page) -> None:
+def test_a_rounded_distance_matches_its_location(page: Page) -> None:
     shown = page("http://127.0.0.1:1")
     for distance in (18.0, 18.2, 19.0):
-        assert not shown.number_input(key="simulator_shot_distance").set_value(distance).run().warning
+        assert not shown.number_input(key="playground_shot_distance").set_value(distance).run().warning
 
 
-def test_what_one_file_came_to_is_not_shown_beside_another(page: Page, production_server: ProductionServer) -> None:
+def test_the_result_of_one_file_is_not_shown_with_another(page: Page, production_server: ProductionServer) -> None:
     shown = upload(page(production_server.url), "mine.csv", csv())
     assert metrics(shown)["Rows"] == "2"
     shown.file_uploader[0].upload("another.csv", csv(period=2), "text/csv").run()
     assert "Rows" not in metrics(shown)
 
 
-def test_a_scored_shot_shows_what_the_server_answered(
+def test_a_scored_shot_shows_the_prediction_of_the_server(
     page: Page, production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     shown = page(production_server.url)
-    shown.number_input(key="simulator_shot_distance").set_value(2.0)
-    shown.selectbox(key="simulator_playoffs").set_value(1)
+    shown.number_input(key="playground_shot_distance").set_value(2.0)
+    shown.selectbox(key="playground_playoffs").set_value(1)
     shown = button(shown, "Score")
     assert not shown.exception
     sent = shot(shot_distance=2, playoffs=1)
@@ -160,31 +158,31 @@ def test_a_scored_shot_shows_what_the_server_answered(
     assert len(shown.json) == 2
 
 
-def test_what_is_sent_from_the_page_is_no_traffic(
+def test_requests_of_the_page_are_not_logged_as_traffic(
     page: Page, production_server: ProductionServer, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    address = f"sqlite:///{served_checkout[0].folder / 'inference_log.db'}"
+    url = f"sqlite:///{served_checkout[0].folder / 'inference_log.db'}"
 
     def logged(origin: str) -> list[float]:
         try:
-            found = reader.read(reader.open_log(address), max_rows=10_000, origins=[origin])
+            found = reader.read(reader.open_log(url), max_rows=10_000, origins=[origin])
             return list(found["shot_distance"])
         except reader.NoLogError:
             return []
 
     shown = page(production_server.url)
-    shown.number_input(key="simulator_shot_distance").set_value(18.25)
+    shown.number_input(key="playground_shot_distance").set_value(18.25)
     button(shown, "Score")
     upload(shown, "mine.csv", csv(shot_distance=18.375))
     wait_until(lambda: 18.25 in logged(WHAT_IF) and 18.375 in logged(UPLOAD), "the rows to be logged")
     assert not {18.25, 18.375} & set(logged(TRAFFIC))
 
 
-def test_simulations_are_kept_newest_first_until_they_are_cleared(
+def test_predictions_are_listed_newest_first_until_they_are_cleared(
     page: Page, production_server: ProductionServer
 ) -> None:
     shown = button(page(production_server.url), "Score")
-    shown.number_input(key="simulator_period").set_value(4)
+    shown.number_input(key="playground_period").set_value(4)
     shown = button(shown, "Score")
     assert shown.dataframe[0].value["period"].tolist() == [4, 1]
     shown = button(shown, "Clear")
@@ -192,42 +190,42 @@ def test_simulations_are_kept_newest_first_until_they_are_cleared(
     assert not shown.exception
 
 
-def test_a_server_that_is_down_is_told_with_its_address_and_how_to_start_one(page: Page) -> None:
-    address = f"http://127.0.0.1:{free_port()}"
-    shown = button(page(address), "Score")
+def test_the_error_of_a_server_that_is_down_holds_its_url_and_the_commands_that_start_one(page: Page) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    shown = button(page(url), "Score")
     assert not shown.exception
-    for expected in (address, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "sidebar"):
+    for expected in (url, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "sidebar"):
         assert expected in shown.error[0].value
     assert not shown.metric
 
 
-def test_what_is_no_address_is_told_without_a_traceback(page: Page) -> None:
+def test_an_invalid_url_is_an_error_without_a_traceback(page: Page) -> None:
     shown = button(page("foo"), "Score")
     assert not shown.exception
     assert "'foo'" in shown.error[0].value
 
 
-def test_a_refused_shot_is_told_in_the_words_of_the_server(
+def test_the_error_of_a_rejected_shot_is_the_message_of_the_server(
     page: Page, production_server: ProductionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = scoring.score_shot
-    monkeypatch.setattr(scoring, "score_shot", lambda sent, address: honest({**sent, "period": 11.0}, address))
+    unpatched = scoring.score_shot
+    monkeypatch.setattr(scoring, "score_shot", lambda shot, url: unpatched({**shot, "period": 11.0}, url))
     shown = button(page(production_server.url), "Score")
-    assert "column period: found 11, expected a whole number from 1 to 10" in shown.error[0].value
+    assert "column period: found 11, expected an integer from 1 to 10" in shown.error[0].value
 
 
-def test_without_prepared_shots_the_court_is_empty_and_says_how_to_get_them(page: Page) -> None:
+def test_without_prepared_shots_the_page_shows_the_command_that_prepares_them(page: Page) -> None:
     assert page("http://127.0.0.1:1").code[0].value == "make main"
 
 
-def test_prepared_shots_that_cannot_be_read_are_told(page: Page, processed: Path) -> None:
+def test_unreadable_prepared_shots_are_an_error(page: Page, processed: Path) -> None:
     (processed / "data_filtered.parquet").write_bytes(b"PAR1 cut")
     shown = page("http://127.0.0.1:1")
     assert not shown.exception
     assert "data_filtered.parquet" in shown.error[0].value
 
 
-def test_a_file_is_scored_and_its_labels_are_compared(page: Page, production_server: ProductionServer) -> None:
+def test_a_file_is_scored_and_its_metrics_are_shown(page: Page, production_server: ProductionServer) -> None:
     content = csv(shot_made_flag=[1, 0], mood=["good", "bad"]).replace(b"lng", b"lon")
     shown = upload(page(production_server.url), "mine.csv", content)
     assert not shown.exception
@@ -239,7 +237,7 @@ def test_a_file_is_scored_and_its_labels_are_compared(page: Page, production_ser
     assert shown.dataframe[0].value["mood"].tolist() == ["good", "bad"]
 
 
-def test_a_result_stays_when_something_else_is_done(page: Page, production_server: ProductionServer) -> None:
+def test_the_result_of_a_file_stays_when_a_shot_is_scored(page: Page, production_server: ProductionServer) -> None:
     shown = upload(page(production_server.url), "mine.csv", csv())
     shown = button(shown, "Score")
     assert metrics(shown)["Rows"] == "2"
@@ -249,25 +247,25 @@ def test_a_result_stays_when_something_else_is_done(page: Page, production_serve
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("mine.parquet", b"no table", "it cannot be read"),
+        ("mine.parquet", b"not a table", "it cannot be read"),
         ("mine.csv", b"lat,lng\n34,-118\n", "missing: minutes_remaining"),
-        ("mine.csv", csv().splitlines()[0] + b"\n", "holds no rows"),
+        ("mine.csv", csv().splitlines()[0] + b"\n", "has no rows"),
         ("mine.csv", csv(period="first"), "found 'first'"),
     ],
 )
-def test_a_wrong_file_is_told_in_words(page: Page, name: str, content: bytes, message: str) -> None:
+def test_an_invalid_file_is_an_error(page: Page, name: str, content: bytes, message: str) -> None:
     shown = upload(page("http://127.0.0.1:1"), name, content)
     assert not shown.exception
     assert message in shown.error[0].value
 
 
-def test_a_file_for_a_server_that_is_down_says_how_to_start_one(page: Page) -> None:
+def test_the_error_of_a_file_holds_the_command_that_starts_a_server(page: Page) -> None:
     shown = upload(page(f"http://127.0.0.1:{free_port()}"), "mine.csv", csv())
     assert not shown.exception
     assert "make serve" in shown.error[0].value
 
 
-def test_the_production_set_is_scored_or_asked_for(
+def test_the_production_set_is_scored_once_it_is_prepared(
     page: Page, production_server: ProductionServer, processed: Path
 ) -> None:
     shown = button(page(production_server.url), "Score the production set")
@@ -276,4 +274,4 @@ def test_the_production_set_is_scored_or_asked_for(
     shown = button(shown, "Score the production set")
     assert not shown.error
     assert metrics(shown)["Rows"] == "2"
-    assert any("1 rows have no label" in found.value for found in shown.caption)
+    assert any("1 rows without a label" in found.value for found in shown.caption)

@@ -1,4 +1,4 @@
-"""Operation: what is served, and every version and run."""
+"""Runs and registry: the served model, and all model versions and runs."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -13,7 +13,7 @@ from data.masking import masked
 from monitor.charts.monitoring import trend
 from monitor.metrics.binary import METRICS
 from monitor.store import listings
-from monitor.store import runs as operation
+from monitor.store import runs as store_runs
 from monitor.store.runs import Champion
 from monitor.ui import cache, widgets
 from serving import registry
@@ -22,14 +22,14 @@ _FIRST_RUN = "make main"
 _WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
 _KEY_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
 _KEPT_SECONDS = 30
-_PICTURES = (".png", ".jpg", ".jpeg")
+_IMAGES = (".png", ".jpg", ".jpeg")
 _WHEN = "YYYY-MM-DD HH:mm"
 
 
 def show() -> None:
-    """Draw the page."""
+    """Render the page."""
     left, right = st.columns([5, 1], vertical_alignment="bottom")
-    left.title("Operation")
+    left.title("Runs and registry")
     if right.button("Refresh", icon=":material/refresh:", width="stretch"):
         st.cache_data.clear()
     st.caption(f"Tracking store and registry: {widgets.plain(masked(mlflow.get_tracking_uri()))}")
@@ -38,72 +38,71 @@ def show() -> None:
         _show_served()
         _show_tabs()
     except KobeShotError as error:
-        st.error(f"The registry or the tracking store does not answer. {error}", icon=":material/database_off:")
+        st.error(f"The model registry or the tracking store does not respond. {error}", icon=":material/database_off:")
 
 
 def _show_served() -> None:
     with registry.translate_store_errors():
-        champion, standing = operation.champion(), registry.standing()
+        champion, aliases = store_runs.champion(), registry.standing()
     if champion is None:
         widgets.show_prerequisite(
-            "No version of kobe_shot has passed the gate yet. Train, register and apply one:", _FIRST_RUN
+            "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:", _FIRST_RUN
         )
     else:
-        _show_champion(champion, standing)
+        _show_champion(champion, aliases)
     _show_endpoint(champion)
 
 
-def _show_champion(champion: Champion, standing: registry.AliasState) -> None:
+def _show_champion(champion: Champion, aliases: registry.AliasState) -> None:
     columns = st.columns(5)
     loss = champion.test_metrics.get("log_loss")
-    previous = standing.previous_champion
+    previous = aliases.previous_champion
     columns[0].metric("Champion", f"v{champion.version}", border=True)
     columns[1].metric("Model", champion.model_id or "unknown", border=True)
-    columns[2].metric("Test log loss (nats)", "unknown" if loss is None else f"{loss:.4f}", border=True)
-    columns[3].metric("Production", _versions(sorted(standing.production)), border=True)
+    columns[2].metric("Test log loss", "unknown" if loss is None else f"{loss:.4f}", border=True)
+    columns[3].metric("Production", _versions(sorted(aliases.production)), border=True)
     columns[4].metric("Previous champion", f"v{previous}" if previous else "none", border=True)
     st.markdown(
-        f"**{registry.model()} version {champion.version}** is champion since {_moment(champion.since)}. "
-        f"The gate said: {champion.reason or 'nothing'}."
+        f"**{registry.model()} version {champion.version}**, champion since {_format_datetime(champion.since)}. "
+        f"Result of the quality gate: {champion.reason or 'unknown'}."
     )
-    if standing.production != {champion.version}:
+    if aliases.production != {champion.version}:
         st.warning(
-            "The stage Production and the alias champion do not name the same version.", icon=":material/warning:"
+            "The stage Production and the alias champion are not on the same version.", icon=":material/warning:"
         )
     if champion.synthetic:
-        st.warning("The champion learned from **simulated** shots.", icon=":material/science:")
+        st.warning("The champion was trained on **synthetic** shots.", icon=":material/science:")
     with st.expander("Model card", icon=":material/verified:"):
-        st.markdown(champion.card or "Nothing is written on the version.")
+        st.markdown(champion.card or "The version has no description.")
 
 
 def _show_endpoint(champion: Champion | None) -> None:
-    address = widgets.endpoint()
-    served = cache.served(address)
+    url = widgets.endpoint()
+    served = cache.served(url)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Live endpoint** `{masked(address)}`")
+            st.markdown(f"**Scoring server** `{masked(url)}`")
             if served is None:
-                st.badge("does not answer", icon=":material/cloud_off:", color="red")
+                st.badge("does not respond", icon=":material/cloud_off:", color="red")
             else:
-                st.badge("answers", icon=":material/cloud_done:", color="green")
+                st.badge("responds", icon=":material/cloud_done:", color="green")
                 _badge_version(served, champion)
         if served is None:
             st.caption(
                 "Start a server with `make serve`, or with `mlflow models serve -m models:/kobe_shot/Production "
-                "--env-manager local`, and set its address in the sidebar."
+                "--env-manager local`, and set its URL in the sidebar."
             )
         else:
-            recorded = {True: "recorded", False: "not recorded", None: "recorded only if it was told so"}
-            since = f"Serves this version since {_moment(served.since)} · " if served.since else ""
+            logged = {True: "on", False: "off", None: "unknown"}
+            since = f"Version loaded at {_format_datetime(served.since)} · " if served.since else ""
             st.caption(
-                f"{since}MLflow {served.mlflow or 'of unknown version'} · "
-                f"what it scores is {recorded[served.inference_log]} in the inference log"
+                f"{since}MLflow {served.mlflow or 'version unknown'} · inference log: {logged[served.inference_log]}"
             )
 
 
 def _badge_version(served: listings.EndpointInfo, champion: Champion | None) -> None:
     if served.version is None:
-        st.badge("does not say which version", icon=":material/help:", color="gray")
+        st.badge("version unknown", icon=":material/help:", color="gray")
     elif champion and served.version == champion.version:
         st.badge(f"version {served.version}, the champion", icon=":material/trophy:", color="blue")
     else:
@@ -136,28 +135,28 @@ def _show_versions() -> None:
             "stage": "Stage",
             "aliases": st.column_config.ListColumn("Aliases"),
             "gate": "Gate",
-            "gate_reason": st.column_config.TextColumn("What the gate said", width="medium"),
+            "gate_reason": st.column_config.TextColumn("Gate reason", width="medium"),
             "model": "Model",
-            "test_log_loss": st.column_config.NumberColumn("Test log loss (nats)", format="%.4f"),
+            "test_log_loss": st.column_config.NumberColumn("Test log loss", format="%.4f"),
             "promotions": st.column_config.NumberColumn("Promotions", format="%d"),
             "created": st.column_config.DatetimeColumn("Registered (UTC)", format=_WHEN, timezone="UTC"),
-            "data_source": "Data",
+            "data_source": "Data source",
         },
     )
-    st.markdown("**Promotions and roll backs**, newest first")
+    st.markdown("**Promotions and rollbacks**, newest first")
     st.dataframe(
         promotions,
         hide_index=True,
         placeholder="-",
         column_order=["when", "version", "kind", "instead_of", "who", "where", "why"],
         column_config={
-            "when": st.column_config.DatetimeColumn("When (UTC)", format=_WHEN, timezone="UTC"),
+            "when": st.column_config.DatetimeColumn("Time (UTC)", format=_WHEN, timezone="UTC"),
             "version": st.column_config.NumberColumn("Version", format="%d"),
             "kind": "Kind",
-            "instead_of": "Instead of",
-            "who": "Who",
+            "instead_of": "Previous champion",
+            "who": "User",
             "where": "Host and process",
-            "why": st.column_config.TextColumn("Why", width="large"),
+            "why": st.column_config.TextColumn("Reason", width="large"),
         },
     )
 
@@ -167,7 +166,7 @@ def _show_runs(table: pd.DataFrame) -> None:
         widgets.show_prerequisite("The tracking store holds no run of this project yet.", _FIRST_RUN)
         return
     first, second = st.columns([2, 1])
-    names = first.multiselect("Runs named", sorted(table["name"].unique()), placeholder="all names")
+    names = first.multiselect("Run name", sorted(table["name"].unique()), placeholder="all names")
     statuses = second.multiselect("Status", sorted(table["status"].unique()), placeholder="any status")
     kept = table[table["name"].isin(names or table["name"]) & table["status"].isin(statuses or table["status"])]
     st.dataframe(
@@ -188,10 +187,8 @@ def _show_runs(table: pd.DataFrame) -> None:
         ],
         column_config=_run_columns(),
     )
-    oldest = (
-        f"; older ones than the newest {listings.MOST_RUNS:,} are left out" if len(table) >= listings.MOST_RUNS else ""
-    )
-    st.caption(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that each run logged itself.")
+    oldest = f"; only the newest {listings.MOST_RUNS:,} are listed" if len(table) >= listings.MOST_RUNS else ""
+    st.caption(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that the run itself logged.")
     if len(kept):
         _show_run(kept)
 
@@ -231,14 +228,14 @@ def _show_run(table: pd.DataFrame) -> None:
                 "value": st.column_config.NumberColumn("Value", format="%.6g") if title == "Metrics" else "Value",
             },
         )
-    _show_artefacts(run_id)
+    _show_artifacts(run_id)
 
 
-def _show_artefacts(run_id: str) -> None:
-    paths = _artefacts(mlflow.get_tracking_uri(), run_id)
-    st.markdown("**Artefacts**")
+def _show_artifacts(run_id: str) -> None:
+    paths = _artifacts(mlflow.get_tracking_uri(), run_id)
+    st.markdown("**Artifacts**")
     if not paths:
-        st.caption("This run kept no files.")
+        st.caption("This run has no artifacts.")
         return
     with st.container(horizontal=True):
         for path in paths:
@@ -248,12 +245,12 @@ def _show_artefacts(run_id: str) -> None:
                 path.rpartition("/")[2],
                 icon=":material/download:",
                 on_click="ignore",
-                key=f"operation_artefact_{run_id}_{path}",
+                key=f"runs_artifact_{run_id}_{path}",
             )
-    pictures = [path for path in paths if path.endswith(_PICTURES)]
-    for start in range(0, len(pictures), 3):
-        for column, path in zip(st.columns(3), pictures[start : start + 3], strict=False):
-            column.image(_picture(mlflow.get_tracking_uri(), run_id, path), caption=path, width="stretch")
+    images = [path for path in paths if path.endswith(_IMAGES)]
+    for start in range(0, len(images), 3):
+        for column, path in zip(st.columns(3), images[start : start + 3], strict=False):
+            column.image(_image(mlflow.get_tracking_uri(), run_id, path), caption=path, width="stretch")
 
 
 def _download(run_id: str, path: str) -> Callable[[], bytes]:
@@ -263,21 +260,21 @@ def _download(run_id: str, path: str) -> Callable[[], bytes]:
 def _show_trends(table: pd.DataFrame) -> None:
     names = [name for name in _WITH_TRENDS if name in set(table["name"])]
     if not names:
-        widgets.show_prerequisite("There is no run yet whose metrics could be followed over time.", _FIRST_RUN)
+        widgets.show_prerequisite("No run has logged metrics yet.", _FIRST_RUN)
         return
     left, right = st.columns([1, 2])
-    name = left.selectbox("Metrics of the runs", names)
+    name = left.selectbox("Runs", names)
     rows = listings.trend_rows(table, name)
     metrics = listings.metric_names(table[table["name"] == name])
-    usual = [metric for metric in (*METRICS, *metrics) if metric in metrics][:1]
-    chosen = right.multiselect("Metrics", metrics, default=usual, key=f"operation_metrics_{name}")
-    if not chosen or rows.empty:
-        st.info("Choose at least one metric of a finished run.", icon=":material/show_chart:")
+    default = [metric for metric in (*METRICS, *metrics) if metric in metrics][:1]
+    selected = right.multiselect("Metrics", metrics, default=default, key=f"runs_metrics_{name}")
+    if not selected or rows.empty:
+        st.info("Select at least one metric of a finished run.", icon=":material/show_chart:")
         return
-    st.plotly_chart(trend(rows, chosen, f"{name}, {len(rows):,} finished runs"), config={"displayModeBar": False})
+    st.plotly_chart(trend(rows, selected, f"{name}, {len(rows):,} finished runs"), config={"displayModeBar": False})
 
 
-def _moment(when: datetime | None) -> str:
+def _format_datetime(when: datetime | None) -> str:
     return when.strftime("%Y-%m-%d %H:%M UTC") if when else "unknown"
 
 
@@ -285,7 +282,7 @@ def _versions(numbers: list[str]) -> str:
     return ", ".join(f"v{number}" for number in numbers) or "none"
 
 
-# The store is an argument so that what is kept of one is never shown for another.
+# The store is part of the cache key, so that data of one store is not shown for another.
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
 def _details(store: str, run_id: str) -> listings.RunDetails:
     del store
@@ -293,13 +290,13 @@ def _details(store: str, run_id: str) -> listings.RunDetails:
 
 
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
-def _artefacts(store: str, run_id: str) -> list[str]:
+def _artifacts(store: str, run_id: str) -> list[str]:
     del store
     return listings.artifacts(run_id)
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
-def _picture(store: str, run_id: str, path: str) -> bytes:
+def _image(store: str, run_id: str, path: str) -> bytes:
     del store
     return listings.download(run_id, path)
 

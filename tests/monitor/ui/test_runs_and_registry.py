@@ -1,4 +1,4 @@
-"""The operation page as Streamlit runs it."""
+"""The page Runs and registry, run by Streamlit."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from tests.project import PAGE_SECONDS, Checkout, ProductionServer, publish
 NOWHERE = "http://127.0.0.1:1"
 
 
-def page(address: str = NOWHERE) -> AppTest:
+def page(url: str = NOWHERE) -> AppTest:
     st.cache_data.clear()
-    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "operation.py"), default_timeout=PAGE_SECONDS)
-    test.session_state["endpoint"] = address
+    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "runs_and_registry.py"), default_timeout=PAGE_SECONDS)
+    test.session_state["endpoint"] = url
     return test.run()
 
 
@@ -28,13 +28,13 @@ def metrics(test: AppTest) -> dict[str, str]:
     return {found.label: found.value for found in test.metric}
 
 
-def words(test: AppTest) -> str:
+def texts(test: AppTest) -> str:
     return " ".join(found.value for found in (*test.markdown, *test.caption))
 
 
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, shots: pd.DataFrame) -> Path:
-    """Database, to be copied, of a store in which version 2 has followed version 1."""
+    """Database of a store with the champions 1 and 2, to be copied."""
     folder = tmp_path_factory.mktemp("promoted")
     database = Path(shutil.copy(empty_database, folder / "mlflow.db"))
     for _ in range(2):
@@ -44,7 +44,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, sho
 
 @pytest.fixture
 def two_champions(promoted: Path, tmp_path: Path) -> Iterator[None]:
-    """A store of its own in which version 2 has followed version 1."""
+    """A store in which version 2 has replaced version 1 as champion."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(promoted, tmp_path / 'two_champions.db')}")
     yield
@@ -52,7 +52,7 @@ def two_champions(promoted: Path, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("store")
-def test_an_empty_store_says_how_to_fill_it() -> None:
+def test_an_empty_store_shows_the_command_that_fills_it() -> None:
     shown = page()
     assert not shown.exception
     assert not shown.error
@@ -60,9 +60,9 @@ def test_an_empty_store_says_how_to_fill_it() -> None:
     assert len(shown.info) == 4
 
 
-def test_a_broken_store_is_told_in_words(store: str) -> None:
+def test_a_broken_store_is_told_in_texts(store: str) -> None:
     broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
-    broken.write_bytes(b"this is no database" * 99)
+    broken.write_bytes(b"this is not a database" * 99)
     mlflow.set_tracking_uri(f"sqlite:///{broken}")
     shown = page()
     assert not shown.exception
@@ -70,21 +70,21 @@ def test_a_broken_store_is_told_in_words(store: str) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_the_address_of_the_endpoint_is_shown_without_its_password() -> None:
+def test_the_url_of_the_server_is_shown_without_its_password() -> None:
     shown = page("http://u:secret@127.0.0.1:1")
     assert not shown.exception
-    assert "http://u:***@127.0.0.1:1" in words(shown)
-    assert "secret" not in words(shown)
+    assert "http://u:***@127.0.0.1:1" in texts(shown)
+    assert "secret" not in texts(shown)
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_champion_production_and_previous_champion_are_shown_and_a_server_that_is_down() -> None:
+def test_champion_production_and_previous_champion_are_shown_if_the_server_is_down() -> None:
     shown = page()
     assert not shown.exception
     found = metrics(shown)
     assert (found["Champion"], found["Production"], found["Previous champion"]) == ("v2", "v2", "v1")
-    assert "does not answer" in words(shown)
-    assert "make serve" in words(shown)
+    assert "does not respond" in texts(shown)
+    assert "make serve" in texts(shown)
     versions, promotions = shown.dataframe[0].value, shown.dataframe[1].value
     assert versions["version"].tolist() == [2, 1]
     assert versions["aliases"].tolist() == [["champion"], ["previous_champion"]]
@@ -92,30 +92,30 @@ def test_champion_production_and_previous_champion_are_shown_and_a_server_that_i
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_a_server_of_another_version_than_the_champion_is_shown_as_such(production_server: ProductionServer) -> None:
-    assert "version 1, not the champion" in words(page(production_server.url))
+def test_a_server_of_another_version_than_the_champion_is_marked(production_server: ProductionServer) -> None:
+    assert "version 1, not the champion" in texts(page(production_server.url))
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_a_server_of_the_champion_is_shown_as_such(production_server: ProductionServer) -> None:
-    registry.roll_back("a look")
-    assert "version 1, the champion" in words(page(production_server.url))
+def test_a_server_of_the_champion_is_marked(production_server: ProductionServer) -> None:
+    registry.roll_back("for a test")
+    assert "version 1, the champion" in texts(page(production_server.url))
 
 
-def test_mlflows_own_server_does_not_say_its_version(two_champions: None, mlflow_server_url: str) -> None:
+def test_the_version_of_an_mlflow_server_is_unknown(two_champions: None, mlflow_server_url: str) -> None:
     del two_champions
-    assert "does not say which version" in words(page(mlflow_server_url))
+    assert "version unknown" in texts(page(mlflow_server_url))
 
 
 @pytest.mark.usefixtures("two_champions")
-def test_promotions_and_roll_backs_are_told_apart() -> None:
+def test_promotions_and_rollbacks_are_distinguished() -> None:
     registry.roll_back("it misses layups")
     promotions = page().dataframe[1].value
     assert promotions["kind"].tolist() == ["roll back", "promotion", "promotion"]
     assert promotions["why"].tolist()[0] == "it misses layups"
 
 
-def test_runs_of_a_real_main_are_listed_filtered_and_shown_with_their_files(
+def test_runs_of_main_are_listed_filtered_and_shown_with_their_artifacts(
     store: str, synthetic_main: tuple[Checkout, str]
 ) -> None:
     del store
@@ -123,7 +123,7 @@ def test_runs_of_a_real_main_are_listed_filtered_and_shown_with_their_files(
     mlflow.set_tracking_uri(f"sqlite:///{checkout.folder / 'mlflow.db'}")
     shown = page()
     assert not shown.exception
-    assert "simulated" in shown.warning[0].value
+    assert "synthetic" in shown.warning[0].value
     shown.multiselect[0].set_value(["PipelineAplicacao"]).run()
     listed = shown.dataframe[2].value
     logged = checkout.run("PipelineAplicacao")

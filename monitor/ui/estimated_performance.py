@@ -1,0 +1,81 @@
+"""Estimated performance: metrics estimated without labels, and the actual ones once labels are there."""
+
+import pandas as pd
+import streamlit as st
+
+from data.schema import PROBABILITY
+from monitor.charts import monitoring
+from monitor.health.evaluation import Evaluation
+from monitor.ui import cache, subject, widgets
+
+
+def show() -> None:
+    """Render the page."""
+    st.title("Estimated performance")
+    with widgets.errors_shown():
+        shown = cache.current()
+        subject.show(shown.subject)
+        evaluation = shown.evaluation
+        found = evaluation.estimate
+        columns = st.columns(3)
+        widgets.card(columns[0], "Rows", f"{found.rows:,}")
+        widgets.card(columns[1], "Rows in support", f"{found.supported:,}")
+        widgets.card(columns[2], "Out-of-support rows", f"{found.outside:,}", f"{found.outside / found.rows:.1%}")
+        if found.refused:
+            st.error(f"**The estimate is withheld.** {found.refused}.", icon=":material/block:")
+        if found.intervals:
+            _show_estimate(evaluation)
+        _show_method(evaluation)
+
+
+def _show_estimate(evaluation: Evaluation) -> None:
+    found, actual = evaluation.estimate, evaluation.realised
+    st.subheader(f"Estimate for the {found.supported:,} rows in support")
+    measured = actual.intervals() if actual else {}
+    rows = pd.DataFrame(
+        [
+            {
+                "metric": name,
+                "estimate": interval.value,
+                "low": interval.low,
+                "high": interval.high,
+                "actual": measured[name].value if name in measured else float("nan"),
+                "actual_low": measured[name].low if name in measured else float("nan"),
+                "actual_high": measured[name].high if name in measured else float("nan"),
+            }
+            for name, interval in found.intervals.items()
+        ]
+    )
+    left, right = st.columns([3, 2])
+    widgets.base_figure(monitoring.interval_pair(rows, "Estimated and actual"), "estimate", left)
+    right.dataframe(
+        rows[["metric", "estimate", "low", "high", "actual"]],
+        hide_index=True,
+        column_config={
+            name: st.column_config.NumberColumn(format="%.4f") for name in ("estimate", "low", "high", "actual")
+        },
+    )
+    right.caption(f"With 95% confidence intervals. {actual.rows if actual else 0:,} of these rows have a label.")
+
+
+def _show_method(evaluation: Evaluation) -> None:
+    with st.expander("Method and assumptions", icon=":material/help:"):
+        intercept, slope = evaluation.baseline.calibration.coefficients
+        st.markdown(
+            "The estimate is a confidence-based performance estimation (CBPE). If P(made) is calibrated, it determines "
+            "the expected metrics: of 100 shots with P(made) = 0.4, 40 are expected to be made. The calibration is "
+            f"fitted on the test set: logit(FG%) = {intercept:+.3f} {slope:+.3f} × logit(P(made)).\n\n"
+            "The estimate is biased under concept drift, that is, when the same shots are made more or less often than "
+            "before. Only labels can show that. Out of support, the calibration is unknown, so these rows are excluded."
+        )
+        samples = {
+            "test": evaluation.baseline.table[PROBABILITY].to_numpy(),
+            evaluation.name: evaluation.current[PROBABILITY].to_numpy(),
+        }
+        widgets.base_figure(
+            monitoring.distributions(samples, "P(made)", integer_bins=False, title="P(made)"), "probability"
+        )
+
+
+if __name__ == "__main__":
+    show()
