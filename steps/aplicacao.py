@@ -38,13 +38,13 @@ from steps.shared.engine_config import RejectingConfig
 from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Record, Tags, log_records, step_run
 
 RUN_NAME = "PipelineAplicacao"
-UNKNOWN_VERSION = "unknown: the endpoint does not say"
+UNKNOWN_VERSION = "unknown: the endpoint returns no version"
 
 _SAMPLE_ROWS = 100_000
 
 
 def check_endpoint(endpoint: str) -> str:
-    """The address of a server without ``/invocations``, or nothing.
+    """The URL of a server without ``/invocations``, or nothing.
 
     Raises
     ------
@@ -75,34 +75,34 @@ class ScoringConfig(RejectingConfig):
 
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
         default="",
-        description="address of a scoring server; empty starts mlflow models serve for the champion and stops it after",
+        description="URL of a scoring server; empty starts mlflow models serve for the champion while it scores",
     )
     mode: Literal["rest", "batch"] = Field(
         default="rest",
-        description="rest asks a scoring server; batch loads the champion into this process, for tables where HTTP is "
-        "waste; engine=spark loads it into Spark's workers",
+        description="rest scores over HTTP; batch loads the champion into this process, for tables where HTTP is "
+        "overhead; engine=spark loads it into Spark's workers",
     )
 
     @model_validator(mode="after")
     def check_way(self) -> Self:
-        """Refuse an endpoint where none is asked."""
+        """Refuse an endpoint where no request is sent."""
         if self.endpoint and not self.over_rest:
             message = (
-                f"expected endpoint with mode=rest and engine=local only, as no server is asked otherwise; found "
-                f"endpoint={self.endpoint}, mode={self.mode}, engine={self.engine}. Leave out endpoint to score with "
-                "the champion, or leave out mode and engine to ask that server"
+                f"expected endpoint with mode=rest and engine=local only, as no request is sent otherwise; found "
+                f"endpoint={self.endpoint}, mode={self.mode}, engine={self.engine}. Omit endpoint to score with "
+                "the champion, or omit mode and engine to score through that server"
             )
             raise ValueError(message)
         return self
 
     @property
     def over_rest(self) -> bool:
-        """Whether a scoring server answers."""
+        """Whether a scoring server scores the rows."""
         return self.mode == "rest" and self.engine == "local"
 
     @property
     def is_large(self) -> bool:
-        """Whether a few bad rows are better put aside than mended first."""
+        """Whether the job rejects a few invalid rows instead of failing."""
         return not self.over_rest
 
 
@@ -112,23 +112,23 @@ class AplicacaoConfig(ScoringConfig):
     table: Annotated[str, AfterValidator(check_input)] = Field(
         default="",
         description="the shots: a .parquet or .csv file, or a folder of Parquet files, with the features (lon is taken "
-        "for lng), and out says where the answers go; empty is data/processed/base_prod.parquet",
+        "for lng), with out as the path of the predictions; empty is data/processed/base_prod.parquet",
     )
     out: Annotated[str, AfterValidator(check_output)] = Field(
         default="",
-        description="the shots with the answers, .parquet (a folder of parts if it is large, or of Spark) or .csv; "
+        description="shots with predictions, .parquet (a folder of parts if it is large, or of Spark) or .csv; "
         "empty, without table only, is data/processed/predictions_prod.parquet",
     )
 
     @model_validator(mode="after")
     def check_files(self) -> Self:
-        """Refuse to write over what is read, or over prod's answers those of another table, and CSV with Spark."""
+        """Refuse to overwrite the input, or prod's predictions with those of another table; refuse CSV with Spark."""
         if self.table and not self.out:
             message = f"expected out with table, e.g. --out scored.parquet; found table={self.table} and no out"
             raise ValueError(message)
         table, out = self.source.resolve(), self.target.resolve()
         if paths_overlap(table, out) or paths_overlap(table, rejects_of(out)):
-            message = f"expected out beside table, not the same nor one within the other; found {table} and {out}"
+            message = f"expected out and table to be different paths, neither within the other; found {table} and {out}"
             raise ValueError(message)
         if self.engine == "spark":
             for name, path in (("table", table), ("out", out)):
@@ -144,36 +144,36 @@ class AplicacaoConfig(ScoringConfig):
 
     @property
     def target(self) -> Path:
-        """Where the answers go."""
+        """The table of predictions."""
         return Path(self.out) if self.out else PREDICTIONS
 
 
 @dataclass(frozen=True)
 class ApplicationResult:
-    """What scoring a table came to, and what its labels say.
+    """Counts and metrics of a scored table.
 
-    The table at ``path`` holds the columns that were scored, prediction, probability and model_version (null where a
-    given endpoint does not say), and ``learned`` where the version has learned from labels that had arrived:
-    ``metrics`` are not about those rows.
+    The table at ``path`` holds the columns that were scored, prediction, probability and model_version (null if the
+    endpoint does not return it), and ``learned`` where the version was trained on delayed labels:
+    ``metrics`` exclude those rows.
 
     Attributes
     ----------
-    rows, labelled, learned, rejected, predicted_made : int
-        Rows of the table, those with a label, those of them that the version has learned from, those that broke the
+    rows, labeled, in_training, rejected, predicted_made : int
+        Rows of the table, those with a label, those of them that the version was trained on, those that violate the
         schema and are not in the table, and those that are predicted to be made.
     metrics : dict of str to float
     version : str or None
-        That answered; None if the endpoint does not say.
+        That scored the rows; None if the endpoint does not return it.
     path : pathlib.Path
     rejects : pathlib.Path or None
-        Where the rows are that broke the schema, if there were any.
+        Table of the rows that violate the schema, if there are any.
     seconds : float
-        From the opening of the table to the answers in their place.
+        From opening the table to writing the predictions.
     """
 
     rows: int
-    labelled: int
-    learned: int
+    labeled: int
+    in_training: int
     rejected: int
     predicted_made: int
     metrics: dict[str, float]
@@ -184,7 +184,7 @@ class ApplicationResult:
 
 
 def run(config: AplicacaoConfig) -> ApplicationResult:
-    """Apply, in a run of its own."""
+    """Score the table, in a run of its own."""
     with step_run(RUN_NAME, config):
         if config.table:
             given = {runs.GIVEN_TABLE: str(config.source.resolve())}
@@ -193,12 +193,12 @@ def run(config: AplicacaoConfig) -> ApplicationResult:
         log_records(_source_records(config))
         applied = _score(config)
         log_records(_records(applied))
-        _tell(applied)
+        _show(applied)
     return applied
 
 
 def _check(config: AplicacaoConfig) -> None:
-    """Refuse what can be known to fail before a large table is read."""
+    """Raise known failures before a large table is read."""
     if config.table:
         ShotReader(config.source)
     else:
@@ -210,7 +210,7 @@ def _check(config: AplicacaoConfig) -> None:
 
 
 def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
-    """Where the shots come from; the prepared table must be the one that was prepared."""
+    """The origin of the shots; the prepared table must be that of the manifest."""
     if config.table:
         digest, sample = sha256(config.source), _sample(config.source)
         yield Tags({"sha256_table": digest})
@@ -224,10 +224,10 @@ def _source_records(config: AplicacaoConfig) -> Iterator[Record]:
 
 
 def _sample(path: Path) -> pd.DataFrame:
-    """A small table as pandas reads it, of a large one rows from all over it."""
+    """A small table as pandas reads it, or a systematic sample of a large one."""
     reader = TableReader(path)
     if path.is_file() and reader.rows is not None and reader.rows <= _SAMPLE_ROWS:
-        # What cannot be read is told in words below.
+        # The reader below raises a readable error.
         with suppress(pa.ArrowException, OSError):
             return pd.read_parquet(path)
     return reader.sample(_SAMPLE_ROWS)
@@ -237,11 +237,11 @@ def _score(config: AplicacaoConfig) -> ApplicationResult:
     batch = BatchJob(config.source, config.target, config.rows_rejected_at_most)
     tally = StreamingCounts()
     if config.over_rest:
-        with _endpoint(config.endpoint) as (address, version):
-            endpoint = ScoringClient(address)
+        with _endpoint(config.endpoint) as (url, version):
+            endpoint = ScoringClient(url)
             endpoint.check()
-            asked = BatchJob(batch.table, batch.out, batch.max_rejected_rows, ROWS_PER_REQUEST, IN_FLIGHT)
-            scored, seconds = _score_here(asked, endpoint, tally, version)
+            requests = BatchJob(batch.table, batch.out, batch.max_rejected_rows, ROWS_PER_REQUEST, IN_FLIGHT)
+            scored, seconds = _score_here(requests, endpoint, tally, version)
     else:
         version = _champion()
         if config.engine == "spark":
@@ -270,10 +270,10 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
     with (
         console.status(f"starting mlflow models serve -m {_uri(version)}"),
         model_files.private_copy(_uri(version)) as files,
-        run_mlflow_server(str(files)) as address,
+        run_mlflow_server(str(files)) as url,
     ):
-        info("Serving", f"{_uri(version)} at {address}")
-        yield address, version
+        info("Serving", f"{_uri(version)} at {url}")
+        yield url, version
 
 
 def _champion() -> str:
@@ -295,26 +295,26 @@ def _score_here(
             batch,
             scorer,
             version=None if version is None else int(version),
-            learned_by=partial(_learned_by, batch.table),
+            learned_by=partial(_training_mask_of, batch.table),
             count=tally.add,
             on_progress=advance,
         )
     return scored, time.monotonic() - started
 
 
-def _learned_by(table: Path, version: int) -> TrainingRowMask | None:
-    learned = labels.training_labels(str(version))
-    if learned is None:
+def _training_mask_of(table: Path, version: int) -> TrainingRowMask | None:
+    training_labels = labels.training_labels(str(version))
+    if training_labels is None:
         return None
-    _keys(table, learned)
-    return partial(labels.is_among, learned=learned)
+    _keys(table, training_labels)
+    return partial(labels.is_among, learned=training_labels)
 
 
-def _keys(table: Path, learned: pd.DataFrame) -> list[str]:
-    """The columns by which rows are known among those that a version was trained on; says so where there are none."""
+def _keys(table: Path, training_labels: pd.DataFrame) -> list[str]:
+    """The columns that identify rows among those that a version was trained on; prints a note where there are none."""
     own = {raw: name for name, raw in RAW_COLUMN_NAMES.items()}
     names = [own.get(name, name) for name in TableReader(table).schema.names if name != TIME]
-    keys = labels.join_key(names, learned)
+    keys = labels.join_key(names, training_labels)
     if not keys:
         lacks = "the labels that it was trained on have" if SHOT_ID in names else "the table has"
         info("Not known:", f"which of these rows the version was trained on; {lacks} no {SHOT_ID}", style="bold yellow")
@@ -324,10 +324,14 @@ def _keys(table: Path, learned: pd.DataFrame) -> list[str]:
 def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, version: str) -> tuple[BatchResult, float]:
     from serving.batch import spark as spark_scoring  # noqa: PLC0415 it needs an extra
 
-    learned = labels.training_labels(version)
+    training_labels = labels.training_labels(version)
     session = spark.session(master)
     started = time.monotonic()
-    known = None if learned is None else spark_scoring.TrainingLabels(learned, _keys(batch.table, learned))
+    known = (
+        None
+        if training_labels is None
+        else spark_scoring.TrainingLabels(training_labels, _keys(batch.table, training_labels))
+    )
     with model_files.private_copy(_uri(version)) as files:
         scored, counted = spark_scoring.score_table(
             session, batch, str(files), int(version), most_distinct=MOST_DISTINCT, learned=known
@@ -336,14 +340,14 @@ def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, vers
     return scored, time.monotonic() - started
 
 
-def _tell(applied: ApplicationResult) -> None:
-    info("Scored", f"{applied.rows:,} rows, {applied.labelled:,} of them labelled: {display_path(applied.path)}")
-    if applied.learned:
-        info("Left out", f"of the metrics: {applied.learned:,} labelled rows that the version has learned from")
+def _show(applied: ApplicationResult) -> None:
+    info("Scored", f"{applied.rows:,} rows, {applied.labeled:,} of them labeled: {display_path(applied.path)}")
+    if applied.in_training:
+        info("Excluded", f"from the metrics: {applied.in_training:,} labeled rows that the version was trained on")
     if applied.rejects:
         info(
             "Rejected",
-            f"{applied.rejected:,} rows that break the schema, with reasons: {display_path(applied.rejects)}",
+            f"{applied.rejected:,} rows that violate the schema, with reasons: {display_path(applied.rejects)}",
             style="bold yellow",
         )
 
@@ -353,10 +357,10 @@ def _records(applied: ApplicationResult) -> Iterator[Record]:
     yield Metrics(
         {
             "rows_scored": float(applied.rows),
-            # Those that are measured, those that would flatter the version, and the others: all rows.
-            "rows_labelled": float(applied.labelled - applied.learned),
-            "rows_learned": float(applied.learned),
-            "rows_unlabelled": float(applied.rows - applied.labelled),
+            # Evaluated rows, excluded rows that the version was trained on, and unlabeled rows: all rows.
+            "rows_labelled": float(applied.labeled - applied.in_training),
+            "rows_learned": float(applied.in_training),
+            "rows_unlabelled": float(applied.rows - applied.labeled),
             "rows_rejected": float(applied.rejected),
             "share_predicted_made": applied.predicted_made / applied.rows if applied.rows else 0.0,
             "scoring_seconds": applied.seconds,
@@ -365,8 +369,8 @@ def _records(applied: ApplicationResult) -> Iterator[Record]:
     if applied.metrics:
         yield Metrics(applied.metrics)
     else:
-        learned = " that the version has not learned from" if applied.learned else ""
-        yield Tags({"label_metrics": f"not applicable: no row has a label{learned}"})
+        training_labels = " that the version was not trained on" if applied.in_training else ""
+        yield Tags({"label_metrics": f"not applicable: no row has a label{training_labels}"})
     yield Artifact(applied.path)
     if applied.rejects:
         yield Artifact(applied.rejects)

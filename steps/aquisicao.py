@@ -29,14 +29,14 @@ class AquisicaoConfig(StepConfig):
     source: Annotated[str, AfterValidator(validate_source)] = Field(
         default="auto",
         description="auto (keep valid files, else download the public ones, else simulate), synthetic, "
-        "an https:// base address, a folder with the two Parquet files (or folders of such), "
+        "an https:// base URL, a folder with the two Parquet files (or folders of such), "
         "or one CSV or Parquet file, or folder of Parquet files, with a shot_type column",
     )
     synthetic_rows: int = Field(
         default=PUBLIC_ROWS,
         ge=100,
         le=1_000_000_000,
-        description="number of simulated shots, where shots are simulated",
+        description="number of synthetic shots, where shots are simulated",
     )
     synthetic_seed: int = Field(default=42, ge=0, description="seed of the simulation")
     max_source_bytes: int = Field(
@@ -59,12 +59,12 @@ def run(config: AquisicaoConfig) -> Provenance:
 
 
 def print_provenance(provenance: Provenance) -> None:
-    """Say where the shots come from; loudly when they are not real."""
+    """Print where the shots come from, with a warning if they are synthetic."""
     if provenance.is_synthetic:
         console.print(
             Panel(
-                "These shots are SIMULATED, not Kobe Bryant's. Every figure below is about invented data.\n"
-                "For the real ones give the files: make main SOURCE=FOLDER, or -P source=FOLDER.",
+                "These shots are SIMULATED, not Kobe Bryant's. Every metric below is computed on synthetic data.\n"
+                "For real results, pass the real files: make main SOURCE=FOLDER, or -P source=FOLDER.",
                 title="SYNTHETIC DATA",
                 style="bold black on yellow",
             )
@@ -73,13 +73,13 @@ def print_provenance(provenance: Provenance) -> None:
 
 
 def print_synthetic_warning(*, synthetic: bool) -> None:
-    """Say in one line that shots are not real, where that is so."""
+    """Print one line if the shots are synthetic."""
     if synthetic:
         info("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
 
 
 def data_tags(provenance: Provenance) -> Tags:
-    """The tags that every run carries of where its shots come from."""
+    """The tags of every run for the origin of its shots."""
     return Tags({"data_source": provenance.kind, "synthetic": str(provenance.is_synthetic).lower()})
 
 

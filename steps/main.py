@@ -1,4 +1,4 @@
-"""Entry point ``main``: acquire, prepare, train, select, register, serve, apply, look and report, as nested runs.
+"""Entry point ``main``: acquire, prepare, train, select, register, score, monitor and report, as nested runs.
 
 The steps run in this process. As project runs each would import MLflow anew: ``make bench`` measures both.
 """
@@ -26,7 +26,7 @@ from steps.preparacao import PreparacaoConfig
 from steps.relatorio import RelatorioConfig, ReportResult
 from steps.shared.command import part, run_command
 from steps.shared.tracking import Metrics, Record, Tags, log_records, step_run
-from steps.treinamento import Trained, TreinamentoConfig
+from steps.treinamento import TrainingResult, TreinamentoConfig
 
 RUN_NAME = "main"
 
@@ -43,10 +43,10 @@ class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoCo
 
 
 def run(config: MainConfig) -> None:
-    """Run the chain; what it prints is progress, and a summary.
+    """Run the pipeline; print progress and a summary.
 
-    Until the new champion has scored prod, a step that fails leaves champion and Production as they were. Monitoring
-    and the report come after: one of them that fails ends the run as failed, and the promotion stands.
+    If a step fails before the new champion has scored prod, champion and Production do not change. Monitoring
+    and the report come after: if one of them fails, the run fails and the promotion remains.
     """
     config.check()
     with step_run(RUN_NAME, config) as active, brief():
@@ -58,15 +58,15 @@ def run(config: MainConfig) -> None:
         with registry.rollback_on_failure():
             trained = treinamento.run(part(TreinamentoConfig, config))
             if registry.champion() is None and not config.endpoint:
-                message = f"There is no champion to apply: version {trained.version} was {trained.note}."
+                message = f"There is no champion to score with: version {trained.version} was {trained.note}."
                 raise registry.RegistryError(message)
             applied = aplicacao.run(AplicacaoConfig(**part(ScoringConfig, config).model_dump()))
             log_records(_records(trained, applied))
-        with _promotion_stands(trained):
+        with _promotion_kept(trained):
             info("Monitoring", f"{applied.rows:,} scored rows")
-            looked = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
+            monitoring = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
             with suppress_output():
-                monitored = monitoramento.run(looked)
+                monitored = monitoramento.run(monitoring)
             log_records([Tags({"verdict": str(monitored.health.verdict)})])
             written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
@@ -75,8 +75,8 @@ def run(config: MainConfig) -> None:
 
 
 @contextmanager
-def _promotion_stands(trained: Trained) -> Iterator[None]:
-    """Say, where what follows a promotion fails, what is true all the same."""
+def _promotion_kept(trained: TrainingResult) -> Iterator[None]:
+    """Print what remains true where a step after the promotion fails."""
     champion = registry.champion()
     try:
         yield
@@ -84,17 +84,17 @@ def _promotion_stands(trained: Trained) -> Iterator[None]:
         now = f"version {registry.number(champion)} is champion" if champion else "there is no champion"
         info(
             "Not undone:",
-            f"version {trained.version} was registered before this failed ({trained.note}); {now}. Run what is left: "
+            f"version {trained.version} was registered before this failed ({trained.note}); {now}. Remaining steps: "
             f"{commands.command('monitoramento')}; {commands.command('relatorio')}",
             style="bold yellow",
         )
         raise
 
 
-def _records(trained: Trained, applied: ApplicationResult) -> Iterator[Record]:
-    yield Metrics({f"test_{name}": value for name, value in trained.choice.metrics.items()})
+def _records(trained: TrainingResult, applied: ApplicationResult) -> Iterator[Record]:
+    yield Metrics({f"test_{name}": value for name, value in trained.selection.metrics.items()})
     yield Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})
-    yield Tags({"chosen_model": trained.choice.chosen.id, "trained_version": trained.version})
+    yield Tags({"chosen_model": trained.selection.selected.id, "trained_version": trained.version})
     yield Tags({"applied_version": applied.version or aplicacao.UNKNOWN_VERSION})
 
 
@@ -102,7 +102,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     config: MainConfig,
     provenance: Provenance,
     prepared: PreparationResult,
-    trained: Trained,
+    trained: TrainingResult,
     applied: ApplicationResult,
     monitored: MonitoringResult,
     written: ReportResult,
@@ -113,15 +113,16 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     info("Data:", f"{provenance.kind} ({provenance.address})", style="")
     rows = ", ".join(f"{prepared.rows[name]:,} {word}" for name, word in ((TRAIN, "train"), (TEST, "test")))
     info("Rows:", f"{prepared.rows[FILTERED]:,} × {columns} filtered: {rows}", style="")
-    info("     ", f"{applied.rows:,} prod scored by {_scorer(applied)}, {applied.labelled:,} of them labeled", style="")
+    info("     ", f"{applied.rows:,} prod scored by {_scorer(applied)}, {applied.labeled:,} of them labeled", style="")
     info(
-        "Selected:", f"{trained.choice.chosen.name} ({trained.choice.chosen.id}), by cross-validated {config.criterion}"
+        "Selected:",
+        f"{trained.selection.selected.name} ({trained.selection.selected.id}), by cross-validated {config.criterion}",
     )
-    info("Decided:", f"{registry.model()} version {trained.version}: {trained.note}")
+    info("Decision:", f"{registry.model()} version {trained.version}: {trained.note}")
     info("Champion:", f"version {champion.version}" if champion else "none")
     others = len(monitored.health.reasons) - 1
     more = f" (and {others} more: report.html of run {monitoramento.RUN_NAME})" if others else ""
-    info("Verdict:", f"{monitored.health.verdict}: {monitored.health.reasons[0]}{more}")
+    info("Status:", f"{monitored.health.verdict}: {monitored.health.reasons[0]}{more}")
     info("Tables:", PROCESSED, style="")
     info(
         "Report:",
@@ -131,9 +132,9 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     info("Next:", _next())
 
 
-def _results(trained: Trained, applied: ApplicationResult, criterion: str) -> Table:
-    """Metrics of the candidates on test and of the applied version on prod, beside the base-rate baseline."""
-    choice, prod = trained.choice, applied.metrics
+def _results(trained: TrainingResult, applied: ApplicationResult, criterion: str) -> Table:
+    """Metrics of the candidates on test and of the scoring version on prod, with the base-rate baseline."""
+    selection, prod = trained.selection, applied.metrics
     table = Table(
         "model",
         f"cross-validated\n{criterion}",
@@ -142,22 +143,22 @@ def _results(trained: Trained, applied: ApplicationResult, criterion: str) -> Ta
         title_justify="left",
     )
     is_new = applied.version == trained.version
-    for candidate in choice.candidates:
+    for candidate in selection.candidates:
         name, on_prod = candidate.name, {}
-        if candidate.id == choice.prior.id:
+        if candidate.id == selection.prior.id:
             name = "Base-rate baseline"
             on_prod = {"log_loss": prod["class_prior_log_loss"], "roc_auc": 0.5} if prod else {}
-        elif candidate is choice.chosen:
+        elif candidate is selection.selected:
             name, on_prod = f"{name} (selected)", prod if is_new else {}
         values = treinamento.cross_validated(candidate, criterion)
-        table.add_row(name, values, *_cells(choice.test_metrics[candidate.id]), *_cells(on_prod))
+        table.add_row(name, values, *_cells(selection.test_metrics[candidate.id]), *_cells(on_prod))
     if not is_new:
-        table.add_row(f"{_scorer(applied)}, which was applied", "", *_cells({}), *_cells(prod))
+        table.add_row(f"{_scorer(applied)}, which scored prod", "", *_cells({}), *_cells(prod))
     return table
 
 
 def _scorer(applied: ApplicationResult) -> str:
-    return f"version {applied.version}" if applied.version else "the model behind the endpoint"
+    return f"version {applied.version}" if applied.version else "the model of the endpoint"
 
 
 def _cells(metrics: Mapping[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Entry point ``monitoramento``: look at scored shots, with labels and without, and come to a verdict."""
+"""Entry point ``monitoramento``: evaluate scored shots, with and without labels, and report a status."""
 
 import json
 import sys
@@ -50,23 +50,23 @@ from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, log_reco
 RUN_NAME = runs.MONITORING
 APPLICATION, LOG = runs.OF_APPLICATION, runs.OF_LOG
 ALARM_EXIT_CODE = 3
-"""What the command ends with when the verdict is as bad as ``fail_on`` says, or worse."""
+"""Exit code of the command if the status is as bad as ``fail_on``, or worse."""
 
 _TABLE_KINDS = (".parquet", ".csv")
-_MOST_TAG_LENGTH = 5_000
-_MOST_ROUNDED = 1e-4
-"""P(made) may have been rounded where it was written as text."""
+_MAX_TAG_LENGTH = 5_000
+_MAX_ROUNDING = 1e-4
+"""Tolerance for P(made) that was rounded when it was written as text."""
 _MARK = {Status.FINE: "✓", Status.FINDING: "▲", Status.ERROR: "✗", Status.NOT_APPLICABLE: "·"}
 _STYLE = {Verdict.HEALTHY: "bold green", Verdict.WATCH: "bold yellow", Verdict.RETRAIN: "bold red"}
 
 
 def check_current(current: str) -> str:
-    """Refuse what is neither a name nor a table.
+    """Refuse anything but a known name or a table.
 
     Raises
     ------
     ValueError
-        Says what is expected.
+        With what was expected.
     """
     if current in {APPLICATION, LOG, TRAIN, TEST}:
         return current
@@ -79,20 +79,20 @@ def check_current(current: str) -> str:
     raise ValueError(message)
 
 
-def check_moment(text: str) -> str:
-    """Refuse what is neither a moment nor an age.
+def check_timestamp(text: str) -> str:
+    """Refuse anything but a timestamp or an age.
 
     Raises
     ------
     ValueError
-        Says what is expected.
+        With what was expected.
     """
     parse_timestamp(text, reader.now())
     return text
 
 
 def parse_timestamp(text: str, now: datetime) -> datetime | None:
-    """The moment that a text means, UTC without a zone; None for an empty one.
+    """The timestamp of a text, UTC without a zone; None for an empty one.
 
     Examples
     --------
@@ -106,70 +106,70 @@ def parse_timestamp(text: str, now: datetime) -> datetime | None:
     try:
         if text[-1].isalpha() and text[-1] != "Z":
             return now - pd.Timedelta(text).to_pytimedelta()
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        timestamp = datetime.fromisoformat(text)
+        return timestamp.astimezone(UTC).replace(tzinfo=None) if timestamp.tzinfo else timestamp
     except (AttributeError, OverflowError, ValueError) as error:  # pandas takes "nat" for an age that is not known
-        message = f"expected an age such as 24h or 7d, or a moment such as 2026-11-22T08:00 (UTC); found {text!r}"
+        message = f"expected an age such as 24h or 7d, or a timestamp such as 2026-11-22T08:00 (UTC); found {text!r}"
         raise ValueError(message) from error
 
 
-def check_log(address: str) -> str:
-    """Refuse an address with a password: it would be kept in the run.
+def check_log(text: str) -> str:
+    """Refuse a URL with a password: the run would log it.
 
     Raises
     ------
     ValueError
-        Says so without repeating the secret.
+        Without the secret.
     """
     with suppress(sql.exc.ArgumentError):
-        url = sql.make_url(address)
+        url = sql.make_url(text)
         if url.password or any("pass" in key or "secret" in key or "token" in key for key in map(str.lower, url.query)):
-            message = f"expected an address without a password, which the run would keep; give it in {ADDRESS_VARIABLE}"
+            message = f"expected a URL without a password, which the run would log; set it in {ADDRESS_VARIABLE}"
             raise ValueError(message)
-    return address
+    return text
 
 
 class MonitoramentoConfig(EngineConfig):
-    """Compare scored shots with what the champion was tested on; log every figure, a verdict and a report."""
+    """Compare scored shots with the champion's test rows; log every metric, a status and a report."""
 
     current: Annotated[str, AfterValidator(check_current)] = Field(
         default=APPLICATION,
-        description=f"{APPLICATION} (the last table that aplicacao scored), {LOG} (the inference log), "
+        description=f"{APPLICATION} (the latest table that aplicacao scored), {LOG} (the inference log), "
         f"{TRAIN}, {TEST}, or a .parquet or .csv table of shots, or a folder of Parquet parts",
     )
     reference: Literal["base_test", "base_train"] = Field(
-        default="base_test", description="the labelled rows that current ones are compared with"
+        default="base_test", description="the labeled rows that the current rows are compared with"
     )
-    since: Annotated[str, AfterValidator(check_moment)] = Field(
-        default="", description="begin of the window of the log: an age (24h, 7d) or a moment in UTC; empty is open"
+    since: Annotated[str, AfterValidator(check_timestamp)] = Field(
+        default="", description="start of the window of the log: an age (24h, 7d) or a timestamp in UTC; empty is open"
     )
-    until: Annotated[str, AfterValidator(check_moment)] = Field(
+    until: Annotated[str, AfterValidator(check_timestamp)] = Field(
         default="", description="end of the window of the log, as since; empty is now"
     )
     log: Annotated[str, AfterValidator(check_log)] = Field(
-        default="", description="SQLAlchemy address of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
+        default="", description="SQLAlchemy URL of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
     origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
-        default="traffic", description="which requests of the log: those of the operation (traffic), or others"
+        default="traffic", description="origin of the requests of the log: production traffic, or another"
     )
     max_rows: int = Field(
         default=100_000,
         ge=1,
-        description="rows that are looked at one by one; of more, evenly spread ones are, but drift is of all rows of "
-        "a table, and labels are the newest of the log, as many at most",
+        description="rows that are evaluated; of a larger table a systematic sample is, but drift uses all rows of "
+        "the table; of a larger log the latest labels are evaluated, at most as many",
     )
     rescore: Literal["never", "if_needed"] = Field(
         default="never",
         description=f"if_needed, with current={APPLICATION}: score prod again first if another version than the "
-        "champion scored it last, so that the verdict is about the champion",
+        "champion scored it last, so that the status is about the champion",
     )
     endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
-        default="", description="address of the server to look after; empty looks after none"
+        default="", description="URL of the server whose health is checked; empty checks none"
     )
     fail_on: Literal["never", "watch", "retrain"] = Field(
         default="never",
         validation_alias=AliasChoices("fail_on", "fail-on"),
-        description=f"verdict from which the command ends with exit code {ALARM_EXIT_CODE}",
+        description=f"status from which the command ends with exit code {ALARM_EXIT_CODE}",
     )
 
     @model_validator(mode="after")
@@ -178,7 +178,7 @@ class MonitoramentoConfig(EngineConfig):
         if self.current == LOG and self.engine == "spark":
             message = (
                 f"expected engine=local with current={LOG}; the log is a database, not a table that Spark reads in "
-                "parts: write the rows that you mean to a Parquet file and give that"
+                "parts: write the rows to a Parquet file and pass that"
             )
             raise ValueError(message)
         path = Path(self.current)
@@ -189,7 +189,7 @@ class MonitoramentoConfig(EngineConfig):
 
     @model_validator(mode="after")
     def check_rescore(self) -> Self:
-        """Refuse to score again what is not prod."""
+        """Refuse to score anything but prod again."""
         if self.rescore != "never" and self.current != APPLICATION:
             message = f"expected rescore with current={APPLICATION} only; found current={self.current}"
             raise ValueError(message)
@@ -197,7 +197,7 @@ class MonitoramentoConfig(EngineConfig):
 
     @model_validator(mode="after")
     def check_window(self) -> Self:
-        """Refuse a window, or an address, of a log that is not looked at, and a window that ends before it begins."""
+        """Refuse a window or URL of a log that is not read, and a window that ends before it starts."""
         if self.current != LOG and (self.since or self.until or self.log or self.origin != TRAFFIC):
             message = f"expected since, until, origin and log with current={LOG} only; found current={self.current}"
             raise ValueError(message)
@@ -211,20 +211,20 @@ class MonitoramentoConfig(EngineConfig):
 
 @dataclass(frozen=True)
 class MonitoringResult:
-    """A look and what was found."""
+    """An evaluation and the results of its checks."""
 
-    look: Evaluation
+    evaluation: Evaluation
     health: HealthReport
     record: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Current:
-    """Scored shots, the file and the run that they are from where there are any, and what they are called.
+    """Scored shots, their name, and their file and run where there are any.
 
-    ``rows`` is how many there are, if ``table`` holds evenly spread ones only. ``in_memory`` says that what a version
-    answered stands nowhere but in ``table``. ``labels`` holds the rows with a label where ``table`` holds only some.
-    ``left_out`` counts the rows of other versions, by version, where ``table`` was read without them.
+    ``rows`` counts all of them, also where ``table`` is a sample. With ``in_memory`` the predictions are only
+    in ``table``, not in a file. ``labels`` holds the labeled rows where ``table`` holds only some of them.
+    ``excluded`` counts the rows of other versions, by version, where ``table`` was read without them.
     """
 
     table: pd.DataFrame
@@ -234,36 +234,38 @@ class Current:
     application_run: str = ""
     in_memory: bool = False
     labels: pd.DataFrame | None = None
-    left_out: Mapping[str, int] | None = None
+    excluded: Mapping[str, int] | None = None
 
 
 def run(config: MonitoramentoConfig) -> MonitoringResult:
-    """Look, in a run of its own."""
+    """Evaluate, in a run of its own."""
     config.check()
     if config.rescore == "if_needed":
         _rescore()
     with step_run(RUN_NAME, config):
-        chosen = registry.require_champion()
+        champion = registry.require_champion()
         registry.tell_problems()
-        version, synthetic = registry.number(chosen), chosen.tags.get("synthetic") == "true"
-        log_records([Tags({name: chosen.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
+        version, synthetic = registry.number(champion), champion.tags.get("synthetic") == "true"
+        log_records([Tags({name: champion.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         print_synthetic_warning(synthetic=synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         log_records([Tags({runs.SOURCE: source, runs.REFERENCE: config.reference})])
         current = read_current(config, version)
         judged = of_version(current.table, version)
-        if current.left_out:
-            judged = judged._replace(left_out=dict(current.left_out))
+        if current.excluded:
+            judged = judged._replace(left_out=dict(current.excluded))
         baseline = reference_data(judged.version, config.reference)
-        address = config.endpoint
-        live = ServingState(datetime.now(UTC), runs.champion(), address, served(address) if address else None)
+        url = config.endpoint
+        live = ServingState(datetime.now(UTC), runs.champion(), url, served(url) if url else None)
         counts = _counted(config, current, baseline)
         labels = None if current.labels is None else marked(judged.of(current.labels), baseline)
-        look = Evaluation(baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels)
-        with console.status("looking"):
-            health = run_checks(look, CHECKS)
-            found = to_dict(look, health)
-        monitored = MonitoringResult(look, health, found)
+        evaluation = Evaluation(
+            baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels
+        )
+        with console.status("evaluating"):
+            health = run_checks(evaluation, CHECKS)
+            found = to_dict(evaluation, health)
+        monitored = MonitoringResult(evaluation, health, found)
         reference = tables.prepared_table(config.reference, judged.version)
         log_records(_records(monitored, current, reference, synthetic=synthetic))
         _show(monitored)
@@ -284,14 +286,14 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     Parameters
     ----------
     config : MonitoramentoConfig
-        Only ``current``, ``max_rows`` and the window of the log are looked at.
+        Only ``current``, ``max_rows`` and the window of the log are used.
     version : str
-        The champion: whose rows of the log are read if it scored any, and who scores a table without answers.
+        The champion: its rows of the log are read if it scored any, and it scores a table without predictions.
 
     Raises
     ------
     TableError, LogError
-        If they are missing or damaged, or too many to be scored here.
+        If they are missing or damaged, or too many to score in this process.
     """
     if config.current == LOG:
         found = _logged(config, version)
@@ -315,7 +317,7 @@ def _of_table(path: Path, max_rows: int, version: str) -> Current:
     if rows > max_rows:
         message = (
             f"{display_path(path)}: expected a column {PROBABILITY} in a table of more than {max_rows:,} rows; found "
-            f"{rows:,} rows without answers. Score it first: mlflow run . -e aplicacao -P mode=batch -P table={path} "
+            f"{rows:,} rows without predictions. Score it: mlflow run . -e aplicacao -P mode=batch -P table={path} "
             "-P out=scored.parquet"
         )
         raise tables.TableError(message)
@@ -323,21 +325,21 @@ def _of_table(path: Path, max_rows: int, version: str) -> Current:
 
 
 def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
-    """Refuse P(made) of which nobody knows whose it is: it would be compared with what the champion answers.
+    """Refuse P(made) of an unknown version: it would be evaluated as the champion's.
 
     Raises
     ------
     TableError
-        If the table does not say which version scored it, and the champion answers something else.
+        If the table has no model_version, and the champion's predictions differ.
     """
     if MODEL_VERSION in table and table[MODEL_VERSION].notna().any():
         return
     again = predict(table.drop(columns=MODEL_VERSION, errors="ignore"), version)[PROBABILITY]
-    other = int((~np.isclose(table[PROBABILITY], again, rtol=0, atol=_MOST_ROUNDED)).sum())
+    other = int((~np.isclose(table[PROBABILITY], again, rtol=0, atol=_MAX_ROUNDING)).sum())
     if other:
         message = (
             f"{display_path(path)}: expected a column {MODEL_VERSION}, or predictions of champion version {version}; "
-            f"found neither: {other:,} of {len(table):,} rows have another {PROBABILITY}. Leave out {PROBABILITY}, and "
+            f"found neither: {other:,} of {len(table):,} rows have another {PROBABILITY}. Drop {PROBABILITY}, and "
             "the champion scores the rows"
         )
         raise tables.TableError(message)
@@ -346,9 +348,9 @@ def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
 def _counted(config: MonitoramentoConfig, current: Current, baseline: ReferenceData) -> TableSketch | None:
     """Counts of all rows, where drift is not computed from the table in memory."""
     spark = config.engine == "spark"
-    # The rows of other versions are left out of what is counted too.
-    told = MODEL_VERSION in current.table and bool(current.table[MODEL_VERSION].notna().any())
-    version = baseline.version if told and not current.in_memory else ""
+    # The rows of other versions are not counted either.
+    has_version = MODEL_VERSION in current.table and bool(current.table[MODEL_VERSION].notna().any())
+    version = baseline.version if has_version and not current.in_memory else ""
     if current.path is None or not (spark or current.rows > len(current.table)):
         return None
     if not spark:
@@ -378,44 +380,46 @@ def _logged(config: MonitoramentoConfig, champion: str) -> Current:
     # Of a sample of all rows only a few would be those of a version that has just been promoted.
     table = reader.read(engine, since, until, max_rows=config.max_rows, origins=origins, version=version)
     rows = counted.pop(version)
-    ends = [moment.isoformat(sep=" ", timespec="minutes") for moment in (table["time"].min(), table["time"].max())]
+    ends = [
+        timestamp.isoformat(sep=" ", timespec="minutes") for timestamp in (table["time"].min(), table["time"].max())
+    ]
     name = f"log, {ends[0]} to {ends[1]}" + (f", {config.origin}" if config.origin != TRAFFIC else "")
     if rows <= config.max_rows:
-        return Current(table, None, name, rows, left_out=counted)
+        return Current(table, None, name, rows, excluded=counted)
     labels = reader.read_labelled(engine, since, until, max_rows=config.max_rows, origins=origins, version=version)
     name = f"{name}, {len(table):,} of {rows:,} rows"
-    return Current(table, None, name, len(table), labels=labels, left_out=counted)
+    return Current(table, None, name, len(table), labels=labels, excluded=counted)
 
 
 def _records(monitored: MonitoringResult, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
     health = monitored.health
-    yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MOST_TAG_LENGTH]})
+    yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
     yield Tags({runs.APPLICATION_RUN: current.application_run, "current": current.name})
-    yield Tags({"model_version": monitored.look.version or "unknown"})
+    yield Tags({"model_version": monitored.evaluation.version or "unknown"})
     yield Metrics(flatten_metrics(monitored.record))
     if current.path:
         yield Dataset(current.path, current.table, "current", sha256(current.path))
-    yield Dataset(reference, monitored.look.baseline.table, "reference", sha256(reference))
+    yield Dataset(reference, monitored.evaluation.baseline.table, "reference", sha256(reference))
     yield Text(runs.RECORD, json.dumps(monitored.record, indent=2) + "\n")
-    yield Text(runs.REPORT, report(monitored.look, monitored.record, synthetic=synthetic))
+    yield Text(runs.REPORT, report(monitored.evaluation, monitored.record, synthetic=synthetic))
 
 
 def _show(monitored: MonitoringResult) -> None:
-    health, look = monitored.health, monitored.look
+    health, evaluation = monitored.health, monitored.evaluation
     _show_metrics(monitored.record)
-    table = Table("", "check", "outcome", "in words")
+    table = Table("", "check", "result", "summary")
     for outcome in health.outcomes:
-        asks = f", {outcome.severity}" if outcome.severity else ""
+        severity = f", {outcome.severity}" if outcome.severity else ""
         table.add_row(
-            _MARK[outcome.status], f"{outcome.code} {outcome.title}", f"{outcome.status}{asks}", outcome.words
+            _MARK[outcome.status], f"{outcome.code} {outcome.title}", f"{outcome.status}{severity}", outcome.words
         )
     console.print(table)
-    subject = Subject.of(look)
-    info("Looked at:", subject.words)
-    if look.live.champion and not subject.is_about(look.live.champion.version):
-        info("Not the champion:", f"that is version {look.live.champion.version}", style="bold yellow")
-    info("Verdict:", health.verdict, style=_STYLE[health.verdict])
+    subject = Subject.of(evaluation)
+    info("Evaluated:", subject.words)
+    if evaluation.live.champion and not subject.is_about(evaluation.live.champion.version):
+        info("Not the champion:", f"the champion is version {evaluation.live.champion.version}", style="bold yellow")
+    info("Status:", health.verdict, style=_STYLE[health.verdict])
     for reason in health.reasons:
         info("  ", reason, style="")
     page = f", or {commands.app()}" if commands.at_hand() else ""
@@ -424,21 +428,21 @@ def _show(monitored: MonitoringResult) -> None:
 
 def _show_metrics(found: dict[str, Any]) -> None:
     sides = {side: found["metrics"][side] for side in ("reference", "current") if found["metrics"][side]}
-    table = Table("metric", *(f"{found[side]['name']}, {sides[side]['rows']:,} labelled rows" for side in sides))
+    table = Table("metric", *(f"{found[side]['name']}, {sides[side]['rows']:,} labeled rows" for side in sides))
     for name in METRICS:
         intervals = [measured["metrics"].get(name) for measured in sides.values()]
-        table.add_row(name, *(_told(interval) if interval else "not defined" for interval in intervals))
+        table.add_row(name, *(_format_interval(interval) if interval else "not defined" for interval in intervals))
     console.print(table)
 
 
-def _told(interval: dict[str, float | None]) -> str:
+def _format_interval(interval: dict[str, float | None]) -> str:
     if interval["low"] is None or interval["high"] is None:
         return f"{interval['value']:.4f}"
-    return f"{interval['value']:.4f} (95 %: {interval['low']:.4f} to {interval['high']:.4f})"
+    return f"{interval['value']:.4f} (95%: {interval['low']:.4f} to {interval['high']:.4f})"
 
 
 def run_for_scheduler(config: MonitoramentoConfig) -> None:
-    """Look, and end the process with exit code 3 if the verdict is as bad as ``fail_on`` or worse."""
+    """Evaluate, and end the process with exit code 3 if the status is as bad as ``fail_on`` or worse."""
     verdict = run(config).health.verdict
     if config.fail_on != "never" and verdict.is_at_least(Verdict(config.fail_on)):
         sys.exit(ALARM_EXIT_CODE)

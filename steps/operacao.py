@@ -1,7 +1,7 @@
-"""Entry point ``operacao``: replay an operation with the loop, beside never and always retraining.
+"""Entry point ``operacao``: backtest the retraining policy versus never- and always-retrain.
 
-It works on a registered model of its own, ``kobe_shot_replay``, which each replay makes anew: what is served as
-``kobe_shot`` is not touched.
+It works on a registered model of its own, ``kobe_shot_replay``, which each backtest recreates: the model served as
+``kobe_shot`` does not change.
 """
 
 import json
@@ -52,7 +52,7 @@ from serving.server.subprocesses import run_production_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
 from steps.monitoramento import MonitoramentoConfig
-from steps.monitoramento import run as look
+from steps.monitoramento import run as monitor
 from steps.preparacao import PreparacaoConfig, SplitConfig
 from steps.retraining.config import RetrainingConfig, RetreinoConfig
 from steps.retraining.training_set import label_weights
@@ -65,14 +65,14 @@ from steps.treinamento import TreinamentoConfig
 
 RUN_NAME = decision_log.REPLAY
 SUFFIX = "_replay"
-_FOLLOW_SECONDS = 60.0
+_RELOAD_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-_MOST_ROWS_LOOKED_AT = 2_000
-_FEWEST_BATCHES = 3
+_MAX_ROWS_MONITORED = 2_000
+_MIN_BATCHES = 3
 
 
-class ReplayError(KobeShotError):
-    """An operation that cannot be replayed."""
+class BacktestError(KobeShotError):
+    """A policy backtest that cannot run."""
 
 
 def check_start(start: str) -> str:
@@ -81,7 +81,7 @@ def check_start(start: str) -> str:
     Raises
     ------
     ValueError
-        Says what is expected.
+        With what was expected.
     """
     if start and start not in MODEL_NAMES:
         message = f"expected nothing, or one of {', '.join(MODEL_NAMES)}; found {start!r}"
@@ -90,7 +90,7 @@ def check_start(start: str) -> str:
 
 
 def decided_at(day: str, present: datetime) -> str:
-    """When the loop decides about the games of a day: at its end, or now, where it has not ended; UTC.
+    """When a decision about the games of a day is dated: at its end, or now, where it has not ended; UTC.
 
     Examples
     --------
@@ -103,67 +103,71 @@ def decided_at(day: str, present: datetime) -> str:
 
 
 class OperacaoConfig(RetrainingConfig, SplitConfig, AquisicaoConfig):
-    """Replay an operation: prod shots in the order of their games, scored through a live endpoint, labels later."""
+    """Backtest the retraining policy: prod shots by game date, scored through a live endpoint, with delayed labels."""
 
     start: Annotated[str, AfterValidator(check_start)] = Field(
-        default="", description="PyCaret's id of the first champion, such as lr or dt; empty chooses among models"
+        default="", description="PyCaret's id of the first champion, such as lr or dt; empty selects among models"
     )
     batch_size: int = Field(default=500, ge=50, description="shots that are scored at a time")
-    label_delay: int = Field(default=1, ge=0, description="batches until the labels of a batch arrive")
+    label_delay: int = Field(default=1, ge=0, description="batches between a batch and its labels")
 
 
 @dataclass
 class _Operation:
-    """An operation under way.
+    """A policy backtest in progress.
 
     Attributes
     ----------
     config : OperacaoConfig
-    address : str
+    url : str
         Of the live endpoint.
     folder : pathlib.Path
-        Where the tables are that the steps look at.
+        For the tables that the steps read.
     run_id : str
-        Run of the replay.
+        Run of the backtest.
     """
 
     config: OperacaoConfig
-    address: str
+    url: str
     folder: Path
     run_id: str
     scored: list[pd.DataFrame] = field(default_factory=list)
-    verdicts: list[str] = field(default_factory=list)
-    marks: list[Event] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
-    def play(self, batch: pd.DataFrame) -> str:
-        """Score a batch, let labels arrive, look, decide, and follow a promotion; what happened, in words."""
-        answers = score(batch, self.address)
-        made = {PREDICTION: answers[TARGET], PROBABILITY: answers[PROBABILITY], MODEL_VERSION: answers[MODEL_VERSION]}
+    def process_batch(self, batch: pd.DataFrame) -> str:
+        """Score a batch, reveal delayed labels, monitor, decide, and wait for a promotion; a summary."""
+        predictions = score(batch, self.url)
+        made = {
+            PREDICTION: predictions[TARGET],
+            PROBABILITY: predictions[PROBABILITY],
+            MODEL_VERSION: predictions[MODEL_VERSION],
+        }
         self.scored.append(batch.assign(**made))
         number, arrived = len(self.scored), self._arrived()
         with suppress_output():
-            verdict = str(self._look(arrived))
+            status = str(self._monitor(arrived))
             retrained = self._retrain(arrived, batch)
-        self.verdicts.append(verdict)
-        self.marks += _marks(number, verdict, retrained)
-        if retrained.settled and retrained.settled.promoted:
-            self._follow(registry.number(registry.require_champion()))
-        return f"verdict {verdict}; decision {retrained.number}: {_told(retrained)}"
+        self.statuses.append(status)
+        self.events += _events(number, status, retrained)
+        if retrained.promotion and retrained.promotion.promoted:
+            self._wait_for(registry.number(registry.require_champion()))
+        return f"verdict {status}; decision {retrained.number}: {_describe(retrained)}"
 
     def _arrived(self) -> pd.DataFrame:
-        """All that was scored, with the labels that have arrived."""
+        """All scored rows, with the labels that are known by now."""
         known = len(self.scored) - self.config.label_delay
         parts = [
             rows if place < known else rows.assign(**{TARGET: float("nan")}) for place, rows in enumerate(self.scored)
         ]
         return pd.concat(parts, ignore_index=True)
 
-    def _look(self, arrived: pd.DataFrame) -> object:
+    def _monitor(self, arrived: pd.DataFrame) -> object:
         by_champion = arrived[MODEL_VERSION] == int(registry.number(registry.require_champion()))
         rows = arrived[by_champion] if by_champion.any() else arrived
         path = self.folder / "current.parquet"
-        write_parquet(rows.tail(_MOST_ROWS_LOOKED_AT), path)
-        return look(MonitoramentoConfig(current=str(path), endpoint=self.address)).health.verdict
+        write_parquet(rows.tail(_MAX_ROWS_MONITORED), path)
+        return monitor(MonitoramentoConfig(current=str(path), endpoint=self.url)).health.verdict
 
     def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> RetrainingResult:
         path = self.folder / "arrived.parquet"
@@ -176,27 +180,27 @@ class _Operation:
         MlflowClient().set_tag(log[0].run_id, decision_log.REPLAYED, self.run_id)
         return retrained
 
-    def _follow(self, version: str) -> None:
-        """Wait until the endpoint answers with a version.
+    def _wait_for(self, version: str) -> None:
+        """Wait until the endpoint serves a version.
 
         Raises
         ------
-        ReplayError
+        BacktestError
             If it does not within a minute.
         """
-        deadline = time.monotonic() + _FOLLOW_SECONDS
+        deadline = time.monotonic() + _RELOAD_SECONDS
         while True:
-            found = served(self.address)
+            found = served(self.url)
             if found and found.version == version:
                 return
             if time.monotonic() > deadline:
-                message = f"{self.address} does not serve version {version} within {_FOLLOW_SECONDS:.0f} s."
-                raise ReplayError(message)
+                message = f"{self.url} does not serve version {version} within {_RELOAD_SECONDS:.0f} s."
+                raise BacktestError(message)
             time.sleep(_POLL_SECONDS)
 
 
 def run(config: OperacaoConfig) -> Replay:
-    """Replay, in a run of its own."""
+    """Backtest, in a run of its own."""
     with step_run(RUN_NAME, config) as active, registry.use_model_name(f"{registry.model()}{SUFFIX}"):
         log_records([Tags({decision_log.MODEL: registry.model()})])
         provenance = aquisicao.run(part(AquisicaoConfig, config))
@@ -204,48 +208,48 @@ def run(config: OperacaoConfig) -> Replay:
         with suppress_output():
             preparacao.run(PreparacaoConfig(test_size=config.test_size, seed=config.seed))
         batches = _batches(read_prepared(read_manifest(), PROD), config.batch_size)
-        info("Replay of", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
+        info("Backtest on", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
         _start(config)
         with tempfile.TemporaryDirectory() as folder:
-            operation, calls = _operate(config, batches, Path(folder), active.info.run_id)
-        played = _compare(config, operation, str(provenance.address))
-        log_records(_records(played, calls))
-        _show(played, calls)
+            operation, probe = _operate(config, batches, Path(folder), active.info.run_id)
+        backtested = _compare(config, operation, str(provenance.address))
+        log_records(_records(backtested, probe))
+        _show(backtested, probe)
     if provenance.is_synthetic:
         aquisicao.print_provenance(provenance)
-    return played
+    return backtested
 
 
 def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
     if GAME_DATE not in prod:
-        message = f"An operation is replayed in the order of {GAME_DATE}, which the raw prod file does not have."
+        message = f"A backtest needs the order of {GAME_DATE}, a column that the raw prod file does not have."
         raise SchemaError(message)
     ordered = sort_by_time(prod.sort_values(SHOT_ID), PROD)
     last, today = str(ordered[GAME_DATE].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
     if last > today:
         message = (
-            f"expected games that have been played, up to today, {today} UTC; found one of {last}. An operation is "
-            f"replayed as of each game's day: correct {GAME_DATE}, or leave these shots out."
+            f"expected games that have been played, up to today, {today} UTC; found one of {last}. Each decision is "
+            f"dated at the day of the game: correct {GAME_DATE}, or drop these shots."
         )
-        raise ReplayError(message)
+        raise BacktestError(message)
     batches = [ordered.iloc[first : first + rows] for first in range(0, len(ordered), rows)]
-    labelled = int(ordered[TARGET].notna().sum())
-    if len(batches) < _FEWEST_BATCHES or not labelled:
+    labeled = int(ordered[TARGET].notna().sum())
+    if len(batches) < _MIN_BATCHES or not labeled:
         message = (
-            f"expected at least {_FEWEST_BATCHES} batches and some labels; found {len(ordered):,} prod shots, "
-            f"{labelled:,} labelled, in batches of {rows:,}. Give a smaller batch_size, or another source."
+            f"expected at least {_MIN_BATCHES} batches and some labels; found {len(ordered):,} prod shots, "
+            f"{labeled:,} labeled, in batches of {rows:,}. Give a smaller batch_size, or another source."
         )
-        raise ReplayError(message)
+        raise BacktestError(message)
     return batches
 
 
 def _start(config: OperacaoConfig) -> None:
-    """Train the first champion on dev rows alone, as ``main`` would, in a registered model made anew."""
+    """Train the first champion on dev rows only, as ``main`` does, in a new registered model."""
     client = MlflowClient()
     if client.search_registered_models(filter_string=f"name = '{registry.model()}'"):
         client.delete_registered_model(registry.model())
-    chosen = part(TreinamentoConfig, config).model_copy(update={"models": config.start or config.models})
-    trained = treinamento.run(chosen)
+    training = part(TreinamentoConfig, config).model_copy(update={"models": config.start or config.models})
+    trained = treinamento.run(training)
     if registry.champion() is None:
         message = f"There is no champion to start with: version {trained.version} was {trained.note}."
         raise registry.RegistryError(message)
@@ -257,43 +261,43 @@ def _operate(
     columns = [SHOT_ID, GAME_DATE, *FEATURES]
     with (
         console.status("starting the endpoint"),
-        run_production_server() as address,
-        LoadProbe(address, batches[0][list(FEATURES)].iloc[0].to_dict()) as calls,
+        run_production_server() as url,
+        LoadProbe(url, batches[0][list(FEATURES)].iloc[0].to_dict()) as probe,
     ):
-        operation = _Operation(config, address, folder, run_id)
+        operation = _Operation(config, url, folder, run_id)
         for number, batch in enumerate(batches, 1):
             with console.status(f"batch {number} of {len(batches)}"):
-                told = operation.play(batch[[*columns, TARGET]])
-            info(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {told}", style="")
-    return operation, calls
+                summary = operation.process_batch(batch[[*columns, TARGET]])
+            info(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {summary}", style="")
+    return operation, probe
 
 
 def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Replay:
-    """The same batches without the loop, and with a training after each of them."""
+    """The same batches without retraining, and with a training after each of them."""
     tables = operation.scored
     everything = pd.concat(tables, ignore_index=True)
     never = np.split(predict(everything, "1")[PROBABILITY].to_numpy(), np.cumsum([len(rows) for rows in tables])[:-1])
     every, trainings = _retrained_always(config, tables, never[0])
     made = {LOOP: [rows[PROBABILITY].to_numpy() for rows in tables], NEVER: never, EVERY: every}
     batches = tuple(
-        _batch(place, rows, {name: made[name][place] for name in STRATEGIES}, operation.verdicts[place])
+        _batch(place, rows, {name: made[name][place] for name in STRATEGIES}, operation.statuses[place])
         for place, rows in enumerate(tables)
     )
-    marks = tuple(operation.marks)
-    counted = {kind: sum(mark.kind == kind for mark in marks) for kind in (TRAINING, PROMOTION)}
+    events = tuple(operation.events)
+    counted = {kind: sum(mark.kind == kind for mark in events) for kind in (TRAINING, PROMOTION)}
     numbers = {LOOP: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), EVERY: (trainings, trainings)}
     strategies = {
         name: backtest.StrategyResult(backtest.prequential(batches, name), *numbers[name]) for name in STRATEGIES
     }
-    return Replay(source, config.batch_size, config.label_delay, batches, marks, strategies)
+    return Replay(source, config.batch_size, config.label_delay, batches, events, strategies)
 
 
 def _retrained_always(
     config: OperacaoConfig, tables: list[pd.DataFrame], first: npt.NDArray[np.float64]
 ) -> tuple[list[npt.NDArray[np.float64]], int]:
-    """P(made) of each batch by a model that learned from all labels that had arrived, and how many were trained."""
+    """P(made) of each batch by a model that was trained on all labels known before it, and the number of trainings."""
     development = read_prepared(read_manifest(), TRAIN)
-    answers, trainings = [first], 0
+    predictions, trainings = [first], 0
     model: Candidate | None = None
     for number in range(1, len(tables) + 1):
         arrived = pd.concat(tables[: max(0, number - config.label_delay)] or [tables[0].head(0)], ignore_index=True)
@@ -304,8 +308,8 @@ def _retrained_always(
             trainings += 1
         if number < len(tables):
             rows = tables[number]
-            answers.append(_answer(model, rows) if model else predict(rows, "1")[PROBABILITY].to_numpy())
-    return answers, trainings
+            predictions.append(_predict(model, rows) if model else predict(rows, "1")[PROBABILITY].to_numpy())
+    return predictions, trainings
 
 
 def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFrame) -> Candidate:
@@ -324,63 +328,63 @@ def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFra
     return select_best([tuner.tune(model_id) for model_id in tuner.ids(config.models)], config.criterion)
 
 
-def _answer(model: Candidate, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+def _predict(model: Candidate, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.asarray(model.pipeline.predict_proba(rows[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
-def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], verdict: str) -> Batch:
+def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], status: str) -> Batch:
     known = rows[TARGET].notna().to_numpy()
     labels = rows.loc[known, TARGET]
-    losses = {name: log_loss_by_row(labels, answers[known]) for name, answers in made.items()}
+    losses = {name: log_loss_by_row(labels, predictions[known]) for name, predictions in made.items()}
     days = rows[GAME_DATE]
     version = str(rows[MODEL_VERSION].iloc[0])
-    return Batch(place + 1, str(days.iloc[0]), str(days.iloc[-1]), len(rows), len(labels), version, verdict, losses)
+    return Batch(place + 1, str(days.iloc[0]), str(days.iloc[-1]), len(rows), len(labels), version, status, losses)
 
 
-def _marks(number: int, verdict: str, retrained: RetrainingResult) -> Iterator[Event]:
-    if verdict == "retrain":
-        yield Event(number, ALARM, f"verdict {verdict}")
-    if retrained.settled is None:
+def _events(number: int, status: str, retrained: RetrainingResult) -> Iterator[Event]:
+    if status == "retrain":
+        yield Event(number, ALARM, f"verdict {status}")
+    if retrained.promotion is None:
         return
     yield Event(number, TRAINING, retrained.decision.reasons[0])
-    kind = PROMOTION if retrained.settled.promoted else REFUSAL
-    yield Event(number, kind, retrained.settled.verdict.reason)
+    kind = PROMOTION if retrained.promotion.promoted else REFUSAL
+    yield Event(number, kind, retrained.promotion.gate_result.reason)
 
 
-def _told(retrained: RetrainingResult) -> str:
-    if retrained.settled is None:
+def _describe(retrained: RetrainingResult) -> str:
+    if retrained.promotion is None:
         return f"{retrained.decision.decision}, {retrained.decision.reasons[0]}"
-    verdict = retrained.settled.verdict
-    return f"{retrained.outcome} ({verdict.loss:.4f} against {verdict.reference_loss:.4f} on later rows)"
+    status = retrained.promotion.gate_result
+    return f"{retrained.outcome} ({status.loss:.4f} against {status.reference_loss:.4f} on the temporal hold-out)"
 
 
-def _records(played: Replay, calls: LoadProbe) -> Iterator[Record]:
-    for name, strategy in played.strategies.items():
+def _records(backtested: Replay, probe: LoadProbe) -> Iterator[Record]:
+    for name, strategy in backtested.strategies.items():
         yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
-    yield Metrics({"requests": float(calls.answered), "requests_lost": float(calls.lost)})
-    for batch in played.batches:
+    yield Metrics({"requests": float(probe.answered), "requests_lost": float(probe.lost)})
+    for batch in backtested.batches:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
-    yield Text(backtest.FILE, json.dumps(played.record(), indent=2) + "\n")
-    yield FigureRecord("replay", static.policy_backtest(played.record()))
+    yield Text(backtest.FILE, json.dumps(backtested.record(), indent=2) + "\n")
+    yield FigureRecord("replay", static.policy_backtest(backtested.record()))
 
 
-def _show(played: Replay, calls: LoadProbe) -> None:
+def _show(backtested: Replay, probe: LoadProbe) -> None:
     table = Table("strategy", "prequential log_loss", "trainings", "promotions", title="operacao: done")
     for name, words in STRATEGIES.items():
-        strategy = played.strategies[name]
+        strategy = backtested.strategies[name]
         table.add_row(words, f"{strategy.log_loss:.4f}", str(strategy.trainings), str(strategy.promotions))
     console.print(table)
-    labelled = sum(batch.labelled for batch in played.batches)
-    info("Measured", f"on {labelled:,} labelled shots, each scored by the model of its time")
-    info("Endpoint:", f"{calls.answered:,} further requests during all this, {calls.lost} lost")
+    labeled = sum(batch.labelled for batch in backtested.batches)
+    info("Measured", f"on {labeled:,} labeled shots, each scored by the champion at its time")
+    info("Endpoint:", f"{probe.answered:,} further requests meanwhile, {probe.lost} failed")
     info(
-        "Picture:",
+        "Plot:",
         f"pictures/replay.png of run Operacao ({commands.runs_page()})"
-        + (f", or page Loop of the monitor ({commands.make('monitor')})" if commands.at_hand() else ""),
+        + (f", or page Retraining of the app ({commands.make('monitor')})" if commands.at_hand() else ""),
         style="",
     )
 
 
 if __name__ == "__main__":
-    run_command(OperacaoConfig, run, loop="operacao")
+    run_command(OperacaoConfig, run, exclusive="operacao")

@@ -1,6 +1,6 @@
-"""Entry point ``preparacao``: raw shots → the filtered table, its train and test parts, and the prod table.
+"""Entry point ``preparacao``: make the filtered table, its train and test parts, and the prod table of the raw shots.
 
-The tables are made by an engine, all of them beside their places, and put there together.
+An engine writes all tables into a staging folder; then they are moved together to their paths.
 """
 
 import importlib
@@ -50,7 +50,7 @@ class PreparacaoConfig(SplitConfig, RejectingConfig):
 
     @property
     def plan(self) -> PreparationParams:
-        """What is asked of an engine."""
+        """The parameters of the engine."""
         return PreparationParams(self.test_size, self.seed, self.rows_rejected_at_most)
 
 
@@ -65,8 +65,8 @@ def run(config: PreparacaoConfig) -> PreparationResult:
             PROCESSED.mkdir(parents=True, exist_ok=True)
             with staging(PROCESSED, "preparation") as stage:
                 prepared = _prepare(config, stage)
-                manifest = _commit(provenance, stage)
-        _tell(prepared)
+                manifest = _install(provenance, stage)
+        _show(prepared)
         log_records(_records(prepared, manifest))
     return prepared
 
@@ -85,8 +85,8 @@ def _prepare(config: PreparacaoConfig, out: Path) -> PreparationResult:
         return local.prepare(RAW, out, config.plan, advance)
 
 
-def _commit(provenance: Provenance, stage: Path) -> Manifest:
-    """Put tables that are all whole into their places, and the tables of rejects of an earlier preparation away."""
+def _install(provenance: Provenance, stage: Path) -> Manifest:
+    """Move the complete tables to their paths, and remove rejects of an earlier preparation."""
     for name in (*TABLES, *IDS.values(), *REJECTS.values()):
         staged = stage / prepared_path(name).name
         if staged.exists():
@@ -99,7 +99,7 @@ def _commit(provenance: Provenance, stage: Path) -> Manifest:
     return manifest
 
 
-def _tell(prepared: PreparationResult) -> None:
+def _show(prepared: PreparationResult) -> None:
     columns = {name: len(TableReader(prepared_path(name)).schema) for name in TABLES}
     for kind, needed in (("dev", "a feature or a label"), ("prod", "a feature")):
         if dropped := prepared.dropped[f"dropped_{kind}_rows"]:
@@ -108,7 +108,7 @@ def _tell(prepared: PreparationResult) -> None:
         if count:
             info(
                 "Rejected:",
-                f"{count:,} rows of {file} that break the schema: {display_path(prepared_path(REJECTS[file]))}",
+                f"{count:,} rows of {file} that violate the schema: {display_path(prepared_path(REJECTS[file]))}",
                 style="bold yellow",
             )
     info("Filtered dev table:", f"{prepared.rows[FILTERED]} × {columns[FILTERED]}")
@@ -118,7 +118,7 @@ def _tell(prepared: PreparationResult) -> None:
 
 def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record]:
     yield Metrics({f"rows_{name}": float(prepared.rows[name]) for name in TABLES})
-    yield Metrics({f"share_made_{name}": _share_made(prepared, name) for name in TABLES})
+    yield Metrics({f"share_made_{name}": _positive_rate(prepared, name) for name in TABLES})
     yield Metrics({"rows_base_prod_unlabelled": float(prepared.rows[PROD] - prepared.labelled[PROD])})
     yield Metrics({name: float(count) for name, count in prepared.dropped.items()})
     yield Metrics({"rejected_rows": float(sum(prepared.rejected.values()))})
@@ -144,8 +144,8 @@ def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record
     yield FigureRecord("rate_by_distance", static.rate_by_distance(filtered))
 
 
-def _share_made(prepared: PreparationResult, name: str) -> float:
-    """Made of those with a label; NaN where none has one."""
+def _positive_rate(prepared: PreparationResult, name: str) -> float:
+    """Share of made shots among labeled ones; NaN without labels."""
     return prepared.made[name] / prepared.labelled[name] if prepared.labelled[name] else float("nan")
 
 

@@ -39,12 +39,12 @@ _SEEDS = 2**32
 
 
 def check_folder(out: str) -> str:
-    """Refuse what is there and no folder.
+    """Refuse a path that exists and is not a folder.
 
     Raises
     ------
     ValueError
-        Says so.
+        With what was found.
     """
     if Path(out).exists() and not Path(out).is_dir():
         message = f"expected a folder; found the file {out}"
@@ -59,20 +59,20 @@ class RelatorioConfig(StepConfig):
         default=10,
         ge=0,
         le=1000,
-        description="other splits, of each of four kinds, that the models are trained and tested on again to see how "
-        "much the choice of the test rows matters; 0 does not measure it",
+        description="repeated splits, of each of four kinds, that the models are trained and tested on to measure how "
+        "much the metrics depend on the split; 0 does not measure it",
     )
     out: Annotated[str, AfterValidator(check_folder)] = Field(
         default="", description="folder that the report is written to; empty is the project's"
     )
 
     def check_out(self) -> None:
-        """Refuse a folder that cannot be written to, before anything is done.
+        """Refuse a folder that is not writable, before anything is done.
 
         Raises
         ------
         KobeShotError
-            If that is so.
+            If it is not.
         """
         for folder in (Path(self.out), Path(self.out) / rendering.PICTURES):
             ensure_writable(folder / MARKDOWN)
@@ -80,14 +80,14 @@ class RelatorioConfig(StepConfig):
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Where the report is."""
+    """Paths of the report."""
 
     markdown: Path
     html: Path
 
 
 def run(config: RelatorioConfig) -> ReportResult:
-    """Report, in a run of its own: on the other steps of ``main`` within one, else on the last pipeline."""
+    """Report, in a run of its own: within ``main`` on its other steps, else on the latest pipeline."""
     config.check_out()
     with step_run(RUN_NAME, config) as active:
         registry.tell_problems()
@@ -100,10 +100,10 @@ def run(config: RelatorioConfig) -> ReportResult:
             log_records(_study_records(studied))
             drawn[collect.SPREAD] = drawing.spread(studied)
         with console.status("writing the report"):
-            found = collect.collect(chain, active.info.run_id, drawn, *_again(chain))
+            found = collect.collect(chain, active.info.run_id, drawn, *_reproduction(chain))
             text = rendering.markdown(found.facts)
-            written = _put(Path(config.out), text, found.pictures)
-            log_records(_files(written, found.pictures))
+            written = _write_files(Path(config.out), text, found.pictures)
+            log_records(_artifacts(written, found.pictures))
         info(
             "Report:",
             f"{display_path(written.html)} and {display_path(written.markdown)}, also artifacts of run {RUN_NAME}",
@@ -121,8 +121,8 @@ def _origin(chain: Chain) -> Iterator[Record]:
     yield Tags({f"reports_{step}": run_id or "missing" for step, run_id in runs.items()})
 
 
-def _again(chain: Chain) -> tuple[str, tuple[str, ...]]:
-    """The command that trains the version again, and the parameters it lacks; empty where that of its ``main`` does."""
+def _reproduction(chain: Chain) -> tuple[str, tuple[str, ...]]:
+    """The command that reproduces the version, and its missing parameters; empty where that of its ``main`` does."""
     if chain.main and not chain.trained.learned_labels:
         return "", ()
     training = chain.training
@@ -132,11 +132,11 @@ def _again(chain: Chain) -> tuple[str, tuple[str, ...]]:
 
 
 def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
-    """The models on other splits; None where that is not asked for or a table or a model is gone, which a tag says."""
+    """The models on other splits; None if that is off, or a table or a model is missing, which a tag records."""
     if not seeds:
         return None
     if chain.trained.learned_labels:
-        reason = "the version learned from labels that arrived too: other splits of the dev rows are another lesson"
+        reason = "the version was trained on delayed labels too: other splits of the dev rows give another training set"
         _not_measured(reason)
         return None
     try:
@@ -174,23 +174,23 @@ def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
         yield Artifact(path)
 
 
-def _put(folder: Path, text: str, pictures: dict[str, bytes]) -> ReportResult:
+def _write_files(folder: Path, text: str, plots: dict[str, bytes]) -> ReportResult:
     written = ReportResult(folder / MARKDOWN, folder / HTML)
-    beside = folder / rendering.PICTURES
-    for name, picture in pictures.items():
-        with atomic_write(beside / name) as partial:
-            partial.write_bytes(picture)
-    for name in collect.PICTURE_FILES - set(pictures):
-        (beside / name).unlink(missing_ok=True)
+    folder_of_plots = folder / rendering.PICTURES
+    for name, plot in plots.items():
+        with atomic_write(folder_of_plots / name) as partial:
+            partial.write_bytes(plot)
+    for name in collect.PICTURE_FILES - set(plots):
+        (folder_of_plots / name).unlink(missing_ok=True)
     write_text(text, written.markdown)
-    write_text(rendering.html(text, pictures), written.html)
+    write_text(rendering.html(text, plots), written.html)
     return written
 
 
-def _files(written: ReportResult, pictures: dict[str, bytes]) -> Iterator[Record]:
+def _artifacts(written: ReportResult, plots: dict[str, bytes]) -> Iterator[Record]:
     yield Artifact(written.markdown, _FOLDER)
     yield Artifact(written.html, _FOLDER)
-    for name in sorted(pictures):
+    for name in sorted(plots):
         yield Artifact(written.markdown.parent / rendering.PICTURES / name, f"{_FOLDER}/{rendering.PICTURES}")
 
 

@@ -1,4 +1,4 @@
-"""Entry point ``retreino``: decide whether it is time for a new model, and if so train it and prove it better."""
+"""Entry point ``retreino``: decide whether to retrain, and if so train a challenger and promote it if it is better."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ from serving.inference_log import reader
 from steps.aquisicao import print_synthetic_warning
 from steps.monitoramento import APPLICATION, LOG, MonitoramentoConfig, parse_timestamp, read_current
 from steps.retraining.config import RetreinoConfig
-from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, LoopError, build_training_set
+from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, TrainingSetError, build_training_set
 from steps.shared.command import run_command
 from steps.shared.tracking import Metrics, Record, Tags, Text, at_work_elsewhere, log_records, step_run
 from steps.training.promotion import PromotionOutcome, promote_if_better
@@ -49,12 +49,12 @@ from steps.treinamento import settlement_records, train_and_register
 
 RUN_NAME = decision_log.RETRAINING
 
-_MOST_TAG_LENGTH = 5_000
+_MAX_TAG_LENGTH = 5_000
 
 
 @dataclass(frozen=True)
 class RetrainingResult:
-    """A decision, its number, and what came of it.
+    """A decision, its number, and its outcome.
 
     Attributes
     ----------
@@ -63,18 +63,18 @@ class RetrainingResult:
     outcome : str
         See `monitor.retraining.decision_log`.
     settled : Settled or None
-        What became of the challenger; None where none was trained.
+        The outcome of the promotion; None where no challenger was trained.
     """
 
     number: int
     decision: Decision
     outcome: str
-    settled: PromotionOutcome | None = None
+    promotion: PromotionOutcome | None = None
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """What a decision is about."""
+class _Inputs:
+    """The champion and the scored rows that a decision uses."""
 
     champion: ModelVersion
     rows: pd.DataFrame
@@ -87,7 +87,7 @@ class _Scene:
 
     @cached_property
     def labels(self) -> pd.DataFrame:
-        """Labelled rows, each shot once, and whether the champion has learned from them."""
+        """Labeled rows, each shot once, with a mask of those that the champion was trained on."""
         rows = self.rows[self.rows[TARGET].notna()]
         if SHOT_ID in rows:
             rows = rows[rows[SHOT_ID].isna() | ~rows[SHOT_ID].duplicated()]
@@ -102,35 +102,35 @@ def run(config: RetreinoConfig) -> RetrainingResult:
         champion = registry.require_champion()
         log_records([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
         print_synthetic_warning(synthetic=champion.tags.get("synthetic") == "true")
-        scene = _scene(config, champion)
+        inputs = _read_inputs(config, champion)
         log = decision_log.decisions()
         with console.status("deciding"):
             decision = decide(
-                _look(scene),
-                scene.labels,
+                _evaluation(inputs),
+                inputs.labels,
                 config.policy,
                 log=log,
-                now=scene.now,
+                now=inputs.now,
                 source=config.source,
                 forced=config.mode == "force",
             )
         number = 1 + max((entry.number for entry in log), default=0)
         acts = decision.retrain and config.mode != "dry_run"
-        log_records(_decision_records(decision, number, scene, config, acts=acts))
-        _show(decision, number, scene)
+        log_records(_decision_records(decision, number, inputs, config, acts=acts))
+        _show(decision, number, inputs)
         if not acts:
             if config.mode == "dry_run":
-                info("Dry run:", "nothing was done")
+                info("Dry run:", "nothing was changed")
             return RetrainingResult(number, decision, NOTHING)
-        with _outcome_told(active.info.run_id):
-            settled = _act(config, scene, active.info.run_id)
-        outcome = PROMOTED if settled.promoted else REFUSED
-        info("Outcome:", f"{outcome}, {settled.note}", style="bold")
-    return RetrainingResult(number, decision, outcome, settled)
+        with _log_failure(active.info.run_id):
+            promotion = _retrain(config, inputs, active.info.run_id)
+        outcome = PROMOTED if promotion.promoted else REFUSED
+        info("Outcome:", f"{outcome}, {promotion.note}", style="bold")
+    return RetrainingResult(number, decision, outcome, promotion)
 
 
 def resolve_interrupted(own_run: str = "") -> None:
-    """Write what came of decisions whose process was killed before it could."""
+    """Log the outcome of decisions whose process was killed."""
     for entry in decision_log.decisions():
         if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
             _tag(entry.run_id, _aftermath(entry))
@@ -153,20 +153,20 @@ def _aftermath(entry: decision_log.DecisionRecord) -> dict[str, str]:
 
 
 def _tag(run_id: str, tags: dict[str, str]) -> None:
-    """Write tags all at once."""
+    """Write tags in one request."""
     MlflowClient().log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
-def _scene(config: RetreinoConfig, champion: ModelVersion) -> _Scene:
+def _read_inputs(config: RetreinoConfig, champion: ModelVersion) -> _Inputs:
     given = parse_timestamp(config.now, datetime.now(UTC).replace(tzinfo=None))
     now = given.replace(tzinfo=UTC) if given else datetime.now(UTC)
     table, name = _rows(config, champion)
     rows = sort_by_time(table, name)
-    return _Scene(champion, rows[rows[TIME] <= now.replace(tzinfo=None)], name, now)
+    return _Inputs(champion, rows[rows[TIME] <= now.replace(tzinfo=None)], name, now)
 
 
 def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame, str]:
-    """The scored rows, and what they are called."""
+    """The scored rows and their name."""
     if config.current == LOG:
         engine = reader.open_log(reader.log_url(config.log))
         found = reader.read_latest(
@@ -176,39 +176,39 @@ def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame,
             version=registry.number(champion),
         )
         if found.empty:
-            message = "the inference log holds no row; score something"
+            message = "the inference log holds no row; score some shots first"
             raise reader.LogError(message)
         return flag_training_rows(found), "log"
     every = MonitoramentoConfig(current=config.current, max_rows=sys.maxsize)
     current = read_current(every, registry.number(champion))
     if config.current == APPLICATION:
         kinds = [
-            "simulated" if synthetic else "real"
+            "synthetic" if synthetic else "real"
             for synthetic in (tables.application_run().synthetic, champion.tags.get("synthetic") == "true")
         ]
         if kinds[0] != kinds[1]:
             message = (
-                f"aplicacao last scored {kinds[0]} shots, champion version {registry.number(champion)} learned from "
-                f"{kinds[1]} ones: their labels teach it nothing. Run main with the source that it learned from."
+                f"aplicacao last scored {kinds[0]} shots, champion version {registry.number(champion)} was trained on "
+                f"{kinds[1]} ones: their labels cannot retrain it. Run main with the source that it was trained on."
             )
-            raise LoopError(message)
+            raise TrainingSetError(message)
     return current.table, current.name
 
 
-def _look(scene: _Scene) -> Evaluation | None:
-    rows = scene.rows
+def _evaluation(inputs: _Inputs) -> Evaluation | None:
+    rows = inputs.rows
     if MODEL_VERSION in rows and rows[MODEL_VERSION].notna().any():
-        rows = rows[rows[MODEL_VERSION] == int(scene.version)]
+        rows = rows[rows[MODEL_VERSION] == int(inputs.version)]
     if rows.empty:
         return None
-    baseline = reference_data(scene.version)
+    baseline = reference_data(inputs.version)
     return Evaluation(
-        baseline, marked(rows.reset_index(drop=True), baseline), ServingState(scene.now, runs.champion()), scene.name
+        baseline, marked(rows.reset_index(drop=True), baseline), ServingState(inputs.now, runs.champion()), inputs.name
     )
 
 
 def _decision_records(
-    decision: Decision, number: int, scene: _Scene, config: RetreinoConfig, *, acts: bool
+    decision: Decision, number: int, inputs: _Inputs, config: RetreinoConfig, *, acts: bool
 ) -> Iterator[Record]:
     arrived = decision.arrived
     yield Metrics({"labels": float(arrived.labels), "new_labels": float(arrived.new_labels)})
@@ -216,19 +216,19 @@ def _decision_records(
         figures = {"window_log_loss": window.log_loss, "window_f1_score": window.f1_score, "window_skill": window.skill}
         yield Metrics({name: value for name, value in figures.items() if value is not None}, step)
     yield Text(decision_log.RECORD, json.dumps(decision.record(), indent=2) + "\n")
-    nothing = "dry run" if decision.retrain else "it is not time for a new model"
-    # All at once: an entry of the log is there whole or not at all.
+    nothing = "dry run" if decision.retrain else "no retraining is needed"
+    # In one request: a record of the decision log is complete or missing.
     yield Tags(
         {
             decision_log.MODEL: registry.model(),
             decision_log.CREATED: registry.created(),
             decision_log.NUMBER: str(number),
-            decision_log.MOMENT: scene.now.isoformat(timespec="seconds"),
+            decision_log.MOMENT: inputs.now.isoformat(timespec="seconds"),
             decision_log.DECISION: decision.decision,
             decision_log.TRIGGER: decision.trigger,
             decision_log.MODE: config.mode,
-            decision_log.REASONS: "\n".join(decision.reasons)[:_MOST_TAG_LENGTH],
-            decision_log.CHAMPION: scene.version,
+            decision_log.REASONS: "\n".join(decision.reasons)[:_MAX_TAG_LENGTH],
+            decision_log.CHAMPION: inputs.version,
             decision_log.SOURCE: config.source,
             decision_log.LABELS: str(arrived.labels),
             decision_log.NEW_LABELS: str(arrived.new_labels),
@@ -240,15 +240,15 @@ def _decision_records(
 
 
 @contextmanager
-def _outcome_told(run_id: str) -> Iterator[None]:
-    """Write on the decision that acting on it failed, where it does."""
+def _log_failure(run_id: str) -> Iterator[None]:
+    """Log the failure of a retraining as the outcome of its decision."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, Exception):
-            outcome, reason = FAILED, f"{type(error).__name__}: {error}"[:_MOST_TAG_LENGTH]
+            outcome, reason = FAILED, f"{type(error).__name__}: {error}"[:_MAX_TAG_LENGTH]
         else:
-            outcome, reason = INTERRUPTED, "it was stopped before it had finished"
+            outcome, reason = INTERRUPTED, "it was stopped before its end"
         version = registry.version_tagged(RETRAINING_RUN, run_id)
         left = {decision_log.CHALLENGER: registry.number(version)} if version else {}
         if version and registry.standing().champion != registry.number(version):
@@ -257,51 +257,54 @@ def _outcome_told(run_id: str) -> Iterator[None]:
         raise
 
 
-def _act(config: RetreinoConfig, scene: _Scene, run_id: str) -> PromotionOutcome:
+def _retrain(config: RetreinoConfig, inputs: _Inputs, run_id: str) -> PromotionOutcome:
     with registry.rollback_on_failure(), tempfile.TemporaryDirectory() as folder:
-        lesson = build_training_set(scene.labels, scene.champion, config, Path(folder), run_id)
-        learned = len(lesson.train) if lesson.compared_on is None else int(lesson.compared_on.sum())
-        info("Challenger:", f"learns from {learned:,} labels beside the dev rows, tested on {len(lesson.test):,} later")
+        training_data = build_training_set(inputs.labels, inputs.champion, config, Path(folder), run_id)
+        labels = len(training_data.train) if training_data.compared_on is None else int(training_data.compared_on.sum())
+        info(
+            "Challenger:",
+            f"trains on the dev rows and {labels:,} labels, evaluated on {len(training_data.test):,} later ones",
+        )
         with step_run(runs.TRAINING, config.training):
-            contender, _ = train_and_register(config.training, lesson)
-            settled = promote_if_better(
+            contender, _ = train_and_register(config.training, training_data)
+            promotion = promote_if_better(
                 contender,
-                lesson.test,
+                training_data.test,
                 seed=config.session_id,
-                against=scene.version,
+                against=inputs.version,
                 max_log_loss=config.max_log_loss,
                 min_improvement=config.min_improvement,
             )
-            log_records(settlement_records(settled))
-        log_records(_outcome_records(settled, contender.version))
-    return settled
+            log_records(settlement_records(promotion))
+        log_records(_outcome_records(promotion, contender.version))
+    return promotion
 
 
-def _outcome_records(settled: PromotionOutcome, version: str) -> Iterator[Record]:
-    yield Metrics({f"gate_{name}": value for name, value in settled.verdict.figures().items()})
+def _outcome_records(promotion: PromotionOutcome, version: str) -> Iterator[Record]:
+    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.figures().items()})
     yield Tags(
         {
             decision_log.CHALLENGER: version,
-            OUTCOME: PROMOTED if settled.promoted else REFUSED,
-            OUTCOME_REASON: (settled.verdict.reason if settled.promoted else settled.note)[:_MOST_TAG_LENGTH],
+            OUTCOME: PROMOTED if promotion.promoted else REFUSED,
+            OUTCOME_REASON: (promotion.gate_result.reason if promotion.promoted else promotion.note)[:_MAX_TAG_LENGTH],
         }
     )
 
 
-def _show(decision: Decision, number: int, scene: _Scene) -> None:
+def _show(decision: Decision, number: int, inputs: _Inputs) -> None:
     if decision.windows:
-        table = Table("labelled window", "rows", "log_loss", "f1_score", "skill", "violates")
+        table = Table("labeled window", "rows", "log_loss", "f1_score", "skill score", "breaches")
         for window in decision.windows:
             figures = [f"{value:.4f}" if value is not None else "-" for value in (window.f1_score, window.skill)]
             span = f"{window.start[:10]} to {window.end[:10]}"
-            told = "; ".join(window.violations) or "-"
-            table.add_row(span, f"{window.rows:,}", f"{window.log_loss:.4f}", *figures, told)
+            breaches = "; ".join(window.violations) or "-"
+            table.add_row(span, f"{window.rows:,}", f"{window.log_loss:.4f}", *figures, breaches)
         console.print(table)
     arrived = decision.arrived
     info(
-        "Looked at",
-        f"{len(scene.rows):,} rows ({scene.name}), {arrived.labels:,} labelled, {arrived.new_labels:,} of them new; "
-        f"champion version {scene.version}",
+        "Evaluated",
+        f"{len(inputs.rows):,} rows ({inputs.name}), {arrived.labels:,} labeled, {arrived.new_labels:,} of them new; "
+        f"champion version {inputs.version}",
     )
     trigger = f" ({decision.trigger})" if decision.trigger else ""
     style = "bold red" if decision.retrain else "bold green"
@@ -311,4 +314,4 @@ def _show(decision: Decision, number: int, scene: _Scene) -> None:
 
 
 if __name__ == "__main__":
-    run_command(RetreinoConfig, run, loop="retreino")
+    run_command(RetreinoConfig, run, exclusive="retreino")

@@ -1,4 +1,4 @@
-"""Entry point ``reverter``: put an earlier champion back, and prove that it answers what it answered then."""
+"""Entry point ``reverter``: roll back to an earlier champion, and verify that its predictions have not changed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ RUN_NAME = "Reverter"
 
 
 def check_version(version: str) -> str:
-    """Refuse what is no number.
+    """Refuse anything but a number.
 
     Raises
     ------
     ValueError
-        Says what is expected.
+        With what was expected.
     """
     if version and not version.isdecimal():
-        message = f"expected the number of a version, or nothing for the one before the champion; found {version!r}"
+        message = f"expected the number of a version, or nothing for the previous champion; found {version!r}"
         raise ValueError(message)
     return version
 
@@ -38,32 +38,32 @@ def check_reason(reason: str) -> str:
     Raises
     ------
     ValueError
-        Says what is expected.
+        With what was expected.
     """
     if not reason.strip():
-        message = "expected a reason in words, which is kept in the history of the version"
+        message = "expected a reason, which the history of the version keeps"
         raise ValueError(message)
     return reason.strip()
 
 
 class ReverterConfig(StepConfig):
-    """Make an earlier champion champion and Production again; what is served follows within seconds."""
+    """Roll back: an earlier version becomes champion and Production; servers reload within seconds."""
 
     version: Annotated[str, AfterValidator(check_version)] = Field(
-        default="", description="number of the version to put back; empty is the champion before this one"
+        default="", description="number of the version to restore; empty is the previous champion"
     )
     reason: Annotated[str, AfterValidator(check_reason)] = Field(
-        default="asked for at the command line", description="why, for the history"
+        default="requested at the command line", description="reason for the rollback, kept in the history"
     )
 
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """Who was champion, who is, and how its answers compare with those of its first day, in words."""
+    """The previous and the restored champion, and how its predictions compare with those at registration."""
 
     before: str
     version: str
-    answers: str
+    predictions: str
 
 
 def run(config: ReverterConfig) -> RollbackResult:
@@ -72,7 +72,7 @@ def run(config: ReverterConfig) -> RollbackResult:
     Raises
     ------
     RegistryError
-        If there is nothing to go back to, the version may not be used, it does not answer what it answered when it
+        If there is nothing to restore, the version may not be used, its predictions differ from those when it
         was registered, or another command has changed the champion meanwhile. Nothing is changed then.
     """
     with step_run(RUN_NAME, config):
@@ -80,14 +80,14 @@ def run(config: ReverterConfig) -> RollbackResult:
         before = registry.standing().champion or ""
         target = registry.rollback_target(config.version)
         log_records(_origin(target))
-        answers = _check_answers(target)
+        predictions = _verify_predictions(target)
         version = registry.roll_back(config.reason, target, instead_of=before)
-        reverted = RollbackResult(before, version, answers)
+        reverted = RollbackResult(before, version, predictions)
         log_records([Tags({"champion": reverted.before, "model_version": version, "reason": config.reason})])
     info(
         "Rolled back", f"{registry.model()} from version {reverted.before or 'none'} to version {version}", style="bold"
     )
-    info("Answers:", answers)
+    info("Predictions:", predictions)
     if commands.at_hand():
         info("History:", f"{commands.make('history')}, or python -m monitor.retraining.history", style="")
     return reverted
@@ -98,25 +98,25 @@ def _origin(version: str) -> Iterator[Record]:
     yield Tags({name: tags.get(name, "unknown") for name in ("data_source", "synthetic")})
 
 
-def _check_answers(version: str) -> str:
-    """How the answers of a version compare with those of the day it was registered, in words."""
+def _verify_predictions(version: str) -> str:
+    """How the predictions of a version compare with those when it was registered."""
     tags, uri = registry.tags_of(version), f"models:/{registry.model()}/{version}"
     found = prediction_hash(uri)
     if ANSWERS not in tags:
-        return "nobody wrote down what it answered when it was registered"
+        return "the version has no hash of its predictions at registration"
     if tags[ANSWERS] == found:
-        return "to 512 shots they are, to the byte, those that it gave when it was registered"
+        return "bit-identical on 512 shots to those at registration"
     if tags.get(ROUNDED_ANSWERS) == prediction_hash(uri, ROUNDED_DECIMALS):
-        return f"to 512 shots those of its first day to {ROUNDED_DECIMALS} decimals; this machine computes otherwise"
+        return f"equal on 512 shots to those at registration, to {ROUNDED_DECIMALS} decimals (another machine)"
     message = (
-        f"Version {version} of {registry.model()} does not answer what it answered when it was registered: "
-        "its files or the libraries have changed. It was not put back; give another version."
+        f"The predictions of version {version} of {registry.model()} differ from those at its registration: "
+        "its files or the libraries have changed. Nothing was rolled back; give another version."
     )
     raise registry.RegistryError(message)
 
 
 def run_at_once(config: ReverterConfig) -> None:
-    """Roll back without waiting for other steps: it writes nothing to ``data/``, and it is urgent."""
+    """Roll back without waiting for other steps: a rollback writes nothing to ``data/``, and is urgent."""
     with registry.translate_store_errors():
         reachability.require_answer()
         run(config)

@@ -1,8 +1,8 @@
-"""The loop on a schedule: ``python -m steps.schedule`` looks at the inference log and decides, again and again.
+"""Continuous training on a schedule: ``python -m steps.schedule`` monitors the inference log and decides repeatedly.
 
-Each time it runs ``steps.monitoramento`` and ``steps.retreino`` as commands of their own, and then
-``serving.inference_log.retention``, which removes old rows from the log. One that fails is told, and
-ends neither the other nor the schedule. SIGTERM ends the schedule, and the step that is running: a decision that was
+Each time it runs the commands ``steps.monitoramento`` and ``steps.retreino``, and then
+``serving.inference_log.retention``, which removes old rows from the log. A failure is printed, and
+stops neither the other command nor the scheduler. SIGTERM ends the scheduler and the running step: a decision that is
 not finished becomes *interrupted*, as after a kill.
 """
 
@@ -37,7 +37,7 @@ from serving.inference_log import reader
 from serving.inference_log.inference_log import ADDRESS_VARIABLE
 
 HEARTBEAT = PROCESSED / ".schedule.json"
-"""Where the schedule of this folder says how it is: in a folder that a container keeps, and not in ``/tmp``."""
+"""Heartbeat of the scheduler of this folder: in a folder that a container keeps, and not in ``/tmp``."""
 
 _POLL_SECONDS = 0.5
 _PULSE = timedelta(seconds=30)
@@ -46,16 +46,16 @@ _CRON_FIELDS = 5
 
 
 class ScheduleError(KobeShotError):
-    """The schedule is not kept."""
+    """The scheduler is not running."""
 
 
 def check_schedule(text: str) -> str:
-    """Refuse what is neither a cron expression nor a span of time.
+    """Refuse anything but a cron expression or a duration.
 
     Raises
     ------
     ValueError
-        Says what is expected.
+        With what was expected.
 
     Examples
     --------
@@ -68,19 +68,19 @@ def check_schedule(text: str) -> str:
         try:
             span = pd.Timedelta(validate_duration(text))
         except ValueError as error:
-            message = f"expected a cron expression such as '17 6 * * *', or a span of time such as 12h; found {text!r}"
+            message = f"expected a cron expression such as '17 6 * * *', or a duration such as 12h; found {text!r}"
             raise ValueError(message) from error
         if span < pd.Timedelta(seconds=1):
-            message = f"expected a span of a second or more; found {text!r}"
+            message = f"expected a duration of a second or more; found {text!r}"
             raise ValueError(message)
         return text
     *_, day, _, weekday = text.split()
     if any(map(str.isdigit, weekday)):
-        # APScheduler's week begins on Monday, cron's on Sunday.
-        message = f"expected weekdays by name, such as mon or mon-fri, a week that begins on Monday; found {text!r}"
+        # APScheduler's week starts on Monday, cron's on Sunday.
+        message = f"expected weekdays by name, such as mon or mon-fri, a week that starts on Monday; found {text!r}"
         raise ValueError(message)
     if day != "*" and weekday != "*":
-        # cron takes either, APScheduler both.
+        # cron matches either, APScheduler both.
         message = f"expected a day of the month or a weekday, and * for the other; found {text!r}"
         raise ValueError(message)
     try:
@@ -89,49 +89,50 @@ def check_schedule(text: str) -> str:
         message = f"expected a cron expression such as '17 6 * * *', weeks from mon to sun; found {text!r}: {error}"
         raise ValueError(message) from error
     if trigger.get_next_fire_time(None, datetime.now(UTC)) is None:
-        message = f"expected a cron expression of a time that comes; found {text!r}, which never does"
+        message = f"expected a cron expression with a next time; found {text!r}, which never fires"
         raise ValueError(message)
     return text
 
 
 class ScheduledConfig(CommandConfig):
-    """Look at what was scored and decide whether to retrain, at given times, until told to end."""
+    """Monitor scored shots and decide whether to retrain, on a schedule, until SIGTERM."""
 
     schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
         default="17 6 * * *",
-        description="cron expression in UTC, weekdays by name; or a span of time such as 12h, the first time at once",
+        description="cron expression in UTC, weekdays by name; or a duration such as 12h, the first time at once",
     )
     current: Literal["log", "application"] = Field(
-        default="log", description="what is looked at: the inference log, or what aplicacao scored last"
+        default="log",
+        description="source of the scored shots: the inference log, or the latest table that aplicacao scored",
     )
     retention: bool = Field(
         default=True,
-        description="afterwards remove old rows from the inference log: python -m serving.inference_log.retention",
+        description="then remove old rows from the inference log: python -m serving.inference_log.retention",
     )
     keep_days: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="age that rows of the inference log are removed at; empty takes $KOBE_LIMIT_LOG_DAYS"
     )
     status: bool = Field(
-        default=False, description="only say whether the schedule of this folder is kept; exit code 1 if not"
+        default=False, description="only print whether the scheduler of this folder is running; exit code 1 if not"
     )
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a schedule says of itself, all times in UTC and ISO 8601.
+    """State of a scheduler, all times in UTC and ISO 8601.
 
     Attributes
     ----------
     alive : str
-        When it last wrote this.
+        Time of this heartbeat.
     next_due : str
-        When it runs next.
+        Time of the next run.
     last_run, last_success : str
-        When it last ran, and last without a failure; empty where it has not.
+        Time of the latest run, and of the latest without a failure; empty where there is none.
     failures : dict of str to int
-        Exit codes of the steps of the last run that failed.
+        Exit codes of the failed steps of the latest run.
     ended : str
-        When it was ended; empty while it runs. What the last run came to is true after a restart as well.
+        Time of its end; empty while it runs. The results of the latest run survive a restart.
     """
 
     alive: str
@@ -142,7 +143,7 @@ class Heartbeat:
     ended: str = ""
 
     def problem(self, now: datetime) -> str:
-        """Why the schedule is not kept, in words; empty where it is.
+        """Why the scheduler is not running well; empty where it is.
 
         Examples
         --------
@@ -151,20 +152,20 @@ class Heartbeat:
         >>> heartbeat.problem(noon)
         ''
         >>> heartbeat.problem(noon + timedelta(hours=1))
-        'it has not been heard of since 2026-01-01T12:00:00+00:00'
+        'its last heartbeat was at 2026-01-01T12:00:00+00:00'
         """
         if self.ended:
-            return f"it was ended at {self.ended}; the last success was {self.last_success or 'never'}"
+            return f"it ended at {self.ended}; the last success was {self.last_success or 'never'}"
         if now - datetime.fromisoformat(self.alive) > _DEAD:
-            return f"it has not been heard of since {self.alive}"
+            return f"its last heartbeat was at {self.alive}"
         if self.failures:
-            told = ", ".join(f"{step} ended with exit code {code}" for step, code in self.failures.items())
-            return f"the run of {self.last_run} failed: {told}; the last success was {self.last_success or 'never'}"
+            failed = ", ".join(f"{step} ended with exit code {code}" for step, code in self.failures.items())
+            return f"the run of {self.last_run} failed: {failed}; the last success was {self.last_success or 'never'}"
         return ""
 
 
 class Schedule:
-    """Runs the steps when it is time.
+    """Runs the steps on a schedule.
 
     Parameters
     ----------
@@ -183,16 +184,16 @@ class Schedule:
         self._is_silent = False
 
     def run(self) -> None:
-        """Keep the schedule until SIGTERM or SIGINT."""
+        """Run until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         trigger = _trigger(self._config.schedule)
         at_once = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}
         job = self._scheduler.add_job(
-            self._run_told, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
+            self._run_and_report, trigger, id="loop", coalesce=True, max_instances=1, misfire_grace_time=None, **at_once
         )
         self._scheduler.start()
-        info("Schedule:", f"{self._config.schedule}; next at {_told(job.next_run_time)}")
+        info("Schedule:", f"{self._config.schedule}; next at {_format(job.next_run_time)}")
         beaten = datetime.min.replace(tzinfo=UTC)
         try:
             while not self._stopping:
@@ -202,25 +203,25 @@ class Schedule:
                 time.sleep(_POLL_SECONDS)
         finally:
             self._end_step()
-            self._beat(ended=_told(datetime.now(UTC)))
+            self._beat(ended=_format(datetime.now(UTC)))
             self._scheduler.shutdown()
         info("Stopped.")
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
-    def _run_told(self) -> None:
-        started = _told(datetime.now(UTC))
+    def _run_and_report(self) -> None:
+        started = _format(datetime.now(UTC))
         try:
             self._run_steps()
         except (OSError, KobeShotError) as error:
-            console.error("The steps could not be run:", error)
+            console.error("The steps could not run:", error)
             self._done(started, {"scheduled": 1})
 
     def _run_steps(self) -> None:
-        started = _told(datetime.now(UTC))
+        started = _format(datetime.now(UTC))
         if self._config.current == "log" and _nothing_scored():
-            info("Nothing was scored yet:", "there is nothing to look at")
+            info("No rows yet:", "the inference log is empty")
             self._done(started, {})
             return
         steps = self._steps()
@@ -228,7 +229,7 @@ class Schedule:
         if self._stopping:
             return
         for step, code in failures.items():
-            console.error(f"{steps[step][0]} failed", f"(exit code {code}); the schedule goes on.")
+            console.error(f"{steps[step][0]} failed", f"(exit code {code}); the scheduler continues.")
         self._done(started, failures)
 
     def _done(self, started: str, failures: dict[str, int]) -> None:
@@ -236,19 +237,19 @@ class Schedule:
         if not failures:
             self._last_success = started
         self._beat()
-        info("Next at", _told(self._scheduler.get_job("loop").next_run_time))
+        info("Next at", _format(self._scheduler.get_job("loop").next_run_time))
 
     def _steps(self) -> dict[str, list[str]]:
-        """What a run consists of: the command of each step."""
-        looked_at = ["--current", self._config.current]
-        steps = {step: [f"steps.{step}", *looked_at] for step in ("monitoramento", "retreino")}
+        """The commands of a run, by step."""
+        source = ["--current", self._config.current]
+        steps = {step: [f"steps.{step}", *source] for step in ("monitoramento", "retreino")}
         if self._config.retention and os.environ.get(ADDRESS_VARIABLE) != "off" and _has_log():
             keep = [] if self._config.keep_days is None else ["--keep_days", str(self._config.keep_days)]
             steps["retention"] = ["serving.inference_log.retention", *keep]
         return steps
 
     def _run_step(self, step: list[str]) -> int:
-        """Run a step under a guard, which ends it when this process ends, however it ends; its exit code."""
+        """Run a step under a process guard, which ends it when this process ends; its exit code."""
         guard = str(ROOT / "serving" / "server" / "process_guard.py")
         command = [sys.executable, guard, sys.executable, "-m", *step]
         with self._lock:
@@ -264,11 +265,11 @@ class Schedule:
                 self._process.terminate()
 
     def _beat(self, *, ended: str = "") -> None:
-        """Say how it is; a disk that is full, or anything else that keeps it from that, ends nothing."""
+        """Write the heartbeat; a full disk, or another write error, ends nothing."""
         job = self._scheduler.get_job("loop")
         heartbeat = Heartbeat(
-            alive=_told(datetime.now(UTC)),
-            next_due=_told(job.next_run_time),
+            alive=_format(datetime.now(UTC)),
+            next_due=_format(job.next_run_time),
             last_run=self._last_run,
             last_success=self._last_success,
             failures=self._failures,
@@ -279,14 +280,14 @@ class Schedule:
                 write_text(json.dumps(asdict(heartbeat)), HEARTBEAT)
             except OSError as error:
                 if not self._is_silent:
-                    console.error(f"{HEARTBEAT} cannot be written:", f"{error}; the schedule goes on.")
+                    console.error(f"{HEARTBEAT} cannot be written:", f"{error}; the scheduler continues.")
                 self._is_silent = True
             else:
                 self._is_silent = False
 
 
 def _last_heartbeat() -> Heartbeat | None:
-    """What the last schedule of this folder said; None where there was none, or one of another version."""
+    """The latest heartbeat in this folder; None where there is none, or one of another version."""
     try:
         return Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
@@ -294,43 +295,46 @@ def _last_heartbeat() -> Heartbeat | None:
 
 
 def run(config: ScheduledConfig) -> None:
-    """Keep the schedule, or say whether it is kept.
+    """Run the scheduler, or print whether it is running.
 
     Raises
     ------
     ScheduleError
-        If it is only asked for, and not kept; or if there is no log to look at.
-    BusyError
-        If another process keeps it.
+        If only the status is requested and the scheduler is not running, or if there is no log to read.
+    AlreadyRunningError
+        If another process runs it.
     """
     registry.model()
     if not config.status:
         if config.current == "log" and os.environ.get(ADDRESS_VARIABLE) == "off":
             message = (
-                f"expected an inference log to look at; found {ADDRESS_VARIABLE}=off. Name one, or say "
+                f"expected an inference log to monitor; found {ADDRESS_VARIABLE}=off. Set its URL, or give "
                 "--current application"
             )
             raise ScheduleError(message)
         PROCESSED.mkdir(parents=True, exist_ok=True)
-        with single_instance("the schedule of this folder", str(ROOT), folder=PROCESSED):
+        with single_instance("the scheduler of this folder", str(ROOT), folder=PROCESSED):
             Schedule(config).run()
         return
     try:
         heartbeat = Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        message = "No schedule has been started in this folder. Start one: python -m steps.schedule"
+        message = "No scheduler has been started in this folder. Start one: python -m steps.schedule"
         raise ScheduleError(message) from error
     except (TypeError, ValueError) as error:
-        message = f"{HEARTBEAT} is not what a schedule of this version writes. Start it again"
+        message = f"{HEARTBEAT} is not the heartbeat of a scheduler of this version. Start it again"
         raise ScheduleError(message) from error
     if problem := heartbeat.problem(datetime.now(UTC)):
-        message = f"The schedule is not kept: {problem}."
+        message = f"The scheduler is not running: {problem}."
         raise ScheduleError(message)
-    info("The schedule is kept;", f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}")
+    info(
+        "The scheduler is running;",
+        f"last success: {heartbeat.last_success or 'none yet'}; next at {heartbeat.next_due}",
+    )
 
 
 def _nothing_scored() -> bool:
-    """Whether the inference log is empty, or not there yet; one that cannot be read is for the steps to tell."""
+    """Whether the inference log is empty or missing; the steps report one that cannot be read."""
     try:
         return reader.window(reader.open_log(reader.log_url())).rows == 0
     except reader.NoLogError:
@@ -340,7 +344,7 @@ def _nothing_scored() -> bool:
 
 
 def _has_log() -> bool:
-    """Whether there is an inference log; one that cannot be read is for the command to tell."""
+    """Whether there is an inference log; the command reports one that cannot be read."""
     try:
         reader.open_log(reader.log_url())
     except reader.NoLogError:
@@ -356,8 +360,8 @@ def _trigger(schedule: str) -> BaseTrigger:
     return IntervalTrigger(seconds=pd.Timedelta(schedule).total_seconds(), timezone=UTC)
 
 
-def _told(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+def _format(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
 
 
 if __name__ == "__main__":

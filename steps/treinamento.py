@@ -1,4 +1,4 @@
-"""Entry point ``treinamento``: train, choose on cross-validated figures, register, and promote what passes the gate."""
+"""Entry point ``treinamento``: train, select by cross-validation, register, and promote what passes the gate."""
 
 import json
 import tempfile
@@ -15,8 +15,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.cli.console import console, detail, told
-from data.cli.console import info as say
+from data.cli.console import console, detail, info, told
 from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from data.storage.files import sha256
@@ -53,8 +52,8 @@ from steps.training.tuning import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, se
 RUN_NAME = runs.TRAINING
 
 _EXAMPLE_ROWS = 5
-_MOST_RESAMPLED = 100_000
-"""Test rows up to which the bootstrap's intervals are worth their time."""
+_MAX_RESAMPLED = 100_000
+"""Test rows up to which bootstrap intervals are computed."""
 
 
 def check_models(models: str) -> str:
@@ -79,99 +78,103 @@ def check_models(models: str) -> str:
 
 
 class TreinamentoConfig(StepConfig):
-    """Tune models with PyCaret on base_train, choose one on cross-validated figures, register it as kobe_shot."""
+    """Tune models with PyCaret on base_train, select one by cross-validation, register it as kobe_shot."""
 
     models: Annotated[str, AfterValidator(check_models)] = Field(
         default="lr,dt",
         description="PyCaret's ids of the models to tune, comma-separated; best adds the winner of compare_models",
     )
     cv_folds: int = Field(default=5, ge=2, le=50, description="number of stratified folds of base_train")
-    n_iter: int = Field(default=10, ge=1, le=1000, description="settings that the random search tries for each model")
+    n_iter: int = Field(
+        default=10, ge=1, le=1000, description="hyperparameter configurations of the random search, for each model"
+    )
     session_id: int = Field(default=42, ge=0, lt=2**31, description="seed of folds, search and models")
     criterion: Literal["log_loss", "brier", "roc_auc", "f1_score", "accuracy", "precision", "recall"] = Field(
-        default="log_loss", description="metric that tuning optimises and that the choice is made by"
+        default="log_loss", description="selection metric: tuning optimizes it, and the best model by it is selected"
     )
 
 
 @dataclass(frozen=True)
 class ModelSelection:
-    """The chosen candidate, those it was chosen from, and what is said of it.
+    """The selected candidate, all candidates, and the justification.
 
     Attributes
     ----------
-    chosen : Candidate
-        The best by the cross-validated criterion.
+    selected : Candidate
+        The best by the cross-validated selection metric.
     candidates : tuple of Candidate
-        All of them, the class prior first.
+        All of them, the base-rate baseline first.
     test_metrics : dict of str to dict of str to float
-        Metrics on the test rows by the candidate's id; the choice did not see them.
+        Metrics on the test rows by the candidate's id; the selection does not use them.
     justification : str
-        In words and a table, as Markdown.
+        A paragraph and a table, as Markdown.
     """
 
-    chosen: Candidate
+    selected: Candidate
     candidates: tuple[Candidate, ...]
     test_metrics: dict[str, dict[str, float]]
     justification: str
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the chosen candidate on the test rows."""
-        return self.test_metrics[self.chosen.id]
+        """Metrics of the selected candidate on the test rows."""
+        return self.test_metrics[self.selected.id]
 
     @property
     def prior(self) -> Candidate:
-        """The class prior."""
+        """The base-rate baseline."""
         return next(candidate for candidate in self.candidates if candidate.id == PRIOR)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training ends with: the choice, its version in the registry, and what became of it, in words."""
+class TrainingResult:
+    """The result of a training: the selection, its version in the registry, and a note on its promotion."""
 
-    choice: ModelSelection
+    selection: ModelSelection
     version: str
     note: str
 
 
-def run(config: TreinamentoConfig) -> Trained:
-    """Train on the prepared tables, in a run with a nested run for each candidate; promote what is better."""
+def run(config: TreinamentoConfig) -> TrainingResult:
+    """Train on the prepared tables, in a run with a nested run for each candidate; promote a better version."""
     with registry.rollback_on_failure(), step_run(RUN_NAME, config):
         registry.reconcile()
-        lesson = _prepared(read_manifest())
-        print_synthetic_warning(synthetic=lesson.is_synthetic)
-        contender, choice = train_and_register(config, lesson)
-        compared = comparison_rows(contender)
+        training_data = _prepared(read_manifest())
+        print_synthetic_warning(synthetic=training_data.is_synthetic)
+        challenger, selection = train_and_register(config, training_data)
+        compared = comparison_rows(challenger)
         if compared.note:
-            say("Compared", compared.note)
+            info("Compared", compared.note)
             log_records([Tags({"comparison_note": compared.note})])
-        settled = promote_if_better(contender, compared.rows, seed=config.session_id)
-        log_records(settlement_records(settled))
-        detail(told("Registered:", f"{registry.model()} version {contender.version}; {settled.note}"))
-    why = f": {settled.verdict.reason}" if settled.promoted else ""
-    return Trained(choice, contender.version, f"{settled.note}{why}")
+        promotion = promote_if_better(challenger, compared.rows, seed=config.session_id)
+        log_records(settlement_records(promotion))
+        detail(told("Registered:", f"{registry.model()} version {challenger.version}; {promotion.note}"))
+    why = f": {promotion.gate_result.reason}" if promotion.promoted else ""
+    return TrainingResult(selection, challenger.version, f"{promotion.note}{why}")
 
 
-def train_and_register(config: TreinamentoConfig, lesson: TrainingData) -> tuple[Challenger, ModelSelection]:
-    """Train, choose and register within the active run; nothing is judged or promoted."""
-    log_records(_inputs(lesson))
-    candidates = tuple(_train_all(lesson, config))
-    choice = _choose(candidates, lesson.test, config)
-    _show(choice, config.criterion)
-    log_records(_records(choice))
+def train_and_register(config: TreinamentoConfig, training_data: TrainingData) -> tuple[Challenger, ModelSelection]:
+    """Train, select and register within the active run; nothing is compared or promoted."""
+    log_records(_inputs(training_data))
+    candidates = tuple(_train_all(training_data, config))
+    selection = _select(candidates, training_data.test, config)
+    _show(selection, config.criterion)
+    log_records(_records(selection))
     active = mlflow.active_run()
-    version = _register(choice, lesson, config, active.info.run_id if active else "")
+    version = _register(selection, training_data, config, active.info.run_id if active else "")
     log_records([Tags({"model_version": version})])
-    return Challenger(version, lesson, choice.chosen.pipeline, choice.prior.pipeline), choice
+    return Challenger(version, training_data, selection.selected.pipeline, selection.prior.pipeline), selection
 
 
-def settlement_records(settled: PromotionOutcome) -> Iterator[Record]:
-    """What the gate said, for the run of the training."""
-    yield Tags({"gate": "passed" if settled.verdict.passed else "refused", "gate_reason": settled.verdict.reason})
-    yield Tags({"promotion_note": settled.note})
-    yield Metrics({f"gate_{name}": value for name, value in settled.verdict.figures().items()})
-    if settled.challenge:
-        yield Text("challenge.json", json.dumps(settled.challenge.record(), indent=2) + "\n")
+def settlement_records(promotion: PromotionOutcome) -> Iterator[Record]:
+    """The gate result, for the run of the training."""
+    yield Tags(
+        {"gate": "passed" if promotion.gate_result.passed else "refused", "gate_reason": promotion.gate_result.reason}
+    )
+    yield Tags({"promotion_note": promotion.note})
+    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.figures().items()})
+    if promotion.promotion_test:
+        yield Text("challenge.json", json.dumps(promotion.promotion_test.record(), indent=2) + "\n")
 
 
 def _prepared(manifest: Manifest) -> TrainingData:
@@ -187,50 +190,50 @@ def _prepared(manifest: Manifest) -> TrainingData:
     )
 
 
-def _inputs(lesson: TrainingData) -> Iterator[Record]:
-    yield lesson.origin
-    yield Params({f"sha256_{name}": lesson.tags[f"sha256_{name}"] for name in lesson.files})
-    for name, table, context in ((TRAIN, lesson.train, "training"), (TEST, lesson.test, "testing")):
-        yield Dataset(lesson.files[name], table, context, lesson.tags[f"sha256_{name}"], TARGET)
-    for name, path in lesson.files.items():
+def _inputs(training_data: TrainingData) -> Iterator[Record]:
+    yield training_data.origin
+    yield Params({f"sha256_{name}": training_data.tags[f"sha256_{name}"] for name in training_data.files})
+    for name, table, context in ((TRAIN, training_data.train, "training"), (TEST, training_data.test, "testing")):
+        yield Dataset(training_data.files[name], table, context, training_data.tags[f"sha256_{name}"], TARGET)
+    for name, path in training_data.files.items():
         if path != prepared_path(name):
             yield Artifact(path)
 
 
-def _train_all(lesson: TrainingData, config: TreinamentoConfig) -> Iterator[Candidate]:
-    say("Training", f"on {len(lesson.train):,} rows; loading PyCaret")
+def _train_all(training_data: TrainingData, config: TreinamentoConfig) -> Iterator[Candidate]:
+    info("Training", f"on {len(training_data.train):,} rows; loading PyCaret")
     tuner = Tuner(
-        lesson.train,
-        weights=lesson.weights,
-        compared_on=lesson.compared_on,
+        training_data.train,
+        weights=training_data.weights,
+        compared_on=training_data.compared_on,
         cv_folds=config.cv_folds,
         n_iter=config.n_iter,
         session_id=config.session_id,
         criterion=config.criterion,
     )
-    yield _log_candidate(tuner.prior(), lesson, config)
+    yield _log_candidate(tuner.prior(), training_data, config)
     if BEST in config.models.split(","):
-        say("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
-    with console.status("choosing what to tune"):
+        info("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
+    with console.status("selecting the models to tune"):
         ids = tuner.ids(config.models)
     for model_id in ids:
-        yield _log_candidate(_tune(tuner, model_id, config), lesson, config)
+        yield _log_candidate(_tune(tuner, model_id, config), training_data, config)
 
 
 def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
     started = time.perf_counter()
-    work = f"{config.n_iter} settings × {config.cv_folds} folds"
+    work = f"{config.n_iter} configurations × {config.cv_folds} folds"
     with console.status(f"{model_id}: {work}"):
         candidate = tuner.tune(model_id)
     score = f"{config.criterion} {cross_validated(candidate, config.criterion)}"
-    say(f"  {model_id}:", f"{work} in {time.perf_counter() - started:.1f} s, cross-validated {score}")
+    info(f"  {model_id}:", f"{work} in {time.perf_counter() - started:.1f} s, cross-validated {score}")
     return candidate
 
 
-def _log_candidate(candidate: Candidate, lesson: TrainingData, config: TreinamentoConfig) -> Candidate:
+def _log_candidate(candidate: Candidate, training_data: TrainingData, config: TreinamentoConfig) -> Candidate:
     with nested_run(f"{candidate.id}: {candidate.name}"):
-        log_records([lesson.origin])
-        log_records(_candidate_records(candidate, lesson.test, config))
+        log_records([training_data.origin])
+        log_records(_candidate_records(candidate, training_data.test, config))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CANDIDATE_FILE
             save_pipeline(candidate.pipeline, path)
@@ -245,7 +248,7 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Treinam
         yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
     labels, made = test[TARGET].to_numpy(dtype=float), _probability(candidate, test)
     yield Metrics(_evaluate(candidate, test))
-    if len(test) <= _MOST_RESAMPLED:
+    if len(test) <= _MAX_RESAMPLED:
         for name, interval in evaluate_with_intervals(labels, made).intervals().items():
             yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
     title = f"{candidate.name}, {len(test):,} test rows"
@@ -264,44 +267,44 @@ def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
     return evaluate(test[TARGET], _probability(candidate, test))
 
 
-def _choose(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> ModelSelection:
-    chosen = select_best([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
+def _select(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> ModelSelection:
+    selected = select_best([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
     test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
-    justification = _justify(chosen, candidates, test_metrics, config.criterion)
-    return ModelSelection(chosen, candidates, test_metrics, justification)
+    justification = _justify(selected, candidates, test_metrics, config.criterion)
+    return ModelSelection(selected, candidates, test_metrics, justification)
 
 
 def _justify(
-    chosen: Candidate, candidates: Sequence[Candidate], test_metrics: dict[str, dict[str, float]], criterion: str
+    selected: Candidate, candidates: Sequence[Candidate], test_metrics: dict[str, dict[str, float]], criterion: str
 ) -> str:
     direction = "highest" if METRICS[criterion].greater_is_better else "lowest"
     words = (
-        f"**{chosen.name}** (`{chosen.id}`) was chosen: of the tuned models its cross-validated {criterion} on the "
-        f"training rows, {cross_validated(chosen, criterion)}, is the {direction}. "
-        "The test rows had no part in the choice."
+        f"**{selected.name}** (`{selected.id}`) was selected: its cross-validated {criterion} on the "
+        f"training rows, {cross_validated(selected, criterion)}, is the {direction} of the tuned models. "
+        "The selection does not use the test rows."
     )
-    if select_best(candidates, criterion) is not chosen:
-        words += f" The class prior's is not worse: by {criterion}, no tuned model has learned anything."
+    if select_best(candidates, criterion) is not selected:
+        words += f" The base-rate baseline is not worse: by {criterion}, no tuned model has skill."
     header = f"| model | cross-validated {criterion} | " + " | ".join(f"test {name}" for name in METRICS) + " |"
     lines = [header, "|---" * (len(METRICS) + 2) + "|"]
     for candidate in candidates:
-        name = f"**{candidate.name}**" if candidate is chosen else candidate.name
+        name = f"**{candidate.name}**" if candidate is selected else candidate.name
         cells = [name, cross_validated(candidate, criterion), *_cells(test_metrics[candidate.id], METRICS)]
         lines.append(f"| {' | '.join(cells)} |")
     return words + "\n\n" + "\n".join(lines) + "\n"
 
 
-def _show(choice: ModelSelection, criterion: str) -> None:
+def _show(selection: ModelSelection, criterion: str) -> None:
     shown = ("log_loss", "f1_score", "roc_auc")
     table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in shown))
-    for candidate in choice.candidates:
-        name = f"{candidate.name} (chosen)" if candidate is choice.chosen else candidate.name
-        table.add_row(name, cross_validated(candidate, criterion), *_cells(choice.test_metrics[candidate.id], shown))
+    for candidate in selection.candidates:
+        name = f"{candidate.name} (selected)" if candidate is selection.selected else candidate.name
+        table.add_row(name, cross_validated(candidate, criterion), *_cells(selection.test_metrics[candidate.id], shown))
     detail(table)
 
 
 def cross_validated(candidate: Candidate, criterion: str) -> str:
-    """Mean and standard deviation of a metric over the folds, as a person reads it."""
+    """Mean and standard deviation of a metric over the folds, formatted."""
     mean, deviation = candidate.cross_validated[criterion]
     return f"{mean:.4f} ± {deviation:.4f}"
 
@@ -311,36 +314,39 @@ def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
     return [f"{round(metrics[name], 4) + 0.0:.4f}" if name in metrics else "not defined" for name in names]
 
 
-def _records(choice: ModelSelection) -> Iterator[Record]:
-    yield Tags({"chosen_model": choice.chosen.id})
-    yield Text("justification.md", choice.justification)
-    yield Metrics(choice.metrics)
+def _records(selection: ModelSelection) -> Iterator[Record]:
+    yield Tags({"chosen_model": selection.selected.id})
+    yield Text("justification.md", selection.justification)
+    yield Metrics(selection.metrics)
 
 
-def _register(choice: ModelSelection, lesson: TrainingData, config: TreinamentoConfig, run_id: str) -> str:
-    chosen = choice.chosen
-    example = lesson.train[list(FEATURES)].head(_EXAMPLE_ROWS)
-    info = log_scoring_model(chosen.pipeline, example, threshold=THRESHOLD, metadata={"model_id": chosen.id})
+def _register(selection: ModelSelection, training_data: TrainingData, config: TreinamentoConfig, run_id: str) -> str:
+    selected = selection.selected
+    example = training_data.train[list(FEATURES)].head(_EXAMPLE_ROWS)
+    info = log_scoring_model(selected.pipeline, example, threshold=THRESHOLD, metadata={"model_id": selected.id})
     tags = {
-        **lesson.tags,
+        **training_data.tags,
         **git_state(),
-        **{f"test_{name}": f"{value:.6f}" for name, value in choice.metrics.items()},
-        **{f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}" for name, (mean, deviation) in chosen.cross_validated.items()},
-        "model_id": chosen.id,
+        **{f"test_{name}": f"{value:.6f}" for name, value in selection.metrics.items()},
+        **{
+            f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}"
+            for name, (mean, deviation) in selected.cross_validated.items()
+        },
+        "model_id": selected.id,
         "criterion": config.criterion,
         "threshold": str(THRESHOLD),
         ANSWERS: prediction_hash(info.model_uri),
         ROUNDED_ANSWERS: prediction_hash(info.model_uri, ROUNDED_DECIMALS),
     }
     card = card_of(
-        choice.chosen,
-        choice.prior,
-        choice.justification,
-        lesson=lesson,
+        selection.selected,
+        selection.prior,
+        selection.justification,
+        training_data=training_data,
         training=config.model_dump(),
         logged=Logged(info.model_uri, run_id, tags),
     )
-    # Wherever a kill comes, run and version have a whole card, at worst one that does not know the version's number.
+    # Wherever a kill comes, run and version have a complete card, at worst one without the version's number.
     log_records([Text(model_card.FILE, model_card.render(card))])
     version = registry.register(info.model_uri, run_id, tags, model_card.description(card))
     numbered = replace(card, version=version, uri=f"models:/{registry.model()}/{version}")

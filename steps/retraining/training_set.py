@@ -1,4 +1,4 @@
-"""What a challenger learns from and is tested on: dev rows, older labels, and later ones."""
+"""The training set of a challenger: dev rows and training labels; and its temporal hold-out of later labels."""
 
 from pathlib import Path
 
@@ -21,47 +21,47 @@ from steps.retraining.config import RetrainingConfig
 from steps.training.training_set import TrainingData
 
 RETRAINING_RUN = "retraining_run"
-"""Tag of a version: the run of ``retreino`` that it comes from."""
+"""Tag of a version: the run of ``retreino`` that trained it."""
 ORIGIN = ("data_source", "synthetic")
-"""Tags of a version that its challenger inherits: where its shots come from."""
+"""Tags of a version that its challenger inherits: the origin of its shots."""
 
-_MOST_DEVELOPMENT = 0.5
-_MOST_WEIGHT = 5.0
+_MAX_DEVELOPMENT = 0.5
+_MAX_WEIGHT = 5.0
 
 
-class LoopError(KobeShotError):
-    """What has arrived is not enough to learn from and to be tested on."""
+class TrainingSetError(KobeShotError):
+    """The delayed labels are too few to train on and to evaluate on."""
 
 
 def build_training_set(
     labels: pd.DataFrame, champion: ModelVersion, config: RetrainingConfig, folder: Path, run_id: str
 ) -> TrainingData:
-    """The dev rows that the champion learned from and the older labels to learn from, the later labels to be tested on.
+    """Training rows: the champion's dev rows and the earlier labels. Hold-out rows: the later labels.
 
     Parameters
     ----------
     labels : pandas.DataFrame
-        Labelled rows in the order of ``time``.
+        Labeled rows in the order of ``time``.
     champion : ModelVersion
-        Whose dev rows, and who must not have learned from the test rows either.
+        Its dev rows are used, and it must not have been trained on the hold-out either.
     config : LoopConfig
     folder : pathlib.Path
-        Where the tables are written.
+        For the tables.
     run_id : str
         Run of the decision.
 
     Raises
     ------
-    LoopError
+    TrainingSetError
         If there are too few labels on either side.
     """
     older, later = split_by_time(labels.tail(config.max_labels), config.holdout_size)
     if older.empty or later.empty:
         message = (
-            f"expected older labels to learn from and later ones that the champion has not learned from; found "
+            f"expected labels to train on and later ones that the champion was not trained on; found "
             f"{len(older):,} and {len(later):,}. Wait for more labels, or give another holdout_size."
         )
-        raise LoopError(message)
+        raise TrainingSetError(message)
     development_file = tables.development_table()
     development = pd.read_parquet(development_file)
     columns = [*FEATURES, TARGET]
@@ -92,35 +92,35 @@ def build_training_set(
 
 
 def _identity(rows: pd.DataFrame) -> pd.DataFrame:
-    """What tells the shots of a table from others: ``shot_id`` and ``time``, null where they are not known."""
+    """The columns that identify shots: ``shot_id`` and ``time``, null where they are unknown."""
     return rows.reindex(columns=[SHOT_ID, TIME]).astype({SHOT_ID: "Int64", TIME: "datetime64[us]"})
 
 
 def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
-    """Refuse labels that are dev rows for the greater part: the champion has learned from those.
+    """Refuse labels that are mostly dev rows: the champion was trained on those.
 
-    Where ``shot_id`` is not known on one side, the values have to do: of so many shots most are different.
+    Where ``shot_id`` is unknown on one side, the values are compared: of so many shots most are different.
     """
     if SHOT_ID in labels and SHOT_ID in development and labels[SHOT_ID].notna().any():
         share = float(np.mean(among(labels, development)))
     else:
         values = (pd.MultiIndex.from_frame(each[[*FEATURES, TARGET]].astype(float)) for each in (labels, development))
         share = float(np.mean(next(values).isin(next(values))))
-    if share > _MOST_DEVELOPMENT:
+    if share > _MAX_DEVELOPMENT:
         message = (
-            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion has learned "
-            "from. Give the rows that were scored later."
+            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion was trained "
+            "on. Pass the rows that were scored later."
         )
-        raise LoopError(message)
+        raise TrainingSetError(message)
 
 
 def label_weights(
     development: int, arrived: int, weighting: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64] | None]:
-    """Which of so many dev rows and then so many labels that arrived are labels, and what each row weighs.
+    """Mask of the delayed labels after so many dev rows, and the sample weight of each row.
 
-    Balanced, labels weigh together as much as the dev rows, but none more than five of them: a tree makes leaves of a
-    few heavy rows.
+    Balanced, labels have the same total weight as the dev rows, and each at most that of five: a tree makes leaves of a
+    few rows of large weight.
 
     Examples
     --------
@@ -128,5 +128,5 @@ def label_weights(
     [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
     is_arrived = np.arange(development + arrived) >= development
-    weight = min(development / arrived, _MOST_WEIGHT)
+    weight = min(development / arrived, _MAX_WEIGHT)
     return is_arrived, np.where(is_arrived, weight, 1.0) if weighting == "balanced" else None

@@ -1,4 +1,4 @@
-"""What every entry point shares beyond a command: it is the only writer of ``data/``."""
+"""What every entry point shares: it is a command, and the only writer of ``data/``."""
 
 import os
 import tempfile
@@ -34,10 +34,10 @@ def part(config_class: type[Config], config: StepConfig) -> Config:
     return config_class(**{name: getattr(config, name) for name in config_class.model_fields})
 
 
-def run_command(config_class: type[Config], run: Callable[[Config], object], *, loop: str = "") -> None:
+def run_command(config_class: type[Config], run: Callable[[Config], object], *, exclusive: str = "") -> None:
     """Parse the command line, run a step as the only writer of ``data/``, and end the process if it fails.
 
-    Exit codes are those of `data.cli.config.run_command`. A tracking server that is away, or goes away, is told within
+    Exit codes are those of `data.cli.config.run_command`. An outage of the tracking server is reported within
     seconds; see `serving.registry.reachability`.
 
     Parameters
@@ -46,8 +46,8 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         Of the step's parameters.
     run : callable
         The step.
-    loop : str
-        What only one process may be at for a registered model, in words: another one waits for a minute, says so and
+    exclusive : str
+        Name of a command that one process at a time may run per registered model: another one waits for a minute and
         ends with exit code 1.
     """
 
@@ -55,7 +55,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
         registry.model()
-        with plain_store(), _the_only(loop), translate_store_errors():
+        with plain_store(), _single_instance_of(exclusive), translate_store_errors():
             reachability.require_answer()
             with reachability.watched(), writer_lock(on_wait=info), _registry_known():
                 _make_store()
@@ -66,7 +66,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
 
 @contextmanager
 def _registry_known() -> Iterator[None]:
-    """Say where the registry is: else MLflow asks a Spark session, also one that has died, to end a run."""
+    """Set the registry's URI: otherwise MLflow uses a Spark session, even a stopped one, to end a run."""
     before = os.environ.get(_REGISTRY)
     mlflow.set_registry_uri(mlflow.get_registry_uri())
     try:
@@ -79,18 +79,18 @@ def _registry_known() -> Iterator[None]:
 
 
 @contextmanager
-def _the_only(loop: str) -> Iterator[None]:
-    if not loop:
+def _single_instance_of(exclusive: str) -> Iterator[None]:
+    if not exclusive:
         yield
         return
-    with single_instance(loop, f"{registry.store_name()} {registry.model()}", wait_seconds=_LOOP_WAIT_SECONDS):
+    with single_instance(exclusive, f"{registry.store_name()} {registry.model()}", wait_seconds=_LOOP_WAIT_SECONDS):
         yield
 
 
 def _make_store() -> None:
-    """Make a SQLite store beside its place where there is none.
+    """Create a missing SQLite store in a temporary folder, and move it to its path.
 
-    Killed while it makes the tables, MLflow leaves a file that it cannot use any more.
+    If it is killed while it creates the tables, MLflow leaves an unusable file.
     """
     target = sqlite_path(registry.store_name())
     if target is None or target.exists() or not target.parent.is_dir():

@@ -306,7 +306,7 @@ def _log_dataset(record: Dataset) -> None:
 
 def _git(*arguments: str) -> str | None:
     try:
-        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return result.stdout.strip()

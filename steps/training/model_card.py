@@ -1,4 +1,4 @@
-"""The facts of a version's model card, from what its training knows."""
+"""The content of a version's model card, from its training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _SHA256 = "sha256_"
 
 @dataclass(frozen=True)
 class Logged:
-    """A model that is logged and not registered yet: its address, its run, and the tags of the version to be."""
+    """A model that is logged and not registered yet: its URI, its run, and the tags of the future version."""
 
     uri: str
     run_id: str
@@ -29,22 +29,22 @@ class Logged:
 
 
 def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
-    chosen: Candidate,
+    selected: Candidate,
     prior: Candidate,
     justification: str,
     *,
-    lesson: TrainingData,
+    training_data: TrainingData,
     training: Mapping[str, object],
     logged: Logged,
 ) -> ModelCard:
-    """The card of a version to be, without its number.
+    """The card of a future version, without its number.
 
     Parameters
     ----------
     chosen, prior : Candidate
-        The model, and the class prior.
+        The model, and the base-rate baseline.
     justification : str
-        Why it was chosen: a paragraph and a table, as Markdown.
+        Why it was selected: a paragraph and a table, as Markdown.
     lesson : Lesson
     training : mapping of str to object
         The parameters of the training.
@@ -52,35 +52,40 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
     """
     found = reproduction(logged.run_id, logged.tags, training)
     choice, _, candidates = justification.strip().partition("\n\n")
-    example = lesson.train.head(1)
+    example = training_data.train.head(1)
     return ModelCard(
         model=registry.model(),
         version="",
         uri=logged.uri,
-        name=chosen.name,
-        model_id=chosen.id,
+        name=selected.name,
+        model_id=selected.id,
         run_id=logged.run_id,
-        data=_data(lesson, found.address, logged.tags),
-        measured=evaluate_on_test(lesson.train, lesson.test, _made(chosen, lesson.test), _made(prior, lesson.test)),
+        data=_data(training_data, found.source_url, logged.tags),
+        measured=evaluate_on_test(
+            training_data.train,
+            training_data.test,
+            _made(selected, training_data.test),
+            _made(prior, training_data.test),
+        ),
         choice=choice,
         candidates=candidates,
         example={name: float(example[name].iloc[0]) for name in FEATURES},
-        answer=float(_made(chosen, example)[0]),
+        answer=float(_made(selected, example)[0]),
         command=found.command,
         remarks=found.remarks,
     )
 
 
-def _data(lesson: TrainingData, address: str, tags: Mapping[str, str]) -> Data:
-    weighs = 1.0
-    if lesson.weights is not None and lesson.compared_on is not None:
-        weighs = float(lesson.weights[lesson.compared_on].mean())
+def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> Data:
+    label_weight = 1.0
+    if training_data.weights is not None and training_data.compared_on is not None:
+        label_weight = float(training_data.weights[training_data.compared_on].mean())
     return Data(
         source=tags.get("data_source", "unknown"),
-        address=address,
-        synthetic=lesson.is_synthetic,
+        address=source,
+        synthetic=training_data.is_synthetic,
         labels=int(tags.get(LABELS_LEARNED, "0")),
-        label_weight=weighs,
+        label_weight=label_weight,
         labels_until=tags.get(LEARNED_UNTIL, ""),
         sha256={name.removeprefix(_SHA256): tags[name] for name in sorted(tags) if name.startswith(_SHA256)},
         commit=tags.get("git_commit", "unknown"),

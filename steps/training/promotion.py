@@ -1,4 +1,4 @@
-"""From a registered version to a verdict that is written on it, and to champion and Production if it is better."""
+"""Compare a registered version with the champion, record the gate result, and promote the version if it is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,26 +32,26 @@ _DEVELOPMENT = "sha256_dataset_kobe_dev"
 
 @dataclass(frozen=True)
 class Challenger:
-    """A version that wants to be champion.
+    """A version that may become champion.
 
     Attributes
     ----------
     version : str
         Its number.
-    lesson : Lesson
-        What it has learned from and was tested on.
+    training_data : TrainingData
+        Its training and test rows.
     pipeline, prior : sklearn.pipeline.Pipeline
-        Itself, and the class prior of the same lesson.
+        Its model, and the base-rate baseline of the same training set.
     """
 
     version: str
-    lesson: TrainingData
+    training_data: TrainingData
     pipeline: Pipeline
     prior: Pipeline
 
 
 class ComparisonRows(NamedTuple):
-    """Rows to compare a contender and the champion on, and in words which, where they are not simply its test rows."""
+    """Rows to compare a challenger and the champion on, and a note where they are not simply its test rows."""
 
     rows: pd.DataFrame
     note: str = ""
@@ -59,51 +59,53 @@ class ComparisonRows(NamedTuple):
 
 @dataclass(frozen=True)
 class PromotionOutcome:
-    """What became of a contender.
+    """The outcome of a challenger.
 
     Attributes
     ----------
-    verdict : Verdict
-        Written on the version.
+    gate_result : GateResult
+        Recorded on the version.
     promoted : bool
     note : str
-        In words.
+        A summary.
     challenge : Challenge or None
         Against the champion; None where there was none to compare with.
     """
 
-    verdict: gate.GateResult
+    gate_result: gate.GateResult
     promoted: bool
     note: str
-    challenge: PromotionTest | None = None
+    promotion_test: PromotionTest | None = None
 
 
-def comparison_rows(contender: Challenger) -> ComparisonRows:
-    """Rows that a contender and the champion can be compared on: neither was trained on them, by their ``shot_id``.
+def comparison_rows(challenger: Challenger) -> ComparisonRows:
+    """Rows that a challenger and the champion can be compared on: by ``shot_id``, neither was trained on them.
 
-    Of the same raw file these are the champion's own test rows, so that one who had easier test rows gains nothing by
-    it; of another, the contender's. Where nobody knows which shots the champion was trained on, they are all of the
-    contender's test rows: if the champion knows some of them, that is to its advantage.
+    With the same raw file these are the champion's own test rows, so that easier test rows are no
+    advantage; with another file, the challenger's. If the champion's training shots are unknown, they are all of the
+    challenger's test rows: if the champion was trained on some of them, that is its advantage.
     """
-    lesson, current = contender.lesson, registry.usable_champion()
-    if current is None or current.tags.get(f"sha256_{TEST}") == lesson.tags[f"sha256_{TEST}"]:
-        return ComparisonRows(lesson.test)
+    training_data, current = challenger.training_data, registry.usable_champion()
+    if current is None or current.tags.get(f"sha256_{TEST}") == training_data.tags[f"sha256_{TEST}"]:
+        return ComparisonRows(training_data.test)
     version = registry.number(current)
-    is_same_file = current.tags.get(_DEVELOPMENT) == lesson.tags.get(_DEVELOPMENT)
+    is_same_file = current.tags.get(_DEVELOPMENT) == training_data.tags.get(_DEVELOPMENT)
     name = TEST if is_same_file else TRAIN
     try:
         theirs = tables.identified(tables.read_scored(tables.prepared_table(name)), name, version)
     except TableError:
-        note = f"on all {len(lesson.test):,} test rows: the tables of champion version {version} are gone"
-        return ComparisonRows(lesson.test, note)
-    rows, trained_on = (theirs, lesson.identified(TRAIN)) if is_same_file else (lesson.identified(TEST), theirs)
+        note = f"on all {len(training_data.test):,} test rows: the tables of champion version {version} are missing"
+        return ComparisonRows(training_data.test, note)
+    rows, trained_on = (
+        (theirs, training_data.identified(TRAIN)) if is_same_file else (training_data.identified(TEST), theirs)
+    )
     if SHOT_ID not in rows or SHOT_ID not in trained_on:
         unknown = f"champion version {version}" if SHOT_ID not in theirs else "the new version"
         note = (
-            f"on all {len(lesson.test):,} test rows: no run says by shot_id which shots {unknown} was trained and "
-            "tested on, so the champion may have been trained on some of them, to its advantage"
+            f"on all {len(training_data.test):,} test rows: no run holds the shot_id of the rows that {unknown} "
+            "was trained and tested on, so the champion may have been trained on some of them, which is its advantage"
         )
-        return ComparisonRows(lesson.test, note)
+        return ComparisonRows(training_data.test, note)
     dropped = among(rows, trained_on)
     kept = rows.loc[~dropped, [*FEATURES, TARGET]]
     whose = f"champion version {version}'s" if is_same_file else "the new version's"
@@ -115,7 +117,7 @@ def comparison_rows(contender: Challenger) -> ComparisonRows:
 
 
 def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
-    contender: Challenger,
+    challenger: Challenger,
     rows: pd.DataFrame,
     *,
     seed: int,
@@ -123,17 +125,17 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     max_log_loss: float = MOST_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
 ) -> PromotionOutcome:
-    """Judge a contender, write the verdict on its version, and promote or archive it.
+    """Compare a challenger, record the gate result on its version, and promote or archive it.
 
     Parameters
     ----------
     contender : Contender
     rows : pandas.DataFrame
-        The features and ``shot_made_flag`` of rows that neither it nor the champion has learned from.
+        The features and ``shot_made_flag`` of rows that neither it nor the champion was trained on.
     seed : int
         Of the bootstrap.
     against : str, optional
-        The champion that it was trained to replace; if another one is champion now, it is not promoted.
+        The champion that it was trained to replace; if another version is champion now, it is not promoted.
     max_log_loss, min_improvement : float
         See `monitor.retraining.promotion_test.evaluate_challenger`.
 
@@ -145,86 +147,86 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     Raises
     ------
     RegistryError
-        If the champion cannot be loaded, and so not be compared with; the version is archived.
+        If the champion cannot be loaded for the comparison; the version is archived.
     """
     named = registry.standing().champion or ""
     current = registry.usable_champion()
-    remark, found = "", None
+    remark, test = "", None
     if against is not None and against != named:
         note = f"it was trained to replace champion version {against}; the champion is now {named or 'none'}"
-        return _archived(contender.version, _refused(_against_the_prior(contender, seed), note), note, None)
+        return _archive(challenger.version, _rejected(_compare_with_base_rate(challenger, seed), note), note, None)
     if current is None:
-        verdict = _against_the_prior(contender, seed)
-    elif contender.lesson.is_synthetic != _is_synthetic(current.tags):
-        verdict = _against_the_prior(contender, seed)
-        kinds = ("synthetic", "real") if contender.lesson.is_synthetic else ("real", "synthetic")
-        remark = f"it learned from {kinds[0]} shots, champion version {named} from {kinds[1]} ones"
-        if contender.lesson.is_synthetic:
-            return _archived(contender.version, _refused(verdict, remark), remark, None)
+        result = _compare_with_base_rate(challenger, seed)
+    elif challenger.training_data.is_synthetic != _is_synthetic(current.tags):
+        result = _compare_with_base_rate(challenger, seed)
+        kinds = ("synthetic", "real") if challenger.training_data.is_synthetic else ("real", "synthetic")
+        remark = f"it was trained on {kinds[0]} shots, champion version {named} on {kinds[1]} ones"
+        if challenger.training_data.is_synthetic:
+            return _archive(challenger.version, _rejected(result, remark), remark, None)
     elif len(rows) < FEWEST_ROWS:
         note = (
-            f"there are {len(rows):,} rows that neither it nor champion version {named} has learned from; "
+            f"there are {len(rows):,} rows that neither it nor champion version {named} was trained on; "
             f"{FEWEST_ROWS} are needed to compare them"
         )
-        return _archived(contender.version, _refused(_against_the_prior(contender, seed), note), note, None)
+        return _archive(challenger.version, _rejected(_compare_with_base_rate(challenger, seed), note), note, None)
     else:
-        found = evaluate_challenger(
+        test = evaluate_challenger(
             rows,
-            _made(contender.pipeline, rows),
-            _answers(named, rows, contender.version),
-            _made(contender.prior, rows),
+            _made(challenger.pipeline, rows),
+            _predictions(named, rows, challenger.version),
+            _made(challenger.prior, rows),
             champion_name=f"champion version {named}",
             max_log_loss=max_log_loss,
             min_improvement=min_improvement,
             seed=seed,
         )
-        verdict = found.verdict
-    if not verdict.passed:
-        return _archived(contender.version, verdict, f"it did not pass the gate: {verdict.reason}", found)
-    registry.record_gate_result(contender.version, verdict)
-    why = f"{verdict.reason}; {remark}" if remark else verdict.reason
+        result = test.verdict
+    if not result.passed:
+        return _archive(challenger.version, result, f"it did not pass the gate: {result.reason}", test)
+    registry.record_gate_result(challenger.version, result)
+    why = f"{result.reason}; {remark}" if remark else result.reason
     try:
-        registry.promote(contender.version, why, instead_of=named)
+        registry.promote(challenger.version, why, instead_of=named)
     except registry.ConcurrentPromotionError as error:
-        registry.archive(contender.version, str(error))
-        return PromotionOutcome(verdict, promoted=False, note=f"not promoted: {error}", challenge=found)
+        registry.archive(challenger.version, str(error))
+        return PromotionOutcome(result, promoted=False, note=f"not promoted: {error}", promotion_test=test)
     return PromotionOutcome(
-        verdict, promoted=True, note="passed the gate and became champion and Production", challenge=found
+        result, promoted=True, note="passed the gate and became champion and Production", promotion_test=test
     )
 
 
-def _answers(champion: str, rows: pd.DataFrame, contender: str) -> npt.NDArray[np.float64]:
+def _predictions(champion: str, rows: pd.DataFrame, challenger: str) -> npt.NDArray[np.float64]:
     """P(made) by the champion."""
     try:
         return predict(rows, champion)[PROBABILITY].to_numpy(dtype=float)
     except ScoredError as error:
-        registry.archive(contender, "the champion could not be loaded, and so not be compared with")
+        registry.archive(challenger, "the champion could not be loaded for the comparison")
         message = (
-            f"Champion version {champion} cannot be compared with, so nothing was promoted: {error}. Bring its files "
-            "back, go back to another version (mlflow run . -e reverter -P version=N), or, if it is lost for good, "
-            f"take the alias {registry.CHAMPION} of {registry.model()} away in the MLflow UI and train again."
+            f"Champion version {champion} cannot be loaded, so nothing was promoted: {error}. Restore its "
+            "files, roll back to another version (mlflow run . -e reverter -P version=N), or, if it is lost, "
+            f"remove the alias {registry.CHAMPION} of {registry.model()} in the MLflow UI and train again."
         )
         raise registry.RegistryError(message) from error
 
 
-def _archived(version: str, verdict: gate.GateResult, note: str, found: PromotionTest | None) -> PromotionOutcome:
-    registry.record_gate_result(version, verdict)
+def _archive(version: str, result: gate.GateResult, note: str, test: PromotionTest | None) -> PromotionOutcome:
+    registry.record_gate_result(version, result)
     registry.archive(version, note)
-    return PromotionOutcome(verdict, promoted=False, note=f"not promoted, {note}", challenge=found)
+    return PromotionOutcome(result, promoted=False, note=f"not promoted, {note}", promotion_test=test)
 
 
-def _refused(verdict: gate.GateResult, reason: str) -> gate.GateResult:
-    return gate.GateResult(False, reason, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+def _rejected(result: gate.GateResult, reason: str) -> gate.GateResult:
+    return gate.GateResult(False, reason, result.loss, result.reference_loss, result.low, result.high)
 
 
-def _against_the_prior(contender: Challenger, seed: int) -> gate.GateResult:
-    test = contender.lesson.test
-    made = _made(contender.pipeline, test)
-    losses = [log_loss_by_row(test[TARGET], each) for each in (made, _made(contender.prior, test))]
-    verdict = gate.compare(
-        losses[0], losses[1], reference_name="the class prior", seed=seed, min_improvement=gate.MIN_SKILL
+def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResult:
+    test = challenger.training_data.test
+    made = _made(challenger.pipeline, test)
+    losses = [log_loss_by_row(test[TARGET], each) for each in (made, _made(challenger.prior, test))]
+    result = gate.compare(
+        losses[0], losses[1], reference_name="the base rate", seed=seed, min_improvement=gate.MIN_SKILL
     )
-    return _refused(verdict, gate.constant_words(made)) if gate.is_constant(made) else verdict
+    return _rejected(result, gate.constant_words(made)) if gate.is_constant(made) else result
 
 
 def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:

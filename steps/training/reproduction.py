@@ -1,4 +1,4 @@
-"""The command that trains a version again, from what the runs keep of how it was trained."""
+"""The command that reproduces a version, from the parameters and tags of its runs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,44 +24,44 @@ _SYNTHETIC = ("synthetic_rows", "synthetic_seed")
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How a version is trained again.
+    """How a version is reproduced.
 
     Attributes
     ----------
     command : str
         For a shell.
     remarks : tuple of str
-        What must hold for it, and what is not known, as Markdown.
-    address : str
-        Where the raw files came from; empty where that is not known.
+        Its preconditions, and what is unknown, as Markdown.
+    source_url : str
+        Source of the raw files; empty where it is unknown.
     unknown : tuple of str
-        Parameters that the command lacks, because the runs that say them are gone.
+        Parameters that the command lacks, because the runs that hold them are missing.
     """
 
     command: str
     remarks: tuple[str, ...]
-    address: str
+    source_url: str
     unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """What the runs keep of the tables that a version learned from: parameters, and the address of the raw files."""
+    """The parameters of the tables that a version was trained on, and the source of the raw files."""
 
     values: dict[str, str]
-    address: str
+    source_url: str
     unknown: tuple[str, ...]
 
 
 def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, object]) -> Reproduction:
-    """How to train the version of a run again.
+    """How to reproduce the version of a run.
 
     Parameters
     ----------
     run_id : str
         Run of the training.
     tags : mapping of str to str
-        Of the version: the SHA-256 of what it learned from, and the state of the code.
+        Of the version: the SHA-256 of its training files, and the state of the code.
     training : mapping of str to object
         The parameters of the training.
     """
@@ -71,14 +71,14 @@ def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, ob
     if root.info.run_name == decision_log.REPLAY:
         entry_point, values = "operacao", {**given(root.data.params), **origin.values}
     elif root.info.run_name == decision_log.RETRAINING:
-        moment = root.data.tags.get(decision_log.MOMENT, "")
-        entry_point, values = "retreino", {**given(root.data.params), "mode": "force", "now": moment}
+        decided = root.data.tags.get(decision_log.MOMENT, "")
+        entry_point, values = "retreino", {**given(root.data.params), "mode": "force", "now": decided}
     command = commands.command(entry_point, values, root.data.tags.get(MODEL_TAG, ""))
     commit = tags.get("git_commit", "unknown")
     if commit != "unknown":
         command = f"git checkout {commit} && {command}"
     unknown = () if entry_point == "retreino" else origin.unknown
-    return Reproduction(command, tuple(_remarks(tags, root, entry_point, unknown)), origin.address, unknown)
+    return Reproduction(command, tuple(_remarks(tags, root, entry_point, unknown)), origin.source_url, unknown)
 
 
 def _outermost(run_id: str) -> Run:
@@ -106,7 +106,7 @@ def _origin(tags: Mapping[str, str]) -> _Origin:
     elif not provenance.is_synthetic:
         source = provenance.address
     elif acquired:
-        # The public files could not be reached then.
+        # The public files could not be downloaded then.
         source = "synthetic"
     else:
         return _Origin(values, provenance.address, ("source", *_SYNTHETIC))
@@ -114,7 +114,7 @@ def _origin(tags: Mapping[str, str]) -> _Origin:
 
 
 def _provenance(run_id: str) -> Provenance | None:
-    """Where the raw files of a preparation came from, or None where its run does not say any more."""
+    """The provenance of the raw files of a preparation, or None where its run does not hold it any more."""
     try:
         path = tables.artifact(run_id, f"tables/{MANIFEST.name}")
         return Provenance(**json.loads(path.read_text(encoding="utf-8"))["provenance"])
@@ -123,7 +123,7 @@ def _provenance(run_id: str) -> Provenance | None:
 
 
 def _acquisition(provenance: Provenance) -> dict[str, str]:
-    """The parameters of the last run that acquired these files; none where there is no such run."""
+    """The parameters of the latest run that acquired these files; empty where there is none."""
     held = " and ".join(
         f"tags.sha256_{name.partition('.')[0]} = '{digest}'" for name, digest in provenance.sha256.items()
     )
@@ -135,23 +135,23 @@ def _remarks(tags: Mapping[str, str], root: Run, entry_point: str, unknown: tupl
     if entry_point == "retreino":
         champion = root.data.tags.get(decision_log.CHAMPION, "unknown")
         yield (
-            f"It learns the same while version {champion} is champion and the labels are those of then, so do it in a "
-            "copy of the store: it registers a version, and promotes it if it is better. What this one learned from "
-            "is kept with its run, under `tables`."
+            f"It trains the same model while version {champion} is champion and the labels are the same. Run it in a "
+            "copy of the store: it registers a version, and promotes it if it is better. The training files "
+            "are artifacts of its run, under `tables`."
         )
     elif entry_point == "operacao":
-        yield "This replays the whole operation, and makes the registered model of replays anew."
+        yield "This repeats the whole backtest, and recreates its registered model."
     else:
         yield (
-            "`base_train` must get the same SHA-256, and the test metrics the same values; `source` may be any place "
+            "`base_train` must get the same SHA-256, and the test metrics the same values; `source` may be any path "
             "that holds the same raw files."
         )
     if unknown:
         yield (
-            f"Not known, because the runs that say so are gone: {', '.join(f'`{name}`' for name in unknown)}. The "
-            "command takes the defaults; right is what gives files of the same SHA-256."
+            f"Unknown, because the runs that hold them are missing: {', '.join(f'`{name}`' for name in unknown)}. The "
+            "command takes the defaults; the right values give files of the same SHA-256."
         )
     if tags.get("git_commit", "unknown") == "unknown":
-        yield "The Git commit of the code is not known."
+        yield "The Git commit of the code is unknown."
     elif tags.get("git_dirty") != "false":
-        yield "Files differed from that commit when it was trained, or it is not known whether: they are not in it."
+        yield "Files differed from that commit when it was trained, or that is unknown: the commit does not hold them."

@@ -1,4 +1,4 @@
-"""What a training learns from."""
+"""The rows of a training."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from steps.shared.tracking import Tags
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The rows to learn from and to be tested on, and where they come from.
+    """Training and test rows, and where they come from.
 
     Attributes
     ----------
@@ -25,14 +25,14 @@ class TrainingData:
         The same tables as files, by ``base_train`` and ``base_test``, and those of their ``shot_id`` by
         ``base_train_ids`` and ``base_test_ids`` where they are known.
     tags : dict of str to str
-        Of the version that comes of it: ``data_source``, ``synthetic``, and the SHA-256 of each file behind the tables
+    Of the version that is trained on it: ``data_source``, ``synthetic``, and the SHA-256 of each file behind the tables
         as ``sha256_NAME``.
     weights : ndarray of float64, shape (n,), optional
         Weight of each training row; all the same without.
     compared_on : ndarray of bool, shape (n,), optional
-        The training rows on which models are compared when one is chosen; all of them without.
+        The training rows on which models are compared for selection; all of them without.
     shot_ids : dict of str to pandas.Series
-        ``shot_id`` (Int64) of the rows of both tables, by ``base_train`` and ``base_test``; empty where nobody knows.
+        ``shot_id`` (Int64) of the rows of both tables, by ``base_train`` and ``base_test``; empty where unknown.
     """
 
     train: pd.DataFrame
@@ -51,10 +51,10 @@ class TrainingData:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the shots are simulated."""
+        """Whether the shots are synthetic."""
         return self.tags.get("synthetic") == "true"
 
     @property
     def origin(self) -> Tags:
-        """The tags that every run of this lesson carries."""
+        """The tags of every run of this training set."""
         return Tags({name: self.tags[name] for name in ("data_source", "synthetic") if name in self.tags})

@@ -1,6 +1,6 @@
-"""PyCaret tunes; what comes out is a plain scikit-learn pipeline.
+"""PyCaret tunes models; the result is a plain scikit-learn pipeline.
 
-The only module that needs PyCaret, and it imports it late: that takes seconds, which a wrong parameter should not cost.
+The only module that needs PyCaret. It imports it late: the import takes seconds.
 """
 
 import logging
@@ -50,9 +50,9 @@ MODEL_NAMES = {
 """PyCaret's classifiers by id, in its own words; a test compares them with PyCaret's list."""
 
 WITHOUT_WEIGHTS = ("knn", "mlp", "gpc", "lda", "qda")
-"""Those that cannot weigh the rows they learn from."""
+"""Those that take no sample weights."""
 
-# PyCaret reports a log loss of 0.0 for models without probabilities, and would choose them for it.
+# PyCaret reports a log loss of 0.0 for models without probabilities, and would select them for it.
 _WITHOUT_PROBABILITIES = ("svm", "ridge")
 _PYCARET_METRIC = {
     "log_loss": "Log Loss",
@@ -66,7 +66,7 @@ _PYCARET_METRIC = {
 
 
 class TrainingError(KobeShotError):
-    """The training rows are too few for what was asked."""
+    """The training rows are too few for the parameters."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Candidate:
     id : str
         PyCaret's id, or ``prior``.
     name : str
-        In words.
+        For people.
     pipeline : sklearn.pipeline.Pipeline
         Takes an array of shape (n, 6) in the order of ``FEATURES``; ``predict_proba`` gives P(missed), P(made).
     hyperparameters : dict
@@ -100,24 +100,24 @@ class Tuner:
     Parameters
     ----------
     train : pandas.DataFrame
-        The six features and ``shot_made_flag``; nothing else is ever seen.
+        The six features and ``shot_made_flag``; no other rows are used.
     cv_folds : int
         Stratified, shuffled folds.
     n_iter : int
-        Settings that the random search tries for each model.
+        Hyperparameter configurations of the random search, for each model.
     session_id : int
         Seed of folds, search and models.
     criterion : str
-        Name of the metric that the search optimises, from P(made).
+        Name of the metric that the search optimizes, from P(made).
     weights : ndarray of float64, shape (n,), optional
-        Weight of each training row in what is fitted; PyCaret's search knows no weights.
+        Sample weight of each training row in the final fit; PyCaret's search uses no weights.
     compared_on : ndarray of bool, shape (n,), optional
-        The rows that the cross-validated figures are about; all of them without.
+        The rows of the cross-validated metrics; all of them without.
 
     Raises
     ------
     TrainingError
-        If a result has fewer rows than there are folds.
+        If a class has fewer rows than there are folds.
     """
 
     def __init__(  # noqa: PLR0913 each is a keyword with a meaning of its own
@@ -136,7 +136,7 @@ class Tuner:
         rarest = int(min(self._labels.sum(), len(self._labels) - self._labels.sum()))
         if rarest < cv_folds:
             message = (
-                f"cv_folds: expected at most {rarest}, the rows of the rarer result in base_train; found {cv_folds}."
+                f"cv_folds: expected at most {rarest}, the rows of the rarer class in base_train; found {cv_folds}."
             )
             raise TrainingError(message)
         self._weights = weights
@@ -155,8 +155,8 @@ class Tuner:
             self.experiment = _pycaret_experiment(train, self._folds, session_id)
 
     def prior(self) -> Candidate:
-        """The class prior: the same P(made) for every shot."""
-        return self._candidate(PRIOR, "Class prior", make_pipeline(DummyClassifier(strategy="prior")))
+        """The base-rate baseline: the same P(made) for every shot."""
+        return self._candidate(PRIOR, "Base rate", make_pipeline(DummyClassifier(strategy="prior")))
 
     def tune(self, model_id: str) -> Candidate:
         """Tune one of PyCaret's classifiers.
@@ -169,12 +169,11 @@ class Tuner:
         Raises
         ------
         TrainingError
-            If the rows have weights and the model cannot take them.
+            If the rows have sample weights and the model takes none.
         """
         if self._weights is not None and model_id in WITHOUT_WEIGHTS:
-            message = (
-                f"models: {model_id} ({MODEL_NAMES[model_id]}) cannot weigh rows; leave it out, or weigh all alike."
-            )
+            name = MODEL_NAMES[model_id]
+            message = f"models: {model_id} ({name}) takes no sample weights; omit it, or give weighting=uniform."
             raise TrainingError(message)
         has_probabilities = model_id not in _WITHOUT_PROBABILITIES
         optimize = _PYCARET_METRIC[self._criterion] if has_probabilities else "Accuracy"
@@ -199,9 +198,9 @@ class Tuner:
     def best_id(self) -> str:
         """Id of the winner of PyCaret's ``compare_models`` by the criterion, among models with probabilities."""
         with _quiet():
-            left_out = [] if self._weights is None else WITHOUT_WEIGHTS
+            excluded = [] if self._weights is None else WITHOUT_WEIGHTS
             winner = self.experiment.compare_models(
-                exclude=[*_WITHOUT_PROBABILITIES, *left_out, "dummy"],
+                exclude=[*_WITHOUT_PROBABILITIES, *excluded, "dummy"],
                 sort=_PYCARET_METRIC[self._criterion],
                 verbose=False,
             )
@@ -249,13 +248,13 @@ def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id:
     with mpl.rc_context():
         from pycaret.classification import ClassificationExperiment  # noqa: PLC0415
 
-    # LightGBM writes to standard output unless it is given a logger, which `_quiet` can still.
+    # LightGBM writes to standard output unless it has a logger, which `_quiet` can silence.
     lightgbm.register_logger(logging.getLogger("lightgbm"))
     experiment = ClassificationExperiment()
     experiment.setup(
         train,
         target=TARGET,
-        # PyCaret wants rows of its own to hold out; the test rows stay unseen, and nothing reads what it says of these.
+        # PyCaret needs a hold-out; the test rows stay unseen, and its results on these rows are not used.
         test_data=train.head(len(train) // 10),
         index=False,
         normalize=True,
@@ -269,7 +268,7 @@ def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id:
         html=False,
         verbose=False,
     )
-    # PyCaret's own AUC is from P(made) too; log loss and Brier score it does not have.
+    # PyCaret's own AUC is from P(made) too; it has no log loss and no Brier score.
     for name in ("log_loss", "brier"):
         experiment.add_metric(
             name,
@@ -290,7 +289,7 @@ def _scorer(name: str) -> Callable[..., float]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # PyCaret and the models it tries warn of every setting that does not converge; the figures tell the same.
+    # PyCaret and its models warn of every configuration that does not converge; the metrics show the same.
     root_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -45,7 +45,7 @@ def test_the_steps_are_nested_runs_of_main_in_one_experiment(checkout: Checkout)
     assert children(checkout, checkout.run("Treinamento")) == [
         "dt: Decision Tree",
         "lr: Logistic Regression",
-        "prior: Class prior",
+        "prior: Base rate",
     ]
     assert {run.info.status for run in checkout.runs()} == {"FINISHED"}
 

@@ -118,7 +118,7 @@ def test_every_row_counts_as_evaluated_in_training_or_unlabeled(
     monkeypatch.setattr(arrivals, "training_labels", lambda _version: training_rows)
     in_training = min(15, labeled)
     applied = aplicacao.run(config(tmp_path))
-    assert (applied.rows, applied.labelled, applied.learned) == (50, labeled, in_training)
+    assert (applied.rows, applied.labeled, applied.in_training) == (50, labeled, in_training)
     metrics = mlflow.last_active_run().data.metrics
     counts = {"rows_labelled": labeled - in_training, "rows_learned": in_training, "rows_unlabelled": 50 - labeled}
     assert {name: metrics[name] for name in counts} == counts

@@ -25,7 +25,7 @@ def train(_config: object) -> SimpleNamespace:
     registry.promote(version, "better")
     candidate = SimpleNamespace(id="lr")
     return SimpleNamespace(
-        version=version, note="became champion", choice=SimpleNamespace(metrics={}, chosen=candidate)
+        version=version, note="became champion", selection=SimpleNamespace(metrics={}, selected=candidate)
     )
 
 

@@ -114,11 +114,11 @@ def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of
     engine.dispose()
     config = MonitoramentoConfig(current="log", log=url, max_rows=100)
     found = monitoramento.read_current(config, "2")
-    assert (found.table[MODEL_VERSION].tolist(), found.rows, found.left_out) == ([2] * 80, 80, {"1": 920})
+    assert (found.table[MODEL_VERSION].tolist(), found.rows, found.excluded) == ([2] * 80, 80, {"1": 920})
     assert "80 of" not in found.name
     old = monitoramento.read_current(config, "3")
     assert set(old.table[MODEL_VERSION]) == {1}
-    assert old.left_out == {"2": 80}
+    assert old.excluded == {"2": 80}
 
 
 # After main, which ends with a monitoring run on the table that was scored over REST

@@ -37,7 +37,7 @@ from serving.registry import RegistryError
 from steps import retreino
 from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetrainingConfig, RetreinoConfig
-from steps.retraining.training_set import RETRAINING_RUN, LoopError, build_training_set, label_weights
+from steps.retraining.training_set import RETRAINING_RUN, TrainingSetError, build_training_set, label_weights
 from steps.retreino import RetrainingResult, resolve_interrupted
 from steps.shared.tracking import Artifact, Params, log_records
 from steps.training.promotion import Challenger
@@ -306,7 +306,7 @@ def test_the_challenger_of_a_challenger_is_trained_on_the_same_dev_rows_and_once
 def test_labels_that_cannot_be_split_are_reported_with_their_counts(
     champion: ModelVersion, tmp_path: Path, labels: pd.DataFrame, older: int, later: int
 ) -> None:
-    with pytest.raises(LoopError, match=f"{older}.* and {later}.*Wait for more labels, or give another"):
+    with pytest.raises(TrainingSetError, match=f"{older}.* and {later}.*Wait for more labels, or give another"):
         built(labels, champion, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
 
@@ -338,7 +338,7 @@ def test_labels_that_are_dev_rows_are_refused(champion: ModelVersion, tmp_path: 
     few = pd.concat([DEV.head(290), LABELS.head(310)], ignore_index=True)
     assert len(built(in_time(few), champion, tmp_path / "new").test) == 300
     many = pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True)
-    with pytest.raises(LoopError, match="expected labels of shots in operation; 52% of these are dev rows"):
+    with pytest.raises(TrainingSetError, match="expected labels of shots in operation; 52% of these are dev rows"):
         built(in_time(many), champion, tmp_path / "many")
 
 
@@ -396,7 +396,7 @@ def test_labels_that_only_look_like_dev_rows_are_not_refused(
     alike = in_time(pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True))
     assert len(built(alike.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new").test) == 300
     same = alike.assign(**{SHOT_ID: [*range(5_000, 5_310), *range(290)]})
-    with pytest.raises(LoopError, match="52% of these are dev rows"):
+    with pytest.raises(TrainingSetError, match="52% of these are dev rows"):
         built(same, champion, tmp_path / "same")
 
 
@@ -602,14 +602,14 @@ def test_a_champion_worse_than_the_base_rate_is_replaced_by_a_better_challenger(
     train_at_once(setup, monkeypatch, GOOD)
     found = setup.run()
     assert (found.number, found.outcome, found.decision.trigger) == (1, PROMOTED, "reactive")
-    assert found.settled is not None
-    assert found.settled.promoted
+    assert found.promotion is not None
+    assert found.promotion.promoted
     assert registry.standing().champion == "2"
     (entry,) = decision_log.decisions()
     assert (entry.decision, entry.outcome, entry.champion, entry.challenger) == (RETRAIN, PROMOTED, "1", "2")
     assert (entry.labels, entry.new_labels, entry.source) == (1_200, 1_200, str(setup.table))
     assert entry.labels_until == datetime(2003, 4, 14)  # noqa: DTZ001 UTC without a zone
-    assert entry.outcome_reason == found.settled.verdict.reason
+    assert entry.outcome_reason == found.promotion.gate_result.reason
     tags = registry.tags_of("2")
     assert (tags[RETRAINING_RUN], tags["synthetic"], tags["gate"]) == (entry.run_id, "false", "passed")
     (training_data,) = setup.training_sets
@@ -637,7 +637,7 @@ def test_a_dry_run_prints_the_decision_and_changes_nothing(
     monkeypatch.setattr(retreino, "learn", lambda *_: pytest.fail("it trained"))
     before = registry.standing()
     found = setup.run("dry_run")
-    assert (found.decision.decision, found.outcome, found.settled) == (RETRAIN, NOTHING, None)
+    assert (found.decision.decision, found.outcome, found.promotion) == (RETRAIN, NOTHING, None)
     assert registry.standing() == before
     printed = " ".join(capsys.readouterr().out.split())
     assert "Decision 1: retrain (reactive)" in printed
@@ -686,7 +686,7 @@ def test_a_training_that_is_interrupted_is_in_the_log(
     with pytest.raises(type(error)):
         setup.run()
     entry = decision_log.decisions()[0]
-    assert (entry.outcome, entry.outcome_reason) == (INTERRUPTED, "it was stopped before it had finished")
+    assert (entry.outcome, entry.outcome_reason) == (INTERRUPTED, "it was stopped before its end")
 
 
 def test_a_promotion_is_rolled_back_when_a_later_step_fails(
@@ -736,8 +736,8 @@ def test_a_champion_that_changed_during_the_training_is_not_replaced(
     monkeypatch.setattr(retreino, "learn", train_and_register)
     found = setup.run()
     assert found.outcome == REFUSED
-    assert found.settled is not None
-    assert "it was trained to replace champion version 1; the champion is now 2" in found.settled.note
+    assert found.promotion is not None
+    assert "it was trained to replace champion version 1; the champion is now 2" in found.promotion.note
     assert (registry.standing().champion, stage("3")) == ("2", "Archived")
 
 
@@ -796,7 +796,7 @@ def test_models_of_real_shots_are_not_trained_on_synthetic_shots(
         mlflow.log_artifact(str(path), "tables")
     config = RetreinoConfig(mode="dry_run")
     if words:
-        with pytest.raises(LoopError, match=f"{words}, champion version 1 was trained on real ones"):
+        with pytest.raises(TrainingSetError, match=f"{words}, champion version 1 was trained on real ones"):
             retreino.run(config)
         assert decision_log.decisions() == []
     else:

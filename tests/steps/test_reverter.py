@@ -120,7 +120,7 @@ def test_a_version_whose_last_bits_another_kind_of_machine_computes_differently_
 ) -> None:
     champions(store_with_models, GOOD, BAD)
     MlflowClient().set_model_version_tag(registry.MODEL, "1", ANSWERS, "of another kind of machine")
-    assert "to 9 decimals; this machine computes otherwise" in reverted().answers
+    assert "to 9 decimals (another machine)" in reverted().predictions
     assert alias_state()[0] == "1"
 
 

@@ -128,7 +128,7 @@ def test_a_disk_that_is_full_does_not_end_the_schedule(bundle: Path) -> None:
         (bundle / "data" / "processed" / ".schedule.json").unlink(missing_ok=True)
         shutil.rmtree(bundle / "data" / "processed")
         (bundle / "data" / "processed").write_bytes(b"")
-        wait_until(lambda: "the schedule goes on" in output_of(bundle), "the write error to be printed")
+        wait_until(lambda: "the scheduler continues" in output_of(bundle), "the write error to be printed")
         message = output_of(bundle).count("Next at")
         wait_until(lambda: output_of(bundle).count("Next at") > message + 1, "further runs")
         (bundle / "data" / "processed").unlink()
@@ -139,7 +139,7 @@ def test_a_failed_step_is_reported_and_stops_neither_the_other_step_nor_the_sche
     write_step(bundle, "monitoramento", "raise SystemExit(7)\n")
     with scheduled(bundle, "1s"):
         wait_until(lambda: output_of(bundle).count("['--current', 'application']") >= 2, "two decisions")
-        assert "steps.monitoramento failed (exit code 7); the schedule goes on." in output_of(bundle)
+        assert "steps.monitoramento failed (exit code 7); the scheduler continues." in output_of(bundle)
         message = status(bundle)
         assert message.returncode == 1
         assert "monitoramento ended with exit code 7; the last success was never" in message.stderr.replace("\n", " ")

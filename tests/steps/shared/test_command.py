@@ -157,9 +157,9 @@ def command(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
-def at_it(work: Callable[[], object], loop: str = "retreino") -> None:
-    """Run a step that does some work, as one that only one process may be at."""
-    run_command(PreparacaoConfig, lambda _config: work(), loop=loop)
+def run_exclusively(work: Callable[[], object], name: str = "retreino") -> None:
+    """Run a step that only one process may run at a time."""
+    run_command(PreparacaoConfig, lambda _config: work(), exclusive=name)
 
 
 @pytest.mark.usefixtures("command")
@@ -167,7 +167,7 @@ def test_a_second_process_waits_reports_that_one_is_already_running_and_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        at_it(lambda: at_it(lambda: pytest.fail("two at once")))
+        run_exclusively(lambda: run_exclusively(lambda: pytest.fail("two at once")))
     assert caught.value.code == 1
     printed = " ".join(capsys.readouterr().err.split())
     assert f"Another process is at retreino: process {os.getpid()} in {Path.cwd()}, since " in printed
@@ -179,10 +179,10 @@ def test_one_store_is_one_store_by_every_name(command: Path, monkeypatch: pytest
 
     def by_another_name() -> None:
         monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:///mlflow.db")
-        at_it(lambda: pytest.fail("two at once"))
+        run_exclusively(lambda: pytest.fail("two at once"))
 
     with pytest.raises(SystemExit) as caught:
-        at_it(by_another_name)
+        run_exclusively(by_another_name)
     assert caught.value.code == 1
 
 
@@ -191,17 +191,17 @@ def test_other_commands_models_and_stores_run_at_the_same_time(monkeypatch: pyte
     done: list[str] = []
 
     def others() -> None:
-        at_it(lambda: done.append("another loop"), "operacao")
-        at_it(lambda: done.append("no loop"), "")
+        run_exclusively(lambda: done.append("another loop"), "operacao")
+        run_exclusively(lambda: done.append("no loop"), "")
         with registry.use_model_name("another"):
-            at_it(lambda: done.append("another model"))
+            run_exclusively(lambda: done.append("another model"))
         monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "sqlite:////elsewhere/mlflow.db")
-        at_it(lambda: done.append("another store"))
+        run_exclusively(lambda: done.append("another store"))
         with responding_with(200, b"{}", "application/json")() as place:
             monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"http://{place}")
-            at_it(lambda: done.append("a server"))
+            run_exclusively(lambda: done.append("a server"))
 
-    at_it(others)
+    run_exclusively(others)
     assert done == ["another loop", "no loop", "another model", "another store", "a server"]
 
 
@@ -212,7 +212,7 @@ def test_a_name_that_no_registered_model_can_have_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setenv("KOBE_SHOT_MODEL", name)
     with pytest.raises(SystemExit) as caught:
-        at_it(lambda: pytest.fail("worked"), "")
+        run_exclusively(lambda: pytest.fail("worked"), "")
     assert caught.value.code == 1
     assert "KOBE_SHOT_MODEL: expected the name of a registered model" in " ".join(capsys.readouterr().err.split())
 
@@ -224,10 +224,10 @@ def test_after_a_failure_the_next_process_runs() -> None:
         raise registry.RegistryError(message)
 
     with pytest.raises(SystemExit) as caught:
-        at_it(fail)
+        run_exclusively(fail)
     assert caught.value.code == 1
     done: list[str] = []
-    at_it(lambda: done.append("in"))
+    run_exclusively(lambda: done.append("in"))
     assert done == ["in"]
 
 
@@ -237,7 +237,9 @@ def test_after_a_failure_the_next_process_runs() -> None:
 def test_a_store_is_made_where_there_is_none(command: Path) -> None:
     (command / "mlflow.db").unlink()
     found: list[str] = []
-    at_it(lambda: found.extend(each.name for each in MlflowClient(mlflow.get_tracking_uri()).search_experiments()))
+    run_exclusively(
+        lambda: found.extend(each.name for each in MlflowClient(mlflow.get_tracking_uri()).search_experiments())
+    )
     assert found == ["Default"]
     assert [path.name for path in command.iterdir()] == ["mlflow.db"]
 
@@ -253,16 +255,16 @@ def test_a_process_that_is_killed_while_it_makes_a_store_leaves_none(
     with monkeypatch.context() as patch:
         patch.setattr("steps.shared.command._initialize_tables", killed)
         with pytest.raises(SystemExit):
-            at_it(lambda: pytest.fail("there is no store"))
+            run_exclusively(lambda: pytest.fail("there is no store"))
     assert list(command.iterdir()) == []
-    at_it(lambda: None)
+    run_exclusively(lambda: None)
     assert (command / "mlflow.db").exists()
 
 
 def test_a_file_that_is_no_store_is_unchanged_and_reported(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (command / "mlflow.db").write_bytes(b"whatever it is")
     with pytest.raises(SystemExit) as caught:
-        at_it(lambda: pytest.fail("worked"))
+        run_exclusively(lambda: pytest.fail("worked"))
     assert caught.value.code == 1
     assert "found a damaged file" in " ".join(capsys.readouterr().err.split())
     assert (command / "mlflow.db").read_bytes() == b"whatever it is"
@@ -274,6 +276,6 @@ def test_of_two_that_make_a_store_at_once_both_use_the_first(command: Path, monk
         "steps.shared.command._initialize_tables", lambda _: (command / "mlflow.db").write_bytes(b"the first")
     )
     monkeypatch.setattr("steps.shared.command.create_sqlalchemy_engine", lambda _: Mock())
-    at_it(lambda: None)
+    run_exclusively(lambda: None)
     assert [path.name for path in command.iterdir()] == ["mlflow.db"]
     assert (command / "mlflow.db").read_bytes() == b"the first"

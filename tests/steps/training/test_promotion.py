@@ -200,7 +200,7 @@ def test_without_shot_id_all_test_rows_are_used_with_a_note(folder: Path, raw: s
     who = "champion version 1" if unknown == "the champion" else "the new version"
     found = comparison_rows(challenger(mine))
     assert found.rows is mine.test
-    assert f"no run holds the shot_id of the shots that {who} was trained and tested on" in found.note
+    assert f"no run holds the shot_id of the rows that {who} was trained and tested on" in found.note
 
 
 @pytest.mark.usefixtures("store")
@@ -229,7 +229,7 @@ def contending(
 
 
 def promote(who: Challenger, on: pd.DataFrame | None = None, *, max_log_loss: float = CHANCE_LEVEL) -> PromotionOutcome:
-    return promote_if_better(who, who.lesson.test if on is None else on, seed=0, max_log_loss=max_log_loss)
+    return promote_if_better(who, who.training_data.test if on is None else on, seed=0, max_log_loss=max_log_loss)
 
 
 def stage(version: str) -> str:
@@ -237,12 +237,12 @@ def stage(version: str) -> str:
 
 
 def assert_promoted(who: Challenger, found: PromotionOutcome) -> None:
-    assert (found.promoted, found.verdict.passed) == (True, True)
+    assert (found.promoted, found.gate_result.passed) == (True, True)
     assert found.note == "passed the gate and became champion and Production"
     assert registry.number(registry.require_champion()) == who.version
     assert (stage(who.version), registry.tags_of(who.version)["gate"]) == ("Production", "passed")
     assert "archived_because" not in registry.tags_of(who.version)
-    assert_written(who, found.verdict)
+    assert_written(who, found.gate_result)
 
 
 def assert_archived(who: Challenger, found: PromotionOutcome, champion: str | None) -> None:
@@ -254,7 +254,7 @@ def assert_archived(who: Challenger, found: PromotionOutcome, champion: str | No
     assert champion is None or stage(champion) == "Production"
     assert registry.tags_of(who.version)["archived_because"] in found.note
     assert registry.promotions(MlflowClient().get_model_version(registry.model(), who.version)) == []
-    assert_written(who, found.verdict)
+    assert_written(who, found.gate_result)
 
 
 def assert_written(who: Challenger, result: GateResult) -> None:
@@ -269,12 +269,12 @@ def test_the_first_challenger_has_to_be_better_than_the_base_rate_only(store_wit
     bad = contending(store_with_models, BAD)
     found = promote(bad)
     assert_archived(bad, found, None)
-    assert found.challenge is None
-    assert "of the base rate" in found.verdict.reason
+    assert found.promotion_test is None
+    assert "of the base rate" in found.gate_result.reason
     good = contending(store_with_models, GOOD)
     found = promote(good)
     assert_promoted(good, found)
-    assert found.challenge is None
+    assert found.promotion_test is None
 
 
 def constant(share: float = 0.0) -> Pipeline:
@@ -295,7 +295,7 @@ def test_a_challenger_with_almost_constant_predictions_is_not_promoted_and_the_n
     )
     found = promote(who)
     assert_archived(who, found, "1" if champion else None)
-    assert found.verdict.high < 0
+    assert found.gate_result.high < 0
     assert "the predictions are almost constant: P(made) is 0.4" in found.note
 
 
@@ -314,11 +314,11 @@ def test_a_better_challenger_replaces_the_champion_and_the_history_records_why(s
     good = contending(store_with_models, GOOD)
     found = promote(good)
     assert_promoted(good, found)
-    assert found.challenge is not None
-    assert found.challenge.verdict == found.verdict
-    assert "of champion version 1 on the same 1,000 rows" in found.verdict.reason
+    assert found.promotion_test is not None
+    assert found.promotion_test.verdict == found.gate_result
+    assert "of champion version 1 on the same 1,000 rows" in found.gate_result.reason
     (entry,) = registry.promotions(registry.require_champion())
-    assert (entry["why"], entry["instead_of"]) == (found.verdict.reason, "1")
+    assert (entry["why"], entry["instead_of"]) == (found.gate_result.reason, "1")
     assert registry.standing().previous_champion == "1"
 
 
@@ -331,16 +331,16 @@ def test_a_challenger_that_is_not_better_than_the_champion_is_archived_with_the_
     found = promote(who)
     assert_archived(who, found, "1")
     assert found.note.startswith("not promoted, it did not pass the gate: log loss 0.")
-    assert not found.verdict.passed
-    assert found.challenge is not None
+    assert not found.gate_result.passed
+    assert found.promotion_test is not None
 
 
 def test_the_rows_that_are_given_are_those_that_are_compared_on(store_with_models: LoggedModels) -> None:
     registry.promote(store_with_models.register(BAD), "the only one")
     who = contending(store_with_models, GOOD)
     found = promote(who, rows(2_000, 700))
-    assert found.challenge is not None
-    assert found.challenge.comparisons[0].difference.rows == 700
+    assert found.promotion_test is not None
+    assert found.promotion_test.comparisons[0].difference.rows == 700
 
 
 def test_max_log_loss_is_applied(store_with_models: LoggedModels) -> None:
@@ -348,7 +348,7 @@ def test_max_log_loss_is_applied(store_with_models: LoggedModels) -> None:
     who = contending(store_with_models, GOOD)
     found = promote(who, max_log_loss=0.5)
     assert_archived(who, found, "1")
-    assert found.verdict.reason.endswith("limit 0.5000")
+    assert found.gate_result.reason.endswith("limit 0.5000")
 
 
 def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_no_champion_to_be_compared_with(
@@ -359,7 +359,7 @@ def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_no_champion_to_be_c
     who = contending(store_with_models, SAME)
     found = promote(who)
     assert_promoted(who, found)
-    assert found.challenge is None
+    assert found.promotion_test is None
 
 
 def test_a_champion_that_cannot_be_loaded_is_not_replaced_without_a_comparison(
@@ -410,11 +410,11 @@ def test_too_few_rows_to_compare_on_leave_the_champion_where_it_is(
     registry.promote(store_with_models.register(BAD), "the only one")
     who = contending(store_with_models, GOOD)
     found = promote(who, rows(0, count))
-    assert (found.challenge is not None) is compared
+    assert (found.promotion_test is not None) is compared
     if not compared:
         assert_archived(who, found, "1")
         assert f"there are {count} rows that neither it nor champion version 1 was trained on; 100" in found.note
-        assert not found.verdict.passed
+        assert not found.gate_result.passed
         assert registry.tags_of(who.version)["gate"] == "refused"
 
 
@@ -425,10 +425,10 @@ def test_a_challenger_that_was_trained_to_replace_another_champion_is_archived(
     for _ in range(2):
         registry.promote(store_with_models.register(BAD), "better")
     who = contending(store_with_models, GOOD)
-    found = promote_if_better(who, who.lesson.test, seed=0, against=against)
+    found = promote_if_better(who, who.training_data.test, seed=0, against=against)
     assert_archived(who, found, "2")
     assert "the champion is now 2" in found.note
-    assert not found.verdict.passed
+    assert not found.gate_result.passed
 
 
 def test_a_challenger_that_was_trained_to_replace_this_champion_is_compared_with_it(
@@ -436,13 +436,13 @@ def test_a_challenger_that_was_trained_to_replace_this_champion_is_compared_with
 ) -> None:
     registry.promote(store_with_models.register(BAD), "the only one")
     who = contending(store_with_models, GOOD)
-    assert_promoted(who, promote_if_better(who, who.lesson.test, seed=0, against="1"))
+    assert_promoted(who, promote_if_better(who, who.training_data.test, seed=0, against="1"))
 
 
 def test_min_improvement_is_applied(store_with_models: LoggedModels) -> None:
     registry.promote(store_with_models.register(BAD), "the only one")
     who = contending(store_with_models, GOOD)
-    found = promote_if_better(who, who.lesson.test, seed=0, min_improvement=0.9)
+    found = promote_if_better(who, who.training_data.test, seed=0, min_improvement=0.9)
     assert_archived(who, found, "1")
     assert "90.00% is needed" in found.note
 
@@ -469,7 +469,7 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_archived(
     found = promote(who)
     assert_archived(who, found, other)
     assert "version 1; the champion is now version 2" in found.note
-    assert found.verdict.passed
+    assert found.gate_result.passed
 
 
 def test_a_first_challenger_that_another_one_was_quicker_than_is_archived(

@@ -389,7 +389,7 @@ def test_main_is_run_again_with_the_parameters_of_the_runs(source: str, kind: st
     entry_point, values = parameters(found.command)
     changed = {"source": expected, "synthetic_rows": "9000", "synthetic_seed": "7", "test_size": "0.25"}
     assert values == {**defaults(entry_point), **changed, "models": "dt", "cv_folds": "3"}
-    assert found.address == address
+    assert found.source_url == address
     assert not any("Not known" in remark or "differed" in remark for remark in found.remarks)
 
 
@@ -437,7 +437,7 @@ def test_what_is_not_known_is_said() -> None:
     told = " ".join(found.remarks)
     assert "`source`, `test_size`, `seed`" in told
     assert "The Git commit of the code is not known." in told
-    assert found.address == ""
+    assert found.source_url == ""
     dirty = reproduction(trained(), {**TAGS, "git_dirty": "true"}, TRAINING)
     assert any("Files differed from that commit" in remark for remark in dirty.remarks)
 
