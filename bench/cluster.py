@@ -1,4 +1,4 @@
-"""A standalone Spark cluster on this machine, of the scripts that PySpark brings."""
+"""A standalone Spark cluster on this machine, started with PySpark's scripts."""
 
 import os
 import subprocess
@@ -23,13 +23,13 @@ class Cluster:
     Attributes
     ----------
     master : str
-        Its address, ``spark://127.0.0.1:PORT``.
+        Its URL, ``spark://127.0.0.1:PORT``.
     web : str
-        Address of its web page.
+        URL of its web page.
     folder : pathlib.Path
-        Of its logs.
+        Folder of its logs.
     workers : list of subprocess.Popen
-        Those that were started, dead or alive.
+        Workers that were started, running or not.
     """
 
     master: str
@@ -38,18 +38,18 @@ class Cluster:
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def alive(self) -> int:
-        """Workers that the master counts on."""
+        """Number of registered workers."""
         return int(requests.get(f"{self.web}/json/", timeout=5).json()["aliveworkers"])
 
     def kill(self, number: int) -> None:
-        """Kill a worker and its executors, as the loss of its machine would."""
+        """Kill a worker and its executors, like the loss of its machine."""
         worker = psutil.Process(self.workers[number].pid)
         for process in [worker, *worker.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def processes(self) -> list[psutil.Process]:
-        """The workers that live, and their executors."""
+        """The running workers and their executors."""
         found = []
         for worker in self.workers:
             with suppress(psutil.NoSuchProcess):
@@ -60,38 +60,38 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, *, workers: int = 2, cores: int = 1, memory: str = "1g") -> Iterator[Cluster]:
-    """Start a master and workers, and end them with all that they started.
+    """Start a master and workers, and stop them with their child processes.
 
     Parameters
     ----------
     folder : pathlib.Path
-        For logs and what the workers put aside.
+        Folder for logs and the workers' files.
     workers, cores : int
-        How many workers, and cores of each.
+        Number of workers, and cores of each worker.
     memory : str
-        Of each worker, as Spark writes it.
+        Memory of each worker, in Spark's notation.
 
     Raises
     ------
     TimeoutError
-        If they do not find each other, and work no longer at it.
+        If the workers do not register with the master.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port, web_port = free_port(), free_port()
     found = Cluster(f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web_port}", folder)
-    address = ["--host", "127.0.0.1"]
-    master = _start("master.Master", [*address, "--port", str(port), "--webui-port", str(web_port)], folder / "master")
+    host = ["--host", "127.0.0.1"]
+    master = _start("master.Master", [*host, "--port", str(port), "--webui-port", str(web_port)], folder / "master")
     try:
-        _wait_for(lambda: found.alive() == 0, "the master to answer")
+        _wait_for(lambda: found.alive() == 0, "the master to respond")
         for number in range(workers):
-            room = ["--cores", str(cores), "--memory", memory, "--work-dir", str(folder / f"work-{number}")]
-            command = [*address, *room, "--webui-port", "0", found.master]
+            resources = ["--cores", str(cores), "--memory", memory, "--work-dir", str(folder / f"work-{number}")]
+            command = [*host, *resources, "--webui-port", "0", found.master]
             found.workers.append(_start("worker.Worker", command, folder / f"worker-{number}"))
-        _wait_for(lambda: found.alive() == workers, f"{workers} workers to find the master")
+        _wait_for(lambda: found.alive() == workers, f"{workers} workers to register")
         yield found
     finally:
         for process in [*found.workers, master]:
-            _end(process)
+            _terminate(process)
 
 
 def _start(name: str, arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
@@ -111,7 +111,7 @@ def _start(name: str, arguments: list[str], log: Path) -> "subprocess.Popen[byte
         )
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _terminate(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]

@@ -1,8 +1,8 @@
-"""Broken bodies at both servers: ``python -m bench.fuzz`` (``make fuzz``), after ``make main``.
+"""Fuzzing of both servers with invalid request bodies: ``python -m bench.fuzz`` (``make fuzz``), after ``make main``.
 
-Valid bodies of JSON, CSV and Parquet are cut, twisted, and have their bytes, values, keys, footers and page headers
-changed, and are sent over connections that stay open. Each server is alone on the machine, in its turn. Ends with 1 if
-there is an answer of 500 or more, or none, or if memory goes on growing.
+Valid bodies of JSON, CSV and Parquet are truncated and reordered, and their bytes, values, keys, footers and page
+headers are changed. They are sent over persistent connections. The servers run one after the other. The exit code is 1
+if a response is 500 or more, a response is missing, or memory keeps growing.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _MEGABYTE = 1_000_000
 
 
 class Fuzzer:
-    """Breaks valid bodies: in their bytes, in their structure, in what is said of them.
+    """Mutates valid bodies: their bytes, their structure and their content type.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class Fuzzer:
     """
 
     def __init__(self, seed: int, bodies: Sequence[tuple[str | bytes, str]]) -> None:
-        self._random = random.Random(seed)  # noqa: S311 nothing secret
+        self._random = random.Random(seed)  # noqa: S311 not for secrets
         self._seeds = bodies
 
     def body(self) -> tuple[bytes, str | None]:
-        """A body and its content type."""
+        """Generate a body and its content type."""
         text, kind = self._random.choice(self._seeds)
         data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         if kind == JSON and self._random.random() < 0.4:
@@ -95,7 +95,7 @@ class Fuzzer:
 
     def _swapped(self, value: Any) -> Any:  # noqa: ANN401
         r = self._random
-        odd: list[Any] = [
+        unusual: list[Any] = [
             None,
             True,
             -1,
@@ -114,7 +114,7 @@ class Fuzzer:
             [value],
         ]
         if not isinstance(value, dict | list) or not value or r.random() < 0.15:
-            return r.choice(odd)
+            return r.choice(unusual)
         if isinstance(value, list):
             at = r.randrange(len(value))
             return [*value[:at], self._swapped(value[at]), *value[at + r.choice([0, 1, 1]) :]]
@@ -124,7 +124,7 @@ class Fuzzer:
 
 
 def valid_bodies() -> list[tuple[str | bytes, str]]:
-    """Bodies of three shots in every form, and Parquet files of every codec and encoding."""
+    """Create bodies of three shots in every format, and Parquet files with every codec and encoding."""
     rows = [list(_SHOT), [*_SHOT[:3], 2.0, *_SHOT[4:]], [34.0, *_SHOT[1:]]]
     named = [dict(zip(FEATURES, row, strict=True)) for row in rows]
     by_column = {name: [row[name] for row in named] for name in FEATURES}
@@ -155,8 +155,8 @@ def valid_bodies() -> list[tuple[str | bytes, str]]:
 
 
 @dataclass
-class Sitting:
-    """What a server answered, and what its memory did; bytes."""
+class FuzzResult:
+    """Responses of a server, and its memory in bytes."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -165,75 +165,75 @@ class Sitting:
 
     @property
     def growth(self) -> int:
-        """By how much memory is larger at the end than when a quarter of the bodies was sent."""
+        """Increase of memory from the first quarter of the bodies to the end."""
         part = max(1, len(self.memory) // _SETTLED_SHARE // 4)
         settled = self.memory[len(self.memory) // _SETTLED_SHARE :]
         return int(np.median(settled[-part:]) - np.median(settled[:part]))
 
     @property
-    def is_good(self) -> bool:
-        """No error of the server, and memory that is flat."""
+    def passed(self) -> bool:
+        """Whether there was no server error and memory did not grow."""
         return not self.failures and self.growth <= _MAX_GROWTH
 
 
-def sit(address: str, count: int, seed: int) -> Sitting:
-    """Send broken bodies over several connections, and look at the memory of the servers that this process started.
+def fuzz(url: str, count: int, seed: int) -> FuzzResult:
+    """Send mutated bodies over several connections, and sample the memory of the servers that this process started.
 
     Parameters
     ----------
-    address : str
-        Of the server, without ``/invocations``.
+    url : str
+        URL of the server, without ``/invocations``.
     count : int
-        How many bodies.
+        Number of bodies.
     seed : int
-        Of the first connection; each has its own.
+        Seed of the first connection; each connection has its own.
     """
-    found, bodies, done = Sitting(), valid_bodies(), threading.Event()
+    result, bodies, done = FuzzResult(), valid_bodies(), threading.Event()
     shares = [count // _CONNECTIONS + (place < count % _CONNECTIONS) for place in range(_CONNECTIONS)]
-    callers = [
-        threading.Thread(target=_call, args=(address, Fuzzer(seed + place, bodies), share, found))
+    clients = [
+        threading.Thread(target=_send, args=(url, Fuzzer(seed + place, bodies), share, result))
         for place, share in enumerate(shares)
     ]
-    found.memory.append(_resident())
-    sampler = threading.Thread(target=_sample, args=(found, done))
-    begun = time.perf_counter()
-    for thread in (*callers, sampler):
+    result.memory.append(_resident())
+    sampler = threading.Thread(target=_sample, args=(result, done))
+    started = time.perf_counter()
+    for thread in (*clients, sampler):
         thread.start()
-    for thread in callers:
+    for thread in clients:
         thread.join()
-    found.seconds = time.perf_counter() - begun
+    result.seconds = time.perf_counter() - started
     done.set()
     sampler.join()
-    found.memory.append(_resident())
-    return found
+    result.memory.append(_resident())
+    return result
 
 
-def _call(address: str, fuzzer: Fuzzer, count: int, found: Sitting) -> None:
-    place = urlsplit(address)
+def _send(url: str, fuzzer: Fuzzer, count: int, result: FuzzResult) -> None:
+    place = urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=_TIMEOUT_SECONDS)
     for _ in range(count):
         body, kind = fuzzer.body()
         try:
             connection.request("POST", "/invocations", body, {"Content-Type": kind} if kind else {})
-            answer = connection.getresponse()
-            text = answer.read()
-            found.statuses[answer.status] += 1
-            if answer.status >= _ERROR:
-                found.failures.append(f"{answer.status} {text[:200]!r} to {kind} {body[:2_000]!r}")
+            response = connection.getresponse()
+            text = response.read()
+            result.statuses[response.status] += 1
+            if response.status >= _ERROR:
+                result.failures.append(f"{response.status} {text[:200]!r} to {kind} {body[:2_000]!r}")
         except (OSError, http.client.HTTPException) as error:
-            found.statuses[0] += 1
-            found.failures.append(f"{error!r} to {kind} {body[:2_000]!r}")
+            result.statuses[0] += 1
+            result.failures.append(f"{error!r} to {kind} {body[:2_000]!r}")
             connection.close()
     connection.close()
 
 
-def _sample(found: Sitting, done: threading.Event) -> None:
+def _sample(result: FuzzResult, done: threading.Event) -> None:
     while not done.wait(_SAMPLE_SECONDS):
-        found.memory.append(_resident())
+        result.memory.append(_resident())
 
 
 def _resident() -> int:
-    """RSS of all processes that this one has started, directly or not."""
+    """RSS of all descendants of this process, bytes."""
     size = 0
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
@@ -242,36 +242,36 @@ def _resident() -> int:
 
 
 def main() -> int:
-    """Send and print; the exit code."""
+    """Fuzz both servers, print the results and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bodies", type=int, default=200_000, help="how many are sent to each server")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="of the bodies")
+    parser.add_argument("--bodies", type=int, default=200_000, help="number of bodies sent to each server")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="seed of the bodies")
     options = parser.parse_args()
     uri = f"models:/{registry.model()}/{registry.number(registry.require_champion())}"
     servers: dict[str, AbstractContextManager[str]] = {
         "production server": run_production_server(workers=2),
         "MLflow scoring server": run_mlflow_server(uri),
     }
-    good = True
+    passed = True
     for name, server in servers.items():
-        with server as address:
-            found = sit(address, options.bodies, options.seed)
-        good &= found.is_good
-        _print(name, options.seed, found)
-    return 0 if good else 1
+        with server as url:
+            result = fuzz(url, options.bodies, options.seed)
+        passed &= result.passed
+        _print(name, options.seed, result)
+    return 0 if passed else 1
 
 
-def _print(name: str, seed: int, found: Sitting) -> None:
-    count = found.statuses.total()
-    statuses = ", ".join(f"{status} {number:,}" for status, number in sorted(found.statuses.items()))
-    info(name, f"{count:,} bodies in {found.seconds:.0f} s ({count / found.seconds:.0f}/s), seed {seed}: {statuses}")
-    first, last, most = (size / _MEGABYTE for size in (found.memory[0], found.memory[-1], max(found.memory)))
+def _print(name: str, seed: int, result: FuzzResult) -> None:
+    count = result.statuses.total()
+    statuses = ", ".join(f"{status} {number:,}" for status, number in sorted(result.statuses.items()))
+    info(name, f"{count:,} bodies in {result.seconds:.0f} s ({count / result.seconds:.0f}/s), seed {seed}: {statuses}")
+    first, last, peak = (size / _MEGABYTE for size in (result.memory[0], result.memory[-1], max(result.memory)))
     info(
-        f"  {len(found.failures)} answers of 500 or more, or none",
-        f"RSS {first:.0f} MB before, {last:.0f} after, {most:.0f} at the highest; "
-        f"{found.growth / _MEGABYTE:+.0f} MB since a quarter was sent",
+        f"  {len(result.failures):,} responses of 500 or more, or none",
+        f"RSS {first:.0f} MB before, {last:.0f} after, {peak:.0f} peak; "
+        f"{result.growth / _MEGABYTE:+.0f} MB since the first quarter",
     )
-    for failure in found.failures[:5]:
+    for failure in result.failures[:5]:
         info("  ", failure)
 
 

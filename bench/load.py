@@ -1,4 +1,4 @@
-"""A caller that costs next to nothing, so that what is measured is the server."""
+"""Clients with low overhead, so that a benchmark measures the server."""
 
 import asyncio
 import socket
@@ -14,43 +14,43 @@ _RECEIVE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class Sent:
-    """Seconds of each answer, and from the first request to the last answer."""
+class Latencies:
+    """Seconds of each response, and from the first request to the last response."""
 
     each: Sequence[float]
     all: float
 
     def quantile(self, share: float) -> float:
-        """Seconds within which a share of the answers came."""
+        """Quantile of the response times, seconds."""
         ordered = sorted(self.each)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-class Caller:
-    """One connection that is kept open.
+class Connection:
+    """A client with one persistent connection.
 
     Parameters
     ----------
-    address : str
-        Address and path, such as ``http://127.0.0.1:5001/invocations``.
+    url : str
+        URL with path, such as ``http://127.0.0.1:5001/invocations``.
     body : bytes
-        Sent in every request.
+        Body of every request.
     content_type : str
     """
 
-    def __init__(self, address: str, body: bytes, content_type: str) -> None:
-        place = urlsplit(address)
+    def __init__(self, url: str, body: bytes, content_type: str) -> None:
+        place = urlsplit(url)
         self._socket = socket.create_connection((place.hostname or "", place.port or 80), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request = _request(address, body, content_type)
+        self._request = _request(url, body, content_type)
 
-    def call(self) -> bytes:
-        """Send the request; the body of the answer.
+    def request(self) -> bytes:
+        """Send the request and return the body of the response.
 
         Raises
         ------
         SystemExit
-            If the status is not 200: a benchmark of errors is worth nothing.
+            If the status is not 200.
         """
         self._socket.sendall(self._request)
         data = b""
@@ -76,48 +76,48 @@ class Caller:
         return data
 
 
-def call_repeatedly(caller: Caller, times: int) -> Sent:
-    """One request after the other."""
+def send_sequentially(client: Connection, times: int) -> Latencies:
+    """Send requests one after the other."""
     each = []
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(times):
         started = time.perf_counter()
-        caller.call()
+        client.request()
         each.append(time.perf_counter() - started)
-    return Sent(each, time.perf_counter() - begun)
+    return Latencies(each, time.perf_counter() - started)
 
 
-def call_from_many(address: str, body: bytes, content_type: str, *, callers: int, times: int) -> Sent:
-    """The same number of requests from each of several callers at a time, each over a connection of its own.
+def send_concurrently(url: str, body: bytes, content_type: str, *, clients: int, times: int) -> Latencies:
+    """Send requests from several concurrent clients, each over its own connection.
 
-    The callers share an event loop, which costs a tenth of what threads would: on two cores, callers that work hard
-    would measure themselves.
+    The clients share an event loop, which costs a tenth of threads. On two cores, expensive clients would measure
+    themselves.
     """
-    return uvloop.run(_call_from_many(urlsplit(address), _request(address, body, content_type), callers, times))
+    return uvloop.run(_send_concurrently(urlsplit(url), _request(url, body, content_type), clients, times))
 
 
-async def _call_from_many(place: SplitResult, request: bytes, callers: int, times: int) -> Sent:
+async def _send_concurrently(place: SplitResult, request: bytes, clients: int, times: int) -> Latencies:
     loop = asyncio.get_running_loop()
     each: list[float] = []
-    made = [
-        await loop.create_connection(lambda: _Connection(request, times, each), place.hostname or "", place.port or 80)
-        for _ in range(callers)
+    connections = [
+        await loop.create_connection(lambda: _Protocol(request, times, each), place.hostname or "", place.port or 80)
+        for _ in range(clients)
     ]
-    begun = time.perf_counter()
-    for _, connection in made:
+    started = time.perf_counter()
+    for _, connection in connections:
         connection.send()
-    await asyncio.gather(*(connection.done for _, connection in made))
-    seconds = time.perf_counter() - begun
-    for transport, _ in made:
+    await asyncio.gather(*(connection.done for _, connection in connections))
+    seconds = time.perf_counter() - started
+    for transport, _ in connections:
         transport.close()
-    return Sent(each, seconds)
+    return Latencies(each, seconds)
 
 
-class _Connection(asyncio.Protocol):
-    """Sends a request as soon as the one before is answered."""
+class _Protocol(asyncio.Protocol):
+    """Sends the next request after each response."""
 
     def __init__(self, request: bytes, times: int, each: list[float]) -> None:
-        self._request, self._left, self._each = request, times, each
+        self._request, self._remaining, self._each = request, times, each
         self._data, self._length = b"", 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -127,12 +127,12 @@ class _Connection(asyncio.Protocol):
 
     def send(self) -> None:
         """Send the next request."""
-        self._left -= 1
+        self._remaining -= 1
         self._started = time.perf_counter()
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Take part of an answer."""
+        """Receive a part of a response."""
         self._data += data
         if not self._length and (end := self._data.find(b"\r\n\r\n")) >= 0:
             self._length = end + 4 + _content_length(self._data[:end])
@@ -140,19 +140,19 @@ class _Connection(asyncio.Protocol):
             return
         self._each.append(time.perf_counter() - self._started)
         self._data, self._length = b"", 0
-        if self._left:
+        if self._remaining:
             self.send()
         elif not self.done.done():
             self.done.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Say that the server has closed the connection."""
+        """Raise if the server closed the connection."""
         if not self.done.done():
             self.done.set_exception(error or ConnectionResetError("the server closed the connection"))
 
 
-def _request(address: str, body: bytes, content_type: str) -> bytes:
-    place = urlsplit(address)
+def _request(url: str, body: bytes, content_type: str) -> bytes:
+    place = urlsplit(url)
     head = (
         f"POST {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
@@ -163,6 +163,6 @@ def _request(address: str, body: bytes, content_type: str) -> bytes:
 def _content_length(head: bytes) -> int:
     lines = head.lower().split(b"\r\n")
     if b" 200 " not in lines[0] + b" ":
-        message = f"the server answered {head.decode()}"
+        message = f"the server responded {head.decode()}"
         raise SystemExit(message)
     return next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))

@@ -1,7 +1,8 @@
-"""How often the gate promotes challengers that are worse, equal and clearly better: ``make bench-loop``.
+"""Promotion rates of challengers that are worse than, equal to and better than the champion: ``make bench-loop``.
 
-Tables of this folder (run ``make main`` first), or of another source. Challengers are trained and judged as the loop
-does it, on labels that arrived and on later ones, but who is better is known, so each figure has a right answer.
+Uses the tables of this folder (run ``make main`` first), or another source. Challengers are trained and tested as in
+``retreino``, on training labels and a temporal hold-out. The better model is known by construction, so every rate has a
+goal.
 """
 
 import os
@@ -48,25 +49,25 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
 _PROCESSES = 2
-_SEEDS_AT_ONCE = 2
+_CHUNK_SEEDS = 2
 _ROWS = (500, 1_000, 2_700)
 _TREE_DEPTH, _TREE_IMPURITY, _TREE_LEAF, _TREE_SPLIT = 3, 0.0005, 3, 9
 _NOISE = 0.2
 
 
-class LoopBenchError(KobeShotError):
-    """The tables do not allow what is asked."""
+class PromotionBenchError(KobeShotError):
+    """The tables have too few rows for the benchmark."""
 
 
-class LoopBenchConfig(CommandConfig):
-    """Measure how often worse, equal and better challengers are promoted."""
+class PromotionBenchConfig(CommandConfig):
+    """Measure the promotion rates of worse, equal and better challengers."""
 
-    seeds: int = Field(default=100, ge=1, description="trials of each case, each with draws and models of its own")
+    seeds: int = Field(default=100, ge=1, description="trials of each case, each with its own samples and models")
     rows: tuple[Annotated[int, Field(ge=FEWEST_ROWS)], ...] = Field(
-        default=_ROWS, description="numbers of later rows that a comparison draws"
+        default=_ROWS, description="sizes of the samples of hold-out rows"
     )
     source: Annotated[str, AfterValidator(lambda source: validate_source(source) if source else source)] = Field(
-        default="", description="source of raw files, as of aquisicao; empty takes the tables that preparacao wrote"
+        default="", description="source of raw files, as in aquisicao; empty uses the tables of preparacao"
     )
 
 
@@ -77,36 +78,39 @@ class Case:
     Attributes
     ----------
     name : str
-    words : str
-        What the challenger and the champion have learned.
-    least, most : float
-        Share of the trials in which it should be promoted.
+    description : str
+        Training data of the challenger and the champion.
+    min_share, max_share : float
+        Goal for the share of promoted challengers.
     """
 
     name: str
-    words: str
-    least: float
-    most: float
+    description: str
+    min_share: float
+    max_share: float
 
     @property
     def goal(self) -> str:
-        """In words."""
-        if self.least:
-            return f"at least {self.least:.0%}"
-        return f"at most {self.most:.0%}" if self.most else "never"
+        """Describe the goal."""
+        if self.min_share:
+            return f"at least {self.min_share:.0%}"
+        return f"at most {self.max_share:.0%}" if self.max_share else "never"
 
 
 WORSE = Case(
-    "worse: shuffled labels", "the challenger learned from shuffled labels, the champion from the true ones", 0, 0
+    "worse: shuffled labels", "the challenger is trained on shuffled labels, the champion on the true labels", 0, 0
 )
-RESAMPLED = Case("equal: twins", "both learned from a bootstrap sample of the same rows", 0, 0.05)
-NOISY = Case("equal: noise", f"both answer the same P(made) with normal noise of {_NOISE:g} on its log-odds", 0, 0.05)
+RESAMPLED = Case("equal: twins", "both are trained on bootstrap samples of the same rows", 0, 0.05)
+NOISY = Case("equal: noise", f"both predict the same P(made) with normal noise of {_NOISE:g} on its log-odds", 0, 0.05)
 BETTER = Case(
-    "better: new labels", "the challenger learned from dev rows and older labels, the champion is dev's tree", 0.95, 1
+    "better: new labels",
+    "the challenger is trained on dev rows and training labels, the champion is the tree of dev",
+    0.95,
+    1,
 )
 RECOVERED = Case(
     "better: true labels",
-    "the challenger learned from dev rows, the champion from the same with shuffled labels",
+    "the challenger is trained on dev rows, the champion on the same rows with shuffled labels",
     0.95,
     1,
 )
@@ -114,16 +118,16 @@ CASES = (WORSE, RESAMPLED, NOISY, BETTER, RECOVERED)
 
 
 class Trial(NamedTuple):
-    """What the gate said of one challenger.
+    """Result of the promotion test of one challenger.
 
     Attributes
     ----------
     rows : int
-        That it was compared on.
+        Number of rows of the comparison.
     difference : float
-        Of the mean log losses, challenger minus champion.
+        Difference of the mean log losses, challenger minus champion.
     failed : tuple of str
-        Comparisons that spoke against it, in words; empty if it was promoted.
+        Names of the failed criteria; empty if the challenger was promoted.
     """
 
     rows: int
@@ -132,8 +136,8 @@ class Trial(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Rows to learn from.
+class TrainingSet:
+    """A training set.
 
     Attributes
     ----------
@@ -147,52 +151,52 @@ class Lesson:
 
     @classmethod
     def of(cls, table: pd.DataFrame, weights: Floats | None = None) -> Self:
-        """The rows of a table, each of weight 1 if nothing else is said."""
+        """Create the training set of a table, with weights of 1 by default."""
         each = np.ones(len(table)) if weights is None else weights
         return cls(table[list(FEATURES)].to_numpy(dtype=float), table[TARGET].to_numpy(dtype=float), each)
 
     @property
-    def rate(self) -> float:
-        """P(made) of the class prior."""
+    def base_rate(self) -> float:
+        """P(made) of the base-rate baseline."""
         return float(np.average(self.labels, weights=self.weights))
 
-    def shuffled(self, stream: np.random.Generator) -> "Lesson":
-        """The same rows and labels, but no label with its own row."""
-        return Lesson(self.features, stream.permutation(self.labels), self.weights)
+    def shuffled(self, stream: np.random.Generator) -> "TrainingSet":
+        """Permute the labels."""
+        return TrainingSet(self.features, stream.permutation(self.labels), self.weights)
 
-    def resampled(self, stream: np.random.Generator) -> "Lesson":
-        """As many rows, drawn with replacement."""
+    def resampled(self, stream: np.random.Generator) -> "TrainingSet":
+        """Draw a bootstrap sample."""
         rows = stream.integers(len(self.labels), size=len(self.labels))
-        return Lesson(self.features[rows], self.labels[rows], self.weights[rows])
+        return TrainingSet(self.features[rows], self.labels[rows], self.weights[rows])
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What models learn from and are compared on, and the answers of those that are the same in every trial.
+class BenchData:
+    """Training sets and hold-out rows, and the predictions of models that are the same in every trial.
 
     Attributes
     ----------
-    development, arrived : Lesson
-        Dev rows; dev rows and the older labels of prod, weighed as the loop does.
-    test, later : pandas.DataFrame
-        Dev test rows, and the later labels of prod; nothing has learned from them.
+    development, with_labels : Lesson
+        Dev rows; dev rows and the training labels of prod, with the sample weights of ``retreino``.
+    test, holdout : pandas.DataFrame
+        Dev test rows and the temporal hold-out of prod; no model is trained on them.
     tree, regression : ndarray of float64, shape (n,)
-        P(made) of the later rows by dev's tree, and by a logistic regression on `arrived`.
+        P(made) of the hold-out rows by dev's tree, and by a logistic regression on `with_labels`.
     recovered : ndarray of float64, shape (m,)
         P(made) of the test rows by a logistic regression on `development`.
     """
 
-    development: Lesson
-    arrived: Lesson
+    development: TrainingSet
+    with_labels: TrainingSet
     test: pd.DataFrame
-    later: pd.DataFrame
+    holdout: pd.DataFrame
     tree: Floats
     regression: Floats
     recovered: Floats
 
     @classmethod
     def of(cls, development: pd.DataFrame, test: pd.DataFrame, prod: pd.DataFrame) -> Self:
-        """Split prod's labels by time and fit what does not change.
+        """Split the labels of prod by time and fit the models that are the same in every trial.
 
         Raises
         ------
@@ -203,25 +207,25 @@ class Ground:
         """
         loop = RetrainingConfig()
         labels = sort_by_time(prod[prod[TARGET].notna()], PROD).tail(loop.max_labels)
-        older, later = split_by_time(labels, loop.holdout_size)
-        if min(len(older), len(later)) < FEWEST_ROWS:
+        training_labels_, holdout = split_by_time(labels, loop.holdout_size)
+        if min(len(training_labels_), len(holdout)) < FEWEST_ROWS:
             message = (
-                f"expected {FEWEST_ROWS} labels of prod to learn from and {FEWEST_ROWS} later ones; "
-                f"found {len(older):,} and {len(later):,}"
+                f"expected {FEWEST_ROWS} training labels of prod and {FEWEST_ROWS} hold-out labels; "
+                f"found {len(training_labels_):,} and {len(holdout):,}"
             )
-            raise LoopBenchError(message)
+            raise PromotionBenchError(message)
         columns = [*FEATURES, TARGET]
-        _, weights = label_weights(len(development), len(older), loop.weighting)
-        alone = Lesson.of(development)
-        both = Lesson.of(pd.concat([development[columns], older[columns]], ignore_index=True), weights)
+        _, weights = label_weights(len(development), len(training_labels_), loop.weighting)
+        dev_only = TrainingSet.of(development)
+        both = TrainingSet.of(pd.concat([development[columns], training_labels_[columns]], ignore_index=True), weights)
         return cls(
-            alone,
+            dev_only,
             both,
             test.reset_index(drop=True),
-            later.reset_index(drop=True),
-            made(fitted(tree(), alone), later),
-            made(fitted(regression(), both), later),
-            made(fitted(regression(), alone), test),
+            holdout.reset_index(drop=True),
+            made(fitted(tree(), dev_only), holdout),
+            made(fitted(regression(), both), holdout),
+            made(fitted(regression(), dev_only), test),
         )
 
 
@@ -231,7 +235,7 @@ def regression() -> Pipeline:
 
 
 def tree() -> Pipeline:
-    """The decision tree that ``main`` chooses on the public files."""
+    """The decision tree that ``main`` selects on the public files."""
     estimator = DecisionTreeClassifier(
         max_depth=_TREE_DEPTH,
         min_impurity_decrease=_TREE_IMPURITY,
@@ -242,19 +246,19 @@ def tree() -> Pipeline:
     return make_pipeline(StandardScaler(), estimator)
 
 
-def fitted(pipeline: Pipeline, lesson: Lesson) -> Pipeline:
-    """A pipeline that has learned a lesson."""
-    weights = {f"{pipeline.steps[-1][0]}__sample_weight": lesson.weights}
-    return pipeline.fit(lesson.features, lesson.labels, **weights)
+def fitted(pipeline: Pipeline, training_set: TrainingSet) -> Pipeline:
+    """Fit a pipeline on a training set."""
+    weights = {f"{pipeline.steps[-1][0]}__sample_weight": training_set.weights}
+    return pipeline.fit(training_set.features, training_set.labels, **weights)
 
 
 def made(pipeline: Pipeline, rows: pd.DataFrame) -> Floats:
-    """P(made) of rows."""
+    """Predict P(made) of rows."""
     return np.asarray(pipeline.predict_proba(rows[list(FEATURES)].to_numpy(dtype=float))[:, 1])
 
 
 def noisy(probability: Floats, stream: np.random.Generator) -> Floats:
-    """P(made) with normal noise on its log-odds.
+    """Add normal noise to the log-odds of P(made).
 
     Examples
     --------
@@ -262,125 +266,127 @@ def noisy(probability: Floats, stream: np.random.Generator) -> Floats:
     [0.506, 0.493]
     """
     odds = probability / (1 - probability) * np.exp(stream.normal(0, _NOISE, len(probability)))
-    moved: Floats = odds / (1 + odds)
-    return moved
+    shifted: Floats = odds / (1 + odds)
+    return shifted
 
 
-def trials(seed: int, ground: Ground, rows: Sequence[int]) -> list[tuple[Case, Trial]]:
-    """Every case once on each number of rows.
+def trials(seed: int, data: BenchData, rows: Sequence[int]) -> list[tuple[Case, Trial]]:
+    """Run every case once with each sample size.
 
     Parameters
     ----------
     seed : int
-        Of the draws, the shuffles, the resamples and the noise.
-    ground : Ground
+        Seed of the samples, permutations and noise.
+    data : Ground
     rows : sequence of int
-        Numbers of later rows that are drawn: without replacement where models are equal, else with it.
+        Sizes of the samples of hold-out rows: without replacement for equal models, otherwise with replacement.
     """
     stream = np.random.default_rng(seed)
     return [
-        *_on_later_rows(seed, stream, ground, rows),
-        *_on_test_rows(seed, stream, ground),
+        *_on_holdout(seed, stream, data, rows),
+        *_on_test_rows(seed, stream, data),
     ]
 
 
-def _on_later_rows(
-    seed: int, stream: np.random.Generator, ground: Ground, rows: Sequence[int]
+def _on_holdout(
+    seed: int, stream: np.random.Generator, data: BenchData, rows: Sequence[int]
 ) -> Iterator[tuple[Case, Trial]]:
-    later, prior = ground.later, ground.arrived.rate
-    shuffled = made(fitted(regression(), ground.arrived.shuffled(stream)), later)
-    twins = [made(fitted(regression(), ground.arrived.resampled(stream)), later) for _ in range(2)]
-    noise = [noisy(ground.regression, stream) for _ in range(2)]
+    holdout, prior = data.holdout, data.with_labels.base_rate
+    shuffled = made(fitted(regression(), data.with_labels.shuffled(stream)), holdout)
+    twins = [made(fitted(regression(), data.with_labels.resampled(stream)), holdout) for _ in range(2)]
+    noise = [noisy(data.regression, stream) for _ in range(2)]
     for number in rows:
-        # A row that was drawn twice would bring the luck of one of two equal models, which lies in the row, twice.
-        fresh = stream.choice(len(later), number, replace=False)
-        yield RESAMPLED, _judged(later, fresh, twins[0], twins[1], prior, seed)
-        yield NOISY, _judged(later, fresh, noise[0], noise[1], prior, seed)
-        drawn = stream.integers(len(later), size=number)
-        yield WORSE, _judged(later, drawn, shuffled, ground.regression, prior, seed)
-        yield BETTER, _judged(later, drawn, ground.regression, ground.tree, prior, seed)
+        # A duplicate row would count the random advantage of one of two equal models twice.
+        sampled = stream.choice(len(holdout), number, replace=False)
+        yield RESAMPLED, _run_test(holdout, sampled, twins[0], twins[1], prior, seed)
+        yield NOISY, _run_test(holdout, sampled, noise[0], noise[1], prior, seed)
+        drawn = stream.integers(len(holdout), size=number)
+        yield WORSE, _run_test(holdout, drawn, shuffled, data.regression, prior, seed)
+        yield BETTER, _run_test(holdout, drawn, data.regression, data.tree, prior, seed)
 
 
-def _on_test_rows(seed: int, stream: np.random.Generator, ground: Ground) -> Iterator[tuple[Case, Trial]]:
-    shuffled = made(fitted(regression(), ground.development.shuffled(stream)), ground.test)
-    drawn = stream.integers(len(ground.test), size=len(ground.test))
-    yield RECOVERED, _judged(ground.test, drawn, ground.recovered, shuffled, ground.development.rate, seed)
+def _on_test_rows(seed: int, stream: np.random.Generator, data: BenchData) -> Iterator[tuple[Case, Trial]]:
+    shuffled = made(fitted(regression(), data.development.shuffled(stream)), data.test)
+    drawn = stream.integers(len(data.test), size=len(data.test))
+    yield RECOVERED, _run_test(data.test, drawn, data.recovered, shuffled, data.development.base_rate, seed)
 
 
-def _judged(  # noqa: PLR0913, PLR0917 rows, three models and a seed
+def _run_test(  # noqa: PLR0913, PLR0917 rows, three models and a seed
     table: pd.DataFrame, drawn: Ints, challenger: Floats, champion: Floats, prior: float, seed: int
 ) -> Trial:
     rows = table.iloc[drawn].reset_index(drop=True)
-    constant = np.full(len(rows), prior)
+    baseline = np.full(len(rows), prior)
     found = evaluate_challenger(
-        rows, challenger[drawn], champion[drawn], constant, champion_name="the champion", seed=seed
+        rows, challenger[drawn], champion[drawn], baseline, champion_name="the champion", seed=seed
     )
-    rules = ("champion", "least gain", "both results", "limit", "prior", "constant")
+    rules = ("champion", "minimum improvement", "both classes", "maximum", "base rate", "constant")
     kinds = (*rules, *("slice" for _ in found.comparisons[len(rules) :]))
     failed = {kind for kind, each in zip(kinds, found.comparisons, strict=True) if not each.passed}
     return Trial(len(rows), found.comparisons[0].difference.value, tuple(sorted(failed)))
 
 
-def run(config: LoopBenchConfig) -> None:
+def run(config: PromotionBenchConfig) -> None:
     """Measure and print."""
-    # Two processes of one thread each are faster than two that share their threads.
+    # Two processes with one thread each are faster than two with shared threads.
     os.environ["OMP_NUM_THREADS"] = "1"
-    ground, provenance = _ground(config.source)
+    data, provenance = _load(config.source)
     print_synthetic_warning(synthetic=provenance.is_synthetic)
     info("Shots:", f"{provenance.kind}, {provenance.address}")
-    development, both = (len(lesson.labels) for lesson in (ground.development, ground.arrived))
-    info("Learned from:", f"{development:,} dev rows, and {both - development:,} older labels of prod")
+    development, both = (len(training_set.labels) for training_set in (data.development, data.with_labels))
+    info("Trained on:", f"{development:,} dev rows and {both - development:,} training labels of prod")
     info(
-        "Compared on:", f"rows of {len(ground.later):,} later labels of prod, and of {len(ground.test):,} dev test rows"
+        "Tested on:",
+        f"samples of {len(data.holdout):,} hold-out labels of prod, and of {len(data.test):,} dev test rows",
     )
-    numbers = [number for number in config.rows if number <= len(ground.later)]
+    numbers = [number for number in config.rows if number <= len(data.holdout)]
     if not numbers:
-        message = f"expected rows of at most {len(ground.later):,}, the later labels; found {config.rows}"
-        raise LoopBenchError(message)
+        message = f"expected rows of at most {len(data.holdout):,}, the hold-out labels; found {config.rows}"
+        raise PromotionBenchError(message)
     for number in set(config.rows) - set(numbers):
-        info("Left out:", f"{number:,} rows, more than there are later labels", style="bold yellow")
-    _show(_every(partial(trials, ground=ground, rows=numbers), config.seeds), config.seeds)
+        info("Skipped:", f"{number:,} rows, which exceed the hold-out labels", style="bold yellow")
+    _print(_run_trials(partial(trials, data=data, rows=numbers), config.seeds), config.seeds)
 
 
-def _ground(source: str) -> tuple[Ground, Provenance]:
+def _load(source: str) -> tuple[BenchData, Provenance]:
     if not source:
         manifest = read_manifest()
-        return Ground.of(*(read_prepared(manifest, name) for name in (TRAIN, TEST, PROD))), manifest.provenance
+        return BenchData.of(*(read_prepared(manifest, name) for name in (TRAIN, TEST, PROD))), manifest.provenance
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=PreparationParams().seed, raw=raw)
         local.prepare(raw, raw, PreparationParams())
         tables = [pd.read_parquet(raw / f"{name}.parquet") for name in (TRAIN, TEST, PROD)]
-    return Ground.of(*tables), provenance
+    return BenchData.of(*tables), provenance
 
 
-def _every(trial: Callable[[int], list[tuple[Case, Trial]]], seeds: int) -> list[tuple[Case, Trial]]:
-    # A fork after OpenMP was used here would wait for its threads for ever.
+def _run_trials(trial: Callable[[int], list[tuple[Case, Trial]]], seeds: int) -> list[tuple[Case, Trial]]:
+    # A fork after the use of OpenMP deadlocks.
     with ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn")) as pool:
-        outcomes = pool.map(trial, range(seeds), chunksize=_SEEDS_AT_ONCE)
+        outcomes = pool.map(trial, range(seeds), chunksize=_CHUNK_SEEDS)
         try:
             return [
                 found for each in track(outcomes, f"{seeds:,} seeds", total=seeds, console=console) for found in each
             ]
         except BaseException:
-            # Who stops the bench does not want to wait for the trials that have not begun.
+            # Cancel the pending trials when the benchmark is interrupted.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _show(found: Sequence[tuple[Case, Trial]], seeds: int) -> None:
-    table = Table("challenger", "rows", f"promoted of {seeds:,}", "goal", "difference", "refused by")
+def _print(found: Sequence[tuple[Case, Trial]], seeds: int) -> None:
+    table = Table("challenger", "rows", f"promoted of {seeds:,}", "goal", "difference", "rejected by")
     for case in CASES:
         of_case = [trial for each, trial in found if each == case]
         for rows in sorted({trial.rows for trial in of_case}):
             table.add_row(case.name, f"{rows:,}", *_cells(case, [trial for trial in of_case if trial.rows == rows]))
     console.print(table)
     for case in CASES:
-        info(f"{case.name}:", case.words)
+        info(f"{case.name}:", case.description)
     info("Difference:", "of log losses, challenger minus champion, mean ± standard deviation over the trials")
     info(
-        "Refused by:",
-        "champion (not better beyond chance), least gain, limit, class prior or a slice; one may be refused by several",
+        "Rejected by:",
+        "champion (improvement not statistically significant), minimum improvement, maximum, base rate or a slice; "
+        "several criteria may reject one challenger",
     )
 
 
@@ -390,11 +396,11 @@ def _cells(case: Case, found: Sequence[Trial]) -> Iterator[str]:
     against = Counter(name for trial in found for name in trial.failed)
     differences = [trial.difference for trial in found]
     yield f"{promoted:,} [{low[0]:.0%}, {high[0]:.0%}]"
-    met = case.least <= promoted / len(found) <= case.most
+    met = case.min_share <= promoted / len(found) <= case.max_share
     yield f"{case.goal}: {'met' if met else 'NOT met'}"
     yield f"{np.mean(differences):+.4f} ± {np.std(differences):.4f}"
     yield ", ".join(f"{name} {count:,}" for name, count in against.most_common()) or "-"
 
 
 if __name__ == "__main__":
-    run_command(LoopBenchConfig, run)
+    run_command(PromotionBenchConfig, run)

@@ -1,9 +1,9 @@
-"""How soon a page of the monitor shows figures, and answers a click: ``python -m bench.pages``.
+"""Load times and reaction times of the monitor's pages: ``python -m bench.pages``.
 
-A real Chromium opens a real Streamlit over inference logs of several sizes. *First figures* is from the click on a
-page's link, for the first page from the start of loading the app in a new tab, until its first figure or picture is
-there; *settled* until Streamlit says that the page is drawn; *reaction* from a click on a tab or a filter until the
-page is drawn anew. Each page is opened twice; the second time everything that is remembered is remembered.
+Chromium opens the Streamlit app with inference logs of several sizes. *First element* is the time from the click on a
+page's link, or from the first load of the app, until the first metric or plot. *Settled* is the time until Streamlit
+has rendered the page. *Reaction* is the time from a click on a tab or a filter until the page is rendered again. Each
+page is opened twice, the second time with a warm cache.
 """
 
 import os
@@ -44,7 +44,7 @@ _TABS = {
     "Drift": ("Statistics and limits", "Reference or current?", "On the court"),
 }
 _LINK, _TAB = "[data-testid=stSidebarNavLink]", "button[role=tab], [data-testid=stTab]"
-_FIGURE = ", ".join(
+_ELEMENT = ", ".join(
     f"[data-stale=false] {figure}"
     for figure in ("[data-testid=stMetricValue]", ".js-plotly-plot .main-svg", "[data-testid=stDataFrame]")
 )
@@ -64,7 +64,7 @@ class PagesError(KobeShotError):
 
 
 def run(config: PagesConfig) -> None:
-    """Measure each size with a Streamlit of its own."""
+    """Measure each log size with its own Streamlit process."""
     version = registry.number(registry.require_champion())
     driver_path, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     if not (driver_path and chromium):
@@ -75,26 +75,26 @@ def run(config: PagesConfig) -> None:
             log = Path(folder) / "log.db"
             with console.status(f"writing a log of {rows:,} rows"):
                 fill(log, rows, version)
-            with _streamlit(log) as address, _browser(chromium, driver_path) as driver:
+            with _streamlit(log) as url, _browser(chromium, driver_path) as driver:
                 table = Table(
-                    "page", "first figures, s", "settled, s", "again, s", "reaction, s", title=f"{rows:,} logged rows"
+                    "page", "first element, s", "settled, s", "again, s", "reaction, s", title=f"{rows:,} logged rows"
                 )
-                _measure(driver, address, table, "prod")
+                _measure(driver, url, table, "prod")
                 driver.find_element(By.XPATH, "//label[contains(., 'inference log')]").click()
                 _settle(driver)
-                _measure(driver, address, table, "log")
+                _measure(driver, url, table, "log")
                 console.print(table)
-    info("Goal:", "first figures within 2 s, reaction within 1 s")
+    info("Goal:", "first element within 2 s, reaction within 1 s")
 
 
 def fill(path: Path, rows: int, version: str) -> None:
-    """Write a log of simulated shots, of which a third has a label."""
+    """Write a log of synthetic shots; a third of them has a label."""
     log, _ = tables(FEATURES)
     engine = create_engine(f"sqlite:///{path}")
     log.metadata.create_all(engine)
     names = ["time", "request_id", "row", "model_version", *FEATURES, "prediction", "probability", "shot_made_flag"]
     marks = ", ".join("?" * len(names))
-    statement = f"insert into {log.name} ({', '.join(names)}) values ({marks})"  # noqa: S608 names of our own schema
+    statement = f"insert into {log.name} ({', '.join(names)}) values ({marks})"  # noqa: S608 names of this project's schema
     stream, now = np.random.default_rng(0), reader.now()
     shots = synthetic.shots(min(rows, _ROWS_AT_ONCE), 0).rename(columns={"lon": "lng"})
     made = synthetic.true_probability(shots)
@@ -113,20 +113,20 @@ def fill(path: Path, rows: int, version: str) -> None:
             connection.exec_driver_sql(statement, entries)
 
 
-def _measure(driver: webdriver.Chrome, address: str, table: Table, source: str) -> None:
+def _measure(driver: webdriver.Chrome, url: str, table: Table, source: str) -> None:
     for page in _PAGES:
         if page == _PAGES[0] and source == "prod":
             started, before = time.perf_counter(), ""
-            driver.get(address)
+            driver.get(url)
         else:
             started, before = time.perf_counter(), _heading(driver)
             _click(driver, _LINK, page)
-        first, settled = _until_drawn(driver, started, before)
+        first, settled = _wait_until_rendered(driver, started, before)
         _click(driver, _LINK, _PAGES[-1] if page != _PAGES[-1] else _PAGES[0])
         _settle(driver)
         started, before = time.perf_counter(), _heading(driver)
         _click(driver, _LINK, page)
-        again, _ = _until_drawn(driver, started, before)
+        again, _ = _wait_until_rendered(driver, started, before)
         slowest = 0.0
         for tab in _TABS.get(page, ()):
             started = time.perf_counter()
@@ -143,18 +143,18 @@ def _heading(driver: webdriver.Chrome) -> str:
     return ""
 
 
-def _until_drawn(driver: webdriver.Chrome, started: float, before: str) -> tuple[float, float]:
-    """Seconds until the page has its own heading and a figure that is not left from the last one, and until drawn."""
+def _wait_until_rendered(driver: webdriver.Chrome, started: float, before: str) -> tuple[float, float]:
+    """Seconds until the page shows its own heading and a new element, and until it is rendered."""
     deadline = time.monotonic() + _LIMIT_SECONDS
     while _heading(driver) in {"", before} and time.monotonic() < deadline:
         time.sleep(0.01)
-    _wait(driver, _FIGURE)
+    _wait(driver, _ELEMENT)
     first = time.perf_counter() - started
     return first, _settle(driver) - started
 
 
 def _settle(driver: webdriver.Chrome) -> float:
-    # Streamlit says a moment after a click that it runs.
+    # Streamlit reports that it is running only after a delay.
     time.sleep(0.1)
     return _wait(driver, _SETTLED)
 
@@ -170,16 +170,16 @@ def _wait(driver: webdriver.Chrome, selector: str) -> float:
     raise PagesError(message)
 
 
-def _click(driver: webdriver.Chrome, selector: str, words: str) -> None:
+def _click(driver: webdriver.Chrome, selector: str, text: str) -> None:
     deadline = time.monotonic() + _LIMIT_SECONDS
     while time.monotonic() < deadline:
         with suppress(WebDriverException):
             for element in driver.find_elements(By.CSS_SELECTOR, selector):
-                if words in element.text:
+                if text in element.text:
                     element.click()
                     return
         time.sleep(0.01)
-    message = f"found no {words!r} to click on"
+    message = f"expected an element with {text!r} to click; found none"
     raise PagesError(message)
 
 
@@ -194,15 +194,15 @@ def _streamlit(log: Path) -> Iterator[str]:
         env={**os.environ, "KOBE_INFERENCE_LOG": f"sqlite:///{log}"},
         stdout=subprocess.DEVNULL,
     )
-    address = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + _LIMIT_SECONDS
         while time.monotonic() < deadline:
             with suppress(requests.RequestException):
-                if requests.get(f"{address}/_stcore/health", timeout=1).ok:
+                if requests.get(f"{url}/_stcore/health", timeout=1).ok:
                     break
             time.sleep(0.05)
-        yield address
+        yield url
     finally:
         process.terminate()
         process.wait()

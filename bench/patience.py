@@ -1,4 +1,4 @@
-"""Waiting for processes for as long as they work: a limit on standing still, not on the time that it takes."""
+"""Waiting for processes while they make progress: a timeout on stalling, not on the total duration."""
 
 import time
 from collections.abc import Callable
@@ -7,28 +7,27 @@ from contextlib import suppress
 import psutil
 
 STALLED_SECONDS = 120.0
-"""How long nothing may move."""
-LONGEST_SECONDS = 1_800.0
-"""How long a wait may take at most, whatever moves."""
+"""Maximum duration without progress."""
+MAX_SECONDS = 1_800.0
+"""Maximum duration of a wait."""
 
-_LEAST_WORK_SECONDS = 5.0
-_MEASURED_EVERY_SECONDS = 2.0
+_MIN_WORK_SECONDS = 5.0
+_MEASURE_INTERVAL_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
 class Patience:
-    """Lasts as long as what is waited for makes progress.
+    """A timeout that is extended while there is progress.
 
-    Progress is five seconds of CPU time of the processes that this one has started, directly or not, or another value
-    of `progress`. On a busy machine work takes longer, and waits last longer with it; a server that waits for requests,
-    or a process that hangs, works for less than that in two minutes.
+    Progress is five seconds of CPU time of this process's descendants, or a new value of `progress`. On a busy machine
+    work takes longer, and so do waits. An idle server or a hanging process uses less CPU time in two minutes.
 
     Parameters
     ----------
     what : str
-        What is waited for.
+        Description of the awaited condition.
     progress : callable, optional
-        What has been done so far, as any value that changes with it.
+        Returns a value that changes with progress.
     """
 
     def __init__(
@@ -37,29 +36,29 @@ class Patience:
         progress: Callable[[], object] = lambda: None,
     ) -> None:
         self._what, self._progress = what, progress
-        self._started = self._moved = self._measured = time.monotonic()
-        self._work, self._done = work_of_children(), progress()
+        self._started = self._progressed = self._measured = time.monotonic()
+        self._work, self._done = descendants_cpu_seconds(), progress()
 
     def check(self) -> None:
-        """Go on waiting, or not.
+        """Raise if the wait is over.
 
         Raises
         ------
         TimeoutError
-            When nothing has moved for ``STALLED_SECONDS``, or ``LONGEST_SECONDS`` have passed.
+            If there was no progress for ``STALLED_SECONDS``, or ``MAX_SECONDS`` have passed.
         """
         now = time.monotonic()
-        if now - self._measured >= _MEASURED_EVERY_SECONDS:
+        if now - self._measured >= _MEASURE_INTERVAL_SECONDS:
             self._measured = now
-            work, done = work_of_children(), self._progress()
-            # Work falls when a process ends, which is progress too.
-            if abs(work - self._work) >= _LEAST_WORK_SECONDS or done != self._done:
-                self._moved, self._work, self._done = now, work, done
-        if now - self._moved > STALLED_SECONDS:
-            message = f"waited for {self._what}: nothing moved for {STALLED_SECONDS:.0f} s"
+            work, done = descendants_cpu_seconds(), self._progress()
+            # The sum decreases when a process ends, which is progress too.
+            if abs(work - self._work) >= _MIN_WORK_SECONDS or done != self._done:
+                self._progressed, self._work, self._done = now, work, done
+        if now - self._progressed > STALLED_SECONDS:
+            message = f"waited for {self._what}: no progress for {STALLED_SECONDS:.0f} s"
             raise TimeoutError(message)
-        if now - self._started > LONGEST_SECONDS:
-            message = f"waited {LONGEST_SECONDS:.0f} s for {self._what}"
+        if now - self._started > MAX_SECONDS:
+            message = f"waited {MAX_SECONDS:.0f} s for {self._what}"
             raise TimeoutError(message)
 
 
@@ -69,7 +68,7 @@ def wait_until(
     *,
     progress: Callable[[], object] = lambda: None,
 ) -> None:
-    """Wait for a condition, for as long as there is progress.
+    """Wait for a condition while there is progress.
 
     Raises
     ------
@@ -82,8 +81,8 @@ def wait_until(
         time.sleep(_POLL_SECONDS)
 
 
-def work_of_children() -> float:
-    """Seconds of CPU time of the living processes that this one has started, directly or not."""
+def descendants_cpu_seconds() -> float:
+    """CPU time of the running descendants of this process, seconds."""
     seconds = 0.0
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):

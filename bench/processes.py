@@ -1,4 +1,4 @@
-"""Commands run in a copy of the project, and what they took."""
+"""Duration and peak memory of commands in a copy of the project."""
 
 import shutil
 import subprocess
@@ -17,20 +17,20 @@ _MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Wall time and peak memory of a command and all its children.
+class CommandUsage:
+    """Wall time and peak memory of a command and its descendants.
 
     Attributes
     ----------
     seconds : float
         From start to exit.
     tree_mebibytes : float
-        Highest sum over the process tree, pages shared between processes counted once (PSS); RSS where the system
-        does not tell PSS.
+        Highest sum over the process tree, pages shared between processes counted once (PSS); RSS if the system does not
+        report PSS.
     largest_mebibytes : float
         Highest resident size of a single process.
     output : str
-        What it wrote to standard output.
+        Standard output of the command.
     """
 
     seconds: float
@@ -39,8 +39,8 @@ class Measured:
     output: str
 
 
-def copied(target: Path) -> Path:
-    """The tracked files of this project, in a folder of their own."""
+def copy_project(target: Path) -> Path:
+    """Copy the tracked files of this project to a folder."""
     tracked = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
     ).stdout
@@ -50,21 +50,21 @@ def copied(target: Path) -> Path:
     return target
 
 
-def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Measured:
-    """Run a command to its end.
+def measure_command(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> CommandUsage:
+    """Run a command and measure it.
 
     Parameters
     ----------
     command : sequence of str
     folder : pathlib.Path
-        Where it is run.
+        Working directory.
     environment : mapping of str to str, optional
-        Its environment variables; those of this process without.
+        Environment variables; those of this process by default.
 
     Raises
     ------
     SystemExit
-        If the command fails, with what it wrote to standard error.
+        If the command fails, with its standard error.
     """
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -81,13 +81,13 @@ def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str
     if process.returncode:
         message = f"{' '.join(command)} failed:\n{errors}"
         raise SystemExit(message)
-    return Measured(seconds, max(tree for tree, _ in samples), max(largest for _, largest in samples), output)
+    return CommandUsage(seconds, max(tree for tree, _ in samples), max(largest for _, largest in samples), output)
 
 
 def _sample(parent: psutil.Process, samples: list[tuple[float, float]], done: threading.Event) -> None:
     while not done.wait(_SAMPLE_SECONDS):
         tree, largest = 0.0, 0.0
-        for process in _family(parent):
+        for process in _process_tree(parent):
             try:
                 tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / _MEBIBYTE
                 largest = max(largest, process.memory_info().rss / _MEBIBYTE)
@@ -96,7 +96,7 @@ def _sample(parent: psutil.Process, samples: list[tuple[float, float]], done: th
         samples.append((tree, largest))
 
 
-def _family(parent: psutil.Process) -> list[psutil.Process]:
+def _process_tree(parent: psutil.Process) -> list[psutil.Process]:
     try:
         return [parent, *parent.children(recursive=True)]
     except psutil.Error:

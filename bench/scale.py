@@ -1,9 +1,9 @@
-"""Rows per second and peak memory of ``aplicacao`` on tables of any size: ``make bench-scale``.
+"""Throughput and peak memory of ``aplicacao`` on tables of any size: ``make bench-scale``.
 
-One champion is trained in a fresh copy of the project. Each engine then scores the same tables of synthetic shots there
-with the command that a user types, one at a time: read, validate, score, write. The seconds are those from the opening
-of the table to the output in its place, which the step keeps in its run; start of Python, imports and the loading of
-the model are not in them. Plain pandas reads the whole table, checks the ranges, asks the same model and writes.
+One champion is trained in a fresh copy of the project. Each engine then scores the same tables of synthetic shots with
+the user's command, one at a time: read, validate, predict, write. The seconds are from the opening of the table to the
+final output, as the step logs them; they exclude the start of Python, imports and the loading of the model. Plain
+pandas reads the whole table, validates the ranges, predicts with the same model and writes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from mlflow import MlflowClient
 from rich.table import Table
 
 from bench.cluster import Cluster, cluster
-from bench.processes import copied, measured
+from bench.processes import copy_project, measure_command
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
 from data.schema import FEATURES, GAME_DATE, RAW_COLUMN_NAMES, SHOT_ID, TARGET, feature_column
@@ -46,23 +46,23 @@ _COLUMNS = [SHOT_ID, GAME_DATE, *(RAW_COLUMN_NAMES.get(name, name) for name in F
 
 @dataclass(frozen=True)
 class Trial:
-    """What an engine took for a table.
+    """Duration and memory of an engine on a table.
 
     Attributes
     ----------
     rows : int
     seconds : float
-        From the opening of the table to the output in place.
-    whole : float
+        Seconds from the opening of the table to the final output.
+    command_seconds : float
         Seconds of the command, from its start to its exit.
     mebibytes : float
-        Highest memory of all its processes, pages shared between them counted once; of a cluster, that of the workers
-        and their executors is added at its own highest.
+        Peak memory of all its processes, with shared pages counted once; for a cluster, plus the peak of the workers
+        and their executors.
     """
 
     rows: int
     seconds: float
-    whole: float
+    command_seconds: float
     mebibytes: float
 
 
@@ -71,9 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", default="1,10,50", help="sizes of the tables, in millions of rows")
     parser.add_argument("--engines", default=",".join(_ENGINES), help=f"some of {', '.join(_ENGINES)}")
-    parser.add_argument("--models", default="lr,dt", help="candidates of the training, as of treinamento")
-    parser.add_argument("--source", default="auto", help="source of the raw files of the training, as of aquisicao")
-    parser.add_argument("--folder", type=Path, help="where the tables go and stay; empty: a temporary folder")
+    parser.add_argument("--models", default="lr,dt", help="candidate models of the training, as in treinamento")
+    parser.add_argument("--source", default="auto", help="source of the raw files of the training, as in aquisicao")
+    parser.add_argument("--folder", type=Path, help="folder that keeps the tables; by default a temporary folder")
     parser.add_argument("--pandas", nargs=3, metavar=("TABLE", "OUT", "MODEL"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pandas:
@@ -87,35 +87,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch) / "tables").resolve()
         tables = make_tables(folder, sizes)
-        project = copied(Path(scratch) / "project")
+        project = copy_project(Path(scratch) / "project")
         info("Training", f"a champion of {options.models}")
         training = ["--source", source, "--models", options.models]
-        measured([sys.executable, "-m", "steps.main", *training], project, _environment())
+        measure_command([sys.executable, "-m", "steps.main", *training], project, _environment())
         found: dict[tuple[str, int], Trial] = {}
         for size in sizes:
             for engine in engines:
                 info("Measuring", f"{engine}, {size:,} rows")
-                trial = _try(engine, tables[size], size, project, Path(scratch))
+                trial = _measure(engine, tables[size], size, project, Path(scratch))
                 if trial:
                     found[engine, size] = trial
                     info("  ", f"{trial.rows / trial.seconds:,.0f} rows/s, {trial.mebibytes:,.0f} MiB", style="")
-    _show(found, engines, sizes)
+    _print(found, engines, sizes)
 
 
 def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
-    """Tables of synthetic shots as preparacao makes base_prod, each a folder of parts, made by both cores.
+    """Create tables of synthetic shots in the format of base_prod, each a folder of parts.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Parts that are there already are not made again.
+        Folder of the tables; existing parts are reused.
     sizes : sequence of int
-        Rows of each table.
+        Number of rows of each table.
 
     Returns
     -------
     dict of int to pathlib.Path
-        The folder of each table by its size; they share their parts, as hard links.
+        The folder of each table by its size; the tables share parts as hard links.
     """
     parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
@@ -131,11 +131,11 @@ def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
         tables[size].mkdir()
         for number in range(-(-size // rows)):
             name = f"part-{number:05d}.parquet"
-            left = size - number * rows
-            if left >= rows:
+            remaining = size - number * rows
+            if remaining >= rows:
                 os.link(parts / name, tables[size] / name)
             else:
-                pq.write_table(pq.read_table(parts / name).slice(0, left), tables[size] / name)
+                pq.write_table(pq.read_table(parts / name).slice(0, remaining), tables[size] / name)
     return tables
 
 
@@ -151,7 +151,7 @@ def _make_part(path: Path, number: int) -> None:
 
 
 def score_with_pandas(table: Path, out: Path, model: str) -> None:
-    """Score a table as one would without this project, and print the seconds as JSON."""
+    """Score a table without this project, and print the seconds as JSON."""
     loaded = model_files.load(model).unwrap_python_model()
     started = time.perf_counter()
     shots = pd.read_parquet(table)
@@ -169,45 +169,45 @@ def score_with_pandas(table: Path, out: Path, model: str) -> None:
     sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "rows": len(shots)}) + "\n")
 
 
-def _try(engine: str, table: Path, rows: int, project: Path, scratch: Path) -> Trial | None:
+def _measure(engine: str, table: Path, rows: int, project: Path, scratch: Path) -> Trial | None:
     out = scratch / "out.parquet"
     remove_path(out)
     if engine == "pandas":
         needed = rows * 350
         if needed > psutil.virtual_memory().available:
-            info("  ", f"left out: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
+            info("  ", f"skipped: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
             return None
-        return _try_pandas(table, out, rows, project)
+        return _measure_pandas(table, out, rows, project)
     command = [sys.executable, "-m", "steps.aplicacao", "--table", str(table), "--out", str(out)]
     if engine == "batch":
-        return _try_step([*command, "--mode", "batch"], rows, project)
+        return _measure_step([*command, "--mode", "batch"], rows, project)
     if engine != "cluster":
-        return _try_step([*command, "--engine", "spark", "--master", engine], rows, project)
+        return _measure_step([*command, "--engine", "spark", "--master", engine], rows, project)
     with cluster(Path(tempfile.mkdtemp(dir=scratch))) as found, _peak_of(found) as peak:
-        trial = _try_step([*command, "--engine", "spark", "--master", found.master], rows, project)
-    return Trial(trial.rows, trial.seconds, trial.whole, trial.mebibytes + peak[0])
+        trial = _measure_step([*command, "--engine", "spark", "--master", found.master], rows, project)
+    return Trial(trial.rows, trial.seconds, trial.command_seconds, trial.mebibytes + peak[0])
 
 
-def _try_step(command: Sequence[str], rows: int, project: Path) -> Trial:
-    took = measured(command, project, _environment())
+def _measure_step(command: Sequence[str], rows: int, project: Path) -> Trial:
+    usage = measure_command(command, project, _environment())
     client = MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     run = client.search_runs(experiments, "attributes.run_name = 'PipelineAplicacao'", max_results=1)[0]
     if run.data.metrics["rows_scored"] != rows:
         message = f"expected {rows:,} rows; found {run.data.metrics['rows_scored']:,.0f}"
         raise SystemExit(message)
-    return Trial(rows, run.data.metrics["scoring_seconds"], took.seconds, took.tree_mebibytes)
+    return Trial(rows, run.data.metrics["scoring_seconds"], usage.seconds, usage.tree_mebibytes)
 
 
-def _try_pandas(table: Path, out: Path, rows: int, project: Path) -> Trial:
+def _measure_pandas(table: Path, out: Path, rows: int, project: Path) -> Trial:
     arguments = ["--pandas", str(table), str(out), "models:/kobe_shot@champion"]
-    took = measured([sys.executable, "-m", "bench.scale", *arguments], project, _environment())
-    return Trial(rows, json.loads(took.output)["seconds"], took.seconds, took.tree_mebibytes)
+    usage = measure_command([sys.executable, "-m", "bench.scale", *arguments], project, _environment())
+    return Trial(rows, json.loads(usage.output)["seconds"], usage.seconds, usage.tree_mebibytes)
 
 
 @contextmanager
 def _peak_of(found: Cluster) -> Iterator[list[float]]:
-    """Highest memory of the workers and their executors, MiB."""
+    """Peak memory of the workers and their executors, MiB."""
     peak, done = [0.0], threading.Event()
 
     def sample() -> None:
@@ -233,22 +233,22 @@ def _environment() -> dict[str, str]:
     return os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
 
 
-def _show(found: dict[tuple[str, int], Trial], engines: Sequence[str], sizes: Sequence[int]) -> None:
+def _print(found: dict[tuple[str, int], Trial], engines: Sequence[str], sizes: Sequence[int]) -> None:
     table = Table("engine", "rows", "rows/s", "seconds", "whole command, s", "peak memory, MiB")
     for engine in engines:
         for size in sizes:
             if trial := found.get((engine, size)):
                 table.add_row(
                     engine, f"{size:,}", f"{size / trial.seconds:,.0f}", f"{trial.seconds:.1f}",
-                    f"{trial.whole:.1f}", f"{trial.mebibytes:,.0f}",
+                    f"{trial.command_seconds:.1f}", f"{trial.mebibytes:,.0f}",
                 )  # fmt: skip
     console.print(table)
     for size in sizes:
-        _compare(found, ("batch", size), ("pandas", size), "local batch against plain pandas")
-        _compare(found, ("local[2]", size), ("local[1]", size), "Spark local[2] against local[1]")
+        _compare(found, ("batch", size), ("pandas", size), "local batch vs. plain pandas")
+        _compare(found, ("local[2]", size), ("local[1]", size), "Spark local[2] vs. local[1]")
     for engine in engines:
         for small, large in pairwise(sizes):
-            _compare(found, (engine, large), (engine, small), f"{engine}: linear would be 1")
+            _compare(found, (engine, large), (engine, small), f"{engine}: 1 is linear")
 
 
 def _compare(found: dict[tuple[str, int], Trial], first: tuple[str, int], second: tuple[str, int], name: str) -> None:

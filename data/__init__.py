@@ -1,1 +1,1 @@
-"""What a shot is and where shots come from: schema, sources, tables and preparation; not models."""
+"""The data layer: the schema of a shot, its sources, tables and preparation; not the models."""

@@ -1,8 +1,7 @@
-"""Court geometry: degrees ↔ feet from the hoop, zones, and the lines of an NBA half-court.
+"""Court geometry: positions in degrees and in feet from the hoop, zones, and the lines of an NBA half-court.
 
-Feet are measured from the centre of the hoop: `x` across the court, growing to the right as seen by a player who faces
-the hoop from mid-court turned around (the NBA's shot charts), `y` along it towards the other basket. Dimensions are
-those of the NBA rule book, rule 1.
+Positions are in feet from the center of the hoop. `x` runs across the court and grows to the right in the NBA's shot
+charts. `y` runs along the court, towards the other basket. The dimensions come from rule 1 of the NBA rule book.
 """
 
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Texts = npt.NDArray[np.str_]
+Strings = npt.NDArray[np.str_]
 
 HOOP_LATITUDE = 34.0443
 HOOP_LONGITUDE = -118.2698
@@ -34,7 +33,7 @@ BASIC_ZONES = (
 
 
 def to_feet(latitude: npt.ArrayLike, longitude: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Feet from the hoop of positions in degrees.
+    """Convert positions in degrees to feet from the hoop.
 
     Parameters
     ----------
@@ -58,30 +57,30 @@ def to_feet(latitude: npt.ArrayLike, longitude: npt.ArrayLike) -> tuple[Floats, 
 
 
 def to_degrees(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Latitude and longitude of positions in feet from the hoop; the inverse of `to_feet`."""
+    """Convert positions in feet from the hoop to latitude and longitude; the inverse of `to_feet`."""
     latitude = HOOP_LATITUDE - np.asarray(y, dtype=float) / FEET_PER_DEGREE
     longitude = HOOP_LONGITUDE + np.asarray(x, dtype=float) / FEET_PER_DEGREE
     return latitude, longitude
 
 
 def is_three_pointer(x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
-    """Whether a shot from there counts three points."""
+    """Whether a shot from each position counts three points."""
     corner = (y <= CORNER_THREE_Y) & (np.abs(x) >= CORNER_THREE_X)
     return corner | ((y > CORNER_THREE_Y) & (np.hypot(x, y) >= THREE_POINT_RADIUS))
 
 
 class Zones(NamedTuple):
-    """The NBA's three names for where a shot was taken, each of shape (n,)."""
+    """The NBA's three zone names of each position, each of shape (n,)."""
 
-    basic: Texts
-    area: Texts
-    range: Texts
+    basic: Strings
+    area: Strings
+    range: Strings
 
 
 def zones(x: Floats, y: Floats) -> Zones:
-    """The NBA's zones of positions in feet from the hoop.
+    """Assign positions in feet from the hoop to the NBA's zones.
 
-    The borders were read off the public files: radii of 4, 8, 16 and 24 feet, angles of 18, 30 and 54 degrees.
+    The boundaries are estimated from the public files: radii of 4, 8, 16 and 24 feet, angles of 18, 30 and 54 degrees.
     """
     distance = np.hypot(x, y)
     angle = np.degrees(np.arctan2(np.abs(x), y))
@@ -97,16 +96,16 @@ def zones(x: Floats, y: Floats) -> Zones:
     )
     full_side = np.where(left, "Left Side(L)", "Right Side(R)")
     half_side = np.where(left, "Left Side Center(LC)", "Right Side Center(RC)")
-    centre = (distance < 8) | (angle <= np.where(distance < 16, 30, 18))
-    near_centre = (distance >= 16) & (angle <= 54) | (three & (y > CORNER_THREE_Y))
-    area = np.select([backcourt, centre, near_centre], ["Back Court(BC)", "Center(C)", half_side], full_side)
+    center = (distance < 8) | (angle <= np.where(distance < 16, 30, 18))
+    near_center = (distance >= 16) & (angle <= 54) | (three & (y > CORNER_THREE_Y))
+    area = np.select([backcourt, center, near_center], ["Back Court(BC)", "Center(C)", half_side], full_side)
     bands = ["Back Court Shot", "24+ ft.", "Less Than 8 ft.", "8-16 ft."]
     band = np.select([backcourt, three, distance < 8, distance < 16], bands, "16-24 ft.")
     return Zones(basic, area, band)
 
 
 def court_lines() -> list[tuple[Floats, Floats]]:
-    """The lines of a half-court, each as x and y in feet from the hoop, ready for any plotting library."""
+    """The lines of a half-court, each as x and y in feet from the hoop, for any plotting library."""
     corner_y = np.sqrt(THREE_POINT_RADIUS**2 - CORNER_THREE_X**2)
     free_throw_y = BASELINE_Y + 19
     start = np.arctan2(corner_y, CORNER_THREE_X)

@@ -1,4 +1,4 @@
-"""The errors that a person can mend."""
+"""Exceptions that a user can fix."""
 
 import errno
 import os
@@ -8,67 +8,67 @@ from typing import Self, TypeGuard
 from data.masking import masked
 
 _ADVICE = {
-    errno.EACCES: "Let this user read and write it, or name another file.",
-    errno.EPERM: "Let this user read and write it, or name another file.",
-    errno.ENOENT: "Put it back, or name another file.",
+    errno.EACCES: "Give this user read and write permission, or name another file.",
+    errno.EPERM: "Give this user read and write permission, or name another file.",
+    errno.ENOENT: "Restore it, or name another file.",
     errno.ENOTDIR: "Name a file in a folder.",
     errno.EISDIR: "Name a file.",
-    errno.ELOOP: "Name a file whose links end somewhere.",
+    errno.ELOOP: "Name a file whose links end at a file.",
     errno.ENAMETOOLONG: "Use a shorter name.",
-    errno.ENOSPC: "Free some space, and run this again.",
-    errno.EDQUOT: "Free some space, and run this again.",
-    errno.EFBIG: "Choose a disk or a limit that allows larger files (ulimit -f).",
-    errno.EROFS: "Choose a folder that can be written to.",
+    errno.ENOSPC: "Free some space, and run the command again.",
+    errno.EDQUOT: "Free some space, and run the command again.",
+    errno.EFBIG: "Use a disk that allows larger files, or raise the file size limit (ulimit -f).",
+    errno.EROFS: "Name a folder on a writable disk.",
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",
     errno.ENFILE: "Raise the system's limit of open files.",
-    errno.EIO: "Look after the disk.",
+    errno.EIO: "Check the disk.",
 }
-"""What to do, by what the file system says."""
+"""Advice by error number."""
 
 
 class KobeShotError(Exception):
-    """Something the user can put right; the message says what was expected, what was found and what to do.
+    """An error that the user can fix. The message states what was expected, what was found and what to do.
 
-    Steps show the message without a traceback and end with exit code 1. Secrets in it are masked.
+    Steps print the message without a traceback and end with exit code 1. Secrets are masked in the message.
     """
 
     def __str__(self) -> str:
-        """The message without the secrets that it holds."""
+        """Return the message with its secrets masked."""
         return masked(super().__str__())
 
 
 class SchemaError(KobeShotError):
-    """A table does not fit the schema of ``data/schema.py``."""
+    """A table violates the schema of ``data/schema.py``."""
 
 
 class SourceError(KobeShotError):
-    """Raw files are missing, damaged or cannot be fetched."""
+    """Raw files are missing or damaged, or cannot be downloaded."""
 
 
 class StaleDataError(KobeShotError):
-    """Files in ``data/processed`` are missing or are not those that the last preparation wrote."""
+    """Files in ``data/processed`` are missing, or differ from what the last preparation wrote."""
 
 
 class FileError(KobeShotError):
-    """A file cannot be read or written; the message names it and repeats what the system says."""
+    """A file cannot be read or written. The message names the file and gives the system's reason."""
 
     @classmethod
     def of(cls, error: OSError, path: Path | None = None) -> Self:
-        """The error of the file system, with the file that it is about where one is known, and what to do.
+        """Create the error from an ``OSError``, with the file's path if it is known, and advice.
 
         Examples
         --------
         >>> print(FileError.of(PermissionError(13, "Permission denied", "/srv/shots.csv")))
-        /srv/shots.csv: the system says: Permission denied. Let this user read and write it, or name another file.
+        /srv/shots.csv: Permission denied. Give this user read and write permission, or name another file.
         """
         named = [os.fsdecode(name) for name in (path or error.filename, error.filename2) if name is not None]
         reason = error.strerror or str(error) or type(error).__name__
-        advice = _ADVICE.get(error.errno or 0, "Put this right, and run this again.")
-        return cls(f"{' → '.join(map(str, named)) or 'A file'}: the system says: {reason}. {advice}")
+        advice = _ADVICE.get(error.errno or 0, "Fix this, and run the command again.")
+        return cls(f"{' to '.join(map(str, named)) or 'A file'}: {reason}. {advice}")
 
 
 def is_of_file_system(error: BaseException) -> TypeGuard[OSError]:
-    """Whether an error is the file system's, and not that of a connection, which Python counts among them.
+    """Whether an error comes from the file system. Python's ``OSError`` includes errors of connections.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Secrets out of texts: passwords and tokens that stand in addresses, connection strings and headers."""
+"""Masking of secrets: passwords and tokens in URLs, connection strings and headers."""
 
 import logging
 import re
@@ -8,10 +8,10 @@ import traceback
 from types import TracebackType
 
 MASK = "***"
-"""What stands in place of a secret."""
+"""The replacement of a secret."""
 
 _DATABASES = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|redis|mongodb|snowflake|sqlite)"
-# Up to the last "@", as a password may hold one, but not into the next address or the next value of a JSON text.
+# Up to the last "@", which a password may contain, but not into the next URL or the next value of a JSON document.
 _REST = r'(?:(?!://|"[,:}\]])\S)*@'
 _NAMES = (
     r"[\w.%-]*(?:pass|pwd|secret|token|signature|credential|api[_-]?key|access[_-]?key|private[_-]?key|odbc_connect"
@@ -19,21 +19,21 @@ _NAMES = (
 )
 _ENCODED_NAMES = _NAMES.replace("%", "")
 _MASKS = (
-    # A password of a database may hold spaces and slashes.
+    # A database password may contain spaces and slashes.
     (re.compile(rf"(\b{_DATABASES}[\w+.-]*://[^\s:/@\[]*:)[^\n@]*@(?:{_REST})?", re.IGNORECASE), rf"\1{MASK}@"),
-    # What follows host and port is a path, in which an "@" may stand.
+    # The path after host and port may contain an "@".
     (re.compile(rf"(\b[a-z][\w+.-]*://?[^\s:/@\[]*:)(?!\d+(?:[/?#]|\s|$)){_REST}", re.IGNORECASE), rf"\1{MASK}@"),
-    # A port that is no number may be a password whose "@" was forgotten.
+    # A port that is not an integer may be a password without its "@".
     (
         re.compile(
             rf"(\b(?:{_DATABASES}[\w+.-]*|https?)://[^\s:/@\[]+:)(?!\d|\*{{3}})[^\s:/?#@;,\"'\])]+", re.IGNORECASE
         ),
         rf"\1{MASK}",
     ),
-    # A token in place of a user, as addresses of git have it.
+    # A token in place of the user, as in URLs of git.
     (re.compile(r"(\bhttps?://)[^\s:/?#@]+@", re.IGNORECASE), rf"\1{MASK}@"),
     (re.compile(rf"([?&#](?:{_NAMES}|sig|key|pw)=)[^&\s\"'#<>]*", re.IGNORECASE), rf"\1{MASK}"),
-    # Connection strings of libpq and ODBC, and variables of the environment.
+    # Connection strings of libpq and ODBC, and environment variables.
     (
         re.compile(
             r"(\b\w*(?:password|passwd|pwd)\s*=\s*)(?!\*{3})(?:'[^']*'|\"[^\"]*\"|\{[^}]*\}|[^\s&;,)'\"]+)",
@@ -41,7 +41,7 @@ _MASKS = (
         ),
         rf"\1{MASK}",
     ),
-    # The same where an address is percent-encoded within another one, and where a mapping is shown.
+    # The same in a percent-encoded URL within another URL, and in the representation of a mapping.
     (re.compile(rf"((?:%3F|%26)(?:{_ENCODED_NAMES}|sig|key|pw)%3D)(?:(?!%26)[^\s&\"'])*", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"(%3A%2F%2F(?:(?!%3A|%40)[^\s/@])*%3A)(?:(?!%40)[^\s/@])*%40", re.IGNORECASE), rf"\1{MASK}%40"),
     (
@@ -53,10 +53,10 @@ _MASKS = (
 
 
 def masked(text: object) -> str:
-    """A text without the secrets that it holds; the rest stays as it is.
+    """Return a text with its secrets masked and the rest unchanged.
 
-    Passwords in addresses, whatever the scheme; tokens in place of the user in addresses of the web; values of query
-    parameters, and of connection strings, whose name says that they are secret; contents of authorization headers.
+    Secrets are: passwords in URLs of any scheme; tokens in place of the user in web URLs; values of query parameters
+    and connection strings with a name such as ``password`` or ``token``; contents of authorization headers.
 
     Examples
     --------
@@ -72,17 +72,17 @@ def masked(text: object) -> str:
 
 
 def mask_tracebacks() -> None:
-    """Let what ends this process, or a thread of it, unforeseen be told without secrets."""
+    """Mask secrets in the tracebacks of uncaught exceptions of this process and its threads."""
 
-    def tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    def report(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
 
-    sys.excepthook = tell
-    threading.excepthook = lambda found: tell(found.exc_type, found.exc_value, found.exc_traceback)
+    sys.excepthook = report
+    threading.excepthook = lambda found: report(found.exc_type, found.exc_value, found.exc_traceback)
 
 
 def mask_log_records() -> None:
-    """Let every record of Python's logging be without secrets, whichever library writes it in this process."""
+    """Mask secrets in every record of Python's logging in this process, whichever library writes it."""
     make = logging.getLogRecordFactory()
     if getattr(make, "masks", False):
         return
@@ -92,10 +92,10 @@ def mask_log_records() -> None:
         try:
             record.msg, record.args = masked(record.getMessage()), ()
         except (TypeError, ValueError):
-            # A library's own mistake; logging says so itself.
+            # The library's arguments are wrong; logging itself reports that.
             return record
         if record.exc_info and record.exc_info[0] is not None:
-            # A formatter takes this for what it has made itself of the error.
+            # A formatter uses this text as its own rendering of the exception.
             record.exc_text = masked("".join(traceback.format_exception(*record.exc_info)).rstrip())
         return record
 

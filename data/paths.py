@@ -1,4 +1,4 @@
-"""Where the project and its data are."""
+"""Paths of the project and its data."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""The project on a server: what `compose.yaml` starts, and what prepares it."""
+"""Deployment on a server: services of `compose.yaml` and their preparation."""

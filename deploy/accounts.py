@@ -31,7 +31,7 @@ class AccountsConfig(CommandConfig):
     )
 
 
-def make_accounts(config: AccountsConfig) -> None:
+def create_accounts(config: AccountsConfig) -> None:
     """Create each account, or set the password of an existing one.
 
     Raises
@@ -65,4 +65,4 @@ def _unless_there() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    run_command(AccountsConfig, make_accounts)
+    run_command(AccountsConfig, create_accounts)

@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.cli import console
-from data.cli.config import limit_connecting
+from data.cli.config import set_connect_timeout
 from data.errors import KobeShotError
 from data.masking import mask_log_records, mask_tracebacks
 
@@ -43,7 +43,7 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
 
 mask_log_records()
 mask_tracebacks()
-limit_connecting()
+set_connect_timeout()
 # A page fails fast: it shows an error when a server does not respond within seconds.
 reachability.hurry()
 app = st.App(Path(str(navigation.__file__)), lifespan=ready)

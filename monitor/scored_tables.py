@@ -128,7 +128,7 @@ def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
     if path.is_dir():
         reader = TableReader(path)
         rows = reader.rows or 0
-        return reader.sample(max(rows, 1) if max_rows is None else max_rows), rows
+        return reader.systematic_sample(max(rows, 1) if max_rows is None else max_rows), rows
     if path.suffix == ".csv":
         with open_regular(path) as text:
             table = pd.read_csv(text, nrows=None if max_rows is None else max_rows + 1)
@@ -136,11 +136,11 @@ def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
             return table, len(table)
         rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
         # Texts become numbers, truth values and nulls as they do in a small table.
-        return pd.read_csv(io.StringIO(TableReader(path).sample(max_rows).to_csv(index=False))), rows
+        return pd.read_csv(io.StringIO(TableReader(path).systematic_sample(max_rows).to_csv(index=False))), rows
     rows = TableReader(path).rows or 0
     if max_rows is None or rows <= max_rows:
         return pd.read_parquet(path), rows
-    return TableReader(path).sample(max_rows), rows
+    return TableReader(path).systematic_sample(max_rows), rows
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _wrong(table: pd.DataFrame) -> str:
         low, high = (column.minimum, column.maximum) if column else (0.0, 1.0)
         beyond = (values < low) | (values > high)
         if beyond.any():
-            allowed = f"{column.allowed} in" if column else "P(made) from 0 to 1 in"
+            allowed = f"{column.constraint_text} in" if column else "P(made) from 0 to 1 in"
             return f"expected {allowed} {name}; found {values[beyond].iloc[0]:.8g}"
     labels = table[TARGET]
     strange = ~labels.isin([0, 1]) & labels.notna()

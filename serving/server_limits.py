@@ -100,7 +100,7 @@ def _number(name: str, value: str, kind: object) -> Any:  # noqa: ANN401 int or 
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        what = "a whole number" if kind is int else "a number"
+        what = "an integer" if kind is int else "a number"
         message = f"{name}: expected {what} above 0, found {value[:40]!r}"
         raise ValueError(message)
     return number

@@ -141,7 +141,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
     for place, name in enumerate(piece.column_names):
         column = feature_column(name)
         is_feature = name in {*FEATURES, *RAW_COLUMN_NAMES.values()}
-        if column.kind == "text" or not pa.types.is_string(piece.schema.field(name).type):
+        if column.kind == "string" or not pa.types.is_string(piece.schema.field(name).type):
             continue
         cells = piece.column(name).to_pandas()
         numbers: pd.Series[float] = pd.Series(numbers_of(piece.column(name)))
@@ -167,7 +167,7 @@ def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
     Examples
     --------
     >>> problems_of(np.array([[33.9, -118.2, 1, 11, 0, 10], [33.9, -118.2, 1, 1, 0, 10]]))
-    {0: 'column period: found 11, expected a whole number from 1 to 10'}
+    {0: 'column period: found 11, expected an integer from 1 to 10'}
     """
     found: dict[int, str] = {}
     for place, name in enumerate(FEATURES):
@@ -182,4 +182,4 @@ def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
 
 
 def _problem(name: str, shown: str) -> str:
-    return f"column {name}: found {shown}, expected {feature_column(name).allowed}"
+    return f"column {name}: found {shown}, expected {feature_column(name).constraint_text}"

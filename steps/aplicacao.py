@@ -19,7 +19,7 @@ from data.schema import PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.spark import session as spark
 from data.storage.files import display_path, sha256
 from data.storage.output_paths import ensure_writable, paths_overlap
-from data.storage.tables import TableReader, check_kind, validate_table_path
+from data.storage.tables import TableReader, validate_file_format, validate_table_path
 from monitor.charts import static
 from monitor.metrics.binary import MOST_DISTINCT, StreamingCounts
 from monitor.store import labels, runs
@@ -67,7 +67,7 @@ def check_input(table: str) -> str:
 
 def check_output(out: str) -> str:
     """Refuse a name that is neither empty nor that of a Parquet or CSV table; see `check_input`."""
-    return str(check_kind(Path(out))) if out else out
+    return str(validate_file_format(Path(out))) if out else out
 
 
 class ScoringConfig(RejectingConfig):
@@ -230,7 +230,7 @@ def _sample(path: Path) -> pd.DataFrame:
         # The reader below raises a readable error.
         with suppress(pa.ArrowException, OSError):
             return pd.read_parquet(path)
-    return reader.sample(_SAMPLE_ROWS)
+    return reader.systematic_sample(_SAMPLE_ROWS)
 
 
 def _score(config: AplicacaoConfig) -> ApplicationResult:
@@ -374,7 +374,8 @@ def _records(applied: ApplicationResult) -> Iterator[Record]:
     yield Artifact(applied.path)
     if applied.rejects:
         yield Artifact(applied.rejects)
-    drawn = TableReader(applied.path, ["lat", "lng", RAW_COLUMN_NAMES["lng"], PROBABILITY]).sample(_SAMPLE_ROWS)
+    columns = ["lat", "lng", RAW_COLUMN_NAMES["lng"], PROBABILITY]
+    drawn = TableReader(applied.path, columns).systematic_sample(_SAMPLE_ROWS)
     if "lng" not in drawn:
         drawn = drawn.rename(columns={RAW_COLUMN_NAMES["lng"]: "lng"})
     title = f"P(made) of {applied.rows:,} shots"

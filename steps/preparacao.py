@@ -81,7 +81,7 @@ def _prepare(config: PreparacaoConfig, out: Path) -> PreparationResult:
         spark = importlib.import_module("data.preparation.spark")
         prepared: PreparationResult = spark.prepare(session(config.master), RAW, out, config.plan)
         return prepared
-    with progress_bar("preparing", local.work(RAW)) as advance:
+    with progress_bar("preparing", local.progress_total(RAW)) as advance:
         return local.prepare(RAW, out, config.plan, advance)
 
 
@@ -119,7 +119,7 @@ def _show(prepared: PreparationResult) -> None:
 def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record]:
     yield Metrics({f"rows_{name}": float(prepared.rows[name]) for name in TABLES})
     yield Metrics({f"share_made_{name}": _positive_rate(prepared, name) for name in TABLES})
-    yield Metrics({"rows_base_prod_unlabelled": float(prepared.rows[PROD] - prepared.labelled[PROD])})
+    yield Metrics({"rows_base_prod_unlabelled": float(prepared.rows[PROD] - prepared.labeled[PROD])})
     yield Metrics({name: float(count) for name, count in prepared.dropped.items()})
     yield Metrics({"rejected_rows": float(sum(prepared.rejected.values()))})
     yield Params({f"sha256_{name}": digest for name, digest in manifest.sha256.items()})
@@ -146,11 +146,11 @@ def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record
 
 def _positive_rate(prepared: PreparationResult, name: str) -> float:
     """Share of made shots among labeled ones; NaN without labels."""
-    return prepared.made[name] / prepared.labelled[name] if prepared.labelled[name] else float("nan")
+    return prepared.made[name] / prepared.labeled[name] if prepared.labeled[name] else float("nan")
 
 
 def _sample(path: Path) -> pd.DataFrame:
-    return TableReader(path).sample(_SAMPLE_ROWS)
+    return TableReader(path).systematic_sample(_SAMPLE_ROWS)
 
 
 if __name__ == "__main__":

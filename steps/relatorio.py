@@ -143,7 +143,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
         digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
         reader = TableReader(tables.table_of(FILTERED, digest, chain.trained.number), [*FEATURES, TARGET])
-        table = reader.sample(split_sensitivity.MOST_ROWS)
+        table = reader.systematic_sample(split_sensitivity.MOST_ROWS)
         models = {
             run.tags["model_id"]: pipeline_of(run.run_id, run.tags)
             for run in chain.candidates

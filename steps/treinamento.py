@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.cli.console import console, detail, info, told
+from data.cli.console import console, detail, info, format_message
 from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from data.storage.files import sha256
@@ -148,7 +148,7 @@ def run(config: TreinamentoConfig) -> TrainingResult:
             log_records([Tags({"comparison_note": compared.note})])
         promotion = promote_if_better(challenger, compared.rows, seed=config.session_id)
         log_records(settlement_records(promotion))
-        detail(told("Registered:", f"{registry.model()} version {challenger.version}; {promotion.note}"))
+        detail(format_message("Registered:", f"{registry.model()} version {challenger.version}; {promotion.note}"))
     why = f": {promotion.gate_result.reason}" if promotion.promoted else ""
     return TrainingResult(selection, challenger.version, f"{promotion.note}{why}")
 

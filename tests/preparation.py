@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.storage.locks import held
+from data.storage.locks import hold_lock
 
 _LONGEST_SECONDS = 1_800.0
 
@@ -20,7 +20,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
     folder, done, failed = (base / f"{name}{ending}" for ending in ("", ".done", ".failed"))
-    with held(base / f"{name}.lock", f"the preparation of {name}", _LONGEST_SECONDS):
+    with hold_lock(base / f"{name}.lock", f"the preparation of {name}", _LONGEST_SECONDS):
         if failed.exists():
             pytest.fail(f"{name} could not be made: {failed.read_text(encoding='utf-8')}")
         if not done.exists():

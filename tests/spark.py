@@ -1,4 +1,4 @@
-"""Spark for tests: one small session for each process that runs tests."""
+"""Spark for tests: one small session per test process."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 MASTER = "local[2]"
 
-# Java compiles a job of seconds for longer than the job takes: the quick compiler is enough, here and in commands.
+# Java's optimizing compiler takes longer than a short job, so tests and their commands use the fast compiler.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto")
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="Java 17 is not installed; .ci/run installs it")
 
 
 def small_session() -> "SparkSession":
-    """The session of this process, for tables of few rows: started once, which takes seconds."""
+    """Return the session of this process, configured for small tables."""
     spark = session(MASTER)
     spark.conf.set("spark.sql.shuffle.partitions", "2")
     return spark

@@ -115,7 +115,7 @@ def test_every_image_is_shown_and_small() -> None:
 
 
 def test_the_page_of_parameters_is_that_of_the_configurations() -> None:
-    assert parameters.PAGE.read_text(encoding="utf-8") == parameters.rendered(), "run: make docs"
+    assert parameters.PAGE.read_text(encoding="utf-8") == parameters.render(), "run: make docs"
 
 
 def test_every_entry_point_is_described() -> None:
@@ -127,7 +127,7 @@ def test_every_entry_point_is_described() -> None:
 def test_every_column_that_a_table_needs_is_described_as_the_schema_does() -> None:
     text = parameters.PAGE.read_text()
     for column in COLUMNS:
-        row = f"| `{column.name}` | {column.meaning} | {column.allowed} | {column.unit} |"
+        row = f"| `{column.name}` | {column.meaning} | {column.constraint_text} | {column.unit} |"
         assert (row in text) == column.required
 
 

@@ -1,1 +1,1 @@
-"""Commands for those who maintain this project."""
+"""Commands for maintainers of this project."""

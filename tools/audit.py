@@ -1,6 +1,6 @@
-"""What is known against the packages of ``requirements.txt``, by pip-audit: ``make audit``.
+"""Audit of the packages of ``requirements.txt`` by pip-audit: ``make audit``.
 
-Exit code 1 if something is known, or nothing could be asked: what was not asked is not healthy.
+The exit code is 1 if a vulnerability is known, or if a package could not be audited.
 """
 
 import json
@@ -12,39 +12,39 @@ from tools.environment_files import ROOT
 
 _AUDIT = ("tool", "run", "--from", "pip-audit==2.9.0", "pip-audit")
 _OPTIONS = ("--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json")
-_MOST_SHOWN = 15
+_MAX_SHOWN = 15
 
 
-def judged(report: str) -> tuple[list[str], int, int]:
-    """What pip-audit found: known vulnerabilities in words, and how many packages were audited and how many not."""
+def parse_report(report: str) -> tuple[list[str], int, int]:
+    """Parse the report of pip-audit: vulnerabilities, number of audited and number of skipped packages."""
     packages = json.loads(report)["dependencies"]
-    known = [package for package in packages if "skip_reason" not in package]
+    audited_packages = [package for package in packages if "skip_reason" not in package]
     found = [
         f"{package['name']} {package['version']}: {each['id']}, "
         f"fixed in {', '.join(each['fix_versions']) or 'no version'}"
-        for package in known
+        for package in audited_packages
         for each in package["vulns"]
     ]
-    return found, len(known), len(packages) - len(known)
+    return found, len(audited_packages), len(packages) - len(audited_packages)
 
 
 def audit(requirements: Path = ROOT / "requirements.txt") -> str:
-    """What is wrong, in words; empty where every package was audited and nothing is known against any."""
+    """Run pip-audit and describe the problem; empty if every package was audited and none has a known vulnerability."""
     command = [sys.executable, "-m", "uv", *_AUDIT, *_OPTIONS, "-r", str(requirements)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        found, audited, skipped = judged(run.stdout)
+        found, audited, skipped = parse_report(run.stdout)
     except (ValueError, KeyError):
-        end = "\n".join(run.stderr.splitlines()[-_MOST_SHOWN:])
-        return f"pip-audit could not be installed, or reached no advisory service; nothing was audited:\n{end}"
+        end = "\n".join(run.stderr.splitlines()[-_MAX_SHOWN:])
+        return f"pip-audit could not be installed, or reached no advisory service; no package was audited:\n{end}"
     if found:
         return "\n".join(["Known vulnerabilities:", *found])
     if skipped:
         return (
-            f"{audited} packages were audited, {skipped} were not: the registry in use answers no questions about "
-            "them. Run this where https://pypi.org can be reached."
+            f"{audited} packages were audited, {skipped} were not: the registry in use has no advisories for them. "
+            "Run the audit where https://pypi.org can be reached."
         )
-    sys.stdout.write(f"{audited} packages audited; nothing is known against them\n")
+    sys.stdout.write(f"{audited} packages audited; no known vulnerabilities\n")
     return ""
 
 

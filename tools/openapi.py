@@ -1,4 +1,4 @@
-"""Write ``docs/openapi.json`` from ``serving/server/openapi.py``: ``python -m tools.openapi``."""
+"""Generation of ``docs/openapi.json`` from ``serving/server/openapi.py``: ``python -m tools.openapi``."""
 
 import json
 import sys
@@ -9,14 +9,14 @@ from serving.server.openapi import description
 PUBLISHED = ROOT / "docs" / "openapi.json"
 
 
-def rendered() -> str:
-    """Contents of the file."""
+def render() -> str:
+    """Render the file."""
     return json.dumps(description(), indent=2) + "\n"
 
 
 def main() -> None:
     """Write the file."""
-    PUBLISHED.write_text(rendered(), encoding="utf-8")
+    PUBLISHED.write_text(render(), encoding="utf-8")
     sys.stdout.write(f"wrote {PUBLISHED.relative_to(ROOT)}\n")
 
 

@@ -1,13 +1,13 @@
-"""Write ``sbom.json``, what the environment consists of: ``make sbom``; CycloneDX, as uv writes it of ``uv.lock``."""
+"""Generation of ``sbom.json``, a CycloneDX bill of materials, from ``uv.lock``: ``make sbom``."""
 
 import sys
 
-from tools.environment_files import ROOT, exported
+from tools.environment_files import ROOT, export_requirements
 
 
 def bill_of_materials() -> str:
-    """Every package of the run-time closure with its version: CycloneDX 1.5 as JSON."""
-    return exported("--format", "cyclonedx1.5")
+    """Render all run-time packages with their versions as CycloneDX 1.5 in JSON."""
+    return export_requirements("--format", "cyclonedx1.5")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What people write by hand instead, with the same pipeline, to be measured beside."""
+"""Alternatives to this project's servers, with the same pipeline, for comparison."""

@@ -1,4 +1,4 @@
-"""The endpoint that most people would write: FastAPI, pydantic, pandas and a scikit-learn pipeline."""
+"""The endpoint in common practice: FastAPI, pydantic, pandas and a scikit-learn pipeline."""
 
 import json
 import os
@@ -7,23 +7,23 @@ import pandas as pd
 import skops.io
 from fastapi import FastAPI
 
-from bench.peers.shot import Answer, Shot
+from bench.peers.shot import Prediction, Shot
 
 app = FastAPI()
 pipeline = skops.io.load(os.environ["PIPELINE"], trusted=json.loads(os.environ["TRUSTED_TYPES"]))
 
 
 @app.post("/predict")
-def predict(shots: list[Shot]) -> list[Answer]:
-    """Label and probability of each shot."""
+def predict(shots: list[Shot]) -> list[Prediction]:
+    """Predict label and probability of each shot."""
     table = pd.DataFrame([shot.model_dump() for shot in shots])
     return [
-        Answer(shot_made_flag=int(probability >= 0.5), probability=probability)  # noqa: PLR2004
+        Prediction(shot_made_flag=int(probability >= 0.5), probability=probability)  # noqa: PLR2004
         for probability in pipeline.predict_proba(table.to_numpy())[:, 1]
     ]
 
 
 @app.get("/ping")
 def ping() -> str:
-    """Whether it lives."""
+    """Respond to health checks."""
     return ""

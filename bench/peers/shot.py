@@ -1,10 +1,10 @@
-"""What both take and answer."""
+"""Request and response models of both endpoints."""
 
 from pydantic import BaseModel, Field
 
 
 class Shot(BaseModel):
-    """A shot."""
+    """Features of a shot."""
 
     lat: float = Field(ge=33.1568, le=34.0968)
     lng: float = Field(ge=-118.5198, le=-118.0198)
@@ -14,8 +14,8 @@ class Shot(BaseModel):
     shot_distance: float = Field(ge=0, le=94)
 
 
-class Answer(BaseModel):
-    """What is answered to a shot."""
+class Prediction(BaseModel):
+    """Prediction of a shot."""
 
     shot_made_flag: int
     probability: float

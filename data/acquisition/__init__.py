@@ -1,1 +1,1 @@
-"""Raw tables from a folder, a URL or the simulation, with checks and provenance; not their preparation."""
+"""Acquisition of the raw tables from a folder, a URL or the simulation, and their validation; not their preparation."""

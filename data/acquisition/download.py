@@ -1,4 +1,4 @@
-"""The two raw files over https: with limits of time, size and redirects, with progress and checksums."""
+"""Download of the two raw files over https, with limits on time, size and redirects, progress bar and checksums."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,64 +11,63 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from urllib3.exceptions import HTTPError
 
 from data.acquisition.raw_tables import FILES
-from data.acquisition.redirects import MAX_REDIRECTS, next_address, recorded
+from data.acquisition.redirects import MAX_REDIRECTS, masked_url, next_url
 from data.cli.console import console, info
 from data.errors import SourceError
 from data.storage.files import sha256
 
 SUMS_FILE = "SHA256SUMS"
 MAX_SUMS_BYTES = 64 * 2**10
-"""Bytes that a list of checksums may have."""
+"""Maximum size of a list of checksums, bytes."""
 MAX_SOURCE_BYTES = 20 * 2**30
-"""Bytes that a source may have in all, unless a parameter says otherwise."""
+"""Default maximum size of a source, bytes."""
 
 DOWNLOAD_SECONDS = 120.0
-"""How long a download may take in all."""
+"""Maximum duration of a download."""
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 15
 _CHUNK_BYTES = 1 << 16
-# A body that is to be unpacked may have any size; what is sent is what is kept.
+# A compressed body may unpack to any size, so the server is to send the files uncompressed.
 _HEADERS = {"Accept-Encoding": "identity"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
 class UnreachableError(SourceError):
-    """An address did not answer."""
+    """A URL gave no response."""
 
 
 def download(
     base: str, folder: Path, expected: Mapping[str, str] | None = None, *, max_bytes: int = MAX_SOURCE_BYTES
 ) -> dict[str, list[str]]:
-    """Download both files below an address into a folder.
+    """Download both files below a URL into a folder.
 
     Parameters
     ----------
     base : str
-        ``https://`` address of the folder that holds the files.
+        ``https://`` URL of the folder that contains the files.
     folder : pathlib.Path
-        Where they go.
+        Target folder.
     expected : mapping of str to str, optional
-        SHA-256 by file name; where None, those of the file ``SHA256SUMS`` beside them, if there is one.
+        SHA-256 by file name. None reads the file ``SHA256SUMS`` below the same URL, if there is one.
     max_bytes : int
-        Bytes that both files may have together.
+        Maximum size of both files together, bytes.
 
     Returns
     -------
     dict of str to list of str
-        By file, the addresses that it was redirected to; secrets in them are masked.
+        By file, the URLs of its redirects, with secrets masked.
 
     Raises
     ------
     UnreachableError
-        If the address does not answer, or not with the files, within two minutes in all, however slowly it sends.
+        If the URL does not deliver the files within two minutes.
     SourceError
-        If a checksum is wrong, a file is too large, or a redirect leads where none may; see
-        `data.acquisition.redirects`.
+        If a checksum is wrong, a file is too large, or a redirect is not allowed; see `data.acquisition.redirects`.
     """
     base = base.rstrip("/")
     info("Downloading", f"{' and '.join(FILES)} from {base}")
     work = _Download(base, folder, expected, max_bytes)
-    # The limits of sockets are per packet: a server that sends a byte now and then would have all the time there is.
+    # A socket's timeout is per packet. The deadline also stops a server that sends one byte at a time.
     thread = threading.Thread(target=work.run, daemon=True)
     thread.start()
     thread.join(DOWNLOAD_SECONDS)
@@ -83,7 +82,7 @@ def download(
 
 
 def verify_checksums(folder: Path, expected: Mapping[str, str]) -> None:
-    """Compare both files of a folder with their checksums; a file without one is not checked.
+    """Compare both files of a folder with their checksums. A file without a checksum is skipped.
 
     Raises
     ------
@@ -98,12 +97,12 @@ def verify_checksums(folder: Path, expected: Mapping[str, str]) -> None:
 
 
 def parse_checksums(content: bytes) -> dict[str, str]:
-    """Checksums by file name, from what ``sha256sum`` writes.
+    """Parse checksums by file name from the output of ``sha256sum``.
 
     Raises
     ------
     SourceError
-        If it names neither of the two files: an unread list must not pass for a check.
+        If the list names neither of the two files.
 
     Examples
     --------
@@ -120,16 +119,16 @@ def parse_checksums(content: bytes) -> dict[str, str]:
 
 @dataclass
 class _Download:
-    """Both files, in a thread of its own.
+    """The download of both files, in its own thread.
 
     Attributes
     ----------
     expected : mapping of str to str
         SHA-256 by file name.
     hops : dict of str to list of str
-        Addresses that each file was redirected to.
+        URLs of the redirects of each file.
     error : Exception, optional
-        What it ended with.
+        The exception that ended the download.
     """
 
     base: str
@@ -139,7 +138,7 @@ class _Download:
     expected: Mapping[str, str] = field(default_factory=dict)
     hops: dict[str, list[str]] = field(default_factory=dict)
     error: Exception | None = None
-    _stopped: threading.Event = field(default_factory=threading.Event)
+    _canceled: threading.Event = field(default_factory=threading.Event)
     _response: requests.Response | None = None
 
     def run(self) -> None:
@@ -152,19 +151,19 @@ class _Download:
                 self.expected = self._download_sums(session) if self.given is None else self.given
                 for name in FILES:
                     self._download_file(session, name, progress)
-        except Exception as error:  # noqa: BLE001 raised by the thread that waits
+        except Exception as error:  # noqa: BLE001 re-raised by the waiting thread
             self.error = error
 
     def stop(self) -> None:
-        """Let the thread end; nobody waits for it."""
-        self._stopped.set()
-        # An answer that is read to its end, or that has not begun, has nothing to shut down.
+        """Stop the download without waiting for its thread."""
+        self._canceled.set()
+        # A response that is complete, or has not started, has no connection to shut down.
         with suppress(ValueError, RuntimeError, OSError):
             if self._response is not None:
                 self._response.raw.shutdown()
 
     def _download_sums(self, session: requests.Session) -> dict[str, str]:
-        with self._answer(session, SUMS_FILE) as response:
+        with self._response_of(session, SUMS_FILE) as response:
             if response.status_code == requests.codes.not_found:
                 return {}
             _require_file(response, "a file, or 404")
@@ -175,10 +174,10 @@ class _Download:
         return parse_checksums(content)
 
     def _download_file(self, session: requests.Session, name: str, progress: Progress) -> None:
-        with self._answer(session, name) as response:
+        with self._response_of(session, name) as response:
             _require_file(response, "a file")
-            said = response.headers.get("Content-Length", "")
-            size = int(said) if said.isascii() and said.isdecimal() else None
+            content_length = response.headers.get("Content-Length", "")
+            size = int(content_length) if content_length.isascii() and content_length.isdecimal() else None
             require_size(name, size or 0, self.left)
             task = progress.add_task(name, total=size)
             received = 0
@@ -191,8 +190,8 @@ class _Download:
             self.left -= received
 
     @contextmanager
-    def _answer(self, session: requests.Session, name: str) -> Iterator[requests.Response]:
-        """The answer that redirects end at."""
+    def _response_of(self, session: requests.Session, name: str) -> Iterator[requests.Response]:
+        """Follow the redirects of a file and yield the final response."""
         url = start = f"{self.base}/{name}"
         hops = self.hops.setdefault(name, [])
         while True:
@@ -203,8 +202,8 @@ class _Download:
                 if len(hops) == MAX_REDIRECTS:
                     message = f"{start} redirects more than {MAX_REDIRECTS} times; expected a file."
                     raise SourceError(message)
-                url = next_address(start, url, response.headers.get("Location", ""))
-                hops.append(recorded(url))
+                url = next_url(start, url, response.headers.get("Location", ""))
+                hops.append(masked_url(url))
 
     def _get(self, session: requests.Session, url: str) -> requests.Response:
         try:
@@ -212,43 +211,41 @@ class _Download:
                 url, headers=_HEADERS, stream=True, allow_redirects=False, timeout=(_CONNECT_SECONDS, _READ_SECONDS)
             )
         except (requests.RequestException, HTTPError, ValueError) as error:
-            message = f"{recorded(url)} does not answer ({type(error).__name__})."
+            message = f"{masked_url(url)} did not respond ({type(error).__name__})."
             raise UnreachableError(message) from error
         return self._response
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         try:
             while chunk := response.raw.read(_CHUNK_BYTES, decode_content=False):
-                if self._stopped.is_set():
+                if self._canceled.is_set():
                     return
                 yield chunk
         except (OSError, HTTPError, ValueError) as error:
-            message = f"{recorded(response.url)} broke off ({type(error).__name__})."
+            message = f"{masked_url(response.url)} closed the connection ({type(error).__name__})."
             raise UnreachableError(message) from error
 
 
 def _require_file(response: requests.Response, expected: str) -> None:
-    address = recorded(response.url)
+    url = masked_url(response.url)
     if response.status_code != requests.codes.ok:
-        message = f"{address} answered {response.status_code} {response.reason}; expected {expected}."
+        message = f"{url} responded {response.status_code} {response.reason}; expected {expected}."
         raise UnreachableError(message)
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() != "identity":
-        message = (
-            f"{address} answered in the encoding {encoding!r}, which was not asked for; expected the file as it is."
-        )
+        message = f"{url} responded in the encoding {encoding!r}; expected the file without encoding."
         raise SourceError(message)
 
 
 def require_size(name: str, found: int, limit: int) -> None:
-    """Refuse what is too large.
+    """Raise if a size exceeds its maximum.
 
     Raises
     ------
     SourceError
-        Says what the limit is, and which parameter moves it.
+        States the maximum and the parameter that raises it.
     """
     if found > limit:
-        moved = "" if limit == MAX_SUMS_BYTES else " A larger source needs a larger max_source_bytes."
-        message = f"{name}: expected at most {limit:,} bytes; found more.{moved}"
+        advice = "" if limit == MAX_SUMS_BYTES else " A larger source needs a larger max_source_bytes."
+        message = f"{name}: expected at most {limit:,} bytes; found more.{advice}"
         raise SourceError(message)

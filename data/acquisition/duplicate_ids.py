@@ -1,7 +1,7 @@
-"""Whole numbers that stand more than once, among any number of them, in bounded memory.
+"""Duplicates among any number of integers, in bounded memory.
 
-Up to ``MOST_HELD`` numbers stay in memory. More are dealt out to files by their bits, so that the same number always
-goes to the same file, and each file is then looked at alone.
+Up to ``MAX_IN_MEMORY`` integers stay in memory. More are partitioned into files by a hash, so equal integers are in the
+same file. Each file is then searched alone.
 """
 
 from collections.abc import Iterator
@@ -18,25 +18,25 @@ from data.storage.staging import staging
 
 Ints = npt.NDArray[np.int64]
 
-MOST_HELD = 2_000_000
-"""Numbers up to which they stay in memory, 16 MB."""
+MAX_IN_MEMORY = 2_000_000
+"""Maximum number of integers in memory, 16 MB."""
 
 _BITS = 8
-_MOST_EXAMPLES = 5
-# Odd and without a pattern, so that ids in steps of any size are dealt out evenly.
+_MAX_EXAMPLES = 5
+# An odd multiplier without a pattern, so that ids in steps of any size are partitioned evenly.
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class DuplicateSummary:
-    """Numbers that stand more often than they should.
+    """Ids that are duplicates.
 
     Attributes
     ----------
     count : int
-        How many different ones.
+        Number of distinct ids.
     examples : tuple of int
-        The smallest of them, in order.
+        The smallest ids, sorted.
     """
 
     count: int = 0
@@ -47,25 +47,25 @@ class DuplicateSummary:
         return bool(self.count)
 
     def __str__(self) -> str:
-        """The examples in words."""
+        """List the examples."""
         return f"such as {', '.join(map(str, self.examples))}"
 
 
 class IdSet:
-    """A collection of whole numbers, as a context manager.
+    """A collection of integers, as a context manager.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where files go, eight bytes a number, if there are many; they are removed at the end.
+        Folder for temporary files, eight bytes per integer; they are removed at the end.
 
     Examples
     --------
     >>> with IdSet(Path()) as some, IdSet(Path()) as others:
     ...     some.add(np.array([3, 1, 3]))
     ...     others.add(np.array([7, 1]))
-    ...     some.doubled(), some.shared(others)
-    (Found(count=1, examples=(3,)), Found(count=1, examples=(1,)))
+    ...     some.duplicates(), some.intersection(others)
+    (DuplicateSummary(count=1, examples=(3,)), DuplicateSummary(count=1, examples=(1,)))
     """
 
     def __init__(self, folder: Path) -> None:
@@ -86,7 +86,7 @@ class IdSet:
         self._open.close()
 
     def add(self, numbers: Ints) -> None:
-        """Put numbers in.
+        """Add integers.
 
         Raises
         ------
@@ -95,18 +95,18 @@ class IdSet:
         """
         self._held.append(numbers.astype(np.int64, copy=False))
         self._count += len(numbers)
-        if self._count > MOST_HELD:
+        if self._count > MAX_IN_MEMORY:
             self._spill()
 
-    def doubled(self) -> DuplicateSummary:
-        """Those that stand more than once."""
-        return _found(_repeated(piece) for piece in self._pieces(spilled=bool(self._files)))
+    def duplicates(self) -> DuplicateSummary:
+        """Find integers that were added more than once."""
+        return _summarize(_duplicates_in(chunk) for chunk in self._chunks(spilled=bool(self._files)))
 
-    def shared(self, other: "IdSet") -> DuplicateSummary:
-        """Those that stand in another collection too."""
-        spilled = bool(self._files or other._files)  # noqa: SLF001 one of its own kind
-        pairs = zip(self._pieces(spilled=spilled), other._pieces(spilled=spilled), strict=True)  # noqa: SLF001
-        return _found(np.intersect1d(ours, theirs) for ours, theirs in pairs)
+    def intersection(self, other: "IdSet") -> DuplicateSummary:
+        """Find integers that are in another collection too."""
+        spilled = bool(self._files or other._files)  # noqa: SLF001 the same class
+        pairs = zip(self._chunks(spilled=spilled), other._chunks(spilled=spilled), strict=True)  # noqa: SLF001
+        return _summarize(np.intersect1d(ours, theirs) for ours, theirs in pairs)
 
     def _spill(self) -> None:
         if not self._files:
@@ -117,12 +117,12 @@ class IdSet:
         files = ((numbers.view(np.uint64) * _MIX) >> np.uint64(64 - _BITS)).astype(np.uint8)
         numbers = numbers[np.argsort(files, kind="stable")]
         ends = np.cumsum(np.bincount(files, minlength=1 << _BITS))
-        for path, piece in zip(self._files, np.split(numbers, ends[:-1]), strict=True):
+        for path, chunk in zip(self._files, np.split(numbers, ends[:-1]), strict=True):
             with path.open("ab") as file:
-                file.write(piece.tobytes())
+                file.write(chunk.tobytes())
 
-    def _pieces(self, *, spilled: bool) -> Iterator[Ints]:
-        """The numbers in pieces, equal ones in the same piece."""
+    def _chunks(self, *, spilled: bool) -> Iterator[Ints]:
+        """Iterate over chunks of the integers; equal integers are in the same chunk."""
         if not spilled:
             yield np.concatenate(self._held) if self._held else np.array([], dtype=np.int64)
             return
@@ -132,15 +132,15 @@ class IdSet:
             yield np.fromfile(path, dtype=np.int64)
 
 
-def _repeated(numbers: Ints) -> Ints:
+def _duplicates_in(numbers: Ints) -> Ints:
     ordered = np.sort(numbers)
-    repeated: Ints = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    return repeated
+    found: Ints = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return found
 
 
-def _found(pieces: Iterator[Ints]) -> DuplicateSummary:
+def _summarize(chunks: Iterator[Ints]) -> DuplicateSummary:
     count, examples = 0, np.array([], dtype=np.int64)
-    for piece in pieces:
-        count += len(piece)
-        examples = np.sort(np.concatenate([examples, piece]))[:_MOST_EXAMPLES]
+    for chunk in chunks:
+        count += len(chunk)
+        examples = np.sort(np.concatenate([examples, chunk]))[:_MAX_EXAMPLES]
     return DuplicateSummary(count, tuple(examples.tolist()))

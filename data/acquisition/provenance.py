@@ -1,4 +1,4 @@
-"""Where the files of ``data/raw`` come from, and whether they are still those."""
+"""Provenance of the files of ``data/raw``: where they come from, and whether they are unchanged."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from data.errors import SourceError
 from data.paths import RAW
 from data.storage.files import atomic_write, display_path, sha256, write_text
 
-PUBLIC_ADDRESS = "https://raw.githubusercontent.com/tciodaro/eng_ml/main/data"
+PUBLIC_URL = "https://raw.githubusercontent.com/tciodaro/eng_ml/main/data"
 PUBLIC_SHA256 = {
     DEV_FILE: "3a177adbf7e4ef40cb770940a3aa52ee4880372352d4cf676a94a2d274a36b07",
     PROD_FILE: "98e4a0c2ed17d350f84fd356bfdcce9b707e931ec37909999489a3d36cf9d05e",
 }
-"""The files of the public repository as they were when this project was made."""
+"""Checksums of the files of the public repository."""
 
 Kind = Literal["public", "folder", "table", "address", "synthetic", "unknown"]
 
@@ -24,26 +24,26 @@ _RECORD = "source.json"
 
 
 class IncompleteAcquisitionError(SourceError):
-    """An acquisition was killed half-way: the files are not all of one source."""
+    """An acquisition was interrupted, so the files come from two sources."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the two raw files come from.
+    """Origin of the two raw files.
 
     Attributes
     ----------
     kind : str
-        ``public`` where the bytes are those of the public files, ``synthetic`` where the Parquet files say
-        that they were simulated; else how they came.
+        ``public`` if the bytes are those of the public files, ``synthetic`` if the Parquet metadata marks the shots as
+        synthetic; otherwise the kind of source.
     address : str
-        Folder, file or web address, or size and seed of the simulation.
+        Folder, file or URL, or size and seed of the simulation.
     sha256 : dict of str to str
         SHA-256 of each file, or folder of Parquet files, by its name.
     previous_sha256 : dict of str to str
-        SHA-256 of the files that these replaced.
+        SHA-256 of the files that were replaced.
     redirects : dict of str to list of str
-        By file, the addresses that a download was redirected to, without secrets.
+        By file, the URLs of a download's redirects, without secrets.
     """
 
     kind: Kind
@@ -54,12 +54,12 @@ class Provenance:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the shots were simulated."""
+        """Whether the shots are synthetic."""
         return self.kind == "synthetic"
 
 
 def infer_provenance(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
-    """The provenance of files that came from an address; their bytes have the last word."""
+    """Infer the provenance of files from their bytes, then from their source."""
     if hashes == PUBLIC_SHA256:
         return Provenance("public", address, dict(hashes))
     simulated = simulation(folder)
@@ -67,13 +67,14 @@ def infer_provenance(kind: Kind, address: str, folder: Path, hashes: Mapping[str
 
 
 def install_files(source: Provenance, stage: Path, raw: Path) -> Provenance:
-    """Move checked files from `stage` to `raw` and record where they come from, by what is known of the source.
+    """Move validated files from `stage` to `raw` and record their provenance.
 
-    The record goes first and names what it replaces: a kill between the renames is noticed by `read_provenance`.
+    The record is written first and lists the hashes of the replaced files, so `read_provenance` detects an interruption
+    between the renames.
     """
-    described = infer_provenance(source.kind, source.address, stage, file_hashes(stage))
+    inferred = infer_provenance(source.kind, source.address, stage, file_hashes(stage))
     present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
-    found = replace(described, previous_sha256=present, redirects=source.redirects)
+    found = replace(inferred, previous_sha256=present, redirects=source.redirects)
     write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
     for name in FILES:
         with atomic_write(raw / name) as partial:
@@ -82,22 +83,24 @@ def install_files(source: Provenance, stage: Path, raw: Path) -> Provenance:
 
 
 def read_provenance(raw: Path = RAW) -> Provenance:
-    """What is recorded of the files of `raw`; without a record, what their bytes say.
+    """Read the provenance of the files of `raw`; without a record, infer it from their bytes.
 
     Raises
     ------
     HalfAcquiredError
-        If the acquisition that wrote them was killed.
+        If the acquisition that wrote them was interrupted.
     SourceError
-        If files are missing, or are not those that were acquired.
+        If files are missing, or differ from what was acquired.
     """
     missing = [name for name in FILES if not (raw / name).exists()]
     if missing:
-        message = f"{display_path(raw)} lacks {' and '.join(missing)}. Fill it first: mlflow run . -e aquisicao"
+        message = (
+            f"{display_path(raw)} lacks {' and '.join(missing)}. Acquire the files first: mlflow run . -e aquisicao"
+        )
         raise SourceError(message)
     hashes, record = file_hashes(raw), raw / _RECORD
     if hashes == PUBLIC_SHA256 or not record.is_file():
-        return infer_provenance("unknown", PUBLIC_ADDRESS if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
+        return infer_provenance("unknown", PUBLIC_URL if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
     try:
         recorded = Provenance(**json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -119,5 +122,5 @@ def read_provenance(raw: Path = RAW) -> Provenance:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of both tables of a folder by their names."""
+    """SHA-256 of both tables of a folder, by name."""
     return {name: sha256(folder / name) for name in FILES}

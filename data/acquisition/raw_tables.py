@@ -1,6 +1,7 @@
-"""The two raw tables: read a piece at a time, checked, split, and known for simulated where they are.
+"""The two raw tables: chunked reading, validation, split by shot type, and the mark of synthetic shots.
 
-Each is a Parquet file or a folder of Parquet files, see `data.storage.tables`. None is ever held in memory as a whole.
+Each table is a Parquet file or a folder of Parquet files, see `data.storage.tables`. No table is held in memory as a
+whole.
 """
 
 import json
@@ -41,19 +42,19 @@ PROD_FILE = "dataset_kobe_prod.parquet"
 FILES = (DEV_FILE, PROD_FILE)
 
 CHUNK_ROWS = 131_072
-"""Rows that are read and checked at a time."""
-MOST_COUNTED = 1_000_000
-"""Rows that break the schema up to which they are counted; the rest of the table is not looked at then."""
+"""Rows of a chunk, which are read and validated together."""
+MAX_COUNTED = 1_000_000
+"""Maximum number of rows that violate the schema; validation stops at the next one."""
 
 _POINTS = {DEV_FILE: TWO_POINTS, PROD_FILE: THREE_POINTS}
-_PIECES_BETWEEN_RELEASES = 16
+_CHUNKS_BETWEEN_RELEASES = 16
 _INDEX = "__index_level_"
 
-_TEXTS = "object"
-_NUMBERS = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
+_STRINGS = "object"
+_NUMBERS = {f"{dtype}{bits}" for dtype in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
 
-Pieces = Callable[[Sequence[str]], Iterator[pd.DataFrame]]
-"""The pieces of a table, each time anew, with certain columns as texts."""
+Chunks = Callable[[Sequence[str]], Iterator[pd.DataFrame]]
+"""Starts a new iteration over the chunks of a table, with the given columns as strings."""
 
 
 class RawTable:
@@ -64,30 +65,30 @@ class RawTable:
     path : pathlib.Path
         A Parquet file, or a folder of Parquet files.
     columns : sequence of str, optional
-        Names of ``COLUMNS``: only these are read, those of them that the table has.
+        Names of ``COLUMNS`` to read; names that the table lacks are ignored.
     also_required : sequence of str
         See `check_columns`.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        Name of the table in messages.
     rows : int
     schema : pyarrow.Schema
-        Of what is read, in the order of the file.
+        Schema of the columns that are read, in the order of the file.
 
     Raises
     ------
     SourceError
-        If a file is not whole, or there are no rows.
+        If a file is damaged, or there are no rows.
     SchemaError
-        If a column is missing, or is there twice.
+        If a column is missing or duplicate.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None, *, also_required: Sequence[str] = ()) -> None:
         self.name = path.name
         self._path = path
-        with _told_of_table(path):
+        with _translate_table_errors(path):
             whole = TableReader(path)
             names = [name for name in whole.schema.names if not name.startswith(_INDEX)]
             self.rows = whole.rows or 0
@@ -103,44 +104,44 @@ class RawTable:
             [field.with_name(name) for field, name in zip(self._reader.schema, self._names, strict=True)]
         )
 
-    def pieces(self) -> Iterator[pa.Table]:
-        """The table, ``CHUNK_ROWS`` rows at a time.
+    def iter_chunks(self) -> Iterator[pa.Table]:
+        """Iterate over the table, ``CHUNK_ROWS`` rows at a time.
 
         Raises
         ------
         SourceError
-            If a file is not whole.
+            If a file is damaged.
         """
-        with _told_of_table(self._path):
-            for number, piece in enumerate(self._reader.chunks(CHUNK_ROWS), start=1):
-                yield piece.rename_columns(self._names)
-                if number % _PIECES_BETWEEN_RELEASES == 0:
-                    # The system's allocator keeps the gaps that pieces leave, and there are ever more of them.
+        with _translate_table_errors(self._path):
+            for number, chunk in enumerate(self._reader.chunks(CHUNK_ROWS), start=1):
+                yield chunk.rename_columns(self._names)
+                if number % _CHUNKS_BETWEEN_RELEASES == 0:
+                    # The system's allocator keeps the gaps that chunks leave, and their number grows.
                     pa.default_memory_pool().release_unused()
 
 
 class RowValidator:
-    """The check of one table, a piece at a time; as a context manager.
+    """Validates the rows of one table, a chunk at a time; a context manager.
 
     Parameters
     ----------
     name : str
-        What to call the table in messages.
+        Name of the table in messages.
     folder : pathlib.Path
-        Where ``shot_id`` are kept if there are many.
+        Folder for the values of ``shot_id``, if they do not fit in memory.
     also_required : sequence of str
         See `data.schema.raw_schema`.
     max_rejected_rows : int
-        Rows that may break the schema, with those before.
+        Maximum number of rows that violate the schema, including `before`.
 
     Attributes
     ----------
     before : int
-        Rows of another table that broke it.
+        Rows of another table that violated the schema.
     rejected : int
-        Rows of this one that did.
+        Rows of this table that violated the schema.
     shot_ids : Numbers
-        Of the rows that did not.
+        Ids of the valid rows.
     """
 
     def __init__(
@@ -148,21 +149,21 @@ class RowValidator:
     ) -> None:
         self.before = 0
         self.shot_ids = IdSet(folder)
-        self._name, self._also_required, self._most_rejected = name, also_required, max_rejected_rows
+        self._name, self._also_required, self._max_rejected_rows = name, also_required, max_rejected_rows
         self._schema = raw_schema(also_required=also_required, unique=False)
-        self._findings = FailureSummary(name)
+        self._failures = FailureSummary(name)
         self._rows = 0
-        self._only: pd.DataFrame | None = None
+        self._only_chunk: pd.DataFrame | None = None
 
     @property
     def rejected(self) -> int:
-        """Rows that broke the schema."""
-        return self._findings.rows
+        """Number of rows that violated the schema."""
+        return self._failures.rows
 
     @property
     def allowed(self) -> bool:
-        """Whether no more rows broke the schema than may."""
-        return not self.rejected or self.before + self.rejected <= self._most_rejected
+        """Whether at most the allowed number of rows violated the schema."""
+        return not self.rejected or self.before + self.rejected <= self._max_rejected_rows
 
     def __enter__(self) -> Self:
         """The check."""
@@ -170,99 +171,100 @@ class RowValidator:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, dtype: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove what was kept on disk."""
-        self.shot_ids.__exit__(kind, error, trace)
+        """Remove the temporary files."""
+        self.shot_ids.__exit__(dtype, error, trace)
 
-    def look(self, piece: pd.DataFrame) -> "pd.Series[str]":
-        """Look at the next piece.
+    def validate_chunk(self, chunk: pd.DataFrame) -> "pd.Series[str]":
+        """Validate the next chunk.
 
         Parameters
         ----------
-        piece : pandas.DataFrame, index 0 to n - 1
-            With the columns of ``VALIDATED_COLUMNS`` that the table has.
+        chunk : pandas.DataFrame, index 0 to n - 1
+            The columns of ``VALIDATED_COLUMNS`` that the table has.
 
         Returns
         -------
         pandas.Series of str
-            Why rows break the schema, by row of the piece.
+            Reason of each row that violates the schema, by its place in the chunk.
 
         Raises
         ------
         SchemaError
-            If something is wrong that is not wrong with a row, or ``MOST_COUNTED`` rows break the schema.
+            If a violation does not belong to a row, or more rows violate the schema than are counted.
         """
-        found = failure_cases(piece[[name for name in VALIDATED_COLUMNS if name in piece]], self._schema, self._name)
+        found = failure_cases(chunk[[name for name in VALIDATED_COLUMNS if name in chunk]], self._schema, self._name)
         why = reasons(found)
-        kept = piece if why.empty else piece.drop(index=why.index)
-        self.shot_ids.add(whole_numbers(kept[SHOT_ID]))
-        self._findings.add(found, self._rows)
-        self._only = None if self._rows else piece
-        self._rows += len(piece)
-        if self.rejected > max(MOST_COUNTED, self._most_rejected):
-            raise self._findings.error(max_rejected_rows=self._most_rejected, complete=False)
+        kept = chunk if why.empty else chunk.drop(index=why.index)
+        self.shot_ids.add(to_integers(kept[SHOT_ID]))
+        self._failures.add(found, self._rows)
+        self._only_chunk = None if self._rows else chunk
+        self._rows += len(chunk)
+        if self.rejected > max(MAX_COUNTED, self._max_rejected_rows):
+            raise self._failures.error(max_rejected_rows=self._max_rejected_rows, complete=False)
         return why
 
-    def finish(self) -> None:
-        """Say whether the table may be used.
+    def finalize(self) -> None:
+        """Raise unless the table is valid.
 
         Raises
         ------
         SchemaError
-            If too many rows break the schema, or a ``shot_id`` stands in two that do not.
+            If too many rows violate the schema, or two valid rows have the same ``shot_id``.
         """
-        doubled = self.shot_ids.doubled()
-        if (doubled or not self.allowed) and self._only is not None and not self._most_rejected:
-            # All of a table that is one piece can be told at once, with the rows of a shot_id that stands twice.
-            check_raw(self._only, self._name, also_required=self._also_required)
+        duplicates = self.shot_ids.duplicates()
+        if (duplicates or not self.allowed) and self._only_chunk is not None and not self._max_rejected_rows:
+            # A table of one chunk is validated again as a whole, to report the rows with a duplicate shot_id.
+            check_raw(self._only_chunk, self._name, also_required=self._also_required)
         if not self.allowed:
-            raise self._findings.error(max_rejected_rows=self._most_rejected)
-        if doubled:
+            raise self._failures.error(max_rejected_rows=self._max_rejected_rows)
+        if duplicates:
             message = (
-                f"{self._name}: {doubled.count:,} shot_id found twice or more, {doubled}; expected each only once. "
-                "Mend or remove them."
+                f"{self._name}: {duplicates.count:,} shot_id found twice or more, {duplicates}; expected each only "
+                "once. "
+                "Fix or remove them."
             )
             raise SchemaError(message)
 
 
-def whole_numbers(column: "pd.Series[float]") -> Ints:
-    """A checked column of integers, however they came."""
+def to_integers(column: "pd.Series[float]") -> Ints:
+    """Convert a validated column to int64, whatever its type."""
     return np.asarray(pd.to_numeric(column).astype("int64"))
 
 
 def validate_pair(folder: Path) -> None:
-    """Check both tables of a folder, and that no shot is in both: the model would learn from what it is measured on.
+    """Validate both tables of a folder, and that no shot is in both: the test would leak into the training.
 
     Raises
     ------
     SourceError
-        If a file is not whole, a table has no rows, or both share a ``shot_id``.
+        If a file is damaged, a table has no rows, or both tables share a ``shot_id``.
     SchemaError
-        If a table breaks the schema.
+        If a table violates the schema.
     """
     with ExitStack() as stack:
-        checks = [stack.enter_context(RowValidator(name, folder)) for name in FILES]
-        for name, check in zip(FILES, checks, strict=True):
-            for piece in RawTable(folder / name, VALIDATED_COLUMNS).pieces():
-                check.look(piece.to_pandas())
-            check.finish()
-        validate_disjoint(*checks)
+        validators = [stack.enter_context(RowValidator(name, folder)) for name in FILES]
+        for name, validator in zip(FILES, validators, strict=True):
+            for chunk in RawTable(folder / name, VALIDATED_COLUMNS).iter_chunks():
+                validator.validate_chunk(chunk.to_pandas())
+            validator.finalize()
+        validate_disjoint(*validators)
 
 
 def validate_disjoint(dev: RowValidator, prod: RowValidator) -> None:
-    """Refuse two tables that share a ``shot_id``.
+    """Raise if two tables share a ``shot_id``.
 
     Raises
     ------
     SourceError
-        Says how many, and some of them.
+        States how many, with examples.
     """
-    shared = dev.shot_ids.shared(prod.shot_ids)
-    if shared:
+    common = dev.shot_ids.intersection(prod.shot_ids)
+    if common:
         message = (
-            f"{DEV_FILE} and {PROD_FILE} share {shared.count:,} shot_id ({shared}); expected none, "
-            "or the model would learn from shots that it is measured on."
+            f"{DEV_FILE} and {PROD_FILE} share {common.count:,} shot_id ({common}); expected none, "
+            "or the model would be trained on shots that it is evaluated on."
         )
         raise SourceError(message)
 
@@ -273,78 +275,79 @@ def split_table(path: Path, folder: Path) -> None:
     Raises
     ------
     SourceError, SchemaError
-        If the table cannot be read, breaks the schema, or lacks one of the two kinds of shot.
+        If the table cannot be read, violates the schema, or lacks one of the two shot types.
     """
     if path.suffix.lower() == ".csv":
-        split_by_shot_type(lambda texts: _csv_pieces(path, texts), path.name, folder)
+        split_by_shot_type(lambda strings: _csv_chunks(path, strings), path.name, folder)
     else:
         table, marks = RawTable(path, also_required=["shot_type"]), json.loads(attributes(path) or b"{}")
-        split_by_shot_type(lambda _: (_marked(piece.to_pandas(), marks) for piece in table.pieces()), path.name, folder)
+        split_by_shot_type(
+            lambda _: (_marked(chunk.to_pandas(), marks) for chunk in table.iter_chunks()), path.name, folder
+        )
 
 
-def split_by_shot_type(pieces: Pieces, name: str, folder: Path) -> None:
+def split_by_shot_type(chunks: Chunks, name: str, folder: Path) -> None:
     """Split a table that comes in pieces, called `name` in messages, by ``shot_type``; see `split_table`."""
-    kinds: dict[str, str] = {}
-    labels: set[str] = set()
-    with RowValidator(name, folder, also_required=["shot_type"]) as check:
-        for piece in pieces([]):
-            if not kinds:
-                check_columns(list(piece.columns), name, also_required=["shot_type"])
-            if check.look(piece).empty and not check.rejected:
-                labels |= set(piece["shot_type"].unique())
-                kinds = _joined(kinds, piece)
-        check.finish()
+    types: dict[str, str] = {}
+    shot_types: set[str] = set()
+    with RowValidator(name, folder, also_required=["shot_type"]) as validator:
+        for chunk in chunks([]):
+            if not types:
+                check_columns(list(chunk.columns), name, also_required=["shot_type"])
+            if validator.validate_chunk(chunk).empty and not validator.rejected:
+                shot_types |= set(chunk["shot_type"].unique())
+                types = _widened(types, chunk)
+        validator.finalize()
     for points in _POINTS.values():
-        if points not in labels:
+        if points not in shot_types:
             message = (
                 f"{name} holds no rows with shot_type {points!r}; expected both {TWO_POINTS!r} and {THREE_POINTS!r}."
             )
             raise SourceError(message)
-    texts = [column for column, kind in kinds.items() if kind == _TEXTS]
-    write_split((_as_kinds(piece, kinds) for piece in pieces(texts)), folder)
+    strings = [column for column, dtype in types.items() if dtype == _STRINGS]
+    write_split((_as_types(chunk, types) for chunk in chunks(strings)), folder)
 
 
-def write_split(pieces: Iterator[pd.DataFrame], folder: Path) -> None:
-    """Write pieces of one table, all with the same types, as the two raw tables.
+def write_split(chunks: Iterator[pd.DataFrame], folder: Path) -> None:
+    """Write chunks of one table, all with the same types, as the two raw tables.
 
     Parameters
     ----------
-    pieces : iterator of pandas.DataFrame
-        With ``shot_type``; what ``attrs`` of the first one say is kept in the files.
+    chunks : iterator of pandas.DataFrame
+        Chunks with ``shot_type``. The files keep the ``attrs`` of the first chunk.
     folder : pathlib.Path
         Where they go.
     """
     writers: dict[str, TableWriter] = {}
     with ExitStack() as stack:
         schema = None
-        for piece in pieces:
+        for chunk in chunks:
             if schema is None:
-                schema = arrow_schema(piece)
+                schema = arrow_schema(chunk)
                 writers = {file: stack.enter_context(table_writer(folder / file, schema)) for file in FILES}
             for file, writer in writers.items():
-                part = piece[piece["shot_type"] == _POINTS[file]]
+                part = chunk[chunk["shot_type"] == _POINTS[file]]
                 writer.write(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
 
 
 def attributes(path: Path) -> bytes:
-    """What pandas keeps of ``DataFrame.attrs`` in a Parquet file, or the first of a folder; empty where it keeps none.
+    """Read pandas' ``attrs`` from a Parquet file or the first part of a folder; empty without attrs.
 
     Raises
     ------
     SourceError
-        If the file is not whole.
+        If the file is damaged.
     """
     file = next(iter(parquet_files(path)), path) if path.is_dir() else path
-    with _told_of(file), open_native(file) as opened:
+    with _translate_errors(file), open_native(file) as opened:
         metadata = pq.read_schema(opened).metadata or {}
     return bytes(metadata.get(ATTRIBUTES, b""))
 
 
 def simulation(folder: Path) -> str | None:
-    """Size and seed of the simulation that the files of a folder come from, or None where they are not simulated.
+    """Read size and seed of the simulation from the files of a folder; None if the shots are not synthetic.
 
-    The simulator marks its tables, and the mark travels inside Parquet files wherever they are copied to; a CSV file
-    has no place for it.
+    The simulation writes a mark into the metadata of Parquet files, which copies keep. A CSV file has no metadata.
     """
     for name in FILES:
         found = json.loads(attributes(folder / name) or b"{}")
@@ -353,83 +356,83 @@ def simulation(folder: Path) -> str | None:
     return None
 
 
-def _joined(kinds: Mapping[str, str], piece: pd.DataFrame) -> dict[str, str]:
-    """The pandas types of columns that hold this piece too: of several, wider numbers or else texts."""
-    joined: dict[str, str] = {}
-    for name in map(str, piece.columns):
-        column = piece[name]
+def _widened(types: Mapping[str, str], chunk: pd.DataFrame) -> dict[str, str]:
+    """Widen the pandas types of columns to also hold a chunk: to wider numbers, or to strings."""
+    widened: dict[str, str] = {}
+    for name in map(str, chunk.columns):
+        column = chunk[name]
         if column.dtype == object and _is_number(name):
             column = pd.to_numeric(column)
-        known = kinds.get(name, str(column.dtype))
+        known = types.get(name, str(column.dtype))
         if known != str(column.dtype):
             numeric = known in _NUMBERS and str(column.dtype) in _NUMBERS
-            known = str(np.result_type(known, str(column.dtype))) if numeric else _TEXTS
-        joined[name] = known
-    return joined
+            known = str(np.result_type(known, str(column.dtype))) if numeric else _STRINGS
+        widened[name] = known
+    return widened
 
 
-def _as_kinds(piece: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
-    """A piece with the types of its table, as Parquet wants them."""
-    stored = piece.copy()
-    for name, kind in kinds.items():
+def _as_types(chunk: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
+    """Convert a chunk to the types of its table."""
+    stored = chunk.copy()
+    for name, dtype in types.items():
         column = stored[name]
         if column.dtype == object and _is_number(name):
             column = pd.to_numeric(column)
-        if kind == _TEXTS:
-            stored[name] = _as_texts(column)
+        if dtype == _STRINGS:
+            stored[name] = _as_strings(column)
         else:
-            stored[name] = column if str(column.dtype) == kind else column.astype(pd.api.types.pandas_dtype(kind))
+            stored[name] = column if str(column.dtype) == dtype else column.astype(pd.api.types.pandas_dtype(dtype))
     return stored
 
 
 def _is_number(name: str) -> bool:
-    return name in COLUMN and COLUMN[name].kind != "text"
+    return name in COLUMN and COLUMN[name].kind != "string"
 
 
-def _as_texts(column: "pd.Series[str]") -> "pd.Series[str]":
+def _as_strings(column: "pd.Series[str]") -> "pd.Series[str]":
     if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in {"string", "empty"}:
         return column
     return column.astype(str).where(column.notna(), None)
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileError as error:
         raise SourceError(str(error)) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceError(_not_whole(path, error)) from error
+        raise SourceError(_damaged(path, error)) from error
 
 
 @contextmanager
-def _told_of_table(path: Path) -> Iterator[None]:
+def _translate_table_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except TableError as error:
         if path.is_dir() or error.__cause__ is None or isinstance(error.__cause__, FileError):
             raise SourceError(str(error)) from error
-        raise SourceError(_not_whole(path, error.__cause__)) from error
+        raise SourceError(_damaged(path, error.__cause__)) from error
 
 
-def _not_whole(path: Path, error: BaseException) -> str:
-    return f"{path.name} is not a whole Parquet file: it is truncated or of another format ({_first_line(error)})."
+def _damaged(path: Path, error: BaseException) -> str:
+    return f"{path.name} is not a complete Parquet file: it is truncated or has another format ({_first_line(error)})."
 
 
-def _marked(piece: pd.DataFrame, marks: dict[str, str]) -> pd.DataFrame:
-    piece.attrs.update(marks)
-    return piece
+def _marked(chunk: pd.DataFrame, marks: dict[str, str]) -> pd.DataFrame:
+    chunk.attrs.update(marks)
+    return chunk
 
 
-def _csv_pieces(path: Path, texts: Sequence[str]) -> Iterator[pd.DataFrame]:
-    kinds = dict.fromkeys(texts, str)
+def _csv_chunks(path: Path, strings: Sequence[str]) -> Iterator[pd.DataFrame]:
+    types = dict.fromkeys(strings, str)
     try:
         with (
             open_regular(path) as text,
-            pd.read_csv(text, low_memory=False, chunksize=CHUNK_ROWS, dtype=kinds) as reader,
+            pd.read_csv(text, low_memory=False, chunksize=CHUNK_ROWS, dtype=types) as reader,
         ):
-            for piece in reader:
-                yield _named_as_raw(piece.reset_index(drop=True))
+            for chunk in reader:
+                yield _rename_to_raw(chunk.reset_index(drop=True))
     except FileError as error:
         raise SourceError(str(error)) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
@@ -437,7 +440,7 @@ def _csv_pieces(path: Path, texts: Sequence[str]) -> Iterator[pd.DataFrame]:
         raise SourceError(message) from error
 
 
-def _named_as_raw(table: pd.DataFrame) -> pd.DataFrame:
+def _rename_to_raw(table: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={name: raw for name, raw in RAW_COLUMN_NAMES.items() if raw not in table.columns})
 
 

@@ -1,4 +1,4 @@
-"""Where redirects of a download may lead, and how the addresses on the way are written down."""
+"""Validation of a download's redirects, and masking of their URLs for runs."""
 
 import ipaddress
 import socket
@@ -10,82 +10,83 @@ from data.masking import MASK
 
 MAX_REDIRECTS = 5
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Reach(IntEnum):
-    """Whom an address is of, from the web to this machine."""
+    """Reach of an IP address, from the web to this machine."""
 
     WEB = 0
     PRIVATE_NETWORK = 1
     THIS_MACHINE = 2
 
 
-_WORDS = {
+_REACH_NAMES = {
     Reach.WEB: "the web",
     Reach.PRIVATE_NETWORK: "a private network",
-    Reach.THIS_MACHINE: "this machine, or one that only it reaches",
+    Reach.THIS_MACHINE: "this machine, or an IP address that only this machine reaches",
 }
 
 
-def recorded(address: str) -> str:
-    """An address as runs keep it: without user and password, and with the values of its query masked.
+def masked_url(url: str) -> str:
+    """Return a URL without user and password, and with the values of its query masked.
 
     Examples
     --------
-    >>> recorded("https://u:p@example.org:8443/a.parquet?X-Amz-Signature=1f&part=2#x")
+    >>> masked_url("https://u:p@example.org:8443/a.parquet?X-Amz-Signature=1f&part=2#x")
     'https://example.org:8443/a.parquet?X-Amz-Signature=***&part=***'
     """
-    parts = urlsplit(address)
+    parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(f"{name.partition('=')[0]}={MASK}" for name in parts.query.split("&")) if parts.query else ""
     return f"{parts.scheme}://{host}{parts.path}" + (f"?{query}" if query else "")
 
 
-def next_address(start: str, current: str, location: str) -> str:
-    """Where a redirect leads.
+def next_url(start: str, current: str, location: str) -> str:
+    """Return the target of a redirect, if it is allowed.
 
     Parameters
     ----------
     start, current : str
-        The address that was given, and the one that redirects.
+        The first URL, and the URL that redirects.
     location : str
-        As the server says it.
+        Value of the response's ``Location`` header.
 
     Raises
     ------
     SourceError
-        If it leads off https, holds a user or a password, or leads from the web into a private network, or to this
-        machine from elsewhere.
+        If the target is not https, contains a user or a password, or leads from the web into a private network, or from
+        elsewhere to this machine.
     """
     try:
         target = urljoin(current, location)
         parts = urlsplit(target)
         scheme, host, held, _ = parts.scheme, parts.hostname, "@" in parts.netloc, parts.port
     except ValueError as error:
-        message = f"{recorded(current)} redirects to an address that cannot be read; expected one of https://."
+        message = f"{masked_url(current)} redirects to an invalid URL; expected https://."
         raise SourceError(message) from error
     if scheme != "https" or not host:
         found = f"{scheme}://{host or ''}"
-        message = f"{recorded(current)} redirects to {found}; expected https://. Nothing was downloaded."
+        message = f"{masked_url(current)} redirects to {found}; expected https://. Nothing was downloaded."
         raise SourceError(message)
     if held:
-        message = f"{recorded(current)} redirects to an address with a user or password; expected none."
+        message = f"{masked_url(current)} redirects to a URL with a user or password; expected none."
         raise SourceError(message)
     given, found_reach = reach(urlsplit(start).hostname or ""), reach(host)
     if found_reach > given:
         message = (
-            f"{recorded(current)} redirects to {host}, which is of {_WORDS[found_reach]}; expected an address of "
-            f"{_WORDS[given]}, as the given one is. If that is meant, give it as the source itself."
+            f"{masked_url(current)} redirects to {host}, which belongs to {_REACH_NAMES[found_reach]}; expected a "
+            "host of "
+            f"{_REACH_NAMES[given]}, like the first URL. To allow it, give the target itself as the source."
         )
         raise SourceError(message)
     return target
 
 
 def reach(host: str) -> Reach:
-    """Whom a host is of: where its name means several addresses, the nearest to this machine.
+    """Reach of a host. If its name resolves to several IP addresses, the nearest one to this machine counts.
 
-    A name that is not known here is one of the web: a proxy may know it.
+    A name that does not resolve here belongs to the web, because a proxy may resolve it.
 
     Examples
     --------
@@ -96,13 +97,13 @@ def reach(host: str) -> Reach:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return Reach.WEB
-    return max((_reach_of(str(address[0]).partition("%")[0]) for *_, address in found), default=Reach.WEB)
+    return max((_reach_of(str(ip_address[0]).partition("%")[0]) for *_, ip_address in found), default=Reach.WEB)
 
 
 def _reach_of(text: str) -> Reach:
-    address: Address = ipaddress.ip_address(text)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if address.is_loopback or address.is_link_local or address.is_unspecified:
+    ip_address: IPAddress = ipaddress.ip_address(text)
+    if isinstance(ip_address, ipaddress.IPv6Address) and ip_address.ipv4_mapped:
+        ip_address = ip_address.ipv4_mapped
+    if ip_address.is_loopback or ip_address.is_link_local or ip_address.is_unspecified:
         return Reach.THIS_MACHINE
-    return Reach.WEB if address.is_global else Reach.PRIVATE_NETWORK
+    return Reach.WEB if ip_address.is_global else Reach.PRIVATE_NETWORK

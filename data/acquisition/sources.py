@@ -1,8 +1,7 @@
-"""Raw files: from a folder, one table split by ``shot_type``, a web address, the public repository, or the simulator.
+"""Sources of raw files: a folder, one table split by ``shot_type``, a URL, the public repository, or the simulation.
 
-`acquire` puts two checked tables, each a Parquet file or a folder of Parquet files, and ``source.json`` into
-``data/raw``. Everything is staged beside its target and checked there first: a source that is refused leaves
-``data/raw`` as it was.
+`acquire` writes two validated tables, each a Parquet file or a folder of Parquet files, and ``source.json`` to
+``data/raw``. All files are staged and validated first, so an invalid source leaves ``data/raw`` unchanged.
 """
 
 import re
@@ -20,8 +19,8 @@ from data.acquisition.download import (
     verify_checksums,
 )
 from data.acquisition.provenance import (
-    PUBLIC_ADDRESS,
     PUBLIC_SHA256,
+    PUBLIC_URL,
     IncompleteAcquisitionError,
     Provenance,
     install_files,
@@ -34,43 +33,43 @@ from data.errors import FileError, SchemaError, SourceError
 from data.paths import RAW
 from data.simulation import synthetic
 from data.storage.files import display_path, parquet_files, sha256, translate_disk_full
-from data.storage.regular_files import copy_regular, kind_found, open_regular, regular_size
+from data.storage.regular_files import copy_regular, found_file_type, open_regular, regular_size
 from data.storage.staging import staging
 
 _EXPECTED = (
-    "auto, synthetic, an https:// address, a folder with the two Parquet files, one CSV or Parquet file, "
+    "auto, synthetic, an https:// URL, a folder with the two Parquet files, one CSV or Parquet file, "
     "or one folder of Parquet files"
 )
-_HIGHEST_PORT = 65_535
+_MAX_PORT = 65_535
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _PART_PATTERNS = ("*.parquet", "*=*/**/*.parquet")
-"""Where a folder that is one table has its parts: in itself, or in folders of partitions."""
+"""Glob patterns for the parts of a folder that is one table: in the folder, or in folders of partitions."""
 
 
 def validate_source(source: str) -> str:
-    """Say at once whether a source can be meant at all, before any work.
+    """Validate a source before any work.
 
     Parameters
     ----------
     source : str
-        ``auto``, ``synthetic``, an ``https://`` address, a folder, or a CSV or Parquet file.
+        ``auto``, ``synthetic``, an ``https://`` URL, a folder, or a CSV or Parquet file.
 
     Returns
     -------
     str
-        The same source.
+        The unchanged source.
 
     Raises
     ------
     ValueError
-        If it is none of these, or the folder or file is not there.
+        If the source is none of these, or the folder or file does not exist.
     """
     if source in {"auto", "synthetic"}:
         return source
     if source.startswith("https://"):
         return validate_url(source)
     if "://" in source:
-        message = f"expected {_EXPECTED}; found an address of {source.partition('://')[0]}://"
+        message = f"expected {_EXPECTED}; found a URL of {source.partition('://')[0]}://"
         raise ValueError(message)
     try:
         path = Path(source).expanduser()
@@ -85,76 +84,76 @@ def validate_source(source: str) -> str:
         message = f"expected {_EXPECTED}; found {source!r} ({error})"
         raise ValueError(message) from error
     if not exists:
-        message = f"expected {_EXPECTED}; found {source!r}, and there is no such file or folder ({path.absolute()})"
+        message = f"expected {_EXPECTED}; found {source!r}, which is no existing file or folder ({path.absolute()})"
         raise ValueError(message)
     if missing and not is_table:
-        message = f"expected a folder that holds {' and '.join(FILES)}; {source!r} lacks {' and '.join(missing)}"
+        message = f"expected a folder that contains {' and '.join(FILES)}; {source!r} lacks {' and '.join(missing)}"
         raise ValueError(message)
     if not is_folder and path.suffix.lower() not in {".csv", ".parquet"}:
         message = f"expected {_EXPECTED}; found the file {source!r}"
         raise ValueError(message)
     if not is_folder and not path.is_file():
-        message = f"expected {_EXPECTED}; found {source!r}, which is {kind_found(path)}"
+        message = f"expected {_EXPECTED}; found {source!r}, which is {found_file_type(path)}"
         raise ValueError(message)
     return source
 
 
-def validate_url(address: str, example: str = "https://example.org/folder") -> str:
-    """Refuse what is no address of the web, and one with a user, a password or a query: it would be kept in runs.
+def validate_url(url: str, example: str = "https://example.org/folder") -> str:
+    """Validate a web URL without user, password and query, which runs would store.
 
     Parameters
     ----------
-    address : str
+    url : str
     example : str
-        What a message names as an address that can be.
+        A valid URL for the message.
 
     Raises
     ------
     ValueError
-        What is wrong with it, without repeating a secret.
+        If the URL is invalid. The message repeats no secret.
     """
-    if "@" in address or "?" in address or "#" in address:
+    if "@" in url or "?" in url or "#" in url:
         message = (
             f"expected an address without user, password, query or fragment, such as {example}; found one with such. "
             "Credentials belong into ~/.netrc, which is read; `mlflow run` keeps what it is given, so delete its run"
         )
         raise ValueError(message)
-    scheme, separator, _ = address.partition("://")
+    scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in {"http", "https"}:
-        found = f"{scheme}://" if separator else repr(address)
+        found = f"{scheme}://" if separator else repr(url)
         message = f"expected an address that starts with http:// or https://, such as {example}; found {found}"
         raise ValueError(message)
-    host = _host(address, example)
+    host = _host(url, example)
     if not host:
-        message = f"expected an address with a host, such as {example}; found none after {scheme}://"
+        message = f"expected a URL with a host, such as {example}; found none after {scheme}://"
         raise ValueError(message)
-    if not _can_be_a_host(host):
-        message = f"expected an address with a host that can be, such as {example}; found the host {host!r}"
+    if not _is_valid_host(host):
+        message = f"expected a URL with a valid host, such as {example}; found the host {host!r}"
         raise ValueError(message)
-    return address
+    return url
 
 
-def _host(address: str, example: str) -> str:
+def _host(url: str, example: str) -> str:
     try:
-        found = urlsplit(address)
+        found = urlsplit(url)
     except ValueError as error:
-        message = f"expected an address such as {example}; found one that cannot be read ({error})"
+        message = f"expected a URL such as {example}; found an invalid one ({error})"
         raise ValueError(message) from error
     _, colon, port = found.netloc.rpartition("]")[2].partition(":")
     is_number = port.isascii() and port.isdecimal()
-    if colon and not (is_number and 1 <= int(port) <= _HIGHEST_PORT):
-        # What is no number may be a password whose @ was forgotten: it is not repeated.
+    if colon and not (is_number and 1 <= int(port) <= _MAX_PORT):
+        # A port that is not an integer may be a password without its @, so it is not repeated.
         message = (
-            f"expected an address with a port from 1 to {_HIGHEST_PORT}, such as {example}; "
-            f"found {port if is_number else 'what is no number'}"
+            f"expected a URL with a port from 1 to {_MAX_PORT}, such as {example}; "
+            f"found {port if is_number else 'no integer'}"
         )
         raise ValueError(message)
     return found.hostname or ""
 
 
-def _can_be_a_host(host: str) -> bool:
+def _is_valid_host(host: str) -> bool:
     if ":" in host:
-        # Within brackets: `urlsplit` has read it as an IPv6 address.
+        # Within brackets: `urlsplit` parsed it as an IPv6 address.
         return True
     try:
         return bool(_HOST.fullmatch(host.encode("idna").decode("ascii")))
@@ -162,87 +161,87 @@ def _can_be_a_host(host: str) -> bool:
         return False
 
 
-def acquire(  # noqa: PLR0913 what a source is made of
+def acquire(  # noqa: PLR0913 the parameters of a source
     source: str,
     *,
     rows: int,
     seed: int,
     raw: Path = RAW,
-    public_address: str = PUBLIC_ADDRESS,
+    public_url: str = PUBLIC_URL,
     max_bytes: int = MAX_SOURCE_BYTES,
 ) -> Provenance:
-    """Fill ``data/raw`` with checked files.
+    """Fill ``data/raw`` with validated files.
 
     Parameters
     ----------
     source : str
-        See `validate_source`. ``auto`` keeps valid files that are there, else downloads the public ones, else, when
-        they cannot be reached, simulates.
+        See `validate_source`. ``auto`` keeps existing valid files, otherwise downloads the public ones, and simulates
+        if these cannot be reached.
     rows, seed : int
         Size and seed of a simulation.
     raw : pathlib.Path
-        Where the files go.
-    public_address : str
-        Where ``auto`` downloads from.
+        Target folder.
+    public_url : str
+        URL that ``auto`` downloads from.
     max_bytes : int
-        Bytes that a source may have in all.
+        Maximum size of a source, bytes.
 
     Returns
     -------
     Provenance
-        What is in `raw` now.
+        Provenance of the files in `raw`.
 
     Raises
     ------
     SourceError, SchemaError
-        Names the file that is refused and why; `raw` stays as it was.
+        If a file is invalid; `raw` is unchanged.
     DiskFullError
-        If there is no room; `raw` stays as it was.
+        If the disk is full; `raw` is unchanged.
     """
     raw.mkdir(parents=True, exist_ok=True)
     with translate_disk_full(raw):
         if source == "auto":
-            return _acquire_automatically(raw, public_address, rows, seed, max_bytes)
+            return _acquire_automatically(raw, public_url, rows, seed, max_bytes)
         with staging(raw, raw.name) as stage:
             filled = _fill(stage, source, rows, seed, max_bytes)
             validate_pair(stage)
             return install_files(filled, stage, raw)
 
 
-def _acquire_automatically(raw: Path, public_address: str, rows: int, seed: int, max_bytes: int) -> Provenance:
-    kept = _kept(raw)
-    if kept and not kept.is_synthetic:
-        return kept
+def _acquire_automatically(raw: Path, public_url: str, rows: int, seed: int, max_bytes: int) -> Provenance:
+    existing = _existing(raw)
+    if existing and not existing.is_synthetic:
+        return existing
     with staging(raw, raw.name) as stage:
         try:
-            redirects = download(public_address, stage, PUBLIC_SHA256, max_bytes=max_bytes)
-            filled = Provenance("public", public_address, redirects=redirects)
+            redirects = download(public_url, stage, PUBLIC_SHA256, max_bytes=max_bytes)
+            filled = Provenance("public", public_url, redirects=redirects)
         except UnreachableError as error:
             info("The public files cannot be reached:", error, style="yellow")
-            if kept and kept.address == synthetic.name(rows, seed):
-                return kept
+            if existing and existing.address == synthetic.name(rows, seed):
+                return existing
             filled = _fill(stage, "synthetic", rows, seed, max_bytes)
         validate_pair(stage)
-        if kept is None:
-            _set_aside(raw)
+        if existing is None:
+            _rename_invalid(raw)
         return install_files(filled, stage, raw)
 
 
-def _kept(raw: Path) -> Provenance | None:
+def _existing(raw: Path) -> Provenance | None:
     present = [name for name in FILES if (raw / name).exists()]
     if len(present) < len(FILES):
         if present:
-            info(f"{display_path(raw)} holds only", present[0], style="yellow")
+            info(f"{display_path(raw)} contains only", present[0], style="yellow")
         return None
     try:
         validate_pair(raw)
     except (SourceError, SchemaError) as error:
-        info(f"{display_path(raw)} is refused:", error, style="yellow")
+        info(f"{display_path(raw)} is invalid:", error, style="yellow")
         return None
     try:
         return read_provenance(raw)
     except IncompleteAcquisitionError as error:
-        info(f"{display_path(raw)} is refused:", error, style="yellow")
+        info(f"{display_path(raw)} is invalid:", error, style="yellow")
         return None
 
 
@@ -258,30 +257,30 @@ def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Pro
         _require_size(path, [path / name for name in FILES], max_bytes)
         for name in FILES:
             if (path / name).is_dir():
-                # A part that cannot be read is named as it is called there.
+                # Opening the table reports an unreadable part by its original path.
                 RawTable(path / name)
         for name in FILES:
             _copy(path / name, stage / name)
         if SUMS_FILE in {each.name for each in path.iterdir()}:
-            verify_checksums(stage, parse_checksums(_sums(path / SUMS_FILE)))
+            verify_checksums(stage, parse_checksums(_read_checksums(path / SUMS_FILE)))
         return Provenance("folder", str(path))
     _require_size(path, [path], max_bytes)
     split_table(path, stage)
     return Provenance("table", str(path))
 
 
-def _require_size(source: Path, tables: list[Path], limit: int) -> None:
-    """Refuse what is no regular file, and a source whose files are too large together."""
+def _require_size(source: Path, tables: list[Path], max_bytes: int) -> None:
+    """Raise unless all files are regular files within the maximum size."""
     try:
         sizes = [
             regular_size(file) for table in tables for file in (parquet_files(table) if table.is_dir() else [table])
         ]
     except FileError as error:
         raise SourceError(str(error)) from error
-    require_size(str(source), sum(sizes), limit)
+    require_size(str(source), sum(sizes), max_bytes)
 
 
-def _sums(path: Path) -> bytes:
+def _read_checksums(path: Path) -> bytes:
     with open_regular(path) as file:
         content = file.read(MAX_SUMS_BYTES + 1)
     require_size(SUMS_FILE, len(content), MAX_SUMS_BYTES)
@@ -299,11 +298,11 @@ def _copy(source: Path, target: Path) -> None:
         copy_regular(part, copied)
 
 
-def _set_aside(raw: Path) -> None:
+def _rename_invalid(raw: Path) -> None:
     for name in FILES:
         path = raw / name
         if path.exists() and sha256(path) != PUBLIC_SHA256[name]:
             numbers = (number for number in range(1, 1_000_000) if not (raw / f"{name}.refused-{number}").exists())
-            aside = raw / f"{name}.refused-{next(numbers)}"
-            path.replace(aside)
-            info("Kept the old file as", display_path(aside), style="yellow")
+            renamed = raw / f"{name}.refused-{next(numbers)}"
+            path.replace(renamed)
+            info("Renamed the invalid file to", display_path(renamed), style="yellow")

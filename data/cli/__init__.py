@@ -1,1 +1,1 @@
-"""The command line of every command: configuration, console, progress and durations; not what a command does."""
+"""Command-line interface: configuration, console, progress bar and durations; not what a command does."""

@@ -1,4 +1,4 @@
-"""What every command shares: a strict configuration, its command line, and how errors are told."""
+"""Base of every command: a strict configuration, its command line, and the reporting of errors."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ _USAGE_EXIT_CODE, _FAILURE_EXIT_CODE = 2, 1
 
 
 class CommandConfig(BaseSettings):
-    """Parameters of a command: frozen, typed, unknown names refused; read from the command line only."""
+    """Parameters of a command: frozen, typed, read from the command line only; unknown names raise."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", validate_default=True, cli_implicit_flags=True, cli_avoid_json=True
@@ -35,7 +35,7 @@ class CommandConfig(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave out environment variables: a stray ``SEED`` must not change a result."""
+        """Ignore environment variables, so that a stray ``SEED`` does not change a result."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
@@ -43,13 +43,13 @@ class CommandConfig(BaseSettings):
 def run_command(config_class: type[Config], run: Callable[[Config], object]) -> None:
     """Parse the command line, run the command, and end the process if it fails.
 
-    Exit codes: 0 done, 1 the command failed, 2 a parameter is wrong (nothing was done), 130 interrupted.
+    Exit codes: 0 success, 1 the command failed, 2 a parameter is invalid (nothing was done), 130 interrupted.
     """
-    # Without this a SIGTERM would skip every `finally`, and a server would be left behind.
+    # Without a handler, SIGTERM skips every `finally`, and a server keeps running.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     mask_log_records()
     mask_tracebacks()
-    limit_connecting()
+    set_connect_timeout()
     config = parse_args(config_class, sys.argv[1:])
     try:
         run(config)
@@ -57,39 +57,39 @@ def run_command(config_class: type[Config], run: Callable[[Config], object]) -> 
         console.error(f"{_program()} failed:", error)
         sys.exit(_FAILURE_EXIT_CODE)
     except OSError as error:
-        told = FileError.of(error) if is_of_file_system(error) else f"{type(error).__name__}: {error}"
-        console.error(f"{_program()} failed:", told)
+        reason = FileError.of(error) if is_of_file_system(error) else f"{type(error).__name__}: {error}"
+        console.error(f"{_program()} failed:", reason)
         sys.exit(_FAILURE_EXIT_CODE)
     except KeyboardInterrupt:
         console.error(f"{_program()} was interrupted.")
         sys.exit(128 + signal.SIGINT)
 
 
-def limit_connecting() -> None:
-    """Let no connection to PostgreSQL wait for more than seconds, unless the environment or an address says so."""
+def set_connect_timeout() -> None:
+    """Set the default connection timeout of PostgreSQL; the environment and URLs override it."""
     os.environ.setdefault("PGCONNECT_TIMEOUT", _CONNECT_SECONDS)
 
 
 def parse_args(config_class: type[Config], arguments: Sequence[str]) -> Config:
-    """The configuration that command-line arguments describe.
+    """Parse command-line arguments into a configuration.
 
     Raises
     ------
     SystemExit
-        With code 2, after saying for each wrong parameter what was expected and what was found.
+        With code 2, after an error message per invalid parameter.
     """
     try:
         return CliApp.run(config_class, cli_args=list(arguments))
     except ValidationError as error:
         for problem in error.errors():
-            console.error(_describe(config_class, problem["loc"], problem["msg"], problem["input"]))
+            console.error(_message(config_class, problem["loc"], problem["msg"], problem["input"]))
     except SettingsError as error:
         console.error(f"{_program()}:", error)
     console.error("Nothing was done.", f"All parameters: python -m {_program()} --help")
     sys.exit(_USAGE_EXIT_CODE)
 
 
-def _describe(config_class: type[CommandConfig], location: tuple[int | str, ...], message: str, found: object) -> str:
+def _message(config_class: type[CommandConfig], location: tuple[int | str, ...], message: str, found: object) -> str:
     name = str(location[0]) if location else "parameters"
     if message.startswith("Value error, "):
         return f"{name}: {message.removeprefix('Value error, ')}"

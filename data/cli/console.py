@@ -1,4 +1,4 @@
-"""The one console that steps write to."""
+"""The console that all commands write to."""
 
 import sys
 from collections.abc import Iterator
@@ -26,30 +26,30 @@ def _console(*, stderr: bool) -> Console:
 
 
 console = _console(stderr=False)
-"""Where people read along; plain text of a fixed width when standard output is a file or a pipe."""
+"""Console on standard output; plain text of a fixed width if that is a file or a pipe."""
 
 _errors = _console(stderr=True)
 
 
-def told(head: str, text: object = "", *, style: str = "bold") -> Text:
-    """A styled head and a plain text, neither read as markup, without secrets."""
+def format_message(head: str, text: object = "", *, style: str = "bold") -> Text:
+    """Format a styled head and a plain text, without markup and with secrets masked."""
     return Text.assemble((masked(head), style), " " if text else "", masked(text))
 
 
 def info(head: str, text: object = "", *, style: str = "bold") -> None:
-    """Write a styled head and a plain text."""
-    console.print(told(head, text, style=style))
+    """Print a styled head and a plain text."""
+    console.print(format_message(head, text, style=style))
 
 
 def detail(what: RenderableType) -> None:
-    """Write what a summary leaves out, unless one follows; see `brief`."""
+    """Print a detail, unless `brief` is active."""
     if not _brief.get():
         console.print(what)
 
 
 @contextmanager
 def brief() -> Iterator[None]:
-    """Leave out details until the block ends: a summary follows."""
+    """Suppress details until the block ends, because a summary follows."""
     token = _brief.set(True)
     try:
         yield
@@ -59,7 +59,7 @@ def brief() -> Iterator[None]:
 
 @contextmanager
 def suppress_output() -> Iterator[None]:
-    """Write nothing but errors until the block ends, which another step is the detail of."""
+    """Suppress all output but errors until the block ends."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -68,5 +68,5 @@ def suppress_output() -> Iterator[None]:
 
 
 def error(head: str, text: object = "") -> None:
-    """Write what went wrong to standard error, without secrets."""
+    """Print an error to standard error, with secrets masked."""
     _errors.print(Text.assemble((masked(head), "bold red"), " " if text else "", masked(text)))

@@ -1,22 +1,22 @@
-"""Spans of time as people write them: 12h, 7d."""
+"""Durations such as 12h or 7d."""
 
 import pandas as pd
 
 
 def validate_duration(text: str) -> str:
-    """Refuse what is not a span of time.
+    """Raise unless a string is a duration.
 
     Raises
     ------
     ValueError
-        Says what is expected.
+        If it is not.
     """
-    message = f"expected a span of time such as 12h or 7d; found {text!r}"
+    message = f"expected a duration such as 12h or 7d; found {text!r}"
     try:
-        span = pd.Timedelta(text)
+        duration = pd.Timedelta(text)
     except ValueError as error:
         raise ValueError(message) from error
-    # Without a unit pandas takes nanoseconds.
-    if pd.isna(span) or span < pd.Timedelta(0) or (span and not any(map(str.isalpha, text))):
+    # Without a unit pandas assumes nanoseconds.
+    if pd.isna(duration) or duration < pd.Timedelta(0) or (duration and not any(map(str.isalpha, text))):
         raise ValueError(message)
     return text

@@ -1,4 +1,4 @@
-"""A bar for work that takes long, where somebody looks on."""
+"""Progress bars for long work, shown on a terminal only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,21 +8,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.cli.console import console
 
 ProgressCallback = Callable[[int], None]
-"""Called with the number of rows that are done since it was last called."""
+"""Called with the number of rows that were processed since the last call."""
 
 
 @contextmanager
 def progress_bar(what: str, rows: int) -> Iterator[ProgressCallback]:
-    """Show how far work on rows has come, until the block ends.
+    """Show a progress bar over rows until the block ends.
 
     Parameters
     ----------
     what : str
-        In words.
+        Description of the work.
     rows : int
-        How many there are in all.
+        Total number of rows.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-        task = shown.add_task(what, total=rows)
-        yield lambda done: shown.advance(task, done)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=rows)
+        yield lambda done: bar.advance(task, done)

@@ -1,1 +1,1 @@
-"""Shot charts of the NBA's API converted to raw tables; not the download of them."""
+"""Conversion of shot charts of the NBA's API to raw tables; not their download."""

@@ -1,7 +1,7 @@
-"""Shot charts of any NBA player, as stats.nba.com gives them, mapped to the columns of the raw tables.
+"""Conversion of shot charts of any NBA player, in the format of stats.nba.com, to the columns of the raw tables.
 
 A chart has the columns of ``ShotChartDetail``, the table that the package ``nba_api`` reads from stats.nba.com.
-`convert_charts` turns charts into one table that can be given as a source, or scored.
+`convert_charts` converts charts to one table, which is a source for acquisition or an input for batch scoring.
 """
 
 import json
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from data.acquisition.duplicate_ids import IdSet
-from data.acquisition.raw_tables import CHUNK_ROWS, RowValidator, attributes, whole_numbers
+from data.acquisition.raw_tables import CHUNK_ROWS, RowValidator, attributes, to_integers
 from data.cli.config import CommandConfig
 from data.cli.console import info
 from data.errors import SchemaError, SourceError
@@ -36,9 +36,9 @@ from data.storage.files import display_path, translate_disk_full
 from data.storage.output_paths import ensure_writable, paths_overlap
 from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, table_writer
 
-_TYPES = {"integer": pa.int64(), "double": pa.float64(), "text": pa.string()}
+_TYPES = {"integer": pa.int64(), "double": pa.float64(), "string": pa.string()}
 _KINDS = {".csv", ".parquet"}
-_READ = {"GRID_TYPE", *(name for column in MAPPING for name in column.chart)}
+_READ_COLUMNS = {"GRID_TYPE", *(name for column in MAPPING for name in column.chart)}
 
 
 class Chart:
@@ -51,14 +51,14 @@ class Chart:
     Attributes
     ----------
     columns : set of str
-        Those that are read, in capitals as stats.nba.com writes them.
+        Columns that are read, in capitals as in stats.nba.com.
 
     Raises
     ------
     SchemaError
-        If a column is missing, or is there twice.
+        If a column is missing or duplicate.
     TableError
-        If the file is not there or cannot be read.
+        If the file does not exist or cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class Chart:
         capitals = [name.strip().upper() for name in found]
         if {"LAT", "SHOT_ID"} <= set(capitals):
             message = (
-                f"{path.name}: expected a shot chart of stats.nba.com; found a table that has lat and shot_id already. "
+                f"{path.name}: expected a shot chart of stats.nba.com; found a table that already has lat and shot_id. "
                 f"It needs no mapping: make main SOURCE={display_path(path)}"
             )
             raise SchemaError(message)
@@ -76,60 +76,62 @@ class Chart:
             message = (
                 f"{path.name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. Expected a shot chart of "
                 f"stats.nba.com with at least {', '.join(REQUIRED_COLUMNS)}; found {', '.join(found) or 'no columns'}. "
-                "Get the chart again (ShotChartDetail), or rename its columns."
+                "Download the chart again (ShotChartDetail), or rename its columns."
             )
             raise SchemaError(message)
-        doubled = sorted(name for name in _READ if capitals.count(name) > 1)
-        if doubled:
-            message = f"{path.name}: column{'s' * (len(doubled) > 1)} {', '.join(doubled)} found twice; expected once."
+        duplicates = sorted(name for name in _READ_COLUMNS if capitals.count(name) > 1)
+        if duplicates:
+            message = (
+                f"{path.name}: column{'s' * (len(duplicates) > 1)} {', '.join(duplicates)} found twice; expected once."
+            )
             raise SchemaError(message)
-        self._names = {name: capital for name, capital in zip(found, capitals, strict=True) if capital in _READ}
+        self._names = {name: capital for name, capital in zip(found, capitals, strict=True) if capital in _READ_COLUMNS}
         self.columns = set(self._names.values())
 
-    def pieces(self, *columns: str) -> Iterator[pd.DataFrame]:
-        """The chart, ``CHUNK_ROWS`` rows at a time; of a CSV file every value is a text."""
+    def iter_chunks(self, *columns: str) -> Iterator[pd.DataFrame]:
+        """Iterate over the chart, ``CHUNK_ROWS`` rows at a time; values of a CSV file are strings."""
         names = [name for name, capital in self._names.items() if not columns or capital in columns]
-        for piece in TableReader(self.path, names).chunks(CHUNK_ROWS):
-            yield piece.to_pandas().rename(columns=self._names)
+        for chunk in TableReader(self.path, names).chunks(CHUNK_ROWS):
+            yield chunk.to_pandas().rename(columns=self._names)
 
     def simulations(self) -> set[str]:
-        """Names of the simulations that its shots come from; none where they were really taken."""
+        """Names of the simulations that its shots come from; empty for real shots."""
         found = set()
         if self.path.suffix.lower() == ".parquet":
             marks = json.loads(attributes(self.path) or b"{}")
             found = {str(marks[SIMULATION])} if SIMULATION in marks else set()
         if "GRID_TYPE" in self.columns:
-            kinds = {str(kind) for piece in self.pieces("GRID_TYPE") for kind in piece["GRID_TYPE"].unique()}
+            kinds = {str(kind) for chunk in self.iter_chunks("GRID_TYPE") for kind in chunk["GRID_TYPE"].unique()}
             found |= {kind.removeprefix(SIMULATED_CHART) for kind in kinds if kind.startswith(SIMULATED_CHART)}
         return found
 
 
 @dataclass
 class ConversionResult:
-    """What was written.
+    """Result of a conversion.
 
     Attributes
     ----------
     shots : collections.Counter
-        How many, by ``shot_type``.
-    left_out : collections.Counter
-        How many were left out, by the kind of game.
+        Number of shots by ``shot_type``.
+    excluded : collections.Counter
+        Number of excluded shots by game type.
     simulation : str
-        Names of the simulations that shots come from; empty where all were really taken.
+        Names of the simulations that shots come from; empty if all shots are real.
     """
 
     shots: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
     simulation: str = ""
 
 
 def chart_files(paths: Sequence[Path]) -> list[Path]:
-    """Files, and those of folders, each once: by the order of `paths`, and of their names within a folder.
+    """List the files of paths and folders, without duplicates: in the order of `paths`, and by name within a folder.
 
     Raises
     ------
     ValueError
-        If a path is not there, is of another kind, or is a folder without charts.
+        If a path does not exist, has another file format, or is a folder without charts.
     """
     files: list[Path] = []
     for path in paths:
@@ -146,14 +148,14 @@ def chart_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
-    """Map charts and write their shots as one table, which bears the mark of simulated shots if there are any.
+    """Convert charts and write their shots as one table, which is marked as synthetic if any shot is.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
-        Charts, see `chart_files`.
+        See `chart_files`.
     out : pathlib.Path
-        A ``.parquet`` file; a CSV file could not bear the mark.
+        A ``.parquet`` file; a CSV file cannot store the mark.
 
     Returns
     -------
@@ -162,8 +164,7 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
     Raises
     ------
     SchemaError
-        If a chart lacks a column, or a row of it breaks the schema, or a shot stands in two rows; `out` stays as it
-        was.
+        If a chart lacks a column, a row violates the schema, or a shot is duplicate; `out` is unchanged.
     SourceError
         If there are no shots.
     TableError
@@ -171,28 +172,29 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
     """
     charts = [Chart(file) for file in files]
     simulations = sorted({name for chart in charts for name in chart.simulations()})
-    written = ConversionResult(simulation="; ".join(simulations))
-    schema = _schema(set[str]().union(*(chart.columns for chart in charts)), written.simulation)
+    result = ConversionResult(simulation="; ".join(simulations))
+    schema = _schema(set[str]().union(*(chart.columns for chart in charts)), result.simulation)
     with ExitStack() as stack:
         writer = stack.enter_context(table_writer(out, schema))
-        seen = stack.enter_context(IdSet(out.parent))
+        ids = stack.enter_context(IdSet(out.parent))
         for chart in charts:
-            _write(chart, writer, seen, written, out.parent)
-        doubled = seen.doubled()
-        if doubled:
+            _write(chart, writer, ids, result, out.parent)
+        duplicates = ids.duplicates()
+        if duplicates:
             message = (
-                f"{doubled.count:,} shots stand in more than one chart, with the shot_id {doubled}; expected each only "
+                f"{duplicates.count:,} shots are in more than one chart, with the shot_id {duplicates}; expected each "
+                "only "
                 "once. Give every season of a player once."
             )
             raise SchemaError(message)
         if not writer.rows:
-            counts = ", ".join(f"{count:,} {kind}" for kind, count in (+written.left_out).items())
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in (+result.excluded).items())
             found = "no rows to map; expected shots."
             if counts:
-                found = f"no rows to map but {counts} shots, left out as their games are not played as others are."
+                found = f"no rows to map but {counts} shots, which are excluded because their games have other rules."
             message = f"{', '.join(file.name for file in files)}: {found}"
             raise SourceError(message)
-    return written
+    return result
 
 
 def _schema(columns: set[str], simulation: str) -> pa.Schema:
@@ -200,25 +202,25 @@ def _schema(columns: set[str], simulation: str) -> pa.Schema:
     return pa.schema(fields, {ATTRIBUTES: json.dumps({SIMULATION: simulation})} if simulation else None)
 
 
-def _write(chart: Chart, writer: TableWriter, seen: IdSet, written: ConversionResult, folder: Path) -> None:
+def _write(chart: Chart, writer: TableWriter, ids: IdSet, result: ConversionResult, folder: Path) -> None:
     name, row = chart.path.name, 0
-    with RowValidator(name, folder, also_required=["shot_type"]) as check:
-        for piece in chart.pieces():
-            shots = map_columns(piece, name, row)
+    with RowValidator(name, folder, also_required=["shot_type"]) as validator:
+        for chunk in chart.iter_chunks():
+            shots = map_columns(chunk, name, row)
             row += len(shots)
-            if not check.look(shots).empty:
+            if not validator.validate_chunk(shots).empty:
                 continue
             kinds = game_type(shots["game_id"])
             for kind, what in EXCLUDED_GAME_TYPES.items():
-                written.left_out[what] += int((kinds == kind).sum())
+                result.excluded[what] += int((kinds == kind).sum())
             shots = shots[~kinds.isin(list(EXCLUDED_GAME_TYPES))]
-            written.shots.update(shots["shot_type"])
-            seen.add(whole_numbers(shots[SHOT_ID]))
-            writer.write(_as_written(shots, writer.schema))
-        check.finish()
+            result.shots.update(shots["shot_type"])
+            ids.add(to_integers(shots[SHOT_ID]))
+            writer.write(_to_arrow(shots, writer.schema))
+        validator.finalize()
 
 
-def _as_written(shots: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+def _to_arrow(shots: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     columns = {}
     for field_ in schema:
         column = shots[field_.name] if field_.name in shots else pd.Series(None, shots.index, dtype=object)
@@ -226,29 +228,29 @@ def _as_written(shots: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pandas(pd.DataFrame(columns), schema=schema, preserve_index=False)
 
 
-def _check_out(out: Path) -> Path:
+def _validate_out(out: Path) -> Path:
     if out.suffix.lower() != ".parquet":
         message = f"expected a name that ends in .parquet; found {out.name!r}"
         raise ValueError(message)
     return out.resolve()
 
 
-def _check_charts(charts: list[Path]) -> list[Path]:
+def _validate_charts(charts: list[Path]) -> list[Path]:
     chart_files(charts)
     return charts
 
 
 class ShotChartConfig(CommandConfig):
-    """Map shot charts of stats.nba.com (ShotChartDetail) to one table of shots, which SOURCE and table take."""
+    """Convert shot charts of stats.nba.com (ShotChartDetail) to one table of shots, for SOURCE and table."""
 
-    charts: Annotated[CliPositionalArg[list[Path]], AfterValidator(_check_charts)] = Field(
+    charts: Annotated[CliPositionalArg[list[Path]], AfterValidator(_validate_charts)] = Field(
         description="charts as .csv or .parquet files, or folders of them"
     )
-    out: Annotated[Path, AfterValidator(_check_out)] = Field(description="the .parquet file to write")
+    out: Annotated[Path, AfterValidator(_validate_out)] = Field(description="the .parquet file to write")
 
     @model_validator(mode="after")
-    def check_apart(self) -> Self:
-        """Refuse to write over a chart, or into a folder of charts."""
+    def check_no_overlap(self) -> Self:
+        """Raise if the output would overwrite a chart, or lie in a folder of charts."""
         for chart in self.charts:
             if paths_overlap(chart, self.out):
                 message = f"expected out outside of the folder of charts; found {display_path(self.out)} and {chart}"
@@ -257,14 +259,14 @@ class ShotChartConfig(CommandConfig):
 
 
 def run(config: ShotChartConfig) -> None:
-    """Write the table."""
+    """Convert the charts and write the table."""
     ensure_writable(config.out)
     files = chart_files(config.charts)
     with translate_disk_full(config.out.parent):
-        written = convert_charts(files, config.out)
-    for kind, count in (+written.left_out).items():
-        info("Left out", f"{count:,} {kind} shots")
-    if written.simulation:
-        info("SYNTHETIC DATA:", f"these shots are simulated ({written.simulation})", style="bold black on yellow")
-    counts = f"{written.shots[TWO_POINTS]:,} two-point and {written.shots[THREE_POINTS]:,} three-point shots"
-    info("Mapped", f"{counts} of {len(files):,} chart(s): {display_path(config.out)}")
+        result = convert_charts(files, config.out)
+    for kind, count in (+result.excluded).items():
+        info("Excluded", f"{count:,} {kind} shots")
+    if result.simulation:
+        info("SYNTHETIC DATA:", f"these shots are synthetic ({result.simulation})", style="bold black on yellow")
+    counts = f"{result.shots[TWO_POINTS]:,} two-point and {result.shots[THREE_POINTS]:,} three-point shots"
+    info("Converted", f"{counts} of {len(files):,} chart(s): {display_path(config.out)}")

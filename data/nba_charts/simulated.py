@@ -1,7 +1,7 @@
-"""The shot chart of a second player, simulated: in the columns of stats.nba.com, with a known P(made).
+"""A synthetic shot chart of a second player, in the columns of stats.nba.com, with a known P(made).
 
-The player is `data.simulation.players.GUARD`. Each row says that it is simulated, in ``GRID_TYPE``, so a CSV file tells
-it too.
+The player is `data.simulation.players.GUARD`. ``GRID_TYPE`` marks each row as synthetic, so a CSV file keeps the mark
+too.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from data.simulation import synthetic
 from data.simulation.players import GUARD
 from data.simulation.synthetic import SIMULATION
 from data.storage.files import display_path, translate_disk_full
-from data.storage.tables import arrow_schema, check_kind, table_writer
+from data.storage.tables import arrow_schema, table_writer, validate_file_format
 
 _SEASON_AND_KIND = 100_000
 _EVENTS_BETWEEN_SHOTS = 24
@@ -29,14 +29,14 @@ _PLAYER_ID = 99_000_001
 
 
 def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
-    """Shots of the guard with the columns of the public files, in chunks like `data.simulation.synthetic.iter_chunks`.
+    """Simulate shots of the guard, in chunks like `data.simulation.synthetic.iter_chunks`.
 
-    Games and shots are numbered as the NBA does, and come in the order of their time within a block.
+    Ids of games and shots follow the NBA's rules. Rows of a block are sorted by time.
 
     Parameters
     ----------
     rows, seed : int
-        See `data.simulation.synthetic.shots`; rows up to a million, for there are no more numbers of games.
+        See `data.simulation.synthetic.shots`; at most 1,000,000 rows, because the ids of games end there.
     """
     for start in range(0, rows, synthetic.BLOCK_ROWS):
         table = synthetic.block(seed, start // synthetic.BLOCK_ROWS, GUARD).iloc[: rows - start]
@@ -54,14 +54,14 @@ def blocks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
 
 
 def as_chart(shots: pd.DataFrame, simulation: str) -> pd.DataFrame:
-    """Shots of the guard as stats.nba.com would give them.
+    """Convert shots of the guard to the format of stats.nba.com.
 
     Parameters
     ----------
     shots : pandas.DataFrame
         Of `blocks`.
     simulation : str
-        What the simulation is called.
+        Name of the simulation.
     """
     made = shots["shot_made_flag"].astype("int64")
     home = shots["matchup"].str.contains("vs.", regex=False)
@@ -99,26 +99,26 @@ def as_chart(shots: pd.DataFrame, simulation: str) -> pd.DataFrame:
 
 
 class SyntheticChartConfig(CommandConfig):
-    """Write the shot chart of a simulated guard of today, in the columns of stats.nba.com."""
+    """Write a synthetic shot chart of a modern guard, in the columns of stats.nba.com."""
 
     rows: int = Field(default=15_000, ge=1, le=1_000_000, description="number of shots")
     seed: int = Field(default=42, ge=0, description="the same seed gives the same shots")
-    out: Annotated[Path, AfterValidator(check_kind)] = Field(description="a .csv or .parquet file")
+    out: Annotated[Path, AfterValidator(validate_file_format)] = Field(description="a .csv or .parquet file")
 
 
 def run(config: SyntheticChartConfig) -> None:
-    """Write the chart, and say how far the best of models could come."""
+    """Write the chart and print the log loss of the true probabilities."""
     out, simulation = config.out.resolve(), f"{GUARD.name} {synthetic.name(config.rows, config.seed)}"
     schema = arrow_schema(as_chart(next(blocks(1, config.seed)), simulation))
-    least = []
+    losses = []
     with translate_disk_full(out.parent), table_writer(out, schema) as writer:
         for shots in blocks(config.rows, config.seed):
             writer.write(pa.Table.from_pandas(as_chart(shots, simulation), schema=schema, preserve_index=False))
-            truth = synthetic.true_probability(shots, GUARD)
-            expected: pd.Series[float] = pd.Series(entr(truth) + entr(1 - truth))
-            least.append(expected.groupby(shots["shot_type"]).agg(["sum", "count"]))
-    info("Simulated", f"the chart of a guard, {config.rows:,} shots: {display_path(out)}")
-    for points, total, count in pd.concat(least).groupby(level=0).sum().itertuples(name=None):
+            true_p = synthetic.true_probability(shots, GUARD)
+            expected: pd.Series[float] = pd.Series(entr(true_p) + entr(1 - true_p))
+            losses.append(expected.groupby(shots["shot_type"]).agg(["sum", "count"]))
+    info("Simulated", f"a guard's chart of {config.rows:,} shots: {display_path(out)}")
+    for points, total, count in pd.concat(losses).groupby(level=0).sum().itertuples(name=None):
         info("  log loss of the true probabilities:", f"{total / count:.4f} ({points}, {count:,.0f} shots)", style="")
 
 

@@ -1,1 +1,1 @@
-"""Raw tables → filtered, training and test tables, on one machine or on Spark; not their acquisition."""
+"""Preparation of filtered, training and test tables, on one machine or on Spark; not acquisition."""

@@ -1,8 +1,8 @@
-"""Preparation on one machine: the raw tables stream through it, in bounded memory whatever their size.
+"""Preparation on one machine: streams the raw tables, in bounded memory for any size.
 
-Dev rows are checked, selected and written in one pass; their split is decided on labels, or beyond
-`data.preparation.split.MOST_SHUFFLED` rows on hashes of their ``shot_id``, both of which are kept on disk; a second
-pass over the filtered table deals its rows out to train and test.
+The first pass over the dev rows validates, filters and writes them. The split uses their labels, or above
+`data.preparation.split.MAX_SHUFFLED` rows the hashes of their ``shot_id``, which are kept on disk. A second pass over
+the filtered table writes train and test.
 """
 
 import json
@@ -24,8 +24,8 @@ from data.acquisition.raw_tables import (
     RawTable,
     RowValidator,
     attributes,
+    to_integers,
     validate_disjoint,
-    whole_numbers,
 )
 from data.cli.progress import ProgressCallback
 from data.preparation import split
@@ -44,89 +44,89 @@ _SPILLED = np.dtype([("shot_id", "<i8"), ("label", "i1")])
 def prepare(
     raw: Path, out: Path, plan: PreparationParams, on_progress: ProgressCallback = lambda _rows: None
 ) -> PreparationResult:
-    """Check, select, drop and split.
+    """Validate, filter and split the raw tables.
 
     Parameters
     ----------
     raw : pathlib.Path
-        Folder of the two raw tables.
+        Folder that contains the two raw tables.
     out : pathlib.Path
-        Folder that is there, for the tables of `PreparationResult` and those of ``REJECTS`` that have rows.
+        Existing folder for the tables of `PreparationResult` and the non-empty tables of ``REJECTS``.
     plan : Plan
-        Size and seed of the split, and how many rows may break the schema.
+        Size and seed of the split, and maximum number of rejected rows.
     on_progress : callable
-        Called with rows that are done, `work` in all.
+        Called with the number of processed rows, `progress_total` in total.
 
     Raises
     ------
     SourceError
-        If a raw file is not whole, a raw table is empty, or both share a ``shot_id``.
+        If a raw file is damaged, a raw table is empty, or both share a ``shot_id``.
     SchemaError
-        If more rows break the schema than may, a ``shot_id`` stands twice in a table, or too few labelled dev rows are
-        left to be split with both results on both sides.
+        If too many rows violate the schema, a ``shot_id`` is duplicate in a table, or too few labeled dev rows are left
+        for a split with both classes on both sides.
     DiskFullError
-        If there is no room. Whatever is raised, nothing is left behind in `out`.
+        If the disk is full. `out` is unchanged after any exception.
     """
     with (
         translate_disk_full(out),
         staging(out, "preparation") as folder,
         ExitStack() as stack,
     ):
-        prepared = _Preparation(raw, folder, plan, on_progress, stack).make()
+        result = _Preparation(raw, folder, plan, on_progress, stack).make()
         for path in sorted(folder.glob("*.parquet")):
             remove_path(out / path.name)
             path.replace(out / path.name)
-    return prepared
+    return result
 
 
-def work(raw: Path) -> int:
-    """Rows that `prepare` reports as done in all: dev rows twice, as they are written and as they are split."""
+def progress_total(raw: Path) -> int:
+    """Total number of rows that `prepare` reports: dev rows count twice, for filtering and for the split."""
     return 2 * RawTable(raw / DEV_FILE).rows + RawTable(raw / PROD_FILE).rows
 
 
 @dataclass
 class _Counts:
-    """Rows of one table, and of those that were left out on the way to it."""
+    """Counts of the rows of one table, and of the rows that were dropped."""
 
     rows: int = 0
-    labelled: int = 0
+    labeled: int = 0
     made: int = 0
     dropped: int = 0
     missing: dict[str, int] = field(default_factory=dict)
 
-    def left_out(self, table: pd.DataFrame, needed: list[str]) -> "pd.Series[bool]":
-        """Whether each row has all that is needed; the others are counted by what they miss."""
+    def select_complete(self, table: pd.DataFrame, needed: list[str]) -> "pd.Series[bool]":
+        """Whether each row has all needed values; count the other rows by missing column."""
         known = table[needed].notna()
         for name in needed:
             self.missing[name] = self.missing.get(name, 0) + int((~known[name]).sum())
-        whole = known.all(axis=1)
-        self.dropped += int((~whole).sum())
-        return whole
+        complete = known.all(axis=1)
+        self.dropped += int((~complete).sum())
+        return complete
 
     def count(self, labels: "pd.Series[float] | pd.Series[int]") -> None:
-        """Count rows that are kept."""
+        """Count the rows of the table."""
         self.rows += len(labels)
-        self.labelled += int(labels.notna().sum())
+        self.labeled += int(labels.notna().sum())
         self.made += int(labels.sum())
 
 
-class _Grouped:
-    """Gathers pieces until they are as many rows as go into one row group of a Parquet file."""
+class _RowGroupWriter:
+    """Buffers chunks until they fill one row group of a Parquet file."""
 
     def __init__(self, writer: TableWriter, rows: int) -> None:
-        self._writer, self._most = writer, rows
+        self._writer, self._max_rows = writer, rows
         self._held: list[pa.Table] = []
         self._rows = 0
 
-    def write(self, piece: pa.Table) -> None:
-        while self._rows + len(piece) >= self._most:
-            room = self._most - self._rows
-            self._held.append(piece.slice(0, room))
-            piece = piece.slice(room)
+    def write(self, chunk: pa.Table) -> None:
+        while self._rows + len(chunk) >= self._max_rows:
+            capacity = self._max_rows - self._rows
+            self._held.append(chunk.slice(0, capacity))
+            chunk = chunk.slice(capacity)
             self.flush()
-        if len(piece):
-            self._held.append(piece)
-            self._rows += len(piece)
+        if len(chunk):
+            self._held.append(chunk)
+            self._rows += len(chunk)
 
     def flush(self) -> None:
         if self._held:
@@ -135,7 +135,7 @@ class _Grouped:
 
 
 class _Side(NamedTuple):
-    """Rows of train or of test, and their ``shot_id``."""
+    """Rows of train or test, and their ``shot_id``."""
 
     rows: pa.Table
     shot_ids: npt.NDArray[np.int64]
@@ -146,7 +146,7 @@ class _Preparation:
         self, raw: Path, folder: Path, plan: PreparationParams, on_progress: ProgressCallback, stack: ExitStack
     ) -> None:
         self._raw, self._folder, self._plan, self._on_progress = raw, folder, plan, on_progress
-        self._checks = [
+        self._validators = [
             stack.enter_context(RowValidator(name, folder, max_rejected_rows=plan.max_rejected_rows))
             for name in (DEV_FILE, PROD_FILE)
         ]
@@ -155,14 +155,14 @@ class _Preparation:
     def make(self) -> PreparationResult:
         dev, prod = _Counts(), _Counts()
         self._filter(dev)
-        self._checks[1].before = self._checks[0].rejected
+        self._validators[1].before = self._validators[0].rejected
         self._select_prod(prod)
-        validate_disjoint(*self._checks)
+        validate_disjoint(*self._validators)
         sides = self._split(dev)
         counts = {FILTERED: dev, **sides, PROD: prod}
         return PreparationResult(
             rows={name: each.rows for name, each in counts.items()},
-            labelled={name: each.labelled for name, each in counts.items()},
+            labeled={name: each.labeled for name, each in counts.items()},
             made={name: each.made for name, each in counts.items()},
             dropped={
                 "dropped_dev_rows": dev.dropped,
@@ -170,58 +170,58 @@ class _Preparation:
                 **{f"dropped_dev_missing_{name}": dev.missing[name] for name in _COLUMNS},
                 **{f"dropped_prod_missing_{name}": prod.missing[name] for name in FEATURES},
             },
-            rejected={name: check.rejected for name, check in zip(REJECTS, self._checks, strict=True)},
+            rejected={name: validator.rejected for name, validator in zip(REJECTS, self._validators, strict=True)},
         )
 
     def _filter(self, counts: _Counts) -> None:
         """Write the filtered table, and the ``shot_id`` and label of each of its rows."""
         schema = self._schema(DEV_FILE, {**dict.fromkeys(FEATURES, "float64"), TARGET: "int64"})
-        with self._writing(FILTERED, schema) as writer, self._spilled.open("wb") as spilled:
-            for table in self._kept(DEV_FILE, self._checks[0]):
-                whole = counts.left_out(table, _COLUMNS)
-                kept = table[whole]
+        with self._row_group_writer(FILTERED, schema) as writer, self._spilled.open("wb") as spilled:
+            for table in self._valid_rows(DEV_FILE, self._validators[0]):
+                complete = counts.select_complete(table, _COLUMNS)
+                kept = table[complete]
                 labels = kept[TARGET].astype("int64")
                 counts.count(labels)
-                writer.write(_arrow(kept[_COLUMNS].assign(**{TARGET: labels}), schema))
+                writer.write(_to_arrow(kept[_COLUMNS].assign(**{TARGET: labels}), schema))
                 pairs = np.empty(len(kept), dtype=_SPILLED)
                 pairs["shot_id"] = kept[SHOT_ID]
                 pairs["label"] = labels
                 spilled.write(pairs.tobytes())
 
     def _select_prod(self, counts: _Counts) -> None:
-        dated = [GAME_DATE] if GAME_DATE in RawTable(self._raw / PROD_FILE).schema.names else []
-        kinds = {SHOT_ID: "int64", **dict.fromkeys(dated, "object"), **dict.fromkeys(_COLUMNS, "float64")}
-        schema = self._schema(PROD_FILE, kinds)
-        with self._writing(PROD, schema) as writer:
-            for table in self._kept(PROD_FILE, self._checks[1]):
-                kept = table[counts.left_out(table, list(FEATURES))]
+        date_columns = [GAME_DATE] if GAME_DATE in RawTable(self._raw / PROD_FILE).schema.names else []
+        types = {SHOT_ID: "int64", **dict.fromkeys(date_columns, "object"), **dict.fromkeys(_COLUMNS, "float64")}
+        schema = self._schema(PROD_FILE, types)
+        with self._row_group_writer(PROD, schema) as writer:
+            for table in self._valid_rows(PROD_FILE, self._validators[1]):
+                kept = table[counts.select_complete(table, list(FEATURES))]
                 counts.count(kept[TARGET])
-                writer.write(_arrow(kept[list(kinds)], schema))
+                writer.write(_to_arrow(kept[list(types)], schema))
 
-    def _kept(self, file: str, check: RowValidator) -> Iterator[pd.DataFrame]:
-        """The rows of a raw table that fit the schema, a piece at a time; the others go to its table of rejects."""
-        # Only a table of rejects has the other columns.
+    def _valid_rows(self, file: str, validator: RowValidator) -> Iterator[pd.DataFrame]:
+        """Iterate over the valid rows of a raw table, in chunks; invalid rows go to the table of rejects."""
+        # Only the table of rejects needs the other columns.
         columns = None if self._plan.max_rejected_rows else [*VALIDATED_COLUMNS, GAME_DATE]
         table = RawTable(self._raw / file, columns)
         schema = pa.schema([each for each in table.schema if each.name != REASON]).append(pa.field(REASON, pa.string()))
         used = [name for name in table.schema.names if name in {*VALIDATED_COLUMNS, GAME_DATE}]
         with ExitStack() as stack:
             rejects: TableWriter | None = None
-            for piece in table.pieces():
-                shots = pd.DataFrame(piece.select(used).to_pandas())
-                why = check.look(shots)
-                if len(why):
-                    places = why.index
+            for chunk in table.iter_chunks():
+                shots = pd.DataFrame(chunk.select(used).to_pandas())
+                reasons = validator.validate_chunk(shots)
+                if len(reasons):
+                    places = reasons.index
                     shots = shots.drop(index=places)
-                    if check.allowed:
+                    if validator.allowed:
                         if rejects is None:
                             path = self._folder / f"{REJECTS[file]}.parquet"
                             rejects = stack.enter_context(table_writer(path, schema))
-                        taken = piece.take(places.to_numpy()).select(schema.names[:-1])
-                        rejects.write(taken.append_column(schema.field(REASON), pa.array(why, pa.string())))
+                        taken = chunk.take(places.to_numpy()).select(schema.names[:-1])
+                        rejects.write(taken.append_column(schema.field(REASON), pa.array(reasons, pa.string())))
                 yield _select(shots)
-                self._on_progress(len(piece))
-            check.finish()
+                self._on_progress(len(chunk))
+            validator.finalize()
 
     def _split(self, dev: _Counts) -> dict[str, _Counts]:
         counts = {TRAIN: _Counts(), TEST: _Counts()}
@@ -229,8 +229,8 @@ class _Preparation:
         schema = self._schema(DEV_FILE, {**dict.fromkeys(FEATURES, "float64"), TARGET: "int64"})
         ids_schema = self._schema(DEV_FILE, {SHOT_ID: "int64"})
         with ExitStack() as stack:
-            writers = {name: stack.enter_context(self._writing(name, schema)) for name in counts}
-            id_writers = {name: stack.enter_context(self._writing(IDS[name], ids_schema)) for name in counts}
+            writers = {name: stack.enter_context(self._row_group_writer(name, schema)) for name in counts}
+            id_writers = {name: stack.enter_context(self._row_group_writer(IDS[name], ids_schema)) for name in counts}
             for sides in self._sides(filtered, dev):
                 for name, side in sides.items():
                     counts[name].count(side.rows.column(TARGET).to_pandas())
@@ -240,13 +240,13 @@ class _Preparation:
         return counts
 
     def _sides(self, filtered: TableReader, dev: _Counts) -> Iterator[dict[str, _Side]]:
-        """The rows of train and test and their ``shot_id``, a piece at a time."""
-        raw_rows = dev.rows + dev.dropped + self._checks[0].rejected
-        if dev.rows <= split.MOST_SHUFFLED:
+        """Iterate over the rows of train and test and their ``shot_id``, in chunks."""
+        raw_rows = dev.rows + dev.dropped + self._validators[0].rejected
+        if dev.rows <= split.MAX_SHUFFLED:
             table = pa.concat_tables([filtered.schema.empty_table(), *filtered.chunks(CHUNK_ROWS)]).combine_chunks()
             labels = table.column(TARGET).to_numpy().astype(np.int8)
             places = split.stratified_split(labels, self._plan.test_size, self._plan.seed)
-            shot_ids = np.concatenate([np.empty(0, dtype=np.int64), *(pairs["shot_id"] for pairs in self._pairs())])
+            shot_ids = np.concatenate([np.empty(0, dtype=np.int64), *(pairs["shot_id"] for pairs in self._id_chunks())])
             sides = (_Side(table.take(side).combine_chunks(), shot_ids[side]) for side in places)
             yield dict(zip((TRAIN, TEST), sides, strict=True))
             self._on_progress(raw_rows)
@@ -254,17 +254,17 @@ class _Preparation:
         classes = {0: dev.rows - dev.made, 1: dev.made}
         test_rows = split.test_rows_per_class(classes, self._plan.test_size, self._plan.seed)
         found = split.thresholds(test_rows, self._count_leading)
-        highest = np.array([found[0], found[1]], dtype=np.uint64)
-        for piece, pairs in zip(filtered.chunks(CHUNK_ROWS), self._pairs(), strict=True):
-            is_test = self._hashes(pairs) <= highest[pairs["label"]]
+        thresholds = np.array([found[0], found[1]], dtype=np.uint64)
+        for chunk, pairs in zip(filtered.chunks(CHUNK_ROWS), self._id_chunks(), strict=True):
+            is_test = self._hashes(pairs) <= thresholds[pairs["label"]]
             masks = {TRAIN: ~is_test, TEST: is_test}
-            yield {name: _Side(piece.filter(pa.array(mask)), pairs["shot_id"][mask]) for name, mask in masks.items()}
-            self._on_progress(len(piece))
+            yield {name: _Side(chunk.filter(pa.array(mask)), pairs["shot_id"][mask]) for name, mask in masks.items()}
+            self._on_progress(len(chunk))
         self._on_progress(raw_rows - dev.rows)
 
     def _count_leading(self, prefixes: Mapping[int, split.Prefix]) -> dict[int, npt.NDArray[np.int64]]:
         counts = {label: np.zeros(1 << split.BITS, dtype=np.int64) for label in prefixes}
-        for pairs in self._pairs():
+        for pairs in self._id_chunks():
             for label, prefix in prefixes.items():
                 counts[label] += split.count_leading(self._hashes(pairs[pairs["label"] == label]), prefix)
         return counts
@@ -272,42 +272,44 @@ class _Preparation:
     def _hashes(self, pairs: npt.NDArray[np.void]) -> split.Hashes:
         return split.hashes(np.ascontiguousarray(pairs["shot_id"]), self._plan.seed)
 
-    def _pairs(self) -> Iterator[npt.NDArray[np.void]]:
+    def _id_chunks(self) -> Iterator[npt.NDArray[np.void]]:
         with self._spilled.open("rb") as file:
             while len(pairs := np.fromfile(file, dtype=_SPILLED, count=CHUNK_ROWS)):
                 yield pairs
 
     @contextmanager
-    def _writing(self, name: str, schema: pa.Schema) -> Iterator[_Grouped]:
-        # A table that is shuffled is held as a whole anyway, and pandas writes it as one group.
+    def _row_group_writer(self, name: str, schema: pa.Schema) -> Iterator[_RowGroupWriter]:
+        # A table that is shuffled is held in memory as a whole, and pandas writes it as one group.
         raw_rows = RawTable(self._raw / (PROD_FILE if name == PROD else DEV_FILE), [SHOT_ID]).rows
-        rows = _GROUP_ROWS if raw_rows > split.MOST_SHUFFLED else max(raw_rows, 1)
+        rows = _GROUP_ROWS if raw_rows > split.MAX_SHUFFLED else max(raw_rows, 1)
         with table_writer(self._folder / f"{name}.parquet", schema) as writer:
-            grouped = _Grouped(writer, rows)
-            yield grouped
-            grouped.flush()
+            writer_ = _RowGroupWriter(writer, rows)
+            yield writer_
+            writer_.flush()
 
-    def _schema(self, file: str, kinds: Mapping[str, str]) -> pa.Schema:
-        """The schema of a table as pandas would write it, with the mark of simulated shots if the raw table has it."""
-        # Of texts pandas knows the kind only where there is one.
-        row = pd.DataFrame({name: ["" if kind == "object" else 0] for name, kind in kinds.items()}).astype(dict(kinds))
+    def _schema(self, file: str, types: Mapping[str, str]) -> pa.Schema:
+        """The schema of a table as pandas writes it, with the synthetic mark of the raw table."""
+        # pandas infers the type of a string column from its values.
+        row = pd.DataFrame({name: ["" if dtype == "object" else 0] for name, dtype in types.items()}).astype(
+            dict(types)
+        )
         row.attrs.update(json.loads(attributes(self._raw / file) or b"{}"))
         return arrow_schema(row)
 
 
 def _select(raw: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are used, of rows that fit the schema."""
+    """Select and rename the columns that are used, of valid rows."""
     table = raw[[RAW_COLUMN_NAMES.get(name, name) for name in _COLUMNS]].astype("float64").set_axis(_COLUMNS, axis=1)
-    dates = {GAME_DATE: _days(raw[GAME_DATE])} if GAME_DATE in raw else {}
-    return table.assign(**{SHOT_ID: whole_numbers(raw[SHOT_ID]), **dates})
+    dates = {GAME_DATE: _date_strings(raw[GAME_DATE])} if GAME_DATE in raw else {}
+    return table.assign(**{SHOT_ID: to_integers(raw[SHOT_ID]), **dates})
 
 
-def _days(dates: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Days as texts; of moments, the day in UTC."""
+def _date_strings(dates: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Convert dates to strings; of timestamps, the day in UTC."""
     if pd.api.types.is_datetime64_any_dtype(dates):
         dates = pd.to_datetime(dates, utc=True).dt.strftime("%Y-%m-%d")
     return dates.astype("string").astype(object)
 
 
-def _arrow(table: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+def _to_arrow(table: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pandas(table, schema=schema, preserve_index=False)

@@ -1,4 +1,4 @@
-"""The tables that ``preparacao`` and ``aplicacao`` write, and whether they are still those."""
+"""Paths and checksums of the tables that ``preparacao`` and ``aplicacao`` write."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_
 TABLES = (FILTERED, TRAIN, TEST, PROD)
 """Names of the tables of a preparation."""
 IDS = {TRAIN: "base_train_ids", TEST: "base_test_ids"}
-"""Names of the tables that say which shots those are: ``shot_id`` alone, in the order of their rows."""
+"""Names of the tables of ``shot_id``, in the order of the rows of train and test."""
 
 MANIFEST = PROCESSED / "manifest.json"
 PREDICTIONS = PROCESSED / "predictions_prod.parquet"
@@ -26,14 +26,14 @@ PREDICTIONS = PROCESSED / "predictions_prod.parquet"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the last preparation wrote, and from what.
+    """Checksums of the last preparation, and the provenance of its raw files.
 
     Attributes
     ----------
     provenance : Provenance
-        Of the raw files.
+        Provenance of the raw files.
     sha256 : dict of str to str
-        SHA-256 of each processed table by its name, those of ``IDS`` among them.
+        SHA-256 of each processed table by name, including those of ``IDS``.
     """
 
     provenance: Provenance
@@ -52,40 +52,44 @@ def read_manifest() -> Manifest:
         record = json.loads(MANIFEST.read_text(encoding="utf-8"))
         return Manifest(Provenance(**record["provenance"]), dict(record["sha256"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        message = f"{display_path(PROCESSED)} holds no prepared tables. Make them first: mlflow run . -e preparacao"
+        message = (
+            f"{display_path(PROCESSED)} contains no prepared tables. Run the preparation first: mlflow run . -e "
+            "preparacao"
+        )
         raise StaleDataError(message) from error
 
 
 def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
-    """A table as the last preparation wrote it; see `verified_path` for what it raises."""
+    """Read a table of the last preparation; see `verified_path` for exceptions."""
     return pd.read_parquet(verified_path(manifest, name))
 
 
 def read_ids(manifest: Manifest, name: str) -> "pd.Series[Any] | None":
-    """``shot_id`` (Int64) of each row of train or test; None where the last preparation was of 0.1.0, which kept none.
+    """Read ``shot_id`` (Int64) of each row of train or test; None for a preparation of 0.1.0, which kept no ids.
 
-    See `verified_path` for what it raises.
+    See `verified_path` for exceptions.
     """
     return read_prepared(manifest, IDS[name])[SHOT_ID].astype("Int64") if IDS[name] in manifest.sha256 else None
 
 
 def verified_path(manifest: Manifest, name: str) -> Path:
-    """File of a prepared table, or folder of its parts, that is what the last preparation wrote.
+    """Return the path of a prepared table after verifying its checksum.
 
     Raises
     ------
     StaleDataError
-        If it is missing or differs from what was written.
+        If the table is missing or was changed.
     """
     path = prepared_path(name)
     if not path.exists() or sha256(path) != manifest.sha256.get(name):
         message = (
-            f"{display_path(path)} is not the file of the last preparation. Prepare again: mlflow run . -e preparacao"
+            f"{display_path(path)} is not the file of the last preparation. Run the preparation again: mlflow run . "
+            "-e preparacao"
         )
         raise StaleDataError(message)
     return path
 
 
 def prepared_path(name: str) -> Path:
-    """File of a prepared table, or folder of its parts."""
+    """Path of a prepared table: a file, or a folder of parts."""
     return PROCESSED / f"{name}.parquet"

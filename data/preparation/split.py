@@ -1,13 +1,11 @@
-"""Train or test: a stratified random split, the same for a seed wherever and however it is made.
+"""Stratified random split into train and test, reproducible by its seed on both engines.
 
-Up to ``MOST_SHUFFLED`` rows it is scikit-learn's ``train_test_split``, which shuffles the rows and so must hold all of
-them. A larger table, and one that Spark holds in parts whose order means nothing, is split by a hash of seed and
-``shot_id``: of each class, the rows with the smallest hashes are the test. Both kinds have the same number of rows of
-each class on each side.
+Up to ``MAX_SHUFFLED`` rows the split is scikit-learn's ``train_test_split``, which needs all rows in memory. A larger
+table, and a table on Spark, whose parts have no order, is split by a hash of seed and ``shot_id``: the rows of each
+class with the smallest hashes are the test rows. Both methods give the same number of rows of each class on each side.
 
-The hash is XXH64 as Spark has it: ``xxhash64(seed, shot_id)`` in SQL. Of whole numbers it is a bijection, so that
-different shots never share one, and the k smallest of a class are found without sorting: by counting leading bits, 16
-at a time.
+The hash is XXH64 as in Spark's SQL: ``xxhash64(seed, shot_id)``. It is a bijection on integers, so different shots have
+different hashes. The k smallest hashes of a class are found without sorting, by counting 16 leading bits at a time.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,10 +21,10 @@ from data.errors import SchemaError
 
 Hashes = npt.NDArray[np.uint64]
 
-MOST_SHUFFLED = 1_000_000
-"""Rows up to which the local engine shuffles them."""
+MAX_SHUFFLED = 1_000_000
+"""Maximum number of rows that the local engine shuffles."""
 BITS = 16
-"""Leading bits that are counted at a time."""
+"""Number of leading bits that are counted at a time."""
 
 _SPARK_SEED = 42
 _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
@@ -36,14 +34,14 @@ _PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
 
 
 class Prefix(NamedTuple):
-    """Hashes that begin with certain bits.
+    """Leading bits of hashes.
 
     Attributes
     ----------
     bits : int
-        How many, a multiple of ``BITS``; 0 for all hashes.
+        Number of bits, a multiple of ``BITS``; 0 for all hashes.
     value : int
-        Those bits as a number.
+        The bits as an integer.
     """
 
     bits: int
@@ -51,25 +49,25 @@ class Prefix(NamedTuple):
 
 
 CountLeading = Callable[[Mapping[int, Prefix]], Mapping[int, npt.NDArray[np.int64]]]
-"""By class, of the rows whose hash begins with a prefix: how many have each value of the next ``BITS`` bits."""
+"""By class, counts the hashes with a prefix by the value of their next ``BITS`` bits."""
 
 
 def test_rows_per_class(classes: Mapping[int, int], test_size: float, seed: int) -> dict[int, int]:
-    """Test rows of each class, as scikit-learn's stratified split has it.
+    """Number of test rows per class, as in scikit-learn's stratified split.
 
     Parameters
     ----------
     classes : mapping of int to int
         Rows of each class, 0 and 1.
     test_size : float
-        Share of the rows that is kept for the test.
+        Share of test rows.
     seed : int
-        Decides where halves of rows fall.
+        Seed of the rounding.
 
     Raises
     ------
     SchemaError
-        If a class would be missing on a side.
+        If a class has no row on a side.
 
     Examples
     --------
@@ -87,14 +85,14 @@ def test_rows_per_class(classes: Mapping[int, int], test_size: float, seed: int)
     if sizes.min() < 1 or (counts - sizes).min() < 1:
         message = (
             f"{DEV_FILE} leaves {rows:,} rows with every feature and a label, {counts[1]:,} made: too few to split "
-            f"with test_size {test_size:g}. Expected both results on both sides."
+            f"with test_size {test_size:g}. Expected both classes on both sides."
         )
         raise SchemaError(message)
     return {label: int(size) for label, size in enumerate(sizes)}
 
 
 def stratified_split(labels: npt.NDArray[np.int8], test_size: float, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
-    """Places of the train rows and of the test rows, in random order, as ``train_test_split`` has it.
+    """Indices of the train rows and of the test rows, in random order, as in ``train_test_split``.
 
     Parameters
     ----------
@@ -106,7 +104,7 @@ def stratified_split(labels: npt.NDArray[np.int8], test_size: float, seed: int) 
     Raises
     ------
     SchemaError
-        If a class would be missing on a side.
+        If a class has no row on a side.
     """
     test_rows_per_class(dict(enumerate(np.bincount(labels, minlength=2).tolist())), test_size, seed)
     train, test = train_test_split(np.arange(len(labels)), test_size=test_size, random_state=seed, stratify=labels)
@@ -124,7 +122,7 @@ def hashes(shot_ids: npt.NDArray[np.int64], seed: int) -> Hashes:
     Returns
     -------
     ndarray of uint64, shape (n,)
-        Spark's bigint, its sign bit taken as the highest.
+        Spark's bigint as an unsigned integer.
 
     Examples
     --------
@@ -136,19 +134,19 @@ def hashes(shot_ids: npt.NDArray[np.int64], seed: int) -> Hashes:
 
 
 def thresholds(test_rows: Mapping[int, int], count: CountLeading) -> dict[int, int]:
-    """The greatest hash of a test row, by class.
+    """Find the greatest hash of the test rows of each class.
 
     Parameters
     ----------
     test_rows : mapping of int to int
-        How many rows of each class are test rows, 1 or more and not more than the class has.
+        Number of test rows of each class, from 1 to the size of the class.
     count : callable
-        See `CountLeading`; called four times at most.
+        See `CountLeading`; called at most four times.
 
     Returns
     -------
     dict of int to int
-        Rows of a class with hashes up to this one are test rows.
+        Greatest hash of the test rows by class.
     """
     prefixes = dict.fromkeys(test_rows, Prefix(0, 0))
     missing = dict(test_rows)
@@ -162,7 +160,7 @@ def thresholds(test_rows: Mapping[int, int], count: CountLeading) -> dict[int, i
 
 
 def count_leading(found: Hashes, prefix: Prefix) -> npt.NDArray[np.int64]:
-    """Of the hashes that begin with a prefix, how many have each value of the next bits, shape (65,536,)."""
+    """Count the hashes with a prefix by the value of their next bits, shape (65,536,)."""
     if prefix.bits:
         found = found[found >> np.uint64(64 - prefix.bits) == np.uint64(prefix.value)]
     bits = (found >> np.uint64(64 - prefix.bits - BITS)) & np.uint64((1 << BITS) - 1)
@@ -173,12 +171,12 @@ def _hash(values: npt.NDArray[np.int64], seed: Hashes) -> Hashes:
     """XXH64 of eight bytes: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md."""
     with np.errstate(over="ignore"):
         mixed = seed + _PRIME_5 + np.uint64(8)
-        mixed = mixed ^ (_rotated(values.view(np.uint64) * _PRIME_2, 31) * _PRIME_1)
-        mixed = _rotated(mixed, 27) * _PRIME_1 + _PRIME_4
+        mixed = mixed ^ (_rotate_left(values.view(np.uint64) * _PRIME_2, 31) * _PRIME_1)
+        mixed = _rotate_left(mixed, 27) * _PRIME_1 + _PRIME_4
         mixed = (mixed ^ (mixed >> np.uint64(33))) * _PRIME_2
         mixed = (mixed ^ (mixed >> np.uint64(29))) * _PRIME_3
         return mixed ^ (mixed >> np.uint64(32))
 
 
-def _rotated(values: Hashes, bits: int) -> Hashes:
+def _rotate_left(values: Hashes, bits: int) -> Hashes:
     return (values << np.uint64(bits)) | (values >> np.uint64(64 - bits))

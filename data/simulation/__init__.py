@@ -1,1 +1,1 @@
-"""Synthetic shots and players for machines without the real files; not a model of the game."""
+"""Simulation of synthetic shots and players for machines without the real files; not a model of the game."""

@@ -1,9 +1,9 @@
-"""A simulator of shots with the 25 columns of the public files and a known P(made).
+"""Simulation of shots with the 25 columns of the public files and a known P(made).
 
-Shares and rates by distance (`data.simulation.players`) and the effects below were read off the public files and
-rounded; the truth is a smooth function of the six features alone, so a test can say how far a model is from it. Shots
-are made in blocks of a fixed size, each from its own random stream, so the first n rows of a seed are the same however
-many are asked for, and any number of rows can be written with the memory of one block.
+Shares and field-goal percentages by distance (`data.simulation.players`) and the effects below are estimated from the
+public files and rounded. The true P(made) is a smooth function of the six features alone, so tests can measure the
+error of a model. Shots are generated in chunks of a fixed size, each from its own random stream. The first n rows of a
+seed are therefore the same for any number of rows, and any number of rows is written in the memory of one chunk.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ from data.cli.progress import ProgressCallback, progress_bar
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.simulation.players import KOBE, Player
 from data.storage.files import atomic_write, display_path, size_bytes, translate_disk_full
-from data.storage.tables import TableWriter, arrow_schema, check_kind, table_writer
+from data.storage.tables import TableWriter, arrow_schema, table_writer, validate_file_format
 
 Floats = npt.NDArray[np.float64]
 
 PUBLIC_ROWS = 30_697
-"""Rows of the two public files together, the default size."""
+"""Number of rows of both public files, the default size."""
 
 BLOCK_ROWS = 65_536
 
 SIMULATION = "simulation"
-"""Key of ``DataFrame.attrs`` that marks simulated shots; pandas keeps it in the Parquet files that it writes."""
+"""Key of ``DataFrame.attrs`` that marks synthetic shots; pandas keeps it in the Parquet files that it writes."""
 
 _FEET = np.array([0, 1.5, 4, 8, 15, 18, 23.5, 25, 27, 29, 32, 40, 94])
 _OPPONENTS = np.array(
@@ -47,14 +47,14 @@ _SHOTS_PER_GAME = 20
 
 
 def true_probability(table: pd.DataFrame, player: Player = KOBE) -> Floats:
-    """The true P(made) of shots of this simulator.
+    """The true P(made) of synthetic shots.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Columns lat, lon (or lng), minutes_remaining, period, playoffs, shot_distance.
     player : Player
-        Who takes them.
+        Player who takes the shots.
 
     Returns
     -------
@@ -70,27 +70,27 @@ def true_probability(table: pd.DataFrame, player: Player = KOBE) -> Floats:
     longitude = table["lon"] if "lon" in table else table["lng"]
     x, _ = court.to_feet(table["lat"], longitude)
     distance = table["shot_distance"].to_numpy(dtype=float)
-    rate = np.interp(distance, _FEET, player.rate)
-    logit = np.log(rate / (1 - rate)) + 0.006 * x
+    fg_percentage = np.interp(distance, _FEET, player.fg_percentage)
+    logit = np.log(fg_percentage / (1 - fg_percentage)) + 0.006 * x
     logit = logit - 0.25 * (table["minutes_remaining"].to_numpy() == 0) - 0.04 * (table["period"].to_numpy() - 2.5)
     return np.asarray(1 / (1 + np.exp(-logit)), dtype=float)
 
 
 def shots(rows: int, seed: int) -> pd.DataFrame:
-    """A table of shots, two-point and three-point ones mixed.
+    """Simulate a table of two-point and three-point shots.
 
     Parameters
     ----------
     rows : int
-        How many, 1 or more.
+        Number of shots, 1 or more.
     seed : int
         The same seed gives the same shots.
 
     Returns
     -------
     pandas.DataFrame
-        The 25 columns of the public files with their types. ``shot_made_flag`` is missing in about 16 % of the rows.
-        `true_probability` gives the truth behind them. ``attrs`` tells that they are simulated.
+        The 25 columns of the public files with their types. ``shot_made_flag`` is missing in about 16% of the rows.
+        `true_probability` gives their true P(made). ``attrs`` marks them as synthetic.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def shots(rows: int, seed: int) -> pd.DataFrame:
 
 
 def name(rows: int, seed: int) -> str:
-    """What a simulation is called.
+    """Name of a simulation.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def name(rows: int, seed: int) -> str:
 
 
 def iter_chunks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
-    """The same shots as `shots`, in blocks of at most ``BLOCK_ROWS`` rows."""
+    """Simulate the shots of `shots`, in blocks of at most ``BLOCK_ROWS`` rows."""
     if rows < 1:
         message = f"rows: expected 1 or more, found {rows}"
         raise ValueError(message)
@@ -123,7 +123,7 @@ def iter_chunks(rows: int, seed: int) -> Iterator[pd.DataFrame]:
 
 
 def block(seed: int, number: int, player: Player = KOBE) -> pd.DataFrame:
-    """One block of `iter_chunks`, all ``BLOCK_ROWS`` rows of it, which needs none of the others.
+    """One block of `iter_chunks`, with all its ``BLOCK_ROWS`` rows, independent of the others.
 
     Parameters
     ----------
@@ -131,39 +131,39 @@ def block(seed: int, number: int, player: Player = KOBE) -> pd.DataFrame:
     number : int
         0 for the first.
     player : Player
-        Who takes the shots.
+        Player who takes the shots.
     """
     return _block(np.random.default_rng([seed, number]), number * BLOCK_ROWS, player)
 
 
-def _check_out(out: Path) -> Path:
-    return check_kind(out.resolve()) if out.suffix else out.resolve()
+def _validate_out(out: Path) -> Path:
+    return validate_file_format(out.resolve()) if out.suffix else out.resolve()
 
 
 def marked(rows: int, seed: int, on_progress: ProgressCallback = lambda _rows: None) -> Iterator[pd.DataFrame]:
-    """The same blocks, each with the mark that `shots` has.
+    """Simulate chunks, each with the mark of `shots`.
 
     Parameters
     ----------
     rows, seed : int
         See `shots`.
     on_progress : callable
-        Called with the rows of a block once it was used.
+        Called with the number of rows of a chunk after its use.
     """
-    for piece in iter_chunks(rows, seed):
-        table = piece.reset_index(drop=True)
+    for chunk in iter_chunks(rows, seed):
+        table = chunk.reset_index(drop=True)
         table.attrs[SIMULATION] = name(rows, seed)
         yield table
         on_progress(len(table))
 
 
 class SyntheticConfig(CommandConfig):
-    """Write one table of simulated shots, two-point and three-point ones mixed, in the memory of one block."""
+    """Write one table of synthetic two-point and three-point shots, in the memory of one chunk."""
 
     rows: int = Field(default=PUBLIC_ROWS, ge=1, description="number of shots")
     seed: int = Field(default=42, ge=0, description="the same seed gives the same shots")
-    out: Annotated[Path, AfterValidator(_check_out)] = Field(
-        description="a .parquet or .csv file, or a folder, which gets parts; a .parquet of many rows becomes a folder"
+    out: Annotated[Path, AfterValidator(_validate_out)] = Field(
+        description="a .parquet or .csv file, or a folder for parts; a .parquet of many rows becomes a folder"
     )
 
 
@@ -173,15 +173,15 @@ def run(config: SyntheticConfig) -> None:
     with (
         translate_disk_full(config.out.parent),
         progress_bar("simulating", config.rows) as advance,
-        _written(config.out, schema) as writer,
+        _output_writer(config.out, schema) as writer,
     ):
-        for piece in marked(config.rows, config.seed, advance):
-            writer.write(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
+        for chunk in marked(config.rows, config.seed, advance):
+            writer.write(pa.Table.from_pandas(chunk, schema=schema, preserve_index=False))
     info("Simulated", f"{config.rows:,} shots, {size_bytes(config.out) / 1e6:,.1f} MB: {display_path(config.out)}")
 
 
 @contextmanager
-def _written(out: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+def _output_writer(out: Path, schema: pa.Schema) -> Iterator[TableWriter]:
     if out.suffix:
         with table_writer(out, schema) as writer:
             yield writer
@@ -192,7 +192,7 @@ def _written(out: Path, schema: pa.Schema) -> Iterator[TableWriter]:
 
 def _block(stream: np.random.Generator, start: int, player: Player) -> pd.DataFrame:
     size = BLOCK_ROWS
-    three = stream.random(size) < player.three_share
+    three = stream.random(size) < player.three_point_share
     x, y = np.where(three, _three_point_positions(stream, size, player), _two_point_positions(stream, size, player))
     loc_x, loc_y = np.rint(x * 10).astype(np.int64), np.rint(y * 10).astype(np.int64)
     x, y = loc_x / 10, loc_y / 10
@@ -231,7 +231,7 @@ def _block(stream: np.random.Generator, start: int, player: Player) -> pd.DataFr
         }
     )
     made = (stream.random(size) < true_probability(table, player)).astype(float)
-    table["shot_made_flag"] = np.where(stream.random(size) < player.unlabelled_share, np.nan, made)
+    table["shot_made_flag"] = np.where(stream.random(size) < player.unlabeled_share, np.nan, made)
     return table
 
 

@@ -1,6 +1,6 @@
-"""Parquet tables of any size as Spark reads and writes them; the counterpart of `data.storage.tables`.
+"""Reading and writing of Parquet tables of any size with Spark; the counterpart of `data.storage.tables`.
 
-PySpark is an extra of this project (``spark``), and is imported only where it is used.
+PySpark is an optional dependency (extra ``spark``), so functions import it where they use it.
 """
 
 from collections.abc import Sequence
@@ -22,80 +22,77 @@ _FRACTIONS = ("double", "float")
 
 
 def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = None) -> "DataFrame":
-    """Read a Parquet file, or a folder of Parquet files that are taken as one table.
+    """Read a Parquet file, or a folder of Parquet files as one table.
 
     Parameters
     ----------
     session : pyspark.sql.SparkSession
         See `data.spark.session.session`.
     path : pathlib.Path
-        On a disk that every worker sees under this name.
+        Path that is valid on every worker.
     columns : sequence of str, optional
-        Only these are read, those of them that the table has.
+        Columns to read; names that the table lacks are ignored.
 
     Returns
     -------
     pyspark.sql.DataFrame
-        A column that a part lacks is null there, and one that is of another type there is cast, as in
-        `data.storage.tables.TableReader`. A NaN is null.
+        A column that a part lacks is null for its rows, and a column of another type is cast, as in
+        `data.storage.tables.TableReader`. NaN becomes null.
 
     Raises
     ------
     TableError
-        If the table is not Parquet, a part of it cannot be read, or its parts are not one table. Every part is opened
-        before the first job.
+        If the table is not Parquet, a part cannot be read, or the schemas of its parts are incompatible. Every part is
+        opened before the first job.
     SparkError
-        If a column is of a type that Spark has no name for.
+        If Spark does not support the type of a column.
     """
     if path.suffix.lower() == ".csv" and not path.is_dir():
         message = f"{path}: expected a Parquet file, or a folder of them, with engine=spark; found CSV."
         raise TableError(message)
     table = TableReader(path, columns)
     with translate_errors():
-        alike = [_plain(session, files) for files in _by_schema(table).values()]
-        joined = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), alike)
-        kinds = dict(joined.dtypes)
-        # A column without a value in any part has no type either, and Parquet wants one.
-        return joined.selectExpr(
+        frames = [_read_files(session, files) for files in _by_schema(table).values()]
+        union = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
+        types = dict(union.dtypes)
+        # A column without values has no type, which Parquet requires.
+        return union.selectExpr(
             *[
-                quote_identifier(name) + " :: STRING" * (kinds[name] == "void") + f" AS {quote_identifier(name)}"
-                for name in kinds
+                quote_identifier(name) + " :: STRING" * (types[name] == "void") + f" AS {quote_identifier(name)}"
+                for name in types
             ]
         ).select([quote_identifier(name) for name in table.schema.names])
 
 
 def write(frame: "DataFrame", target: Path) -> int:
-    """Write a table as a folder of Parquet files, beside its target, and rename it on success.
+    """Write a table atomically as a folder of Parquet files.
 
     Parameters
     ----------
     frame : pyspark.sql.DataFrame
-        Each of its partitions becomes a part; a table without rows has one part with its columns.
+        Each partition becomes a part; an empty table has one part with its columns.
     target : pathlib.Path
-        On a disk that every worker sees under this name.
+        Path that is valid on every worker.
 
     Returns
     -------
     int
-        Rows that were written.
+        Number of rows written.
 
     Raises
     ------
     SparkError
-        If the job fails; what was at `target` is there as it was.
+        If the job fails; `target` is unchanged.
     """
     with atomic_write(target) as partial:
         return write_into(frame, partial)
 
 
 def write_into(frame: "DataFrame", folder: Path) -> int:
-    """Write a table into a folder that is not there yet, and is no table to anybody before it is renamed; see `write`.
-
-    The folder holds nothing but parts.
-    """
+    """Write a table into a new folder, which contains only parts; see `write`."""
     remove_path(folder)
     with translate_errors():
-        frame.write.parquet(_address(folder))
+        frame.write.parquet(_url(folder))
     for number, part in enumerate(parquet_files(folder)):
         part.rename(folder / f"part-{number:05d}.parquet")
     for path in folder.iterdir():
@@ -105,7 +102,7 @@ def write_into(frame: "DataFrame", folder: Path) -> int:
 
 
 def quote_identifier(name: str) -> str:
-    """The name of a column as it stands in SQL.
+    """Quote the name of a column for SQL.
 
     Examples
     --------
@@ -116,31 +113,31 @@ def quote_identifier(name: str) -> str:
 
 
 def _by_schema(table: TableReader) -> dict[tuple[tuple[str, str], ...], list[Path]]:
-    """The files of a table by what they hold of its columns, and as what."""
+    """Group the files of a table by their columns and types."""
     files: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for file in table.files:
-        held = [(field.name, str(field.type)) for field in pq.read_schema(file) if field.name in table.schema.names]
-        files.setdefault(tuple(held), []).append(file)
+        fields = [(field.name, str(field.type)) for field in pq.read_schema(file) if field.name in table.schema.names]
+        files.setdefault(tuple(fields), []).append(file)
     return files
 
 
-def _plain(session: "SparkSession", files: Sequence[Path]) -> "DataFrame":
-    """Files of one schema as a table: times are times to the microsecond, and a NaN is null."""
-    # Spark takes a path for a pattern, unless this option of its own code says otherwise.
-    frame = session.read.option("__globPaths__", "false").parquet(*map(_address, files))
-    stored = pq.read_schema(files[0])
-    plain = []
-    for name, kind in frame.dtypes:
+def _read_files(session: "SparkSession", files: Sequence[Path]) -> "DataFrame":
+    """Read files of one schema as a table, with timestamps in microseconds and NaN as null."""
+    # Spark treats a path as a glob pattern unless this internal option is off.
+    frame = session.read.option("__globPaths__", "false").parquet(*map(_url, files))
+    arrow_schema = pq.read_schema(files[0])
+    columns = []
+    for name, dtype in frame.dtypes:
         column = quote_identifier(name)
-        arrow = stored.field(name).type
+        arrow = arrow_schema.field(name).type
         if pa.types.is_timestamp(arrow) and arrow.unit == "ns":
             column = f"timestamp_micros({column} DIV 1000) AS {column}"
-        elif kind in _FRACTIONS:
+        elif dtype in _FRACTIONS:
             column = f"nanvl({column}, NULL) AS {column}"
-        plain.append(column)
-    return frame.selectExpr(*plain)
+        columns.append(column)
+    return frame.selectExpr(*columns)
 
 
-def _address(path: Path) -> str:
-    # As it stands: Hadoop takes no percent-encoding.
+def _url(path: Path) -> str:
+    # Hadoop does not decode percent-encoding.
     return f"file://{path.resolve()}"

@@ -1,1 +1,1 @@
-"""Files, tables, locks and paths that are whole or not there; not what the tables mean."""
+"""Atomic files and tables, locks and paths; not the content of the tables."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: hashes, atomic writes and one writer at a time."""
+"""Hashes, sizes, atomic writes and removal of files and of folders of Parquet files."""
 
 import errno
 import hashlib
@@ -12,13 +12,13 @@ import pandas as pd
 
 from data.errors import KobeShotError
 from data.paths import PROCESSED, ROOT
-from data.storage.locks import held
+from data.storage.locks import hold_lock
 from data.storage.regular_files import open_regular
 from data.storage.staging import clear_leftovers, staging
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, or of those of the parts of a table in their order, in hexadecimal."""
+    """SHA-256 of a file, or of the sorted hashes of a table's parts, in hexadecimal."""
     if path.is_dir():
         return hashlib.sha256("\n".join(sha256(part) for part in parquet_files(path)).encode()).hexdigest()
     with open_regular(path) as file:
@@ -26,53 +26,52 @@ def sha256(path: Path) -> str:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files of a folder and its subfolders, in the order of their names; hidden ones are left out.
+    """List the Parquet files of a folder and its subfolders by name, without hidden files.
 
-    As Spark has it, a name that begins with a dot or an underscore is hidden.
+    As in Spark, a name that starts with a dot or an underscore is hidden.
     """
     return sorted(path for path in _files(folder) if path.suffix.lower() == ".parquet")
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files of a folder that are not hidden, links among them, also those that lead nowhere."""
-    for place, folders, names in os.walk(folder, followlinks=True):
+    """Iterate over the files of a folder that are not hidden, including links, also broken ones."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        yield from (Path(place) / name for name in names if not name.startswith((".", "_")))
+        yield from (Path(parent) / name for name in names if not name.startswith((".", "_")))
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes of a file, or of the parts of a table."""
+    """Size of a file or of the parts of a table, bytes."""
     return sum(part.stat().st_size for part in parquet_files(path)) if path.is_dir() else path.stat().st_size
 
 
 def display_path(path: Path) -> str:
-    """A path as a person wants to read it: relative to the working directory where it lies below it."""
+    """Format a path for messages: relative to the working directory if it lies below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Write a file, or a folder, beside its target and rename it on success.
+    """Write a file or a folder to a temporary name and rename it to its target on success.
 
-    A process that is killed leaves the old file, or the new one; never half of one. Where one of both is a folder, it
-    may also leave neither, between two renames. Of several that write at once each writes its own, and the last one to
-    end is what stays.
+    A killed process leaves the old file or the new one, never a partial one. If one of both is a folder, it may leave
+    neither, between two renames. Concurrent writers do not interfere; the last one to finish wins.
 
     Yields
     ------
     pathlib.Path
-        Where to write: the name of the target, in a hidden folder beside it.
+        Path to write to: the name of the target, in a hidden folder next to it.
 
     Raises
     ------
     KobeShotError
-        If the target is a folder that holds something else than a table.
+        If the target is a folder that contains files that are not part of a table.
     """
     others = [path for path in _files(target) if path.suffix.lower() != ".parquet"] if target.is_dir() else []
     if others:
         message = (
             f"{display_path(target)}: expected a new name, or a table to replace; found one with other files, such "
-            f"as {others[0].name}. Choose another name."
+            f"as {others[0].name}. Use another name."
         )
         raise KobeShotError(message)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,17 +82,17 @@ def atomic_write(target: Path) -> Iterator[Path]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         try:
-            _put(partial, target, old)
+            _rename(partial, target, old)
         except BaseException:
-            # Whatever has come in its place meanwhile stays.
+            # A target that another writer created meanwhile stays.
             if old.exists() and not target.exists():
                 with suppress(OSError):
                     old.rename(target)
             raise
 
 
-def _put(partial: Path, target: Path, old: Path) -> None:
-    """Rename; a folder does not give way to another one, so it is moved aside first, whoever else does so just now."""
+def _rename(partial: Path, target: Path, old: Path) -> None:
+    """Rename to the target; a folder cannot replace a folder, so the old one is moved away first."""
     while True:
         if target.is_dir() or (partial.is_dir() and target.exists()):
             remove_path(old)
@@ -109,7 +108,7 @@ def _put(partial: Path, target: Path, old: Path) -> None:
 
 
 def remove_path(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -117,17 +116,17 @@ def remove_path(path: Path) -> None:
 
 
 class DiskFullError(KobeShotError):
-    """There is no room for what is to be written."""
+    """The disk is full."""
 
 
 @contextmanager
 def translate_disk_full(folder: Path) -> Iterator[None]:
-    """Say in words that the disk of a folder is full, where a write below it fails for that.
+    """Translate exceptions of a full disk below a folder.
 
     Raises
     ------
     DiskFullError
-        In place of the operating system's error, and of Arrow's.
+        In place of the exception of the operating system or Arrow.
     """
     try:
         yield
@@ -135,8 +134,8 @@ def translate_disk_full(folder: Path) -> Iterator[None]:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
             raise
         message = (
-            f"The disk of {display_path(folder)} is full. Nothing half-written is kept, and earlier tables stay. "
-            "Free some space, and run this again."
+            f"The disk of {display_path(folder)} is full. No partial table is kept, and existing tables are unchanged. "
+            "Free some space, and run the command again."
         )
         raise DiskFullError(message) from error
 
@@ -157,31 +156,30 @@ def write_text(text: str, target: Path) -> None:
 def writer_lock(
     folder: Path = ROOT / "data", *, limit_seconds: float = 600, on_wait: Callable[[str], None] = print
 ) -> Iterator[None]:
-    """Let one process at a time write below `folder`, and clear what killed ones left half-written.
+    """Allow one process at a time to write below `folder`, and remove the partial files of killed processes.
 
-    What another process writes there without asking for this, such as a table of predictions, stays.
+    Files that another process writes there without this lock, such as a table of predictions, stay.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Guarded by the file ``.lock`` in it, that of ``data`` in ``data/processed``, which the operating system frees
-        when its holder dies.
+        Guarded by the file ``.lock`` in it, or for ``data`` in ``data/processed``.
     limit_seconds : float
         How long to wait for another process.
     on_wait : callable
-        Called once with a message when there is something to wait for.
+        Called once with a message if another process holds the lock.
 
     Raises
     ------
     BusyError
-        When the other process is still at work after `limit_seconds`.
+        If another process still holds the lock after `limit_seconds`.
     KobeShotError
-        If the lock is another account's, or a link.
+        If the lock file belongs to another account, or is a link.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Containers share this folder of data/, and not data/ itself.
-    place = PROCESSED if folder == ROOT / "data" else folder
-    place.mkdir(parents=True, exist_ok=True)
-    with held(place / ".lock", f"writing to {display_path(folder)}", limit_seconds, on_wait):
+    parent = PROCESSED if folder == ROOT / "data" else folder
+    parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(parent / ".lock", f"writing to {display_path(folder)}", limit_seconds, on_wait):
         clear_leftovers(folder)
         yield

@@ -1,8 +1,8 @@
-"""Locks that one process at a time holds, in files that no other account can open or lead elsewhere.
+"""Locks between processes, in files that only this account can open.
 
-They are the operating system's (`fcntl.flock`), which frees them when their holder dies.
-``serving/inference_log/inference_log.py`` locks folders of its own in the same way; MLflow runs it alone, so it cannot
-import this.
+The operating system holds the locks (`fcntl.flock`) and releases them when their process ends.
+``serving/inference_log/inference_log.py`` uses the same kind of lock; MLflow runs it alone, so it cannot import this
+module.
 """
 
 import errno
@@ -20,27 +20,27 @@ from pathlib import Path
 from data.errors import KobeShotError
 
 WAIT_VARIABLE = "KOBE_LOCK_WAIT_SECONDS"
-"""Environment variable: how long to wait for a process that holds a lock, whatever the lock is."""
+"""Environment variable: how long to wait for any lock, in seconds."""
 
 _POLL_SECONDS = 0.2
-_LONGEST_HOLDER = 1_000
+_MAX_HOLDER_BYTES = 1_000
 
 
 class AlreadyRunningError(KobeShotError):
-    """Another process does what only one may do at a time."""
+    """Another process is running the same operation."""
 
 
 def private_folder() -> Path:
-    """The folder of this account for locks, which nobody else can enter, made if it is not there.
+    """Return this account's private folder for locks, and create it if needed.
 
-    It lies in the state folder (``$XDG_STATE_HOME``, else ``~/.local/state``): one place for a person's shell, cron and
-    a service alike, where ``$XDG_RUNTIME_DIR`` is set for some of them only. That one is taken where the state folder
-    cannot be made.
+    The folder lies in the state folder (``$XDG_STATE_HOME``, else ``~/.local/state``), which is the same for shells,
+    cron and services. ``$XDG_RUNTIME_DIR``, which some of them lack, is the fallback if the state folder cannot be
+    created.
 
     Raises
     ------
     KobeShotError
-        If another account has taken its name, or it cannot be made.
+        If the folder belongs to another account, or cannot be created.
     """
     places = [Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")]
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
@@ -51,7 +51,7 @@ def private_folder() -> Path:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for each in (folder.parent, folder):
-                _require_ours(each, each.lstat(), stat.S_ISDIR)
+                _require_own(each, each.lstat(), stat.S_ISDIR)
             if stat.S_IMODE(folder.stat().st_mode) & 0o077:
                 folder.chmod(0o700)
         except OSError as error:
@@ -60,20 +60,20 @@ def private_folder() -> Path:
         return folder
     message = (
         f"expected a folder for locks that only this account can enter; found {problem}. Set XDG_STATE_HOME to a "
-        "folder of your own. Nothing was done."
+        "folder that you own. Nothing was done."
     )
     raise KobeShotError(message)
 
 
 def open_private(path: Path) -> int:
-    """Open a file for a lock or a state, for this account alone, and make it where it is not there; its descriptor.
+    """Open a private file for a lock or a state, and create it if needed; return its descriptor.
 
-    Links are not followed. A file of this account that others can open is narrowed.
+    Links are not followed. Permissions of other accounts are removed.
 
     Raises
     ------
     KobeShotError
-        If another account owns what is there, or it is a link, or no file.
+        If the path belongs to another account, is a link, or is not a file.
     OSError
         If it cannot be opened for another reason.
     """
@@ -84,11 +84,11 @@ def open_private(path: Path) -> int:
         if error.errno not in {errno.ELOOP, errno.EACCES, errno.EISDIR, errno.ENXIO}:
             raise
         found = path.lstat()
-        _require_ours(path, found, stat.S_ISREG)
+        _require_own(path, found, stat.S_ISREG)
         raise
     try:
         found = os.fstat(descriptor)
-        _require_ours(path, found, stat.S_ISREG)
+        _require_own(path, found, stat.S_ISREG)
         if stat.S_IMODE(found.st_mode) & 0o077:
             os.fchmod(descriptor, 0o600)
     except BaseException:
@@ -97,10 +97,10 @@ def open_private(path: Path) -> int:
     return descriptor
 
 
-def narrow(path: Path) -> None:
-    """Let no other account read a file of this one, such as a database; what is another's, or no file, is left alone.
+def restrict_permissions(path: Path) -> None:
+    """Remove other accounts' permissions from a file of this account, such as a database; other paths are unchanged.
 
-    The file is not opened: to close a database again would free the locks that this process holds on it.
+    The file is not opened, because closing a database releases this process's locks on it.
     """
     with suppress(OSError):
         found = path.lstat()
@@ -108,20 +108,20 @@ def narrow(path: Path) -> None:
             path.chmod(0o600)
 
 
-def _require_ours(path: Path, found: os.stat_result, is_kind: Callable[[int], bool]) -> None:
+def _require_own(path: Path, found: os.stat_result, is_kind: Callable[[int], bool]) -> None:
     if found.st_uid == os.geteuid() and is_kind(found.st_mode):
         return
     what = "a link" if stat.S_ISLNK(found.st_mode) else "another account's" if is_kind(found.st_mode) else "none"
     message = (
-        f"expected {path}, where a lock is kept, to be a {'folder' if is_kind is stat.S_ISDIR else 'file'} of this "
-        f"account (number {os.geteuid()}); found {what} (owner {found.st_uid}). Remove it, and run this again. "
+        f"expected {path}, which stores a lock, to be a {'folder' if is_kind is stat.S_ISDIR else 'file'} of this "
+        f"account (number {os.geteuid()}); found {what} (owner {found.st_uid}). Remove it, and run the command again. "
         "Nothing was done."
     )
     raise KobeShotError(message)
 
 
-def take(descriptor: int) -> bool:
-    """Take a lock, if no other process holds it; it is held as long as the descriptor is open, here or in a child."""
+def try_lock(descriptor: int) -> bool:
+    """Acquire a lock unless another process holds it; it lasts while the descriptor is open, also in a child."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -130,31 +130,33 @@ def take(descriptor: int) -> bool:
 
 
 @contextmanager
-def held(path: Path, what: str, wait_seconds: float, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def hold_lock(
+    path: Path, what: str, wait_seconds: float, on_wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Hold the lock of a file until the block ends.
 
     Parameters
     ----------
     path : pathlib.Path
     what : str
-        What its holder is at, in words.
+        Description of the operation.
     wait_seconds : float
-        How long to wait for another process, unless ``$KOBE_LOCK_WAIT_SECONDS`` says otherwise.
+        How long to wait for another process; ``$KOBE_LOCK_WAIT_SECONDS`` overrides it.
     on_wait : callable, optional
-        Called once with a message when there is something to wait for.
+        Called once with a message if another process holds the lock.
 
     Raises
     ------
     BusyError
-        If another process still holds it then: says which, and what to do.
+        If another process still holds the lock after the wait. The message names the process.
     KobeShotError
-        If the file is another account's, or a link.
+        If the file belongs to another account, or is a link.
     """
     descriptor = open_private(path)
     try:
         _wait_for(descriptor, what, _wait_seconds(wait_seconds), on_wait)
         holder = f"process {os.getpid()} in {Path.cwd()}, since {datetime.now(UTC).isoformat(timespec='seconds')}"
-        # On a disk that is full nobody reads whose the lock is; it holds all the same.
+        # On a full disk the lock works without the name of its process.
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, holder.encode(), 0)
@@ -165,17 +167,17 @@ def held(path: Path, what: str, wait_seconds: float, on_wait: Callable[[str], No
 
 def _wait_for(descriptor: int, what: str, seconds: float, on_wait: Callable[[str], None] | None) -> None:
     deadline = time.monotonic() + seconds
-    while not take(descriptor):
-        holder = os.pread(descriptor, _LONGEST_HOLDER, 0).decode(errors="replace").strip() or "another process"
+    while not try_lock(descriptor):
+        holder = os.pread(descriptor, _MAX_HOLDER_BYTES, 0).decode(errors="replace").strip() or "another process"
         if time.monotonic() >= deadline:
-            still = f", still after {seconds:g} s" if seconds else ""
+            waited = f", after a wait of {seconds:g} s" if seconds else ""
             message = (
-                f"Another process is at {what}: {holder}{still}. This one ends; nothing was done. Wait until it is "
-                f"done, or end it, and run this again. {WAIT_VARIABLE} sets how long to wait."
+                f"Already running: {what}, by {holder}{waited}. Nothing was done. Wait until it ends, or stop it, and "
+                f"run the command again. {WAIT_VARIABLE} sets how long to wait."
             )
             raise AlreadyRunningError(message)
         if on_wait:
-            on_wait(f"Another process is at {what}: {holder}; waiting for it to end.")
+            on_wait(f"Already running: {what}, by {holder}. Waiting for it to end.")
             on_wait = None
         time.sleep(_POLL_SECONDS)
 
@@ -194,24 +196,24 @@ def _wait_seconds(default: float) -> float:
 
 @contextmanager
 def single_instance(what: str, key: str, *, folder: Path | None = None, wait_seconds: float = 0) -> Iterator[None]:
-    """Let one process of this machine and account at a time do something, wherever its folder is.
+    """Allow one process per machine and account to run an operation, in whichever folder.
 
     Parameters
     ----------
     what : str
-        In words.
+        Description of the operation.
     key : str
-        What it is done to; processes with different keys do not keep each other out.
+        Object of the operation; processes with different keys run concurrently.
     folder : pathlib.Path, optional
-        Where the lock is; by default `private_folder`.
+        Folder of the lock; by default `private_folder`.
     wait_seconds : float
-        See `held`.
+        See `hold_lock`.
 
     Raises
     ------
     BusyError, KobeShotError
-        See `held`.
+        See `hold_lock`.
     """
     name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
-    with held((folder or private_folder()) / f"kobe_shot_{os.geteuid()}_{name}.lock", what, wait_seconds):
+    with hold_lock((folder or private_folder()) / f"kobe_shot_{os.geteuid()}_{name}.lock", what, wait_seconds):
         yield

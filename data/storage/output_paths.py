@@ -1,4 +1,4 @@
-"""Places that a command is about to write to: looked at before any work is done."""
+"""Validation of output paths before any work."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from data.storage.files import display_path
 
 
 def paths_overlap(first: Path, second: Path) -> bool:
-    """Whether two paths are the same, or one lies within the other, links followed.
+    """Whether two paths are the same or one contains the other, after resolving links.
 
     Examples
     --------
@@ -20,7 +20,7 @@ def paths_overlap(first: Path, second: Path) -> bool:
 
 
 def ensure_writable(out: Path) -> None:
-    """Make the folder of a file that is to be written, and try to write there.
+    """Create the folder of an output file and check that it is writable.
 
     Raises
     ------
@@ -33,7 +33,5 @@ def ensure_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        message = (
-            f"out={out}: expected a folder that can be written to; {display_path(folder)} cannot ({error.strerror})."
-        )
+        message = f"out={out}: expected a writable folder; {display_path(folder)} is not ({error.strerror})."
         raise KobeShotError(message) from error

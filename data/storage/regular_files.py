@@ -1,7 +1,7 @@
-"""Regular files that a person names: opened without waiting, and read to the end that they had when they were opened.
+"""Safe reading of the regular files that a user names: without blocking, and up to their size at opening.
 
-A FIFO would be waited for, a device such as ``/dev/zero`` has no end, and a file that another process still writes is
-not whole. What is opened is what was looked at: the kind is asked of the open file, not of its name.
+A FIFO blocks, a device such as ``/dev/zero`` has no end, and a file that another process is writing is incomplete. The
+file type is that of the open descriptor, not of the path, which may change in between.
 """
 
 import errno
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BUFFER_BYTES = 1 << 20
-_KINDS = (
+_FILE_TYPES = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -31,14 +31,14 @@ _KINDS = (
 
 
 class _State(NamedTuple):
-    """What shows that a file is written to."""
+    """Size and modification time, which change when a file is written to."""
 
     size: int
     changed: int
 
 
-class _Whole(io.RawIOBase):
-    """A regular file as it was when it was opened; one that has changed when its end is reached is an error."""
+class _StableFile(io.RawIOBase):
+    """A regular file that raises at its end if it changed since it was opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,35 +64,35 @@ class _Whole(io.RawIOBase):
     def _check(self) -> None:
         if _state(self._file.fileno()) != self._before or self._read != self._before.size:
             message = (
-                f"{self._path}: expected a file that nobody writes to; it changed while it was read. Wait until it is "
-                "whole, and run this again."
+                f"{self._path}: expected a file that no process writes to; it changed while it was read. Wait until "
+                "it is complete, and run the command again."
             )
             raise FileError(message)
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """A regular file, to be read as it is now.
+    """Open a regular file for reading.
 
     Raises
     ------
     FileError
-        If it is something else than a file, or the system does not open it; while it is read, if it changes meanwhile.
+        If the path is not a regular file or cannot be opened, or, during reading, if the file changes.
     """
-    return io.BufferedReader(_Whole(path), _BUFFER_BYTES)
+    return io.BufferedReader(_StableFile(path), _BUFFER_BYTES)
 
 
 @contextmanager
 def open_native(path: Path) -> Iterator[pa.NativeFile]:
-    """A regular file as Arrow reads it by itself.
+    """Open a regular file for Arrow.
 
     Raises
     ------
     FileError
-        If it is something else than a file, or the system does not open it.
+        If the path is not a regular file, or cannot be opened.
     """
     descriptor = _open(path)
     try:
-        # By its descriptor: the name may mean another file by now.
+        # Opened by descriptor, because the path may refer to another file by now.
         opened = pa.OSFile(f"/dev/fd/{descriptor}")
     finally:
         os.close(descriptor)
@@ -101,12 +101,12 @@ def open_native(path: Path) -> Iterator[pa.NativeFile]:
 
 
 def regular_size(path: Path) -> int:
-    """Bytes of a regular file.
+    """Size of a regular file, bytes.
 
     Raises
     ------
     FileError
-        If it is something else than a file, or the system does not open it.
+        If the path is not a regular file, or cannot be opened.
     """
     descriptor = _open(path)
     try:
@@ -116,33 +116,33 @@ def regular_size(path: Path) -> int:
 
 
 def copy_regular(source: Path, target: Path) -> None:
-    """Copy a file.
+    """Copy a regular file.
 
     Raises
     ------
     FileError
-        If `source` is something else than a file, changes while it is copied, or the system does not open it.
+        If `source` is not a regular file, changes during the copy, or cannot be opened.
     """
     with open_regular(source) as file, target.open("wb") as copy:
         while block := file.read(_BUFFER_BYTES):
             copy.write(block)
 
 
-def kind_found(path: Path) -> str:
-    """What there is of this name, in words.
+def found_file_type(path: Path) -> str:
+    """Describe the file type at a path.
 
     Examples
     --------
-    >>> kind_found(Path("/dev/null")), kind_found(Path("/")), kind_found(Path("/nowhere"))
+    >>> found_file_type(Path("/dev/null")), found_file_type(Path("/")), found_file_type(Path("/nowhere"))
     ('a device', 'a folder', 'nothing')
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return "a link that leads nowhere" if path.is_symlink() else "nothing"
+        return "a broken link" if path.is_symlink() else "nothing"
     except OSError as error:
         return error.strerror or type(error).__name__
-    return _kind(mode)
+    return _file_type(mode)
 
 
 def _open(path: Path) -> int:
@@ -150,21 +150,21 @@ def _open(path: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise FileError(_not_regular(path, kind_found(path))) from error
+            raise FileError(_not_regular(path, found_file_type(path))) from error
         raise FileError.of(error, path) from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise FileError(_not_regular(path, _kind(mode)))
+        raise FileError(_not_regular(path, _file_type(mode)))
     return descriptor
 
 
-def _kind(mode: int) -> str:
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), "a file")
+def _file_type(mode: int) -> str:
+    return next((name for is_kind, name in _FILE_TYPES if is_kind(mode)), "a file")
 
 
 def _not_regular(path: Path, kind: str) -> str:
-    return f"{path}: expected a regular file; found {kind}. Name a file that holds the table."
+    return f"{path}: expected a regular file; found {kind}. Name a file that contains the table."
 
 
 def _state(descriptor: int) -> _State:

@@ -1,4 +1,4 @@
-"""Folders for what a process needs while it lives: removed when it ends, and by the next one where it was killed."""
+"""Temporary folders of a process: removed when it ends, or by the next process if it was killed."""
 
 import contextlib
 import fcntl
@@ -13,8 +13,8 @@ from pathlib import Path
 from data.storage.locks import open_private
 
 
-def own_folder() -> Path | None:
-    """The folder in the temporary one that only this user can enter; None where somebody else has taken its name."""
+def user_folder() -> Path | None:
+    """Return this user's private folder in the temporary folder; None if another user owns that name."""
     base = Path(tempfile.gettempdir()) / _name()
     with contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
@@ -31,36 +31,36 @@ def _name() -> str:
 
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """A new folder that only this user can enter, until the block ends.
+    """Create a private folder and remove it when the block ends.
 
-    What killed processes left of the same name is removed. A folder is held by the process that made it and by those
-    that it forked; the operating system lets go of it when the last of them dies.
+    Folders of the same name whose processes were killed are removed. The process that creates a folder locks it
+    together with its forks, until the last of them ends.
 
     Parameters
     ----------
     name : str
-        What the folder is for, such as ``copies``.
+        Purpose of the folder, such as ``copies``.
     """
-    base = _base()
+    base = _user_folder_or_new()
     with _locked(base / ".lock"):
-        for left in base.glob(f"{name}-*"):
-            held = _hold(left)
-            if held is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(held)
+        for leftover in base.glob(f"{name}-*"):
+            descriptor = _lock_folder(leftover)
+            if descriptor is not None:
+                shutil.rmtree(leftover, ignore_errors=True)
+                os.close(descriptor)
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
-        held = _hold(folder)
+        descriptor = _lock_folder(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _base() -> Path:
-    """The folder of this user in the temporary one; another one where somebody else has taken its name."""
-    return own_folder() or Path(tempfile.mkdtemp(prefix=f"{_name()}_"))
+def _user_folder_or_new() -> Path:
+    """Return this user's private folder, or a new one if another user owns that name."""
+    return user_folder() or Path(tempfile.mkdtemp(prefix=f"{_name()}_"))
 
 
 @contextmanager
@@ -73,15 +73,15 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _hold(folder: Path) -> int | None:
-    """Lock a folder as long as the descriptor is open; None if another process does, or it is gone."""
+def _lock_folder(folder: Path) -> int | None:
+    """Lock a folder while the descriptor is open; None if another process holds the lock, or the folder is gone."""
     try:
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(held)
+        os.close(descriptor)
         return None
-    return held
+    return descriptor

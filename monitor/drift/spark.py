@@ -55,7 +55,7 @@ def count(session: "SparkSession", path: Path, counting: Sketcher, version: str 
     """
     reader = TableReader(path, COUNTED)
     if reader.rows == 0:
-        validate_scored_table(reader.sample(1), path)
+        validate_scored_table(reader.systematic_sample(1), path)
     frame = read(session, path, (*COUNTED, MODEL_VERSION) if version else COUNTED)
     if SHOT_ID not in frame.columns:
         frame = _with_position(frame, reader)

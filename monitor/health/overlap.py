@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.preparation.identity import among
+from data.preparation.identity import is_among
 from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import IN_REFERENCE
@@ -51,7 +51,7 @@ def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
 def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: Rows) -> Marks:
     """Which rows of a table are rows of `own`; `other` are rows that are in neither, if the table is of new rows."""
     if SHOT_ID in table and SHOT_ID in own:
-        by_id = among(_without_labels(table), _without_labels(own))
+        by_id = is_among(_without_labels(table), _without_labels(own))
         if by_id.any():
             return by_id
     found = np.isin(here, held)
@@ -62,10 +62,10 @@ def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: 
     return found if is_own else np.zeros(len(table), dtype=bool)
 
 
-def _share(rows: Rows, among: Rows, but_not: Rows) -> tuple[float, int]:
-    """Which share of the rows that are not in `but_not` is in `among`, and of how many."""
+def _share(rows: Rows, is_among: Rows, but_not: Rows) -> tuple[float, int]:
+    """Which share of the rows that are not in `but_not` is in `is_among`, and of how many."""
     telling = rows[~np.isin(rows, but_not)]
-    return (float(np.isin(telling, among).mean()), len(telling)) if len(telling) else (0.0, 0)
+    return (float(np.isin(telling, is_among).mean()), len(telling)) if len(telling) else (0.0, 0)
 
 
 def _without_labels(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import mlflow
 import yaml
 
 from data.paths import ROOT
-from data.storage.addresses import sqlite_path
+from data.storage.urls import sqlite_path
 from serving import registry
 
 _NOTHING = ("", "None")

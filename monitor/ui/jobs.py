@@ -26,7 +26,7 @@ import mlflow
 from data.errors import KobeShotError
 from data.paths import ROOT
 from data.storage.files import write_text
-from data.storage.locks import open_private, take
+from data.storage.locks import open_private, try_lock
 from serving import registry
 from serving.registry import reachability
 
@@ -126,7 +126,7 @@ def start(step: str, arguments: Sequence[str] = (), *, by: str, champion: str = 
     kind = KINDS[step]
     job = Job(uuid.uuid4().hex, kind, step, tuple(arguments), by, datetime.now(UTC), champion, running=True)
     with _folder_of(kind) as folder, _opened(folder / "lock") as lock:
-        if not take(lock.fileno()):
+        if not try_lock(lock.fileno()):
             found = _read(folder, kind)
             message = f"A {kind} job is already running" + (f", {found.origin}." if found else ".")
             raise JobRunningError(message)
@@ -145,7 +145,7 @@ def latest() -> list[Job]:
         if not _place(kind).exists():
             continue
         with _folder_of(kind) as folder, _opened(folder / "lock") as lock:
-            job = _read(folder, kind, running=not take(lock.fileno()))
+            job = _read(folder, kind, running=not try_lock(lock.fileno()))
         if job:
             found.append(job)
     return sorted(found, key=lambda job: job.started, reverse=True)
@@ -172,7 +172,7 @@ def stop(job: Job) -> None:
         If its process cannot be signaled.
     """
     with _folder_of(job.kind) as folder, _opened(folder / "lock") as lock:
-        found = _read(folder, job.kind, running=not take(lock.fileno()))
+        found = _read(folder, job.kind, running=not try_lock(lock.fileno()))
         if found is None or found.job_id != job.job_id or not found.running:
             return
         try:

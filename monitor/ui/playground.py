@@ -91,7 +91,7 @@ def _form() -> dict[str, float | None]:
 
 def _field(name: str, column: Column) -> float | None:
     label = _label(name, column.unit)
-    description = f"{column.meaning}; {column.allowed}".capitalize()
+    description = f"{column.meaning}; {column.constraint_text}".capitalize()
     if column.kind == "integer" and (column.minimum, column.maximum) == (0, 1):
         return st.selectbox(
             label, [0, 1], format_func=("0: no", "1: yes").__getitem__, key=_key(name), help=description

@@ -123,10 +123,10 @@ def problems_of_shot(shot: Mapping[str, float | None]) -> dict[str, str]:
     >>> for name, problem in problems_of_shot(shot).items():
     ...     print(f"{name}: {problem}")
     period: found 11, expected an integer from 1 to 10
-    shot_distance: found nothing, expected a number from 0 to 94
+    shot_distance: found nothing, expected a float from 0 to 94
     """
     return {
-        name: f"found {'nothing' if value is None else format(value, '.10g')}, expected {feature_column(name).allowed}"
+        name: f"found {'nothing' if value is None else format(value, '.10g')}, expected {feature_column(name).constraint_text}"
         for name, value in shot.items()
         if not is_allowed(name, value)
     }
@@ -278,7 +278,7 @@ def production_set() -> UploadedTable:
     """
     path = prepared_path(PROD)
     try:
-        chunk = pa.Table.from_pandas(TableReader(path).sample(_MAX_SHOTS), preserve_index=False)
+        chunk = pa.Table.from_pandas(TableReader(path).systematic_sample(_MAX_SHOTS), preserve_index=False)
     except TableError as error:
         message = f"{path}: expected the production set of a preparation; it cannot be read. Prepare it: make main"
         raise TableError(message) from error
@@ -297,7 +297,7 @@ def historical_shots() -> pd.DataFrame | None:
     for path in map(prepared_path, (FILTERED, PROD)):
         if path.exists():
             try:
-                tables.append(TableReader(path, ["lat", "lng"]).sample(_MAX_SHOTS))
+                tables.append(TableReader(path, ["lat", "lng"]).systematic_sample(_MAX_SHOTS))
             except TableError as error:
                 message = f"{path}: expected a prepared table; it cannot be read ({error}). Prepare it again: make main"
                 raise TableError(message) from error

@@ -399,7 +399,7 @@ def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
     Examples
     --------
     >>> labels_of(pa.table({"shot_made_flag": [1, None, 2]}))[1]
-    {2: 'column shot_made_flag: found 2, expected a whole number from 0 to 1'}
+    {2: 'column shot_made_flag: found 2, expected an integer from 0 to 1'}
     """
     if TARGET not in piece.column_names:
         return np.full(len(piece), np.nan), {}

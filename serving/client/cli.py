@@ -16,7 +16,7 @@ from data.cli.config import CommandConfig
 from data.cli.console import console, info
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import display_path
-from data.storage.tables import check_kind, validate_table_path
+from data.storage.tables import validate_file_format, validate_table_path
 from serving.client.endpoint import (
     IN_FLIGHT,
     PATIENCE_SECONDS,
@@ -108,13 +108,13 @@ class ClientConfig(CommandConfig):
     table: Annotated[CliPositionalArg[Path], AfterValidator(validate_table_path)] = Field(
         description="the shots: a .parquet or .csv file, or a folder of Parquet files"
     )
-    out: Annotated[Path, AfterValidator(check_kind)] = Field(
+    out: Annotated[Path, AfterValidator(validate_file_format)] = Field(
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
     )
     endpoint: Annotated[str, AfterValidator(base_url)] = Field(
         default="http://127.0.0.1:5001", description="address of the scoring server"
     )
-    rejects: Annotated[Path, AfterValidator(check_kind)] | None = Field(
+    rejects: Annotated[Path, AfterValidator(validate_file_format)] | None = Field(
         default=None, description="where refused rows go, with the reason; without it a refused row ends the run"
     )
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(

@@ -16,7 +16,7 @@ from data.cli.console import info
 from data.errors import FileError, KobeShotError
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.regular_files import open_regular
-from data.storage.tables import TableError, TableReader, check_kind
+from data.storage.tables import TableError, TableReader, validate_file_format
 from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC, tables
 from serving.inference_log.reader import log_url, open_log, says_origin
 
@@ -57,7 +57,7 @@ class LabelJoinResult(NamedTuple):
 class LabelsConfig(CommandConfig):
     """Write true labels into the inference log, matched by request_id (and row), by shot_id, or by the six features."""
 
-    file: Annotated[CliPositionalArg[Path], AfterValidator(check_kind)] = Field(
+    file: Annotated[CliPositionalArg[Path], AfterValidator(validate_file_format)] = Field(
         description="shot_made_flag and request_id, shot_id or the six features, .parquet or .csv"
     )
     log: str = Field(

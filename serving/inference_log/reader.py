@@ -19,7 +19,7 @@ import sqlalchemy as sql
 from data.errors import KobeShotError
 from data.paths import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
-from data.storage.addresses import sqlite_address
+from data.storage.urls import sqlite_url
 from serving.inference_log.inference_log import ADDRESS_VARIABLE, TABLE, TRAFFIC, create_engine, tables
 
 _NAMES = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
@@ -58,7 +58,7 @@ class LogSummary(NamedTuple):
 def log_url(given: str = "") -> str:
     """Address of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
     found = given or os.environ.get(ADDRESS_VARIABLE, "")
-    return found if found not in {"", "off"} else sqlite_address(INFERENCE_LOG)
+    return found if found not in {"", "off"} else sqlite_url(INFERENCE_LOG)
 
 
 def open_log(address: str) -> sql.Engine:

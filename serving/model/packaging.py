@@ -63,7 +63,7 @@ def feature_constraints() -> list[dict[str, Any]]:
             "minimum": column.minimum,
             "maximum": column.maximum,
             "whole": column.kind == "integer",
-            "allowed": column.allowed,
+            "allowed": column.constraint_text,
         }
         for name, column in zip(FEATURES, columns, strict=True)
     ]

@@ -384,10 +384,10 @@ def check_threshold(threshold: object) -> None:
     Raises
     ------
     mlflow.exceptions.MlflowException
-        INVALID_PARAMETER_VALUE (HTTP 400) if it is not a number from 0 to 1.
+        INVALID_PARAMETER_VALUE (HTTP 400) if it is not a float from 0 to 1.
     """
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        message = f"threshold: expected a number from 0 to 1, found {_shown(threshold)}"
+        message = f"threshold: expected a float from 0 to 1, found {_shown(threshold)}"
         raise MlflowException.invalid_parameter_value(message)
 
 

@@ -27,8 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from data.cli.console import info
 from data.errors import FileError, KobeShotError, is_of_file_system
-from data.storage.addresses import sqlite_address, sqlite_path
 from data.storage.locks import AlreadyRunningError, single_instance
+from data.storage.urls import sqlite_path, sqlite_url
 from serving.model.manifest import FILES, FILES_SHA256, RECORDED_FROM
 from serving.registry.gate import GateResult
 from serving.registry.sqlite_store import wait_for_locks
@@ -198,7 +198,7 @@ def store_name() -> str:
     """The tracking store by one name, wherever it is looked at from."""
     address: str = mlflow.get_tracking_uri()
     path = sqlite_path(address)
-    return sqlite_address(path.resolve()) if path else address.replace("localhost", "127.0.0.1")
+    return sqlite_url(path.resolve()) if path else address.replace("localhost", "127.0.0.1")
 
 
 @contextlib.contextmanager

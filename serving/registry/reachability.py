@@ -20,7 +20,7 @@ from mlflow.utils.rest_utils import http_request
 
 from data.cli import console
 from data.cli.config import CommandConfig, run_command
-from data.storage.addresses import sqlite_path
+from data.storage.urls import sqlite_path
 from serving.registry import StoreError
 from serving.registry.sqlite_store import damage_of
 

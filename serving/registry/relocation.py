@@ -13,7 +13,7 @@ import mlflow
 
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
-from data.storage.addresses import sqlite_path
+from data.storage.urls import sqlite_path
 from serving.registry import StoreError
 from serving.registry.sqlite_store import connect, damage_of
 

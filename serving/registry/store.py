@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mlflow
 
-from data.storage.addresses import looks_encoded, sqlite_address, sqlite_path
-from data.storage.locks import narrow
+from data.storage.locks import restrict_permissions
+from data.storage.urls import is_percent_encoded, sqlite_path, sqlite_url
 from serving.registry import StoreError
 from serving.registry.relocation import relocate_and_tell
 
@@ -30,26 +30,26 @@ def plain_store() -> Iterator[None]:
     path = sqlite_path(before)
     if path is not None:
         # MLflow makes it by the umask. SQLite gives its journals the mode of the database.
-        narrow(path)
+        restrict_permissions(path)
     if path is None or not path.is_absolute():
         yield
         return
     _remove_stray_folders(before, path)
-    if looks_encoded(path):
+    if is_percent_encoded(path):
         message = (
             f"expected a folder without a % before two hexadecimal digits in its name, which MLflow reads as one "
             f"encoded character; found {path.parent}. Rename the folder, and run this again. Nothing was done."
         )
         raise StoreError(message)
-    if sqlite_address(path) != before:
-        mlflow.set_tracking_uri(sqlite_address(path))
+    if sqlite_url(path) != before:
+        mlflow.set_tracking_uri(sqlite_url(path))
     relocate_and_tell(path)
     try:
         yield
     finally:
-        if sqlite_address(path) != before:
+        if sqlite_url(path) != before:
             mlflow.set_tracking_uri(before if was_set else None)
-        _remove_stray_folders(sqlite_address(path), path)
+        _remove_stray_folders(sqlite_url(path), path)
 
 
 def _remove_stray_folders(address: str, meant: Path) -> None:

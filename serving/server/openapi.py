@@ -128,7 +128,7 @@ def _schemas() -> Node:
     return {
         **{name: _cell(name) for name in FEATURES},
         SHOT_ID: {
-            "description": "What the caller calls the shot, a whole number; goes into the inference log.",
+            "description": "What the caller calls the shot, an integer; goes into the inference log.",
             "anyOf": [
                 {"type": "integer", "minimum": -_MOST_ID, "maximum": _MOST_ID},
                 {"type": "boolean"},
@@ -203,7 +203,7 @@ def _cell(name: str) -> Node:
     if booleans := [value for value in (False, True) if column.minimum <= value <= column.maximum]:
         taken.append({"enum": booleans})
     taken.append({"type": "string", "pattern": f"^{_numeral(name)}$"})
-    text = f"{column.meaning}{f', in {column.unit}' if column.unit else ''}: {column.allowed}"
+    text = f"{column.meaning}{f', in {column.unit}' if column.unit else ''}: {column.constraint_text}"
     return {"description": text, "anyOf": taken}
 
 

@@ -136,6 +136,6 @@ def _whole(ids: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     wrong = np.flatnonzero(~(np.abs(ids) < _LARGEST_WHOLE) | (ids % 1 != 0))
     if len(wrong):
         found = "no number" if np.isnan(ids[wrong[0]]) else format(ids[wrong[0]], ".10g")
-        message = f"No row was scored. row {wrong[0]}, column {SHOT_ID}: found {found}, expected a whole number"
+        message = f"No row was scored. row {wrong[0]}, column {SHOT_ID}: found {found}, expected an integer"
         raise MlflowException.invalid_parameter_value(message)
     return ids.astype(np.int64)

@@ -33,8 +33,8 @@ from data.cli.config import CommandConfig
 from data.cli.console import info
 from data.errors import KobeShotError
 from data.paths import INFERENCE_LOG
-from data.storage.addresses import sqlite_address
 from data.storage.scratch import scratch
+from data.storage.urls import sqlite_url
 from serving import registry
 from serving.inference_log import inference_log
 from serving.model.scoring_model import OUTPUT_VARIABLE, output_from_environment
@@ -448,7 +448,7 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
 def _set_inference_log() -> None:
     """Log to a SQLite file of the project unless the user says otherwise; refuse an address that cannot be one."""
     name = inference_log.ADDRESS_VARIABLE
-    address = os.environ.setdefault(name, sqlite_address(INFERENCE_LOG))
+    address = os.environ.setdefault(name, sqlite_url(INFERENCE_LOG))
     if address in {"", "off"}:
         return
     try:

@@ -8,7 +8,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from data.errors import KobeShotError
-from data.preparation.identity import among
+from data.preparation.identity import is_among
 from data.preparation.manifest import IDS, TEST, TRAIN
 from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
@@ -102,7 +102,7 @@ def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None
     Where ``shot_id`` is unknown on one side, the values are compared: of so many shots most are different.
     """
     if SHOT_ID in labels and SHOT_ID in development and labels[SHOT_ID].notna().any():
-        share = float(np.mean(among(labels, development)))
+        share = float(np.mean(is_among(labels, development)))
     else:
         values = (pd.MultiIndex.from_frame(each[[*FEATURES, TARGET]].astype(float)) for each in (labels, development))
         share = float(np.mean(next(values).isin(next(values))))

@@ -13,9 +13,9 @@ from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
 from data.cli import config as command
 from data.cli.console import info
-from data.storage.addresses import sqlite_address, sqlite_path
 from data.storage.files import writer_lock
-from data.storage.locks import narrow, single_instance
+from data.storage.locks import restrict_permissions, single_instance
+from data.storage.urls import sqlite_path, sqlite_url
 from serving import registry
 from serving.registry import reachability, translate_store_errors
 from serving.registry.store import plain_store
@@ -97,9 +97,9 @@ def _make_store() -> None:
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         made = Path(folder) / target.name
-        engine = create_sqlalchemy_engine(sqlite_address(made))
+        engine = create_sqlalchemy_engine(sqlite_url(made))
         _initialize_tables(engine)
         engine.dispose()
-        narrow(made)
+        restrict_permissions(made)
         with suppress(OSError):
             os.link(made, target)

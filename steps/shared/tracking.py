@@ -27,8 +27,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from data.masking import masked
 from data.paths import ROOT
-from data.storage.addresses import project_path
 from data.storage.files import sha256, size_bytes
+from data.storage.urls import project_path
 from monitor.store.listings import MODEL_TAG
 from serving import registry
 from steps.shared.command import StepConfig

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from data.preparation.identity import among
+from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from monitor.metrics.binary import log_loss_by_row
@@ -106,7 +106,7 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
             "was trained and tested on, so the champion may have been trained on some of them, which is its advantage"
         )
         return ComparisonRows(training_data.test, note)
-    dropped = among(rows, trained_on)
+    dropped = is_among(rows, trained_on)
     kept = rows.loc[~dropped, [*FEATURES, TARGET]]
     whose = f"champion version {version}'s" if is_same_file else "the new version's"
     other = "the new version" if is_same_file else "the champion"

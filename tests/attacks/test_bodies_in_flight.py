@@ -168,4 +168,4 @@ def test_a_limit_that_is_none_ends_the_start_in_words(
     monkeypatch.setenv("KOBE_LIMIT_BODY_BYTES", "much")
     found = served_checkout[0].command("python", "-m", "serving.server", "--port", "0")
     assert found.returncode == 1
-    assert "KOBE_LIMIT_BODY_BYTES: expected a whole number above 0, found 'much'" in found.stderr
+    assert "KOBE_LIMIT_BODY_BYTES: expected an integer above 0, found 'much'" in found.stderr

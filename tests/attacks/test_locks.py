@@ -16,7 +16,7 @@ import pytest
 from data.errors import KobeShotError
 from data.paths import ROOT
 from data.storage.files import writer_lock
-from data.storage.locks import AlreadyRunningError, held, private_folder, single_instance
+from data.storage.locks import AlreadyRunningError, hold_lock, private_folder, single_instance
 from serving.registry.store import plain_store
 
 NOBODY = 65_534
@@ -121,7 +121,7 @@ def test_nothing_is_written_through_a_link_in_place_of_a_lock(state: Path, *, da
         lock.symlink_to(precious)
     with pytest.raises(KobeShotError, match="found a link"), writer_lock(state, limit_seconds=0):
         pytest.fail("the lock was taken")
-    with pytest.raises(KobeShotError, match="found a link"), held(state / "schedule.lock", "a test", 0):
+    with pytest.raises(KobeShotError, match="found a link"), hold_lock(state / "schedule.lock", "a test", 0):
         pytest.fail("the lock was taken")
     assert precious.exists() != dangling
     assert dangling or precious.read_text() == "precious"
@@ -155,7 +155,7 @@ def test_whoever_waits_in_vain_is_told_who_holds_the_lock_and_what_to_do(
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.1")
     with another_holder(state / "one.lock") as holder:
         words = rf"process {holder} in .*, still after 0\.1 s\. .*Wait until it is done, or end it, and run this again"
-        with pytest.raises(AlreadyRunningError, match=words), held(state / "one.lock", "a test", 600):
+        with pytest.raises(AlreadyRunningError, match=words), hold_lock(state / "one.lock", "a test", 600):
             pytest.fail("the lock was taken")
 
 
@@ -164,7 +164,7 @@ def test_a_wait_that_is_no_number_of_seconds_is_refused(
     state: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", wrong)
-    with pytest.raises(KobeShotError, match="expected a number of seconds"), held(state / "one.lock", "a test", 0):
+    with pytest.raises(KobeShotError, match="expected a number of seconds"), hold_lock(state / "one.lock", "a test", 0):
         pytest.fail("the lock was taken")
 
 

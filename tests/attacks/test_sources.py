@@ -159,10 +159,10 @@ def test_a_redirect_from_the_web_to_a_machine_within_is_refused(
     start = "https://web.example/shots"
     for host in ("within.example", f"[{target}]" if ":" in target else target):
         with pytest.raises(KobeShotError, match=words):
-            redirects.next_address(start, start, f"https://{host}/shots")
-    assert redirects.next_address(start, start, "/other") == "https://web.example/other"
+            redirects.next_url(start, start, f"https://{host}/shots")
+    assert redirects.next_url(start, start, "/other") == "https://web.example/other"
     within = "https://within.example/shots"
-    assert redirects.next_address(within, within, start) == start
+    assert redirects.next_url(within, within, start) == start
 
 
 def test_a_server_that_sends_a_byte_now_and_then_does_not_hold_the_command(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, WORSE, Ground, noisy, trials
+from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, WORSE, BenchData, noisy, trials
 from data.acquisition.raw_tables import write_split
 from data.preparation import local
 from data.preparation.contract import PreparationParams
@@ -14,45 +14,45 @@ from data.simulation import synthetic
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def data(tmp_path_factory: pytest.TempPathFactory) -> BenchData:
     folder: Path = tmp_path_factory.mktemp("shots")
     write_split(synthetic.iter_chunks(synthetic.PUBLIC_ROWS, 0), folder)
     local.prepare(folder, folder, PreparationParams())
-    return Ground.of(*(pd.read_parquet(folder / f"{name}.parquet") for name in (TRAIN, TEST, PROD)))
+    return BenchData.of(*(pd.read_parquet(folder / f"{name}.parquet") for name in (TRAIN, TEST, PROD)))
 
 
-def test_each_case_is_judged_once_on_each_number_of_rows(ground: Ground) -> None:
-    found = [(case, trial.rows) for case, trial in trials(0, ground, [200, 400])]
+def test_each_case_runs_once_with_each_sample_size(data: BenchData) -> None:
+    found = [(case, trial.rows) for case, trial in trials(0, data, [200, 400])]
     expected = [(case, rows) for case in (WORSE, RESAMPLED, NOISY, BETTER) for rows in (200, 400)]
-    assert sorted(found, key=str) == sorted([*expected, (RECOVERED, len(ground.test))], key=str)
+    assert sorted(found, key=str) == sorted([*expected, (RECOVERED, len(data.test))], key=str)
     assert {case for case, _ in found} == set(CASES)
 
 
-def test_shuffled_labels_are_refused_and_true_ones_promoted(ground: Ground) -> None:
-    found = dict(trials(0, ground, [800]))
+def test_shuffled_labels_are_rejected_and_true_labels_promoted(data: BenchData) -> None:
+    found = dict(trials(0, data, [800]))
     assert "champion" in found[WORSE].failed
     assert found[WORSE].difference > 0
     assert found[RECOVERED].failed == ()
     assert found[RECOVERED].difference < 0
 
 
-def test_shuffling_parts_labels_from_rows_and_keeps_both(ground: Ground) -> None:
-    shuffled = ground.development.shuffled(np.random.default_rng(0))
-    assert (shuffled.features == ground.development.features).all()
-    assert shuffled.labels.sum() == ground.development.labels.sum()
-    assert (shuffled.labels != ground.development.labels).mean() > 0.3
+def test_shuffling_separates_labels_from_rows_and_keeps_both(data: BenchData) -> None:
+    shuffled = data.development.shuffled(np.random.default_rng(0))
+    assert (shuffled.features == data.development.features).all()
+    assert shuffled.labels.sum() == data.development.labels.sum()
+    assert (shuffled.labels != data.development.labels).mean() > 0.3
 
 
-def test_no_model_learns_from_the_rows_that_it_is_compared_on(ground: Ground) -> None:
-    older = len(ground.arrived.labels) - len(ground.development.labels)
-    labelled = older + len(ground.later)
-    assert 0 < older <= labelled / 2 + 50
-    learned = {tuple(row) for row in ground.arrived.features[-older:]}
-    assert np.mean([tuple(row) in learned for row in ground.later[list(FEATURES)].to_numpy()]) < 0.05
-    assert ground.later[TARGET].notna().all()
+def test_no_model_is_trained_on_the_rows_of_its_comparison(data: BenchData) -> None:
+    older = len(data.with_labels.labels) - len(data.development.labels)
+    labeled = older + len(data.holdout)
+    assert 0 < older <= labeled / 2 + 50
+    trained_rows = {tuple(row) for row in data.with_labels.features[-older:]}
+    assert np.mean([tuple(row) in trained_rows for row in data.holdout[list(FEATURES)].to_numpy()]) < 0.05
+    assert data.holdout[TARGET].notna().all()
 
 
-def test_noise_on_the_logit_favours_nobody() -> None:
+def test_noise_on_the_logit_has_no_bias() -> None:
     probability = np.full(100_000, 0.3)
     first, second = (noisy(probability, np.random.default_rng(seed)) for seed in range(2))
     assert np.log(first / (1 - first)).mean() == pytest.approx(np.log(0.3 / 0.7), abs=0.005)

@@ -1,4 +1,4 @@
-"""Waits that follow progress instead of the clock."""
+"""Waits last while there is progress."""
 
 import subprocess
 import sys
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 import pytest
 
 from bench import patience
-from bench.patience import Patience, wait_until, work_of_children
+from bench.patience import Patience, descendants_cpu_seconds, wait_until
 from tests.project import completed, run
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that a test moves."""
-    moment = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: moment[0])
-    return moment
+    """A clock that the test sets."""
+    time = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: time[0])
+    return time
 
 
 @contextmanager
@@ -30,25 +30,25 @@ def started(script: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def test_what_moves_is_waited_for_beyond_any_limit_of_the_clock(clock: list[float]) -> None:
+def test_a_wait_lasts_while_there_is_progress(clock: list[float]) -> None:
     limit = Patience("rows", lambda: int(clock[0]) // 100)
     for second in range(0, 1_700, 10):
         clock[0] = second
         limit.check()
 
 
-def test_what_stands_still_is_given_up_and_named(clock: list[float]) -> None:
+def test_a_stalled_wait_raises_with_its_description(clock: list[float]) -> None:
     limit = Patience("the last row", lambda: min(clock[0], 50))
     clock[0] = 50
     limit.check()
     clock[0] = 169
     limit.check()
     clock[0] = 171
-    with pytest.raises(TimeoutError, match="waited for the last row: nothing moved for 120 s"):
+    with pytest.raises(TimeoutError, match="waited for the last row: no progress for 120 s"):
         limit.check()
 
 
-def test_what_moves_for_ever_is_given_up_in_the_end(clock: list[float]) -> None:
+def test_a_wait_that_progresses_forever_raises_in_the_end(clock: list[float]) -> None:
     limit = Patience("the end", lambda: clock[0])
     for second in range(0, 1_800, 10):
         clock[0] = second
@@ -58,11 +58,9 @@ def test_what_moves_for_ever_is_given_up_in_the_end(clock: list[float]) -> None:
         limit.check()
 
 
-def test_a_process_that_computes_is_progress_and_one_that_sleeps_is_none(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cpu_time_is_progress_and_sleep_is_not(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     works = [0.0]
-    monkeypatch.setattr(patience, "work_of_children", lambda: works[0])
+    monkeypatch.setattr(patience, "descendants_cpu_seconds", lambda: works[0])
     limit = Patience("a process")
     for second in range(0, 600, 10):
         clock[0], works[0] = second, second / 10
@@ -75,31 +73,31 @@ def test_a_process_that_computes_is_progress_and_one_that_sleeps_is_none(
         limit.check()
 
 
-def test_work_is_the_cpu_time_of_what_was_started() -> None:
-    before = work_of_children()
+def test_work_is_the_cpu_time_of_descendants() -> None:
+    before = descendants_cpu_seconds()
     script = "import time\nwhile time.process_time() < 0.5: pass\nprint('worked', flush=True)\ntime.sleep(600)"
     with started(script) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "worked\n"
-        assert work_of_children() - before > 0.4
+        assert descendants_cpu_seconds() - before > 0.4
 
 
-def test_a_condition_that_holds_ends_the_wait_at_once() -> None:
-    answers = iter([False, False, True])
-    wait_until(lambda: next(answers), "the third answer")
+def test_a_wait_ends_as_soon_as_its_condition_is_met() -> None:
+    results = iter([False, False, True])
+    wait_until(lambda: next(results), "the third result")
 
 
-def test_a_command_that_says_more_than_a_pipe_holds_is_run_to_its_end() -> None:
-    done = run([sys.executable, "-c", "import sys; print('x' * 999_999); sys.exit('a word of error')"])
-    assert (done.returncode, len(done.stdout), done.stderr) == (1, 1_000_000, "a word of error\n")
+def test_a_command_with_more_output_than_a_pipe_buffer_finishes() -> None:
+    done = run([sys.executable, "-c", "import sys; print('x' * 999_999); sys.exit('an error')"])
+    assert (done.returncode, len(done.stdout), done.stderr) == (1, 1_000_000, "an error\n")
 
 
-def test_a_process_that_hangs_is_killed_and_named(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = patience.Patience.check
+def test_a_hanging_process_is_killed_and_named(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    original = patience.Patience.check
 
     def late(limit: Patience) -> None:
         clock[0] += 200
-        honest(limit)
+        original(limit)
 
     monkeypatch.setattr(patience.Patience, "check", late)
     with started("import time; time.sleep(600)") as process:

@@ -20,7 +20,7 @@ def test_feet_are_tenths_of_loc_x_and_loc_y(real_raw: dict[str, pd.DataFrame]) -
         np.testing.assert_allclose(y * 10, table["loc_y"], atol=1e-6)
 
 
-def test_zones_are_those_of_the_public_files(real_raw: dict[str, pd.DataFrame]) -> None:
+def test_zones_match_the_public_files(real_raw: dict[str, pd.DataFrame]) -> None:
     for table in real_raw.values():
         zones = court.zones(*court.to_feet(table["lat"], table["lon"]))
         assert (zones.basic == table["shot_zone_basic"]).mean() > 0.999
@@ -28,7 +28,7 @@ def test_zones_are_those_of_the_public_files(real_raw: dict[str, pd.DataFrame]) 
         assert (zones.area == table["shot_zone_area"]).mean() > 0.99
 
 
-def test_the_arc_parts_two_and_three_points(real_raw: dict[str, pd.DataFrame]) -> None:
+def test_the_arc_separates_two_and_three_points(real_raw: dict[str, pd.DataFrame]) -> None:
     for table in real_raw.values():
         three = court.is_three_pointer(*court.to_feet(table["lat"], table["lon"]))
         assert (three == (table["shot_type"] == THREE_POINTS)).mean() > 0.985

@@ -1,4 +1,4 @@
-"""Secrets do not stand in what is shown, logged or kept."""
+"""Secrets are masked in output, logs and stored text."""
 
 import logging
 
@@ -44,7 +44,7 @@ HIDDEN = "hunter2"
         ('{"a":"http://u:hunter2@h","mail":"a@b"}', '{"a":"http://u:***@h","mail":"a@b"}'),
     ],
 )
-def test_a_secret_is_masked_and_the_rest_stays(text: str, expected: str) -> None:
+def test_a_secret_is_masked_and_the_rest_is_unchanged(text: str, expected: str) -> None:
     assert masked(text) == expected
     assert masked(masked(text)) == expected
 
@@ -62,22 +62,22 @@ def test_a_secret_is_masked_and_the_rest_stays(text: str, expected: str) -> None
         "The password of the account is wrong.",
     ],
 )
-def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
+def test_a_text_without_secrets_is_unchanged(text: str) -> None:
     assert masked(text) == text
 
 
-def test_no_error_and_no_line_of_a_command_holds_a_password(capsys: pytest.CaptureFixture[str]) -> None:
-    address = f"postgresql://u:{HIDDEN}@h/d"
-    assert str(KobeShotError(f"cannot reach {address}")) == "cannot reach postgresql://u:***@h/d"
-    info("Store:", address)
-    error("failed:", ValueError(address))
+def test_errors_and_output_of_a_command_contain_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"postgresql://u:{HIDDEN}@h/d"
+    assert str(KobeShotError(f"cannot reach {url}")) == "cannot reach postgresql://u:***@h/d"
+    info("Store:", url)
+    error("failed:", ValueError(url))
     written = capsys.readouterr()
     assert HIDDEN not in written.out + written.err
     assert "u:***@h" in written.out
     assert "u:***@h" in written.err
 
 
-def test_what_a_library_logs_holds_no_password(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_of_a_library_contain_no_password(caplog: pytest.LogCaptureFixture) -> None:
     before = logging.getLogRecordFactory()
     try:
         mask_log_records()

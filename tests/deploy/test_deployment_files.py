@@ -1,4 +1,4 @@
-"""What `deploy/` promises, read from its files: no engine is needed."""
+"""Tests of the files in `deploy/`, without a container engine."""
 
 import re
 import stat
@@ -25,7 +25,7 @@ DEPLOY = ROOT / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ENDING = {"accounts", "first-model"}
+ONE_SHOT_SERVICES = {"accounts", "first-model"}
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 BINARIES = Path(sys.executable).parent
 
@@ -53,7 +53,7 @@ def test_the_compose_file_is_valid() -> None:
     ok(subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False))
 
 
-def test_the_dockerfile_has_no_finding() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     ok(
         subprocess.run(
             [str(BINARIES / "hadolint"), str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False
@@ -84,15 +84,15 @@ def test_a_service_has_no_privileges(name: str) -> None:
     assert "privileged" not in service
 
 
-def test_every_service_that_stays_says_whether_it_is_healthy() -> None:
-    assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == ENDING
+def test_every_long_running_service_has_a_health_check() -> None:
+    assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == ONE_SHOT_SERVICES
     for service in SERVICES.values():
         for needed, how in service.get("depends_on", {}).items():
-            expected = "service_completed_successfully" if needed in ENDING else "service_healthy"
+            expected = "service_completed_successfully" if needed in ONE_SHOT_SERVICES else "service_healthy"
             assert how["condition"] == expected
 
 
-def test_no_secret_stands_in_a_file() -> None:
+def test_no_file_contains_a_secret() -> None:
     named = set()
     for name, service in SERVICES.items():
         for variable, value in settings(name).items():
@@ -110,7 +110,7 @@ def test_no_secret_stands_in_a_file() -> None:
     assert "/secrets*/" in (DEPLOY / ".gitignore").read_text().splitlines()
 
 
-def test_the_tracking_server_asks_for_a_password() -> None:
+def test_the_tracking_server_requires_a_password() -> None:
     assert "--app-name=basic-auth" in SERVICES["tracking"]["command"]
     assert settings("tracking")["MLFLOW_AUTH_CONFIG_PATH"].endswith("deploy/basic_auth.ini")
     assert "deploy/basic_auth.ini" in (ROOT / ".dockerignore").read_text()
@@ -145,14 +145,14 @@ def test_the_image_is_built_from_the_lock_by_the_pinned_uv() -> None:
     assert "!tools/uv.txt" in (ROOT / ".dockerignore").read_text()
     assert "uv sync --frozen --no-dev" in DOCKERFILE
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", DOCKERFILE, flags=re.MULTILINE)
-    # Of a stage that builds, nothing but its environment gets into an image.
+    # An image contains only the environment of a build stage.
     assert re.findall(r"COPY --from=(\S+) (\S+)", DOCKERFILE) == [
         (f"{target}-environment", "/opt/venv") for target in ("tracking", "model", "project")
     ]
 
 
 @pytest.mark.parametrize("target", ["model", "tracking"])
-def test_a_smaller_image_holds_packages_of_the_lock_only(target: str) -> None:
+def test_a_smaller_image_contains_packages_of_the_lock_only(target: str) -> None:
     def names(path: Path) -> set[str]:
         lines = [line for line in path.read_text().splitlines() if line[:1].isalnum()]
         return {re.sub(r"[-_.]+", "-", Requirement(line.split(" \\")[0]).name).lower() for line in lines}
@@ -163,7 +163,7 @@ def test_a_smaller_image_holds_packages_of_the_lock_only(target: str) -> None:
     assert f"-c requirements.txt -r requirements-{target}.txt" in DOCKERFILE
 
 
-def test_the_image_of_the_model_holds_what_a_served_model_requires() -> None:
+def test_the_image_of_the_model_contains_the_requirements_of_a_served_model() -> None:
     own = (DEPLOY / "requirements-model.txt").read_text()
     for requirement in model_requirements(make_pipeline(LGBMClassifier())):
         assert re.search(rf"^{Requirement(requirement).name}(\[.*)?$", own.replace("[binary]", ""), re.MULTILINE) or (
@@ -171,7 +171,7 @@ def test_the_image_of_the_model_holds_what_a_served_model_requires() -> None:
         ), requirement
 
 
-def test_secrets_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
+def test_secrets_are_created_once_for_their_owner_only(tmp_path: Path) -> None:
     command = [str(DEPLOY / "make-secrets.sh"), str(tmp_path / "secrets")]
     ok(subprocess.run(command, capture_output=True, text=True, check=False))
     made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
@@ -213,11 +213,11 @@ def test_the_deployment_page_names_files_that_exist() -> None:
         assert f"| `{service}` |" in page
 
 
-def test_databases_without_their_secrets_are_not_made(tmp_path: Path) -> None:
+def test_databases_without_their_secrets_are_not_created(tmp_path: Path) -> None:
     command = [str(DEPLOY / "databases.sh")]
-    refused = subprocess.run(command, env={"SECRETS": str(tmp_path)}, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "mlflow_database_password" in refused.stderr
+    failed = subprocess.run(command, env={"SECRETS": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "mlflow_database_password" in failed.stderr
 
 
 def test_every_image_is_built_once_from_its_target() -> None:
@@ -229,13 +229,13 @@ def test_every_image_is_built_once_from_its_target() -> None:
     assert SERVICES["model"]["build"]["target"] == "model"
 
 
-def test_a_service_has_time_to_end() -> None:
+def test_services_have_a_grace_period() -> None:
     assert {"database", "tracking", "model", "scheduler"} <= {
         name for name, service in SERVICES.items() if "stop_grace_period" in service
     }
 
 
-def test_a_backup_is_for_its_owner_alone_and_out_of_git() -> None:
+def test_a_backup_is_private_and_outside_git() -> None:
     page = (ROOT / "docs" / "deployment.md").read_text()
     assert "mkdir -p -m 700 backup" in page
     assert "/backup*/" in (DEPLOY / ".gitignore").read_text().splitlines()

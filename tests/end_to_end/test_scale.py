@@ -204,7 +204,7 @@ def test_one_bad_row_goes_to_the_rejects_with_its_reason_and_the_others_are_scor
     assert "out_rejects.parquet" in printed
     assert len(pd.read_parquet(out)) == 8_999
     rejected = pd.read_parquet(tmp_path / "out_rejects.parquet")
-    assert rejected["reason"].tolist() == ["column period: found 11, expected a whole number from 1 to 10"]
+    assert rejected["reason"].tolist() == ["column period: found 11, expected an integer from 1 to 10"]
     assert rejected[SHOT_ID].tolist() == [7_001]
 
 

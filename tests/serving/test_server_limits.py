@@ -29,7 +29,7 @@ def test_an_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_no_whole_number_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, limit: str, value: str) -> None:
     name = PREFIX + limit.upper()
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=f"{name}: expected a whole number above 0, found '{value}'"):
+    with pytest.raises(ValueError, match=f"{name}: expected an integer above 0, found '{value}'"):
         limits()
 
 

@@ -55,7 +55,7 @@ def test_the_real_files_give_the_known_sizes(tmp_path: Path) -> None:
         pytest.skip(f"the real files are not at {REAL}")
     found = prepare(REAL, tmp_path, PreparationParams())
     assert found.rows == {FILTERED: 20_285, TRAIN: 16_228, TEST: 4_057, PROD: 6_426}
-    assert found.labelled[PROD] == 6_426 - 1_014
+    assert found.labeled[PROD] == 6_426 - 1_014
 
 
 def test_columns_are_the_six_features_and_the_label(pair: Pair, tables: Callable[..., Tables]) -> None:

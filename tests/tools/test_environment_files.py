@@ -7,8 +7,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from data.paths import ROOT
-from tools.audit import judged
-from tools.environment_files import locked_requirements, locked_uv, rendered
+from tools.audit import parse_report
+from tools.environment_files import locked_requirements, locked_uv, render
 from tools.sbom import bill_of_materials
 
 
@@ -18,11 +18,11 @@ def requirements() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "conda.yaml", "tools/uv.txt"])
-def test_the_generated_files_are_those_of_the_lock(requirements: dict[str, str], name: str) -> None:
-    assert (ROOT / name).read_text() == rendered(requirements)[name], "run: make lock"
+def test_the_generated_files_match_the_lock(requirements: dict[str, str], name: str) -> None:
+    assert (ROOT / name).read_text() == render(requirements)[name], "run: make lock"
 
 
-def test_conda_yaml_takes_python_from_conda_forge_and_all_else_from_pip(requirements: dict[str, str]) -> None:
+def test_conda_yaml_installs_python_from_conda_forge_and_the_rest_from_pip(requirements: dict[str, str]) -> None:
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
     assert environment["channels"] == ["conda-forge"]
     assert environment["dependencies"] == ["python=3.11", "pip", {"pip": list(requirements)}]
@@ -36,7 +36,7 @@ def test_every_requirement_has_the_hashes_of_its_files(requirements: dict[str, s
     assert all(re.search(r"(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", lines) for lines in requirements.values())
 
 
-def test_uv_is_installed_by_its_hash_and_is_the_one_of_the_developers() -> None:
+def test_uv_is_installed_by_its_hash_with_the_version_of_the_developers() -> None:
     developer = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     name, *hashes = locked_uv().split(" \\\n    --hash=sha256:")
     assert name in developer
@@ -44,7 +44,7 @@ def test_uv_is_installed_by_its_hash_and_is_the_one_of_the_developers() -> None:
     assert "--require-hashes -r tools/uv.txt" in (ROOT / "Makefile").read_text()
 
 
-def test_the_bill_of_materials_names_the_closure_with_its_versions(requirements: dict[str, str]) -> None:
+def test_the_bill_of_materials_lists_all_dependencies_with_their_versions(requirements: dict[str, str]) -> None:
     bill = json.loads(bill_of_materials())
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
     named = {f"{each['name']}=={each['version']}" for each in bill["components"]}
@@ -64,18 +64,18 @@ def package(name: str, *vulnerabilities: dict[str, object], **more: str) -> dict
         ([package("a", {"id": "CVE-2", "fix_versions": []})], (["a 1.0: CVE-2, fixed in no version"], 1, 0)),
     ],
 )
-def test_an_audit_tells_what_is_known_and_what_could_not_be_asked(
+def test_an_audit_reports_vulnerabilities_and_skipped_packages(
     packages: list[dict[str, object]], expected: tuple[list[str], int, int]
 ) -> None:
-    assert judged(json.dumps({"dependencies": packages})) == expected
+    assert parse_report(json.dumps({"dependencies": packages})) == expected
 
 
-def test_the_closure_is_named_not_only_what_the_project_asks_for(requirements: dict[str, str]) -> None:
+def test_indirect_dependencies_are_listed(requirements: dict[str, str]) -> None:
     names = {requirement.partition("==")[0] for requirement in requirements}
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert names >= {Requirement(dependency).name for dependency in asked}
+    direct = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert names >= {Requirement(dependency).name for dependency in direct}
     assert names >= {"starlette", "sqlalchemy", "numba", "joblib"}
 
 
-def test_test_tools_stay_out_of_the_environment_that_runs(requirements: dict[str, str]) -> None:
+def test_test_tools_are_not_in_the_run_time_environment(requirements: dict[str, str]) -> None:
     assert not {"pytest", "ruff", "mypy", "hypothesis"} & {line.partition("==")[0] for line in requirements}

@@ -147,7 +147,9 @@ def _drawn(chain: Chain) -> dict[str, bytes]:
     }
     with contextlib.suppress(KobeShotError):
         samples = {
-            words: TableReader(_table(run, file)).sample(_DRAWN_ROWS) for words, (run, file) in tables.items() if run
+            words: TableReader(_table(run, file)).systematic_sample(_DRAWN_ROWS)
+            for words, (run, file) in tables.items()
+            if run
         }
         if len(samples) == len(tables):
             found[_FEATURES] = figures.png(figures.distributions(samples))

@@ -30,7 +30,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, shots: pd.DataFrame) -> Path:
-    """A folder with the two files."""
+    """A folder with both raw files."""
     made = tmp_path / "folder"
     made.mkdir()
     for name, points in ((DEV_FILE, TWO_POINTS), (PROD_FILE, THREE_POINTS)):
@@ -39,8 +39,8 @@ def folder(tmp_path: Path, shots: pd.DataFrame) -> Path:
 
 
 @pytest.fixture
-def address(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The folder over https."""
+def url(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of the folder over https."""
     certificate, key = make_certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
@@ -48,21 +48,21 @@ def address(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         yield served
 
 
-def acquire(what: str | Path, raw: Path, public_address: str = NOWHERE) -> Provenance:
-    return sources.acquire(str(what), rows=500, seed=1, raw=raw, public_address=public_address)
+def acquire(what: str | Path, raw: Path, public_url: str = NOWHERE) -> Provenance:
+    return sources.acquire(str(what), rows=500, seed=1, raw=raw, public_url=public_url)
 
 
 def contents(raw: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in raw.iterdir() if path.is_file()}
 
 
-def test_a_folder_is_taken_byte_for_byte(folder: Path, raw: Path) -> None:
+def test_a_folder_is_copied_byte_for_byte(folder: Path, raw: Path) -> None:
     assert acquire(folder, raw).kind == "folder"
     for name in FILES:
         assert (raw / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_the_public_files_are_known_by_their_bytes(raw: Path) -> None:
+def test_the_public_files_are_recognized_by_their_bytes(raw: Path) -> None:
     if not REAL.is_dir():
         pytest.skip("the real files are not here")
     assert acquire(REAL, raw).kind == "public"
@@ -80,7 +80,7 @@ def test_one_table_is_split_by_shot_type(tmp_path: Path, raw: Path, shots: pd.Da
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_a_table_of_many_pieces_is_split_as_one_piece_would_be(
+def test_a_table_of_many_chunks_is_split_like_one_chunk(
     tmp_path: Path, raw: Path, shots: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     notes = [*range(len(shots) - 1), "last"]
@@ -105,7 +105,7 @@ def test_a_folder_of_parts_is_split_as_one_table(tmp_path: Path, raw: Path, shot
     assert sum(len(pd.read_parquet(raw / name)) for name in FILES) == len(shots)
 
 
-def test_a_folder_may_hold_folders_of_parts(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
+def test_a_folder_may_contain_folders_of_parts(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
     (folder / DEV_FILE).unlink()
     (folder / DEV_FILE).mkdir()
     dev = shots[shots["shot_type"] == TWO_POINTS]
@@ -122,7 +122,7 @@ def test_a_folder_may_hold_folders_of_parts(folder: Path, raw: Path, shots: pd.D
     assert len(pd.read_parquet(raw / DEV_FILE)) == len(dev)
 
 
-def test_a_damaged_part_is_refused_by_name_and_what_was_there_stays(folder: Path, raw: Path) -> None:
+def test_a_damaged_part_is_named_and_the_old_files_stay(folder: Path, raw: Path) -> None:
     whole = folder / PROD_FILE
     whole.rename(folder / "part-0.parquet")
     whole.mkdir()
@@ -135,7 +135,7 @@ def test_a_damaged_part_is_refused_by_name_and_what_was_there_stays(folder: Path
     assert contents(raw) == before
 
 
-def test_large_simulations_are_folders_of_parts_and_known_as_simulated(
+def test_large_simulations_are_folders_of_parts_and_marked_as_synthetic(
     raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data.storage.tables.PART_ROWS", 10_000)
@@ -148,7 +148,7 @@ def test_large_simulations_are_folders_of_parts_and_known_as_simulated(
     pd.testing.assert_frame_equal(table, synthetic.shots(70_000, 3))
 
 
-def test_a_full_disk_is_told_in_words_and_what_was_there_stays(
+def test_a_full_disk_raises_and_the_old_files_stay(
     folder: Path, raw: Path, shots: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquire(folder, raw)
@@ -172,20 +172,20 @@ def test_a_table_may_call_the_longitude_lng(tmp_path: Path, raw: Path, shots: pd
     assert "lon" in pd.read_parquet(raw / DEV_FILE)
 
 
-def test_a_table_without_shot_type_is_refused_by_name(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+def test_a_table_without_shot_type_is_rejected_by_name(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
     shots.drop(columns="shot_type").to_csv(tmp_path / "shots.csv", index=False)
     with pytest.raises(SchemaError, match=r"shots\.csv: column shot_type missing"):
         acquire(tmp_path / "shots.csv", raw)
 
 
-def test_a_table_of_one_kind_of_shot_is_refused(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+def test_a_table_of_one_shot_type_is_rejected(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
     shots[shots["shot_type"] == TWO_POINTS].to_csv(tmp_path / "shots.csv", index=False)
     with pytest.raises(SourceError, match=THREE_POINTS):
         acquire(tmp_path / "shots.csv", raw)
 
 
 @pytest.mark.parametrize("text", ["", '"unclosed', "a,b\n1,2,3\n"])
-def test_a_broken_csv_is_refused_by_name(tmp_path: Path, raw: Path, text: str) -> None:
+def test_an_invalid_csv_file_is_rejected_by_name(tmp_path: Path, raw: Path, text: str) -> None:
     (tmp_path / "shots.csv").write_text(text)
     with pytest.raises((SourceError, SchemaError), match=r"shots\.csv"):
         acquire(tmp_path / "shots.csv", raw)
@@ -209,9 +209,7 @@ def _wrong_checksum(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_truncate, _drop_a_column, _empty, _wrong_checksum])
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_refused_by_name_and_what_was_there_stays(
-    folder: Path, raw: Path, damage: object, name: str
-) -> None:
+def test_a_damaged_file_is_named_and_the_old_files_stay(folder: Path, raw: Path, damage: object, name: str) -> None:
     acquire("synthetic", raw)
     before = contents(raw)
     assert callable(damage)
@@ -226,57 +224,55 @@ def test_matching_checksums_are_accepted(folder: Path, raw: Path) -> None:
     acquire(folder, raw)
 
 
-def test_an_https_address_is_downloaded(address: str, folder: Path, raw: Path) -> None:
-    assert acquire(address, raw) == Provenance("address", address, {name: sha256(folder / name) for name in FILES})
+def test_an_https_url_is_downloaded(url: str, folder: Path, raw: Path) -> None:
+    assert acquire(url, raw) == Provenance("address", url, {name: sha256(folder / name) for name in FILES})
     assert contents(raw).items() >= {name: sha256(folder / name) for name in FILES}.items()
 
 
 @pytest.mark.parametrize("damage", [_truncate, _drop_a_column, _wrong_checksum])
-def test_a_damaged_download_is_refused_by_name_and_what_was_there_stays(
-    address: str, folder: Path, raw: Path, damage: object
-) -> None:
+def test_a_damaged_download_is_named_and_the_old_files_stay(url: str, folder: Path, raw: Path, damage: object) -> None:
     acquire("synthetic", raw)
     before = contents(raw)
     assert callable(damage)
     damage(folder / PROD_FILE)
     with pytest.raises((SourceError, SchemaError), match=PROD_FILE):
-        acquire(address, raw)
+        acquire(url, raw)
     assert contents(raw) == before
 
 
-def test_an_address_that_lacks_a_file_is_told_with_its_answer(address: str, folder: Path, raw: Path) -> None:
+def test_a_missing_file_of_a_url_raises_with_its_response(url: str, folder: Path, raw: Path) -> None:
     (folder / PROD_FILE).unlink()
-    with pytest.raises(SourceError, match=rf"{PROD_FILE} answered 404"):
-        acquire(address, raw)
+    with pytest.raises(SourceError, match=rf"{PROD_FILE} responded 404"):
+        acquire(url, raw)
 
 
 @pytest.mark.parametrize("wrong", ["https://user:secret@example.org/x", "https://example.org/x?token=secret"])
-def test_credentials_in_an_address_are_refused_and_not_repeated(wrong: str) -> None:
+def test_credentials_in_a_url_are_rejected_and_not_repeated(wrong: str) -> None:
     with pytest.raises(ValueError, match="netrc") as caught:
         validate_source(wrong)
     assert "secret" not in str(caught.value)
 
 
 def test_auto_downloads_the_public_files_by_checksum(
-    address: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (sources, provenance):
         monkeypatch.setattr(module, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
-    assert acquire("auto", raw, address).kind == "public"
+    assert acquire("auto", raw, url).kind == "public"
 
 
-def test_auto_refuses_a_download_with_another_checksum(address: str, raw: Path) -> None:
+def test_auto_rejects_a_download_with_a_wrong_checksum(url: str, raw: Path) -> None:
     with pytest.raises(SourceError, match="wrong checksum"):
-        acquire("auto", raw, address)
+        acquire("auto", raw, url)
     assert not any((raw / name).exists() for name in FILES)
 
 
-def test_auto_keeps_valid_files(folder: Path, raw: Path, address: str) -> None:
+def test_auto_keeps_valid_files(folder: Path, raw: Path, url: str) -> None:
     raw.mkdir()
     for name in FILES:
         shutil.copyfile(folder / name, raw / name)
     before = contents(raw)
-    assert acquire("auto", raw, address).kind == "unknown"
+    assert acquire("auto", raw, url).kind == "unknown"
     assert contents(raw) == before
 
 
@@ -286,16 +282,16 @@ def test_auto_without_a_network_simulates_the_same_shots_each_time(raw: Path) ->
     assert acquire("auto", raw) == first
 
 
-def test_auto_replaces_simulated_shots_once_the_public_ones_can_be_reached(
-    address: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+def test_auto_replaces_synthetic_shots_once_the_public_ones_can_be_reached(
+    url: str, folder: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquire("auto", raw)
     for module in (sources, provenance):
         monkeypatch.setattr(module, "PUBLIC_SHA256", {name: sha256(folder / name) for name in FILES})
-    assert acquire("auto", raw, address).kind == "public"
+    assert acquire("auto", raw, url).kind == "public"
 
 
-def test_auto_keeps_a_refused_file_aside(folder: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_renames_an_invalid_file(folder: Path, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw.mkdir()
     for name in FILES:
         shutil.copyfile(folder / name, raw / name)
@@ -306,7 +302,7 @@ def test_auto_keeps_a_refused_file_aside(folder: Path, raw: Path, capsys: pytest
     assert PROD_FILE in capsys.readouterr().out
 
 
-def test_a_file_that_changed_after_it_was_acquired_is_refused_and_kept(
+def test_a_file_that_changed_after_its_acquisition_is_rejected_and_kept(
     folder: Path, raw: Path, shots: pd.DataFrame
 ) -> None:
     acquire(folder, raw)
@@ -319,7 +315,7 @@ def test_a_file_that_changed_after_it_was_acquired_is_refused_and_kept(
     assert contents(raw) == before
 
 
-def test_an_acquisition_killed_between_its_two_files_is_noticed_and_done_again(folder: Path, raw: Path) -> None:
+def test_an_acquisition_killed_between_its_two_files_is_detected_and_repeated(folder: Path, raw: Path) -> None:
     acquire("synthetic", raw)
     old = (raw / PROD_FILE).read_bytes()
     acquire(folder, raw)
@@ -330,7 +326,7 @@ def test_an_acquisition_killed_between_its_two_files_is_noticed_and_done_again(f
     assert read_provenance(raw).kind == "folder"
 
 
-def test_simulated_shots_are_known_wherever_they_are_copied_to(tmp_path: Path, raw: Path) -> None:
+def test_copies_of_synthetic_shots_are_recognized(tmp_path: Path, raw: Path) -> None:
     acquire("synthetic", raw)
     copied = acquire(raw, tmp_path / "other")
     assert copied.is_synthetic
@@ -339,26 +335,26 @@ def test_simulated_shots_are_known_wherever_they_are_copied_to(tmp_path: Path, r
     assert read_provenance(raw).is_synthetic
 
 
-def test_auto_simulates_anew_when_other_rows_are_asked_for(raw: Path) -> None:
+def test_auto_simulates_again_with_other_rows(raw: Path) -> None:
     acquire("auto", raw)
-    found = sources.acquire("auto", rows=700, seed=9, raw=raw, public_address=NOWHERE)
+    found = sources.acquire("auto", rows=700, seed=9, raw=raw, public_url=NOWHERE)
     assert found.address == "rows=700 seed=9"
     assert sum(len(pd.read_parquet(raw / name)) for name in FILES) == 700
 
 
-def test_a_prod_shot_among_those_to_learn_from_is_refused(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
+def test_a_prod_shot_among_the_dev_rows_is_rejected(folder: Path, raw: Path, shots: pd.DataFrame) -> None:
     shots.to_parquet(folder / DEV_FILE, index=False)
     with pytest.raises(SourceError, match=r"share .* shot_id"):
         acquire(folder, raw)
 
 
-def test_a_row_without_shot_type_is_refused_not_lost(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
+def test_a_row_without_shot_type_is_rejected_and_not_lost(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
     shots.assign(shot_type=shots["shot_type"].where(shots.index != 4)).to_csv(tmp_path / "shots.csv", index=False)
     with pytest.raises(SchemaError, match="row 4, column shot_type"):
         acquire(tmp_path / "shots.csv", raw)
 
 
-def test_columns_of_mixed_types_and_both_names_of_the_longitude_do_no_harm(
+def test_columns_of_mixed_types_and_both_names_of_the_longitude_are_accepted(
     tmp_path: Path, raw: Path, shots: pd.DataFrame
 ) -> None:
     notes = [*range(len(shots) - 1), "last"]
@@ -367,36 +363,36 @@ def test_columns_of_mixed_types_and_both_names_of_the_longitude_do_no_harm(
     assert {"note", "lng", "lon"} <= set(pd.read_parquet(raw / DEV_FILE))
 
 
-def test_checksums_are_found_as_sha256sum_writes_them() -> None:
+def test_the_format_of_sha256sum_is_parsed() -> None:
     line = f"{'A' * 64} *./{DEV_FILE}\n".encode()
     assert download.parse_checksums(line) == {DEV_FILE: "a" * 64}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"abc  other.parquet"])
-def test_a_list_of_checksums_that_names_neither_file_is_refused(folder: Path, raw: Path, content: bytes) -> None:
+def test_checksums_that_name_neither_file_are_rejected(folder: Path, raw: Path, content: bytes) -> None:
     (folder / "SHA256SUMS").write_bytes(content)
     with pytest.raises(SourceError, match="names neither"):
         acquire(folder, raw)
 
 
-@pytest.mark.parametrize("wrong", ["~nobody-here/x", "x" * 5_000, "a\0b"])
-def test_a_path_that_cannot_be_is_refused_with_words(wrong: str) -> None:
+@pytest.mark.parametrize("wrong", ["~missing-user/x", "x" * 5_000, "a\0b"])
+def test_an_impossible_path_is_rejected(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"expected auto|null"):
         validate_source(wrong)
 
 
-def test_missing_files_are_told_with_the_command_that_makes_them(raw: Path) -> None:
+def test_the_message_about_missing_files_has_the_command_that_acquires_them(raw: Path) -> None:
     raw.mkdir()
     with pytest.raises(SourceError, match=r"mlflow run \. -e aquisicao"):
         read_provenance(raw)
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "http://example.org", "ftp://example.org", ""])
-def test_what_is_no_source_is_refused_before_any_work(wrong: str) -> None:
+def test_an_invalid_source_is_rejected_before_any_work(wrong: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         validate_source(wrong)
 
 
-def test_a_folder_without_the_files_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_folder_without_the_files_is_rejected_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"lacks {DEV_FILE} and {PROD_FILE}"):
         validate_source(str(tmp_path))

@@ -17,7 +17,7 @@ from data.errors import SchemaError, SourceError
 from data.paths import ROOT
 from data.preparation import local, split
 from data.preparation.contract import PreparationParams
-from data.preparation.local import prepare, work
+from data.preparation.local import prepare, progress_total
 from data.preparation.manifest import FILTERED, IDS, TABLES, TEST, TRAIN
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError, sha256
@@ -43,15 +43,15 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """An empty folder for what is made of them."""
+    """An empty folder for the prepared tables."""
     folder = tmp_path / "out"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of a size that small tables have many of."""
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a size that splits small tables."""
     for module in (raw_tables, local):
         monkeypatch.setattr(module, "CHUNK_ROWS", 700)
 
@@ -72,7 +72,7 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
 
 
 def in_memory(pair: Pair, test_size: float = 0.2, seed: int = 42) -> dict[str, pd.DataFrame]:
-    """The rules of a preparation in plain pandas and scikit-learn."""
+    """Prepare with plain pandas and scikit-learn."""
     columns = [*FEATURES, TARGET]
     dev, prod = (table.rename(columns={"lon": "lng"}) for table in pair)
     filtered = dev[columns].astype(float).dropna().astype({TARGET: "int64"}).reset_index(drop=True)
@@ -87,8 +87,8 @@ def in_memory(pair: Pair, test_size: float = 0.2, seed: int = 42) -> dict[str, p
 
 
 @pytest.mark.parametrize(("test_size", "seed"), [(0.2, 42), (0.5, 1)])
-@pytest.mark.usefixtures("small_pieces")
-def test_a_streamed_preparation_is_that_of_pandas_and_scikit_learn_to_the_byte(
+@pytest.mark.usefixtures("small_chunks")
+def test_a_streamed_preparation_is_bit_identical_to_pandas_and_scikit_learn(
     pair: Pair, raw: Path, out: Path, test_size: float, seed: int
 ) -> None:
     write_pair(pair, raw)
@@ -98,21 +98,21 @@ def test_a_streamed_preparation_is_that_of_pandas_and_scikit_learn_to_the_byte(
         assert (out / f"{name}.parquet").read_bytes() == (out / "expected.parquet").read_bytes()
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_counts_are_those_of_the_tables(pair: Pair, raw: Path, out: Path) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_counts_match_the_tables(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = pair
     write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
     done: list[int] = []
     prepared = prepare(raw, out, PreparationParams(), done.append)
     for name, table in tables(out).items():
         assert prepared.rows[name] == len(table)
-        assert prepared.labelled[name] == table[TARGET].notna().sum()
+        assert prepared.labeled[name] == table[TARGET].notna().sum()
         assert prepared.made[name] == table[TARGET].sum()
     assert prepared.dropped["dropped_dev_missing_lat"] == 3
-    assert sum(done) == work(raw)
+    assert sum(done) == progress_total(raw)
 
 
-def test_simulated_shots_stay_marked(pair: Pair, raw: Path, out: Path) -> None:
+def test_synthetic_shots_stay_marked(pair: Pair, raw: Path, out: Path) -> None:
     for table in pair:
         table.attrs["simulation"] = "rows=1 seed=1"
     write_pair(pair, raw)
@@ -123,8 +123,8 @@ def test_simulated_shots_stay_marked(pair: Pair, raw: Path, out: Path) -> None:
 # Tables in parts
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_folders_of_parts_of_differing_types_are_one_table(pair: Pair, raw: Path, out: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_folders_of_parts_with_different_types_are_one_table(pair: Pair, raw: Path, out: Path, tmp_path: Path) -> None:
     write_pair(pair, raw)
     parted = tmp_path / "parted"
     parted.mkdir()
@@ -138,7 +138,7 @@ def test_folders_of_parts_of_differing_types_are_one_table(pair: Pair, raw: Path
         assert sha256(parted / f"{name}.parquet") == sha256(out / f"{name}.parquet")
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_chunks")
 def test_a_large_table_is_written_in_parts(pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.storage.tables.PART_ROWS", 1_000)
     write_pair(pair, raw)
@@ -148,37 +148,37 @@ def test_a_large_table_is_written_in_parts(pair: Pair, raw: Path, out: Path, mon
         pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
 
 
-def test_a_part_that_is_not_whole_is_named(pair: Pair, raw: Path, out: Path) -> None:
+def test_a_damaged_part_is_named(pair: Pair, raw: Path, out: Path) -> None:
     write_pair(pair, raw)
     (raw / DEV_FILE).unlink()
     write_parts(pair[0], raw / DEV_FILE)
-    broken = raw / DEV_FILE / "part-1.parquet"
-    broken.write_bytes(broken.read_bytes()[:-100])
+    with_violations = raw / DEV_FILE / "part-1.parquet"
+    with_violations.write_bytes(with_violations.read_bytes()[:-100])
     with pytest.raises(SourceError, match=r"part-1\.parquet.*cannot be read"):
         prepare(raw, out, PreparationParams())
     assert list(out.iterdir()) == []
 
 
-# The split of more rows than are shuffled
+# The split of larger tables, which are not shuffled
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any table is too large to be shuffled."""
-    monkeypatch.setattr(split, "MOST_SHUFFLED", 0)
+    """Make any table too large to be shuffled."""
+    monkeypatch.setattr(split, "MAX_SHUFFLED", 0)
 
 
-def told_apart(pair: Pair) -> Pair:
-    """Dev rows whose minutes are unlike any other row's."""
+def with_unique_rows(pair: Pair) -> Pair:
+    """Make the minutes of dev rows unique."""
     dev, prod = pair
     return dev.assign(minutes_remaining=np.linspace(0, 12, len(dev))), prod
 
 
-@pytest.mark.usefixtures("hashed", "small_pieces")
-def test_beyond_what_is_shuffled_each_row_is_on_one_side_and_classes_have_the_sizes_of_scikit_learn(
+@pytest.mark.usefixtures("hashed", "small_chunks")
+def test_the_hash_split_puts_each_row_on_one_side_with_the_class_sizes_of_scikit_learn(
     pair: Pair, raw: Path, out: Path
 ) -> None:
-    pair = told_apart(pair)
+    pair = with_unique_rows(pair)
     write_pair(pair, raw)
     prepared = prepare(raw, out, PreparationParams())
     found, expected = tables(out), in_memory(pair)
@@ -191,10 +191,10 @@ def test_beyond_what_is_shuffled_each_row_is_on_one_side_and_classes_have_the_si
 
 
 @pytest.mark.usefixtures("hashed")
-def test_beyond_what_is_shuffled_the_split_does_not_depend_on_order_or_pieces(
+def test_the_hash_split_does_not_depend_on_order_or_chunks(
     pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dev, prod = told_apart(pair)
+    dev, prod = with_unique_rows(pair)
     sides = []
     for order, rows in ((dev, 100), (dev.sample(frac=1, random_state=1), 2_000)):
         for module in (raw_tables, local):
@@ -207,11 +207,11 @@ def test_beyond_what_is_shuffled_the_split_does_not_depend_on_order_or_pieces(
     assert set(tables(out)[TEST]["minutes_remaining"]) != sides[0]
 
 
-# Rows that break the schema
+# Rows that violate the schema
 
 
-def broken(pair: Pair) -> Pair:
-    """Dev rows 2 and 1,500 and prod row 1 break the schema."""
+def with_violations(pair: Pair) -> Pair:
+    """Make dev rows 2 and 1,500 and prod row 1 invalid."""
     dev, prod = (table.astype({"lat": object, "period": float}) for table in pair)
     dev.loc[2, "period"] = 99.0
     dev.loc[1_500, ["lat", "period"]] = [0.0, 2.5]
@@ -219,16 +219,18 @@ def broken(pair: Pair) -> Pair:
     return dev.astype({"lat": float}), prod.astype({"lat": float})
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_rows_that_break_the_schema_go_to_a_table_of_rejects_with_the_reason(pair: Pair, raw: Path, out: Path) -> None:
-    dev, prod = broken(pair)
+@pytest.mark.usefixtures("small_chunks")
+def test_rows_that_violate_the_schema_go_to_a_table_of_rejects_with_the_reason(
+    pair: Pair, raw: Path, out: Path
+) -> None:
+    dev, prod = with_violations(pair)
     write_pair((dev, prod), raw)
     prepared = prepare(raw, out, PreparationParams(max_rejected_rows=3))
     assert prepared.rejected == {DEV_FILE: 2, PROD_FILE: 1}
     rejects = pd.read_parquet(out / "rejects_dev.parquet")
     assert rejects["reason"].tolist() == [
-        "column period: found 99, expected a whole number from 1 to 10",
-        "column lat: found 0, expected a number from 33.1568 to 34.0968",
+        "column period: found 99, expected an integer from 1 to 10",
+        "column lat: found 0, expected a float from 33.1568 to 34.0968",
     ]
     came = dev.loc[[2, 1_500]].reset_index(drop=True)
     pd.testing.assert_frame_equal(rejects.drop(columns="reason"), came, check_dtype=False)
@@ -237,18 +239,18 @@ def test_rows_that_break_the_schema_go_to_a_table_of_rejects_with_the_reason(pai
         pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
 
 
-def test_without_rejects_there_is_no_table_of_them(pair: Pair, raw: Path, out: Path) -> None:
+def test_without_rejects_there_is_no_table_of_rejects(pair: Pair, raw: Path, out: Path) -> None:
     write_pair(pair, raw)
     assert sum(prepare(raw, out, PreparationParams(max_rejected_rows=3)).rejected.values()) == 0
     assert sorted(path.stem for path in out.iterdir()) == sorted([*TABLES, *IDS.values()])
 
 
-@pytest.mark.parametrize("most_shuffled", [split.MOST_SHUFFLED, 0])
-@pytest.mark.usefixtures("small_pieces")
-def test_beside_train_and_test_stands_which_shots_they_are_in_the_order_of_their_rows(
-    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, most_shuffled: int
+@pytest.mark.parametrize("max_shuffled", [split.MAX_SHUFFLED, 0])
+@pytest.mark.usefixtures("small_chunks")
+def test_the_ids_of_train_and_test_are_in_the_order_of_their_rows(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, max_shuffled: int
 ) -> None:
-    monkeypatch.setattr(split, "MOST_SHUFFLED", most_shuffled)
+    monkeypatch.setattr(split, "MAX_SHUFFLED", max_shuffled)
     dev, prod = pair
     dev = dev.assign(shot_id=np.random.default_rng(0).permutation(len(dev)) + 10**12)
     write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
@@ -265,16 +267,16 @@ def test_beside_train_and_test_stands_which_shots_they_are_in_the_order_of_their
     assert sum(map(len, ids.values())) == len(pd.read_parquet(out / f"{FILTERED}.parquet"))
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_texts_among_numbers_are_rejected_and_hide_no_other_wrong_value(pair: Pair, raw: Path, out: Path) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_strings_among_numbers_are_rejected_and_hide_no_other_violation(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = pair
     longitude = dev["lon"].astype(str)
     longitude[3], longitude[4] = "west", "0"
     write_pair((dev.assign(lon=longitude), prod), raw)
     prepare(raw, out, PreparationParams(max_rejected_rows=2))
     assert pd.read_parquet(out / "rejects_dev.parquet")["reason"].tolist() == [
-        "column lon: found 'west', expected a number from -118.5198 to -118.0198",
-        "column lon: found 0, expected a number from -118.5198 to -118.0198",
+        "column lon: found 'west', expected a float from -118.5198 to -118.0198",
+        "column lon: found 0, expected a float from -118.5198 to -118.0198",
     ]
 
 
@@ -283,14 +285,12 @@ def test_a_missing_shot_id_is_a_reason(pair: Pair, raw: Path, out: Path) -> None
     write_pair((dev.assign(shot_id=dev["shot_id"].mask(dev.index == 5)), prod), raw)
     prepare(raw, out, PreparationParams(max_rejected_rows=1))
     reasons = pd.read_parquet(out / "rejects_dev.parquet")["reason"].tolist()
-    assert reasons == ["column shot_id: found null, expected a whole number"]
+    assert reasons == ["column shot_id: found null, expected an integer"]
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_more_rejects_than_allowed_in_both_tables_end_it_with_the_first_of_them(
-    pair: Pair, raw: Path, out: Path
-) -> None:
-    write_pair(broken(pair), raw)
+@pytest.mark.usefixtures("small_chunks")
+def test_too_many_rejects_of_both_tables_raise_with_the_first_rows(pair: Pair, raw: Path, out: Path) -> None:
+    write_pair(with_violations(pair), raw)
     with pytest.raises(
         SchemaError, match=r"(?s)2 row\(s\).*max_rejected_rows=1 .*row 2, column period.*row 1500"
     ) as caught:
@@ -301,26 +301,26 @@ def test_more_rejects_than_allowed_in_both_tables_end_it_with_the_first_of_them(
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_without_a_limit_the_first_row_that_breaks_the_schema_ends_it_as_one_piece_would(
+@pytest.mark.usefixtures("small_chunks")
+def test_without_allowed_rejects_many_chunks_raise_like_one_chunk(
     pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pair(broken(pair), raw)
+    write_pair(with_violations(pair), raw)
     messages = []
     for rows in (700, 131_072):
         monkeypatch.setattr(raw_tables, "CHUNK_ROWS", rows)
-        with pytest.raises(SchemaError, match=r"in 2 row\(s\)\. Mend or remove them") as caught:
+        with pytest.raises(SchemaError, match=r"in 2 row\(s\)\. Fix or remove them") as caught:
             prepare(raw, out, PreparationParams())
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
-# Shots that stand twice
+# Duplicate shots
 
 
 @pytest.mark.parametrize("max_rejected_rows", [0, 5])
-@pytest.mark.usefixtures("small_pieces")
-def test_a_shot_in_two_parts_is_refused(pair: Pair, raw: Path, out: Path, max_rejected_rows: int) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_a_shot_in_two_parts_is_rejected(pair: Pair, raw: Path, out: Path, max_rejected_rows: int) -> None:
     dev, prod = pair
     twice = pd.concat([dev, dev.iloc[[10]]], ignore_index=True)
     write_pair((twice, prod), raw)
@@ -331,15 +331,15 @@ def test_a_shot_in_two_parts_is_refused(pair: Pair, raw: Path, out: Path, max_re
     assert list(out.iterdir()) == []
 
 
-def test_a_shot_that_stands_twice_in_a_small_table_is_told_by_its_row(pair: Pair, raw: Path, out: Path) -> None:
+def test_a_duplicate_shot_in_a_small_table_raises_with_its_row(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = pair
     write_pair((pd.concat([dev.head(20), dev.iloc[[3]]]), prod), raw)
     with pytest.raises(SchemaError, match=r"row 20, column shot_id: found .*each only once"):
         prepare(raw, out, PreparationParams())
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_a_shot_in_both_tables_is_refused(pair: Pair, raw: Path, out: Path) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_a_shot_in_both_tables_is_rejected(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = pair
     write_pair((dev, pd.concat([prod, dev.iloc[[7]]])), raw)
     with pytest.raises(SourceError, match=rf"share 1 shot_id \(such as {dev['shot_id'][7]}\)"):
@@ -347,17 +347,17 @@ def test_a_shot_in_both_tables_is_refused(pair: Pair, raw: Path, out: Path) -> N
     assert list(out.iterdir()) == []
 
 
-# What is left
+# Full disk and memory
 
 
-@pytest.mark.parametrize("told", [OSError(errno.ENOSPC, "full"), OSError("Error writing: No space left on device")])
-def test_a_full_disk_is_told_in_words_and_leaves_nothing(
-    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, told: OSError
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OSError("Error writing: No space left on device")])
+def test_a_full_disk_raises_and_leaves_nothing(
+    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     write_pair(pair, raw)
 
     def write(_writer: TableWriter, _piece: pa.Table) -> None:
-        raise told
+        raise error
 
     monkeypatch.setattr(TableWriter, "write", write)
     with pytest.raises(DiskFullError, match=r"is full.*Free some space"):
@@ -365,21 +365,21 @@ def test_a_full_disk_is_told_in_words_and_leaves_nothing(
     assert list(out.iterdir()) == []
 
 
-# VmHWM begins anew with each program; ru_maxrss would begin with the peak of the tests that start this one.
+# VmHWM starts at zero in each program; ru_maxrss would start at the peak of the parent process.
 _MEASURED = """
 import json, re, sys
 from pathlib import Path
 from data.preparation.local import prepare
 from data.preparation.contract import PreparationParams
 folder = Path(sys.argv[1])
-prepared = prepare(folder, folder, Plan())
+prepared = prepare(folder, folder, PreparationParams())
 kibibytes = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
 print(json.dumps([prepared.rows["data_filtered"], int(kibibytes)]))
 """
 
 
 def grow(table: pa.Table, folder: Path, times: int, first: int) -> None:
-    """Write a table many times over, each time with other shot_id."""
+    """Write many copies of a table, each with its own shot_id."""
     folder.mkdir()
     place = table.schema.get_field_index("shot_id")
     for number in range(times):
@@ -388,24 +388,24 @@ def grow(table: pa.Table, folder: Path, times: int, first: int) -> None:
 
 
 def peak(pair: Pair, folder: Path, times: int) -> tuple[int, int]:
-    """Filtered rows, and the most memory that their preparation took, bytes."""
+    """Filtered rows, and peak memory of their preparation, bytes."""
     folder.mkdir()
     for table, name, first in zip(pair, FILES, (0, 10**9), strict=True):
-        # Text columns that are not read would only make the files large.
+        # Unread string columns would only make the files larger.
         arrow = pa.Table.from_pandas(table.select_dtypes("number").assign(game_date=table["game_date"]))
         grow(pa.concat_tables([arrow] * 20), folder / name, times, first)
-    told = subprocess.run(
+    error = subprocess.run(
         [sys.executable, "-c", _MEASURED, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    rows, kibibytes = json.loads(told)
+    rows, kibibytes = json.loads(error)
     return rows, kibibytes * 1_024
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(pair: Pair, tmp_path: Path) -> None:
-    few, least = peak(pair, tmp_path / "few", 14)
-    many, most = peak(pair, tmp_path / "many", 42)
-    assert few > split.MOST_SHUFFLED
-    assert many == 3 * few
-    assert most - least < 100e6
-    assert most < 1e9
+    few_rows, low = peak(pair, tmp_path / "few", 14)
+    many_rows, high = peak(pair, tmp_path / "many", 42)
+    assert few_rows > split.MAX_SHUFFLED
+    assert many_rows == 3 * few_rows
+    assert high - low < 100e6
+    assert high < 1e9

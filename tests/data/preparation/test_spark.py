@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = needs_java
 
-Mend = Callable[[pd.DataFrame], None]
+Change = Callable[[pd.DataFrame], None]
 
 TABLES = (FILTERED, TRAIN, TEST, PROD)
 PLAN = PreparationParams(test_size=0.3, seed=7)
@@ -44,7 +44,7 @@ def spark() -> "SparkSession":
 
 @pytest.fixture(scope="session")
 def pair(shots: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The two raw tables, some of their values missing."""
+    """Both raw tables, with missing values."""
     table = shots.copy()
     table.loc[table.index % 97 == 0, "lat"] = np.nan
     table.loc[table.index % 89 == 0, ["lat", "shot_distance"]] = np.nan
@@ -68,50 +68,52 @@ def written(tables: dict[str, pd.DataFrame], folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, pair: dict[str, pd.DataFrame]) -> tuple[PreparationResult, Path]:
-    """What Spark makes of the raw tables by the plan, and the folder that it is in: to be read only."""
+def prepared_once(
+    tmp_path_factory: pytest.TempPathFactory, pair: dict[str, pd.DataFrame]
+) -> tuple[PreparationResult, Path]:
+    """The preparation of the raw tables on Spark, and its read-only folder."""
     folder = tmp_path_factory.mktemp("made")
     out = folder / "out"
     return prepare(small_session(), written(pair, folder / "raw"), out, PLAN), out
 
 
-def changed(raw: Path, file: str, mend: Mend) -> None:
-    """Write a raw table anew, after a change to it."""
+def rewrite(raw: Path, file: str, change: Change) -> None:
+    """Apply a change to a raw table."""
     table = pd.read_parquet(raw / file)
-    mend(table)
+    change(table)
     table.to_parquet(raw / file, index=False)
 
 
 def locally(raw: Path, plan: PreparationParams, out: Path) -> PreparationResult:
-    """What the local engine makes of tables that it does not shuffle."""
+    """Prepare with the local engine, without shuffling."""
     out.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "MOST_SHUFFLED", 0)
+        patch.setattr(split, "MAX_SHUFFLED", 0)
         patch.setattr("data.preparation.local._GROUP_ROWS", 1_000_000)
         return prepare_locally(raw, out, plan)
 
 
-def in_order(path: Path) -> pd.DataFrame:
+def sorted_rows(path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path)
-    # pandas writes into a file which of its types of texts it had.
+    # pandas stores its string type in the file.
     table = table.astype({name: object for name in table.columns if name == GAME_DATE})
     return table.sort_values(list(table.columns), ignore_index=True)
 
 
-def kept_in(out: Path) -> list[str]:
+def files_in(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir()) if out.exists() else []
 
 
-def test_the_rows_of_every_table_and_every_count_are_those_of_the_local_engine(
-    made: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
+def test_the_rows_and_counts_of_every_table_match_the_local_engine(
+    prepared_once: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
 ) -> None:
-    prepared, out = made
+    prepared, out = prepared_once
     local = tmp_path / "local"
     assert prepared == locally(raw, PLAN, local)
     assert prepared.dropped["dropped_dev_missing_shot_distance"] > 0
     assert prepared.dropped["dropped_prod_rows"] > 0
     for name in TABLES:
-        ours, theirs = (in_order(folder / f"{name}.parquet") for folder in (out, local))
+        ours, theirs = (sorted_rows(folder / f"{name}.parquet") for folder in (out, local))
         pd.testing.assert_frame_equal(ours, theirs)
         assert len(ours) == prepared.rows[name]
     for name, ids in IDS.items():
@@ -124,7 +126,7 @@ def test_the_rows_of_every_table_and_every_count_are_those_of_the_local_engine(
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_the_real_rows_are_those_of_the_local_engine(
+def test_the_real_rows_match_the_local_engine(
     spark: "SparkSession", real_raw: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     raw = written({f"{name}.parquet": table for name, table in real_raw.items()}, tmp_path / "raw")
@@ -134,7 +136,7 @@ def test_the_real_rows_are_those_of_the_local_engine(
     assert prepared == prepare_locally(raw, tmp_path / "shuffled", plan)
     for name in (FILTERED, PROD):
         pd.testing.assert_frame_equal(
-            in_order(tmp_path / "out" / f"{name}.parquet"), in_order(tmp_path / "shuffled" / f"{name}.parquet")
+            sorted_rows(tmp_path / "out" / f"{name}.parquet"), sorted_rows(tmp_path / "shuffled" / f"{name}.parquet")
         )
     classes = {0: 20_285 - prepared.made[FILTERED], 1: prepared.made[FILTERED]}
     tested = split.test_rows_per_class(classes, plan.test_size, plan.seed)
@@ -142,21 +144,21 @@ def test_the_real_rows_are_those_of_the_local_engine(
     assert prepared.rows == {FILTERED: 20_285, TRAIN: 16_228, TEST: 4_057, PROD: 6_426}
 
 
-def test_the_test_rows_are_those_with_the_smallest_hashes_of_their_class(
-    made: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame]
+def test_the_test_rows_have_the_smallest_hashes_of_their_class(
+    prepared_once: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame]
 ) -> None:
     rows = pair[DEV_FILE].rename(columns={"lon": "lng"}).dropna(subset=[*FEATURES, TARGET])
     rows = rows.assign(hash=split.hashes(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
     sizes = split.test_rows_per_class(rows[TARGET].astype(int).value_counts().to_dict(), PLAN.test_size, PLAN.seed)
     expected = pd.concat([rows[rows[TARGET] == flag].head(size) for flag, size in sizes.items()])
     expected = expected[[*FEATURES, TARGET]].astype(float).sort_values([*FEATURES, TARGET], ignore_index=True)
-    found = in_order(made[1] / f"{TEST}.parquet").astype(float)
+    found = sorted_rows(prepared_once[1] / f"{TEST}.parquet").astype(float)
     pd.testing.assert_frame_equal(found, expected)
 
 
-def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
+def test_the_split_depends_only_on_the_seed(
     spark: "SparkSession",
-    made: tuple[PreparationResult, Path],
+    prepared_once: tuple[PreparationResult, Path],
     raw: Path,
     pair: dict[str, pd.DataFrame],
     tmp_path: Path,
@@ -170,16 +172,16 @@ def test_the_split_depends_on_neither_parts_nor_order_but_on_the_seed(
             mixed.iloc[number::7].to_parquet(other / file / f"part-{number}.parquet", index=False)
     prepare(spark, other, tmp_path / "other_out", PLAN)
     prepare(spark, raw, tmp_path / "seed_out", replace(PLAN, seed=8))
-    outs = (made[1], tmp_path / "other_out", tmp_path / "seed_out")
-    first, same, differs = (in_order(out / f"{TEST}.parquet") for out in outs)
+    outs = (prepared_once[1], tmp_path / "other_out", tmp_path / "seed_out")
+    first, same, differs = (sorted_rows(out / f"{TEST}.parquet") for out in outs)
     pd.testing.assert_frame_equal(first, same)
     assert len(first) == len(differs)
     assert not first.equals(differs)
 
 
-def test_readers_find_plain_types_and_nothing_but_parts(made: tuple[PreparationResult, Path]) -> None:
-    out = made[1]
-    assert kept_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
+def test_tables_have_plain_types_and_contain_only_parts(prepared_once: tuple[PreparationResult, Path]) -> None:
+    out = prepared_once[1]
+    assert files_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
     for name in TABLES:
         folder = out / f"{name}.parquet"
         assert sorted(folder.iterdir()) == parquet_files(folder)
@@ -191,9 +193,7 @@ def test_readers_find_plain_types_and_nothing_but_parts(made: tuple[PreparationR
         }
 
 
-def test_rows_that_break_the_schema_go_to_a_table_with_the_reason_of_the_local_engine(
-    spark: "SparkSession", raw: Path, tmp_path: Path
-) -> None:
+def test_rejects_have_the_reasons_of_the_local_engine(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     def break_dev(table: pd.DataFrame) -> None:
         table["period"] = table["period"].astype(float)
         table["loc_x"] = table["loc_x"].astype(float)
@@ -240,7 +240,7 @@ def test_rows_that_break_the_schema_go_to_a_table_with_the_reason_of_the_local_e
             ]
         ):
             table[column] = table[column].where(table.index != row * 3, value)
-        # Of two wrong values the first is told; what is missing or spelled otherwise is none.
+        # Of two violations the first is the reason; missing values and other number formats are valid.
         table.loc[200, ["shot_type", "lat"]] = ["4PT Field Goal", 1.0]
         table.loc[201, ["season", "shot_type"]] = None
         table.loc[202, "seconds_remaining"] = "5.0"
@@ -249,8 +249,8 @@ def test_rows_that_break_the_schema_go_to_a_table_with_the_reason_of_the_local_e
     def break_prod(table: pd.DataFrame) -> None:
         table.loc[17, "lon"] = 118.2
 
-    changed(raw, DEV_FILE, break_dev)
-    changed(raw, PROD_FILE, break_prod)
+    rewrite(raw, DEV_FILE, break_dev)
+    rewrite(raw, PROD_FILE, break_prod)
     plan = replace(PLAN, max_rejected_rows=100)
     prepared = prepare(spark, raw, tmp_path / "out", plan)
     assert prepared == locally(raw, plan, tmp_path / "local")
@@ -259,71 +259,67 @@ def test_rows_that_break_the_schema_go_to_a_table_with_the_reason_of_the_local_e
         ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
         pd.testing.assert_frame_equal(ours, theirs)
     for name in TABLES:
-        ours, theirs = (in_order(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
+        ours, theirs = (sorted_rows(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_more_rows_that_break_the_schema_than_may_end_it_with_the_first_of_them(
-    spark: "SparkSession", raw: Path, tmp_path: Path
-) -> None:
+def test_too_many_rejects_raise_with_the_first_reasons(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     def break_some(table: pd.DataFrame) -> None:
         table.loc[20:31, "period"] = 11
 
-    changed(raw, DEV_FILE, break_some)
-    with pytest.raises(SchemaError) as told_of:
+    rewrite(raw, DEV_FILE, break_some)
+    with pytest.raises(SchemaError) as caught:
         prepare(spark, raw, tmp_path / "out", PLAN)
-    head, *lines = str(told_of.value).splitlines()
-    assert head == f"{DEV_FILE} breaks the schema in 12 row(s). Mend or remove them:"
+    head, *lines = str(caught.value).splitlines()
+    assert head == f"{DEV_FILE} violates the schema in 12 row(s). Fix or remove them:"
     assert lines == [
-        *["  column period: found 11, expected a whole number from 1 to 10"] * 10,
+        *["  column period: found 11, expected an integer from 1 to 10"] * 10,
         "  and 2 more row(s)",
     ]
-    assert kept_in(tmp_path / "out") == []
+    assert files_in(tmp_path / "out") == []
 
 
-def test_the_limit_is_of_both_tables_and_a_higher_one_is_named_as_the_way_on(
+def test_max_rejected_rows_applies_to_both_tables_and_the_message_names_it(
     spark: "SparkSession", raw: Path, tmp_path: Path
 ) -> None:
     def break_two(table: pd.DataFrame) -> None:
         table.loc[:1, "period"] = 0
 
     for file in (DEV_FILE, PROD_FILE):
-        changed(raw, file, break_two)
+        rewrite(raw, file, break_two)
     with pytest.raises(
         SchemaError, match=r"more do than max_rejected_rows=3 allows in both raw tables.*higher"
-    ) as told_of:
+    ) as caught:
         prepare(spark, raw, tmp_path / "out", replace(PLAN, max_rejected_rows=3))
-    assert f"{DEV_FILE} and {PROD_FILE} break the schema in 4 row(s)" in str(told_of.value)
-    assert kept_in(tmp_path / "out") == []
+    assert f"{DEV_FILE} and {PROD_FILE} violate the schema in 4 row(s)" in str(caught.value)
+    assert files_in(tmp_path / "out") == []
     assert prepare(spark, raw, tmp_path / "out", replace(PLAN, max_rejected_rows=4)).rejected == {
         DEV_FILE: 2,
         PROD_FILE: 2,
     }
-    assert {"rejects_dev.parquet", "rejects_prod.parquet"} <= set(kept_in(tmp_path / "out"))
+    assert {"rejects_dev.parquet", "rejects_prod.parquet"} <= set(files_in(tmp_path / "out"))
 
 
-def test_the_rejects_of_a_preparation_before_do_not_outlive_it(
-    spark: "SparkSession", raw: Path, tmp_path: Path
-) -> None:
+def test_the_rejects_of_a_previous_preparation_are_removed(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "rejects_dev.parquet").write_bytes(b"old")
     prepare(spark, raw, out, PLAN)
-    assert kept_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
+    assert files_in(out) == sorted(f"{name}.parquet" for name in (*TABLES, *IDS.values()))
 
 
-def test_a_shot_that_is_in_a_table_twice_is_refused(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
+def test_a_duplicate_shot_is_rejected(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     def double(table: pd.DataFrame) -> None:
         table.loc[1:3, SHOT_ID] = table.loc[0, SHOT_ID]
 
     first = int(pd.read_parquet(raw / PROD_FILE)[SHOT_ID].iloc[0])
-    changed(raw, PROD_FILE, double)
+    rewrite(raw, PROD_FILE, double)
     with pytest.raises(SchemaError, match=f"^{PROD_FILE}: 1 shot_id found twice or more, such as {first}; expected"):
         prepare(spark, raw, tmp_path / "out", PLAN)
-    assert kept_in(tmp_path / "out") == []
+    assert files_in(tmp_path / "out") == []
 
 
-def test_a_shot_that_is_in_both_tables_is_refused(
+def test_a_shot_in_both_tables_is_rejected(
     spark: "SparkSession", raw: Path, pair: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     ids = pair[DEV_FILE][SHOT_ID].iloc[:7].to_list()
@@ -331,15 +327,15 @@ def test_a_shot_that_is_in_both_tables_is_refused(
     def share(table: pd.DataFrame) -> None:
         table.loc[:6, SHOT_ID] = ids
 
-    changed(raw, PROD_FILE, share)
-    with pytest.raises(SourceError) as told_of:
+    rewrite(raw, PROD_FILE, share)
+    with pytest.raises(SourceError) as caught:
         prepare(spark, raw, tmp_path / "out", PLAN)
     examples = ", ".join(map(str, sorted(ids)[:5]))
-    assert f"{DEV_FILE} and {PROD_FILE} share 7 shot_id (such as {examples}); expected none" in str(told_of.value)
+    assert f"{DEV_FILE} and {PROD_FILE} share 7 shot_id (such as {examples}); expected none" in str(caught.value)
 
 
-def test_parts_of_other_types_and_names_are_one_table(
-    spark: "SparkSession", made: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame], tmp_path: Path
+def test_parts_with_other_types_and_names_are_one_table(
+    spark: "SparkSession", prepared_once: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     table = pair[DEV_FILE]
     folder = tmp_path / "other" / DEV_FILE
@@ -353,11 +349,11 @@ def test_parts_of_other_types_and_names_are_one_table(
     prepare(spark, tmp_path / "other", tmp_path / "other_out", PLAN)
     for name in (TRAIN, TEST):
         pd.testing.assert_frame_equal(
-            in_order(made[1] / f"{name}.parquet"), in_order(tmp_path / "other_out" / f"{name}.parquet")
+            sorted_rows(prepared_once[1] / f"{name}.parquet"), sorted_rows(tmp_path / "other_out" / f"{name}.parquet")
         )
-    expected = pd.read_parquet(made[1] / f"{PROD}.parquet").drop(columns="game_date")
+    expected = pd.read_parquet(prepared_once[1] / f"{PROD}.parquet").drop(columns="game_date")
     pd.testing.assert_frame_equal(
-        in_order(tmp_path / "other_out" / f"{PROD}.parquet"),
+        sorted_rows(tmp_path / "other_out" / f"{PROD}.parquet"),
         expected.sort_values(list(expected.columns), ignore_index=True),
     )
 
@@ -370,13 +366,13 @@ def test_a_part_that_cannot_be_read_is_named(
     pair[PROD_FILE].to_parquet(raw / PROD_FILE)
     pair[DEV_FILE].to_parquet(raw / DEV_FILE / "1.parquet")
     (raw / DEV_FILE / "2.parquet").write_bytes((raw / DEV_FILE / "1.parquet").read_bytes()[:5_000])
-    with pytest.raises(SourceError, match=r"2\.parquet: expected a whole parquet table; it cannot be read"):
+    with pytest.raises(SourceError, match=r"2\.parquet: expected a complete parquet table; it cannot be read"):
         prepare(spark, raw, tmp_path / "out", PLAN)
-    with pytest.raises(TableError, match=r"2\.parquet: expected a whole parquet table; it cannot be read"):
+    with pytest.raises(TableError, match=r"2\.parquet: expected a complete parquet table; it cannot be read"):
         read(spark, raw / DEV_FILE)
 
 
-def test_a_missing_column_and_a_table_without_rows_are_told(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
+def test_a_missing_column_and_an_empty_table_raise(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     pd.read_parquet(raw / PROD_FILE).head(0).to_parquet(raw / PROD_FILE)
     with pytest.raises(SourceError, match=f"{PROD_FILE} holds no rows; expected shots"):
         prepare(spark, raw, tmp_path / "out", PLAN)
@@ -385,37 +381,37 @@ def test_a_missing_column_and_a_table_without_rows_are_told(spark: "SparkSession
         prepare(spark, raw, tmp_path / "out", PLAN)
 
 
-def test_a_table_without_both_results_is_not_split(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
+def test_a_table_without_both_classes_is_not_split(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:
     def miss_all(table: pd.DataFrame) -> None:
         table[TARGET] = 0
 
-    changed(raw, DEV_FILE, miss_all)
+    rewrite(raw, DEV_FILE, miss_all)
     with pytest.raises(SchemaError, match=r" 0 .*made: too few to split with test_size 0\.3"):
         prepare(spark, raw, tmp_path / "out", PLAN)
-    assert kept_in(tmp_path / "out") == []
+    assert files_in(tmp_path / "out") == []
 
 
-def test_a_part_that_turns_out_damaged_half_way_leaves_the_tables_of_before(
-    spark: "SparkSession", made: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
+def test_a_part_that_fails_during_the_job_leaves_the_old_tables(
+    spark: "SparkSession", prepared_once: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
 ) -> None:
-    out = shutil.copytree(made[1], tmp_path / "out")
+    out = shutil.copytree(prepared_once[1], tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     whole = (raw / PROD_FILE).read_bytes()
-    # The footer, at the end of the file, is as it was.
+    # The footer, at the end of the file, is unchanged.
     (raw / PROD_FILE).write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
-    with pytest.raises(SparkError, match=r"^Spark's job failed: "):
+    with pytest.raises(SparkError, match=r"^Spark job failed: "):
         prepare(spark, raw, out, PLAN)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_a_write_that_fails_after_others_leaves_the_tables_of_before(
+def test_a_failed_write_after_others_leaves_the_old_tables(
     spark: "SparkSession",
-    made: tuple[PreparationResult, Path],
+    prepared_once: tuple[PreparationResult, Path],
     raw: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = shutil.copytree(made[1], tmp_path / "out")
+    out = shutil.copytree(prepared_once[1], tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     write_into = spark_tables.write_into
     monkeypatch.setattr(
@@ -430,22 +426,22 @@ def test_a_write_that_fails_after_others_leaves_the_tables_of_before(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_raw_files_that_change_meanwhile_are_told(
+def test_raw_files_that_change_during_the_run_raise(
     spark: "SparkSession", raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_into = spark_tables.write_into
     monkeypatch.setattr(spark_preparation, "write_into", lambda frame, folder: write_into(frame.limit(5), folder))
     with pytest.raises(
-        SparkError, match=r"data_filtered has 5 rows; expected [\d,]+, .*changed meanwhile; run this again"
+        SparkError, match=r"data_filtered has 5 rows; expected [\d,]+, .*changed during the run\. Run the command again"
     ):
         prepare(spark, raw, tmp_path / "out", PLAN)
-    assert kept_in(tmp_path / "out") == []
+    assert files_in(tmp_path / "out") == []
 
 
-def test_spark_counts_leading_bits_as_the_local_engine_does_however_many_hashes_are_left(
+def test_spark_counts_leading_bits_like_the_local_engine(
     spark: "SparkSession", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spark_preparation, "_MOST_HASHES_HELD", -1)
+    monkeypatch.setattr(spark_preparation, "_MAX_HASHES_IN_MEMORY", -1)
     ids = np.arange(3_000)
     hashes = split.hashes(ids, 3)
     by_label = {0: hashes[ids % 3 != 0], 1: hashes[ids % 3 == 0]}
@@ -482,23 +478,23 @@ def test_names_and_types_of_any_kind_are_read_and_nan_is_null(spark: "SparkSessi
     assert write(frame, tmp_path / "copy.parquet") == 2
 
 
-def test_csv_is_refused_in_words(spark: "SparkSession", tmp_path: Path) -> None:
+def test_csv_is_rejected(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("a\n1\n", encoding="utf-8")
     with pytest.raises(TableError, match=r"expected a Parquet file, or a folder of them, with engine=spark; found CSV"):
         read(spark, tmp_path / "table.csv")
 
 
-def test_a_table_without_rows_is_one_part_with_its_columns(spark: "SparkSession", tmp_path: Path) -> None:
+def test_an_empty_table_is_one_part_with_its_columns(spark: "SparkSession", tmp_path: Path) -> None:
     target = tmp_path / "none.parquet"
     assert write(spark.range(10, numPartitions=3).where("id > 10"), target) == 0
     assert [path.name for path in target.iterdir()] == ["part-00000.parquet"]
     assert pd.read_parquet(target).dtypes.to_dict() == {"id": np.dtype("int64")}
 
 
-def test_a_write_that_fails_leaves_what_was_there(spark: "SparkSession", tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_table(spark: "SparkSession", tmp_path: Path) -> None:
     target = tmp_path / "table.parquet"
     write(spark.range(3), target)
-    with pytest.raises(SparkError, match=r"^Spark's job failed: .*DIVIDE_BY_ZERO"):
+    with pytest.raises(SparkError, match=r"^Spark job failed: .*DIVIDE_BY_ZERO"):
         write(spark.range(9, numPartitions=3).selectExpr("1 DIV (id - 8) AS id"), target)
-    assert kept_in(tmp_path) == ["table.parquet"]
+    assert files_in(tmp_path) == ["table.parquet"]
     assert len(pd.read_parquet(target)) == 3

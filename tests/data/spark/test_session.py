@@ -45,7 +45,7 @@ try:
     with told():
         second.range(10).count()
 except SparkError as error:
-    assert "run this again" in str(error), error
+    assert "run the command again" in str(error), error
 else:
     raise AssertionError
 assert session("local[1]").range(3).count() == 3
@@ -58,8 +58,8 @@ def spark() -> "SparkSession":
 
 
 @pytest.fixture
-def java_that_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJava:
-    """Makes the java of JAVA_HOME one that says a given text of itself."""
+def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJava:
+    """Sets JAVA_HOME to a fake java that prints a version text."""
 
     def make(text: str) -> None:
         java = tmp_path / "bin" / "java"
@@ -74,23 +74,23 @@ def java_that_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJava:
 @pytest.mark.parametrize(
     "master", ["", "local", "local[2]", "local[*]", "local[2,3]", "spark://host:7077", "yarn", "k8s://https://host"]
 )
-def test_addresses_of_masters_are_taken(master: str) -> None:
+def test_urls_of_masters_are_accepted(master: str) -> None:
     assert check_master(master) == master
 
 
 @pytest.mark.parametrize("master", ["lokal", "local[]", "local[x]", "spark://", "spark:host:7077", "http://host", " "])
-def test_what_is_no_address_of_a_master_is_refused(master: str) -> None:
+def test_an_invalid_master_is_rejected(master: str) -> None:
     with pytest.raises(ValueError, match=r"expected local, local\[N\].*; found "):
         check_master(master)
 
 
-def test_a_missing_pyspark_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pyspark_raises_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(SparkError, match=r"expects the package pyspark; it is not in this environment.*--extra spark"):
+    with pytest.raises(SparkError, match=r"expects the package pyspark; it is not installed.*--extra spark"):
         check_pyspark()
 
 
-def test_a_missing_java_is_told_with_the_command_that_installs_it(
+def test_a_missing_java_raises_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
@@ -99,37 +99,37 @@ def test_a_missing_java_is_told_with_the_command_that_installs_it(
         check_java()
 
 
-def test_a_java_home_without_java_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_home_without_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(SparkError, match=f"found none by JAVA_HOME={tmp_path}"):
         check_java()
 
 
 @pytest.mark.parametrize(
-    "says", ['openjdk version "11.0.2" 2019-01-15', 'java version "1.8.0_392"', "Unrecognized option"]
+    "version", ['openjdk version "11.0.2" 2019-01-15', 'java version "1.8.0_392"', "Unrecognized option"]
 )
-def test_a_java_that_is_too_old_or_broken_is_told_by_what_it_says(java_that_says: MakeJava, says: str) -> None:
-    java_that_says(says)
-    with pytest.raises(SparkError) as told_of:
+def test_an_old_or_broken_java_raises_with_its_output(fake_java: MakeJava, version: str) -> None:
+    fake_java(version)
+    with pytest.raises(SparkError) as caught:
         check_java()
-    assert f"expects Java 17 or 21; found {says}" in str(told_of.value)
+    assert f"expects Java 17 or 21; found {version}" in str(caught.value)
 
 
-@pytest.mark.parametrize("says", ['openjdk version "17.0.15" 2025-04-15', 'openjdk version "21" 2023-09-19'])
-def test_a_java_of_a_later_version_is_taken(java_that_says: MakeJava, says: str) -> None:
-    java_that_says(says)
+@pytest.mark.parametrize("version", ['openjdk version "17.0.15" 2025-04-15', 'openjdk version "21" 2023-09-19'])
+def test_a_newer_java_is_accepted(fake_java: MakeJava, version: str) -> None:
+    fake_java(version)
     check_java()
 
 
 @needs_java
-def test_a_master_that_does_not_answer_is_told_and_the_session_that_runs_stays(spark: "SparkSession") -> None:
-    with pytest.raises(SparkError, match=r"No Spark master answers at spark://127.0.0.1:1"):
+def test_an_unreachable_master_raises_and_the_running_session_stays(spark: "SparkSession") -> None:
+    with pytest.raises(SparkError, match=r"No Spark master responds at spark://127.0.0.1:1"):
         session("spark://127.0.0.1:1")
     assert spark.range(3).count() == 3
 
 
 @needs_java
-def test_a_process_follows_the_configuration_and_restarts_and_writes_nothing_to_standard_error(
+def test_a_process_uses_the_configuration_and_restarts_without_output_to_standard_error(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "spark-defaults.conf").write_text("spark.master local[3]\n", encoding="utf-8")
@@ -149,7 +149,7 @@ def test_a_process_follows_the_configuration_and_restarts_and_writes_nothing_to_
 
 
 @needs_java
-def test_a_wrong_setting_is_told_in_words_and_not_as_a_stack_trace(tmp_path: Path) -> None:
+def test_an_invalid_setting_raises_without_a_stack_trace(tmp_path: Path) -> None:
     (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory nothing\n", encoding="utf-8")
     done = run(
         [
@@ -166,14 +166,14 @@ def test_a_wrong_setting_is_told_in_words_and_not_as_a_stack_trace(tmp_path: Pat
 
 
 @needs_java
-def test_a_failed_query_is_told_in_words(spark: "SparkSession") -> None:
-    with pytest.raises(SparkError, match=r"^Spark's job failed: .*DIVIDE_BY_ZERO") as told_of:
+def test_a_failed_query_raises_without_a_stack_trace(spark: "SparkSession") -> None:
+    with pytest.raises(SparkError, match=r"^Spark job failed: .*DIVIDE_BY_ZERO") as caught:
         collect_rows(spark.range(3).selectExpr("1 DIV id AS whole"))
-    assert "\tat " not in str(told_of.value)
+    assert "\tat " not in str(caught.value)
 
 
 @needs_java
-def test_an_exception_of_python_in_a_worker_is_told_by_its_own_words(spark: "SparkSession") -> None:
+def test_an_exception_in_a_python_worker_keeps_its_message(spark: "SparkSession") -> None:
     from pyspark.sql.functions import udf  # noqa: PLC0415 an extra
 
     @udf("int")  # type: ignore[untyped-decorator, unused-ignore]
@@ -181,23 +181,23 @@ def test_an_exception_of_python_in_a_worker_is_told_by_its_own_words(spark: "Spa
         message = f"no such shot: {value}"
         raise LookupError(message)
 
-    with pytest.raises(SparkError, match=r"^Spark's job failed: LookupError: no such shot: 0$"):
+    with pytest.raises(SparkError, match=r"^Spark job failed: LookupError: no such shot: 0$"):
         collect_rows(spark.range(1).select(broken("id")))
 
 
 @needs_java
 @pytest.mark.parametrize(
-    ("said", "advice"),
+    ("cause", "advice"),
     [
         ("java.io.IOException: No space left on device", "the disk is full; free some space, or set SPARK_LOCAL_DIRS"),
         ("java.lang.OutOfMemoryError: Java heap space", "set spark.driver.memory and spark.executor.memory higher"),
     ],
 )
-def test_an_error_with_a_known_remedy_is_told_with_it(said: str, advice: str) -> None:
+def test_a_known_error_raises_with_advice(cause: str, advice: str) -> None:
     from py4j.protocol import Py4JError  # noqa: PLC0415 an extra
 
-    trace = f"An error occurred.\n: Job aborted\n\tat x.y(z.scala:1)\nCaused by: {said}\n\tat java.base/a(b.java:1)\n"
-    with pytest.raises(SparkError) as told_of, translate_errors():
+    trace = f"An error occurred.\n: Job aborted\n\tat x.y(z.scala:1)\nCaused by: {cause}\n\tat java.base/a(b.java:1)\n"
+    with pytest.raises(SparkError) as caught, translate_errors():
         raise Py4JError(trace)
-    assert advice in str(told_of.value)
-    assert str(told_of.value).endswith(f"({said})")
+    assert advice in str(caught.value)
+    assert str(caught.value).endswith(f"({cause})")

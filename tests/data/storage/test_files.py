@@ -32,10 +32,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 @contextmanager
 def writing_elsewhere(target: Path, what: str = "partial.write_text('half')") -> "Iterator[subprocess.Popen[str]]":
-    """Another process that is writing a file, or a folder, until its standard input ends."""
+    """Another process that writes a file or a folder until its standard input ends."""
     code = (
         "import pathlib, sys\nfrom data.storage.files import atomic_write\n"
-        f"with replacing(pathlib.Path({str(target)!r})) as partial:\n"
+        f"with atomic_write(pathlib.Path({str(target)!r})) as partial:\n"
         f"    {what}\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -50,7 +50,7 @@ def writing_elsewhere(target: Path, what: str = "partial.write_text('half')") ->
 
 
 @pytest.mark.parametrize("what", ["partial.write_text('half')", "(partial / 'below').mkdir(parents=True)"])
-def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path, what: str) -> None:
+def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path, what: str) -> None:
     (tmp_path / "raw").mkdir()
     with writing_elsewhere(tmp_path / "raw" / "table.parquet", what):
         assert len(list((tmp_path / "raw").iterdir())) == 1
@@ -58,7 +58,7 @@ def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path, what
         assert list((tmp_path / "raw").iterdir()) == []
 
 
-def test_what_another_process_is_writing_is_not_cleared(tmp_path: Path) -> None:
+def test_files_of_a_running_writer_are_not_removed(tmp_path: Path) -> None:
     target = tmp_path / "processed" / "predictions.csv"
     with writing_elsewhere(target) as process:
         with writer_lock(tmp_path):
@@ -69,15 +69,15 @@ def test_what_another_process_is_writing_is_not_cleared(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["predictions.csv"]
 
 
-def test_what_is_not_known_to_be_a_leftover_is_not_cleared(tmp_path: Path) -> None:
+def test_unknown_hidden_folders_are_not_removed(tmp_path: Path) -> None:
     theirs = tmp_path / ".download.partial"
     theirs.mkdir()
-    (theirs / "half").write_text("of somebody else")
+    (theirs / "half").write_text("of another program")
     with writer_lock(tmp_path):
         assert (theirs / "half").exists()
 
 
-def test_of_two_writers_of_one_file_each_writes_its_own_and_the_last_one_stays(tmp_path: Path) -> None:
+def test_of_two_concurrent_writers_the_last_one_wins(tmp_path: Path) -> None:
     target = tmp_path / "table.txt"
     with writing_elsewhere(target) as process:
         with atomic_write(target) as partial:
@@ -88,7 +88,7 @@ def test_of_two_writers_of_one_file_each_writes_its_own_and_the_last_one_stays(t
     assert [path.name for path in tmp_path.iterdir()] == ["table.txt"]
 
 
-def test_many_writers_of_one_folder_leave_one_of_theirs_whole(tmp_path: Path) -> None:
+def test_many_writers_of_one_folder_leave_one_complete_table(tmp_path: Path) -> None:
     target = tmp_path / "table.parquet"
 
     def write(writer: int) -> None:
@@ -105,22 +105,22 @@ def test_many_writers_of_one_folder_leave_one_of_theirs_whole(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
 
 
-def test_a_second_writer_waits_says_so_and_gives_up_at_its_limit(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_second_writer_waits_reports_it_and_times_out(tmp_path: Path) -> None:
+    messages: list[str] = []
 
     def second() -> None:
-        with writer_lock(tmp_path, limit_seconds=0.3, on_wait=said.append):
+        with writer_lock(tmp_path, limit_seconds=0.3, on_wait=messages.append):
             pytest.fail("two writers at once")
 
-    with writer_lock(tmp_path), pytest.raises(KobeShotError, match="is at writing to"):
+    with writer_lock(tmp_path), pytest.raises(KobeShotError, match="Already running: writing to"):
         second()
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
-def test_the_place_of_a_killed_writer_is_free(tmp_path: Path) -> None:
+def test_a_killed_writer_releases_its_lock(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys\nfrom data.storage.files import writer_lock\n"
-        f"with sole_writer(pathlib.Path({str(tmp_path)!r})):\n    print('in', flush=True)\n    sys.stdin.read()"
+        f"with writer_lock(pathlib.Path({str(tmp_path)!r})):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -132,38 +132,38 @@ def test_the_place_of_a_killed_writer_is_free(tmp_path: Path) -> None:
         pass
 
 
-def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_sha256_is_the_hash_of_the_bytes(tmp_path: Path) -> None:
     write_text("abc", tmp_path / "a")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-# Only one at a time
+# Single instance
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    """What is done something to, in no other test."""
+    """A key that no other test uses."""
     return str(tmp_path)
 
 
-def twice(what: str, key: str, other_what: str = "", other_key: str = "") -> None:
+def run_twice(what: str, key: str, other_what: str = "", other_key: str = "") -> None:
     with single_instance(what, key), single_instance(other_what or what, other_key or key):
         pass
 
 
-def test_a_second_one_is_told_at_once_who_is_at_it(key: str) -> None:
+def test_a_second_process_raises_at_once_and_names_the_first(key: str) -> None:
     with pytest.raises(
-        AlreadyRunningError, match=rf"Another process is at retreino: process {os.getpid()} in .*since 20"
+        AlreadyRunningError, match=rf"Already running: retreino, by process {os.getpid()} in .*since 20"
     ):
-        twice("retreino", key)
+        run_twice("retreino", key)
 
 
-def test_two_that_do_something_else_or_to_something_else_are_not_kept_out(key: str) -> None:
-    twice("retreino", key, other_what="operacao")
-    twice("retreino", key, other_key=f"{key} another")
+def test_other_operations_and_other_keys_run_concurrently(key: str) -> None:
+    run_twice("retreino", key, other_what="operacao")
+    run_twice("retreino", key, other_key=f"{key} another")
 
 
-def test_the_place_is_free_when_the_first_one_is_done_or_has_failed(key: str) -> None:
+def test_the_lock_is_released_on_success_and_on_failure(key: str) -> None:
     with single_instance("retreino", key):
         pass
     with pytest.raises(KeyError), single_instance("retreino", key):
@@ -172,16 +172,14 @@ def test_the_place_is_free_when_the_first_one_is_done_or_has_failed(key: str) ->
         pass
 
 
-def test_whoever_was_told_does_not_take_the_place_of_the_first_one(key: str) -> None:
+def test_a_rejected_process_does_not_take_the_lock(key: str) -> None:
     with single_instance("retreino", key):
         for _ in range(2):
             with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} "):
-                twice("retreino", key)
+                run_twice("retreino", key)
 
 
-def test_locks_are_in_a_folder_that_no_other_user_can_enter(
-    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locks_are_in_a_private_folder(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with single_instance("retreino", key):
         (lock,) = (path for path in tmp_path.rglob("*") if path.is_file())
@@ -189,9 +187,7 @@ def test_locks_are_in_a_folder_that_no_other_user_can_enter(
         assert lock.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
-    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_folder_of_another_user_is_rejected(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -204,10 +200,10 @@ def test_a_lock_is_not_looked_for_in_a_folder_of_somebody_else(
 
 @contextmanager
 def held_elsewhere(key: str, folder: Path) -> "Iterator[subprocess.Popen[str]]":
-    """Another process, in another folder, that is at it."""
+    """Another process, in another folder, that holds the lock."""
     code = (
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom data.storage.locks import single_instance\n"
-        f"with only_one('retreino', {key!r}):\n    print('in', flush=True)\n    sys.stdin.read()"
+        f"with single_instance('retreino', {key!r}):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -218,13 +214,11 @@ def held_elsewhere(key: str, folder: Path) -> "Iterator[subprocess.Popen[str]]":
         process.kill()
 
 
-def test_the_place_is_kept_from_a_process_in_another_folder_until_its_holder_is_killed(
-    key: str, tmp_path: Path
-) -> None:
+def test_the_lock_holds_across_folders_until_its_process_is_killed(key: str, tmp_path: Path) -> None:
     with (
         held_elsewhere(key, tmp_path) as process,
         pytest.raises(AlreadyRunningError, match=f"process {process.pid} in {tmp_path}"),
     ):
-        twice("retreino", key)
+        run_twice("retreino", key)
     with single_instance("retreino", key), pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} "):
-        twice("retreino", key)
+        run_twice("retreino", key)

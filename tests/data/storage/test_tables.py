@@ -23,29 +23,29 @@ def in_parts(folder: Path, sizes: list[int]) -> Path:
 
 
 def written(target: Path, table: pd.DataFrame = TABLE) -> Path:
-    piece = pa.Table.from_pandas(table, preserve_index=False)
-    with table_writer(target, piece.schema) as writer:
-        for start in range(0, len(piece), 700):
-            writer.write(piece.slice(start, 700))
+    chunk = pa.Table.from_pandas(table, preserve_index=False)
+    with table_writer(target, chunk.schema) as writer:
+        for start in range(0, len(chunk), 700):
+            writer.write(chunk.slice(start, 700))
     return target
 
 
-def test_a_folder_of_parts_is_read_as_one_table_in_the_order_of_names(tmp_path: Path) -> None:
+def test_a_folder_of_parts_is_read_as_one_table_by_name(tmp_path: Path) -> None:
     reader = TableReader(in_parts(tmp_path / "shots", [1_000, 1, 1_999]))
-    pieces = list(reader.chunks(800))
-    assert [len(piece) for piece in pieces] == [800, 800, 800, 600]
-    pd.testing.assert_frame_equal(pa.concat_tables(pieces).to_pandas(), TABLE)
+    chunks = list(reader.chunks(800))
+    assert [len(chunk) for chunk in chunks] == [800, 800, 800, 600]
+    pd.testing.assert_frame_equal(pa.concat_tables(chunks).to_pandas(), TABLE)
     assert reader.rows == 3_000
 
 
-def test_hidden_files_are_no_parts(tmp_path: Path) -> None:
+def test_hidden_files_are_not_parts(tmp_path: Path) -> None:
     folder = in_parts(tmp_path / "shots", [10])
     for name in ("_SUCCESS.parquet", ".part.parquet"):
         (folder / name).write_bytes(b"")
     assert [part.name for part in parquet_files(folder)] == ["part-00000.parquet"]
 
 
-def test_a_part_that_lacks_a_column_or_has_it_as_whole_numbers_fits_all_the_same(tmp_path: Path) -> None:
+def test_a_part_may_lack_a_column_or_store_integers_as_floats(tmp_path: Path) -> None:
     folder = in_parts(tmp_path / "shots", [2])
     pd.DataFrame({"shot_id": [7.0]}).to_parquet(folder / "part-00001.parquet", index=False)
     found = pa.concat_tables(TableReader(folder).chunks(10)).to_pandas()
@@ -53,14 +53,14 @@ def test_a_part_that_lacks_a_column_or_has_it_as_whole_numbers_fits_all_the_same
     assert found["lat"].isna().tolist() == [False, False, True]
 
 
-def test_parts_that_are_not_one_table_are_told(tmp_path: Path) -> None:
+def test_incompatible_parts_raise(tmp_path: Path) -> None:
     folder = in_parts(tmp_path / "shots", [2])
     pd.DataFrame({"shot_id": ["seven"]}).to_parquet(folder / "part-00001.parquet", index=False)
     with pytest.raises(TableError, match="expected parts with the same columns"):
         TableReader(folder)
 
 
-def test_a_folder_without_parquet_files_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_parquet_files_raises(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="expected a folder of Parquet files; found none"):
         TableReader(tmp_path)
 
@@ -77,7 +77,7 @@ def test_a_large_table_is_written_in_parts_and_a_small_one_as_a_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large.parquet", "small.parquet"]
 
 
-def test_a_writer_that_fails_leaves_the_old_table_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_writer_leaves_only_the_old_table(tmp_path: Path) -> None:
     target = in_parts(tmp_path / "shots.parquet", [3])
     before = sha256(target)
     with pytest.raises(pa.ArrowInvalid), table_writer(target, pa.schema([("lat", pa.float64())])) as writer:  # noqa: PT012
@@ -103,18 +103,18 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pyt
     assert sha256(target) == before
 
 
-def test_a_folder_that_is_no_table_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_table_is_not_replaced(tmp_path: Path) -> None:
     target = in_parts(tmp_path / "documents", [3])
     (target / "thesis.txt").write_text("years of work")
-    with pytest.raises(KobeShotError, match=r"found a folder that holds other files, such as thesis\.txt"):
+    with pytest.raises(KobeShotError, match=r"found one with other files, such as thesis\.txt"):
         written(target.rename(tmp_path / "documents.parquet"))
     assert (tmp_path / "documents.parquet" / "thesis.txt").is_file()
 
 
-def test_a_part_that_is_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
+def test_a_part_that_is_a_broken_link_raises(tmp_path: Path) -> None:
     folder = in_parts(tmp_path / "shots", [3])
     (folder / "part-00001.parquet").symlink_to(tmp_path / "gone.parquet")
-    with pytest.raises(TableError, match=r"part-00001\.parquet: the system says: No such file"):
+    with pytest.raises(TableError, match=r"part-00001\.parquet: No such file"):
         TableReader(folder)
 
 
@@ -126,22 +126,22 @@ def test_parts_in_linked_folders_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [[3_000], [1_500, 1_500], [30] * 100, [2_900, *[1] * 100]])
 @pytest.mark.parametrize("rows", [100, 299, 2_999])
-def test_a_sample_has_about_as_many_rows_as_asked_for_from_all_over_the_table(
+def test_a_systematic_sample_has_about_the_requested_rows_from_the_whole_table(
     tmp_path: Path, sizes: list[int], rows: int
 ) -> None:
-    found = TableReader(in_parts(tmp_path / "shots", sizes)).sample(rows)
+    found = TableReader(in_parts(tmp_path / "shots", sizes)).systematic_sample(rows)
     assert rows / 2 - 1 <= len(found) <= rows
     assert found["shot_id"].is_monotonic_increasing
     assert found["shot_id"].min() < 300
     assert found["shot_id"].max() > 2_600
 
 
-def test_a_table_that_is_not_larger_is_its_own_sample(tmp_path: Path) -> None:
+def test_the_sample_of_a_small_table_is_the_table(tmp_path: Path) -> None:
     for path in (in_parts(tmp_path / "shots", [1_000, 2_000]), written(tmp_path / "shots.parquet")):
-        pd.testing.assert_frame_equal(TableReader(path).sample(3_000), TABLE)
+        pd.testing.assert_frame_equal(TableReader(path).systematic_sample(3_000), TABLE)
 
 
-def test_a_csv_file_is_sampled_evenly(tmp_path: Path) -> None:
+def test_a_csv_file_is_sampled_systematically(tmp_path: Path) -> None:
     TABLE.to_csv(tmp_path / "shots.csv", index=False)
-    found = TableReader(tmp_path / "shots.csv").sample(300)
+    found = TableReader(tmp_path / "shots.csv").systematic_sample(300)
     assert found["shot_id"].astype(int).tolist() == list(range(0, 3_000, 10))

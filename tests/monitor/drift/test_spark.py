@@ -118,7 +118,7 @@ def test_a_table_in_memory_is_counted_as_one_on_disk(
     ("changes", "words"),
     [
         ({"period": np.nan}, "expected a number in each of .*; 1 rows lack one"),
-        ({"lat": 10.0}, "expected a number from 33.1568 to 34.0968 in lat; found 10"),
+        ({"lat": 10.0}, "expected a float from 33.1568 to 34.0968 in lat; found 10"),
         ({PROBABILITY: 1.5}, r"expected P\(made\) from 0 to 1 in probability; found 1\.5"),
     ],
 )

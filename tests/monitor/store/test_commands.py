@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from data.paths import ROOT
-from data.storage.addresses import sqlite_address
+from data.storage.urls import sqlite_url
 from monitor.store import commands
 
 
@@ -19,7 +19,7 @@ def restored() -> Iterator[None]:
 
 
 def test_with_the_store_in_the_folder_of_the_project_its_makefile_is_named() -> None:
-    mlflow.set_tracking_uri(sqlite_address(ROOT / "mlflow.db"))
+    mlflow.set_tracking_uri(sqlite_url(ROOT / "mlflow.db"))
     assert commands.at_hand()
     assert commands.runs_page() == "make ui"
 
@@ -27,7 +27,7 @@ def test_with_the_store_in_the_folder_of_the_project_its_makefile_is_named() -> 
 def test_run_from_another_folder_its_own_mlflow_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "my runs"
     folder.mkdir()
-    mlflow.set_tracking_uri(sqlite_address(folder / "mlflow.db"))
+    mlflow.set_tracking_uri(sqlite_url(folder / "mlflow.db"))
     assert not commands.at_hand()
     assert commands.runs_page() == f"cd '{folder}' && mlflow ui"
 

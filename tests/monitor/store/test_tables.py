@@ -455,9 +455,9 @@ def test_numbers_in_columns_of_text_are_numbers(written: Written, raw: pd.DataFr
         ({TARGET: 0.5}, f"expected 0, 1 or null in {TARGET}; found 0.5"),
         ({PROBABILITY: 1.01}, f"expected P.made. from 0 to 1 in {PROBABILITY}; found 1.01"),
         ({PROBABILITY: -0.1}, f"expected P.made. from 0 to 1 in {PROBABILITY}; found -0.1"),
-        ({"lat": np.inf}, "expected a number from 33.1568 to 34.0968 in lat; found inf"),
-        ({"shot_distance": 1e300}, "expected a number from 0 to 94 in shot_distance; found 1e.300"),
-        ({"period": -1}, "expected a whole number from 1 to 10 in period; found -1"),
+        ({"lat": np.inf}, "expected a float from 33.1568 to 34.0968 in lat; found inf"),
+        ({"shot_distance": 1e300}, "expected a float from 0 to 94 in shot_distance; found 1e.300"),
+        ({"period": -1}, "expected an integer from 1 to 10 in period; found -1"),
         ({"time": "yesterday"}, "expected numbers in model_version and moments in time"),
         ({MODEL_VERSION: "newest"}, "expected numbers in model_version"),
         ({MODEL_VERSION: 1.5}, "expected numbers in model_version"),
@@ -582,7 +582,7 @@ def test_a_wrong_row_far_into_a_large_table_is_found_when_it_is_counted(
     path = written(table)
     assert len(tables.read_sample(path, 100).table) < 120
     with pytest.raises(
-        StoredTableError, match=r"mine\.parquet: expected a number from 0 to 94 in shot_distance; found 95"
+        StoredTableError, match=r"mine\.parquet: expected a float from 0 to 94 in shot_distance; found 95"
     ):
         list(scored_tables.pieces(path))
 

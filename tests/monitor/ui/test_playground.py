@@ -67,7 +67,7 @@ def test_the_form_has_a_field_with_its_range_for_each_feature(page: Page) -> Non
         if name == "playoffs":
             assert shown.selectbox(key="playground_playoffs").options == ["0: no", "1: yes"]
             continue
-        assert feature_column(name).allowed in shown.number_input(key=f"playground_{name}").help
+        assert feature_column(name).constraint_text in shown.number_input(key=f"playground_{name}").help
     assert shown.number_input(key="playground_period").step == 1
 
 
@@ -76,11 +76,11 @@ def test_the_form_has_a_field_with_its_range_for_each_feature(page: Page) -> Non
     [
         ("period", 11, "Period: found 11, expected an integer from 1 to 10"),
         ("period", 2.5, "Period: found 2.5, expected an integer from 1 to 10"),
-        ("minutes_remaining", -1, "Minutes remaining: found -1, expected a number from 0 to 12"),
-        ("shot_distance", 1_000, "found 1000, expected a number from 0 to 94"),
-        ("shot_distance", None, "found nothing, expected a number from 0 to 94"),
-        ("lat", 40.5, "Lat (degrees): found 40.5, expected a number from"),
-        ("lng", 0, "Lng (degrees): found 0, expected a number from"),
+        ("minutes_remaining", -1, "Minutes remaining: found -1, expected a float from 0 to 12"),
+        ("shot_distance", 1_000, "found 1000, expected a float from 0 to 94"),
+        ("shot_distance", None, "found nothing, expected a float from 0 to 94"),
+        ("lat", 40.5, "Lat (degrees): found 40.5, expected a float from"),
+        ("lng", 0, "Lng (degrees): found 0, expected a float from"),
     ],
 )
 def test_a_value_out_of_range_is_an_error_below_its_field_and_nothing_is_sent(

@@ -152,9 +152,9 @@ def test_rows_that_break_the_schema_go_to_the_rejects_with_their_reasons(tmp_pat
     found, rejects = (pd.read_parquet(tmp_path / name) for name in ("out.parquet", "out_rejects.parquet"))
     assert sorted([*found[SHOT_ID], *rejects[SHOT_ID]]) == list(range(ROWS))
     assert rejects["reason"].tolist() == [
-        "column period: found 11, expected a whole number from 1 to 10",
-        "column lat: found null, expected a number from 33.1568 to 34.0968",
-        "column shot_made_flag: found 2, expected a whole number from 0 to 1",
+        "column period: found 11, expected an integer from 1 to 10",
+        "column lat: found null, expected a float from 33.1568 to 34.0968",
+        "column shot_made_flag: found 2, expected an integer from 0 to 1",
     ]
     pd.testing.assert_frame_equal(
         rejects.drop(columns="reason"), pd.read_parquet(path).iloc[[0, 1_500, 4_999]].reset_index(drop=True)
@@ -171,7 +171,7 @@ def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_ou
         score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", max_rejected_rows=20, chunk=50)
     text = str(caught.value)
     for row in range(100, 110):
-        assert f"row {row}, column period: found 11, expected a whole number from 1 to 10" in text
+        assert f"row {row}, column period: found 11, expected an integer from 1 to 10" in text
     assert "row 110" not in text
     assert "At least 21 row(s) break the schema, and 20 may" in text
     assert "and 11 more" in text
@@ -195,18 +195,18 @@ def test_a_cell_that_is_no_number_is_a_reject_of_a_csv_file(tmp_path: Path) -> N
     assert (done.rows, done.rejected) == (19, 1)
     rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
     assert rejects[["period", "reason"]].to_numpy().tolist() == [
-        ["fourth", "column period: found 'fourth', expected a whole number from 1 to 10"]
+        ["fourth", "column period: found 'fourth', expected an integer from 1 to 10"]
     ]
 
 
 @pytest.mark.parametrize(
     ("column", "text", "expected"),
     [
-        (TARGET, "yes", "a whole number from 0 to 1"),
-        (TARGET, "nan", "a whole number from 0 to 1"),
-        ("game_id", "abc", "a whole number"),
-        ("game_id", "1.5", "a whole number"),
-        ("game_id", "1e30", "a whole number"),
+        (TARGET, "yes", "an integer from 0 to 1"),
+        (TARGET, "nan", "an integer from 0 to 1"),
+        ("game_id", "abc", "an integer"),
+        ("game_id", "1.5", "an integer"),
+        ("game_id", "1e30", "an integer"),
     ],
 )
 def test_a_text_that_cannot_be_typed_is_a_reject_of_a_csv_file(
@@ -236,7 +236,7 @@ def test_texts_of_a_parquet_table_stay_as_they_came_and_one_that_is_no_label_is_
     good = wrong[wrong[TARGET] != "yes"].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet")[wrong.columns], good)
     rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
-    assert set(rejects["reason"]) == {"column shot_made_flag: found 'yes', expected a whole number from 0 to 1"}
+    assert set(rejects["reason"]) == {"column shot_made_flag: found 'yes', expected an integer from 0 to 1"}
 
 
 def test_where_the_output_cannot_take_its_place_the_old_rejects_stay(
@@ -311,7 +311,7 @@ def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path
     )
     assert done.learned == 10
     assert sum(counted) == table[TARGET].notna().sum() - 10
-    found = TableReader(tmp_path / out).sample(1_000)[IN_TRAINING].astype(str).str.lower()
+    found = TableReader(tmp_path / out).systematic_sample(1_000)[IN_TRAINING].astype(str).str.lower()
     assert (found == "true").tolist() == table.index.isin(known.index).tolist()
 
 

@@ -131,7 +131,7 @@ def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path,
         spark(uri, BatchJob(table, tmp_path / "out.parquet", 11))
     assert "12 row(s) break the schema, and 11 may" in str(caught.value)
     assert "shot_id" in str(caught.value)
-    assert str(caught.value).count("column period: found 11, expected a whole number from 1 to 10") == 10
+    assert str(caught.value).count("column period: found 11, expected an integer from 1 to 10") == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "shots.parquet"]
     assert (tmp_path / "out.parquet").read_bytes() == b"old"
 

@@ -158,9 +158,7 @@ def broken(table: pd.DataFrame) -> pd.DataFrame:
 def test_refused_rows_end_the_run_with_their_reasons(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
-    with pytest.raises(
-        ScoringError, match=r"row 10, column lat: found null, expected a number from 33.*--rejects FILE"
-    ):
+    with pytest.raises(ScoringError, match=r"row 10, column lat: found null, expected a float from 33.*--rejects FILE"):
         run_job(job(tmp_path, broken(table)), endpoint)
     assert not (tmp_path / "out.parquet").exists()
 
@@ -175,10 +173,10 @@ def test_refused_rows_go_to_the_rejects_and_the_others_are_scored(
     rejects = pd.read_csv(tmp_path / "rejects.csv")
     assert rejects["row"].tolist() == [10, 260, 261, 2_999]
     assert rejects["reason"].tolist() == [
-        "column lat: found null, expected a number from 33.1568 to 34.0968",
-        "column period: found 11, expected a whole number from 1 to 10",
-        "column period: found 1.5, expected a whole number from 1 to 10",
-        "column shot_distance: found inf, expected a number from 0 to 94",
+        "column lat: found null, expected a float from 33.1568 to 34.0968",
+        "column period: found 11, expected an integer from 1 to 10",
+        "column period: found 1.5, expected an integer from 1 to 10",
+        "column shot_distance: found inf, expected a float from 0 to 94",
     ]
     out = pd.read_parquet(tmp_path / "out.parquet")
     good = table.drop(table.index[[10, 260, 261, 2_999]])
@@ -275,7 +273,7 @@ def test_a_cell_of_a_csv_file_that_is_no_number_is_rejected_by_row(
     done = run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
     assert (done.scored, done.rejected) == (4, 1)
     rejects = pd.read_csv(tmp_path / "rejects.csv")
-    assert rejects["reason"].tolist() == ["column lat: found 'north', expected a number from 33.1568 to 34.0968"]
+    assert rejects["reason"].tolist() == ["column lat: found 'north', expected a float from 33.1568 to 34.0968"]
 
 
 def test_a_client_killed_at_random_moments_ends_with_every_row_once(

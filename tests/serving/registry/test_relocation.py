@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from data.storage.addresses import sqlite_address
+from data.storage.urls import sqlite_url
 from serving.registry.relocation import relocate
 
 
@@ -33,7 +33,7 @@ def project(tmp_path: Path, empty_database: Path) -> Iterator[Path]:
 
 
 def _use(folder: Path) -> None:
-    mlflow.set_tracking_uri(sqlite_address(folder / "mlflow.db"))
+    mlflow.set_tracking_uri(sqlite_url(folder / "mlflow.db"))
 
 
 def _kept(folder: Path) -> str:

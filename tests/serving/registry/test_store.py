@@ -9,7 +9,7 @@ import mlflow
 import pytest
 import sqlalchemy as sql
 
-from data.storage.addresses import sqlite_address, sqlite_path
+from data.storage.urls import sqlite_path, sqlite_url
 from serving.inference_log.inference_log import create_engine, spool_dir
 from serving.registry import StoreError
 from serving.registry.store import plain_store
@@ -34,7 +34,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", NAMES)
 def test_an_address_is_read_as_the_path_that_it_was_made_of(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "log.db"
-    address = sqlite_address(path)
+    address = sqlite_url(path)
     assert sqlite_path(address) == path
     assert sql.make_url(address).database == str(path)
     assert spool_dir(address) == path.with_name("log.db.spool")
@@ -43,7 +43,7 @@ def test_an_address_is_read_as_the_path_that_it_was_made_of(tmp_path: Path, name
 @pytest.mark.parametrize("name", NAMES)
 def test_an_inference_log_is_written_into_the_folder_that_is_meant(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    engine = create_engine(sqlite_address(tmp_path / name / "log.db"))
+    engine = create_engine(sqlite_url(tmp_path / name / "log.db"))
     with engine.begin() as connection:
         connection.execute(sql.text("CREATE TABLE kept (row INTEGER)"))
     engine.dispose()
@@ -80,6 +80,6 @@ def test_a_name_that_mlflow_reads_as_encoded_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "a%20b").mkdir()
     monkeypatch.chdir(tmp_path / "a%20b")
-    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: sqlite_address(Path.cwd() / "mlflow.db"))
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: sqlite_url(Path.cwd() / "mlflow.db"))
     with pytest.raises(StoreError, match=r"found .*a%20b\. Rename the folder"), plain_store():
         pytest.fail("worked")

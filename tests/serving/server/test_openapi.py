@@ -13,7 +13,7 @@ from data.schema import FEATURES
 from serving.server.openapi import description
 from tests.project import Checkout, ProductionServer, ok, records, shot
 from tests.serving.server.test_both_servers import BAD, FORMS, JSON, NO_ROWS, OTHER_FORMS, SPLIT, UNREADABLE
-from tools.openapi import PUBLISHED, rendered
+from tools.openapi import PUBLISHED, render
 
 SHARED = ("/invocations", "/ping", "/health", "/version")
 """Paths of the front door."""
@@ -43,7 +43,7 @@ def test_the_front_door_does_what_is_published_of_it(
 
 
 def test_the_published_file_is_what_the_code_says() -> None:
-    assert PUBLISHED.read_text(encoding="utf-8") == rendered(), "run: python -m tools.openapi"
+    assert PUBLISHED.read_text(encoding="utf-8") == render(), "run: python -m tools.openapi"
 
 
 def test_the_operated_door_serves_the_published_description(production_server: ProductionServer) -> None:

@@ -78,7 +78,7 @@ def test_what_is_served_is_described(production_server: ProductionServer) -> Non
     described = requests.get(f"{production_server.url}/model", timeout=5).json()
     assert (described["name"], described["version"], described["threshold"]) == ("kobe_shot", "1", 0.5)
     assert [feature["name"] for feature in described["features"]] == list(FEATURES)
-    assert described["features"][3]["allowed"] == "a whole number from 1 to 10"
+    assert described["features"][3]["allowed"] == "an integer from 1 to 10"
     assert described["since"] >= described["promoted"]
     assert "double" in described["signature"]["inputs"]
 

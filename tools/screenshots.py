@@ -1,7 +1,7 @@
-"""Take the pictures of the docs, of the real app, MLflow's UI and the report: ``python -m tools.pictures``.
+"""Screenshots for the docs of the app, MLflow's UI and the report: ``python -m tools.screenshots``.
 
-After the tour's commands, and while its server runs: what is shown are the runs and models of this folder. Needs
-chromium and chromedriver on PATH.
+Run it after the commands of the tutorial, while its server is running. The screenshots show the runs and models of this
+folder. They need chromium and chromedriver on PATH.
 """
 
 import io
@@ -37,13 +37,13 @@ from steps.shared.tracking import EXPERIMENT
 
 FOLDER = ROOT / "docs" / "images"
 WIDTH = 1280
-LARGEST = 250_000
-"""Bytes of a picture that a page of the docs can afford."""
+MAX_BYTES = 250_000
+"""Maximum size of an image of the docs, bytes."""
 
 _SECONDS = 60
-_COLOURS = (256, 128, 64)
+_COLORS = (256, 128, 64)
 _LINK, _TAB = "[data-testid=stSidebarNavLink]", "[data-testid=stTab], button[role=tab]"
-_DRAWN = "[data-testid=stApp][data-test-script-state=notRunning]"
+_RENDERED = "[data-testid=stApp][data-test-script-state=notRunning]"
 _PLOT = ".js-plotly-plot .main-svg"
 _COLUMNS = (
     ("attributes", "Duration"),
@@ -54,12 +54,12 @@ _COLUMNS = (
 )
 
 
-class PicturesConfig(CommandConfig):
-    """Take the pictures of the docs."""
+class ScreenshotsConfig(CommandConfig):
+    """Take the screenshots of the docs."""
 
 
-class PicturesError(KobeShotError):
-    """The pictures cannot be taken here."""
+class ScreenshotError(KobeShotError):
+    """The screenshots cannot be taken on this machine."""
 
 
 @dataclass(frozen=True)
@@ -68,94 +68,94 @@ class Page:
 
     driver: webdriver.Chrome
 
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for something.
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for a condition.
 
         Raises
         ------
         PicturesError
-            If it does not come.
+            If the condition is not met in time.
         """
         wait = WebDriverWait(self.driver, _SECONDS, poll_frequency=0.1, ignored_exceptions=[WebDriverException])
         try:
             wait.until(lambda _: condition())
         except WebDriverException as error:
             message = f"waited {_SECONDS} s for {what} at {self.driver.current_url}"
-            raise PicturesError(message) from error
+            raise ScreenshotError(message) from error
 
-    def shows(self, selector: str, words: str = "") -> bool:
-        """Whether an element is there that says something."""
-        return any(words in element.text for element in self.driver.find_elements(By.CSS_SELECTOR, selector))
+    def shows(self, selector: str, text: str = "") -> bool:
+        """Whether an element with a text exists."""
+        return any(text in element.text for element in self.driver.find_elements(By.CSS_SELECTOR, selector))
 
-    def until_drawn(self, selector: str, words: str = "") -> None:
-        """Wait until an element is there and Streamlit has drawn its page."""
-        self.until(lambda: self.shows(selector, words) and self.shows(_DRAWN), f"{selector} {words}")
+    def wait_until_rendered(self, selector: str, text: str = "") -> None:
+        """Wait until an element exists and Streamlit has rendered the page."""
+        self.wait_for(lambda: self.shows(selector, text) and self.shows(_RENDERED), f"{selector} {text}")
 
-    def click(self, selector: str, words: str = "") -> None:
-        """Click on the first element that says something, when it is there."""
+    def click(self, selector: str, text: str = "") -> None:
+        """Wait for an element with a text and click it."""
 
         def clicked() -> bool:
             for element in self.driver.find_elements(By.CSS_SELECTOR, selector):
-                if words in element.text:
+                if text in element.text:
                     element.click()
                     return True
             return False
 
-        self.until(clicked, f"{words or selector} to be clicked")
+        self.wait_for(clicked, f"{text or selector} to be clicked")
 
-    def at_rest(self) -> None:
-        """Wait until two looks in a row see the same."""
-        seen = [b""]
+    def wait_until_stable(self) -> None:
+        """Wait until two screenshots in a row are equal."""
+        screenshots = [b""]
 
-        def same() -> bool:
-            seen.append(self.driver.get_screenshot_as_png())
-            return seen[-1] == seen[-2]
+        def is_stable() -> bool:
+            screenshots.append(self.driver.get_screenshot_as_png())
+            return screenshots[-1] == screenshots[-2]
 
-        self.until(same, "the page to be at rest")
+        self.wait_for(is_stable, "the page to be stable")
 
-    def picture(self, name: str, height: int) -> None:
-        """Write what is seen, in as many colours as fit."""
+    def screenshot(self, name: str, height: int) -> None:
+        """Write a screenshot, with as many colors as fit the maximum size."""
         size = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.at_rest()
+        self.wait_until_stable()
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{name}.png"
-        path.write_bytes(small(self.driver.get_screenshot_as_png()))
+        path.write_bytes(compress(self.driver.get_screenshot_as_png()))
         info("Took", f"{path.relative_to(ROOT)}, {path.stat().st_size / 1e3:.0f} kB")
 
 
-def small(png: bytes) -> bytes:
-    """A picture of at most `LARGEST` bytes.
+def compress(png: bytes) -> bytes:
+    """Compress an image to at most `MAX_BYTES` bytes.
 
     Raises
     ------
     PicturesError
-        If it is larger in the fewest colours.
+        If the image is larger with the fewest colors.
     """
-    with Image.open(io.BytesIO(png)) as picture:
-        for colours in _COLOURS:
+    with Image.open(io.BytesIO(png)) as screenshot:
+        for colors in _COLORS:
             written = io.BytesIO()
-            picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
-            if written.tell() <= LARGEST:
+            screenshot.convert("RGB").quantize(colors, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+            if written.tell() <= MAX_BYTES:
                 return written.getvalue()
-    message = f"expected a picture of at most {LARGEST:,} bytes; found {written.tell():,}. Show less of the page."
-    raise PicturesError(message)
+    message = f"expected an image of at most {MAX_BYTES:,} bytes; found {written.tell():,}. Show less of the page."
+    raise ScreenshotError(message)
 
 
-def run(_: PicturesConfig) -> None:
-    """Take all of them."""
+def run(_: ScreenshotsConfig) -> None:
+    """Take all screenshots."""
     with ExitStack() as stack:
         page = Page(stack.enter_context(browser()))
         monitor = stack.enter_context(serving("streamlit", "run", "monitor/app.py", "--server.port"))
         ui = stack.enter_context(serving("mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port"))
-        with console.status("taking pictures"):
-            _of_the_monitor(page, monitor)
-            _of_mlflow(page, ui)
-            _of_the_report(page)
+        with console.status("taking screenshots"):
+            _monitor_pages(page, monitor)
+            _mlflow_pages(page, ui)
+            _report_page(page)
 
 
-def _of_the_monitor(page: Page, address: str) -> None:
-    page.driver.get(address)
+def _monitor_pages(page: Page, url: str) -> None:
+    page.driver.get(url)
     for name, link, tab, wanted, height in (
         ("monitor-overview", "Overview", "", "[data-testid=stMetricValue]", 1000),
         ("monitor-court", "Court", "Shots", _PLOT, 1200),
@@ -163,19 +163,19 @@ def _of_the_monitor(page: Page, address: str) -> None:
         ("monitor-loop", "Loop", "", _PLOT, 1000),
     ):
         page.click(_LINK, link)
-        page.until_drawn(f"{_LINK}[aria-current]", link)
+        page.wait_until_rendered(f"{_LINK}[aria-current]", link)
         if tab:
             page.click(_TAB, tab)
-        page.until_drawn(wanted)
-        page.picture(name, height)
+        page.wait_until_rendered(wanted)
+        page.screenshot(name, height)
 
 
-def _of_mlflow(page: Page, address: str) -> None:
+def _mlflow_pages(page: Page, url: str) -> None:
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         message = f"expected runs of experiment {EXPERIMENT} in {ROOT}; found none. Run: make main"
-        raise PicturesError(message)
+        raise ScreenshotError(message)
     number = experiment.experiment_id
     runs = client.search_runs([number])
     view = {
@@ -184,48 +184,48 @@ def _of_mlflow(page: Page, address: str) -> None:
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
     }
-    remembered = {
+    storage = {
         "mlflow.workflowType_v1": json.dumps("machine_learning"),
         "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
         "mlflow.assistant.panelOpen_v1": "false",
         f'MLflowLocalStorage-1.1-ExperimentPage-["{number}"]-ReactComponentState': json.dumps(view),
     }
-    # A page of the same address that runs no script of the UI, which would write its own view.
-    page.driver.get(f"{address}/health")
-    for key, value in remembered.items():
+    # A page of the same origin without scripts of the UI, which would overwrite the view.
+    page.driver.get(f"{url}/health")
+    for key, value in storage.items():
         page.driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
-    page.driver.get(f"{address}/#/experiments/{number}/runs")
-    page.until(lambda: page.shows(".ag-row", "PreparacaoDados"), "runs")
-    page.picture("mlflow-runs", 330 + 32 * len(runs))
-    page.driver.get(f"{address}/#/models/{registry.model()}/versions/1")
-    page.until(lambda: page.shows("h3, h4, div[role=button]", "Description"), "version 1")
-    page.picture("mlflow-version", 660)
+    page.driver.get(f"{url}/#/experiments/{number}/runs")
+    page.wait_for(lambda: page.shows(".ag-row", "PreparacaoDados"), "runs")
+    page.screenshot("mlflow-runs", 330 + 32 * len(runs))
+    page.driver.get(f"{url}/#/models/{registry.model()}/versions/1")
+    page.wait_for(lambda: page.shows("h3, h4, div[role=button]", "Description"), "version 1")
+    page.screenshot("mlflow-version", 660)
 
 
-def _of_the_report(page: Page) -> None:
+def _report_page(page: Page) -> None:
     report = ROOT / HTML
     if not report.exists():
         message = f"expected the report at {report}; found no such file. Run: make main"
-        raise PicturesError(message)
+        raise ScreenshotError(message)
     page.driver.get(report.as_uri())
     heading = page.driver.find_element(By.XPATH, "//*[local-name()='svg']/preceding::h2[1]")
     page.driver.execute_script("arguments[0].scrollIntoView()", heading)
-    page.picture("relatorio", 900)
+    page.screenshot("relatorio", 900)
 
 
 @contextmanager
 def browser() -> Iterator[webdriver.Chrome]:
-    """A Chromium without a window.
+    """Start a headless Chromium.
 
     Raises
     ------
     PicturesError
-        If it is not installed.
+        If Chromium is not installed.
     """
     chromium, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver_path):
         message = "expected chromium and chromedriver on PATH. On Debian: apt-get install chromium chromium-driver"
-        raise PicturesError(message)
+        raise ScreenshotError(message)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"):
@@ -240,7 +240,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 @contextmanager
 def serving(*command: str) -> Iterator[str]:
-    """Run a server of this folder, whose last argument is its port, until the block ends; its address."""
+    """Run a server of this folder, whose last argument is its port, until the block ends; yield its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -253,23 +253,23 @@ def serving(*command: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _until_it_answers(f"http://127.0.0.1:{port}", process, shlex.join(command))
+        _wait_until_ready(f"http://127.0.0.1:{port}", process, shlex.join(command))
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
 
 
-def _until_it_answers(address: str, process: "subprocess.Popen[bytes]", command: str) -> None:
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", command: str) -> None:
     deadline = time.monotonic() + _SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(requests.RequestException):
-            requests.get(address, timeout=_SECONDS)
+            requests.get(url, timeout=_SECONDS)
             return
         time.sleep(0.1)
-    message = f"expected {command} to answer within {_SECONDS} s; found no answer"
-    raise PicturesError(message)
+    message = f"expected a response of {command} within {_SECONDS} s; found none"
+    raise ScreenshotError(message)
 
 
 if __name__ == "__main__":
-    run_command(PicturesConfig, run)
+    run_command(ScreenshotsConfig, run)

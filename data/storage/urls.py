@@ -1,6 +1,6 @@
-"""SQLite addresses, and names of projects, as paths and back: folders may have spaces, accents, ``%``, ``#`` or ``?``.
+"""Conversion between paths and URLs of SQLite files and projects, with spaces, accents, ``%``, ``#`` or ``?``.
 
-SQLAlchemy decodes what is percent-encoded in the path of an address, and takes what follows a ``?`` for options.
+SQLAlchemy decodes percent-encoding in the path of a URL, and parses options after a ``?``.
 """
 
 import re
@@ -11,21 +11,21 @@ _SQLITE, _FILE = "sqlite:///", "file://"
 _ENCODED = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
-def sqlite_address(path: Path) -> str:
-    """The address of a SQLite file, encoded where SQLAlchemy would read something else.
+def sqlite_url(path: Path) -> str:
+    """Convert the path of a SQLite file to a URL, encoded for SQLAlchemy.
 
     Examples
     --------
-    >>> sqlite_address(Path("/Área de Trabalho/100% (1) #2/log.db"))
+    >>> sqlite_url(Path("/Área de Trabalho/100% (1) #2/log.db"))
     'sqlite:////Área de Trabalho/100% (1) #2/log.db'
-    >>> sqlite_address(Path("/why?/a%20b.db"))
+    >>> sqlite_url(Path("/why?/a%20b.db"))
     'sqlite:////why%3F/a%2520b.db'
     """
     return f"{_SQLITE}{_ENCODED.sub('%25', str(path)).replace('?', '%3F')}"
 
 
-def sqlite_path(address: str) -> Path | None:
-    """The file of a SQLite address as SQLAlchemy reads it; None for another database, and for one in memory.
+def sqlite_path(url: str) -> Path | None:
+    """Convert a SQLite URL to the path of its file, as SQLAlchemy does; None for other databases and in memory.
 
     Examples
     --------
@@ -33,28 +33,28 @@ def sqlite_path(address: str) -> Path | None:
     '/home/Área de Trabalho/mlflow.db'
     >>> sqlite_path("postgresql://host/name")
     """
-    if not address.startswith(_SQLITE):
+    if not url.startswith(_SQLITE):
         return None
-    path = unquote(address.removeprefix(_SQLITE).partition("?")[0])
+    path = unquote(url.removeprefix(_SQLITE).partition("?")[0])
     return Path(path) if path not in {"", ":memory:"} else None
 
 
-def looks_encoded(path: Path) -> bool:
-    """Whether a path holds what can be read as a percent-encoded character, as MLflow does with those of artifacts.
+def is_percent_encoded(path: Path) -> bool:
+    """Whether a path contains a sequence such as ``%20``, which MLflow decodes in paths of artifacts.
 
     Examples
     --------
-    >>> looks_encoded(Path("/home/a%20b")), looks_encoded(Path("/home/100% sure"))
+    >>> is_percent_encoded(Path("/home/a%20b")), is_percent_encoded(Path("/home/100% sure"))
     (True, False)
     """
     return _ENCODED.search(str(path)) is not None
 
 
 def project_path(name: str) -> Path:
-    """The folder of a project by the name that ``mlflow run`` gives it.
+    """Convert the name that ``mlflow run`` gives a project to its folder.
 
     MLflow names a checkout ``file://FOLDER``, a project below its top ``file://FOLDER#SUBFOLDER``, and a folder with a
-    ``#`` in its name as it stands; nothing is percent-encoded.
+    ``#`` in its name by its path; nothing is percent-encoded.
 
     Examples
     --------
