@@ -84,7 +84,7 @@ def validate_source(source: str) -> str:
         message = f"expected {_EXPECTED}; found {source!r} ({error})"
         raise ValueError(message) from error
     if not exists:
-        message = f"expected {_EXPECTED}; found {source!r}, which is no existing file or folder ({path.absolute()})"
+        message = f"expected {_EXPECTED}; found {source!r}, no such file or folder ({path.absolute()})"
         raise ValueError(message)
     if missing and not is_table:
         message = f"expected a folder that contains {' and '.join(FILES)}; {source!r} lacks {' and '.join(missing)}"

@@ -84,7 +84,7 @@ def test_a_lock_that_another_account_has_made_is_refused_in_words(state: Path) -
         fcntl.flock(file, fcntl.LOCK_EX)
         with (
             pytest.raises(
-                KobeShotError, match=r"found another account's \(owner 65534\)\. Remove it, and run this again"
+                KobeShotError, match=r"found another account's \(owner 65534\)\. Remove it, and run the command again"
             ),
             writer_lock(state, limit_seconds=0),
         ):
@@ -154,7 +154,7 @@ def test_whoever_waits_in_vain_is_told_who_holds_the_lock_and_what_to_do(
 ) -> None:
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.1")
     with another_holder(state / "one.lock") as holder:
-        words = rf"process {holder} in .*, still after 0\.1 s\. .*Wait until it is done, or end it, and run this again"
+        words = rf"process {holder} in .*, after a wait of 0\.1 s\. .*Wait until it ends, or stop it, and run the command again"
         with pytest.raises(AlreadyRunningError, match=words), hold_lock(state / "one.lock", "a test", 600):
             pytest.fail("the lock was taken")
 
@@ -177,5 +177,5 @@ def test_where_no_state_folder_can_be_made_the_one_of_the_session_is_taken(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     assert private_folder() == tmp_path / "runtime" / "kobe_shot" / "locks"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    with pytest.raises(KobeShotError, match="Set XDG_STATE_HOME to a folder of your own"):
+    with pytest.raises(KobeShotError, match="Set XDG_STATE_HOME to a folder that you own"):
         private_folder()

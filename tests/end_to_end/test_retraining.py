@@ -171,7 +171,7 @@ def test_of_two_parallel_retrainings_one_runs_and_the_other_reports_it(checkout:
     ]
     printed = [completed(process).stdout for process in processes]
     assert sorted(process.returncode for process in processes) == [0, 1], "\n".join(printed)
-    assert sum("Another process is at retreino" in text for text in printed) == 1
+    assert sum("Already running: retreino" in text for text in printed) == 1
     assert len(decided(checkout.client())) == 1
     assert_log_is_whole(checkout.client())
     assert_champion_is_served(checkout.client())
@@ -243,7 +243,7 @@ def test_on_a_tracking_server_two_folders_retraining_and_one_training_leave_one_
         client = MlflowClient(url)
         assert_log_is_whole(client)
         assert_champion_is_served(client)
-        assert sum("Another process is at retreino" in text for text in printed) == 1
+        assert sum("Already running: retreino" in text for text in printed) == 1
         assert len(decided(client)) == 1
 
 

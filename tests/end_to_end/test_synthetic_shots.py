@@ -111,7 +111,7 @@ def test_tables_that_changed_since_they_were_prepared_are_refused(checkout: Chec
     checkout.table("base_test").to_parquet(checkout.folder / "data" / "processed" / "base_train.parquet")
     result = checkout.step("treinamento")
     assert result.returncode == 1
-    assert "base_train.parquet is not the file that the last preparation wrote" in result.stderr
+    assert "base_train.parquet is not the file of the last preparation" in result.stderr
 
 
 def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: Checkout) -> None:
@@ -123,7 +123,7 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
     processed = checkout.table("base_train")
     result = checkout.mlflow_run("main", "-P", f"source={broken}", *FAST)
     assert result.returncode != 0
-    assert "dataset_kobe_dev.parquet breaks the schema" in result.stdout + result.stderr
+    assert "dataset_kobe_dev.parquet violates the schema" in result.stdout + result.stderr
     assert "row 0, column period: found 99.0, expected an integer from 1 to 10" in result.stdout + result.stderr
     newest = checkout.runs()[:2]
     assert {run.info.run_name: run.info.status for run in newest} == {"main": "FAILED", "Aquisicao": "FAILED"}

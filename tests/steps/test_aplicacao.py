@@ -143,7 +143,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, store: str, kept: slice) -> 
     del store
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     (tmp_path / "shots.parquet").write_bytes((tmp_path / "shots.parquet").read_bytes()[kept])
-    with pytest.raises(TableError, match=r"shots\.parquet: expected a whole parquet table"):
+    with pytest.raises(TableError, match=r"shots\.parquet: expected a complete parquet table"):
         aplicacao.run(config(tmp_path))
 
 
@@ -154,7 +154,7 @@ def test_a_file_with_a_whole_footer_and_damaged_rows_is_reported(tmp_path: Path,
     broken = bytearray((tmp_path / "shots.parquet").read_bytes())
     broken[100:30_000] = bytes(29_900)
     (tmp_path / "shots.parquet").write_bytes(broken)
-    with pytest.raises(TableError, match=r"shots\.parquet: expected a whole parquet table"):
+    with pytest.raises(TableError, match=r"shots\.parquet: expected a complete parquet table"):
         aplicacao.run(config(tmp_path))
 
 
@@ -168,7 +168,7 @@ def test_a_known_failure_is_raised_before_the_table_is_read(
         aplicacao.run(config(tmp_path))
     promote_versions(1)
     (tmp_path / "file").touch()
-    with pytest.raises(KobeShotError, match="expected a folder that can be written to"):
+    with pytest.raises(KobeShotError, match="expected a writable folder"):
         aplicacao.run(config(tmp_path, out=str(tmp_path / "file" / "out.parquet")))
     with pytest.raises(session.SparkError):
         aplicacao.run(config(tmp_path, mode="rest", engine="spark", master="spark://127.0.0.1:1"))

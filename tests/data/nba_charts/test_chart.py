@@ -100,10 +100,7 @@ def test_shots_of_preseason_and_all_star_games_are_excluded_and_counted(
     path = write(chart.assign(GAME_ID=games, GAME_EVENT_ID=range(800)), out.parent.parent / "chart.csv")
     shot_chart.run(ShotChartConfig(charts=[path], out=out))
     assert len(pd.read_parquet(out)) == 795
-    assert (
-        "Excluded 4 preseason shots\nExcluded 1 all-star shots\n"
-        in capsys.readouterr().out
-    )
+    assert "Excluded 4 preseason shots\nExcluded 1 all-star shots\n" in capsys.readouterr().out
 
 
 def test_missing_values_stay_missing(chart: pd.DataFrame, out: Path) -> None:

@@ -146,7 +146,7 @@ def test_tables_without_rows_answers_or_columns_are_told(
     for name, (rows, words) in cases.items():
         with pytest.raises(TableError, match=words):
             spark_counts.count(spark, write(rows, tmp_path / name, ()), counting)
-    with pytest.raises(TableError, match="expected a Parquet or CSV file, or a folder of Parquet files; there is none"):
+    with pytest.raises(TableError, match="expected a Parquet or CSV file, or a folder of Parquet files; found nothing"):
         spark_counts.count(spark, tmp_path / "absent.parquet", counting)
 
 

@@ -370,14 +370,14 @@ def test_a_manifest_that_is_gone_or_damaged_says_to_prepare(
     monkeypatch.setattr(prepared, "MANIFEST", tmp_path / "manifest.json")
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(StaleDataError, match=r"holds no prepared tables.*mlflow run \. -e preparacao"):
+    with pytest.raises(StaleDataError, match=r"contains no prepared tables.*mlflow run \. -e preparacao"):
         prepared.read_manifest()
 
 
 def test_a_prepared_table_is_read_only_if_it_is_the_one_that_was_written(world: World, tmp_path: Path) -> None:
     manifest = prepared.Manifest(Mock(), {"base_test": sha256(world.made("base_test.parquet"))})
     local = tmp_path / "processed" / "base_test.parquet"
-    with pytest.raises(StaleDataError, match=r"base_test\.parquet is not the file that the last preparation wrote"):
+    with pytest.raises(StaleDataError, match=r"base_test\.parquet is not the file of the last preparation"):
         prepared.read_prepared(manifest, "base_test")
     local.write_bytes(world.made("base_test.parquet").read_bytes())
     assert len(prepared.read_prepared(manifest, "base_test")) == 700

@@ -356,7 +356,7 @@ def test_a_part_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path: Pa
     broken[100:30_000] = bytes(29_900)
     (folder / "1.parquet").write_bytes(broken)
     out.write_bytes(b"old")
-    with pytest.raises(TableError, match=r"1\.parquet: expected a whole parquet table"):
+    with pytest.raises(TableError, match=r"1\.parquet: expected a complete parquet table"):
         score(folder, out)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.parquet", "shots.parquet"]

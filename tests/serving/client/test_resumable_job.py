@@ -333,7 +333,7 @@ def test_the_command_refuses_parameters_that_cannot_be(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("none.parquet", "expected a Parquet or CSV file, or a folder of Parquet files; there is none"),
+        ("none.parquet", "expected a Parquet or CSV file, or a folder of Parquet files; found nothing"),
         ("broken.parquet", "it cannot be read"),
         ("empty.csv", "it cannot be read"),
         ("color.csv", "has unknown color"),

@@ -620,7 +620,7 @@ def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_wor
     with registry.use_model_name("another"):
         promote_versions(1)
     monkeypatch.setattr(registry, "_LOCK_WAIT_SECONDS", 0.01)
-    words = f"at a change of kobe_shot: process {holder.pid} .*, still after 0.01 s"
+    words = f"a change of kobe_shot, by process {holder.pid} .*, after a wait of 0.01 s"
     for change in changes:
         with pytest.raises(RegistryError, match=words):
             change()

@@ -170,8 +170,8 @@ def test_a_second_process_waits_reports_that_one_is_already_running_and_fails(
         run_exclusively(lambda: run_exclusively(lambda: pytest.fail("two at once")))
     assert caught.value.code == 1
     printed = " ".join(capsys.readouterr().err.split())
-    assert f"Another process is at retreino: process {os.getpid()} in {Path.cwd()}, since " in printed
-    assert "still after 0.3 s. This one ends; nothing was done. Wait until it is done, or end it" in printed
+    assert f"Already running: retreino, by process {os.getpid()} in {Path.cwd()}, since " in printed
+    assert "after a wait of 0.3 s. Nothing was done. Wait until it ends, or stop it" in printed
 
 
 def test_one_store_is_one_store_by_every_name(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
