@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
-from data.cli.console import console, detail, info, format_message
+from data.cli.console import console, detail, format_message, info
 from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
 from data.schema import FEATURES, TARGET
 from data.storage.files import sha256

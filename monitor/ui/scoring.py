@@ -126,7 +126,8 @@ def problems_of_shot(shot: Mapping[str, float | None]) -> dict[str, str]:
     shot_distance: found nothing, expected a float from 0 to 94
     """
     return {
-        name: f"found {'nothing' if value is None else format(value, '.10g')}, expected {feature_column(name).constraint_text}"
+        name: f"found {'nothing' if value is None else format(value, '.10g')}, "
+        f"expected {feature_column(name).constraint_text}"
         for name, value in shot.items()
         if not is_allowed(name, value)
     }

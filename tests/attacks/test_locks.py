@@ -49,8 +49,8 @@ def another_holder(path: Path) -> Iterator[int]:
     """Another process of this account that holds a lock; its number."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\nfrom data.storage.locks "
-        f"import held\n"
-        f"with held(Path({str(path)!r}), 'a test', 0):\n    print('in', flush=True)\n    sys.stdin.read()"
+        f"import hold_lock\n"
+        f"with hold_lock(Path({str(path)!r}), 'a test', 0):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -154,7 +154,10 @@ def test_whoever_waits_in_vain_is_told_who_holds_the_lock_and_what_to_do(
 ) -> None:
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.1")
     with another_holder(state / "one.lock") as holder:
-        words = rf"process {holder} in .*, after a wait of 0\.1 s\. .*Wait until it ends, or stop it, and run the command again"
+        words = (
+            rf"process {holder} in .*, after a wait of 0\.1 s\. "
+            ".*Wait until it ends, or stop it, and run the command again"
+        )
         with pytest.raises(AlreadyRunningError, match=words), hold_lock(state / "one.lock", "a test", 600):
             pytest.fail("the lock was taken")
 
