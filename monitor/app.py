@@ -8,6 +8,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from monitor.store.model_store import OF_BATCH_SCORING, current_store
+
 # Streamlit adds this folder to the path, not the root of the project.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,7 +20,6 @@ from data.masking import mask_log_records, mask_tracebacks
 
 # These imports take seconds. Imported here, they do not delay the first page.
 from monitor.health.baseline import baseline as reference_data
-from monitor.store import runs
 from monitor.ui import navigation
 from serving import registry
 from serving.registry import reachability
@@ -36,8 +37,8 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
             console.error("The store:", error)
         with suppress(KobeShotError), registry.translate_store_errors():
             reachability.require_answer()
-            runs.monitoring_runs(runs.OF_APPLICATION)
-            reference_data(registry.number(registry.require_champion()))
+            current_store().monitoring_runs(OF_BATCH_SCORING)
+            reference_data(current_store(), registry.number(registry.require_champion()))
         yield
 
 

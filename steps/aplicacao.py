@@ -22,7 +22,8 @@ from data.storage.output_paths import ensure_writable, paths_overlap
 from data.storage.tables import TableReader, validate_file_format, validate_table_path
 from monitor.charts import static
 from monitor.metrics.binary import MOST_DISTINCT, StreamingCounts
-from monitor.store import labels, runs
+from monitor.store import labels, tags
+from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
 from serving import registry
 from serving.batch.in_process import load_model
@@ -187,7 +188,7 @@ def run(config: AplicacaoConfig) -> ApplicationResult:
     """Score the table, in a run of its own."""
     with step_run(RUN_NAME, config):
         if config.table:
-            given = {runs.GIVEN_TABLE: str(config.source.resolve())}
+            given = {tags.GIVEN_TABLE: str(config.source.resolve())}
             log_records([Tags({"data_source": "table", "synthetic": "unknown", **given})])
         _check(config)
         log_records(_source_records(config))
@@ -303,11 +304,11 @@ def _score_here(
 
 
 def _training_mask_of(table: Path, version: int) -> TrainingRowMask | None:
-    training_labels = labels.training_labels(str(version))
+    training_labels = labels.training_labels(current_store(), str(version))
     if training_labels is None:
         return None
     _keys(table, training_labels)
-    return partial(labels.is_among, learned=training_labels)
+    return partial(labels.is_among, labels=training_labels)
 
 
 def _keys(table: Path, training_labels: pd.DataFrame) -> list[str]:
@@ -324,7 +325,7 @@ def _keys(table: Path, training_labels: pd.DataFrame) -> list[str]:
 def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, version: str) -> tuple[BatchResult, float]:
     from serving.batch import spark as spark_scoring  # noqa: PLC0415 it needs an extra
 
-    training_labels = labels.training_labels(version)
+    training_labels = labels.training_labels(current_store(), version)
     session = spark.session(master)
     started = time.monotonic()
     known = (
@@ -353,7 +354,7 @@ def _show(applied: ApplicationResult) -> None:
 
 
 def _records(applied: ApplicationResult) -> Iterator[Record]:
-    yield Tags({"model_version": applied.version or UNKNOWN_VERSION, runs.ANSWERS: applied.path.name})
+    yield Tags({"model_version": applied.version or UNKNOWN_VERSION, tags.PREDICTIONS: applied.path.name})
     yield Metrics(
         {
             "rows_scored": float(applied.rows),

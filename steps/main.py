@@ -15,7 +15,7 @@ from data.preparation.contract import PreparationResult
 from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
 from data.storage.files import display_path
 from data.storage.tables import TableReader
-from monitor.store import commands
+from monitor.store import commands, tags
 from serving import registry
 from serving.server.subprocesses import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
@@ -67,7 +67,7 @@ def run(config: MainConfig) -> None:
             monitoring = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
             with suppress_output():
                 monitored = monitoramento.run(monitoring)
-            log_records([Tags({"verdict": str(monitored.health.verdict)})])
+            log_records([Tags({tags.HEALTH: str(monitored.health.verdict)})])
             written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
         aquisicao.print_provenance(provenance)

@@ -33,11 +33,13 @@ from monitor.health.verdict import HealthReport, Status, Verdict, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
 from monitor.scored_tables import COUNTED, pieces
-from monitor.store import commands, runs, tables
+from monitor.store import commands, records, run_names, tables, tags
+from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
-from monitor.store.listings import served
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from serving import registry
 from serving.batch.in_process import predict
+from serving.client.probe import endpoint_info
 from serving.inference_log import reader
 from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC
 from steps import aplicacao
@@ -47,8 +49,8 @@ from steps.shared.command import run_command
 from steps.shared.engine_config import EngineConfig
 from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, log_records, step_run
 
-RUN_NAME = runs.MONITORING
-APPLICATION, LOG = runs.OF_APPLICATION, runs.OF_LOG
+RUN_NAME = run_names.MONITORING
+APPLICATION, LOG = OF_BATCH_SCORING, OF_LOG
 ALARM_EXIT_CODE = 3
 """Exit code of the command if the status is as bad as ``fail_on``, or worse."""
 
@@ -249,14 +251,14 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
         log_records([Tags({name: champion.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         print_synthetic_warning(synthetic=synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
-        log_records([Tags({runs.SOURCE: source, runs.REFERENCE: config.reference})])
+        log_records([Tags({tags.SOURCE: source, tags.REFERENCE: config.reference})])
         current = read_current(config, version)
         judged = of_version(current.table, version)
         if current.excluded:
             judged = judged._replace(left_out=dict(current.excluded))
-        baseline = reference_data(judged.version, config.reference)
+        baseline = reference_data(current_store(), judged.version, config.reference)
         url = config.endpoint
-        live = ServingState(datetime.now(UTC), runs.champion(), url, served(url) if url else None)
+        live = ServingState(datetime.now(UTC), current_store().champion(), url, endpoint_info(url) if url else None)
         counts = _counted(config, current, baseline)
         labels = None if current.labels is None else marked(judged.of(current.labels), baseline)
         evaluation = Evaluation(
@@ -266,7 +268,7 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
             health = run_checks(evaluation, CHECKS)
             found = to_dict(evaluation, health)
         monitored = MonitoringResult(evaluation, health, found)
-        reference = tables.prepared_table(config.reference, judged.version)
+        reference = tables.prepared_table(current_store(), config.reference, judged.version)
         log_records(_records(monitored, current, reference, synthetic=synthetic))
         _show(monitored)
     return monitored
@@ -275,8 +277,8 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
 def _rescore() -> None:
     """Score prod with the champion, in a run of its own, unless it was scored by it last."""
     champion = registry.number(registry.require_champion())
-    found = runs.last_application()
-    if found is None or found.tags.get("model_version") != champion:
+    found = current_store().last_batch_scoring_run()
+    if found is None or found.model_version != champion:
         aplicacao.run(AplicacaoConfig(mode="batch"))
 
 
@@ -298,15 +300,19 @@ def read_current(config: MonitoramentoConfig, version: str) -> Current:
     if config.current == LOG:
         found = _logged(config, version)
     elif config.current == APPLICATION:
-        run_id = tables.application_run().run_id
-        path = tables.application_table(run_id)
+        run_id = tables.last_batch_scoring(current_store()).run_id
+        path = tables.scored_table(current_store(), run_id)
         table, rows = tables.read_sample(path, config.max_rows)
         found = Current(table, path, "prod", rows, run_id)
     else:
-        path = tables.prepared_table(config.current) if config.current in {TRAIN, TEST} else Path(config.current)
+        path = (
+            tables.prepared_table(current_store(), config.current)
+            if config.current in {TRAIN, TEST}
+            else Path(config.current)
+        )
         found = _of_table(path, config.max_rows, version)
-    labels = None if found.labels is None else flag_training_rows(found.labels)
-    return replace(found, table=flag_training_rows(found.table), labels=labels)
+    labels = None if found.labels is None else flag_training_rows(current_store(), found.labels)
+    return replace(found, table=flag_training_rows(current_store(), found.table), labels=labels)
 
 
 def _of_table(path: Path, max_rows: int, version: str) -> Current:
@@ -320,7 +326,7 @@ def _of_table(path: Path, max_rows: int, version: str) -> Current:
             f"{rows:,} rows without predictions. Score it: mlflow run . -e aplicacao -P mode=batch -P table={path} "
             "-P out=scored.parquet"
         )
-        raise tables.TableError(message)
+        raise TableError(message)
     return Current(predict(table, version), path, path.stem, rows, in_memory=True)
 
 
@@ -342,7 +348,7 @@ def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
             f"found neither: {other:,} of {len(table):,} rows have another {PROBABILITY}. Drop {PROBABILITY}, and "
             "the champion scores the rows"
         )
-        raise tables.TableError(message)
+        raise TableError(message)
 
 
 def _counted(config: MonitoramentoConfig, current: Current, baseline: ReferenceData) -> TableSketch | None:
@@ -393,16 +399,16 @@ def _logged(config: MonitoramentoConfig, champion: str) -> Current:
 
 def _records(monitored: MonitoringResult, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
     health = monitored.health
-    yield Tags({"verdict": str(health.verdict), "reasons": "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
+    yield Tags({tags.HEALTH: str(health.verdict), tags.REASONS: "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
-    yield Tags({runs.APPLICATION_RUN: current.application_run, "current": current.name})
-    yield Tags({"model_version": monitored.evaluation.version or "unknown"})
+    yield Tags({tags.BATCH_SCORING_RUN: current.application_run, tags.CURRENT: current.name})
+    yield Tags({tags.MODEL_VERSION: monitored.evaluation.version or "unknown"})
     yield Metrics(flatten_metrics(monitored.record))
     if current.path:
         yield Dataset(current.path, current.table, "current", sha256(current.path))
     yield Dataset(reference, monitored.evaluation.baseline.table, "reference", sha256(reference))
-    yield Text(runs.RECORD, json.dumps(monitored.record, indent=2) + "\n")
-    yield Text(runs.REPORT, report(monitored.evaluation, monitored.record, synthetic=synthetic))
+    yield Text(records.MONITORING_RECORD, json.dumps(monitored.record, indent=2) + "\n")
+    yield Text(records.MONITORING_REPORT, report(monitored.evaluation, monitored.record, synthetic=synthetic))
 
 
 def _show(monitored: MonitoringResult) -> None:

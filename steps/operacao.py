@@ -27,7 +27,7 @@ from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABIL
 from data.storage.files import write_parquet
 from monitor.charts import static
 from monitor.metrics.binary import log_loss_by_row
-from monitor.retraining import backtest, decision_log
+from monitor.retraining import backtest
 from monitor.retraining.backtest import (
     ALARM,
     EVERY,
@@ -41,13 +41,14 @@ from monitor.retraining.backtest import (
     Event,
     Replay,
 )
-from monitor.store import commands
+from monitor.store import commands, run_names, tags
 from monitor.store.labels import sort_by_time
-from monitor.store.listings import served
+from monitor.store.model_store import current_store
 from serving import registry
 from serving.batch.in_process import predict
 from serving.client.cli import score
 from serving.client.load_probe import LoadProbe
+from serving.client.probe import endpoint_info
 from serving.server.subprocesses import run_production_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
@@ -63,7 +64,7 @@ from steps.shared.tracking import FigureRecord, Metrics, Record, Tags, Text, log
 from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
 from steps.treinamento import TreinamentoConfig
 
-RUN_NAME = decision_log.REPLAY
+RUN_NAME = run_names.BACKTEST
 SUFFIX = "_replay"
 _RELOAD_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -176,8 +177,8 @@ class _Operation:
         retrained = retrain(
             RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), now=now)
         )
-        log = decision_log.decisions(most=1)
-        MlflowClient().set_tag(log[0].run_id, decision_log.REPLAYED, self.run_id)
+        log = current_store().decisions(limit=1)
+        MlflowClient().set_tag(log[0].run_id, tags.BACKTEST, self.run_id)
         return retrained
 
     def _wait_for(self, version: str) -> None:
@@ -190,7 +191,7 @@ class _Operation:
         """
         deadline = time.monotonic() + _RELOAD_SECONDS
         while True:
-            found = served(self.url)
+            found = endpoint_info(self.url)
             if found and found.version == version:
                 return
             if time.monotonic() > deadline:
@@ -202,7 +203,7 @@ class _Operation:
 def run(config: OperacaoConfig) -> Replay:
     """Backtest, in a run of its own."""
     with step_run(RUN_NAME, config) as active, registry.use_model_name(f"{registry.model()}{SUFFIX}"):
-        log_records([Tags({decision_log.MODEL: registry.model()})])
+        log_records([Tags({tags.DECISION_MODEL: registry.model()})])
         provenance = aquisicao.run(part(AquisicaoConfig, config))
         log_records([aquisicao.data_tags(provenance)])
         with suppress_output():

@@ -23,7 +23,8 @@ from monitor.reports.pipeline import figures as drawing
 from monitor.reports.pipeline.facts import REPORT
 from monitor.reports.pipeline.lineage import Chain, find_pipeline_runs
 from monitor.store import commands, tables
-from monitor.store.candidates import pipeline_of
+from monitor.store.candidates import BASE_RATE, candidate_pipeline
+from monitor.store.model_store import current_store
 from serving import registry
 from steps.aquisicao import print_synthetic_warning
 from steps.shared.command import StepConfig, run_command
@@ -91,7 +92,8 @@ def run(config: RelatorioConfig) -> ReportResult:
     config.check_out()
     with step_run(RUN_NAME, config) as active:
         registry.tell_problems()
-        chain = find_pipeline_runs(active.data.tags.get("mlflow.parentRunId", ""))
+        store = current_store()
+        chain = find_pipeline_runs(store, store.run(active.info.run_id).parent)
         print_synthetic_warning(synthetic=chain.training.tags.get("synthetic") == "true")
         log_records(_origin(chain))
         studied = _study(chain, config.n_resplits)
@@ -100,7 +102,7 @@ def run(config: RelatorioConfig) -> ReportResult:
             log_records(_study_records(studied))
             drawn[collect.SPREAD] = drawing.spread(studied)
         with console.status("writing the report"):
-            found = collect.collect(chain, active.info.run_id, drawn, *_reproduction(chain))
+            found = collect.collect(store, chain, active.info.run_id, drawn, _reproduction(chain))
             text = rendering.markdown(found.facts)
             written = _write_files(Path(config.out), text, found.pictures)
             log_records(_artifacts(written, found.pictures))
@@ -142,12 +144,14 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
     try:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
         digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
-        reader = TableReader(tables.table_of(FILTERED, digest, chain.trained.number), [*FEATURES, TARGET])
+        reader = TableReader(
+            tables.find_table(current_store(), FILTERED, digest, chain.trained.number), [*FEATURES, TARGET]
+        )
         table = reader.systematic_sample(split_sensitivity.MOST_ROWS)
         models = {
-            run.tags["model_id"]: pipeline_of(run.run_id, run.tags)
-            for run in chain.candidates
-            if run.tags["model_id"] != "prior"
+            run.model_id: candidate_pipeline(current_store(), run)
+            for run in current_store().candidate_runs(chain.training.run_id)
+            if run.model_id != BASE_RATE
         }
     except (KobeShotError, KeyError, ValueError) as error:
         _not_measured(f"{type(error).__name__}: {error}")

@@ -22,20 +22,14 @@ from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.overlap import marked
 from monitor.retraining import decision_log
-from monitor.retraining.decision_log import (
-    FAILED,
-    INTERRUPTED,
-    NOTHING,
-    OUTCOME,
-    OUTCOME_REASON,
-    PENDING,
-    PROMOTED,
-    REFUSED,
-)
 from monitor.retraining.policy import Decision, decide
-from monitor.store import runs, tables
+from monitor.store import run_names, tables
+from monitor.store import tags as store_tags
 from monitor.store.labels import flag_training_rows, is_training_row, sort_by_time
+from monitor.store.model_store import current_store
+from monitor.store.records import FAILED, INTERRUPTED, NOTHING_TO_DO, PENDING, PROMOTED, REJECTED, RetrainingDecision
 from monitor.store.tables import TIME
+from monitor.store.tags import OUTCOME, OUTCOME_REASON
 from serving import registry
 from serving.inference_log import reader
 from steps.aquisicao import print_synthetic_warning
@@ -47,7 +41,7 @@ from steps.shared.tracking import Metrics, Record, Tags, Text, at_work_elsewhere
 from steps.training.promotion import PromotionOutcome, promote_if_better
 from steps.treinamento import settlement_records, train_and_register
 
-RUN_NAME = decision_log.RETRAINING
+RUN_NAME = run_names.RETRAINING
 
 _MAX_TAG_LENGTH = 5_000
 
@@ -91,7 +85,7 @@ class _Inputs:
         rows = self.rows[self.rows[TARGET].notna()]
         if SHOT_ID in rows:
             rows = rows[rows[SHOT_ID].isna() | ~rows[SHOT_ID].duplicated()]
-        return rows.assign(**{IN_TRAINING: is_training_row(rows, self.version)})
+        return rows.assign(**{IN_TRAINING: is_training_row(current_store(), rows, self.version)})
 
 
 def run(config: RetreinoConfig) -> RetrainingResult:
@@ -103,7 +97,7 @@ def run(config: RetreinoConfig) -> RetrainingResult:
         log_records([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
         print_synthetic_warning(synthetic=champion.tags.get("synthetic") == "true")
         inputs = _read_inputs(config, champion)
-        log = decision_log.decisions()
+        log = current_store().decisions()
         with console.status("deciding"):
             decision = decide(
                 _evaluation(inputs),
@@ -121,32 +115,32 @@ def run(config: RetreinoConfig) -> RetrainingResult:
         if not acts:
             if config.mode == "dry_run":
                 info("Dry run:", "nothing was changed")
-            return RetrainingResult(number, decision, NOTHING)
+            return RetrainingResult(number, decision, NOTHING_TO_DO)
         with _log_failure(active.info.run_id):
             promotion = _retrain(config, inputs, active.info.run_id)
-        outcome = PROMOTED if promotion.promoted else REFUSED
+        outcome = PROMOTED if promotion.promoted else REJECTED
         info("Outcome:", f"{outcome}, {promotion.note}", style="bold")
     return RetrainingResult(number, decision, outcome, promotion)
 
 
 def resolve_interrupted(own_run: str = "") -> None:
     """Log the outcome of decisions whose process was killed."""
-    for entry in decision_log.decisions():
+    for entry in current_store().decisions():
         if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
             _tag(entry.run_id, _aftermath(entry))
 
 
-def _aftermath(entry: decision_log.DecisionRecord) -> dict[str, str]:
+def _aftermath(entry: RetrainingDecision) -> dict[str, str]:
     found = registry.version_tagged(RETRAINING_RUN, entry.run_id)
     if found is None:
         return {OUTCOME: INTERRUPTED, OUTCOME_REASON: "its process ended before a challenger was registered"}
-    version = {decision_log.CHALLENGER: registry.number(found)}
+    version = {store_tags.MODEL_VERSION: registry.number(found)}
     if registry.was_champion(registry.number(found)):
         return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.tags.get("gate_reason", "")}
     if found.tags.get("gate") == "refused":
         reason = found.tags.get("gate_reason", "")
         registry.archive(registry.number(found), reason)
-        return {**version, OUTCOME: REFUSED, OUTCOME_REASON: reason}
+        return {**version, OUTCOME: REJECTED, OUTCOME_REASON: reason}
     reason = "its process ended before the challenger was promoted"
     registry.archive(registry.number(found), reason)
     return {**version, OUTCOME: INTERRUPTED, OUTCOME_REASON: reason}
@@ -178,13 +172,16 @@ def _rows(config: RetreinoConfig, champion: ModelVersion) -> tuple[pd.DataFrame,
         if found.empty:
             message = "the inference log holds no row; score some shots first"
             raise reader.LogError(message)
-        return flag_training_rows(found), "log"
+        return flag_training_rows(current_store(), found), "log"
     every = MonitoramentoConfig(current=config.current, max_rows=sys.maxsize)
     current = read_current(every, registry.number(champion))
     if config.current == APPLICATION:
         kinds = [
             "synthetic" if synthetic else "real"
-            for synthetic in (tables.application_run().synthetic, champion.tags.get("synthetic") == "true")
+            for synthetic in (
+                tables.last_batch_scoring(current_store()).synthetic,
+                champion.tags.get("synthetic") == "true",
+            )
         ]
         if kinds[0] != kinds[1]:
             message = (
@@ -201,9 +198,12 @@ def _evaluation(inputs: _Inputs) -> Evaluation | None:
         rows = rows[rows[MODEL_VERSION] == int(inputs.version)]
     if rows.empty:
         return None
-    baseline = reference_data(inputs.version)
+    baseline = reference_data(current_store(), inputs.version)
     return Evaluation(
-        baseline, marked(rows.reset_index(drop=True), baseline), ServingState(inputs.now, runs.champion()), inputs.name
+        baseline,
+        marked(rows.reset_index(drop=True), baseline),
+        ServingState(inputs.now, current_store().champion()),
+        inputs.name,
     )
 
 
@@ -220,20 +220,20 @@ def _decision_records(
     # In one request: a record of the decision log is complete or missing.
     yield Tags(
         {
-            decision_log.MODEL: registry.model(),
-            decision_log.CREATED: registry.created(),
-            decision_log.NUMBER: str(number),
-            decision_log.MOMENT: inputs.now.isoformat(timespec="seconds"),
-            decision_log.DECISION: decision.decision,
-            decision_log.TRIGGER: decision.trigger,
-            decision_log.MODE: config.mode,
-            decision_log.REASONS: "\n".join(decision.reasons)[:_MAX_TAG_LENGTH],
-            decision_log.CHAMPION: inputs.version,
-            decision_log.SOURCE: config.source,
-            decision_log.LABELS: str(arrived.labels),
-            decision_log.NEW_LABELS: str(arrived.new_labels),
-            decision_log.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
-            OUTCOME: PENDING if acts else NOTHING,
+            store_tags.DECISION_MODEL: registry.model(),
+            store_tags.DECISION_MODEL_CREATED: registry.created(),
+            store_tags.NUMBER: str(number),
+            store_tags.DECIDED_AT: inputs.now.isoformat(timespec="seconds"),
+            store_tags.DECISION: decision.decision,
+            store_tags.TRIGGER: decision.trigger,
+            store_tags.MODE: config.mode,
+            store_tags.REASONS: "\n".join(decision.reasons)[:_MAX_TAG_LENGTH],
+            store_tags.CHAMPION: inputs.version,
+            store_tags.SOURCE: config.source,
+            store_tags.LABELS: str(arrived.labels),
+            store_tags.NEW_LABELS: str(arrived.new_labels),
+            store_tags.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
+            OUTCOME: PENDING if acts else NOTHING_TO_DO,
             OUTCOME_REASON: "" if acts else nothing,
         }
     )
@@ -250,7 +250,7 @@ def _log_failure(run_id: str) -> Iterator[None]:
         else:
             outcome, reason = INTERRUPTED, "it was stopped before its end"
         version = registry.version_tagged(RETRAINING_RUN, run_id)
-        left = {decision_log.CHALLENGER: registry.number(version)} if version else {}
+        left = {store_tags.MODEL_VERSION: registry.number(version)} if version else {}
         if version and registry.standing().champion != registry.number(version):
             registry.archive(registry.number(version), reason)
         _tag(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
@@ -265,7 +265,7 @@ def _retrain(config: RetreinoConfig, inputs: _Inputs, run_id: str) -> PromotionO
             "Challenger:",
             f"trains on the dev rows and {labels:,} labels, evaluated on {len(training_data.test):,} later ones",
         )
-        with step_run(runs.TRAINING, config.training):
+        with step_run(run_names.TRAINING, config.training):
             contender, _ = train_and_register(config.training, training_data)
             promotion = promote_if_better(
                 contender,
@@ -284,8 +284,8 @@ def _outcome_records(promotion: PromotionOutcome, version: str) -> Iterator[Reco
     yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.figures().items()})
     yield Tags(
         {
-            decision_log.CHALLENGER: version,
-            OUTCOME: PROMOTED if promotion.promoted else REFUSED,
+            store_tags.MODEL_VERSION: version,
+            OUTCOME: PROMOTED if promotion.promoted else REJECTED,
             OUTCOME_REASON: (promotion.gate_result.reason if promotion.promoted else promotion.note)[:_MAX_TAG_LENGTH],
         }
     )

@@ -23,8 +23,9 @@ from monitor.charts import static
 from monitor.metrics.binary import METRICS, THRESHOLD, evaluate
 from monitor.metrics.intervals import evaluate_with_intervals
 from monitor.reports.model_card import card as model_card
-from monitor.store import runs
-from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, CANDIDATE_SHA256
+from monitor.store import run_names
+from monitor.store import tags as store_tags
+from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
 from serving import registry
 from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, prediction_hash
 from serving.model.packaging import log_scoring_model, save_pipeline
@@ -49,7 +50,7 @@ from steps.training.promotion import Challenger, PromotionOutcome, comparison_ro
 from steps.training.training_set import TrainingData
 from steps.training.tuning import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, select_best
 
-RUN_NAME = runs.TRAINING
+RUN_NAME = run_names.TRAINING
 
 _EXAMPLE_ROWS = 5
 _MAX_RESAMPLED = 100_000
@@ -237,7 +238,7 @@ def _log_candidate(candidate: Candidate, training_data: TrainingData, config: Tr
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CANDIDATE_FILE
             save_pipeline(candidate.pipeline, path)
-            log_records([Tags({CANDIDATE_SHA256: sha256(path)}), Artifact(path, CANDIDATE_FOLDER)])
+            log_records([Tags({store_tags.CANDIDATE_SHA256: sha256(path)}), Artifact(path, CANDIDATE_FOLDER)])
     return candidate
 
 

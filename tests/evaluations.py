@@ -10,11 +10,17 @@ from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
 from data.simulation import synthetic
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import Evaluation, ServingState
-from monitor.store.runs import Champion
+from monitor.store.records import ModelVersion, Promotion
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NO_CHAMPION = ServingState(NOW, None)
-CHAMPION = Champion("7", "lr", datetime(2026, 11, 1, tzinfo=UTC), "passed", True, {}, "")
+CHAMPION = ModelVersion(
+    version="7",
+    model_id="lr",
+    promotions=(Promotion(when=datetime(2026, 11, 1, tzinfo=UTC)),),
+    gate_reason="passed",
+    synthetic=True,
+)
 
 TRAINING_ROWS, REFERENCE_ROWS = 4_000, 3_000
 

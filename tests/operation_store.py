@@ -19,7 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.simulation import synthetic
 from monitor.retraining import backtest, decision_log
-from monitor.store import runs
+from monitor.store import records, run_names
+from monitor.store import tags as store_tags
+from monitor.store.model_store import OF_BATCH_SCORING
 from serving import registry
 from serving.model.packaging import log_scoring_model, save_pipeline
 from serving.registry.gate import GateResult
@@ -155,7 +157,7 @@ def decision_record(*, challenge: bool = False) -> dict[str, object]:
 
 def log_decision(
     number: int,
-    decision: str = decision_log.WAIT,
+    decision: str = records.NO_ACTION,
     *,
     when: datetime = DECIDED,
     reasons: Sequence[str] = ("nothing asks for a new model",),
@@ -179,43 +181,43 @@ def log_decision(
     """
     given = {
         "data_source": "synthetic",
-        decision_log.MODEL: registry.model(),
-        decision_log.CREATED: registry.created(),
-        decision_log.NUMBER: str(number),
-        decision_log.MOMENT: when.isoformat(timespec="seconds"),
-        decision_log.DECISION: decision,
-        decision_log.TRIGGER: "",
-        decision_log.MODE: "auto",
-        decision_log.REASONS: "\n".join(reasons),
-        decision_log.OUTCOME: decision_log.NOTHING,
-        decision_log.OUTCOME_REASON: "",
-        decision_log.CHAMPION: "1",
-        decision_log.LABELS: "1500",
-        decision_log.NEW_LABELS: "500",
-        decision_log.LABELS_UNTIL: "2026-11-20T00:00:00",
+        store_tags.DECISION_MODEL: registry.model(),
+        store_tags.DECISION_MODEL_CREATED: registry.created(),
+        store_tags.NUMBER: str(number),
+        store_tags.DECIDED_AT: when.isoformat(timespec="seconds"),
+        store_tags.DECISION: decision,
+        store_tags.TRIGGER: "",
+        store_tags.MODE: "auto",
+        store_tags.REASONS: "\n".join(reasons),
+        store_tags.OUTCOME: records.NOTHING_TO_DO,
+        store_tags.OUTCOME_REASON: "",
+        store_tags.CHAMPION: "1",
+        store_tags.LABELS: "1500",
+        store_tags.NEW_LABELS: "500",
+        store_tags.LABELS_UNTIL: "2026-11-20T00:00:00",
         **tags,
     }
-    with mlflow.start_run(run_name=decision_log.RETRAINING, tags=given) as run:
+    with mlflow.start_run(run_name=run_names.RETRAINING, tags=given) as run:
         if record is not None:
             text = record if isinstance(record, str) else json.dumps(record)
             mlflow.log_text(text, decision_log.RECORD)
     return str(run.info.run_id)
 
 
-def log_look(when: datetime, verdict: str = "healthy", source: str = runs.OF_APPLICATION) -> str:
+def log_look(when: datetime, verdict: str = "healthy", source: str = OF_BATCH_SCORING) -> str:
     """Log a monitoring of a moment that has passed into the active store; without a verdict one that failed."""
     tags = {
         "data_source": "synthetic",
-        "mlflow.runName": runs.MONITORING,
-        runs.SOURCE: source,
-        runs.REFERENCE: "base_test",
-        "current": "prod" if source == runs.OF_APPLICATION else source,
-        **({"verdict": verdict} if verdict else {}),
+        "mlflow.runName": run_names.MONITORING,
+        store_tags.SOURCE: source,
+        store_tags.REFERENCE: "base_test",
+        "current": "prod" if source == OF_BATCH_SCORING else source,
+        **({store_tags.HEALTH: verdict} if verdict else {}),
     }
     client = MlflowClient()
     experiment = client.get_experiment_by_name("operation") or client.get_experiment_by_name("tests")
     moment = int(when.timestamp() * 1_000)
-    run = client.create_run(experiment.experiment_id, moment, tags, runs.MONITORING)
+    run = client.create_run(experiment.experiment_id, moment, tags, run_names.MONITORING)
     client.set_terminated(run.info.run_id, "FINISHED" if verdict else "FAILED", moment + 5_000)
     return str(run.info.run_id)
 
@@ -259,8 +261,8 @@ def replay_record(batches: int = 6) -> dict[str, Any]:
 
 def log_replay(record: dict[str, object] | str | None) -> str:
     """Log a replayed operation into the active store; its run. Without a record there is no such file."""
-    tags = {"data_source": "synthetic", decision_log.MODEL: REPLAY_MODEL}
-    with mlflow.start_run(run_name=decision_log.REPLAY, tags=tags) as run:
+    tags = {"data_source": "synthetic", store_tags.DECISION_MODEL: REPLAY_MODEL}
+    with mlflow.start_run(run_name=run_names.BACKTEST, tags=tags) as run:
         if record is not None:
             mlflow.log_text(record if isinstance(record, str) else json.dumps(record), backtest.FILE)
     return str(run.info.run_id)

@@ -23,6 +23,7 @@ from monitor.health.record import flatten_metrics, to_dict
 from monitor.health.verdict import run_checks
 from monitor.metrics.binary import evaluate
 from monitor.metrics.intervals import evaluate_with_intervals
+from monitor.store import tags as store_tags
 from serving import registry
 from serving.model.packaging import save_pipeline
 from tests.evaluations import TRAINING_ROWS, batch, evaluation, population
@@ -99,15 +100,15 @@ def _fill(folder: Path, leave_out: tuple[str, ...], origin: dict[str, str]) -> N
         version = _log_training(folder, tables["base_test"], digests, training, origin)
     if "PipelineAplicacao" in leave_out:
         return
-    tags = {**origin, "model_version": version, "answers": "predictions_prod.parquet"}
+    tags = {**origin, "model_version": version, store_tags.PREDICTIONS: "predictions_prod.parquet"}
     with mlflow.start_run(run_name="PipelineAplicacao", nested=True, tags=tags) as application:
         _log_application(folder, version)
     if "Monitoramento" not in leave_out:
         looked = found()
-        scored = {"application_run": application.info.run_id, "current": "prod", "model_version": version}
+        scored = {store_tags.BATCH_SCORING_RUN: application.info.run_id, "current": "prod", "model_version": version}
         checks = {f"check_{check['code']}": check["status"] for check in looked["checks"]}
-        verdict = {"verdict": looked["verdict"], "reasons": "\n".join(looked["reasons"])}
-        tags = {**origin, **scored, **checks, **verdict, "source": "application", "reference": "base_test"}
+        health = {store_tags.HEALTH: looked["verdict"], store_tags.REASONS: "\n".join(looked["reasons"])}
+        tags = {**origin, **scored, **checks, **health, "source": "application", "reference": "base_test"}
         with mlflow.start_run(run_name="Monitoramento", nested=True, tags=tags):
             mlflow.log_params({"current": "application", "reference": "base_test"})
             mlflow.log_metrics(flatten_metrics(looked))

@@ -13,9 +13,10 @@ from plotly.subplots import make_subplots
 
 from monitor.charts.layout import base_figure, empty_figure, layout
 from monitor.charts.palette import CHALLENGER, CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE, STRATEGY, TRAINING
-from monitor.retraining import backtest, calendar, decision_log
+from monitor.retraining import backtest, calendar
 from monitor.retraining.calendar import CalendarEvent
-from monitor.retraining.decision_log import DecisionRecord
+from monitor.store import records
+from monitor.store.records import RetrainingDecision
 
 _HOVER_WIDTH = 70
 
@@ -37,14 +38,14 @@ class MarkerStyle:
 
 DRY_RUN = "dry run"
 DECISION_STYLES = {
-    decision_log.WAIT: MarkerStyle(NEUTRAL, "circle", 11),
+    records.NO_ACTION: MarkerStyle(NEUTRAL, "circle", 11),
     DRY_RUN: MarkerStyle(LINES, "diamond-open"),
-    decision_log.PENDING: MarkerStyle(MISSED, "hourglass"),
-    decision_log.PROMOTED: MarkerStyle(TRAINING, "star", 17),
-    decision_log.REFUSED: MarkerStyle(MADE, "diamond"),
-    decision_log.INTERRUPTED: MarkerStyle(REFERENCE, "triangle-down"),
-    decision_log.FAILED: MarkerStyle(CURRENT, "x"),
-    decision_log.NOTHING: MarkerStyle(NEUTRAL, "square"),
+    records.PENDING: MarkerStyle(MISSED, "hourglass"),
+    records.PROMOTED: MarkerStyle(TRAINING, "star", 17),
+    records.REJECTED: MarkerStyle(MADE, "diamond"),
+    records.INTERRUPTED: MarkerStyle(REFERENCE, "triangle-down"),
+    records.FAILED: MarkerStyle(CURRENT, "x"),
+    records.NOTHING_TO_DO: MarkerStyle(NEUTRAL, "square"),
 }
 """Markers of decisions by outcome."""
 CALENDAR_STYLES = {
@@ -75,12 +76,12 @@ _PROMOTION_STYLES = {
 _PER_ROW = 4
 
 
-def timeline(log: Sequence[DecisionRecord], promotions: pd.DataFrame) -> go.Figure:
+def timeline(log: Sequence[RetrainingDecision], promotions: pd.DataFrame) -> go.Figure:
     """Decisions and champions over time.
 
     Parameters
     ----------
-    log : sequence of LoggedDecision
+    log : sequence of RetrainingDecision
     promotions : pandas.DataFrame
         ``when``, ``version``, ``kind`` and ``why``, as returned by `monitor.store.listings.promotions_table`.
     """
@@ -90,13 +91,13 @@ def timeline(log: Sequence[DecisionRecord], promotions: pd.DataFrame) -> go.Figu
     for name, style in DECISION_STYLES.items():
         own = [decision for decision in log if _name(decision) == name]
         if own:
-            lanes = [_NO_ACTION if decision.decision == decision_log.WAIT else _RETRAIN for decision in own]
-            _add_markers(figure, [decision.moment for decision in own], lanes, name, style, map(_hover, own))
+            lanes = [_NO_ACTION if decision.decision == records.NO_ACTION else _RETRAIN for decision in own]
+            _add_markers(figure, [decision.decided_at for decision in own], lanes, name, style, map(_hover, own))
     if len(promotions):
-        _add_champions(figure, promotions.sort_values("when"), [decision.moment for decision in log])
+        _add_champions(figure, promotions.sort_values("when"), [decision.decided_at for decision in log])
     figure.update_yaxes(
         tickvals=[_CHAMPION, _NO_ACTION, _RETRAIN],
-        ticktext=["champion", decision_log.WAIT, decision_log.RETRAIN],
+        ticktext=["champion", records.NO_ACTION, records.RETRAIN],
         range=[-0.7, 2.5],
         zeroline=False,
         showgrid=True,
@@ -208,15 +209,15 @@ def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
-def _name(decision: DecisionRecord) -> str:
-    if decision.decision == decision_log.WAIT:
-        return decision_log.WAIT
+def _name(decision: RetrainingDecision) -> str:
+    if decision.decision == records.NO_ACTION:
+        return records.NO_ACTION
     if decision.mode == "dry_run":
         return DRY_RUN
-    return decision.outcome if decision.outcome in DECISION_STYLES else decision_log.PENDING
+    return decision.outcome if decision.outcome in DECISION_STYLES else records.PENDING
 
 
-def _hover(decision: DecisionRecord) -> str:
+def _hover(decision: RetrainingDecision) -> str:
     until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
     outcome = f"Outcome: {decision.outcome_reason}" if calendar.acted(decision) and decision.outcome_reason else ""
     versions = f"champion version {decision.champion}" if decision.champion else "no champion"

@@ -13,6 +13,7 @@ from monitor.estimation.cbpe import Calibration
 from monitor.metrics.binary import THRESHOLD
 from monitor.metrics.intervals import Performance, evaluate_with_intervals
 from monitor.store import tables
+from monitor.store.model_store import ModelStore
 from serving.batch.in_process import predict, threshold_of
 
 
@@ -71,11 +72,12 @@ class ReferenceData:
         return Calibration.of(self.table[TARGET], self.table[PROBABILITY])
 
 
-def baseline(version: str, reference: str = TEST) -> ReferenceData:
+def baseline(store: ModelStore, version: str, reference: str = TEST) -> ReferenceData:
     """What rows that a version scored are compared with: rows that it was not trained on, scored by itself.
 
     Parameters
     ----------
+    store : ModelStore
     version : str
         Number of the version whose answers are looked at.
     reference : str
@@ -87,7 +89,7 @@ def baseline(version: str, reference: str = TEST) -> ReferenceData:
         If there is no such version, a table is missing, or the version cannot be loaded.
     """
     training, rows = (
-        tables.identified(tables.read_scored(tables.prepared_table(name, version)), name, version)
+        tables.identified(store, tables.read_scored(tables.prepared_table(store, name, version)), name, version)
         for name in (TRAIN, reference)
     )
     threshold = threshold_of(version)

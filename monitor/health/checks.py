@@ -230,9 +230,9 @@ def stale_model(look: Evaluation) -> CheckResult:
     champion = look.live.champion
     if champion is None:
         return not_applicable("there is no champion")
-    if champion.since is None:
+    if champion.promoted_at is None:
         return not_applicable(f"nobody wrote down when version {champion.version} was promoted")
-    age = look.live.now - champion.since
+    age = look.live.now - champion.promoted_at
     told = f"version {champion.version} was promoted {age.days} days ago"
     return failed(Severity.WARNING, f"{told}; look again at {STALE_AFTER.days}") if age > STALE_AFTER else passed(told)
 

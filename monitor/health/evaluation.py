@@ -17,8 +17,8 @@ from monitor.drift.sketches import TableSketch
 from monitor.estimation.cbpe import Estimate, estimate_performance
 from monitor.health.baseline import ReferenceData
 from monitor.metrics.intervals import Performance, evaluate_with_intervals
-from monitor.store.listings import EndpointInfo
-from monitor.store.runs import Champion
+from monitor.store.records import ModelVersion
+from serving.client.probe import EndpointInfo
 
 COLUMNS = (*FEATURES, TARGET, PREDICTION, PROBABILITY)
 """What a scored table holds; ``shot_made_flag`` may be null."""
@@ -34,7 +34,7 @@ class ServingState:
     ----------
     now : datetime
         UTC, with its zone.
-    champion : Champion or None
+    champion : ModelVersion or None
         The version that should be served.
     endpoint : str
         Address of the server; empty where none is looked after.
@@ -43,7 +43,7 @@ class ServingState:
     """
 
     now: datetime
-    champion: Champion | None
+    champion: ModelVersion | None
     endpoint: str = ""
     served: EndpointInfo | None = None
 

@@ -10,8 +10,8 @@ from itertools import count, takewhile
 import pandas as pd
 
 from monitor.retraining import decision_log
-from monitor.retraining.decision_log import DecisionRecord
-from monitor.store.runs import RunInfo
+from monitor.store import records
+from monitor.store.records import MonitoringRun, RetrainingDecision
 
 LOOK, DECISION, PROMOTION, ROLL_BACK = "look", "decision", "promotion", "roll back"
 DUE, TRAINING, STALE = "look due", "earliest training", "champion stale"
@@ -112,29 +112,29 @@ def later(day: date, rhythm: Cadence, times: int = 1) -> date:
 
 
 def next_look(
-    looks: Sequence[RunInfo], log: Sequence[DecisionRecord], rhythm: Cadence, now: datetime
+    looks: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], rhythm: Cadence, now: datetime
 ) -> NextMonitoringRun:
     """When the next look is due.
 
     Parameters
     ----------
-    looks : sequence of KnownRun
+    looks : sequence of MonitoringRun
         Monitorings; those that came to no verdict have not looked.
-    log : sequence of LoggedDecision
+    log : sequence of RetrainingDecision
         Of these, those that were made without being asked for (mode ``auto``) count as looks.
     rhythm : Rhythm
     now : datetime
         In UTC.
     """
-    moments = [look.started for look in looks if "verdict" in look.tags]
-    moments += [decision.moment for decision in log if decision.mode == "auto"]
+    moments = [look.started for look in looks if look.health]
+    moments += [decision.decided_at for decision in log if decision.mode == "auto"]
     return NextMonitoringRun(rhythm, max(moments).date() if moments else None, now.date())
 
 
-def next_training(log: Sequence[DecisionRecord], cooldown: timedelta) -> datetime | None:
+def next_training(log: Sequence[RetrainingDecision], cooldown: timedelta) -> datetime | None:
     """When a challenger may be trained again; None where none was trained yet."""
     last = decision_log.last_trained(log)
-    return last.moment + cooldown if last else None
+    return last.decided_at + cooldown if last else None
 
 
 def milestones(training: datetime | None, stale: datetime | None, now: datetime) -> list[str]:
@@ -162,20 +162,20 @@ def milestones(training: datetime | None, stale: datetime | None, now: datetime)
 
 
 def past_events(
-    looks: Sequence[RunInfo], log: Sequence[DecisionRecord], promotions: pd.DataFrame
+    looks: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], promotions: pd.DataFrame
 ) -> list[CalendarEvent]:
     """What has happened, as entries, oldest first.
 
     Parameters
     ----------
-    looks : sequence of KnownRun
+    looks : sequence of MonitoringRun
         Monitorings, also those that failed.
-    log : sequence of LoggedDecision
+    log : sequence of RetrainingDecision
     promotions : pandas.DataFrame
         ``when``, ``version``, ``kind`` and ``why``, as `monitor.store.listings.promotions_table` has them.
     """
     dated = [(look.started, LOOK, _look_words(look)) for look in looks]
-    dated += [(decision.moment, DECISION, describe_decision(decision, dated=False)) for decision in log]
+    dated += [(decision.decided_at, DECISION, describe_decision(decision, dated=False)) for decision in log]
     columns = (promotions[name] for name in ("when", "version", "kind", "why"))
     for when, version, kind, why in zip(*columns, strict=True):
         back = kind == ROLL_BACK
@@ -211,28 +211,28 @@ def upcoming_events(
     return found
 
 
-def acted(decision: DecisionRecord) -> bool:
+def acted(decision: RetrainingDecision) -> bool:
     """Whether something was to come of a decision: it said to retrain, and not only for the saying."""
-    return decision.decision == decision_log.RETRAIN and decision.mode != "dry_run"
+    return decision.decision == records.RETRAIN and decision.mode != "dry_run"
 
 
-def describe_decision(decision: DecisionRecord, *, dated: bool = True) -> str:
+def describe_decision(decision: RetrainingDecision, *, dated: bool = True) -> str:
     """A decision and what came of it.
 
     Parameters
     ----------
-    decision : LoggedDecision
+    decision : RetrainingDecision
     dated : bool
         Say when, too.
     """
-    when = f", {format_datetime(decision.moment)}" if dated else ""
+    when = f", {format_datetime(decision.decided_at)}" if dated else ""
     why = f" ({decision.trigger})" if decision.trigger else ""
     said = f"Decision {decision.number}{when}: {decision.decision}{why}."
-    if decision.decision == decision_log.WAIT:
+    if decision.decision == records.NO_ACTION:
         return said
     if not acted(decision):
         return f"{said} Only said, nothing was done."
-    came = {decision_log.PENDING: "Not ended yet", decision_log.NOTHING: "Nothing was to do"}
+    came = {records.PENDING: "Not ended yet", records.NOTHING_TO_DO: "Nothing was to do"}
     version = f": version {decision.challenger}" if decision.challenger else ""
     return f"{said} {came.get(decision.outcome, decision.outcome.capitalize())}{version}."
 
@@ -276,6 +276,6 @@ def weeks(month: date) -> list[list[date]]:
     return calendar.Calendar().monthdatescalendar(month.year, month.month)
 
 
-def _look_words(look: RunInfo) -> str:
-    at = look.tags.get("current") or look.tags.get("source", "")
-    return f"Look at {at}: {look.tags.get('verdict') or 'it came to no verdict'}."
+def _look_words(look: MonitoringRun) -> str:
+    at = look.current or look.source
+    return f"Look at {at}: {look.health or 'it came to no verdict'}."

@@ -5,8 +5,8 @@ from rich.table import Table
 
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
-from monitor.retraining import decision_log
-from monitor.store import listings
+from monitor.store import listings, records
+from monitor.store.model_store import current_store
 from serving import registry
 from serving.registry import reachability
 from serving.registry.store import plain_store
@@ -24,7 +24,10 @@ def run(config: HistoryConfig) -> None:
     name = config.model or registry.model()
     reachability.require_answer()
     with plain_store(), registry.use_model_name(name):
-        promotions, log = listings.promotions_table().head(config.most), decision_log.decisions(most=config.most)
+        promotions, log = (
+            listings.promotions_table(current_store()).head(config.most),
+            current_store().decisions(limit=config.most),
+        )
         with registry.translate_store_errors():
             line, champion = registry.champion_history(), registry.standing().champion
             registry.tell_problems()
@@ -48,10 +51,15 @@ def run(config: HistoryConfig) -> None:
     table = Table("decision", "moment (UTC)", "what", "outcome", "version", "why", title=f"{name}: decisions")
     for decision in log:
         what = f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
-        acted = decision.outcome != decision_log.NOTHING
+        acted = decision.outcome != records.NOTHING_TO_DO
         why = decision.outcome_reason if acted else "; ".join(decision.reasons[:2])
         table.add_row(
-            str(decision.number), f"{decision.moment:%Y-%m-%d %H:%M}", what, decision.outcome, decision.challenger, why
+            str(decision.number),
+            f"{decision.decided_at:%Y-%m-%d %H:%M}",
+            what,
+            decision.outcome,
+            decision.challenger,
+            why,
         )
     console.print(table)
 

@@ -19,17 +19,9 @@ from monitor.health.evaluation import Evaluation
 from monitor.health.verdict import Severity, Status, run_checks
 from monitor.metrics import base_rate
 from monitor.metrics.intervals import Performance, evaluate_with_intervals, relative_degradation
-from monitor.retraining.decision_log import (
-    FAILED,
-    INTERRUPTED,
-    PROMOTED,
-    REFUSED,
-    RETRAIN,
-    WAIT,
-    DecisionRecord,
-    last_trained,
-)
+from monitor.retraining.decision_log import last_trained
 from monitor.retraining.promotion_test import MIN_ROWS_PER_CLASS
+from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, PROMOTED, REJECTED, RETRAIN, RetrainingDecision
 from monitor.store.tables import TIME
 
 REACTIVE, PREDICTIVE, FORCED = "reactive", "predictive", "forced"
@@ -190,7 +182,7 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     labels: pd.DataFrame,
     policy: RetrainingPolicy,
     *,
-    log: Sequence[DecisionRecord],
+    log: Sequence[RetrainingDecision],
     now: datetime,
     source: str = "",
     forced: bool = False,
@@ -206,12 +198,12 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
         Every labelled row that has arrived, whoever scored it, in the order of ``time``; ``learned`` where the
         champion has learned from it.
     policy : Policy
-    log : sequence of LoggedDecision
+    log : sequence of RetrainingDecision
         Earlier decisions about the same registered model, newest first.
     now : datetime
         UTC, with its zone.
     source : str
-        Where the labels are; see `monitor.retraining.decision_log.DecisionRecord`.
+        Where the labels are; see `monitor.retraining.RetrainingDecision`.
     forced : bool
         Retrain whatever signals and guards say, if there are labels enough to learn from and to be tested on.
     """
@@ -224,18 +216,18 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     missing = [guard for guard in guards if not guard.holds]
     if forced:
         words = "it was asked for (mode=force)" if split.holds else f"it was asked for, but {split.words}"
-        chosen = (RETRAIN, FORCED) if split.holds else (WAIT, "")
+        chosen = (RETRAIN, FORCED) if split.holds else (NO_ACTION, "")
         return Decision(*chosen, (words,), arrived, signals, guards, windows)
     if not asking:
         reasons = (
             "no rule of the loop asks for a new model",
             *(f"{signal.name}: {signal.words}" for signal in signals),
         )
-        return Decision(WAIT, "", reasons, arrived, signals, guards, windows)
+        return Decision(NO_ACTION, "", reasons, arrived, signals, guards, windows)
     asked = tuple(f"{signal.name}: {signal.words}" for signal in asking)
     if missing:
         reasons = (*(f"not now: {guard.words}" for guard in missing), *asked)
-        return Decision(WAIT, "", reasons, arrived, signals, guards, windows)
+        return Decision(NO_ACTION, "", reasons, arrived, signals, guards, windows)
     return Decision(RETRAIN, asking[0].kind, asked, arrived, signals, guards, windows)
 
 
@@ -270,7 +262,7 @@ def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy) -> Preconditio
     return Precondition("Older and later labels", enough, words)
 
 
-def _arrived(labels: pd.DataFrame, log: Sequence[DecisionRecord]) -> LabelCounts:
+def _arrived(labels: pd.DataFrame, log: Sequence[RetrainingDecision]) -> LabelCounts:
     before = last_trained(log)
     new = len(labels)
     if before and before.labels_until:
@@ -383,7 +375,7 @@ def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy
 
 
 def _guards(
-    arrived: LabelCounts, policy: RetrainingPolicy, log: Sequence[DecisionRecord], now: datetime
+    arrived: LabelCounts, policy: RetrainingPolicy, log: Sequence[RetrainingDecision], now: datetime
 ) -> tuple[Precondition, ...]:
     refused = _refusals(log)
     needed = policy.min_new_labels * min(2**refused, _MOST_TIMES_LABELS)
@@ -395,7 +387,7 @@ def _guards(
     )
     before = last_trained(log)
     # A decision of a later moment comes from a replay by hand and says nothing of the time that has passed.
-    age = now - before.moment if before and before.moment <= now else None
+    age = now - before.decided_at if before and before.decided_at <= now else None
     cool = Precondition(
         "Cooldown",
         age is None or age >= policy.cooldown,
@@ -403,7 +395,7 @@ def _guards(
         if age is None
         else f"the last training was {_told(age)} ago, {_told(policy.cooldown)} must pass",
     )
-    today = [decision for decision in log if timedelta(0) <= now - decision.moment < timedelta(days=1)]
+    today = [decision for decision in log if timedelta(0) <= now - decision.decided_at < timedelta(days=1)]
     trained = sum(decision.trained for decision in today)
     # A training that did not finish takes nothing from the day's trainings, and is not repeated without end either.
     unfinished = sum(decision.outcome in {FAILED, INTERRUPTED} for decision in today)
@@ -416,13 +408,13 @@ def _guards(
     return labels, cool, daily
 
 
-def _refusals(log: Sequence[DecisionRecord]) -> int:
+def _refusals(log: Sequence[RetrainingDecision]) -> int:
     """Challengers in a row that the same champion has stood."""
     count = 0
     for decision in log:
         if decision.outcome == PROMOTED or decision.champion != log[0].champion:
             break
-        count += decision.outcome == REFUSED and decision.mode == "auto"
+        count += decision.outcome == REJECTED and decision.mode == "auto"
     return count
 
 

@@ -1,25 +1,24 @@
-"""The models that the champion was chosen from, as their runs keep them."""
+"""The candidate models that the champion was selected from, with the pipelines that their runs keep."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow import MlflowClient
 from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES
-from monitor.store.tables import TableError, artifact
-from serving import registry
+from monitor.store import tags
+from monitor.store.errors import TableError
+from monitor.store.model_store import ModelStore
+from monitor.store.records import RunInfo
 from serving.model.packaging import load_pipeline
 
 CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "model.skops"
 """Where the run of a candidate keeps its pipeline."""
-CANDIDATE_SHA256 = "sha256_candidate"
-"""Tag of that run: SHA-256 of the file. A run of 0.1.0 has none."""
 
-_PRIOR = "prior"
+BASE_RATE = "prior"
+"""Id of the base-rate baseline, which a training fits with the candidates."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Candidate:
     id : str
         PyCaret's.
     name : str
-        In words.
-    chosen : bool
+        For people.
+    selected : bool
         Whether it is the version's.
     pipeline : sklearn.pipeline.Pipeline
         Takes an array of shape (n, 6) in the order of ``FEATURES``.
@@ -40,7 +39,7 @@ class Candidate:
 
     id: str
     name: str
-    chosen: bool
+    selected: bool
     pipeline: Pipeline
 
     def probability(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -48,56 +47,43 @@ class Candidate:
         return np.asarray(self.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
-def candidates(version: str) -> list[Candidate]:
-    """The candidates of the training of a version, the chosen one first; empty where their runs are gone.
+def candidates(store: ModelStore, version: str) -> list[Candidate]:
+    """The candidates of the training of a version, the selected one first; empty where their runs are gone.
 
     Raises
     ------
     TableError
         If a run does not hold its pipeline, or not whole.
     """
-    run_id, model_id = registry.run_of(version), registry.tags_of(version).get("model_id")
-    if not run_id:
+    found = store.version(version)
+    if found is None or not found.run_id:
         return []
-    client = MlflowClient()
-    experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_runs(
-        [experiment],
-        f"tags.mlflow.parentRunId = '{run_id}' and tags.model_id LIKE '%' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time ASC"],
-    )
     read = [
         Candidate(
-            id=run.data.tags["model_id"],
-            name=str(run.info.run_name).partition(": ")[2],
-            chosen=run.data.tags["model_id"] == model_id,
-            pipeline=pipeline_of(run.info.run_id, run.data.tags),
+            id=run.model_id,
+            name=run.name.partition(": ")[2],
+            selected=run.model_id == found.model_id,
+            pipeline=candidate_pipeline(store, run),
         )
-        for run in found
-        if run.data.tags["model_id"] != _PRIOR
+        for run in store.candidate_runs(found.run_id)
+        if run.model_id != BASE_RATE
     ]
-    return sorted(read, key=lambda candidate: not candidate.chosen)
+    return sorted(read, key=lambda candidate: not candidate.selected)
 
 
-def pipeline_of(run_id: str, tags: Mapping[str, str]) -> Pipeline:
+def candidate_pipeline(store: ModelStore, run: RunInfo) -> Pipeline:
     """The pipeline that the run of a candidate keeps.
-
-    Parameters
-    ----------
-    run_id : str
-    tags : mapping of str to str
-        Of the run.
 
     Raises
     ------
     PackagingError
-        If it is not the one that the run has written.
+        If it is not the one that the run wrote.
     TableError
         If the run does not hold it, or not whole.
     """
-    path = artifact(run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")
+    path = store.artifact(run.run_id, f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")
     try:
-        return load_pipeline(path, tags.get(CANDIDATE_SHA256, ""))
+        return load_pipeline(path, run.tags.get(tags.CANDIDATE_SHA256, ""))
     except (OSError, KeyError, ValueError) as error:
         message = f"{path} is no pipeline ({type(error).__name__}: {error}). Train again: mlflow run . -e treinamento"
         raise TableError(message) from error

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from data.storage.scratch import scratch
 
-MOST_BYTES = 512 * 2**20
+MAX_BYTES = 512 * 2**20
 """Of all copies together; the one that was taken last may be larger."""
 
 
@@ -27,18 +27,18 @@ class _Kept(NamedTuple):
 
 
 class Copies:
-    """Copies of artifacts by run and path; those that nobody has asked for the longest make room for new ones.
+    """Copies of artifacts by run and path; the least recently used make room for new ones.
 
     Parameters
     ----------
     folder : pathlib.Path
         Where they are kept.
-    most_bytes : int
+    max_bytes : int
         Of all together.
     """
 
-    def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
-        self._folder, self._most_bytes = folder, most_bytes
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -81,7 +81,7 @@ class Copies:
                 return before.path
             self._kept[key] = new
             self._kept.move_to_end(key)
-            while len(self._kept) > 1 and sum(kept.size for kept in self._kept.values()) > self._most_bytes:
+            while len(self._kept) > 1 and sum(kept.size for kept in self._kept.values()) > self._max_bytes:
                 _, oldest = self._kept.popitem(last=False)
                 shutil.rmtree(oldest.folder, ignore_errors=True)
             return new.path

@@ -13,27 +13,27 @@ from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import parquet_files
 from data.storage.tables import TableError as StoredTableError
 from data.storage.tables import TableReader
-from monitor.store import runs
-from monitor.store.tables import TableError, artifact
+from monitor.store import run_names
+from monitor.store.errors import TableError
+from monitor.store.model_store import ModelStore
 
 SEASON = "season"
 UNKNOWN = "unknown"
-_ACQUISITION = "Aquisicao"
-_MOST_SHOTS = 200_000
+_MAX_SHOTS = 200_000
 _CHUNK_ROWS = 131_072
 
 
-def development_shots() -> pd.DataFrame:
-    """The labelled dev shots that have every feature: the features, ``shot_made_flag``, ``shot_id``, ``season``.
+def development_shots(store: ModelStore) -> pd.DataFrame:
+    """The labeled dev shots that have every feature: the features, ``shot_made_flag``, ``shot_id``, ``season``.
 
-    Of a large raw file, rows from all over it.
+    A large raw file is sampled.
 
     Raises
     ------
     TableError
         If neither ``data/raw`` nor a run holds the raw file.
     """
-    raw = _raw(DEV_FILE)
+    raw = _raw(store, DEV_FILE)
     table = pd.DataFrame(
         {name: raw[RAW_COLUMN_NAMES.get(name, name)].astype("float64") for name in (*FEATURES, TARGET)}
     )
@@ -42,7 +42,7 @@ def development_shots() -> pd.DataFrame:
     return table.dropna(subset=[*FEATURES, TARGET]).reset_index(drop=True)
 
 
-def with_season(table: pd.DataFrame) -> pd.DataFrame:
+def with_season(store: ModelStore, table: pd.DataFrame) -> pd.DataFrame:
     """A table with ``season`` (str), ``unknown`` where no raw file has the ``shot_id``.
 
     Raises
@@ -53,7 +53,7 @@ def with_season(table: pd.DataFrame) -> pd.DataFrame:
     if SHOT_ID not in table:
         return table.assign(**{SEASON: UNKNOWN})
     seasons = pd.Series(UNKNOWN, index=table.index)
-    for path in filter(None, map(_find, (DEV_FILE, PROD_FILE))):
+    for path in filter(None, (_find(store, file) for file in (DEV_FILE, PROD_FILE))):
         seasons = table[SHOT_ID].map(_known_seasons(path, table[SHOT_ID])).fillna(seasons)
     return table.assign(**{SEASON: seasons.astype(str)})
 
@@ -61,7 +61,7 @@ def with_season(table: pd.DataFrame) -> pd.DataFrame:
 def _known_seasons(path: Path, wanted: "pd.Series[int]") -> "pd.Series[str]":
     """Season of the wanted shots by their ``shot_id``, those that a raw file of any size has."""
     found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="str")]
-    with _told_of(path):
+    with _naming(path):
         for chunk in TableReader(path, [SHOT_ID, SEASON]).chunks(_CHUNK_ROWS):
             raw = chunk.to_pandas()
             kept = raw[raw[SHOT_ID].isin(wanted)]
@@ -76,41 +76,41 @@ def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
     return raw[SEASON].fillna(UNKNOWN).astype(str)
 
 
-def _raw(file: str) -> pd.DataFrame:
-    path = _find(file)
+def _raw(store: ModelStore, file: str) -> pd.DataFrame:
+    path = _find(store, file)
     if path is None:
         message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
         raise TableError(message)
     return _read(path, _changed(path))
 
 
-def _find(file: str) -> Path | None:
+def _find(store: ModelStore, file: str) -> Path | None:
     """A raw file, in its folder or in the run that acquired it last; None where it is gone."""
     if (RAW / file).exists():
         return RAW / file
-    run = runs.last_run(_ACQUISITION)
+    run = store.last_run(run_names.ACQUISITION)
     if run is None:
         return None
     try:
-        return artifact(run.run_id, f"raw/{file}")
+        return store.artifact(run.run_id, f"raw/{file}")
     except TableError:
         return None
 
 
 def _changed(path: Path) -> int:
-    """When a table changed last, also one in parts of which one was written again."""
+    """When a table changed last; the newest part decides where it is in parts."""
     files = [path, *parquet_files(path)] if path.is_dir() else [path]
     return max(int(file.stat().st_mtime_ns) for file in files)
 
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _when: int) -> pd.DataFrame:
-    with _told_of(path):
-        return TableReader(path).systematic_sample(_MOST_SHOTS)
+    with _naming(path):
+        return TableReader(path).systematic_sample(_MAX_SHOTS)
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except StoredTableError as error:

@@ -1,44 +1,35 @@
-"""The tables that the monitor looks at: from the runs that made them, so that it works wherever the runs are."""
+"""The tables that the monitor reads: from the runs that wrote them, so that it works wherever the runs are."""
 
 import contextlib
 from pathlib import Path
 
-import mlflow
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.exceptions import MlflowException
 
-from data.errors import KobeShotError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.schema import SHOT_ID
 from data.storage.files import display_path, sha256
 from data.storage.tables import TableError as StoredTableError
 from monitor import scored_tables
 from monitor.scored_tables import SampledTable
-from monitor.store import listings
-from monitor.store import runs as operation
-from monitor.store.copies import copies
+from monitor.store import run_names, tags
+from monitor.store.errors import TableError
+from monitor.store.model_store import ModelStore
+from monitor.store.records import BatchScoringRun, RunInfo
 from serving import registry
 
 TIME = scored_tables.TIME
-DEVELOPMENT = "sha256_development"
-"""Tag of a version that has learned from labels too: SHA-256 of the dev rows that it has learned from."""
 
 _RUNS_TRIED = 10
+_SCORE_AGAIN = "Score it again: mlflow run . -e aplicacao"
 
 
-class TableError(KobeShotError):
-    """A table that the monitor needs is missing or damaged."""
-
-
-def prepared_table(name: str, version: str = "") -> Path:
+def prepared_table(store: ModelStore, name: str, version: str = "") -> Path:
     """File of a prepared table that a version was trained or tested on.
 
     Parameters
     ----------
+    store : ModelStore
     name : str
         ``base_train`` or ``base_test``.
     version : str
@@ -57,11 +48,12 @@ def prepared_table(name: str, version: str = "") -> Path:
         If no run holds the table.
     """
     number = version or registry.number(registry.require_champion())
-    return table_of(name, registry.tags_of(number).get(f"sha256_{name}", ""), number)
+    found = store.version(number)
+    return find_table(store, name, found.sha256(name) if found else "", number)
 
 
-def development_table() -> Path:
-    """File of the dev rows that the champion has learned from, without the labelled rows that came later.
+def development_table(store: ModelStore) -> Path:
+    """File of the dev rows that the champion was trained on, without the labels that came later.
 
     Raises
     ------
@@ -70,16 +62,17 @@ def development_table() -> Path:
     TableError
         If no run holds the table.
     """
-    champion = registry.require_champion()
-    digest = champion.tags.get(DEVELOPMENT) or champion.tags.get(f"sha256_{TRAIN}", "")
-    return table_of(TRAIN, digest, registry.number(champion))
+    number = registry.number(registry.require_champion())
+    found = store.version(number)
+    return find_table(store, TRAIN, found.development_sha256 if found else "", number)
 
 
-def table_of(name: str, digest: str, version: str) -> Path:
+def find_table(store: ModelStore, name: str, digest: str, version: str) -> Path:
     """File of a prepared table by its SHA-256.
 
     Parameters
     ----------
+    store : ModelStore
     name, digest, version : str
         Of the table, its SHA-256, and the version that it belongs to, for the message.
 
@@ -92,23 +85,24 @@ def table_of(name: str, digest: str, version: str) -> Path:
     if local.exists() and sha256(local) == digest:
         return local
     again = "Prepare and train again: make main"
-    # Those that a preparation wrote, or a training on labels that had arrived.
-    held = f"params.sha256_{name} = '{digest}'"
-    for step in (operation.PREPARATION, operation.TRAINING) if digest.isalnum() else ():
-        for run in operation.find_runs(step, held, most=_RUNS_TRIED):
+    # Those that a preparation wrote, or a training on delayed labels.
+    held = f"params.{tags.sha256_of(name)} = '{digest}'"
+    for step in (run_names.PREPARATION, run_names.TRAINING) if digest.isalnum() else ():
+        for run in store.find_runs(step, held, _RUNS_TRIED):
             with contextlib.suppress(TableError):
-                return _of_run(_run(run.run_id, again), f"{name}.parquet", again)
+                return table_of_run(store, run, f"{name}.parquet", again)
     message = (
         f"{display_path(local)} is not the table that version {version} was made with, and no run holds it. {again}"
     )
     raise TableError(message)
 
 
-def identified(table: pd.DataFrame, name: str, version: str, digest: str = "") -> pd.DataFrame:
+def identified(store: ModelStore, table: pd.DataFrame, name: str, version: str, digest: str = "") -> pd.DataFrame:
     """A table that a version was trained or tested on, with the ``shot_id`` (Int64) of its rows.
 
     Parameters
     ----------
+    store : ModelStore
     table : pandas.DataFrame
         All of its rows, in their order.
     name : str
@@ -121,49 +115,48 @@ def identified(table: pd.DataFrame, name: str, version: str, digest: str = "") -
     Returns
     -------
     pandas.DataFrame
-        With ``shot_id``, and ``time`` where the rows are labels that had arrived; as it came where no run says which
-        shots they are: a preparation of 0.1.0 did not keep it.
+        With ``shot_id``, and ``time`` where the rows are delayed labels; unchanged where no run holds which shots they
+        are: a preparation of 0.1.0 did not keep it.
     """
-    found = _ids_of(name, version, digest)
+    found = _ids_of(store, name, version, digest)
     if found is None or len(found) != len(table):
         return table
     return table.assign(**{str(column): found[column].set_axis(table.index) for column in found})
 
 
-def _ids_of(name: str, version: str, digest: str) -> pd.DataFrame | None:
-    tags, param = registry.tags_of(version), f"sha256_{IDS[name]}"
-    of_ids = "" if digest else tags.get(param, "")
-    digest = digest or tags.get(f"sha256_{name}", "")
+def _ids_of(store: ModelStore, name: str, version: str, digest: str) -> pd.DataFrame | None:
+    of_version, param = store.version(version), tags.sha256_of(IDS[name])
+    of_ids = of_version.sha256(IDS[name]) if of_version and not digest else ""
+    digest = digest or (of_version.sha256(name) if of_version else "")
     if not of_ids and digest.isalnum():
         # The same table may have been prepared again since, by a preparation that keeps them.
-        held = f"params.sha256_{name} = '{digest}' and params.{param} LIKE '%'"
-        steps = (operation.PREPARATION, operation.TRAINING)
-        known = (run for step in steps for run in operation.find_runs(step, held, most=1))
-        of_ids = next((listings.details(run.run_id).params[param] for run in known), "")
+        held = f"params.{tags.sha256_of(name)} = '{digest}' and params.{param} LIKE '%'"
+        steps = (run_names.PREPARATION, run_names.TRAINING)
+        of_ids = next((run.params[param] for step in steps for run in store.find_runs(step, held, 1)), "")
     if not of_ids:
         return None
     try:
-        return pd.read_parquet(table_of(IDS[name], of_ids, version)).astype({SHOT_ID: "Int64"})
+        return pd.read_parquet(find_table(store, IDS[name], of_ids, version)).astype({SHOT_ID: "Int64"})
     except TableError:
         return None
 
 
-def application_run() -> operation.RunInfo:
-    """The last run that scored the prod table for the registered model; not one that scored a table given to it.
+def last_batch_scoring(store: ModelStore) -> BatchScoringRun:
+    """The last run that scored the prod table for the registered model, not a table that was given to it.
 
     Raises
     ------
     TableError
         If there is none.
     """
-    run = operation.last_application()
+    run = store.last_batch_scoring_run()
     if run is None:
-        message = f"no run has scored the prod table yet with {registry.model()}. Score it: mlflow run . -e aplicacao"
+        message = f"no run has scored the prod table yet with {store.model_name}. Score it: mlflow run . -e aplicacao"
         raise TableError(message)
     return run
 
 
-def application_table(run_id: str) -> Path:
+def scored_table(store: ModelStore, run_id: str) -> Path:
     """Where the table is that a run scored: a file, or a folder of the parts of a large one.
 
     Raises
@@ -171,13 +164,16 @@ def application_table(run_id: str) -> Path:
     TableError
         If the run does not hold it any more, or it was not kept with the run and has changed since.
     """
-    again = "Score it again: mlflow run . -e aplicacao"
-    run = _run(run_id, again)
-    return _of_run(run, run.data.tags.get(operation.ANSWERS, PREDICTIONS.name), again)
+    try:
+        run = store.batch_scoring_run(run_id)
+    except MlflowException as error:
+        message = f"there is no run {run_id} ({error}). {_SCORE_AGAIN}"
+        raise TableError(message) from error
+    return table_of_run(store, run, run.predictions or PREDICTIONS.name, _SCORE_AGAIN)
 
 
 def read_scored(path: Path) -> pd.DataFrame:
-    """A table of shots as a look takes it: features and label as float64, and what a version answered if it is there.
+    """A table of shots for the monitor: features and label as float64, with predictions if it has any.
 
     Parameters
     ----------
@@ -188,25 +184,25 @@ def read_scored(path: Path) -> pd.DataFrame:
     Raises
     ------
     TableError
-        If it cannot be read, has no rows, lacks a feature, or holds something else than numbers within their ranges.
+        If it cannot be read, has no rows, lacks a feature, or holds anything but numbers within their ranges.
     """
     return read_sample(path, None).table
 
 
 def read_sample(path: Path, max_rows: int | None) -> SampledTable:
-    """A table of shots as `read_scored` has it if it is not too large, else evenly spread rows of it.
+    """A table of shots as `read_scored` has it if it is not too large, else a systematic sample of it.
 
     Parameters
     ----------
     path : pathlib.Path
         See `read_scored`.
     max_rows : int or None
-        How many rows are not too many; None for any number.
+        Rows that are read at most; None reads all.
 
     Raises
     ------
     TableError
-        See `read_scored`; of rows that are not read nothing is known.
+        See `read_scored`; rows outside the sample are not checked.
     """
     try:
         return scored_tables.read(path, max_rows)
@@ -214,46 +210,13 @@ def read_sample(path: Path, max_rows: int | None) -> SampledTable:
         raise TableError(str(error)) from error
 
 
-def artifact(run_id: str, path: str) -> Path:
-    """An artifact of a run as a local file.
-
-    Raises
-    ------
-    TableError
-        If the run does not hold it any more.
-    """
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    try:
-        root = MlflowClient().get_run(run_id).info.artifact_uri
-        # `mlflow.artifacts` copies what a run holds to a new folder each time, also where it is a local file.
-        repository = get_artifact_repository(root)
-        if isinstance(repository, LocalArtifactRepository):
-            local = Path(repository.download_artifacts(path))
-        else:
-            local = copies().get(run_id, path, repository.download_artifacts)
-    except (mlflow.MlflowException, OSError) as error:
-        message = f"run {run_id} does not hold {path} ({type(error).__name__}: {error}). Run its step again."
-        raise TableError(message) from error
-    if not local.exists():
-        message = f"run {run_id} does not hold {path} below {root}. Run its step again."
-        raise TableError(message)
-    return local
-
-
-def _run(run_id: str, again: str) -> Run:
-    try:
-        return MlflowClient().get_run(run_id)
-    except mlflow.MlflowException as error:
-        message = f"there is no run {run_id} ({error}). {again}"
-        raise TableError(message) from error
-
-
-def _of_run(run: Run, file: str, again: str) -> Path:
+def table_of_run(store: ModelStore, run: RunInfo, file: str, again: str) -> Path:
     """A table that a run wrote: its copy, or where it wrote it if that was too large to be copied.
 
     Parameters
     ----------
-    run : mlflow.entities.Run
+    store : ModelStore
+    run : RunInfo
     file, again : str
         Name of the table, and how to get it where it is lost, for the message.
 
@@ -264,15 +227,14 @@ def _of_run(run: Run, file: str, again: str) -> Path:
     """
     # As `steps.shared.tracking.Artifact` has them.
     name = Path(file).stem
-    left, expected = run.data.tags.get(f"table_{name}"), {**run.data.params, **run.data.tags}.get(f"sha256_{name}")
-    if left is None:
-        return artifact(run.info.run_id, f"tables/{file}")
-    path = Path(left)
+    location, expected = run.tags.get(tags.location_of(name)), (run.params | run.tags).get(tags.sha256_of(name))
+    if location is None:
+        return store.artifact(run.run_id, f"tables/{file}")
+    path = Path(location)
     if path.exists() and sha256(path) == expected:
         return path
     found = "another table" if path.exists() else "none"
     message = (
-        f"run {run.info.run_id} left the table that it wrote at {path}, too large for a copy; expected it there, "
-        f"found {found}. {again}"
+        f"run {run.run_id} wrote the table to {path}, too large for a copy; expected it there, found {found}. {again}"
     )
     raise TableError(message)

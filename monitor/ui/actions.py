@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from monitor.store import runs
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
 from monitor.ui import cache, jobs, running_jobs, widgets
 from monitor.ui.jobs import Job
 from serving import registry
@@ -166,7 +166,7 @@ def _button(label: str, step: str, busy: Mapping[str, Job], *, enabled: bool) ->
 
 
 def _current() -> str:
-    return runs.OF_LOG if widgets.source() == widgets.LOG else runs.OF_APPLICATION
+    return OF_LOG if widgets.source() == widgets.LOG else OF_BATCH_SCORING
 
 
 def _source_name() -> str:

@@ -18,15 +18,16 @@ from monitor.health.overlap import marked
 from monitor.health.record import FORMAT, RECORD_KEYS
 from monitor.health.subject import Subject
 from monitor.retraining import backtest, decision_log
-from monitor.retraining.decision_log import DecisionRecord
-from monitor.store import listings, shots, tables
-from monitor.store import runs as operation
+from monitor.store import listings, records, run_names, shots, tables
 from monitor.store.candidates import Candidate, candidates
+from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
-from monitor.store.runs import Champion, RunInfo
+from monitor.store.model_store import current_store
+from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun, RetrainingDecision, RunInfo
 from monitor.ui import widgets
 from serving import registry
 from serving.batch.in_process import predict
+from serving.client.probe import EndpointInfo, endpoint_info
 from serving.inference_log import reader
 
 MAX_LOGGED_ROWS = 10_000
@@ -106,10 +107,10 @@ class _Backtest(BaseModel):
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def champion(store: str) -> Champion | None:
+def champion(store: str) -> ModelVersion | None:
     """The champion of a tracking store."""
     del store
-    return operation.champion()
+    return current_store().champion()
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -124,47 +125,49 @@ def alias_problems(store: str) -> list[str]:
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def served(url: str) -> listings.EndpointInfo | None:
+def served(url: str) -> EndpointInfo | None:
     """The server at a URL, or None if none responds."""
-    return listings.served(url)
+    return endpoint_info(url)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def monitoring_runs(store: str, source: str) -> list[RunInfo]:
+def monitoring_runs(store: str, source: str) -> list[MonitoringRun]:
     """Monitoring runs of a data source, newest first, including those that failed."""
     del store
-    return operation.monitoring_runs(source)
+    return current_store().monitoring_runs(source)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def last_batch_scoring(store: str) -> RunInfo | None:
+def last_batch_scoring(store: str) -> BatchScoringRun | None:
     """The last finished batch-scoring run of the production set, or None."""
     del store
-    return operation.last_application()
+    return current_store().last_batch_scoring_run()
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def last_runs(store: str) -> pd.DataFrame:
     """The runs of a tracking store, newest first."""
     del store
-    return listings.runs_table()
+    return listings.runs_table(current_store())
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def record(run_id: str) -> dict[str, Any] | None:
     """The record of a monitoring run, or None if its format is not known."""
-    path = tables.artifact(run_id, operation.RECORD)
+    path = current_store().artifact(run_id, records.MONITORING_RECORD)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
             return None
         missing = RECORD_KEYS - set(found)
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{operation.RECORD} of run {run_id} cannot be read ({type(error).__name__}). Re-run monitoring."
-        raise tables.TableError(message) from error
+        message = (
+            f"{records.MONITORING_RECORD} of run {run_id} cannot be read ({type(error).__name__}). Re-run monitoring."
+        )
+        raise TableError(message) from error
     if missing:
-        message = f"{operation.RECORD} of run {run_id} lacks {', '.join(sorted(missing))}. Re-run monitoring."
-        raise tables.TableError(message)
+        message = f"{records.MONITORING_RECORD} of run {run_id} lacks {', '.join(sorted(missing))}. Re-run monitoring."
+        raise TableError(message)
     return dict(found)
 
 
@@ -172,18 +175,18 @@ def record(run_id: str) -> dict[str, Any] | None:
 def versions(store: str) -> pd.DataFrame:
     """All versions of the registered model, newest first."""
     del store
-    return listings.versions_table()
+    return listings.versions_table(current_store())
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def promotions(store: str) -> pd.DataFrame:
     """Promotions and rollbacks, newest first."""
     del store
-    return listings.promotions_table()
+    return listings.promotions_table(current_store())
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
-def decisions(store: str, of_backtest: str = "") -> list[DecisionRecord]:
+def decisions(store: str, of_backtest: str = "") -> list[RetrainingDecision]:
     """The retraining decisions of the registered model, or of a backtest, newest first.
 
     Raises
@@ -192,7 +195,7 @@ def decisions(store: str, of_backtest: str = "") -> list[DecisionRecord]:
         If one of them cannot be read.
     """
     del store
-    return decision_log.decisions(replay=of_backtest)
+    return current_store().decisions(backtest=of_backtest)
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -200,7 +203,7 @@ def decision(store: str, run_id: str) -> dict[str, Any]:
     """The record of a decision; ``challenge`` holds the promotion test of its challenger, or None."""
     del store
     with registry.translate_store_errors():
-        record = decision_log.record(run_id)
+        record = decision_log.record(current_store(), run_id)
         return {**record, "challenge": record.get("challenge") or _challenge(run_id)}
 
 
@@ -209,7 +212,7 @@ def backtests(store: str) -> list[RunInfo]:
     """Finished policy backtests, newest first."""
     del store
     with registry.translate_store_errors():
-        return decision_log.replays()
+        return current_store().backtests()
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -222,7 +225,7 @@ def backtest_record(store: str, run_id: str) -> dict[str, Any]:
         If the run does not hold it, or it is incomplete.
     """
     del store
-    path = tables.artifact(run_id, backtest.FILE)
+    path = current_store().artifact(run_id, backtest.FILE)
     try:
         return _Backtest.model_validate_json(path.read_bytes()).model_dump()
     except ValidationError as error:
@@ -232,7 +235,7 @@ def backtest_record(store: str, run_id: str) -> dict[str, Any]:
             f"{backtest.FILE} of run {run_id} cannot be read ({where}: {problem['msg']}). "
             "Run another backtest: mlflow run . -e operacao"
         )
-        raise tables.TableError(message) from error
+        raise TableError(message) from error
 
 
 @st.cache_data(ttl=_LATER, show_spinner=False)
@@ -255,7 +258,7 @@ def current() -> ShownEvaluation:
         table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
         judged = of_version(table, version)._replace(left_out=excluded)
         return ShownEvaluation(_evaluation(f"{store} {version} {key}", "log", judged, labels), rows)
-    key = tables.application_run().run_id
+    key = tables.last_batch_scoring(current_store()).run_id
     table, rows = _table(store, key)
     judged = of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
@@ -269,10 +272,10 @@ def baseline() -> ReferenceData:
 
 def _challenge(run_id: str) -> dict[str, Any] | None:
     of_decision = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    for run in operation.find_runs(operation.TRAINING, of_decision, 1):
+    for run in current_store().find_runs(run_names.TRAINING, of_decision, 1):
         try:
-            found = json.loads(tables.artifact(run.run_id, CHALLENGE).read_text(encoding="utf-8"))
-        except tables.TableError:
+            found = json.loads(current_store().artifact(run.run_id, CHALLENGE).read_text(encoding="utf-8"))
+        except TableError:
             return None  # The training is running, or was interrupted.
         except ValueError:
             found = None
@@ -284,36 +287,36 @@ def _challenge(run_id: str) -> dict[str, Any] | None:
 def all_candidates(store: str, version: str) -> list[Candidate]:
     """The candidate models of the training run of a version."""
     del store
-    return candidates(version)
+    return candidates(current_store(), version)
 
 
 @st.cache_data(max_entries=2, show_spinner="Scoring all development shots")
 def development(store: str, version: str) -> pd.DataFrame:
     """The labeled development shots with their season, scored by a version."""
     del store
-    return predict(shots.development_shots(), version)
+    return predict(shots.development_shots(current_store()), version)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Scoring the reference rows")
 def _baseline(store: str, version: str) -> ReferenceData:
     del store
-    return reference_data(version)
+    return reference_data(current_store(), version)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _evaluation(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Evaluation:
     del key
-    live = ServingState(datetime.now(UTC), operation.champion())
+    live = ServingState(datetime.now(UTC), current_store().champion())
     baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
-    table = marked(shots.with_season(_judged.table), baseline)
-    labels = None if _labels is None else marked(shots.with_season(_judged.of(_labels)), baseline)
+    table = marked(shots.with_season(current_store(), _judged.table), baseline)
+    labels = None if _labels is None else marked(shots.with_season(current_store(), _judged.of(_labels)), baseline)
     return Evaluation(baseline, table, live, name, left_out=_judged.left_out, labels=labels)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def _table(store: str, run_id: str) -> tuple[pd.DataFrame, int]:
     del store
-    found = tables.read_sample(tables.application_table(run_id), MAX_TABLE_ROWS)
+    found = tables.read_sample(tables.scored_table(current_store(), run_id), MAX_TABLE_ROWS)
     return found.table, found.rows
 
 
@@ -329,8 +332,10 @@ def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFra
     version = judged_version(counted, champion)
     rows = counted.pop(version)
     return (
-        flag_training_rows(reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version)),
-        flag_training_rows(reader.read_labelled(engine, since, max_rows=MAX_LABELED_ROWS, version=version)),
+        flag_training_rows(current_store(), reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version)),
+        flag_training_rows(
+            current_store(), reader.read_labelled(engine, since, max_rows=MAX_LABELED_ROWS, version=version)
+        ),
         rows,
         counted,
         f"{url} {now.isoformat()}",

@@ -7,17 +7,18 @@ import pandas as pd
 import streamlit as st
 
 from monitor.retraining import calendar, decision_log
-from monitor.retraining.decision_log import DecisionRecord
-from monitor.store.tables import TableError
+from monitor.store import records
+from monitor.store.errors import TableError
+from monitor.store.records import RetrainingDecision
 from monitor.ui import cache, widgets
 
 _BADGES: dict[str, tuple[str, Literal["gray", "blue", "green", "orange", "red", "violet"]]] = {
-    decision_log.PENDING: (":material/hourglass_top:", "blue"),
-    decision_log.PROMOTED: (":material/trophy:", "green"),
-    decision_log.REFUSED: (":material/block:", "orange"),
-    decision_log.INTERRUPTED: (":material/power_off:", "violet"),
-    decision_log.FAILED: (":material/error:", "red"),
-    decision_log.NOTHING: (":material/check:", "gray"),
+    records.PENDING: (":material/hourglass_top:", "blue"),
+    records.PROMOTED: (":material/trophy:", "green"),
+    records.REJECTED: (":material/block:", "orange"),
+    records.INTERRUPTED: (":material/power_off:", "violet"),
+    records.FAILED: (":material/error:", "red"),
+    records.NOTHING_TO_DO: (":material/check:", "gray"),
 }
 _FIRED = {True: "▲ fired", False: "✓ did not fire"}
 _MET = {True: "✓ met", False: "✗ not met"}
@@ -26,12 +27,12 @@ _WHEN = "YYYY-MM-DD HH:mm"
 _ROW, _HEADER, _MAX_ROWS = 35, 38, 10
 
 
-def show_last(decision: DecisionRecord) -> None:
+def show_last(decision: RetrainingDecision) -> None:
     """Show the last decision, its reasons and its outcome."""
     with st.container(border=True, height="stretch"):
         st.markdown(f"#### {widgets.plain(calendar.describe_decision(decision))}")
         with st.container(horizontal=True):
-            is_waiting = decision.decision == decision_log.WAIT
+            is_waiting = decision.decision == records.NO_ACTION
             st.badge(
                 decision.decision,
                 icon=":material/hourglass_empty:" if is_waiting else ":material/model_training:",
@@ -47,12 +48,12 @@ def show_last(decision: DecisionRecord) -> None:
         _show_reasons(decision)
 
 
-def show_all(log: Sequence[DecisionRecord], store: str, key: str) -> None:
+def show_all(log: Sequence[RetrainingDecision], store: str, key: str) -> None:
     """Show the table of decisions, newest first, and the details of the selected one.
 
     Parameters
     ----------
-    log : sequence of LoggedDecision
+    log : sequence of RetrainingDecision
         Newest first; not empty.
     store : str
         URI of the tracking store.
@@ -84,11 +85,11 @@ def show_all(log: Sequence[DecisionRecord], store: str, key: str) -> None:
     _show(by_run[run_id], store)
 
 
-def _table(log: Sequence[DecisionRecord]) -> pd.DataFrame:
+def _table(log: Sequence[RetrainingDecision]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "number": [decision.number for decision in log],
-            "moment": pd.to_datetime([decision.moment for decision in log], utc=True),
+            "moment": pd.to_datetime([decision.decided_at for decision in log], utc=True),
             "decision": [
                 f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
                 for decision in log
@@ -104,7 +105,7 @@ def _table(log: Sequence[DecisionRecord]) -> pd.DataFrame:
     )
 
 
-def _show(decision: DecisionRecord, store: str) -> None:
+def _show(decision: RetrainingDecision, store: str) -> None:
     with st.container(border=True):
         st.markdown(f"**{widgets.plain(calendar.describe_decision(decision))}**")
         _show_reasons(decision)
@@ -117,7 +118,7 @@ def _show(decision: DecisionRecord, store: str) -> None:
         st.caption(f"Artifact {decision_log.RECORD} of run {decision.run_id} holds all details.")
 
 
-def _show_reasons(decision: DecisionRecord) -> None:
+def _show_reasons(decision: RetrainingDecision) -> None:
     st.markdown("\n".join(f"- {widgets.plain(reason)}" for reason in decision.reasons) or "No reason is logged.")
     if calendar.acted(decision) and decision.outcome_reason:
         st.markdown(f"Outcome: {widgets.plain(decision.outcome_reason)}.".replace("..", "."))

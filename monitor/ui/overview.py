@@ -11,9 +11,9 @@ from monitor.charts import monitoring
 from monitor.health.checks import NEW_ROWS
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
-from monitor.store import runs
-from monitor.store.runs import Champion, RunInfo
-from monitor.store.tables import TableError
+from monitor.store.errors import TableError
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
+from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
 from monitor.ui import cache, jobs, running_jobs, subject, widgets
 from serving.inference_log import reader
 
@@ -35,7 +35,7 @@ def show() -> None:
     store = mlflow.get_tracking_uri()
     with widgets.errors_shown():
         champion = cache.champion(store)
-        source = runs.OF_LOG if widgets.source() == widgets.LOG else runs.OF_APPLICATION
+        source = OF_LOG if widgets.source() == widgets.LOG else OF_BATCH_SCORING
         attempts = cache.monitoring_runs(store, source)
         batch_run = cache.last_batch_scoring(store)
     if champion is None:
@@ -45,9 +45,9 @@ def show() -> None:
         return
     if champion.synthetic:
         widgets.synthetic_warning()
-    completed = [run for run in attempts if "verdict" in run.tags]
+    completed = [run for run in attempts if run.health]
     # After a rollback the newest run evaluated the revoked version, and an older one the champion.
-    of_champion = (run for run in completed if run.tags.get("model_version") == champion.version)
+    of_champion = (run for run in completed if run.model_version == champion.version)
     latest = next(of_champion, completed[0] if completed else None)
     try:
         found = cache.record(latest.run_id) if latest else None
@@ -59,18 +59,18 @@ def show() -> None:
         offered = _show_status(found, latest, champion)
         offered = _show_age(latest, completed[0], batch_run, champion, offered=offered)
     else:
-        option = "" if source == runs.OF_APPLICATION else f" -P current={source}"
+        option = "" if source == OF_BATCH_SCORING else f" -P current={source}"
         widgets.show_prerequisite(
             f"There is no monitoring run of this data source yet ({widgets.source()}). Start one:",
             f"mlflow run . -e monitoramento{option}",
         )
-    if attempts and attempts[0].status == "FAILED" and "verdict" not in attempts[0].tags:
+    if attempts and attempts[0].status == "FAILED" and not attempts[0].health:
         when = f"{attempts[0].started:%Y-%m-%d %H:%M}"
         st.error(
             f"The last monitoring run, at {when} UTC, failed. The current status is unknown.", icon=":material/error:"
         )
     # The button that scores and evaluates replaces the one that only evaluates.
-    _offer_monitoring(offered=offered and source == runs.OF_APPLICATION)
+    _offer_monitoring(offered=offered and source == OF_BATCH_SCORING)
     _show_metrics(champion, found)
     if found:
         _show_checks(found)
@@ -78,17 +78,24 @@ def show() -> None:
     _show_runs(store)
 
 
-def _show_age(run: RunInfo, newest: RunInfo, batch_run: RunInfo | None, champion: Champion, *, offered: bool) -> bool:
+def _show_age(
+    run: MonitoringRun,
+    newest: MonitoringRun,
+    batch_run: BatchScoringRun | None,
+    champion: ModelVersion,
+    *,
+    offered: bool,
+) -> bool:
     """Warn if the monitoring run is out of date, and return whether a new evaluation has been offered."""
     age = datetime.now(UTC) - run.started
     if newest.run_id != run.run_id:
         st.caption(
             f"The newest monitoring run, at {newest.started:%Y-%m-%d %H:%M} UTC, evaluated version "
-            f"{newest.tags.get('model_version', 'unknown')}: {newest.tags['verdict']}."
+            f"{newest.model_version or 'unknown'}: {newest.health}."
         )
-    if run.tags[runs.SOURCE] == runs.OF_APPLICATION:
-        if batch_run and batch_run.run_id != run.tags.get(runs.APPLICATION_RUN):
-            by = batch_run.tags.get("model_version", "unknown")
+    if run.source == OF_BATCH_SCORING:
+        if batch_run and batch_run.run_id != run.batch_scoring_run:
+            by = batch_run.model_version or "unknown"
             if by == champion.version or offered:
                 st.warning(
                     "The production set has been scored again since this monitoring run. Re-run monitoring.",
@@ -109,7 +116,7 @@ def _show_age(run: RunInfo, newest: RunInfo, batch_run: RunInfo | None, champion
     return offered
 
 
-def _show_status(found: dict[str, Any], run: RunInfo, champion: Champion) -> bool:
+def _show_status(found: dict[str, Any], run: MonitoringRun, champion: ModelVersion) -> bool:
     """Show the status and its reasons, and return whether an evaluation of the champion has been offered."""
     status, about = found["verdict"], Subject.of_record(found)
     is_champion = about.is_about(champion.version)
@@ -148,9 +155,9 @@ def _offer_monitoring(*, offered: bool) -> None:
     running_jobs.show([kind])
 
 
-def _show_metrics(champion: Champion, found: dict[str, Any] | None) -> None:
+def _show_metrics(champion: ModelVersion, found: dict[str, Any] | None) -> None:
     columns = st.columns(5)
-    since = f"{champion.model_id}, since {champion.since:%Y-%m-%d}" if champion.since else champion.model_id
+    since = f"{champion.model_id}, since {champion.promoted_at:%Y-%m-%d}" if champion.promoted_at else champion.model_id
     widgets.card(columns[0], "Champion", f"v{champion.version}", since)
     served = cache.served(widgets.endpoint())
     if served is None:
@@ -204,18 +211,17 @@ def _show_checks(found: dict[str, Any]) -> None:
     st.table([{name: widgets.plain(value) for name, value in row.items()} for row in rows])
 
 
-def _show_history(monitoring_runs: list[RunInfo]) -> None:
+def _show_history(monitoring_runs: list[MonitoringRun]) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.subheader("Alert history")
         rows = pd.DataFrame(
             {
                 "time": pd.to_datetime([run.started for run in monitoring_runs], utc=True),
-                "status": [run.tags["verdict"] for run in monitoring_runs],
+                "status": [run.health for run in monitoring_runs],
                 "alerts": [int(run.metrics.get("alarms", 0)) for run in monitoring_runs],
                 "reasons": [
-                    f"version {run.tags.get('model_version', 'unknown')}: {run.tags.get('reasons', '')}"
-                    for run in monitoring_runs
+                    f"version {run.model_version or 'unknown'}: {'; '.join(run.reasons)}" for run in monitoring_runs
                 ],
             }
         )

@@ -191,7 +191,7 @@ def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], evalu
 
 
 def _candidate_label(candidate: Candidate, version: str) -> str:
-    return f"{candidate.name} (version {version})" if candidate.chosen else candidate.name
+    return f"{candidate.name} (version {version})" if candidate.selected else candidate.name
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ from monitor.charts import retraining
 from monitor.health.checks import STALE_AFTER
 from monitor.retraining import backtest, calendar, ical_export
 from monitor.retraining.calendar import Cadence, CalendarEvent
-from monitor.retraining.decision_log import DecisionRecord
 from monitor.retraining.policy import RetrainingPolicy
-from monitor.store import runs
-from monitor.store.runs import Champion, RunInfo
-from monitor.store.tables import TableError
+from monitor.store.errors import TableError
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
+from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets
 from serving import registry
 
@@ -53,11 +52,13 @@ def show() -> None:
     widgets.tabs(draw, store, "retraining_tab")
 
 
-def _monitoring_runs(store: str) -> list[RunInfo]:
-    return [*cache.monitoring_runs(store, runs.OF_APPLICATION), *cache.monitoring_runs(store, runs.OF_LOG)]
+def _monitoring_runs(store: str) -> list[MonitoringRun]:
+    return [*cache.monitoring_runs(store, OF_BATCH_SCORING), *cache.monitoring_runs(store, OF_LOG)]
 
 
-def _show_now(log: list[DecisionRecord], monitoring_runs: list[RunInfo], champion: Champion | None) -> None:
+def _show_now(
+    log: list[RetrainingDecision], monitoring_runs: list[MonitoringRun], champion: ModelVersion | None
+) -> None:
     if not log:
         widgets.show_prerequisite(
             "There is no retraining decision yet. Evaluate the retraining policy:", _FIRST_DECISION
@@ -68,7 +69,7 @@ def _show_now(log: list[DecisionRecord], monitoring_runs: list[RunInfo], champio
         decision_log.show_last(log[0])
     following = calendar.next_look(monitoring_runs, log, _cadence(), datetime.now(UTC))
     if champion:
-        since = f"since {calendar.format_datetime(champion.since)}" if champion.since else ""
+        since = f"since {calendar.format_datetime(champion.promoted_at)}" if champion.promoted_at else ""
         widgets.card(right, "Champion", f"v{champion.version}", since)
     day = f"{following.due.day} {following.due:%b %Y}"
     value, note = ("overdue", f"since {day}") if following.overdue else (day, f"{following.due:%A}")
@@ -104,7 +105,7 @@ def _show_calendar(store: str) -> None:
         width="stretch",
     )
     training = calendar.next_training(log, RetrainingPolicy().cooldown)
-    stale = champion.since + STALE_AFTER if champion and champion.since else None
+    stale = champion.promoted_at + STALE_AFTER if champion and champion.promoted_at else None
     with left:
         if following.overdue:
             st.warning(f"**{following.words}**", icon=":material/event_busy:")

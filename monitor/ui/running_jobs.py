@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
-from monitor.store import runs
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
 from monitor.ui import cache, jobs, widgets
 from monitor.ui.jobs import Job
 from serving import registry
@@ -50,7 +50,7 @@ def monitoring() -> list[str]:
     All visitors see its results, so it checks the configured server, not the one that this visitor typed.
     """
     of_log = widgets.source() == widgets.LOG
-    arguments = ["--current", runs.OF_LOG if of_log else runs.OF_APPLICATION]
+    arguments = ["--current", OF_LOG if of_log else OF_BATCH_SCORING]
     if of_log and (window := widgets.window()):
         arguments += ["--since", f"{int(window.total_seconds())}s"]
     return [*arguments, "--endpoint", widgets.configured_endpoint()]

@@ -13,10 +13,11 @@ from data.masking import masked
 from monitor.charts.monitoring import trend
 from monitor.metrics.binary import METRICS
 from monitor.store import listings
-from monitor.store import runs as store_runs
-from monitor.store.runs import Champion
+from monitor.store.model_store import current_store
+from monitor.store.records import ModelVersion, RunInfo
 from monitor.ui import cache, widgets
 from serving import registry
+from serving.client.probe import EndpointInfo
 
 _FIRST_RUN = "make main"
 _WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
@@ -43,7 +44,7 @@ def show() -> None:
 
 def _show_served() -> None:
     with registry.translate_store_errors():
-        champion, aliases = store_runs.champion(), registry.standing()
+        champion, aliases = current_store().champion(), registry.standing()
     if champion is None:
         widgets.show_prerequisite(
             "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:", _FIRST_RUN
@@ -53,7 +54,7 @@ def _show_served() -> None:
     _show_endpoint(champion)
 
 
-def _show_champion(champion: Champion, aliases: registry.AliasState) -> None:
+def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None:
     columns = st.columns(5)
     loss = champion.test_metrics.get("log_loss")
     previous = aliases.previous_champion
@@ -63,8 +64,8 @@ def _show_champion(champion: Champion, aliases: registry.AliasState) -> None:
     columns[3].metric("Production", _versions(sorted(aliases.production)), border=True)
     columns[4].metric("Previous champion", f"v{previous}" if previous else "none", border=True)
     st.markdown(
-        f"**{registry.model()} version {champion.version}**, champion since {_format_datetime(champion.since)}. "
-        f"Result of the quality gate: {champion.reason or 'unknown'}."
+        f"**{registry.model()} version {champion.version}**, champion since {_format_datetime(champion.promoted_at)}. "
+        f"Result of the quality gate: {champion.gate_reason or 'unknown'}."
     )
     if aliases.production != {champion.version}:
         st.warning(
@@ -73,10 +74,10 @@ def _show_champion(champion: Champion, aliases: registry.AliasState) -> None:
     if champion.synthetic:
         st.warning("The champion was trained on **synthetic** shots.", icon=":material/science:")
     with st.expander("Model card", icon=":material/verified:"):
-        st.markdown(champion.card or "The version has no description.")
+        st.markdown(champion.description or "The version has no description.")
 
 
-def _show_endpoint(champion: Champion | None) -> None:
+def _show_endpoint(champion: ModelVersion | None) -> None:
     url = widgets.endpoint()
     served = cache.served(url)
     with st.container(border=True):
@@ -100,7 +101,7 @@ def _show_endpoint(champion: Champion | None) -> None:
             )
 
 
-def _badge_version(served: listings.EndpointInfo, champion: Champion | None) -> None:
+def _badge_version(served: EndpointInfo, champion: ModelVersion | None) -> None:
     if served.version is None:
         st.badge("version unknown", icon=":material/help:", color="gray")
     elif champion and served.version == champion.version:
@@ -187,7 +188,7 @@ def _show_runs(table: pd.DataFrame) -> None:
         ],
         column_config=_run_columns(),
     )
-    oldest = f"; only the newest {listings.MOST_RUNS:,} are listed" if len(table) >= listings.MOST_RUNS else ""
+    oldest = f"; only the newest {listings.MAX_RUNS:,} are listed" if len(table) >= listings.MAX_RUNS else ""
     st.caption(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that the run itself logged.")
     if len(kept):
         _show_run(kept)
@@ -254,7 +255,7 @@ def _show_artifacts(run_id: str) -> None:
 
 
 def _download(run_id: str, path: str) -> Callable[[], bytes]:
-    return lambda: listings.download(run_id, path)
+    return lambda: current_store().download(run_id, path)
 
 
 def _show_trends(table: pd.DataFrame) -> None:
@@ -284,21 +285,21 @@ def _versions(numbers: list[str]) -> str:
 
 # The store is part of the cache key, so that data of one store is not shown for another.
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
-def _details(store: str, run_id: str) -> listings.RunDetails:
+def _details(store: str, run_id: str) -> RunInfo:
     del store
-    return listings.details(run_id)
+    return listings.run_details(current_store(), run_id)
 
 
 @st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
 def _artifacts(store: str, run_id: str) -> list[str]:
     del store
-    return listings.artifacts(run_id)
+    return current_store().artifacts(run_id)
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
 def _image(store: str, run_id: str, path: str) -> bytes:
     del store
-    return listings.download(run_id, path)
+    return current_store().download(run_id, path)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import streamlit as st
 
 from monitor.health.checks import MOST_OWN
 from monitor.health.subject import Subject
-from monitor.store.runs import Champion
+from monitor.store.records import ModelVersion
 from monitor.ui import cache, jobs, running_jobs, widgets
 
 _STEP = "monitoramento"
@@ -26,9 +26,9 @@ def show(subject: Subject) -> None:
         another_version(subject, champion)
 
 
-def another_version(subject: Subject, champion: Champion) -> None:
+def another_version(subject: Subject, champion: ModelVersion) -> None:
     """Warn that a page describes another version than the champion, and offer to evaluate the champion."""
-    since = f", since {champion.since:%Y-%m-%d %H:%M} UTC" if champion.since else ""
+    since = f", since {champion.promoted_at:%Y-%m-%d %H:%M} UTC" if champion.promoted_at else ""
     st.warning(
         f"**This page describes {subject.who}.** The champion is version {champion.version}{since}.",
         icon=":material/swap_horiz:",
@@ -36,7 +36,7 @@ def another_version(subject: Subject, champion: Champion) -> None:
     offer_evaluation(champion)
 
 
-def offer_evaluation(champion: Champion) -> None:
+def offer_evaluation(champion: ModelVersion) -> None:
     """Offer to evaluate the champion, or explain how where no button can do it."""
     if widgets.source() == widgets.LOG:
         st.caption(

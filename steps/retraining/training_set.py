@@ -14,7 +14,8 @@ from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
 from monitor.retraining.policy import split_by_time
 from monitor.store import tables
-from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
+from monitor.store import tags as store_tags
+from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
 from serving import registry
 from steps.retraining.config import RetrainingConfig
@@ -62,11 +63,11 @@ def build_training_set(
             f"{len(older):,} and {len(later):,}. Wait for more labels, or give another holdout_size."
         )
         raise TrainingSetError(message)
-    development_file = tables.development_table()
+    development_file = tables.development_table(current_store())
     development = pd.read_parquet(development_file)
     columns = [*FEATURES, TARGET]
     version, digest = registry.number(champion), sha256(development_file)
-    development = tables.identified(development[columns], TRAIN, version, digest)
+    development = tables.identified(current_store(), development[columns], TRAIN, version, digest)
     _refuse_development(labels, development)
     train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({TARGET: "int64"})
     test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
@@ -81,9 +82,9 @@ def build_training_set(
         **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},
         **kept,
         **{f"sha256_{name}": sha256(path) for name, path in files.items()},
-        tables.DEVELOPMENT: digest,
-        LEARNED_UNTIL: older[TIME].iloc[-1].isoformat(),
-        LABELS_LEARNED: str(len(older)),
+        store_tags.DEVELOPMENT_SHA256: digest,
+        store_tags.LABELS_UNTIL: older[TIME].iloc[-1].isoformat(),
+        store_tags.TRAINING_LABELS: str(len(older)),
         RETRAINING_RUN: run_id,
     }
     return TrainingData(

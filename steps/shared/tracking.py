@@ -29,7 +29,7 @@ from data.masking import masked
 from data.paths import ROOT
 from data.storage.files import sha256, size_bytes
 from data.storage.urls import project_path
-from monitor.store.listings import MODEL_TAG
+from monitor.store import tags as store_tags
 from serving import registry
 from steps.shared.command import StepConfig
 
@@ -257,7 +257,7 @@ def _opened_for(run: Run) -> Path:
 
 
 def _own_tags() -> dict[str, str]:
-    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid()), MODEL_TAG: registry.model()}
+    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid()), store_tags.REGISTERED_MODEL: registry.model()}
 
 
 def _lives(process: str) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 from data.schema import FEATURES
 from monitor.reports.model_card.card import Data, ModelCard
 from monitor.reports.model_card.evaluation import evaluate_on_test
-from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
+from monitor.store import tags as store_tags
 from serving import registry
 from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
@@ -84,9 +84,9 @@ def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> 
         source=tags.get("data_source", "unknown"),
         address=source,
         synthetic=training_data.is_synthetic,
-        labels=int(tags.get(LABELS_LEARNED, "0")),
+        labels=int(tags.get(store_tags.TRAINING_LABELS, "0")),
         label_weight=label_weight,
-        labels_until=tags.get(LEARNED_UNTIL, ""),
+        labels_until=tags.get(store_tags.LABELS_UNTIL, ""),
         sha256={name.removeprefix(_SHA256): tags[name] for name in sorted(tags) if name.startswith(_SHA256)},
         commit=tags.get("git_commit", "unknown"),
         dirty=tags.get("git_dirty") != "false",

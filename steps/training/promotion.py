@@ -21,7 +21,8 @@ from monitor.retraining.promotion_test import (
     evaluate_challenger,
 )
 from monitor.store import tables
-from monitor.store.tables import TableError
+from monitor.store.errors import TableError
+from monitor.store.model_store import current_store
 from serving import registry
 from serving.batch.in_process import ScoredError, predict
 from serving.registry import gate
@@ -92,7 +93,9 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     is_same_file = current.tags.get(_DEVELOPMENT) == training_data.tags.get(_DEVELOPMENT)
     name = TEST if is_same_file else TRAIN
     try:
-        theirs = tables.identified(tables.read_scored(tables.prepared_table(name)), name, version)
+        theirs = tables.identified(
+            current_store(), tables.read_scored(tables.prepared_table(current_store(), name)), name, version
+        )
     except TableError:
         note = f"on all {len(training_data.test):,} test rows: the tables of champion version {version} are missing"
         return ComparisonRows(training_data.test, note)

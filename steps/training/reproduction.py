@@ -4,18 +4,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-
 from data.acquisition.provenance import Provenance
 from data.preparation.manifest import MANIFEST, TRAIN
-from monitor.retraining import decision_log
-from monitor.store import commands, listings, tables
-from monitor.store import runs as operation
+from monitor.store import commands, run_names
+from monitor.store import tags as store_tags
 from monitor.store.commands import given
-from monitor.store.listings import MODEL_TAG
-from monitor.store.tables import TableError
+from monitor.store.errors import TableError
+from monitor.store.model_store import current_store
+from monitor.store.records import RunInfo
 from steps import aquisicao
 from steps.shared.tracking import LAUNCHER_TAG
 
@@ -68,12 +64,12 @@ def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, ob
     root = _outermost(run_id)
     origin = _origin(tags)
     entry_point, values = "main", {**origin.values, **{name: str(value) for name, value in training.items()}}
-    if root.info.run_name == decision_log.REPLAY:
-        entry_point, values = "operacao", {**given(root.data.params), **origin.values}
-    elif root.info.run_name == decision_log.RETRAINING:
-        decided = root.data.tags.get(decision_log.MOMENT, "")
-        entry_point, values = "retreino", {**given(root.data.params), "mode": "force", "now": decided}
-    command = commands.command(entry_point, values, root.data.tags.get(MODEL_TAG, ""))
+    if root.name == run_names.BACKTEST:
+        entry_point, values = "operacao", {**given(root.params), **origin.values}
+    elif root.name == run_names.RETRAINING:
+        decided = root.tags.get(store_tags.DECIDED_AT, "")
+        entry_point, values = "retreino", {**given(root.params), "mode": "force", "now": decided}
+    command = commands.command(entry_point, values, root.tags.get(store_tags.REGISTERED_MODEL, ""))
     commit = tags.get("git_commit", "unknown")
     if commit != "unknown":
         command = f"git checkout {commit} && {command}"
@@ -81,25 +77,25 @@ def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, ob
     return Reproduction(command, tuple(_remarks(tags, root, entry_point, unknown)), origin.source_url, unknown)
 
 
-def _outermost(run_id: str) -> Run:
-    client = MlflowClient()
-    run = client.get_run(run_id)
-    while parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
-        above = client.get_run(parent)
-        if LAUNCHER_TAG in above.data.tags:
+def _outermost(run_id: str) -> RunInfo:
+    store = current_store()
+    run = store.run(run_id)
+    while run.parent:
+        above = store.run(run.parent)
+        if LAUNCHER_TAG in above.tags:
             return run
         run = above
     return run
 
 
 def _origin(tags: Mapping[str, str]) -> _Origin:
-    digest = tags.get(tables.DEVELOPMENT) or tags.get(f"sha256_{TRAIN}", "")
+    digest = tags.get(store_tags.DEVELOPMENT_SHA256) or tags.get(f"sha256_{TRAIN}", "")
     held = f"params.sha256_{TRAIN} = '{digest}'"
-    found = operation.find_runs(operation.PREPARATION, held, most=1) if digest.isalnum() else []
+    found = current_store().find_runs(run_names.PREPARATION, held, limit=1) if digest.isalnum() else []
     provenance = _provenance(found[0].run_id) if found else None
     if provenance is None:
         return _Origin({}, "", ("source", "test_size", "seed"))
-    values = given(listings.details(found[0].run_id).params)
+    values = given(found[0].params)
     acquired = _acquisition(provenance)
     if acquired.get("source", "auto") != "auto":
         source = acquired["source"]
@@ -116,7 +112,7 @@ def _origin(tags: Mapping[str, str]) -> _Origin:
 def _provenance(run_id: str) -> Provenance | None:
     """The provenance of the raw files of a preparation, or None where its run does not hold it any more."""
     try:
-        path = tables.artifact(run_id, f"tables/{MANIFEST.name}")
+        path = current_store().artifact(run_id, f"tables/{MANIFEST.name}")
         return Provenance(**json.loads(path.read_text(encoding="utf-8"))["provenance"])
     except (TableError, OSError, KeyError, TypeError, ValueError):
         return None
@@ -127,13 +123,13 @@ def _acquisition(provenance: Provenance) -> dict[str, str]:
     held = " and ".join(
         f"tags.sha256_{name.partition('.')[0]} = '{digest}'" for name, digest in provenance.sha256.items()
     )
-    found = operation.find_runs(aquisicao.RUN_NAME, held, most=1)
-    return given(listings.details(found[0].run_id).params) if found else {}
+    found = current_store().find_runs(aquisicao.RUN_NAME, held, limit=1)
+    return given(found[0].params) if found else {}
 
 
-def _remarks(tags: Mapping[str, str], root: Run, entry_point: str, unknown: tuple[str, ...]) -> Iterator[str]:
+def _remarks(tags: Mapping[str, str], root: RunInfo, entry_point: str, unknown: tuple[str, ...]) -> Iterator[str]:
     if entry_point == "retreino":
-        champion = root.data.tags.get(decision_log.CHAMPION, "unknown")
+        champion = root.tags.get(store_tags.CHAMPION, "unknown")
         yield (
             f"It trains the same model while version {champion} is champion and the labels are the same. Run it in a "
             "copy of the store: it registers a version, and promotes it if it is better. The training files "

@@ -238,7 +238,7 @@ def test_the_inference_log_shows_traffic_and_no_requests_of_the_app(monitor: Mon
 def test_a_monitoring_run_that_the_page_starts_goes_on_when_the_page_is_closed(monitor: Monitor) -> None:
     def completed_runs() -> int:
         return sum(
-            "verdict" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
+            "health_status" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
         )
 
     monitor.open("Overview")

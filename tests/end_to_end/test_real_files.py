@@ -166,7 +166,7 @@ def test_retraining_is_recommended_for_prod_and_test_rows_versus_training_rows_a
     checkout: Checkout, tmp_path: Path
 ) -> None:
     prod = checkout.run("Monitoramento").data
-    assert prod.tags["verdict"] == "retrain"
+    assert prod.tags["health_status"] == "retrain"
     assert {prod.tags[f"check_{code}"] for code in ("K103", "K201", "K204")} == {"finding"}
     assert prod.metrics["outside"] > 0.95
     assert prod.metrics["ks_shot_distance"] > prod.metrics["ks_shot_distance_limit"]

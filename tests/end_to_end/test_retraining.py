@@ -99,7 +99,7 @@ def test_a_retraining_trains_on_training_labels_and_is_evaluated_on_a_temporal_h
     labeled = prod[prod["shot_made_flag"].notna()].sort_values("game_date", kind="stable")
     assert len(train) + len(test) == len(development) + len(labeled)
     version = checkout.client().get_model_version("kobe_shot", run.data.tags["model_version"])
-    assert (labeled["game_date"] <= version.tags["learned_until"][:10]).sum() == len(train) - len(development)
+    assert (labeled["game_date"] <= version.tags["labels_until"][:10]).sum() == len(train) - len(development)
     assert version.tags["retraining_run"] == run.info.run_id
     assert version.current_stage == ("Production" if run.data.tags["outcome"] == "promoted" else "Archived")
     assert "challenger" not in checkout.client().get_registered_model("kobe_shot").aliases
@@ -125,7 +125,7 @@ def test_rows_that_a_version_was_trained_on_are_excluded_from_its_metrics(checko
         ok(checkout.step("reverter", "--version", newest, "--reason", "for a test"))
     printed = ok(checkout.step("aplicacao"))
     table = checkout.table("predictions_prod")
-    in_training = int(client.get_model_version("kobe_shot", newest).tags["labels_learned"])
+    in_training = int(client.get_model_version("kobe_shot", newest).tags["training_labels"])
     assert in_training <= table["learned"].sum() < in_training + 100
     assert f"{table['learned'].sum():,} labeled rows that the version was trained on" in printed
     assert (
@@ -294,9 +294,9 @@ def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without
     for name in ("loop", "never", "every"):
         assert re.search(rf"{found[f'log_loss_{name}']:.4f}", printed)
     assert {"replay.json", "pictures/replay.png"} <= checkout.artifacts(run)
-    own = [run for run in checkout.runs() if run.data.tags.get("replay") == run.info.run_id]
+    own = [run for run in checkout.runs() if run.data.tags.get("backtest") == run.info.run_id]
     assert not own
-    log = [entry for entry in checkout.runs() if entry.data.tags.get("replay") == run.info.run_id]
+    log = [entry for entry in checkout.runs() if entry.data.tags.get("backtest") == run.info.run_id]
     numbers = sorted(int(entry.data.tags["decision_number"]) for entry in log)
     assert numbers == list(range(1, len(log) + 1))
     assert {entry.data.tags["registered_model"] for entry in log} == {"kobe_shot_replay"}

@@ -258,7 +258,7 @@ def test_the_project_runs_on_a_given_table_from_a_git_url_in_an_empty_folder(tmp
     assert {run.info.run_name for run in checkout.runs()} >= {"main", *STEPS}
     assert checkout.run("PipelineAplicacao").data.tags["data_source"] == "table"
     scored = checkout.run("PipelineAplicacao").info.run_id
-    assert checkout.run("Monitoramento").data.tags["application_run"] == scored
+    assert checkout.run("Monitoramento").data.tags["batch_scoring_run"] == scored
     version = checkout.production()
     assert version is not None
     assert version.tags["synthetic"] == "false"

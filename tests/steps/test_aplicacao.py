@@ -12,7 +12,8 @@ from data.schema import PROBABILITY, TARGET
 from data.spark import session
 from data.storage.tables import TableError
 from monitor.store import labels as arrivals
-from monitor.store import runs
+from monitor.store import tags
+from monitor.store.model_store import current_store
 from serving import registry
 from serving.registry import RegistryError
 from steps import aplicacao
@@ -134,8 +135,8 @@ def test_a_given_table_has_a_tag_of_its_own_and_is_not_prod(tmp_path: Path, stor
     registry.promote(store_with_models.register(GOOD), "the only one")
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     aplicacao.run(config(tmp_path))
-    assert mlflow.last_active_run().data.tags[runs.GIVEN_TABLE] == str(tmp_path / "shots.parquet")
-    assert runs.last_application() is None
+    assert mlflow.last_active_run().data.tags[tags.GIVEN_TABLE] == str(tmp_path / "shots.parquet")
+    assert current_store().last_batch_scoring_run() is None
 
 
 @pytest.mark.parametrize("kept", [slice(-50), slice(100)])

@@ -132,7 +132,7 @@ def test_main_ends_with_a_monitoring_run_that_recommends_retraining_after_a_shif
     tags, found = run.data.tags, record_of(run)
     assert run.info.run_name == "Monitoramento"
     assert tags["mlflow.parentRunId"] == checkout.run("main").info.run_id
-    assert tags["verdict"] == found["verdict"] == checkout.run("main").data.tags["verdict"] == "retrain"
+    assert tags["health_status"] == found["verdict"] == checkout.run("main").data.tags["health_status"] == "retrain"
     assert (tags["model_version"], tags["synthetic"], tags["data_source"]) == ("1", "true", "synthetic")
     assert tags["reasons"].splitlines() == found["reasons"]
     statuses = {check.code: tags[f"check_{check.code}"] for check in CHECKS}
@@ -184,7 +184,7 @@ def test_test_rows_versus_training_rows_do_not_recommend_retraining_and_the_exit
     arguments = ["--current", "base_test", "--reference", "base_train", "--fail-on", "retrain"]
     shown = ok(checkout.step("monitoramento", *arguments))
     run = newest(checkout)
-    assert run.data.tags["verdict"] in {"healthy", "watch"}, run.data.tags["reasons"]
+    assert run.data.tags["health_status"] in {"healthy", "watch"}, run.data.tags["reasons"]
     assert f"Verdict: {run.data.tags['verdict']}" in shown
     assert "SYNTHETIC DATA" in shown
     assert inputs_of(run)["reference"][0] == "base_train"
@@ -199,7 +199,11 @@ def test_a_status_as_bad_as_fail_on_gives_exit_code_3_and_is_logged(checkout: Ch
     assert "Traceback" not in result.stdout + result.stderr
     assert "Verdict: retrain" in result.stdout
     run = newest(checkout)
-    assert (run.data.tags["verdict"], run.data.tags["current"], run.info.status) == ("retrain", "prod", "FINISHED")
+    assert (run.data.tags["health_status"], run.data.tags["current"], run.info.status) == (
+        "retrain",
+        "prod",
+        "FINISHED",
+    )
     assert checkout.artifacts(run) == {"monitoring.json", "report.html"}
 
 
@@ -316,7 +320,7 @@ def test_spark_computes_the_same_drift_and_status(checkout: Checkout) -> None:
     ok(checkout.step("monitoramento", "--engine", "spark", "--master", "local[2]"))
     run = newest(checkout)
     assert (run.data.params["engine"], run.data.params["master"]) == ("spark", "local[2]")
-    assert run.data.tags["verdict"] == local_run.data.tags["verdict"]
+    assert run.data.tags["health_status"] == local_run.data.tags["health_status"]
     assert {name: value for name, value in run.data.tags.items() if name.startswith("check_")} == {
         name: value for name, value in local_run.data.tags.items() if name.startswith("check_")
     }

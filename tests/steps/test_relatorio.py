@@ -16,8 +16,8 @@ from data.errors import KobeShotError
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import collect
 from monitor.reports.pipeline.lineage import NoTrainingError
-from monitor.store import listings
-from monitor.store.labels import LABELS_LEARNED
+from monitor.store import tags as store_tags
+from monitor.store.model_store import current_store
 from steps.main import MainConfig
 from steps.relatorio import HTML, MARKDOWN, RUN_NAME, RelatorioConfig, run
 from tests.report_store import fill, run_named
@@ -69,8 +69,8 @@ def test_the_report_is_written_to_the_project_and_kept_with_its_run(out: Path) -
     plots = {path.name for path in (out / "relatorio_figuras").iterdir()}
     assert {"divisoes.png", "drift.png", "arremessos.png"} <= plots
     named = {f"relatorio/relatorio_figuras/{name}" for name in plots}
-    assert set(listings.artifacts(found.info.run_id)) == ARTIFACTS | named
-    assert listings.download(found.info.run_id, f"relatorio/{MARKDOWN}").decode() == text
+    assert set(current_store().artifacts(found.info.run_id)) == ARTIFACTS | named
+    assert current_store().download(found.info.run_id, f"relatorio/{MARKDOWN}").decode() == text
     assert found.info.run_id in (out / HTML).read_text(encoding="utf-8")
     assert found.data.tags["reports_Treinamento"] == run_named("Treinamento").info.run_id
     assert (found.data.tags["data_source"], found.info.status) == ("public", "FINISHED")
@@ -167,7 +167,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
 
 @pytest.mark.usefixtures("out", "undrawn")
 def test_of_a_version_that_was_trained_on_delayed_labels_other_splits_are_not_measured() -> None:
-    MlflowClient().set_model_version_tag("kobe_shot", "1", LABELS_LEARNED, "100")
+    MlflowClient().set_model_version_tag("kobe_shot", "1", store_tags.TRAINING_LABELS, "100")
     text, found = reported(n_resplits=2)
     assert "trained on delayed labels" in found.data.tags["split_study"]
     assert "A variação entre divisões não foi medida: a versão 1 aprendeu também com rótulos" in text

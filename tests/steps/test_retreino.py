@@ -17,21 +17,15 @@ from data.preparation.manifest import IDS, TEST, TRAIN
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
 from monitor.retraining import decision_log
-from monitor.retraining.decision_log import (
-    FAILED,
-    INTERRUPTED,
-    NOTHING,
-    OUTCOME,
-    PENDING,
-    PROMOTED,
-    REFUSED,
-    RETRAIN,
-    WAIT,
-)
 from monitor.retraining.policy import RetrainingPolicy
-from monitor.store import runs, tables
-from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL, is_training_row
+from monitor.store import run_names
+from monitor.store import tags as store_tags
+from monitor.store.errors import TableError
+from monitor.store.labels import is_training_row
+from monitor.store.model_store import current_store
+from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, NOTHING_TO_DO, PENDING, PROMOTED, REJECTED, RETRAIN
 from monitor.store.tables import TIME
+from monitor.store.tags import OUTCOME
 from serving import registry
 from serving.registry import RegistryError
 from steps import retreino
@@ -276,9 +270,12 @@ def test_a_training_set_can_be_traced_to_its_files_its_decision_and_its_raw_data
         assert found.files[name] == tmp_path / "new" / f"{name}.parquet"
         assert found.tags[f"sha256_{name}"] == sha256(found.files[name])
         pd.testing.assert_frame_equal(pd.read_parquet(found.files[name]), table)
-    assert found.tags[tables.DEVELOPMENT] == sha256(folder / f"{TRAIN}.parquet")
+    assert found.tags[store_tags.DEVELOPMENT_SHA256] == sha256(folder / f"{TRAIN}.parquet")
     assert found.tags[RETRAINING_RUN] == "a" * 32
-    assert (found.tags[LEARNED_UNTIL], found.tags[LABELS_LEARNED]) == (LABELS[TIME].iloc[299].isoformat(), "300")
+    assert (found.tags[store_tags.LABELS_UNTIL], found.tags[store_tags.TRAINING_LABELS]) == (
+        LABELS[TIME].iloc[299].isoformat(),
+        "300",
+    )
     assert found.tags["sha256_dataset_kobe_dev"] == "d" * 64
     assert found.tags["sha256_dataset_kobe_prod"] == "e" * 64
     assert (found.tags["data_source"], found.tags["synthetic"], found.is_synthetic) == ("public", "false", False)
@@ -292,7 +289,7 @@ def test_the_challenger_of_a_challenger_is_trained_on_the_same_dev_rows_and_once
     registry.promote(register_without_files(**first.tags), "better")
     second = built(LABELS, registry.require_champion(), tmp_path / "second", holdout_size=0.25)
     assert values(second.train) == [*values(DEV), *values(LABELS.iloc[:450])]
-    assert second.tags[tables.DEVELOPMENT] == first.tags[tables.DEVELOPMENT]
+    assert second.tags[store_tags.DEVELOPMENT_SHA256] == first.tags[store_tags.DEVELOPMENT_SHA256]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +310,7 @@ def test_labels_that_cannot_be_split_are_reported_with_their_counts(
 
 def test_missing_dev_rows_are_reported(champion: ModelVersion, tmp_path: Path, folder: Path) -> None:
     (folder / f"{TRAIN}.parquet").unlink()
-    with pytest.raises(tables.TableError, match="no run holds it"):
+    with pytest.raises(TableError, match="no run holds it"):
         built(LABELS, champion, tmp_path / "new")
 
 
@@ -354,19 +351,19 @@ def test_labels_that_a_version_was_trained_on_are_recognized_by_shot_id_which_is
     assert all(found.tags[f"sha256_{IDS[name]}"] == sha256(found.files[IDS[name]]) for name in IDS)
     assert all(list(pd.read_parquet(found.files[name])) == COLUMNS for name in IDS)
     keep(found)
-    assert is_training_row(numbered, "2").tolist() == [True] * 300 + [False] * 300
+    assert is_training_row(current_store(), numbered, "2").tolist() == [True] * 300 + [False] * 300
     # The same values at the same time, and another shot.
-    assert not is_training_row(numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
+    assert not is_training_row(current_store(), numbered.assign(**{SHOT_ID: range(600, 1_200)}), "2").any()
 
 
 def test_labels_without_shot_id_are_recognized_by_their_time_and_values_together(
     champion: ModelVersion, tmp_path: Path
 ) -> None:
     keep(built(LABELS, champion, tmp_path / "new"))
-    assert is_training_row(LABELS, "2").tolist() == [True] * 300 + [False] * 300
+    assert is_training_row(current_store(), LABELS, "2").tolist() == [True] * 300 + [False] * 300
     later = LABELS.assign(**{TIME: LABELS[TIME] + pd.Timedelta("1d")})
-    assert not is_training_row(later, "2").any()
-    assert not is_training_row(LABELS.drop(columns=TIME), "2").any()
+    assert not is_training_row(current_store(), later, "2").any()
+    assert not is_training_row(current_store(), LABELS.drop(columns=TIME), "2").any()
 
 
 def keep(found: TrainingData) -> None:
@@ -381,7 +378,7 @@ def test_the_dev_rows_of_a_champion_keep_their_shot_id_in_its_challengers(
 ) -> None:
     write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
     digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])}
-    with mlflow.start_run(run_name=runs.PREPARATION):
+    with mlflow.start_run(run_name=run_names.PREPARATION):
         mlflow.log_params(digests)
     found = built(LABELS.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new")
     assert found.shot_ids[TRAIN].tolist() == [*range(5_000, 5_400), *range(300)]
@@ -391,7 +388,7 @@ def test_labels_that_only_look_like_dev_rows_are_not_refused(
     champion: ModelVersion, tmp_path: Path, folder: Path
 ) -> None:
     write_parquet(pd.DataFrame({SHOT_ID: range(5_000, 5_400)}), folder / f"{IDS[TRAIN]}.parquet")
-    with mlflow.start_run(run_name=runs.PREPARATION):
+    with mlflow.start_run(run_name=run_names.PREPARATION):
         mlflow.log_params({f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in (TRAIN, IDS[TRAIN])})
     alike = in_time(pd.concat([DEV.head(310), LABELS.head(290)], ignore_index=True))
     assert len(built(alike.assign(**{SHOT_ID: range(600)}), champion, tmp_path / "new").test) == 300
@@ -409,7 +406,7 @@ def pending(**tags: str) -> str:
 
 
 def outcome() -> tuple[str, str]:
-    found = decision_log.decisions()[0]
+    found = current_store().decisions()[0]
     return found.outcome, found.challenger
 
 
@@ -423,7 +420,7 @@ def test_a_process_that_was_killed_before_a_challenger_was_registered_was_interr
     pending()
     resolve_interrupted()
     assert outcome() == (INTERRUPTED, "")
-    assert decision_log.decisions()[0].outcome_reason == "its process ended before a challenger was registered"
+    assert current_store().decisions()[0].outcome_reason == "its process ended before a challenger was registered"
 
 
 @pytest.mark.usefixtures("store")
@@ -447,8 +444,8 @@ def test_a_rejected_challenger_stays_rejected(*, archived: bool) -> None:
     if archived:
         registry.archive(version, "worse")
     resolve_interrupted()
-    assert outcome() == (REFUSED, version)
-    assert decision_log.decisions()[0].outcome_reason == "worse"
+    assert outcome() == (REJECTED, version)
+    assert current_store().decisions()[0].outcome_reason == "worse"
     assert stage(version) == "Archived"
 
 
@@ -479,7 +476,7 @@ def test_a_challenger_that_was_champion_since_was_promoted() -> None:
     registry.roll_back("it misses layups")
     resolve_interrupted()
     assert outcome() == (PROMOTED, version)
-    assert decision_log.decisions()[0].outcome_reason == "better"
+    assert current_store().decisions()[0].outcome_reason == "better"
 
 
 @pytest.mark.usefixtures("store")
@@ -502,15 +499,15 @@ def test_a_challenger_whose_promotion_was_rolled_back_was_not_promoted() -> None
 @pytest.mark.usefixtures("store")
 def test_resolved_decisions_and_the_own_one_do_not_change() -> None:
     promote_versions(1)
-    for number, settled in enumerate((PROMOTED, REFUSED, INTERRUPTED, FAILED, NOTHING), 1):
+    for number, settled in enumerate((PROMOTED, REJECTED, INTERRUPTED, FAILED, NOTHING_TO_DO), 1):
         log_decision(number, RETRAIN, **as_kwargs({OUTCOME: settled}))
     own = log_decision(6, RETRAIN, **as_kwargs({OUTCOME: PENDING}))
     with registry.use_model_name("another"):
         register_without_files()
         log_decision(1, RETRAIN, **as_kwargs({OUTCOME: PENDING}))
     resolve_interrupted(own)
-    log = decision_log.decisions()
-    assert [entry.outcome for entry in log] == [PENDING, NOTHING, FAILED, INTERRUPTED, REFUSED, PROMOTED]
+    log = current_store().decisions()
+    assert [entry.outcome for entry in log] == [PENDING, NOTHING_TO_DO, FAILED, INTERRUPTED, REJECTED, PROMOTED]
     with registry.use_model_name("another"):
         assert outcome() == (PENDING, "")
 
@@ -535,9 +532,9 @@ def test_a_resolved_decision_does_not_change() -> None:
     promote_versions(1)
     version = register_without_files(None, **{RETRAINING_RUN: pending()})
     resolve_interrupted()
-    before = decision_log.decisions(), registry.tags_of(version)
+    before = current_store().decisions(), registry.tags_of(version)
     resolve_interrupted()
-    assert (decision_log.decisions(), registry.tags_of(version)) == before
+    assert (current_store().decisions(), registry.tags_of(version)) == before
 
 
 # Decision and outcome, with a challenger that was trained before
@@ -605,7 +602,7 @@ def test_a_champion_worse_than_the_base_rate_is_replaced_by_a_better_challenger(
     assert found.promotion is not None
     assert found.promotion.promoted
     assert registry.standing().champion == "2"
-    (entry,) = decision_log.decisions()
+    (entry,) = current_store().decisions()
     assert (entry.decision, entry.outcome, entry.champion, entry.challenger) == (RETRAIN, PROMOTED, "1", "2")
     assert (entry.labels, entry.new_labels, entry.source) == (1_200, 1_200, str(setup.table))
     assert entry.labels_until == datetime(2003, 4, 14)  # noqa: DTZ001 UTC without a zone
@@ -621,13 +618,13 @@ def test_a_challenger_that_is_not_better_is_archived_and_the_log_records_why(
 ) -> None:
     train_at_once(setup, monkeypatch, BAD)
     found = setup.run()
-    assert found.outcome == REFUSED
-    (entry,) = decision_log.decisions()
-    assert (entry.outcome, entry.challenger) == (REFUSED, "2")
+    assert found.outcome == REJECTED
+    (entry,) = current_store().decisions()
+    assert (entry.outcome, entry.challenger) == (REJECTED, "2")
     assert "did not pass the gate" in entry.outcome_reason
     assert (registry.standing().champion, stage("2")) == ("1", "Archived")
     again = setup.run()
-    assert (again.number, again.outcome, again.decision.decision) == (2, NOTHING, WAIT)
+    assert (again.number, again.outcome, again.decision.decision) == (2, NOTHING_TO_DO, NO_ACTION)
     assert any("0 labelled rows are new" in reason for reason in again.decision.reasons)
 
 
@@ -637,20 +634,25 @@ def test_a_dry_run_prints_the_decision_and_changes_nothing(
     monkeypatch.setattr(retreino, "learn", lambda *_: pytest.fail("it trained"))
     before = registry.standing()
     found = setup.run("dry_run")
-    assert (found.decision.decision, found.outcome, found.promotion) == (RETRAIN, NOTHING, None)
+    assert (found.decision.decision, found.outcome, found.promotion) == (RETRAIN, NOTHING_TO_DO, None)
     assert registry.standing() == before
     printed = " ".join(capsys.readouterr().out.split())
     assert "Decision 1: retrain (reactive)" in printed
     assert "Dry run: nothing was done" in printed
-    (entry,) = decision_log.decisions()
-    assert (entry.decision, entry.mode, entry.outcome, entry.outcome_reason) == (RETRAIN, "dry_run", NOTHING, "dry run")
+    (entry,) = current_store().decisions()
+    assert (entry.decision, entry.mode, entry.outcome, entry.outcome_reason) == (
+        RETRAIN,
+        "dry_run",
+        NOTHING_TO_DO,
+        "dry run",
+    )
     assert not entry.trained
 
 
 def test_the_figures_behind_a_decision_are_kept_with_its_run(setup: RetrainingSetup) -> None:
     found = setup.run("dry_run")
-    (entry,) = decision_log.decisions()
-    assert decision_log.record(entry.run_id) == json.loads(json.dumps(found.decision.record()))
+    (entry,) = current_store().decisions()
+    assert decision_log.record(current_store(), entry.run_id) == json.loads(json.dumps(found.decision.record()))
     run = MlflowClient().get_run(entry.run_id)
     assert (run.info.run_name, run.info.status) == ("Retreino", "FINISHED")
     assert (run.data.tags["data_source"], run.data.tags["synthetic"]) == ("public", "false")
@@ -672,7 +674,7 @@ def test_a_training_that_fails_is_in_the_log_and_changes_nothing(
     monkeypatch.setattr(retreino, "learn", fail_in_training(ValueError("no more memory")))
     with pytest.raises(ValueError, match="no more memory"):
         setup.run()
-    (entry,) = decision_log.decisions()
+    (entry,) = current_store().decisions()
     assert (entry.outcome, entry.outcome_reason) == (FAILED, "ValueError: no more memory")
     assert MlflowClient().get_run(entry.run_id).info.status == "FAILED"
     assert registry.standing() == before
@@ -685,7 +687,7 @@ def test_a_training_that_is_interrupted_is_in_the_log(
     monkeypatch.setattr(retreino, "learn", fail_in_training(error))
     with pytest.raises(type(error)):
         setup.run()
-    entry = decision_log.decisions()[0]
+    entry = current_store().decisions()[0]
     assert (entry.outcome, entry.outcome_reason) == (INTERRUPTED, "it was stopped before its end")
 
 
@@ -704,7 +706,7 @@ def test_a_promotion_is_rolled_back_when_a_later_step_fails(
     assert registry.standing().champion == "1"
     assert (stage("1"), stage("2")) == ("Production", "Archived")
     assert "taken_back" in registry.tags_of("2")
-    (entry,) = decision_log.decisions()
+    (entry,) = current_store().decisions()
     assert (entry.outcome, entry.challenger) == (FAILED, "2")
 
 
@@ -735,7 +737,7 @@ def test_a_champion_that_changed_during_the_training_is_not_replaced(
 
     monkeypatch.setattr(retreino, "learn", train_and_register)
     found = setup.run()
-    assert found.outcome == REFUSED
+    assert found.outcome == REJECTED
     assert found.promotion is not None
     assert "it was trained to replace champion version 1; the champion is now 2" in found.promotion.note
     assert (registry.standing().champion, stage("3")) == ("2", "Archived")
@@ -749,7 +751,7 @@ def test_what_an_earlier_process_left_is_settled_before_the_next_decision(
     train_at_once(setup, monkeypatch, GOOD)
     found = setup.run()
     assert (found.number, found.outcome) == (2, PROMOTED)
-    newest, oldest = decision_log.decisions()
+    newest, oldest = current_store().decisions()
     assert (newest.outcome, oldest.outcome, oldest.challenger) == (PROMOTED, INTERRUPTED, version)
     assert stage(version) == "Archived"
 
@@ -760,15 +762,15 @@ def test_a_new_champion_is_not_evaluated_on_the_predictions_of_the_old_one(
     train_at_once(setup, monkeypatch, GOOD)
     setup.run()
     found = setup.run()
-    assert (found.decision.decision, found.outcome, found.decision.windows) == (WAIT, NOTHING, ())
+    assert (found.decision.decision, found.outcome, found.decision.windows) == (NO_ACTION, NOTHING_TO_DO, ())
     assert any("the champion has scored no row yet" in reason for reason in found.decision.reasons)
     assert found.decision.arrived.labels == 1_200
 
 
 def test_a_backtested_decision_does_not_use_later_rows(setup: RetrainingSetup) -> None:
     found = setup.run("dry_run", now="2002-01-31T23:59")
-    (entry,) = decision_log.decisions()
-    assert entry.moment == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
+    (entry,) = current_store().decisions()
+    assert entry.decided_at == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
     assert entry.labels_until == datetime(2002, 1, 31)  # noqa: DTZ001 UTC without a zone
     assert found.decision.arrived.labels == 762
     assert found.decision.windows[-1].end.startswith("2002-01-31")
@@ -798,7 +800,7 @@ def test_models_of_real_shots_are_not_trained_on_synthetic_shots(
     if words:
         with pytest.raises(TrainingSetError, match=f"{words}, champion version 1 was trained on real ones"):
             retreino.run(config)
-        assert decision_log.decisions() == []
+        assert current_store().decisions() == []
     else:
         assert retreino.run(config).decision.arrived.labels == 1_200
 
@@ -808,4 +810,4 @@ def test_without_a_champion_there_is_nothing_to_decide(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RegistryError, match=r"has no champion yet.*mlflow run \. -e treinamento"):
         retreino.run(RetreinoConfig())
-    assert decision_log.decisions() == []
+    assert current_store().decisions() == []

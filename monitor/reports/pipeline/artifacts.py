@@ -8,7 +8,8 @@ from pathlib import Path
 from data.storage.files import sha256, size_bytes
 from data.storage.tables import TableReader
 from monitor.reports.pipeline.facts import Artefact, RunFacts
-from monitor.store import listings, tables
+from monitor.store import tags
+from monitor.store.model_store import ModelStore
 from serving import registry
 from serving.model import model_files
 from serving.model.manifest import META
@@ -41,23 +42,23 @@ _WORDS = (
 
 
 @registry.translate_store_errors()
-def of_run(run: RunFacts) -> Iterator[Artefact]:
+def of_run(store: ModelStore, run: RunFacts) -> Iterator[Artefact]:
     """The artefacts of a run; a table in parts is one of them, and one that was left where it was written too."""
     seen = set()
-    for path in listings.artifacts(run.run_id) if run else ():
+    for path in store.artifacts(run.run_id) if run else ():
         whole = path.partition(f"{_TABLE}/")[0] + _TABLE if f"{_TABLE}/" in path else path
         if whole not in seen:
             seen.add(whole)
-            yield describe(tables.artifact(run.run_id, whole), run.name, whole)
+            yield describe(store.artifact(run.run_id, whole), run.name, whole)
     for tag in run.tags:
-        if tag.startswith("table_"):
-            name = tag.removeprefix("table_")
+        if tag.startswith(tags.LOCATION):
+            name = tag.removeprefix(tags.LOCATION)
             yield _left(Path(run.tags[tag]), run, name)
 
 
 def _left(file: Path, run: RunFacts, name: str) -> Artefact:
     """A table that was too large for a copy: its digest is what the run noted."""
-    words, digest = "grande demais para uma cópia; ficou onde foi escrita", run.tags.get(f"sha256_{name}", "")
+    words, digest = "grande demais para uma cópia; ficou onde foi escrita", run.tags.get(tags.sha256_of(name), "")
     if not file.exists():
         return Artefact(run.name, f"{name}{_TABLE}", f"tabela {words}, e não está mais lá", None, digest)
     columns, composition = _table(file)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
 
 from data.errors import KobeShotError
 from data.preparation.manifest import PREDICTIONS, TEST, TRAIN
@@ -19,10 +18,9 @@ from monitor.health.record import RECORD_KEYS
 from monitor.reports.pipeline import artifacts, figures
 from monitor.reports.pipeline.facts import REPORT, Artefact, PipelineFacts, RollBack, RunFacts
 from monitor.reports.pipeline.lineage import Chain, read
-from monitor.retraining import backtest, decision_log
-from monitor.store import listings
-from monitor.store import runs as operation
-from monitor.store.tables import artifact
+from monitor.retraining import backtest
+from monitor.store import listings, records, tags
+from monitor.store.model_store import ModelStore
 from serving import registry
 
 _MOST_DECISIONS = 20
@@ -50,30 +48,32 @@ class Gathered:
 
 @registry.translate_store_errors()
 def collect(
-    chain: Chain, run_id: str, drawn: dict[str, Figure], again: str = "", unknown: tuple[str, ...] = ()
+    store: ModelStore,
+    chain: Chain,
+    run_id: str,
+    drawn: dict[str, Figure],
+    reproduction: tuple[str, tuple[str, ...]] = ("", ()),
 ) -> Gathered:
     """Read what the runs of a chain hold.
 
     Parameters
     ----------
+    store : ModelStore
     chain : Chain
     run_id : str
         Of the report, whose own figures are told too.
     drawn : dict of str to matplotlib.figure.Figure
         Pictures that the caller has drawn, by the name of their file.
-    again : str
-        The command that trains the version again.
-    unknown : tuple of str
-        Parameters that it lacks.
+    reproduction : tuple of str and tuple of str
+        The command that trains the version again, and the parameters that it lacks.
     """
-    own = read(run_id, REPORT)
-    found = _json(chain.monitoring, operation.RECORD)
+    own = read(store, run_id, REPORT)
+    found = _json(store, chain.monitoring, records.MONITORING_RECORD)
     record = found if found and set(found) >= RECORD_KEYS else None
-    shown = {**_kept(chain), **_drawn(chain), **{name: figures.png(each) for name, each in drawn.items()}}
-    experiment = MlflowClient().get_experiment(MlflowClient().get_run(run_id).info.experiment_id)
+    shown = {**_kept(store, chain), **_drawn(store, chain), **{name: figures.png(each) for name, each in drawn.items()}}
     facts = PipelineFacts(
         written=datetime.now(UTC),
-        experiment=str(experiment.name),
+        experiment=store.experiment_of(run_id),
         model=registry.model(),
         champion=chain.champion,
         trained=chain.trained,
@@ -87,39 +87,39 @@ def collect(
         monitoring=chain.monitoring,
         operation=chain.operation,
         own=own,
-        artefacts=tuple(_artefacts(chain, own)),
+        artefacts=tuple(_artefacts(store, chain, own)),
         record=record,
-        decisions=tuple(decision_log.decisions(most=_MOST_DECISIONS)),
-        replay=_json(chain.operation, backtest.FILE),
-        roll_backs=tuple(_roll_backs()),
-        again=again,
-        unknown=unknown,
+        decisions=tuple(store.decisions(limit=_MOST_DECISIONS)),
+        replay=_json(store, chain.operation, backtest.FILE),
+        roll_backs=tuple(_roll_backs(store)),
+        again=reproduction[0],
+        unknown=reproduction[1],
         pictures=frozenset(shown),
     )
     return Gathered(facts, shown)
 
 
-def _roll_backs() -> Iterator[RollBack]:
-    for row in listings.promotions_table().to_dict("records"):
+def _roll_backs(store: ModelStore) -> Iterator[RollBack]:
+    for row in listings.promotions_table(store).to_dict("records"):
         if row["kind"] == registry.ROLL_BACK:
             yield RollBack(row["when"], str(row["version"]), str(row["instead_of"] or ""), str(row["why"] or ""))
 
 
-def _artefacts(chain: Chain, own: RunFacts) -> Iterator[Artefact]:
+def _artefacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[Artefact]:
     before = (chain.acquisition, chain.preparation, chain.training, *chain.candidates)
     for run in before:
-        yield from artifacts.of_run(run)
+        yield from artifacts.of_run(store, run)
     for number in dict.fromkeys(filter(None, (chain.trained.number, chain.applied.number))):
         with contextlib.suppress(KobeShotError):
             yield from artifacts.of_version(number)
     for run in (chain.application, chain.monitoring, chain.operation, own):
-        yield from artifacts.of_run(run)
+        yield from artifacts.of_run(store, run)
 
 
-def _kept(chain: Chain) -> dict[str, bytes]:
+def _kept(store: ModelStore, chain: Chain) -> dict[str, bytes]:
     """Pictures that runs keep."""
-    chosen = chain.training.tags.get("chosen_model") or chain.trained.tags.get("model_id")
-    best = next((run for run in chain.candidates if run.tags.get("model_id") == chosen), None)
+    chosen = chain.training.tags.get(tags.SELECTED_MODEL) or chain.trained.tags.get(tags.MODEL_ID)
+    best = next((run for run in chain.candidates if run.tags.get(tags.MODEL_ID) == chosen), None)
     holders = {
         "preparation": chain.preparation,
         "chosen": best,
@@ -130,16 +130,16 @@ def _kept(chain: Chain) -> dict[str, bytes]:
     for name, (holder, picture) in _KEPT.items():
         if run := holders[holder]:
             with contextlib.suppress(KobeShotError):
-                found[name] = artifact(run.run_id, f"pictures/{picture}.png").read_bytes()
+                found[name] = store.artifact(run.run_id, f"pictures/{picture}.png").read_bytes()
     return found
 
 
-def _drawn(chain: Chain) -> dict[str, bytes]:
+def _drawn(store: ModelStore, chain: Chain) -> dict[str, bytes]:
     """Pictures of what changed between the two bases."""
     found = {}
     if distances := _distances(chain.monitoring):
         found[_DRIFT] = figures.png(figures.drift(distances))
-    answers = chain.application.tags.get(operation.ANSWERS, PREDICTIONS.name)
+    answers = chain.application.tags.get(tags.PREDICTIONS, PREDICTIONS.name)
     tables = {
         "treino": (chain.preparation, f"{TRAIN}.parquet"),
         "teste": (chain.preparation, f"{TEST}.parquet"),
@@ -147,7 +147,7 @@ def _drawn(chain: Chain) -> dict[str, bytes]:
     }
     with contextlib.suppress(KobeShotError):
         samples = {
-            words: TableReader(_table(run, file)).systematic_sample(_DRAWN_ROWS)
+            words: TableReader(_table(store, run, file)).systematic_sample(_DRAWN_ROWS)
             for words, (run, file) in tables.items()
             if run
         }
@@ -167,14 +167,14 @@ def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
     ]
 
 
-def _table(run: RunFacts, file: str) -> Path:
-    left = run.tags.get(f"table_{Path(file).stem}")
-    return Path(left) if left else artifact(run.run_id, f"tables/{file}")
+def _table(store: ModelStore, run: RunFacts, file: str) -> Path:
+    left = run.tags.get(tags.location_of(Path(file).stem))
+    return Path(left) if left else store.artifact(run.run_id, f"tables/{file}")
 
 
-def _json(run: RunFacts, file: str) -> dict[str, Any] | None:
+def _json(store: ModelStore, run: RunFacts, file: str) -> dict[str, Any] | None:
     if run:
         with contextlib.suppress(KobeShotError, ValueError, OSError):
-            found = json.loads(artifact(run.run_id, file).read_text(encoding="utf-8"))
+            found = json.loads(store.artifact(run.run_id, file).read_text(encoding="utf-8"))
             return found if isinstance(found, dict) else None
     return None

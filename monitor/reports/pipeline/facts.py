@@ -7,14 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from monitor.metrics import base_rate
-from monitor.retraining import decision_log as decisions
-from monitor.retraining.decision_log import DecisionRecord
-from monitor.store import commands
-from monitor.store import runs as operation
-from monitor.store.labels import LABELS_LEARNED
+from monitor.store import commands, run_names
+from monitor.store import tags as store_tags
+from monitor.store.records import RetrainingDecision
 
-ACQUISITION, PREPARATION, TRAINING = "Aquisicao", operation.PREPARATION, operation.TRAINING
-APPLICATION, MONITORING, REPORT, MAIN = operation.APPLICATION, operation.MONITORING, "Relatorio", "main"
+ACQUISITION, PREPARATION, TRAINING = "Aquisicao", run_names.PREPARATION, run_names.TRAINING
+APPLICATION, MONITORING, REPORT, MAIN = run_names.BATCH_SCORING, run_names.MONITORING, "Relatorio", "main"
 """Names of the runs that are told of."""
 
 _ENTRY_POINT = {
@@ -23,7 +21,7 @@ _ENTRY_POINT = {
     TRAINING: "treinamento",
     APPLICATION: "aplicacao",
     MONITORING: "monitoramento",
-    decisions.REPLAY: "operacao",
+    run_names.BACKTEST: "operacao",
     REPORT: "relatorio",
     MAIN: "main",
 }
@@ -126,13 +124,13 @@ class VersionFacts:
     @property
     def labels(self) -> float:
         """How many labels that had arrived it has learned from; not a number where that cannot be read."""
-        found = self.tags.get(LABELS_LEARNED, "0")
+        found = self.tags.get(store_tags.TRAINING_LABELS, "0")
         return float(found) if found.isdecimal() else math.nan
 
     @property
     def learned_labels(self) -> bool:
         """Whether it comes from the loop: it learned from labels too, and later ones are its test rows."""
-        return LABELS_LEARNED in self.tags
+        return store_tags.TRAINING_LABELS in self.tags
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ class PipelineFacts:
     own: RunFacts
     artefacts: tuple[Artefact, ...]
     record: Mapping[str, Any] | None
-    decisions: tuple[DecisionRecord, ...]
+    decisions: tuple[RetrainingDecision, ...]
     replay: Mapping[str, Any] | None
     roll_backs: tuple[RollBack, ...] = ()
     again: str = ""
@@ -207,7 +205,7 @@ class PipelineFacts:
     @property
     def synthetic(self) -> bool:
         """Whether any of the runs of the pipeline is about simulated shots."""
-        return any(run.tags.get("synthetic") == "true" for run in self.runs if run.step != decisions.REPLAY)
+        return any(run.tags.get("synthetic") == "true" for run in self.runs if run.step != run_names.BACKTEST)
 
     @property
     def tuned(self) -> tuple[RunFacts, ...]:

@@ -1,13 +1,7 @@
 """Which runs belong together: those of one ``main``, or those that are joined by the bytes they read and wrote."""
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
 
 from data.acquisition.raw_tables import DEV_FILE
 from data.errors import KobeShotError
@@ -22,17 +16,12 @@ from monitor.reports.pipeline.facts import (
     RunFacts,
     VersionFacts,
 )
-from monitor.retraining import decision_log
-from monitor.store import commands
-from monitor.store import runs as operation
-from monitor.store.runs import RunInfo
-from monitor.store.tables import DEVELOPMENT
+from monitor.store import commands, run_names, tags
+from monitor.store.model_store import FINISHED, OF_BATCH_SCORING, ModelStore
+from monitor.store.records import ModelVersion, RunInfo
 from serving import registry
 
-_PARENT = "mlflow.parentRunId"
-_FINISHED = "attributes.status = 'FINISHED'"
 _RAW = DEV_FILE.partition(".")[0]
-_MOST = 200
 
 
 class NoTrainingError(KobeShotError):
@@ -57,14 +46,15 @@ class Chain:
 
 
 @registry.translate_store_errors()
-def find_pipeline_runs(parent: str = "") -> Chain:
-    """The runs to tell of.
+def find_pipeline_runs(store: ModelStore, parent: str = "") -> Chain:
+    """The runs that the report is about.
 
     Parameters
     ----------
+    store : ModelStore
     parent : str
-        The run of the ``main`` that is at work. Without it, the last application of the prod table and what it was made
-        from: the other runs of its ``main`` where it is part of one, else those whose digests and tags agree.
+        The run of the ``main`` that is at work. Without it, the last batch scoring of the prod table and what it was
+        made from: the other runs of its ``main`` where it is part of one, else those whose digests and tags agree.
 
     Raises
     ------
@@ -72,154 +62,118 @@ def find_pipeline_runs(parent: str = "") -> Chain:
         If nothing has been trained.
     """
     if parent:
-        siblings = _children(parent)
+        siblings = _children(store, parent)
         application = siblings.get(APPLICATION)
     else:
-        last = operation.last_application()
-        application = _run(last.run_id) if last else None
-        parent = _parent_named_main(application)
-        siblings = _children(parent) if parent else {}
-    applied = _version(application.data.tags.get("model_version", "")) if application else VersionFacts()
-    champion = registry.champion()
-    crowned = _version(registry.number(champion)) if champion else VersionFacts()
-    training = siblings.get(TRAINING) or _training(applied or crowned)
-    if training and not application and not parent and (parent := _parent_named_main(training)):
-        siblings = _children(parent)
+        application = store.last_batch_scoring_run()
+        parent = _parent_named_main(store, application)
+        siblings = _children(store, parent) if parent else {}
+    applied = _facts_of_version(store.version(application.model_version) if application else None)
+    champion = _facts_of_version(store.champion())
+    training = siblings.get(TRAINING) or _training(store, applied or champion)
+    if training and not application and not parent and (parent := _parent_named_main(store, training)):
+        siblings = _children(store, parent)
     if training is None:
         message = (
-            f"No finished run {TRAINING} of {registry.model()} was found in {mlflow.get_tracking_uri()}: there is "
-            f"nothing to report. Run the pipeline first: {commands.command('main')}"
+            f"No finished run {TRAINING} of {store.model_name} was found in {store.uri}: there is nothing to report. "
+            f"Run the pipeline first: {commands.command('main')}"
         )
         raise NoTrainingError(message)
-    trained = _version(training.data.tags.get("model_version", "")) or _version_of(training.info.run_id)
-    preparation = siblings.get(PREPARATION) or _preparation(training, trained)
-    acquisition = siblings.get(ACQUISITION) or _acquisition(preparation, trained)
+    trained = _facts_of_version(store.version(training.model_version) or store.version_of(training.run_id))
+    preparation = siblings.get(PREPARATION) or _preparation(store, training, trained)
+    acquisition = siblings.get(ACQUISITION) or _acquisition(store, preparation, trained)
     return Chain(
-        main=facts_of(_run(parent), MAIN) if parent else RunFacts(MAIN),
+        main=facts_of(store.run(parent), MAIN) if parent else RunFacts(MAIN),
         acquisition=facts_of(acquisition, ACQUISITION),
         preparation=facts_of(preparation, PREPARATION),
         training=facts_of(training, TRAINING),
-        candidates=_candidates(training),
+        candidates=tuple(facts_of(run, TRAINING) for run in store.candidate_runs(training.run_id)),
         application=facts_of(application, APPLICATION),
-        monitoring=facts_of(_monitoring(application), MONITORING),
-        operation=facts_of(_replay(acquisition, training), decision_log.REPLAY),
+        monitoring=facts_of(_monitoring(store, application), MONITORING),
+        operation=facts_of(_backtest(store, acquisition, training), run_names.BACKTEST),
         trained=trained,
         applied=applied,
-        champion=crowned,
+        champion=champion,
     )
 
 
-def facts_of(run: Run | None, step: str) -> RunFacts:
+def facts_of(run: RunInfo | None, step: str) -> RunFacts:
     """A run as the report reads it."""
     if run is None:
         return RunFacts(step)
-    inputs = {
-        each.dataset.name: tag.value for each in run.inputs.dataset_inputs for tag in each.tags if tag.key == "sha256"
-    }
-    data = run.data
-    return RunFacts(
-        step, run.info.run_id, str(run.info.run_name), dict(data.metrics), dict(data.params), dict(data.tags), inputs
-    )
+    return RunFacts(step, run.run_id, run.name, run.metrics, run.params, run.tags, run.inputs)
 
 
 @registry.translate_store_errors()
-def read(run_id: str, step: str) -> RunFacts:
+def read(store: ModelStore, run_id: str, step: str) -> RunFacts:
     """A run by its id."""
-    return facts_of(_run(run_id), step)
+    return facts_of(store.run(run_id), step)
 
 
-def _run(run_id: str) -> Run:
-    return MlflowClient().get_run(run_id)
-
-
-def _newest(found: list[RunInfo]) -> Run | None:
-    return _run(found[0].run_id) if found else None
-
-
-def _within(parent: str, condition: str) -> list[Run]:
-    """The runs within a run that meet a condition, oldest first."""
-    client = MlflowClient()
-    experiment = client.get_run(parent).info.experiment_id
-    within = f"tags.`{_PARENT}` = '{parent}' and {condition}"
-    return list(client.search_runs([experiment], within, order_by=["attributes.start_time ASC"], max_results=_MOST))
-
-
-def _children(parent: str) -> Mapping[str, Run]:
+def _children(store: ModelStore, parent: str) -> Mapping[str, RunInfo]:
     """The finished runs of the steps within a run, by name."""
-    return {str(run.info.run_name): run for run in _within(parent, _FINISHED)}
+    return {run.name: run for run in store.runs_within(parent)}
 
 
-def _parent_named_main(run: Run | None) -> str:
-    parent = str(run.data.tags.get(_PARENT, "")) if run else ""
-    return parent if parent and _run(parent).info.run_name == MAIN else ""
+def _parent_named_main(store: ModelStore, run: RunInfo | None) -> str:
+    return run.parent if run and run.parent and store.run(run.parent).name == MAIN else ""
 
 
-def _version(number: str) -> VersionFacts:
-    tags = registry.tags_of(number) if number.isdecimal() else {}
-    return VersionFacts(number, tags) if tags else VersionFacts()
+def _facts_of_version(version: ModelVersion | None) -> VersionFacts:
+    return VersionFacts(version.version, version.tags) if version and version.tags else VersionFacts()
 
 
-def _version_of(run_id: str) -> VersionFacts:
-    found = MlflowClient().search_model_versions(f"name = '{registry.model()}' and run_id = '{run_id}'")
-    return _version(registry.number(found[0])) if found else VersionFacts()
-
-
-def _training(version: VersionFacts) -> Run | None:
-    """The training that a version came from, else the last one that was not for a decision of the loop."""
-    if run_id := registry.run_of(version.number):
-        with contextlib.suppress(MlflowException):
-            made = _run(run_id)
-            if made.info.lifecycle_stage == LifecycleStage.ACTIVE:
-                return made
-    for known in operation.find_runs(TRAINING, _FINISHED, _MOST):
-        parent = known.tags.get(_PARENT)
-        of_loop = parent is not None and _run(parent).info.run_name == decision_log.RETRAINING
-        if known.is_of_model and not of_loop:
-            return _run(known.run_id)
+def _training(store: ModelStore, version: VersionFacts) -> RunInfo | None:
+    """The training that a version came from, else the last one that no retraining decision started."""
+    found = store.version(version.number)
+    if found and found.run_id and (made := store.active_run(found.run_id)):
+        return made
+    for run in store.find_runs(TRAINING):
+        of_decision = bool(run.parent) and store.run(run.parent).name == run_names.RETRAINING
+        if store.is_about_model(run) and not of_decision:
+            return run
     return None
 
 
-def _preparation(training: Run, version: VersionFacts) -> Run | None:
-    digest = version.tags.get(DEVELOPMENT) or training.data.params.get(f"sha256_{TRAIN}", "")
-    digest = digest or version.tags.get(f"sha256_{TRAIN}", "")
-    return _of_digest(PREPARATION, f"params.sha256_{TRAIN}", digest)
+def _preparation(store: ModelStore, training: RunInfo, version: VersionFacts) -> RunInfo | None:
+    name = tags.sha256_of(TRAIN)
+    digest = version.tags.get(tags.DEVELOPMENT_SHA256) or training.params.get(name, "") or version.tags.get(name, "")
+    return _of_digest(store, PREPARATION, f"params.{name}", digest)
 
 
-def _acquisition(preparation: Run | None, version: VersionFacts) -> Run | None:
-    digest = facts_of(preparation, PREPARATION).inputs.get(_RAW) or version.tags.get(f"sha256_{_RAW}", "")
-    return _of_digest(ACQUISITION, f"tags.sha256_{_RAW}", digest)
+def _acquisition(store: ModelStore, preparation: RunInfo | None, version: VersionFacts) -> RunInfo | None:
+    name = tags.sha256_of(_RAW)
+    digest = (preparation.inputs.get(_RAW) if preparation else "") or version.tags.get(name, "")
+    return _of_digest(store, ACQUISITION, f"tags.{name}", digest)
 
 
-def _of_digest(step: str, name: str, digest: str) -> Run | None:
+def _of_digest(store: ModelStore, step: str, name: str, digest: str) -> RunInfo | None:
     """The newest run of a step that holds a digest; one for the registered model goes before those for others."""
-    found = operation.find_runs(step, f"{name} = '{digest}' and {_FINISHED}", _MOST) if digest.isalnum() else []
-    return _newest([known for known in found if known.is_of_model] or found)
+    found = store.find_runs(step, f"{name} = '{digest}' and {FINISHED}") if digest.isalnum() else []
+    return _newest([run for run in found if store.is_about_model(run)] or found)
 
 
-def _replay(acquisition: Run | None, training: Run) -> Run | None:
-    """The last replay of the registered model that is about the same shots."""
-    digest = f"sha256_{_RAW}"
-    for known in decision_log.replays():
-        acquired = _children(known.run_id).get(ACQUISITION)
+def _newest(found: Sequence[RunInfo]) -> RunInfo | None:
+    return found[0] if found else None
+
+
+def _backtest(store: ModelStore, acquisition: RunInfo | None, training: RunInfo) -> RunInfo | None:
+    """The last policy backtest of the registered model that is about the same shots."""
+    digest = tags.sha256_of(_RAW)
+    for run in store.backtests():
+        acquired = _children(store, run.run_id).get(ACQUISITION)
         if acquired and acquisition:
-            same = acquired.data.tags.get(digest) == acquisition.data.tags.get(digest)
+            same = acquired.tags.get(digest) == acquisition.tags.get(digest)
         else:
-            same = all(known.tags.get(name) == training.data.tags.get(name) for name in ("data_source", "synthetic"))
-        if same and known.is_of_model:
-            return _run(known.run_id)
+            same = all(run.tags.get(name) == training.tags.get(name) for name in tags.ORIGIN)
+        if same and store.is_about_model(run):
+            return run
     return None
 
 
-def _monitoring(application: Run | None) -> Run | None:
-    """The last look at what was scored, beside the test rows."""
+def _monitoring(store: ModelStore, application: RunInfo | None) -> RunInfo | None:
+    """The last monitoring run that compares what was scored with the test rows."""
     if application is None:
         return None
-    looks = operation.monitoring_runs(operation.OF_APPLICATION)
-    scored = application.info.run_id
-    found = [look for look in looks if look.tags.get(operation.APPLICATION_RUN) == scored and "verdict" in look.tags]
-    return _newest(found)
-
-
-def _candidates(training: Run) -> tuple[RunFacts, ...]:
-    found = _within(training.info.run_id, f"tags.model_id LIKE '%' and {_FINISHED}")
-    return tuple(facts_of(run, TRAINING) for run in found)
+    found = store.monitoring_runs(OF_BATCH_SCORING)
+    return _newest([run for run in found if run.batch_scoring_run == application.run_id and run.health])

@@ -10,22 +10,37 @@ import pytest
 from monitor.charts import retraining
 from monitor.charts.palette import STRATEGY
 from monitor.charts.retraining import BACKTEST_STYLES, CALENDAR_STYLES, DASHES, DECISION_STYLES, MarkerStyle
-from monitor.retraining import decision_log
 from monitor.retraining.backtest import STRATEGIES
 from monitor.retraining.calendar import DECISION, DUE, KINDS, LOOK, CalendarEvent
-from monitor.retraining.decision_log import DecisionRecord
+from monitor.store import records
+from monitor.store.records import RetrainingDecision
 from tests.operation_store import replay_record
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 OUTCOMES = ("pending", "promoted", "refused", "interrupted", "failed", "nothing to do")
 
 
-def decision(number: int, decided: str = "retrain", outcome: str = "promoted", mode: str = "auto") -> DecisionRecord:
-    return DecisionRecord(
-        number, NOW - timedelta(days=99 - number), decided, "reactive" if decided == "retrain" else "", mode,
-        ("log loss rose by 21% " * 9, "p < 0.05 & more"), outcome, "better on 500 hold-out rows", "3",
-        "4" if decided == "retrain" else "", 1_500, 500, NOW, f"run {number}", "kobe_shot",
-    )  # fmt: skip
+def decision(
+    number: int, decided: str = "retrain", outcome: str = "promoted", mode: str = "auto"
+) -> RetrainingDecision:
+    retrain = decided == "retrain"
+    return RetrainingDecision(
+        number=number,
+        decided_at=NOW - timedelta(days=99 - number),
+        decision=decided,
+        trigger="reactive" if retrain else "",
+        mode=mode,
+        reasons=("log loss rose by 21% " * 9, "p < 0.05 & more"),
+        outcome=outcome,
+        outcome_reason="better on 500 later rows",
+        champion="3",
+        challenger="4" if retrain else "",
+        labels=1_500,
+        new_labels=500,
+        labels_until=NOW,
+        run_id=f"run {number}",
+        model="kobe_shot",
+    )
 
 
 def promotions(*kinds: str) -> pd.DataFrame:
@@ -73,12 +88,12 @@ def test_an_unknown_outcome_is_drawn_as_pending() -> None:
 
 
 def test_a_dry_run_is_not_drawn_as_a_retraining() -> None:
-    log = [decision(1, outcome=decision_log.NOTHING, mode="dry_run"), decision(2)]
+    log = [decision(1, outcome=records.NOTHING_TO_DO, mode="dry_run"), decision(2)]
     assert list(named(retraining.timeline(log, promotions()))) == ["dry run", "promoted"]
 
 
 def test_every_decision_and_the_champion_have_their_own_lanes() -> None:
-    figure = retraining.timeline([decision(1, "wait", decision_log.NOTHING), decision(2)], promotions("promotion"))
+    figure = retraining.timeline([decision(1, "wait", records.NOTHING_TO_DO), decision(2)], promotions("promotion"))
     lanes = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
     found = named(figure)
     for name, lane in (("wait", "wait"), ("promoted", "retrain"), ("promotion", "champion")):
@@ -96,7 +111,7 @@ def test_the_hover_text_of_a_decision_is_escaped_and_wrapped() -> None:
 
 
 def test_a_decision_without_action_has_no_outcome() -> None:
-    hover = named(retraining.timeline([decision(7, "wait", decision_log.NOTHING)], promotions()))["wait"].text[0]
+    hover = named(retraining.timeline([decision(7, "wait", records.NOTHING_TO_DO)], promotions()))["wait"].text[0]
     assert "Outcome" not in hover
 
 

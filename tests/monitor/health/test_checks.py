@@ -12,7 +12,8 @@ from monitor.health.checks import CHECKS, WARNING_LOSS
 from monitor.health.evaluation import IN_REFERENCE, Evaluation, ServingState, of_version
 from monitor.health.verdict import CheckResult, Severity, Status, Verdict, run_checks
 from monitor.metrics.intervals import relative_degradation
-from monitor.store.listings import EndpointInfo
+from monitor.store.records import Promotion
+from serving.client.probe import EndpointInfo
 from tests.evaluations import CHAMPION, NOW, batch, evaluation, population, sixty_percent_accurate, with_accuracy
 
 WARNING, RETRAIN = Severity.WARNING, Severity.RETRAIN
@@ -377,7 +378,7 @@ def test_k301_promises_nothing_of_rows_outside_the_support_or_of_a_few() -> None
 
 @pytest.mark.parametrize(("days", "status"), [(0, Status.FINE), (90, Status.FINE), (91, Status.FINDING)])
 def test_k401_a_champion_of_more_than_ninety_days_is_old(days: int, status: Status) -> None:
-    champion = replace(CHAMPION, since=NOW - timedelta(days=days))
+    champion = CHAMPION.model_copy(update={"promotions": (Promotion(when=NOW - timedelta(days=days)),)})
     found = ask("K401", evaluation(batch(2), ServingState(NOW, champion)))
     assert found.status == status
     assert f"version 7 was promoted {days} days ago" in found.words
@@ -386,7 +387,8 @@ def test_k401_a_champion_of_more_than_ninety_days_is_old(days: int, status: Stat
 def test_k401_needs_a_champion_and_the_day_of_its_promotion() -> None:
     assert_idle(ask("K401", evaluation(batch(2))), "there is no champion")
     assert_idle(
-        ask("K401", evaluation(batch(2), ServingState(NOW, replace(CHAMPION, since=None)))), "nobody wrote down"
+        ask("K401", evaluation(batch(2), ServingState(NOW, CHAMPION.model_copy(update={"promotions": ()})))),
+        "nobody wrote down",
     )
 
 

@@ -23,7 +23,7 @@ from monitor.health.record import flatten_metrics, to_dict
 from monitor.health.verdict import HealthReport, Status, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
-from monitor.store.listings import EndpointInfo
+from serving.client.probe import EndpointInfo
 from tests.evaluations import CHAMPION, NOW, batch, evaluation, population, reference_data
 
 LIVE = ServingState(

@@ -21,17 +21,15 @@ from monitor.retraining.calendar import (
     Cadence,
     NextMonitoringRun,
 )
-from monitor.retraining.decision_log import DecisionRecord
-from monitor.store.runs import RunInfo
+from monitor.store.records import MonitoringRun, RetrainingDecision
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 TODAY = NOW.date()
 WEEK, MONTH = Cadence.WEEK, Cadence.MONTH
 
 
-def look(when: datetime, verdict: str = "healthy") -> RunInfo:
-    tags = {"current": "prod", **({"verdict": verdict} if verdict else {})}
-    return RunInfo("r", when, "FINISHED", {}, tags)
+def look(when: datetime, health: str = "healthy") -> MonitoringRun:
+    return MonitoringRun(run_id="r", started=when, current="prod", health=health)
 
 
 def decision(  # noqa: PLR0913 what a test may want otherwise
@@ -42,9 +40,21 @@ def decision(  # noqa: PLR0913 what a test may want otherwise
     outcome: str = "nothing to do",
     challenger: str = "",
     trigger: str = "",
-) -> DecisionRecord:
-    return DecisionRecord(
-        7, when, decided, trigger, mode, ("a reason",), outcome, "", "3", challenger, 500, 200, None, "run", "kobe_shot"
+) -> RetrainingDecision:
+    return RetrainingDecision(
+        number=7,
+        decided_at=when,
+        decision=decided,
+        trigger=trigger,
+        mode=mode,
+        reasons=("a reason",),
+        outcome=outcome,
+        champion="3",
+        challenger=challenger,
+        labels=500,
+        new_labels=200,
+        run_id="run",
+        model="kobe_shot",
     )
 
 
@@ -103,7 +113,7 @@ def test_a_decision_of_its_own_counts_as_a_look_and_one_that_was_asked_for_does_
 
 
 def test_a_look_that_came_to_no_verdict_has_not_looked() -> None:
-    assert calendar.next_look([look(NOW, verdict="")], [], WEEK, NOW).last is None
+    assert calendar.next_look([look(NOW, health="")], [], WEEK, NOW).last is None
 
 
 def test_where_nobody_has_looked_the_next_look_is_today_and_not_overdue() -> None:
@@ -228,7 +238,7 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
         (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00: retrain. Interrupted."),
     ],
 )
-def test_a_decision_and_what_came_of_it_are_one_sentence(entry: DecisionRecord, expected: str) -> None:
+def test_a_decision_and_what_came_of_it_are_one_sentence(entry: RetrainingDecision, expected: str) -> None:
     assert calendar.describe_decision(entry) == expected
 
 

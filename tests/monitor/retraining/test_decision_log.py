@@ -6,28 +6,24 @@ import pytest
 from mlflow import MlflowClient
 
 from monitor.retraining import decision_log
-from monitor.retraining.decision_log import (
-    CHALLENGER,
-    FAILED,
-    INTERRUPTED,
+from monitor.store import run_names
+from monitor.store import tags as store_tags
+from monitor.store.errors import TableError
+from monitor.store.model_store import current_store
+from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, NOTHING_TO_DO, PENDING, PROMOTED, REJECTED, RETRAIN
+from monitor.store.tags import (
+    BACKTEST,
+    DECIDED_AT,
+    DECISION_MODEL,
     LABELS_UNTIL,
     MODE,
-    MODEL,
-    MOMENT,
+    MODEL_VERSION,
     NEW_LABELS,
-    NOTHING,
     NUMBER,
     OUTCOME,
     OUTCOME_REASON,
-    PENDING,
-    PROMOTED,
-    REFUSED,
-    REPLAYED,
-    RETRAIN,
     TRIGGER,
-    WAIT,
 )
-from monitor.store.tables import TableError
 from serving import registry
 from serving.registry import StoreError
 from tests.operation_store import log_decision, log_replay
@@ -39,13 +35,13 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def numbers(*, replay: str = "") -> list[int]:
-    return [entry.number for entry in decision_log.decisions(replay=replay)]
+    return [entry.number for entry in current_store().decisions(backtest=replay)]
 
 
 def test_nothing_was_decided_in_an_empty_store() -> None:
-    assert decision_log.decisions() == []
-    assert decision_log.decisions(replay="nosuchrun") == []
-    assert decision_log.replays() == []
+    assert current_store().decisions() == []
+    assert current_store().decisions(backtest="nosuchrun") == []
+    assert current_store().backtests() == []
 
 
 def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
@@ -56,13 +52,13 @@ def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
         MODE: "force",
         OUTCOME: PROMOTED,
         OUTCOME_REASON: "better beyond chance",
-        CHALLENGER: "2",
+        MODEL_VERSION: "2",
         NEW_LABELS: "321",
         LABELS_UNTIL: until.isoformat(),
     }
     run_id = log_decision(3, RETRAIN, when=NOON, reasons=("first", "second"), **as_kwargs(given))
-    (found,) = decision_log.decisions()
-    assert (found.number, found.moment, found.decision, found.trigger) == (3, NOON, RETRAIN, "reactive")
+    (found,) = current_store().decisions()
+    assert (found.number, found.decided_at, found.decision, found.trigger) == (3, NOON, RETRAIN, "reactive")
     assert (found.mode, found.reasons) == ("force", ("first", "second"))
     assert (found.outcome, found.outcome_reason) == (PROMOTED, "better beyond chance")
     assert (found.champion, found.challenger) == ("1", "2")
@@ -75,17 +71,17 @@ def test_the_newest_decision_comes_first_whatever_moment_it_replays() -> None:
     for number in range(1, 13):
         log_decision(number, when=NOON - timedelta(days=number))
     assert numbers() == list(range(12, 0, -1))
-    assert [entry.number for entry in decision_log.decisions(most=2)] == [12, 11]
+    assert [entry.number for entry in current_store().decisions(limit=2)] == [12, 11]
 
 
 def test_what_is_no_decision_is_none() -> None:
     register_without_files()
     log_decision(1)
-    mine = {MODEL: registry.MODEL, decision_log.CREATED: registry.created()}
+    mine = {DECISION_MODEL: registry.MODEL, store_tags.DECISION_MODEL_CREATED: registry.created()}
     for name, tags in (
         ("Treinamento", {**mine, NUMBER: "2"}),
-        (decision_log.RETRAINING, mine),
-        (decision_log.RETRAINING, {}),
+        (run_names.RETRAINING, mine),
+        (run_names.RETRAINING, {}),
     ):
         with mlflow.start_run(run_name=name, tags=tags):
             pass
@@ -94,14 +90,14 @@ def test_what_is_no_decision_is_none() -> None:
 
 def test_a_decision_without_labels_knows_of_none() -> None:
     register_without_files()
-    log_decision(1, **as_kwargs({LABELS_UNTIL: "", decision_log.LABELS: "0", NEW_LABELS: "0"}))
-    (found,) = decision_log.decisions()
+    log_decision(1, **as_kwargs({LABELS_UNTIL: "", store_tags.LABELS: "0", NEW_LABELS: "0"}))
+    (found,) = current_store().decisions()
     assert (found.labels, found.new_labels, found.labels_until) == (0, 0, None)
 
 
 def test_a_registered_model_that_was_deleted_and_made_anew_has_decided_nothing_yet() -> None:
     register_without_files()
-    log_decision(1, RETRAIN, **as_kwargs({OUTCOME: REFUSED}))
+    log_decision(1, RETRAIN, **as_kwargs({OUTCOME: REJECTED}))
     log_decision(2)
     MlflowClient().delete_registered_model(registry.MODEL)
     assert numbers() == []
@@ -109,7 +105,7 @@ def test_a_registered_model_that_was_deleted_and_made_anew_has_decided_nothing_y
     assert numbers() == []
     log_decision(1)
     assert numbers() == [1]
-    assert decision_log.last_trained(decision_log.decisions()) is None
+    assert decision_log.last_trained(current_store().decisions()) is None
 
 
 def test_every_registered_model_has_a_log_of_its_own() -> None:
@@ -121,7 +117,7 @@ def test_every_registered_model_has_a_log_of_its_own() -> None:
         log_decision(1)
         log_decision(2)
         assert numbers() == [2, 1]
-        assert {entry.model for entry in decision_log.decisions()} == {"another"}
+        assert {entry.model for entry in current_store().decisions()} == {"another"}
     assert numbers() == [1]
 
 
@@ -132,25 +128,32 @@ def test_the_decisions_of_a_replay_are_asked_for_by_its_run_and_not_found_otherw
         register_without_files()
         for replay in ("first", "second"):
             for number in (1, 2):
-                log_decision(number, **as_kwargs({REPLAYED: replay}))
+                log_decision(number, **as_kwargs({BACKTEST: replay}))
             MlflowClient().delete_registered_model("kobe_shot_replay")
             register_without_files()
         log_decision(1)
     assert numbers() == [1]
     assert numbers(replay="first") == numbers(replay="second") == [2, 1]
-    assert {entry.model for entry in decision_log.decisions(replay="first")} == {"kobe_shot_replay"}
+    assert {entry.model for entry in current_store().decisions(backtest="first")} == {"kobe_shot_replay"}
     assert numbers(replay="third") == []
 
 
 @pytest.mark.parametrize(
     ("outcome", "trained"),
-    [(PROMOTED, True), (REFUSED, True), (PENDING, False), (INTERRUPTED, False), (FAILED, False), (NOTHING, False)],
+    [
+        (PROMOTED, True),
+        (REJECTED, True),
+        (PENDING, False),
+        (INTERRUPTED, False),
+        (FAILED, False),
+        (NOTHING_TO_DO, False),
+    ],
 )
 def test_a_challenger_was_trained_where_it_was_judged(outcome: str, *, trained: bool) -> None:
     register_without_files()
     log_decision(1, RETRAIN, **as_kwargs({OUTCOME: outcome}))
-    log_decision(2, WAIT)
-    log = decision_log.decisions()
+    log_decision(2, NO_ACTION)
+    log = current_store().decisions()
     assert log[1].trained is trained
     last = decision_log.last_trained(log)
     assert (last.number if last else None) == (1 if trained else None)
@@ -158,9 +161,9 @@ def test_a_challenger_was_trained_where_it_was_judged(outcome: str, *, trained: 
 
 def test_the_last_training_is_the_newest() -> None:
     register_without_files()
-    for number, outcome in enumerate([PROMOTED, REFUSED, NOTHING, FAILED], 1):
+    for number, outcome in enumerate([PROMOTED, REJECTED, NOTHING_TO_DO, FAILED], 1):
         log_decision(number, RETRAIN, **as_kwargs({OUTCOME: outcome}))
-    last = decision_log.last_trained(decision_log.decisions())
+    last = decision_log.last_trained(current_store().decisions())
     assert last is not None
     assert last.number == 2
 
@@ -169,15 +172,15 @@ def test_a_decision_whose_process_was_killed_is_pending() -> None:
     register_without_files()
     run_id = log_decision(1, RETRAIN)
     MlflowClient().delete_tag(run_id, OUTCOME)
-    assert decision_log.decisions()[0].outcome == PENDING
+    assert current_store().decisions()[0].outcome == PENDING
 
 
-@pytest.mark.parametrize(("tag", "value"), [(NUMBER, "many"), (MOMENT, "yesterday"), (LABELS_UNTIL, "soon")])
+@pytest.mark.parametrize(("tag", "value"), [(NUMBER, "many"), (DECIDED_AT, "yesterday"), (LABELS_UNTIL, "soon")])
 def test_an_entry_whose_tags_are_damaged_is_told_with_its_run(tag: str, value: str) -> None:
     register_without_files()
     run_id = log_decision(1, **as_kwargs({tag: value}))
     with pytest.raises(TableError, match=rf"cannot be read .*Delete run {run_id}"):
-        decision_log.decisions()
+        current_store().decisions()
 
 
 def test_a_store_that_cannot_be_read_is_told(store: str) -> None:
@@ -185,7 +188,7 @@ def test_a_store_that_cannot_be_read_is_told(store: str) -> None:
     broken.write_bytes(b"this is no database" * 99)
     mlflow.set_tracking_uri(f"sqlite:///{broken}")
     with pytest.raises(StoreError, match="broken"):
-        decision_log.decisions()
+        current_store().decisions()
 
 
 # The figures behind a decision
@@ -194,15 +197,18 @@ def test_a_store_that_cannot_be_read_is_told(store: str) -> None:
 def test_the_figures_behind_a_decision_are_read_as_they_were_written() -> None:
     register_without_files()
     run_id = log_decision(1, record={"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]})
-    assert decision_log.record(run_id) == {"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]}
+    assert decision_log.record(current_store(), run_id) == {
+        "decision": "wait",
+        "windows": [{"log_loss": 0.66, "f1_score": None}],
+    }
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"decision": "wa', "\x00"])
 def test_figures_that_are_damaged_are_told_with_what_still_stands(text: str) -> None:
     register_without_files()
     run_id = log_decision(1, record=text)
-    with pytest.raises(TableError, match=rf"decision\.json of run {run_id} cannot be read\. The decision stands"):
-        decision_log.record(run_id)
+    with pytest.raises(TableError, match=rf"decision\.json of run {run_id} cannot be read\. The decision itself"):
+        decision_log.record(current_store(), run_id)
     assert numbers() == [1]
 
 
@@ -212,14 +218,14 @@ def test_figures_that_are_no_text_are_told() -> None:
     path = Path(MlflowClient().get_run(run_id).info.artifact_uri) / decision_log.RECORD
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(TableError, match="cannot be read"):
-        decision_log.record(run_id)
+        decision_log.record(current_store(), run_id)
 
 
 def test_figures_that_are_gone_are_told_with_the_run() -> None:
     register_without_files()
     run_id = log_decision(1)
     with pytest.raises(TableError, match=rf"run {run_id} does not hold decision\.json"):
-        decision_log.record(run_id)
+        decision_log.record(current_store(), run_id)
 
 
 # Replays
@@ -227,9 +233,9 @@ def test_figures_that_are_gone_are_told_with_the_run() -> None:
 
 def test_replays_are_the_finished_ones_newest_first() -> None:
     first, second = (log_replay({"format": 1}) for _ in range(2))
-    with pytest.raises(KeyError), mlflow.start_run(run_name=decision_log.REPLAY):
+    with pytest.raises(KeyError), mlflow.start_run(run_name=run_names.BACKTEST):
         raise KeyError
     with mlflow.start_run(run_name="Treinamento"):
         pass
-    assert [run.run_id for run in decision_log.replays()] == [second, first]
-    assert [run.run_id for run in decision_log.replays(most=1)] == [second]
+    assert [run.run_id for run in current_store().backtests()] == [second, first]
+    assert [run.run_id for run in current_store().backtests(limit=1)] == [second]

@@ -2,8 +2,9 @@ import pytest
 from mlflow import MlflowClient
 
 from data.cli.config import parse_args
-from monitor.retraining import decision_log, history
+from monitor.retraining import history
 from monitor.retraining.history import HistoryConfig
+from monitor.store import records, tags
 from serving import registry
 from tests.operation_store import log_decision
 from tests.versions import REFUSED, as_kwargs, promote_versions, register_without_files
@@ -43,14 +44,14 @@ def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.
     log_decision(1, reasons=("no rule asks", "Labelled windows: fine", "Trend: too few"))
     log_decision(
         2,
-        decision_log.RETRAIN,
+        records.RETRAIN,
         reasons=("two windows violate",),
         **as_kwargs(
             {
-                decision_log.TRIGGER: "reactive",
-                decision_log.OUTCOME: decision_log.REFUSED,
-                decision_log.OUTCOME_REASON: "worse in playoffs",
-                decision_log.CHALLENGER: "2",
+                tags.TRIGGER: "reactive",
+                tags.OUTCOME: records.REJECTED,
+                tags.OUTCOME_REASON: "worse in playoffs",
+                tags.MODEL_VERSION: "2",
             }
         ),
     )

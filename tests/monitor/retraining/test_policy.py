@@ -12,17 +12,6 @@ from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import Evaluation
 from monitor.health.verdict import Check, CheckResult, Severity, failed, not_applicable, passed
 from monitor.retraining import policy as retraining
-from monitor.retraining.decision_log import (
-    FAILED,
-    INTERRUPTED,
-    NOTHING,
-    PENDING,
-    PROMOTED,
-    REFUSED,
-    RETRAIN,
-    WAIT,
-    DecisionRecord,
-)
 from monitor.retraining.policy import (
     FEWEST_LABELS,
     FORCED,
@@ -35,6 +24,17 @@ from monitor.retraining.policy import (
     Trigger,
     decide,
     split_by_time,
+)
+from monitor.store.records import (
+    FAILED,
+    INTERRUPTED,
+    NO_ACTION,
+    NOTHING_TO_DO,
+    PENDING,
+    PROMOTED,
+    REJECTED,
+    RETRAIN,
+    RetrainingDecision,
 )
 from tests.evaluations import NOW, batch, evaluation, population, sixty_percent_accurate, with_accuracy
 
@@ -78,7 +78,7 @@ def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     policy: RetrainingPolicy = POLICY,
     *,
     against: ReferenceData | None = None,
-    log: Sequence[DecisionRecord] = (),
+    log: Sequence[RetrainingDecision] = (),
     now: datetime = NOW,
     forced: bool = False,
 ) -> Decision:
@@ -103,12 +103,12 @@ def entry(  # noqa: PLR0913 each is a keyword but what came of it, when and the 
     champion: str = "1",
     mode: str = "auto",
     source: str = "",
-) -> DecisionRecord:
+) -> RetrainingDecision:
     """An earlier decision."""
-    return DecisionRecord(
+    return RetrainingDecision(
         number=1,
-        moment=NOW - age,
-        decision=WAIT if outcome == NOTHING else RETRAIN,
+        decided_at=NOW - age,
+        decision=NO_ACTION if outcome == NOTHING_TO_DO else RETRAIN,
         trigger="",
         mode=mode,
         reasons=(),
@@ -146,7 +146,7 @@ def test_two_of_the_last_three_windows_and_the_latest_of_them_ask_for_a_new_mode
 ) -> None:
     found = decided(windows(*shares))
     assert signal(found).fired is fired
-    assert (found.decision, found.trigger) == ((RETRAIN, REACTIVE) if fired else (WAIT, ""))
+    assert (found.decision, found.trigger) == ((RETRAIN, REACTIVE) if fired else (NO_ACTION, ""))
     assert [bool(window.violations) for window in found.windows] == [share == BAD for share in shares]
 
 
@@ -367,7 +367,7 @@ def test_drift_support_and_estimate_ask_for_a_new_model_where_their_finding_does
     found = decided(windows(GOOD, GOOD, GOOD))
     seen = signal(found, f"{code} A check")
     assert (seen.kind, seen.fired) == (PREDICTIVE, fired)
-    assert (found.decision, found.trigger) == ((RETRAIN, PREDICTIVE) if fired else (WAIT, ""))
+    assert (found.decision, found.trigger) == ((RETRAIN, PREDICTIVE) if fired else (NO_ACTION, ""))
     if fired:
         assert found.reasons == (f"{code} A check: far away",)
         assert seen.figures == "PSI 0.4"
@@ -404,7 +404,7 @@ def test_shots_like_those_of_the_reference_ask_for_nothing() -> None:
     fresh = batch(600).assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
     found = decide(evaluation(fresh), fresh, POLICY, log=(), now=NOW)
     assert [seen.name for seen in found.signals if seen.fired] == []
-    assert (found.decision, found.trigger) == (WAIT, "")
+    assert (found.decision, found.trigger) == (NO_ACTION, "")
     assert len([seen for seen in found.signals if seen.name[:4] in {"K201", "K204", "K301"}]) == 3
 
 
@@ -465,11 +465,11 @@ def test_labels_of_another_place_say_nothing_of_what_is_new_here() -> None:
     )
     assert from_log.arrived.new_labels == 0
     # Whatever the labels are from, trainings are a cooldown apart.
-    recent = [entry(REFUSED, timedelta(hours=1), source="log")]
+    recent = [entry(REJECTED, timedelta(hours=1), source="log")]
     assert not guard(decided(ASKING, log=recent), "Cooldown").holds
 
 
-@pytest.mark.parametrize("outcome", [NOTHING, PENDING, INTERRUPTED, FAILED])
+@pytest.mark.parametrize("outcome", [NOTHING_TO_DO, PENDING, INTERRUPTED, FAILED])
 @pytest.mark.usefixtures("no_checks")
 def test_labels_are_new_until_a_challenger_has_been_trained_on_them(outcome: str) -> None:
     log = [entry(outcome, until=new_since(5)), entry(PROMOTED, 20 * DAY, until=new_since(250))]
@@ -551,14 +551,14 @@ def test_a_training_without_enough_labels_on_both_sides_is_waited_for() -> None:
     [
         ([], 100),
         ([PROMOTED], 100),
-        ([REFUSED], 200),
-        ([REFUSED, REFUSED], 400),
-        ([REFUSED, NOTHING, REFUSED, FAILED, INTERRUPTED, REFUSED], 800),
-        ([REFUSED] * 4, 800),
-        ([REFUSED] * 9, 800),
-        ([PROMOTED, REFUSED, REFUSED], 100),
-        ([REFUSED, PROMOTED, REFUSED, REFUSED], 200),
-        ([NOTHING, REFUSED, REFUSED, PROMOTED, REFUSED], 400),
+        ([REJECTED], 200),
+        ([REJECTED, REJECTED], 400),
+        ([REJECTED, NOTHING_TO_DO, REJECTED, FAILED, INTERRUPTED, REJECTED], 800),
+        ([REJECTED] * 4, 800),
+        ([REJECTED] * 9, 800),
+        ([PROMOTED, REJECTED, REJECTED], 100),
+        ([REJECTED, PROMOTED, REJECTED, REJECTED], 200),
+        ([NOTHING_TO_DO, REJECTED, REJECTED, PROMOTED, REJECTED], 400),
     ],
 )
 @pytest.mark.usefixtures("no_checks")
@@ -569,20 +569,20 @@ def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_
     found = guard(decided(ASKING, replace(POLICY, min_new_labels=100), log=log), "New labels")
     assert f"{needed:,} are needed" in found.words
     assert found.holds is (needed <= 600)
-    refused = outcomes[: outcomes.index(PROMOTED)].count(REFUSED) if PROMOTED in outcomes else outcomes.count(REFUSED)
+    refused = outcomes[: outcomes.index(PROMOTED)].count(REJECTED) if PROMOTED in outcomes else outcomes.count(REJECTED)
     assert (f"({refused} in a row)" in found.words) is bool(refused)
 
 
 @pytest.mark.usefixtures("no_checks")
 def test_only_challengers_that_this_champion_has_stood_and_nobody_forced_count() -> None:
     policy = replace(POLICY, min_new_labels=100)
-    of_another = [entry(REFUSED, champion="2"), entry(REFUSED, champion="1"), entry(REFUSED, champion="1")]
+    of_another = [entry(REJECTED, champion="2"), entry(REJECTED, champion="1"), entry(REJECTED, champion="1")]
     assert "200 are needed" in guard(decided(ASKING, policy, log=of_another), "New labels").words
-    forced = [entry(REFUSED, mode="force"), entry(REFUSED), entry(REFUSED, mode="force")]
+    forced = [entry(REJECTED, mode="force"), entry(REJECTED), entry(REJECTED, mode="force")]
     assert "200 are needed" in guard(decided(ASKING, policy, log=forced), "New labels").words
 
 
-@pytest.mark.parametrize("outcome", [PROMOTED, REFUSED])
+@pytest.mark.parametrize("outcome", [PROMOTED, REJECTED])
 @pytest.mark.usefixtures("no_checks")
 def test_two_trainings_are_a_cooldown_apart(outcome: str) -> None:
     policy = replace(POLICY, cooldown=timedelta(hours=12))
@@ -595,11 +595,11 @@ def test_two_trainings_are_a_cooldown_apart(outcome: str) -> None:
 
 @pytest.mark.usefixtures("no_checks")
 def test_a_decision_of_a_moment_that_is_still_to_come_starts_no_cooldown() -> None:
-    found = decided(ASKING, log=[entry(REFUSED, -3 * DAY, until=new_since(599))])
+    found = decided(ASKING, log=[entry(REJECTED, -3 * DAY, until=new_since(599))])
     assert guard(found, "Cooldown").holds
 
 
-@pytest.mark.parametrize("outcome", [NOTHING, PENDING, INTERRUPTED, FAILED])
+@pytest.mark.parametrize("outcome", [NOTHING_TO_DO, PENDING, INTERRUPTED, FAILED])
 @pytest.mark.usefixtures("no_checks")
 def test_only_a_challenger_that_was_trained_starts_the_cooldown(outcome: str) -> None:
     found = decided(ASKING, replace(POLICY, max_trainings_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
@@ -611,12 +611,12 @@ def test_only_a_challenger_that_was_trained_starts_the_cooldown(outcome: str) ->
 def test_so_many_trainings_a_day_and_no_more() -> None:
     policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
     since = new_since(599)
-    twice = [entry(REFUSED, timedelta(hours=1), since), entry(PROMOTED, timedelta(hours=23), since)]
+    twice = [entry(REJECTED, timedelta(hours=1), since), entry(PROMOTED, timedelta(hours=23), since)]
     found = decided(ASKING, policy, log=twice)
     assert not guard(found, "Trainings a day").holds
     assert found.reasons[0] == "not now: 2 trainings within 24 hours, at most 2"
     assert decided(ASKING, policy, log=twice, now=NOW + timedelta(hours=1)).retrain
-    assert decided(ASKING, policy, log=[*twice[:1], entry(NOTHING, timedelta(hours=1))]).retrain
+    assert decided(ASKING, policy, log=[*twice[:1], entry(NOTHING_TO_DO, timedelta(hours=1))]).retrain
 
 
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
@@ -633,7 +633,7 @@ def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_ag
 @pytest.mark.usefixtures("no_checks")
 def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a_day(outcome: str) -> None:
     policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
-    log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REFUSED, timedelta(hours=3))]
+    log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REJECTED, timedelta(hours=3))]
     found = decided(ASKING, policy, log=log)
     assert guard(found, "Trainings a day").holds
     assert guard(found, "Trainings a day").words.startswith("1 trainings within 24 hours, at most 2; 2 that failed")
@@ -642,7 +642,7 @@ def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a
 @pytest.mark.usefixtures("no_checks")
 def test_every_guard_that_does_not_hold_is_told() -> None:
     policy = RetrainingPolicy(min_new_labels=900, max_trainings_per_day=1)
-    found = decided(ASKING, policy, log=[entry(REFUSED, timedelta(hours=1), LAST.isoformat())])
+    found = decided(ASKING, policy, log=[entry(REJECTED, timedelta(hours=1), LAST.isoformat())])
     assert [held.holds for held in found.guards] == [True, False, False, False]
     assert sum(reason.startswith("not now: ") for reason in found.reasons) == 3
 
@@ -652,7 +652,7 @@ def test_every_guard_that_does_not_hold_is_told() -> None:
 
 @pytest.mark.usefixtures("no_checks")
 def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
-    log = [entry(REFUSED, timedelta(minutes=1), LAST.isoformat())] * 5
+    log = [entry(REJECTED, timedelta(minutes=1), LAST.isoformat())] * 5
     found = decided(windows(GOOD, GOOD, GOOD), RetrainingPolicy(), log=log, forced=True)
     assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("it was asked for (mode=force)",))
     assert not any(seen.fired for seen in found.signals)
@@ -664,7 +664,7 @@ def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
 def test_nothing_is_forced_without_labels_to_learn_from_and_be_tested_on() -> None:
     assert decided(mixed(FEWEST_LABELS), forced=True).retrain
     found = decided(mixed(FEWEST_LABELS - 1), forced=True)
-    assert (found.decision, found.trigger) == (WAIT, "")
+    assert (found.decision, found.trigger) == (NO_ACTION, "")
     assert "it was asked for, but 100 older labels to learn from and 99 later ones" in found.reasons[0]
 
 

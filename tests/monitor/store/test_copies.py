@@ -34,8 +34,8 @@ def held(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_copies_that_were_not_asked_for_the_longest_make_room(tmp_path: Path) -> None:
-    copies = Copies(tmp_path, most_bytes=250)
+def test_the_least_recently_used_copies_make_room(tmp_path: Path) -> None:
+    copies = Copies(tmp_path, max_bytes=250)
     download = artifact(100)
     assert callable(download)
     first = copies.get("run", "tables/a", download)
@@ -49,7 +49,7 @@ def test_the_copies_that_were_not_asked_for_the_longest_make_room(tmp_path: Path
 
 
 def test_the_last_copy_is_there_however_large(tmp_path: Path) -> None:
-    copies = Copies(tmp_path, most_bytes=10)
+    copies = Copies(tmp_path, max_bytes=10)
     download = artifact(100)
     assert callable(download)
     copies.get("run", "a/b", download)
@@ -80,7 +80,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     assert (base.stat().st_mode & 0o777, base.stat().st_uid) == (0o700, os.getuid())
 
 
-def test_a_folder_of_somebody_else_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -9,15 +9,11 @@ from data.preparation.manifest import IDS, TRAIN
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
 from monitor.store import labels as arrivals
-from monitor.store.labels import (
-    LABELS_LEARNED,
-    LEARNED_UNTIL,
-    ArrivalError,
-    flag_training_rows,
-    is_training_row,
-    sort_by_time,
-)
-from monitor.store.tables import TIME, TableError
+from monitor.store import tags
+from monitor.store.errors import TableError
+from monitor.store.labels import ArrivalError, flag_training_rows, is_training_row, sort_by_time
+from monitor.store.model_store import current_store
+from monitor.store.tables import TIME
 from serving import registry
 from tests.evaluations import population
 from tests.versions import register_without_files
@@ -105,7 +101,9 @@ def of_the_loop(folder: Path, labels: pd.DataFrame = LABELS) -> str:
     for name, table in tables.items():
         write_parquet(table, folder / f"{name}.parquet")
     digests = {f"sha256_{name}": sha256(folder / f"{name}.parquet") for name in tables}
-    return register_without_files(**digests, **{LEARNED_UNTIL: "2026-11-01T00:00:00", LABELS_LEARNED: str(len(labels))})
+    return register_without_files(
+        **digests, **{tags.LABELS_UNTIL: "2026-11-01T00:00:00", tags.TRAINING_LABELS: str(len(labels))}
+    )
 
 
 @pytest.mark.usefixtures("store")
@@ -116,45 +114,48 @@ def test_the_labels_that_a_version_of_the_loop_has_learned_from_are_known_by_the
     later = shots(200, 10).assign(**{TIME: LABELS[TIME].iloc[:10].to_numpy()})
     table = pd.concat([later, LABELS.sample(frac=1, random_state=0), later], ignore_index=True)
     expected = [False] * 10 + [True] * 20 + [False] * 10
-    assert is_training_row(table, version).tolist() == expected
-    assert is_training_row(table.assign(shot_id=1)[[TARGET, TIME, *reversed(FEATURES)]], version).tolist() == expected
+    assert is_training_row(current_store(), table, version).tolist() == expected
+    assert (
+        is_training_row(current_store(), table.assign(shot_id=1)[[TARGET, TIME, *reversed(FEATURES)]], version).tolist()
+        == expected
+    )
     # The same values another time are another shot.
-    assert not is_training_row(table.assign(**{TIME: pd.Timestamp("2030-01-01")}), version).any()
-    assert not is_training_row(table.drop(columns=TIME), version).any()
+    assert not is_training_row(current_store(), table.assign(**{TIME: pd.Timestamp("2030-01-01")}), version).any()
+    assert not is_training_row(current_store(), table.drop(columns=TIME), version).any()
 
 
 @pytest.mark.usefixtures("store")
 def test_labels_that_have_a_number_are_known_by_it(folder: Path) -> None:
     numbered = LABELS.assign(**{SHOT_ID: range(20)})
     version = of_the_loop(folder, numbered)
-    assert is_training_row(numbered, version).all()
+    assert is_training_row(current_store(), numbered, version).all()
     # A shot from the same spot is another shot.
-    assert not is_training_row(numbered.assign(**{SHOT_ID: range(20, 40)}), version).any()
-    assert not is_training_row(numbered.assign(**{TARGET: float("nan")}), version).any()
-    assert is_training_row(LABELS, version).all()
+    assert not is_training_row(current_store(), numbered.assign(**{SHOT_ID: range(20, 40)}), version).any()
+    assert not is_training_row(current_store(), numbered.assign(**{TARGET: float("nan")}), version).any()
+    assert is_training_row(current_store(), LABELS, version).all()
     blank = numbered.assign(**{SHOT_ID: pd.array([*range(10), *[None] * 10], dtype="Int64")})
-    assert is_training_row(blank, version).tolist() == [True] * 10 + [False] * 10
+    assert is_training_row(current_store(), blank, version).tolist() == [True] * 10 + [False] * 10
 
 
 @pytest.mark.usefixtures("store")
 def test_labels_without_a_number_are_known_by_time_and_values_whatever_the_table_has(folder: Path) -> None:
     version = of_the_loop(folder)
-    assert is_training_row(LABELS.assign(**{SHOT_ID: range(20)}), version).all()
+    assert is_training_row(current_store(), LABELS.assign(**{SHOT_ID: range(20)}), version).all()
 
 
 @pytest.mark.usefixtures("store")
 def test_dev_rows_unknown_labels_and_other_results_are_not_among_them(folder: Path) -> None:
     version = of_the_loop(folder)
-    assert not is_training_row(DEV, version).any()
-    assert not is_training_row(LABELS.assign(**{TARGET: float("nan")}), version).any()
-    assert not is_training_row(LABELS.assign(**{TARGET: 1 - LABELS[TARGET]}), version).any()
+    assert not is_training_row(current_store(), DEV, version).any()
+    assert not is_training_row(current_store(), LABELS.assign(**{TARGET: float("nan")}), version).any()
+    assert not is_training_row(current_store(), LABELS.assign(**{TARGET: 1 - LABELS[TARGET]}), version).any()
 
 
 @pytest.mark.usefixtures("store")
 def test_a_version_that_learned_from_dev_rows_alone_has_learned_from_no_label(folder: Path) -> None:
     write_parquet(DEV, folder / f"{TRAIN}.parquet")
     version = register_without_files(**{f"sha256_{TRAIN}": sha256(folder / f"{TRAIN}.parquet")})
-    assert not is_training_row(pd.concat([DEV, LABELS]), version).any()
+    assert not is_training_row(current_store(), pd.concat([DEV, LABELS]), version).any()
 
 
 @pytest.mark.usefixtures("store")
@@ -162,14 +163,14 @@ def test_a_version_whose_training_rows_are_gone_is_told(folder: Path) -> None:
     version = of_the_loop(folder)
     (folder / f"{TRAIN}.parquet").unlink()
     with pytest.raises(TableError, match="no run holds it"):
-        is_training_row(LABELS, version)
+        is_training_row(current_store(), LABELS, version)
 
 
 @pytest.mark.usefixtures("store")
 def test_each_row_is_asked_about_the_version_that_scored_it(folder: Path) -> None:
     of_dev, of_loop = register_without_files(), of_the_loop(folder)
     versions = pd.array([int(of_dev)] * 5 + [int(of_loop)] * 5 + [None] * 10, dtype="Int64")
-    found = flag_training_rows(LABELS.assign(**{MODEL_VERSION: versions}))
+    found = flag_training_rows(current_store(), LABELS.assign(**{MODEL_VERSION: versions}))
     assert found[IN_TRAINING].tolist() == [False] * 5 + [True] * 5 + [False] * 10
     assert found[IN_TRAINING].dtype == bool
 
@@ -182,14 +183,14 @@ def test_a_table_of_which_nothing_was_learned_is_left_as_it_is(folder: Path) -> 
         DEV.assign(**{MODEL_VERSION: version}),
         LABELS.assign(**{MODEL_VERSION: int(register_without_files())}),
     ):
-        pd.testing.assert_frame_equal(flag_training_rows(table), table)
+        pd.testing.assert_frame_equal(flag_training_rows(current_store(), table), table)
 
 
 @pytest.mark.usefixtures("store", "folder")
 def test_rows_that_were_scored_by_a_version_that_this_registry_does_not_know_are_kept() -> None:
     register_without_files()
     table = LABELS.assign(**{MODEL_VERSION: pd.array([1] * 10 + [99] * 10, dtype="Int64")})
-    pd.testing.assert_frame_equal(flag_training_rows(table), table)
+    pd.testing.assert_frame_equal(flag_training_rows(current_store(), table), table)
 
 
 @pytest.mark.usefixtures("store")
@@ -197,5 +198,5 @@ def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(folder
     version = of_the_loop(folder)
     with registry.use_model_name("another"):
         assert register_without_files() == version
-        assert not is_training_row(LABELS, version).any()
-    assert is_training_row(LABELS, version).all()
+        assert not is_training_row(current_store(), LABELS, version).any()
+    assert is_training_row(current_store(), LABELS, version).all()

@@ -24,11 +24,12 @@ from data.storage.files import sha256
 from data.storage.tables import TableError as StoredTableError
 from monitor import scored_tables
 from monitor.health.baseline import baseline as reference_data
-from monitor.store import runs as operation
-from monitor.store import shots, tables
+from monitor.store import model_store, shots, tables
+from monitor.store import tags as store_tags
 from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, candidates
-from monitor.store.listings import MODEL_TAG
-from monitor.store.tables import TableError, read_scored
+from monitor.store.errors import TableError
+from monitor.store.model_store import current_store
+from monitor.store.tables import read_scored
 from serving import registry
 from serving.batch import in_process
 from serving.batch.in_process import ScoredError
@@ -170,7 +171,7 @@ def test_a_local_table_is_used_if_it_is_the_champions(world: World, tmp_path: Pa
     del prepared_run
     local = tmp_path / "processed" / "base_test.parquet"
     local.write_bytes(world.made("base_test.parquet").read_bytes())
-    assert tables.prepared_table("base_test") == local
+    assert tables.prepared_table(current_store(), "base_test") == local
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -180,7 +181,7 @@ def test_a_local_table_of_another_preparation_is_not_used_but_that_of_the_run(
     if there:
         world.made("base_test.parquet").with_name("x").write_bytes(world.made("base_train.parquet").read_bytes())
         (tmp_path / "processed" / "base_test.parquet").write_bytes(world.made("base_train.parquet").read_bytes())
-    found = tables.prepared_table("base_test")
+    found = tables.prepared_table(current_store(), "base_test")
     assert found == artifact_of(world, prepared_run, "tables/base_test.parquet")
     assert sha256(found) == sha256(world.made("base_test.parquet"))
 
@@ -189,15 +190,18 @@ def test_of_many_preparations_the_one_that_wrote_the_champions_table_is_asked(
     world: World, prepared_run: str, forgotten: Callable[..., str]
 ) -> None:
     forgotten("PreparacaoDados", {"base_train.parquet": "tables"}, params={"sha256_base_train": ELSEWHERE})
-    assert prepared_run in str(tables.prepared_table("base_train"))
-    assert world.made("base_train.parquet").read_bytes() == tables.prepared_table("base_train").read_bytes()
+    assert prepared_run in str(tables.prepared_table(current_store(), "base_train"))
+    assert (
+        world.made("base_train.parquet").read_bytes()
+        == tables.prepared_table(current_store(), "base_train").read_bytes()
+    )
 
 
 def test_a_preparation_that_was_killed_before_it_kept_its_tables_is_passed_over(
     world: World, prepared_run: str, forgotten: Callable[..., str]
 ) -> None:
     prepare(world, forgotten, status="KILLED", files=False)
-    assert prepared_run in str(tables.prepared_table("base_train"))
+    assert prepared_run in str(tables.prepared_table(current_store(), "base_train"))
 
 
 def test_a_table_that_no_run_holds_is_told_with_what_to_do(world: World, tmp_path: Path) -> None:
@@ -206,7 +210,7 @@ def test_a_table_that_no_run_holds_is_told_with_what_to_do(world: World, tmp_pat
         "base_test.parquet is not the table that (champion )?version 1 was made with, and no run holds it.*make main"
     )
     with pytest.raises(TableError, match=words):
-        tables.prepared_table("base_test")
+        tables.prepared_table(current_store(), "base_test")
 
 
 @pytest.mark.parametrize("digest", ["", "x' or params.a = 'b"])
@@ -216,14 +220,17 @@ def test_a_champion_that_does_not_know_its_tables_is_told(world: World, prepared
     world.client.set_model_version_tag("kobe_shot", "1", "sha256_base_test", digest)
     try:
         with pytest.raises(TableError, match="no run holds it"):
-            tables.prepared_table("base_test")
+            tables.prepared_table(current_store(), "base_test")
     finally:
         world.client.set_model_version_tag("kobe_shot", "1", "sha256_base_test", before)
 
 
 def test_an_artifact_on_this_machine_is_used_where_it_is_and_not_copied(world: World, prepared_run: str) -> None:
     path = f"{prepared_run}/artifacts/tables/base_test.parquet"
-    assert tables.artifact(prepared_run, "tables/base_test.parquet") == world.folder / "mlruns" / "published" / path
+    assert (
+        current_store().artifact(prepared_run, "tables/base_test.parquet")
+        == world.folder / "mlruns" / "published" / path
+    )
 
 
 def test_an_artifact_that_is_gone_is_told_with_its_run(world: World, prepared_run: str) -> None:
@@ -232,13 +239,13 @@ def test_an_artifact_that_is_gone_is_told_with_its_run(world: World, prepared_ru
         broken(artifact_of(world, prepared_run, path), None),
         pytest.raises(TableError, match=rf"run {prepared_run} does not hold {path}.*Run its step"),
     ):
-        tables.artifact(prepared_run, path)
+        current_store().artifact(prepared_run, path)
     with pytest.raises(TableError, match="run nosuchrun does not hold tables/x"):
-        tables.artifact("nosuchrun", "tables/x")
+        current_store().artifact("nosuchrun", "tables/x")
     with pytest.raises(TableError, match=r"does not hold tables/none\.parquet"):
-        tables.artifact(prepared_run, "tables/none.parquet")
+        current_store().artifact(prepared_run, "tables/none.parquet")
     # A folder is a table in parts.
-    assert tables.artifact(prepared_run, "tables").is_dir()
+    assert current_store().artifact(prepared_run, "tables").is_dir()
 
 
 def test_a_table_that_one_run_has_lost_is_taken_from_another_that_holds_it(
@@ -246,9 +253,9 @@ def test_a_table_that_one_run_has_lost_is_taken_from_another_that_holds_it(
 ) -> None:
     newest = prepare(world, forgotten)
     path = "tables/base_test.parquet"
-    assert tables.prepared_table("base_test") == artifact_of(world, newest, path)
+    assert tables.prepared_table(current_store(), "base_test") == artifact_of(world, newest, path)
     with broken(artifact_of(world, newest, path), None):
-        assert tables.prepared_table("base_test") == artifact_of(world, prepared_run, path)
+        assert tables.prepared_table(current_store(), "base_test") == artifact_of(world, prepared_run, path)
 
 
 def test_the_tables_of_a_champion_of_the_loop_are_held_by_its_training(
@@ -256,22 +263,28 @@ def test_the_tables_of_a_champion_of_the_loop_are_held_by_its_training(
 ) -> None:
     digests = {f"sha256_{name}": sha256(world.made(f"{name}.parquet")) for name in ("base_train", "base_test")}
     training = forgotten("Treinamento", {"base_test.parquet": "tables"}, params=digests)
-    assert tables.prepared_table("base_test") == artifact_of(world, training, "tables/base_test.parquet")
+    assert tables.prepared_table(current_store(), "base_test") == artifact_of(
+        world, training, "tables/base_test.parquet"
+    )
 
 
 def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_that_it_says(
     world: World, prepared_run: str
 ) -> None:
     of_preparation = artifact_of(world, prepared_run, "tables/base_train.parquet")
-    assert tables.development_table() == tables.prepared_table("base_train") == of_preparation
+    assert (
+        tables.development_table(current_store())
+        == tables.prepared_table(current_store(), "base_train")
+        == of_preparation
+    )
     # One of the loop has learned from more than the dev rows.
     client, both = world.client, {"sha256_base_train": ELSEWHERE, "sha256_development": sha256(of_preparation)}
     for name, value in both.items():
         client.set_model_version_tag("kobe_shot", "1", name, value)
     try:
-        assert tables.development_table() == of_preparation
+        assert tables.development_table(current_store()) == of_preparation
         with pytest.raises(TableError, match="no run holds it"):
-            tables.prepared_table("base_train")
+            tables.prepared_table(current_store(), "base_train")
     finally:
         client.delete_model_version_tag("kobe_shot", "1", "sha256_development")
         client.set_model_version_tag("kobe_shot", "1", "sha256_base_train", sha256(of_preparation))
@@ -280,74 +293,74 @@ def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_that_it_says(
 def test_the_baseline_is_the_champions_tables_scored_by_the_version(world: World, prepared_run: str) -> None:
     del prepared_run
     for reference, rows in (("base_test", 700), ("base_train", 800)):
-        found = reference_data("1", reference)
+        found = reference_data(current_store(), "1", reference)
         assert (found.name, found.threshold, len(found.training), len(found.table)) == (reference, 0.5, 800, rows)
         expected = world.pipeline.predict_proba(found.table[list(FEATURES)].to_numpy())[:, 1]
         np.testing.assert_allclose(found.table[PROBABILITY], expected)
         assert set(found.table[MODEL_VERSION]) == {1}
     with pytest.raises(TableError, match="is not the table that version 99 was made with"):
-        reference_data("99")
+        reference_data(current_store(), "99")
 
 
 def test_the_table_of_the_last_application_that_finished_is_the_one(
     world: World, forgotten: Callable[..., str]
 ) -> None:
     with pytest.raises(TableError, match=r"no run has scored the prod table yet.*mlflow run \. -e aplicacao"):
-        tables.application_table(tables.application_run().run_id)
+        tables.scored_table(current_store(), tables.last_batch_scoring(current_store()).run_id)
     forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"})
     last = forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"}, tags={"synthetic": "true"})
     forgotten("PipelineAplicacao", status="FAILED")
-    run = tables.application_run()
-    path = tables.application_table(run.run_id)
+    run = tables.last_batch_scoring(current_store())
+    path = tables.scored_table(current_store(), run.run_id)
     assert (run.run_id, run.synthetic) == (last, True)
     assert path == artifact_of(world, last, "tables/predictions_prod.parquet")
     with broken(path, None), pytest.raises(TableError, match=r"does not hold tables/predictions_prod\.parquet"):
-        tables.application_table(tables.application_run().run_id)
+        tables.scored_table(current_store(), tables.last_batch_scoring(current_store()).run_id)
 
 
 def test_an_application_of_a_table_that_was_given_is_none_of_prod(forgotten: Callable[..., str]) -> None:
     given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
     forgotten("PipelineAplicacao", tags=given)
-    assert operation.last_application() is None
+    assert current_store().last_batch_scoring_run() is None
     with pytest.raises(TableError, match="no run has scored the prod table yet"):
-        tables.application_run()
+        tables.last_batch_scoring(current_store())
     of_prod = forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"})
     for _ in range(3):
         forgotten("PipelineAplicacao", tags=given)
-    assert tables.application_run().run_id == of_prod
+    assert tables.last_batch_scoring(current_store()).run_id == of_prod
 
 
 def test_prod_that_came_as_one_table_is_prod(forgotten: Callable[..., str]) -> None:
     of_prod = forgotten("PipelineAplicacao", tags={"data_source": "table", "answers": "predictions_prod.parquet"})
-    assert tables.application_run().run_id == of_prod
+    assert tables.last_batch_scoring(current_store()).run_id == of_prod
 
 
 def test_applications_and_looks_of_another_registered_model_do_not_count(forgotten: Callable[..., str]) -> None:
-    of_guard = {MODEL_TAG: "guard_shot"}
+    of_guard = {store_tags.REGISTERED_MODEL: "guard_shot"}
     look = {"source": "application", "reference": "base_test"}
     first, own = forgotten("PipelineAplicacao"), forgotten("Monitoramento", tags=look)
     last = forgotten("PipelineAplicacao", tags=of_guard)
     looked = [forgotten("Monitoramento", tags={**look, **of_guard}) for _ in range(3)]
     # Runs of before the tag are about the default model.
-    assert tables.application_run().run_id == first
-    assert [run.run_id for run in operation.monitoring_runs("application", 1)] == [own]
+    assert tables.last_batch_scoring(current_store()).run_id == first
+    assert [run.run_id for run in current_store().monitoring_runs("application", 1)] == [own]
     with registry.use_model_name("guard_shot"):
-        assert tables.application_run().run_id == last
-        assert [run.run_id for run in operation.monitoring_runs("application", 2)] == looked[:0:-1]
+        assert tables.last_batch_scoring(current_store()).run_id == last
+        assert [run.run_id for run in current_store().monitoring_runs("application", 2)] == looked[:0:-1]
     with registry.use_model_name("another"):
-        assert operation.monitoring_runs("application") == []
+        assert current_store().monitoring_runs("application") == []
         with pytest.raises(TableError, match="no run has scored the prod table yet with another"):
-            tables.application_run()
+            tables.last_batch_scoring(current_store())
 
 
 def test_an_application_is_found_however_many_of_others_came_after_it(
     forgotten: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operation, "_PAGE", 2)
+    monkeypatch.setattr(model_store, "_PAGE", 2)
     of_prod = forgotten("PipelineAplicacao")
     for _ in range(5):
         forgotten("PipelineAplicacao", tags={"table": "/somewhere/mine.parquet"})
-    assert tables.application_run().run_id == of_prod
+    assert tables.last_batch_scoring(current_store()).run_id == of_prod
 
 
 def test_the_answers_for_prod_are_found_whatever_they_were_called(world: World, forgotten: Callable[..., str]) -> None:
@@ -355,9 +368,9 @@ def test_the_answers_for_prod_are_found_whatever_they_were_called(world: World, 
     mine.write_bytes(world.made("predictions_prod.parquet").read_bytes())
     named = {"answers": "mine.parquet"}
     run_id = forgotten("PipelineAplicacao", {"mine.parquet": "tables"}, tags=named)
-    assert tables.application_table(run_id) == artifact_of(world, run_id, "tables/mine.parquet")
+    assert tables.scored_table(current_store(), run_id) == artifact_of(world, run_id, "tables/mine.parquet")
     left = {"table_mine": str(mine), "sha256_mine": sha256(mine), **named}
-    assert tables.application_table(forgotten("PipelineAplicacao", tags=left)) == mine
+    assert tables.scored_table(current_store(), forgotten("PipelineAplicacao", tags=left)) == mine
 
 
 # What the last preparation wrote
@@ -604,18 +617,18 @@ def test_a_table_that_its_run_kept_no_copy_of_is_read_where_it_was_written(
     folder = part(raw, tmp_path / "predictions_prod.parquet")
     tags = {"table_predictions_prod": str(folder), "sha256_predictions_prod": sha256(folder)}
     for given in ({"tags": tags}, {"tags": {"table_predictions_prod": str(folder)}, "params": {**tags}}):
-        assert tables.application_table(forgotten("PipelineAplicacao", **given)) == folder
+        assert tables.scored_table(current_store(), forgotten("PipelineAplicacao", **given)) == folder
     run_id = forgotten("PipelineAplicacao", tags=tags)
     part(raw.head(9), folder / "more", ())
     with pytest.raises(
-        TableError, match=f"run {run_id} left the table .* at {folder}.* found another table.*-e aplicacao"
+        TableError, match=f"run {run_id} wrote the table to {folder}.* found another table.*-e aplicacao"
     ):
-        tables.application_table(run_id)
+        tables.scored_table(current_store(), run_id)
     gone = forgotten("PipelineAplicacao", tags={**tags, "table_predictions_prod": str(tmp_path / "gone")})
     with pytest.raises(TableError, match=r"expected it there, found none\. Score it again"):
-        tables.application_table(gone)
+        tables.scored_table(current_store(), gone)
     with pytest.raises(TableError, match="there is no run nosuchrun"):
-        tables.application_table("nosuchrun")
+        tables.scored_table(current_store(), "nosuchrun")
 
 
 def test_a_prepared_table_that_its_run_kept_no_copy_of_is_read_where_it_was_written(
@@ -626,10 +639,10 @@ def test_a_prepared_table_that_its_run_kept_no_copy_of_is_read_where_it_was_writ
     path.write_bytes(world.made("base_train.parquet").read_bytes())
     digest = {"sha256_base_train": sha256(path)}
     forgotten("PreparacaoDados", params=digest, tags={"table_base_train": str(path), **digest})
-    assert tables.prepared_table("base_train") == tables.development_table() == path
+    assert tables.prepared_table(current_store(), "base_train") == tables.development_table(current_store()) == path
     path.write_bytes(world.made("base_test.parquet").read_bytes())
     with pytest.raises(TableError, match=r"no run holds it\. Prepare and train again: make main"):
-        tables.prepared_table("base_train")
+        tables.prepared_table(current_store(), "base_train")
 
 
 # What a version answers
@@ -718,8 +731,8 @@ def trained(world: World, raw: pd.DataFrame, forgotten: Callable[..., str]) -> I
 
 @pytest.mark.usefixtures("trained")
 def test_candidates_are_the_tuned_models_of_the_champions_training_the_chosen_one_first(raw: pd.DataFrame) -> None:
-    found = candidates("1")
-    assert [(each.id, each.name, each.chosen) for each in found] == [
+    found = candidates(current_store(), "1")
+    assert [(each.id, each.name, each.selected) for each in found] == [
         ("lr", "Logistic Regression", True),
         ("dt", "A dt", False),
     ]
@@ -739,11 +752,11 @@ def test_a_candidate_whose_pipeline_is_gone_or_damaged_is_told(
 ) -> None:
     path = artifact_of(world, trained["dt"], f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")
     with broken(path, content), pytest.raises(TableError, match=words):
-        candidates("1")
+        candidates(current_store(), "1")
 
 
 def test_a_champion_without_runs_of_candidates_has_none() -> None:
-    assert candidates("1") == []
+    assert candidates(current_store(), "1") == []
 
 
 # Shots with their season
@@ -762,7 +775,7 @@ def test_development_shots_are_labelled_complete_and_know_their_season(
     dev.loc[dev.index[0], "lat"] = np.nan
     dev.loc[dev.index[1], "season"] = None
     dev.to_parquet(tmp_path / "raw" / DEV)
-    found = shots.development_shots()
+    found = shots.development_shots(current_store())
     complete = dev[dev["lat"].notna() & dev[TARGET].notna()]
     assert found["shot_id"].tolist() == complete["shot_id"].tolist()
     assert found["season"].tolist() == complete["season"].fillna("unknown").tolist()
@@ -774,86 +787,86 @@ def test_development_shots_are_labelled_complete_and_know_their_season(
 def test_seasons_are_found_by_shot_in_both_raw_files(world: World, tmp_path: Path, raw: pd.DataFrame) -> None:
     lay(world, tmp_path)
     table = pd.DataFrame({"shot_id": pd.array([*raw["shot_id"].tail(400), 10**9, None], dtype="Int64")})
-    found = shots.with_season(table)
+    found = shots.with_season(current_store(), table)
     assert found["season"].tolist() == [*raw["season"].tail(400), "unknown", "unknown"]
     assert "season" not in table
 
 
 def test_shots_without_a_number_or_of_files_without_a_season_have_an_unknown_one(world: World, tmp_path: Path) -> None:
-    assert set(shots.with_season(pd.DataFrame({"lat": [1.0, 2.0]}))["season"]) == {"unknown"}
+    assert set(shots.with_season(current_store(), pd.DataFrame({"lat": [1.0, 2.0]}))["season"]) == {"unknown"}
     for file in (DEV, PROD):
         pd.read_parquet(world.made(file)).drop(columns="season").to_parquet(tmp_path / "raw" / file)
-    assert set(shots.with_season(pd.DataFrame({"shot_id": [1, 2]}))["season"]) == {"unknown"}
-    assert set(shots.development_shots()["season"]) == {"unknown"}
+    assert set(shots.with_season(current_store(), pd.DataFrame({"shot_id": [1, 2]}))["season"]) == {"unknown"}
+    assert set(shots.development_shots(current_store())["season"]) == {"unknown"}
 
 
 def test_raw_files_that_changed_are_read_again(world: World, tmp_path: Path) -> None:
     lay(world, tmp_path)
-    rows = len(shots.development_shots())
+    rows = len(shots.development_shots(current_store()))
     pd.read_parquet(tmp_path / "raw" / DEV).head(100).to_parquet(tmp_path / "raw" / DEV)
-    assert len(shots.development_shots()) < min(rows, 101)
+    assert len(shots.development_shots(current_store())) < min(rows, 101)
 
 
 def test_seasons_of_a_large_raw_table_are_all_known(
     world: World, tmp_path: Path, raw: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shots, "_MOST_SHOTS", 50)
+    monkeypatch.setattr(shots, "_MAX_SHOTS", 50)
     monkeypatch.setattr(shots, "_CHUNK_ROWS", 100)
     lay(world, tmp_path)
     (tmp_path / "raw" / DEV).unlink()
     part(pd.read_parquet(world.made(DEV)), tmp_path / "raw" / DEV, (300, 600))
-    found = shots.with_season(raw[["shot_id"]])
+    found = shots.with_season(current_store(), raw[["shot_id"]])
     assert found["season"].tolist() == raw["season"].tolist()
-    assert len(shots.development_shots()) < 100
+    assert len(shots.development_shots(current_store())) < 100
 
 
 def test_a_raw_table_of_which_one_part_was_written_again_is_read_again(world: World, tmp_path: Path) -> None:
     folder = part(pd.read_parquet(world.made(DEV)), tmp_path / "raw" / DEV, (300,))
-    rows = len(shots.development_shots())
+    rows = len(shots.development_shots(current_store()))
     changed = folder / "part-00300.parquet"
     with changed.open("r+b") as opened:  # In its place: the folder does not change.
         fewer = io.BytesIO()
         pd.read_parquet(changed).head(10).to_parquet(fewer)
         opened.truncate(0)
         opened.write(fewer.getvalue())
-    assert len(shots.development_shots()) < min(rows, 311)
+    assert len(shots.development_shots(current_store())) < min(rows, 311)
 
 
 def test_raw_files_come_from_the_last_acquisition_where_the_folder_is_empty(forgotten: Callable[..., str]) -> None:
     with pytest.raises(TableError, match=r"neither in data/raw nor in a run.*mlflow run \. -e aquisicao"):
-        shots.development_shots()
+        shots.development_shots(current_store())
     forgotten("Aquisicao", {DEV: "raw", PROD: "raw"})
-    assert len(shots.development_shots()) > 500
-    assert set(shots.with_season(pd.DataFrame({"shot_id": [1, 2]}))["season"]) != {"unknown"}
+    assert len(shots.development_shots(current_store())) > 500
+    assert set(shots.with_season(current_store(), pd.DataFrame({"shot_id": [1, 2]}))["season"]) != {"unknown"}
 
 
 def test_a_raw_file_that_is_damaged_is_told(tmp_path: Path) -> None:
     (tmp_path / "raw" / DEV).write_bytes(b"PAR1 and no more")
     with pytest.raises(TableError, match=rf"{DEV} cannot be read: .*mlflow run . -e aquisicao"):
-        shots.development_shots()
+        shots.development_shots(current_store())
 
 
 # The operation
 
 
 def test_the_last_run_is_the_newest_finished_one_of_this_project(world: World, forgotten: Callable[..., str]) -> None:
-    assert operation.last_run("Treinamento") is None
+    assert current_store().last_run("Treinamento") is None
     forgotten("Treinamento", tags={"synthetic": "true"})
     last = forgotten("Treinamento", tags={"synthetic": "false"}, params={"seed": "1"})
     failed = forgotten("Treinamento", status="FAILED")
     foreign = world.client.create_run(world.experiment, run_name="Treinamento")
     world.client.set_terminated(foreign.info.run_id)
     world.client.log_metric(last, "log_loss", 0.67)
-    found = operation.last_run("Treinamento")
+    found = current_store().last_run("Treinamento")
     assert found is not None
     assert (found.run_id, found.metrics, found.synthetic) == (last, {"log_loss": 0.67}, False)
     assert found.started.tzinfo == UTC
     assert abs((datetime.now(UTC) - found.started).total_seconds()) < 600
     for condition, expected in (("params.seed = '1'", last), ("attributes.status = 'FAILED'", failed)):
-        one = operation.last_run("Treinamento", condition)
+        one = current_store().last_run("Treinamento", condition)
         assert one is not None
         assert one.run_id == expected
-    assert operation.last_run("Treinamento", "params.seed = '2'") is None
+    assert current_store().last_run("Treinamento", "params.seed = '2'") is None
     world.client.delete_run(foreign.info.run_id)
 
 
@@ -867,32 +880,32 @@ def test_looks_are_the_monitorings_of_a_source_beside_the_test_rows_newest_first
     forgotten("Monitoramento", tags={**of_prod, "source": "table", "current": "prod", "verdict": "healthy"})
     forgotten("Monitoramento", tags={**of_prod, "reference": "base_train", "verdict": "healthy"})
     forgotten("main", tags={**of_prod, "verdict": "retrain"})
-    assert [run.run_id for run in operation.monitoring_runs("application")] == [failed, second, first]
-    assert [run.status for run in operation.monitoring_runs("application", 2)] == ["FAILED", "FAILED"]
-    assert [run.run_id for run in operation.monitoring_runs("log")] == [of_log]
+    assert [run.run_id for run in current_store().monitoring_runs("application")] == [failed, second, first]
+    assert [run.status for run in current_store().monitoring_runs("application", 2)] == ["FAILED", "FAILED"]
+    assert [run.run_id for run in current_store().monitoring_runs("log")] == [of_log]
 
 
 def test_the_champion_is_described_as_the_registry_has_it(world: World) -> None:
     world.client.set_model_version_tag("kobe_shot", "1", "test_log_loss", "0.671")
-    found = operation.champion()
+    found = current_store().champion()
     assert found is not None
-    assert (found.version, found.synthetic, found.reason, found.card) == ("1", True, "better", "for a test")
+    assert (found.version, found.synthetic, found.gate_reason, found.description) == ("1", True, "better", "for a test")
     assert found.test_metrics["log_loss"] == 0.671
-    assert found.since is not None
-    assert found.since.tzinfo is not None
+    assert found.promoted_at is not None
+    assert found.promoted_at.tzinfo is not None
 
 
 def test_an_empty_store_is_told_and_does_not_fail(store: str) -> None:
     del store
-    assert operation.champion() is None
-    assert operation.last_run("main") is None
-    assert operation.monitoring_runs("application") == []
-    assert candidates("1") == []
+    assert current_store().champion() is None
+    assert current_store().last_run("main") is None
+    assert current_store().monitoring_runs("application") == []
+    assert candidates(current_store(), "1") == []
     with pytest.raises(RegistryError, match="has no champion yet"):
-        tables.prepared_table("base_test")
+        tables.prepared_table(current_store(), "base_test")
     with pytest.raises(TableError, match="is not the table that version 1 was made with"):
-        reference_data("1")
+        reference_data(current_store(), "1")
     with pytest.raises(TableError, match="no run has scored"):
-        tables.application_table(tables.application_run().run_id)
+        tables.scored_table(current_store(), tables.last_batch_scoring(current_store()).run_id)
     with pytest.raises(TableError, match="nor in a run"):
-        shots.development_shots()
+        shots.development_shots(current_store())

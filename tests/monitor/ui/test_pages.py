@@ -25,8 +25,8 @@ from monitor.health.checks import CHECKS
 from monitor.health.evaluation import Evaluation, ServingState, of_version
 from monitor.health.record import to_dict
 from monitor.health.verdict import run_checks
-from monitor.store import runs
 from monitor.store import tables as tables_of_the_monitor
+from monitor.store.model_store import current_store
 from monitor.ui import jobs, widgets
 from serving import registry
 from serving.inference_log import reader
@@ -366,9 +366,16 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
     table = shots(rows, 7)
     apply(folder, table if labels == "labeled" else table.assign(**{TARGET: np.nan}), pipeline)
     current = tables_of_the_monitor.read_scored(
-        tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
+        tables_of_the_monitor.scored_table(
+            current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
+        )
     )
-    look = Evaluation(reference_data("1"), current, ServingState(datetime.now(UTC), runs.champion()), "prod")
+    look = Evaluation(
+        reference_data(current_store(), "1"),
+        current,
+        ServingState(datetime.now(UTC), current_store().champion()),
+        "prod",
+    )
     log_monitoring({"verdict": "watch"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
     shown = page("overview")
     assert not shown.exception
@@ -384,9 +391,16 @@ def test_the_overview_of_a_sample_names_the_rows_of_every_result(
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
     current = tables_of_the_monitor.read_scored(
-        tables_of_the_monitor.application_table(tables_of_the_monitor.application_run().run_id)
+        tables_of_the_monitor.scored_table(
+            current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
+        )
     )
-    look = Evaluation(reference_data("1"), current, ServingState(datetime.now(UTC), runs.champion()), "prod")
+    look = Evaluation(
+        reference_data(current_store(), "1"),
+        current,
+        ServingState(datetime.now(UTC), current_store().champion()),
+        "prod",
+    )
     found = to_dict(look, run_checks(look, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
     log_monitoring({"verdict": "watch"}, json.dumps(found))
@@ -404,12 +418,14 @@ def promote_second_version(folder: Path) -> None:
 
 def monitor_production_set() -> None:
     """Log a monitoring run of the latest scored table, as monitoramento does."""
-    champion = runs.champion()
+    champion = current_store().champion()
     assert champion
-    run_id = tables_of_the_monitor.application_run().run_id
-    current = tables_of_the_monitor.read_scored(tables_of_the_monitor.application_table(run_id))
+    run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
+    current = tables_of_the_monitor.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id))
     judged = of_version(current, champion.version)
-    look = Evaluation(reference_data(judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod")
+    look = Evaluation(
+        reference_data(current_store(), judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod"
+    )
     health = run_checks(look, CHECKS)
     tags = {"verdict": str(health.verdict), "application_run": run_id, "model_version": look.version}
     log_monitoring(tags, json.dumps(to_dict(look, health)))
@@ -480,13 +496,13 @@ def test_rows_are_compared_with_the_reference_data_of_the_version_that_scored_th
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
     promote_second_version(folder)
-    first, second = reference_data("1"), reference_data("2")
+    first, second = reference_data(current_store(), "1"), reference_data(current_store(), "2")
     assert (len(first.table), len(second.table)) == (600, 500)
     assert (first.version, second.version) == ("1", "2")
     monitor_production_set()
-    found = runs.monitoring_runs("application")[0]
+    found = current_store().monitoring_runs("application")[0]
     assert found.tags["model_version"] == "1"
-    logged = json.loads(tables_of_the_monitor.artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
+    logged = json.loads(current_store().artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
     assert (logged["version"], logged["champion"], logged["reference"]["rows"]) == ("1", "2", 600)
     assert logged["verdict"] != "healthy"
 
@@ -526,7 +542,7 @@ def test_rows_of_the_reference_are_excluded_from_the_metrics(operated_store: tup
 def test_a_given_table_of_aplicacao_is_not_shown_as_the_production_set(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(300, 7), pipeline)
-    run_id = tables_of_the_monitor.application_run().run_id
+    run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
     log_monitoring({"verdict": "healthy", "application_run": run_id}, "{}")
     given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
     with mlflow.start_run(run_name="PipelineAplicacao", tags=given):

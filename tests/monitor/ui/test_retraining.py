@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
 from monitor.retraining import backtest, calendar, decision_log
+from monitor.store import records
 from monitor.ui import jobs, widgets
 from serving import registry
 from serving.registry.gate import GateResult
@@ -38,12 +39,12 @@ LABELS = {
     "": "Train from scratch on the prepared tables",
 }
 OUTCOMES = (
-    decision_log.PENDING,
-    decision_log.PROMOTED,
-    decision_log.REFUSED,
-    decision_log.INTERRUPTED,
-    decision_log.FAILED,
-    decision_log.NOTHING,
+    records.PENDING,
+    records.PROMOTED,
+    records.REJECTED,
+    records.INTERRUPTED,
+    records.FAILED,
+    records.NOTHING_TO_DO,
 )
 
 
@@ -307,7 +308,7 @@ def test_a_record_of_unexpected_types_is_shown_unchanged(record: dict[str, objec
 
 @pytest.mark.usefixtures("champions")
 def test_a_decision_with_damaged_tags_is_an_error_and_the_actions_are_shown() -> None:
-    log_decision(1, moment="yesterday")
+    log_decision(1, decided_at="yesterday")
     shown = page(ACTIONS)
     assert not shown.exception
     assert "yesterday" in shown.error[0].value

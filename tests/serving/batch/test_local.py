@@ -306,7 +306,7 @@ def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path
     done = score(
         tmp_path / "shots.csv",
         tmp_path / out,
-        learned_by=lambda _version: partial(is_among, learned=known),
+        learned_by=lambda _version: partial(is_among, labels=known),
         count=lambda labels, _: counted.append(len(labels)),
     )
     assert done.learned == 10

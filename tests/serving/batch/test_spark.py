@@ -48,7 +48,7 @@ def spark(
 def local(uri: str, batch: BatchJob, learned: pd.DataFrame | None = None) -> tuple[BatchResult, StreamingCounts]:
     tally = StreamingCounts()
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-    is_learned = None if learned is None else partial(is_among, learned=learned)
+    is_learned = None if learned is None else partial(is_among, labels=learned)
     scorer = LocalScorer(model, VERSION)
     return score_table(batch, scorer, version=VERSION, learned_by=lambda _version: is_learned, count=tally.add), tally
 

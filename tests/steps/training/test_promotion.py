@@ -14,7 +14,7 @@ from data.preparation import manifest
 from data.preparation.manifest import IDS, TEST, TRAIN
 from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
-from monitor.store import runs
+from monitor.store import run_names
 from serving import registry
 from serving.registry import RegistryError
 from serving.registry.gate import GateResult
@@ -209,7 +209,7 @@ def test_a_repeated_preparation_gives_the_shot_id_of_the_training_rows_of_an_old
     tags = champion_of(folder, every.iloc[:300], every.iloc[300:], raw="theirs")
     for name in IDS.values():
         MlflowClient().delete_model_version_tag(registry.model(), "1", f"sha256_{name}")
-    with mlflow.start_run(run_name=runs.PREPARATION):
+    with mlflow.start_run(run_name=run_names.PREPARATION):
         mlflow.log_params({name: value for name, value in tags.items() if name.startswith("sha256_base")})
     mine = training_data(unlike(600, 100), every.iloc[250:350], sha256_dataset_kobe_dev="mine")
     assert as_set(comparison_rows(challenger(mine)).rows) == as_set(every.iloc[300:350])

@@ -25,8 +25,7 @@ from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice
 from monitor.reports.model_card import card as model_card
 from monitor.reports.model_card.card import FILE, MOST_DESCRIPTION, Data, ModelCard, description, render
 from monitor.reports.model_card.evaluation import TestEvaluation, evaluate_on_test
-from monitor.store.labels import LABELS_LEARNED, LEARNED_UNTIL
-from monitor.store.listings import MODEL_TAG
+from monitor.store import tags as store_tags
 from serving import registry
 from steps import treinamento
 from steps.main import MainConfig
@@ -365,7 +364,7 @@ def acquired(source: str, kind: str = "folder", address: str = "/somewhere", **p
 
 def trained(root: str = "main", tags: dict[str, str] | None = None, **params: object) -> str:
     """Log the run of a training within another; its id."""
-    with mlflow.start_run(run_name=root, tags={MODEL_TAG: "kobe_shot", **(tags or {})}):
+    with mlflow.start_run(run_name=root, tags={store_tags.REGISTERED_MODEL: "kobe_shot", **(tags or {})}):
         mlflow.log_params(params)
         with mlflow.start_run(run_name="Treinamento", nested=True) as run:
             return str(run.info.run_id)
@@ -423,7 +422,7 @@ def test_a_challenger_is_trained_again_by_the_loop_at_its_moment_beside_its_cham
 @pytest.mark.usefixtures("store")
 def test_what_a_replay_trained_is_trained_again_by_the_replay() -> None:
     acquired("synthetic", "synthetic", "rows=9000 seed=7")
-    run_id = trained("Operacao", {MODEL_TAG: "mine"}, batch_size=250, source="auto", models="lr")
+    run_id = trained("Operacao", {store_tags.REGISTERED_MODEL: "mine"}, batch_size=250, source="auto", models="lr")
     found = reproduction(run_id, TAGS, TRAINING)
     assert "&& KOBE_SHOT_MODEL=mine mlflow run . -e operacao" in found.command
     config = parse_args(OperacaoConfig, words_of(parameters(found.command)[1]))
@@ -478,7 +477,12 @@ def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
     files = {name: tmp_path / f"{name}.parquet" for name in tables_}
     for name, table in tables_.items():
         write_parquet(table, files[name])
-    tags = {"data_source": "synthetic", "synthetic": "true", LABELS_LEARNED: "500", LEARNED_UNTIL: "2016-04-13"}
+    tags = {
+        "data_source": "synthetic",
+        "synthetic": "true",
+        store_tags.TRAINING_LABELS: "500",
+        store_tags.LABELS_UNTIL: "2016-04-13",
+    }
     hashes = {f"sha256_{name}": letter * 64 for name, letter in zip(files, "ab", strict=True)}
     is_label = np.arange(TRAINING_ROWS) >= TRAINING_ROWS - 500
     weights = np.where(is_label, 4.0, 1.0)

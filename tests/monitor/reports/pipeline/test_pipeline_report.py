@@ -21,9 +21,9 @@ from monitor.reports.pipeline.collect import Gathered
 from monitor.reports.pipeline.facts import MONITORING, REPORT, Missing, RunFacts, VersionFacts, adherence
 from monitor.reports.pipeline.rendering import escaped
 from monitor.reports.pipeline.tool_matrix import PLACES, Place
-from monitor.retraining import decision_log
-from monitor.store.labels import LABELS_LEARNED
-from monitor.store.listings import MODEL_TAG
+from monitor.store import records
+from monitor.store import tags as store_tags
+from monitor.store.model_store import current_store
 from serving import registry
 from tests.operation_store import log_decision, log_replay, replay_record
 from tests.report_store import ORIGIN, STEPS, fill, run_named
@@ -104,7 +104,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gathered() -> Gathered:
     with mlflow.start_run(run_name=REPORT) as run:
-        return collect.collect(lineage.find_pipeline_runs(), run.info.run_id, {})
+        return collect.collect(current_store(), lineage.find_pipeline_runs(current_store()), run.info.run_id, {})
 
 
 def written() -> tuple[str, str]:
@@ -202,7 +202,7 @@ def test_a_table_in_parts_is_one_artefact_and_one_that_was_not_copied_too(tmp_pa
     with mlflow.start_run(run_name="PipelineAplicacao") as run:
         mlflow.log_artifact(str(folder), "tables")
         mlflow.set_tags({"table_huge": "/elsewhere/huge.parquet", "sha256_huge": "f" * 64})
-    big, huge = artifacts.of_run(lineage.read(run.info.run_id, "PipelineAplicacao"))
+    big, huge = artifacts.of_run(current_store(), lineage.read(current_store(), run.info.run_id, "PipelineAplicacao"))
     assert (big.path, big.composition) == ("tables/big.parquet", "tabela, 6 linhas × 1 coluna")
     assert (huge.path, huge.size, huge.sha256) == ("huge.parquet", None, "f" * 64)
 
@@ -371,11 +371,11 @@ def test_a_table_that_was_not_copied_is_described_where_it_lies(tmp_path: Path) 
     pd.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).to_parquet(large)
     with mlflow.start_run(run_name="PreparacaoDados") as run:
         mlflow.set_tags({"table_data_filtered": str(large), "sha256_data_filtered": "f" * 64})
-    preparation = lineage.read(run.info.run_id, "PreparacaoDados")
-    (found,) = artifacts.of_run(preparation)
+    preparation = lineage.read(current_store(), run.info.run_id, "PreparacaoDados")
+    (found,) = artifacts.of_run(current_store(), preparation)
     assert (found.size, [name for name, _ in found.columns]) == (large.stat().st_size, ["a", "b"])
     large.unlink()
-    (found,) = artifacts.of_run(preparation)
+    (found,) = artifacts.of_run(current_store(), preparation)
     assert (found.size, found.columns) == (None, ())
     assert "não está mais lá" in found.composition
 
@@ -386,7 +386,7 @@ def test_a_table_that_is_gone_is_missing_from_the_run_that_made_it(whole: Gather
 
 
 def test_a_version_that_learned_from_labels_is_not_told_as_one_of_the_split(whole: Gathered) -> None:
-    tags = {**whole.facts.trained.tags, LABELS_LEARNED: "2706"}
+    tags = {**whole.facts.trained.tags, store_tags.TRAINING_LABELS: "2706"}
     version, figures = VersionFacts("2", tags), dict(whole.facts.monitoring.metrics)
     figures |= {f"reference_{name}": figures[f"current_{name}"] for name in ("log_loss", "rate")}
     facts = replace(whole.facts, trained=version, applied=version, again="mlflow run . -e retreino")
@@ -452,12 +452,12 @@ def ids(found: lineage.Chain) -> list[str]:
 
 def test_the_runs_of_one_main_belong_together_also_when_another_one_follows(filled: Path) -> None:
     first = run_named("main").info.run_id
-    expected = ids(lineage.find_pipeline_runs(first))
+    expected = ids(lineage.find_pipeline_runs(current_store(), first))
     second = fill(filled)
-    assert ids(lineage.find_pipeline_runs(first)) == expected
+    assert ids(lineage.find_pipeline_runs(current_store(), first)) == expected
     assert all(expected)
-    assert lineage.find_pipeline_runs().main.run_id == second
-    assert not set(ids(lineage.find_pipeline_runs())) & set(expected)
+    assert lineage.find_pipeline_runs(current_store()).main.run_id == second
+    assert not set(ids(lineage.find_pipeline_runs(current_store()))) & set(expected)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -474,7 +474,7 @@ def test_runs_of_their_own_are_joined_by_digests_and_tags() -> None:
     for stray in ("PreparacaoDados", "Aquisicao"):
         with mlflow.start_run(run_name=stray, tags={"data_source": "public", "sha256_dataset_kobe_dev": "0" * 64}):
             mlflow.log_params({"sha256_base_train": "0" * 64})
-    found = lineage.find_pipeline_runs()
+    found = lineage.find_pipeline_runs(current_store())
     assert ids(found) == expected
     assert not found.main
     assert [run.tags["model_id"] for run in found.candidates] == ["prior", "lr", "dt"]
@@ -501,22 +501,26 @@ def test_a_training_that_the_loop_made_is_not_that_of_the_pipeline() -> None:
         pass
     MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
     MlflowClient().delete_registered_model("kobe_shot")
-    assert lineage.find_pipeline_runs().training.run_id == expected
+    assert lineage.find_pipeline_runs(current_store()).training.run_id == expected
 
 
 @pytest.mark.usefixtures("stepwise")
 def test_runs_about_another_registered_model_are_not_told() -> None:
-    expected = ids(lineage.find_pipeline_runs())
+    expected = ids(lineage.find_pipeline_runs(current_store()))
     digests = run_named("PreparacaoDados").data.params
-    with mlflow.start_run(run_name="PreparacaoDados", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
+    with mlflow.start_run(run_name="PreparacaoDados", tags={**ORIGIN, store_tags.REGISTERED_MODEL: "guard_shot"}):
         mlflow.log_params(digests)
-    with mlflow.start_run(run_name="Aquisicao", tags=run_named("Aquisicao").data.tags | {MODEL_TAG: "guard_shot"}):
+    with mlflow.start_run(
+        run_name="Aquisicao", tags=run_named("Aquisicao").data.tags | {store_tags.REGISTERED_MODEL: "guard_shot"}
+    ):
         pass
-    with mlflow.start_run(run_name="PipelineAplicacao", tags={"data_source": "public", MODEL_TAG: "guard_shot"}):
+    with mlflow.start_run(
+        run_name="PipelineAplicacao", tags={"data_source": "public", store_tags.REGISTERED_MODEL: "guard_shot"}
+    ):
         pass
-    with mlflow.start_run(run_name="Operacao", tags={**ORIGIN, MODEL_TAG: "guard_shot"}):
+    with mlflow.start_run(run_name="Operacao", tags={**ORIGIN, store_tags.REGISTERED_MODEL: "guard_shot"}):
         pass
-    found = lineage.find_pipeline_runs()
+    found = lineage.find_pipeline_runs(current_store())
     assert ids(found) == expected
     assert not found.operation
 
@@ -524,7 +528,7 @@ def test_runs_about_another_registered_model_are_not_told() -> None:
 @pytest.mark.usefixtures("filled")
 def test_without_an_application_the_main_of_the_training_is_told() -> None:
     MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
-    found = lineage.find_pipeline_runs()
+    found = lineage.find_pipeline_runs(current_store())
     assert found.main.run_id == run_named("main").info.run_id
     assert not found.application
 
@@ -532,7 +536,7 @@ def test_without_an_application_the_main_of_the_training_is_told() -> None:
 @pytest.mark.usefixtures("store")
 def test_without_any_training_there_is_nothing_to_tell() -> None:
     with pytest.raises(lineage.NoTrainingError, match=r"Run the pipeline first: mlflow run \. -e main"):
-        lineage.find_pipeline_runs()
+        lineage.find_pipeline_runs(current_store())
 
 
 # The loop
@@ -542,7 +546,7 @@ def test_without_any_training_there_is_nothing_to_tell() -> None:
 def test_the_decisions_that_were_taken_and_the_last_replay_are_told() -> None:
     before, _ = written()
     assert "Nenhuma decisão foi tomada ainda" in before
-    log_decision(1, decision_log.RETRAIN, reasons=["2 of 3 windows violate"], trigger="reactive", outcome="promoted")
+    log_decision(1, records.RETRAIN, reasons=["2 of 3 windows violate"], trigger="reactive", outcome="promoted")
     log_replay(replay_record())
     foreign, _ = written()
     assert "a execução `Operacao` sobre estes dados" in foreign

@@ -1,0 +1,12 @@
+"""Names of the runs of the entry points."""
+
+MAIN = "main"
+ACQUISITION = "Aquisicao"
+PREPARATION = "PreparacaoDados"
+TRAINING = "Treinamento"
+BATCH_SCORING = "PipelineAplicacao"
+MONITORING = "Monitoramento"
+RETRAINING = "Retreino"
+BACKTEST = "Operacao"
+ROLLBACK = "Reverter"
+REPORT = "Relatorio"

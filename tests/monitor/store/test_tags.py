@@ -1,0 +1,28 @@
+import pytest
+
+from monitor.store import tags
+
+
+@pytest.mark.parametrize(("former", "today"), tags.FORMER_TAGS.items())
+def test_tags_of_0_1_0_are_read_by_the_names_of_today(former: str, today: str) -> None:
+    assert tags.current_tags({former: "2", "theirs": "kept"}) == {today: "2", "theirs": "kept"}
+    assert former in tags.former_names(today)
+
+
+@pytest.mark.parametrize(("former", "today"), tags.FORMER_TAGS.items())
+def test_a_tag_by_its_name_of_today_takes_precedence_over_a_former_name(former: str, today: str) -> None:
+    held = {today: "today", former: "before"}
+    assert tags.current_tags(held) == {today: "today"}
+    assert tags.current_tags(dict(reversed(held.items()))) == {today: "today"}
+
+
+@pytest.mark.parametrize("name", tags.FORMER_VALUES)
+def test_values_of_0_1_0_are_read_as_those_of_today(name: str) -> None:
+    for former, today in tags.FORMER_VALUES[name].items():
+        assert tags.current_tags({name: former}) == tags.current_tags({name: today}) == {name: today}
+        assert tags.current_tags({"theirs": former}) == {"theirs": former}
+
+
+@pytest.mark.parametrize(("former", "today"), tags.FORMER_PARAMS.items())
+def test_parameters_of_0_1_0_are_read_by_the_names_of_today(former: str, today: str) -> None:
+    assert tags.current_params({former: "1", "seed": "42"}) == {today: "1", "seed": "42"}
