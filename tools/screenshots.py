@@ -136,9 +136,10 @@ def compress(png: bytes) -> bytes:
         for colors in _COLORS:
             written = io.BytesIO()
             screenshot.convert("RGB").quantize(colors, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
-            if written.tell() <= MAX_BYTES:
+            size = written.tell()
+            if size <= MAX_BYTES:
                 return written.getvalue()
-    message = f"expected an image of at most {MAX_BYTES:,} bytes; found {written.tell():,}. Show less of the page."
+    message = f"expected an image of at most {MAX_BYTES:,} bytes; found {size:,}. Show less of the page."
     raise ScreenshotError(message)
 
 
@@ -158,9 +159,9 @@ def _monitor_pages(page: Page, url: str) -> None:
     page.driver.get(url)
     for name, link, tab, wanted, height in (
         ("monitor-overview", "Overview", "", "[data-testid=stMetricValue]", 1000),
-        ("monitor-court", "Court", "Shots", _PLOT, 1200),
-        ("monitor-drift", "Drift", "Statistics and limits", _PLOT, 900),
-        ("monitor-loop", "Loop", "", _PLOT, 1000),
+        ("monitor-shot-chart", "Shot chart", "Shots", _PLOT, 1200),
+        ("monitor-drift", "Drift", "Statistics and thresholds", _PLOT, 900),
+        ("monitor-retraining", "Retraining", "", _PLOT, 1000),
     ):
         page.click(_LINK, link)
         page.wait_until_rendered(f"{_LINK}[aria-current]", link)

@@ -309,7 +309,7 @@ def _note(figure: go.Figure, notes: list[str]) -> None:
 
 
 def _not_drawn(count: int) -> list[str]:
-    return [f"{count:,} shot{'s' * (count != 1)} behind mid-court not drawn"] if count else []
+    return [f"{count:,} shot{'s' * (count != 1)} from the backcourt not drawn"] if count else []
 
 
 def _drawn(figure: go.Figure, shots: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats]:

@@ -236,7 +236,7 @@ def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:
         customdata=np.column_stack(
             [rows["shots"].map("{:,}".format), *(format_values(percent[end], "{:.1f}") for end in ("low", "high"))]
         ),
-        name="actual FG%",
+        name="actual",
         marker={"color": MADE},
         hovertemplate="%{x}: FG% %{y:.1f}%<br>95% CI %{customdata[1]}% to %{customdata[2]}%"
         "<br>%{customdata[0]} shots<extra></extra>",
@@ -244,7 +244,7 @@ def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:
     figure.add_scatter(
         x=groups,
         y=percent["expected"],
-        name="expected FG%, mean P(made)",
+        name="expected",
         mode="markers",
         marker={"color": MISSED, "symbol": "diamond", "size": 10},
         hovertemplate="%{x}: expected FG% %{y:.1f}%<extra></extra>",

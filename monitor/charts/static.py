@@ -159,7 +159,7 @@ def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) 
     figure.colorbar(hexagons, ax=axes, shrink=0.6, label="P(made)", extend="both")
     far = int((y > court.MID_COURT_Y).sum())
     if far:
-        note = f"{far:,} shots behind mid-court not drawn"
+        note = f"{far:,} shots from the backcourt not drawn"
         axes.text(0, 0, note, ha="left", va="top", fontsize=8, color=NEUTRAL, transform=axes.transAxes)
     return figure
 

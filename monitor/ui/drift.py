@@ -34,7 +34,7 @@ def _show_cards(evaluation: Evaluation) -> None:
     columns, found = st.columns(5), evaluation.drift
     drifted, is_evaluated = found.drifted_features, evaluation.own_share <= MOST_OWN
     if is_evaluated:
-        note = f"false-positive rate {ALPHA:.0%}"
+        note = f"nominal FPR {ALPHA:.0%}"
         widgets.card(columns[0], "Drift", "detected" if found.alarm else "not detected", note)
     else:
         widgets.card(columns[0], "Drift", "not evaluated", "rows are not new")
@@ -45,10 +45,10 @@ def _show_cards(evaluation: Evaluation) -> None:
     widgets.card(columns[2], "Out of support", f"{found.outside:.1%}", note)
     if found.classifier:
         note = f"threshold {found.classifier.limit:.3f}"
-        widgets.card(columns[3], "Domain classifier AUC", f"{found.classifier.auc:.3f}", note)
+        widgets.card(columns[3], "Classifier AUC", f"{found.classifier.auc:.3f}", note)
     else:
-        widgets.card(columns[3], "Domain classifier AUC", "too few rows")
-    difference = f"mean shifted by {found.mean_difference[PROBABILITY]:+.3f}"
+        widgets.card(columns[3], "Classifier AUC", "too few rows")
+    difference = f"mean {found.mean_difference[PROBABILITY]:+.3f}"
     drift = "drifted" if found.has_drifted(PROBABILITY) else "not drifted"
     widgets.card(columns[4], "P(made)", drift if is_evaluated else "not evaluated", difference)
 

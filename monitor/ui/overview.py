@@ -175,8 +175,15 @@ def _show_metrics(champion: ModelVersion, found: dict[str, Any] | None) -> None:
         return
     version = f"v{Subject.of_record(found).version}"
     reference = (found["metrics"]["reference"] or {}).get("metrics", {})
+    meaning = f"{METRICS['log_loss'].meaning}; with its 95% confidence interval"
     interval = _format_interval(current["metrics"]["log_loss"], "{:.3f}")
-    widgets.card(columns[2], f"Log loss of {version}", f"{current['metrics']['log_loss']['value']:.4f}", interval)
+    widgets.card(
+        columns[2],
+        f"Log loss of {version}",
+        f"{current['metrics']['log_loss']['value']:.4f}",
+        interval,
+        meaning=meaning,
+    )
     for column, (metric, label, form) in zip(columns[3:], _CARDS, strict=True):
         if metric in current["metrics"]:
             note = f"test {form.format(reference[metric]['value'])}" if metric in reference else ""
@@ -191,7 +198,7 @@ def _show_metrics(champion: ModelVersion, found: dict[str, Any] | None) -> None:
 def _format_interval(interval: dict[str, float | None], form: str) -> str:
     if interval["low"] is None or interval["high"] is None:
         return "too few rows for an interval"
-    return f"95% CI {form.format(interval['low'])} to {form.format(interval['high'])}"
+    return f"[{form.format(interval['low'])}, {form.format(interval['high'])}]"
 
 
 def _show_checks(found: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def show() -> None:
     """Render the page."""
     st.title("Playground")
     st.caption(
-        f"The scoring server at {widgets.endpoint()} predicts every shot over REST. Requests from this page are marked "
+        f"The scoring server at {widgets.endpoint()} scores every shot over REST. Requests from this page are marked "
         "as such in the inference log and excluded from monitoring and training."
     )
     one, table = st.tabs(["One shot", "A table of shots"])

@@ -102,21 +102,21 @@ def test_a_chart_without_data_shows_no_rows(name: str, shots: pd.DataFrame) -> N
 
 
 @pytest.mark.parametrize("color", ["result", "prediction", "probability", "residual"])
-def test_shots_behind_mid_court_are_counted_not_drawn(color: str, shots: pd.DataFrame) -> None:
+def test_shots_from_the_backcourt_are_counted_not_drawn(color: str, shots: pd.DataFrame) -> None:
     draw: Callable[..., go.Figure] = court_charts.shots_on_court
     rows = shots if color != "residual" else shots[shots["shot_made_flag"].notna()]
     far = int((court.to_feet(rows["lat"], rows["lng"])[1] > court.MID_COURT_Y).sum())
     figure = draw(shots, color)
     assert far > 1
-    assert f"{far} shots behind mid-court not drawn" in texts(figure)
+    assert f"{far} shots from the backcourt not drawn" in texts(figure)
     assert max(np.nanmax(trace.y) for trace in figure.data) <= court.MID_COURT_Y + 0.25
 
 
 def test_hexagons_and_densities_count_the_shots_that_they_do_not_draw(shots: pd.DataFrame) -> None:
     cells = rates.hexagons(shots)
     far = int(cells.loc[cells["y"] > court.MID_COURT_Y, "shots"].sum())
-    assert f"{far} shots behind" in texts(court_charts.hexagons_on_court(cells, "rate"))
-    assert "behind mid-court" in texts(court_charts.density_on_court(shots))
+    assert f"{far} shots from the backcourt" in texts(court_charts.hexagons_on_court(cells, "rate"))
+    assert "from the backcourt" in texts(court_charts.density_on_court(shots))
 
 
 def test_many_shots_are_thinned_and_the_chart_notes_it(shots: pd.DataFrame) -> None:

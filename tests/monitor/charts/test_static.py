@@ -33,7 +33,7 @@ def test_missing_values_can_be_drawn_if_there_are_none(table: pd.DataFrame) -> N
     assert drawn(static.missing_values(table.assign(lat=np.nan), "some")) > 1_000
 
 
-def test_shots_behind_mid_court_are_counted(table: pd.DataFrame) -> None:
+def test_shots_from_the_backcourt_are_counted(table: pd.DataFrame) -> None:
     figure = static.prediction_map(table, np.full(len(table), 0.4), "P(made)")
     far = int(((34.0443 - table["lat"]) * 100 > 41.75).sum())
     assert far > 0
@@ -41,7 +41,7 @@ def test_shots_behind_mid_court_are_counted(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("draw", [static.roc, static.precision_recall, static.calibration])
-def test_figures_of_a_constant_prediction_can_be_drawn(table: pd.DataFrame, draw: object) -> None:
+def test_figures_of_constant_predictions_can_be_drawn(table: pd.DataFrame, draw: object) -> None:
     assert callable(draw)
     labels = table[TARGET].to_numpy()
     assert drawn(draw(labels, np.full(len(labels), 0.4), "constant")) > 5_000
