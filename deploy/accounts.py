@@ -17,7 +17,7 @@ from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
 from deploy.with_secrets import read_secret
 from serving.registry import translate_store_errors
-from serving.registry.reachability import require_answer
+from serving.registry.reachability import require_reachable
 
 WRITER, READER = "kobe_shot", "kobe_shot_server"
 """Accounts of the scheduler and the monitor, and of the production server."""
@@ -44,7 +44,7 @@ def create_accounts(config: AccountsConfig) -> None:
     passwords = {name: read_secret(config.secrets / f"{name}_password", "secrets") for name in (WRITER, READER)}
     client = get_app_client("basic-auth", tracking_uri=mlflow.get_tracking_uri())
     with translate_store_errors():
-        require_answer()
+        require_reachable()
         for name, password in passwords.items():
             with _unless_there():
                 client.create_user(name, password)

@@ -18,7 +18,7 @@ def main() -> None:
     try:
         registry.model()
         with registry.translate_store_errors():
-            reachability.require_answer()
+            reachability.require_reachable()
             champion = registry.champion()
     except KobeShotError as error:
         console.error("deploy.first_model failed:", error)

@@ -36,7 +36,7 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
             # The pages show the error, and recover once it is fixed.
             console.error("The store:", error)
         with suppress(KobeShotError), registry.translate_store_errors():
-            reachability.require_answer()
+            reachability.require_reachable()
             current_store().monitoring_runs(OF_BATCH_SCORING)
             reference_data(current_store(), registry.number(registry.require_champion()))
         yield

@@ -246,7 +246,7 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
         _rescore()
     with step_run(RUN_NAME, config):
         champion = registry.require_champion()
-        registry.tell_problems()
+        registry.report_problems()
         version, synthetic = registry.number(champion), champion.tags.get("synthetic") == "true"
         log_records([Tags({name: champion.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
         print_synthetic_warning(synthetic=synthetic)

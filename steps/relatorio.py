@@ -91,7 +91,7 @@ def run(config: RelatorioConfig) -> ReportResult:
     """Report, in a run of its own: within ``main`` on its other steps, else on the latest pipeline."""
     config.check_out()
     with step_run(RUN_NAME, config) as active:
-        registry.tell_problems()
+        registry.report_problems()
         store = current_store()
         chain = find_pipeline_runs(store, store.run(active.info.run_id).parent)
         print_synthetic_warning(synthetic=chain.training.tags.get("synthetic") == "true")

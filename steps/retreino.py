@@ -251,7 +251,7 @@ def _log_failure(run_id: str) -> Iterator[None]:
             outcome, reason = INTERRUPTED, "it was stopped before its end"
         version = registry.version_tagged(RETRAINING_RUN, run_id)
         left = {store_tags.MODEL_VERSION: registry.number(version)} if version else {}
-        if version and registry.standing().champion != registry.number(version):
+        if version and registry.alias_state().champion != registry.number(version):
             registry.archive(registry.number(version), reason)
         _tag(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
         raise
@@ -281,7 +281,7 @@ def _retrain(config: RetreinoConfig, inputs: _Inputs, run_id: str) -> PromotionO
 
 
 def _outcome_records(promotion: PromotionOutcome, version: str) -> Iterator[Record]:
-    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.figures().items()})
+    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
     yield Tags(
         {
             store_tags.MODEL_VERSION: version,

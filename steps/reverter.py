@@ -77,7 +77,7 @@ def run(config: ReverterConfig) -> RollbackResult:
     """
     with step_run(RUN_NAME, config):
         registry.reconcile()
-        before = registry.standing().champion or ""
+        before = registry.alias_state().champion or ""
         target = registry.rollback_target(config.version)
         log_records(_origin(target))
         predictions = _verify_predictions(target)
@@ -118,7 +118,7 @@ def _verify_predictions(version: str) -> str:
 def run_at_once(config: ReverterConfig) -> None:
     """Roll back without waiting for other steps: a rollback writes nothing to ``data/``, and is urgent."""
     with registry.translate_store_errors():
-        reachability.require_answer()
+        reachability.require_reachable()
         run(config)
 
 

@@ -173,7 +173,7 @@ def settlement_records(promotion: PromotionOutcome) -> Iterator[Record]:
         {"gate": "passed" if promotion.gate_result.passed else "refused", "gate_reason": promotion.gate_result.reason}
     )
     yield Tags({"promotion_note": promotion.note})
-    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.figures().items()})
+    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
     if promotion.promotion_test:
         yield Text("challenge.json", json.dumps(promotion.promotion_test.record(), indent=2) + "\n")
 

@@ -62,7 +62,6 @@ NOT_YET: tuple[str, ...] = (
     "serving/client/",
     "serving/inference_log/",
     "serving/model/",
-    "serving/registry/",
     "serving/server/",
     "serving/server_limits.py",
     "serving/shot_tables.py",
@@ -129,6 +128,8 @@ ALLOWED = re.compile(
 
 ALLOWED_IN: dict[str, str] = {
     "CHANGELOG.md": r"^\|.*\|.*\|$",
+    "serving/registry/versions.py": "taken_back",
+    "tests/serving/registry/test_registry.py": '"taken back"',
     ".streamlit/config.toml": "^address",
     "docs/architecture.md": r"\b(steps|monitor|serving|data): [\w/, ]+",
     "deploy/compose.yaml": "--server.address",

@@ -22,15 +22,15 @@ class HistoryConfig(CommandConfig):
 def run(config: HistoryConfig) -> None:
     """Print both."""
     name = config.model or registry.model()
-    reachability.require_answer()
+    reachability.require_reachable()
     with plain_store(), registry.use_model_name(name):
         promotions, log = (
             listings.promotions_table(current_store()).head(config.most),
             current_store().decisions(limit=config.most),
         )
         with registry.translate_store_errors():
-            line, champion = registry.champion_history(), registry.standing().champion
-            registry.tell_problems()
+            line, champion = registry.champion_history(), registry.alias_state().champion
+            registry.report_problems()
     if promotions.empty:
         info(f"{name}:", "no version has become champion yet")
     else:

@@ -184,7 +184,7 @@ def _spread(verdict: GateResult, made: Floats) -> Criterion:
     found = PairedComparison(made.size, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
     passed = not gate.is_constant(made)
     words = f"P(made) differs by {made.std():.4f} from row to row (standard deviation)"
-    return Criterion("a constant", found, passed, words if passed else gate.constant_words(made))
+    return Criterion("a constant", found, passed, words if passed else gate.describe_constant(made))
 
 
 def _slices(

@@ -126,7 +126,7 @@ def _roll_back(busy: Mapping[str, Job]) -> _Action | None:
         "bit-identical to before. The production server reloads within seconds."
     )
     with registry.translate_store_errors():
-        aliases = registry.standing()
+        aliases = registry.alias_state()
     possible = _possible(cache.versions(mlflow.get_tracking_uri()), aliases)
     if not possible:
         st.info("No rollback is possible: no other version has passed the quality gate.", icon=":material/info:")

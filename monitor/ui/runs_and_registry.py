@@ -44,7 +44,7 @@ def show() -> None:
 
 def _show_served() -> None:
     with registry.translate_store_errors():
-        champion, aliases = current_store().champion(), registry.standing()
+        champion, aliases = current_store().champion(), registry.alias_state()
     if champion is None:
         widgets.show_prerequisite(
             "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:", _FIRST_RUN

@@ -142,7 +142,7 @@ def require_store() -> None:
     StoreError
         If the store does not respond within seconds.
     """
-    reachability.require_answer(remembered=_CACHED_SECONDS)
+    reachability.require_reachable(remembered=_CACHED_SECONDS)
 
 
 def synthetic_warning() -> None:

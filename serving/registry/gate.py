@@ -1,4 +1,4 @@
-"""Whether a model is better than another beyond chance, from the losses of the same rows."""
+"""The gate: whether a model is significantly better than another, by the losses on the same rows."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,27 +8,27 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 MIN_SKILL = 0.002
-"""Skill score that a model needs against the base-rate baseline: the share of its log loss by which it is better.
+"""Skill score that a model needs against the base-rate baseline: the relative decrease of log loss.
 
-Against a constant every nearly constant answer is better or worse beyond chance, however little it knows: strongly
-regularized, the logistic regression of the public shots has a skill score of 0.02 %, ten standard errors from 0, and
-one of the period alone 0.08 %; one of all six features has 2 %.
+Against that baseline every nearly constant prediction is significantly better or worse, however little it depends on
+the features: the strongly regularized logistic regression of the public shots has a skill score of 0.02%, ten standard
+errors from 0, and one of the period alone 0.08%; one of all six features has 2%.
 """
 MIN_SPREAD = 0.005
-"""Standard deviation of P(made) below which answers are almost constant; the public shots' regression has 0.09."""
+"""Standard deviation of P(made) below which predictions are almost constant; the public shots' regression has 0.09."""
 _RESAMPLES = 2_000
 _RESAMPLES_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """By how much the losses of a model differ from those of another on the same rows.
+    """The losses of a model compared with those of a reference on the same rows.
 
     Attributes
     ----------
     rows : int
     loss, reference_loss : float
-        Mean loss of the model and of what it is compared with.
+        Mean loss of the model and of the reference.
     low, high : float
         Ends of the interval of the mean difference, model minus reference.
     """
@@ -46,32 +46,32 @@ class PairedComparison:
 
     @property
     def improvement(self) -> float:
-        """Share of the reference's loss by which the model is better; against the baseline, its skill score."""
+        """Relative decrease of the reference's loss; against the baseline, the skill score."""
         return -self.value / self.reference_loss if self.reference_loss else 0.0
 
     @property
     def better(self) -> bool:
-        """Whether the model is better beyond chance."""
+        """Whether the model is significantly better."""
         return self.high < 0
 
     @property
     def worse(self) -> bool:
-        """Whether the model is worse beyond chance."""
+        """Whether the model is significantly worse."""
         return self.low > 0
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a comparison of two models on the same rows says.
+    """The result of the comparison of two models on the same rows.
 
     Attributes
     ----------
     passed : bool
-        Whether the whole interval lies below zero: better, beyond chance.
+        Whether the whole interval lies below zero and the improvement is large enough.
     reason : str
-        The verdict in words.
+        Why it passed or failed.
     loss, reference_loss : float
-        Mean loss of the model and of what it is compared with.
+        Mean loss of the model and of the reference.
     low, high : float
         Ends of the interval of the mean difference, model minus reference; below zero the model is better.
     """
@@ -83,8 +83,8 @@ class GateResult:
     low: float
     high: float
 
-    def figures(self) -> dict[str, float]:
-        """The numbers alone, by name."""
+    def metrics(self) -> dict[str, float]:
+        """The numbers by name."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
 
 
@@ -140,7 +140,7 @@ def paired_bootstrap(
 
 
 def is_constant(probability: npt.ArrayLike) -> bool:
-    """Whether answers are almost the same for every row.
+    """Whether predictions are almost the same for every row.
 
     Parameters
     ----------
@@ -155,41 +155,42 @@ def is_constant(probability: npt.ArrayLike) -> bool:
     return float(np.std(np.asarray(probability, dtype=float))) < MIN_SPREAD
 
 
-def constant_words(probability: npt.ArrayLike) -> str:
-    """That answers are almost constant, in words."""
+def describe_constant(probability: npt.ArrayLike) -> str:
+    """The message that predictions are almost constant."""
     made = np.asarray(probability, dtype=float)
     return (
-        f"the answers are almost constant: P(made) is {made.min():.5f} to {made.max():.5f} for all {made.size:,} rows"
+        f"the predictions are almost constant: P(made) is {made.min():.5f} to {made.max():.5f} "
+        f"for all {made.size:,} rows"
     )
 
 
 def compare(
     loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int, min_improvement: float = 0
 ) -> GateResult:
-    """Whether a model is better than another beyond chance, and by enough; see `paired_bootstrap`.
+    """Whether a model is significantly better than another, by a minimum improvement; see `paired_bootstrap`.
 
     Parameters
     ----------
     loss, reference_loss : array_like of float, shape (n,)
         Loss of the model and of the reference on the same n rows, n > 1.
     reference_name : str
-        What to call the reference in the reason.
+        Name of the reference in the reason.
     seed : int
         Of the resampling.
     min_improvement : float
-        Share of the reference's loss by which the model must be better.
+        Minimum relative decrease of the reference's loss.
 
     Returns
     -------
-    Verdict
-        Passed if the 95 % percentile interval of the mean difference lies below zero, and the improvement is enough.
+    GateResult
+        Passed if the 95% percentile interval of the mean difference lies below zero, and the improvement is enough.
 
     Examples
     --------
     >>> losses = np.linspace(0.5, 0.9, 200)
-    >>> compare(losses - 0.01, losses, reference_name="the class prior", seed=0).passed
+    >>> compare(losses - 0.01, losses, reference_name="the baseline", seed=0).passed
     True
-    >>> compare(losses, losses, reference_name="the class prior", seed=0).passed
+    >>> compare(losses, losses, reference_name="the baseline", seed=0).passed
     False
     """
     found = paired_bootstrap(loss, reference_loss, seed=seed)
@@ -197,9 +198,9 @@ def compare(
         f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of {reference_name} "
         f"on the same {found.rows:,} rows: difference {found.value:+.4f}, "
         f"{CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}, "
-        f"{'better beyond chance' if found.better else 'not better beyond chance'}"
+        f"{'significantly better' if found.better else 'not significantly better'}"
     )
     enough = found.improvement >= min_improvement
     if min_improvement and not enough:
-        reason += f"; an improvement of {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
+        reason += f"; improvement {max(found.improvement, 0):.2%}, minimum {min_improvement:.2%}"
     return GateResult(found.better and enough, reason, found.loss, found.reference_loss, found.low, found.high)

@@ -1,7 +1,7 @@
-"""Whether the tracking store answers, asked before anybody waits for it, and during long work.
+"""Whether the tracking store responds: probed before a command needs it, and while a long command runs.
 
-MLflow's client asks a server that is away again for four minutes, and a database for longer; a person and a supervisor
-want to know within seconds. ``python -m serving.registry.reachability`` asks, for ``make``.
+MLflow's client retries requests to an unreachable server for four minutes, and to a database for longer. A person and a
+supervisor need to know within seconds. ``make`` runs ``python -m serving.registry.reachability``.
 """
 
 import os
@@ -21,110 +21,110 @@ from mlflow.utils.rest_utils import http_request
 from data.cli import console
 from data.cli.config import CommandConfig, run_command
 from data.storage.urls import sqlite_path
-from serving.registry import StoreError
+from serving.registry.errors import StoreError
 from serving.registry.sqlite_store import damage_of
 
-ANSWER_SECONDS = 5.0
-"""How long the store may take to answer."""
+RESPONSE_SECONDS = 5.0
+"""How long the store may take to respond."""
 
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SHORT = {_RETRIES: "0", _TIMEOUT: "8"}
 _AT_WORK = {_RETRIES: "2", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "3"}
-"""A refused connection is tried for 7 s. How long an answer may take stays as it is: an upload must not be cut."""
+"""A refused connection is retried for 7 s. The timeout of a request does not change: an upload must not be cut off."""
 _WATCH_SECONDS = 3.0
-_ASKED = "/api/2.0/mlflow/experiments/search"
+_PROBED = "/api/2.0/mlflow/experiments/search"
 _LONGEST_REASON = 300
 _OWN: dict[str, str] = {}
-"""What this module has set in the environment."""
+"""Environment variables that this module has set."""
 _FOUND: dict[str, tuple[float, str]] = {}
 _DATABASES = {"postgresql", "mysql", "mssql"}
 
 
-def require_answer(seconds: float = ANSWER_SECONDS, *, remembered: float = 0.0) -> None:
-    """Return if tracking store and registry answer; a file of this machine does, unless it is damaged.
+def require_reachable(seconds: float = RESPONSE_SECONDS, *, remembered: float = 0.0) -> None:
+    """Return if tracking store and registry respond; a file of this machine does, unless it is damaged.
 
     Parameters
     ----------
     seconds : float
-        How long each may take; more where ``$MLFLOW_HTTP_REQUEST_TIMEOUT`` says so.
+        How long each may take; ``$MLFLOW_HTTP_REQUEST_TIMEOUT`` can raise it.
     remembered : float
-        Seconds for which what was found last is believed.
+        Seconds for which the last result is reused.
 
     Raises
     ------
     StoreError
-        Says what was expected where, what was found, and what to do.
+        With what was expected, what was found, and what to do.
     """
-    for address, variable in _addresses().items():
-        asked, problem = _FOUND.get(address, (0.0, ""))
-        if not asked or time.monotonic() - asked > remembered:
-            problem = _problem(address, max(seconds, _asked_for()))
-            _FOUND[address] = time.monotonic(), problem
+    for uri, variable in _uris().items():
+        probed, problem = _FOUND.get(uri, (0.0, ""))
+        if not probed or time.monotonic() - probed > remembered:
+            problem = _problem(uri, max(seconds, _requested_timeout()))
+            _FOUND[uri] = time.monotonic(), problem
         if problem:
-            what = "an MLflow tracking server" if address.startswith("http") else "the database of an MLflow store"
-            advice = f"Start it, or set {variable} to one that answers."
-            if sqlite_path(address) is not None:
-                advice = "Put a copy of it back, or move it away to begin anew with an empty store."
-            message = f"Expected {what} at {address}; found {problem}. {advice}"
+            what = "an MLflow tracking server" if uri.startswith("http") else "the database of an MLflow store"
+            advice = f"Start it, or set {variable} to one that responds."
+            if sqlite_path(uri) is not None:
+                advice = "Restore it from a copy, or move it away to start with an empty store."
+            message = f"Expected {what} at {uri}; found {problem}. {advice}"
             raise StoreError(message)
 
 
 def hurry() -> None:
-    """Let MLflow's requests of this process end within seconds, unless the environment says how long they may take."""
+    """Let MLflow's requests of this process end within seconds, unless the environment sets their timeout."""
     _set_own(_SHORT)
 
 
 @contextmanager
-def watched(every: float = _WATCH_SECONDS, answer: float = ANSWER_SECONDS) -> Iterator[None]:
-    """Say within seconds that a store which was there goes away during long work, and let the work end soon after.
+def watched(every: float = _WATCH_SECONDS, timeout: float = RESPONSE_SECONDS) -> Iterator[None]:
+    """Report within seconds that a store becomes unreachable during long work, and let the work end soon after.
 
-    A connection that is refused is tried for a few seconds. An answer that does not come is waited for as usual, and
-    standard error says so; requests that begin after that get seconds. What the environment says of requests is kept.
+    A refused connection is retried for a few seconds. A request without a response waits as usual, with a message on
+    standard error; requests that start after that time out within seconds. Timeouts of the environment are kept.
 
     Parameters
     ----------
     every : float
-        Seconds between two questions to the store.
-    answer : float
-        Seconds that an answer may take.
+        Seconds between two probes of the store.
+    timeout : float
+        Seconds that a response may take.
 
     Raises
     ------
     StoreError
-        In place of an error of the work, if the store does not answer.
+        In place of an error of the work, if the store does not respond.
     """
     ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(ended, every, answer), daemon=True)
+    watch = threading.Thread(target=_watch, args=(ended, every, timeout), daemon=True)
     _set_own(_AT_WORK)
     if is_remote():
         watch.start()
     try:
         yield
     except (MlflowException, requests.RequestException, StoreError):
-        require_answer(answer)
+        require_reachable(timeout)
         raise
     finally:
         ended.set()
         _unset_own({*_AT_WORK, *_SHORT})
 
 
-def _watch(ended: threading.Event, every: float, answer: float) -> None:
-    """Say when the store goes away and when it is back; requests that begin while it is away for long are short."""
+def _watch(ended: threading.Event, every: float, timeout: float) -> None:
+    """Report when the store becomes unreachable and when it responds again; long outages shorten new requests."""
     away = 0
     while not ended.wait(every):
         try:
-            require_answer(answer)
+            require_reachable(timeout)
         except StoreError as error:
             if ended.is_set():
                 return
             away += 1
             if away == 1:
-                console.error("Waiting:", f"{error} This goes on if it answers again soon, and else ends.")
+                console.error("Waiting:", f"{error} This continues if it responds soon, and else ends.")
             else:
                 _set_own(_SHORT)
         else:
             if away:
-                console.error("Going on:", "the tracking store answers again.")
+                console.error("Continuing:", "the tracking store responds again.")
                 _unset_own(_SHORT)
                 _set_own(_AT_WORK)
             away = 0
@@ -142,26 +142,26 @@ def _unset_own(names: Iterable[str]) -> None:
 
 
 def _own() -> set[str]:
-    """Variables that this module has set, and that nothing has changed since."""
+    """Variables that this module has set, and that are unchanged since."""
     return {name for name, value in _OWN.items() if os.environ.get(name) == value}
 
 
-def _addresses() -> dict[str, str]:
-    """The addresses of tracking store and registry, and the variable that each is set by."""
-    addresses = {mlflow.get_tracking_uri(): "MLFLOW_TRACKING_URI"}
-    addresses.setdefault(mlflow.get_registry_uri(), "MLFLOW_REGISTRY_URI")
-    return addresses
+def _uris() -> dict[str, str]:
+    """The URIs of tracking store and registry, and the environment variable that sets each."""
+    uris = {mlflow.get_tracking_uri(): "MLFLOW_TRACKING_URI"}
+    uris.setdefault(mlflow.get_registry_uri(), "MLFLOW_REGISTRY_URI")
+    return uris
 
 
 def is_remote() -> bool:
-    """Whether tracking store or registry is a server or a database of one, and no file of this machine."""
-    schemes = {urlsplit(address).scheme.partition("+")[0] for address in _addresses()}
+    """Whether tracking store or registry is a server or a database server, not a file of this machine."""
+    schemes = {urlsplit(uri).scheme.partition("+")[0] for uri in _uris()}
     return not schemes.isdisjoint({"http", "https", *_DATABASES})
 
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Let long work within the block, and the processes that it starts, take MLflow's usual time again."""
+    """Restore MLflow's usual timeouts within the block, and for the processes that it starts."""
     hurried = {name: os.environ.pop(name) for name in _own()}
     try:
         yield
@@ -170,42 +170,42 @@ def patience() -> Iterator[None]:
 
 
 def patient_environment() -> dict[str, str]:
-    """The environment without what `hurry` has set, for a process that does long work."""
+    """The environment without the timeouts that `hurry` has set, for a process that does long work."""
     return {name: value for name, value in os.environ.items() if name not in _own()}
 
 
-def _asked_for() -> float:
-    """Seconds that the user gives a request, 0 where the environment says nothing."""
+def _requested_timeout() -> float:
+    """The timeout of a request that the environment sets, in seconds, else 0."""
     given = os.environ.get(_TIMEOUT, "")
     return float(given) if given.isdecimal() and _TIMEOUT not in _own() else 0.0
 
 
-def _problem(address: str, seconds: float) -> str:
-    """What keeps an address from answering, in words; empty where it answers."""
-    scheme = urlsplit(address).scheme
+def _problem(uri: str, seconds: float) -> str:
+    """Why a URI does not respond; empty where it responds."""
+    scheme = urlsplit(uri).scheme
     if scheme in {"http", "https"}:
-        return _within(seconds, lambda: _ask_server(address, seconds))
+        return _within(seconds, lambda: _probe_server(uri, seconds))
     if scheme.partition("+")[0] in _DATABASES:
-        return _within(seconds, lambda: _ask_database(address))
-    if path := sqlite_path(address):
+        return _within(seconds, lambda: _probe_database(uri))
+    if path := sqlite_path(uri):
         return damage_of(path)
     return ""
 
 
-def _within(seconds: float, ask: Callable[[], str]) -> str:
-    """What a question found. The limits of sockets are per packet, and there is none for a name that is looked up."""
+def _within(seconds: float, probe: Callable[[], str]) -> str:
+    """The result of a probe. The timeouts of sockets are per packet, and a DNS lookup has none."""
     found: list[str] = []
-    thread = threading.Thread(target=lambda: found.append(ask()), daemon=True)
+    thread = threading.Thread(target=lambda: found.append(probe()), daemon=True)
     thread.start()
     thread.join(seconds)
-    return found[0] if found else f"no answer within {seconds:.0f} s"
+    return found[0] if found else f"no response within {seconds:.0f} s"
 
 
-def _ask_server(address: str, seconds: float) -> str:
+def _probe_server(uri: str, seconds: float) -> str:
     try:
-        answer = http_request(
-            get_default_host_creds(address),
-            _ASKED,
+        response = http_request(
+            get_default_host_creds(uri),
+            _PROBED,
             "POST",
             json={"max_results": 1},
             max_retries=0,
@@ -215,24 +215,24 @@ def _ask_server(address: str, seconds: float) -> str:
         )
     except (MlflowException, requests.RequestException, OSError) as error:
         return _reason(error, seconds)
-    # Who may not read is told so by what it then asks for.
-    if answer.status_code in {401, 403, 429}:
+    # The request that follows reports a missing permission.
+    if response.status_code in {401, 403, 429}:
         return ""
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError:
         body = None
-    if answer.ok and isinstance(body, dict):
+    if response.ok and isinstance(body, dict):
         return ""
-    told = body.get("message", "") if isinstance(body, dict) else ""
-    status = f"the answer {answer.status_code} {answer.reason}".rstrip()
-    if told:
-        return f"{status}: {str(told)[:_LONGEST_REASON].strip().rstrip('.')}"
-    return status if answer.status_code >= requests.codes.server_error else f"{status}, which is not one of MLflow"
+    detail = body.get("message", "") if isinstance(body, dict) else ""
+    status = f"the response {response.status_code} {response.reason}".rstrip()
+    if detail:
+        return f"{status}: {str(detail)[:_LONGEST_REASON].strip().rstrip('.')}"
+    return status if response.status_code >= requests.codes.server_error else f"{status}, not one of MLflow"
 
 
 def _reason(error: BaseException, seconds: float) -> str:
-    """Why no answer came, from the error that lies below those of the libraries."""
+    """Why no response came, from the error that caused those of the libraries."""
     chain: list[BaseException] = []
     below: BaseException | None = error
     while below is not None and below not in chain:
@@ -240,31 +240,31 @@ def _reason(error: BaseException, seconds: float) -> str:
         below = below.__cause__ or below.__context__
     names = {type(one).__name__ for one in chain}
     if names & {"ConnectTimeout", "ReadTimeout", "ConnectTimeoutError", "ReadTimeoutError", "TimeoutError"}:
-        return f"no answer within {seconds:.0f} s"
+        return f"no response within {seconds:.0f} s"
     if names & {"NameResolutionError", "gaierror"}:
         return "no machine of that name"
     if "ConnectionRefusedError" in names:
-        return "nothing that listens there (connection refused)"
+        return "no server that listens there (connection refused)"
     return f"{type(error).__name__}: {str(error)[:_LONGEST_REASON].strip().rstrip('.')}"
 
 
-def _ask_database(address: str) -> str:
+def _probe_database(uri: str) -> str:
     try:
-        engine = sql.create_engine(address, poolclass=sql.NullPool)
+        engine = sql.create_engine(uri, poolclass=sql.NullPool)
         with engine.connect() as connection:
             connection.execute(sql.select(1))
     except ValueError:
-        # The library repeats what it takes for a port, which may be a password.
-        return "an address that cannot be read; a port is a number"
+        # The library repeats the port in its message, which may be a password.
+        return "a URL that cannot be parsed; a port is a number"
     except (sql.exc.SQLAlchemyError, ImportError, OSError) as error:
         below = error.orig if isinstance(error, sql.exc.DBAPIError) and error.orig else error
         return f"{type(below).__name__}: {' '.join(str(below).split())[:_LONGEST_REASON].rstrip('.')}"
     return ""
 
 
-def _ask(_: CommandConfig) -> None:
-    require_answer()
+def _probe(_: CommandConfig) -> None:
+    require_reachable()
 
 
 if __name__ == "__main__":
-    run_command(CommandConfig, _ask)
+    run_command(CommandConfig, _probe)

@@ -14,7 +14,7 @@ import mlflow
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
 from data.storage.urls import sqlite_path
-from serving.registry import StoreError
+from serving.registry.errors import StoreError, damaged_store
 from serving.registry.sqlite_store import connect, damage_of
 
 _ARTIFACTS = "mlruns"
@@ -30,10 +30,10 @@ _COLUMNS = (
 
 
 def relocate(database: Path) -> list[Path]:
-    """Let a store name the artifacts beside it, where it names those of the folder that it was in before; all or none.
+    """Make a store name the artifacts next to it, where it names those of its former folder; all or none.
 
-    A folder counts as such if all of its experiments' artifacts that are there lie beside the store as well: a store
-    whose artifacts were always elsewhere stays as it is, and so do the files of both folders.
+    A folder is a former one if every experiment whose artifacts it holds has artifacts next to the store too. A store
+    whose artifacts were always elsewhere does not change, and neither do the files of both folders.
 
     Parameters
     ----------
@@ -53,11 +53,7 @@ def relocate(database: Path) -> list[Path]:
     if not database.is_file():
         return []
     if problem := damage_of(database):
-        message = (
-            f"Expected the database of an MLflow store at {database}; found {problem}. Put a copy of it back, or move "
-            "it away to begin anew with an empty store."
-        )
-        raise StoreError(message)
+        raise StoreError(damaged_store(database, problem))
     here = database.resolve().parent / _ARTIFACTS
     try:
         with closing(connect(database)) as connection:
@@ -69,21 +65,17 @@ def relocate(database: Path) -> list[Path]:
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
         if not isinstance(error, sqlite3.OperationalError):
-            message = (
-                f"Expected the database of an MLflow store at {database}; found a damaged file ({error}). Put a copy "
-                "of it back, or move it away to begin anew with an empty store."
-            )
-            raise StoreError(message) from error
+            raise StoreError(damaged_store(database, f"a damaged file ({error})")) from error
         message = (
-            f"expected to let {database} name the artifacts in {here}, beside it; it cannot be rewritten ({error}). "
-            "End what uses it, let it be writable, and run: python -m serving.registry.relocation"
+            f"expected to write the paths of the artifacts in {here} to {database}; it cannot be written ({error}). "
+            "Stop the processes that use it, make it writable, and run: python -m serving.registry.relocation"
         )
         raise StoreError(message) from error
     return former
 
 
-def relocate_and_tell(database: Path) -> None:
-    """Let a store name the artifacts beside it, and say so where it did not."""
+def relocate_and_report(database: Path) -> None:
+    """Make a store name the artifacts next to it, and print where it did not."""
     for folder in relocate(database):
         info(
             "Moved:",
@@ -93,7 +85,7 @@ def relocate_and_tell(database: Path) -> None:
 
 
 def _former(connection: sqlite3.Connection, here: Path) -> Iterator[Path]:
-    """Folders of artifacts that a store names, and that lie beside it now."""
+    """Folders of artifacts that a store names, and that are next to it now."""
     if ("experiments",) not in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         return
     places: dict[Path, list[Path]] = {}
@@ -104,9 +96,9 @@ def _former(connection: sqlite3.Connection, here: Path) -> Iterator[Path]:
             folder = Path(*path.parts[: last + 1])
             places.setdefault(folder, []).append(path.relative_to(folder))
     for folder, rest in places.items():
-        beside = [path for path in rest if (here / path).is_dir()]
-        only_there = [path for path in rest if (folder / path).is_dir() and path not in beside]
-        if folder.resolve() != here and beside and not only_there:
+        moved = [path for path in rest if (here / path).is_dir()]
+        only_there = [path for path in rest if (folder / path).is_dir() and path not in moved]
+        if folder.resolve() != here and moved and not only_there:
             yield folder
 
 
@@ -120,11 +112,11 @@ def _rewrite(connection: sqlite3.Connection, former: Path, here: Path) -> None:
 
 
 class RelocationConfig(CommandConfig):
-    """Let the SQLite store of a project that was moved, renamed or copied name the artifacts beside it."""
+    """Make the SQLite store of a project that was moved, renamed or copied name the artifacts next to it."""
 
 
 def run(config: RelocationConfig) -> None:
-    """Rewrite the store in use, and say what was done.
+    """Rewrite the store in use, and print the result.
 
     Raises
     ------
@@ -134,9 +126,9 @@ def run(config: RelocationConfig) -> None:
     del config
     database = sqlite_path(mlflow.get_tracking_uri())
     if database is None or not database.is_file():
-        message = f"expected a store in a SQLite file; found {mlflow.get_tracking_uri()}, where nothing is to be moved"
+        message = f"expected a store in a SQLite file; found {mlflow.get_tracking_uri()}, which needs no relocation"
         raise StoreError(message)
-    relocate_and_tell(database)
+    relocate_and_report(database)
     info("Artifacts:", f"{database} names those in its own folder", style="")
 
 

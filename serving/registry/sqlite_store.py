@@ -1,4 +1,4 @@
-"""SQLite files that hold a store: whether one is damaged, and patience while another process has locked one."""
+"""SQLite files that hold a store: detect damage, and wait while another process has locked one."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ from data.cli import console
 LOCK_WAIT_SECONDS = 60.0
 """How long a statement waits for another process that has locked the file."""
 
-SAID_AFTER_SECONDS = 3.0
+REPORTED_AFTER_SECONDS = 3.0
 _BUSY_TIMEOUT = "PRAGMA busy_timeout"
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
@@ -27,15 +27,15 @@ _POLL_SECONDS = 0.1
 
 
 class PatientCursor(sqlite3.Cursor):
-    """A cursor whose statements wait for a lock as `PatientConnection` does."""
+    """A cursor whose statements wait for locks as those of `PatientConnection` do."""
 
     connection: "PatientConnection"
 
     def execute(self, statement: str, parameters: Any = (), /) -> Self:  # noqa: ANN401 as the base has it
         """Execute a statement."""
         if statement.startswith(_BUSY_TIMEOUT):
-            # MLflow's 20 s would go by before anything is said.
-            statement = f"{_BUSY_TIMEOUT} = {SAID_AFTER_SECONDS * 1_000:.0f}"
+            # MLflow's 20 s would pass without a message.
+            statement = f"{_BUSY_TIMEOUT} = {REPORTED_AFTER_SECONDS * 1_000:.0f}"
         self.connection.patiently(lambda: super(PatientCursor, self).execute(statement, parameters))
         return self
 
@@ -47,10 +47,10 @@ class PatientCursor(sqlite3.Cursor):
 
 
 class PatientConnection(sqlite3.Connection):
-    """A connection that waits for a lock of another process, and says so after a few seconds."""
+    """A connection that waits for a lock of another process, with a message after a few seconds."""
 
     def cursor(self, factory: Any = PatientCursor) -> Any:  # noqa: ANN401 as the base has it
-        """A cursor that is patient."""
+        """A cursor that waits for locks."""
         return super().cursor(factory)
 
     def execute(self, statement: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401 as the base has it
@@ -63,14 +63,14 @@ class PatientConnection(sqlite3.Connection):
         self.patiently(super().commit)
 
     def patiently(self, work: Callable[[], object]) -> None:
-        """Do what may meet a lock; it is tried again as long as it has changed nothing.
+        """Run a statement that may find the file locked; it is retried as long as it has changed nothing.
 
         Raises
         ------
         sqlite3.OperationalError
             If the file is still locked after ``LOCK_WAIT_SECONDS``.
         """
-        changes, deadline, told = self.total_changes, time.monotonic() + LOCK_WAIT_SECONDS, False
+        changes, deadline, reported = self.total_changes, time.monotonic() + LOCK_WAIT_SECONDS, False
         while True:
             try:
                 work()
@@ -79,41 +79,40 @@ class PatientConnection(sqlite3.Connection):
                 is_lock = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
                 if not is_lock or self.total_changes != changes or time.monotonic() > deadline:
                     raise
-                if not told:
+                if not reported:
                     console.error(
                         "Waiting:",
-                        "another process has locked the database of the store; this goes on when it lets go, and ends "
-                        f"after {LOCK_WAIT_SECONDS:g} s.",
+                        "another process has locked the database of the store; this continues when the lock is free, "
+                        f"and ends after {LOCK_WAIT_SECONDS:g} s.",
                     )
-                    told = True
+                    reported = True
             else:
                 return
 
 
 def wait_for_locks() -> None:
-    """Let every connection of this process that SQLAlchemy opens to a SQLite file be a patient one.
+    """Make every connection that SQLAlchemy opens to a SQLite file in this process wait for locks.
 
-    One that says itself how long it waits is left as it is.
+    A connection with a timeout of its own does not change.
     """
     if not sql.event.contains(sql.Engine, "do_connect", _be_patient):
         sql.event.listen(sql.Engine, "do_connect", _be_patient)
 
 
 def connect(database: Path) -> PatientConnection:
-    """A patient connection that opens and ends no transactions by itself."""
-    return sqlite3.connect(database, timeout=SAID_AFTER_SECONDS, isolation_level=None, factory=PatientConnection)
+    """A connection that waits for locks, and opens and ends no transactions by itself."""
+    return sqlite3.connect(database, timeout=REPORTED_AFTER_SECONDS, isolation_level=None, factory=PatientConnection)
 
 
 def damage_of(database: Path) -> str:
-    """What makes a file no database of a store, in words; empty for a sound one, and where there is none yet.
+    """Why a file is not the database of a store; empty for a sound one, and where there is none yet.
 
-    MLflow would take an empty file for a new store, and try to open a damaged one again and again for minutes. The
-    file is only read.
+    MLflow would use an empty file as a new store, and retry for minutes to open a damaged one. The file is only read.
     """
     if not os.path.lexists(database):
         return ""
     if not database.is_file():
-        return "a folder" if database.is_dir() else "no file"
+        return "a folder" if database.is_dir() else "not a regular file"
     try:
         problem = "" if _size_when_settled(database) else "an empty file (0 bytes)"
         return problem or _problem_of_header(database) or _problem_within(database)
@@ -136,7 +135,7 @@ def _problem_within(database: Path) -> str:
 
 
 def _size_when_settled(database: Path) -> int:
-    """Bytes of a file; one that was made just now may be written by another process that makes the store."""
+    """Bytes of a file; another process may still write one that was made just now."""
     until = time.monotonic() + _SETTLE_SECONDS
     while True:
         found = database.stat()
@@ -146,15 +145,15 @@ def _size_when_settled(database: Path) -> int:
 
 
 def _problem_of_header(database: Path) -> str:
-    """What the first bytes say against a file; its pages are counted in them, unless its log of changes has others."""
+    """Why the header of a file is wrong; it counts the pages, unless the journal holds further ones."""
     with database.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
-        return "a damaged file (it does not begin as a SQLite database does)"
+        return "a damaged file (without the header of a SQLite database)"
     page, changed, pages = struct.unpack(">H", header[16:18])[0], header[24:28], struct.unpack(">I", header[28:32])[0]
     expected = (page if page > 1 else _LARGEST_PAGE) * pages
-    beside = (database.with_name(f"{database.name}{suffix}") for suffix in ("-wal", "-journal"))
-    is_alone = not any(path.exists() and path.stat().st_size for path in beside)
+    journals = (database.with_name(f"{database.name}{suffix}") for suffix in ("-wal", "-journal"))
+    is_alone = not any(path.exists() and path.stat().st_size for path in journals)
     size = database.stat().st_size
     if changed == header[92:96] and is_alone and size < expected:
         return f"a truncated file ({size:,} of {expected:,} bytes)"
@@ -163,5 +162,5 @@ def _problem_of_header(database: Path) -> str:
 
 def _be_patient(dialect: Any, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:  # noqa: ANN401
     if dialect.name == "sqlite" and "timeout" not in parameters:
-        parameters.setdefault("timeout", SAID_AFTER_SECONDS)
+        parameters.setdefault("timeout", REPORTED_AFTER_SECONDS)
         parameters.setdefault("factory", PatientConnection)

@@ -1,4 +1,4 @@
-"""The tracking store of this process by an address that MLflow can take."""
+"""The tracking store of this process by a URI that MLflow handles correctly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,23 +8,25 @@ import mlflow
 
 from data.storage.locks import restrict_permissions
 from data.storage.urls import is_percent_encoded, sqlite_path, sqlite_url
-from serving.registry import StoreError
-from serving.registry.relocation import relocate_and_tell
+from serving.registry.errors import StoreError
+from serving.registry.relocation import relocate_and_report
+from serving.registry.sqlite_store import wait_for_locks
 
 
 @contextmanager
 def plain_store() -> Iterator[None]:
-    """Name MLflow's own store in the current folder without percent-encoding until the block ends.
+    """Use MLflow's own store in the current folder by a URI without percent-encoding until the block ends.
 
-    MLflow percent-encodes its default address. SQLAlchemy decodes it, but MLflow also makes a folder of that very name,
-    beside the one that is meant; where it has, as ``mlflow run`` has before a step begins, it is removed. The store of
-    a project that was moved or copied is made to name its own artifacts; see `serving.registry.relocation`.
+    MLflow percent-encodes its default URI. SQLAlchemy decodes it, but MLflow also makes a folder of the encoded name.
+    Such a folder is removed; ``mlflow run`` makes one before a step starts. The store of a project that was moved or
+    copied is relocated (`serving.registry.relocation`), and connections to it wait for locks.
 
     Raises
     ------
     StoreError
-        If the path has what MLflow reads as an encoded character: it would look for artifacts elsewhere.
+        If the path has what MLflow decodes as a character: it would search artifacts elsewhere.
     """
+    wait_for_locks()
     before: str = mlflow.get_tracking_uri()
     was_set = mlflow.is_tracking_uri_set()
     path = sqlite_path(before)
@@ -43,7 +45,7 @@ def plain_store() -> Iterator[None]:
         raise StoreError(message)
     if sqlite_url(path) != before:
         mlflow.set_tracking_uri(sqlite_url(path))
-    relocate_and_tell(path)
+    relocate_and_report(path)
     try:
         yield
     finally:
@@ -52,9 +54,9 @@ def plain_store() -> Iterator[None]:
         _remove_stray_folders(sqlite_url(path), path)
 
 
-def _remove_stray_folders(address: str, meant: Path) -> None:
-    """Remove the empty folders that MLflow made of an address as it stands."""
-    stray = Path(address.partition("///")[2]).parent
+def _remove_stray_folders(uri: str, meant: Path) -> None:
+    """Remove the empty folders that MLflow made of an encoded URI."""
+    stray = Path(uri.partition("///")[2]).parent
     with suppress(OSError):
         while not meant.is_relative_to(stray):
             stray.rmdir()

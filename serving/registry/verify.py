@@ -1,7 +1,7 @@
 """Whether the files of versions are those that were registered: ``python -m serving.registry.verify``.
 
-A stock ``mlflow models serve`` loads what lies in the artifact store, whatever it is. This says beforehand, and in CI,
-whether that is what was registered.
+A stock ``mlflow models serve`` loads whatever the artifact store holds. This command compares it beforehand, and in
+CI, with what was registered.
 """
 
 from typing import Annotated
@@ -42,7 +42,7 @@ def run(config: VerifyConfig) -> None:
     """
     registry.model()
     with plain_store(), registry.translate_store_errors():
-        reachability.require_answer()
+        reachability.require_reachable()
         known = registry.versions()
         for number in filter(None, (config.version, config.record)):
             if number not in known:
@@ -63,8 +63,8 @@ def _record(number: str) -> None:
     _, files = model_files.found_in_store(_uri(number))
     console.error(
         f"Version {number}:",
-        "its files as they are now are recorded as what was registered. Nobody can say whether they have been changed "
-        "before: record them only if you know that they have not.",
+        "its files as they are now are recorded as what was registered. Whether they were changed before is unknown: "
+        "record them only if you are sure that they were not.",
     )
     model_files.record(_uri(number), files)
     for path, digest in files.items():
@@ -72,7 +72,7 @@ def _record(number: str) -> None:
 
 
 def _compare(number: str) -> bool:
-    """Say how the files of a version compare; whether they are those that were registered."""
+    """Compare the files of a version with the registered ones, print the result, and return whether they match."""
     try:
         tags, found = model_files.found_in_store(_uri(number))
         compiled = model_files.remove_compiled_in_store(_uri(number))

@@ -212,7 +212,7 @@ def _look(connection: Connection, folder: Path, seen: str, *, answered: bool) ->
     try:
         if not answered:
             # MLflow itself would ask a database that is away again and again.
-            reachability.require_answer()
+            reachability.require_reachable()
         with registry.translate_store_errors():
             champion = registry.require_champion()
             version = registry.number(champion)

@@ -56,7 +56,7 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         pa.set_memory_pool(pa.system_memory_pool())
         registry.model()
         with plain_store(), _single_instance_of(exclusive), translate_store_errors():
-            reachability.require_answer()
+            reachability.require_reachable()
             with reachability.watched(), writer_lock(on_wait=info), _registry_known():
                 _make_store()
                 run(config)

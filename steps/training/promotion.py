@@ -152,7 +152,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     RegistryError
         If the champion cannot be loaded for the comparison; the version is archived.
     """
-    named = registry.standing().champion or ""
+    named = registry.alias_state().champion or ""
     current = registry.usable_champion()
     remark, test = "", None
     if against is not None and against != named:
@@ -229,7 +229,7 @@ def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResul
     result = gate.compare(
         losses[0], losses[1], reference_name="the base rate", seed=seed, min_improvement=gate.MIN_SKILL
     )
-    return _rejected(result, gate.constant_words(made)) if gate.is_constant(made) else result
+    return _rejected(result, gate.describe_constant(made)) if gate.is_constant(made) else result
 
 
 def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -142,10 +142,10 @@ def test_code_that_was_added_to_the_former_champion_does_not_run_in_a_rollback_w
     champions: list[Path], marker: Path
 ) -> None:
     add_line(champions[0], marker)
-    before = registry.standing()
+    before = registry.alias_state()
     with pytest.raises(KobeShotError, match=CHANGED):
         reverter.run(ReverterConfig())
-    assert registry.standing() == before
+    assert registry.alias_state() == before
     assert not marker.exists()
 
 

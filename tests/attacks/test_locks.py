@@ -1,4 +1,4 @@
-"""Locks that another account wants to hold, or to lead elsewhere: refused in words, and nothing is written through."""
+"""Locks that another account holds, or replaces with a link: rejected, and no file is written through the link."""
 
 import fcntl
 import os
@@ -77,7 +77,7 @@ def test_another_account_can_neither_open_nor_hold_a_lock(state: Path) -> None:
 
 
 @as_root
-def test_a_lock_that_another_account_has_made_is_refused_in_words(state: Path) -> None:
+def test_a_lock_that_another_account_has_made_is_rejected_with_a_message(state: Path) -> None:
     (state / ".lock").touch(mode=0o666)
     shutil.chown(state / ".lock", NOBODY)
     with (state / ".lock").open() as file:
@@ -92,7 +92,7 @@ def test_a_lock_that_another_account_has_made_is_refused_in_words(state: Path) -
 
 
 @as_root
-def test_a_folder_of_locks_that_another_account_has_made_is_refused_in_words(state: Path) -> None:
+def test_a_folder_of_locks_that_another_account_has_made_is_rejected_with_a_message(state: Path) -> None:
     (state / "kobe_shot").mkdir(mode=0o777)
     shutil.chown(state / "kobe_shot", NOBODY)
     with pytest.raises(KobeShotError, match="found another account's"), single_instance("retreino", "key"):
@@ -149,7 +149,7 @@ def test_locks_that_others_could_open_are_narrowed_whatever_the_umask(state: Pat
     assert {oct(mode) for path, mode in found.items() if path.is_dir()} == {"0o700"}
 
 
-def test_whoever_waits_in_vain_is_told_who_holds_the_lock_and_what_to_do(
+def test_the_end_of_a_wait_reports_who_holds_the_lock_and_the_remedy(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.1")

@@ -1,4 +1,4 @@
-"""Stores that are locked or damaged, and secrets in their addresses."""
+"""Stores that are locked or damaged, and secrets in their URIs."""
 
 import logging
 import re
@@ -18,21 +18,23 @@ from data.paths import ROOT
 from serving import registry
 from serving.registry import StoreError, reachability, sqlite_store
 from serving.registry.relocation import relocate
+from serving.registry.sqlite_store import wait_for_locks
 from tests.project import environment, run, wait_until
 
 
 @pytest.mark.usefixtures("store")
-def test_a_store_that_another_process_has_locked_is_waited_for_and_so_said(
+def test_a_locked_store_is_waited_for_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_store, "SAID_AFTER_SECONDS", 0.1)
-    said = ""
+    monkeypatch.setattr(sqlite_store, "REPORTED_AFTER_SECONDS", 0.1)
+    output = ""
 
-    def is_said() -> bool:
-        nonlocal said
-        said += capsys.readouterr().err
-        return "Waiting:" in said
+    def is_reported() -> bool:
+        nonlocal output
+        output += capsys.readouterr().err
+        return "Waiting:" in output
 
+    wait_for_locks()
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         logged = threading.Event()
@@ -44,7 +46,7 @@ def test_a_store_that_another_process_has_locked_is_waited_for_and_so_said(
 
         thread = threading.Thread(target=log)
         thread.start()
-        wait_until(is_said, "the wait to be said")
+        wait_until(is_reported, "the message")
         assert not logged.is_set()
         other.execute("ROLLBACK")
         thread.join()
@@ -52,9 +54,12 @@ def test_a_store_that_another_process_has_locked_is_waited_for_and_so_said(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_lock_that_is_never_let_go_ends_the_wait_with_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "SAID_AFTER_SECONDS", 0.1)
+def test_a_lock_that_is_never_released_ends_the_wait_with_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "REPORTED_AFTER_SECONDS", 0.1)
     monkeypatch.setattr(sqlite_store, "LOCK_WAIT_SECONDS", 0.5)
+    wait_for_locks()
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreError, match="locked"), registry.translate_store_errors():
@@ -84,24 +89,26 @@ def _write_zeros(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_empty, _cut, _overwrite, _write_text, _write_zeros])
-def test_a_damaged_store_is_told_and_left_as_it_is(store: str, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_store_is_reported_and_not_changed(
+    store: str, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     database = tmp_path / "mlflow.db"
     damage(database)
     before = database.read_bytes()
-    with pytest.raises(StoreError, match="Put a copy of it back") as told:
-        reachability.require_answer()
-    assert store in str(told.value)
-    with pytest.raises(StoreError, match="Put a copy of it back"):
+    with pytest.raises(StoreError, match="Restore it from a copy") as raised:
+        reachability.require_reachable()
+    assert store in str(raised.value)
+    with pytest.raises(StoreError, match="Restore it from a copy"):
         relocate(database)
     assert database.read_bytes() == before
 
 
 @pytest.mark.usefixtures("store")
-def test_a_folder_in_place_of_a_store_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_store_is_reported(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").unlink()
     (tmp_path / "mlflow.db").mkdir()
     with pytest.raises(StoreError, match="found a folder"):
-        reachability.require_answer()
+        reachability.require_reachable()
 
 
 def test_a_sound_store_and_one_that_is_not_there_are_no_damage(empty_database: Path, tmp_path: Path) -> None:
@@ -126,21 +133,21 @@ SECRET = "zq7SECRETzq"  # noqa: S105 what must not be found
         f"/home/postgresql+psycopg:/u:{SECRET}@h/db",
     ],
 )
-def test_a_secret_is_masked_wherever_an_address_is_written(text: str) -> None:
+def test_a_secret_is_masked_wherever_a_url_is_written(text: str) -> None:
     assert SECRET not in masked(text)
 
 
-ADDRESSES = [
+URLS = [
     f"postgresql+psycopg://u:{SECRET}@127.0.0.1:9/db",
     f"postgresql+psycopg://127.0.0.1:{SECRET}",
     f"nosuch://u:{SECRET}@h/x",
 ]
 RUN_WITH_EACH = """
 import os, runpy, sys
-module, given, addresses = sys.argv[1], sys.argv[2].split(), sys.argv[3:]
-for address in addresses:
-    os.environ["MLFLOW_TRACKING_URI"] = address
-    sys.argv[1:] = [*given, address] if given else []
+module, given, urls = sys.argv[1], sys.argv[2].split(), sys.argv[3:]
+for url in urls:
+    os.environ["MLFLOW_TRACKING_URI"] = url
+    sys.argv[1:] = [*given, url] if given else []
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
@@ -153,20 +160,20 @@ for address in addresses:
     [
         "serving.inference_log.ground_truth none.csv --log",
         "steps.aquisicao --source",
-        "serving.client.cli none.csv --out o.csv --endpoint",
+        "serving.client none.csv --out o.csv --endpoint",
         "monitor.retraining.history",
     ],
 )
-def test_no_command_prints_a_password_of_an_address(command: str, tmp_path: Path, shots: pd.DataFrame) -> None:
+def test_no_command_prints_a_password_of_a_url(command: str, tmp_path: Path, shots: pd.DataFrame) -> None:
     shots.head(3).to_csv(tmp_path / "none.csv", index=False)
     module, _, arguments = command.partition(" ")
     done = run(
-        [sys.executable, "-c", RUN_WITH_EACH, module, arguments, *ADDRESSES],
+        [sys.executable, "-c", RUN_WITH_EACH, module, arguments, *URLS],
         cwd=tmp_path,
         env=environment() | {"PGCONNECT_TIMEOUT": "1", "PYTHONPATH": str(ROOT)},
     )
     codes = re.findall(r"ended with (\d+)", done.stdout)
-    assert len(codes) == len(ADDRESSES), done.stderr
+    assert len(codes) == len(URLS), done.stderr
     assert set(codes) <= {"1", "2"}
     assert SECRET not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -175,15 +182,15 @@ def test_no_command_prints_a_password_of_an_address(command: str, tmp_path: Path
 def test_a_traceback_and_a_log_of_an_error_hold_no_password(caplog: pytest.LogCaptureFixture) -> None:
     program = (
         "from data.masking import mask_tracebacks; mask_tracebacks(); "
-        "import threading; address = 'http://u:' + 'zq7SECRET' + 'zq@h'; "
-        "t = threading.Thread(target=lambda: [][address]); t.start(); t.join(); raise ValueError(address)"
+        "import threading; url = 'http://u:' + 'zq7SECRET' + 'zq@h'; "
+        "t = threading.Thread(target=lambda: [][url]); t.start(); t.join(); raise ValueError(url)"
     )
     done = run([sys.executable, "-c", program], env=environment())
     assert "ValueError: http://u:***@h" in done.stderr
     assert SECRET not in done.stderr
     mask_log_records()
     try:
-        raise ValueError(f"http://u:{SECRET}@h")  # noqa: EM102, TRY301 whatever a library says
+        raise ValueError(f"http://u:{SECRET}@h")  # noqa: EM102, TRY301 as a library raises it
     except ValueError:
         logging.getLogger("tests").exception("failed")
     assert "http://u:***@h" in caplog.text

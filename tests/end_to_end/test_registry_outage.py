@@ -140,7 +140,7 @@ def test_a_command_without_its_tracking_server_ends_with_a_message(published: Ch
     with black_hole() as place:
         ended = published.command("env", f"MLFLOW_TRACKING_URI=http://{place}", sys.executable, "-m", module)
     assert ended.returncode == 1
-    assert "no answer within" in ended.stderr.replace("\n", " ")
+    assert "no response within" in ended.stderr.replace("\n", " ")
     assert "Traceback" not in ended.stderr
 
 
@@ -157,7 +157,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("away")
 def test_a_rollback_without_its_tracking_server_ends_with_a_message() -> None:
-    with pytest.raises(StoreError, match="no answer within"):
+    with pytest.raises(StoreError, match="no response within"):
         reverter.run_at_once(ReverterConfig())
 
 
@@ -168,7 +168,7 @@ def test_the_start_of_a_deployment_without_its_tracking_server_ends_with_a_messa
     with pytest.raises(SystemExit) as ended:
         first_model.main()
     assert ended.value.code == 1
-    assert "no answer within" in capsys.readouterr().err.replace("\n", " ")
+    assert "no response within" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_start_minds_sigterm_while_it_waits_for_a_registry(published: Checkout, tmp_path: Path) -> None:

@@ -54,9 +54,9 @@ def failing(store_with_models: object, monkeypatch: pytest.MonkeyPatch) -> Calla
 def test_a_step_up_to_the_first_scoring_that_fails_leaves_the_champion(
     failing: Callable[[str], None], step: str
 ) -> None:
-    before = registry.standing()
+    before = registry.alias_state()
     failing(step)
-    assert registry.standing() == before
+    assert registry.alias_state() == before
 
 
 @pytest.mark.parametrize("step", STEPS[4:])
@@ -65,7 +65,7 @@ def test_a_failure_of_monitoring_or_report_keeps_the_new_champion_and_prints_the
 ) -> None:
     (before,) = registry.champion_history()
     failing(step)
-    now = registry.standing()
+    now = registry.alias_state()
     assert now.champion not in {None, before}
     assert now.previous_champion == before
     assert now.production == {now.champion}

@@ -431,8 +431,8 @@ def test_a_challenger_without_a_gate_result_is_archived() -> None:
     resolve_interrupted()
     assert outcome() == (INTERRUPTED, version)
     assert stage(version) == "Archived"
-    assert registry.tags_of(version)["archived_because"] == "its process ended before the challenger was promoted"
-    assert registry.standing().champion == "1"
+    assert registry.tags_of(version)["archive_reason"] == "its process ended before the challenger was promoted"
+    assert registry.alias_state().champion == "1"
 
 
 @pytest.mark.parametrize("archived", [True, False])
@@ -462,7 +462,7 @@ def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_archive
             registry.promote(version, "better")
     registry.reconcile()
     resolve_interrupted()
-    champion = registry.standing().champion
+    champion = registry.alias_state().champion
     assert outcome() == (PROMOTED if champion == version else INTERRUPTED, version)
     assert stage(version) == ("Production" if champion == version else "Archived")
     assert "challenger" not in MlflowClient().get_registered_model(registry.MODEL).aliases
@@ -493,7 +493,7 @@ def test_a_challenger_whose_promotion_was_rolled_back_was_not_promoted() -> None
         promoted_in_vain()
     resolve_interrupted()
     assert outcome()[0] != PROMOTED
-    assert registry.standing().champion == "1"
+    assert registry.alias_state().champion == "1"
 
 
 @pytest.mark.usefixtures("store")
@@ -601,7 +601,7 @@ def test_a_champion_worse_than_the_base_rate_is_replaced_by_a_better_challenger(
     assert (found.number, found.outcome, found.decision.trigger) == (1, PROMOTED, "reactive")
     assert found.promotion is not None
     assert found.promotion.promoted
-    assert registry.standing().champion == "2"
+    assert registry.alias_state().champion == "2"
     (entry,) = current_store().decisions()
     assert (entry.decision, entry.outcome, entry.champion, entry.challenger) == (RETRAIN, PROMOTED, "1", "2")
     assert (entry.labels, entry.new_labels, entry.source) == (1_200, 1_200, str(setup.table))
@@ -622,7 +622,7 @@ def test_a_challenger_that_is_not_better_is_archived_and_the_log_records_why(
     (entry,) = current_store().decisions()
     assert (entry.outcome, entry.challenger) == (REJECTED, "2")
     assert "did not pass the gate" in entry.outcome_reason
-    assert (registry.standing().champion, stage("2")) == ("1", "Archived")
+    assert (registry.alias_state().champion, stage("2")) == ("1", "Archived")
     again = setup.run()
     assert (again.number, again.outcome, again.decision.decision) == (2, NOTHING_TO_DO, NO_ACTION)
     assert any("0 labelled rows are new" in reason for reason in again.decision.reasons)
@@ -632,10 +632,10 @@ def test_a_dry_run_prints_the_decision_and_changes_nothing(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(retreino, "learn", lambda *_: pytest.fail("it trained"))
-    before = registry.standing()
+    before = registry.alias_state()
     found = setup.run("dry_run")
     assert (found.decision.decision, found.outcome, found.promotion) == (RETRAIN, NOTHING_TO_DO, None)
-    assert registry.standing() == before
+    assert registry.alias_state() == before
     printed = " ".join(capsys.readouterr().out.split())
     assert "Decision 1: retrain (reactive)" in printed
     assert "Dry run: nothing was done" in printed
@@ -670,14 +670,14 @@ def test_who_forces_a_training_gets_one(setup: RetrainingSetup, monkeypatch: pyt
 def test_a_training_that_fails_is_in_the_log_and_changes_nothing(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = registry.standing()
+    before = registry.alias_state()
     monkeypatch.setattr(retreino, "learn", fail_in_training(ValueError("no more memory")))
     with pytest.raises(ValueError, match="no more memory"):
         setup.run()
     (entry,) = current_store().decisions()
     assert (entry.outcome, entry.outcome_reason) == (FAILED, "ValueError: no more memory")
     assert MlflowClient().get_run(entry.run_id).info.status == "FAILED"
-    assert registry.standing() == before
+    assert registry.alias_state() == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
@@ -703,9 +703,9 @@ def test_a_promotion_is_rolled_back_when_a_later_step_fails(
     monkeypatch.setattr(retreino, "settlement_records", full)
     with pytest.raises(OSError, match=message):
         setup.run()
-    assert registry.standing().champion == "1"
+    assert registry.alias_state().champion == "1"
     assert (stage("1"), stage("2")) == ("Production", "Archived")
-    assert "taken_back" in registry.tags_of("2")
+    assert "revoked" in registry.tags_of("2")
     (entry,) = current_store().decisions()
     assert (entry.outcome, entry.challenger) == (FAILED, "2")
 
@@ -721,8 +721,8 @@ def test_a_challenger_of_a_training_that_failed_later_is_archived(
     monkeypatch.setattr(retreino, "learn", train_and_register)
     with pytest.raises(OSError, match="no more space"):
         setup.run()
-    assert (registry.standing().champion, stage("2")) == ("1", "Archived")
-    assert registry.tags_of("2")["archived_because"] == "OSError: no more space"
+    assert (registry.alias_state().champion, stage("2")) == ("1", "Archived")
+    assert registry.tags_of("2")["archive_reason"] == "OSError: no more space"
 
 
 def test_a_champion_that_changed_during_the_training_is_not_replaced(
@@ -740,7 +740,7 @@ def test_a_champion_that_changed_during_the_training_is_not_replaced(
     assert found.outcome == REJECTED
     assert found.promotion is not None
     assert "it was trained to replace champion version 1; the champion is now 2" in found.promotion.note
-    assert (registry.standing().champion, stage("3")) == ("2", "Archived")
+    assert (registry.alias_state().champion, stage("3")) == ("2", "Archived")
 
 
 def test_what_an_earlier_process_left_is_settled_before_the_next_decision(

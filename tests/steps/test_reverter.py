@@ -33,7 +33,7 @@ IDENTICAL = "bit-identical on 512 shots to those at registration"
 
 
 def alias_state() -> tuple[str | None, str | None, dict[str, str]]:
-    found = registry.standing()
+    found = registry.alias_state()
     versions = MlflowClient().search_model_versions(f"name = '{registry.model()}'")
     return found.champion, found.previous_champion, {registry.number(each): each.current_stage for each in versions}
 
@@ -141,7 +141,7 @@ def test_a_version_that_cannot_be_restored_is_reported_and_nothing_changes(
 
 @pytest.mark.usefixtures("store")
 def test_without_a_registered_version_an_error_is_raised() -> None:
-    with pytest.raises(RegistryError, match="no previous champion to go back to"):
+    with pytest.raises(RegistryError, match="no previous champion to restore"):
         reverted()
 
 

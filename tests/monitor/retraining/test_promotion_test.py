@@ -83,7 +83,7 @@ def test_a_challenger_that_is_better_everywhere_passes_with_the_figures_of_both(
     assert found.verdict.reference_loss == pytest.approx(log_loss_by_row(rows[TARGET], blurred(rows)).mean())
     assert found.verdict.high < 0
     assert f"of {NAME} on the same 3,000 rows" in found.verdict.reason
-    assert "better beyond chance" in found.verdict.reason
+    assert "significantly better" in found.verdict.reason
 
 
 def test_a_challenger_that_answers_the_same_does_not_pass(rows: pd.DataFrame) -> None:
@@ -91,7 +91,7 @@ def test_a_challenger_that_answers_the_same_does_not_pass(rows: pd.DataFrame) ->
     assert failed(found) == [f"{NAME}, all rows", "the least gain"]
     assert not found.verdict.passed
     assert "difference +0.0000" in found.verdict.reason
-    assert "not better beyond chance" in found.verdict.reason
+    assert "not significantly better" in found.verdict.reason
 
 
 def test_a_challenger_that_is_better_only_by_chance_does_not_pass(rows: pd.DataFrame) -> None:
@@ -140,7 +140,7 @@ def test_a_challenger_that_is_almost_constant_does_not_pass_and_is_said_to_be_so
     found = judged(rows, nearly, 1 - truth(rows))
     assert found.comparisons[0].passed
     assert failed(found) == ["the class prior, all rows", "a constant"]
-    assert "the answers are almost constant: P(made) is 0.4" in found.verdict.reason
+    assert "the predictions are almost constant: P(made) is 0.4" in found.verdict.reason
 
 
 def test_a_champion_that_is_almost_constant_is_no_more_than_a_baseline(alike: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from data.paths import ROOT
 from serving import registry
-from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError
+from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError, lock
 from tests.versions import GOOD, REFUSED, Killed, LoggedModels, kill_at, promote_versions, register_without_files
 
 Register = Callable[..., str]
@@ -25,9 +25,9 @@ def version() -> Register:
     return register_without_files
 
 
-def standing() -> tuple[str | None, str | None, dict[str, str]]:
+def aliases_and_stages() -> tuple[str | None, str | None, dict[str, str]]:
     stages = {registry.number(v): v.current_stage for v in MlflowClient().search_model_versions(f"name='{MODEL}'")}
-    now = registry.standing()
+    now = registry.alias_state()
     return now.champion, now.previous_champion, stages
 
 
@@ -41,18 +41,18 @@ def test_a_registered_version_is_not_promoted(store_with_models: LoggedModels) -
         registry.require_champion()
 
 
-def test_where_nothing_is_registered_nothing_is_champion_and_nothing_has_to_be_mended() -> None:
+def test_where_nothing_is_registered_there_is_no_champion_and_no_problem() -> None:
     registry.reconcile()
     assert registry.champion_history() == []
-    assert registry.standing() == registry.AliasState(None, None, frozenset())
+    assert registry.alias_state() == registry.AliasState(None, None, frozenset())
     assert not registry.was_champion("1")
 
 
-def test_champion_and_production_move_together_and_the_last_one_is_remembered(version: Register) -> None:
+def test_champion_and_production_move_together_and_the_previous_champion_is_kept(version: Register) -> None:
     for number in (1, 2, 3):
         registry.promote(version(), "better")
         assert registry.number(registry.require_champion()) == str(number)
-    assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
+    assert aliases_and_stages() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
 
 
 def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Register) -> None:
@@ -60,11 +60,11 @@ def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Register)
     refused = version(REFUSED)
     with pytest.raises(RegistryError, match="did not pass the gate"):
         registry.promote(refused, "newest")
-    assert standing() == ("1", None, {"1": "Production", "2": "None"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "None"})
     assert MlflowClient().get_model_version(MODEL, refused).tags["gate"] == "refused"
 
 
-def test_a_version_that_was_never_judged_is_not_promoted(version: Register) -> None:
+def test_a_version_without_a_gate_result_is_not_promoted(version: Register) -> None:
     number = version()
     MlflowClient().delete_model_version_tag(MODEL, number, "gate")
     with pytest.raises(RegistryError, match="did not pass the gate"):
@@ -76,7 +76,7 @@ def test_promoting_the_champion_again_keeps_the_previous_one(version: Register) 
     second = version()
     registry.promote(second, "better")
     registry.promote(second, "better")
-    assert standing()[:2] == ("2", "1")
+    assert aliases_and_stages()[:2] == ("2", "1")
 
 
 def test_each_promotion_is_appended_to_the_version_with_who_when_where_and_why(version: Register) -> None:
@@ -92,10 +92,10 @@ def test_each_promotion_is_appended_to_the_version_with_who_when_where_and_why(v
 
 
 def test_a_user_without_a_name_can_promote(version: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
+    def no_name() -> str:
         raise KeyError
 
-    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", no_name)
     registry.promote(version(), "better")
     assert registry.promotions(registry.require_champion())[0]["who"] == f"uid {os.getuid()}"
 
@@ -104,7 +104,7 @@ def test_the_stage_follows_the_alias_after_a_kill_between_the_two(version: Regis
     registry.promote(version(), "better")
     MlflowClient().set_registered_model_alias(MODEL, "champion", version())
     registry.reconcile()
-    assert standing()[2] == {"1": "Archived", "2": "Production"}
+    assert aliases_and_stages()[2] == {"1": "Archived", "2": "Production"}
 
 
 def test_production_holds_the_champion_alone(version: Register) -> None:
@@ -112,14 +112,14 @@ def test_production_holds_the_champion_alone(version: Register) -> None:
     with pytest.warns(FutureWarning):
         MlflowClient().transition_model_version_stage(MODEL, version(), "Production")
     registry.reconcile()
-    assert standing()[2] == {"1": "Production", "2": "Archived"}
+    assert aliases_and_stages()[2] == {"1": "Production", "2": "Archived"}
 
 
 def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_production(version: Register) -> None:
     registry.promote(version(), "better")
     MlflowClient().set_registered_model_alias(MODEL, "champion", version(REFUSED))
     registry.reconcile()
-    assert standing()[2] == {"1": "Production", "2": "None"}
+    assert aliases_and_stages()[2] == {"1": "Production", "2": "None"}
     with pytest.raises(RegistryError, match="has not passed the gate"):
         registry.require_champion()
     assert registry.usable_champion() is None
@@ -133,35 +133,42 @@ def fail_after(*promoted: str) -> None:
         raise OSError(message)
 
 
-def test_a_promotion_is_taken_back_when_what_follows_fails(version: Register) -> None:
+def test_a_promotion_is_revoked_when_a_later_step_fails(version: Register) -> None:
     registry.promote(version(), "better")
     registry.promote(version(), "better")
     third = version()
     with pytest.raises(OSError, match="cannot be served"):
         fail_after(third)
-    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
-    assert "it cannot be served" in MlflowClient().get_model_version(MODEL, third).tags["taken_back"]
+    assert aliases_and_stages() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert "it cannot be served" in MlflowClient().get_model_version(MODEL, third).tags["revoked"]
 
 
-def test_the_very_first_promotion_is_taken_back_too(version: Register) -> None:
+def test_the_reason_of_a_promotion_that_0_1_0_revoked_is_still_read(version: Register) -> None:
+    number = version(taken_back="it could not be served")
+    MlflowClient().set_model_version_tag(MODEL, number, "gate", "taken back")
+    with pytest.raises(RegistryError, match="is not promoted: it could not be served"):
+        registry.promote(number, "newest")
+
+
+def test_the_very_first_promotion_is_revoked_too(version: Register) -> None:
     with pytest.raises(OSError, match="cannot be served"):
         fail_after(version())
-    assert standing() == (None, None, {"1": "Archived"})
+    assert aliases_and_stages() == (None, None, {"1": "Archived"})
 
 
-def test_production_is_put_back_where_no_alias_named_it(version: Register) -> None:
+def test_production_is_restored_where_no_alias_named_it(version: Register) -> None:
     registry.promote(version(), "better")
     MlflowClient().delete_registered_model_alias(MODEL, "champion")
     with pytest.raises(OSError, match="cannot be served"):
         fail_after(version())
-    assert standing() == (None, None, {"1": "Production", "2": "Archived"})
+    assert aliases_and_stages() == (None, None, {"1": "Production", "2": "Archived"})
 
 
 @pytest.mark.parametrize("calls", range(1, 5))
-def test_a_kill_while_a_promotion_is_taken_back_leaves_nothing_in_production_that_cannot_be_served(
+def test_a_kill_while_a_promotion_is_revoked_leaves_no_version_in_production_that_cannot_be_served(
     version: Register, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    before, first = registry.standing(), version()
+    before, first = registry.alias_state(), version()
     registry.promote(first, "better")
     left = iter(range(calls))
 
@@ -178,20 +185,20 @@ def test_a_kill_while_a_promotion_is_taken_back_leaves_nothing_in_production_tha
     for method in ("set_model_version_tag", "delete_registered_model_alias", "transition_model_version_stage"):
         monkeypatch.setattr(MlflowClient, method, killed_after(method))
     with contextlib.suppress(SystemExit):
-        registry._restore(before, registry.require_champion(), "it cannot be served")  # noqa: SLF001 killed inside
+        registry.revoke(registry.require_champion(), "it cannot be served", restore=before)
     monkeypatch.undo()
     registry.reconcile()
-    assert standing()[2] == {"1": "Archived"}
+    assert aliases_and_stages()[2] == {"1": "Archived"}
 
 
 def test_nothing_that_did_not_pass_the_gate_stays_in_production(version: Register) -> None:
     with pytest.warns(FutureWarning):
         MlflowClient().transition_model_version_stage(MODEL, version(REFUSED), "Production")
     registry.reconcile()
-    assert standing()[2] == {"1": "Archived"}
+    assert aliases_and_stages()[2] == {"1": "Archived"}
 
 
-def test_a_failure_does_not_take_back_what_another_process_promoted(
+def test_a_failure_does_not_revoke_what_another_process_promoted(
     version: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.promote(version(), "better")
@@ -206,13 +213,13 @@ def test_a_failure_does_not_take_back_what_another_process_promoted(
 
     with pytest.raises(OSError):  # noqa: PT011 raised just above
         elsewhere()
-    assert standing()[0] == "2"
+    assert aliases_and_stages()[0] == "2"
 
 
-def test_without_a_failure_nothing_is_taken_back(version: Register) -> None:
+def test_without_a_failure_no_promotion_is_revoked(version: Register) -> None:
     with registry.rollback_on_failure():
         registry.promote(version(), "better")
-    assert standing()[0] == "1"
+    assert aliases_and_stages()[0] == "1"
 
 
 def aliases() -> dict[str, str]:
@@ -234,44 +241,44 @@ def challenged(name: str, **details: str) -> Sequence[str]:
 def test_rolling_back_makes_the_previous_champion_champion_and_production_again() -> None:
     promote_versions(2)
     assert registry.roll_back("it misses layups") == "1"
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived"})
     last = registry.promotions(registry.require_champion())[-1]
     assert (last["why"], last["instead_of"], last["kind"]) == ("it misses layups", "2", "roll back")
 
 
-def test_rolling_back_again_goes_one_champion_further_back_until_there_is_none() -> None:
+def test_rolling_back_again_restores_the_champion_before_until_there_is_none() -> None:
     promote_versions(3)
     assert registry.roll_back("it misses layups") == "2"
-    assert standing() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
+    assert aliases_and_stages() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})
     assert registry.roll_back("it misses dunks") == "1"
-    assert standing()[:2] == ("1", None)
-    with pytest.raises(RegistryError, match="no previous champion to go back to"):
+    assert aliases_and_stages()[:2] == ("1", None)
+    with pytest.raises(RegistryError, match="no previous champion to restore"):
         registry.roll_back("it misses everything")
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
 
 
-def test_what_was_rolled_back_from_is_not_where_a_later_roll_back_goes(version: Register) -> None:
+def test_a_later_rollback_skips_a_version_that_was_rolled_back_from(version: Register) -> None:
     promote_versions(3)
     registry.roll_back("it misses layups")
     registry.promote(version(), "better")
     assert registry.champion_history() == ["1", "2", "4"]
-    assert standing()[:2] == ("4", "2")
+    assert aliases_and_stages()[:2] == ("4", "2")
     assert registry.roll_back("so does this") == "2"
 
 
 def test_a_version_that_was_rolled_back_from_can_be_promoted_again() -> None:
     promote_versions(2)
-    registry.roll_back("a look at it")
+    registry.roll_back("to inspect it")
     registry.promote("2", "it was not its fault")
-    assert standing() == ("2", "1", {"1": "Archived", "2": "Production"})
+    assert aliases_and_stages() == ("2", "1", {"1": "Archived", "2": "Production"})
     assert registry.roll_back("it was") == "1"
 
 
-def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version: Register) -> None:
+def test_a_named_version_is_restored_and_all_later_promotions_are_undone(version: Register) -> None:
     promote_versions(4)
     assert registry.roll_back("all later ones miss layups", "2") == "2"
-    assert standing()[:2] == ("2", "1")
-    assert standing()[2] == {"1": "Archived", "2": "Production", "3": "Archived", "4": "Archived"}
+    assert aliases_and_stages()[:2] == ("2", "1")
+    assert aliases_and_stages()[2] == {"1": "Archived", "2": "Production", "3": "Archived", "4": "Archived"}
     registry.promote(version(), "better")
     assert registry.champion_history() == ["1", "2", "5"]
 
@@ -284,22 +291,24 @@ def test_a_named_version_comes_back_and_all_that_came_after_it_is_undone(version
         ("3", "Version 3 of kobe_shot did not pass the gate"),
     ],
 )
-def test_a_named_version_that_may_not_come_back_is_refused_in_words(version: Register, number: str, words: str) -> None:
+def test_a_named_version_that_may_not_be_restored_is_rejected_with_a_message(
+    version: Register, number: str, words: str
+) -> None:
     promote_versions(2)
     version(REFUSED)
-    before = standing()
+    before = aliases_and_stages()
     for refused in (registry.rollback_target, lambda target: registry.roll_back("a wish", target)):
         with pytest.raises(RegistryError, match=words):
             refused(number)
-    assert standing() == before
+    assert aliases_and_stages() == before
     assert challenged(MODEL, kind="roll back") == []
 
 
-def test_the_target_of_a_roll_back_can_be_asked_for_without_rolling_back() -> None:
+def test_the_target_of_a_rollback_is_known_without_rolling_back() -> None:
     promote_versions(2)
-    before = standing()
+    before = aliases_and_stages()
     assert registry.rollback_target() == "1"
-    assert standing() == before
+    assert aliases_and_stages() == before
 
 
 def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
@@ -308,60 +317,60 @@ def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
     promote_versions(1)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
-    assert standing() == ("1", None, {"1": "Production"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production"})
 
 
-def test_a_previous_champion_that_lost_its_pass_is_passed_over() -> None:
+def test_a_previous_champion_that_lost_its_gate_result_is_skipped() -> None:
     promote_versions(3)
     registry.record_gate_result("2", REFUSED)
     assert registry.champion_history() == ["1", "3"]
     registry.reconcile()
-    assert standing()[1] == "1"
+    assert aliases_and_stages()[1] == "1"
     assert registry.roll_back("a wish") == "1"
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
 
 
-def test_where_no_other_champion_has_its_pass_there_is_nothing_to_roll_back_to() -> None:
+def test_where_no_other_champion_has_passed_the_gate_there_is_no_rollback() -> None:
     promote_versions(2)
     registry.record_gate_result("1", REFUSED)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
     with pytest.raises(RegistryError, match="did not pass the gate"):
         registry.roll_back("a wish", "1")
-    assert standing()[0] == "2"
+    assert aliases_and_stages()[0] == "2"
 
 
-def test_what_was_rolled_back_from_stays_undone_when_the_version_that_came_back_loses_its_pass() -> None:
+def test_what_was_rolled_back_from_stays_undone_when_the_restored_version_loses_its_gate_result() -> None:
     promote_versions(3)
     registry.roll_back("3 misses layups")
     registry.record_gate_result("2", REFUSED)
     assert registry.roll_back("2 was no better") == "1"
 
 
-def test_an_alias_that_was_moved_by_hand_does_not_roll_back_to_the_champion_itself() -> None:
+def test_a_manual_alias_does_not_roll_back_to_the_champion_itself() -> None:
     promote_versions(1)
     MlflowClient().set_registered_model_alias(MODEL, "previous_champion", "1")
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
     registry.reconcile()
-    assert standing()[1] is None
+    assert aliases_and_stages()[1] is None
     assert len(registry.promotions(registry.require_champion())) == 1
 
 
-def test_a_champion_that_was_named_by_hand_is_the_end_of_the_line(version: Register) -> None:
+def test_a_manually_set_champion_is_the_last_in_the_history(version: Register) -> None:
     promote_versions(2)
     MlflowClient().set_registered_model_alias(MODEL, "champion", version())
     registry.reconcile()
-    assert standing() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
+    assert aliases_and_stages() == ("3", "2", {"1": "Archived", "2": "Archived", "3": "Production"})
     assert registry.roll_back("whoever did that") == "2"
-    assert standing()[:2] == ("2", "1")
+    assert aliases_and_stages()[:2] == ("2", "1")
 
 
-def test_going_back_by_hand_undoes_all_that_came_after(version: Register) -> None:
+def test_a_manual_rollback_undoes_all_later_promotions(version: Register) -> None:
     promote_versions(3)
     MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
     registry.reconcile()
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived", "3": "Archived"})
     registry.promote(version(), "better")
     assert registry.rollback_target() == "1"
 
@@ -381,15 +390,15 @@ def test_a_version_was_champion_if_only_for_a_time(version: Register) -> None:
 def test_a_version_that_was_compared_with_another_champion_is_not_promoted(version: Register) -> None:
     promote_versions(2)
     late = version()
-    before, said = standing(), aliases()
+    before, aliases_before = aliases_and_stages(), aliases()
     with pytest.raises(
         ConcurrentPromotionError, match=r"Version 3 of kobe_shot was compared with .*version 1; .* now version 2"
     ):
         registry.promote(late, "better", instead_of="1")
-    assert (standing(), aliases()) == (before, said)
+    assert (aliases_and_stages(), aliases()) == (before, aliases_before)
     assert registry.promotions(MlflowClient().get_model_version(MODEL, late)) == []
     registry.promote(late, "better", instead_of="2")
-    assert standing()[:2] == ("3", "2")
+    assert aliases_and_stages()[:2] == ("3", "2")
 
 
 def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promoted(version: Register) -> None:
@@ -401,12 +410,12 @@ def test_a_version_that_was_compared_with_a_champion_that_is_gone_is_not_promote
     assert registry.champion() is None
 
 
-def test_a_version_that_was_compared_with_nobody_does_not_replace_a_champion(version: Register) -> None:
+def test_a_version_that_was_compared_with_no_champion_does_not_replace_one(version: Register) -> None:
     late = version()
     registry.promote(version(), "it was quicker", instead_of="")
     with pytest.raises(ConcurrentPromotionError, match=r"compared with champion none; the champion is now version 2"):
         registry.promote(late, "better", instead_of="")
-    assert standing() == ("2", None, {"1": "None", "2": "Production"})
+    assert aliases_and_stages() == ("2", None, {"1": "None", "2": "Production"})
 
 
 # Challengers that come to nothing
@@ -417,12 +426,12 @@ def test_a_version_that_is_put_away_keeps_the_reason_and_changes_nothing_else(ve
     refused = version(REFUSED)
     MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
     registry.archive(refused, "worse on every row")
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
-    assert registry.tags_of(refused)["archived_because"] == "worse on every row"
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert registry.tags_of(refused)["archive_reason"] == "worse on every row"
     assert aliases() == {"champion": "1"}
 
 
-def test_putting_a_version_away_leaves_another_challenger_in_peace(version: Register) -> None:
+def test_archiving_a_version_does_not_affect_another_challenger(version: Register) -> None:
     promote_versions(1)
     first, second = version(REFUSED), version()
     MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, second)
@@ -430,7 +439,7 @@ def test_putting_a_version_away_leaves_another_challenger_in_peace(version: Regi
     assert aliases() == {"champion": "1", CHALLENGER: second}
 
 
-def test_whoever_became_champion_is_no_challenger_any_more(version: Register) -> None:
+def test_the_champion_is_not_a_challenger(version: Register) -> None:
     for number in ("1", "2"):
         registry.promote(version(), "better")
         assert CHALLENGER not in aliases()
@@ -452,7 +461,7 @@ def test_a_promotion_makes_the_changes_between_which_the_next_tests_kill(
 
 
 @pytest.mark.parametrize("place", range(len(WHOLE_PROMOTION)))
-def test_a_promotion_that_was_killed_anywhere_is_mended(
+def test_a_promotion_that_was_killed_anywhere_is_completed_or_undone(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     promote_versions(2)
@@ -463,15 +472,15 @@ def test_a_promotion_that_was_killed_anywhere_is_mended(
             registry.promote(third, "better")
     registry.reconcile()
     champion, previous, before = ("3", "2", "1") if place > 2 else ("2", "1", None)
-    assert standing()[:2] == (champion, previous)
-    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [champion]
+    assert aliases_and_stages()[:2] == (champion, previous)
+    assert [number for number, stage in aliases_and_stages()[2].items() if stage == "Production"] == [champion]
     assert aliases().get(CHALLENGER) != champion
     assert registry.roll_back("a wish") == previous
-    assert standing()[1] == before
+    assert aliases_and_stages()[1] == before
 
 
 @pytest.mark.parametrize("place", range(len(WHOLE_PROMOTION)))
-def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_to_go_back_to(
+def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_not_a_rollback_target(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     promote_versions(2)
@@ -481,16 +490,18 @@ def test_a_version_whose_promotion_was_killed_before_it_was_champion_is_nowhere_
         with pytest.raises(Killed):
             registry.promote(third, "better")
     registry.reconcile()
-    was_champion = str(registry.standing().champion)
+    was_champion = str(registry.alias_state().champion)
     assert registry.was_champion(third) is (was_champion == third)
     registry.promote(version(), "better")
     assert registry.was_champion(third) is (was_champion == third)
-    assert standing()[:2] == ("4", was_champion)
+    assert aliases_and_stages()[:2] == ("4", was_champion)
     assert registry.rollback_target() == was_champion
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+def test_a_rollback_that_was_killed_anywhere_is_completed_or_undone(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
     promote_versions(3)
     with monkeypatch.context() as patch:
         made = kill_at(patch, place)
@@ -498,12 +509,12 @@ def test_a_roll_back_that_was_killed_anywhere_is_mended(monkeypatch: pytest.Monk
             registry.roll_back("it misses layups")
     registry.reconcile()
     champion, previous = ("2", "1") if "alias" in made else ("3", "2")
-    assert standing()[:2] == (champion, previous)
-    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [champion]
+    assert aliases_and_stages()[:2] == (champion, previous)
+    assert [number for number, stage in aliases_and_stages()[2].items() if stage == "Production"] == [champion]
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
+def test_archiving_a_version_that_was_killed_anywhere_can_be_repeated(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     promote_versions(1)
@@ -514,16 +525,16 @@ def test_putting_a_version_away_that_was_killed_anywhere_can_be_done_again(
         with pytest.raises(Killed):
             registry.archive(refused, "worse")
     registry.archive(refused, "worse")
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived"})
     assert aliases() == {"champion": "1"}
 
 
 # More than one registered model
 
 
-def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(version: Register) -> None:
+def test_changes_of_another_registered_model_do_not_affect_the_first(version: Register) -> None:
     promote_versions(2)
-    before, said = standing(), aliases()
+    before, aliases_before = aliases_and_stages(), aliases()
     with registry.use_model_name("another"):
         assert registry.model() == "another"
         assert registry.champion() is None
@@ -531,14 +542,14 @@ def test_another_registered_model_is_worked_on_while_the_first_is_left_alone(ver
         registry.promote(version(), "better")
         registry.roll_back("a wish")
         registry.reconcile()
-        assert (registry.standing().champion, aliases()) == ("1", {"champion": "1"})
+        assert (registry.alias_state().champion, aliases()) == ("1", {"champion": "1"})
     assert registry.model() == MODEL
-    assert (standing(), aliases()) == (before, said)
+    assert (aliases_and_stages(), aliases()) == (before, aliases_before)
     assert challenged(MODEL, kind="roll back") == []
     assert challenged("another", kind="roll back") == ["1"]
 
 
-def test_the_other_model_is_let_go_of_when_the_work_fails_or_is_nested(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_model_is_unset_when_the_work_fails_or_is_nested(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         with registry.use_model_name("another"), registry.use_model_name("a third"):
             assert registry.model() == "a third"
@@ -553,7 +564,7 @@ def test_the_other_model_is_let_go_of_when_the_work_fails_or_is_nested(monkeypat
         assert os.environ.get("KOBE_SHOT_MODEL") == before
 
 
-def test_a_registered_model_that_was_made_anew_is_told_from_the_old_one(version: Register) -> None:
+def test_a_registered_model_that_was_created_again_is_another_one(version: Register) -> None:
     assert registry.created() == ""
     version()
     before = registry.created()
@@ -581,7 +592,7 @@ def test_the_newest_version_with_a_tag_is_found(version: Register) -> None:
 
 
 def elsewhere(code: str, folder: Path) -> "subprocess.Popen[str]":
-    """Another process, in another folder, that works on this store."""
+    """Another process, in another folder, that uses this store."""
     head = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport mlflow\nfrom serving import registry\n"
     store = f"mlflow.set_tracking_uri({mlflow.get_tracking_uri()!r})\n"
     return subprocess.Popen(
@@ -593,21 +604,23 @@ def elsewhere(code: str, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
-def said(process: "subprocess.Popen[str]") -> str:
+def line_of(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> "Iterator[subprocess.Popen[str]]":
-    """Another process that is at a change of this registry until it is killed."""
-    with elsewhere("with registry.changing():\n    print('in', flush=True)\n    sys.stdin.read()", tmp_path) as process:
-        assert said(process) == "in"
+    """Another process that holds the lock of this registry until it is killed."""
+    with elsewhere(
+        "with registry.change_lock():\n    print('in', flush=True)\n    sys.stdin.read()", tmp_path
+    ) as process:
+        assert line_of(process) == "in"
         yield process
         process.kill()
 
 
-def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_words(
+def test_every_change_of_the_registry_waits_for_another_process_and_ends_with_a_message(
     version: Register, monkeypatch: pytest.MonkeyPatch, holder: "subprocess.Popen[str]"
 ) -> None:
     changes: list[Callable[[], object]] = [
@@ -619,7 +632,7 @@ def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_wor
     ]
     with registry.use_model_name("another"):
         promote_versions(1)
-    monkeypatch.setattr(registry, "_LOCK_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.01)
     words = f"a change of kobe_shot, by process {holder.pid} .*, after a wait of 0.01 s"
     for change in changes:
         with pytest.raises(RegistryError, match=words):
@@ -631,16 +644,16 @@ def test_whatever_changes_the_registry_waits_for_another_process_and_ends_in_wor
     version()
     for change in changes:
         change()
-    assert standing() == ("1", None, {"1": "Production", "2": "Archived"})
+    assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived"})
 
 
 def test_a_change_within_a_change_is_one(version: Register) -> None:
-    with registry.changing():
+    with registry.change_lock():
         registry.promote(version(), "better")
         with pytest.raises(RegistryError):
             registry.promote(version(REFUSED), "worse")
         registry.promote(version(), "better")
-    assert standing()[:2] == ("3", "1")
+    assert aliases_and_stages()[:2] == ("3", "1")
 
 
 def test_of_processes_that_promote_at_once_in_the_place_of_one_champion_one_does(
@@ -650,31 +663,31 @@ def test_of_processes_that_promote_at_once_in_the_place_of_one_champion_one_does
     code = (
         "print('ready', flush=True)\nversion = sys.stdin.readline().strip()\n"
         "try:\n    registry.promote(version, 'better', instead_of='1')\n    print('promoted', flush=True)\n"
-        "except registry.OvertakenError as error:\n    print(error, flush=True)"
+        "except registry.ConcurrentPromotionError as error:\n    print(error, flush=True)"
     )
     with contextlib.ExitStack() as stack:
         processes = {version(): stack.enter_context(elsewhere(code, tmp_path)) for _ in range(2)}
-        assert [said(process) for process in processes.values()] == ["ready"] * 2
+        assert [line_of(process) for process in processes.values()] == ["ready"] * 2
         for number, process in processes.items():
             assert process.stdin is not None
             process.stdin.write(f"{number}\n")
             process.stdin.flush()
-        found = {number: said(process) for number, process in processes.items()}
-    (winner,) = (number for number, words in found.items() if words == "promoted")
-    told = f"was compared with champion version 1; the champion is now version {winner}."
-    assert all(words.endswith(told) for number, words in found.items() if number != winner)
-    assert standing()[:2] == (winner, "1")
-    assert [number for number, stage in standing()[2].items() if stage == "Production"] == [winner]
+        found = {number: line_of(process) for number, process in processes.items()}
+    (winner,) = (number for number, line in found.items() if line == "promoted")
+    expected = f"was compared with champion version 1; the champion is now version {winner}."
+    assert all(line.endswith(expected) for number, line in found.items() if number != winner)
+    assert aliases_and_stages()[:2] == (winner, "1")
+    assert [number for number, stage in aliases_and_stages()[2].items() if stage == "Production"] == [winner]
 
 
-def test_a_roll_back_from_a_champion_that_another_command_has_replaced_changes_nothing() -> None:
+def test_a_rollback_from_a_champion_that_another_command_has_replaced_changes_nothing() -> None:
     promote_versions(3)
     registry.roll_back("the first of two", instead_of="3")
-    before = standing()
-    words = r"the champion of kobe_shot was version 3; .* it is now version 2\. Nothing was changed\. .*make history"
+    before = aliases_and_stages()
+    words = r"champion of kobe_shot was version 3 .* it is now version 2\. Nothing was changed\. .*make history"
     with pytest.raises(ConcurrentPromotionError, match=words):
         registry.roll_back("the second of two", instead_of="3")
-    assert standing() == before
+    assert aliases_and_stages() == before
 
 
 @pytest.mark.parametrize("there", ["3", None])
@@ -696,15 +709,15 @@ def test_a_champion_that_another_machine_makes_meanwhile_stays(
         patch.setattr(MlflowClient, "set_model_version_tag", set_tag)
         with pytest.raises(ConcurrentPromotionError, match=f"has made version {there or 'none'} champion meanwhile"):
             registry.promote(mine, "better", instead_of="1")
-    assert standing()[0] == there
+    assert aliases_and_stages()[0] == there
     assert not registry.was_champion(mine)
     assert registry.promotions(MlflowClient().get_model_version(MODEL, mine)) == []
 
 
-# What a person has moved by hand
+# Manual changes
 
 
-def test_where_nobody_moved_anything_nothing_is_wrong(version: Register) -> None:
+def test_without_manual_changes_there_is_no_problem(version: Register) -> None:
     assert registry.alias_problems() == []
     version()
     assert registry.alias_problems() == []
@@ -714,25 +727,25 @@ def test_where_nobody_moved_anything_nothing_is_wrong(version: Register) -> None
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_told_with_what_to_do(
+def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_reported_with_the_remedy(
     version: Register, capsys: pytest.CaptureFixture[str], before: int
 ) -> None:
     promote_versions(before)
     number = version(REFUSED)
     MlflowClient().set_registered_model_alias(MODEL, "champion", number)
     (problem,) = registry.alias_problems()
-    assert f"names version {number}, which has not passed the gate (worse): somebody has moved it by hand" in problem
-    assert ("Put version 1 back: make roll-back" if before else "Train another: mlflow run . -e treinamento") in problem
+    assert f"names version {number}, which has not passed the gate (worse): it was set by hand" in problem
+    assert ("Restore version 1: make roll-back" if before else "Train another: mlflow run . -e treinamento") in problem
     registry.reconcile()
     assert "which has not passed the gate" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(RegistryError, match="which has not passed the gate"):
         registry.require_champion()
     if before:
-        assert registry.roll_back("as told") == "1"
+        assert registry.roll_back("the remedy") == "1"
         assert registry.alias_problems() == []
 
 
-def test_a_stage_that_was_moved_alone_is_told_and_follows_the_alias_again(
+def test_a_stage_that_was_moved_alone_is_reported_and_follows_the_alias_again(
     version: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
     promote_versions(1)
@@ -740,14 +753,14 @@ def test_a_stage_that_was_moved_alone_is_told_and_follows_the_alias_again(
         MlflowClient().transition_model_version_stage(MODEL, version(), "Production", archive_existing_versions=True)
     (problem,) = registry.alias_problems()
     assert problem.startswith("The stage Production holds version 2, and the alias champion names version 1: ")
-    assert "`mlflow models serve` takes the stage" in problem
+    assert "`mlflow models serve` uses the stage" in problem
     registry.reconcile()
     assert "The stage Production holds version 2" in " ".join(capsys.readouterr().out.split())
     assert registry.alias_problems() == []
-    assert standing()[2] == {"1": "Production", "2": "Archived"}
+    assert aliases_and_stages()[2] == {"1": "Production", "2": "Archived"}
 
 
-def test_a_champion_that_is_not_in_production_is_told() -> None:
+def test_a_champion_that_is_not_in_production_is_reported() -> None:
     promote_versions(1)
     with pytest.warns(FutureWarning):
         MlflowClient().transition_model_version_stage(MODEL, "1", "Archived")
@@ -755,27 +768,27 @@ def test_a_champion_that_is_not_in_production_is_told() -> None:
     assert problem.startswith("The stage Production holds version none, and the alias champion names version 1: ")
 
 
-def test_an_alias_that_is_gone_is_told_with_the_version_that_is_in_production() -> None:
+def test_a_missing_alias_is_reported_with_the_version_that_is_in_production() -> None:
     promote_versions(2)
     MlflowClient().delete_registered_model_alias(MODEL, "champion")
     (problem,) = registry.alias_problems()
-    assert problem.endswith("Give the alias back: mlflow run . -e reverter -P version=2")
-    assert registry.roll_back("as told", "2") == "2"
+    assert problem.endswith("Restore the alias: mlflow run . -e reverter -P version=2")
+    assert registry.roll_back("the remedy", "2") == "2"
     assert registry.alias_problems() == []
 
 
-@pytest.mark.parametrize("take_away", ["alias", "version"])
-def test_a_champion_that_was_taken_away_by_hand_is_not_said_never_to_have_been(take_away: str) -> None:
+@pytest.mark.parametrize("removed", ["alias", "version"])
+def test_a_champion_that_was_removed_by_hand_is_not_reported_as_never_promoted(removed: str) -> None:
     promote_versions(2)
-    if take_away == "alias":
+    if removed == "alias":
         MlflowClient().delete_registered_model_alias(MODEL, registry.CHAMPION)
     else:
         MlflowClient().delete_model_version(MODEL, "2")
-    back = "2" if take_away == "alias" else "1"
-    words = rf"has no champion: somebody has taken the alias champion away.*version {back} back: .* reverter"
+    restored = "2" if removed == "alias" else "1"
+    words = rf"has no champion: a person has removed the alias champion.*Restore version {restored}: .* reverter"
     with pytest.raises(RegistryError, match=words):
         registry.require_champion()
     (problem,) = registry.alias_problems()
-    assert f"version {back}" in problem
-    assert registry.roll_back("taken away") == back
+    assert f"version {restored}" in problem
+    assert registry.roll_back("removed") == restored
     assert registry.alias_problems() == []

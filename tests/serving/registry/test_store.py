@@ -1,4 +1,4 @@
-"""The store of a folder whose name has what addresses encode."""
+"""The store of a folder whose name has characters that URIs encode."""
 
 import sys
 from collections.abc import Iterator
@@ -32,16 +32,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_address_is_read_as_the_path_that_it_was_made_of(tmp_path: Path, name: str) -> None:
+def test_a_uri_is_parsed_as_the_path_that_it_was_made_of(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "log.db"
-    address = sqlite_url(path)
-    assert sqlite_path(address) == path
-    assert sql.make_url(address).database == str(path)
-    assert spool_dir(address) == path.with_name("log.db.spool")
+    uri = sqlite_url(path)
+    assert sqlite_path(uri) == path
+    assert sql.make_url(uri).database == str(path)
+    assert spool_dir(uri) == path.with_name("log.db.spool")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_inference_log_is_written_into_the_folder_that_is_meant(tmp_path: Path, name: str) -> None:
+def test_an_inference_log_is_written_into_the_named_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     engine = create_engine(sqlite_url(tmp_path / name / "log.db"))
     with engine.begin() as connection:
@@ -51,11 +51,11 @@ def test_an_inference_log_is_written_into_the_folder_that_is_meant(tmp_path: Pat
     assert (tmp_path / name / "log.db").exists()
 
 
-def test_a_step_makes_the_store_in_its_folder_and_nothing_beside_it(
+def test_a_step_makes_the_store_in_its_folder_and_nothing_else(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["preparacao"])
-    monkeypatch.setattr("steps.shared.command.sole_writer", lambda **_: nullcontext())
+    monkeypatch.setattr("steps.shared.command.writer_lock", lambda **_: nullcontext())
     logged: list[str] = []
 
     def work(_: object) -> None:
@@ -65,7 +65,7 @@ def test_a_step_makes_the_store_in_its_folder_and_nothing_beside_it(
             logged.append(run.info.run_id)
         assert mlflow.artifacts.load_text(f"runs:/{logged[0]}/kept.txt") == "kept"
 
-    # As `mlflow run` has, which opens the store before the step begins.
+    # As `mlflow run` has, which opens the store before the step starts.
     stray = Path(mlflow.get_tracking_uri().removeprefix("sqlite:///")).parent
     stray.mkdir(parents=True, exist_ok=True)
     run_command(PreparacaoConfig, work)
@@ -75,7 +75,7 @@ def test_a_step_makes_the_store_in_its_folder_and_nothing_beside_it(
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_a_name_that_mlflow_reads_as_encoded_is_refused_before_any_work(
+def test_a_name_that_mlflow_decodes_is_rejected_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a%20b").mkdir()

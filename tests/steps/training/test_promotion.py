@@ -241,7 +241,7 @@ def assert_promoted(who: Challenger, found: PromotionOutcome) -> None:
     assert found.note == "passed the gate and became champion and Production"
     assert registry.number(registry.require_champion()) == who.version
     assert (stage(who.version), registry.tags_of(who.version)["gate"]) == ("Production", "passed")
-    assert "archived_because" not in registry.tags_of(who.version)
+    assert "archive_reason" not in registry.tags_of(who.version)
     assert_written(who, found.gate_result)
 
 
@@ -252,7 +252,7 @@ def assert_archived(who: Challenger, found: PromotionOutcome, champion: str | No
     assert (registry.number(now) if now else None) == champion
     assert stage(who.version) == "Archived"
     assert champion is None or stage(champion) == "Production"
-    assert registry.tags_of(who.version)["archived_because"] in found.note
+    assert registry.tags_of(who.version)["archive_reason"] in found.note
     assert registry.promotions(MlflowClient().get_model_version(registry.model(), who.version)) == []
     assert_written(who, found.gate_result)
 
@@ -261,7 +261,7 @@ def assert_written(who: Challenger, result: GateResult) -> None:
     tags = registry.tags_of(who.version)
     assert tags["gate"] == ("passed" if result.passed else "refused")
     assert tags["gate_reason"] == result.reason
-    for name, value in result.figures().items():
+    for name, value in result.metrics().items():
         assert float(tags[f"gate_{name}"]) == pytest.approx(value, abs=1e-6)
 
 
@@ -319,7 +319,7 @@ def test_a_better_challenger_replaces_the_champion_and_the_history_records_why(s
     assert "of champion version 1 on the same 1,000 rows" in found.gate_result.reason
     (entry,) = registry.promotions(registry.require_champion())
     assert (entry["why"], entry["instead_of"]) == (found.gate_result.reason, "1")
-    assert registry.standing().previous_champion == "1"
+    assert registry.alias_state().previous_champion == "1"
 
 
 @pytest.mark.parametrize("name", [SAME, BAD])
@@ -370,8 +370,8 @@ def test_a_champion_that_cannot_be_loaded_is_not_replaced_without_a_comparison(
     words = "Champion version 1 cannot be compared with, so nothing was promoted: .*cannot be loaded.*-e reverter"
     with pytest.raises(RegistryError, match=words):
         promote(who)
-    assert (registry.standing().champion, stage("1"), stage(who.version)) == ("1", "Production", "Archived")
-    assert "could not be loaded" in registry.tags_of(who.version)["archived_because"]
+    assert (registry.alias_state().champion, stage("1"), stage(who.version)) == ("1", "Production", "Archived")
+    assert "could not be loaded" in registry.tags_of(who.version)["archive_reason"]
 
 
 def test_a_challenger_of_real_shots_replaces_a_champion_of_synthetic_ones(store_with_models: LoggedModels) -> None:
