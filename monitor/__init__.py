@@ -2,5 +2,5 @@
 
 import os
 
-# MLflow sends usage data unless it is told not to before it is imported.
+# MLflow sends usage data unless this is set before its import.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

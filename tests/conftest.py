@@ -139,8 +139,8 @@ def served_checkout(
 @pytest.fixture(scope="session")
 def mlflow_server_url(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[str]:
     """URL of a running ``mlflow models serve``."""
-    with run_mlflow_server(served_checkout[0]) as address:
-        yield address
+    with run_mlflow_server(served_checkout[0]) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What tests of every worker begin with, made once in a test run by the first that asks for it."""
+"""Folders that the workers of a test run share: the first worker that needs one creates it."""
 
 import os
 from collections.abc import Callable
@@ -12,9 +12,9 @@ _LONGEST_SECONDS = 1_800.0
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker to ask for it fills; the others wait for it, and none may change it.
+    """A folder that the first worker creates; the others wait for it, and none may change it.
 
-    What could not be made fails at once for whoever asks next.
+    If its creation fails, every test that needs it fails.
     """
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -22,7 +22,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     folder, done, failed = (base / f"{name}{ending}" for ending in ("", ".done", ".failed"))
     with hold_lock(base / f"{name}.lock", f"the preparation of {name}", _LONGEST_SECONDS):
         if failed.exists():
-            pytest.fail(f"{name} could not be made: {failed.read_text(encoding='utf-8')}")
+            pytest.fail(f"{name} could not be created: {failed.read_text(encoding='utf-8')}")
         if not done.exists():
             folder.mkdir()
             try:

@@ -65,7 +65,7 @@ def test_every_package_has_its_place_in_the_order() -> None:
     assert {name for name in found if name not in PLACE and not name.startswith("steps") and "." in name} == set()
 
 
-def test_no_module_is_part_of_a_circle() -> None:
+def test_no_import_is_circular() -> None:
     names = {dotted(module): module for module in MODULES}
     uses = {
         name: {
@@ -90,10 +90,10 @@ def test_no_module_is_part_of_a_circle() -> None:
 @pytest.mark.parametrize(
     "path", [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("__init__.py"))], ids=str
 )
-def test_a_package_says_in_a_sentence_what_is_in_it_and_what_is_not(path: Path) -> None:
-    said = ast.get_docstring(ast.parse(path.read_text())) or ""
-    assert " not " in f" {said} ", path
-    assert said.endswith("."), path
+def test_a_package_describes_what_is_in_it_and_what_is_not(path: Path) -> None:
+    sentence = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert " not " in f" {sentence} ", path
+    assert sentence.endswith("."), path
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
