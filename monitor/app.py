@@ -8,8 +8,6 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from monitor.store.model_store import OF_BATCH_SCORING, current_store
-
 # Streamlit adds this folder to the path, not the root of the project.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,6 +18,7 @@ from data.masking import mask_log_records, mask_tracebacks
 
 # These imports take seconds. Imported here, they do not delay the first page.
 from monitor.health.baseline import baseline as reference_data
+from monitor.store.model_store import OF_BATCH_SCORING, current_store
 from monitor.ui import navigation
 from serving import registry
 from serving.registry import reachability

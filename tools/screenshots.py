@@ -31,6 +31,7 @@ from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
 from data.errors import KobeShotError
 from data.paths import ROOT
+from monitor.store import tags
 from serving import registry
 from steps.relatorio import HTML
 from steps.shared.tracking import EXPERIMENT
@@ -50,7 +51,7 @@ _COLUMNS = (
     ("attributes", "Models"),
     ("metrics", "test_log_loss"),
     ("metrics", "prod_log_loss"),
-    ("tags", "verdict"),
+    ("tags", tags.HEALTH),
 )
 
 

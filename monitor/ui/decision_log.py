@@ -67,7 +67,7 @@ def show_all(log: Sequence[RetrainingDecision], store: str, key: str) -> None:
         height=_HEADER + _ROW * min(len(log), _MAX_ROWS),
         column_config={
             "number": st.column_config.NumberColumn("Number", pinned=True, format="%d"),
-            "moment": st.column_config.DatetimeColumn("Time (UTC)", format=_WHEN, timezone="UTC"),
+            "decided_at": st.column_config.DatetimeColumn("Time (UTC)", format=_WHEN, timezone="UTC"),
             "decision": "Decision",
             "outcome": "Outcome",
             "reasons": st.column_config.TextColumn("Reasons", width="large"),
@@ -89,7 +89,7 @@ def _table(log: Sequence[RetrainingDecision]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "number": [decision.number for decision in log],
-            "moment": pd.to_datetime([decision.decided_at for decision in log], utc=True),
+            "decided_at": pd.to_datetime([decision.decided_at for decision in log], utc=True),
             "decision": [
                 f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
                 for decision in log

@@ -32,7 +32,7 @@ def decision(
         mode=mode,
         reasons=("log loss rose by 21% " * 9, "p < 0.05 & more"),
         outcome=outcome,
-        outcome_reason="better on 500 later rows",
+        outcome_reason="better on 500 hold-out rows",
         champion="3",
         challenger="4" if retrain else "",
         labels=1_500,
@@ -205,7 +205,7 @@ def test_every_chart_follows_the_theme_of_the_page() -> None:
     today = NOW.date()
     for figure in (
         retraining.timeline([decision(1)], promotions("promotion")),
-        retraining.month(today, [CalendarEvent(today, LOOK, "look")], today),
+        retraining.month(today, [CalendarEvent(today, LOOK, "monitoring run")], today),
         retraining.policy_backtest(replay_record()),
     ):
         assert figure.layout.paper_bgcolor is None

@@ -60,7 +60,7 @@ def test_an_empty_store_shows_the_command_that_fills_it() -> None:
     assert len(shown.info) == 4
 
 
-def test_a_broken_store_is_told_in_texts(store: str) -> None:
+def test_a_damaged_store_is_an_error_message(store: str) -> None:
     broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
     broken.write_bytes(b"this is not a database" * 99)
     mlflow.set_tracking_uri(f"sqlite:///{broken}")
