@@ -118,7 +118,7 @@ verify: env ## Compare the files of every registered version with the registry (
 relocate: env ## Update the paths in the store of a moved or copied project; every command does so too
 	python -m serving.registry.relocation
 
-history: env ## Show champions and decisions (ARGUMENTS='--most 50')
+history: env ## Show champions and decisions (ARGUMENTS='--limit 50')
 	python -m monitor.retraining.history $(ARGUMENTS)
 
 operation: env ## Backtest the retraining policy vs. never and always retraining (SOURCE=auto)

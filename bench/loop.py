@@ -41,9 +41,9 @@ from monitor.metrics.rates import wilson
 from monitor.retraining.policy import split_by_time
 from monitor.retraining.promotion_test import FEWEST_ROWS, evaluate_challenger
 from monitor.store.labels import sort_by_time
-from steps.aquisicao import print_synthetic_warning
 from steps.retraining.config import RetrainingConfig
 from steps.retraining.training_set import label_weights
+from steps.shared.data_origin import print_synthetic_warning
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]

@@ -4,21 +4,20 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
-from rich.panel import Panel
 
 from data.acquisition.download import MAX_SOURCE_BYTES
 from data.acquisition.provenance import Provenance
 from data.acquisition.raw_tables import FILES
 from data.acquisition.sources import acquire, validate_source
-from data.cli.console import console, info
 from data.paths import RAW
 from data.simulation.synthetic import PUBLIC_ROWS
-from data.storage.files import display_path
 from data.storage.tables import TableReader
+from monitor.store import run_names
 from steps.shared.command import StepConfig, run_command
+from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.tracking import Artifact, Metrics, Record, Tags, log_records, step_run
 
-RUN_NAME = "Aquisicao"
+RUN_NAME = run_names.ACQUISITION
 
 _LONGEST_TAG = 5_000
 
@@ -56,31 +55,6 @@ def run(config: AquisicaoConfig) -> Provenance:
         log_records(_records(provenance))
         print_provenance(provenance)
     return provenance
-
-
-def print_provenance(provenance: Provenance) -> None:
-    """Print where the shots come from, with a warning if they are synthetic."""
-    if provenance.is_synthetic:
-        console.print(
-            Panel(
-                "These shots are SIMULATED, not Kobe Bryant's. Every metric below is computed on synthetic data.\n"
-                "For real results, pass the real files: make main SOURCE=FOLDER, or -P source=FOLDER.",
-                title="SYNTHETIC DATA",
-                style="bold black on yellow",
-            )
-        )
-    info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {provenance.address})")
-
-
-def print_synthetic_warning(*, synthetic: bool) -> None:
-    """Print one line if the shots are synthetic."""
-    if synthetic:
-        info("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
-
-
-def data_tags(provenance: Provenance) -> Tags:
-    """The tags of every run for the origin of its shots."""
-    return Tags({"data_source": provenance.kind, "synthetic": str(provenance.is_synthetic).lower()})
 
 
 def _records(provenance: Provenance) -> Iterator[Record]:

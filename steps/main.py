@@ -19,21 +19,25 @@ from monitor.store import commands, tags
 from serving import registry
 from serving.server.subprocesses import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
-from steps.aplicacao import AplicacaoConfig, ApplicationResult, ScoringConfig
 from steps.aquisicao import AquisicaoConfig
 from steps.monitoramento import MonitoramentoConfig, MonitoringResult
 from steps.preparacao import PreparacaoConfig
 from steps.relatorio import RelatorioConfig, ReportResult
+from steps.scoring.config import BatchScoringConfig, ScoringConfig
+from steps.scoring.scoring import UNKNOWN_VERSION, BatchScoringResult
 from steps.shared.command import part, run_command
+from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.tracking import Metrics, Record, Tags, log_records, step_run
-from steps.treinamento import TrainingResult, TreinamentoConfig
+from steps.training.config import TrainingConfig
+from steps.training.selection import cross_validated
+from steps.treinamento import TrainingResult
 
 RUN_NAME = "main"
 
 _SHOWN = ("log_loss", "roc_auc", "f1_score")
 
 
-class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
+class MainConfig(RelatorioConfig, ScoringConfig, TrainingConfig, PreparacaoConfig, AquisicaoConfig):
     """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento (with its defaults) and relatorio."""
 
     def check(self) -> None:
@@ -53,14 +57,14 @@ def run(config: MainConfig) -> None:
         if config.endpoint:
             check_alive(config.endpoint)
         provenance = aquisicao.run(part(AquisicaoConfig, config))
-        log_records([aquisicao.data_tags(provenance)])
+        log_records([data_tags(provenance)])
         prepared = preparacao.run(part(PreparacaoConfig, config))
         with registry.rollback_on_failure():
-            trained = treinamento.run(part(TreinamentoConfig, config))
+            trained = treinamento.run(part(TrainingConfig, config))
             if registry.champion() is None and not config.endpoint:
                 message = f"There is no champion to score with: version {trained.version} was {trained.note}."
                 raise registry.RegistryError(message)
-            applied = aplicacao.run(AplicacaoConfig(**part(ScoringConfig, config).model_dump()))
+            applied = aplicacao.run(BatchScoringConfig(**part(ScoringConfig, config).model_dump()))
             log_records(_records(trained, applied))
         with _promotion_kept(trained):
             info("Monitoring", f"{applied.rows:,} scored rows")
@@ -70,7 +74,7 @@ def run(config: MainConfig) -> None:
             log_records([Tags({tags.HEALTH: str(monitored.health.verdict)})])
             written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
-        aquisicao.print_provenance(provenance)
+        print_provenance(provenance)
     _show(config, provenance, prepared, trained, applied, monitored, written, active.info.run_id)
 
 
@@ -91,11 +95,11 @@ def _promotion_kept(trained: TrainingResult) -> Iterator[None]:
         raise
 
 
-def _records(trained: TrainingResult, applied: ApplicationResult) -> Iterator[Record]:
+def _records(trained: TrainingResult, applied: BatchScoringResult) -> Iterator[Record]:
     yield Metrics({f"test_{name}": value for name, value in trained.selection.metrics.items()})
     yield Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})
     yield Tags({"chosen_model": trained.selection.selected.id, "trained_version": trained.version})
-    yield Tags({"applied_version": applied.version or aplicacao.UNKNOWN_VERSION})
+    yield Tags({"applied_version": applied.version or UNKNOWN_VERSION})
 
 
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with
@@ -103,7 +107,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     provenance: Provenance,
     prepared: PreparationResult,
     trained: TrainingResult,
-    applied: ApplicationResult,
+    applied: BatchScoringResult,
     monitored: MonitoringResult,
     written: ReportResult,
     run_id: str,
@@ -132,7 +136,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     info("Next:", _next())
 
 
-def _results(trained: TrainingResult, applied: ApplicationResult, criterion: str) -> Table:
+def _results(trained: TrainingResult, applied: BatchScoringResult, criterion: str) -> Table:
     """Metrics of the candidates on test and of the scoring version on prod, with the base-rate baseline."""
     selection, prod = trained.selection, applied.metrics
     table = Table(
@@ -150,14 +154,14 @@ def _results(trained: TrainingResult, applied: ApplicationResult, criterion: str
             on_prod = {"log_loss": prod["class_prior_log_loss"], "roc_auc": 0.5} if prod else {}
         elif candidate is selection.selected:
             name, on_prod = f"{name} (selected)", prod if is_new else {}
-        values = treinamento.cross_validated(candidate, criterion)
+        values = cross_validated(candidate, criterion)
         table.add_row(name, values, *_cells(selection.test_metrics[candidate.id]), *_cells(on_prod))
     if not is_new:
         table.add_row(f"{_scorer(applied)}, which scored prod", "", *_cells({}), *_cells(prod))
     return table
 
 
-def _scorer(applied: ApplicationResult) -> str:
+def _scorer(applied: BatchScoringResult) -> str:
     return f"version {applied.version}" if applied.version else "the model of the endpoint"
 
 

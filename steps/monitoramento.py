@@ -2,30 +2,26 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-import pandas as pd
-import sqlalchemy as sql
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
 from data.cli.console import console, info
 from data.preparation.manifest import TEST, TRAIN
-from data.schema import MODEL_VERSION, PROBABILITY
+from data.schema import MODEL_VERSION
 from data.spark.session import session
-from data.storage.files import display_path, sha256
+from data.storage.files import sha256
 from monitor.drift import spark as spark_counts
 from monitor.drift.sketches import TableSketch
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Evaluation, ServingState, judged_version, of_version
+from monitor.health.evaluation import Evaluation, ServingState, of_version
 from monitor.health.overlap import marked
 from monitor.health.record import flatten_metrics, to_dict
 from monitor.health.subject import Subject
@@ -34,30 +30,26 @@ from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
 from monitor.scored_tables import COUNTED, pieces
 from monitor.store import commands, records, run_names, tables, tags
-from monitor.store.errors import TableError
-from monitor.store.labels import flag_training_rows
-from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
+from monitor.store.model_store import current_store
 from serving import registry
-from serving.batch.in_process import predict
 from serving.client.probe import endpoint_info
 from serving.inference_log import reader
-from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC
-from steps import aplicacao
-from steps.aplicacao import AplicacaoConfig, check_endpoint
-from steps.aquisicao import print_synthetic_warning
+from serving.inference_log.inference_log import TRAFFIC
+from steps.scoring.config import BatchScoringConfig
+from steps.scoring.scoring import score
 from steps.shared.command import run_command
+from steps.shared.current_data import APPLICATION, LOG, CurrentData, read_application, read_log, read_table
+from steps.shared.data_origin import print_synthetic_warning
 from steps.shared.engine_config import EngineConfig
 from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, log_records, step_run
+from steps.shared.validators import parse_timestamp, validate_endpoint, validate_log_url, validate_timestamp
 
 RUN_NAME = run_names.MONITORING
-APPLICATION, LOG = OF_BATCH_SCORING, OF_LOG
 ALARM_EXIT_CODE = 3
 """Exit code of the command if the status is as bad as ``fail_on``, or worse."""
 
 _TABLE_KINDS = (".parquet", ".csv")
 _MAX_TAG_LENGTH = 5_000
-_MAX_ROUNDING = 1e-4
-"""Tolerance for P(made) that was rounded when it was written as text."""
 _MARK = {Status.FINE: "✓", Status.FINDING: "▲", Status.ERROR: "✗", Status.NOT_APPLICABLE: "·"}
 _STYLE = {Verdict.HEALTHY: "bold green", Verdict.WATCH: "bold yellow", Verdict.RETRAIN: "bold red"}
 
@@ -81,56 +73,6 @@ def check_current(current: str) -> str:
     raise ValueError(message)
 
 
-def check_timestamp(text: str) -> str:
-    """Refuse anything but a timestamp or an age.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
-    parse_timestamp(text, reader.now())
-    return text
-
-
-def parse_timestamp(text: str, now: datetime) -> datetime | None:
-    """The timestamp of a text, UTC without a zone; None for an empty one.
-
-    Examples
-    --------
-    >>> parse_timestamp("24h", datetime(2026, 11, 22, 12)).isoformat()
-    '2026-11-21T12:00:00'
-    >>> parse_timestamp("2026-11-01", datetime(2026, 11, 22)).isoformat()
-    '2026-11-01T00:00:00'
-    """
-    if not text:
-        return None
-    try:
-        if text[-1].isalpha() and text[-1] != "Z":
-            return now - pd.Timedelta(text).to_pytimedelta()
-        timestamp = datetime.fromisoformat(text)
-        return timestamp.astimezone(UTC).replace(tzinfo=None) if timestamp.tzinfo else timestamp
-    except (AttributeError, OverflowError, ValueError) as error:  # pandas takes "nat" for an age that is not known
-        message = f"expected an age such as 24h or 7d, or a timestamp such as 2026-11-22T08:00 (UTC); found {text!r}"
-        raise ValueError(message) from error
-
-
-def check_log(text: str) -> str:
-    """Refuse a URL with a password: the run would log it.
-
-    Raises
-    ------
-    ValueError
-        Without the secret.
-    """
-    with suppress(sql.exc.ArgumentError):
-        url = sql.make_url(text)
-        if url.password or any("pass" in key or "secret" in key or "token" in key for key in map(str.lower, url.query)):
-            message = f"expected a URL without a password, which the run would log; set it in {ADDRESS_VARIABLE}"
-            raise ValueError(message)
-    return text
-
-
 class MonitoramentoConfig(EngineConfig):
     """Compare scored shots with the champion's test rows; log every metric, a status and a report."""
 
@@ -142,13 +84,13 @@ class MonitoramentoConfig(EngineConfig):
     reference: Literal["base_test", "base_train"] = Field(
         default="base_test", description="the labeled rows that the current rows are compared with"
     )
-    since: Annotated[str, AfterValidator(check_timestamp)] = Field(
+    since: Annotated[str, AfterValidator(validate_timestamp)] = Field(
         default="", description="start of the window of the log: an age (24h, 7d) or a timestamp in UTC; empty is open"
     )
-    until: Annotated[str, AfterValidator(check_timestamp)] = Field(
+    until: Annotated[str, AfterValidator(validate_timestamp)] = Field(
         default="", description="end of the window of the log, as since; empty is now"
     )
-    log: Annotated[str, AfterValidator(check_log)] = Field(
+    log: Annotated[str, AfterValidator(validate_log_url)] = Field(
         default="", description="SQLAlchemy URL of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
     origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
@@ -165,7 +107,7 @@ class MonitoramentoConfig(EngineConfig):
         description=f"if_needed, with current={APPLICATION}: score prod again first if another version than the "
         "champion scored it last, so that the status is about the champion",
     )
-    endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
+    endpoint: Annotated[str, AfterValidator(validate_endpoint)] = Field(
         default="", description="URL of the server whose health is checked; empty checks none"
     )
     fail_on: Literal["never", "watch", "retrain"] = Field(
@@ -220,25 +162,6 @@ class MonitoringResult:
     record: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Current:
-    """Scored shots, their name, and their file and run where there are any.
-
-    ``rows`` counts all of them, also where ``table`` is a sample. With ``in_memory`` the predictions are only
-    in ``table``, not in a file. ``labels`` holds the labeled rows where ``table`` holds only some of them.
-    ``excluded`` counts the rows of other versions, by version, where ``table`` was read without them.
-    """
-
-    table: pd.DataFrame
-    path: Path | None
-    name: str
-    rows: int
-    application_run: str = ""
-    in_memory: bool = False
-    labels: pd.DataFrame | None = None
-    excluded: Mapping[str, int] | None = None
-
-
 def run(config: MonitoramentoConfig) -> MonitoringResult:
     """Evaluate, in a run of its own."""
     config.check()
@@ -252,7 +175,7 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
         print_synthetic_warning(synthetic=synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         log_records([Tags({tags.SOURCE: source, tags.REFERENCE: config.reference})])
-        current = read_current(config, version)
+        current = _read_current(config, version)
         judged = of_version(current.table, version)
         if current.excluded:
             judged = judged._replace(left_out=dict(current.excluded))
@@ -279,79 +202,23 @@ def _rescore() -> None:
     champion = registry.number(registry.require_champion())
     found = current_store().last_batch_scoring_run()
     if found is None or found.model_version != champion:
-        aplicacao.run(AplicacaoConfig(mode="batch"))
+        score(BatchScoringConfig(mode="batch"))
 
 
-def read_current(config: MonitoramentoConfig, version: str) -> Current:
-    """The scored shots that a configuration names.
-
-    Parameters
-    ----------
-    config : MonitoramentoConfig
-        Only ``current``, ``max_rows`` and the window of the log are used.
-    version : str
-        The champion: its rows of the log are read if it scored any, and it scores a table without predictions.
-
-    Raises
-    ------
-    TableError, LogError
-        If they are missing or damaged, or too many to score in this process.
-    """
+def _read_current(config: MonitoramentoConfig, version: str) -> CurrentData:
+    """The scored shots that a configuration names; see `steps.shared.current_data`."""
     if config.current == LOG:
-        found = _logged(config, version)
-    elif config.current == APPLICATION:
-        run_id = tables.last_batch_scoring(current_store()).run_id
-        path = tables.scored_table(current_store(), run_id)
-        table, rows = tables.read_sample(path, config.max_rows)
-        found = Current(table, path, "prod", rows, run_id)
-    else:
-        path = (
-            tables.prepared_table(current_store(), config.current)
-            if config.current in {TRAIN, TEST}
-            else Path(config.current)
-        )
-        found = _of_table(path, config.max_rows, version)
-    labels = None if found.labels is None else flag_training_rows(current_store(), found.labels)
-    return replace(found, table=flag_training_rows(current_store(), found.table), labels=labels)
+        now = reader.now()
+        since, until = parse_timestamp(config.since, now), parse_timestamp(config.until, now)
+        return read_log(config.log, since, until, origin=config.origin, max_rows=config.max_rows, version=version)
+    if config.current == APPLICATION:
+        return read_application(config.max_rows)
+    is_prepared = config.current in {TRAIN, TEST}
+    path = tables.prepared_table(current_store(), config.current) if is_prepared else Path(config.current)
+    return read_table(path, config.max_rows, version)
 
 
-def _of_table(path: Path, max_rows: int, version: str) -> Current:
-    table, rows = tables.read_sample(path, max_rows)
-    if PROBABILITY in table:
-        _check_scores(table, path, version)
-        return Current(table, path, path.stem, rows)
-    if rows > max_rows:
-        message = (
-            f"{display_path(path)}: expected a column {PROBABILITY} in a table of more than {max_rows:,} rows; found "
-            f"{rows:,} rows without predictions. Score it: mlflow run . -e aplicacao -P mode=batch -P table={path} "
-            "-P out=scored.parquet"
-        )
-        raise TableError(message)
-    return Current(predict(table, version), path, path.stem, rows, in_memory=True)
-
-
-def _check_scores(table: pd.DataFrame, path: Path, version: str) -> None:
-    """Refuse P(made) of an unknown version: it would be evaluated as the champion's.
-
-    Raises
-    ------
-    TableError
-        If the table has no model_version, and the champion's predictions differ.
-    """
-    if MODEL_VERSION in table and table[MODEL_VERSION].notna().any():
-        return
-    again = predict(table.drop(columns=MODEL_VERSION, errors="ignore"), version)[PROBABILITY]
-    other = int((~np.isclose(table[PROBABILITY], again, rtol=0, atol=_MAX_ROUNDING)).sum())
-    if other:
-        message = (
-            f"{display_path(path)}: expected a column {MODEL_VERSION}, or predictions of champion version {version}; "
-            f"found neither: {other:,} of {len(table):,} rows have another {PROBABILITY}. Drop {PROBABILITY}, and "
-            "the champion scores the rows"
-        )
-        raise TableError(message)
-
-
-def _counted(config: MonitoramentoConfig, current: Current, baseline: ReferenceData) -> TableSketch | None:
+def _counted(config: MonitoramentoConfig, current: CurrentData, baseline: ReferenceData) -> TableSketch | None:
     """Counts of all rows, where drift is not computed from the table in memory."""
     spark = config.engine == "spark"
     # The rows of other versions are not counted either.
@@ -370,34 +237,9 @@ def _counted(config: MonitoramentoConfig, current: Current, baseline: ReferenceD
         return spark_counts.count_frame(active.createDataFrame(held), baseline.counting, current.path)
 
 
-def _logged(config: MonitoramentoConfig, champion: str) -> Current:
-    now = reader.now()
-    since, until = parse_timestamp(config.since, now), parse_timestamp(config.until, now)
-    engine = reader.open_log(reader.log_url(config.log))
-    origins = ORIGINS if config.origin == "all" else (config.origin,)
-    counted = reader.versions(engine, since, until, origins=origins)
-    if not counted:
-        message = (
-            f"the inference log holds no row of origin {config.origin} in this window; give another since, until or "
-            "origin, or score something"
-        )
-        raise reader.LogError(message)
-    version = judged_version(counted, champion)
-    # Of a sample of all rows only a few would be those of a version that has just been promoted.
-    table = reader.read(engine, since, until, max_rows=config.max_rows, origins=origins, version=version)
-    rows = counted.pop(version)
-    ends = [
-        timestamp.isoformat(sep=" ", timespec="minutes") for timestamp in (table["time"].min(), table["time"].max())
-    ]
-    name = f"log, {ends[0]} to {ends[1]}" + (f", {config.origin}" if config.origin != TRAFFIC else "")
-    if rows <= config.max_rows:
-        return Current(table, None, name, rows, excluded=counted)
-    labels = reader.read_labelled(engine, since, until, max_rows=config.max_rows, origins=origins, version=version)
-    name = f"{name}, {len(table):,} of {rows:,} rows"
-    return Current(table, None, name, len(table), labels=labels, excluded=counted)
-
-
-def _records(monitored: MonitoringResult, current: Current, reference: Path, *, synthetic: bool) -> Iterator[Record]:
+def _records(
+    monitored: MonitoringResult, current: CurrentData, reference: Path, *, synthetic: bool
+) -> Iterator[Record]:
     health = monitored.health
     yield Tags({tags.HEALTH: str(health.verdict), tags.REASONS: "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
     yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})

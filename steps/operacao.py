@@ -60,9 +60,10 @@ from steps.retraining.training_set import label_weights
 from steps.retreino import RetrainingResult
 from steps.retreino import run as retrain
 from steps.shared.command import part, run_command
+from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.tracking import FigureRecord, Metrics, Record, Tags, Text, log_records, step_run
+from steps.training.config import TrainingConfig
 from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
-from steps.treinamento import TreinamentoConfig
 
 RUN_NAME = run_names.BACKTEST
 SUFFIX = "_replay"
@@ -106,7 +107,7 @@ def decided_at(day: str, present: datetime) -> str:
 class OperacaoConfig(RetrainingConfig, SplitConfig, AquisicaoConfig):
     """Backtest the retraining policy: prod shots by game date, scored through a live endpoint, with delayed labels."""
 
-    start: Annotated[str, AfterValidator(check_start)] = Field(
+    initial_model: Annotated[str, AfterValidator(check_start)] = Field(
         default="", description="PyCaret's id of the first champion, such as lr or dt; empty selects among models"
     )
     batch_size: int = Field(default=500, ge=50, description="shots that are scored at a time")
@@ -173,9 +174,9 @@ class _Operation:
     def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> RetrainingResult:
         path = self.folder / "arrived.parquet"
         write_parquet(arrived, path)
-        now = decided_at(str(batch[GAME_DATE].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
+        as_of = decided_at(str(batch[GAME_DATE].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
         retrained = retrain(
-            RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), now=now)
+            RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), as_of=as_of)
         )
         log = current_store().decisions(limit=1)
         MlflowClient().set_tag(log[0].run_id, tags.BACKTEST, self.run_id)
@@ -205,7 +206,7 @@ def run(config: OperacaoConfig) -> Replay:
     with step_run(RUN_NAME, config) as active, registry.use_model_name(f"{registry.model()}{SUFFIX}"):
         log_records([Tags({tags.DECISION_MODEL: registry.model()})])
         provenance = aquisicao.run(part(AquisicaoConfig, config))
-        log_records([aquisicao.data_tags(provenance)])
+        log_records([data_tags(provenance)])
         with suppress_output():
             preparacao.run(PreparacaoConfig(test_size=config.test_size, seed=config.seed))
         batches = _batches(read_prepared(read_manifest(), PROD), config.batch_size)
@@ -217,7 +218,7 @@ def run(config: OperacaoConfig) -> Replay:
         log_records(_records(backtested, probe))
         _show(backtested, probe)
     if provenance.is_synthetic:
-        aquisicao.print_provenance(provenance)
+        print_provenance(provenance)
     return backtested
 
 
@@ -249,7 +250,7 @@ def _start(config: OperacaoConfig) -> None:
     client = MlflowClient()
     if client.search_registered_models(filter_string=f"name = '{registry.model()}'"):
         client.delete_registered_model(registry.model())
-    training = part(TreinamentoConfig, config).model_copy(update={"models": config.start or config.models})
+    training = part(TrainingConfig, config).model_copy(update={"models": config.initial_model or config.models})
     trained = treinamento.run(training)
     if registry.champion() is None:
         message = f"There is no champion to start with: version {trained.version} was {trained.note}."

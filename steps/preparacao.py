@@ -26,8 +26,8 @@ from data.storage.files import atomic_write, display_path, remove_path, sha256, 
 from data.storage.staging import staging
 from data.storage.tables import TableReader
 from monitor.charts import static
-from steps.aquisicao import data_tags, print_synthetic_warning
 from steps.shared.command import StepConfig, run_command
+from steps.shared.data_origin import data_tags, prepared_dataset, print_synthetic_warning
 from steps.shared.engine_config import RejectingConfig
 from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Params, Record, log_records, step_run
 
@@ -69,11 +69,6 @@ def run(config: PreparacaoConfig) -> PreparationResult:
         _show(prepared)
         log_records(_records(prepared, manifest))
     return prepared
-
-
-def dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) -> Dataset:
-    """The record of a prepared table as an input of a run."""
-    return Dataset(prepared_path(name), table, context, manifest.sha256[name], TARGET)
 
 
 def _prepare(config: PreparacaoConfig, out: Path) -> PreparationResult:
@@ -129,7 +124,7 @@ def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record
         yield Dataset(RAW / file, raw, "raw", manifest.provenance.sha256[file], TARGET)
         yield FigureRecord(f"missing_values_{name}", static.missing_values(raw, f"Missing values, {name}"))
     for name in TABLES:
-        yield dataset(manifest, name, _sample(prepared_path(name)), "prepared")
+        yield prepared_dataset(manifest, name, _sample(prepared_path(name)), "prepared")
         yield Artifact(prepared_path(name))
     for name in IDS.values():
         yield Artifact(prepared_path(name))

@@ -26,8 +26,8 @@ from monitor.store import commands, tables
 from monitor.store.candidates import BASE_RATE, candidate_pipeline
 from monitor.store.model_store import current_store
 from serving import registry
-from steps.aquisicao import print_synthetic_warning
 from steps.shared.command import StepConfig, run_command
+from steps.shared.data_origin import print_synthetic_warning
 from steps.shared.tracking import Artifact, Metrics, Record, Tags, git_state, log_records, step_run
 from steps.training.reproduction import reproduction
 

@@ -1,130 +1,28 @@
 """Entry point ``treinamento``: train, select by cross-validation, register, and promote what passes the gate."""
 
-import json
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass
 
-import mlflow
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from pydantic import AfterValidator, Field
-from rich.table import Table
-
-from data.cli.console import console, detail, format_message, info
+from data.cli.console import detail, format_message, info
 from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
-from data.schema import FEATURES, TARGET
-from data.storage.files import sha256
-from monitor.charts import static
-from monitor.metrics.binary import METRICS, THRESHOLD, evaluate
-from monitor.metrics.intervals import evaluate_with_intervals
-from monitor.reports.model_card import card as model_card
 from monitor.store import run_names
-from monitor.store import tags as store_tags
-from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
 from serving import registry
-from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, prediction_hash
-from serving.model.packaging import log_scoring_model, save_pipeline
-from steps.aquisicao import data_tags, print_synthetic_warning
-from steps.shared.command import StepConfig, run_command
+from steps.shared.command import run_command
+from steps.shared.data_origin import data_tags, print_synthetic_warning
 from steps.shared.tracking import (
-    Artifact,
-    Dataset,
-    FigureRecord,
-    Metrics,
-    Params,
-    Record,
     Tags,
-    Text,
-    git_state,
     log_records,
-    nested_run,
     step_run,
 )
-from steps.training.model_card import Logged, card_of
-from steps.training.promotion import Challenger, PromotionOutcome, comparison_rows, promote_if_better
+from steps.training.config import TrainingConfig
+from steps.training.promotion import comparison_rows, promote_if_better, promotion_records
+from steps.training.selection import ModelSelection, train_and_register
 from steps.training.training_set import TrainingData
-from steps.training.tuning import BEST, MODEL_NAMES, PRIOR, Candidate, Tuner, select_best
 
 RUN_NAME = run_names.TRAINING
 
-_EXAMPLE_ROWS = 5
-_MAX_RESAMPLED = 100_000
-"""Test rows up to which bootstrap intervals are computed."""
 
-
-def check_models(models: str) -> str:
-    """Refuse unknown ids before any work.
-
-    Raises
-    ------
-    ValueError
-        Names the ids that are not known and those that are.
-    """
-    ids = [model_id.strip() for model_id in models.split(",")]
-    known = [*MODEL_NAMES, BEST]
-    unknown = [model_id for model_id in ids if model_id not in known]
-    if unknown:
-        found = ", ".join(map(repr, unknown))
-        message = f"expected ids of PyCaret's classifiers, comma-separated ({', '.join(known)}); found {found}"
-        raise ValueError(message)
-    if len(set(ids)) < len(ids):
-        message = f"expected each id once; found {models!r}"
-        raise ValueError(message)
-    return ",".join(ids)
-
-
-class TreinamentoConfig(StepConfig):
+class TreinamentoConfig(TrainingConfig):
     """Tune models with PyCaret on base_train, select one by cross-validation, register it as kobe_shot."""
-
-    models: Annotated[str, AfterValidator(check_models)] = Field(
-        default="lr,dt",
-        description="PyCaret's ids of the models to tune, comma-separated; best adds the winner of compare_models",
-    )
-    cv_folds: int = Field(default=5, ge=2, le=50, description="number of stratified folds of base_train")
-    n_iter: int = Field(
-        default=10, ge=1, le=1000, description="hyperparameter configurations of the random search, for each model"
-    )
-    session_id: int = Field(default=42, ge=0, lt=2**31, description="seed of folds, search and models")
-    criterion: Literal["log_loss", "brier", "roc_auc", "f1_score", "accuracy", "precision", "recall"] = Field(
-        default="log_loss", description="selection metric: tuning optimizes it, and the best model by it is selected"
-    )
-
-
-@dataclass(frozen=True)
-class ModelSelection:
-    """The selected candidate, all candidates, and the justification.
-
-    Attributes
-    ----------
-    selected : Candidate
-        The best by the cross-validated selection metric.
-    candidates : tuple of Candidate
-        All of them, the base-rate baseline first.
-    test_metrics : dict of str to dict of str to float
-        Metrics on the test rows by the candidate's id; the selection does not use them.
-    justification : str
-        A paragraph and a table, as Markdown.
-    """
-
-    selected: Candidate
-    candidates: tuple[Candidate, ...]
-    test_metrics: dict[str, dict[str, float]]
-    justification: str
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the selected candidate on the test rows."""
-        return self.test_metrics[self.selected.id]
-
-    @property
-    def prior(self) -> Candidate:
-        """The base-rate baseline."""
-        return next(candidate for candidate in self.candidates if candidate.id == PRIOR)
 
 
 @dataclass(frozen=True)
@@ -136,7 +34,7 @@ class TrainingResult:
     note: str
 
 
-def run(config: TreinamentoConfig) -> TrainingResult:
+def run(config: TrainingConfig) -> TrainingResult:
     """Train on the prepared tables, in a run with a nested run for each candidate; promote a better version."""
     with registry.rollback_on_failure(), step_run(RUN_NAME, config):
         registry.reconcile()
@@ -148,34 +46,10 @@ def run(config: TreinamentoConfig) -> TrainingResult:
             info("Compared", compared.note)
             log_records([Tags({"comparison_note": compared.note})])
         promotion = promote_if_better(challenger, compared.rows, seed=config.session_id)
-        log_records(settlement_records(promotion))
+        log_records(promotion_records(promotion))
         detail(format_message("Registered:", f"{registry.model()} version {challenger.version}; {promotion.note}"))
     why = f": {promotion.gate_result.reason}" if promotion.promoted else ""
     return TrainingResult(selection, challenger.version, f"{promotion.note}{why}")
-
-
-def train_and_register(config: TreinamentoConfig, training_data: TrainingData) -> tuple[Challenger, ModelSelection]:
-    """Train, select and register within the active run; nothing is compared or promoted."""
-    log_records(_inputs(training_data))
-    candidates = tuple(_train_all(training_data, config))
-    selection = _select(candidates, training_data.test, config)
-    _show(selection, config.criterion)
-    log_records(_records(selection))
-    active = mlflow.active_run()
-    version = _register(selection, training_data, config, active.info.run_id if active else "")
-    log_records([Tags({"model_version": version})])
-    return Challenger(version, training_data, selection.selected.pipeline, selection.prior.pipeline), selection
-
-
-def settlement_records(promotion: PromotionOutcome) -> Iterator[Record]:
-    """The gate result, for the run of the training."""
-    yield Tags(
-        {"gate": "passed" if promotion.gate_result.passed else "refused", "gate_reason": promotion.gate_result.reason}
-    )
-    yield Tags({"promotion_note": promotion.note})
-    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
-    if promotion.promotion_test:
-        yield Text("challenge.json", json.dumps(promotion.promotion_test.record(), indent=2) + "\n")
 
 
 def _prepared(manifest: Manifest) -> TrainingData:
@@ -186,174 +60,9 @@ def _prepared(manifest: Manifest) -> TrainingData:
         read_prepared(manifest, TRAIN),
         read_prepared(manifest, TEST),
         {name: prepared_path(name) for name in (TRAIN, TEST, *(IDS[name] for name in ids))},
-        {**data_tags(manifest.provenance).values, **hashes},  # noqa: PD011 a field of Tags, not a Series
+        {**data_tags(manifest.provenance).values, **hashes},
         shot_ids=ids,
     )
-
-
-def _inputs(training_data: TrainingData) -> Iterator[Record]:
-    yield training_data.origin
-    yield Params({f"sha256_{name}": training_data.tags[f"sha256_{name}"] for name in training_data.files})
-    for name, table, context in ((TRAIN, training_data.train, "training"), (TEST, training_data.test, "testing")):
-        yield Dataset(training_data.files[name], table, context, training_data.tags[f"sha256_{name}"], TARGET)
-    for name, path in training_data.files.items():
-        if path != prepared_path(name):
-            yield Artifact(path)
-
-
-def _train_all(training_data: TrainingData, config: TreinamentoConfig) -> Iterator[Candidate]:
-    info("Training", f"on {len(training_data.train):,} rows; loading PyCaret")
-    tuner = Tuner(
-        training_data.train,
-        weights=training_data.weights,
-        compared_on=training_data.compared_on,
-        cv_folds=config.cv_folds,
-        n_iter=config.n_iter,
-        session_id=config.session_id,
-        criterion=config.criterion,
-    )
-    yield _log_candidate(tuner.prior(), training_data, config)
-    if BEST in config.models.split(","):
-        info("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
-    with console.status("selecting the models to tune"):
-        ids = tuner.ids(config.models)
-    for model_id in ids:
-        yield _log_candidate(_tune(tuner, model_id, config), training_data, config)
-
-
-def _tune(tuner: Tuner, model_id: str, config: TreinamentoConfig) -> Candidate:
-    started = time.perf_counter()
-    work = f"{config.n_iter} configurations × {config.cv_folds} folds"
-    with console.status(f"{model_id}: {work}"):
-        candidate = tuner.tune(model_id)
-    score = f"{config.criterion} {cross_validated(candidate, config.criterion)}"
-    info(f"  {model_id}:", f"{work} in {time.perf_counter() - started:.1f} s, cross-validated {score}")
-    return candidate
-
-
-def _log_candidate(candidate: Candidate, training_data: TrainingData, config: TreinamentoConfig) -> Candidate:
-    with nested_run(f"{candidate.id}: {candidate.name}"):
-        log_records([training_data.origin])
-        log_records(_candidate_records(candidate, training_data.test, config))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / CANDIDATE_FILE
-            save_pipeline(candidate.pipeline, path)
-            log_records([Tags({store_tags.CANDIDATE_SHA256: sha256(path)}), Artifact(path, CANDIDATE_FOLDER)])
-    return candidate
-
-
-def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: TreinamentoConfig) -> Iterator[Record]:
-    yield Tags({"model_id": candidate.id, "criterion": config.criterion})
-    yield Params(candidate.hyperparameters)
-    for name, (mean, deviation) in candidate.cross_validated.items():
-        yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
-    labels, made = test[TARGET].to_numpy(dtype=float), _probability(candidate, test)
-    yield Metrics(_evaluate(candidate, test))
-    if len(test) <= _MAX_RESAMPLED:
-        for name, interval in evaluate_with_intervals(labels, made).intervals().items():
-            yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
-    title = f"{candidate.name}, {len(test):,} test rows"
-    yield FigureRecord("confusion_matrix", static.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
-    yield FigureRecord("roc", static.roc(labels, made, title))
-    yield FigureRecord("precision_recall", static.precision_recall(labels, made, title))
-    yield FigureRecord("calibration", static.calibration(labels, made, title))
-    yield FigureRecord("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
-
-
-def _probability(candidate: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(candidate.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
-
-
-def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
-    return evaluate(test[TARGET], _probability(candidate, test))
-
-
-def _select(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TreinamentoConfig) -> ModelSelection:
-    selected = select_best([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
-    test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
-    justification = _justify(selected, candidates, test_metrics, config.criterion)
-    return ModelSelection(selected, candidates, test_metrics, justification)
-
-
-def _justify(
-    selected: Candidate, candidates: Sequence[Candidate], test_metrics: dict[str, dict[str, float]], criterion: str
-) -> str:
-    direction = "highest" if METRICS[criterion].greater_is_better else "lowest"
-    words = (
-        f"**{selected.name}** (`{selected.id}`) was selected: its cross-validated {criterion} on the "
-        f"training rows, {cross_validated(selected, criterion)}, is the {direction} of the tuned models. "
-        "The selection does not use the test rows."
-    )
-    if select_best(candidates, criterion) is not selected:
-        words += f" The base-rate baseline is not worse: by {criterion}, no tuned model has skill."
-    header = f"| model | cross-validated {criterion} | " + " | ".join(f"test {name}" for name in METRICS) + " |"
-    lines = [header, "|---" * (len(METRICS) + 2) + "|"]
-    for candidate in candidates:
-        name = f"**{candidate.name}**" if candidate is selected else candidate.name
-        cells = [name, cross_validated(candidate, criterion), *_cells(test_metrics[candidate.id], METRICS)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return words + "\n\n" + "\n".join(lines) + "\n"
-
-
-def _show(selection: ModelSelection, criterion: str) -> None:
-    shown = ("log_loss", "f1_score", "roc_auc")
-    table = Table("model", f"cross-validated {criterion}", *(f"test {name}" for name in shown))
-    for candidate in selection.candidates:
-        name = f"{candidate.name} (selected)" if candidate is selection.selected else candidate.name
-        table.add_row(name, cross_validated(candidate, criterion), *_cells(selection.test_metrics[candidate.id], shown))
-    detail(table)
-
-
-def cross_validated(candidate: Candidate, criterion: str) -> str:
-    """Mean and standard deviation of a metric over the folds, formatted."""
-    mean, deviation = candidate.cross_validated[criterion]
-    return f"{mean:.4f} ± {deviation:.4f}"
-
-
-def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
-    # What rounds to -0.0000 is 0.
-    return [f"{round(metrics[name], 4) + 0.0:.4f}" if name in metrics else "not defined" for name in names]
-
-
-def _records(selection: ModelSelection) -> Iterator[Record]:
-    yield Tags({"chosen_model": selection.selected.id})
-    yield Text("justification.md", selection.justification)
-    yield Metrics(selection.metrics)
-
-
-def _register(selection: ModelSelection, training_data: TrainingData, config: TreinamentoConfig, run_id: str) -> str:
-    selected = selection.selected
-    example = training_data.train[list(FEATURES)].head(_EXAMPLE_ROWS)
-    info = log_scoring_model(selected.pipeline, example, threshold=THRESHOLD, metadata={"model_id": selected.id})
-    tags = {
-        **training_data.tags,
-        **git_state(),
-        **{f"test_{name}": f"{value:.6f}" for name, value in selection.metrics.items()},
-        **{
-            f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}"
-            for name, (mean, deviation) in selected.cross_validated.items()
-        },
-        "model_id": selected.id,
-        "criterion": config.criterion,
-        "threshold": str(THRESHOLD),
-        ANSWERS: prediction_hash(info.model_uri),
-        ROUNDED_ANSWERS: prediction_hash(info.model_uri, ROUNDED_DECIMALS),
-    }
-    card = card_of(
-        selection.selected,
-        selection.prior,
-        selection.justification,
-        training_data=training_data,
-        training=config.model_dump(),
-        logged=Logged(info.model_uri, run_id, tags),
-    )
-    # Wherever a kill comes, run and version have a complete card, at worst one without the version's number.
-    log_records([Text(model_card.FILE, model_card.render(card))])
-    version = registry.register(info.model_uri, run_id, tags, model_card.description(card))
-    numbered = replace(card, version=version, uri=f"models:/{registry.model()}/{version}")
-    registry.describe(version, model_card.description(numbered))
-    log_records([Text(model_card.FILE, model_card.render(numbered))])
-    return version
 
 
 if __name__ == "__main__":

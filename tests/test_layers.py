@@ -18,7 +18,7 @@ ORDER = """
     monitor.metrics monitor.store monitor.drift monitor.estimation monitor.health monitor.retraining
     monitor.charts monitor.reports.model_card monitor.reports.monitoring monitor.reports monitor.reports.pipeline
     monitor.ui monitor.app
-    steps.shared
+    steps.shared steps.scoring steps.training steps.retraining
 """
 """Packages, and modules outside of them: each imports only those before it."""
 
@@ -63,6 +63,27 @@ def test_a_package_imports_only_the_packages_before_it(module: Path) -> None:
 def test_every_package_has_its_place_in_the_order() -> None:
     found = {package(dotted(module)) or dotted(module) for module in MODULES if len(module.parts) > 1}
     assert {name for name in found if name not in PLACE and not name.startswith("steps") and "." in name} == set()
+
+
+ENTRY_POINTS = {path.stem for path in (ROOT / "steps").glob("[a-z]*.py")}
+ORCHESTRATORS = {"main", "operacao"}
+
+
+@pytest.mark.parametrize("name", sorted(ENTRY_POINTS - ORCHESTRATORS))
+def test_an_entry_point_that_is_no_orchestrator_imports_no_entry_point(name: str) -> None:
+    found = {each.split(".")[1] for each in imported(ROOT / "steps" / f"{name}.py") if each.startswith("steps.")}
+    assert not found & ENTRY_POINTS
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if len(module.parts) == 3 and module.parts[0] == "steps"], ids=str
+)
+def test_a_package_of_steps_imports_no_entry_point_and_only_the_packages_that_it_may_use(
+    module: Path,
+) -> None:
+    allowed = {"shared", module.parts[1]} | ({"training"} if module.parts[1] == "retraining" else set())
+    found = {each.split(".")[1] for each in imported(ROOT / module) if each.startswith("steps.")}
+    assert found <= allowed
 
 
 def test_no_import_is_circular() -> None:

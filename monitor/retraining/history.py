@@ -15,7 +15,7 @@ from serving.registry.store import plain_store
 class HistoryConfig(CommandConfig):
     """Show the promotions and roll-backs of the registered model, and the decisions of the loop, newest first."""
 
-    most: int = Field(default=20, ge=1, le=1_000, description="entries of each that are shown")
+    limit: int = Field(default=20, ge=1, le=1_000, description="entries of each that are shown")
     model: str = Field(default="", description="registered model; empty is kobe_shot, or $KOBE_SHOT_MODEL")
 
 
@@ -25,8 +25,8 @@ def run(config: HistoryConfig) -> None:
     reachability.require_reachable()
     with plain_store(), registry.use_model_name(name):
         promotions, log = (
-            listings.promotions_table(current_store()).head(config.most),
-            current_store().decisions(limit=config.most),
+            listings.promotions_table(current_store()).head(config.limit),
+            current_store().decisions(limit=config.limit),
         )
         with registry.translate_store_errors():
             line, champion = registry.champion_history(), registry.alias_state().champion

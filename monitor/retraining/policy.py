@@ -50,7 +50,7 @@ class RetrainingPolicy:
         Labelled rows in a window.
     windows, violations : int
         Retrain when at least `min_breached_windows` of the last `windows` windows violate, and the latest does.
-    limit : float
+    degradation_threshold : float
         Relative rise of log loss, or fall of F1, against the champion's reference from which a window violates.
     horizon : int
         Windows ahead within which a trend that reaches the limit counts.
@@ -72,7 +72,7 @@ class RetrainingPolicy:
     window_size: int = 200
     windows: int = 3
     min_breached_windows: int = 2
-    limit: float = 0.15
+    degradation_threshold: float = 0.15
     trend_horizon: int = 3
     min_new_labels: int = 300
     cooldown: timedelta = timedelta(days=1)
@@ -293,7 +293,7 @@ def _window(rows: pd.DataFrame, look: Evaluation, policy: RetrainingPolicy) -> W
         if not _comparable(name, found, reference):
             continue
         loss = relative_degradation(found, reference, name)
-        if loss.value > policy.limit and loss.low > 0:
+        if loss.value > policy.degradation_threshold and loss.low > 0:
             before, after = reference.figures[name], found.figures[name]
             violations.append(f"{words} by {loss.value:.0%}, from {before:.3f} to {after:.3f}")
     compared = base_rate.compare(found)
@@ -366,7 +366,7 @@ def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy
     deviation = float(np.sqrt((spread**2).sum() / freedom))
     leverage = 1 / len(places) + (ahead - places.mean()) ** 2 / ((places - places.mean()) ** 2).sum()
     low = expected - stats.t.ppf(_TREND_CONFIDENCE, freedom) * deviation * float(np.sqrt(leverage))
-    limit = reference * (1 + policy.limit)
+    limit = reference * (1 + policy.degradation_threshold)
     words = (
         f"log loss is expected to be {expected:.3f} within {policy.trend_horizon} windows, at least {low:.3f} "
         f"({_TREND_CONFIDENCE:.0%}); the limit is {limit:.3f}"

@@ -10,10 +10,11 @@ from pydantic import AfterValidator, Field, model_validator
 from data.cli.durations import validate_duration
 from monitor.retraining.policy import FEWEST_LABELS, RetrainingPolicy
 from monitor.retraining.promotion_test import MIN_IMPROVEMENT, MOST_LOG_LOSS
-from steps.monitoramento import APPLICATION, LOG, check_log, parse_timestamp
 from steps.shared.command import part
+from steps.shared.current_data import APPLICATION, LOG
+from steps.shared.validators import parse_timestamp, validate_log_url
+from steps.training.config import TrainingConfig
 from steps.training.tuning import WITHOUT_WEIGHTS
-from steps.treinamento import TreinamentoConfig
 
 
 def check_current(current: str) -> str:
@@ -46,7 +47,7 @@ def check_as_of(text: str) -> str:
     return text
 
 
-class RetrainingConfig(TreinamentoConfig):
+class RetrainingConfig(TrainingConfig):
     """When to retrain, on which rows, and when to promote a challenger."""
 
     window_size: int = Field(default=200, ge=100, description="labeled rows in a window")
@@ -54,7 +55,7 @@ class RetrainingConfig(TreinamentoConfig):
     min_breached_windows: int = Field(
         default=2, ge=1, le=100, description="how many of them must breach a threshold, including the latest"
     )
-    limit: float = Field(
+    degradation_threshold: float = Field(
         default=0.15,
         gt=0,
         lt=10,
@@ -115,7 +116,7 @@ class RetrainingConfig(TreinamentoConfig):
             self.window_size,
             self.windows,
             self.min_breached_windows,
-            self.limit,
+            self.degradation_threshold,
             self.trend_horizon,
             self.min_new_labels,
             pd.Timedelta(self.cooldown).to_pytimedelta(),
@@ -126,9 +127,9 @@ class RetrainingConfig(TreinamentoConfig):
         )
 
     @property
-    def training(self) -> TreinamentoConfig:
+    def training(self) -> TrainingConfig:
         """The parameters of the training."""
-        return part(TreinamentoConfig, self)
+        return part(TrainingConfig, self)
 
 
 class RetreinoConfig(RetrainingConfig):
@@ -142,10 +143,10 @@ class RetreinoConfig(RetrainingConfig):
         description=f"scored shots with labels: {APPLICATION} (the latest table that aplicacao scored), "
         f"{LOG} (the inference log), or a .parquet or .csv table with game_date or time",
     )
-    log: Annotated[str, AfterValidator(check_log)] = Field(
+    log: Annotated[str, AfterValidator(validate_log_url)] = Field(
         default="", description="SQLAlchemy URL of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
     )
-    now: Annotated[str, AfterValidator(check_as_of)] = Field(
+    as_of: Annotated[str, AfterValidator(check_as_of)] = Field(
         default="", description="timestamp of the decision in UTC, for a backtest; empty is now"
     )
 

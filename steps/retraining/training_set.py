@@ -18,7 +18,6 @@ from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
 from serving import registry
-from steps.retraining.config import RetrainingConfig
 from steps.training.training_set import TrainingData
 
 RETRAINING_RUN = "retraining_run"
@@ -34,8 +33,15 @@ class TrainingSetError(KobeShotError):
     """The delayed labels are too few to train on and to evaluate on."""
 
 
-def build_training_set(
-    labels: pd.DataFrame, champion: ModelVersion, config: RetrainingConfig, folder: Path, run_id: str
+def build_training_set(  # noqa: PLR0913 the labels, and how they are used
+    labels: pd.DataFrame,
+    champion: ModelVersion,
+    folder: Path,
+    run_id: str,
+    *,
+    max_labels: int,
+    holdout_size: float,
+    weighting: str,
 ) -> TrainingData:
     """Training rows: the champion's dev rows and the earlier labels. Hold-out rows: the later labels.
 
@@ -45,18 +51,23 @@ def build_training_set(
         Labeled rows in the order of ``time``.
     champion : ModelVersion
         Its dev rows are used, and it must not have been trained on the hold-out either.
-    config : LoopConfig
     folder : pathlib.Path
         For the tables.
     run_id : str
         Run of the decision.
+    max_labels : int
+        Number of latest labels that are used.
+    holdout_size : float
+        Share of them, the latest, in the hold-out.
+    weighting : str
+        See `label_weights`.
 
     Raises
     ------
     TrainingSetError
         If there are too few labels on either side.
     """
-    older, later = split_by_time(labels.tail(config.max_labels), config.holdout_size)
+    older, later = split_by_time(labels.tail(max_labels), holdout_size)
     if older.empty or later.empty:
         message = (
             f"expected labels to train on and later ones that the champion was not trained on; found "
@@ -76,7 +87,7 @@ def build_training_set(
     files = {name: folder / f"{name}.parquet" for name in written}
     for name, table in written.items():
         write_parquet(table, files[name])
-    arrived, weights = label_weights(len(development), len(older), config.weighting)
+    arrived, weights = label_weights(len(development), len(older), weighting)
     kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
     tags = {
         **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},

@@ -1,6 +1,7 @@
 """Compare a registered version with the champion, record the gate result, and promote the version if it is better."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,12 @@ from monitor.store.model_store import current_store
 from serving import registry
 from serving.batch.in_process import ScoredError, predict
 from serving.registry import gate
+from steps.shared.tracking import (
+    Metrics,
+    Record,
+    Tags,
+    Text,
+)
 from steps.training.training_set import TrainingData
 
 _DEVELOPMENT = "sha256_dataset_kobe_dev"
@@ -238,3 +245,14 @@ def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def _is_synthetic(tags: Mapping[str, str]) -> bool:
     return tags.get("synthetic") == "true"
+
+
+def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:
+    """The gate result, for the run of the training."""
+    yield Tags(
+        {"gate": "passed" if promotion.gate_result.passed else "refused", "gate_reason": promotion.gate_result.reason}
+    )
+    yield Tags({"promotion_note": promotion.note})
+    yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
+    if promotion.promotion_test:
+        yield Text("challenge.json", json.dumps(promotion.promotion_test.record(), indent=2) + "\n")

@@ -12,7 +12,6 @@ from monitor.store.commands import given
 from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from monitor.store.records import RunInfo
-from steps import aquisicao
 from steps.shared.tracking import LAUNCHER_TAG
 
 _SYNTHETIC = ("synthetic_rows", "synthetic_seed")
@@ -68,7 +67,8 @@ def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, ob
         entry_point, values = "operacao", {**given(root.params), **origin.values}
     elif root.name == run_names.RETRAINING:
         decided = root.tags.get(store_tags.DECIDED_AT, "")
-        entry_point, values = "retreino", {**given(root.params), "mode": "force", "now": decided}
+        as_of = "now" if "now" in root.params else "as_of"  # a run of 0.1.0, whose commit the command checks out
+        entry_point, values = "retreino", {**given(root.params), "mode": "force", as_of: decided}
     command = commands.command(entry_point, values, root.tags.get(store_tags.REGISTERED_MODEL, ""))
     commit = tags.get("git_commit", "unknown")
     if commit != "unknown":
@@ -123,7 +123,7 @@ def _acquisition(provenance: Provenance) -> dict[str, str]:
     held = " and ".join(
         f"tags.sha256_{name.partition('.')[0]} = '{digest}'" for name, digest in provenance.sha256.items()
     )
-    found = current_store().find_runs(aquisicao.RUN_NAME, held, limit=1)
+    found = current_store().find_runs(run_names.ACQUISITION, held, limit=1)
     return given(found[0].params) if found else {}
 
 

@@ -311,7 +311,7 @@ def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without
         ("retreino", ["--min_breached_windows", "4"], "at most windows (3)"),
         ("retreino", ["--models", "knn"], "weighting=uniform with knn"),
         ("retreino", ["--current", "missing.parquet"], "missing.parquet cannot be read"),
-        ("operacao", ["--start", "tree"], "expected nothing, or one of lr, dt"),
+        ("operacao", ["--initial_model", "tree"], "expected nothing, or one of lr, dt"),
         (
             "operacao",
             ["--source", "synthetic", "--synthetic_rows", "2000", "--batch_size", "5000"],

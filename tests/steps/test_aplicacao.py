@@ -18,6 +18,7 @@ from serving import registry
 from serving.registry import RegistryError
 from steps import aplicacao
 from steps.aplicacao import AplicacaoConfig
+from steps.scoring import scoring
 from tests.serving.batch.test_local import shots
 from tests.versions import GOOD, LoggedModels, promote_versions
 
@@ -125,7 +126,7 @@ def test_every_row_counts_as_evaluated_in_training_or_unlabeled(
     assert {name: metrics[name] for name in counts} == counts
     assert sum(counts.values()) == metrics["rows_scored"]
     message = " ".join(capsys.readouterr().out.split())
-    assert f"Scored 50 rows, {labeled} of them labelled" in message
+    assert f"Scored 50 rows, {labeled} of them labeled" in message
     assert ("Left out of the metrics: 15 labelled rows that the version has learned from" in message) == bool(
         in_training
     )
@@ -163,7 +164,7 @@ def test_a_known_failure_is_raised_before_the_table_is_read(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del store
-    monkeypatch.setattr(aplicacao, "sha256", lambda _path: pytest.fail("the table was read"))
+    monkeypatch.setattr(scoring, "sha256", lambda _path: pytest.fail("the table was read"))
     shots(50).to_parquet(tmp_path / "shots.parquet", index=False)
     with pytest.raises(RegistryError, match="no champion"):
         aplicacao.run(config(tmp_path))

@@ -21,9 +21,11 @@ from monitor.health.record import FORMAT, flatten_metrics
 from monitor.health.verdict import HealthReport, Verdict
 from monitor.metrics.binary import METRICS
 from serving.inference_log import reader
-from serving.inference_log.inference_log import create_engine, tables
+from serving.inference_log.inference_log import TRAFFIC, create_engine, tables
 from steps import monitoramento
-from steps.monitoramento import MonitoramentoConfig, MonitoringResult, parse_timestamp
+from steps.monitoramento import MonitoramentoConfig, MonitoringResult
+from steps.shared import current_data
+from steps.shared.validators import parse_timestamp
 from tests.project import Checkout, copy_project, ok
 from tests.spark import needs_java
 
@@ -86,37 +88,35 @@ def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
 def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
+    monkeypatch.setattr(current_data, "flag_training_rows", lambda table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: np.nan})
     rows.loc[::10, TARGET] = 1.0
     url = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
     with (engine := create_engine(url)).begin() as connection:
         connection.exec_driver_sql("update inference set origin = 'upload' where id > 900")
     engine.dispose()
-    config = MonitoramentoConfig(current="log", log=url, max_rows=100)
-    found = monitoramento.read_current(config, "1")
+    found = current_data.read_log(url, None, None, origin=TRAFFIC, max_rows=100, version="1")
     assert 90 <= len(found.table) <= 110
     assert found.labels is not None
     assert len(found.labels) == 90
     assert found.name.endswith(f"{len(found.table)} of 900 rows")
-    uploads = monitoramento.read_current(config.model_copy(update={"origin": "upload"}), "1")
+    uploads = current_data.read_log(url, None, None, origin="upload", max_rows=100, version="1")
     assert (len(uploads.table), uploads.labels) == (100, None)
 
 
 def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitoramento, "with_learned", lambda table: table)
+    monkeypatch.setattr(current_data, "flag_training_rows", lambda table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: 1.0})
     url = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
     with (engine := create_engine(url)).begin() as connection:
         connection.exec_driver_sql("update inference set model_version = '2' where id > 920")
     engine.dispose()
-    config = MonitoramentoConfig(current="log", log=url, max_rows=100)
-    found = monitoramento.read_current(config, "2")
+    found = current_data.read_log(url, None, None, origin=TRAFFIC, max_rows=100, version="2")
     assert (found.table[MODEL_VERSION].tolist(), found.rows, found.excluded) == ([2] * 80, 80, {"1": 920})
     assert "80 of" not in found.name
-    old = monitoramento.read_current(config, "3")
+    old = current_data.read_log(url, None, None, origin=TRAFFIC, max_rows=100, version="3")
     assert set(old.table[MODEL_VERSION]) == {1}
     assert old.excluded == {"2": 80}
 

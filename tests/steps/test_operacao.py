@@ -15,4 +15,4 @@ def test_the_decision_is_dated_at_the_end_of_a_day_or_now_where_it_has_not_ended
     decided = decided_at(day.isoformat(), present)
     assert decided.startswith(day.isoformat())
     # The configuration refuses a timestamp in the future.
-    assert RetreinoConfig(current="arrived.parquet", now=decided).now == decided
+    assert RetreinoConfig(current="arrived.parquet", as_of=decided).as_of == decided

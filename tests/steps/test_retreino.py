@@ -31,13 +31,14 @@ from serving.registry import RegistryError
 from steps import retreino
 from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetrainingConfig, RetreinoConfig
+from steps.retraining.interrupted import resolve_interrupted
 from steps.retraining.training_set import RETRAINING_RUN, TrainingSetError, build_training_set, label_weights
-from steps.retreino import RetrainingResult, resolve_interrupted
+from steps.retreino import RetrainingResult
 from steps.shared.tracking import Artifact, Params, log_records
+from steps.training.config import TrainingConfig
 from steps.training.promotion import Challenger
 from steps.training.training_set import TrainingData
 from steps.training.tuning import WITHOUT_WEIGHTS
-from steps.treinamento import TreinamentoConfig
 from tests.evaluations import TRAINING_ROWS, population
 from tests.operation_store import log_decision
 from tests.versions import (
@@ -63,7 +64,7 @@ COLUMNS = [*FEATURES, TARGET]
     ("arguments", "words"),
     [
         (["--min_breached_windows", "4"], ["expected min_breached_windows of at most windows (3)", "found 4"]),
-        (["--windows", "1"], ["expected violations of at most windows (1)", "found 2"]),
+        (["--windows", "1"], ["expected min_breached_windows of at most windows (1)", "found 2"]),
         (["--models", "lr,knn"], ["expected weighting=uniform with knn, which takes no sample weights"]),
         (["--models", "qda,mlp"], ["expected weighting=uniform with qda, mlp, which takes no sample weights"]),
         (["--models", "xyz"], ["models", "expected ids of PyCaret's classifiers", "'xyz'"]),
@@ -73,7 +74,7 @@ COLUMNS = [*FEATURES, TARGET]
         (["--cooldown", "99999999999d"], ["cooldown", "expected a duration"]),
         (["--cooldown", "5"], ["cooldown", "expected a duration", "'5'"]),
         (["--cooldown", ""], ["cooldown", "expected a duration", "''"]),
-        (["--now", "yesterday"], ["now", "2026-11-22T08:00", "'yesterday'"]),
+        (["--as_of", "yesterday"], ["as_of", "2026-11-22T08:00", "'yesterday'"]),
         (
             ["--current", "everything"],
             ["current", "expected application, log, or a .parquet or .csv table", "'everything'"],
@@ -84,7 +85,7 @@ COLUMNS = [*FEATURES, TARGET]
         (["--mode", "always"], ["mode", "'dry_run'", "'always'"]),
         (["--weighting", "heavy"], ["weighting", "'uniform'", "'heavy'"]),
         (["--window_size", "99"], ["window_size", "greater than or equal to 100"]),
-        (["--limit", "0"], ["limit", "greater than 0"]),
+        (["--degradation_threshold", "0"], ["degradation_threshold", "greater than 0"]),
         (["--max_labels", "199"], ["max_labels", "greater than or equal to 200"]),
         (["--holdout_size", "1"], ["holdout_size", "less than 1"]),
         (["--min_new_labels", "0"], ["min_new_labels", "greater than or equal to 1"]),
@@ -93,7 +94,7 @@ COLUMNS = [*FEATURES, TARGET]
         (["--max_log_loss", "0"], ["max_log_loss", "greater than 0"]),
         (["--min_improvement", "1"], ["min_improvement", "less than 1"]),
         (["--recent_rows", "99"], ["recent_rows", "greater than or equal to 100"]),
-        (["--now", "2126-01-01"], ["now", "expected a timestamp in the past", "'2126-01-01'"]),
+        (["--as_of", "2126-01-01"], ["as_of", "expected a timestamp in the past", "'2126-01-01'"]),
     ],
 )
 def test_a_wrong_parameter_is_reported_with_what_was_expected_and_nothing_is_done(
@@ -132,7 +133,7 @@ def test_the_configuration_gives_the_policy_and_the_training_parameters() -> Non
         window_size=101,
         windows=7,
         min_breached_windows=4,
-        limit=0.2,
+        degradation_threshold=0.2,
         trend_horizon=5,
         min_new_labels=250,
         cooldown="12h",
@@ -145,7 +146,13 @@ def test_the_configuration_gives_the_policy_and_the_training_parameters() -> Non
         session_id=7,
     )
     policy = config.policy
-    assert (policy.window_size, policy.windows, policy.min_breached_windows, policy.limit, policy.trend_horizon) == (
+    assert (
+        policy.window_size,
+        policy.windows,
+        policy.min_breached_windows,
+        policy.degradation_threshold,
+        policy.trend_horizon,
+    ) == (
         101,
         7,
         4,
@@ -154,16 +161,16 @@ def test_the_configuration_gives_the_policy_and_the_training_parameters() -> Non
     )
     assert (policy.min_new_labels, policy.cooldown, policy.max_trainings_per_day) == (250, timedelta(hours=12), 3)
     assert (policy.max_labels, policy.holdout_size, policy.recent_rows) == (900, 0.3, 500)
-    assert config.training == TreinamentoConfig(models="dt", cv_folds=3, session_id=7)
+    assert config.training == TrainingConfig(models="dt", cv_folds=3, session_id=7)
     assert RetrainingConfig().policy == RetrainingPolicy()
 
 
 def test_a_backtest_takes_the_parameters_of_retraining() -> None:
     assert OperacaoConfig(cooldown="7d", windows=4).policy.cooldown == timedelta(days=7)
-    with pytest.raises(ValueError, match="expected violations of at most windows"):
+    with pytest.raises(ValueError, match="expected min_breached_windows of at most windows"):
         OperacaoConfig(min_breached_windows=9)
     with pytest.raises(ValueError, match="expected nothing, or one of lr, dt"):
-        OperacaoConfig(start="xyz")
+        OperacaoConfig(initial_model="xyz")
 
 
 # Training set and hold-out of a challenger
@@ -213,7 +220,16 @@ def champion(store: str, folder: Path) -> ModelVersion:
 
 def built(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingData:
     into.mkdir(exist_ok=True)
-    return build_training_set(labels, champion, RetrainingConfig.model_validate(options), into, "a" * 32)
+    config = RetrainingConfig.model_validate(options)
+    return build_training_set(
+        labels,
+        champion,
+        into,
+        "a" * 32,
+        max_labels=config.max_labels,
+        holdout_size=config.holdout_size,
+        weighting=config.weighting,
+    )
 
 
 def values(table: pd.DataFrame) -> list[tuple[float, ...]]:
@@ -576,14 +592,14 @@ def setup(
 def train_at_once(setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     """Let the training end with a logged model at once."""
 
-    def train_and_register(_config: TreinamentoConfig, training_data: TrainingData) -> tuple[Challenger, None]:
+    def train_and_register(_config: TrainingConfig, training_data: TrainingData) -> tuple[Challenger, None]:
         setup.training_sets.append(training_data)
         log_records([Params({f"sha256_{name}": training_data.tags[f"sha256_{name}"] for name in (TRAIN, TEST)})])
         log_records(Artifact(path) for path in training_data.files.values())
         version = setup.store_with_models.register(model, None, **training_data.tags)
         return Challenger(version, training_data, setup.store_with_models.models[model].pipeline, fit_base_rate()), None
 
-    monkeypatch.setattr(retreino, "learn", train_and_register)
+    monkeypatch.setattr(retreino, "train_and_register", train_and_register)
 
 
 def fail_in_training(error: BaseException) -> Callable[..., None]:
@@ -631,14 +647,14 @@ def test_a_challenger_that_is_not_better_is_archived_and_the_log_records_why(
 def test_a_dry_run_prints_the_decision_and_changes_nothing(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(retreino, "learn", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(retreino, "train_and_register", lambda *_: pytest.fail("it trained"))
     before = registry.alias_state()
     found = setup.run("dry_run")
     assert (found.decision.decision, found.outcome, found.promotion) == (RETRAIN, NOTHING_TO_DO, None)
     assert registry.alias_state() == before
     printed = " ".join(capsys.readouterr().out.split())
     assert "Decision 1: retrain (reactive)" in printed
-    assert "Dry run: nothing was done" in printed
+    assert "Dry run: nothing was changed" in printed
     (entry,) = current_store().decisions()
     assert (entry.decision, entry.mode, entry.outcome, entry.outcome_reason) == (
         RETRAIN,
@@ -671,7 +687,7 @@ def test_a_training_that_fails_is_in_the_log_and_changes_nothing(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = registry.alias_state()
-    monkeypatch.setattr(retreino, "learn", fail_in_training(ValueError("no more memory")))
+    monkeypatch.setattr(retreino, "train_and_register", fail_in_training(ValueError("no more memory")))
     with pytest.raises(ValueError, match="no more memory"):
         setup.run()
     (entry,) = current_store().decisions()
@@ -684,7 +700,7 @@ def test_a_training_that_fails_is_in_the_log_and_changes_nothing(
 def test_a_training_that_is_interrupted_is_in_the_log(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr(retreino, "learn", fail_in_training(error))
+    monkeypatch.setattr(retreino, "train_and_register", fail_in_training(error))
     with pytest.raises(type(error)):
         setup.run()
     entry = current_store().decisions()[0]
@@ -700,7 +716,7 @@ def test_a_promotion_is_rolled_back_when_a_later_step_fails(
     def full(_settled: object) -> None:
         raise OSError(message)
 
-    monkeypatch.setattr(retreino, "settlement_records", full)
+    monkeypatch.setattr(retreino, "promotion_records", full)
     with pytest.raises(OSError, match=message):
         setup.run()
     assert registry.alias_state().champion == "1"
@@ -713,12 +729,12 @@ def test_a_promotion_is_rolled_back_when_a_later_step_fails(
 def test_a_challenger_of_a_training_that_failed_later_is_archived(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train_and_register(_config: TreinamentoConfig, training_data: TrainingData) -> None:
+    def train_and_register(_config: TrainingConfig, training_data: TrainingData) -> None:
         setup.store_with_models.register(GOOD, None, **training_data.tags)
         message = "no more space"
         raise OSError(message)
 
-    monkeypatch.setattr(retreino, "learn", train_and_register)
+    monkeypatch.setattr(retreino, "train_and_register", train_and_register)
     with pytest.raises(OSError, match="no more space"):
         setup.run()
     assert (registry.alias_state().champion, stage("2")) == ("1", "Archived")
@@ -729,13 +745,13 @@ def test_a_champion_that_changed_during_the_training_is_not_replaced(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_at_once(setup, monkeypatch, GOOD)
-    quick = vars(retreino)["learn"]
+    quick = vars(retreino)["train_and_register"]
 
-    def train_and_register(config: TreinamentoConfig, training_data: TrainingData) -> object:
+    def train_and_register(config: TrainingConfig, training_data: TrainingData) -> object:
         registry.promote(setup.store_with_models.register(SAME), "it was quicker")
         return quick(config, training_data)
 
-    monkeypatch.setattr(retreino, "learn", train_and_register)
+    monkeypatch.setattr(retreino, "train_and_register", train_and_register)
     found = setup.run()
     assert found.outcome == REJECTED
     assert found.promotion is not None
@@ -768,7 +784,7 @@ def test_a_new_champion_is_not_evaluated_on_the_predictions_of_the_old_one(
 
 
 def test_a_backtested_decision_does_not_use_later_rows(setup: RetrainingSetup) -> None:
-    found = setup.run("dry_run", now="2002-01-31T23:59")
+    found = setup.run("dry_run", as_of="2002-01-31T23:59")
     (entry,) = current_store().decisions()
     assert entry.decided_at == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
     assert entry.labels_until == datetime(2002, 1, 31)  # noqa: DTZ001 UTC without a zone

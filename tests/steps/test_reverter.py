@@ -158,7 +158,7 @@ def test_a_killed_promotion_is_reconciled_before_a_rollback(store_with_models: L
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--version", "newest"], "expected the number of a version, or nothing for the one before the champion"),
+        (["--version", "newest"], "expected the number of a version, or nothing for the previous champion"),
         (["--version", "-1"], "expected the number of a version"),
         (["--reason", "  "], "expected a reason, which the history of the version keeps"),
         (["--nonsense", "1"], "nonsense"),
@@ -183,11 +183,11 @@ def test_a_rollback_changes_nothing_if_the_champion_changes_while_predictions_ar
     champions(store_with_models, GOOD, SAME, BAD)
 
     def meanwhile(uri: str, decimals: int | None = None) -> str:
-        monkeypatch.setattr(reverter, "fingerprint", prediction_hash)
+        monkeypatch.setattr(reverter, "prediction_hash", prediction_hash)
         registry.roll_back("another command was quicker")
         return prediction_hash(uri, decimals)
 
-    monkeypatch.setattr(reverter, "fingerprint", meanwhile)
+    monkeypatch.setattr(reverter, "prediction_hash", meanwhile)
     with pytest.raises(RegistryError, match="was version 3; another command has changed that, and it is now version 2"):
         reverted()
     assert alias_state() == ("2", "1", {"1": "Archived", "2": "Production", "3": "Archived"})

@@ -102,7 +102,7 @@ def test_versions_that_never_became_champion_have_no_history(capsys: pytest.Capt
     assert "no version has become champion yet" in shown(capsys)
 
 
-@pytest.mark.parametrize("arguments", [["--most", "0"], ["--most", "1001"], ["--nonsense", "1"]])
+@pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "1001"], ["--nonsense", "1"]])
 def test_a_wrong_parameter_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         parse_args(HistoryConfig, arguments)

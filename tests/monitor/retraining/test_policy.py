@@ -274,7 +274,7 @@ def test_being_worth_less_than_a_constant_by_chance_does_not_violate() -> None:
 
 @pytest.mark.usefixtures("no_checks")
 def test_a_rise_over_the_limit_that_chance_explains_does_not_violate() -> None:
-    strict = replace(POLICY, limit=0.01)
+    strict = replace(POLICY, degradation_threshold=0.01)
     found = decided(windows(0.58, 0.58, 0.58), strict)
     assert found.windows[-1].log_loss > 1.01 * 0.6730
     assert signal(found).fired is False
@@ -284,9 +284,12 @@ def test_a_rise_over_the_limit_that_chance_explains_does_not_violate() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_a_rise_below_the_limit_does_not_violate_however_certain_it_is() -> None:
     table = windows(0.4, 0.4, 0.4)
-    lenient = replace(POLICY, limit=0.9)
+    lenient = replace(POLICY, degradation_threshold=0.9)
     assert all("skill" in words for window in decided(table, lenient).windows for words in window.violations)
-    assert any("log loss rose" in words for words in decided(table, replace(POLICY, limit=0.1)).windows[-1].violations)
+    assert any(
+        "log loss rose" in words
+        for words in decided(table, replace(POLICY, degradation_threshold=0.1)).windows[-1].violations
+    )
 
 
 # A trend
@@ -310,7 +313,7 @@ def test_a_trend_that_reaches_the_limit_within_the_horizon_asks_before_a_window_
     ("shares", "policy"),
     [
         pytest.param(RISING, replace(TO_COME, trend_horizon=1), id="not within the horizon"),
-        pytest.param(RISING, replace(TO_COME, limit=0.3), id="not up to the limit"),
+        pytest.param(RISING, replace(TO_COME, degradation_threshold=0.3), id="not up to the limit"),
         pytest.param([GOOD] * 6, TO_COME, id="flat"),
         pytest.param([BAD] * 6, TO_COME, id="flat above the limit"),
         pytest.param(tuple(reversed(RISING)), TO_COME, id="falling"),

@@ -25,14 +25,14 @@ from steps.relatorio import RelatorioConfig
 from steps.retraining.config import RetreinoConfig
 from steps.reverter import ReverterConfig
 from steps.shared.command import StepConfig, part, run_command
-from steps.treinamento import TreinamentoConfig
+from steps.training.config import TrainingConfig
 from tests.networks import responding_with
 
 CONFIGS: dict[str, type[StepConfig]] = {
     "main": MainConfig,
     "aquisicao": AquisicaoConfig,
     "preparacao": PreparacaoConfig,
-    "treinamento": TreinamentoConfig,
+    "treinamento": TrainingConfig,
     "aplicacao": AplicacaoConfig,
     "monitoramento": MonitoramentoConfig,
     "relatorio": RelatorioConfig,
@@ -128,7 +128,7 @@ def test_environment_variables_change_no_parameter(monkeypatch: pytest.MonkeyPat
 
 
 def test_spaces_between_model_ids_do_no_harm() -> None:
-    assert parse_args(TreinamentoConfig, ["--models", "lr, dt"]).models == "lr,dt"
+    assert parse_args(TrainingConfig, ["--models", "lr, dt"]).models == "lr,dt"
 
 
 def test_a_configuration_is_frozen() -> None:
@@ -139,7 +139,7 @@ def test_a_configuration_is_frozen() -> None:
 def test_a_step_gets_its_part_of_the_parameters_of_a_command_that_runs_several() -> None:
     both = parse_args(MainConfig, ["--test_size", "0.3", "--models", "dt"])
     assert part(PreparacaoConfig, both) == PreparacaoConfig(test_size=0.3)
-    assert part(TreinamentoConfig, both) == TreinamentoConfig(models="dt")
+    assert part(TrainingConfig, both) == TrainingConfig(models="dt")
 
 
 # One loop at a time
@@ -151,7 +151,7 @@ def command(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["preparacao"])
     monkeypatch.setenv("KOBE_LOCK_WAIT_SECONDS", "0.3")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr("steps.shared.command.sole_writer", lambda **_: nullcontext())
+    monkeypatch.setattr("steps.shared.command.writer_lock", lambda **_: nullcontext())
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{tmp_path / 'mlflow.db'}")
     return tmp_path

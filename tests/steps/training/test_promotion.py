@@ -135,7 +135,7 @@ def test_where_the_champions_tables_are_gone_the_contenders_test_rows_are_used(f
         (folder / f"{name}.parquet").unlink()
     assert_compared_on_all(
         training_data(sha256_dataset_kobe_dev="mine"),
-        "on all 1,000 test rows: the tables of champion version 1 are gone",
+        "on all 1,000 test rows: the tables of champion version 1 are missing",
     )
 
 
@@ -367,7 +367,7 @@ def test_a_champion_that_cannot_be_loaded_is_not_replaced_without_a_comparison(
 ) -> None:
     registry.promote(register_without_files(), "before its files were lost")
     who = contending(store_with_models, GOOD)
-    words = "Champion version 1 cannot be compared with, so nothing was promoted: .*cannot be loaded.*-e reverter"
+    words = "Champion version 1 cannot be loaded, so nothing was promoted: .*cannot be loaded.*-e reverter"
     with pytest.raises(RegistryError, match=words):
         promote(who)
     assert (registry.alias_state().champion, stage("1"), stage(who.version)) == ("1", "Production", "Archived")

@@ -27,14 +27,14 @@ from monitor.reports.model_card.card import FILE, MOST_DESCRIPTION, Data, ModelC
 from monitor.reports.model_card.evaluation import TestEvaluation, evaluate_on_test
 from monitor.store import tags as store_tags
 from serving import registry
-from steps import treinamento
 from steps.main import MainConfig
 from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetreinoConfig
+from steps.training import selection
+from steps.training.config import TrainingConfig
 from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
 from steps.training.tuning import MODEL_NAMES, PRIOR, Candidate
-from steps.treinamento import TreinamentoConfig
 from tests.evaluations import TRAINING_ROWS, population
 from tests.versions import GOOD, Killed, LoggedModels, fit_base_rate, fit_pipeline
 
@@ -347,7 +347,7 @@ def parameters(command: str) -> tuple[str, dict[str, str]]:
 
 TAGS = {"sha256_base_train": "a" * 64, "git_commit": "f" * 40, "git_dirty": "false"}
 RAW = {"dataset_kobe_dev.parquet": "1" * 64, "dataset_kobe_prod.parquet": "2" * 64}
-TRAINING = TreinamentoConfig(models="dt", cv_folds=3).model_dump()
+TRAINING = TrainingConfig(models="dt", cv_folds=3).model_dump()
 
 
 def acquired(source: str, kind: str = "folder", address: str = "/somewhere", **params: object) -> None:
@@ -415,7 +415,7 @@ def test_a_challenger_is_trained_again_by_the_loop_at_its_moment_beside_its_cham
     entry_point, values = parameters(found.command)
     assert entry_point == "retreino"
     config = parse_args(RetreinoConfig, words_of(values))
-    assert (config.mode, config.now, config.window_size, config.models) == ("force", tags["moment"], 150, "lr")
+    assert (config.mode, config.as_of, config.window_size, config.models) == ("force", tags["moment"], 150, "lr")
     assert "while version 4 is champion" in found.remarks[0]
 
 
@@ -435,7 +435,7 @@ def test_what_is_not_known_is_said() -> None:
     assert parameters(found.command) == ("main", {**defaults("main"), "models": "dt", "cv_folds": "3"})
     told = " ".join(found.remarks)
     assert "`source`, `test_size`, `seed`" in told
-    assert "The Git commit of the code is not known." in told
+    assert "The Git commit of the code is unknown." in told
     assert found.source_url == ""
     dirty = reproduction(trained(), {**TAGS, "git_dirty": "true"}, TRAINING)
     assert any("Files differed from that commit" in remark for remark in dirty.remarks)
@@ -471,8 +471,8 @@ def candidate(model_id: str, name: str) -> Candidate:
 @pytest.fixture
 def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
     """Dev rows and labels, and a training that takes no time."""
-    monkeypatch.setattr(treinamento, "Tuner", PreparedTuner)
-    monkeypatch.setattr(treinamento, "_candidate_records", lambda *_: iter(()))
+    monkeypatch.setattr(selection, "Tuner", PreparedTuner)
+    monkeypatch.setattr(selection, "_candidate_records", lambda *_: iter(()))
     tables_ = {"base_train": training(), "base_test": fresh(300)}
     files = {name: tmp_path / f"{name}.parquet" for name in tables_}
     for name, table in tables_.items():
@@ -497,7 +497,7 @@ def kept(run_id: str) -> str:
 @pytest.mark.usefixtures("store")
 def test_a_version_is_registered_with_its_card_and_its_run_holds_the_whole(lesson: TrainingData) -> None:
     with mlflow.start_run() as run:
-        contender, choice = treinamento.train_and_register(TreinamentoConfig(models="lr"), lesson)
+        contender, choice = selection.train_and_register(TrainingConfig(models="lr"), lesson)
     version = MlflowClient().get_model_version("kobe_shot", contender.version)
     whole = kept(version.run_id)
     assert version.run_id == run.info.run_id
@@ -522,7 +522,7 @@ def test_a_kill_before_the_version_knows_its_number_leaves_a_whole_card(
 
     monkeypatch.setattr(registry, "describe", killed)
     with pytest.raises(Killed), mlflow.start_run():
-        treinamento.train_and_register(TreinamentoConfig(models="lr"), lesson)
+        selection.train_and_register(TrainingConfig(models="lr"), lesson)
     version = MlflowClient().get_model_version("kobe_shot", "1")
     for text in (version.description, kept(version.run_id)):
         serve = next(block for block in blocks(text, "sh") if block.startswith("mlflow models serve"))

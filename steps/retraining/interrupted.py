@@ -1,0 +1,40 @@
+"""Outcomes of decisions whose process was killed."""
+
+from mlflow import MlflowClient
+from mlflow.entities import RunTag
+
+from monitor.store import tags as store_tags
+from monitor.store.model_store import current_store
+from monitor.store.records import INTERRUPTED, PENDING, PROMOTED, REJECTED, RetrainingDecision
+from monitor.store.tags import OUTCOME, OUTCOME_REASON
+from serving import registry
+from steps.retraining.training_set import RETRAINING_RUN
+from steps.shared.tracking import at_work_elsewhere
+
+
+def resolve_interrupted(own_run: str = "") -> None:
+    """Log the outcome of decisions whose process was killed."""
+    for entry in current_store().decisions():
+        if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
+            write_tags(entry.run_id, _outcome(entry))
+
+
+def _outcome(entry: RetrainingDecision) -> dict[str, str]:
+    found = registry.version_tagged(RETRAINING_RUN, entry.run_id)
+    if found is None:
+        return {OUTCOME: INTERRUPTED, OUTCOME_REASON: "its process ended before a challenger was registered"}
+    version = {store_tags.MODEL_VERSION: registry.number(found)}
+    if registry.was_champion(registry.number(found)):
+        return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.tags.get("gate_reason", "")}
+    if found.tags.get("gate") == "refused":
+        reason = found.tags.get("gate_reason", "")
+        registry.archive(registry.number(found), reason)
+        return {**version, OUTCOME: REJECTED, OUTCOME_REASON: reason}
+    reason = "its process ended before the challenger was promoted"
+    registry.archive(registry.number(found), reason)
+    return {**version, OUTCOME: INTERRUPTED, OUTCOME_REASON: reason}
+
+
+def write_tags(run_id: str, tags: dict[str, str]) -> None:
+    """Write tags in one request."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])

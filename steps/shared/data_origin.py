@@ -1,0 +1,42 @@
+"""Where the shots of a run come from: its tags, its dataset inputs, and what a command prints about it."""
+
+import pandas as pd
+from rich.panel import Panel
+
+from data.acquisition.provenance import Provenance
+from data.cli.console import console, info
+from data.paths import RAW
+from data.preparation.manifest import Manifest, prepared_path
+from data.schema import TARGET
+from data.storage.files import display_path
+from steps.shared.tracking import Dataset, Tags
+
+
+def print_provenance(provenance: Provenance) -> None:
+    """Print where the shots come from, with a warning if they are synthetic."""
+    if provenance.is_synthetic:
+        console.print(
+            Panel(
+                "These shots are SIMULATED, not Kobe Bryant's. Every metric below is computed on synthetic data.\n"
+                "For real results, pass the real files: make main SOURCE=FOLDER, or -P source=FOLDER.",
+                title="SYNTHETIC DATA",
+                style="bold black on yellow",
+            )
+        )
+    info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {provenance.address})")
+
+
+def print_synthetic_warning(*, synthetic: bool) -> None:
+    """Print one line if the shots are synthetic."""
+    if synthetic:
+        info("SYNTHETIC DATA:", "these shots are simulated, not Kobe Bryant's", style="bold black on yellow")
+
+
+def data_tags(provenance: Provenance) -> Tags:
+    """The tags of every run for the origin of its shots."""
+    return Tags({"data_source": provenance.kind, "synthetic": str(provenance.is_synthetic).lower()})
+
+
+def prepared_dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) -> Dataset:
+    """The record of a prepared table as an input of a run."""
+    return Dataset(prepared_path(name), table, context, manifest.sha256[name], TARGET)
