@@ -80,7 +80,7 @@ def test_files_that_are_named_exist(page: Page) -> None:
         assert (ROOT / path).exists() or path.startswith(OUTPUTS), path
 
 
-def test_every_promise_of_the_page_of_security_names_tests_that_exist() -> None:
+def test_every_guarantee_of_the_security_page_names_tests_that_exist() -> None:
     page = (DOCS / "security.md").read_text(encoding="utf-8")
     sections = re.split(r"^(?:In|.* In) `(tests/attacks/\w+\.py)`", page, flags=re.MULTILINE)[1:]
     named = [
