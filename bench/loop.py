@@ -39,7 +39,7 @@ from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
 from monitor.metrics.rates import wilson
 from monitor.retraining.policy import split_by_time
-from monitor.retraining.promotion_test import FEWEST_ROWS, evaluate_challenger
+from monitor.retraining.promotion_test import MIN_ROWS, evaluate_challenger
 from monitor.store.labels import sort_by_time
 from steps.retraining.config import RetrainingConfig
 from steps.retraining.training_set import label_weights
@@ -63,7 +63,7 @@ class PromotionBenchConfig(CommandConfig):
     """Measure the promotion rates of worse, equal and better challengers."""
 
     seeds: int = Field(default=100, ge=1, description="trials of each case, each with its own samples and models")
-    rows: tuple[Annotated[int, Field(ge=FEWEST_ROWS)], ...] = Field(
+    rows: tuple[Annotated[int, Field(ge=MIN_ROWS)], ...] = Field(
         default=_ROWS, description="sizes of the samples of hold-out rows"
     )
     source: Annotated[str, AfterValidator(lambda source: validate_source(source) if source else source)] = Field(
@@ -208,9 +208,9 @@ class BenchData:
         loop = RetrainingConfig()
         labels = sort_by_time(prod[prod[TARGET].notna()], PROD).tail(loop.max_labels)
         training_labels_, holdout = split_by_time(labels, loop.holdout_size)
-        if min(len(training_labels_), len(holdout)) < FEWEST_ROWS:
+        if min(len(training_labels_), len(holdout)) < MIN_ROWS:
             message = (
-                f"expected {FEWEST_ROWS} training labels of prod and {FEWEST_ROWS} hold-out labels; "
+                f"expected {MIN_ROWS} training labels of prod and {MIN_ROWS} hold-out labels; "
                 f"found {len(training_labels_):,} and {len(holdout):,}"
             )
             raise PromotionBenchError(message)

@@ -164,7 +164,7 @@ def alerts(drift: DriftResult) -> tuple[Alert, ...]:
         for statistic in drift.statistics
         if statistic.drifted
     ]
-    if drift.is_outside:
+    if drift.is_out_of_support:
         found.append(Alert("out of support", "out of support"))
     if drift.classifier is not None and drift.classifier.drifted:
         found.append(Alert("classifier", "classifier"))
@@ -243,7 +243,7 @@ def _measure_drift(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> Non
 
 
 def _with_model(table: pd.DataFrame, support: Support, version: str) -> pd.DataFrame:
-    return predict(table, version).assign(**{OUT_OF_SUPPORT: support.outside(table)})
+    return predict(table, version).assign(**{OUT_OF_SUPPORT: support.out_of_support(table)})
 
 
 def _measure_resampled(

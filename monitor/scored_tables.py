@@ -1,4 +1,4 @@
-"""Tables of shots as a look takes them: whole, evenly spread rows of a large one, or all its rows piece by piece."""
+"""Reading of scored tables for monitoring: whole, as a systematic sample, or chunk by chunk."""
 
 import contextlib
 import io
@@ -24,22 +24,22 @@ from data.storage.regular_files import open_regular
 from data.storage.tables import TableError, TableReader
 
 TIME = "time"
-"""When a row was scored, where a table says so."""
-COUNTED = (*FEATURES, *RAW_COLUMN_NAMES.values(), PROBABILITY, SHOT_ID)
-"""Columns that drift needs, and how raw files spell them."""
+"""Column with the time at which a row was scored."""
+SKETCHED = (*FEATURES, *RAW_COLUMN_NAMES.values(), PROBABILITY, SHOT_ID)
+"""Columns for drift sketches, with their raw names."""
 CHUNK_ROWS = 2**16
-"""Rows of a large table that are held at a time."""
+"""Rows of a large table that are in memory at a time."""
 
 
 class SampledTable(NamedTuple):
-    """Shots as a look takes them.
+    """A table, or a systematic sample of it.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        All rows, or evenly spread ones.
+        All rows, or a systematic sample.
     rows : int
-        How many there are.
+        Rows of the whole table.
     """
 
     table: pd.DataFrame
@@ -47,7 +47,7 @@ class SampledTable(NamedTuple):
 
 
 def read(path: Path, max_rows: int | None) -> SampledTable:
-    """A table of shots; see `monitor.store.tables.read_sample`.
+    """Read a table of shots; see `monitor.store.tables.read_sample`.
 
     Raises
     ------
@@ -60,21 +60,21 @@ def read(path: Path, max_rows: int | None) -> SampledTable:
 
 
 def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
-    """Every row of a table of scored shots, in pieces that fit: what drift is about, checked as `read_scored` does.
+    """Iterate over all rows of a scored table in chunks, with the columns for drift, validated as in `read_scored`.
 
     Parameters
     ----------
     path : pathlib.Path
     version : str
-        Take the rows that this version scored only.
+        Yield only the rows that this version scored.
 
     Raises
     ------
     TableError
-        See `read_scored`; when the piece is reached.
+        See `read_scored`; raised at the invalid chunk.
     """
     with _told_of(path):
-        chunks = TableReader(path, (*COUNTED, MODEL_VERSION) if version else COUNTED).chunks(CHUNK_ROWS)
+        chunks = TableReader(path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED).chunks(CHUNK_ROWS)
     while True:
         with _told_of(path):
             chunk = next(chunks, None)
@@ -88,13 +88,13 @@ def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
 
 
 def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """A table, or a piece of one, checked and with the types that a look needs.
+    """Validate a scored table or a chunk, and convert its types.
 
     Parameters
     ----------
     table : pandas.DataFrame
     path : pathlib.Path
-        Where it is from, for the message.
+        Path for error messages.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Give version and time, which CSV does not keep, the types that they have in the inference log."""
+    """Convert version and time, whose types CSV does not store, to the types of the inference log."""
     try:
         if IN_TRAINING in table:
             table = table.assign(**{IN_TRAINING: table[IN_TRAINING].fillna(value=False).astype(bool)})
@@ -163,18 +163,18 @@ def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         if TIME in table:
             table = table.assign(**{TIME: pd.to_datetime(table[TIME], format="ISO8601", utc=True).dt.tz_localize(None)})
     except (TypeError, ValueError) as error:
-        message = f"{display_path(path)}: expected numbers in {MODEL_VERSION} and moments in {TIME}; {error}"
+        message = f"{display_path(path)}: expected numbers in {MODEL_VERSION} and timestamps in {TIME}; {error}"
         raise TableError(message) from error
     return table
 
 
 def _wrong(table: pd.DataFrame) -> str:
-    """Which value a look cannot take, in words; empty where there is none."""
+    """Describe an invalid value; empty where there is none."""
     answer = [PROBABILITY] if PROBABILITY in table else []
     asked = [*FEATURES, *answer]
     empty = table[asked].isna().any(axis=1)
     if empty.any():
-        return f"expected a number in each of {', '.join(asked)}; {empty.sum():,} rows lack one"
+        return f"expected a number in each of {', '.join(asked)}; {empty.sum():,} rows have a missing value"
     for name in (*answer, *FEATURES):
         values = table[name]
         column = None if name == PROBABILITY else feature_column(name)

@@ -71,7 +71,7 @@ def run(config: MainConfig) -> None:
             monitoring = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
             with suppress_output():
                 monitored = monitoramento.run(monitoring)
-            log_records([Tags({tags.HEALTH: str(monitored.health.verdict)})])
+            log_records([Tags({tags.HEALTH: str(monitored.health.status)})])
             written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
         print_provenance(provenance)
@@ -126,7 +126,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     info("Champion:", f"version {champion.version}" if champion else "none")
     others = len(monitored.health.reasons) - 1
     more = f" (and {others} more: report.html of run {monitoramento.RUN_NAME})" if others else ""
-    info("Status:", f"{monitored.health.verdict}: {monitored.health.reasons[0]}{more}")
+    info("Status:", f"{monitored.health.status}: {monitored.health.reasons[0]}{more}")
     info("Tables:", PROCESSED, style="")
     info(
         "Report:",

@@ -16,19 +16,19 @@ from data.preparation.manifest import TEST, TRAIN
 from data.schema import MODEL_VERSION
 from data.spark.session import session
 from data.storage.files import sha256
-from monitor.drift import spark as spark_counts
+from monitor.drift import spark as spark_sketches
 from monitor.drift.sketches import TableSketch
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Evaluation, ServingState, of_version
+from monitor.health.evaluation import Evaluation, ServingState, rows_of_version
 from monitor.health.overlap import marked
 from monitor.health.record import flatten_metrics, to_dict
+from monitor.health.status import CheckStatus, HealthReport, HealthStatus, run_checks
 from monitor.health.subject import Subject
-from monitor.health.verdict import HealthReport, Status, Verdict, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
-from monitor.scored_tables import COUNTED, pieces
+from monitor.scored_tables import SKETCHED, pieces
 from monitor.store import commands, records, run_names, tables, tags
 from monitor.store.model_store import current_store
 from serving import registry
@@ -50,8 +50,14 @@ ALARM_EXIT_CODE = 3
 
 _TABLE_KINDS = (".parquet", ".csv")
 _MAX_TAG_LENGTH = 5_000
-_MARK = {Status.FINE: "✓", Status.FINDING: "▲", Status.ERROR: "✗", Status.NOT_APPLICABLE: "·"}
-_STYLE = {Verdict.HEALTHY: "bold green", Verdict.WATCH: "bold yellow", Verdict.RETRAIN: "bold red"}
+_MARK = {
+    CheckStatus.PASSED: "✓",
+    CheckStatus.WARNING: "▲",
+    CheckStatus.FAILED: "▲",
+    CheckStatus.ERROR: "✗",
+    CheckStatus.SKIPPED: "·",
+}
+_STYLE = {HealthStatus.HEALTHY: "bold green", HealthStatus.WARNING: "bold yellow", HealthStatus.RETRAIN: "bold red"}
 
 
 def check_current(current: str) -> str:
@@ -110,7 +116,7 @@ class MonitoramentoConfig(EngineConfig):
     endpoint: Annotated[str, AfterValidator(validate_endpoint)] = Field(
         default="", description="URL of the server whose health is checked; empty checks none"
     )
-    fail_on: Literal["never", "watch", "retrain"] = Field(
+    fail_on: Literal["never", "warning", "retrain"] = Field(
         default="never",
         validation_alias=AliasChoices("fail_on", "fail-on"),
         description=f"status from which the command ends with exit code {ALARM_EXIT_CODE}",
@@ -176,16 +182,16 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         log_records([Tags({tags.SOURCE: source, tags.REFERENCE: config.reference})])
         current = _read_current(config, version)
-        judged = of_version(current.table, version)
+        judged = rows_of_version(current.table, version)
         if current.excluded:
-            judged = judged._replace(left_out=dict(current.excluded))
+            judged = judged._replace(excluded=dict(current.excluded))
         baseline = reference_data(current_store(), judged.version, config.reference)
         url = config.endpoint
         live = ServingState(datetime.now(UTC), current_store().champion(), url, endpoint_info(url) if url else None)
         counts = _counted(config, current, baseline)
         labels = None if current.labels is None else marked(judged.of(current.labels), baseline)
         evaluation = Evaluation(
-            baseline, marked(judged.table, baseline), live, current.name, counts, judged.left_out, labels
+            baseline, marked(judged.table, baseline), live, current.name, counts, judged.excluded, labels
         )
         with console.status("evaluating"):
             health = run_checks(evaluation, CHECKS)
@@ -228,21 +234,21 @@ def _counted(config: MonitoramentoConfig, current: CurrentData, baseline: Refere
         return None
     if not spark:
         with console.status(f"counting {current.rows:,} rows"):
-            return baseline.counting.count_all(pieces(current.path, version))
+            return baseline.sketcher.sketch_all(pieces(current.path, version))
     active = session(config.master)
     with console.status(f"counting {current.rows:,} rows by Spark"):
         if not current.in_memory:
-            return spark_counts.count(active, current.path, baseline.counting, version)
-        held = current.table[[name for name in COUNTED if name in current.table]]
-        return spark_counts.count_frame(active.createDataFrame(held), baseline.counting, current.path)
+            return spark_sketches.sketch(active, current.path, baseline.sketcher, version)
+        held = current.table[[name for name in SKETCHED if name in current.table]]
+        return spark_sketches.sketch_frame(active.createDataFrame(held), baseline.sketcher, current.path)
 
 
 def _records(
     monitored: MonitoringResult, current: CurrentData, reference: Path, *, synthetic: bool
 ) -> Iterator[Record]:
     health = monitored.health
-    yield Tags({tags.HEALTH: str(health.verdict), tags.REASONS: "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
-    yield Tags({f"check_{outcome.code}": str(outcome.status) for outcome in health.outcomes})
+    yield Tags({tags.HEALTH: str(health.status), tags.REASONS: "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
+    yield Tags({f"check_{result.code}": str(result.status) for result in health.results})
     yield Tags({tags.BATCH_SCORING_RUN: current.application_run, tags.CURRENT: current.name})
     yield Tags({tags.MODEL_VERSION: monitored.evaluation.version or "unknown"})
     yield Metrics(flatten_metrics(monitored.record))
@@ -257,17 +263,14 @@ def _show(monitored: MonitoringResult) -> None:
     health, evaluation = monitored.health, monitored.evaluation
     _show_metrics(monitored.record)
     table = Table("", "check", "result", "summary")
-    for outcome in health.outcomes:
-        severity = f", {outcome.severity}" if outcome.severity else ""
-        table.add_row(
-            _MARK[outcome.status], f"{outcome.code} {outcome.title}", f"{outcome.status}{severity}", outcome.words
-        )
+    for result in health.results:
+        table.add_row(_MARK[result.status], f"{result.code} {result.title}", str(result.status), result.message)
     console.print(table)
     subject = Subject.of(evaluation)
-    info("Evaluated:", subject.words)
+    info("Evaluated:", subject.description)
     if evaluation.live.champion and not subject.is_about(evaluation.live.champion.version):
         info("Not the champion:", f"the champion is version {evaluation.live.champion.version}", style="bold yellow")
-    info("Status:", health.verdict, style=_STYLE[health.verdict])
+    info("Status:", health.status, style=_STYLE[health.status])
     for reason in health.reasons:
         info("  ", reason, style="")
     page = f", or {commands.app()}" if commands.at_hand() else ""
@@ -291,8 +294,8 @@ def _format_interval(interval: dict[str, float | None]) -> str:
 
 def run_for_scheduler(config: MonitoramentoConfig) -> None:
     """Evaluate, and end the process with exit code 3 if the status is as bad as ``fail_on`` or worse."""
-    verdict = run(config).health.verdict
-    if config.fail_on != "never" and verdict.is_at_least(Verdict(config.fail_on)):
+    status = run(config).health.status
+    if config.fail_on != "never" and status.is_at_least(HealthStatus[config.fail_on.upper()]):
         sys.exit(ALARM_EXIT_CODE)
 
 

@@ -26,6 +26,7 @@ from data.preparation.manifest import PROD, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import write_parquet
 from monitor.charts import static
+from monitor.health.status import HealthStatus
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining import backtest
 from monitor.retraining.backtest import (
@@ -154,7 +155,7 @@ class _Operation:
         self.events += _events(number, status, retrained)
         if retrained.promotion and retrained.promotion.promoted:
             self._wait_for(registry.number(registry.require_champion()))
-        return f"verdict {status}; decision {retrained.number}: {_describe(retrained)}"
+        return f"status {status}; decision {retrained.number}: {_describe(retrained)}"
 
     def _arrived(self) -> pd.DataFrame:
         """All scored rows, with the labels that are known by now."""
@@ -169,7 +170,7 @@ class _Operation:
         rows = arrived[by_champion] if by_champion.any() else arrived
         path = self.folder / "current.parquet"
         write_parquet(rows.tail(_MAX_ROWS_MONITORED), path)
-        return monitor(MonitoramentoConfig(current=str(path), endpoint=self.url)).health.verdict
+        return monitor(MonitoramentoConfig(current=str(path), endpoint=self.url)).health.status
 
     def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> RetrainingResult:
         path = self.folder / "arrived.parquet"
@@ -344,8 +345,8 @@ def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float6
 
 
 def _events(number: int, status: str, retrained: RetrainingResult) -> Iterator[Event]:
-    if status == "retrain":
-        yield Event(number, ALARM, f"verdict {status}")
+    if status == HealthStatus.RETRAIN:
+        yield Event(number, ALARM, f"status {status}")
     if retrained.promotion is None:
         return
     yield Event(number, TRAINING, retrained.decision.reasons[0])

@@ -20,7 +20,7 @@ from data.schema import FEATURES, MODEL_VERSION, TARGET
 from monitor.charts import static
 from monitor.health.checks import CHECKS
 from monitor.health.record import flatten_metrics, to_dict
-from monitor.health.verdict import run_checks
+from monitor.health.status import run_checks
 from monitor.metrics.binary import evaluate
 from monitor.metrics.intervals import evaluate_with_intervals
 from monitor.store import tags as store_tags
@@ -107,7 +107,7 @@ def _fill(folder: Path, leave_out: tuple[str, ...], origin: dict[str, str]) -> N
         looked = found()
         scored = {store_tags.BATCH_SCORING_RUN: application.info.run_id, "current": "prod", "model_version": version}
         checks = {f"check_{check['code']}": check["status"] for check in looked["checks"]}
-        health = {store_tags.HEALTH: looked["verdict"], store_tags.REASONS: "\n".join(looked["reasons"])}
+        health = {store_tags.HEALTH: looked["status"], store_tags.REASONS: "\n".join(looked["reasons"])}
         tags = {**origin, **scored, **checks, **health, "source": "application", "reference": "base_test"}
         with mlflow.start_run(run_name="Monitoramento", nested=True, tags=tags):
             mlflow.log_params({"current": "application", "reference": "base_test"})

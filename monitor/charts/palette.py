@@ -11,7 +11,7 @@ CHALLENGER = "#CC79A7"
 LINES = "#8A8F98"
 """Lines of the court and of thresholds; visible on white and on black."""
 
-STATUS = {"healthy": "#009E73", "watch": "#E69F00", "retrain": "#D55E00"}
+STATUS = {"healthy": "#009E73", "warning": "#E69F00", "retraining recommended": "#D55E00"}
 """Colors of a status, which is always shown as text too."""
 
 STRATEGY = {"loop": "#009E73", "never": "#D55E00", "every": "#56B4E9"}

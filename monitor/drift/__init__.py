@@ -1,1 +1,1 @@
-"""Drift of features and predictions: statistics, sketches, and domain classifier; not what follows."""
+"""Drift of features and predictions: statistics, sketches and domain classifier; not decisions about drift."""

@@ -1,7 +1,7 @@
-"""What drift needs of a table: small whatever the table's size, and those of two pieces merge into those of both.
+"""Mergeable sketches of a table for drift detection, of bounded size whatever the size of the table.
 
-How a table is cut into pieces, and in which order they are merged, makes no difference. So one machine counts a table
-chunk by chunk, many machines count a part each, and both come to the same.
+Neither the partitioning of the table nor the order of merges changes the result. One machine sketches a table chunk by
+chunk, several machines sketch a partition each, and both produce the same sketch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,29 +19,29 @@ from monitor.drift.training_support import Support
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-MOST_VALUES = 2**16
-"""Different values of a column up to which each is counted by itself."""
-CELLS = 2**16
-"""Equal parts of a column's range, in which more values than that are counted."""
-MOST_SAMPLED = 4_000
-"""Rows that are kept for the classifier."""
+MAX_VALUES = 2**16
+"""Maximum number of distinct values of a column that are counted exactly."""
+N_BINS = 2**16
+"""Number of equal bins of a column's range, used above that maximum."""
+MAX_SAMPLED = 4_000
+"""Rows in the sample for the domain classifier."""
 
-_PLACE = ("lat", "lng", "shot_distance")
-_MOST_PLACES = 2**17
+_LOCATION = ("lat", "lng", "shot_distance")
+_MAX_LOCATIONS = 2**17
 _ID_SEED, _POSITION_SEED = 0, 1
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Where the values of a column are told apart if there are too many to count each by itself.
+    """Bin edges of a column with too many distinct values to count each exactly.
 
     Attributes
     ----------
     minimum, maximum : float
-        Range of the column, which is cut into ``CELLS`` equal cells.
+        Range of the column, which is divided into ``N_BINS`` equal bins.
     marks : ndarray of float64, shape (k,)
-        Values that must be told apart from all others, because the reference has them: between two of them the
-        distribution of the reference does not move, so that of other values only their number and mean matter.
+        Values of the reference; each is a bin of its own. Between two of them the reference distribution is
+        constant, and only the count and the mean of other values matter.
     """
 
     minimum: float
@@ -50,7 +50,7 @@ class Bins:
 
     @classmethod
     def of(cls, column: str, marks: Floats) -> "Bins":
-        """The cells of a feature, or of P(made)."""
+        """Return the bins of a feature, or of P(made)."""
         if column == PROBABILITY:
             return cls(0.0, 1.0, marks)
         known = feature_column(column)
@@ -58,11 +58,11 @@ class Bins:
 
     @cached_property
     def edges(self) -> Floats:
-        """Values between which the cells lie, each a cell of its own, ascending."""
-        return np.union1d(np.linspace(self.minimum, self.maximum, CELLS + 1), self.marks)
+        """Edges of the bins, ascending; each edge is also a bin of its own."""
+        return np.union1d(np.linspace(self.minimum, self.maximum, N_BINS + 1), self.marks)
 
-    def gathered(self, values: Floats, rows: Integers) -> tuple[Floats, Integers]:
-        """The mean value and the rows of each cell that has any, by the values and the rows of each.
+    def rebin(self, values: Floats, rows: Integers) -> tuple[Floats, Integers]:
+        """Aggregate counted values into bins.
 
         Parameters
         ----------
@@ -72,74 +72,76 @@ class Bins:
         Returns
         -------
         values : ndarray of float64, shape (c,)
-            Ascending; a mean is in its cell.
+            Mean of each non-empty bin, ascending; a mean lies in its bin.
         rows : ndarray of int64, shape (c,)
+            Rows in each non-empty bin.
         """
         edges = self.edges
-        place = np.searchsorted(edges, values)
-        code = place + np.searchsorted(edges, values, side="right")
-        _, first, cell = np.unique(code, return_index=True, return_inverse=True)
-        total = np.bincount(cell, weights=rows)
-        mean = np.bincount(cell, weights=rows * values) / total
-        # A mean may be rounded to an edge, or beyond it.
+        index = np.searchsorted(edges, values)
+        code = index + np.searchsorted(edges, values, side="right")
+        _, first, bin_ = np.unique(code, return_index=True, return_inverse=True)
+        total = np.bincount(bin_, weights=rows)
+        mean = np.bincount(bin_, weights=rows * values) / total
+        # Rounding may move a mean onto an edge or past it.
         ends = np.concatenate([[-np.inf], edges, [np.inf]])
-        low, high = np.nextafter(ends[place[first]], np.inf), np.nextafter(ends[place[first] + 1], -np.inf)
+        low, high = np.nextafter(ends[index[first]], np.inf), np.nextafter(ends[index[first] + 1], -np.inf)
         inside = code[first] % 2 == 0
         return np.where(inside, np.clip(mean, low, high), values[first]), total.astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many rows have each value of a column.
+    """Counts of the values of a column.
 
     Attributes
     ----------
-    cells : Cells
+    bins : Bins
     values : ndarray of float64, shape (k,)
-        Ascending; where there were more than ``MOST_VALUES``, the mean of each cell.
+        Ascending; with more than ``MAX_VALUES`` distinct values, the mean of each bin.
     rows : ndarray of int64, shape (k,)
-    in_cells : bool
-        Whether they are of cells.
+        Rows with each value.
+    is_binned : bool
+        Whether the values are bin means.
     """
 
-    cells: Bins
+    bins: Bins
     values: Floats
     rows: Integers
-    in_cells: bool = False
+    is_binned: bool = False
 
     @classmethod
-    def each(cls, values: Floats, cells: Bins) -> "Histogram":
-        """Each value by itself, however many there are."""
-        different, rows = np.unique(values, return_counts=True)
-        return cls(cells, different, rows.astype(np.int64))
+    def each(cls, values: Floats, bins: Bins) -> "Histogram":
+        """Count every distinct value exactly."""
+        distinct, rows = np.unique(values, return_counts=True)
+        return cls(bins, distinct, rows.astype(np.int64))
 
     @classmethod
-    def of(cls, values: Floats, cells: Bins) -> "Histogram":
-        """Each value by itself, or by its cell if there are too many."""
-        return _bounded(cls.each(values, cells))
+    def of(cls, values: Floats, bins: Bins) -> "Histogram":
+        """Count every distinct value exactly, or by bin if there are too many."""
+        return _bounded(cls.each(values, bins))
 
     @property
     def mean(self) -> float:
-        """Mean of the rows."""
+        """Mean over the rows."""
         return float(self.values @ self.rows / self.rows.sum())
 
-    def merged(self, other: "Histogram") -> "Histogram":
-        """Of both."""
+    def merge(self, other: "Histogram") -> "Histogram":
+        """Return the sum of both."""
         values = np.concatenate([self.values, other.values])  # noqa: PD011 of an array
         rows = np.concatenate([self.rows, other.rows])
-        if self.in_cells or other.in_cells:
-            return Histogram(self.cells, *self.cells.gathered(values, rows), in_cells=True)
-        different, place = np.unique(values, return_inverse=True)
-        total = np.bincount(place, weights=rows, minlength=len(different)).astype(np.int64)
-        return _bounded(Histogram(self.cells, different, total))
+        if self.is_binned or other.is_binned:
+            return Histogram(self.bins, *self.bins.rebin(values, rows), is_binned=True)
+        distinct, index = np.unique(values, return_inverse=True)
+        total = np.bincount(index, weights=rows, minlength=len(distinct)).astype(np.int64)
+        return _bounded(Histogram(self.bins, distinct, total))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Those ``MOST_SAMPLED`` rows of a table that have the smallest hashes.
+    """The ``MAX_SAMPLED`` rows of a table with the smallest hashes.
 
-    The hash is that of ``shot_id``, else of the row's position. Of rows of the same shot one is kept: what teaches the
-    classifier must not be what it is asked.
+    The hash is that of ``shot_id``, or of the row's position where there is none. One row of each shot is kept, so that
+    the classifier is not evaluated on rows that it was trained on.
 
     Attributes
     ----------
@@ -153,133 +155,133 @@ class Sample:
 
     @classmethod
     def of(cls, found: Hashes, features: Floats) -> "Sample":
-        """The rows that are kept of some."""
-        different = np.unique(found)[:MOST_SAMPLED]
-        if not len(different):
+        """Sample from hashed rows."""
+        distinct = np.unique(found)[:MAX_SAMPLED]
+        if not len(distinct):
             return cls(found, features)
-        few = np.flatnonzero(found <= different[-1])
-        # Of two rows of the same shot it must not matter which came first.
+        few = np.flatnonzero(found <= distinct[-1])
+        # The order of two rows of the same shot must not matter.
         order = few[np.lexsort((*features[few].T[::-1], found[few]))]
         first = order[np.flatnonzero(np.diff(found[order], prepend=~found[order][:1]))]
         return cls(found[first], features[first])
 
-    def merged(self, other: "Sample") -> "Sample":
-        """Of both."""
+    def merge(self, other: "Sample") -> "Sample":
+        """Return the sum of both."""
         return Sample.of(np.concatenate([self.hashes, other.hashes]), np.concatenate([self.features, other.features]))
 
 
 @dataclass(frozen=True)
 class TableSketch:
-    """What drift needs of a table.
+    """Sketch of a table for drift detection.
 
     Attributes
     ----------
     rows : int
-    columns : dict of str to Counted
-        Of each feature and P(made).
-    outside : int
-        Rows outside the training support.
+    columns : dict of str to Histogram
+        Histograms of each feature and P(made).
+    out_of_support : int
+        Out-of-support rows.
     sample : Sample
-        Rows for the classifier.
+        Rows for the domain classifier.
     """
 
     rows: int
     columns: dict[str, Histogram]
-    outside: int
+    out_of_support: int
     sample: Sample
 
-    def merged(self, other: "TableSketch") -> "TableSketch":
-        """Of both."""
+    def merge(self, other: "TableSketch") -> "TableSketch":
+        """Return the sum of both."""
         return TableSketch(
             self.rows + other.rows,
-            {name: counted.merged(other.columns[name]) for name, counted in self.columns.items()},
-            self.outside + other.outside,
-            self.sample.merged(other.sample),
+            {name: histogram.merge(other.columns[name]) for name, histogram in self.columns.items()},
+            self.out_of_support + other.out_of_support,
+            self.sample.merge(other.sample),
         )
 
 
 class Sketcher:
-    """How the rows of a table are counted; goes to wherever they are.
+    """Sketches tables; workers receive a copy.
 
     Parameters
     ----------
-    cells : mapping of str to Cells
+    bins : mapping of str to Bins
         By column: the features and P(made), as `monitor.drift.detector.DriftDetector` has them.
     support : Support
         Where the training shots are.
     """
 
-    def __init__(self, cells: Mapping[str, Bins], support: Support) -> None:
-        self.cells, self.support = dict(cells), support
+    def __init__(self, bins: Mapping[str, Bins], support: Support) -> None:
+        self.bins, self.support = dict(bins), support
         self._far: dict[tuple[float, float, float], bool] = {}
 
-    def count(self, table: pd.DataFrame, positions: Integers | int = 0) -> TableSketch:
-        """Count rows.
+    def sketch(self, table: pd.DataFrame, positions: Integers | int = 0) -> TableSketch:
+        """Sketch a table or a chunk.
 
         Parameters
         ----------
         table : pandas.DataFrame
             The columns, and ``shot_id`` where it is known.
         positions : int or ndarray of int64, shape (n,)
-            Where the rows stand in the table that they are a piece of, or where the first of them does.
+            Positions of the rows in the whole table, or the position of the first.
 
         Raises
         ------
         ValueError
             If a column is missing or a value is not finite.
         """
-        names = tuple(self.cells)
+        names = tuple(self.bins)
         values = finite(table, names)
         where = positions if isinstance(positions, np.ndarray) else np.arange(positions, positions + len(table))
         features = values[:, [names.index(name) for name in FEATURES]]
         return TableSketch(
             len(table),
-            {name: Histogram.of(values[:, place], self.cells[name]) for place, name in enumerate(names)},
-            int(self._outside(table).sum()),
+            {name: Histogram.of(values[:, index], self.bins[name]) for index, name in enumerate(names)},
+            int(self._out_of_support(table).sum()),
             Sample.of(_hashes(table, where), features),
         )
 
-    def count_all(self, tables: Iterable[pd.DataFrame]) -> TableSketch:
-        """Count the pieces of a table in their order.
+    def sketch_all(self, tables: Iterable[pd.DataFrame]) -> TableSketch:
+        """Sketch the chunks of a table in order.
 
         Raises
         ------
         ValueError
-            If there are none; see also `count`.
+            If there are no chunks; see also `sketch`.
         """
-        pieces = self._counted(tables)
-        first = next(pieces, None)
+        chunks = self._sketches(tables)
+        first = next(chunks, None)
         if first is None:
-            message = "expected one or more pieces of a table; found none"
+            message = "expected one or more chunks of a table; found none"
             raise ValueError(message)
-        return reduce(TableSketch.merged, pieces, first)
+        return reduce(TableSketch.merge, chunks, first)
 
-    def _counted(self, tables: Iterable[pd.DataFrame]) -> Iterator[TableSketch]:
+    def _sketches(self, tables: Iterable[pd.DataFrame]) -> Iterator[TableSketch]:
         first = 0
         for table in tables:
-            yield self.count(table, first)
+            yield self.sketch(table, first)
             first += len(table)
 
-    def _outside(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-        """As `Support.outside`, but each place of all pieces is asked for once, as long as they are not too many."""
-        strange = np.zeros(len(table), dtype=bool)
+    def _out_of_support(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """As `Support.out_of_support`, but each location is queried once while their number stays bounded."""
+        unseen = np.zeros(len(table), dtype=bool)
         for name, known in self.support.known.items():
-            strange |= ~table[name].isin(known).to_numpy()
-        code, places = _places(table)
-        keys = list(zip(*(places[name].tolist() for name in _PLACE), strict=True))
+            unseen |= ~table[name].isin(known).to_numpy()
+        code, locations = _locations(table)
+        keys = list(zip(*(locations[name].tolist() for name in _LOCATION), strict=True))
         unknown = np.array([key not in self._far for key in keys], dtype=bool)
-        if len(self._far) + unknown.sum() > _MOST_PLACES:
+        if len(self._far) + unknown.sum() > _MAX_LOCATIONS:
             self._far.clear()
             unknown[:] = True
-        asked = places[unknown].assign(**{name: known[0] for name, known in self.support.known.items()})
-        far = self.support.outside(asked).tolist()
+        queried = locations[unknown].assign(**{name: known[0] for name, known in self.support.known.items()})
+        far = self.support.out_of_support(queried).tolist()
         self._far.update(zip((key for key, new in zip(keys, unknown, strict=True) if new), far, strict=True))
-        found: npt.NDArray[np.bool_] = strange | np.array([self._far[key] for key in keys], dtype=bool)[code]
+        found: npt.NDArray[np.bool_] = unseen | np.array([self._far[key] for key in keys], dtype=bool)[code]
         return found
 
 
 def finite(table: pd.DataFrame, names: Sequence[str]) -> Floats:
-    """Columns of a table as numbers, shape (n, columns).
+    """Return columns of a table as floats, shape (n, columns).
 
     Raises
     ------
@@ -298,10 +300,10 @@ def finite(table: pd.DataFrame, names: Sequence[str]) -> Floats:
     return values
 
 
-def _bounded(counted: Histogram) -> Histogram:
-    if len(counted.values) <= MOST_VALUES:
-        return counted
-    return Histogram(counted.cells, *counted.cells.gathered(counted.values, counted.rows), in_cells=True)
+def _bounded(histogram: Histogram) -> Histogram:
+    if len(histogram.values) <= MAX_VALUES:
+        return histogram
+    return Histogram(histogram.bins, *histogram.bins.rebin(histogram.values, histogram.rows), is_binned=True)
 
 
 def _hashes(table: pd.DataFrame, positions: Integers) -> Hashes:
@@ -314,12 +316,12 @@ def _hashes(table: pd.DataFrame, positions: Integers) -> Hashes:
     return found
 
 
-def _places(table: pd.DataFrame) -> tuple[Integers, pd.DataFrame]:
-    """Of each row, which of the different places it has, and those places."""
+def _locations(table: pd.DataFrame) -> tuple[Integers, pd.DataFrame]:
+    """Return the code of each row's location, and the distinct locations."""
     code = np.zeros(len(table), dtype=np.int64)
-    for name in _PLACE:
-        each, different = pd.factorize(table[name])
-        code, _ = pd.factorize(code * len(different) + each)
+    for name in _LOCATION:
+        each, distinct = pd.factorize(table[name])
+        code, _ = pd.factorize(code * len(distinct) + each)
     first = np.empty(code.max(initial=-1) + 1, dtype=np.int64)
     first[code[::-1]] = np.arange(len(code))[::-1]
-    return code, table[list(_PLACE)].iloc[first]
+    return code, table[list(_LOCATION)].iloc[first]

@@ -1,6 +1,6 @@
-"""What drift needs of a table, counted by Spark: each worker counts its part, and the counts are merged as a tree.
+"""Drift sketches with Spark: each worker sketches a partition, and a tree reduction merges the sketches.
 
-PySpark is an extra of this project (``spark``), and is imported only where it is used.
+PySpark is an extra of this project (``spark``) and is imported where it is used.
 """
 
 import io
@@ -20,7 +20,7 @@ from data.spark.session import translate_errors
 from data.spark.tables import quote_identifier, read
 from data.storage.tables import TableError, TableReader
 from monitor.drift.sketches import Bins, Histogram, Sample, Sketcher, TableSketch
-from monitor.scored_tables import COUNTED, validate_scored_table
+from monitor.scored_tables import SKETCHED, validate_scored_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -28,75 +28,75 @@ if TYPE_CHECKING:
 _POSITION = "position"
 
 
-def count(session: "SparkSession", path: Path, counting: Sketcher, version: str = "") -> TableSketch:
-    """Count the rows of a table of scored shots.
+def sketch(session: "SparkSession", path: Path, sketcher: Sketcher, version: str = "") -> TableSketch:
+    """Sketch a table of scored shots.
 
     Parameters
     ----------
     session : pyspark.sql.SparkSession
     path : pathlib.Path
-        A Parquet file, or a folder of them, on a disk that every worker sees under this name.
-    counting : monitor.drift.sketches.Sketcher
-        How; workers get a copy.
+        A Parquet file, or a folder of Parquet files, that every worker can read under this path.
+    sketcher : monitor.drift.sketches.Sketcher
+        Sketcher of the reference; workers get a copy.
     version : str
-        Count the rows that this version scored only.
+        Count only the rows that this version scored.
 
     Returns
     -------
     Counts
-        As `Counting.count_all` has them of `monitor.scored_tables.pieces`.
+        Same as `Sketcher.sketch_all` of `monitor.scored_tables.iter_chunks`.
 
     Raises
     ------
     TableError
-        If it cannot be read, has no rows, lacks a column, or holds something else than numbers within their ranges.
+        If the table cannot be read, has no rows, lacks a column, or holds anything but numbers within their ranges.
     SparkError
         If the job fails.
     """
-    reader = TableReader(path, COUNTED)
+    reader = TableReader(path, SKETCHED)
     if reader.rows == 0:
         validate_scored_table(reader.systematic_sample(1), path)
-    frame = read(session, path, (*COUNTED, MODEL_VERSION) if version else COUNTED)
+    frame = read(session, path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED)
     if SHOT_ID not in frame.columns:
         frame = _with_position(frame, reader)
     if version:
         frame = frame.filter(f"try_cast({quote_identifier(MODEL_VERSION)} AS double) = {int(version)}")
-    return count_frame(frame, counting, path)
+    return sketch_frame(frame, sketcher, path)
 
 
-def count_frame(frame: "DataFrame", counting: Sketcher, path: Path) -> TableSketch:
-    """Count the rows of a table of Spark; see `count`.
+def sketch_frame(frame: "DataFrame", sketcher: Sketcher, path: Path) -> TableSketch:
+    """Sketch a Spark DataFrame; see `sketch`.
 
     Parameters
     ----------
     frame : pyspark.sql.DataFrame
-        One or more rows with the columns of ``COUNTED``, those of them that there are.
-    counting : monitor.drift.sketches.Sketcher
+        One or more rows, with any of the columns of ``SKETCHED``.
+    sketcher : monitor.drift.sketches.Sketcher
     path : pathlib.Path
-        What to call it in a message.
+        Path for error messages.
     """
     kinds = {name: "bigint" if name in {SHOT_ID, _POSITION} else "double" for name in frame.columns}
     wanted = [
         f"try_cast({quote_identifier(name)} AS {kind}) AS {quote_identifier(name)}"
         for name, kind in kinds.items()
-        if name in {*COUNTED, _POSITION}
+        if name in {*SKETCHED, _POSITION}
     ]
     if _POSITION not in frame.columns:
         wanted.append(f"monotonically_increasing_id() AS {_POSITION}")
-    # PySpark leaves it to Python to close the socket that the result comes through.
+    # PySpark leaves closing the result socket to Python's garbage collector.
     with translate_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         parts = frame.selectExpr(*wanted).mapInPandas(
-            partial(_counted, counting, path), "counts binary, problem string"
+            partial(_sketches, sketcher, path), "sketch binary, problem string"
         )
-        found: TableSketch | str = parts.rdd.map(partial(_read, counting)).treeReduce(_merged)
+        found: TableSketch | str = parts.rdd.map(partial(_read, sketcher)).treeReduce(_merged)
     if isinstance(found, str):
         raise TableError(found)
     return found
 
 
 def _with_position(frame: "DataFrame", reader: TableReader) -> "DataFrame":
-    """The table with where each row stands in it, where Spark says which row of which file each is."""
+    """Add the position of each row in the table, where Spark reports the file and the row index."""
     from pyspark.errors import AnalysisException  # noqa: PLC0415 an extra
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
@@ -111,59 +111,59 @@ def _with_position(frame: "DataFrame", reader: TableReader) -> "DataFrame":
     try:
         return frame.select("*", functions.coalesce(position, functions.monotonically_increasing_id()).alias(_POSITION))
     except AnalysisException:
-        # Of parts that differ Spark does not say it; what is sampled then depends on how it reads them.
+        # Spark does not report it for files with different schemas; the sample then depends on the read order.
         return frame
 
 
-def _counted(counting: Sketcher, path: Path, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Counts of a part, or what is wrong with it."""
+def _sketches(sketcher: Sketcher, path: Path, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yield the sketch of a partition, or its error."""
     try:
-        pieces = (
-            counting.count(validate_scored_table(batch, path), batch[_POSITION].to_numpy())
+        chunks = (
+            sketcher.sketch(validate_scored_table(batch, path), batch[_POSITION].to_numpy())
             for batch in batches
             if len(batch)
         )
-        first = next(pieces, None)
+        first = next(chunks, None)
         if first is None:
             return
-        found = reduce(TableSketch.merged, pieces, first)
+        found = reduce(TableSketch.merge, chunks, first)
     except (TableError, ValueError) as error:
-        yield pd.DataFrame({"counts": [None], "problem": [str(error)]})
+        yield pd.DataFrame({"sketch": [None], "problem": [str(error)]})
     else:
-        yield pd.DataFrame({"counts": [packed(found)], "problem": [None]})
+        yield pd.DataFrame({"sketch": [pack(found)], "problem": [None]})
 
 
-def packed(counts: TableSketch) -> bytes:
-    """Counts as the bytes of their arrays."""
+def pack(counts: TableSketch) -> bytes:
+    """Serialize a sketch as the bytes of its arrays."""
     arrays = {
-        "size": np.array([counts.rows, counts.outside]),
-        "in_cells": np.array([counted.in_cells for counted in counts.columns.values()]),
+        "size": np.array([counts.rows, counts.out_of_support]),
+        "is_binned": np.array([histogram.is_binned for histogram in counts.columns.values()]),
         "hashes": counts.sample.hashes,
         "features": counts.sample.features,
     }
-    for place, counted in enumerate(counts.columns.values()):
-        arrays |= {f"values_{place}": counted.values, f"rows_{place}": counted.rows}  # noqa: PD011 no table
+    for place, histogram in enumerate(counts.columns.values()):
+        arrays |= {f"values_{place}": histogram.values, f"rows_{place}": histogram.rows}  # noqa: PD011 no table
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
-def unpacked(data: bytes, cells: Mapping[str, Bins]) -> TableSketch:
-    """Counts from what `packed` gave, of columns with these cells."""
+def unpack(data: bytes, bins: Mapping[str, Bins]) -> TableSketch:
+    """Deserialize what `pack` returned, given the bins of the columns."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        rows, outside = arrays["size"].tolist()
+        rows, out_of_support = arrays["size"].tolist()
         columns = {
-            name: Histogram(each, arrays[f"values_{place}"], arrays[f"rows_{place}"], in_cells=bool(told))
-            for place, ((name, each), told) in enumerate(zip(cells.items(), arrays["in_cells"], strict=True))
+            name: Histogram(each, arrays[f"values_{place}"], arrays[f"rows_{place}"], is_binned=bool(binned))
+            for place, ((name, each), binned) in enumerate(zip(bins.items(), arrays["is_binned"], strict=True))
         }
-        return TableSketch(rows, columns, outside, Sample(arrays["hashes"], arrays["features"]))
+        return TableSketch(rows, columns, out_of_support, Sample(arrays["hashes"], arrays["features"]))
 
 
-def _read(counting: Sketcher, row: Any) -> TableSketch | str:  # noqa: ANN401 a Row
-    return str(row["problem"]) if row["counts"] is None else unpacked(bytes(row["counts"]), counting.cells)
+def _read(sketcher: Sketcher, row: Any) -> TableSketch | str:  # noqa: ANN401 a Row
+    return str(row["problem"]) if row["sketch"] is None else unpack(bytes(row["sketch"]), sketcher.bins)
 
 
 def _merged(one: TableSketch | str, other: TableSketch | str) -> TableSketch | str:
     if isinstance(one, str) or isinstance(other, str):
         return one if isinstance(one, str) else other
-    return one.merged(other)
+    return one.merge(other)

@@ -1,4 +1,4 @@
-"""Distances between samples of one column, and how large they become by chance."""
+"""Drift statistics of one column, and thresholds from their null distribution."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ PSI_BINS = 10
 
 
 class Column:
-    """A column of the reference: its different values, and which of them each row has."""
+    """A column of the reference: its distinct values, and the value of each row."""
 
     def __init__(self, name: str, values: Floats) -> None:
         self.name = name
@@ -17,92 +17,93 @@ class Column:
         self.counts = np.bincount(self.code, minlength=len(self.values)).astype(float)
         self.order = np.argsort(self.code, kind="stable")
         self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
-        # Edges are values of the reference: between two of them there may be a bin that holds none.
+        # Edges are values of the reference; any others could leave a bin without reference rows.
         edges = np.unique(np.quantile(values, np.linspace(0, 1, PSI_BINS + 1)[1:-1], method="higher"))
         self.edges = edges[edges > self.values[0]]
         self.bin_starts = np.searchsorted(np.digitize(self.values, self.edges), np.arange(len(self.edges) + 1))
 
-    def counted(self, drawn: Floats) -> Floats:
-        """Rows of each value, shape (r, k), from how often each row was drawn, shape (r, rows)."""
-        counted: Floats = np.add.reduceat(drawn[:, self.order], self.starts, axis=1)
-        return counted
+    def count_draws(self, drawn: Floats) -> Floats:
+        """Count the rows of each value, shape (r, k), given the draws of each row, shape (r, rows)."""
+        counts: Floats = np.add.reduceat(drawn[:, self.order], self.starts, axis=1)
+        return counts
 
     def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
-        """The statistics of samples that hold values of the reference only, each of shape (r,)."""
+        """Compute the statistics of samples whose values all occur in the reference, each of shape (r,)."""
         shares = [counts / counts.sum(axis=1, keepdims=True) for counts in (current, reference)]
-        apart = np.abs(np.cumsum(shares[0] - shares[1], axis=1))
+        gaps = np.abs(np.cumsum(shares[0] - shares[1], axis=1))
         return {
-            "ks": apart.max(axis=1),
+            "ks": gaps.max(axis=1),
             "psi": _psi(*(np.add.reduceat(counts, self.bin_starts, axis=1) for counts in (current, reference))),
-            "wasserstein": apart[:, :-1] @ np.diff(self.values),
+            "wasserstein": gaps[:, :-1] @ np.diff(self.values),
         }
 
     def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
-        """The statistics of a sample of any values.
+        """Compute the statistics of a sample of any values.
 
         Parameters
         ----------
         values : ndarray of float64, shape (n,)
         rows : ndarray of int64, shape (n,), optional
-            How many rows of the sample have each of them; one without.
+            Rows with each value; 1 by default.
         """
         each = np.ones(len(values), dtype=np.int64) if rows is None else rows
         samples = ((values, each.astype(float)), (self.values, self.counts))
         every = np.union1d(values, self.values)
-        shares = [_cumulated(held, count, every) for held, count in samples]
-        apart = np.abs(shares[0] - shares[1])
+        shares = [_cdf(held, count, every) for held, count in samples]
+        gaps = np.abs(shares[0] - shares[1])
         bins = len(self.edges) + 1
         binned = [np.bincount(np.digitize(held, self.edges), count, bins).astype(float) for held, count in samples]
         return {
-            "ks": float(apart.max()),
+            "ks": float(gaps.max()),
             "psi": float(_psi(binned[0][None], binned[1][None])[0]),
-            "wasserstein": float(np.sum(apart[:-1] * np.diff(every))),
+            "wasserstein": float(np.sum(gaps[:-1] * np.diff(every))),
         }
 
 
 class DriftThresholds:
-    """The limits of batches of one size, any of which is passed with probability `alpha` by a batch without drift.
+    """Drift thresholds for batches of one size; a batch without drift exceeds any of them with probability `alpha`.
 
-    A statistic's limit lies a common multiple of the way from its median to its 95 % quantile beyond its median; the
-    multiple is such that one in ``1 / alpha`` of the draws passes any limit (single-step max-T). The PSI, a squared
-    distance, is compared by its root.
+    Each null distribution is scaled by the distance between its median and its 95% quantile. All thresholds lie the
+    same number of these scales above their median, and a share `alpha` of the draws exceeds at least one threshold
+    (single-step max-T). The PSI, a squared distance, is compared by its square root.
 
     Parameters
     ----------
     drawn : dict of (str, str) to ndarray of float64, shape (r,)
-        By column and statistic: its value in each of r batches without drift.
+        By column and statistic: the value in each of r batches without drift.
     alpha : float
+        Joint false-positive rate.
 
     Attributes
     ----------
-    limit : dict of (str, str) to float
-        By column and statistic.
+    threshold : dict of (str, str) to float
+        Thresholds by column and statistic.
     """
 
     def __init__(self, drawn: dict[tuple[str, str], Floats], alpha: float) -> None:
         self._drawn = {key: np.sort(values) for key, values in drawn.items()}
         roots = np.sqrt(np.array(list(drawn.values()))) if drawn else np.empty((0, 1))
-        for place, (_, name) in enumerate(drawn):
+        for index, (_, name) in enumerate(drawn):
             if name != "psi":
-                roots[place] **= 2
+                roots[index] **= 2
         middle, high = np.quantile(roots, [0.5, 0.95], axis=1)
-        # A statistic that hardly ever moves has no scale of its own; nothing that was drawn passes its limit.
-        moves = high > middle
-        scale = np.where(moves, high - middle, np.inf)
+        # A statistic that is nearly constant has no scale; its threshold is the maximum of the draws.
+        varies = high > middle
+        scale = np.where(varies, high - middle, np.inf)
         multiple = np.quantile(((roots - middle[:, None]) / scale[:, None]).max(axis=0), 1 - alpha)
-        limits = np.where(moves, middle + multiple * np.where(moves, scale, 0), roots.max(axis=1))
-        self.limit = {
-            key: float(value**2 if key[1] == "psi" else value) for key, value in zip(drawn, limits, strict=True)
+        thresholds = np.where(varies, middle + multiple * np.where(varies, scale, 0), roots.max(axis=1))
+        self.threshold = {
+            key: float(value**2 if key[1] == "psi" else value) for key, value in zip(drawn, thresholds, strict=True)
         }
 
     def p_value(self, key: tuple[str, str], value: float) -> float:
-        """Share of batches without drift that are as far away, the batch in question counted."""
+        """Return the share of batches without drift with a value at least as large, counting the batch itself."""
         drawn = self._drawn[key]
         return float((len(drawn) - np.searchsorted(drawn, value, side="left") + 1) / (len(drawn) + 1))
 
 
 def _psi(current: Floats, reference: Floats) -> Floats:
-    """Population stability index of counts of shape (r, bins); half a row more in each bin, so that none is empty."""
+    """Population stability index of counts of shape (r, bins), with half a row added to each bin."""
     shares = [
         (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + counts.shape[1] / 2) for counts in (current, reference)
     ]
@@ -110,9 +111,9 @@ def _psi(current: Floats, reference: Floats) -> Floats:
     return psi
 
 
-def _cumulated(values: Floats, rows: Floats, places: Floats) -> Floats:
-    """Share of the rows that have a value up to each place."""
+def _cdf(values: Floats, rows: Floats, points: Floats) -> Floats:
+    """Empirical cumulative distribution at each point."""
     order = np.argsort(values)
     up_to = np.concatenate([[0.0], np.cumsum(rows[order])])
-    share: Floats = up_to[np.searchsorted(values[order], places, side="right")] / up_to[-1]
+    share: Floats = up_to[np.searchsorted(values[order], points, side="right")] / up_to[-1]
     return share

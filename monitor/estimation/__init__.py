@@ -1,1 +1,1 @@
-"""Performance estimated without labels (CBPE); not performance measured with labels."""
+"""Performance estimation without labels (CBPE); not performance computed from labels."""

@@ -1,14 +1,14 @@
-"""What the metrics of rows without labels must be, if P(made) still means what it meant on the reference.
+"""Confidence-based performance estimation (CBPE): metrics of rows without labels.
 
-Confidence-based performance estimation (CBPE): with calibrated probabilities the expected confusion, and with it the
-expected metric, follows from the probabilities alone. Source: J. Białek, W. Kuberski, N. Perrakis and A. Bifet,
+Calibrated probabilities determine the expected confusion matrix, and with it the expected metrics, without labels.
+Source: J. Białek, W. Kuberski, N. Perrakis and A. Bifet,
 Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348, and NannyML's documentation of
 CBPE. Calibration is Cox's recalibration, a logistic regression of the labels on the log-odds (D. R. Cox, Biometrika
-45, 1958), whose own uncertainty is part of the intervals.
+45, 1958); the intervals include the uncertainty of its coefficients.
 
-Two things void the estimate. If the truth behind the same features changes (concept drift), calibrated P(made) is no
-longer true, and no figure but labels can show it; ``tests/monitor/estimation/test_cbpe.py`` shows the estimate wrong.
-And outside the training support nobody knows whether they are true: such rows are left out, and said to be.
+Two conditions invalidate the estimate. After concept drift, the calibrated P(made) is wrong, and only labels reveal it;
+``tests/monitor/estimation/test_cbpe.py`` demonstrates the error. Out of support, calibration is unknown: the estimate
+excludes out-of-support rows and reports their number.
 """
 
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metri
 from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, percentile_interval
 
 ESTIMATED = ("log_loss", "accuracy", "f1_score", "roc_auc")
-"""The metrics that are estimated."""
-FEWEST_ROWS = 30
-"""Rows inside the training support that an estimate needs."""
-MOST_OUTSIDE = 0.05
-"""Share of rows outside the training support from which nothing is promised of the whole table."""
+"""The estimated metrics."""
+MIN_ROWS = 30
+"""Supported rows that an estimate needs."""
+MAX_OUT_OF_SUPPORT = 0.05
+"""Maximum out-of-support rate; above it, the estimate for the whole table is withheld."""
 
-_FEWEST_OF_EACH_LABEL = 5
+_MIN_PER_CLASS = 5
 _EXTREME = 1e-6
 _SAMPLES_AT_ONCE = 100
 
 
 class EstimateError(ValueError):
-    """The reference cannot tell what P(made) means."""
+    """The reference has too few labels of a class to fit the calibration."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What P(made) meant on the reference: log-odds of the rate = intercept + slope × log-odds of P(made).
+    """Cox recalibration on the reference: log-odds of the rate = intercept + slope × log-odds of P(made).
 
     Attributes
     ----------
     coefficients : ndarray of float64, shape (2,)
         Intercept and slope; 0 and 1 for a calibrated model.
     covariance : ndarray of float64, shape (2, 2)
-        Of their estimates.
+        Covariance of the estimated coefficients.
     """
 
     coefficients: Floats
@@ -53,7 +53,7 @@ class Calibration:
 
     @classmethod
     def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "Calibration":
-        """Learn it from labelled rows that the model has not learned from.
+        """Fit the calibration to labeled rows that the model was not trained on.
 
         Parameters
         ----------
@@ -65,96 +65,96 @@ class Calibration:
         Raises
         ------
         EstimateError
-            If there are fewer than five rows of a label.
+            If either label has fewer than five rows.
         """
-        truth = np.asarray(labels, dtype=float)
+        y = np.asarray(labels, dtype=float)
         odds = _log_odds(np.asarray(probability, dtype=float))
-        made = int(truth.sum())
-        if min(made, len(truth) - made) < _FEWEST_OF_EACH_LABEL:
+        made = int(y.sum())
+        if min(made, len(y) - made) < _MIN_PER_CLASS:
             message = (
-                f"expected {_FEWEST_OF_EACH_LABEL} or more made and missed shots in the reference; found {made} made, "
-                f"{len(truth) - made} missed"
+                f"expected {_MIN_PER_CLASS} or more made and missed shots in the reference; found {made} made, "
+                f"{len(y) - made} missed"
             )
             raise EstimateError(message)
         if np.ptp(odds) == 0:
-            # A constant model: only its level can be wrong.
-            rate = truth.mean()
-            covariance = np.array([[1 / (len(truth) * rate * (1 - rate)), 0.0], [0.0, 0.0]])
+            # A constant model has an intercept only.
+            rate = y.mean()
+            covariance = np.array([[1 / (len(y) * rate * (1 - rate)), 0.0], [0.0, 0.0]])
             return cls(np.array([np.log(rate / (1 - rate)) - odds[0], 1.0]), covariance)
-        model = LogisticRegression(penalty=None).fit(odds[:, None], truth)
+        model = LogisticRegression(penalty=None).fit(odds[:, None], y)
         fitted = model.predict_proba(odds[:, None])[:, 1]
         design = np.column_stack([np.ones(len(odds)), odds])
         information = design.T @ (design * (fitted * (1 - fitted))[:, None])
         return cls(np.array([model.intercept_[0], model.coef_[0, 0]]), np.linalg.inv(information))
 
     def rate(self, probability: npt.ArrayLike, coefficients: Floats | None = None) -> Floats:
-        """The rate that P(made) stands for.
+        """Return the calibrated probability of each P(made).
 
         Parameters
         ----------
         probability : array_like of float, shape (k,)
         coefficients : ndarray of float64, shape (r, 2), or None
-            Other coefficients than the estimated ones.
+            Coefficients in place of the estimated ones.
 
         Returns
         -------
         ndarray of float64, shape (k,) or (r, k)
         """
         odds = _log_odds(np.asarray(probability, dtype=float))
-        chosen = self.coefficients if coefficients is None else coefficients
-        rate: Floats = 1 / (1 + np.exp(-(chosen[..., :1] + chosen[..., 1:] * odds)))
+        used = self.coefficients if coefficients is None else coefficients
+        rate: Floats = 1 / (1 + np.exp(-(used[..., :1] + used[..., 1:] * odds)))
         return rate
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected metrics of rows whose labels are not known.
+    """Estimated metrics of rows without labels.
 
     Attributes
     ----------
     rows, supported : int
-        All rows, and those inside the training support; the figures are about the latter only.
+        All rows, and the supported rows; the estimate covers the latter only.
     intervals : dict of str to Interval
-        Each metric of ``ESTIMATED`` with the interval in which the one that the labels will show is expected; empty
-        where there are too few supported rows.
-    refused : str
-        Why nothing is promised of the table as a whole; empty where something is.
+        Each metric of ``ESTIMATED`` with the prediction interval of its actual value; empty where there are too few
+        supported rows.
+    unavailable_reason : str
+        Why the estimate for the whole table is withheld; empty where it is available.
     """
 
     rows: int
     supported: int
     intervals: dict[str, Interval]
-    refused: str
+    unavailable_reason: str
 
     @property
-    def outside(self) -> int:
-        """Rows outside the training support."""
+    def out_of_support(self) -> int:
+        """Out-of-support rows."""
         return self.rows - self.supported
 
 
-def estimate_performance(  # noqa: PLR0913 the last three have defaults that hold
+def estimate_performance(  # noqa: PLR0913 the last three have defaults
     calibration: Calibration,
     probability: npt.ArrayLike,
-    outside: npt.NDArray[np.bool_],
+    out_of_support: npt.NDArray[np.bool_],
     *,
     threshold: float = THRESHOLD,
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Expect the metrics of rows without labels.
+    """Estimate the metrics of rows without labels.
 
     Parameters
     ----------
     calibration : Calibration
-        What P(made) meant on the reference.
+        Calibration on the reference.
     probability : array_like of float, shape (n,)
         P(made) of the rows.
-    outside : ndarray of bool, shape (n,)
-        Which rows lie outside the training support.
+    out_of_support : ndarray of bool, shape (n,)
+        Which rows are out of support.
     threshold : float
-        P(made) from which a shot is predicted to be made.
+        Decision threshold.
     samples, seed : int
-        Number of sets of labels that are drawn for the intervals, and the seed of the draws.
+        Number of sets of labels drawn for the intervals, and seed of the draws.
 
     Examples
     --------
@@ -165,24 +165,24 @@ def estimate_performance(  # noqa: PLR0913 the last three have defaults that hol
     >>> abs(found.intervals["accuracy"].value - 0.65) < 0.02
     True
     """
-    made = np.asarray(probability, dtype=float)[~outside]
-    rows, supported = len(outside), len(made)
-    if supported < FEWEST_ROWS:
-        few = f"{supported:,} of {rows:,} rows lie inside the training support; an estimate needs {FEWEST_ROWS}"
+    made = np.asarray(probability, dtype=float)[~out_of_support]
+    rows, supported = len(out_of_support), len(made)
+    if supported < MIN_ROWS:
+        few = f"{supported:,} of {rows:,} rows are in support; an estimate needs {MIN_ROWS}"
         return Estimate(rows, supported, {}, few)
-    refused = ""
-    if rows - supported > MOST_OUTSIDE * rows:
-        refused = (
-            f"{rows - supported:,} of {rows:,} rows ({1 - supported / rows:.0%}) lie outside the training support: "
-            "nothing can be promised of them without labels"
+    unavailable_reason = ""
+    if rows - supported > MAX_OUT_OF_SUPPORT * rows:
+        unavailable_reason = (
+            f"{rows - supported:,} of {rows:,} rows ({1 - supported / rows:.0%}) are out of support: "
+            "their performance cannot be estimated without labels"
         )
-    return Estimate(rows, supported, _expect(calibration, made, threshold, samples, seed), refused)
+    return Estimate(rows, supported, _estimate(calibration, made, threshold, samples, seed), unavailable_reason)
 
 
-def _expect(calibration: Calibration, made: Floats, threshold: float, samples: int, seed: int) -> dict[str, Interval]:
+def _estimate(calibration: Calibration, made: Floats, threshold: float, samples: int, seed: int) -> dict[str, Interval]:
     values, counts = np.unique(made, return_counts=True)
     rate = calibration.rate(values)
-    expected = compute_metrics(
+    estimated = compute_metrics(
         ScoreCounts(values, counts.astype(float), (counts * rate)[None], (counts * (1 - rate))[None]), threshold
     )
     stream = np.random.default_rng(seed)
@@ -192,9 +192,9 @@ def _expect(calibration: Calibration, made: Floats, threshold: float, samples: i
         coefficients = stream.multivariate_normal(calibration.coefficients, calibration.covariance, size)
         drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)
         parts.append(compute_metrics(ScoreCounts(values, counts.astype(float), drawn, counts - drawn), threshold))
-    drawn_figures = {name: np.concatenate([part[name] for part in parts]) for name in ESTIMATED}
+    drawn_metrics = {name: np.concatenate([part[name] for part in parts]) for name in ESTIMATED}
     return {
-        name: Interval(float(expected[name][0]), *percentile_interval(drawn_figures[name], CONFIDENCE))
+        name: Interval(float(estimated[name][0]), *percentile_interval(drawn_metrics[name], CONFIDENCE))
         for name in ESTIMATED
     }
 

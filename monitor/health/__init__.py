@@ -1,1 +1,1 @@
-"""A batch of scored rows evaluated beside its reference, the checks and their status; not what to do about it."""
+"""Evaluation of scored rows against their reference, the checks and the health status; not actions that follow."""

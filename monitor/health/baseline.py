@@ -1,4 +1,4 @@
-"""What scored rows are compared with: the rows that a version was trained on, and a reference that it scored."""
+"""Reference data of a model version: its training rows, and reference rows that it scored."""
 
 from functools import cached_property
 
@@ -18,20 +18,20 @@ from serving.batch.in_process import predict, threshold_of
 
 
 class ReferenceData:
-    """What current shots are compared with; costs a second or two once, and serves many batches.
+    """Training and reference rows of a model version; computed once, in a second or two, and used for many batches.
 
     Parameters
     ----------
     training : pandas.DataFrame
-        The features of the rows that the model has learned from.
+        The features of the training rows.
     reference : pandas.DataFrame
-        ``COLUMNS`` of labelled rows, with the P(made) of the version in question.
+        ``COLUMNS`` of labeled rows, with P(made) predicted by the version.
     threshold : float
-        P(made) from which that version predicts that a shot is made.
+        Decision threshold of the version.
     name : str
-        What to call the reference.
+        Display name of the reference.
     version : str
-        Number of the version in question, where it is known.
+        Number of the version; empty where it is unknown.
     """
 
     def __init__(
@@ -48,45 +48,45 @@ class ReferenceData:
 
     @cached_property
     def support(self) -> Support:
-        """Where the training shots are."""
+        """The training support."""
         return Support.of(self.training)
 
     @cached_property
     def drift(self) -> DriftDetector:
-        """What the features and P(made) are compared with."""
-        return DriftDetector(self.table, self.support.outside(self.table))
+        """Drift detector for the features and P(made)."""
+        return DriftDetector(self.table, self.support.out_of_support(self.table))
 
     @cached_property
-    def counting(self) -> Sketcher:
-        """How a table is counted that is too large to hold, or that another engine holds."""
-        return Sketcher(self.drift.cells, self.support)
+    def sketcher(self) -> Sketcher:
+        """Sketcher for tables that do not fit in memory, or that another engine holds."""
+        return Sketcher(self.drift.bins, self.support)
 
     @cached_property
     def performance(self) -> Performance:
-        """What the labels of the reference say."""
+        """Performance on the reference rows."""
         return evaluate_with_intervals(self.table[TARGET], self.table[PROBABILITY], threshold=self.threshold)
 
     @cached_property
     def calibration(self) -> Calibration:
-        """What P(made) means on the reference."""
+        """Calibration of P(made) on the reference rows."""
         return Calibration.of(self.table[TARGET], self.table[PROBABILITY])
 
 
 def baseline(store: ModelStore, version: str, reference: str = TEST) -> ReferenceData:
-    """What rows that a version scored are compared with: rows that it was not trained on, scored by itself.
+    """Load the reference data of a version, with reference rows scored by the same version.
 
     Parameters
     ----------
     store : ModelStore
     version : str
-        Number of the version whose answers are looked at.
+        Number of the version.
     reference : str
         ``base_test`` or ``base_train``.
 
     Raises
     ------
     RegistryError, TableError, ScoredError
-        If there is no such version, a table is missing, or the version cannot be loaded.
+        If the version does not exist, a table is missing, or the version cannot be loaded.
     """
     training, rows = (
         tables.identified(store, tables.read_scored(tables.prepared_table(store, name, version)), name, version)

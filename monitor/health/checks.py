@@ -1,6 +1,7 @@
-"""The checks behind the verdict; ``docs/monitoring.md`` says what each means and what to do."""
+"""The health checks; ``docs/monitoring.md`` explains what each one means and what to do when it fails."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -8,366 +9,372 @@ from scipy import stats
 
 from data.schema import FEATURES, PROBABILITY, TARGET
 from monitor.drift.detector import LARGE_PSI, DriftResult
-from monitor.drift.domain_classifier import FEWEST_ROWS
+from monitor.drift.domain_classifier import MIN_ROWS
 from monitor.health.evaluation import Evaluation
-from monitor.health.verdict import Check, CheckResult, Severity, Status, failed, not_applicable, passed
+from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, ScoreCounts, compute_metrics
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance, relative_degradation
 
-WARNING_LOSS, RETRAIN_LOSS = 0.10, 0.15
-"""Relative losses against the reference from which a metric is a warning, and asks for a new model."""
-FEWEST_LABELLED = 100
-"""Labelled rows that the checks of label metrics need; of a share, rows that it is about."""
-FEWEST_JUDGED = 30
-"""Rows below which a batch is not judged."""
-MOST_UNLABELLED = 0.5
+WARNING_DEGRADATION, MAX_DEGRADATION = 0.10, 0.15
+"""Relative degradation of a metric above which a check warns, and above which it fails."""
+MIN_LABELED = 100
+"""Labeled rows that the performance checks need; for precision and recall, the rows in their denominator."""
+MIN_SAMPLE = 30
+"""Minimum sample size of a batch."""
+MAX_UNLABELED = 0.5
 LABEL_DELAY = timedelta(days=7)
-"""Age from which the label of a logged row is due."""
+"""Expected label delay: age at which a logged row should have a label."""
 STALE_AFTER = timedelta(days=90)
-"""Age of a promotion from which a champion is stale."""
-SMALLEST_MISCALIBRATION = 0.02
-"""Calibration error below which nobody needs to act, in P(made)."""
-MOST_OWN = 0.1
-"""Share of the model's own rows, which it was trained on or is compared with, above which drift is not judged."""
+"""Age since promotion above which a champion is stale."""
+MIN_MISCALIBRATION = 0.02
+"""Calibration error below which no action is needed, in P(made)."""
+MAX_OWN = 0.1
+"""Maximum share of training and reference rows in a batch; above it, the drift checks are skipped."""
 NEW_ROWS = "K108"
-"""Code of the check that says whether current rows are new to the model."""
-MANY_OUTSIDE = 0.1
-"""Share of rows outside the training support from which, beyond chance, a new model is needed."""
+"""Code of the check for rows that are new to the model."""
+MAX_OUT_OF_SUPPORT = 0.1
+"""Out-of-support rate above which, if statistically significant, the check fails."""
 
 _DEGRADABLE = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy")
 _SKILLS = ("log_loss_skill", "brier_skill")
-_CONTROL = ("recall", "specificity", "precision")
-_CONTROL_NAMES = {"recall": "sensitivity"}
-# Each comparison has its share of the probability of a false alarm; only the lower end of its interval is looked at.
-_COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len((*_DEGRADABLE, *_SKILLS, *_CONTROL))
+_RATES = ("recall", "specificity", "precision")
+# The comparisons share the false-positive rate (Bonferroni); only the lower end of each interval decides.
+_COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len((*_DEGRADABLE, *_SKILLS, *_RATES))
 _SEED = 0
 _NULL_SAMPLES, _CALIBRATION_CONFIDENCE = 1_000, 0.99
 
 
-def label_metrics(look: Evaluation) -> CheckResult:
-    """Log loss, Brier score, ROC AUC, F1 and accuracy against the reference."""
-    return _degraded(look, _DEGRADABLE)
+def performance_degradation(evaluation: Evaluation) -> CheckResult:
+    """Log loss, Brier score, ROC AUC, F1 and accuracy compared with the reference."""
+    return _degraded(evaluation, _DEGRADABLE)
 
 
-def skill_score(look: Evaluation) -> CheckResult:
-    """Skill against the class prior, against the reference's."""
-    reference = look.baseline.performance
-    known = [name for name in _SKILLS if reference.figures.get(name, 0) > 0]
+def skill_score(evaluation: Evaluation) -> CheckResult:
+    """Skill scores compared with those of the reference."""
+    reference = evaluation.baseline.performance
+    known = [name for name in _SKILLS if reference.metrics.get(name, 0) > 0]
     if not known:
-        return not_applicable("the model has no skill on the reference either")
-    answer = _degraded(look, known)
-    if answer.status != Status.FINDING or answer.severity is None:
-        return answer
+        return skipped("the skill score on the reference is not positive either")
+    result = _degraded(evaluation, known)
+    if not result.is_alarm:
+        return result
     fallen = ", ".join(
-        f"{name} fell from {reference.figures[name]:.1%} to {look.performance.figures[name]:.1%}" for name in known
+        f"{name} fell from {reference.metrics[name]:.1%} to {evaluation.performance.metrics[name]:.1%}"
+        for name in known
     )
-    return failed(answer.severity, f"of the class prior's loss, {fallen}", answer.figures)
+    return replace(result, message=fallen)
 
 
-def against_base_rate(look: Evaluation) -> CheckResult:
-    """Whether the base rate, the constant that fits the same rows best, would have done better."""
-    rows = look.labelled
-    if len(rows) < FEWEST_LABELLED:
-        return not_applicable(_too_few_labels(look))
-    found = base_rate.compare(look.performance)
+def better_than_base_rate(evaluation: Evaluation) -> CheckResult:
+    """Whether the model is worse than the base-rate baseline, the constant prediction that fits the same rows best."""
+    rows = evaluation.labeled
+    if len(rows) < MIN_LABELED:
+        return skipped(_too_few_labels(evaluation))
+    found = base_rate.compare(evaluation.performance)
     if found is None:
-        return not_applicable("all labels are the same")
-    loss, rate = look.performance.figures["log_loss"], look.performance.rate
+        return skipped("all labels are the same")
+    loss, rate = evaluation.performance.metrics["log_loss"], evaluation.performance.rate
     constant = loss / (1 - found.skill.value)
-    told = f"log loss {loss:.4f}; of the base rate {rate:.3f} on the same rows {constant:.4f}"
-    if found.answer is base_rate.Answer.WORSE:
-        return failed(Severity.RETRAIN, f"the model is {found.words}", told)
-    return passed(f"the model is {found.words}", told)
+    details = f"log loss {loss:.4f}; base-rate baseline ({rate:.3f}) on the same rows {constant:.4f}"
+    if found.result is base_rate.Result.WORSE:
+        return failed(f"the model is {found.message}", details)
+    return passed(f"the model is {found.message}", details)
 
 
-def control_sample(look: Evaluation) -> CheckResult:
-    """Sensitivity, specificity and precision of the labelled rows against the test rows."""
-    return _degraded(look, _CONTROL)
+def recall_and_precision(evaluation: Evaluation) -> CheckResult:
+    """Recall, specificity and precision compared with the reference."""
+    return _degraded(evaluation, _RATES)
 
 
-def calibration(look: Evaluation) -> CheckResult:
-    """Whether P(made) is the rate, as nearly as on batches of this size of the reference."""
-    if len(look.labelled) < FEWEST_LABELLED:
-        return not_applicable(_too_few_labels(look))
-    current, reference = look.performance, look.baseline.table
-    tally = ScoreCounts.of(reference[TARGET], reference[PROBABILITY])
-    drawn = tally.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows)
+def calibration(evaluation: Evaluation) -> CheckResult:
+    """Calibration error compared with batches of the same size drawn from the reference."""
+    if len(evaluation.labeled) < MIN_LABELED:
+        return skipped(_too_few_labels(evaluation))
+    current, reference = evaluation.performance, evaluation.baseline.table
+    counts = ScoreCounts.of(reference[TARGET], reference[PROBABILITY])
+    drawn = counts.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows)
     limit = float(np.quantile(compute_metrics(drawn)["calibration_error"], _CALIBRATION_CONFIDENCE))
-    found = current.figures["calibration_error"]
-    told = f"P(made) is off by {found:.3f} on average"
-    numbers = (
-        f"by chance up to {limit:.3f}, with what {look.baseline.name} is off; "
-        f"mean P(made) {look.labelled[PROBABILITY].mean():.3f}, rate {current.rate:.3f}"
+    found = current.metrics["calibration_error"]
+    message = f"calibration error {found:.3f}"
+    details = (
+        f"null threshold {limit:.3f} on {evaluation.baseline.name}; "
+        f"mean P(made) {evaluation.labeled[PROBABILITY].mean():.3f}, FG% {current.rate:.3f}"
     )
-    if found > max(limit, SMALLEST_MISCALIBRATION):
-        return failed(Severity.WARNING, told, numbers)
-    return passed(f"{told}, no more than on the reference" if found <= limit else told, numbers)
+    if found > max(limit, MIN_MISCALIBRATION):
+        return warning(message, details)
+    return passed(f"{message}, not above the null threshold" if found <= limit else message, details)
 
 
-def label_coverage(look: Evaluation) -> CheckResult:
-    """Whether labels arrive."""
-    rows = look.current
+def label_coverage(evaluation: Evaluation) -> CheckResult:
+    """Share of rows whose delayed labels have arrived."""
+    rows = evaluation.current
     if "time" in rows:
-        due = rows[rows["time"] < (look.live.now - LABEL_DELAY).replace(tzinfo=None)]
-        if due.empty:
-            return not_applicable(f"no row is older than {LABEL_DELAY.days} days: no label is due yet")
-        rows, which = due, f"rows older than {LABEL_DELAY.days} days"
+        expected = rows[rows["time"] < (evaluation.live.as_of - LABEL_DELAY).replace(tzinfo=None)]
+        if expected.empty:
+            return skipped(f"no row is older than {LABEL_DELAY.days} days: no label is expected yet")
+        rows, which = expected, f"rows older than {LABEL_DELAY.days} days"
     else:
         which = "rows"
     missing = int(rows[TARGET].isna().sum())
-    told = f"{missing:,} of {len(rows):,} {which} have no label ({missing / len(rows):.1%})"
-    return failed(Severity.WARNING, told) if missing > MOST_UNLABELLED * len(rows) else passed(told)
+    message = f"{missing:,} of {len(rows):,} {which} have no label ({missing / len(rows):.1%})"
+    return warning(message) if missing > MAX_UNLABELED * len(rows) else passed(message)
 
 
-def sample_size(look: Evaluation) -> CheckResult:
-    """Whether there are rows enough for a judgement."""
-    rows = look.rows
-    if rows < FEWEST_JUDGED:
-        return failed(Severity.WARNING, f"{rows:,} rows are too few to judge; {FEWEST_JUDGED} are needed")
-    sampled = f"; drift is of all of them, the rest of {len(look.current):,} evenly spread ones"
-    return passed(f"{rows:,} rows{sampled if look.is_sampled else ''}")
+def sample_size(evaluation: Evaluation) -> CheckResult:
+    """Whether the batch has enough rows."""
+    rows = evaluation.rows
+    if rows < MIN_SAMPLE:
+        return warning(f"{rows:,} rows are too few; {MIN_SAMPLE} are needed")
+    sampled = f"; drift uses all of them, the other checks use a systematic sample of {len(evaluation.current):,}"
+    return passed(f"{rows:,} rows{sampled if evaluation.is_sampled else ''}")
 
 
-def new_rows(look: Evaluation) -> CheckResult:
+def new_rows(evaluation: Evaluation) -> CheckResult:
     """Whether the rows are new to the model."""
-    if own := _own(look):
-        return failed(Severity.WARNING, f"{own}. Score new rows")
-    own_rows = int(look.is_own.sum())
+    if own := _own_rows(evaluation):
+        return warning(f"{own}. Score new rows")
+    own_rows = int(evaluation.is_own.sum())
     return passed(
-        f"the model knows {own_rows:,} of {len(look.current):,} rows already" if own_rows else "all rows are new"
+        f"{own_rows:,} of {len(evaluation.current):,} rows are training or reference rows"
+        if own_rows
+        else "all rows are new"
     )
 
 
-def feature_drift(look: Evaluation) -> CheckResult:
-    """Whether features are distributed as in the reference."""
-    if own := _own(look):
-        return not_applicable(own)
-    found = look.drift
+def feature_drift(evaluation: Evaluation) -> CheckResult:
+    """Drift of the features."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    found = evaluation.drift
     drifted = found.drifted_features
     if not drifted:
-        return passed(f"none of {len(FEATURES)} features is farther away than chance explains")
+        return passed(f"none of {len(FEATURES)} features has drifted")
     drifted.sort(key=lambda name: -found.statistic(name, "psi").value)
-    moved = found.statistic(drifted[0], "wasserstein")
-    words = (
-        f"{len(drifted)} of {len(FEATURES)} features have moved, {drifted[0]} most, "
-        f"by {moved.value:.3g}{f' {moved.unit}' if moved.unit else ''}"
+    shift = found.statistic(drifted[0], "wasserstein")
+    message = (
+        f"{len(drifted)} of {len(FEATURES)} features have drifted, {drifted[0]} most: "
+        f"shifted by {shift.value:.3g}{f' {shift.unit}' if shift.unit else ''}"
     )
-    # The PSI of a few rows is always large.
-    enough = found.rows >= FEWEST_LABELLED
+    # The PSI of small samples is always large.
+    enough = found.rows >= MIN_LABELED
     large = enough and any(found.statistic(name, "psi").value >= LARGE_PSI for name in drifted)
-    numbers = "; ".join(_distances(found, name) for name in drifted)
-    return failed(Severity.RETRAIN if large else Severity.WARNING, words, numbers)
+    details = "; ".join(_distances(found, name) for name in drifted)
+    return failed(message, details) if large else warning(message, details)
 
 
-def prediction_drift(look: Evaluation) -> CheckResult:
-    """Whether P(made) is distributed as in the reference."""
-    if own := _own(look):
-        return not_applicable(own)
-    found = look.drift
-    numbers = _distances(found, PROBABILITY)
+def prediction_drift(evaluation: Evaluation) -> CheckResult:
+    """Drift of P(made)."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    found = evaluation.drift
+    details = _distances(found, PROBABILITY)
     if not found.has_drifted(PROBABILITY):
-        return passed("P(made) is distributed as in the reference", numbers)
-    return failed(
-        Severity.WARNING, f"P(made) has moved by {found.mean_difference[PROBABILITY]:+.3f} on average", numbers
-    )
+        return passed("P(made) has not drifted", details)
+    return warning(f"P(made) has drifted: shifted by {found.mean_difference[PROBABILITY]:+.3f} on average", details)
 
 
-def domain_classifier(look: Evaluation) -> CheckResult:
-    """Whether a classifier tells current rows from reference rows."""
-    if own := _own(look):
-        return not_applicable(own)
-    found = look.drift.classifier
+def domain_classifier(evaluation: Evaluation) -> CheckResult:
+    """Whether a classifier discriminates current rows from reference rows."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    found = evaluation.drift.classifier
     if found is None:
-        return not_applicable(f"to teach a classifier takes {FEWEST_ROWS} rows on either side")
-    numbers = f"ROC AUC {found.auc:.3f}; by chance up to {found.limit:.3f}"
+        return skipped(f"the domain classifier needs {MIN_ROWS} rows on each side")
+    details = f"ROC AUC {found.auc:.3f}, null threshold {found.threshold:.3f}"
     if found.drifted:
-        return failed(Severity.WARNING, "a classifier can tell current rows from reference rows", numbers)
-    return passed("a classifier cannot tell current rows from reference rows", numbers)
+        return warning("a classifier discriminates current rows from reference rows", details)
+    return passed("a classifier does not discriminate current rows from reference rows", details)
 
 
-def out_of_support(look: Evaluation) -> CheckResult:
-    """Whether rows lie where the model has not learned."""
-    if own := _own(look):
-        return not_applicable(own)
-    found = look.drift
-    told = f"{found.outside:.1%} of the rows lie outside the training support"
-    numbers = f"of {found.rows:,} rows; by chance up to {found.outside_limit:.1%}"
-    if not found.is_outside:
-        return passed(told, numbers)
-    rows = round(found.outside * found.rows)
-    many = stats.binomtest(rows, found.rows, MANY_OUTSIDE, alternative="greater").pvalue < 1 - CONFIDENCE
-    return failed(Severity.RETRAIN if many else Severity.WARNING, told, numbers)
+def out_of_support_rate(evaluation: Evaluation) -> CheckResult:
+    """Share of rows outside the training support."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    found = evaluation.drift
+    message = f"{found.out_of_support_rate:.1%} of the rows are out of support"
+    details = f"{found.rows:,} rows; null threshold {found.out_of_support_threshold:.1%}"
+    if not found.is_out_of_support:
+        return passed(message, details)
+    rows = round(found.out_of_support_rate * found.rows)
+    many = stats.binomtest(rows, found.rows, MAX_OUT_OF_SUPPORT, alternative="greater").pvalue < 1 - CONFIDENCE
+    return failed(message, details) if many else warning(message, details)
 
 
-def estimated_degradation(look: Evaluation) -> CheckResult:
-    """Whether the metrics that P(made) promises are worse than the reference's."""
-    if own := _own(look):
-        return not_applicable(own)
-    found = look.estimate
-    if found.refused:
-        return not_applicable(found.refused)
-    reference = look.baseline.performance.figures
+def estimated_performance(evaluation: Evaluation) -> CheckResult:
+    """Metrics that are estimated without labels, compared with the reference."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    found = evaluation.estimate
+    if found.unavailable_reason:
+        return skipped(found.unavailable_reason)
+    reference = evaluation.baseline.performance.metrics
     worse: dict[str, float] = {}
     for name, interval in found.intervals.items():
         before, sign = reference.get(name, 0), -1 if METRICS[name].greater_is_better else 1
         if before:
-            losses = [sign * (value - before) / before for value in (interval.value, interval.low, interval.high)]
-            if losses[0] > WARNING_LOSS and min(losses) > 0:
-                worse[name] = losses[0]
-    numbers = "; ".join(
-        f"{name} {reference[name]:.3f} → {found.intervals[name].value:.3f} ({_ends(found.intervals[name])})"
+            degradations = [sign * (value - before) / before for value in (interval.value, interval.low, interval.high)]
+            if degradations[0] > WARNING_DEGRADATION and min(degradations) > 0:
+                worse[name] = degradations[0]
+    details = "; ".join(
+        f"{name} {reference[name]:.3f} to {found.intervals[name].value:.3f} ({_ends(found.intervals[name])})"
         for name in worse or ("log_loss",)
         if name in reference
     )
     if not worse:
-        return passed("the metrics to expect are about those of the reference", numbers)
-    return failed(_severity(max(worse.values())), f"expected without labels: {_by_how_much(worse)}", numbers)
+        return passed("no estimated metric is worse than on the reference", details)
+    return _alarm(worse, f"estimated without labels: {_format_degradation(worse)}", details)
 
 
-def stale_model(look: Evaluation) -> CheckResult:
-    """Whether the champion is old."""
-    champion = look.live.champion
+def model_age(evaluation: Evaluation) -> CheckResult:
+    """Age of the champion since its promotion."""
+    champion = evaluation.live.champion
     if champion is None:
-        return not_applicable("there is no champion")
+        return skipped("there is no champion")
     if champion.promoted_at is None:
-        return not_applicable(f"nobody wrote down when version {champion.version} was promoted")
-    age = look.live.now - champion.promoted_at
-    told = f"version {champion.version} was promoted {age.days} days ago"
-    return failed(Severity.WARNING, f"{told}; look again at {STALE_AFTER.days}") if age > STALE_AFTER else passed(told)
+        return skipped(f"the promotion date of version {champion.version} is unknown")
+    age = evaluation.live.as_of - champion.promoted_at
+    message = f"version {champion.version} was promoted {age.days} days ago"
+    return (
+        warning(f"{message}; a champion is stale after {STALE_AFTER.days} days")
+        if age > STALE_AFTER
+        else passed(message)
+    )
 
 
-def endpoint_down(look: Evaluation) -> CheckResult:
-    """Whether the server answers."""
-    if not look.live.endpoint:
-        return not_applicable("no endpoint was given to look after")
-    if look.live.served is None:
-        return failed(Severity.WARNING, f"nothing answers at {look.live.endpoint}; start it: make serve")
-    return passed(f"{look.live.endpoint} answers")
+def endpoint_health(evaluation: Evaluation) -> CheckResult:
+    """Whether the endpoint responds."""
+    if not evaluation.live.endpoint:
+        return skipped("no endpoint was given")
+    if evaluation.live.served is None:
+        return warning(f"no response from {evaluation.live.endpoint}; start the server: make serve")
+    return passed(f"{evaluation.live.endpoint} responds")
 
 
-def served_version(look: Evaluation) -> CheckResult:
-    """Whether the champion is what is served."""
-    served, champion = look.live.served, look.live.champion
+def served_version(evaluation: Evaluation) -> CheckResult:
+    """Whether the champion is the served version."""
+    served, champion = evaluation.live.served, evaluation.live.champion
     if served is None:
-        return not_applicable("nothing is known of a server")
+        return skipped("no endpoint responded")
     if served.version is None:
-        return not_applicable(f"{look.live.endpoint} does not say which version it serves")
+        return skipped(f"{evaluation.live.endpoint} does not report its version")
     if champion is None or served.version != champion.version:
         expected = f"version {champion.version}" if champion else "none"
-        return failed(Severity.WARNING, f"version {served.version} is served, the champion is {expected}")
+        return warning(f"version {served.version} is served; the champion is {expected}")
     return passed(f"version {served.version} is served and is the champion")
 
 
-def scoring_version(look: Evaluation) -> CheckResult:
+def scoring_version(evaluation: Evaluation) -> CheckResult:
     """Whether the champion scored the rows."""
-    champion = look.live.champion
+    champion = evaluation.live.champion
     if champion is None:
-        return not_applicable("there is no champion")
-    if not look.version:
-        return not_applicable("which version scored the rows is not known")
-    told = ", ".join(
+        return skipped("there is no champion")
+    if not evaluation.version:
+        return skipped("the version that scored the rows is unknown")
+    excluded = ", ".join(
         f"{rows:,} rows by {f'version {version}' if version else 'an unknown version'}"
-        for version, rows in look.left_out.items()
+        for version, rows in evaluation.excluded.items()
     )
-    if look.version != champion.version:
-        return failed(
-            Severity.WARNING,
-            f"version {look.version} scored these rows, and every figure is about it; the champion is version "
-            f"{champion.version}. Score again with the champion" + (f". Left out: {told}" if told else ""),
+    if evaluation.version != champion.version:
+        return warning(
+            f"version {evaluation.version} scored these rows, and all results are about it; the champion is version "
+            f"{champion.version}. Score the rows again with the champion"
+            + (f". Excluded: {excluded}" if excluded else ""),
         )
-    which = "the" if look.left_out else "all"
+    which = "the" if evaluation.excluded else "all"
     return passed(
-        f"{which} rows were scored by the champion, version {champion.version}", f"left out: {told}" if told else ""
+        f"{which} rows were scored by the champion, version {champion.version}",
+        f"excluded: {excluded}" if excluded else "",
     )
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("K101", "Label metrics", Severity.RETRAIN, label_metrics),
-    Check("K102", "Skill against the class prior", Severity.RETRAIN, skill_score),
-    Check("K103", "Compared with the base rate", Severity.RETRAIN, against_base_rate),
-    Check("K104", "Control sample", Severity.RETRAIN, control_sample),
-    Check("K105", "Calibration", Severity.WARNING, calibration),
-    Check("K106", "Labels arrive", Severity.WARNING, label_coverage),
-    Check("K107", "Enough rows", Severity.WARNING, sample_size),
-    Check(NEW_ROWS, "New rows", Severity.WARNING, new_rows),
-    Check("K201", "Feature drift", Severity.RETRAIN, feature_drift),
-    Check("K202", "Prediction drift", Severity.WARNING, prediction_drift),
-    Check("K203", "Domain classifier", Severity.WARNING, domain_classifier),
-    Check("K204", "Training support", Severity.RETRAIN, out_of_support),
-    Check("K301", "Estimate without labels", Severity.RETRAIN, estimated_degradation),
-    Check("K401", "Age of the model", Severity.WARNING, stale_model),
-    Check("K402", "Endpoint", Severity.WARNING, endpoint_down),
-    Check("K403", "Version served", Severity.WARNING, served_version),
-    Check("K404", "Version that scored", Severity.WARNING, scoring_version),
+    Check("K101", "Performance degradation", CheckStatus.FAILED, performance_degradation),
+    Check("K102", "Skill-score degradation", CheckStatus.FAILED, skill_score),
+    Check("K103", "Better than base rate", CheckStatus.FAILED, better_than_base_rate),
+    Check("K104", "Recall, specificity and precision", CheckStatus.FAILED, recall_and_precision),
+    Check("K105", "Calibration", CheckStatus.WARNING, calibration),
+    Check("K106", "Label coverage", CheckStatus.WARNING, label_coverage),
+    Check("K107", "Sample size", CheckStatus.WARNING, sample_size),
+    Check(NEW_ROWS, "New rows", CheckStatus.WARNING, new_rows),
+    Check("K201", "Feature drift", CheckStatus.FAILED, feature_drift),
+    Check("K202", "Prediction drift", CheckStatus.WARNING, prediction_drift),
+    Check("K203", "Domain classifier", CheckStatus.WARNING, domain_classifier),
+    Check("K204", "Out-of-support rate", CheckStatus.FAILED, out_of_support_rate),
+    Check("K301", "Estimated performance", CheckStatus.FAILED, estimated_performance),
+    Check("K401", "Model age", CheckStatus.WARNING, model_age),
+    Check("K402", "Endpoint health", CheckStatus.WARNING, endpoint_health),
+    Check("K403", "Served version", CheckStatus.WARNING, served_version),
+    Check("K404", "Scoring version", CheckStatus.WARNING, scoring_version),
 )
-"""Every check, in the order in which they are asked."""
+"""Every check, in the order in which they run."""
 
 
-def _degraded(look: Evaluation, metrics: Iterable[str]) -> CheckResult:
-    """Metrics that are worse than the reference's by more than a tenth and beyond chance."""
-    if len(look.labelled) < FEWEST_LABELLED:
-        return not_applicable(_too_few_labels(look))
-    current, reference = look.performance, look.baseline.performance
+def _degraded(evaluation: Evaluation, metrics: Iterable[str]) -> CheckResult:
+    """Check for metrics that are worse than on the reference by more than 10%, if statistically significant."""
+    if len(evaluation.labeled) < MIN_LABELED:
+        return skipped(_too_few_labels(evaluation))
+    current, reference = evaluation.performance, evaluation.baseline.performance
     known = [name for name in metrics if _comparable(name, current, reference)]
     if not known:
-        return not_applicable(
-            f"none of these metrics is about {FEWEST_LABELLED} rows on either side, and other than 0 on the reference"
-        )
-    losses = {name: relative_degradation(current, reference, name, _COMPARISON_CONFIDENCE) for name in known}
-    worse = {name: loss.value for name, loss in losses.items() if loss.value > WARNING_LOSS and loss.low > 0}
-    worst = max(losses, key=lambda name: losses[name].value)
-    numbers = f"{current.rows:,} labelled rows against {reference.rows:,}: " + "; ".join(
-        f"{_called(name)} {reference.figures[name]:.3f} → {current.figures[name]:.3f} ({_ends(current.interval(name))})"
+        return skipped(f"none of these metrics covers {MIN_LABELED} rows on each side and is non-zero on the reference")
+    degradations = {name: relative_degradation(current, reference, name, _COMPARISON_CONFIDENCE) for name in known}
+    worse = {
+        name: each.value for name, each in degradations.items() if each.value > WARNING_DEGRADATION and each.low > 0
+    }
+    worst = max(degradations, key=lambda name: degradations[name].value)
+    details = f"{current.rows:,} labeled rows, compared with {reference.rows:,}: " + "; ".join(
+        f"{name} {reference.metrics[name]:.3f} to {current.metrics[name]:.3f} ({_ends(current.interval(name))})"
         for name in worse or (worst,)
     )
     if not worse:
-        return passed(f"none of {len(known)} is worse by more than {WARNING_LOSS:.0%} and beyond chance", numbers)
-    return failed(_severity(max(worse.values())), _by_how_much(worse), numbers)
+        return passed(
+            f"none of {len(known)} metrics is significantly worse, by more than {WARNING_DEGRADATION:.0%}", details
+        )
+    return _alarm(worse, _format_degradation(worse), details)
 
 
-def _too_few_labels(look: Evaluation) -> str:
-    few = f"fewer than {FEWEST_LABELLED} rows have a label"
+def _too_few_labels(evaluation: Evaluation) -> str:
+    few = f"fewer than {MIN_LABELED} rows have a label"
     own = [
-        *([f"{look.in_reference:,} are rows of {look.baseline.name} itself"] if look.in_reference else []),
-        *([f"the model was trained on {look.in_training:,}"] if look.in_training else []),
+        *([f"{evaluation.in_reference:,} are rows of {evaluation.baseline.name}"] if evaluation.in_reference else []),
+        *([f"{evaluation.in_training:,} are training rows"] if evaluation.in_training else []),
     ]
-    return f"{few} that counts: {' and '.join(own)}" if own else few
+    return f"{few} that can be evaluated: {' and '.join(own)}" if own else few
 
 
-def _own(look: Evaluation) -> str:
-    """That too many rows are the model's own, in words; empty where they are not."""
-    if look.own_share <= MOST_OWN:
+def _own_rows(evaluation: Evaluation) -> str:
+    """Describe an excess of training and reference rows; empty where there is none."""
+    if evaluation.own_share <= MAX_OWN:
         return ""
-    rows = int(look.is_own.sum())
+    rows = int(evaluation.is_own.sum())
     return (
-        f"the model knows {rows:,} of {len(look.current):,} rows already: it was trained on them, or they are rows of "
-        f"{look.baseline.name} itself"
+        f"{rows:,} of {len(evaluation.current):,} rows are not new to the model: they are training rows or rows of "
+        f"{evaluation.baseline.name}"
     )
 
 
 def _comparable(name: str, current: Performance, reference: Performance) -> bool:
     both = (current, reference)
-    enough = all(name in side.figures and side.counts[name] >= FEWEST_LABELLED for side in both)
-    return enough and reference.figures[name] != 0
+    enough = all(name in side.metrics and side.counts[name] >= MIN_LABELED for side in both)
+    return enough and reference.metrics[name] != 0
 
 
-def _severity(loss: float) -> Severity:
-    return Severity.RETRAIN if loss > RETRAIN_LOSS else Severity.WARNING
+def _alarm(worse: Mapping[str, float], message: str, details: str) -> CheckResult:
+    return (failed if max(worse.values()) > MAX_DEGRADATION else warning)(message, details)
 
 
 def _distances(found: DriftResult, column: str) -> str:
     psi, ks = found.statistic(column, "psi"), found.statistic(column, "ks")
-    return f"{column} PSI {psi.value:.3g} (limit {psi.limit:.2g}), KS {ks.value:.3g} (limit {ks.limit:.2g})"
+    return (
+        f"{column} PSI {psi.value:.3g} (threshold {psi.threshold:.2g}), "
+        f"KS {ks.value:.3g} (threshold {ks.threshold:.2g})"
+    )
 
 
-def _by_how_much(worse: Mapping[str, float]) -> str:
-    return ", ".join(f"{_called(name)} is worse by {loss:.0%}" for name, loss in worse.items())
-
-
-def _called(metric: str) -> str:
-    return _CONTROL_NAMES.get(metric, metric)
+def _format_degradation(worse: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} is worse by {degradation:.0%}" for name, degradation in worse.items())
 
 
 def _ends(interval: Interval) -> str:
-    return f"{CONFIDENCE:.0%}: {interval.low:.3f} to {interval.high:.3f}"
+    return f"{CONFIDENCE:.0%} CI: {interval.low:.3f} to {interval.high:.3f}"

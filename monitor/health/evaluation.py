@@ -1,4 +1,4 @@
-"""All that is known of a batch of scored shots beside a reference, computed once and when it is first asked for."""
+"""Evaluation of a batch of scored shots against reference data; each result is computed once, on first access."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,28 +21,28 @@ from monitor.store.records import ModelVersion
 from serving.client.probe import EndpointInfo
 
 COLUMNS = (*FEATURES, TARGET, PREDICTION, PROBABILITY)
-"""What a scored table holds; ``shot_made_flag`` may be null."""
+"""Columns of a scored table; ``shot_made_flag`` may be null."""
 IN_REFERENCE = "in_reference"
-"""Column of a scored table: whether a row is one of those that the others are compared with."""
+"""Column of a scored table: whether a row is also a reference row."""
 
 
 @dataclass(frozen=True)
 class ServingState:
-    """What is known of the operation at the moment of a look.
+    """State of serving at the time of an evaluation.
 
     Attributes
     ----------
-    now : datetime
-        UTC, with its zone.
+    as_of : datetime
+        UTC, timezone-aware.
     champion : ModelVersion or None
         The version that should be served.
     endpoint : str
-        Address of the server; empty where none is looked after.
-    served : Served or None
-        What answered there; None if nothing did.
+        URL of the server; empty where none is monitored.
+    served : EndpointInfo or None
+        Response of the endpoint; None if there was none.
     """
 
-    now: datetime
+    as_of: datetime
     champion: ModelVersion | None
     endpoint: str = ""
     served: EndpointInfo | None = None
@@ -50,76 +50,76 @@ class ServingState:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A batch of scored shots beside its baseline.
+    """A batch of scored shots with its reference data.
 
     Attributes
     ----------
-    baseline : Baseline
+    baseline : ReferenceData
     current : pandas.DataFrame
-        ``COLUMNS``, all scored by the version of the baseline, and where they are known ``model_version``, ``time``
-        (UTC, without a zone), ``learned`` and ``in_reference`` (bool).
-    live : Live
+        ``COLUMNS``, scored by the version of the reference data, and optionally ``model_version``, ``time`` (UTC,
+        timezone-naive), ``learned`` and ``in_reference`` (bool).
+    live : ServingState
     name : str
-        What to call the batch.
-    counts : Counts or None
-        Of all rows of the batch, which drift is about; `current` may then be evenly spread ones of them, and so is
-        everything else. None where drift is about `current`.
-    left_out : mapping of str to int
-        Rows of the batch that other versions scored, by version, empty for an unknown one; `current` holds none.
+        Display name of the batch.
+    sketch : TableSketch or None
+        Sketch of all rows of the batch, for drift; `current` may then be a systematic sample, which everything else
+        uses. None where drift uses `current`.
+    excluded : mapping of str to int
+        Rows of the batch that other versions scored, by version (empty if unknown); `current` excludes them.
     labels : pandas.DataFrame or None
-        All rows of the batch with a label, as `current` has them, where `current` is a sample that holds few of them:
-        what labels say is about these, and everything else about `current`, in which they have no extra weight.
+        All labeled rows of the batch, with the columns of `current`, where `current` is a sample with few of them.
+        Performance uses these rows; everything else uses `current`, where they have no extra weight.
     """
 
     baseline: ReferenceData
     current: pd.DataFrame
     live: ServingState
     name: str = "the current rows"
-    counts: TableSketch | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    sketch: TableSketch | None = None
+    excluded: Mapping[str, int] = field(default_factory=dict)
     labels: pd.DataFrame | None = None
 
     @property
     def version(self) -> str:
-        """Number of the version that scored the rows; empty where nobody knows."""
+        """Number of the version that scored the rows; empty where it is unknown."""
         if self.baseline.version:
             return self.baseline.version
         return next(iter(self.versions), "") if len(self.versions) == 1 else ""
 
     @property
     def rows(self) -> int:
-        """Rows of the batch, whether looked at one by one or only counted."""
-        return self.counts.rows if self.counts else len(self.current)
+        """Rows of the batch, whether held or sketched."""
+        return self.sketch.rows if self.sketch else len(self.current)
 
     @property
     def is_sampled(self) -> bool:
-        """Whether everything but drift is about evenly spread rows of the batch."""
+        """Whether everything except drift uses a systematic sample of the batch."""
         return self.rows > len(self.current)
 
     @cached_property
     def is_own(self) -> npt.NDArray[np.bool_]:
-        """Which rows the version was trained on, or are rows of the reference, shape (n,)."""
+        """Which rows are training or reference rows, shape (n,)."""
         return _is_own(self.current)
 
     @property
     def own_share(self) -> float:
-        """Share of such rows."""
+        """Share of training and reference rows."""
         return float(self.is_own.mean()) if len(self.current) else 0.0
 
     @property
     def in_reference(self) -> int:
-        """Labeled rows that are rows of the reference."""
+        """Number of labeled rows that are reference rows."""
         return int(_marked(self._with_label, IN_REFERENCE).sum())
 
     @property
     def in_training(self) -> int:
-        """Labeled rows that the version was trained on, without those of the reference."""
+        """Number of labeled rows that are training rows and not reference rows."""
         rows = self._with_label
         return int((_marked(rows, IN_TRAINING) & ~_marked(rows, IN_REFERENCE)).sum())
 
     @cached_property
-    def labelled(self) -> pd.DataFrame:
-        """The rows that have a label, and are not the model's own."""
+    def labeled(self) -> pd.DataFrame:
+        """The labeled rows that are neither training nor reference rows."""
         return self._with_label[~_is_own(self._with_label)]
 
     @cached_property
@@ -128,44 +128,44 @@ class Evaluation:
         return rows[rows[TARGET].notna()]
 
     @cached_property
-    def outside(self) -> npt.NDArray[np.bool_]:
-        """Which rows lie outside the training support, shape (n,)."""
-        return self.baseline.support.outside(self.current)
+    def out_of_support(self) -> npt.NDArray[np.bool_]:
+        """Which rows are out of support, shape (n,)."""
+        return self.baseline.support.out_of_support(self.current)
 
     @cached_property
     def performance(self) -> Performance:
-        """What the labels say; ask `labelled` first whether there are any."""
+        """Performance on the labeled rows; requires a non-empty `labeled`."""
         return evaluate_with_intervals(
-            self.labelled[TARGET], self.labelled[PROBABILITY], threshold=self.baseline.threshold
+            self.labeled[TARGET], self.labeled[PROBABILITY], threshold=self.baseline.threshold
         )
 
     @cached_property
     def drift(self) -> DriftResult:
-        """How far the batch is from the reference."""
-        if self.counts:
-            return self.baseline.drift.compare_counts(self.counts)
-        return self.baseline.drift.compare(self.current, self.outside)
+        """Drift of the batch against the reference."""
+        if self.sketch:
+            return self.baseline.drift.compare_sketch(self.sketch)
+        return self.baseline.drift.compare(self.current, self.out_of_support)
 
     @cached_property
     def estimate(self) -> Estimate:
-        """What the labels would say, if P(made) means what it meant on the reference."""
+        """Performance that is estimated without labels."""
         return estimate_performance(
-            self.baseline.calibration, self.current[PROBABILITY], self.outside, threshold=self.baseline.threshold
+            self.baseline.calibration, self.current[PROBABILITY], self.out_of_support, threshold=self.baseline.threshold
         )
 
     @cached_property
-    def realised(self) -> Performance | None:
-        """What the labels say of the rows inside the training support, beside the estimate; None without labels."""
-        rows = self.labelled
+    def actual_performance(self) -> Performance | None:
+        """Actual performance on the supported labeled rows, to compare with the estimate; None without labels."""
+        rows = self.labeled
         if not rows.empty:
-            rows = rows[~self.baseline.support.outside(rows)]
+            rows = rows[~self.baseline.support.out_of_support(rows)]
         if rows.empty:
             return None
         return evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)
 
     @cached_property
     def versions(self) -> dict[str, int]:
-        """Rows by the version that scored them; empty where that is not known."""
+        """Rows by the version that scored them; empty where it is unknown."""
         if MODEL_VERSION not in self.current:
             return {}
         return dict(Counter(str(version) for version in self.current[MODEL_VERSION].dropna()))
@@ -179,58 +179,58 @@ def _marked(rows: pd.DataFrame, column: str) -> npt.NDArray[np.bool_]:
     return rows[column].to_numpy(dtype=bool) if column in rows else np.zeros(len(rows), dtype=bool)
 
 
-def judged_version(counted: Mapping[str, int], champion: str) -> str:
-    """The version whose rows are judged: the champion, or where it scored none, the one that scored most.
+def version_to_evaluate(row_counts: Mapping[str, int], champion: str) -> str:
+    """Select the version to evaluate: the champion, or the version that scored most rows if the champion scored none.
 
     Parameters
     ----------
-    counted : mapping of str to int
-        Rows by the version that scored them; empty for an unknown one.
+    row_counts : mapping of str to int
+        Rows by the version that scored them; the key is empty for an unknown version.
     champion : str
         Number of the champion.
 
     Returns
     -------
     str
-        Empty where no row says who scored it.
+        Empty where no row names its version.
 
     Examples
     --------
-    >>> judged_version({"1": 900, "2": 5}, "2"), judged_version({"1": 900, "3": 5}, "2"), judged_version({"": 9}, "2")
-    ('2', '1', '')
+    >>> version_to_evaluate({"1": 900, "2": 5}, "2"), version_to_evaluate({"1": 900, "3": 5}, "2")
+    ('2', '1')
     """
-    known = {version: rows for version, rows in counted.items() if version}
+    known = {version: rows for version, rows in row_counts.items() if version}
     return champion if champion in known else max(known, key=known.__getitem__, default="")
 
 
-class OfVersion(NamedTuple):
-    """The rows of a scored table that one version scored.
+class VersionRows(NamedTuple):
+    """Rows of a scored table by one version.
 
     Attributes
     ----------
     version : str
     table : pandas.DataFrame
-    left_out : dict of str to int
-        How many rows others scored, by version, most rows first; empty for rows of which it is not known.
+    excluded : dict of str to int
+        Rows that other versions scored, by version, most rows first; the key is empty for an unknown version.
     """
 
     version: str
     table: pd.DataFrame
-    left_out: dict[str, int]
+    excluded: dict[str, int]
 
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Those of other rows of the same source that this version scored."""
+        """Select the rows of another table of the same source that this version scored."""
         known = rows[MODEL_VERSION] if MODEL_VERSION in rows else pd.Series(dtype="Int64")
         if not known.notna().any():
             return rows
         return rows[(known == int(self.version)).fillna(value=False)].reset_index(drop=True)
 
 
-def of_version(table: pd.DataFrame, champion: str) -> OfVersion:
-    """The rows that can be judged together: the champion's, or where it scored none, those of the busiest version.
+def rows_of_version(table: pd.DataFrame, champion: str) -> VersionRows:
+    """Select the rows of a single version: the champion, or the version with most rows if the champion scored none.
 
-    What one version answered is never compared with what another answers to the reference. Of a table that does not say
-    who scored it all rows are taken for the champion's.
+    Predictions of one version are never compared with reference predictions of another. If the table does not name the
+    version, all rows count as the champion's.
 
     Parameters
     ----------
@@ -240,12 +240,12 @@ def of_version(table: pd.DataFrame, champion: str) -> OfVersion:
         Number of the champion.
     """
     known = table[MODEL_VERSION] if MODEL_VERSION in table else pd.Series(dtype="Int64")
-    counted = {str(version): rows for version, rows in known.value_counts().items()}
-    if not counted:
-        return OfVersion(champion, table, {})
-    version = judged_version(counted, champion)
-    left_out = {other: rows for other, rows in counted.items() if other != version}
+    row_counts = {str(version): rows for version, rows in known.value_counts().items()}
+    if not row_counts:
+        return VersionRows(champion, table, {})
+    version = version_to_evaluate(row_counts, champion)
+    excluded = {other: rows for other, rows in row_counts.items() if other != version}
     if unknown := int(known.isna().sum()):
-        left_out[""] = unknown
-    found = OfVersion(version, table, left_out)
-    return found._replace(table=found.of(table)) if left_out else found
+        excluded[""] = unknown
+    found = VersionRows(version, table, excluded)
+    return found._replace(table=found.of(table)) if excluded else found

@@ -1,10 +1,11 @@
-"""Which current rows are the model's own: rows that it was trained on, or the rows that current ones are compared with.
+"""Overlap of current rows with the training and reference rows of a model.
 
-Such rows say nothing of how a model does on new ones: compared with themselves they give the same metrics.
+Metrics of overlapping rows do not measure performance on new rows: reference rows compared with themselves give equal
+metrics.
 
-Rows are known by ``shot_id`` where both tables have it. Elsewhere their features must do, and those tell little of one
-row: at the hoop many shots share them. But of the rows that the one table does not hold, few are in the other by
-chance; how few is counted on rows that are in neither.
+``shot_id`` identifies rows where both tables have it. Otherwise the features identify them, although single rows are
+ambiguous: many shots at the hoop share their features. Among rows that are absent from one table, few match the other
+table by chance; the chance rate is measured on rows that are in neither.
 """
 
 import numpy as np
@@ -16,10 +17,10 @@ from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import IN_REFERENCE
 
-FEWEST_TELLING = 30
-"""Rows that the other table does not hold, which it takes to tell a table's own rows by their features."""
-MOST_BY_CHANCE = 0.5
-"""Share of own rows, estimated from features alone, above which a table is taken to hold own rows."""
+MIN_ABSENT = 30
+"""Rows absent from the other table that are needed to detect overlap by features."""
+MAX_CHANCE_OVERLAP = 0.5
+"""Overlap, estimated from features alone, above which a table is considered to overlap."""
 
 _DECIMALS = 4
 
@@ -28,14 +29,14 @@ Marks = npt.NDArray[np.bool_]
 
 
 def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
-    """Current rows with ``in_reference`` and ``learned`` (bool), where any of them is one of the model's own.
+    """Flag current rows with ``in_reference`` and ``learned`` (bool), where any row overlaps.
 
     Parameters
     ----------
     table : pandas.DataFrame
         The features, and where it is known ``shot_id``.
     baseline : Baseline
-        Of the version that scored them.
+        Reference data of the version that scored them.
     """
     reference, training = _hashes(baseline.table), _hashes(baseline.training)
     here = _hashes(table)
@@ -49,7 +50,7 @@ def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
 
 
 def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: Rows) -> Marks:
-    """Which rows of a table are rows of `own`; `other` are rows that are in neither, if the table is of new rows."""
+    """Flag the rows of a table that are rows of `own`; `other` holds rows that are in neither, if the table is new."""
     if SHOT_ID in table and SHOT_ID in own:
         by_id = is_among(_without_labels(table), _without_labels(own))
         if by_id.any():
@@ -58,7 +59,7 @@ def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: 
     by_chance = _share(other[::2], held, other[1::2])[0]
     share, rows = _share(here, held, other)
     estimated = (share - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
-    is_own = rows >= FEWEST_TELLING and estimated > MOST_BY_CHANCE
+    is_own = rows >= MIN_ABSENT and estimated > MAX_CHANCE_OVERLAP
     return found if is_own else np.zeros(len(table), dtype=bool)
 
 
@@ -69,11 +70,11 @@ def _share(rows: Rows, is_among: Rows, but_not: Rows) -> tuple[float, int]:
 
 
 def _without_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Shots that are the same whether or not their label is known."""
+    """Shots without labels, so that labeled and unlabeled copies match."""
     return table[[*FEATURES, SHOT_ID]].assign(**{TARGET: 0.0})
 
 
 def _hashes(table: pd.DataFrame) -> Rows:
-    # A table that went through float32 or text is still the same.
+    # Rounding keeps rows equal after a conversion to float32 or text.
     values = table[list(FEATURES)].astype("float64").round(_DECIMALS) + 0.0
     return pd.util.hash_pandas_object(values, index=False).to_numpy()

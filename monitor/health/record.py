@@ -1,165 +1,230 @@
-"""A look and what the checks said of it as plain figures: for runs, files and the app, which shows what is logged."""
+"""The record of an evaluation and its checks as plain JSON, which runs hold and which the app and the reports show."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from monitor.drift.detector import ALPHA
+from monitor.health.checks import CHECKS
 from monitor.health.evaluation import Evaluation
-from monitor.health.verdict import HealthReport
+from monitor.health.status import CheckStatus, HealthReport, HealthStatus
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS
 from monitor.metrics.intervals import Interval, Performance, metrics_by_slice
 
-FORMAT = 1
-"""Of the record; one of another format is not read."""
-
-
+FORMAT = 2
+"""Format of the record. `upgrade` converts format 1, which 0.1.0 wrote; other formats are not supported."""
 RECORD_KEYS = frozenset(
-    {"time", "verdict", "reasons", "checks", "current", "reference", "champion", "metrics", "drift", "estimate"}
+    {"time", "status", "reasons", "checks", "current", "reference", "champion", "metrics", "drift", "estimate"}
 )
-"""What a reader of a record may count on."""
+"""Keys that every record has."""
+
+_STATUS_OF_0_1 = {"healthy": HealthStatus.HEALTHY, "watch": HealthStatus.WARNING, "retrain": HealthStatus.RETRAIN}
+_CHECK_STATUS_OF_0_1 = {
+    ("fine", ""): CheckStatus.PASSED,
+    ("finding", "warning"): CheckStatus.WARNING,
+    ("finding", "retrain"): CheckStatus.FAILED,
+    ("not applicable", ""): CheckStatus.SKIPPED,
+    ("error", ""): CheckStatus.ERROR,
+}
+
+T = TypeVar("T")
 
 
-def to_dict(look: Evaluation, health: HealthReport) -> dict[str, Any]:
-    """All that was found, as JSON takes it.
+def to_dict(evaluation: Evaluation, health: HealthReport) -> dict[str, Any]:
+    """Convert all results to JSON-serializable values.
 
     Returns
     -------
     dict
-        ``verdict``, ``reasons``, ``checks``, ``current``, ``reference``, ``metrics``, ``slices``, ``drift`` and
-        ``estimate``. What could not be computed is null; the check that needed it is an error and says why. Where
-        ``current`` has ``sampled``, ``rows`` and ``drift`` are of all rows, all else of so many evenly spread ones.
+        ``status``, ``reasons``, ``checks``, ``current``, ``reference``, ``metrics``, ``slices``, ``drift`` and
+        ``estimate``. A result that could not be computed is null; the check that needs it is an error with the reason.
+        Where ``current`` has ``sampled``, ``rows`` and ``drift`` cover all rows, and everything else covers a
+        systematic sample of that size.
     """
     return {
         "format": FORMAT,
-        "time": look.live.now.isoformat(timespec="seconds"),
-        "verdict": str(health.verdict),
+        "time": evaluation.live.as_of.isoformat(timespec="seconds"),
+        "status": str(health.status),
         "reasons": health.reasons,
-        "checks": [outcome.record() for outcome in health.outcomes],
+        "checks": [result.to_dict() for result in health.results],
         "current": {
-            "name": look.name,
-            "rows": look.rows,
-            **({"sampled": len(look.current)} if look.is_sampled else {}),
-            "labelled": len(look.labelled),
-            "in_reference": look.in_reference,
-            "in_training": look.in_training,
-            "own": int(look.is_own.sum()),
+            "name": evaluation.name,
+            "rows": evaluation.rows,
+            **({"sampled": len(evaluation.current)} if evaluation.is_sampled else {}),
+            "labeled": len(evaluation.labeled),
+            "in_reference": evaluation.in_reference,
+            "in_training": evaluation.in_training,
+            "own": int(evaluation.is_own.sum()),
         },
-        "reference": {"name": look.baseline.name, "rows": len(look.baseline.table)},
-        "threshold": look.baseline.threshold,
-        "version": look.version,
-        "versions": look.versions,
-        "left_out": dict(look.left_out),
-        "champion": look.live.champion.version if look.live.champion else None,
+        "reference": {"name": evaluation.baseline.name, "rows": len(evaluation.baseline.table)},
+        "threshold": evaluation.baseline.threshold,
+        "version": evaluation.version,
+        "versions": evaluation.versions,
+        "excluded": dict(evaluation.excluded),
+        "champion": evaluation.live.champion.version if evaluation.live.champion else None,
         "metrics": {
-            "reference": _known(lambda: _performance(look.baseline.performance)),
-            "current": _known(lambda: _performance(look.performance)) if len(look.labelled) else None,
+            "reference": _or_none(lambda: _performance(evaluation.baseline.performance)),
+            "current": _or_none(lambda: _performance(evaluation.performance)) if len(evaluation.labeled) else None,
         },
-        "slices": _known(lambda: _slices(look)) if len(look.labelled) else None,
-        "drift": _known(lambda: _drift(look)),
-        "estimate": _known(lambda: _estimate(look)),
+        "slices": _or_none(lambda: _slices(evaluation)) if len(evaluation.labeled) else None,
+        "drift": _or_none(lambda: _drift(evaluation)),
+        "estimate": _or_none(lambda: _estimate(evaluation)),
     }
 
 
-def flatten_metrics(found: dict[str, Any]) -> dict[str, float]:
-    """Every figure of a record by a flat name, as MLflow keeps metrics."""
-    return dict(_flat(found))
+def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a record of 0.1.0, format 1, to the current format; any other record is returned unchanged.
+
+    Raises
+    ------
+    KeyError, TypeError, AttributeError
+        If the record is damaged.
+    """
+    if record.get("format") != 1:
+        return dict(record)
+    upgraded = {key: value for key, value in record.items() if key not in {"verdict", "left_out"}}
+    drift, estimate = record.get("drift"), record.get("estimate")
+    return upgraded | {
+        "format": FORMAT,
+        "status": str(_STATUS_OF_0_1[record["verdict"]]),
+        "checks": [_upgraded_check(check) for check in record["checks"]],
+        "current": _renamed(record["current"], {"labelled": "labeled"}),
+        "excluded": record.get("left_out") or {},
+        "drift": _upgraded_drift(drift) if drift else None,
+        "estimate": _renamed(estimate, {"refused": "unavailable_reason", "realised": "actual"}) if estimate else None,
+    }
 
 
-def _flat(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    yield "rows", float(found["current"]["rows"])
-    if "sampled" in found["current"]:
-        yield "rows_sampled", float(found["current"]["sampled"])
-    yield "rows_labelled", float(found["current"]["labelled"])
-    yield "alarms", float(sum(check["status"] in {"finding", "error"} for check in found["checks"]))
-    for side, measured in found["metrics"].items():
-        if measured:
-            yield f"{side}_rate", measured["rate"]
-            for name, interval in measured["metrics"].items():
-                yield from _ends(f"{side}_{name}", interval)
-    if found["drift"]:
-        yield from _flat_drift(found["drift"])
-    if found["estimate"]:
-        for name, interval in found["estimate"]["metrics"].items():
-            yield from _ends(f"estimated_{name}", interval)
+def flatten_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Flatten the numbers of a record to MLflow metrics."""
+    return dict(_flat(record))
 
 
-def _flat_drift(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for row in found["statistics"]:
+def _upgraded_check(check: Mapping[str, str]) -> dict[str, str]:
+    titles = {known.code: known.title for known in CHECKS}
+    return {
+        "code": check["code"],
+        "title": titles.get(check["code"], check["title"]),
+        "status": str(_CHECK_STATUS_OF_0_1[check["status"], check["severity"]]),
+        "message": check["words"],
+        "details": check["figures"],
+    }
+
+
+def _upgraded_drift(drift: Mapping[str, Any]) -> dict[str, Any]:
+    threshold = {"limit": "threshold"}
+    names = {"outside": "out_of_support_rate", "outside_limit": "out_of_support_threshold"}
+    return _renamed(drift, names) | {
+        "statistics": [_renamed(statistic, threshold) for statistic in drift["statistics"]],
+        "classifier": _renamed(drift["classifier"], threshold) if drift["classifier"] else None,
+    }
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _flat(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    yield "rows", float(record["current"]["rows"])
+    if "sampled" in record["current"]:
+        yield "rows_sampled", float(record["current"]["sampled"])
+    yield "rows_labeled", float(record["current"]["labeled"])
+    yield "alarms", float(sum(CheckStatus(check["status"]).is_alarm for check in record["checks"]))
+    for side, performance in record["metrics"].items():
+        if performance:
+            yield f"{side}_rate", performance["rate"]
+            for name, interval in performance["metrics"].items():
+                yield from _flat_interval(f"{side}_{name}", interval)
+    if record["drift"]:
+        yield from _flat_drift(record["drift"])
+    if record["estimate"]:
+        for name, interval in record["estimate"]["metrics"].items():
+            yield from _flat_interval(f"estimated_{name}", interval)
+
+
+def _flat_drift(drift: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for row in drift["statistics"]:
         name = f"{row['statistic']}_{row['feature']}"
-        yield from {name: row["value"], f"{name}_limit": row["limit"], f"{name}_p_value": row["p_value"]}.items()
-    for name, value in found["mean_difference"].items():
+        yield from {
+            name: row["value"],
+            f"{name}_threshold": row["threshold"],
+            f"{name}_p_value": row["p_value"],
+        }.items()
+    for name, value in drift["mean_difference"].items():
         yield f"mean_difference_{name}", value
-    yield "drifted_features", float(len(found["drifted"]))
-    for name in ("outside", "outside_limit"):
-        yield name, found[name]
-    if found["classifier"]:
-        yield "domain_classifier_roc_auc", found["classifier"]["auc"]
-        yield "domain_classifier_roc_auc_limit", found["classifier"]["limit"]
+    yield "drifted_features", float(len(drift["drifted"]))
+    for name in ("out_of_support_rate", "out_of_support_threshold"):
+        yield name, drift[name]
+    if drift["classifier"]:
+        yield "domain_classifier_roc_auc", drift["classifier"]["auc"]
+        yield "domain_classifier_roc_auc_threshold", drift["classifier"]["threshold"]
 
 
-def _ends(name: str, interval: dict[str, float | None]) -> Iterator[tuple[str, float]]:
+def _flat_interval(name: str, interval: Mapping[str, float | None]) -> Iterator[tuple[str, float]]:
     for end, value in (("", interval["value"]), ("_low", interval["low"]), ("_high", interval["high"])):
         if value is not None:
             yield f"{name}{end}", value
 
 
-def _known(compute: Any) -> Any:  # noqa: ANN401 whatever JSON takes
+def _or_none(compute: Callable[[], T]) -> T | None:
     try:
         return compute()
-    except Exception:  # noqa: BLE001 the check that needs it has said why
+    except Exception:  # noqa: BLE001 the check that needs it reports the error
         return None
 
 
-def _performance(found: Performance) -> dict[str, Any]:
-    intervals, compared = found.intervals(), base_rate.compare(found)
+def _performance(performance: Performance) -> dict[str, Any]:
+    intervals, compared = performance.intervals(), base_rate.compare(performance)
     return {
-        "rows": found.rows,
-        "rate": found.rate,
-        "base_rate": compared.words if compared else None,
+        "rows": performance.rows,
+        "rate": performance.rate,
+        "base_rate": compared.message if compared else None,
         "metrics": {name: _interval(intervals[name]) for name in METRICS if name in intervals},
     }
 
 
-def _slices(look: Evaluation) -> list[dict[str, Any]]:
-    table = metrics_by_slice(look.labelled, threshold=look.baseline.threshold)
+def _slices(evaluation: Evaluation) -> list[dict[str, Any]]:
+    table = metrics_by_slice(evaluation.labeled, threshold=evaluation.baseline.threshold)
     return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _drift(look: Evaluation) -> dict[str, Any]:
-    found = look.drift
-    told = found.classifier
+def _drift(evaluation: Evaluation) -> dict[str, Any]:
+    drift = evaluation.drift
+    classifier = drift.classifier
     return {
         "alpha": ALPHA,
-        "drifted": found.drifted_features,
+        "drifted": drift.drifted_features,
         "statistics": [
             {
-                "feature": each.feature,
-                "statistic": each.name,
-                "value": each.value,
-                "limit": each.limit,
-                "p_value": each.p_value,
-                "unit": each.unit,
-                "drifted": each.drifted,
+                "feature": statistic.feature,
+                "statistic": statistic.name,
+                "value": statistic.value,
+                "threshold": statistic.threshold,
+                "p_value": statistic.p_value,
+                "unit": statistic.unit,
+                "drifted": statistic.drifted,
             }
-            for each in found.statistics
+            for statistic in drift.statistics
         ],
-        "mean_difference": found.mean_difference,
-        "outside": found.outside,
-        "outside_limit": found.outside_limit,
-        "classifier": {"auc": told.auc, "limit": told.limit, "p_value": told.p_value} if told else None,
+        "mean_difference": drift.mean_difference,
+        "out_of_support_rate": drift.out_of_support_rate,
+        "out_of_support_threshold": drift.out_of_support_threshold,
+        "classifier": {"auc": classifier.auc, "threshold": classifier.threshold, "p_value": classifier.p_value}
+        if classifier
+        else None,
     }
 
 
-def _estimate(look: Evaluation) -> dict[str, Any]:
-    found = look.estimate
+def _estimate(evaluation: Evaluation) -> dict[str, Any]:
+    estimate = evaluation.estimate
+    actual = evaluation.actual_performance
     return {
-        "rows": found.rows,
-        "supported": found.supported,
-        "refused": found.refused,
-        "metrics": {name: _interval(interval) for name, interval in found.intervals.items()},
-        "realised": _performance(look.realised) if look.realised else None,
+        "rows": estimate.rows,
+        "supported": estimate.supported,
+        "unavailable_reason": estimate.unavailable_reason,
+        "metrics": {name: _interval(interval) for name, interval in estimate.intervals.items()},
+        "actual": _performance(actual) if actual else None,
     }
 
 
@@ -167,5 +232,5 @@ def _interval(interval: Interval) -> dict[str, float | None]:
     return {"value": _plain(interval.value), "low": _plain(interval.low), "high": _plain(interval.high)}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:  # noqa: ANN401 a cell of any type
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""What figures are about: which version, which rows, how many labels, beside which reference; said in one way."""
+"""The scope of results: version, rows, labels and reference, described in one way for pages, reports and runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,30 +9,30 @@ from monitor.health.evaluation import Evaluation
 
 @dataclass(frozen=True)
 class Subject:
-    """What the figures of a page, a report or a run are about.
+    """Scope of the results of a page, a report or a run.
 
     Attributes
     ----------
     version : str
-        Number of the version that scored the rows, whose figures they are; empty where nobody knows.
+        Number of the version that scored the rows; empty where it is unknown.
     champion : str or None
         Version that was champion.
     source : str
-        What the rows are called.
+        Display name of the rows.
     rows, labeled : int
-        How many there are, and how many of those looked at have a label that counts.
+        Rows, and evaluated rows with a label that is neither of a training row nor of a reference row.
     reference : str
-        What they are compared with, scored by the same version.
-    looked_at : int
-        Rows that were looked at one by one; evenly spread ones, where they are fewer than `rows`.
-    left_out : mapping of str to int
-        Rows that other versions scored, by version: no figure is about them.
+        Display name of the reference rows, which the same version scored.
+    evaluated : int
+        Rows that were evaluated one by one: all of them, or a systematic sample.
+    excluded : mapping of str to int
+        Rows that other versions scored, by version; no result covers them.
     in_reference, in_training : int
-        Labeled rows that do not count: they are rows of the reference, or rows that the version was trained on.
+        Labeled rows that are excluded as reference rows, and as training rows.
     own : int
-        Rows, with and without a label, that are of either kind.
+        Training and reference rows, labeled or not.
     drift_of_all : bool
-        Whether drift is of all rows, though not all were looked at one by one.
+        Whether drift covers all rows, although a sample was evaluated.
     """
 
     version: str
@@ -41,46 +41,46 @@ class Subject:
     rows: int
     labeled: int
     reference: str
-    looked_at: int
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    evaluated: int
+    excluded: Mapping[str, int] = field(default_factory=dict)
     in_reference: int = 0
     in_training: int = 0
     own: int = 0
     drift_of_all: bool = False
 
     @classmethod
-    def of(cls, look: Evaluation, rows: int | None = None) -> "Subject":
-        """Of a batch of which there may be more rows than are held."""
-        champion = look.live.champion
+    def of(cls, evaluation: Evaluation, rows: int | None = None) -> "Subject":
+        """Describe an evaluation; `rows` is the size of the whole batch, where it is larger than the evaluated one."""
+        champion = evaluation.live.champion
         return cls(
-            version=look.version,
+            version=evaluation.version,
             champion=champion.version if champion else None,
-            source=look.name,
-            rows=max(look.rows, rows or 0),
-            labeled=len(look.labelled),
-            reference=look.baseline.name,
-            looked_at=len(look.current),
-            left_out=look.left_out,
-            in_reference=look.in_reference,
-            in_training=look.in_training,
-            own=int(look.is_own.sum()),
-            drift_of_all=look.is_sampled,
+            source=evaluation.name,
+            rows=max(evaluation.rows, rows or 0),
+            labeled=len(evaluation.labeled),
+            reference=evaluation.baseline.name,
+            evaluated=len(evaluation.current),
+            excluded=evaluation.excluded,
+            in_reference=evaluation.in_reference,
+            in_training=evaluation.in_training,
+            own=int(evaluation.is_own.sum()),
+            drift_of_all=evaluation.is_sampled,
         )
 
     @classmethod
-    def of_record(cls, found: Mapping[str, Any]) -> "Subject":
-        """Of a record; one that was written before it named its version is about the one that scored most rows."""
-        current, versions = found["current"], found.get("versions") or {}
-        most = max(versions, key=versions.__getitem__, default=str(found["champion"] or ""))
+    def of_record(cls, record: Mapping[str, Any]) -> "Subject":
+        """Describe a record; one without a version is about the version that scored most rows."""
+        current, versions = record["current"], record.get("versions") or {}
+        busiest = max(versions, key=versions.__getitem__, default=str(record["champion"] or ""))
         return cls(
-            version=str(found.get("version") or most),
-            champion=found["champion"],
+            version=str(record.get("version") or busiest),
+            champion=record["champion"],
             source=current["name"],
             rows=current["rows"],
-            labeled=current["labelled"],
-            reference=found["reference"]["name"],
-            looked_at=current.get("sampled", current["rows"]),
-            left_out=found.get("left_out") or {},
+            labeled=current["labeled"],
+            reference=record["reference"]["name"],
+            evaluated=current.get("sampled", current["rows"]),
+            excluded=record.get("excluded") or {},
             in_reference=current.get("in_reference", 0),
             in_training=current.get("in_training", 0),
             own=current.get("own", 0),
@@ -88,39 +88,41 @@ class Subject:
         )
 
     @property
-    def who(self) -> str:
-        """The version, in words."""
-        return f"version {self.version}" if self.version else "a version that nobody knows"
+    def version_name(self) -> str:
+        """The version as part of a sentence."""
+        return f"version {self.version}" if self.version else "an unknown version"
 
     @property
-    def words(self) -> str:
-        """All of it in one sentence or two."""
+    def description(self) -> str:
+        """The whole scope in one or two sentences."""
         rows = f"{self.rows:,} rows"
-        if self.looked_at < self.rows:
-            rows = f"{self.looked_at:,} evenly spread of {self.rows:,} rows"
-        told = f"{self.who.capitalize()} on {self.source}: {rows}, {self.labeled:,} of them labeled"
-        told += f"; compared with {self.reference}, scored by the same version."
-        return " ".join([told, *self.remarks])
+        if self.evaluated < self.rows:
+            rows = f"a systematic sample of {self.evaluated:,} of {self.rows:,} rows"
+        sentence = f"{self.version_name.capitalize()} on {self.source}: {rows}, {self.labeled:,} of them labeled"
+        sentence += f"; compared with {self.reference}, scored by the same version."
+        return " ".join([sentence, *self.remarks])
 
     @property
     def remarks(self) -> list[str]:
-        """What does not count, in sentences."""
-        found = []
+        """What the results exclude, in sentences."""
+        remarks = []
         if self.drift_of_all:
-            found.append("Drift is of all of them, everything else of those looked at.")
-        if self.left_out:
-            others = ", ".join(f"{rows:,} by {_called(version)}" for version, rows in self.left_out.items())
-            found.append(f"Left out, because others scored them: {others}.")
+            remarks.append("Drift covers all rows; all other results cover the sample.")
+        if self.excluded:
+            others = ", ".join(f"{rows:,} by {_version_name(version)}" for version, rows in self.excluded.items())
+            remarks.append(f"Excluded, because other versions scored them: {others}.")
         if self.in_reference:
-            found.append(f"{self.in_reference:,} labeled rows do not count: they are rows of {self.reference} itself.")
+            remarks.append(f"{self.in_reference:,} labeled rows are excluded: they are rows of {self.reference}.")
         if self.in_training:
-            found.append(f"{self.in_training:,} labeled rows do not count: {self.who} was trained on them.")
-        return found
+            remarks.append(
+                f"{self.in_training:,} labeled rows are excluded: they are training rows of {self.version_name}."
+            )
+        return remarks
 
     def is_about(self, version: str) -> bool:
-        """Whether it is about a version."""
+        """Whether the results are about a version."""
         return self.version == version
 
 
-def _called(version: str) -> str:
+def _version_name(version: str) -> str:
     return f"version {version}" if version else "an unknown version"

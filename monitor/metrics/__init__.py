@@ -1,1 +1,1 @@
-"""Metrics of binary predictions, their intervals and rates by place; not where the rows come from."""
+"""Metrics of binary predictions, with intervals, by slice and by court location; not the source of the rows."""

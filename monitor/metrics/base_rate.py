@@ -1,6 +1,7 @@
-"""Whether a model is better than its base rate: the constant that fits the same rows best. One answer, wherever asked.
+"""Comparison of a model with the base-rate baseline, the constant prediction that fits the same rows best.
 
-The answer is that of the 95 % interval of the skill, the share of the base rate's log loss that the model saves.
+The 95% interval of the log-loss skill score decides; checks, pages and reports all use this comparison. The baseline is
+scikit-learn's ``DummyClassifier(strategy="prior")``, fitted on the evaluated rows.
 """
 
 from dataclasses import dataclass
@@ -9,69 +10,69 @@ from enum import StrEnum
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance
 
 SKILL = "log_loss_skill"
-"""Metric that the answer is read from."""
+"""Metric whose interval decides."""
 
 
-class Answer(StrEnum):
-    """How a model compares with its base rate."""
+class Result(StrEnum):
+    """Result of a comparison with the base-rate baseline."""
 
     BETTER = "better"
     WORSE = "worse"
     NOT_DISTINGUISHABLE = "not distinguishable"
 
     @property
-    def words(self) -> str:
-        """The same as part of a sentence.
+    def phrase(self) -> str:
+        """The result as part of a sentence.
 
         Examples
         --------
-        >>> Answer.NOT_DISTINGUISHABLE.words
+        >>> Result.NOT_DISTINGUISHABLE.phrase
         'not distinguishable from the base rate'
         """
-        return f"{self} {'from' if self is Answer.NOT_DISTINGUISHABLE else 'than'} the base rate"
+        return f"{self} {'from' if self is Result.NOT_DISTINGUISHABLE else 'than'} the base rate"
 
 
-def answer(low: float, high: float) -> Answer:
-    """How a model compares with its base rate, from the ends of the interval of its skill; NaN where there is none.
+def classify(low: float, high: float) -> Result:
+    """Classify the ends of a skill-score interval; NaN ends are not distinguishable.
 
     Examples
     --------
-    >>> answer(0.01, 0.03).words, answer(-0.01, 0.01).words
+    >>> classify(0.01, 0.03).phrase, classify(-0.01, 0.01).phrase
     ('better than the base rate', 'not distinguishable from the base rate')
     """
     if low > 0:
-        return Answer.BETTER
-    return Answer.WORSE if high < 0 else Answer.NOT_DISTINGUISHABLE
+        return Result.BETTER
+    return Result.WORSE if high < 0 else Result.NOT_DISTINGUISHABLE
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model beside its base rate.
+    """A model compared with the base-rate baseline.
 
     Attributes
     ----------
-    answer : Answer
+    result : Result
     skill : Interval
-        Share of the base rate's log loss that the model saves; below zero it adds to it.
+        Log-loss skill score; negative where the model is worse than the baseline.
     rows : int
         Labeled rows.
     """
 
-    answer: Answer
+    result: Result
     skill: Interval
     rows: int
 
     @property
-    def words(self) -> str:
-        """The answer and the figures behind it."""
-        ends = f"{CONFIDENCE:.0%} interval {self.skill.low:+.1%} to {self.skill.high:+.1%}, "
-        known = ends if self.skill.low == self.skill.low else ""
-        return f"{self.answer.words}: skill {self.skill.value:+.1%} ({known}{self.rows:,} labeled rows)"
+    def message(self) -> str:
+        """The result with its skill score, interval and row count."""
+        interval = f"{CONFIDENCE:.0%} interval {self.skill.low:+.1%} to {self.skill.high:+.1%}, "
+        known = interval if self.skill.low == self.skill.low else ""
+        return f"{self.result.phrase}: skill score {self.skill.value:+.1%} ({known}{self.rows:,} labeled rows)"
 
 
-def compare(found: Performance) -> Comparison | None:
-    """A model beside its base rate; None where all rows have the same label."""
-    if SKILL not in found.figures:
+def compare(performance: Performance) -> Comparison | None:
+    """Compare a model with the base-rate baseline; None where all rows have the same label."""
+    if SKILL not in performance.metrics:
         return None
-    skill = found.interval(SKILL)
-    return Comparison(answer(skill.low, skill.high), skill, found.rows)
+    skill = performance.interval(SKILL)
+    return Comparison(classify(skill.low, skill.high), skill, performance.rows)

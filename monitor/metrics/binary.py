@@ -1,11 +1,11 @@
 """Metrics of a binary classifier, all computed from P(made).
 
-Hard labels and PyCaret's ``prediction_score`` (the probability of the *predicted* label) are not P(made); a log loss of
-either is wrong, and ``tests/end_to_end/test_two_wrong_log_losses.py`` knows their fingerprints.
+Hard labels and PyCaret's ``prediction_score`` (the probability of the *predicted* label) are not P(made). A log loss of
+either is wrong; ``tests/end_to_end/test_two_wrong_log_losses.py`` detects both values.
 
-Every metric here depends on the rows only through how many were made and missed at each P(made). So one function
-computes it for the labels that were seen, for a thousand bootstrap samples of them, and for labels that were never
-seen but are expected (``monitor/estimation/cbpe.py``).
+Every metric here depends only on the number of made and missed shots at each P(made). One function therefore computes
+the metrics of observed labels, of a thousand bootstrap samples, and of the labels that are expected where none are
+known (``monitor/estimation/cbpe.py``).
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 THRESHOLD = 0.5
-"""Default P(made) from which a shot is predicted to be made."""
+"""Default decision threshold: a shot with this P(made) or more is predicted made."""
 CALIBRATION_BINS = 10
-MOST_DISTINCT = 2**20
-"""Values of P(made) up to which each is counted by itself; beyond, [0, 1] is cut into so many equal cells."""
+MAX_DISTINCT = 2**20
+"""Maximum number of distinct P(made) counted exactly; above it, [0, 1] is divided into this number of equal bins."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Metric:
     Attributes
     ----------
     name : str
-        Its name in runs and tables.
+        Name in runs and tables.
     greater_is_better : bool
-        Which way is better.
+        Whether higher values are better.
     meaning : str
-        What it says, in words.
+        Short definition.
     needs_both_classes : bool
-        Whether it is undefined when all rows have the same label.
+        Whether the metric is undefined when all rows have the same label.
     """
 
     name: str
@@ -48,47 +48,49 @@ class Metric:
         return first > second if self.greater_is_better else first < second
 
     def compute(self, labels: npt.ArrayLike, probability: npt.ArrayLike, threshold: float = THRESHOLD) -> float:
-        """Its value for some rows; NaN where it is undefined."""
+        """Value of the metric; NaN where it is undefined."""
         return float(compute_metrics(ScoreCounts.of(labels, probability), threshold)[self.name][0])
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("log_loss", False, "mean surprise, in nats"),
+        Metric("log_loss", False, "mean negative log-likelihood, in nats"),
         Metric("brier", False, "mean squared error of P(made)"),
-        Metric("roc_auc", True, "chance that a made shot has a greater P(made) than a missed one", True),
+        Metric("roc_auc", True, "probability that a made shot has a higher P(made) than a missed one", True),
         Metric("f1_score", True, "harmonic mean of precision and recall"),
-        Metric("accuracy", True, "share of shots predicted right"),
-        Metric("precision", True, "share made of those predicted made"),
+        Metric("accuracy", True, "share of shots predicted correctly"),
+        Metric("precision", True, "share of shots predicted made that were made"),
         Metric("recall", True, "share of made shots predicted made (sensitivity)"),
         Metric("specificity", True, "share of missed shots predicted missed"),
-        Metric("calibration_error", False, f"mean gap of P(made) and the rate, in at most {CALIBRATION_BINS} bins"),
-        Metric("log_loss_skill", True, "share of the class prior's log loss that the model saves", True),
-        Metric("brier_skill", True, "share of the class prior's Brier score that the model saves", True),
+        Metric(
+            "calibration_error", False, f"mean absolute gap between P(made) and FG%, in at most {CALIBRATION_BINS} bins"
+        ),
+        Metric("log_loss_skill", True, "1 - log loss / log loss of the base-rate baseline", True),
+        Metric("brier_skill", True, "1 - Brier score / Brier score of the base-rate baseline", True),
     )
 }
-"""Every metric by its name, in the order in which they are shown.
+"""Every metric by name, in display order.
 
-The class prior of the skills is the rate of the same rows: a constant that one could have known in hindsight only.
-Calibration error: Naeini, Cooper and Hauskrecht, AAAI 2015, with bins of equal size.
+The base-rate baseline of the skill scores predicts the positive rate of the evaluated rows, which is known only in
+hindsight. Calibration error: Naeini, Cooper and Hauskrecht, AAAI 2015, with bins of equal size.
 """
 
 
 @dataclass(frozen=True)
 class ScoreCounts:
-    """How many shots were made and missed at each P(made).
+    """Numbers of made and missed shots at each P(made).
 
     Attributes
     ----------
     probability : ndarray of float64, shape (k,)
-        The different values of P(made), ascending.
+        The distinct values of P(made), ascending.
     rows : ndarray of float64, shape (k,)
-        Rows with that value.
+        Rows with each value.
     made : ndarray of float64, shape (r, k)
-        How many of them were made, in each of r samples.
+        Made shots with each value, in each of r samples.
     missed : ndarray of float64, shape (r, k)
-        How many were missed.
+        Missed shots with each value, in each sample.
     """
 
     probability: Floats
@@ -98,7 +100,7 @@ class ScoreCounts:
 
     @classmethod
     def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "ScoreCounts":
-        """The tally of labelled rows, as one sample.
+        """Count labeled rows, as one sample.
 
         Raises
         ------
@@ -113,16 +115,16 @@ class ScoreCounts:
         return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1))
 
     def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "ScoreCounts":
-        """Bootstrap samples of the rows of the first sample.
+        """Draw bootstrap samples of the rows of the first sample.
 
         Parameters
         ----------
         samples : int
-            How many.
+            Number of samples.
         stream : numpy.random.Generator
-            Where the draws come from.
+            Source of the draws.
         rows : int or None
-            Size of each; None for that of the first sample.
+            Rows in each sample; None for the size of the first sample.
         """
         size = int(self.rows.sum()) if rows is None else rows
         drawn = resample(np.concatenate([self.made[0], self.missed[0]]), size, samples, stream)
@@ -131,14 +133,13 @@ class ScoreCounts:
 
 
 class StreamingCounts:
-    """Counts labelled rows piece by piece, in memory that does not grow with them.
+    """Count labeled rows chunk by chunk, in bounded memory.
 
-    While there are at most ``MOST_DISTINCT`` different P(made) the tally is that of all rows at once. Beyond, rows are
-    counted by cell, and a cell stands for the mean P(made) of its rows. As a cell is 1e-6 wide and its rows lie on both
-    sides of their mean, the metrics are off by about 1e-9 then: log loss and Brier score by what the labels vary within
-    a cell, the area under the curve by the pairs within one. A cell begins at the usual threshold, 0.5, so that the
-    counts of what is predicted stay exact. The calibration error is off by 1e-6 at most where values are spread: by the
-    cells in which one of its bins ends.
+    Up to ``MAX_DISTINCT`` distinct values of P(made), the counts equal those of all rows at once. Above it, rows are
+    counted by bin, and the mean P(made) of its rows represents a bin. A bin is 1e-6 wide, which changes the metrics by
+    about 1e-9: log loss and Brier score through label variation within a bin, ROC AUC through the pairs within a bin.
+    A bin edge lies at the default threshold, 0.5, so the confusion matrix stays exact. The calibration error changes by
+    at most 1e-6, through the bins in which one of its own bins ends.
     """
 
     def __init__(self) -> None:
@@ -148,7 +149,7 @@ class StreamingCounts:
         self._in_cells = False
 
     def add(self, labels: npt.ArrayLike, probability: npt.ArrayLike) -> None:
-        """Add labelled rows; none is fine.
+        """Add labeled rows; empty arrays are allowed.
 
         Raises
         ------
@@ -159,7 +160,7 @@ class StreamingCounts:
         if truth.shape == values.shape == (0,):
             return
         _check(truth, values)
-        # Two sorts without places are much faster than one with them.
+        # Two sorts without inverse indices are much faster than one with them.
         hits, made = np.unique(values[truth == 1], return_counts=True)
         misses, missed = np.unique(values[truth == 0], return_counts=True)
         self.add_counted(
@@ -169,40 +170,40 @@ class StreamingCounts:
         )
 
     def add_counted(self, probability: Floats, made: Floats, missed: Floats) -> None:
-        """Add rows that are counted by P(made), or by cell, of which `probability` is the mean P(made) then.
+        """Add rows that are already counted by P(made), or by bin with the bin's mean P(made).
 
         Parameters
         ----------
         probability, made, missed : ndarray of float64, shape (k,)
-            A value may stand there more than once.
+            A value may occur more than once.
         """
         self.rows += int(made.sum() + missed.sum())
         self._pieces.append((probability, made.astype(np.float64), missed.astype(np.float64)))
         self._held += len(probability)
-        if self._held > 2 * MOST_DISTINCT:
+        if self._held > 2 * MAX_DISTINCT:
             self._merge()
 
     def tally(self) -> ScoreCounts:
-        """The tally of all rows so far, as one sample.
+        """Counts of all rows so far, as one sample.
 
         Raises
         ------
         ValueError
-            If there are none.
+            If there are no rows.
         """
         if not self.rows:
-            message = "expected labelled rows; found none"
+            message = "expected labeled rows; found none"
             raise ValueError(message)
         self._merge()
         probability, made, missed = self._pieces[0]
         return ScoreCounts(probability, made + missed, made.reshape(1, -1), missed.reshape(1, -1))
 
     def evaluate(self, threshold: float = THRESHOLD) -> dict[str, float]:
-        """What `evaluate` gives for all rows so far; see `tally` for what it raises."""
+        """Metrics of all rows so far, as `evaluate` computes them; raises as `score_counts` does."""
         return _defined(compute_metrics(self.tally(), threshold))
 
     def class_prior_log_loss(self) -> float:
-        """Log loss of the rate of the same rows, told for each of them; see `tally` for what it raises."""
+        """Log loss of the base-rate baseline on the same rows; raises as `score_counts` does."""
         tally = self.tally()
         made, missed = tally.made.sum(axis=1), tally.missed.sum(axis=1)
         rows = made + missed
@@ -213,7 +214,7 @@ class StreamingCounts:
         probability, made, missed = (np.concatenate(arrays) for arrays in zip(*self._pieces, strict=True))
         if not self._in_cells:
             probability, made, missed = _by_value(probability, made, missed)
-            self._in_cells = len(probability) > MOST_DISTINCT
+            self._in_cells = len(probability) > MAX_DISTINCT
         if self._in_cells:
             probability, made, missed = _by_cell(probability, made, missed)
         self._pieces = [(probability, made, missed)]
@@ -230,10 +231,10 @@ def _by_value(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats
 
 
 def _by_cell(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats, Floats, Floats]:
-    cell = np.minimum((probability * MOST_DISTINCT).astype(np.int64), MOST_DISTINCT - 1)
+    cell = np.minimum((probability * MAX_DISTINCT).astype(np.int64), MAX_DISTINCT - 1)
     rows = made + missed
     hits, misses, total, counted = (
-        np.bincount(cell, weights=weights, minlength=MOST_DISTINCT)
+        np.bincount(cell, weights=weights, minlength=MAX_DISTINCT)
         for weights in (made, missed, rows * probability, rows)
     )
     held = counted > 0
@@ -242,28 +243,28 @@ def _by_cell(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats,
 
 
 def resample(counts: Floats, rows: int, samples: int, stream: np.random.Generator) -> Floats:
-    """Draw rows with replacement from rows that are counted by cell.
+    """Draw rows with replacement from rows that are counted by bin.
 
     Parameters
     ----------
     counts : ndarray of float64, shape (k,)
-        Rows of each cell.
+        Rows in each bin.
     rows : int
-        How many to draw for each sample.
+        Rows to draw for each sample.
     samples : int
-        How many samples.
+        Number of samples.
     stream : numpy.random.Generator
 
     Returns
     -------
     ndarray of float64, shape (samples, k)
-        Drawn rows of each cell.
+        Drawn rows in each bin.
     """
     drawn: Floats
     if rows > len(counts):
         drawn = stream.multinomial(rows, counts / counts.sum(), size=samples).astype(float)
         return drawn
-    # Few rows of many cells: to draw the rows is faster than to draw every cell's number.
+    # With few rows and many bins, drawing rows is faster than drawing the count of every bin.
     cells = np.repeat(np.arange(len(counts)), counts.astype(int))
     place = cells[stream.integers(len(cells), size=(samples, rows))] + np.arange(samples)[:, None] * len(counts)
     drawn = np.bincount(place.ravel(), minlength=samples * len(counts)).reshape(samples, -1).astype(float)
@@ -283,7 +284,7 @@ def log_loss_by_row(labels: npt.ArrayLike, probability: npt.ArrayLike) -> Floats
     Returns
     -------
     ndarray of float64, shape (n,)
-        ``-log P(what happened)``, with P kept from 0 and 1 by the resolution of float64, as scikit-learn does.
+        ``-log P(observed label)``, with P clipped by the resolution of float64, as in scikit-learn.
 
     Examples
     --------
@@ -297,7 +298,7 @@ def log_loss_by_row(labels: npt.ArrayLike, probability: npt.ArrayLike) -> Floats
 
 
 def evaluate(labels: npt.ArrayLike, probability: npt.ArrayLike, *, threshold: float = THRESHOLD) -> dict[str, float]:
-    """Every metric of ``METRICS``.
+    """Compute every metric of ``METRICS``.
 
     Parameters
     ----------
@@ -306,13 +307,13 @@ def evaluate(labels: npt.ArrayLike, probability: npt.ArrayLike, *, threshold: fl
     probability : array_like of float, shape (n,)
         P(made), from 0 to 1.
     threshold : float
-        P(made) from which a shot is predicted to be made.
+        Decision threshold.
 
     Returns
     -------
     dict of str to float
-        Metrics that need both classes are left out when only one is there. Precision, recall, specificity and F1 are 0
-        where they divide by zero, as scikit-learn has it.
+        Metrics that need both classes are omitted when only one is present. Precision, recall, specificity and F1 are 0
+        where they would divide by zero, as in scikit-learn.
 
     Raises
     ------
@@ -341,15 +342,15 @@ def compute_metrics(
     ----------
     tally : Tally
     threshold : float
-        P(made) from which a shot is predicted to be made.
+        Decision threshold.
     base_rate : float or None
-        The constant that skills are against; None for the rate of each sample itself. Bootstrap samples take that of
-        the rows which they are drawn from: no constant is worse than a sample's own rate.
+        Prediction of the base-rate baseline; None for the positive rate of each sample. Bootstrap samples use the rate
+        of the rows that they are drawn from, because a sample's own rate fits that sample best.
 
     Returns
     -------
     dict of str to ndarray of float64, shape (r,)
-        NaN where a metric needs both classes and a sample has only one.
+        NaN where a metric needs both classes and a sample has one.
     """
     probability, made, missed = tally.probability, tally.made, tally.missed
     positives, negatives = made.sum(axis=1), missed.sum(axis=1)
@@ -383,7 +384,7 @@ def compute_metrics(
 
 
 def _roc_auc(made: Floats, missed: Floats, positives: Floats, negatives: Floats) -> Floats:
-    """Share of pairs of a made and a missed shot in which the made one has the greater P(made), ties as one half."""
+    """Share of pairs of a made and a missed shot in which the made one has the higher P(made); ties count one half."""
     below = np.cumsum(missed, axis=1) - missed / 2
     pairs = positives * negatives
     wins = np.einsum("rk,rk->r", made, below)
@@ -391,10 +392,10 @@ def _roc_auc(made: Floats, missed: Floats, positives: Floats, negatives: Floats)
 
 
 def calibration_bins(tally: ScoreCounts) -> npt.NDArray[np.int_]:
-    """The bin of the calibration error that each value of P(made) belongs to, shape (k,).
+    """Bin of the calibration error for each value of P(made), shape (k,).
 
-    Up to ``CALIBRATION_BINS`` different values, as a tree with few leaves has, are a bin each. Of more, bins hold about
-    equally many rows; rows of one value stay together, so there may be fewer bins.
+    Up to ``CALIBRATION_BINS`` distinct values, as from a tree with few leaves, each value is a bin. Otherwise bins hold
+    about the same number of rows; rows with the same value share a bin, so there may be fewer bins.
 
     Examples
     --------
@@ -429,7 +430,7 @@ def _check(truth: Floats, made: Floats) -> None:
         message = f"expected labels and probabilities of one shape (n,), n > 0; found {truth.shape} and {made.shape}"
         raise ValueError(message)
     if not np.isin(truth, (0, 1)).all():
-        message = "expected labels that are 0 or 1; leave unlabelled rows out first"
+        message = "expected labels that are 0 or 1; exclude unlabeled rows first"
         raise ValueError(message)
     if not ((made >= 0) & (made <= 1)).all():
         message = "expected P(made) from 0 to 1 in every row"

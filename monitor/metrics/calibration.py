@@ -1,4 +1,4 @@
-"""P(made) beside the share made, in the bins of the calibration error: what every chart and table of it shows."""
+"""Calibration curve: mean P(made) and FG% in the bins of the calibration error, for every chart and table."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from monitor.metrics.rates import wilson
 
 
 def calibration_curve(labels: Floats, probability: Floats) -> pd.DataFrame:
-    """The bins of the calibration error; see `monitor.metrics.binary.calibration_bins`.
+    """Compute the calibration curve on the bins of `monitor.metrics.binary.calibration_bins`.
 
     Parameters
     ----------
@@ -19,9 +19,9 @@ def calibration_curve(labels: Floats, probability: Floats) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per bin: ``rows``, ``predicted`` (mean P(made)), ``made`` (share), and ``low`` and ``high``, its 95 %
-        Wilson interval. The mean of the gaps of ``predicted`` and ``made``, weighed by ``rows``, is the calibration
-        error.
+        One row per bin: ``rows``, ``predicted`` (mean P(made)), ``made`` (FG%), and ``low`` and ``high``, the 95%
+        Wilson interval of FG%. The mean absolute gap between ``predicted`` and ``made``, weighted by ``rows``, is the
+        calibration error.
 
     Examples
     --------

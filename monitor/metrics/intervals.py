@@ -1,4 +1,4 @@
-"""Metrics with bootstrap intervals, overall and by slice, and how much worse one sample is than another."""
+"""Metrics with bootstrap intervals, overall and by slice, and relative degradation between two samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ SAMPLES = 1_000
 """Bootstrap samples behind each interval."""
 
 _SHARES = ("accuracy", "precision", "recall", "specificity")
-_FEWEST_ROWS = 2
+_MIN_ROWS = 2
 _SAMPLES_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the ends of its interval; NaN ends where there are too few rows for one."""
+    """A value with its interval; the ends are NaN where there are too few rows."""
 
     value: float
     low: float
@@ -32,37 +32,37 @@ class Interval:
 
 @dataclass(frozen=True)
 class Performance:
-    """What labelled rows say of a model.
+    """Metrics of a model on labeled rows, with bootstrap samples.
 
     Attributes
     ----------
     rows : int
-        Labelled rows.
+        Labeled rows.
     rate : float
-        Share of them that was made.
+        Positive rate: the share of made shots (FG%).
     counts : dict of str to int
-        The rows that each metric is about: of precision those predicted made, of recall those made, of specificity
-        those missed, of F1 those made or predicted made, else all.
-    figures : dict of str to float
-        Each metric that is defined.
+        Rows that each metric depends on: the rows predicted made (precision), made (recall), missed (specificity), made
+        or predicted made (F1); all rows otherwise.
+    metrics : dict of str to float
+        Every defined metric.
     samples : dict of str to ndarray of float64, shape (r,)
-        The same for bootstrap samples of the rows.
+        The metrics of bootstrap samples of the rows.
     """
 
     rows: int
     rate: float
     counts: dict[str, int]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     samples: dict[str, Floats]
 
     def interval(self, metric: str, confidence: float = CONFIDENCE) -> Interval:
-        """A metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
+        """Return a metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
 
-        A bootstrap sample is less calibrated than the rows it is drawn from: the interval of the calibration error is
-        shifted back by as much. Where all rows of a share agree, which tells the bootstrap nothing, the interval is
-        Wilson's.
+        A bootstrap sample is less calibrated than the rows that it is drawn from, so the interval of the calibration
+        error is shifted back by that difference. Where all rows of a proportion agree, the bootstrap has no variance
+        and the interval is Wilson's.
         """
-        value = self.figures[metric]
+        value = self.metrics[metric]
         low, high = percentile_interval(self.samples[metric], confidence)
         if metric == "calibration_error":
             shift = float(self.samples[metric].mean()) - value
@@ -74,8 +74,8 @@ class Performance:
         return Interval(value, low, high)
 
     def intervals(self, confidence: float = CONFIDENCE) -> dict[str, Interval]:
-        """Every metric that is defined, with its interval."""
-        return {metric: self.interval(metric, confidence) for metric in self.figures}
+        """Return every defined metric with its interval."""
+        return {metric: self.interval(metric, confidence) for metric in self.metrics}
 
 
 def evaluate_with_intervals(
@@ -86,7 +86,7 @@ def evaluate_with_intervals(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Performance:
-    """Measure labelled rows.
+    """Compute the metrics of labeled rows, with bootstrap intervals.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def evaluate_with_intervals(
     probability : array_like of float, shape (n,)
         P(made).
     threshold : float
-        P(made) from which a shot is predicted to be made.
+        Decision threshold.
     samples, seed : int
-        Number of bootstrap samples, and the seed of their draws.
+        Number of bootstrap samples, and seed of the draws.
 
     Raises
     ------
@@ -120,12 +120,12 @@ def evaluate_with_intervals(
     for start in range(0, samples, _SAMPLES_AT_ONCE):
         drawn = tally.resampled(min(_SAMPLES_AT_ONCE, samples - start), stream)
         parts.append(compute_metrics(drawn, threshold, base_rate=rate))
-    drawn_figures = {
-        name: np.concatenate([part[name] for part in parts]) if rows >= _FEWEST_ROWS else np.full(samples, np.nan)
+    drawn_metrics = {
+        name: np.concatenate([part[name] for part in parts]) if rows >= _MIN_ROWS else np.full(samples, np.nan)
         for name in defined
     }
     counts = dict.fromkeys(defined, rows) | _counts(tally, threshold)
-    return Performance(rows, rate, counts, defined, drawn_figures)
+    return Performance(rows, rate, counts, defined, drawn_metrics)
 
 
 def _counts(tally: ScoreCounts, threshold: float) -> dict[str, int]:
@@ -144,9 +144,10 @@ def _counts(tally: ScoreCounts, threshold: float) -> dict[str, int]:
 def relative_degradation(
     current: Performance, reference: Performance, metric: str, confidence: float = CONFIDENCE
 ) -> Interval:
-    """By which share of the reference's value a metric is worse; negative where it is better, NaN where that is 0.
+    """Compute the degradation of a metric relative to its reference value.
 
-    Both samples are resampled, each on its own, because they are different rows.
+    Negative values are improvements; NaN where the reference value is 0. The samples contain different rows and are
+    resampled independently.
 
     Examples
     --------
@@ -162,7 +163,7 @@ def relative_degradation(
 
 
 def slices(table: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
-    """The slices by which a model is looked at: what to call the slice of each row.
+    """Name the slice of each row, by distance, period, playoffs and zone.
 
     Parameters
     ----------
@@ -172,7 +173,7 @@ def slices(table: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
     Returns
     -------
     dict of str to pandas.Series of ordered category, shape (n,)
-        distance, period, playoffs and zone.
+        Slice names by dimension.
     """
     zones = court.zones(*court.to_feet(table["lat"], table["lng"]))
     period = table["period"].astype(int)
@@ -192,24 +193,24 @@ def slices(table: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
 def metrics_by_slice(
     table: pd.DataFrame, *, threshold: float = THRESHOLD, samples: int = 200, fewest: int = 30
 ) -> pd.DataFrame:
-    """Metrics of each slice of the labelled rows, with intervals.
+    """Compute the metrics of each slice of the labeled rows, with intervals.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The features, ``shot_made_flag`` and ``probability``; rows without a label are left out.
+        The features, ``shot_made_flag`` and ``probability``; rows without a label are excluded.
     threshold : float
-        P(made) from which a shot is predicted to be made.
+        Decision threshold.
     samples : int
-        Bootstrap samples behind each interval.
-    fewest : int
-        Slices of fewer labelled rows are counted, not measured.
+        Bootstrap samples for each interval.
+    min_rows : int
+        Labeled rows that a slice needs for metrics; a smaller slice has counts only.
 
     Returns
     -------
     pandas.DataFrame
-        A row per slice: ``slice``, ``value``, ``rows``, ``rate``, ``mean_probability``, and for each metric its value
-        and ``_low`` and ``_high``; NaN where it is not measured or not defined.
+        One row per slice: ``slice``, ``value``, ``rows``, ``rate``, ``mean_probability``, and for each metric its
+        value, ``_low`` and ``_high``; NaN where a metric is not computed or not defined.
     """
     labelled = table[table[TARGET].notna()]
     found = []
@@ -233,7 +234,7 @@ def metrics_by_slice(
 
 
 def percentile_interval(samples: Floats, confidence: float) -> tuple[float, float]:
-    """The ends of the percentile interval of samples, those that are NaN left out; NaN where all are."""
+    """Return the ends of the percentile interval of samples, ignoring NaN; NaN where all samples are NaN."""
     if np.isnan(samples).all():
         return float("nan"), float("nan")
     low, high = np.nanquantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])

@@ -1,4 +1,4 @@
-"""Share of made shots by place and by group: observed, expected by the model, and the interval of the observed one."""
+"""FG% by court location and by group: actual, predicted by the model, and the interval of the actual FG%."""
 
 from statistics import NormalDist
 from typing import Any
@@ -14,24 +14,24 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 SIZE = "size_feet"
-"""Key of ``DataFrame.attrs`` that tells how large the hexagons of a table are."""
+"""Key of ``DataFrame.attrs`` with the size of the hexagons of a table."""
 SIZE_FEET = 2.0
 
 _TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
 
 
 def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int = 1) -> pd.DataFrame:
-    """Rates of the hexagons of a honeycomb over the court; one is centred on the hoop, a corner of each points up.
+    """Compute the FG% of each hexagon of a grid over the court; one hexagon is centered on the hoop, corners point up.
 
     Parameters
     ----------
     shots : pandas.DataFrame
         ``lat`` and ``lng`` in degrees, ``shot_made_flag`` (1, 0 or NaN) and ``probability``, P(made). Rows without a
-        position are in no hexagon.
+        position are excluded.
     size_feet : float
-        From one hexagon's centre to its neighbour's, feet.
-    fewest : int
-        Hexagons with fewer shots are left out.
+        Distance between the centers of adjacent hexagons, feet.
+    min_shots : int
+        Hexagons with fewer shots are excluded.
 
     Returns
     -------
@@ -60,12 +60,12 @@ def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int =
 
 
 def counts(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET) -> pd.DataFrame:
-    """How many shots were taken from each hexagon: the columns ``x``, ``y`` and ``shots`` of `hexagons`.
+    """Count the shots in each hexagon: the columns ``x``, ``y`` and ``shots`` of `hexagons`.
 
     Parameters
     ----------
     shots : pandas.DataFrame
-        ``lat`` and ``lng``, degrees; nothing else is read.
+        ``lat`` and ``lng``, degrees; other columns are ignored.
     size_feet : float
         See `hexagons`.
 
@@ -81,22 +81,22 @@ def counts(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET) -> pd.DataFrame
 
 
 def rates_by_group(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[Any]") -> pd.DataFrame:
-    """Rates of groups of shots.
+    """Compute the FG% of groups of shots.
 
     Parameters
     ----------
     shots : pandas.DataFrame
         ``shot_made_flag`` (1, 0 or NaN) and ``probability``, P(made).
     groups : Series or ndarray, shape (n,)
-        Group of each row, by position. Rows without a group are left out.
+        Group of each row, by position. Rows without a group are excluded.
 
     Returns
     -------
     pandas.DataFrame
-        One row per group that has a row, in the order of the categories if `groups` is categorical and sorted if not.
-        Columns ``group``; ``shots``, ``labelled`` and ``made``, int64; ``rate`` of the labelled rows, ``expected``,
-        their mean P(made), ``difference``, rate less expected, and ``low`` and ``high``, the 95 % Wilson interval of
-        the rate, all NaN where no row is labelled.
+        One row per non-empty group, in the order of the categories if `groups` is categorical, else sorted. Columns:
+        ``group``; ``shots``, ``labeled`` and ``made``, int64; ``rate``, the FG% of the labeled rows; ``predicted``,
+        their mean P(made); ``difference``, rate minus predicted; ``low`` and ``high``, the 95% Wilson interval of the
+        rate. The last five are NaN where no row is labeled.
 
     Examples
     --------
@@ -115,12 +115,12 @@ def rates_by_group(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[An
 
 
 def wilson(made: npt.ArrayLike, shots: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """95 % interval of a share (E. B. Wilson, JASA 22, 1927).
+    """Compute the 95% Wilson interval of a proportion (E. B. Wilson, JASA 22, 1927).
 
     Parameters
     ----------
     made, shots : array_like of int, shape (n,)
-        How many of how many.
+        Successes and trials.
 
     Returns
     -------
@@ -147,8 +147,8 @@ def _places(shots: pd.DataFrame, size_feet: float) -> tuple[npt.NDArray[np.bool_
         raise ValueError(message)
     x, y = court.to_feet(shots["lat"], shots["lng"])
     placed = np.isfinite(x) & np.isfinite(y)
-    # A honeycomb is two rectangular grids, the second shifted by half a step; a place is in the hexagon whose centre is
-    # the nearest of the two candidates. Whole numbers count half steps, so that equal centres are equal.
+    # A hexagonal grid is two rectangular grids, the second shifted by half a step; a point is in the hexagon whose
+    # center is the nearest of the two candidates. Integers count half steps, so that equal centers compare equal.
     step = np.array([size_feet, size_feet * np.sqrt(3)])
     scaled = np.column_stack([x[placed], y[placed]]) / step
     even, odd = np.rint(scaled), np.floor(scaled) + 0.5

@@ -16,7 +16,7 @@ from data.schema import IN_TRAINING, PROBABILITY, TARGET
 from monitor.health import checks
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import Evaluation
-from monitor.health.verdict import Severity, Status, run_checks
+from monitor.health.status import CheckStatus, run_checks
 from monitor.metrics import base_rate
 from monitor.metrics.intervals import Performance, evaluate_with_intervals, relative_degradation
 from monitor.retraining.decision_log import last_trained
@@ -25,15 +25,15 @@ from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, PROMOTED, REJE
 from monitor.store.tables import TIME
 
 REACTIVE, PREDICTIVE, FORCED = "reactive", "predictive", "forced"
-FEWEST_IN_WINDOW = checks.FEWEST_LABELLED
-FEWEST_LABELS = 2 * checks.FEWEST_LABELLED
+MIN_IN_WINDOW = checks.MIN_LABELED
+MIN_LABELS = 2 * checks.MIN_LABELED
 """Labelled rows without which nothing is trained: some to learn from, later ones to be tested on."""
 
 _PREDICTIVE_CHECKS = ("K201", "K204", "K301")
-_FEWEST_TREND_WINDOWS, _MOST_TREND_WINDOWS = 4, 12
+_MIN_TREND_WINDOWS, _MAX_TREND_WINDOWS = 4, 12
 _TREND_CONFIDENCE = 0.95
 _F1_ROWS = 30
-_MOST_TIMES_LABELS = 8
+_MAX_TIMES_LABELS = 8
 
 
 MAX_UNFINISHED_PER_DAY = 5
@@ -66,7 +66,7 @@ class RetrainingPolicy:
     holdout_size : float
         Share of them, the latest ones, that a challenger is tested on.
     recent_rows : int
-        Rows, the latest ones that the champion scored, that predictive signals look at.
+        Rows, the latest ones that the champion scored, that predictive signals evaluation at.
     """
 
     window_size: int = 200
@@ -178,7 +178,7 @@ class Decision:
 
 
 def decide(  # noqa: PLR0913 what is known, and what is asked
-    look: Evaluation | None,
+    evaluation: Evaluation | None,
     labels: pd.DataFrame,
     policy: RetrainingPolicy,
     *,
@@ -191,7 +191,7 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
 
     Parameters
     ----------
-    look : Look or None
+    evaluation : Look or None
         The rows that the champion has scored, in the order of their ``time``, beside its baseline; None if there are
         none.
     labels : pandas.DataFrame
@@ -208,8 +208,8 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
         Retrain whatever signals and guards say, if there are labels enough to learn from and to be tested on.
     """
     arrived = _arrived(labels, [entry for entry in log if entry.source == source])
-    windows = tuple(_windows(look, policy)) if look else ()
-    signals = _signals(look, windows, policy)
+    windows = tuple(_windows(evaluation, policy)) if evaluation else ()
+    signals = _signals(evaluation, windows, policy)
     split = _can_be_split(labels, policy)
     guards = (split, *_guards(arrived, policy, log, now))
     asking = [signal for signal in signals if signal.fired]
@@ -255,10 +255,10 @@ def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy) -> Preconditio
     older, later = map(len, parts)
     words = (
         f"{older:,} older labels to learn from and {later:,} later ones to be tested on, which the champion has not "
-        f"learned from, with {rarest:,} or more of each result; {checks.FEWEST_LABELLED} and {MIN_ROWS_PER_CLASS} are "
+        f"learned from, with {rarest:,} or more of each result; {checks.MIN_LABELED} and {MIN_ROWS_PER_CLASS} are "
         "needed, and rows of one time stay together"
     )
-    enough = min(older, later) >= checks.FEWEST_LABELLED and rarest >= MIN_ROWS_PER_CLASS
+    enough = min(older, later) >= checks.MIN_LABELED and rarest >= MIN_ROWS_PER_CLASS
     return Precondition("Older and later labels", enough, words)
 
 
@@ -273,63 +273,60 @@ def _arrived(labels: pd.DataFrame, log: Sequence[RetrainingDecision]) -> LabelCo
     return LabelCounts(len(labels), new, until)
 
 
-def _windows(look: Evaluation, policy: RetrainingPolicy) -> list[Window]:
-    rows = look.labelled
+def _windows(evaluation: Evaluation, policy: RetrainingPolicy) -> list[Window]:
+    rows = evaluation.labeled
     found: list[Window] = []
     for end in range(len(rows), 0, -policy.window_size):
         window = rows.iloc[max(0, end - policy.window_size) : end]
-        whole = len(window) == policy.window_size or (not found and len(window) >= FEWEST_IN_WINDOW)
-        if not whole or len(found) == max(_MOST_TREND_WINDOWS, policy.windows):
+        whole = len(window) == policy.window_size or (not found and len(window) >= MIN_IN_WINDOW)
+        if not whole or len(found) == max(_MAX_TREND_WINDOWS, policy.windows):
             break
-        found.append(_window(window, look, policy))
+        found.append(_window(window, evaluation, policy))
     return found[::-1]
 
 
-def _window(rows: pd.DataFrame, look: Evaluation, policy: RetrainingPolicy) -> Window:
-    found = evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=look.baseline.threshold)
-    reference = look.baseline.performance
+def _window(rows: pd.DataFrame, evaluation: Evaluation, policy: RetrainingPolicy) -> Window:
+    found = evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=evaluation.baseline.threshold)
+    reference = evaluation.baseline.performance
     violations = []
     for name, words in (("log_loss", "log loss rose"), ("f1_score", "F1 fell")):
         if not _comparable(name, found, reference):
             continue
         loss = relative_degradation(found, reference, name)
         if loss.value > policy.degradation_threshold and loss.low > 0:
-            before, after = reference.figures[name], found.figures[name]
+            before, after = reference.metrics[name], found.metrics[name]
             violations.append(f"{words} by {loss.value:.0%}, from {before:.3f} to {after:.3f}")
     compared = base_rate.compare(found)
-    if compared and compared.answer is base_rate.Answer.WORSE:
-        violations.append(compared.words)
+    if compared and compared.result is base_rate.Result.WORSE:
+        violations.append(compared.message)
     return Window(
         rows[TIME].iloc[0].isoformat(),
         rows[TIME].iloc[-1].isoformat(),
         len(rows),
-        found.figures["log_loss"],
-        found.figures.get("f1_score"),
+        found.metrics["log_loss"],
+        found.metrics.get("f1_score"),
         compared.skill.value if compared else None,
         tuple(violations),
     )
 
 
 def _comparable(name: str, found: Performance, reference: Performance) -> bool:
-    if name not in found.figures or not reference.figures.get(name):
+    if name not in found.metrics or not reference.metrics.get(name):
         return False
     return min(found.counts[name], reference.counts[name]) >= _F1_ROWS
 
 
-def _signals(look: Evaluation | None, windows: Sequence[Window], policy: RetrainingPolicy) -> tuple[Trigger, ...]:
+def _signals(evaluation: Evaluation | None, windows: Sequence[Window], policy: RetrainingPolicy) -> tuple[Trigger, ...]:
     found = [_violated(windows, policy)]
-    if look is None:
+    if evaluation is None:
         return (*found, Trigger("Drift", PREDICTIVE, None, "the champion has scored no row yet"))
-    found.append(_trend(windows, look.baseline.performance.figures["log_loss"], policy))
+    found.append(_trend(windows, evaluation.baseline.performance.metrics["log_loss"], policy))
     asked = [check for check in CHECKS if check.code in _PREDICTIVE_CHECKS]
-    latest = replace(look, current=look.current.tail(policy.recent_rows))
-    for outcome in run_checks(latest, asked).outcomes:
-        if outcome.status == Status.ERROR:
-            fired: bool | None = None
-        else:
-            fired = None if outcome.status == Status.NOT_APPLICABLE else outcome.severity == Severity.RETRAIN
-        name = f"{outcome.code} {outcome.title}"
-        found.append(Trigger(name, PREDICTIVE, fired, outcome.words, outcome.figures))
+    latest = replace(evaluation, current=evaluation.current.tail(policy.recent_rows))
+    for result in run_checks(latest, asked).results:
+        unknown = result.status in {CheckStatus.ERROR, CheckStatus.SKIPPED}
+        fired = None if unknown else result.status == CheckStatus.FAILED
+        found.append(Trigger(f"{result.code} {result.title}", PREDICTIVE, fired, result.message, result.details))
     return tuple(found)
 
 
@@ -354,8 +351,8 @@ def _violated(windows: Sequence[Window], policy: RetrainingPolicy) -> Trigger:
 def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy) -> Trigger:
     """A straight line through the windows' log losses, and where its lower end will be."""
     name = "Trend of log loss"
-    if len(windows) < _FEWEST_TREND_WINDOWS:
-        words = f"{len(windows)} windows; a trend takes {_FEWEST_TREND_WINDOWS}"
+    if len(windows) < _MIN_TREND_WINDOWS:
+        words = f"{len(windows)} windows; a trend takes {_MIN_TREND_WINDOWS}"
         return Trigger(name, PREDICTIVE, None, words)
     places, losses = np.arange(len(windows), dtype=float), np.array([window.log_loss for window in windows])
     line = stats.linregress(places, losses)
@@ -378,7 +375,7 @@ def _guards(
     arrived: LabelCounts, policy: RetrainingPolicy, log: Sequence[RetrainingDecision], now: datetime
 ) -> tuple[Precondition, ...]:
     refused = _refusals(log)
-    needed = policy.min_new_labels * min(2**refused, _MOST_TIMES_LABELS)
+    needed = policy.min_new_labels * min(2**refused, _MAX_TIMES_LABELS)
     after = f", more after each refused challenger ({refused} in a row)" if refused else ""
     labels = Precondition(
         "New labels",

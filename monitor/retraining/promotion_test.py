@@ -14,12 +14,12 @@ from monitor.metrics.intervals import slices
 from serving.registry import gate
 from serving.registry.gate import CONFIDENCE, MIN_SKILL, GateResult, PairedComparison
 
-MOST_LOG_LOSS = float(np.log(2))
+MAX_LOG_LOSS = float(np.log(2))
 """Log loss of a coin: what is not below it is never promoted."""
 MIN_IMPROVEMENT = 0.005
 """Share of the champion's log loss by which a challenger must be better: of many rows a difference that nobody would
 notice is beyond chance."""
-FEWEST_ROWS = 100
+MIN_ROWS = 100
 """Rows that a comparison needs, overall and in a slice."""
 MIN_ROWS_PER_CLASS = 30
 """Made and missed rows that a comparison needs: a feed of labels may bring one result first."""
@@ -97,7 +97,7 @@ def evaluate_challenger(  # noqa: PLR0913 three models and how to judge them
     prior: npt.ArrayLike,
     *,
     champion_name: str,
-    max_log_loss: float = MOST_LOG_LOSS,
+    max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
     seed: int = 0,
 ) -> PromotionTest:
@@ -195,7 +195,7 @@ def _slices(
         for name, values in slices(rows).items()
         for value in values.cat.categories
     }
-    judged = {name: mask for name, mask in masks.items() if FEWEST_ROWS <= mask.sum() < len(rows)}
+    judged = {name: mask for name, mask in masks.items() if MIN_ROWS <= mask.sum() < len(rows)}
     for name, mask in judged.items():
         confidence = 1 - (1 - CONFIDENCE) / len(judged)
         found = gate.paired_bootstrap(loss[mask], champion_loss[mask], seed=seed, confidence=confidence)

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from data.schema import FEATURES, PROBABILITY
+
 T = TypeVar("T")
 
 DATA_SOURCE, SYNTHETIC = "data_source", "synthetic"
@@ -78,8 +80,17 @@ FORMER_TAGS = {
     "taken_back": REVOKED,
     "verdict": HEALTH,
 }
-FORMER_VALUES: dict[str, dict[str, str]] = {}
-FORMER_METRICS: dict[str, str] = {}
+FORMER_VALUES: dict[str, dict[str, str]] = {HEALTH: {"watch": "warning", "retrain": "retraining recommended"}}
+FORMER_METRICS = {
+    "outside": "out_of_support_rate",
+    "outside_limit": "out_of_support_threshold",
+    "domain_classifier_roc_auc_limit": "domain_classifier_roc_auc_threshold",
+    **{
+        f"{statistic}_{column}_limit": f"{statistic}_{column}_threshold"
+        for statistic in ("ks", "psi", "wasserstein")
+        for column in (*FEATURES, PROBABILITY)
+    },
+}
 FORMER_PARAMS = {
     "batch_rows": "batch_size",
     "horizon": "trend_horizon",

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from data.errors import KobeShotError
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
-from monitor.health.evaluation import Evaluation, OfVersion, ServingState, judged_version, of_version
+from monitor.health.evaluation import Evaluation, ServingState, VersionRows, rows_of_version, version_to_evaluate
 from monitor.health.overlap import marked
-from monitor.health.record import FORMAT, RECORD_KEYS
+from monitor.health.record import FORMAT, RECORD_KEYS, upgrade
 from monitor.health.subject import Subject
 from monitor.retraining import backtest, decision_log
 from monitor.store import listings, records, run_names, shots, tables
@@ -156,7 +156,7 @@ def record(run_id: str) -> dict[str, Any] | None:
     """The record of a monitoring run, or None if its format is not known."""
     path = current_store().artifact(run_id, records.MONITORING_RECORD)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = upgrade(json.loads(path.read_text(encoding="utf-8")))
         if found["format"] != FORMAT:
             return None
         missing = RECORD_KEYS - set(found)
@@ -256,11 +256,11 @@ def current() -> ShownEvaluation:
     store = mlflow.get_tracking_uri()
     if widgets.source() == widgets.LOG:
         table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
-        judged = of_version(table, version)._replace(left_out=excluded)
+        judged = rows_of_version(table, version)._replace(excluded=excluded)
         return ShownEvaluation(_evaluation(f"{store} {version} {key}", "log", judged, labels), rows)
     key = tables.last_batch_scoring(current_store()).run_id
     table, rows = _table(store, key)
-    judged = of_version(table, version)
+    judged = rows_of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
     return ShownEvaluation(_evaluation(f"{store} {version} {key}", "prod", judged, None), rows)
 
@@ -304,13 +304,13 @@ def _baseline(store: str, version: str) -> ReferenceData:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _evaluation(key: str, name: str, _judged: OfVersion, _labels: pd.DataFrame | None) -> Evaluation:
+def _evaluation(key: str, name: str, _judged: VersionRows, _labels: pd.DataFrame | None) -> Evaluation:
     del key
     live = ServingState(datetime.now(UTC), current_store().champion())
     baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
     table = marked(shots.with_season(current_store(), _judged.table), baseline)
     labels = None if _labels is None else marked(shots.with_season(current_store(), _judged.of(_labels)), baseline)
-    return Evaluation(baseline, table, live, name, left_out=_judged.left_out, labels=labels)
+    return Evaluation(baseline, table, live, name, excluded=_judged.excluded, labels=labels)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -329,7 +329,7 @@ def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFra
     if not counted:
         message = "The inference log holds no row in this time window. Select a longer one, or score some shots."
         raise reader.LogError(message)
-    version = judged_version(counted, champion)
+    version = version_to_evaluate(counted, champion)
     rows = counted.pop(version)
     return (
         flag_training_rows(current_store(), reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version)),

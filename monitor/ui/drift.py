@@ -7,7 +7,7 @@ import streamlit as st
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor.charts import court, monitoring, performance
 from monitor.drift.detector import ALPHA, LARGE_PSI, MODERATE_PSI, unit_of
-from monitor.health.checks import MOST_OWN
+from monitor.health.checks import MAX_OWN
 from monitor.health.evaluation import Evaluation
 from monitor.ui import cache, subject, widgets
 
@@ -32,7 +32,7 @@ def show() -> None:
 
 def _show_cards(evaluation: Evaluation) -> None:
     columns, found = st.columns(5), evaluation.drift
-    drifted, is_evaluated = found.drifted_features, evaluation.own_share <= MOST_OWN
+    drifted, is_evaluated = found.drifted_features, evaluation.own_share <= MAX_OWN
     if is_evaluated:
         note = f"nominal FPR {ALPHA:.0%}"
         widgets.card(columns[0], "Drift", "detected" if found.alarm else "not detected", note)
@@ -41,10 +41,10 @@ def _show_cards(evaluation: Evaluation) -> None:
     widgets.card(
         columns[1], "Drifted features", f"{len(drifted)} of {len(FEATURES)}", f"{len(drifted) / len(FEATURES):.0%}"
     )
-    note = f"threshold {found.outside_limit:.1%}"
-    widgets.card(columns[2], "Out of support", f"{found.outside:.1%}", note)
+    note = f"threshold {found.out_of_support_threshold:.1%}"
+    widgets.card(columns[2], "Out of support", f"{found.out_of_support_rate:.1%}", note)
     if found.classifier:
-        note = f"threshold {found.classifier.limit:.3f}"
+        note = f"threshold {found.classifier.threshold:.3f}"
         widgets.card(columns[3], "Classifier AUC", f"{found.classifier.auc:.3f}", note)
     else:
         widgets.card(columns[3], "Classifier AUC", "too few rows")
@@ -74,7 +74,7 @@ def _show_distributions(evaluation: Evaluation) -> None:
         monitoring.distributions(samples, unit, integer_bins=whole, title="Share of rows"), "distributions", left
     )
     widgets.base_figure(monitoring.boxes(samples, unit, "Quartiles"), "boxes", right)
-    if column == PROBABILITY and len(evaluation.labelled):
+    if column == PROBABILITY and len(evaluation.labeled):
         _show_by_class(evaluation)
 
 
@@ -83,7 +83,7 @@ def _show_by_class(evaluation: Evaluation) -> None:
     for place, (label, name) in enumerate(((1, "made"), (0, "missed"))):
         samples = {
             sample: rows.loc[rows[TARGET] == label, PROBABILITY].to_numpy()
-            for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.labelled))
+            for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.labeled))
         }
         figure = monitoring.distributions(
             samples, "P(made)", integer_bins=False, title=f"P(made) of shots that were {name}"
@@ -105,7 +105,7 @@ def _show_statistics(evaluation: Evaluation) -> None:
             "feature": [each.feature for each in found.statistics],
             "statistic": [_NAMES[each.name] for each in found.statistics],
             "value": [each.value for each in found.statistics],
-            "threshold": [each.limit for each in found.statistics],
+            "threshold": [each.threshold for each in found.statistics],
             "unit": [each.unit for each in found.statistics],
             "p_value": [each.p_value for each in found.statistics],
             "drift": ["▲ above threshold" if each.drifted else "✓ below threshold" for each in found.statistics],
@@ -145,7 +145,7 @@ def _show_classifier(evaluation: Evaluation) -> None:
     right.markdown(
         f"The domain classifier is a gradient boosting that discriminates current rows from reference rows, evaluated "
         f"on rows that it was not trained on. Area under the ROC curve: **{found.classifier.auc:.3f}**. The chance "
-        f"level is 0.5, the null threshold {found.classifier.limit:.3f}."
+        f"level is 0.5, the null threshold {found.classifier.threshold:.3f}."
     )
 
 

@@ -20,16 +20,18 @@ def show() -> None:
         columns = st.columns(3)
         widgets.card(columns[0], "Rows", f"{found.rows:,}")
         widgets.card(columns[1], "Rows in support", f"{found.supported:,}")
-        widgets.card(columns[2], "Out-of-support rows", f"{found.outside:,}", f"{found.outside / found.rows:.1%}")
-        if found.refused:
-            st.error(f"**The estimate is withheld.** {found.refused}.", icon=":material/block:")
+        widgets.card(
+            columns[2], "Out-of-support rows", f"{found.out_of_support:,}", f"{found.out_of_support / found.rows:.1%}"
+        )
+        if found.unavailable_reason:
+            st.error(f"**The estimate is withheld.** {found.unavailable_reason}.", icon=":material/block:")
         if found.intervals:
             _show_estimate(evaluation)
         _show_method(evaluation)
 
 
 def _show_estimate(evaluation: Evaluation) -> None:
-    found, actual = evaluation.estimate, evaluation.realised
+    found, actual = evaluation.estimate, evaluation.actual_performance
     st.subheader(f"Estimate for the {found.supported:,} rows in support")
     measured = actual.intervals() if actual else {}
     rows = pd.DataFrame(

@@ -9,6 +9,7 @@ import streamlit as st
 
 from monitor.charts import monitoring
 from monitor.health.checks import NEW_ROWS
+from monitor.health.status import CheckStatus
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
 from monitor.store.errors import TableError
@@ -17,12 +18,16 @@ from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
 from monitor.ui import cache, jobs, running_jobs, subject, widgets
 from serving.inference_log import reader
 
-_COLOR = {"healthy": "green", "watch": "orange", "retrain": "red"}
-_ICON = {"healthy": ":material/check_circle:", "watch": ":material/visibility:", "retrain": ":material/model_training:"}
+_COLOR = {"healthy": "green", "warning": "orange", "retraining recommended": "red"}
+_ICON = {
+    "healthy": ":material/check_circle:",
+    "warning": ":material/visibility:",
+    "retraining recommended": ":material/model_training:",
+}
 _CONCLUSION = {
     "healthy": "Yes: every check passed or was skipped.",
-    "watch": "With caution: some checks failed.",
-    "retrain": "No: retraining is recommended.",
+    "warning": "With caution: some checks failed.",
+    "retraining recommended": "No: retraining is recommended.",
 }
 _CARDS = (("log_loss_skill", "Skill score", "{:+.1%}"), ("roc_auc", "ROC AUC", "{:.3f}"))
 _RUNS_SHOWN = 8
@@ -118,7 +123,7 @@ def _show_age(
 
 def _show_status(found: dict[str, Any], run: MonitoringRun, champion: ModelVersion) -> bool:
     """Show the status and its reasons, and return whether an evaluation of the champion has been offered."""
-    status, about = found["verdict"], Subject.of_record(found)
+    status, about = found["status"], Subject.of_record(found)
     is_champion = about.is_about(champion.version)
     if not is_champion:
         subject.another_version(about, champion)
@@ -135,13 +140,13 @@ def _show_status(found: dict[str, Any], run: MonitoringRun, champion: ModelVersi
         unknown = f"Unknown: version {champion.version} has not been evaluated yet."
         st.markdown(f"**{_conclusion(found) if is_champion else unknown}**")
         st.markdown("\n".join(f"- {widgets.plain(reason)}" for reason in found["reasons"]))
-        st.caption(widgets.plain(f"{about.words} Evaluated at {run.started:%Y-%m-%d %H:%M} UTC."))
+        st.caption(widgets.plain(f"{about.description} Evaluated at {run.started:%Y-%m-%d %H:%M} UTC."))
     return {about.version, about.champion} != {champion.version}
 
 
 def _conclusion(found: dict[str, Any]) -> str:
-    own_rows = any(check["code"] == NEW_ROWS and check["status"] == "finding" for check in found["checks"])
-    return "Unknown: these rows are not new to the model." if own_rows else _CONCLUSION[found["verdict"]]
+    own_rows = any(check["code"] == NEW_ROWS and check["status"] == CheckStatus.WARNING for check in found["checks"])
+    return "Unknown: these rows are not new to the model." if own_rows else _CONCLUSION[found["status"]]
 
 
 def _offer_monitoring(*, offered: bool) -> None:
@@ -203,14 +208,14 @@ def _format_interval(interval: dict[str, float | None], form: str) -> str:
 
 def _show_checks(found: dict[str, Any]) -> None:
     st.subheader(f"Checks of version {Subject.of_record(found).version or 'unknown'}")
-    marks = {"fine": "✓ passed", "finding": "▲ failed", "error": "✗ error", "not applicable": "· skipped"}
+    marks = {"passed": "✓", "warning": "▲", "failed": "▲", "error": "✗", "skipped": "·"}
     rows = [
         {
             "code": check["code"],
             "check": check["title"],
-            "result": marks[check["status"]] + (f", {check['severity']}" if check["severity"] else ""),
-            "summary": check["words"],
-            "details": check["figures"],
+            "result": f"{marks[check['status']]} {check['status']}",
+            "summary": check["message"],
+            "details": check["details"],
         }
         for check in found["checks"]
     ]

@@ -7,7 +7,7 @@ import streamlit as st
 
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.charts import layout, performance
-from monitor.health.checks import FEWEST_LABELLED
+from monitor.health.checks import MIN_LABELED
 from monitor.health.evaluation import Evaluation
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, evaluate, log_loss_by_row
@@ -33,17 +33,17 @@ def show() -> None:
     with widgets.errors_shown():
         shown = cache.current()
         subject.show(shown.subject)
-        if shown.evaluation.labelled.empty:
+        if shown.evaluation.labeled.empty:
             kind = "new labeled row" if shown.subject.own else "labeled row"
             st.info(
                 f"There is no {kind} yet, so this page shows the test set only. Add labels with "
                 "`python -m serving.inference_log.ground_truth FILE`. Until then, see *Estimated performance*.",
                 icon=":material/info:",
             )
-        elif len(shown.evaluation.labelled) < FEWEST_LABELLED:
+        elif len(shown.evaluation.labeled) < MIN_LABELED:
             st.warning(
-                f"There are only {len(shown.evaluation.labelled):,} new labeled rows. The checks of their metrics "
-                f"require {FEWEST_LABELLED}.",
+                f"There are only {len(shown.evaluation.labeled):,} new labeled rows. The checks of their metrics "
+                f"require {MIN_LABELED}.",
                 icon=":material/warning:",
             )
         _show_cards(shown)
@@ -61,22 +61,22 @@ def _samples(shown: ShownEvaluation) -> dict[str, tuple[pd.DataFrame, Performanc
     """Labeled rows and their metrics, of the test set first."""
     evaluation = shown.evaluation
     samples = {"test": (evaluation.baseline.table, evaluation.baseline.performance)}
-    if len(evaluation.labelled):
-        samples[evaluation.name] = (evaluation.labelled, evaluation.performance)
+    if len(evaluation.labeled):
+        samples[evaluation.name] = (evaluation.labeled, evaluation.performance)
     return samples
 
 
 def _show_cards(shown: ShownEvaluation) -> None:
     samples = _samples(shown)
-    reference = samples["test"][1].figures
-    current = samples.get(shown.evaluation.name, samples["test"])[1].figures
+    reference = samples["test"][1].metrics
+    current = samples.get(shown.evaluation.name, samples["test"])[1].metrics
     for column, (name, form) in zip(st.columns(len(_CARDS)), _CARDS.items(), strict=True):
         value = form.format(current[name]) if name in current else "not defined"
         note = f"test {form.format(reference[name])}" if name in reference and current is not reference else ""
         widgets.card(column, name, value, note, meaning=METRICS[name].meaning)
     for name, (_, measured) in samples.items():
         if compared := base_rate.compare(measured):
-            st.caption(f"On {widgets.plain(name)}, version {shown.evaluation.version} is {compared.words}.")
+            st.caption(f"On {widgets.plain(name)}, version {shown.evaluation.version} is {compared.message}.")
 
 
 def _show_metrics(shown: ShownEvaluation) -> None:
@@ -114,7 +114,7 @@ def _show_curves(shown: ShownEvaluation) -> None:
 
 
 def _show_highest_loss(shown: ShownEvaluation) -> None:
-    rows = shown.evaluation.labelled if len(shown.evaluation.labelled) else shown.evaluation.baseline.table
+    rows = shown.evaluation.labeled if len(shown.evaluation.labeled) else shown.evaluation.baseline.table
     loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
     worst = np.argsort(-loss, kind="stable")[:_ROWS_SHOWN]
     names = [name for name in ("shot_id", *FEATURES, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION) if name in rows]
@@ -129,7 +129,7 @@ def _show_highest_loss(shown: ShownEvaluation) -> None:
 
 
 def _show_slices(shown: ShownEvaluation) -> None:
-    rows = shown.evaluation.labelled if len(shown.evaluation.labelled) else shown.evaluation.baseline.table
+    rows = shown.evaluation.labeled if len(shown.evaluation.labeled) else shown.evaluation.baseline.table
     table = _sliced(rows, shown.evaluation.baseline.threshold)
     names = ("slice", "value", "rows", "rate", "mean_probability", "log_loss", "log_loss_low", "log_loss_high")
     more = ("log_loss_skill", "brier", "roc_auc", "f1_score", "accuracy", "calibration_error")
@@ -161,8 +161,8 @@ def _show_candidates(shown: ShownEvaluation) -> None:
         )
         return
     tables = {"test": shown.evaluation.baseline.table}
-    if len(shown.evaluation.labelled):
-        tables[shown.evaluation.name] = shown.evaluation.labelled
+    if len(shown.evaluation.labeled):
+        tables[shown.evaluation.name] = shown.evaluation.labeled
     for sample, rows in tables.items():
         st.subheader(f"{sample}, {len(rows):,} labeled rows")
         _compare(

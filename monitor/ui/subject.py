@@ -3,7 +3,7 @@
 import mlflow
 import streamlit as st
 
-from monitor.health.checks import MOST_OWN
+from monitor.health.checks import MAX_OWN
 from monitor.health.subject import Subject
 from monitor.store.records import ModelVersion
 from monitor.ui import cache, jobs, running_jobs, widgets
@@ -13,11 +13,11 @@ _STEP = "monitoramento"
 
 def show(subject: Subject) -> None:
     """Show which rows and version the page describes, with a warning if that version is not the champion."""
-    st.caption(widgets.plain(subject.words))
-    if subject.own > MOST_OWN * subject.looked_at:
+    st.caption(widgets.plain(subject.description))
+    if subject.own > MAX_OWN * subject.evaluated:
         st.warning(
-            f"**{subject.own:,} of these rows are not new to {subject.who}**: they are training rows, or rows of "
-            f"{widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, because they do "
+            f"**{subject.own:,} of these rows are not new to {subject.version_name}**: they are training rows or rows "
+            f"of {widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, because they do "
             "not describe new rows.",
             icon=":material/content_copy:",
         )
@@ -30,7 +30,7 @@ def another_version(subject: Subject, champion: ModelVersion) -> None:
     """Warn that a page describes another version than the champion, and offer to evaluate the champion."""
     since = f", since {champion.promoted_at:%Y-%m-%d %H:%M} UTC" if champion.promoted_at else ""
     st.warning(
-        f"**This page describes {subject.who}.** The champion is version {champion.version}{since}.",
+        f"**This page describes {subject.version_name}.** The champion is version {champion.version}{since}.",
         icon=":material/swap_horiz:",
     )
     offer_evaluation(champion)

@@ -8,8 +8,8 @@ import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
 from data.cli.durations import validate_duration
-from monitor.retraining.policy import FEWEST_LABELS, RetrainingPolicy
-from monitor.retraining.promotion_test import MIN_IMPROVEMENT, MOST_LOG_LOSS
+from monitor.retraining.policy import MIN_LABELS, RetrainingPolicy
+from monitor.retraining.promotion_test import MAX_LOG_LOSS, MIN_IMPROVEMENT
 from steps.shared.command import part
 from steps.shared.current_data import APPLICATION, LOG
 from steps.shared.validators import parse_timestamp, validate_log_url
@@ -77,7 +77,7 @@ class RetrainingConfig(TrainingConfig):
     recent_rows: int = Field(
         default=2_000, ge=100, description="number of latest scored rows that predictive triggers use"
     )
-    max_labels: int = Field(default=20_000, ge=FEWEST_LABELS, description="number of latest labels that are used")
+    max_labels: int = Field(default=20_000, ge=MIN_LABELS, description="number of latest labels that are used")
     holdout_size: float = Field(
         default=0.5, gt=0, lt=1, description="share of the labels, the latest ones, in the temporal hold-out"
     )
@@ -87,7 +87,7 @@ class RetrainingConfig(TrainingConfig):
         "five; uniform weights all rows equally",
     )
     max_log_loss: float = Field(
-        default=MOST_LOG_LOSS, gt=0, description="log loss above which nothing is promoted; the chance level is 0.6931"
+        default=MAX_LOG_LOSS, gt=0, description="log loss above which nothing is promoted; the chance level is 0.6931"
     )
     min_improvement: float = Field(
         default=MIN_IMPROVEMENT,

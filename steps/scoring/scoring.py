@@ -19,7 +19,7 @@ from data.storage.files import display_path, sha256
 from data.storage.output_paths import ensure_writable
 from data.storage.tables import TableReader
 from monitor.charts import static
-from monitor.metrics.binary import MOST_DISTINCT, StreamingCounts
+from monitor.metrics.binary import MAX_DISTINCT, StreamingCounts
 from monitor.store import labels, tags
 from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
@@ -227,7 +227,7 @@ def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, vers
     )
     with model_files.private_copy(_uri(version)) as files:
         scored, counted = spark_scoring.score_table(
-            session, batch, str(files), int(version), most_distinct=MOST_DISTINCT, learned=known
+            session, batch, str(files), int(version), most_distinct=MAX_DISTINCT, learned=known
         )
     tally.add_counted(*counted)
     return scored, time.monotonic() - started

@@ -10,7 +10,7 @@ import pandas as pd
 
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.storage.files import display_path
-from monitor.health.evaluation import judged_version
+from monitor.health.evaluation import version_to_evaluate
 from monitor.store import tables
 from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
@@ -155,7 +155,7 @@ def _read_log(  # noqa: PLR0913, PLR0917 see `read_log`
             "origin, or score something"
         )
         raise reader.LogError(message)
-    version = judged_version(counted, champion)
+    version = version_to_evaluate(counted, champion)
     # Of a sample of all rows only a few would be those of a version that has just been promoted.
     table = reader.read(engine, since, until, max_rows=max_rows, origins=origins, version=version)
     rows = counted.pop(version)

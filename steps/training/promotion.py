@@ -15,9 +15,9 @@ from data.preparation.manifest import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining.promotion_test import (
-    FEWEST_ROWS,
+    MAX_LOG_LOSS,
     MIN_IMPROVEMENT,
-    MOST_LOG_LOSS,
+    MIN_ROWS,
     PromotionTest,
     evaluate_challenger,
 )
@@ -132,7 +132,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     *,
     seed: int,
     against: str | None = None,
-    max_log_loss: float = MOST_LOG_LOSS,
+    max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
 ) -> PromotionOutcome:
     """Compare a challenger, record the gate result on its version, and promote or archive it.
@@ -173,10 +173,10 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
         remark = f"it was trained on {kinds[0]} shots, champion version {named} on {kinds[1]} ones"
         if challenger.training_data.is_synthetic:
             return _archive(challenger.version, _rejected(result, remark), remark, None)
-    elif len(rows) < FEWEST_ROWS:
+    elif len(rows) < MIN_ROWS:
         note = (
             f"there are {len(rows):,} rows that neither it nor champion version {named} was trained on; "
-            f"{FEWEST_ROWS} are needed to compare them"
+            f"{MIN_ROWS} are needed to compare them"
         )
         return _archive(challenger.version, _rejected(_compare_with_base_rate(challenger, seed), note), note, None)
     else:

@@ -35,7 +35,7 @@ def failing(store_with_models: object, monkeypatch: pytest.MonkeyPatch) -> Calla
     del store_with_models
     promote_versions(1)
     monkeypatch.setattr(MainConfig, "check", lambda _: None)
-    found = SimpleNamespace(metrics={}, version="2", rows=10, health=SimpleNamespace(verdict="healthy"))
+    found = SimpleNamespace(metrics={}, version="2", rows=10, health=SimpleNamespace(status="healthy"))
 
     def fail(name: str) -> None:
         for step in STEPS:

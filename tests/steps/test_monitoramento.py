@@ -18,7 +18,7 @@ from data.schema import FEATURES, MODEL_VERSION, PROBABILITY, TARGET
 from data.storage.files import sha256
 from monitor.health.checks import CHECKS
 from monitor.health.record import FORMAT, flatten_metrics
-from monitor.health.verdict import HealthReport, Verdict
+from monitor.health.status import HealthReport, HealthStatus
 from monitor.metrics.binary import METRICS
 from serving.inference_log import reader
 from serving.inference_log.inference_log import TRAFFIC, create_engine, tables
@@ -136,8 +136,8 @@ def test_main_ends_with_a_monitoring_run_that_recommends_retraining_after_a_shif
     assert (tags["model_version"], tags["synthetic"], tags["data_source"]) == ("1", "true", "synthetic")
     assert tags["reasons"].splitlines() == found["reasons"]
     statuses = {check.code: tags[f"check_{check.code}"] for check in CHECKS}
-    assert {statuses[code] for code in ("K201", "K202", "K203", "K204")} == {"finding"}
-    assert statuses["K301"] == "not applicable"
+    assert {statuses[code] for code in ("K201", "K202", "K203", "K204")} == {"failed"}
+    assert statuses["K301"] == "skipped"
     assert "error" not in statuses.values()
     assert "Verdict: retrain" in shown
 
@@ -184,13 +184,13 @@ def test_test_rows_versus_training_rows_do_not_recommend_retraining_and_the_exit
     arguments = ["--current", "base_test", "--reference", "base_train", "--fail-on", "retrain"]
     shown = ok(checkout.step("monitoramento", *arguments))
     run = newest(checkout)
-    assert run.data.tags["health_status"] in {"healthy", "watch"}, run.data.tags["reasons"]
+    assert run.data.tags["health_status"] in {"healthy", "warning"}, run.data.tags["reasons"]
     assert f"Verdict: {run.data.tags['verdict']}" in shown
     assert "SYNTHETIC DATA" in shown
     assert inputs_of(run)["reference"][0] == "base_train"
     assert inputs_of(run)["current"][0] == "base_test"
     assert run.data.params["fail_on"] == "retrain"
-    assert run.data.tags["check_K301"] == "fine"
+    assert run.data.tags["check_K301"] == "passed"
 
 
 def test_a_status_as_bad_as_fail_on_gives_exit_code_3_and_is_logged(checkout: Checkout) -> None:
@@ -217,8 +217,8 @@ def test_a_given_table_without_labels_and_predictions_is_scored_by_the_champion(
     run = newest(checkout)
     assert run.data.tags["current"] == "my <b> shots"
     assert run.data.tags["model_version"] == "1"
-    assert {run.data.tags[f"check_{code}"] for code in ("K101", "K103", "K104", "K105")} == {"not applicable"}
-    assert run.data.tags["check_K106"] == "finding"
+    assert {run.data.tags[f"check_{code}"] for code in ("K101", "K103", "K104", "K105")} == {"skipped"}
+    assert run.data.tags["check_K106"] == "failed"
     metrics = run.data.metrics
     assert (metrics["rows"], metrics["rows_labelled"]) == (600, 0)
     assert "current_log_loss" not in metrics
@@ -258,7 +258,7 @@ def test_a_window_of_the_log_is_evaluated(checkout: Checkout, tmp_path: Path) ->
     assert 375 <= run.data.metrics["rows"] <= 377
     assert run.data.tags["current"].startswith("log, 20")
     assert run.data.tags["model_version"] == "1"
-    assert run.data.tags["check_K106"] == "fine"
+    assert run.data.tags["check_K106"] == "passed"
     assert "current" not in inputs_of(run)
     assert run.data.params["log"] == url
 
@@ -348,7 +348,7 @@ def test_wrong_parameters_are_reported_all_at_once_and_nothing_is_done(checkout:
     assert (
         "since: expected an age such as 24h or 7d, or a timestamp such as 2026-11-22T08:00 (UTC); found 'soon'" in shown
     )
-    assert "expected 'never', 'watch' or 'retrain'; found 'always'" in shown
+    assert "expected 'never', 'warning' or 'retrain'; found 'always'" in shown
     assert "max_rows" in shown
     assert "Nothing was done." in shown
     assert "Traceback" not in shown
@@ -405,7 +405,7 @@ def test_parameters_have_defaults_that_work_after_main() -> None:
 
 @pytest.mark.parametrize("spelling", ["--fail_on", "--fail-on"])
 def test_fail_on_may_be_spelled_with_either_dash(spelling: str) -> None:
-    assert parsed(spelling, "watch").fail_on == "watch"
+    assert parsed(spelling, "warning").fail_on == "warning"
 
 
 @pytest.mark.parametrize("current", ["application", "log", "base_train", "base_test", "x.csv", "/a/b.parquet", "tests"])
@@ -496,13 +496,13 @@ def test_a_timestamp_is_an_age_or_a_time_in_utc(text: str, expected: datetime | 
 
 @pytest.mark.parametrize(
     ("fail_on", "alarming"),
-    [("never", set()), ("watch", {Verdict.WATCH, Verdict.RETRAIN}), ("retrain", {Verdict.RETRAIN})],
+    [("never", set()), ("warning", {HealthStatus.WARNING, HealthStatus.RETRAIN}), ("retrain", {HealthStatus.RETRAIN})],
 )
 def test_the_exit_code_depends_on_the_status_and_fail_on(
-    monkeypatch: pytest.MonkeyPatch, fail_on: str, alarming: set[Verdict]
+    monkeypatch: pytest.MonkeyPatch, fail_on: str, alarming: set[HealthStatus]
 ) -> None:
     config = parsed("--fail_on", fail_on)
-    for verdict in Verdict:
+    for verdict in HealthStatus:
         monkeypatch.setattr(monitoramento, "run", partial(_looked, verdict))
         if verdict in alarming:
             with pytest.raises(SystemExit, match=r"^3$"):
@@ -511,5 +511,5 @@ def test_the_exit_code_depends_on_the_status_and_fail_on(
             monitoramento.run_for_scheduler(config)
 
 
-def _looked(verdict: Verdict, _config: MonitoramentoConfig) -> MonitoringResult:
+def _looked(verdict: HealthStatus, _config: MonitoramentoConfig) -> MonitoringResult:
     return MonitoringResult(None, HealthReport(verdict, ()), {})  # type: ignore[arg-type]

@@ -216,7 +216,7 @@ def _fenced(text: str, language: str) -> str:
 
 def _interval(found: Performance, metric: str) -> str:
     """A metric with its interval, or that it is not defined."""
-    if metric not in found.figures:
+    if metric not in found.metrics:
         return "not defined"
     return _told(found.interval(metric))
 

@@ -83,7 +83,7 @@ def evaluate_on_test(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prio
     if len(rows) > MOST_MEASURED:
         rows = rows.sample(MOST_MEASURED, random_state=0)
     labels, answers = rows[TARGET].to_numpy(dtype=float), rows[PROBABILITY].to_numpy()
-    outside = float(Support.of(train).outside(rows).mean()) if len(train) > 1 else float("nan")
+    outside = float(Support.of(train).out_of_support(rows).mean()) if len(train) > 1 else float("nan")
     return TestEvaluation(
         train_rows=len(train),
         test_rows=len(test),

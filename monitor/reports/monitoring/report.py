@@ -56,7 +56,7 @@ def _pictures(look: Evaluation) -> list[tuple[str, Markup]]:
         f"current: {name}": look.current,
     }
     drawn = [("Where the rows are", static.densities(samples, [*FEATURES, PROBABILITY]))]
-    labels, made = look.labelled[TARGET].to_numpy(), look.labelled[PROBABILITY].to_numpy()
+    labels, made = look.labeled[TARGET].to_numpy(), look.labeled[PROBABILITY].to_numpy()
     if len(labels) and labels.min() < labels.max():
         title = f"{name}, {len(labels):,} labelled rows"
         drawn += [

@@ -14,7 +14,7 @@ from data.errors import KobeShotError
 from data.preparation.manifest import PREDICTIONS, TEST, TRAIN
 from data.schema import FEATURES
 from data.storage.tables import TableReader
-from monitor.health.record import RECORD_KEYS
+from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.reports.pipeline import artifacts, figures
 from monitor.reports.pipeline.facts import REPORT, Artefact, PipelineFacts, RollBack, RunFacts
 from monitor.reports.pipeline.lineage import Chain, read
@@ -69,6 +69,7 @@ def collect(
     """
     own = read(store, run_id, REPORT)
     found = _json(store, chain.monitoring, records.MONITORING_RECORD)
+    found = upgrade(found) if found else None
     record = found if found and set(found) >= RECORD_KEYS else None
     shown = {**_kept(store, chain), **_drawn(store, chain), **{name: figures.png(each) for name, each in drawn.items()}}
     facts = PipelineFacts(
@@ -163,7 +164,7 @@ def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
         {"feature": feature, "statistic": name, "value": metrics[f"{name}_{feature}"], "limit": limit}
         for feature in FEATURES
         for name in ("psi", "ks")
-        if f"{name}_{feature}" in metrics and (limit := metrics.get(f"{name}_{feature}_limit"))
+        if f"{name}_{feature}" in metrics and (limit := metrics.get(f"{name}_{feature}_threshold"))
     ]
 
 

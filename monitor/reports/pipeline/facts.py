@@ -26,9 +26,9 @@ _ENTRY_POINT = {
     MAIN: "main",
 }
 _SKILL_CODES = {
-    base_rate.Answer.BETTER: "skill_better",
-    base_rate.Answer.WORSE: "skill_worse",
-    base_rate.Answer.NOT_DISTINGUISHABLE: "skill_equal",
+    base_rate.Result.BETTER: "skill_better",
+    base_rate.Result.WORSE: "skill_worse",
+    base_rate.Result.NOT_DISTINGUISHABLE: "skill_equal",
 }
 
 
@@ -265,7 +265,7 @@ def adherence(monitoring: RunFacts) -> ModelFit:
     """
     skill = [monitoring.metric(f"current_log_loss_skill{end}") for end in ("", "_low", "_high")]
     auc = [monitoring.metric(f"current_roc_auc{end}") for end in ("", "_low", "_high")]
-    outside = [monitoring.metric(name) for name in ("outside", "outside_limit")]
+    outside = [monitoring.metric(name) for name in ("out_of_support_rate", "out_of_support_threshold")]
     reasons = (_of_skill(skill), _of_auc(auc), _of_support(outside))
     codes = {reason.code for reason in reasons}
     if codes & {"skill_worse", "auc_chance", "auc_below"}:
@@ -284,8 +284,8 @@ def _of_skill(figures: list[Figure]) -> Reason:
     if (known := _known(figures)) is None:
         return Reason(None, "skill_unknown", tuple(figures))
     _, low, high = known
-    found = base_rate.answer(low, high)
-    return Reason(found is base_rate.Answer.BETTER, _SKILL_CODES[found], tuple(figures))
+    found = base_rate.classify(low, high)
+    return Reason(found is base_rate.Result.BETTER, _SKILL_CODES[found], tuple(figures))
 
 
 def _of_auc(figures: list[Figure]) -> Reason:

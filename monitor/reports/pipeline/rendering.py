@@ -37,8 +37,14 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _UNITS = ("B", "KiB", "MiB", "GiB")
 _KIBI = 1024
 
-_VERDICTS = {"healthy": "saudável", "watch": "atenção", "retrain": "retreinar"}
-_STATUSES = {"fine": "✓ em ordem", "finding": "▲ achado", "error": "✗ erro", "not applicable": "· não se aplica"}
+_VERDICTS = {"healthy": "saudável", "warning": "atenção", "retraining recommended": "retreinar"}
+_STATUSES = {
+    "passed": "✓ em ordem",
+    "warning": "▲ alerta",
+    "failed": "▲ reprovado",
+    "error": "✗ erro",
+    "skipped": "· não se aplica",
+}
 _GATES = {"passed": "passou", "refused": "foi recusado"}
 _SOURCES = {
     "public": "públicos (arremessos reais)",

@@ -54,7 +54,7 @@ PLACES = (
     Place(HEALTH, "MLflow", "guarda cada análise: métricas, veredito, monitoring.json e report.html",
           "steps/monitoramento.py", "monitoramento"),
     Place(HEALTH, "PyCaret", "não participa: o monitoramento não precisa dele",
-          "monitor/health/verdict.py", "monitoramento"),
+          "monitor/health/status.py", "monitoramento"),
     Place(HEALTH, "scikit-learn", "classificador de domínio, curvas e calibração",
           "monitor/drift/domain_classifier.py", "monitoramento"),
     Place(HEALTH, "Streamlit", "painel com o veredito, o drift e as métricas",

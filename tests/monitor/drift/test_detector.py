@@ -71,7 +71,7 @@ def test_the_fast_distances_of_the_draws_are_those_of_a_batch(values: list[int],
 
 def test_how_often_rows_were_drawn_is_counted_by_their_value() -> None:
     column = Column("period", np.array([3.0, 1, 3, 2]))
-    assert column.counted(np.array([[1.0, 2, 4, 8]])).tolist() == [[2, 8, 5]]
+    assert column.count_draws(np.array([[1.0, 2, 4, 8]])).tolist() == [[2, 8, 5]]
 
 
 def test_psi_is_that_of_ten_bins_of_the_reference_with_half_a_row_added_to_each() -> None:
@@ -139,15 +139,15 @@ def test_more_rows_outside_the_support_than_chance_explains_raise_the_alarm(
     batch = fresh(scored, 100)
     for count, expected in ((0, False), (1, False), (5, True)):
         found = reference.compare(batch, np.arange(100) < count)
-        assert (found.outside, found.is_outside, found.alarm) == (count / 100, expected, expected)
-        assert (found.outside_p_value <= 0.005) == expected
+        assert (found.out_of_support_rate, found.is_out_of_support, found.alarm) == (count / 100, expected, expected)
+        assert (found.out_of_support_p_value <= 0.005) == expected
 
 
 def test_what_the_reference_has_outside_is_allowed_to_a_batch(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(300), fresh(scored, 40)
     known = DriftDetector(rows, np.arange(300) < 60, samples=50)
-    assert not known.compare(batch, np.arange(40) < 10).is_outside
-    assert known.compare(batch, np.arange(40) < 20).is_outside
+    assert not known.compare(batch, np.arange(40) < 10).is_out_of_support
+    assert known.compare(batch, np.arange(40) < 20).is_out_of_support
 
 
 def test_limits_shrink_as_batches_grow(scored: pd.DataFrame, reference: DriftDetector) -> None:
@@ -155,16 +155,16 @@ def test_limits_shrink_as_batches_grow(scored: pd.DataFrame, reference: DriftDet
     found = [reference.compare(batch, nowhere(batch)) for batch in batches]
     for first, second in pairwise(found):
         for small, large in zip(first.statistics, second.statistics, strict=True):
-            assert large.limit < small.limit or small.limit == large.limit == 0
+            assert large.threshold < small.threshold or small.threshold == large.threshold == 0
 
 
 def test_a_large_batch_does_not_make_up_for_a_small_reference(scored: pd.DataFrame) -> None:
     batch = fresh(scored, 4_000)
-    limits = [
-        statistic(DriftDetector(rows, nowhere(rows), samples=100).compare(batch, nowhere(batch)), "lng", "ks").limit
+    thresholds = [
+        statistic(DriftDetector(rows, nowhere(rows), samples=100).compare(batch, nowhere(batch)), "lng", "ks").threshold
         for rows in (scored.head(100), scored.head(1_000))
     ]
-    assert limits[0] > 2 * limits[1]
+    assert thresholds[0] > 2 * thresholds[1]
 
 
 def test_limits_of_a_size_are_drawn_once(
@@ -190,15 +190,15 @@ def test_of_draws_without_drift_a_share_of_alpha_passes_any_limit() -> None:
     common = stream.random(4_000)
     drawn = {("a", "ks"): common, ("a", "psi"): common**2 * 9, ("b", "ks"): stream.random(4_000)}
     drawn[("b", "wasserstein")] = stream.exponential(5, 4_000)
-    limits = DriftThresholds(drawn, 0.1)
-    passed = np.any([values > limits.limit[key] for key, values in drawn.items()], axis=0)
+    thresholds = DriftThresholds(drawn, 0.1)
+    passed = np.any([values > thresholds.threshold[key] for key, values in drawn.items()], axis=0)
     assert passed.mean() == pytest.approx(0.1, abs=0.001)
-    assert min(np.mean(values > limits.limit[key]) for key, values in drawn.items()) > 0
+    assert min(np.mean(values > thresholds.threshold[key]) for key, values in drawn.items()) > 0
 
 
 def test_p_values_count_the_draws_that_are_as_far_away_and_the_batch_itself() -> None:
-    limits = DriftThresholds({("a", "ks"): np.array([3.0, 1.0, 2.0, 2.0])}, 0.1)
-    assert [limits.p_value(("a", "ks"), value) for value in (0, 2, 2.5, 4)] == [1, 0.8, 0.4, 0.2]
+    thresholds = DriftThresholds({("a", "ks"): np.array([3.0, 1.0, 2.0, 2.0])}, 0.1)
+    assert [thresholds.p_value(("a", "ks"), value) for value in (0, 2, 2.5, 4)] == [1, 0.8, 0.4, 0.2]
 
 
 def test_p_values_are_small_where_something_drifted_only(scored: pd.DataFrame, reference: DriftDetector) -> None:
@@ -212,7 +212,7 @@ def test_a_batch_of_one_row_works(scored: pd.DataFrame, reference: DriftDetector
     batch = fresh(scored, 1)
     found = reference.compare(batch, nowhere(batch))
     assert (found.rows, found.reference_rows, found.classifier, found.alarm) == (1, 1_000, None, False)
-    assert np.isfinite([each.limit for each in found.statistics]).all()
+    assert np.isfinite([each.threshold for each in found.statistics]).all()
 
 
 def test_without_probabilities_only_features_are_compared(scored: pd.DataFrame) -> None:

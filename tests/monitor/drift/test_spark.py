@@ -11,7 +11,7 @@ import pytest
 
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from data.storage.tables import TableError
-from monitor.drift import spark as spark_counts
+from monitor.drift import spark as spark_sketches
 from monitor.drift.detector import DriftDetector
 from monitor.drift.sketches import Sketcher, TableSketch
 from monitor.drift.training_support import Support
@@ -33,12 +33,14 @@ def spark() -> "SparkSession":
 
 @pytest.fixture(scope="module")
 def reference() -> DriftDetector:
-    return DriftDetector(reference_data().table, reference_data().support.outside(reference_data().table), samples=100)
+    return DriftDetector(
+        reference_data().table, reference_data().support.out_of_support(reference_data().table), samples=100
+    )
 
 
 @pytest.fixture(scope="module")
-def counting(reference: DriftDetector) -> Sketcher:
-    return Sketcher(reference.cells, reference_data().support)
+def sketcher(reference: DriftDetector) -> Sketcher:
+    return Sketcher(reference.bins, reference_data().support)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +60,9 @@ def write(table: pd.DataFrame, folder: Path, ends: tuple[int, ...]) -> Path:
 
 
 def check_same(one: TableSketch, other: TableSketch) -> None:
-    assert (one.rows, one.outside) == (other.rows, other.outside)
+    assert (one.rows, one.out_of_support) == (other.rows, other.out_of_support)
     for name, counted in one.columns.items():
-        assert counted.in_cells == other.columns[name].in_cells
+        assert counted.is_binned == other.columns[name].is_binned
         np.testing.assert_array_equal(counted.rows, other.columns[name].rows)
         np.testing.assert_allclose(counted.values, other.columns[name].values, rtol=1e-13)
     np.testing.assert_array_equal(one.sample.hashes, other.sample.hashes)
@@ -69,33 +71,33 @@ def check_same(one: TableSketch, other: TableSketch) -> None:
 
 @pytest.mark.parametrize("ends", [(), (10, 30_000, 61_234)], ids=["one part", "four parts"])
 def test_counts_and_drift_of_both_engines_are_the_same(
-    counting: Sketcher, reference: DriftDetector, table: pd.DataFrame, tmp_path: Path, ends: tuple[int, ...]
+    sketcher: Sketcher, reference: DriftDetector, table: pd.DataFrame, tmp_path: Path, ends: tuple[int, ...]
 ) -> None:
     spark = small_session()
     path = write(table, tmp_path / "parts of a table", ends)
-    here, there = counting.count_all(pieces(path)), spark_counts.count(spark, path, counting)
-    assert here.columns[PROBABILITY].in_cells
-    assert not here.columns["lat"].in_cells
+    here, there = sketcher.sketch_all(pieces(path)), spark_sketches.sketch(spark, path, sketcher)
+    assert here.columns[PROBABILITY].is_binned
+    assert not here.columns["lat"].is_binned
     check_same(there, here)
-    one, other = reference.compare_counts(here), reference.compare_counts(there)
+    one, other = reference.compare_sketch(here), reference.compare_sketch(there)
     assert [each.value for each in one.statistics] == pytest.approx([each.value for each in other.statistics], abs=1e-9)
     assert [each.drifted for each in one.statistics] == [each.drifted for each in other.statistics]
     assert one.classifier is not None
     assert other.classifier is not None
     assert one.classifier.auc == other.classifier.auc
-    whole = reference.compare(table, reference_data().support.outside(table))
+    whole = reference.compare(table, reference_data().support.out_of_support(table))
     assert [each.value for each in one.statistics] == pytest.approx([each.value for each in whole.statistics], abs=1e-7)
 
 
 def test_rows_without_a_number_of_their_shot_are_known_by_their_place_in_the_parts(
-    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame, tmp_path: Path
+    spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     path = write(table.drop(columns=SHOT_ID).head(20_000), tmp_path / "parts", (4_000, 4_001))
-    check_same(spark_counts.count(spark, path, counting), counting.count_all(pieces(path)))
+    check_same(spark_sketches.sketch(spark, path, sketcher), sketcher.sketch_all(pieces(path)))
 
 
 def test_columns_of_other_types_and_names_are_counted_alike(
-    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame, tmp_path: Path
+    spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     few = table.head(3_000).rename(columns={"lng": "lon"})
     folder = write(few.head(1_000), tmp_path / "parts", ())
@@ -104,14 +106,14 @@ def test_columns_of_other_types_and_names_are_counted_alike(
         place = other.schema.get_field_index(name)
         other = other.set_column(place, name, other.column(name).cast(kind))
     pq.write_table(other, folder / "part-1.parquet")
-    check_same(spark_counts.count(spark, folder, counting), counting.count_all(pieces(folder)))
+    check_same(spark_sketches.sketch(spark, folder, sketcher), sketcher.sketch_all(pieces(folder)))
 
 
 def test_a_table_in_memory_is_counted_as_one_on_disk(
-    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame
+    spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame
 ) -> None:
     few = table.head(2_000)[[*FEATURES, PROBABILITY, SHOT_ID]]
-    check_same(spark_counts.count_frame(spark.createDataFrame(few), counting, Path("mine")), counting.count(few))
+    check_same(spark_sketches.sketch_frame(spark.createDataFrame(few), sketcher, Path("mine")), sketcher.sketch(few))
 
 
 @pytest.mark.parametrize(
@@ -123,20 +125,20 @@ def test_a_table_in_memory_is_counted_as_one_on_disk(
     ],
 )
 def test_a_row_that_cannot_be_compared_is_told_in_the_same_words_by_both_engines(
-    counting: Sketcher, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], words: str
+    sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], words: str
 ) -> None:
     spark = small_session()
     wrong = table.head(500).copy()
     wrong.loc[321, list(changes)] = list(changes.values())
     path = write(wrong, tmp_path / "parts", (200,))
     with pytest.raises(TableError, match=f"parts: {words}"):
-        spark_counts.count(spark, path, counting)
+        spark_sketches.sketch(spark, path, sketcher)
     with pytest.raises(TableError, match=f"parts: {words}"):
-        counting.count_all(pieces(path))
+        sketcher.sketch_all(pieces(path))
 
 
 def test_tables_without_rows_answers_or_columns_are_told(
-    spark: "SparkSession", counting: Sketcher, table: pd.DataFrame, tmp_path: Path
+    spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     cases = {
         "empty": (table.head(0), "expected rows with the columns lat"),
@@ -145,9 +147,9 @@ def test_tables_without_rows_answers_or_columns_are_told(
     }
     for name, (rows, words) in cases.items():
         with pytest.raises(TableError, match=words):
-            spark_counts.count(spark, write(rows, tmp_path / name, ()), counting)
+            spark_sketches.sketch(spark, write(rows, tmp_path / name, ()), sketcher)
     with pytest.raises(TableError, match="expected a Parquet or CSV file, or a folder of Parquet files; found nothing"):
-        spark_counts.count(spark, tmp_path / "absent.parquet", counting)
+        spark_sketches.sketch(spark, tmp_path / "absent.parquet", sketcher)
 
 
 def test_real_shots_drift_alike_on_both_engines(
@@ -162,13 +164,13 @@ def test_real_shots_drift_alike_on_both_engines(
         for rows in (dev.head(4_000), prod)
     ]
     support = Support.of(dev.tail(16_000))
-    reference = DriftDetector(scored[0], support.outside(scored[0]), samples=50)
+    reference = DriftDetector(scored[0], support.out_of_support(scored[0]), samples=50)
     path = tmp_path / "prod.parquet"
     scored[1].to_parquet(path, index=False)
-    whole = reference.compare(scored[1], support.outside(scored[1]))
-    there = reference.compare_counts(spark_counts.count(spark, path, Sketcher(reference.cells, support)))
-    assert (there.rows, there.outside) == (whole.rows, whole.outside)
+    whole = reference.compare(scored[1], support.out_of_support(scored[1]))
+    there = reference.compare_sketch(spark_sketches.sketch(spark, path, Sketcher(reference.bins, support)))
+    assert (there.rows, there.out_of_support_rate) == (whole.rows, whole.out_of_support_rate)
     for one, other in zip(whole.statistics, there.statistics, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-9)
-        assert (one.limit, one.drifted) == (other.limit, other.drifted)
+        assert (one.threshold, one.drifted) == (other.threshold, other.drifted)
     assert there.mean_difference == pytest.approx(whole.mean_difference, abs=1e-9)

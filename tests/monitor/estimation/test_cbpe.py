@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from data.simulation import synthetic
-from monitor.estimation.cbpe import ESTIMATED, FEWEST_ROWS, Calibration, EstimateError, estimate_performance
+from monitor.estimation.cbpe import ESTIMATED, MIN_ROWS, Calibration, EstimateError, estimate_performance
 from monitor.metrics.binary import evaluate
 
 Floats = npt.NDArray[np.float64]
@@ -109,28 +109,28 @@ def test_a_small_reference_makes_wide_intervals(truth: Floats) -> None:
 def test_rows_outside_the_support_are_left_out_and_said_to_be(truth: Floats) -> None:
     probability = np.concatenate([truth[:400], np.full(100, 0.99)])
     found = estimate_performance(CERTAIN, probability, np.arange(500) >= 400)
-    assert (found.rows, found.supported, found.outside) == (500, 400, 100)
+    assert (found.rows, found.supported, found.out_of_support) == (500, 400, 100)
     assert found.intervals == estimate_performance(CERTAIN, truth[:400], inside(truth[:400])).intervals
-    assert "100 of 500 rows (20%) lie outside the training support" in found.refused
+    assert "100 of 500 rows (20%) are out of support" in found.unavailable_reason
 
 
 @pytest.mark.parametrize(("outside", "refused"), [(0, False), (25, False), (26, True)])
 def test_a_few_rows_outside_do_not_void_the_estimate(truth: Floats, outside: int, *, refused: bool) -> None:
     found = estimate_performance(CERTAIN, truth[:500], np.arange(500) < outside)
-    assert bool(found.refused) == refused
+    assert bool(found.unavailable_reason) == refused
     assert set(found.intervals) == set(ESTIMATED)
 
 
-@pytest.mark.parametrize("supported", [0, FEWEST_ROWS - 1])
+@pytest.mark.parametrize("supported", [0, MIN_ROWS - 1])
 def test_too_few_supported_rows_give_no_figure(truth: Floats, supported: int) -> None:
     found = estimate_performance(CERTAIN, truth[:200], np.arange(200) >= supported)
     assert found.intervals == {}
-    assert f"{supported} of 200 rows lie inside the training support; an estimate needs 30" in found.refused
+    assert f"{supported} of 200 rows are in support; an estimate needs 30" in found.unavailable_reason
 
 
 def test_as_many_supported_rows_as_are_needed_give_figures(truth: Floats) -> None:
-    found = estimate_performance(CERTAIN, truth[:FEWEST_ROWS], inside(truth[:FEWEST_ROWS]))
-    assert (set(found.intervals), found.refused) == (set(ESTIMATED), "")
+    found = estimate_performance(CERTAIN, truth[:MIN_ROWS], inside(truth[:MIN_ROWS]))
+    assert (set(found.intervals), found.unavailable_reason) == (set(ESTIMATED), "")
 
 
 def test_a_constant_probability_has_its_level_mended() -> None:

@@ -9,7 +9,7 @@ from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import IN_REFERENCE
 from monitor.health.overlap import marked
-from monitor.health.verdict import Status, Verdict, run_checks
+from monitor.health.status import CheckStatus, HealthStatus, run_checks
 from tests.evaluations import batch, evaluation, population, reference_data
 
 
@@ -80,7 +80,7 @@ def test_the_same_ids_in_somebody_elses_numbering_are_other_shots() -> None:
 
 def test_the_reference_itself_is_not_judged_healthy() -> None:
     found = run_checks(evaluation(marked(reference(), reference_data())), CHECKS)
-    told = {outcome.code: outcome.status for outcome in found.outcomes}
-    assert found.verdict == Verdict.WATCH
-    assert told["K108"] == Status.FINDING
-    assert {told[code] for code in ("K101", "K102", "K201", "K203")} == {Status.NOT_APPLICABLE}
+    told = {result.code: result.status for result in found.results}
+    assert found.status == HealthStatus.WARNING
+    assert told["K108"] == CheckStatus.WARNING
+    assert {told[code] for code in ("K101", "K102", "K201", "K203")} == {CheckStatus.SKIPPED}

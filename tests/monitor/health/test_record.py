@@ -20,7 +20,7 @@ from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.record import flatten_metrics, to_dict
-from monitor.health.verdict import HealthReport, Status, run_checks
+from monitor.health.status import CheckStatus, HealthReport, run_checks
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
 from serving.client.probe import EndpointInfo
@@ -101,13 +101,13 @@ def kind(name: str) -> tuple[Evaluation, HealthReport]:
 
 
 @pytest.fixture(scope="module")
-def labelled() -> tuple[Evaluation, HealthReport]:
+def labeled() -> tuple[Evaluation, HealthReport]:
     return kind("labelled")
 
 
 @pytest.fixture(scope="module")
-def page(labelled: tuple[Evaluation, HealthReport]) -> str:
-    return report(labelled[0], to_dict(*labelled), synthetic=True)
+def page(labeled: tuple[Evaluation, HealthReport]) -> str:
+    return report(labeled[0], to_dict(*labeled), synthetic=True)
 
 
 def finite(found: Any) -> bool:  # noqa: ANN401 whatever JSON takes
@@ -132,7 +132,7 @@ def test_metrics_are_flat_finite_and_named_as_mlflow_takes_them(name: str) -> No
     found = flatten_metrics(to_dict(*kind(name)))
     assert all(MLFLOW_NAME.fullmatch(metric) for metric in found)
     assert all(isinstance(value, float) and math.isfinite(value) for value in found.values())
-    assert (found["rows"], found["rows_labelled"]) == (len(table), table[TARGET].notna().sum())
+    assert (found["rows"], found["rows_labeled"]) == (len(table), table[TARGET].notna().sum())
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -149,53 +149,53 @@ def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
     assert all(picture.startswith(b"\x89PNG\r\n") for picture in shown.pictures)
     assert "SIMULATED" not in text
     assert not re.search(r"\bnan\b|None|Undefined", shown.text)
-    for outcome in health.outcomes:
-        assert outcome.code in shown.text
-        assert " ".join(outcome.words.split()) in shown.text
+    for result in health.results:
+        assert result.code in shown.text
+        assert " ".join(result.message.split()) in shown.text
 
 
-def test_a_record_tells_the_verdict_the_sides_and_who_scored(labelled: tuple[Evaluation, HealthReport]) -> None:
-    found = to_dict(*labelled)
-    assert found["verdict"] == str(labelled[1].verdict)
-    assert found["reasons"] == labelled[1].reasons
+def test_a_record_tells_the_verdict_the_sides_and_who_scored(labeled: tuple[Evaluation, HealthReport]) -> None:
+    found = to_dict(*labeled)
+    assert found["status"] == str(labeled[1].status)
+    assert found["reasons"] == labeled[1].reasons
     assert [check["code"] for check in found["checks"]] == [check.code for check in CHECKS]
     assert found["time"] == "2026-11-22T12:00:00+00:00"
     assert found["current"] == {
         "name": "prod",
         "rows": 400,
-        "labelled": 400,
+        "labeled": 400,
         "in_reference": 0,
         "in_training": 0,
         "own": 0,
     }
     assert found["reference"] == {"name": "base_test", "rows": 3_000}
-    assert (found["version"], found["versions"], found["left_out"]) == ("7", {"7": 400}, {})
+    assert (found["version"], found["versions"], found["excluded"]) == ("7", {"7": 400}, {})
     assert found["champion"] == "7"
     assert found["threshold"] == 0.5
 
 
-def test_the_figures_of_a_record_are_those_of_the_look(labelled: tuple[Evaluation, HealthReport]) -> None:
-    seen, found = labelled[0], to_dict(*labelled)
+def test_the_figures_of_a_record_are_those_of_the_look(labeled: tuple[Evaluation, HealthReport]) -> None:
+    seen, found = labeled[0], to_dict(*labeled)
     for side, measured in (("reference", reference_data().performance), ("current", seen.performance)):
         assert list(found["metrics"][side]["metrics"]) == list(METRICS)
         for name, interval in measured.intervals().items():
             expected = {"value": interval.value, "low": interval.low, "high": interval.high}
             assert found["metrics"][side]["metrics"][name] == expected
         assert (found["metrics"][side]["rows"], found["metrics"][side]["rate"]) == (measured.rows, measured.rate)
-    assert [(row["feature"], row["statistic"], row["value"], row["limit"]) for row in found["drift"]["statistics"]] == [
-        (each.feature, each.name, each.value, each.limit) for each in seen.drift.statistics
-    ]
+    assert [
+        (row["feature"], row["statistic"], row["value"], row["threshold"]) for row in found["drift"]["statistics"]
+    ] == [(each.feature, each.name, each.value, each.threshold) for each in seen.drift.statistics]
     assert found["drift"]["classifier"]["auc"] == seen.drift.classifier.auc  # type: ignore[union-attr]
-    assert found["drift"]["outside"] == seen.drift.outside
+    assert found["drift"]["out_of_support_rate"] == seen.drift.out_of_support_rate
     assert found["estimate"]["metrics"]["accuracy"]["value"] == seen.estimate.intervals["accuracy"].value
-    assert found["estimate"]["realised"]["metrics"]["accuracy"]["value"] == seen.realised.figures["accuracy"]  # type: ignore[union-attr]
+    assert found["estimate"]["actual"]["metrics"]["accuracy"]["value"] == seen.actual_performance.metrics["accuracy"]  # type: ignore[union-attr]
     assert {row["slice"] for row in found["slices"]} == {"distance", "period", "playoffs", "zone"}
 
 
 def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
-    labelled: tuple[Evaluation, HealthReport],
+    labeled: tuple[Evaluation, HealthReport],
 ) -> None:
-    found = to_dict(*labelled)
+    found = to_dict(*labeled)
     flat = flatten_metrics(found)
     for side, prefix in (("reference", "reference"), ("current", "current")):
         for name, interval in found["metrics"][side]["metrics"].items():
@@ -203,12 +203,12 @@ def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
             assert ends == [interval["value"], interval["low"], interval["high"]]
     for row in found["drift"]["statistics"]:
         name = f"{row['statistic']}_{row['feature']}"
-        ends = [flat[f"{name}{end}"] for end in ("", "_limit", "_p_value")]
-        assert ends == [row["value"], row["limit"], row["p_value"]]
+        ends = [flat[f"{name}{end}"] for end in ("", "_threshold", "_p_value")]
+        assert ends == [row["value"], row["threshold"], row["p_value"]]
     assert flat["mean_difference_lat"] == found["drift"]["mean_difference"]["lat"]
     assert flat["domain_classifier_roc_auc"] == found["drift"]["classifier"]["auc"]
     assert flat["estimated_log_loss_low"] == found["estimate"]["metrics"]["log_loss"]["low"]
-    assert flat["alarms"] == len(labelled[1].alarms)
+    assert flat["alarms"] == len(labeled[1].alarms)
     assert flat["drifted_features"] == len(found["drift"]["drifted"])
 
 
@@ -227,12 +227,12 @@ def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytes
         raise RuntimeError(message)
 
     monkeypatch.setattr("monitor.drift.detector.DriftDetector.compare", fail)
-    monkeypatch.setattr(recording, "by_slice", fail)
+    monkeypatch.setattr(recording, "metrics_by_slice", fail)
     seen, health = examined(batch(60))
     found = to_dict(seen, health)
     assert (found["drift"], found["slices"]) == (None, None)
     assert found["metrics"]["current"] is not None
-    errors = {check["code"] for check in found["checks"] if check["status"] == Status.ERROR}
+    errors = {check["code"] for check in found["checks"] if check["status"] == CheckStatus.ERROR}
     assert errors == {"K201", "K202", "K203", "K204"}
     assert flatten_metrics(found)["alarms"] >= 4
     assert not any(name.startswith("psi_") for name in flatten_metrics(found))
@@ -247,7 +247,7 @@ def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
     found = to_dict(seen, health)
     assert found["metrics"]["reference"] is None
     assert found["estimate"] is None
-    assert found["verdict"] != "healthy"
+    assert found["status"] != "healthy"
     assert "The estimate could not be computed; the checks say why." in Page(report(seen, found, synthetic=False)).text
 
 
@@ -262,31 +262,31 @@ def test_names_are_text_and_nothing_else_in_a_report(name: str) -> None:
     assert len(shown.pictures) == 4
 
 
-def test_words_of_checks_are_escaped(labelled: tuple[Evaluation, HealthReport]) -> None:
-    found = to_dict(*labelled)
-    found["checks"][0]["words"] = found["reasons"][0] = "<b onclick=x>worse</b>"
-    shown = Page(report(labelled[0], found, synthetic=False))
+def test_words_of_checks_are_escaped(labeled: tuple[Evaluation, HealthReport]) -> None:
+    found = to_dict(*labeled)
+    found["checks"][0]["message"] = found["reasons"][0] = "<b onclick=x>worse</b>"
+    shown = Page(report(labeled[0], found, synthetic=False))
     assert shown.text.count("<b onclick=x>worse</b>") == 2
 
 
-def test_simulated_shots_are_said_to_be_simulated(labelled: tuple[Evaluation, HealthReport], page: str) -> None:
+def test_simulated_shots_are_said_to_be_simulated(labeled: tuple[Evaluation, HealthReport], page: str) -> None:
     assert "These shots are SIMULATED, not Kobe Bryant's." in Page(page).text
-    assert "SIMULATED" not in report(labelled[0], to_dict(*labelled), synthetic=False)
+    assert "SIMULATED" not in report(labeled[0], to_dict(*labeled), synthetic=False)
 
 
 def test_a_report_shows_the_verdict_the_metrics_and_who_scored(
-    labelled: tuple[Evaluation, HealthReport], page: str
+    labeled: tuple[Evaluation, HealthReport], page: str
 ) -> None:
     shown = Page(page)
-    assert f"<title>kobe_shot: {labelled[1].verdict}</title>" in page
+    assert f"<title>kobe_shot: {labeled[1].status}</title>" in page
     for words in (
-        *labelled[1].reasons,
+        *labeled[1].reasons,
         "Version 7 on prod: 400 rows, 400 of them labeled; compared with base_test, scored by the same version.",
         "base_test has 3,000 rows.",
         "Champion: version 7.",
     ):
         assert " ".join(words.split()) in shown.text
-    for name, interval in labelled[0].performance.intervals().items():
+    for name, interval in labeled[0].performance.intervals().items():
         assert name in shown.text
         assert f"{interval.value:.4f} {interval.low:.4f} to {interval.high:.4f}" in shown.text
     assert "too few rows" in shown.text
@@ -305,7 +305,7 @@ def test_a_report_of_labelled_rows_has_four_pictures_and_one_without_labels_has_
 def test_a_refused_estimate_is_said_to_be_refused_above_what_is_known_of_the_rest() -> None:
     seen, health = kind("an estimate that is refused in part")
     text = Page(report(seen, to_dict(seen, health), synthetic=False)).text
-    assert f"Nothing is promised of this table: {seen.estimate.refused}." in text
+    assert f"Nothing is promised of this table: {seen.estimate.unavailable_reason}." in text
     assert f"Of the {seen.estimate.supported} rows inside the training support:" in text
     seen, health = kind("an estimate that is refused")
     assert "an estimate needs 30" in Page(report(seen, to_dict(seen, health), synthetic=False)).text
@@ -323,3 +323,68 @@ def test_a_batch_of_the_name_of_the_reference_is_drawn_beside_it(monkeypatch: py
         seen, health = examined(batch(60), name=name)
         report(seen, to_dict(seen, health), synthetic=False)
         assert [len(table) for table in drawn.pop().values()] == [4_000, 3_000, 60]
+
+
+OF_0_1: dict[str, Any] = {
+    "format": 1,
+    "time": "2026-11-22T12:00:00+00:00",
+    "verdict": "watch",
+    "reasons": ["Labels arrive: 51 of 100 rows have no label (51.0%)"],
+    "checks": [
+        {"code": "K101", "title": "Label metrics", "status": "fine", "severity": "", "words": "w", "figures": "f"},
+        {
+            "code": "K106",
+            "title": "Labels arrive",
+            "status": "finding",
+            "severity": "warning",
+            "words": "w",
+            "figures": "",
+        },
+        {
+            "code": "K201",
+            "title": "Feature drift",
+            "status": "finding",
+            "severity": "retrain",
+            "words": "w",
+            "figures": "",
+        },
+        {"code": "K301", "title": "X", "status": "not applicable", "severity": "", "words": "w", "figures": ""},
+        {"code": "K999", "title": "Gone", "status": "error", "severity": "", "words": "w", "figures": ""},
+    ],
+    "current": {"name": "prod", "rows": 100, "labelled": 49},
+    "reference": {"name": "base_test", "rows": 3_000},
+    "left_out": {"1": 5},
+    "champion": "7",
+    "metrics": {"reference": None, "current": None},
+    "drift": {
+        "alpha": 0.05,
+        "drifted": [],
+        "statistics": [{"feature": "lat", "statistic": "ks", "value": 0.1, "limit": 0.2, "p_value": 0.5}],
+        "mean_difference": {"lat": 0.0},
+        "outside": 0.01,
+        "outside_limit": 0.02,
+        "classifier": {"auc": 0.5, "limit": 0.55, "p_value": 0.4},
+    },
+    "estimate": {"rows": 100, "supported": 99, "refused": "few", "metrics": {}, "realised": None},
+}
+
+
+def test_a_record_of_0_1_is_read_by_the_current_names() -> None:
+    found = recording.upgrade(OF_0_1)
+    assert set(found) >= recording.RECORD_KEYS
+    assert (found["format"], found["status"], found["excluded"]) == (recording.FORMAT, "warning", {"1": 5})
+    assert [check["status"] for check in found["checks"]] == ["passed", "warning", "failed", "skipped", "error"]
+    assert [check["title"] for check in found["checks"]][:2] == ["Performance degradation", "Label coverage"]
+    assert found["checks"][0]["message"] == "w"
+    assert found["checks"][0]["details"] == "f"
+    assert found["current"]["labeled"] == 49
+    assert found["drift"]["statistics"][0]["threshold"] == 0.2
+    assert found["drift"]["classifier"]["threshold"] == 0.55
+    assert found["estimate"]["unavailable_reason"] == "few"
+    flat = flatten_metrics(found)
+    assert (flat["out_of_support_rate"], flat["out_of_support_threshold"], flat["alarms"]) == (0.01, 0.02, 3)
+
+
+def test_a_current_record_is_not_changed(labeled: tuple[Evaluation, HealthReport]) -> None:
+    found = to_dict(*labeled)
+    assert recording.upgrade(found) == found

@@ -205,7 +205,7 @@ def test_metrics_of_pieces_are_those_of_the_whole(rows: list[tuple[bool, float]]
 
 
 def test_pieces_are_merged_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary, "MOST_DISTINCT", 64)
+    monkeypatch.setattr(binary, "MAX_DISTINCT", 64)
     labels, probability = draw(2_000, decimals=1)
     builder = built([(labels[rows], probability[rows]) for rows in np.array_split(np.arange(2_000), 400)])
     assert builder._held <= 3 * 64  # noqa: SLF001
@@ -218,14 +218,14 @@ def test_metrics_of_more_values_than_are_counted_by_themselves_are_off_by_a_bill
     labels, probability = draw(1_500_000)
     exact = evaluate(labels, probability)
     builder = built([(labels[:1_000_000], probability[:1_000_000]), (labels[1_000_000:], probability[1_000_000:])])
-    assert len(builder.tally().probability) < binary.MOST_DISTINCT
+    assert len(builder.tally().probability) < binary.MAX_DISTINCT
     found = builder.evaluate()
     assert found.pop("calibration_error") == pytest.approx(exact.pop("calibration_error"), abs=1e-6)
     assert found == pytest.approx(exact, abs=5e-9)
     for name in ("accuracy", "f1_score", "precision", "recall", "specificity"):
         assert found[name] == exact[name]
     # Not because the labels happened to fit: with cells a thousand times as wide it shows.
-    monkeypatch.setattr(binary, "MOST_DISTINCT", 2**10)
+    monkeypatch.setattr(binary, "MAX_DISTINCT", 2**10)
     assert built([(labels, probability)]).evaluate()["brier"] != pytest.approx(exact["brier"], abs=5e-9)
 
 

@@ -27,7 +27,7 @@ def draw(rows: int, stream: np.random.Generator) -> tuple[Floats, Floats]:
 def test_values_are_those_of_all_rows() -> None:
     labels, probability = draw(300, np.random.default_rng(0))
     found = evaluate_with_intervals(labels, probability, threshold=0.4, samples=10)
-    assert found.figures == evaluate(labels, probability, threshold=0.4)
+    assert found.metrics == evaluate(labels, probability, threshold=0.4)
     assert (found.rows, found.rate) == (300, labels.mean())
 
 
@@ -112,7 +112,7 @@ def test_relative_loss_is_positive_where_the_current_rows_are_worse_whichever_wa
     worse, better = relative_degradation(bad, good, metric), relative_degradation(good, bad, metric)
     assert 0 < worse.low < worse.value < worse.high
     assert better.low < better.value < better.high < 0
-    before, after = good.figures[metric], bad.figures[metric]
+    before, after = good.metrics[metric], bad.metrics[metric]
     assert worse.value == pytest.approx(abs(after - before) / abs(before))
 
 
@@ -191,7 +191,7 @@ def test_rows_that_share_an_index_are_told_apart(scored: pd.DataFrame) -> None:
 
 def test_the_interval_of_a_share_on_which_all_rows_agree_is_wilsons() -> None:
     found = evaluate_with_intervals([0, 0, 1, 0], [0.9, 0.1, 0.1, 0.1])
-    assert found.figures["precision"] == 0
+    assert found.metrics["precision"] == 0
     assert found.counts["precision"] == 1
     interval = found.interval("precision")
     assert interval.low == 0

@@ -10,12 +10,12 @@ import pytest
 from data.schema import IN_TRAINING, PROBABILITY, TARGET
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import Evaluation
-from monitor.health.verdict import Check, CheckResult, Severity, failed, not_applicable, passed
+from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
 from monitor.retraining import policy as retraining
 from monitor.retraining.policy import (
-    FEWEST_LABELS,
     FORCED,
     MAX_UNFINISHED_PER_DAY,
+    MIN_LABELS,
     PREDICTIVE,
     REACTIVE,
     Decision,
@@ -166,7 +166,7 @@ def test_the_reasons_say_how_many_windows_violate_which_limit_by_how_much() -> N
     assert reason.startswith("Labelled windows: 2 of the last 3 windows violate a limit, the latest does too: ")
     assert "log loss rose by 24%, from 0.673 to 0.835" in reason
     assert "F1 fell by 67%, from 0.600 to 0.200" in reason
-    assert "worse than the base rate: skill -20" in reason
+    assert "worse than the base rate: skill score -20" in reason
     calm = decided(windows(BAD, BAD, GOOD))
     assert calm.reasons[0] == "no rule of the loop asks for a new model"
     assert "2 of the last 3 windows violate a limit, the latest does not" in calm.reasons[1]
@@ -261,7 +261,7 @@ def test_being_worth_less_than_a_constant_alone_can_violate() -> None:
     found = decided(in_time([constant(200, rate=0.1, made=0.3)] * 3))
     assert signal(found).fired is True
     assert {len(window.violations) for window in found.windows} == {1}
-    assert all("worse than the base rate: skill -35.8%" in window.violations[0] for window in found.windows)
+    assert all("worse than the base rate: skill score -35.8%" in window.violations[0] for window in found.windows)
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -352,10 +352,10 @@ def fail(_look: Evaluation) -> CheckResult:
 
 
 ANSWERS = {
-    "asks": (lambda _look: failed(Severity.RETRAIN, "far away", "PSI 0.4"), True),
-    "warns": (lambda _look: failed(Severity.WARNING, "a little", "PSI 0.1"), False),
+    "asks": (lambda _look: failed("far away", "PSI 0.4"), True),
+    "warns": (lambda _look: warning("a little", "PSI 0.1"), False),
     "fine": (lambda _look: passed("where it was"), False),
-    "not applicable": (lambda _look: not_applicable("too few rows"), None),
+    "not applicable": (lambda _look: skipped("too few rows"), None),
     "error": (fail, None),
 }
 
@@ -366,7 +366,7 @@ def test_drift_support_and_estimate_ask_for_a_new_model_where_their_finding_does
     monkeypatch: pytest.MonkeyPatch, code: str, answer: str
 ) -> None:
     ask, fired = ANSWERS[answer]
-    monkeypatch.setattr(retraining, "CHECKS", (Check(code, "A check", Severity.RETRAIN, ask),))
+    monkeypatch.setattr(retraining, "CHECKS", (Check(code, "A check", CheckStatus.FAILED, ask),))
     found = decided(windows(GOOD, GOOD, GOOD))
     seen = signal(found, f"{code} A check")
     assert (seen.kind, seen.fired) == (PREDICTIVE, fired)
@@ -378,7 +378,7 @@ def test_drift_support_and_estimate_ask_for_a_new_model_where_their_finding_does
 
 @pytest.mark.parametrize("code", ["K101", "K104", "K105", "K106", "K202", "K203", "K401", "K404"])
 def test_no_other_check_asks_for_a_new_model(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    asks = Check(code, "A check", Severity.RETRAIN, ANSWERS["asks"][0])
+    asks = Check(code, "A check", CheckStatus.FAILED, ANSWERS["asks"][0])
     monkeypatch.setattr(retraining, "CHECKS", (asks,))
     found = decided(windows(GOOD, GOOD, GOOD))
     assert not found.retrain
@@ -386,7 +386,7 @@ def test_no_other_check_asks_for_a_new_model(monkeypatch: pytest.MonkeyPatch, co
 
 
 def test_violated_windows_go_before_what_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retraining, "CHECKS", (Check("K201", "Drift", Severity.RETRAIN, ANSWERS["asks"][0]),))
+    monkeypatch.setattr(retraining, "CHECKS", (Check("K201", "Drift", CheckStatus.FAILED, ANSWERS["asks"][0]),))
     found = decided(windows(GOOD, BAD, BAD))
     assert found.trigger == REACTIVE
     assert len(found.reasons) == 2
@@ -510,7 +510,7 @@ def split_guard(labels: pd.DataFrame, policy: RetrainingPolicy = POLICY) -> Prec
 def test_a_training_takes_a_hundred_labels_to_learn_from_and_a_hundred_to_be_tested_on(
     rows: int, *, enough: bool
 ) -> None:
-    assert FEWEST_LABELS == 200
+    assert MIN_LABELS == 200
     found = split_guard(mixed(rows))
     assert found.holds is enough
     assert "100 older labels to learn from" in found.words
@@ -665,8 +665,8 @@ def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
 
 @pytest.mark.usefixtures("no_checks")
 def test_nothing_is_forced_without_labels_to_learn_from_and_be_tested_on() -> None:
-    assert decided(mixed(FEWEST_LABELS), forced=True).retrain
-    found = decided(mixed(FEWEST_LABELS - 1), forced=True)
+    assert decided(mixed(MIN_LABELS), forced=True).retrain
+    found = decided(mixed(MIN_LABELS - 1), forced=True)
     assert (found.decision, found.trigger) == (NO_ACTION, "")
     assert "it was asked for, but 100 older labels to learn from and 99 later ones" in found.reasons[0]
 

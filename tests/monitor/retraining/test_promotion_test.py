@@ -8,10 +8,10 @@ import pytest
 from data.schema import PROBABILITY, TARGET
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining.promotion_test import (
-    FEWEST_ROWS,
+    MAX_LOG_LOSS,
     MIN_IMPROVEMENT,
+    MIN_ROWS,
     MIN_ROWS_PER_CLASS,
-    MOST_LOG_LOSS,
     SLICE_LIMIT,
     PromotionTest,
     evaluate_challenger,
@@ -57,7 +57,7 @@ def judged(  # noqa: PLR0913 each is a keyword but the rows and the two models
     champion: Floats | None = None,
     *,
     of_prior: Floats | None = None,
-    max_log_loss: float = MOST_LOG_LOSS,
+    max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
 ) -> PromotionTest:
     return evaluate_challenger(
@@ -245,7 +245,7 @@ def test_of_many_slices_one_may_be_worse_by_the_chance_that_a_single_one_has(row
     assert judged(table, challenger, champion).verdict.passed
 
 
-@pytest.mark.parametrize(("count", "looked_at"), [(FEWEST_ROWS - 1, False), (FEWEST_ROWS, True)])
+@pytest.mark.parametrize(("count", "looked_at"), [(MIN_ROWS - 1, False), (MIN_ROWS, True)])
 def test_a_slice_of_few_rows_is_not_looked_at(rows: pd.DataFrame, count: int, *, looked_at: bool) -> None:
     table = in_playoffs(rows, count)
     found = judged(table, truth(table))

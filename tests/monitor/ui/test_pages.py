@@ -22,9 +22,9 @@ from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
-from monitor.health.evaluation import Evaluation, ServingState, of_version
+from monitor.health.evaluation import Evaluation, ServingState, rows_of_version
 from monitor.health.record import to_dict
-from monitor.health.verdict import run_checks
+from monitor.health.status import run_checks
 from monitor.store import tables as tables_of_the_monitor
 from monitor.store.model_store import current_store
 from monitor.ui import jobs, widgets
@@ -376,7 +376,7 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
         ServingState(datetime.now(UTC), current_store().champion()),
         "prod",
     )
-    log_monitoring({"verdict": "watch"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
+    log_monitoring({"verdict": "warning"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
     shown = page("overview")
     assert not shown.exception
     assert not shown.error
@@ -403,7 +403,7 @@ def test_the_overview_of_a_sample_names_the_rows_of_every_result(
     )
     found = to_dict(look, run_checks(look, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
-    log_monitoring({"verdict": "watch"}, json.dumps(found))
+    log_monitoring({"verdict": "warning"}, json.dumps(found))
     description = (
         "Version 1 on prod: 400 evenly spread of 1,000,000 rows, 400 of them labeled; compared with base\\_test"
     )
@@ -422,12 +422,12 @@ def monitor_production_set() -> None:
     assert champion
     run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
     current = tables_of_the_monitor.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id))
-    judged = of_version(current, champion.version)
+    judged = rows_of_version(current, champion.version)
     look = Evaluation(
         reference_data(current_store(), judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod"
     )
     health = run_checks(look, CHECKS)
-    tags = {"verdict": str(health.verdict), "application_run": run_id, "model_version": look.version}
+    tags = {"verdict": str(health.status), "application_run": run_id, "model_version": look.version}
     log_monitoring(tags, json.dumps(to_dict(look, health)))
 
 
@@ -504,7 +504,7 @@ def test_rows_are_compared_with_the_reference_data_of_the_version_that_scored_th
     assert found.tags["model_version"] == "1"
     logged = json.loads(current_store().artifact(found.run_id, "monitoring.json").read_text(encoding="utf-8"))
     assert (logged["version"], logged["champion"], logged["reference"]["rows"]) == ("1", "2", 600)
-    assert logged["verdict"] != "healthy"
+    assert logged["status"] != "healthy"
 
 
 def test_of_a_log_of_two_versions_the_rows_of_the_champion_are_shown_and_the_others_counted(

@@ -69,7 +69,7 @@ def by_id(path: Path) -> pd.DataFrame:
 def test_spark_gives_the_rows_the_columns_and_the_metrics_of_the_local_engine(
     tmp_path: Path, uri: str, most_distinct: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.metrics.binary.MOST_DISTINCT", most_distinct)
+    monkeypatch.setattr("monitor.metrics.binary.MAX_DISTINCT", most_distinct)
     wrong = shots().rename(columns={"lng": "lon"})
     wrong.loc[10, "period"], wrong.loc[20, "lat"], wrong.loc[30, TARGET] = 2.5, np.nan, 3
     table = in_parts(wrong, tmp_path / "shots.parquet")

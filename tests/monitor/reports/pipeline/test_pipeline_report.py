@@ -330,7 +330,7 @@ def test_reasons_for_dropped_rows_that_are_gone_are_missing_and_not_none(whole: 
     assert "por falta de: nada." in changed(whole, preparation=replace(whole.facts.preparation, metrics=none))
 
 
-@pytest.mark.parametrize("name", ["current_roc_auc_low", "current_log_loss_skill_high", "outside_limit"])
+@pytest.mark.parametrize("name", ["current_roc_auc_low", "current_log_loss_skill_high", "out_of_support_threshold"])
 def test_a_reason_that_is_not_known_names_the_figure_that_is_missing(whole: Gathered, name: str) -> None:
     text = changed(whole, monitoring=without(whole.facts.monitoring, name))
     reasons = text.partition("As razões, pelos números")[2].partition("**O que mudou")[0]
@@ -564,7 +564,7 @@ def test_the_decisions_that_were_taken_and_the_last_replay_are_told() -> None:
 def looked(**changes: float) -> RunFacts:
     skill = {"current_log_loss_skill": 0.02, "current_log_loss_skill_low": 0.01, "current_log_loss_skill_high": 0.03}
     auc = {"current_roc_auc": 0.6, "current_roc_auc_low": 0.58, "current_roc_auc_high": 0.62}
-    support = {"outside": 0.001, "outside_limit": 0.003}
+    support = {"out_of_support_rate": 0.001, "out_of_support_threshold": 0.003}
     return RunFacts(MONITORING, "1", MONITORING, {**skill, **auc, **support, **changes})
 
 
@@ -576,7 +576,7 @@ def looked(**changes: float) -> RunFacts:
         ({"current_log_loss_skill_low": -0.01}, "partly", "skill_equal"),
         ({"current_roc_auc_low": 0.48}, "no", "auc_chance"),
         ({"current_roc_auc_low": 0.4, "current_roc_auc_high": 0.45}, "no", "auc_below"),
-        ({"outside": 0.97}, "partly", "support_outside"),
+        ({"out_of_support_rate": 0.97}, "partly", "support_outside"),
         ({"current_roc_auc_low": float("nan")}, "unknown", "auc_unknown"),
     ],
 )
