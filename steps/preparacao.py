@@ -140,7 +140,7 @@ def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record
 
 
 def _positive_rate(prepared: PreparationResult, name: str) -> float:
-    """Share of made shots among labeled ones; NaN without labels."""
+    """Positive rate of the labeled rows; NaN without labels."""
     return prepared.made[name] / prepared.labeled[name] if prepared.labeled[name] else float("nan")
 
 

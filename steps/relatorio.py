@@ -195,7 +195,8 @@ def _artifacts(written: ReportResult, plots: dict[str, bytes]) -> Iterator[Recor
     yield Artifact(written.markdown, _FOLDER)
     yield Artifact(written.html, _FOLDER)
     for name in sorted(plots):
-        yield Artifact(written.markdown.parent / rendering.PICTURES / name, f"{_FOLDER}/{rendering.PICTURES}")
+        folder = rendering.PICTURES
+        yield Artifact(written.markdown.parent / folder / name, f"{_FOLDER}/{folder}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def read_inputs(  # noqa: PLR0913 a source, and how much of it
     log_url : str
         Of the inference log; empty is the default.
     now : datetime
-        Time of the decision, with a zone: later rows are excluded.
+        Time of the decision, with a zone: rows after it are excluded.
     max_labels, recent_rows : int
         Latest labels and latest rows that are read from the log.
 

@@ -46,7 +46,7 @@ class BatchScoringResult:
     """Counts and metrics of a scored table.
 
     The table at ``path`` holds the columns that were scored, prediction, probability and model_version (null if the
-    endpoint does not return it), and ``learned`` where the version was trained on delayed labels:
+    endpoint does not return it), and a mask of training rows where the version was trained on delayed labels:
     ``metrics`` exclude those rows.
 
     Attributes

@@ -23,7 +23,8 @@ def print_provenance(provenance: Provenance) -> None:
                 style="bold black on yellow",
             )
         )
-    info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {provenance.address})")
+    source = provenance.address
+    info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {source})")
 
 
 def print_synthetic_warning(*, synthetic: bool) -> None:

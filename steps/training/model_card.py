@@ -41,11 +41,11 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
 
     Parameters
     ----------
-    chosen, prior : Candidate
+    selected, prior : Candidate
         The model, and the base-rate baseline.
     justification : str
         Why it was selected: a paragraph and a table, as Markdown.
-    lesson : Lesson
+    training_data : TrainingData
     training : mapping of str to object
         The parameters of the training.
     logged : Logged

@@ -90,8 +90,8 @@ def test_the_choice_follows_the_cross_validated_figures_and_is_justified_on_the_
     artifacts = Path(training.info.artifact_uri)
     card = (artifacts / "model_card.md").read_text()
     for text in (version.description, card, (artifacts / "justification.md").read_text()):
-        assert "Class prior" in text
-        assert "The test rows had no part in the choice" in text
+        assert "Base rate" in text
+        assert "The selection does not use the test rows" in text
 
 
 def test_the_model_card_has_the_metrics_of_the_run_and_the_command_that_reproduces_them(checkout: Checkout) -> None:
@@ -175,7 +175,7 @@ def test_retraining_is_recommended_for_prod_and_test_rows_versus_training_rows_a
     )
     own = checkout.copy(tmp_path / "copy")
     shown = ok(own.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "watch"))
-    assert "Verdict: healthy" in shown
+    assert "Status: healthy" in shown
 
 
 def test_the_report_of_main_has_the_metrics_of_its_runs(checkout: Checkout) -> None:

@@ -261,4 +261,4 @@ def test_missing_java_is_reported_before_anything_is_done(scorer: Checkout, tmp_
 def test_main_accepts_raw_files_in_parts_and_its_tables_are_scored_in_process_and_monitored(applied: Checkout) -> None:
     # As `mlflow run` passes on parameters that were not given.
     ok(applied.mlflow_run("aplicacao", "-P", "mode=batch"))
-    assert "Verdict:" in ok(applied.mlflow_run("monitoramento"))
+    assert "Status:" in ok(applied.mlflow_run("monitoramento"))

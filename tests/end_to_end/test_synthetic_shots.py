@@ -70,7 +70,7 @@ def test_main_prints_a_screen_and_a_half_and_ends_with_one_table_what_was_decide
     assert len(printed.splitlines()) <= 60
     assert printed.count("┏") == 1
     assert "findfont" not in printed
-    words = ("main: done", "Base-rate baseline", "(selected)", "Decided: kobe_shot version 1", "Status:", "Next: make")
+    words = ("main: done", "Base-rate baseline", "(selected)", "Decision: kobe_shot version 1", "Status:", "Next: make")
     for word in (*words, str(checkout.folder)):
         assert word in printed.replace("\n", "")
 

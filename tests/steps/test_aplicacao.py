@@ -127,7 +127,7 @@ def test_every_row_counts_as_evaluated_in_training_or_unlabeled(
     assert sum(counts.values()) == metrics["rows_scored"]
     message = " ".join(capsys.readouterr().out.split())
     assert f"Scored 50 rows, {labeled} of them labeled" in message
-    assert ("Left out of the metrics: 15 labelled rows that the version has learned from" in message) == bool(
+    assert ("Excluded from the metrics: 15 labeled rows that the version was trained on" in message) == bool(
         in_training
     )
 

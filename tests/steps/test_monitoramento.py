@@ -139,7 +139,7 @@ def test_main_ends_with_a_monitoring_run_that_recommends_retraining_after_a_shif
     assert {statuses[code] for code in ("K201", "K202", "K203", "K204")} == {"failed"}
     assert statuses["K301"] == "skipped"
     assert "error" not in statuses.values()
-    assert "Verdict: retrain" in shown
+    assert "Status: retrain" in shown
 
 
 def test_every_metric_is_logged_with_its_interval_and_with_the_record_and_the_report(
@@ -185,7 +185,7 @@ def test_test_rows_versus_training_rows_do_not_recommend_retraining_and_the_exit
     shown = ok(checkout.step("monitoramento", *arguments))
     run = newest(checkout)
     assert run.data.tags["health_status"] in {"healthy", "warning"}, run.data.tags["reasons"]
-    assert f"Verdict: {run.data.tags['verdict']}" in shown
+    assert f"Status: {run.data.tags['health_status']}" in shown
     assert "SYNTHETIC DATA" in shown
     assert inputs_of(run)["reference"][0] == "base_train"
     assert inputs_of(run)["current"][0] == "base_test"
@@ -197,7 +197,7 @@ def test_a_status_as_bad_as_fail_on_gives_exit_code_3_and_is_logged(checkout: Ch
     result = checkout.step("monitoramento", "--fail_on", "retrain")
     assert result.returncode == 3, result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
-    assert "Verdict: retrain" in result.stdout
+    assert "Status: retrain" in result.stdout
     run = newest(checkout)
     assert (run.data.tags["health_status"], run.data.tags["current"], run.info.status) == (
         "retrain",
@@ -230,7 +230,7 @@ def test_a_table_of_one_row_is_evaluated(checkout: Checkout, tmp_path: Path) -> 
     path = tmp_path / "one.parquet"
     checkout.table("predictions_prod").dropna().head(1).to_parquet(path)
     shown = printed(checkout.step("monitoramento", "--current", str(path)))
-    assert "Looked at: Version 1 on one: 1 rows, 1 of them labeled; compared with base_test" in shown
+    assert "Evaluated: Version 1 on one: 1 rows, 1 of them labeled; compared with base_test" in shown
     run = newest(checkout)
     assert run.data.metrics["rows"] == 1
     assert "error" not in {run.data.tags[f"check_{check.code}"] for check in CHECKS}
@@ -291,7 +291,7 @@ def test_of_a_folder_above_max_rows_drift_uses_all_rows_and_the_rest_a_sample_an
     assert run.data.metrics == flatten_metrics(found)
     assert (run.data.metrics["rows"], run.data.metrics["rows_sampled"]) == (rows, sampled)
     message = f"Version 1 on season: {sampled:,} evenly spread of {rows:,} rows"
-    assert f"Looked at: {message}" in shown
+    assert f"Evaluated: {message}" in shown
     assert "Drift is of all of them, everything else of those looked at." in shown
     report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
     assert message in report
@@ -378,7 +378,7 @@ def test_data_that_cannot_be_evaluated_is_reported_without_a_traceback(
     assert words in printed(result)
     assert "Traceback" not in result.stdout + result.stderr
     assert newest(checkout).info.status == "FAILED"
-    assert "verdict" not in newest(checkout).data.tags
+    assert "health_status" not in newest(checkout).data.tags
 
 
 def test_without_a_champion_the_message_names_the_command_to_run_first(tmp_path: Path) -> None:
@@ -502,14 +502,14 @@ def test_the_exit_code_depends_on_the_status_and_fail_on(
     monkeypatch: pytest.MonkeyPatch, fail_on: str, alarming: set[HealthStatus]
 ) -> None:
     config = parsed("--fail_on", fail_on)
-    for verdict in HealthStatus:
-        monkeypatch.setattr(monitoramento, "run", partial(_looked, verdict))
-        if verdict in alarming:
+    for status in HealthStatus:
+        monkeypatch.setattr(monitoramento, "run", partial(_monitored, status))
+        if status in alarming:
             with pytest.raises(SystemExit, match=r"^3$"):
                 monitoramento.run_for_scheduler(config)
         else:
             monitoramento.run_for_scheduler(config)
 
 
-def _looked(verdict: HealthStatus, _config: MonitoramentoConfig) -> MonitoringResult:
-    return MonitoringResult(None, HealthReport(verdict, ()), {})  # type: ignore[arg-type]
+def _monitored(status: HealthStatus, _config: MonitoramentoConfig) -> MonitoringResult:
+    return MonitoringResult(None, HealthReport(status, ()), {})  # type: ignore[arg-type]

@@ -783,7 +783,7 @@ def test_a_new_champion_is_not_evaluated_on_the_predictions_of_the_old_one(
     assert found.decision.arrived.labels == 1_200
 
 
-def test_a_backtested_decision_does_not_use_later_rows(setup: RetrainingSetup) -> None:
+def test_a_backtested_decision_does_not_use_rows_after_it(setup: RetrainingSetup) -> None:
     found = setup.run("dry_run", as_of="2002-01-31T23:59")
     (entry,) = current_store().decisions()
     assert entry.decided_at == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
