@@ -1,5 +1,6 @@
 """Errors above every page."""
 
+import ast
 from collections.abc import Iterator
 
 import pytest
@@ -40,3 +41,10 @@ def test_every_page_warns_if_the_champion_has_not_passed_the_gate() -> None:
 def test_a_consistent_registry_shows_no_error() -> None:
     promote_versions(1)
     assert not any("has not passed the gate" in text or "The stage" in text for text in errors())
+
+
+def test_the_app_adds_the_project_to_the_path_before_it_imports_from_it() -> None:
+    body = ast.parse((ROOT / "monitor" / "app.py").read_text(encoding="utf-8")).body
+    first = next(place for place, node in enumerate(body) if "sys.path.insert" in ast.unparse(node))
+    imported = [str(node.module) for node in body[:first] if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in imported if name.partition(".")[0] in {"data", "serving", "monitor", "steps"}]
