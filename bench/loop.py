@@ -176,7 +176,7 @@ class BenchData:
 
     Attributes
     ----------
-    development, with_labels : Lesson
+    development, with_labels : TrainingSet
         Dev rows; dev rows and the training labels of prod, with the sample weights of ``retreino``.
     test, holdout : pandas.DataFrame
         Dev test rows and the temporal hold-out of prod; no model is trained on them.
@@ -331,7 +331,7 @@ def run(config: PromotionBenchConfig) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     data, provenance = _load(config.source)
     print_synthetic_warning(synthetic=provenance.is_synthetic)
-    info("Shots:", f"{provenance.kind}, {provenance.address}")
+    info("Shots:", f"{provenance.kind}, {provenance.location}")
     development, both = (len(training_set.labels) for training_set in (data.development, data.with_labels))
     info("Trained on:", f"{development:,} dev rows and {both - development:,} training labels of prod")
     info(

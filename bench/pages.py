@@ -37,11 +37,20 @@ from serving import registry
 from serving.inference_log import reader
 from serving.inference_log.inference_log import create_engine, tables
 
-_PAGES = ("Overview", "Court", "Performance", "Drift", "Without labels", "Simulator", "Operation")
+_PAGES = (
+    "Overview",
+    "Shot chart",
+    "Performance",
+    "Drift",
+    "Estimated performance",
+    "Retraining",
+    "Playground",
+    "Runs and registry",
+)
 _TABS = {
-    "Court": ("Zones", "Rates", "Shots"),
-    "Performance": ("Curves and calibration", "Slices", "Both candidates"),
-    "Drift": ("Statistics and limits", "Reference or current?", "On the court"),
+    "Shot chart": ("Zones", "Field-goal percentage", "Shots"),
+    "Performance": ("Curves and calibration", "Slices", "Candidate models"),
+    "Drift": ("Statistics and thresholds", "Domain classifier", "Shot locations"),
 }
 _LINK, _TAB = "[data-testid=stSidebarNavLink]", "button[role=tab], [data-testid=stTab]"
 _ELEMENT = ", ".join(

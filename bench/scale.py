@@ -86,7 +86,7 @@ def main() -> None:
     source = str(Path(options.source).resolve()) if Path(options.source).exists() else options.source
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch) / "tables").resolve()
-        tables = make_tables(folder, sizes)
+        tables = create_tables(folder, sizes)
         project = copy_project(Path(scratch) / "project")
         info("Training", f"a champion of {options.models}")
         training = ["--source", source, "--models", options.models]
@@ -102,7 +102,7 @@ def main() -> None:
     _print(found, engines, sizes)
 
 
-def make_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
+def create_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
     """Create tables of synthetic shots in the format of base_prod, each a folder of parts.
 
     Parameters

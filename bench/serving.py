@@ -318,7 +318,7 @@ def _score_with_posts(table: Path, url: str, server: Server) -> tuple[float, flo
         response.raise_for_status()
         found = response.json()
         predictions.extend(found["predictions"] if isinstance(found, dict) else found)
-    pa.table({"answer": [str(one) for one in predictions]})
+    pa.table({"prediction": [str(one) for one in predictions]})
     return _TABLE_ROWS / (time.perf_counter() - started), float("nan")
 
 
@@ -358,7 +358,7 @@ def _print_goals(medians: Mapping[str, ServerResult], log: LogCost) -> None:
         (per_row("production server", "itself without log"), log.p50, "at most 1.1"),
         (per_second("MLflow server", "BentoML"), _rate(front, bento), "at least 1"),
         (per_second("production server", "BentoML"), _rate(one, bento), "at least 1"),
-        (per_second("front door, two workers", "one"), _rate(front_2, front), "over 1"),
+        (per_second("MLflow server, two workers", "one"), _rate(front_2, front), "over 1"),
         (per_second("production server, two workers", "one"), _rate(two, one), "over 1"),
         (
             per_second("production server, two workers", "themselves without log"),

@@ -202,11 +202,11 @@ def check_raw(table: pd.DataFrame, name: str, *, also_required: Iterable[str] = 
     try:
         raw_schema(also_required=also_required).validate(table.reset_index(drop=True), lazy=True)
     except SchemaErrors as error:
-        findings = FailureSummary(name)
-        findings.add(error.failure_cases)
-        if not findings.rows:
+        failures = FailureSummary(name)
+        failures.add(error.failure_cases)
+        if not failures.rows:
             raise SchemaError(_failed_checks(error.failure_cases, name)) from error
-        raise findings.error() from error
+        raise failures.error() from error
 
 
 def check_columns(names: Sequence[object], name: str, *, also_required: Iterable[str] = ()) -> None:
@@ -396,7 +396,7 @@ class FailureSummary:
         if max_rejected_rows:
             head = (
                 f"{self.name} violates the schema in {rows}, more than max_rejected_rows={max_rejected_rows} "
-                "allows in both raw tables. Mend or remove them, or give a higher max_rejected_rows:"
+                "allows in both raw tables. Fix or remove them, or set a higher max_rejected_rows:"
             )
         more = self.values - len(self._lines)
         return SchemaError("\n".join([head, *self._lines, *([f"  and {more:,} more"] if more else [])]))

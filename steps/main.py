@@ -113,7 +113,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     run_id: str,
 ) -> None:
     champion, columns = registry.champion(), len(TableReader(prepared_path(FILTERED)).schema)
-    source = provenance.address
+    source = provenance.location
     console.print(_results(trained, applied, config.criterion))
     info("Data:", f"{provenance.kind} ({source})", style="")
     rows = ", ".join(f"{prepared.rows[name]:,} {word}" for name, word in ((TRAIN, "train"), (TEST, "test")))

@@ -215,7 +215,7 @@ def run(config: OperacaoConfig) -> Replay:
         _start(config)
         with tempfile.TemporaryDirectory() as folder:
             operation, probe = _operate(config, batches, Path(folder), active.info.run_id)
-        backtested = _compare(config, operation, str(provenance.address))
+        backtested = _compare(config, operation, str(provenance.location))
         log_records(_records(backtested, probe))
         _show(backtested, probe)
     if provenance.is_synthetic:

@@ -20,16 +20,6 @@ from data.paths import ROOT
 
 NOT_YET: tuple[str, ...] = (
     "MLproject",
-    "bench/loop.py",
-    "bench/pages.py",
-    "bench/scale.py",
-    "bench/serving.py",
-    "data/acquisition/",
-    "data/nba_charts/",
-    "data/preparation/",
-    "data/schema.py",
-    "data/spark/",
-    "data/storage/",
     "docs/parameters.md",
     "docs/tour.md",
     "monitor/charts/",
@@ -60,7 +50,6 @@ NOT_YET: tuple[str, ...] = (
     "steps/shared/",
     "steps/training/",
     "tests/attacks/",
-    "tests/data/",
     "tests/end_to_end/",
     "tests/monitor/",
     "tests/operation_store.py",
@@ -104,6 +93,11 @@ ALLOWED_IN: dict[str, str] = {
     "deploy/compose.yaml": "--server.address",
     "Makefile": "--server.address",
     "docs/retrain.workflow.yml": "cancelled",
+    "data/acquisition/provenance.py": r'"address"',
+    "data/schema.py": r'^"learned"$',
+    "bench/serving.py": r"mlflow\.pyfunc\.scoring_server",
+    "data/nba_charts/column_mapping.py": "Simulated Shot Chart Detail",
+    "tests/data/nba_charts/test_chart.py": "Simulated Shot Chart Detail",
 }
 """By file: what it may contain that other files may not, such as former names in the changelog and in the architecture."""
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE, simulation
 from data.errors import SourceError
@@ -18,9 +18,12 @@ PUBLIC_SHA256 = {
 }
 """Checksums of the files of the public repository."""
 
-Kind = Literal["public", "folder", "table", "address", "synthetic", "unknown"]
+Kind = Literal["public", "folder", "table", "url", "synthetic", "unknown"]
 
 _RECORD = "source.json"
+_FORMER_FIELDS = {"address": "location"}
+_FORMER_KINDS: dict[str, Kind] = {"address": "url"}
+"""Names in records of 0.1.0."""
 
 
 class IncompleteAcquisitionError(SourceError):
@@ -36,7 +39,7 @@ class Provenance:
     kind : str
         ``public`` if the bytes are those of the public files, ``synthetic`` if the Parquet metadata marks the shots as
         synthetic; otherwise the kind of source.
-    address : str
+    location : str
         Folder, file or URL, or size and seed of the simulation.
     sha256 : dict of str to str
         SHA-256 of each file, or folder of Parquet files, by its name.
@@ -47,10 +50,28 @@ class Provenance:
     """
 
     kind: Kind
-    address: str
+    location: str
     sha256: dict[str, str] = field(default_factory=dict)
     previous_sha256: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Create the provenance from its JSON record, also from one of 0.1.0.
+
+        Raises
+        ------
+        TypeError
+            If a field is missing or unknown.
+
+        Examples
+        --------
+        >>> Provenance.from_record({"kind": "address", "address": "https://example.org"}).location
+        'https://example.org'
+        """
+        fields = {_FORMER_FIELDS.get(name, name): value for name, value in dict(record).items()}
+        kind = fields.get("kind")
+        return cls(**fields | {"kind": _FORMER_KINDS.get(str(kind), kind)}) if "kind" in fields else cls(**fields)
 
     @property
     def is_synthetic(self) -> bool:
@@ -58,12 +79,12 @@ class Provenance:
         return self.kind == "synthetic"
 
 
-def infer_provenance(kind: Kind, address: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
+def infer_provenance(kind: Kind, location: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
     """Infer the provenance of files from their bytes, then from their source."""
     if hashes == PUBLIC_SHA256:
-        return Provenance("public", address, dict(hashes))
+        return Provenance("public", location, dict(hashes))
     simulated = simulation(folder)
-    return Provenance("synthetic", simulated, dict(hashes)) if simulated else Provenance(kind, address, dict(hashes))
+    return Provenance("synthetic", simulated, dict(hashes)) if simulated else Provenance(kind, location, dict(hashes))
 
 
 def install_files(source: Provenance, stage: Path, raw: Path) -> Provenance:
@@ -72,7 +93,7 @@ def install_files(source: Provenance, stage: Path, raw: Path) -> Provenance:
     The record is written first and lists the hashes of the replaced files, so `read_provenance` detects an interruption
     between the renames.
     """
-    inferred = infer_provenance(source.kind, source.address, stage, file_hashes(stage))
+    inferred = infer_provenance(source.kind, source.location, stage, file_hashes(stage))
     present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
     found = replace(inferred, previous_sha256=present, redirects=source.redirects)
     write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
@@ -87,7 +108,7 @@ def read_provenance(raw: Path = RAW) -> Provenance:
 
     Raises
     ------
-    HalfAcquiredError
+    IncompleteAcquisitionError
         If the acquisition that wrote them was interrupted.
     SourceError
         If files are missing, or differ from what was acquired.
@@ -102,7 +123,7 @@ def read_provenance(raw: Path = RAW) -> Provenance:
     if hashes == PUBLIC_SHA256 or not record.is_file():
         return infer_provenance("unknown", PUBLIC_URL if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
     try:
-        recorded = Provenance(**json.loads(record.read_text(encoding="utf-8")))
+        recorded = Provenance.from_record(json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         message = f"{display_path(record)} cannot be read ({error}). Delete it, or acquire the files again."
         raise SourceError(message) from error
@@ -116,7 +137,7 @@ def read_provenance(raw: Path = RAW) -> Provenance:
         raise IncompleteAcquisitionError(message)
     message = (
         f"{' and '.join(changed)} in {display_path(raw)}: wrong checksum; expected the bytes that were acquired from "
-        f"{recorded.address}. Acquire them again from there, or delete {display_path(record)} to keep the new files."
+        f"{recorded.location}. Acquire them again from there, or delete {display_path(record)} to keep the new files."
     )
     raise SourceError(message)
 

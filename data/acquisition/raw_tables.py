@@ -171,10 +171,10 @@ class RowValidator:
         return self
 
     def __exit__(
-        self, dtype: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the temporary files."""
-        self.shot_ids.__exit__(dtype, error, trace)
+        self.shot_ids.__exit__(kind, error, trace)
 
     def validate_chunk(self, chunk: pd.DataFrame) -> "pd.Series[str]":
         """Validate the next chunk.

@@ -114,14 +114,14 @@ def validate_url(url: str, example: str = "https://example.org/folder") -> str:
     """
     if "@" in url or "?" in url or "#" in url:
         message = (
-            f"expected an address without user, password, query or fragment, such as {example}; found one with such. "
-            "Credentials belong into ~/.netrc, which is read; `mlflow run` keeps what it is given, so delete its run"
+            f"expected a URL without user, password, query or fragment, such as {example}; found one with them. "
+            "Store credentials in ~/.netrc. `mlflow run` logs its parameters, so delete its run"
         )
         raise ValueError(message)
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in {"http", "https"}:
         found = f"{scheme}://" if separator else repr(url)
-        message = f"expected an address that starts with http:// or https://, such as {example}; found {found}"
+        message = f"expected a URL that starts with http:// or https://, such as {example}; found {found}"
         raise ValueError(message)
     host = _host(url, example)
     if not host:
@@ -218,7 +218,7 @@ def _acquire_automatically(raw: Path, public_url: str, rows: int, seed: int, max
             filled = Provenance("public", public_url, redirects=redirects)
         except UnreachableError as error:
             info("The public files cannot be reached:", error, style="yellow")
-            if existing and existing.address == synthetic.name(rows, seed):
+            if existing and existing.location == synthetic.name(rows, seed):
                 return existing
             filled = _fill(stage, "synthetic", rows, seed, max_bytes)
         validate_pair(stage)
@@ -251,7 +251,7 @@ def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Pro
             write_split(synthetic.marked(rows, seed, advance), stage)
         return Provenance("synthetic", synthetic.name(rows, seed))
     if source.startswith("https://"):
-        return Provenance("address", source, redirects=download(source, stage, max_bytes=max_bytes))
+        return Provenance("url", source, redirects=download(source, stage, max_bytes=max_bytes))
     path = Path(source).expanduser().absolute()
     if path.is_dir() and all((path / name).exists() for name in FILES):
         _require_size(path, [path / name for name in FILES], max_bytes)

@@ -50,7 +50,7 @@ def read_manifest() -> Manifest:
     """
     try:
         record = json.loads(MANIFEST.read_text(encoding="utf-8"))
-        return Manifest(Provenance(**record["provenance"]), dict(record["sha256"]))
+        return Manifest(Provenance.from_record(record["provenance"]), dict(record["sha256"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = (
             f"{display_path(PROCESSED)} contains no prepared tables. Run the preparation first: mlflow run . -e "

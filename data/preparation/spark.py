@@ -233,14 +233,16 @@ def _validate_ids(dev: "DataFrame", prod: "DataFrame", rows: int) -> None:
     """Raise if a shot is duplicate in a table, or is in both tables, which have `rows` rows together."""
     parts = max(1, rows // _IDS_PER_PARTITION)
     with translate_errors():
-        both = dev.selectExpr(SHOT_ID, "1 AS standing").unionAll(prod.selectExpr(SHOT_ID, f"{_PROD_COUNT} AS standing"))
+        both = dev.selectExpr(SHOT_ID, "1 AS occurrences").unionAll(
+            prod.selectExpr(SHOT_ID, f"{_PROD_COUNT} AS occurrences")
+        )
         # Repartitioned first: a partial count within the parts of the files, where few shots are duplicate, saves
         # nothing.
         occurrences = (
-            both.repartition(parts, SHOT_ID).groupBy(SHOT_ID).agg({"standing": "sum"}).toDF(SHOT_ID, "standing")
+            both.repartition(parts, SHOT_ID).groupBy(SHOT_ID).agg({"occurrences": "sum"}).toDF(SHOT_ID, "occurrences")
         )
         shots = occurrences.selectExpr(
-            SHOT_ID, f"standing % {_PROD_COUNT} AS in_dev", f"standing DIV {_PROD_COUNT} AS in_prod"
+            SHOT_ID, f"occurrences % {_PROD_COUNT} AS in_dev", f"occurrences DIV {_PROD_COUNT} AS in_prod"
         )
     duplicates = {DEV_FILE: "in_dev > 1", PROD_FILE: "in_prod > 1"}
     shared = "in_dev > 0 AND in_prod > 0"

@@ -130,12 +130,12 @@ def check_pyspark() -> None:
 
 
 def check_java() -> None:
-    """Refuse to go on without a Java that Spark can use.
+    """Raise unless a Java that Spark supports is installed.
 
     Raises
     ------
     SparkError
-        Says which was expected, what was found, and how to install it.
+        States the supported and the found version, and the command that installs it.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
@@ -300,7 +300,7 @@ def _configured(conf: "SparkConf", master: str) -> "SparkConf":
 
 def _settings(master: str) -> dict[str, str]:
     is_local = master.startswith("local") or urlsplit(master).hostname in {"localhost", "127.0.0.1"}
-    # Workers on another machine must reach the driver; the cluster's configuration defines at which address.
+    # Workers on another machine must reach the driver; the cluster's configuration defines at which host.
     local_settings = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} if is_local else {}
     return local_settings | {
         "spark.ui.enabled": "false",

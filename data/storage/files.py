@@ -171,7 +171,7 @@ def writer_lock(
 
     Raises
     ------
-    BusyError
+    AlreadyRunningError
         If another process still holds the lock after `limit_seconds`.
     KobeShotError
         If the lock file belongs to another account, or is a link.

@@ -147,7 +147,7 @@ def hold_lock(
 
     Raises
     ------
-    BusyError
+    AlreadyRunningError
         If another process still holds the lock after the wait. The message names the process.
     KobeShotError
         If the file belongs to another account, or is a link.
@@ -211,7 +211,7 @@ def single_instance(what: str, key: str, *, folder: Path | None = None, wait_sec
 
     Raises
     ------
-    BusyError, KobeShotError
+    AlreadyRunningError, KobeShotError
         See `hold_lock`.
     """
     name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]

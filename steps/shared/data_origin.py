@@ -23,7 +23,7 @@ def print_provenance(provenance: Provenance) -> None:
                 style="bold black on yellow",
             )
         )
-    source = provenance.address
+    source = provenance.location
     info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {source})")
 
 

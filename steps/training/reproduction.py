@@ -100,20 +100,20 @@ def _origin(tags: Mapping[str, str]) -> _Origin:
     if acquired.get("source", "auto") != "auto":
         source = acquired["source"]
     elif not provenance.is_synthetic:
-        source = provenance.address
+        source = provenance.location
     elif acquired:
         # The public files could not be downloaded then.
         source = "synthetic"
     else:
-        return _Origin(values, provenance.address, ("source", *_SYNTHETIC))
-    return _Origin({**values, **acquired, "source": source}, provenance.address, ())
+        return _Origin(values, provenance.location, ("source", *_SYNTHETIC))
+    return _Origin({**values, **acquired, "source": source}, provenance.location, ())
 
 
 def _provenance(run_id: str) -> Provenance | None:
     """The provenance of the raw files of a preparation, or None where its run does not hold it any more."""
     try:
         path = current_store().artifact(run_id, f"tables/{MANIFEST.name}")
-        return Provenance(**json.loads(path.read_text(encoding="utf-8"))["provenance"])
+        return Provenance.from_record(json.loads(path.read_text(encoding="utf-8"))["provenance"])
     except (TableError, OSError, KeyError, TypeError, ValueError):
         return None
 

@@ -51,6 +51,7 @@ _SOURCES = {
     "synthetic": "**SINTÉTICOS (simulados)**",
     "folder": "arquivos de uma pasta",
     "table": "uma tabela dada",
+    "url": "um endereço dado",
     "address": "um endereço dado",
 }
 _OUTCOMES = {

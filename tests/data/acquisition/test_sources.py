@@ -143,7 +143,7 @@ def test_large_simulations_are_folders_of_parts_and_marked_as_synthetic(
     assert (raw / DEV_FILE).is_dir()
     assert read_provenance(raw) == found
     (raw / "source.json").unlink()
-    assert read_provenance(raw).address == "rows=70000 seed=3"
+    assert read_provenance(raw).location == "rows=70000 seed=3"
     table = pd.concat([pd.read_parquet(raw / name) for name in FILES]).sort_values("shot_id", ignore_index=True)
     pd.testing.assert_frame_equal(table, synthetic.shots(70_000, 3))
 
@@ -225,7 +225,7 @@ def test_matching_checksums_are_accepted(folder: Path, raw: Path) -> None:
 
 
 def test_an_https_url_is_downloaded(url: str, folder: Path, raw: Path) -> None:
-    assert acquire(url, raw) == Provenance("address", url, {name: sha256(folder / name) for name in FILES})
+    assert acquire(url, raw) == Provenance("url", url, {name: sha256(folder / name) for name in FILES})
     assert contents(raw).items() >= {name: sha256(folder / name) for name in FILES}.items()
 
 
@@ -330,7 +330,7 @@ def test_copies_of_synthetic_shots_are_recognized(tmp_path: Path, raw: Path) -> 
     acquire("synthetic", raw)
     copied = acquire(raw, tmp_path / "other")
     assert copied.is_synthetic
-    assert copied.address == "rows=500 seed=1"
+    assert copied.location == "rows=500 seed=1"
     (raw / "source.json").unlink()
     assert read_provenance(raw).is_synthetic
 
@@ -338,7 +338,7 @@ def test_copies_of_synthetic_shots_are_recognized(tmp_path: Path, raw: Path) -> 
 def test_auto_simulates_again_with_other_rows(raw: Path) -> None:
     acquire("auto", raw)
     found = sources.acquire("auto", rows=700, seed=9, raw=raw, public_url=NOWHERE)
-    assert found.address == "rows=700 seed=9"
+    assert found.location == "rows=700 seed=9"
     assert sum(len(pd.read_parquet(raw / name)) for name in FILES) == 700
 
 

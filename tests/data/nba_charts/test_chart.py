@@ -289,7 +289,7 @@ def test_synthetic_shots_are_marked_after_the_conversion_and_as_a_source(
     shot_chart.run(ShotChartConfig(charts=[simulated], out=out))
     assert "SYNTHETIC DATA: these shots are synthetic (guard rows=500 seed=3)" in capsys.readouterr().out
     found = sources.acquire(str(out), rows=1, seed=1, raw=tmp_path / "raw")
-    assert (found.kind, found.address) == ("synthetic", "guard rows=500 seed=3")
+    assert (found.kind, found.location) == ("synthetic", "guard rows=500 seed=3")
     shots = pd.concat([pd.read_parquet(tmp_path / "raw" / name) for name in FILES]).sort_values(
         "shot_id", ignore_index=True
     )

@@ -29,7 +29,7 @@ from pyspark import SparkContext
 from data.spark.session import SparkError, collect_rows, session, translate_errors
 
 def cores():
-    return rows_of(session().range(10, numPartitions=2).selectExpr("sum(id) AS sum"))[0]["sum"]
+    return collect_rows(session().range(10, numPartitions=2).selectExpr("sum(id) AS sum"))[0]["sum"]
 
 first = session()
 assert first.sparkContext.master == "local[3]", first.sparkContext.master
@@ -42,7 +42,7 @@ assert cores() == 45
 SparkContext._gateway.proc.kill()
 SparkContext._gateway.proc.wait()
 try:
-    with told():
+    with translate_errors():
         second.range(10).count()
 except SparkError as error:
     assert "run the command again" in str(error), error

@@ -350,7 +350,7 @@ RAW = {"dataset_kobe_dev.parquet": "1" * 64, "dataset_kobe_prod.parquet": "2" * 
 TRAINING = TrainingConfig(models="dt", cv_folds=3).model_dump()
 
 
-def acquired(source: str, kind: str = "folder", address: str = "/somewhere", **params: object) -> None:
+def acquired(source: str, kind: str = "folder", url: str = "/somewhere", **params: object) -> None:
     """Log what an acquisition and a preparation leave in a store."""
     tags = {"data_source": kind, **{f"sha256_{name.partition('.')[0]}": value for name, value in RAW.items()}}
     with mlflow.start_run(run_name="Aquisicao", tags=tags):
@@ -358,7 +358,7 @@ def acquired(source: str, kind: str = "folder", address: str = "/somewhere", **p
     with mlflow.start_run(run_name="PreparacaoDados", tags={"data_source": kind}):
         split = {"test_size": 0.25, "seed": 42, "engine": "local", "master": "", "max_rejected_rows": None}
         mlflow.log_params({**split, "sha256_base_train": "a" * 64, **params})
-        provenance = {"kind": kind, "address": address, "sha256": RAW, "previous_sha256": {}}
+        provenance = {"kind": kind, "location": url, "sha256": RAW, "previous_sha256": {}}
         mlflow.log_dict({"provenance": provenance, "sha256": {}}, "tables/manifest.json")
 
 
@@ -372,7 +372,7 @@ def trained(root: str = "main", tags: dict[str, str] | None = None, **params: ob
 
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
-    ("source", "kind", "address", "expected"),
+    ("source", "kind", "url", "expected"),
     [
         ("/a folder/it's", "folder", "/a folder/it's", "/a folder/it's"),
         ("'/as mlflow run keeps it'", "folder", "/as mlflow run keeps it", "/as mlflow run keeps it"),
@@ -381,14 +381,14 @@ def trained(root: str = "main", tags: dict[str, str] | None = None, **params: ob
         ("$(rm -rf /);`x`", "table", "/y", "$(rm -rf /);`x`"),
     ],
 )
-def test_main_is_run_again_with_the_parameters_of_the_runs(source: str, kind: str, address: str, expected: str) -> None:
-    acquired(source, kind, address)
+def test_main_is_run_again_with_the_parameters_of_the_runs(source: str, kind: str, url: str, expected: str) -> None:
+    acquired(source, kind, url)
     found = reproduction(trained(), TAGS, TRAINING)
     assert found.command.startswith(f"git checkout {'f' * 40} && mlflow run . -e main")
     entry_point, values = parameters(found.command)
     changed = {"source": expected, "synthetic_rows": "9000", "synthetic_seed": "7", "test_size": "0.25"}
     assert values == {**defaults(entry_point), **changed, "models": "dt", "cv_folds": "3"}
-    assert found.source_url == address
+    assert found.source_url == url
     assert not any("Not known" in remark or "differed" in remark for remark in found.remarks)
 
 
