@@ -364,7 +364,7 @@ def _describe(retrained: RetrainingResult) -> str:
 def _records(backtested: Replay, probe: LoadProbe) -> Iterator[Record]:
     for name, strategy in backtested.strategies.items():
         yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
-    yield Metrics({"requests": float(probe.answered), "requests_lost": float(probe.lost)})
+    yield Metrics({"requests": float(probe.answered), "requests_failed": float(probe.lost)})
     for batch in backtested.batches:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)

@@ -166,15 +166,15 @@ def test_retraining_is_recommended_for_prod_and_test_rows_versus_training_rows_a
     checkout: Checkout, tmp_path: Path
 ) -> None:
     prod = checkout.run("Monitoramento").data
-    assert prod.tags["health_status"] == "retrain"
-    assert {prod.tags[f"check_{code}"] for code in ("K103", "K201", "K204")} == {"finding"}
-    assert prod.metrics["outside"] > 0.95
+    assert prod.tags["health_status"] == "retraining recommended"
+    assert {prod.tags[f"check_{code}"] for code in ("K103", "K201", "K204")} == {"failed"}
+    assert prod.metrics["out_of_support_rate"] > 0.95
     assert prod.metrics["ks_shot_distance"] > prod.metrics["ks_shot_distance_limit"]
     assert (
         prod.metrics["current_log_loss_low"] < prod.metrics["current_log_loss"] < prod.metrics["current_log_loss_high"]
     )
     own = checkout.copy(tmp_path / "copy")
-    shown = ok(own.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "watch"))
+    shown = ok(own.step("monitoramento", "--current", "base_test", "--reference", "base_train", "--fail-on", "warning"))
     assert "Status: healthy" in shown
 
 

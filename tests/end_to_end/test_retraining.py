@@ -290,7 +290,7 @@ def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without
     run = checkout.run("Operacao")
     found = run.data.metrics
     assert found["requests"] > 0
-    assert found["requests_lost"] == 0
+    assert found["requests_failed"] == 0
     for name in ("loop", "never", "every"):
         assert re.search(rf"{found[f'log_loss_{name}']:.4f}", printed)
     assert {"replay.json", "pictures/replay.png"} <= checkout.artifacts(run)

@@ -138,13 +138,13 @@ def test_both_engines_compute_the_same_drift_and_status(applied: Checkout) -> No
         run = applied.run("Monitoramento")
         folder = Path(run.info.artifact_uri)
         found[engine] = json.loads((folder / "monitoring.json").read_text())
-    assert found["spark"]["verdict"] == found["local"]["verdict"]
+    assert found["spark"]["status"] == found["local"]["status"]
     one, other = (found[engine]["drift"] for engine in ("local", "spark"))
-    assert one["outside"] == other["outside"]
+    assert one["out_of_support_rate"] == other["out_of_support_rate"]
     for first, second in zip(one["statistics"], other["statistics"], strict=True):
         assert (first["feature"], first["statistic"]) == (second["feature"], second["statistic"])
         assert first["value"] == pytest.approx(second["value"], abs=1e-9)
-        assert first["limit"] == pytest.approx(second["limit"], abs=1e-9)
+        assert first["threshold"] == pytest.approx(second["threshold"], abs=1e-9)
     assert one["classifier"]["auc"] == pytest.approx(other["classifier"]["auc"], abs=0.01)
 
 

@@ -132,14 +132,15 @@ def test_main_ends_with_a_monitoring_run_that_recommends_retraining_after_a_shif
     tags, found = run.data.tags, record_of(run)
     assert run.info.run_name == "Monitoramento"
     assert tags["mlflow.parentRunId"] == checkout.run("main").info.run_id
-    assert tags["health_status"] == found["verdict"] == checkout.run("main").data.tags["health_status"] == "retrain"
+    in_main = checkout.run("main").data.tags["health_status"]
+    assert tags["health_status"] == found["status"] == in_main == HealthStatus.RETRAIN
     assert (tags["model_version"], tags["synthetic"], tags["data_source"]) == ("1", "true", "synthetic")
     assert tags["reasons"].splitlines() == found["reasons"]
     statuses = {check.code: tags[f"check_{check.code}"] for check in CHECKS}
     assert {statuses[code] for code in ("K201", "K202", "K203", "K204")} == {"failed"}
     assert statuses["K301"] == "skipped"
     assert "error" not in statuses.values()
-    assert "Status: retrain" in shown
+    assert "Status: retraining recommended" in shown
 
 
 def test_every_metric_is_logged_with_its_interval_and_with_the_record_and_the_report(
@@ -151,13 +152,13 @@ def test_every_metric_is_logged_with_its_interval_and_with_the_record_and_the_re
     metrics = run.data.metrics
     assert metrics == flatten_metrics(record_of(run))
     table = checkout.table("predictions_prod")
-    assert (metrics["rows"], metrics["rows_labelled"]) == (len(table), table[TARGET].notna().sum())
+    assert (metrics["rows"], metrics["rows_labeled"]) == (len(table), table[TARGET].notna().sum())
     applied = checkout.run("PipelineAplicacao").data.metrics
     for name in METRICS:
         assert metrics[f"current_{name}"] == pytest.approx(applied[name])
         assert metrics[f"current_{name}_low"] <= metrics[f"current_{name}"] <= metrics[f"current_{name}_high"]
         assert metrics[f"reference_{name}"] == pytest.approx(checkout.run("Treinamento").data.metrics[name])
-    assert metrics["psi_shot_distance"] > metrics["psi_shot_distance_limit"] > 0
+    assert metrics["psi_shot_distance"] > metrics["psi_shot_distance_threshold"] > 0
     report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
     assert "SIMULATED" in report
     assert "<script" not in report
@@ -197,10 +198,10 @@ def test_a_status_as_bad_as_fail_on_gives_exit_code_3_and_is_logged(checkout: Ch
     result = checkout.step("monitoramento", "--fail_on", "retrain")
     assert result.returncode == 3, result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
-    assert "Status: retrain" in result.stdout
+    assert "Status: retraining recommended" in result.stdout
     run = newest(checkout)
     assert (run.data.tags["health_status"], run.data.tags["current"], run.info.status) == (
-        "retrain",
+        HealthStatus.RETRAIN,
         "prod",
         "FINISHED",
     )
@@ -220,7 +221,7 @@ def test_a_given_table_without_labels_and_predictions_is_scored_by_the_champion(
     assert {run.data.tags[f"check_{code}"] for code in ("K101", "K103", "K104", "K105")} == {"skipped"}
     assert run.data.tags["check_K106"] == "failed"
     metrics = run.data.metrics
-    assert (metrics["rows"], metrics["rows_labelled"]) == (600, 0)
+    assert (metrics["rows"], metrics["rows_labeled"]) == (600, 0)
     assert "current_log_loss" not in metrics
     assert 0.5 < metrics["estimated_log_loss_low"] < metrics["estimated_log_loss_high"] < 0.75
     assert record_of(run)["metrics"]["current"] is None  # type: ignore[index]
@@ -287,18 +288,18 @@ def test_of_a_folder_above_max_rows_drift_uses_all_rows_and_the_rest_a_sample_an
     assert (current["name"], current["rows"]) == ("season", rows)
     sampled = current["sampled"]
     assert 900 < sampled < 1_200
-    assert current["labelled"] < sampled
+    assert current["labeled"] < sampled
     assert run.data.metrics == flatten_metrics(found)
     assert (run.data.metrics["rows"], run.data.metrics["rows_sampled"]) == (rows, sampled)
-    message = f"Version 1 on season: {sampled:,} evenly spread of {rows:,} rows"
+    message = f"Version 1 on season: a systematic sample of {sampled:,} of {rows:,} rows"
     assert f"Evaluated: {message}" in shown
-    assert "Drift is of all of them, everything else of those looked at." in shown
+    assert "Drift covers all rows; all other results cover the sample." in shown
     report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
     assert message in report
-    assert "Drift is of all of them, everything else of those looked at." in report
+    assert "Drift covers all rows; all other results cover the sample." in report
     whole = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod").data.metrics
     # The PSI adds half a row to each bin, so it differs between three tables and one.
-    for name in ("ks_lat", "wasserstein_shot_distance", "mean_difference_probability", "outside"):
+    for name in ("ks_lat", "wasserstein_shot_distance", "mean_difference_probability", "out_of_support_rate"):
         assert run.data.metrics[name] == pytest.approx(whole[name], rel=1e-3)
     assert inputs_of(run)["current"] == ("season", sha256(folder))
 
