@@ -34,11 +34,11 @@ from serving import registry
 from steps.shared.command import StepConfig
 
 EXPERIMENT = "kobe_shot"
-MOST_COPIED_BYTES = 256 * 2**20
-"""Size up to which a table is copied into the run; of a larger one the run keeps path and SHA-256."""
+MAX_COPIED_BYTES = 256 * 2**20
+"""Size up to which a table is copied into the run; of a larger one the run logs path and SHA-256."""
 
 LAUNCHER_TAG = "kobe_shot.launcher_of"
-"""Tag of a run that a person has named: it holds the run of the step, whose name it says."""
+"""Tag of a run that a person has named: the name of the step's run, which is nested under it."""
 
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _WORKSPACE_TAG = "kobe_shot.workspace"
@@ -55,7 +55,7 @@ class Params:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of the active run; with `step`, one of a series."""
+    """Metrics of the active run; with `step`, one of a series."""
 
     values: Mapping[str, float]
     step: int | None = None
@@ -88,7 +88,7 @@ class Text:
 class Artifact:
     """A file, or a table in parts, kept under a folder of the run.
 
-    Of one larger than ``MOST_COPIED_BYTES`` the run keeps the tags ``table_NAME``, its path, and ``sha256_NAME``.
+    Of one larger than ``MAX_COPIED_BYTES`` the run keeps the tags ``table_NAME``, its path, and ``sha256_NAME``.
     """
 
     path: Path
@@ -99,7 +99,7 @@ class Artifact:
 class Dataset:
     """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest.
 
-    Of one larger than ``MOST_COPIED_BYTES`` a sample is enough as `table`; the run keeps no profile of it then.
+    Of one larger than ``MAX_COPIED_BYTES`` a sample is enough as `table`; the run keeps no profile of it then.
     """
 
     path: Path
@@ -126,7 +126,7 @@ def log_records(records: Iterable[Record]) -> None:
                 mlflow.log_figure(figure, f"pictures/{name}.png")
             case Text(file, text):
                 mlflow.log_text(text, file)
-            case Artifact(path, folder) if size_bytes(path) <= MOST_COPIED_BYTES:
+            case Artifact(path, folder) if size_bytes(path) <= MAX_COPIED_BYTES:
                 mlflow.log_artifact(str(path), folder)
             case Artifact(path):
                 mlflow.set_tags({f"table_{path.stem}": str(path.resolve()), f"sha256_{path.stem}": sha256(path)})
@@ -165,7 +165,7 @@ def _own_style() -> Iterator[None]:
 
 
 def at_work_elsewhere(run_id: str) -> bool:
-    """Whether another machine may still be at the work of a run: it says that it runs, and not for hours."""
+    """Whether another machine may still process a run: its status is running, for less than hours."""
     run = MlflowClient().get_run(run_id)
     host = run.data.tags.get(_WORKSPACE_TAG, "").partition(":")[0]
     age = datetime.now(UTC) - datetime.fromtimestamp(run.info.start_time / 1_000, UTC)
@@ -242,8 +242,8 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
 
 
 def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -> None:
-    # Steps that write to this folder run one at a time (`sole_writer`), so what still runs here is dead unless its
-    # process lives: a step's run, or one that `mlflow run` opened for a step that did not get to it.
+    # Steps that write to this folder run one at a time (`writer_lock`), so a running one here is dead unless
+    # its process lives: a step's run, or one that `mlflow run` opened for a step that did not start.
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         workspace = run.data.tags.get(_WORKSPACE_TAG)
         ours = workspace == _workspace() if workspace else _opened_for(run) == ROOT
@@ -261,7 +261,7 @@ def _own_tags() -> dict[str, str]:
 
 
 def _lives(process: str) -> bool:
-    """Whether a process of this machine other than this one lives."""
+    """Whether another process of this machine is running."""
     if not process.isdecimal() or int(process) == os.getpid():
         return False
     try:
@@ -279,7 +279,7 @@ def _workspace() -> str:
 
 def _log_params(values: Mapping[str, object]) -> None:
     active = mlflow.active_run()
-    # `mlflow run` has logged the parameters it was given, and MLflow refuses to log one again in other words.
+    # `mlflow run` has logged its parameters, and MLflow refuses to log one again with another value.
     logged = MlflowClient().get_run(active.info.run_id).data.params if active else {}
     mlflow.log_params({name: _kept(value) for name, value in values.items() if name not in logged})
 
@@ -290,7 +290,7 @@ def _kept(value: object) -> object:
 
 def _log_dataset(record: Dataset) -> None:
     with warnings.catch_warnings():
-        # MLflow hints at integer columns and at its own two readers of a local path; neither is of use here.
+        # MLflow warns of integer columns and of its own two readers of a local path; neither applies here.
         warnings.simplefilter("ignore", UserWarning)
         dataset = mlflow.data.from_pandas(
             record.table,
@@ -299,7 +299,7 @@ def _log_dataset(record: Dataset) -> None:
             name=record.path.stem,
             digest=record.sha256[:36],
         )
-        if size_bytes(record.path) > MOST_COPIED_BYTES:
+        if size_bytes(record.path) > MAX_COPIED_BYTES:
             dataset = MetaDataset(dataset.source, name=dataset.name, digest=dataset.digest, schema=dataset.schema)
         mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
 

@@ -286,7 +286,7 @@ def test_records_are_written_to_the_active_run(client: MlflowClient) -> None:
 def test_a_large_table_is_not_copied_into_its_run_but_named_with_its_digest(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steps.shared.tracking.MOST_COPIED_BYTES", 10)
+    monkeypatch.setattr("steps.shared.tracking.MAX_COPIED_BYTES", 10)
     table, path = pd.DataFrame({"lat": [33.9, 34.0]}), tmp_path / "base_prod.parquet"
     table.to_parquet(path)
     with step_run("PreparacaoDados", CONFIG) as run:
