@@ -14,6 +14,7 @@ from data.schema import COLUMNS
 from monitor.health.checks import CHECKS
 from tests.pages import PAGES, Page
 from tests.shell_commands import PACKAGES, check, commands
+from tests.test_layers import LAYERS
 from tools import parameters
 
 DOCS = ROOT / "docs"
@@ -105,6 +106,17 @@ def test_modules_that_are_named_exist(page: Page) -> None:
 def test_every_page_is_in_the_index() -> None:
     listed = {link.partition("#")[0] for link in Page(DOCS / "README.md").links}
     assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= listed
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.pt-BR.md"])
+def test_the_project_layout_has_every_package_of_two_levels(page: str) -> None:
+    listed, layer = set(), ""
+    for indent, name in re.findall(r"^    ( *)(\w+)/ ", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
+        layer = layer if indent else name
+        listed.add(f"{layer}/{name}" if indent else name)
+    packages = {path.parent.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("__init__.py")}
+    assert {str(package) for package in packages if len(package.parts) < 3} == listed & {*map(str, packages)}
+    assert all((ROOT / name).is_dir() for name in listed)
 
 
 def test_every_image_is_shown_and_small() -> None:

@@ -23,8 +23,6 @@ NOT_YET: tuple[str, ...] = (
     "docs/parameters.md",
     "docs/tour.md",
     "monitor/charts/",
-    "monitor/drift/",
-    "monitor/estimation/",
     "monitor/health/",
     "monitor/metrics/",
     "monitor/reports/",
