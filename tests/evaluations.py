@@ -50,20 +50,20 @@ def batch(rows: int, seed: int = 1) -> pd.DataFrame:
     return fresh.sample(rows, random_state=seed, ignore_index=True)
 
 
-def with_accuracy(rows: int, share: float, *, away: float = 0.1) -> pd.DataFrame:
+def with_accuracy(rows: int, accuracy: float, *, distance: float = 0.1) -> pd.DataFrame:
     """Shots with a given accuracy; P(made) is `distance` from 0.5, as often below it as above.
 
     Accuracy, F1, ROC AUC, precision, sensitivity and specificity all equal `accuracy`, so a test sets by how much
     each is worse. With `distance` = accuracy - 0.5 the predictions are calibrated.
     """
     half = rows // 2
-    hits = round(half * share)
+    hits = round(half * accuracy)
     above = np.repeat([1.0, 0.0], [hits, half - hits])
     return batch(rows).assign(
         **{
             TARGET: np.concatenate([above, 1 - above]),
             PREDICTION: np.repeat([1, 0], half),
-            PROBABILITY: np.repeat([0.5 + away, 0.5 - away], half),
+            PROBABILITY: np.repeat([0.5 + distance, 0.5 - distance], half),
         }
     )
 

@@ -50,7 +50,6 @@ NOT_YET: tuple[str, ...] = (
 
 EXEMPT = {
     "tests/test_words.py",
-    "tests/versions.py",  # runs the programs of 0.1.0
     "LICENSE",
     "conda.yaml",
     "docs/openapi.json",
@@ -58,7 +57,7 @@ EXEMPT = {
     "tools/uv.txt",
     "uv.lock",
 }
-"""This table, the programs of the version before, and generated files."""
+"""This table, and generated files."""
 
 PORTUGUESE = ("README.pt-BR.md", "monitor/reports/pipeline/")
 """Files and folders for readers of Portuguese."""

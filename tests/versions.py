@@ -24,7 +24,7 @@ PASSED = GateResult(True, "better", 0.67, 0.69, -0.03, -0.01)
 REFUSED = GateResult(False, "worse", 0.70, 0.69, 0.0, 0.02)
 
 GOOD, SAME, BAD = "good", "same", "bad"
-"""Logged models: one that has learned, one that answers the same, and one that has learned the opposite."""
+"""Logged models: a good one, one with the same predictions, and one that was trained on the opposite labels."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,23 @@ class LoggedModels:
     database: Path
     models: dict[str, LoggedModel]
 
-    def register(self, name: str, verdict: GateResult | None = PASSED, /, **tags: str) -> str:
+    def register(self, name: str, result: GateResult | None = PASSED, /, **tags: str) -> str:
         """Register one as a version in the active store, which is a copy of this one; its number."""
         model = self.models[name]
         number = registry.register(model.uri, model.run_id, tags, "for a test")
-        if verdict:
-            registry.record_gate_result(number, verdict)
+        if result:
+            registry.record_gate_result(number, result)
         return number
 
 
-def register_without_files(verdict: GateResult | None = PASSED, /, **tags: str) -> str:
+def register_without_files(result: GateResult | None = PASSED, /, **tags: str) -> str:
     """Register a version that has no files, which is enough for the registry and takes no time; its number."""
     client, name = MlflowClient(), registry.model()
     if not client.search_registered_models(filter_string=f"name = '{name}'"):
         client.create_registered_model(name)
     number = registry.number(client.create_model_version(name, "/nowhere", tags=tags))
-    if verdict:
-        registry.record_gate_result(number, verdict)
+    if result:
+        registry.record_gate_result(number, result)
     return number
 
 
@@ -115,7 +115,7 @@ def fit_pipeline(*, opposite: bool = False) -> Pipeline:
 
 
 def fit_base_rate() -> Pipeline:
-    """The class prior of the same rows."""
+    """The base-rate baseline of the same rows."""
     rows = population().head(TRAINING_ROWS)
     return make_pipeline(DummyClassifier(strategy="prior")).fit(rows[list(FEATURES)].to_numpy(), rows[TARGET])
 

@@ -1,1 +1,1 @@
-"""The parts of ``retreino``: configuration and training set; not the entry point itself."""
+"""The parts of ``retreino``: configuration, inputs, training set, interrupted decisions; not the entry point itself."""

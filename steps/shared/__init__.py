@@ -1,1 +1,1 @@
-"""What every step uses: command, tracking and engine; not a step."""
+"""What steps share: command, tracking, engine, validators, data origin and current data; not a step."""

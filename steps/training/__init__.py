@@ -1,1 +1,1 @@
-"""The parts of ``treinamento``: tuning, training set, promotion and reproduction; not the entry point itself."""
+"""The parts of ``treinamento``: configuration, tuning, selection, promotion, model card; not the entry point itself."""

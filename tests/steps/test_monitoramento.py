@@ -88,7 +88,7 @@ def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
 def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(current_data, "flag_training_rows", lambda table: table)
+    monkeypatch.setattr(current_data, "flag_training_rows", lambda _store, table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: np.nan})
     rows.loc[::10, TARGET] = 1.0
     url = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
@@ -107,7 +107,7 @@ def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_
 def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(current_data, "flag_training_rows", lambda table: table)
+    monkeypatch.setattr(current_data, "flag_training_rows", lambda _store, table: table)
     rows = pd.DataFrame({name: np.ones(1_000) for name in FEATURES}).assign(**{PROBABILITY: 0.4, TARGET: 1.0})
     url = fill(tmp_path / "log.db", rows, every=timedelta(seconds=1))
     with (engine := create_engine(url)).begin() as connection:

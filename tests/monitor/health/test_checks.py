@@ -27,7 +27,7 @@ def run(code: str, evaluated: Evaluation) -> CheckResult:
 
 def graded(rows: int, share: float, *, away: float = 0.1, against: ReferenceData | None = None) -> Evaluation:
     """An evaluation with a given accuracy; the reference has 60%."""
-    return evaluation(with_accuracy(rows, share, away=away), against=against or sixty_percent_accurate())
+    return evaluation(with_accuracy(rows, share, distance=away), against=against or sixty_percent_accurate())
 
 
 def unlabeled(table: pd.DataFrame) -> pd.DataFrame:
@@ -357,7 +357,9 @@ def test_k204_rows_like_the_training_rows_pass() -> None:
 
 @pytest.mark.parametrize(("away", "status"), [(0.03, WARNING), (0.002, RETRAIN)])
 def test_k301_a_worse_estimate_is_an_alarm_without_a_label(away: float, status: CheckStatus) -> None:
-    found = run("K301", evaluation(unlabeled(with_accuracy(4_000, 0.5, away=away)), against=sixty_percent_accurate()))
+    found = run(
+        "K301", evaluation(unlabeled(with_accuracy(4_000, 0.5, distance=away)), against=sixty_percent_accurate())
+    )
     assert_alarm(found, status, "estimated without labels: ")
     assert "accuracy is worse by 1" in found.message
     assert "accuracy 0.600 to 0.5" in found.details

@@ -70,7 +70,7 @@ def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
 
 
 def reference(share: float, away: float) -> ReferenceData:
-    return ReferenceData(population().head(4_000), with_accuracy(4_000, share, away=away), name="base_test")
+    return ReferenceData(population().head(4_000), with_accuracy(4_000, share, distance=away), name="base_test")
 
 
 def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
@@ -233,7 +233,7 @@ def test_a_window_has_the_figures_of_its_rows() -> None:
 @pytest.mark.usefixtures("no_checks")
 def test_log_loss_alone_can_violate() -> None:
     sharp = reference(0.9, 0.4)
-    table = in_time([with_accuracy(200, 0.8, away=0.3)] * 3)
+    table = in_time([with_accuracy(200, 0.8, distance=0.3)] * 3)
     found = decided(table, against=sharp)
     assert signal(found).fired is True
     assert [len(window.violations) for window in found.windows] == [1, 1, 1]
