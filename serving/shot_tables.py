@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data.schema import COLUMN, FEATURES, RAW_COLUMN_NAMES, SHOT_ID, feature_column, rejection_reason
+from data.schema import COLUMN, FEATURES, RAW_COLUMN_NAMES, SHOT_ID, feature_column
 from data.storage.tables import TableError, TableReader
+from data.validation import rejection_reason
 
 _INTEGERS_END = 2.0**63
 

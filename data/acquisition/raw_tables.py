@@ -18,24 +18,12 @@ import pyarrow.parquet as pq
 
 from data.acquisition.duplicate_ids import IdSet, Ints
 from data.errors import FileError, SchemaError, SourceError
-from data.schema import (
-    COLUMN,
-    RAW_COLUMN_NAMES,
-    SHOT_ID,
-    THREE_POINTS,
-    TWO_POINTS,
-    VALIDATED_COLUMNS,
-    FailureSummary,
-    check_columns,
-    check_raw,
-    failure_cases,
-    raw_schema,
-    reasons,
-)
+from data.schema import COLUMN, RAW_COLUMN_NAMES, SHOT_ID, THREE_POINTS, TWO_POINTS, VALIDATED_COLUMNS
 from data.simulation.synthetic import SIMULATION
 from data.storage.files import parquet_files
 from data.storage.regular_files import open_native, open_regular
 from data.storage.tables import ATTRIBUTES, TableError, TableReader, TableWriter, arrow_schema, table_writer
+from data.validation import FailureSummary, check_columns, check_raw, failure_cases, raw_schema, reasons
 
 DEV_FILE = "dataset_kobe_dev.parquet"
 PROD_FILE = "dataset_kobe_prod.parquet"
@@ -130,7 +118,7 @@ class RowValidator:
     folder : pathlib.Path
         Folder for the values of ``shot_id``, if they do not fit in memory.
     also_required : sequence of str
-        See `data.schema.raw_schema`.
+        See `data.validation.raw_schema`.
     max_rejected_rows : int
         Maximum number of rows that violate the schema, including `before`.
 

@@ -4,17 +4,15 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 
 from data.errors import KobeShotError
-from data.paths import PROCESSED, ROOT
-from data.storage.locks import hold_lock
 from data.storage.regular_files import open_regular
-from data.storage.staging import clear_leftovers, staging
+from data.storage.staging import staging
 
 
 def sha256(path: Path) -> str:
@@ -150,36 +148,3 @@ def write_text(text: str, target: Path) -> None:
     """Write a text file atomically, in UTF-8."""
     with atomic_write(target) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def writer_lock(
-    folder: Path = ROOT / "data", *, limit_seconds: float = 600, on_wait: Callable[[str], None] = print
-) -> Iterator[None]:
-    """Allow one process at a time to write below `folder`, and remove the partial files of killed processes.
-
-    Files that another process writes there without this lock, such as a table of predictions, stay.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Guarded by the file ``.lock`` in it, or for ``data`` in ``data/processed``.
-    limit_seconds : float
-        How long to wait for another process.
-    on_wait : callable
-        Called once with a message if another process holds the lock.
-
-    Raises
-    ------
-    AlreadyRunningError
-        If another process still holds the lock after `limit_seconds`.
-    KobeShotError
-        If the lock file belongs to another account, or is a link.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Containers share this folder of data/, and not data/ itself.
-    parent = PROCESSED if folder == ROOT / "data" else folder
-    parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(parent / ".lock", f"writing to {display_path(folder)}", limit_seconds, on_wait):
-        clear_leftovers(folder)
-        yield

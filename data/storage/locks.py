@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from data.errors import KobeShotError
+from data.storage.files import display_path
+from data.storage.staging import clear_leftovers
 
 WAIT_VARIABLE = "KOBE_LOCK_WAIT_SECONDS"
 """Environment variable: how long to wait for any lock, in seconds."""
@@ -216,4 +218,42 @@ def single_instance(what: str, key: str, *, folder: Path | None = None, wait_sec
     """
     name = hashlib.sha256(f"{what}\n{key}".encode()).hexdigest()[:16]
     with hold_lock((folder or private_folder()) / f"kobe_shot_{os.geteuid()}_{name}.lock", what, wait_seconds):
+        yield
+
+
+@contextmanager
+def writer_lock(
+    folder: Path,
+    *,
+    lock_folder: Path | None = None,
+    limit_seconds: float = 600,
+    on_wait: Callable[[str], None] = print,
+) -> Iterator[None]:
+    """Allow one process at a time to write below a folder, and remove the partial files of killed processes.
+
+    Files that another process writes there without this lock, such as a table of predictions, stay.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder to write to.
+    lock_folder : pathlib.Path, optional
+        Folder of the lock file ``.lock``; by default `folder`.
+    limit_seconds : float
+        How long to wait for another process.
+    on_wait : callable
+        Called once with a message if another process holds the lock.
+
+    Raises
+    ------
+    AlreadyRunningError
+        If another process still holds the lock after `limit_seconds`.
+    KobeShotError
+        If the lock file belongs to another account, or is a link.
+    """
+    lock = (lock_folder or folder) / ".lock"
+    for parent in (folder, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(lock, f"writing to {display_path(folder)}", limit_seconds, on_wait):
+        clear_leftovers(folder)
         yield

@@ -29,10 +29,10 @@ from data.schema import (
     REASON,
     SHOT_ID,
     TARGET,
-    rejection_reason,
 )
 from data.storage.files import remove_path, translate_disk_full
 from data.storage.tables import table_writer
+from data.validation import rejection_reason
 from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError, map_concurrently
 from serving.shot_tables import ShotReader, features_of, numbers_of, problems_of, shot_ids_of, typed_with_problems
 

@@ -13,8 +13,8 @@ from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
 from data.cli import config as command
 from data.cli.console import info
-from data.storage.files import writer_lock
-from data.storage.locks import restrict_permissions, single_instance
+from data.paths import DATA, PROCESSED
+from data.storage.locks import restrict_permissions, single_instance, writer_lock
 from data.storage.urls import sqlite_path, sqlite_url
 from serving import registry
 from serving.registry import reachability, translate_store_errors
@@ -57,7 +57,9 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
         registry.model()
         with plain_store(), _single_instance_of(exclusive), translate_store_errors():
             reachability.require_reachable()
-            with reachability.watched(), writer_lock(on_wait=info), _registry_known():
+            # Containers share the folder of processed tables, and not its parent.
+            data_lock = writer_lock(folder=DATA, lock_folder=PROCESSED, on_wait=info)
+            with reachability.watched(), data_lock, _registry_known():
                 _make_store()
                 run(config)
 

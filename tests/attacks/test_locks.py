@@ -15,8 +15,7 @@ import pytest
 
 from data.errors import KobeShotError
 from data.paths import ROOT
-from data.storage.files import writer_lock
-from data.storage.locks import AlreadyRunningError, hold_lock, private_folder, single_instance
+from data.storage.locks import AlreadyRunningError, hold_lock, private_folder, single_instance, writer_lock
 from serving.registry.store import plain_store
 
 NOBODY = 65_534

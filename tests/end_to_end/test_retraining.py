@@ -19,7 +19,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from data.storage.files import writer_lock
+from data.storage.locks import writer_lock
 from serving.batch.in_process import ANSWERS, prediction_hash
 from tests.project import (
     Checkout,

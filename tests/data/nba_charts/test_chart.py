@@ -14,10 +14,11 @@ from data.nba_charts.chart import ConversionResult, ShotChartConfig
 from data.nba_charts.column_mapping import EXCLUDED_GAME_TYPES, MAPPING, REQUIRED_COLUMNS
 from data.nba_charts.simulated import SyntheticChartConfig, as_chart
 from data.paths import ROOT
-from data.schema import COLUMNS, THREE_POINTS, check_raw
+from data.schema import COLUMNS, THREE_POINTS
 from data.simulation import synthetic
 from data.simulation.players import GUARD
 from data.storage.tables import TableError
+from data.validation import check_raw
 
 PAGE = (ROOT / "docs" / "bring-your-own-data.md").read_text()
 NAME = "guard rows=800 seed=7"

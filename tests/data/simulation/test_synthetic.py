@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.schema import THREE_POINTS, TWO_POINTS, check_raw
+from data.schema import THREE_POINTS, TWO_POINTS
 from data.simulation import synthetic
+from data.validation import check_raw
 
 
 @pytest.fixture(scope="module")

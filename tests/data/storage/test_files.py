@@ -10,8 +10,8 @@ import pytest
 
 from data.errors import KobeShotError
 from data.paths import ROOT
-from data.storage.files import atomic_write, sha256, write_text, writer_lock
-from data.storage.locks import AlreadyRunningError, single_instance
+from data.storage.files import atomic_write, sha256, write_text
+from data.storage.locks import AlreadyRunningError, single_instance, writer_lock
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_second_writer_waits_reports_it_and_times_out(tmp_path: Path) -> None:
 
 def test_a_killed_writer_releases_its_lock(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys\nfrom data.storage.files import writer_lock\n"
+        "import pathlib, sys\nfrom data.storage.locks import writer_lock\n"
         f"with writer_lock(pathlib.Path({str(tmp_path)!r})):\n    print('in', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -1,0 +1,109 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import SchemaError
+from data.schema import COLUMN, COLUMNS, VALIDATED_COLUMNS
+from data.validation import check_raw, failure_cases, raw_schema, reasons, rejection_reason
+
+
+def test_the_public_files_are_valid(real_raw: dict[str, pd.DataFrame]) -> None:
+    for name, table in real_raw.items():
+        check_raw(table, name)
+
+
+def test_integers_may_be_stored_as_doubles(shots: pd.DataFrame) -> None:
+    check_raw(shots.astype({"period": float, "playoffs": float, "shot_distance": float, "shot_id": float}), "shots")
+
+
+def test_optional_columns_may_be_missing(shots: pd.DataFrame) -> None:
+    needed = [column.name for column in COLUMNS if column.required]
+    check_raw(shots[needed], "shots")
+
+
+@pytest.mark.parametrize("column", [column.name for column in COLUMNS if column.required])
+def test_a_missing_column_is_named(shots: pd.DataFrame, column: str) -> None:
+    with pytest.raises(SchemaError, match=rf"shots\.parquet: column {column} missing.*found"):
+        check_raw(shots.drop(columns=column), "shots.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("lat", 0.0),
+        ("lat", np.inf),
+        ("lon", "west"),
+        ("minutes_remaining", -1),
+        ("period", 0),
+        ("period", 2.5),
+        ("playoffs", 2),
+        ("shot_distance", 400),
+        ("shot_made_flag", 0.5),
+        ("shot_type", "4PT Field Goal"),
+    ],
+)
+def test_an_invalid_value_raises_with_its_row_column_and_constraint(
+    shots: pd.DataFrame, column: str, value: object
+) -> None:
+    table = shots.head(50).astype({column: object})
+    table[column] = [value if row == 7 else old for row, old in enumerate(table[column])]
+    with pytest.raises(SchemaError) as caught:
+        check_raw(table, "shots.parquet")
+    message = str(caught.value)
+    assert f"row 7, column {column}: found {value!r}" in message or f"found {float(str(value))!r}" in message
+    assert COLUMN[column].constraint_text in message
+
+
+def test_a_duplicate_shot_id_is_rejected(shots: pd.DataFrame) -> None:
+    table = shots.head(10).copy()
+    table.loc[4, "shot_id"] = table.loc[3, "shot_id"]
+    with pytest.raises(SchemaError, match="row 4, column shot_id"):
+        check_raw(table, "shots")
+
+
+def test_a_duplicate_column_is_rejected(shots: pd.DataFrame) -> None:
+    with pytest.raises(SchemaError, match="lat found twice"):
+        check_raw(pd.concat([shots, shots["lat"]], axis=1), "shots")
+
+
+def test_many_invalid_rows_are_counted_and_not_listed(shots: pd.DataFrame) -> None:
+    with pytest.raises(SchemaError, match=r"in 6,000 row\(s\)[\s\S]*and 5,990 more"):
+        check_raw(shots.assign(period=99), "shots")
+
+
+# Reasons
+
+
+def reasons_of(table: pd.DataFrame) -> dict[int, str]:
+    found = failure_cases(table[list(VALIDATED_COLUMNS)].reset_index(drop=True), raw_schema(unique=False), "shots")
+    return {int(str(row)): text for row, text in reasons(found).items()}
+
+
+def test_the_reason_of_a_row_is_its_first_violation_in_the_order_of_the_schema(shots: pd.DataFrame) -> None:
+    table = shots.head(50).astype({"period": float, "playoffs": object, "lat": object})
+    table.loc[3, ["period", "shot_type"]] = [2.5, "4PT"]
+    table.loc[7, "shot_type"] = "4PT"
+    table.loc[9, ["lat", "playoffs"]] = ["north", 2]
+    table.loc[11, "lat"] = 0.123456789012
+    table.loc[12, "playoffs"] = "no"
+    latitude = "a float from 33.1568 to 34.0968"
+    assert reasons_of(table) == {
+        3: "column period: found 2.5, expected an integer from 1 to 10",
+        7: "column shot_type: found '4PT', expected one of '2PT Field Goal', '3PT Field Goal'",
+        9: f"column lat: found 'north', expected {latitude}",
+        11: f"column lat: found 0.123456789, expected {latitude}",
+        12: "column playoffs: found 'no', expected an integer from 0 to 1",
+    }
+
+
+def test_valid_rows_have_no_reason(shots: pd.DataFrame) -> None:
+    assert reasons_of(shots) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "null"), (np.nan, "null"), (1e20, "1e+20"), (np.inf, "inf"), (7, "7"), ("it's", "'it's'")],
+)
+def test_a_reason_formats_its_value_like_both_engines(value: object, shown: str) -> None:
+    column = COLUMN["lat"]
+    assert rejection_reason(column, value) == f"column lat: found {shown}, expected {column.constraint_text}"
