@@ -50,7 +50,7 @@ class ShownEvaluation:
 
     Attributes
     ----------
-    evaluation : Look
+    evaluation : Evaluation
     rows : int
         Rows of the table, or of the time window of the log, that the version scored. Estimated if the evaluation is
         of a sample.
@@ -160,7 +160,7 @@ def record(run_id: str) -> dict[str, Any] | None:
         if found["format"] != FORMAT:
             return None
         missing = RECORD_KEYS - set(found)
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         message = (
             f"{records.MONITORING_RECORD} of run {run_id} cannot be read ({type(error).__name__}). Re-run monitoring."
         )

@@ -26,6 +26,7 @@ from monitor.health.evaluation import Evaluation, ServingState, rows_of_version
 from monitor.health.record import to_dict
 from monitor.health.status import run_checks
 from monitor.store import tables as tables_of_the_monitor
+from monitor.store import tags as tags_of_runs
 from monitor.store.model_store import current_store
 from monitor.ui import jobs, widgets
 from serving import registry
@@ -198,7 +199,7 @@ def test_a_systematic_sample_of_the_inference_log_is_shown(
         shown = page(name, source=widgets.LOG)
         assert not shown.exception, name
         assert not shown.error, name
-    assert "evenly spread of 12,000 rows" in texts(page("drift", source=widgets.LOG))
+    assert "of 12,000 rows" in texts(page("drift", source=widgets.LOG))
 
 
 def test_a_missing_log_shows_the_command_that_starts_a_server(operated_store: tuple[Path, Pipeline]) -> None:
@@ -336,7 +337,7 @@ def log_monitoring(tags: dict[str, str], record: str | None = None, status: str 
 @pytest.mark.parametrize("record", ['{"format": 1, "ver', '{"format": 1}', "[]"])
 def test_a_damaged_record_of_a_monitoring_run_is_an_error(record: str, operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
-    log_monitoring({"verdict": "healthy"}, record)
+    log_monitoring({tags_of_runs.HEALTH: "healthy"}, record)
     shown = page("overview")
     assert not shown.exception
     assert "Re-run monitoring." in texts(shown)
@@ -353,7 +354,7 @@ def test_a_monitoring_run_of_a_given_table_is_not_shown_for_the_production_set(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     assert operated_store
-    log_monitoring({"source": "table", "verdict": "healthy"}, "{}")
+    log_monitoring({"source": "table", tags_of_runs.HEALTH: "healthy"}, "{}")
     assert "There is no monitoring run of this data source yet" in texts(page("overview"))
 
 
@@ -370,13 +371,13 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
             current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
         )
     )
-    look = Evaluation(
+    evaluation = Evaluation(
         reference_data(current_store(), "1"),
         current,
         ServingState(datetime.now(UTC), current_store().champion()),
         "prod",
     )
-    log_monitoring({"verdict": "warning"}, json.dumps(to_dict(look, run_checks(look, CHECKS))))
+    log_monitoring({tags_of_runs.HEALTH: "warning"}, json.dumps(to_dict(evaluation, run_checks(evaluation, CHECKS))))
     shown = page("overview")
     assert not shown.exception
     assert not shown.error
@@ -395,19 +396,17 @@ def test_the_overview_of_a_sample_names_the_rows_of_every_result(
             current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
         )
     )
-    look = Evaluation(
+    evaluation = Evaluation(
         reference_data(current_store(), "1"),
         current,
         ServingState(datetime.now(UTC), current_store().champion()),
         "prod",
     )
-    found = to_dict(look, run_checks(look, CHECKS))
-    found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labelled": 400}
-    log_monitoring({"verdict": "warning"}, json.dumps(found))
-    description = (
-        "Version 1 on prod: 400 evenly spread of 1,000,000 rows, 400 of them labeled; compared with base\\_test"
-    )
-    assert "Drift is of all of them" in texts(page("overview"))
+    found = to_dict(evaluation, run_checks(evaluation, CHECKS))
+    found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labeled": 400}
+    log_monitoring({tags_of_runs.HEALTH: "warning"}, json.dumps(found))
+    description = "Version 1 on prod: a systematic sample of 400 of 1,000,000 rows, 400 of them labeled; compared with"
+    assert "Drift covers all rows" in texts(page("overview"))
     assert description in texts(page("overview"))
 
 
@@ -423,12 +422,16 @@ def monitor_production_set() -> None:
     run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
     current = tables_of_the_monitor.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id))
     judged = rows_of_version(current, champion.version)
-    look = Evaluation(
+    evaluation = Evaluation(
         reference_data(current_store(), judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod"
     )
-    health = run_checks(look, CHECKS)
-    tags = {"verdict": str(health.status), "application_run": run_id, "model_version": look.version}
-    log_monitoring(tags, json.dumps(to_dict(look, health)))
+    health = run_checks(evaluation, CHECKS)
+    tags = {
+        tags_of_runs.HEALTH: str(health.status),
+        tags_of_runs.BATCH_SCORING_RUN: run_id,
+        "model_version": evaluation.version,
+    }
+    log_monitoring(tags, json.dumps(to_dict(evaluation, health)))
 
 
 def labels(shown: AppTest) -> list[str]:
@@ -516,7 +519,7 @@ def test_of_a_log_of_two_versions_the_rows_of_the_champion_are_shown_and_the_oth
     fill_log(tmp_path / "log.db", pipeline, 200, version="2")
     shown = texts(page("drift", source=widgets.LOG))
     assert "Version 2 on log: 200 rows" in shown
-    assert "Left out, because others scored them: 300 by version 1." in shown
+    assert "Excluded, because other versions scored them: 300 by version 1." in shown
 
 
 def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_sampled_log(
@@ -528,7 +531,7 @@ def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_sampled_log(
     fill_log(tmp_path / "log.db", pipeline, 150, version="2")
     shown = texts(page("drift", source=widgets.LOG))
     assert "Version 2 on log: 150 rows, 150 of them labeled" in shown
-    assert "Left out, because others scored them: 12,000 by version 1." in shown
+    assert "Excluded, because other versions scored them: 12,000 by version 1." in shown
 
 
 def test_rows_of_the_reference_are_excluded_from_the_metrics(operated_store: tuple[Path, Pipeline]) -> None:
@@ -536,14 +539,14 @@ def test_rows_of_the_reference_are_excluded_from_the_metrics(operated_store: tup
     apply(folder, shots(600, 2), pipeline)
     shown = page("performance")
     assert not shown.exception
-    assert "600 labeled rows do not count: they are rows of base\\_test itself." in texts(shown)
+    assert "600 labeled rows are excluded: they are rows of base\\_test." in texts(shown)
 
 
 def test_a_given_table_of_aplicacao_is_not_shown_as_the_production_set(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(300, 7), pipeline)
     run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
-    log_monitoring({"verdict": "healthy", "application_run": run_id}, "{}")
+    log_monitoring({tags_of_runs.HEALTH: "healthy", tags_of_runs.BATCH_SCORING_RUN: run_id}, "{}")
     given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
     with mlflow.start_run(run_name="PipelineAplicacao", tags=given):
         pass
