@@ -49,7 +49,6 @@ ALARM_EXIT_CODE = 3
 """Exit code of the command if the status is as bad as ``fail_on``, or worse."""
 
 _TABLE_KINDS = (".parquet", ".csv")
-_MAX_TAG_LENGTH = 5_000
 _MARK = {
     CheckStatus.PASSED: "✓",
     CheckStatus.WARNING: "▲",
@@ -247,7 +246,7 @@ def _records(
     monitored: MonitoringResult, current: CurrentData, reference: Path, *, synthetic: bool
 ) -> Iterator[Record]:
     health = monitored.health
-    yield Tags({tags.HEALTH: str(health.status), tags.REASONS: "\n".join(health.reasons)[:_MAX_TAG_LENGTH]})
+    yield Tags({tags.HEALTH: str(health.status), tags.REASONS: "\n".join(health.reasons)[: records.MAX_TAG_LENGTH]})
     yield Tags({f"check_{result.code}": str(result.status) for result in health.results})
     yield Tags({tags.BATCH_SCORING_RUN: current.application_run, tags.CURRENT: current.name})
     yield Tags({tags.MODEL_VERSION: monitored.evaluation.version or "unknown"})

@@ -16,7 +16,6 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow import MlflowClient
 from pydantic import AfterValidator, Field
 from rich.table import Table
 
@@ -179,8 +178,8 @@ class _Operation:
         retrained = retrain(
             RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), as_of=as_of)
         )
-        log = current_store().decisions(limit=1)
-        MlflowClient().set_tag(log[0].run_id, tags.BACKTEST, self.run_id)
+        store = current_store()
+        store.set_tags(store.decisions(limit=1)[0].run_id, {tags.BACKTEST: self.run_id})
         return retrained
 
     def _wait_for(self, version: str) -> None:
@@ -248,9 +247,7 @@ def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
 
 def _start(config: OperacaoConfig) -> None:
     """Train the first champion on dev rows only, as ``main`` does, in a new registered model."""
-    client = MlflowClient()
-    if client.search_registered_models(filter_string=f"name = '{registry.model()}'"):
-        client.delete_registered_model(registry.model())
+    current_store().delete_model()
     training = part(TrainingConfig, config).model_copy(update={"models": config.initial_model or config.models})
     trained = treinamento.run(training)
     if registry.champion() is None:

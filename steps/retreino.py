@@ -16,12 +16,21 @@ from monitor.retraining.policy import Decision, decide
 from monitor.store import run_names
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
-from monitor.store.records import FAILED, INTERRUPTED, NOTHING_TO_DO, PENDING, PROMOTED, REJECTED
+from monitor.store.records import (
+    FAILED,
+    INTERRUPTED,
+    MAX_TAG_LENGTH,
+    NOTHING_TO_DO,
+    PENDING,
+    PROMOTED,
+    REJECTED,
+    RetrainingDecision,
+)
 from monitor.store.tags import OUTCOME, OUTCOME_REASON
 from serving import registry
 from steps.retraining.config import RetreinoConfig
 from steps.retraining.inputs import DecisionInputs, evaluate, read_inputs
-from steps.retraining.interrupted import resolve_interrupted, write_tags
+from steps.retraining.interrupted import resolve_interrupted
 from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, build_training_set
 from steps.shared.command import run_command
 from steps.shared.data_origin import print_synthetic_warning
@@ -31,8 +40,6 @@ from steps.training.promotion import PromotionOutcome, promote_if_better, promot
 from steps.training.selection import train_and_register
 
 RUN_NAME = run_names.RETRAINING
-
-_MAX_TAG_LENGTH = 5_000
 
 
 @dataclass(frozen=True)
@@ -113,25 +120,24 @@ def _decision_records(  # noqa: PLR0913 what the record holds
     yield Text(decision_log.RECORD, json.dumps(decision.record(), indent=2) + "\n")
     nothing = "dry run" if decision.retrain else "no retraining is needed"
     # In one request: a record of the decision log is complete or missing.
-    yield Tags(
-        {
-            store_tags.DECISION_MODEL: registry.model(),
-            store_tags.DECISION_MODEL_CREATED: registry.created(),
-            store_tags.NUMBER: str(number),
-            store_tags.DECIDED_AT: inputs.now.isoformat(timespec="seconds"),
-            store_tags.DECISION: decision.decision,
-            store_tags.TRIGGER: decision.trigger,
-            store_tags.MODE: mode,
-            store_tags.REASONS: "\n".join(decision.reasons)[:_MAX_TAG_LENGTH],
-            store_tags.CHAMPION: inputs.version,
-            store_tags.SOURCE: source,
-            store_tags.LABELS: str(arrived.labels),
-            store_tags.NEW_LABELS: str(arrived.new_labels),
-            store_tags.LABELS_UNTIL: arrived.until.isoformat() if arrived.until else "",
-            OUTCOME: PENDING if acts else NOTHING_TO_DO,
-            OUTCOME_REASON: "" if acts else nothing,
-        }
+    logged = RetrainingDecision(
+        number=number,
+        decided_at=inputs.now,
+        decision=decision.decision,
+        trigger=decision.trigger,
+        mode=mode,
+        reasons=decision.reasons,
+        outcome=PENDING if acts else NOTHING_TO_DO,
+        outcome_reason="" if acts else nothing,
+        champion=inputs.version,
+        labels=arrived.labels,
+        new_labels=arrived.new_labels,
+        labels_until=arrived.until,
+        model=registry.model(),
+        model_created=registry.created(),
+        source=source,
     )
+    yield Tags(logged.to_tags())
 
 
 @contextmanager
@@ -141,14 +147,14 @@ def _log_failure(run_id: str) -> Iterator[None]:
         yield
     except BaseException as error:
         if isinstance(error, Exception):
-            outcome, reason = FAILED, f"{type(error).__name__}: {error}"[:_MAX_TAG_LENGTH]
+            outcome, reason = FAILED, f"{type(error).__name__}: {error}"[:MAX_TAG_LENGTH]
         else:
             outcome, reason = INTERRUPTED, "it was stopped before its end"
         version = registry.version_tagged(RETRAINING_RUN, run_id)
         left = {store_tags.MODEL_VERSION: registry.number(version)} if version else {}
         if version and registry.alias_state().champion != registry.number(version):
             registry.archive(registry.number(version), reason)
-        write_tags(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
+        current_store().set_tags(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
         raise
 
 
@@ -189,7 +195,7 @@ def _outcome_records(promotion: PromotionOutcome, version: str) -> Iterator[Reco
         {
             store_tags.MODEL_VERSION: version,
             OUTCOME: PROMOTED if promotion.promoted else REJECTED,
-            OUTCOME_REASON: (promotion.gate_result.reason if promotion.promoted else promotion.note)[:_MAX_TAG_LENGTH],
+            OUTCOME_REASON: (promotion.gate_result.reason if promotion.promoted else promotion.note)[:MAX_TAG_LENGTH],
         }
     )
 

@@ -113,10 +113,10 @@ def metric_name(split: str, model_id: str, measure: str, statistic: str) -> str:
     Examples
     --------
     >>> metric_name(USED, "lr", "log_loss", "mean"), metric_name(HALF, "lr", "log_loss", "std")
-    ('spread_lr_log_loss_mean', 'spread_half_lr_log_loss_std')
+    ('resplit_lr_log_loss_mean', 'resplit_half_lr_log_loss_std')
     """
     kind = [] if split == USED else [split]
-    return "_".join(["spread", *kind, *([model_id] if model_id else []), measure, statistic])
+    return "_".join(["resplit", *kind, *([model_id] if model_id else []), measure, statistic])
 
 
 def summary(studied: pd.DataFrame) -> dict[str, float]:

@@ -90,12 +90,16 @@ FORMER_METRICS = {
         for statistic in ("ks", "psi", "wasserstein")
         for column in (*FEATURES, PROBABILITY)
     },
+    "requests_lost": "requests_failed",
+    "rows_learned": "rows_in_training",
 }
+_FORMER_RESPLIT, _RESPLIT = "spread_", "resplit_"
 FORMER_PARAMS = {
     "batch_rows": "batch_size",
     "horizon": "trend_horizon",
     "label_test_size": "holdout_size",
     "label_window": "max_labels",
+    "limit": "degradation_threshold",
     "least_gain": "min_improvement",
     "look_rows": "recent_rows",
     "minimum_new_labels": "min_new_labels",
@@ -103,12 +107,12 @@ FORMER_PARAMS = {
     "most_per_day": "max_trainings_per_day",
     "most_rejected": "max_rejected_rows",
     "most_rows": "max_rows",
+    "now": "as_of",
     "split_seeds": "n_resplits",
+    "start": "initial_model",
     "violations": "min_breached_windows",
     "window_rows": "window_size",
 }
-
-
 """Names and values of 0.1.0 and what they are today."""
 
 
@@ -153,7 +157,8 @@ def current_tags(held: Mapping[str, str]) -> dict[str, str]:
 
 def current_metrics(held: Mapping[str, float]) -> dict[str, float]:
     """The metrics of a run by the names of today."""
-    return _renamed(held, FORMER_METRICS)
+    resplit = {name: _RESPLIT + name.removeprefix(_FORMER_RESPLIT) for name in held if name.startswith(_FORMER_RESPLIT)}
+    return _renamed(held, FORMER_METRICS | resplit)
 
 
 def current_params(held: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,5 @@
 """Outcomes of decisions whose process was killed."""
 
-from mlflow import MlflowClient
-from mlflow.entities import RunTag
-
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from monitor.store.records import INTERRUPTED, PENDING, PROMOTED, REJECTED, RetrainingDecision
@@ -14,9 +11,10 @@ from steps.shared.tracking import at_work_elsewhere
 
 def resolve_interrupted(own_run: str = "") -> None:
     """Log the outcome of decisions whose process was killed."""
-    for entry in current_store().decisions():
+    store = current_store()
+    for entry in store.decisions():
         if entry.outcome == PENDING and entry.run_id != own_run and not at_work_elsewhere(entry.run_id):
-            write_tags(entry.run_id, _outcome(entry))
+            store.set_tags(entry.run_id, _outcome(entry))
 
 
 def _outcome(entry: RetrainingDecision) -> dict[str, str]:
@@ -33,8 +31,3 @@ def _outcome(entry: RetrainingDecision) -> dict[str, str]:
     reason = "its process ended before the challenger was promoted"
     registry.archive(registry.number(found), reason)
     return {**version, OUTCOME: INTERRUPTED, OUTCOME_REASON: reason}
-
-
-def write_tags(run_id: str, tags: dict[str, str]) -> None:
-    """Write tags in one request."""
-    MlflowClient().log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])

@@ -183,7 +183,7 @@ def test_the_report_of_main_has_the_metrics_of_its_runs(checkout: Checkout) -> N
     run = checkout.run("Relatorio")
     assert {"relatorio/relatorio.md", "relatorio/relatorio.html"} <= checkout.artifacts(run)
     assert "20.285 linhas × 7 colunas" in text
-    figures = [run.data.metrics["spread_dt_log_loss_mean"], checkout.run("PipelineAplicacao").data.metrics["log_loss"]]
+    figures = [run.data.metrics["resplit_dt_log_loss_mean"], checkout.run("PipelineAplicacao").data.metrics["log_loss"]]
     for name in ("dt: Decision Tree", "lr: Logistic Regression"):
         metrics = checkout.run(name).data.metrics
         figures += [metrics[f"{metric}{end}"] for metric in ("log_loss", "f1_score") for end in ("", "_low", "_high")]

@@ -80,8 +80,8 @@ def test_the_report_is_written_to_the_project_and_kept_with_its_run(out: Path) -
 def test_the_spread_over_splits_is_a_figure_of_the_run_and_of_the_report(out: Path) -> None:
     text, found = reported(n_resplits=3, out=str(out))
     metrics = found.data.metrics
-    assert metrics["spread_dt_log_loss_std"] > 0
-    shown = [f"{metrics[f'spread_dt_log_loss_{name}']:.4f}".replace(".", ",") for name in split_sensitivity.STATISTICS]
+    assert metrics["resplit_dt_log_loss_std"] > 0
+    shown = [f"{metrics[f'resplit_dt_log_loss_{name}']:.4f}".replace(".", ",") for name in split_sensitivity.STATISTICS]
     assert f"| dt | {shown[0]} ± {shown[1]} ({shown[2]} a {shown[3]}) |" in text
     history = MlflowClient().get_metric_history(found.info.run_id, "split_lr_log_loss")
     assert sorted(point.step for point in history) == [0, 1, 2]
@@ -95,14 +95,14 @@ def test_of_a_large_table_a_sample_is_split_and_a_tag_records_it(monkeypatch: py
     text, found = reported(n_resplits=1)
     assert found.data.metrics["split_rows"] == 500
     assert "sobre uma amostra de 500 linhas" in text
-    assert "spread_lr_log_loss_std" not in found.data.metrics
+    assert "resplit_lr_log_loss_std" not in found.data.metrics
 
 
 @pytest.mark.usefixtures("out", "undrawn")
 def test_without_resplits_the_report_states_that_the_spread_was_not_measured() -> None:
     text, found = reported(n_resplits=0)
     assert "**faltando**: a variação entre divisões não foi medida" in text
-    assert not [name for name in found.data.metrics if name.startswith("spread_")]
+    assert not [name for name in found.data.metrics if name.startswith("resplit_")]
     assert "divisoes.png" not in text
 
 
@@ -155,7 +155,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
         "data_source": "public",
         "synthetic": "false",
         "model_version": "1",
-        "answers": "predictions_prod.parquet",
+        "predictions": "predictions_prod.parquet",
     }
     with mlflow.start_run(run_name="PipelineAplicacao", tags=version):
         mlflow.log_params({"mode": "rest"})

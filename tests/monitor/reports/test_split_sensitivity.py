@@ -75,8 +75,8 @@ def test_figures_differ_from_split_to_split(studied: pd.DataFrame) -> None:
 
 def test_the_summary_is_that_of_the_table(studied: pd.DataFrame) -> None:
     rows = studied[(studied["split"] == DOUBLE) & (studied["model_id"] == "dt")]
-    assert summary(studied)["spread_double_dt_log_loss_std"] == pytest.approx(rows["log_loss"].std(ddof=1))
-    assert summary(studied)["spread_share_made_test_max"] == studied[studied["split"] == USED][SHARE].max()
+    assert summary(studied)["resplit_double_dt_log_loss_std"] == pytest.approx(rows["log_loss"].std(ddof=1))
+    assert summary(studied)["resplit_share_made_test_max"] == studied[studied["split"] == USED][SHARE].max()
 
 
 def test_the_series_is_one_figure_a_seed_of_the_used_kind(studied: pd.DataFrame) -> None:
@@ -88,7 +88,7 @@ def test_the_series_is_one_figure_a_seed_of_the_used_kind(studied: pd.DataFrame)
 
 def test_a_single_split_has_no_deviation(table: pd.DataFrame) -> None:
     found = summary(study(table, models(), test_size=0.2, seeds=[7]))
-    assert "spread_lr_log_loss_mean" in found
+    assert "resplit_lr_log_loss_mean" in found
     assert not any(name.endswith("_std") for name in found)
 
 

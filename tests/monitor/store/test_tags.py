@@ -26,3 +26,12 @@ def test_values_of_0_1_0_are_read_as_those_of_today(name: str) -> None:
 @pytest.mark.parametrize(("former", "today"), tags.FORMER_PARAMS.items())
 def test_parameters_of_0_1_0_are_read_by_the_names_of_today(former: str, today: str) -> None:
     assert tags.current_params({former: "1", "seed": "42"}) == {today: "1", "seed": "42"}
+
+
+@pytest.mark.parametrize(("former", "today"), tags.FORMER_METRICS.items())
+def test_metrics_of_0_1_0_are_read_by_the_names_of_today(former: str, today: str) -> None:
+    assert tags.current_metrics({former: 1.0, "log_loss": 0.6}) == {today: 1.0, "log_loss": 0.6}
+
+
+def test_metrics_of_other_splits_are_read_by_the_names_of_today() -> None:
+    assert tags.current_metrics({"spread_dt_log_loss_mean": 0.6}) == {"resplit_dt_log_loss_mean": 0.6}

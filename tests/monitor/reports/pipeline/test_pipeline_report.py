@@ -214,7 +214,7 @@ def test_a_table_in_parts_is_one_artefact_and_one_that_was_not_copied_too(tmp_pa
 def test_hostile_words_from_runs_are_shown_as_they_are() -> None:
     MlflowClient().set_tag(run_named("Treinamento").info.run_id, "promotion_note", HOSTILE)
     MlflowClient().set_tag(run_named("Monitoramento").info.run_id, "reasons", HOSTILE)
-    MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, "answers", "a`|<b>.parquet")
+    MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, "predictions", "a`|<b>.parquet")
     text, page = written()
     parsed = Page(page)
     assert parsed.text.count(HOSTILE) == 2
@@ -398,7 +398,7 @@ def test_a_version_that_learned_from_labels_is_not_told_as_one_of_the_split(whol
 
 
 def test_rows_that_the_version_had_learned_from_are_told_where_the_run_counts_them(whole: Gathered) -> None:
-    counted = replace(whole.facts.application, metrics={**whole.facts.application.metrics, "rows_learned": 123.0})
+    counted = replace(whole.facts.application, metrics={**whole.facts.application.metrics, "rows_in_training": 123.0})
     assert "123 com um rótulo com que a versão já tinha aprendido" in changed(whole, application=counted)
     assert "já tinha aprendido" not in rendering.markdown(whole.facts)
 
