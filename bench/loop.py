@@ -207,17 +207,17 @@ class BenchData:
         """
         loop = RetrainingConfig()
         labels = sort_by_time(prod[prod[TARGET].notna()], PROD).tail(loop.max_labels)
-        training_labels_, holdout = split_by_time(labels, loop.holdout_size)
-        if min(len(training_labels_), len(holdout)) < MIN_ROWS:
+        to_train, holdout = split_by_time(labels, loop.holdout_size)
+        if min(len(to_train), len(holdout)) < MIN_ROWS:
             message = (
                 f"expected {MIN_ROWS} training labels of prod and {MIN_ROWS} hold-out labels; "
-                f"found {len(training_labels_):,} and {len(holdout):,}"
+                f"found {len(to_train):,} and {len(holdout):,}"
             )
             raise PromotionBenchError(message)
         columns = [*FEATURES, TARGET]
-        _, weights = label_weights(len(development), len(training_labels_), loop.weighting)
+        _, weights = label_weights(len(development), len(to_train), loop.weighting)
         dev_only = TrainingSet.of(development)
-        both = TrainingSet.of(pd.concat([development[columns], training_labels_[columns]], ignore_index=True), weights)
+        both = TrainingSet.of(pd.concat([development[columns], to_train[columns]], ignore_index=True), weights)
         return cls(
             dev_only,
             both,
@@ -277,7 +277,7 @@ def trials(seed: int, data: BenchData, rows: Sequence[int]) -> list[tuple[Case, 
     ----------
     seed : int
         Seed of the samples, permutations and noise.
-    data : Ground
+    data : BenchData
     rows : sequence of int
         Sizes of the samples of hold-out rows: without replacement for equal models, otherwise with replacement.
     """

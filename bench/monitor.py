@@ -289,9 +289,7 @@ def _measure_power(
         trial = partial(resampled_alerts, reference=reference, rows=_BATCH_ROWS, table=table)
         what = f"batches shifted {feet:g} ft, {which}"
         found[feet] = _run_trials(pool, trial, (config.seed, 3, int(10 * feet)), config.power_batches, what)
-    counts = {
-        feet: Counter(name for alert_counts in outcomes for name in alert_counts) for feet, outcomes in found.items()
-    }
+    counts = {feet: Counter(alert for raised in outcomes for alert in raised) for feet, outcomes in found.items()}
     alert_counts = {feet: len(list(filter(None, outcomes))) for feet, outcomes in found.items()}
     shown = Table("alert", *(f"{feet:g} ft" for feet in found))
     shown.add_row("any", *(_share(count, config.power_batches) for count in alert_counts.values()), style="bold")

@@ -128,7 +128,7 @@ class RowValidator:
         Rows of another table that violated the schema.
     rejected : int
         Rows of this table that violated the schema.
-    shot_ids : Numbers
+    shot_ids : IdSet
         Ids of the valid rows.
     """
 

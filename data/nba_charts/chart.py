@@ -159,7 +159,7 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
 
     Returns
     -------
-    Written
+    ConversionResult
 
     Raises
     ------

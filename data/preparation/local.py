@@ -42,7 +42,7 @@ _SPILLED = np.dtype([("shot_id", "<i8"), ("label", "i1")])
 
 
 def prepare(
-    raw: Path, out: Path, plan: PreparationParams, on_progress: ProgressCallback = lambda _rows: None
+    raw: Path, out: Path, params: PreparationParams, on_progress: ProgressCallback = lambda _rows: None
 ) -> PreparationResult:
     """Validate, filter and split the raw tables.
 
@@ -52,7 +52,7 @@ def prepare(
         Folder that contains the two raw tables.
     out : pathlib.Path
         Existing folder for the tables of `PreparationResult` and the non-empty tables of ``REJECTS``.
-    plan : Plan
+    params : PreparationParams
         Size and seed of the split, and maximum number of rejected rows.
     on_progress : callable
         Called with the number of processed rows, `progress_total` in total.
@@ -72,7 +72,7 @@ def prepare(
         staging(out, "preparation") as folder,
         ExitStack() as stack,
     ):
-        result = _Preparation(raw, folder, plan, on_progress, stack).make()
+        result = _Preparation(raw, folder, params, on_progress, stack).make()
         for path in sorted(folder.glob("*.parquet")):
             remove_path(out / path.name)
             path.replace(out / path.name)
@@ -143,11 +143,11 @@ class _Side(NamedTuple):
 
 class _Preparation:
     def __init__(
-        self, raw: Path, folder: Path, plan: PreparationParams, on_progress: ProgressCallback, stack: ExitStack
+        self, raw: Path, folder: Path, params: PreparationParams, on_progress: ProgressCallback, stack: ExitStack
     ) -> None:
-        self._raw, self._folder, self._plan, self._on_progress = raw, folder, plan, on_progress
+        self._raw, self._folder, self._params, self._on_progress = raw, folder, params, on_progress
         self._validators = [
-            stack.enter_context(RowValidator(name, folder, max_rejected_rows=plan.max_rejected_rows))
+            stack.enter_context(RowValidator(name, folder, max_rejected_rows=params.max_rejected_rows))
             for name in (DEV_FILE, PROD_FILE)
         ]
         self._spilled = folder / ".ids.partial"
@@ -201,7 +201,7 @@ class _Preparation:
     def _valid_rows(self, file: str, validator: RowValidator) -> Iterator[pd.DataFrame]:
         """Iterate over the valid rows of a raw table, in chunks; invalid rows go to the table of rejects."""
         # Only the table of rejects needs the other columns.
-        columns = None if self._plan.max_rejected_rows else [*VALIDATED_COLUMNS, GAME_DATE]
+        columns = None if self._params.max_rejected_rows else [*VALIDATED_COLUMNS, GAME_DATE]
         table = RawTable(self._raw / file, columns)
         schema = pa.schema([each for each in table.schema if each.name != REASON]).append(pa.field(REASON, pa.string()))
         used = [name for name in table.schema.names if name in {*VALIDATED_COLUMNS, GAME_DATE}]
@@ -245,14 +245,14 @@ class _Preparation:
         if dev.rows <= split.MAX_SHUFFLED:
             table = pa.concat_tables([filtered.schema.empty_table(), *filtered.chunks(CHUNK_ROWS)]).combine_chunks()
             labels = table.column(TARGET).to_numpy().astype(np.int8)
-            places = split.stratified_split(labels, self._plan.test_size, self._plan.seed)
+            places = split.stratified_split(labels, self._params.test_size, self._params.seed)
             shot_ids = np.concatenate([np.empty(0, dtype=np.int64), *(pairs["shot_id"] for pairs in self._id_chunks())])
             sides = (_Side(table.take(side).combine_chunks(), shot_ids[side]) for side in places)
             yield dict(zip((TRAIN, TEST), sides, strict=True))
             self._on_progress(raw_rows)
             return
         classes = {0: dev.rows - dev.made, 1: dev.made}
-        test_rows = split.test_rows_per_class(classes, self._plan.test_size, self._plan.seed)
+        test_rows = split.test_rows_per_class(classes, self._params.test_size, self._params.seed)
         found = split.thresholds(test_rows, self._count_leading)
         thresholds = np.array([found[0], found[1]], dtype=np.uint64)
         for chunk, pairs in zip(filtered.chunks(CHUNK_ROWS), self._id_chunks(), strict=True):
@@ -270,7 +270,7 @@ class _Preparation:
         return counts
 
     def _hashes(self, pairs: npt.NDArray[np.void]) -> split.Hashes:
-        return split.hashes(np.ascontiguousarray(pairs["shot_id"]), self._plan.seed)
+        return split.hashes(np.ascontiguousarray(pairs["shot_id"]), self._params.seed)
 
     def _id_chunks(self) -> Iterator[npt.NDArray[np.void]]:
         with self._spilled.open("rb") as file:

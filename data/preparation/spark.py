@@ -39,7 +39,7 @@ _PROD_COUNT = 1 << 32
 _FLAGS = (0, 1)
 
 
-def prepare(session: "SparkSession", raw: Path, out: Path, plan: PreparationParams) -> PreparationResult:
+def prepare(session: "SparkSession", raw: Path, out: Path, params: PreparationParams) -> PreparationResult:
     """Validate, filter and split the raw tables.
 
     Parameters
@@ -51,12 +51,12 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: PreparationPara
     out : pathlib.Path
         Output folder; each table is a folder of parts. The tables are replaced together at the end. Other files stay,
         except tables of rejects of a previous preparation.
-    plan : Plan
+    params : PreparationParams
         Maximum number of rejected rows, and size and seed of the split.
 
     Returns
     -------
-    Prepared
+    PreparationResult
         Row counts. The split equals that of the local engine for tables that it does not shuffle, see
         `data.preparation.split`.
 
@@ -72,13 +72,13 @@ def prepare(session: "SparkSession", raw: Path, out: Path, plan: PreparationPara
     """
     dev = _open(session, raw / DEV_FILE).counted([*FEATURES, TARGET])
     prod = _open(session, raw / PROD_FILE).counted(FEATURES)
-    _validate_rejected((dev, prod), plan.max_rejected_rows)
+    _validate_rejected((dev, prod), params.max_rejected_rows)
     shots, scorable = dev.valid(), prod.valid()
     _validate_ids(shots, scorable, dev.rows + prod.rows)
     complete = shots.where(_not_null([*FEATURES, TARGET]))
     classes = {flag: dev.counts[f"flag_{flag}"] for flag in _FLAGS}
-    test_rows = test_rows_per_class(classes, plan.test_size, plan.seed)
-    is_test = _is_test(complete, test_rows, plan.seed)
+    test_rows = test_rows_per_class(classes, params.test_size, params.seed)
+    is_test = _is_test(complete, test_rows, params.seed)
     sides = {TRAIN: complete.where(f"NOT ({is_test})"), TEST: complete.where(is_test)}
     feature_columns = [*FEATURES, f"CAST({TARGET} AS BIGINT) AS {TARGET}"]
     date_columns = [GAME_DATE] if GAME_DATE in scorable.columns else []
