@@ -1,6 +1,6 @@
 """The limits of both servers: their names, values, units and environment variables, and nothing else.
 
-MLflow runs a copy of this file beside the served model, so it imports nothing of this project. Those of connections and
+MLflow runs a copy of this file with the served model, so it imports nothing of this project. Those of connections and
 of bodies on their way are enforced by ``serving/server/bounded_http.py``; what a body may hold is checked where it is
 read.
 """
@@ -21,7 +21,7 @@ def _limit(default: float, unit: str, meaning: str) -> Any:  # noqa: ANN401 as `
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much a server takes; each is for one process, unless it says otherwise.
+    """How much a server takes; each is for one process, unless stated otherwise.
 
     Raises
     ------
@@ -37,27 +37,27 @@ class Limits:
         "production server; bodies of at most 32 KiB are not counted",
     )
     bodies_in_flight: int = _limit(32, "bodies", "bodies of more than 32 KiB that arrive or are in work, counted alike")
-    body_seconds: float = _limit(55, "seconds", "until a body has arrived; MLflow answers 504 after 60")
+    body_seconds: float = _limit(55, "seconds", "until a body has arrived; MLflow responds with 504 after 60")
     head_bytes: int = _limit(32 << 10, "bytes", "request line and headers together")
     headers: int = _limit(100, "headers", "headers of a request")
     head_seconds: float = _limit(10, "seconds", "until request line and headers have arrived")
     idle_seconds: float = _limit(5, "seconds", "a connection without a request")
     response_seconds: float = _limit(30, "seconds", "a client that reads nothing of its response")
     connections: int = _limit(1000, "connections", "open connections; fewer where `ulimit -n` leaves no room for them")
-    pipelined: int = _limit(16, "requests", "requests that are sent on a connection before the first is answered")
+    pipelined: int = _limit(16, "requests", "requests that are sent on a connection before the response to the first")
     rows: int = _limit(500_000, "rows", "rows of a request")
     columns: int = _limit(200, "columns", "columns of a table")
     json_bytes: int = _limit(8 << 20, "bytes", "a body of JSON")
-    json_values: int = _limit(300_000, "values", "commas, brackets and braces of a body of JSON, wherever they stand")
+    json_values: int = _limit(300_000, "values", "commas, brackets and braces of a body of JSON, wherever they are")
     csv_bytes: int = _limit(24 << 20, "bytes", "a body of CSV")
-    csv_cells: int = _limit(1_000_000, "cells", "commas and ends of lines of a body of CSV, wherever they stand")
+    csv_cells: int = _limit(1_000_000, "cells", "commas and ends of lines of a body of CSV, wherever they are")
     uncompressed_bytes: int = _limit(
         48 << 20, "bytes", "the columns of a Parquet file that are read, once they are uncompressed"
     )
     spool_bytes: int = _limit(
-        1 << 30, "bytes", "rows on their way to the inference log, over all workers; beyond it rows are not logged"
+        1 << 30, "bytes", "rows on their way to the inference log, over all workers; above it rows are not logged"
     )
-    log_bytes: int = _limit(4 << 30, "bytes", "the inference log with its indexes; beyond it rows wait in the spool")
+    log_bytes: int = _limit(4 << 30, "bytes", "the inference log with its indexes; above it rows wait in the spool")
     log_days: float = _limit(
         365, "days", "age at which `serving.inference_log.retention` removes rows from the inference log"
     )
@@ -78,12 +78,12 @@ class Limits:
 
 @functools.cache
 def limits() -> Limits:
-    """The limits of this process: the defaults, or what the environment says, which is read once.
+    """The limits of this process: the defaults, or those of the environment, which is read once.
 
     Raises
     ------
     ValueError
-        If a variable that begins with ``KOBE_LIMIT_`` names no limit, or its value is no such number.
+        If a variable that starts with ``KOBE_LIMIT_`` names no limit, or its value is no such number.
     """
     known = {PREFIX + limit.name.upper(): limit for limit in fields(Limits)}
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and value}
@@ -94,7 +94,7 @@ def limits() -> Limits:
     return Limits(**{known[name].name: _number(name, value, known[name].type) for name, value in given.items()})
 
 
-def _number(name: str, value: str, kind: object) -> Any:  # noqa: ANN401 int or float, as `kind` says
+def _number(name: str, value: str, kind: object) -> Any:  # noqa: ANN401 int or float, by `kind`
     try:
         number = int(value) if kind is int else float(value)
     except ValueError:

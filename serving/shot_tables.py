@@ -101,18 +101,18 @@ def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
 
 
 def typed(piece: pa.Table, start: int) -> pa.Table:
-    """Texts of a CSV file as what the schema says that they are, for a Parquet file; features that are none are null.
+    """Strings of a CSV file converted to the types of the schema, for a Parquet file; invalid features are null.
 
     Parameters
     ----------
     piece : pyarrow.Table
     start : int
-        Row of the file with which it begins.
+        Row of the file with which it starts.
 
     Raises
     ------
     TableError
-        If a text is no number where the schema expects one, and it is no feature, of which the endpoint speaks.
+        If a string is not a number where the schema expects one; the endpoint reports those of the features.
     """
     table, problems = typed_with_problems(piece)
     if problems:
@@ -125,7 +125,7 @@ def typed(piece: pa.Table, start: int) -> pa.Table:
 
 
 def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
-    """Texts of a CSV file as what the schema says that they are, and what is wrong with the rows where they are not.
+    """Strings of a CSV file converted to the types of the schema, and what is wrong with the rows that do not fit.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
     table : pyarrow.Table
         A text that is no number is null.
     problems : dict of int to str
-        By row; features are not looked at, which `features_of` and `problems_of` do.
+        By row; `features_of` and `problems_of` check the features.
     """
     problems: dict[int, str] = {}
     for place, name in enumerate(piece.column_names):
@@ -159,7 +159,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
 
 
 def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
-    """What the schema says against rows, by row.
+    """What is wrong with rows by the schema, by row.
 
     Parameters
     ----------

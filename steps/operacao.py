@@ -361,7 +361,7 @@ def _describe(retrained: RetrainingResult) -> str:
 def _records(backtested: Replay, probe: LoadProbe) -> Iterator[Record]:
     for name, strategy in backtested.strategies.items():
         yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
-    yield Metrics({"requests": float(probe.answered), "requests_failed": float(probe.lost)})
+    yield Metrics({"requests": float(probe.succeeded), "requests_failed": float(probe.failed)})
     for batch in backtested.batches:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
@@ -377,7 +377,7 @@ def _show(backtested: Replay, probe: LoadProbe) -> None:
     console.print(table)
     labeled = sum(batch.labelled for batch in backtested.batches)
     info("Measured", f"on {labeled:,} labeled shots, each scored by the champion at its time")
-    info("Endpoint:", f"{probe.answered:,} further requests meanwhile, {probe.lost} failed")
+    info("Endpoint:", f"{probe.succeeded:,} further requests meanwhile, {probe.failed} failed")
     info(
         "Plot:",
         f"pictures/replay.png of run Operacao ({commands.runs_page()})"

@@ -10,7 +10,13 @@ from data.cli.config import run_command
 from data.cli.console import info
 from monitor.store import commands
 from serving import registry
-from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, prediction_hash
+from serving.batch.in_process import (
+    PREDICTIONS_SHA256,
+    ROUNDED_DECIMALS,
+    ROUNDED_PREDICTIONS_SHA256,
+    prediction_hash,
+    recorded_hash,
+)
 from serving.registry import reachability
 from steps.shared.command import StepConfig
 from steps.shared.tracking import Record, Tags, log_records, step_run
@@ -102,11 +108,12 @@ def _verify_predictions(version: str) -> str:
     """How the predictions of a version compare with those when it was registered."""
     tags, uri = registry.tags_of(version), f"models:/{registry.model()}/{version}"
     found = prediction_hash(uri)
-    if ANSWERS not in tags:
+    recorded = recorded_hash(tags, PREDICTIONS_SHA256)
+    if not recorded:
         return "the version has no hash of its predictions at registration"
-    if tags[ANSWERS] == found:
+    if recorded == found:
         return "bit-identical on 512 shots to those at registration"
-    if tags.get(ROUNDED_ANSWERS) == prediction_hash(uri, ROUNDED_DECIMALS):
+    if recorded_hash(tags, ROUNDED_PREDICTIONS_SHA256) == prediction_hash(uri, ROUNDED_DECIMALS):
         return f"equal on 512 shots to those at registration, to {ROUNDED_DECIMALS} decimals (another machine)"
     message = (
         f"The predictions of version {version} of {registry.model()} differ from those at its registration: "

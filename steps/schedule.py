@@ -34,7 +34,7 @@ from data.storage.files import write_text
 from data.storage.locks import single_instance
 from serving import registry
 from serving.inference_log import reader
-from serving.inference_log.inference_log import ADDRESS_VARIABLE
+from serving.inference_log.inference_log import URL_VARIABLE
 
 HEARTBEAT = PROCESSED / ".schedule.json"
 """Heartbeat of the scheduler of this folder: in a folder that a container keeps, and not in ``/tmp``."""
@@ -243,7 +243,7 @@ class Schedule:
         """The commands of a run, by step."""
         source = ["--current", self._config.current]
         steps = {step: [f"steps.{step}", *source] for step in ("monitoramento", "retreino")}
-        if self._config.retention and os.environ.get(ADDRESS_VARIABLE) != "off" and _has_log():
+        if self._config.retention and os.environ.get(URL_VARIABLE) != "off" and _has_log():
             keep = [] if self._config.keep_days is None else ["--keep_days", str(self._config.keep_days)]
             steps["retention"] = ["serving.inference_log.retention", *keep]
         return steps
@@ -306,9 +306,9 @@ def run(config: ScheduledConfig) -> None:
     """
     registry.model()
     if not config.status:
-        if config.current == "log" and os.environ.get(ADDRESS_VARIABLE) == "off":
+        if config.current == "log" and os.environ.get(URL_VARIABLE) == "off":
             message = (
-                f"expected an inference log to monitor; found {ADDRESS_VARIABLE}=off. Set its URL, or give "
+                f"expected an inference log to monitor; found {URL_VARIABLE}=off. Set its URL, or give "
                 "--current application"
             )
             raise ScheduleError(message)

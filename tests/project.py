@@ -28,7 +28,7 @@ from bench import patience
 from data.paths import ROOT
 from data.schema import FEATURES
 from serving import registry
-from serving.batch.in_process import ANSWERS, prediction_hash
+from serving.batch.in_process import PREDICTIONS_SHA256, prediction_hash
 from serving.model.packaging import log_scoring_model
 from serving.registry.gate import GateResult
 from serving.registry.relocation import relocate
@@ -220,7 +220,7 @@ def publish(
         mlflow.set_experiment(name)
         with mlflow.start_run() as run:
             info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={})
-        tags = {"synthetic": "true", ANSWERS: prediction_hash(info.model_uri)}
+        tags = {"synthetic": "true", PREDICTIONS_SHA256: prediction_hash(info.model_uri)}
         version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
         registry.record_gate_result(version, GateResult(True, "better", 0.67, 0.69, -0.03, -0.01))
         if meanwhile:

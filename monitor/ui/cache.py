@@ -334,7 +334,7 @@ def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFra
     return (
         flag_training_rows(current_store(), reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version)),
         flag_training_rows(
-            current_store(), reader.read_labelled(engine, since, max_rows=MAX_LABELED_ROWS, version=version)
+            current_store(), reader.read_labeled(engine, since, max_rows=MAX_LABELED_ROWS, version=version)
         ),
         rows,
         counted,

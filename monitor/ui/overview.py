@@ -248,7 +248,7 @@ def _show_history(monitoring_runs: list[MonitoringRun]) -> None:
         columns = st.columns(2)
         widgets.card(columns[0], "Scored rows", f"{log.rows:,}")
         widgets.card(
-            columns[1], "Labeled", f"{log.labelled / log.rows:.1%}" if log.rows else "unknown", f"{log.labelled:,}"
+            columns[1], "Labeled", f"{log.labeled / log.rows:.1%}" if log.rows else "unknown", f"{log.labeled:,}"
         )
         if log.last:
             st.caption(f"Newest row: {log.last:%Y-%m-%d %H:%M:%S} UTC, scored by version {log.last_version}.")

@@ -193,14 +193,14 @@ def score_shot(shot: Mapping[str, float], url: str, *, patience: float = RETRY_S
         If the server does not respond (a `RefusedError` if it rejects the values).
     """
     with _url_errors_translated(url):
-        endpoint = ScoringClient(url, patience=patience, origin=WHAT_IF)
-        endpoint.check()
+        endpoint = ScoringClient(url, retry_timeout=patience, origin=WHAT_IF)
+        endpoint.probe()
         started = time.perf_counter()
         predictions = endpoint.score(np.array([[shot[name] for name in FEATURES]], dtype=np.float64))
         milliseconds = 1_000 * (time.perf_counter() - started)
     version = None if predictions.version is None else str(predictions.version)
     made, probability = bool(predictions.label[0]), float(predictions.probability[0])
-    return ShotPrediction(dict(shot), endpoint.address, made, probability, version, milliseconds)
+    return ShotPrediction(dict(shot), endpoint.url, made, probability, version, milliseconds)
 
 
 @dataclass(frozen=True)
@@ -384,7 +384,7 @@ def score_shots(
     """
     started = time.perf_counter()
     with _url_errors_translated(url):
-        predictions = score(shots.sent, url, on_progress=on_progress, patience=patience, origin=UPLOAD)
+        predictions = score(shots.sent, url, on_progress=on_progress, retry_timeout=patience, origin=UPLOAD)
     seconds = time.perf_counter() - started
     probability = predictions[PROBABILITY].to_numpy()
     table = shots.table.assign(

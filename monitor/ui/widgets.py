@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
-from serving.client.endpoint import EndpointAddressError, base_url
+from serving.client.endpoint import EndpointURLError, base_url
 from serving.registry import RegistryError, reachability, translate_store_errors
 
 Content = TypeVar("Content")
@@ -51,7 +51,7 @@ def sidebar() -> None:
         )
         try:
             st.session_state[_ENDPOINT] = base_url(str(st.session_state[_TYPED]))
-        except EndpointAddressError as error:
+        except EndpointURLError as error:
             st.error(
                 f"This is not the URL of a scoring server: {plain(str(error))}.  \nThe pages keep using "
                 f"{plain(endpoint())}.",
@@ -78,7 +78,7 @@ def configured_endpoint() -> str:
     """URL of the scoring server that the app was started with, whatever a visitor types."""
     try:
         return base_url(os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
-    except EndpointAddressError as error:
+    except EndpointURLError as error:
         st.error(
             f"{ENDPOINT_VARIABLE} is not the URL of a scoring server: {plain(str(error))}", icon=":material/link_off:"
         )

@@ -1,7 +1,7 @@
 """Score a table of any size in one pass and bounded memory: read, check, score, count and write at the same time.
 
-A row that breaks the schema goes to a table of rejects with its reason, up to a limit. Output and rejects are written
-beside their places and renamed when all is done: a run that fails, or is killed, leaves what was there.
+A row that violates the schema goes to a table of rejects with its reason, up to a limit. Output and rejects are written
+to temporary files and renamed at the end: a run that fails, or is killed, keeps what was there.
 """
 
 import threading
@@ -38,24 +38,24 @@ from serving.shot_tables import ShotReader, features_of, numbers_of, problems_of
 
 Labels = npt.NDArray[np.float64]
 TrainingRowMask = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
-"""Which rows a version has learned from; the table has ``shot_id`` where it is known, the features and the label."""
+"""Which rows a version was trained on; the table has ``shot_id`` where known, the features and the label."""
 
 ROWS_PER_CHUNK = 131_072
 """Rows that are scored at a time by a model in this process; larger chunks are not faster."""
 CHUNKS_AT_ONCE = 2
 
-_MOST_PROBLEMS_SHOWN = 10
+_MAX_PROBLEMS_SHOWN = 10
 
 
 class Scorer(Protocol):
-    """What answers to rows: a `serving.client.endpoint.ScoringClient`, or a model `LocalScorer`; threads share it."""
+    """What scores rows: a `serving.client.endpoint.ScoringClient` or a `LocalScorer`; threads share it."""
 
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
     ) -> Predictions:
         """Label and probability of each row, or `RejectedRowsError`."""
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Let what waits give up."""
 
 
@@ -87,7 +87,7 @@ class LocalScorer:
 
         Raises
         ------
-        RefusedError
+        RejectedRowsError
             If a row is outside the schema.
         """
         del shot_id, request_id
@@ -97,13 +97,13 @@ class LocalScorer:
             raise RejectedRowsError(error.message, error.message) from error
         return Predictions(made, probability, self._version)
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Do nothing: a chunk takes no time."""
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What is to be scored, where the answers go, and how many rows may break the schema.
+    """What is to be scored, where the predictions go, and how many rows may violate the schema.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class BatchJob:
 
     @property
     def rejects(self) -> Path:
-        """Where the rows go that break the schema.
+        """Where the rows go that violate the schema.
 
         Examples
         --------
@@ -133,7 +133,7 @@ class BatchJob:
 
     @property
     def is_typed(self) -> bool:
-        """Whether the texts of a CSV file become what the schema says; columns of a Parquet table stay as they came."""
+        """Whether strings of a CSV file are converted to the types of the schema; Parquet columns keep their types."""
         return self.table.suffix == ".csv" and self.table.is_file() and self.out.suffix == ".parquet"
 
 
@@ -145,29 +145,29 @@ class BatchResult(NamedTuple):
     rows : int
         Of the output.
     rejected : int
-        Rows that broke the schema.
+        Rows that violated the schema.
     predicted_made : int
         Rows of the output that are predicted to be made.
-    learned : int
-        Rows of the output with a label that their version has learned from.
+    in_training : int
+        Rows of the output with a label that their version was trained on.
     versions : tuple of int
-        That answered, in the order of their first rows; empty if the endpoint does not say.
+        That scored, in the order of their first rows; empty if the endpoint does not name them.
     """
 
     rows: int
     rejected: int
     predicted_made: int
-    learned: int
+    in_training: int
     versions: tuple[int, ...]
 
 
 class _Piece(NamedTuple):
-    """A chunk that was answered: rows with their answers, what the labels say, and what was rejected."""
+    """A scored chunk: rows with their predictions and labels, and the rejected rows."""
 
     table: pa.Table
     label: Labels
-    answers: Predictions
-    learned: npt.NDArray[np.bool_] | None
+    predictions: Predictions
+    in_training: npt.NDArray[np.bool_] | None
     bad: pa.Table | None
     problems: list[str]
 
@@ -177,27 +177,27 @@ def rejects_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}_rejects{out.suffix}")
 
 
-def score_table(  # noqa: PLR0913 what is done, with what, and who is told
+def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
     batch: BatchJob,
     scorer: Scorer,
     *,
     version: int | None = None,
-    learned_by: Callable[[int], TrainingRowMask | None] = lambda _version: None,
+    training_mask_of: Callable[[int], TrainingRowMask | None] = lambda _version: None,
     count: Callable[[Labels, npt.NDArray[np.float64]], None] = lambda _labels, _probability: None,
     on_progress: Callable[[int], None] = lambda _rows: None,
 ) -> BatchResult:
-    """Score a table into a table: its columns as they came, the answers, and ``learned`` where that says something.
+    """Score a table into a table: its own columns, the predictions, and ``in_training`` where rows can be in training.
 
     Parameters
     ----------
     batch : Batch
     scorer : Scorer
     version : int, optional
-        The version that answers, where the scorer does not say.
-    learned_by : callable
-        Of a version that has learned from labels that had arrived, which rows those are; None for another.
+        The version that scores, where the scorer does not name it.
+    training_mask_of : callable
+        Of a version that was trained on labels that had arrived, which rows those are; None for another.
     count : callable
-        Called with labels and P(made) of the rows that have a label that the version has not learned from, piece by
+        Called with labels and P(made) of the rows that have a label that the version was not trained on, piece by
         piece.
     on_progress : callable
         Called with the number of rows after each chunk.
@@ -207,44 +207,44 @@ def score_table(  # noqa: PLR0913 what is done, with what, and who is told
     TableError
         If the table cannot be read.
     ScoringError
-        If more rows break the schema than may, or the scorer does not answer.
+        If more rows violate the schema than may, or the scorer does not respond.
     DiskFullError
         If there is no room for the output. In each case what was at its place stays there.
     """
     reader = ShotReader(batch.table)
-    work = partial(_answer, batch=batch, scorer=scorer, version=version, learned_by=_once(learned_by))
-    # The output takes its place first: where that fails, the old rejects stay beside the old output.
+    work = partial(_score_piece, batch=batch, scorer=scorer, version=version, training_mask_of=_once(training_mask_of))
+    # The output takes its place first: where that fails, the old rejects stay with the old output.
     with translate_disk_full(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
         output = _Output(batch, out, rejects)
-        for chunk, piece in map_concurrently(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.stop):
+        for chunk, piece in map_concurrently(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.cancel):
             counted = ~np.isnan(piece.label)
-            if piece.learned is not None:
-                output.learned += int((piece.learned & counted).sum())
-                counted &= ~piece.learned
-            count(piece.label[counted], piece.answers.probability[counted])
+            if piece.in_training is not None:
+                output.in_training += int((piece.in_training & counted).sum())
+                counted &= ~piece.in_training
+            count(piece.label[counted], piece.predictions.probability[counted])
             output.write(piece)
             on_progress(len(chunk[1]))
         output.finish()
     if not output.rejected:
         remove_path(batch.rejects)
-    return BatchResult(output.rows, output.rejected, output.predicted_made, output.learned, tuple(output.versions))
+    return BatchResult(output.rows, output.rejected, output.predicted_made, output.in_training, tuple(output.versions))
 
 
 class _Output:
     """Output and rejects while they are written."""
 
     def __init__(self, batch: BatchJob, out_files: ExitStack, reject_files: ExitStack) -> None:
-        self.rows = self.rejected = self.predicted_made = self.learned = 0
+        self.rows = self.rejected = self.predicted_made = self.in_training = 0
         self.versions: dict[int, None] = {}
         self._batch, self._out_files, self._reject_files = batch, out_files, reject_files
         self._problems: list[str] = []
         self._out: Any = None
         self._rejects: Any = None
         self._empty: _Piece | None = None
-        self._with_learned = False
+        self._has_training_column = False
 
     def write(self, piece: _Piece) -> None:
-        """Append a piece; the output is opened with the first that has rows, which says what its columns are."""
+        """Append a piece; the output is opened with the first that has rows, which defines the columns."""
         if len(piece.table):
             self._append(piece)
         elif self._out is None:
@@ -259,28 +259,28 @@ class _Output:
 
     def _append(self, piece: _Piece) -> None:
         if self._out is None:
-            self._with_learned = piece.learned is not None
-        table = self._with_answers(piece)
+            self._has_training_column = piece.in_training is not None
+        table = self._with_predictions(piece)
         if self._out is None:
             self._out = self._out_files.enter_context(table_writer(self._batch.out, table.schema))
         self._out.write(table)
         self.rows += len(table)
-        self.predicted_made += int(piece.answers.label.sum())
-        if piece.answers.version is not None:
-            self.versions.setdefault(piece.answers.version)
+        self.predicted_made += int(piece.predictions.label.sum())
+        if piece.predictions.version is not None:
+            self.versions.setdefault(piece.predictions.version)
 
-    def _with_answers(self, piece: _Piece) -> pa.Table:
-        label, probability, version = piece.answers
+    def _with_predictions(self, piece: _Piece) -> pa.Table:
+        label, probability, version = piece.predictions
         rows = len(piece.table)
         table = piece.table.append_column(PREDICTION, pa.array(label)).append_column(PROBABILITY, pa.array(probability))
         versions = pa.nulls(rows, pa.int64()) if version is None else pa.array(np.full(rows, version, dtype=np.int64))
         table = table.append_column(MODEL_VERSION, versions)
-        learned = np.zeros(rows, dtype=bool) if piece.learned is None else piece.learned
-        if self._with_learned:
-            table = table.append_column(IN_TRAINING, pa.array(learned))
-        elif learned.any():
+        in_training = np.zeros(rows, dtype=bool) if piece.in_training is None else piece.in_training
+        if self._has_training_column:
+            table = table.append_column(IN_TRAINING, pa.array(in_training))
+        elif in_training.any():
             message = (
-                f"The endpoint came to answer with version {version} half-way, which has learned from some of the "
+                f"The endpoint switched to version {version} during the run, which was trained on some of the "
                 f"rows. Nothing was written; run this again."
             )
             raise ScoringError(message)
@@ -289,7 +289,7 @@ class _Output:
 
     def _reject(self, bad: pa.Table, problems: list[str]) -> None:
         self.rejected += len(bad)
-        self._problems += problems[: _MOST_PROBLEMS_SHOWN - len(self._problems)]
+        self._problems += problems[: _MAX_PROBLEMS_SHOWN - len(self._problems)]
         if self.rejected > self._batch.max_rejected_rows:
             raise too_many_rejects_error(self.rejected, self._batch.max_rejected_rows, self._problems, complete=False)
         if self._rejects is None:
@@ -298,7 +298,7 @@ class _Output:
 
 
 def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, complete: bool) -> ScoringError:
-    """The error that tells that more rows break the schema than may.
+    """The error of more rows that violate the schema than may.
 
     Parameters
     ----------
@@ -307,20 +307,21 @@ def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, com
     problems : list of str
         Of the first of them, which row and why.
     complete : bool
-        Whether all rows were looked at.
+        Whether all rows were read.
     """
-    told = problems[:_MOST_PROBLEMS_SHOWN]
-    more = rejected - len(told)
-    listed = "\n".join(f"  {problem}" for problem in told)
+    messages = problems[:_MAX_PROBLEMS_SHOWN]
+    more = rejected - len(messages)
+    listed = "\n".join(f"  {problem}" for problem in messages)
     message = (
-        f"{'' if complete else 'At least '}{rejected:,} row(s) break the schema, and {most:,} may (max_rejected_rows); "
-        f"nothing was written. Fix or remove them (rows count from 0), or give a higher max_rejected_rows:\n{listed}"
+        f"{'' if complete else 'At least '}{rejected:,} row(s) violate the schema, and {most:,} may "
+        f"(max_rejected_rows); nothing was written. Fix or remove them (rows count from 0), or set a higher "
+        f"max_rejected_rows:\n{listed}"
     )
     return ScoringError(message + (f"\n  and {more:,} more" if more > 0 else ""))
 
 
 def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
-    """The pieces, each with the row that it begins with; an empty table has an empty piece."""
+    """The pieces, each with the row that it starts with; an empty table has an empty piece."""
     start = 0
     for piece in reader.chunks(rows):
         yield start, piece
@@ -329,13 +330,13 @@ def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
         yield 0, reader.schema.empty_table()
 
 
-def _answer(
+def _score_piece(
     chunk: tuple[int, pa.Table],
     *,
     batch: BatchJob,
     scorer: Scorer,
     version: int | None,
-    learned_by: Callable[[int], TrainingRowMask | None],
+    training_mask_of: Callable[[int], TrainingRowMask | None],
 ) -> _Piece:
     start, piece = chunk
     values, problems = features_of(piece)
@@ -343,11 +344,11 @@ def _answer(
     # What cannot be written is better known before it is scored.
     good, no_numbers = typed_with_problems(piece) if batch.is_typed else (piece, {})
     bad: pa.Table | None = None
-    told: list[str] = []
+    messages: list[str] = []
     ids = shot_ids_of(piece)
     try:
         _refuse({**no_numbers, **wrong_labels, **problems})
-        answers = _score(scorer, values, ids)
+        predictions = _score(scorer, values, ids)
     except RejectedRowsError:
         reasons = {**no_numbers, **wrong_labels, **problems_of(values), **problems}
         if not reasons:
@@ -355,17 +356,17 @@ def _answer(
         fits = np.ones(len(values), dtype=bool)
         fits[list(reasons)] = False
         order = sorted(reasons)
-        told = [f"row {start + row:,}, {reasons[row]}" for row in order[:_MOST_PROBLEMS_SHOWN]]
+        messages = [f"row {start + row:,}, {reasons[row]}" for row in order[:_MAX_PROBLEMS_SHOWN]]
         bad = rejected_rows(piece, reasons)
         good, label = piece.filter(pa.array(fits)), label[fits]
         values = features_of(good)[0]
         good = typed_with_problems(good)[0] if batch.is_typed else good
-        answers = _score(scorer, values, None if ids is None else ids[fits])
+        predictions = _score(scorer, values, None if ids is None else ids[fits])
     if version is not None:
-        answers = answers._replace(version=version)
-    is_learned = None if answers.version is None else learned_by(answers.version)
-    learned = None if is_learned is None else _learned(good, is_learned)
-    return _Piece(good, label, answers, learned, bad, told)
+        predictions = predictions._replace(version=version)
+    is_in_training = None if predictions.version is None else training_mask_of(predictions.version)
+    in_training = None if is_in_training is None else _in_training(good, is_in_training)
+    return _Piece(good, label, predictions, in_training, bad, messages)
 
 
 def _refuse(problems: Mapping[int, str]) -> None:
@@ -381,7 +382,7 @@ def _score(scorer: Scorer, values: npt.NDArray[np.float64], ids: npt.NDArray[np.
 
 
 def rejected_rows(piece: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
-    """Rows of a table as they came, in their order, and why they break the schema.
+    """Rows of a table as they came, in their order, and why they violate the schema.
 
     Parameters
     ----------
@@ -413,24 +414,24 @@ def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
     return labels, problems
 
 
-def _learned(piece: pa.Table, is_learned: TrainingRowMask) -> npt.NDArray[np.bool_]:
+def _in_training(piece: pa.Table, is_in_training: TrainingRowMask) -> npt.NDArray[np.bool_]:
     names = {raw: own for own, raw in RAW_COLUMN_NAMES.items() if own not in piece.column_names}
     kept = [name for name in piece.column_names if names.get(name, name) in {*FEATURES, SHOT_ID, TARGET}]
     if TARGET not in kept:
         return np.zeros(len(piece), dtype=bool)
     # Of a CSV file they are texts.
-    return is_learned(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
+    return is_in_training(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
 
 
-def _once(learned_by: Callable[[int], TrainingRowMask | None]) -> Callable[[int], TrainingRowMask | None]:
-    """Ask once of each version, whichever thread asks."""
+def _once(training_mask_of: Callable[[int], TrainingRowMask | None]) -> Callable[[int], TrainingRowMask | None]:
+    """Compute the mask of each version once, in whichever thread."""
     known: dict[int, TrainingRowMask | None] = {}
     lock = threading.Lock()
 
-    def ask(version: int) -> TrainingRowMask | None:
+    def mask_of(version: int) -> TrainingRowMask | None:
         with lock:
             if version not in known:
-                known[version] = learned_by(version)
+                known[version] = training_mask_of(version)
             return known[version]
 
-    return ask
+    return mask_of

@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_ANSWERS = f"{TARGET} long, {PROBABILITY} double"
-_ANSWER = "__answer"
-_MOST_SHOWN = 10
+_RESULT_TYPE = f"{TARGET} long, {PROBABILITY} double"
+_RESULT = "__result"
+_MAX_SHOWN = 10
 _RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
 _NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
 
 
 class TrainingLabels(NamedTuple):
-    """The labels that a version has learned from.
+    """The labels that a version was trained on.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class TrainingLabels(NamedTuple):
 
 
 class ScoreCounts(NamedTuple):
-    """Labelled rows by P(made), or by cell, of which the mean P(made) stands then."""
+    """Labeled rows by P(made), or by cell with the mean P(made) of the cell."""
 
     probability: Floats
     made: Floats
@@ -76,11 +76,11 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     version: int,
     *,
     most_distinct: int,
-    learned: TrainingLabels | None = None,
+    in_training: TrainingLabels | None = None,
 ) -> tuple[BatchResult, ScoreCounts]:
     """Score a table into a folder of Parquet parts, with the columns that `serving.batch.local.score_table` gives.
 
-    The rows are read twice, to be checked and to be scored, and the answers once, to be counted.
+    The rows are read twice, to be checked and to be scored, and the predictions once, to be counted.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     version : int
         Its number.
     most_distinct : int
-        Different P(made) of labelled rows up to which each is counted by itself; beyond, so many cells are.
-    learned : Learned, optional
-        What the version has learned from; those rows are marked in a column ``learned``, and not counted.
+        Different P(made) of labeled rows up to which each is counted by itself; above, that many cells are.
+    in_training : TrainingLabels, optional
+        What the version was trained on; those rows are marked in a column ``in_training``, and not counted.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     TableError
         If the table cannot be read.
     ScoringError
-        If more rows break the schema than may. What was at the place of the output stays there.
+        If more rows violate the schema than may. What was at the place of the output stays there.
     SparkError
         If a job fails.
     """
@@ -116,29 +116,29 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
         rejected = frame.where(wrong).count()
     bad = _rejects(frame.where(wrong), rejected, batch) if rejected else None
     good = frame.where(f"NOT ({wrong})") if rejected else frame
-    answered = _answered(session, good, uri, column_of)
+    scored = _scored(session, good, uri, column_of)
     output = [
         *map(quote_identifier, names),
-        f"{_ANSWER}.{TARGET} AS {PREDICTION}",
-        f"{_ANSWER}.{PROBABILITY} AS {PROBABILITY}",
+        f"{_RESULT}.{TARGET} AS {PREDICTION}",
+        f"{_RESULT}.{PROBABILITY} AS {PROBABILITY}",
         f"CAST({version} AS BIGINT) AS {MODEL_VERSION}",
     ]
-    if learned is not None:
-        answered = _with_learned(session, answered, learned, column_of, with_target=TARGET in names)
+    if in_training is not None:
+        scored = _with_training_column(session, scored, in_training, column_of, with_target=TARGET in names)
         output.append(IN_TRAINING)
     with atomic_write(batch.out) as partial:
-        rows = write_into(answered.selectExpr(*output), partial)
-        scored, counted = _count(session, partial, most_distinct, names, with_learned=learned is not None)
+        rows = write_into(scored.selectExpr(*output), partial)
+        scored, counted = _count(session, partial, most_distinct, names, with_training=in_training is not None)
     if bad is None:
         remove_path(batch.rejects)
     else:
         with table_writer(batch.rejects, bad.schema) as writer:
             writer.write(bad)
-    return BatchResult(rows, rejected, scored.made, scored.learned, (version,)), counted
+    return BatchResult(rows, rejected, scored.made, scored.in_training, (version,)), counted
 
 
 def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
-    """Whether a row breaks the schema, in SQL: what `serving.shot_tables.problems_of` says, and that of the label."""
+    """Whether a row violates the schema, in SQL: as `serving.shot_tables.problems_of`, and its label."""
     checks = [_is_wrong(column_of[name], feature_column(name), nullable=False) for name in FEATURES]
     if with_target:
         checks.append(_is_wrong(TARGET, COLUMN[TARGET], nullable=True))
@@ -163,13 +163,13 @@ def _double(name: str) -> str:
 
 
 def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob) -> pa.Table:
-    """The rows that break the schema with their reasons; an error if there are more than may."""
+    """The rows that violate the schema with their reasons; an error if there are more than may."""
     with translate_errors():
-        rows = wrong.limit(min(rejected, max(batch.max_rejected_rows, _MOST_SHOWN))).toArrow()
+        rows = wrong.limit(min(rejected, max(batch.max_rejected_rows, _MAX_SHOWN))).toArrow()
     values, problems = features_of(rows)
     reasons = {**labels_of(rows)[1], **problems_of(values), **problems}
     if rejected > batch.max_rejected_rows:
-        listed = [f"{_named(rows, row)}: {reasons[row]}" for row in sorted(reasons)[:_MOST_SHOWN]]
+        listed = [f"{_named(rows, row)}: {reasons[row]}" for row in sorted(reasons)[:_MAX_SHOWN]]
         raise too_many_rejects_error(rejected, batch.max_rejected_rows, listed, complete=True)
     return rejected_rows(rows, reasons)
 
@@ -180,61 +180,61 @@ def _named(rows: pa.Table, row: int) -> str:
     return "row with " + ", ".join(f"{name} {value}" for name, value in cells.items() if value is not None)
 
 
-def _answered(session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str]) -> "DataFrame":
+def _scored(session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str]) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
     with translate_errors(), _quiet():
-        answer = mlflow.pyfunc.spark_udf(session, uri, result_type=_ANSWERS, env_manager="local")
+        predict = mlflow.pyfunc.spark_udf(session, uri, result_type=_RESULT_TYPE, env_manager="local")
         features = [functions.expr(_double(column_of[name])) for name in FEATURES]
-        return good.withColumn(_ANSWER, answer(*features))
+        return good.withColumn(_RESULT, predict(*features))
 
 
-def _with_learned(
+def _with_training_column(
     session: "SparkSession",
-    answered: "DataFrame",
-    learned: TrainingLabels,
+    scored: "DataFrame",
+    in_training: TrainingLabels,
     column_of: dict[str, str],
     *,
     with_target: bool,
 ) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
-    if not with_target or not learned.columns:
-        return answered.withColumn(IN_TRAINING, functions.lit(False))
-    keys = {name: f"__learned_{place}" for place, name in enumerate(learned.columns)}
-    known = learned.rows[learned.columns].astype("float64").drop_duplicates().rename(columns=keys)
+    if not with_target or not in_training.columns:
+        return scored.withColumn(IN_TRAINING, functions.lit(False))
+    keys = {name: f"__learned_{place}" for place, name in enumerate(in_training.columns)}
+    known = in_training.rows[in_training.columns].astype("float64").drop_duplicates().rename(columns=keys)
     with translate_errors():
         seen = functions.broadcast(session.createDataFrame(known).withColumn(IN_TRAINING, functions.lit(True)))
         same = " AND ".join(f"{_double(column_of.get(name, name))} = {key}" for name, key in keys.items())
-        labelled = f"{quote_identifier(TARGET)} IS NOT NULL"
-        joined = answered.join(seen, functions.expr(f"{labelled} AND {same}"), "left")
+        labeled = f"{quote_identifier(TARGET)} IS NOT NULL"
+        joined = scored.join(seen, functions.expr(f"{labeled} AND {same}"), "left")
         return joined.withColumn(IN_TRAINING, functions.expr(f"coalesce({IN_TRAINING}, false)"))
 
 
 class _Totals(NamedTuple):
     made: int
-    learned: int
+    in_training: int
 
 
 def _count(
-    session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_learned: bool
+    session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_training: bool
 ) -> tuple[_Totals, ScoreCounts]:
-    """What the metrics need of the answers: nothing that is collected grows with the rows."""
-    answers = read(session, folder)
-    is_labelled = f"{quote_identifier(TARGET)} IS NOT NULL" if TARGET in names else "false"
-    is_learned = f"{IN_TRAINING} AND {is_labelled}" if with_learned else "false"
-    is_counted = f"{is_labelled} AND NOT {IN_TRAINING}" if with_learned else is_labelled
+    """What the metrics need of the predictions: nothing that is collected grows with the rows."""
+    predictions = read(session, folder)
+    is_labeled = f"{quote_identifier(TARGET)} IS NOT NULL" if TARGET in names else "false"
+    is_in_training = f"{IN_TRAINING} AND {is_labeled}" if with_training else "false"
+    is_counted = f"{is_labeled} AND NOT {IN_TRAINING}" if with_training else is_labeled
     with translate_errors():
-        row = answers.selectExpr(
+        row = predictions.selectExpr(
             f"coalesce(sum({PREDICTION}), 0) AS made",
-            f"count_if({is_learned}) AS learned",
+            f"count_if({is_in_training}) AS in_training",
             f"approx_count_distinct(CASE WHEN {is_counted} THEN {PROBABILITY} END, {_RELATIVE_ERROR}) AS values",
         ).collect()[0]
-        totals = _Totals(int(row["made"]), int(row["learned"]))
+        totals = _Totals(int(row["made"]), int(row["in_training"]))
         if TARGET not in names:
             return totals, ScoreCounts(np.empty(0), np.empty(0), np.empty(0))
         made = f"CAST({_double(TARGET)} AS BIGINT)"
-        counted = answers.where(is_counted).selectExpr(PROBABILITY, f"{made} AS made")
+        counted = predictions.where(is_counted).selectExpr(PROBABILITY, f"{made} AS made")
         sums = ("count(*) AS rows", "sum(made) AS made", f"avg({PROBABILITY}) AS mean")
         if row["values"] <= most_distinct * _SURELY_MORE:
             found = _grouped(counted, PROBABILITY, sums, most_distinct + 1)
@@ -258,7 +258,7 @@ def _counted(found: pa.Table, by: str) -> ScoreCounts:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back MLflow's advice to rebuild the environment: the workers have the driver's, as docs/scale.md says."""
+    """Keep back MLflow's advice to rebuild the environment: the workers have the driver's (docs/scale.md)."""
     levels = {name: logging.getLogger(name).level for name in _NOISY}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ from data.storage.files import display_path
 from data.storage.tables import validate_file_format, validate_table_path
 from serving.client.endpoint import (
     IN_FLIGHT,
-    PATIENCE_SECONDS,
+    RETRY_SECONDS,
     ROWS_PER_REQUEST,
     ScoringClient,
     ScoringError,
@@ -33,10 +33,10 @@ from serving.shot_tables import shot_ids_of
 
 def score(
     table: pd.DataFrame,
-    address: str,
+    url: str,
     *,
     on_progress: Callable[[int], None] = lambda _rows: None,
-    patience: float = PATIENCE_SECONDS,
+    retry_timeout: float = RETRY_SECONDS,
     origin: str = TRAFFIC,
 ) -> pd.DataFrame:
     """Label and probability of each row from a scoring server.
@@ -45,12 +45,12 @@ def score(
     ----------
     table : pandas.DataFrame
         Holds the features; other columns are not sent, but for ``shot_id`` to a server that logs it.
-    address : str
+    url : str
         Of the server, with or without ``/invocations``.
     on_progress : callable
-        Called with the number of rows after each answer.
-    patience : float
-        Seconds for which a server that does not answer is asked again.
+        Called with the number of rows after each response.
+    retry_timeout : float
+        Seconds for which a server that does not respond is retried.
     origin : str
         Of `serving.inference_log.inference_log.ORIGINS`: what the rows are in the inference log.
 
@@ -58,13 +58,13 @@ def score(
     -------
     pandas.DataFrame
         ``shot_made_flag`` (int64), ``probability`` (float64) and ``model_version`` (Int64, null where the endpoint does
-        not say), with the index of `table`.
+        not name it), with the index of `table`.
 
     Raises
     ------
     ScoringError
-        If the table lacks a feature or has one twice, or the server does not answer after retries, refuses rows, or
-        does not answer once per row.
+        If the table lacks a feature or has one twice, or the server does not respond after retries, refuses rows, or
+        does not return one prediction per row.
     """
     back = {raw: name for name, raw in RAW_COLUMN_NAMES.items() if raw in table.columns}
     features = table.rename(columns=back)
@@ -78,8 +78,8 @@ def score(
             f"found more than once {[name for name in wrong if name in features]}"
         )
         raise ScoringError(message)
-    endpoint = ScoringClient(address, patience=patience, origin=origin)
-    endpoint.check()
+    endpoint = ScoringClient(url, retry_timeout=retry_timeout, origin=origin)
+    endpoint.probe()
     try:
         values = features[list(FEATURES)].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -90,14 +90,14 @@ def score(
     labels, probability = np.empty(len(values), dtype=np.int64), np.empty(len(values))
     versions = pd.array([None] * len(values), dtype="Int64")
 
-    def answer(rows: slice) -> None:
-        answers = endpoint.score(values[rows], shot_id=None if ids is None else ids[rows])
-        labels[rows], probability[rows] = answers.label, answers.probability
-        versions[rows] = answers.version
+    def score_rows(rows: slice) -> None:
+        predictions = endpoint.score(values[rows], shot_id=None if ids is None else ids[rows])
+        labels[rows], probability[rows] = predictions.label, predictions.probability
+        versions[rows] = predictions.version
 
     starts = range(0, len(values), ROWS_PER_REQUEST)
     chunks = [slice(start, min(start + ROWS_PER_REQUEST, len(values))) for start in starts]
-    for rows, _ in map_concurrently(answer, chunks, IN_FLIGHT, endpoint.stop):
+    for rows, _ in map_concurrently(score_rows, chunks, IN_FLIGHT, endpoint.cancel):
         on_progress(rows.stop - rows.start)
     return pd.DataFrame({TARGET: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index)
 
@@ -112,7 +112,7 @@ class ClientConfig(CommandConfig):
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
     )
     endpoint: Annotated[str, AfterValidator(base_url)] = Field(
-        default="http://127.0.0.1:5001", description="address of the scoring server"
+        default="http://127.0.0.1:5001", description="url of the scoring server"
     )
     rejects: Annotated[Path, AfterValidator(validate_file_format)] | None = Field(
         default=None, description="where refused rows go, with the reason; without it a refused row ends the run"
@@ -123,8 +123,8 @@ class ClientConfig(CommandConfig):
     concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
         default=IN_FLIGHT, description="requests under way at a time"
     )
-    patience: Annotated[float, Field(ge=0, le=86_400)] = Field(
-        default=PATIENCE_SECONDS, description="seconds for which a server that does not answer is asked again"
+    retry_timeout: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=RETRY_SECONDS, description="seconds for which a server that does not respond is retried"
     )
 
     @model_validator(mode="after")
@@ -142,7 +142,7 @@ class ClientConfig(CommandConfig):
 def run(config: ClientConfig) -> None:
     """Score a file into a file."""
     job = ScoringJob(config.table, config.out, config.rejects, config.batch_size, config.concurrency)
-    endpoint = ScoringClient(config.endpoint, patience=config.patience)
+    endpoint = ScoringClient(config.endpoint, retry_timeout=config.retry_timeout)
     started = time.monotonic()
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -154,12 +154,12 @@ def run(config: ClientConfig) -> None:
             on_progress=lambda rows: progress.advance(task, rows),
         )
     seconds = time.monotonic() - started
-    asked = done.scored + done.rejected - done.continued
+    sent = done.scored + done.rejected - done.continued
     info(
         "Scored",
-        f"{done.scored:,} rows: {display_path(config.out)} ({asked:,} in {seconds:.1f} s, {asked / seconds:,.0f}/s)",
+        f"{done.scored:,} rows: {display_path(config.out)} ({sent:,} in {seconds:.1f} s, {sent / seconds:,.0f}/s)",
     )
     if done.continued:
-        info("Continued", f"{done.continued:,} rows had been answered in an earlier run")
+        info("Continued", f"{done.continued:,} rows were scored in an earlier run")
     if done.rejected and config.rejects:
         info("Rejected", f"{done.rejected:,} rows, with reasons: {display_path(config.rejects)}", style="bold yellow")

@@ -1,4 +1,4 @@
-"""One chunk of shots → the answer of a scoring server, over whatever the network and the server do in between."""
+"""Send one chunk of shots to a scoring server, with retries, and parse the predictions."""
 
 import random
 import re
@@ -23,13 +23,13 @@ from serving.inference_log.inference_log import ORIGIN_HEADER, TRAFFIC
 
 ROWS_PER_REQUEST = 20_000
 IN_FLIGHT = 4
-PATIENCE_SECONDS = 60.0
-_PATIENCE_AT_START_SECONDS = 5.0
+RETRY_SECONDS = 60.0
+_RETRY_SECONDS_AT_START = 5.0
 
 _JSON_ROWS_PER_REQUEST = 2_000
 _TIMEOUT_SECONDS = (5, 60)
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 2.0
-_WORTH_RETRYING = {408, 429, 502, 503, 504}
+_RETRIED_STATUSES = {408, 429, 502, 503, 504}
 _REFUSED = {400, 422}
 _MESSAGE_LENGTH_SHOWN = 1_000
 _PARQUET, _ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class ScoringError(KobeShotError):
-    """The endpoint does not answer, or answers something else than scores."""
+    """The endpoint does not respond, or returns something else than predictions."""
 
 
 class RejectedRowsError(ScoringError):
@@ -52,7 +52,7 @@ class RejectedRowsError(ScoringError):
     Attributes
     ----------
     reason : str
-        What it said of them; rows are counted within the request.
+        The server's message; rows are counted within the request.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -60,12 +60,12 @@ class RejectedRowsError(ScoringError):
         self.reason = reason
 
 
-class EndpointAddressError(ScoringError, ValueError):
-    """What was given is not the address of a server."""
+class EndpointURLError(ScoringError, ValueError):
+    """What was given is not the URL of a server."""
 
 
 class Predictions(NamedTuple):
-    """Label (int64, shape (n,)), P(made) (float64, shape (n,)) and the version that answered, None if unknown."""
+    """Label (int64, shape (n,)), P(made) (float64, shape (n,)) and the version that scored, None if unknown."""
 
     label: npt.NDArray[np.int64]
     probability: npt.NDArray[np.float64]
@@ -77,25 +77,25 @@ class ScoringClient:
 
     Parameters
     ----------
-    address : str
+    url : str
         See `base_url`.
-    patience : float
-        Seconds for which a server that does not answer is asked again.
+    retry_timeout : float
+        Seconds for which a server that does not respond is retried.
     origin : str
         Of `serving.inference_log.inference_log.ORIGINS`: what the rows are in the inference log.
     """
 
-    def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS, origin: str = TRAFFIC) -> None:
-        self.address, self._origin = base_url(address), origin
-        self._url = f"{self.address}/invocations"
-        self._patience = patience
+    def __init__(self, url: str, *, retry_timeout: float = RETRY_SECONDS, origin: str = TRAFFIC) -> None:
+        self.url, self._origin = base_url(url), origin
+        self._invocations_url = f"{self.url}/invocations"
+        self._retry_timeout = retry_timeout
         self._thread = threading.local()
         self._takes_parquet = True
         self._stopped = threading.Event()
         self.takes_shot_id = False
 
-    def check(self) -> None:
-        """Learn what answers there.
+    def probe(self) -> None:
+        """Probe the server: whether it responds, and which columns it accepts.
 
         Raises
         ------
@@ -103,13 +103,15 @@ class ScoringClient:
             If nothing does.
         """
         self._stopped.clear()
-        patience = min(self._patience, _PATIENCE_AT_START_SECONDS)
+        retry_timeout = min(self._retry_timeout, _RETRY_SECONDS_AT_START)
         try:
-            self._persistently(lambda s: s.get(f"{self.address}/ping", timeout=_TIMEOUT_SECONDS), patience)
-            described = self._persistently(lambda s: s.get(f"{self.address}/model", timeout=_TIMEOUT_SECONDS), patience)
+            self._send_with_retries(lambda s: s.get(f"{self.url}/ping", timeout=_TIMEOUT_SECONDS), retry_timeout)
+            described = self._send_with_retries(
+                lambda s: s.get(f"{self.url}/model", timeout=_TIMEOUT_SECONDS), retry_timeout
+            )
         except ScoringError as error:
             message = (
-                f"No scoring server answers at {self.address} ({type(error.__cause__ or error).__name__}). Start one: "
+                f"No scoring server responds at {self.url} ({type(error.__cause__ or error).__name__}). Start one: "
                 "make serve, or mlflow models serve -m models:/kobe_shot/Production"
             )
             raise ScoringError(message) from error
@@ -118,8 +120,8 @@ class ScoringClient:
         except (requests.JSONDecodeError, KeyError, TypeError):
             self.takes_shot_id = False
 
-    def stop(self) -> None:
-        """Let requests that wait for another attempt give up, until the next `check`."""
+    def cancel(self) -> None:
+        """Let requests that wait for another attempt give up, until the next `probe`."""
         self._stopped.set()
 
     def score(
@@ -132,16 +134,16 @@ class ScoringClient:
         values : ndarray of float64, shape (n, 6)
             The features in the order of ``FEATURES``.
         shot_id : ndarray of int64, shape (n,), optional
-            For the inference log; sent if `check` found that the server takes it.
+            For the inference log; sent if `probe` found that the server takes it.
         request_id : str
             For the inference log; the same at every attempt.
 
         Raises
         ------
-        RefusedError
+        RejectedRowsError
             If the server refuses rows.
         ScoringError
-            If it does not answer while patience lasts, or does not answer once per row.
+            If it does not respond while retry_timeout lasts, or does not return one prediction per row.
         """
         if self._takes_parquet:
             body = _parquet(values, shot_id if self.takes_shot_id else None)
@@ -162,54 +164,55 @@ class ScoringClient:
         )
 
     def _post(self, body: bytes, content_type: str, request_id: str, rows: int) -> requests.Response | None:
-        """The answer, or None if the server does not take this content type."""
+        """The response, or None if the server does not take this content type."""
         headers = {"Content-Type": content_type, "Accept": f"{_ARROW}, application/json"}
         if request_id:
             headers["X-Request-ID"] = request_id
         if self._origin != TRAFFIC:
             headers[ORIGIN_HEADER] = self._origin
-        response = self._persistently(
-            lambda session: session.post(self._url, body, headers=headers, timeout=_TIMEOUT_SECONDS), self._patience
+        response = self._send_with_retries(
+            lambda session: session.post(self._invocations_url, body, headers=headers, timeout=_TIMEOUT_SECONDS),
+            self._retry_timeout,
         )
         if response.status_code == requests.codes.unsupported_media_type and content_type == _PARQUET:
             return None
         if response.ok:
             return response
         reason = _message(response)
-        message = f"{self._url} answered a request of {rows:,} rows with status {response.status_code}: {reason}"
+        message = f"{self._invocations_url}: status {response.status_code} for a request of {rows:,} rows: {reason}"
         if response.status_code in _REFUSED:
             raise RejectedRowsError(message, reason)
         raise ScoringError(message)
 
-    def _persistently(
-        self, send: Callable[[requests.Session], requests.Response], patience: float
+    def _send_with_retries(
+        self, send: Callable[[requests.Session], requests.Response], retry_timeout: float
     ) -> requests.Response:
-        """Send until there is an answer worth having; scoring changes nothing, so a request may be sent again."""
-        deadline, wait = time.monotonic() + patience, _FIRST_WAIT_SECONDS
+        """Send until a response needs no retry; scoring changes nothing, so a request may be repeated."""
+        deadline, wait = time.monotonic() + retry_timeout, _FIRST_WAIT_SECONDS
         while True:
-            asked = 0.0
+            requested = 0.0
             try:
                 response = send(self._session())
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 problem: Exception | None = error
                 found = type(error).__name__
             else:
-                if response.status_code not in _WORTH_RETRYING:
+                if response.status_code not in _RETRIED_STATUSES:
                     return response
                 problem, found = None, f"status {response.status_code}"
-                asked = _seconds(response.headers.get("Retry-After", ""))
-            if time.monotonic() + max(wait, asked) > deadline:
-                message = f"{self._url} does not answer ({found}), asked again for {patience:.0f} s."
+                requested = _seconds(response.headers.get("Retry-After", ""))
+            if time.monotonic() + max(wait, requested) > deadline:
+                message = f"{self._invocations_url} does not respond ({found}), retried for {retry_timeout:.0f} s."
                 raise ScoringError(message) from problem
-            pause = max(asked, wait * random.uniform(0.5, 1))  # noqa: S311 spreads retries, guards nothing
+            pause = max(requested, wait * random.uniform(0.5, 1))  # noqa: S311 spreads retries, guards nothing
             if self._stopped.wait(pause):
-                message = f"{self._url} did not answer ({found}) before the run was ended."
+                message = f"{self._invocations_url} did not respond ({found}) before the run was ended."
                 raise ScoringError(message) from problem
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def _session(self) -> requests.Session:
         if not hasattr(self._thread, "session"):
-            self._thread.session = session_for(self._url)
+            self._thread.session = session_for(self._invocations_url)
         session: requests.Session = self._thread.session
         return session
 
@@ -226,25 +229,29 @@ class ScoringClient:
                 label, probability = table.column(TARGET).to_numpy(), table.column(PROBABILITY).to_numpy()
             else:
                 predictions = orjson.loads(response.content)["predictions"]
-                label = np.array([answer[TARGET] for answer in predictions], dtype=np.float64)
-                probability = np.array([answer[PROBABILITY] for answer in predictions], dtype=np.float64)
+                label = np.array([each[TARGET] for each in predictions], dtype=np.float64)
+                probability = np.array([each[PROBABILITY] for each in predictions], dtype=np.float64)
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            message = f"{self._url}: {expected}; found {response.text[:200]!r}. Is another model served there?"
+            message = (
+                f"{self._invocations_url}: {expected}; found {response.text[:200]!r}. Is another model served there?"
+            )
             raise ScoringError(message) from error
         fits = np.isin(label, (0, 1)) & (probability >= 0) & (probability <= 1)
         if len(probability) != rows or not fits.all():
-            message = f"{self._url}: {expected}; found {len(probability)} entries, {fits.sum()} of them possible."
+            message = (
+                f"{self._invocations_url}: {expected}; found {len(probability)} entries, {fits.sum()} of them possible."
+            )
             raise ScoringError(message)
         version = response.headers.get("X-Model-Version", "")
         return Predictions(label.astype(np.int64), probability, int(version) if version.isdigit() else None)
 
 
 def base_url(endpoint: str) -> str:
-    """Address of a server without ``/invocations``; a host with a port is one over HTTP, as for curl.
+    """URL of a server without ``/invocations``; a host with a port is one over HTTP, as for curl.
 
     Raises
     ------
-    EndpointAddressError
+    EndpointURLError
         If it is not that of a server, or holds credentials or a query; no secret is repeated.
 
     Examples
@@ -254,14 +261,14 @@ def base_url(endpoint: str) -> str:
     >>> base_url("127.0.0.1:5001")
     'http://127.0.0.1:5001'
     """
-    address = endpoint.strip()
-    if _HOST_AND_PORT.fullmatch(address):
-        address = f"http://{address}"
+    url = endpoint.strip()
+    if _HOST_AND_PORT.fullmatch(url):
+        url = f"http://{url}"
     try:
-        validate_url(address, _EXAMPLE)
+        validate_url(url, _EXAMPLE)
     except ValueError as error:
-        raise EndpointAddressError(str(error)) from error
-    return address.rstrip("/").removesuffix("/invocations").rstrip("/")
+        raise EndpointURLError(str(error)) from error
+    return url.rstrip("/").removesuffix("/invocations").rstrip("/")
 
 
 def map_concurrently(
@@ -269,7 +276,7 @@ def map_concurrently(
 ) -> Iterator[tuple[Item, Result]]:
     """Do work on several items at a time and give the results in order; only a few items are held at once.
 
-    `stop` is called when a piece of work, or whoever asks for the results, fails: it lets the others give up.
+    `stop` is called when a piece of work, or the consumer of the results, fails: it cancels the others.
 
     Examples
     --------
@@ -309,7 +316,7 @@ def _json(values: npt.NDArray[np.float64]) -> bytes:
 
 
 def _is_short(response: requests.Response) -> bool:
-    """Whether a server answers with labels, say, by default: only a JSON body can ask it for another form."""
+    """Whether a server returns, for example, labels by default: only a JSON body can request another form."""
     return _SHORT.match(response.content) is not None
 
 

@@ -8,8 +8,8 @@ import requests
 from requests.utils import get_netrc_auth
 
 
-def session_for(address: str) -> requests.Session:
-    """A session for an address; one on this machine is never asked for through a proxy of the environment.
+def session_for(url: str) -> requests.Session:
+    """A session for a URL; requests to this machine never use a proxy of the environment.
 
     Credentials in ``~/.netrc`` and the certificates of ``REQUESTS_CA_BUNDLE`` are used for either.
 
@@ -19,8 +19,8 @@ def session_for(address: str) -> requests.Session:
     (False, True)
     """
     session = requests.Session()
-    if _is_this_machine(urlsplit(address).hostname or ""):
-        session.auth = get_netrc_auth(address)
+    if _is_this_machine(urlsplit(url).hostname or ""):
+        session.auth = get_netrc_auth(url)
         session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         session.trust_env = False
     return session

@@ -1,4 +1,4 @@
-"""A caller that asks an endpoint again and again, and counts the answers that do not come."""
+"""A client that sends requests to an endpoint continuously, and counts those that fail."""
 
 import threading
 from collections.abc import Mapping
@@ -18,42 +18,42 @@ class LoadProbe:
 
     Parameters
     ----------
-    address : str
+    url : str
         Of the server, without ``/invocations``.
     shot : mapping of str to float
         The features of the shot that is sent.
 
     Attributes
     ----------
-    answered, lost : int
-        Requests that were answered with a score, and those that were not.
+    succeeded, failed : int
+        Requests that were succeeded with a score, and those that were not.
     """
 
-    def __init__(self, address: str, shot: Mapping[str, float]) -> None:
-        self.answered = self.lost = 0
-        self._address, self._body = address, {"dataframe_records": [dict(shot)]}
+    def __init__(self, url: str, shot: Mapping[str, float]) -> None:
+        self.succeeded = self.failed = 0
+        self._url, self._body = url, {"dataframe_records": [dict(shot)]}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._call, daemon=True)
 
     def __enter__(self) -> Self:
-        """Begin to call."""
+        """Start to send requests."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the last answer."""
+        """Wait for the last response."""
         self._stopped.set()
         self._thread.join()
 
     def _call(self) -> None:
-        with session_for(self._address) as session:
+        with session_for(self._url) as session:
             while not self._stopped.wait(_PAUSE_SECONDS):
                 try:
-                    answer = session.post(f"{self._address}/invocations", json=self._body, timeout=_TIMEOUT_SECONDS)
-                    answered = answer.ok and len(answer.json()["predictions"]) == 1
+                    response = session.post(f"{self._url}/invocations", json=self._body, timeout=_TIMEOUT_SECONDS)
+                    succeeded = response.ok and len(response.json()["predictions"]) == 1
                 except (requests.RequestException, KeyError, TypeError):
-                    answered = False
-                self.answered += answered
-                self.lost += not answered
+                    succeeded = False
+                self.succeeded += succeeded
+                self.failed += not succeeded

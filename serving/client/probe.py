@@ -20,7 +20,7 @@ class EndpointInfo:
 
     Attributes
     ----------
-    address : str
+    url : str
         URL of the server, without ``/invocations``.
     version : str or None
         Number of the version that it serves; None where the server does not report it, as MLflow's own.
@@ -32,7 +32,7 @@ class EndpointInfo:
         Whether scored rows are recorded; None where the server does not report it.
     """
 
-    address: str
+    url: str
     version: str | None
     since: datetime | None
     mlflow: str
@@ -55,7 +55,7 @@ def endpoint_info(url: str) -> EndpointInfo | None:
         return None
     logged = model.get("inference_log")
     return EndpointInfo(
-        address=base,
+        url=base,
         version=str(model["version"]) if "version" in model else None,
         since=_time(model.get("since")),
         mlflow=version.text.strip(),

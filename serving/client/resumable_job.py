@@ -1,8 +1,8 @@
 """Score a table of any size into a file, so that a run that is killed can be continued and every row is there once.
 
-Beside the output stands a folder ``OUT.progress`` with the answer to each chunk, a file each, renamed into place when
-it is whole. A run that finds it asks only for the chunks that are missing. When all are there, table and answers are
-joined by position into the output, which is renamed into place, and the folder is removed.
+A folder ``OUT.progress`` next to the output holds the predictions of each chunk, one file per chunk, renamed into place
+when complete. A later run scores only the missing chunks. When no chunk is missing, table and predictions are joined by
+position into the output, which is renamed into place, and the folder is removed.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ from serving.client.endpoint import (
 )
 from serving.shot_tables import ShotReader, features_of, problems_of, shot_ids_of, typed
 
-_MOST_PROBLEMS_SHOWN = 10
-_MOST_REFUSED_ALONE = 50
-_ANSWERS = pa.schema(
+_MAX_PROBLEMS_SHOWN = 10
+_MAX_REJECTED_ALONE = 50
+_SCHEMA = pa.schema(
     [
         (PREDICTION, pa.int64()),
         (PROBABILITY, pa.float64()),
@@ -48,12 +48,12 @@ _ANSWERS = pa.schema(
 
 
 class JobError(KobeShotError):
-    """The job cannot be started or continued as asked."""
+    """The job cannot be started or continued as requested."""
 
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """What is to be scored and where the answers go.
+    """What is to be scored and where the predictions go.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class ScoringJob:
 
 
 class ScoringSummary(NamedTuple):
-    """Rows of the output, rows that were refused, and rows whose answers an earlier run had left."""
+    """Rows of the output, rows that were refused, and rows whose predictions an earlier run had left."""
 
     scored: int
     rejected: int
@@ -105,12 +105,12 @@ def run_job(
     Raises
     ------
     ScoringError
-        If the endpoint does not answer, or refuses rows and ``job.rejects`` is None; what was scored is kept.
+        If the endpoint does not respond, or refuses rows and ``job.rejects`` is None; what was scored is kept.
     TableError, JobError
         If the table cannot be read, or what an earlier run left belongs to another table.
     """
     reader = ShotReader(job.table)
-    endpoint.check()
+    endpoint.probe()
     on_start(reader.rows)
     with _Progress(job) as progress:
         continued = 0
@@ -124,11 +124,11 @@ def run_job(
                 else:
                     yield chunk
 
-        def answer(chunk: _Chunk) -> int:
-            progress.keep(chunk.start, _answer(chunk, job, endpoint, progress.run))
+        def score(chunk: _Chunk) -> int:
+            progress.keep(chunk.start, _score_chunk(chunk, job, endpoint, progress.run))
             return len(chunk.piece)
 
-        for _, rows in map_concurrently(answer, missing(), job.at_once, endpoint.stop):
+        for _, rows in map_concurrently(score, missing(), job.at_once, endpoint.cancel):
             on_progress(rows)
         scored, rejected = _join(job, reader, progress)
         progress.remove()
@@ -142,8 +142,8 @@ def _chunks(reader: ShotReader, rows: int) -> Iterator[_Chunk]:
         start += len(piece)
 
 
-class _Asker:
-    """Asks for the answers to one chunk, whatever in it is refused."""
+class _ChunkScorer:
+    """Scores one chunk, whichever of its rows the endpoint rejects."""
 
     def __init__(self, chunk: _Chunk, endpoint: ScoringClient, run: str) -> None:
         self._endpoint, self._name = endpoint, f"{run}-{chunk.start}"
@@ -154,30 +154,30 @@ class _Asker:
         self._version = np.zeros(count, dtype=np.int64)
         self._refused_alone = 0
 
-    def ask_for_all(self) -> None:
-        """Ask for every row at once.
+    def score_all(self) -> None:
+        """Score all rows in one request.
 
         Raises
         ------
-        RefusedError
+        RejectedRowsError
             If any row is refused.
         """
         if self.reasons:
             message = "cells that are no numbers"
             raise RejectedRowsError(message, message)
-        self._ask(np.arange(len(self._values)))
+        self._score(np.arange(len(self._values)))
 
     def blame(self) -> dict[int, str]:
-        """What is wrong with rows as far as the schema tells."""
+        """What is wrong with rows by the schema."""
         self.reasons = {**problems_of(self._values), **self.reasons}
         return self.reasons
 
-    def ask_for_the_good(self) -> None:
-        """Ask for the rows that the schema does not blame, and blame those that the endpoint refuses all the same."""
+    def score_valid(self) -> None:
+        """Score the rows that fit the schema, and record those that the endpoint rejects all the same."""
         self._halve(np.setdiff1d(np.arange(len(self._values)), list(self.blame())))
 
-    def answers(self) -> pa.Table:
-        """The answers, null and with a reason where a row was refused."""
+    def predictions(self) -> pa.Table:
+        """The predictions, null and with a reason where a row was refused."""
         reasons = pa.array([self.reasons.get(row) for row in range(len(self._values))], type=pa.string())
         refused = reasons.is_valid().to_numpy(zero_copy_only=False)
         columns = [
@@ -186,13 +186,13 @@ class _Asker:
             pa.array(self._version, mask=self._version == 0),
             reasons,
         ]
-        return pa.table(columns, schema=_ANSWERS)
+        return pa.table(columns, schema=_SCHEMA)
 
     def _halve(self, rows: npt.NDArray[np.int64]) -> None:
         if not len(rows):
             return
         try:
-            self._ask(rows)
+            self._score(rows)
         except RejectedRowsError as error:
             if len(rows) == 1:
                 self._refuse_alone(int(rows[0]), error)
@@ -203,37 +203,37 @@ class _Asker:
     def _refuse_alone(self, row: int, error: RejectedRowsError) -> None:
         self.reasons[row] = error.reason
         self._refused_alone += 1
-        if self._refused_alone >= _MOST_REFUSED_ALONE and np.isnan(self._probability).all():
+        if self._refused_alone >= _MAX_REJECTED_ALONE and np.isnan(self._probability).all():
             message = f"The endpoint refuses rows that the schema allows, one after the other: {error}"
             raise ScoringError(message) from error
 
-    def _ask(self, rows: npt.NDArray[np.int64]) -> None:
+    def _score(self, rows: npt.NDArray[np.int64]) -> None:
         name = self._name if len(rows) == len(self._values) else f"{self._name}-{rows[0]}-{len(rows)}"
         ids = None if self._ids is None else self._ids[rows]
-        answers = self._endpoint.score(self._values[rows], shot_id=ids, request_id=name)
-        self._label[rows], self._probability[rows] = answers.label, answers.probability
-        self._version[rows] = answers.version or 0
+        predictions = self._endpoint.score(self._values[rows], shot_id=ids, request_id=name)
+        self._label[rows], self._probability[rows] = predictions.label, predictions.probability
+        self._version[rows] = predictions.version or 0
 
 
-def _answer(chunk: _Chunk, job: ScoringJob, endpoint: ScoringClient, run: str) -> pa.Table:
+def _score_chunk(chunk: _Chunk, job: ScoringJob, endpoint: ScoringClient, run: str) -> pa.Table:
     if job.out.suffix == ".parquet":
         # What cannot be written is better known before it is scored.
         typed(chunk.piece, chunk.start)
-    asker = _Asker(chunk, endpoint, run)
+    scorer = _ChunkScorer(chunk, endpoint, run)
     try:
-        asker.ask_for_all()
+        scorer.score_all()
     except RejectedRowsError as error:
         if job.rejects is None:
-            raise _refusal(chunk.start, asker.blame(), error.reason) from error
-        asker.ask_for_the_good()
-    return asker.answers()
+            raise _refusal(chunk.start, scorer.blame(), error.reason) from error
+        scorer.score_valid()
+    return scorer.predictions()
 
 
-def _refusal(start: int, reasons: dict[int, str], said: str) -> ScoringError:
-    shown = [f"row {start + row}, {reasons[row]}" for row in sorted(reasons)[:_MOST_PROBLEMS_SHOWN]]
-    if len(reasons) > _MOST_PROBLEMS_SHOWN:
-        shown.append(f"and {len(reasons) - _MOST_PROBLEMS_SHOWN:,} more rows")
-    text = "; ".join(shown) or f"in the request that begins with row {start}: {said}"
+def _refusal(start: int, reasons: dict[int, str], reason: str) -> ScoringError:
+    shown = [f"row {start + row}, {reasons[row]}" for row in sorted(reasons)[:_MAX_PROBLEMS_SHOWN]]
+    if len(reasons) > _MAX_PROBLEMS_SHOWN:
+        shown.append(f"and {len(reasons) - _MAX_PROBLEMS_SHOWN:,} more rows")
+    text = "; ".join(shown) or f"in the request that starts with row {start}: {reason}"
     message = (
         f"Rows were refused (counted from 0): {text}. Correct them, or let --rejects FILE take them and score the "
         "others; what was scored so far is kept."
@@ -242,27 +242,27 @@ def _refusal(start: int, reasons: dict[int, str], said: str) -> ScoringError:
 
 
 def _join(job: ScoringJob, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
-    """Table and answers by position → the output and the rejects."""
+    """Table and predictions by position → the output and the rejects."""
     scored = rejected = 0
     to_parquet = job.out.suffix == ".parquet"
     with contextlib.ExitStack() as files:
         out = rejects = None
         for chunk in _with_empty(_chunks(reader, job.batch_size), reader.schema):
-            answers = progress.read(chunk.start, len(chunk.piece))
-            good = answers.column("reason").is_null()
+            predictions = progress.read(chunk.start, len(chunk.piece))
+            good = predictions.column("reason").is_null()
             if job.rejects is None and pc.any(pc.invert(good)).as_py():
-                reasons = answers.column("reason").to_pylist()
+                reasons = predictions.column("reason").to_pylist()
                 raise _refusal(chunk.start, {row: reason for row, reason in enumerate(reasons) if reason}, "")
             piece = chunk.piece.filter(good)
             piece = typed(piece, chunk.start) if to_parquet else piece
             for name in (PREDICTION, PROBABILITY, MODEL_VERSION):
-                piece = piece.append_column(name, answers.column(name).filter(good))
+                piece = piece.append_column(name, predictions.column(name).filter(good))
             if out is None:
                 out = files.enter_context(table_writer(job.out, piece.schema))
             out.write(piece)
             scored += len(piece)
             if job.rejects:
-                bad = _rejected(chunk, answers)
+                bad = _rejected(chunk, predictions)
                 rejects = rejects or files.enter_context(table_writer(job.rejects, bad.schema))
                 rejects.write(bad)
                 rejected += len(bad)
@@ -270,21 +270,21 @@ def _join(job: ScoringJob, reader: ShotReader, progress: "_Progress") -> tuple[i
 
 
 def _with_empty(chunks: Iterator[_Chunk], schema: pa.Schema) -> Iterator[_Chunk]:
-    """The chunks, or one without rows where there are none: an empty table has an empty answer."""
+    """The chunks, or one without rows where there are none: an empty table has an empty result."""
     first = next(chunks, None)
     yield first or _Chunk(0, schema.empty_table())
     yield from chunks
 
 
-def _rejected(chunk: _Chunk, answers: pa.Table) -> pa.Table:
-    bad = answers.column("reason").is_valid()
+def _rejected(chunk: _Chunk, predictions: pa.Table) -> pa.Table:
+    bad = predictions.column("reason").is_valid()
     rows = pa.chunked_array([pa.array(np.arange(chunk.start, chunk.start + len(chunk.piece)))])
     table = chunk.piece.filter(bad).add_column(0, "row", rows.filter(bad))
-    return table.append_column("reason", answers.column("reason").filter(bad))
+    return table.append_column("reason", predictions.column("reason").filter(bad))
 
 
 class _Progress(contextlib.AbstractContextManager["_Progress"]):
-    """The folder of answers beside the output, held by one process at a time."""
+    """The folder of predictions next to the output, held by one process at a time."""
 
     def __init__(self, job: ScoringJob) -> None:
         self._folder = job.out.with_name(f"{job.out.name}.progress")
@@ -303,7 +303,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
             message = f"Another run is writing {self._job.out}; wait for it, or name another output."
             raise JobError(message) from error
         try:
-            self._continue_or_begin()
+            self._continue_or_start()
         except BaseException:
             os.close(self._held)
             raise
@@ -312,7 +312,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
     def __exit__(self, *_: object) -> None:
         os.close(self._held)
 
-    def _continue_or_begin(self) -> None:
+    def _continue_or_start(self) -> None:
         table = self._job.table
         files = parquet_files(table) if table.is_dir() else [table]
         wanted = {
@@ -323,7 +323,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         }
         manifest = self._folder / "job.json"
         if not manifest.exists():
-            # Answers without a manifest are what a killed removal has left, of whatever table.
+            # Predictions without a manifest remain from a killed removal, of an unknown table.
             for path in self._folder.glob("*.arrow"):
                 path.unlink()
             write_text(json.dumps({**wanted, "run": self.run}), manifest)
@@ -333,29 +333,29 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         changed = [name for name, value in wanted.items() if found.get(name) != value]
         if changed:
             message = (
-                f"{self._folder} holds answers of a run that differs in {', '.join(changed)}: expected "
+                f"{self._folder} holds predictions of a run that differs in {', '.join(changed)}: expected "
                 f"{ {name: found.get(name) for name in changed} }, found { {name: wanted[name] for name in changed} }. "
-                "Run it with the same arguments again, or remove that folder to begin anew."
+                "Run it with the same arguments again, or remove that folder to start again."
             )
             raise JobError(message)
 
     def has(self, start: int) -> bool:
-        """Whether the chunk that begins with a row has been answered, and the answers can be read."""
+        """Whether the chunk that starts with a row has been scored, and the predictions can be read."""
         try:
             return bool(pa.ipc.open_file(pa.memory_map(str(self._path(start)))).num_record_batches)
         except (OSError, pa.ArrowException):
             return False
 
-    def keep(self, start: int, answers: pa.Table) -> None:
-        """Keep the answers to a chunk."""
+    def keep(self, start: int, predictions: pa.Table) -> None:
+        """Keep the predictions to a chunk."""
         target = self._path(start)
         partial = target.with_suffix(".partial")
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, answers.schema) as writer:
-            writer.write_table(answers)
+        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, predictions.schema) as writer:
+            writer.write_table(predictions)
         partial.replace(target)
 
     def read(self, start: int, rows: int) -> pa.Table:
-        """The answers to a chunk.
+        """The predictions to a chunk.
 
         Raises
         ------
@@ -363,12 +363,14 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
             If they are not as many as its rows.
         """
         if not rows:
-            return _ANSWERS.empty_table()
-        answers = pa.ipc.open_file(self._path(start)).read_all()
-        if len(answers) != rows:
-            message = f"{self._path(start)}: expected {rows} answers, found {len(answers)}. Remove {self._folder}."
+            return _SCHEMA.empty_table()
+        predictions = pa.ipc.open_file(self._path(start)).read_all()
+        if len(predictions) != rows:
+            message = (
+                f"{self._path(start)}: expected {rows} predictions, found {len(predictions)}. Remove {self._folder}."
+            )
             raise JobError(message)
-        return answers
+        return predictions
 
     def remove(self) -> None:
         """Remove the folder; the output is whole."""

@@ -1,4 +1,4 @@
-"""True labels that arrive later → the inference log: ``python -m serving.inference_log.ground_truth FILE``."""
+"""Write delayed labels into the inference log: ``python -m serving.inference_log.ground_truth FILE``."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,17 +17,17 @@ from data.errors import FileError, KobeShotError
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.regular_files import open_regular
 from data.storage.tables import TableError, TableReader, validate_file_format
-from serving.inference_log.inference_log import ADDRESS_VARIABLE, ORIGINS, TRAFFIC, tables
-from serving.inference_log.reader import log_url, open_log, says_origin
+from serving.inference_log.inference_log import ORIGINS, TRAFFIC, URL_VARIABLE, tables
+from serving.inference_log.reader import has_origin, log_url, open_log
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
-"""What may tell which scored row a label belongs to, best first; ``request_id`` alone for requests of one row."""
+"""Keys that match a label with a scored row, best first; ``request_id`` alone for requests of one row."""
 
 _ROWS_AT_ONCE = 200_000
 
 
 class LabelError(KobeShotError):
-    """The file holds no labels, or not what tells whose they are."""
+    """The file holds no labels, or no key of the scored rows."""
 
 
 class LabelJoinResult(NamedTuple):
@@ -44,7 +44,7 @@ class LabelJoinResult(NamedTuple):
     unmatched : int
         Labels for which the log holds no row.
     ambiguous : int
-        Labels left out because the file says 0 and 1 of the same key.
+        Labels excluded because the file has both 0 and 1 for the same key.
     """
 
     key: tuple[str, ...]
@@ -61,7 +61,7 @@ class LabelsConfig(CommandConfig):
         description="shot_made_flag and request_id, shot_id or the six features, .parquet or .csv"
     )
     log: str = Field(
-        default="", description=f"SQLAlchemy address of the log; empty takes ${ADDRESS_VARIABLE}, else inference_log.db"
+        default="", description=f"SQLAlchemy URL of the log; empty takes ${URL_VARIABLE}, else inference_log.db"
     )
     origin: Literal["traffic", "what_if", "upload", "probe", "all"] = Field(
         default="traffic", description="requests whose rows get labels: those of the operation (traffic), or others"
@@ -74,7 +74,7 @@ def attach_labels(table: pd.DataFrame, engine: sql.Engine, *, origins: Collectio
     Parameters
     ----------
     table : pandas.DataFrame
-        ``shot_made_flag`` (0, 1 or null; null rows are left out) and the columns of one of `KEYS`.
+        ``shot_made_flag`` (0, 1 or null; null rows are excluded) and the columns of one of `KEYS`.
     engine : sqlalchemy.Engine
         Of the log.
     origins : collection of str
@@ -112,7 +112,7 @@ def run(config: LabelsConfig) -> None:
     if joined.unmatched:
         info("Unmatched", f"{joined.unmatched:,} labels belong to no logged row{whose}", style="bold yellow")
     if joined.ambiguous:
-        info("Left out", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
+        info("Excluded", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -175,7 +175,7 @@ def _logged(
     origins: Collection[str],
 ) -> Iterator[pd.DataFrame]:
     """The log's keys, a piece at a time, in the order of ``id``."""
-    of_origin = [log.c.origin.in_(sorted(origins))] if says_origin(engine) else []
+    of_origin = [log.c.origin.in_(sorted(origins))] if has_origin(engine) else []
     columns = [log.c[name] for name in key]
     query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns), *of_origin)
     query = query.order_by(log.c.id).limit(_ROWS_AT_ONCE)

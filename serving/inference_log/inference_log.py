@@ -3,13 +3,13 @@
 A server must not wait for a database. Its `InferenceLogWriter` appends each request to a file (the spool), which costs
 microseconds and outlives a killed server; a process of its own, started with the lowest priority, moves what is in the
 spool to the table, and goes on after the server has ended until the spool is empty. A request is in the table once:
-how far a file has been moved is committed together with its rows. What a dead process left is moved by the next one.
+the position reached in a file is committed together with its rows. The next process moves what a dead one left.
 
-MLflow runs a copy of this file beside the served model, so it imports nothing of this project, and SQLAlchemy only in
+MLflow runs a copy of this file with the served model, so it imports nothing of this project, and SQLAlchemy only in
 the process that writes.
 
 Neither grows without end: what the spool and the table may hold is limited (`Limits`). A table at its limit takes no
-rows, which wait in the spool; a spool at its limit, or on a full disk, loses rows, which are counted and said.
+rows, which wait in the spool; a spool at its limit, or on a full disk, loses rows, which are counted and logged.
 `serving.inference_log.retention` makes room. All of it is of this user alone, whatever the umask.
 """
 
@@ -39,15 +39,15 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
-ADDRESS_VARIABLE = "KOBE_INFERENCE_LOG"
-"""Environment variable that holds the SQLAlchemy address of the log; unset, empty or ``off``: nothing is logged."""
+URL_VARIABLE = "KOBE_INFERENCE_LOG"
+"""Environment variable that holds the SQLAlchemy url of the log; unset, empty or ``off``: nothing is logged."""
 TABLE, PROGRESS = "inference", "inference_spool"
 
 ORIGIN_HEADER = "X-Request-Origin"
 TRAFFIC, WHAT_IF, UPLOAD, PROBE = "traffic", "what_if", "upload", "probe"
 ORIGINS = (TRAFFIC, WHAT_IF, UPLOAD, PROBE)
-"""Where a request comes from, as its header says: the operation, which is meant where nothing is said; a person who
-tries one shot, or a table; a check of the server."""
+"""Where a request comes from, by its header: production traffic (the default), a person who tries one shot or a
+table, or a probe of the server."""
 
 _MAGIC = b"KIL1"
 _HEADER = struct.Struct("<4sQ")
@@ -59,10 +59,10 @@ _ROWS_AT_ONCE = 10_000
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 5.0
 _FEATURES, _STATUS, _NEW = "features.json", "status.json", ".new"
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _MEASURE_SECONDS, _MEASURE_BYTES = 0.2, 1 << 20
 _STATUS_SECONDS = 5.0
-_SAID_AGAIN_SECONDS = 60.0
+_REPORTED_AGAIN_SECONDS = 60.0
 _JOURNAL_BYTES, _LONGEST_JOURNAL_BYTES = 16 << 20, 64 << 20
 _ROW_BYTES = 300
 _MAKING_SECONDS = 60.0
@@ -99,7 +99,7 @@ class Status(NamedTuple):
     Attributes
     ----------
     log_bytes : int or None
-        What the table and its indexes take, as the writer found it seconds ago; None before it has looked. In
+        What the table and its indexes take, as the writer found it seconds ago; None before the first check. In
         PostgreSQL an estimate from the number of rows.
     file_bytes : int or None
         What the files of a SQLite log take on the disk, with what is free in them; None for another database.
@@ -128,11 +128,11 @@ class Request(NamedTuple):
         At most 65,535 bytes each.
     values : ndarray of float64, shape (n, features)
     prediction : ndarray of int, shape (n,)
-        The label that was answered.
+        The predicted label.
     probability : ndarray of float64, shape (n,)
         P(made).
     shot_id : ndarray of int64, shape (n,), or None
-        What the caller calls the shots, if it said so.
+        What the client calls the shots, if it named them.
     time : float
         Seconds since 1970, UTC.
     origin : str
@@ -154,8 +154,8 @@ class InferenceLogWriter:
 
     Parameters
     ----------
-    address : str
-        SQLAlchemy address of the database.
+    url : str
+        SQLAlchemy url of the database.
     features : sequence of str
         Names of the columns of the values.
     limits : Limits
@@ -174,29 +174,29 @@ class InferenceLogWriter:
 
     def __init__(
         self,
-        address: str,
+        url: str,
         features: Sequence[str],
         *,
         limits: Limits = Limits(),  # noqa: B008 it cannot change
         on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
-        self._address, self._features, self._limits = address, list(features), limits
+        self._url, self._features, self._limits = url, list(features), limits
         self._losses = _Losses(on_drop)
         self._lock = threading.Lock()
         self._segment_bytes = min(_SEGMENT_BYTES, _segment_bytes(limits))
         self._folder: Path | None = None
         self._spooled = self._unmeasured = 0
-        self._looked = self._measured = time.monotonic()
+        self._checked = self._measured = time.monotonic()
         try:
-            self._begin()
+            self._start()
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             self._unkept: OSError = error
         self._measure()
 
-    def _begin(self) -> None:
-        spool = _private_folder(spool_dir(self._address))
+    def _start(self) -> None:
+        spool = _private_folder(spool_dir(self._url))
         folder = spool / f"{time.time_ns()}-{os.getpid()}"
         # Under another name until it is held, so that no writer takes it for one that a dead process left.
         unheld = folder.with_suffix(_NEW)
@@ -224,24 +224,24 @@ class InferenceLogWriter:
             [sys.executable, __file__, str(self._folder), str(self._limits.log_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, ADDRESS_VARIABLE: self._address},
+            env={**os.environ, URL_VARIABLE: self._url},
             pass_fds=[] if self._held is None else [self._held],
             start_new_session=True,
         )
 
-    def record(self, request: Request) -> None:
-        """Append a request; where there is no room it costs its rows, which are counted, and never the answer."""
+    def append(self, request: Request) -> None:
+        """Append a request; without room its rows are lost and counted, and the response is not affected."""
         rows = len(request.values)
         if not rows:
             return
         parts = _packed(request)
         with self._lock:
-            if time.monotonic() - self._looked > _LOOK_SECONDS:
-                self._look()
+            if time.monotonic() - self._checked > _CHECK_SECONDS:
+                self._check()
             try:
-                self._append(parts)
+                self._write(parts)
             except FullError as error:
-                self._losses.add(rows, LOG_FULL if self._told().get("log_full") else SPOOL_FULL, str(error))
+                self._losses.add(rows, LOG_FULL if self._status_of_writer().get("log_full") else SPOOL_FULL, str(error))
             except OSError as error:
                 self._losses.add(rows, DISK_FULL if error.errno in _NO_ROOM else WRITE_ERROR, str(error))
             else:
@@ -254,17 +254,17 @@ class InferenceLogWriter:
 
     def status(self) -> Status:
         """How large the log and the spool are."""
-        spool, found, files = spool_dir(self._address), self._told(), None
-        if self._address.startswith(_SQLITE):
+        spool, found, files = spool_dir(self._url), self._status_of_writer(), None
+        if self._url.startswith(_SQLITE):
             files = sum(_size(path) for path in _files_of(spool.with_suffix("")))
         return Status(found.get("log_bytes"), files, _spool_bytes(spool), found.get("oldest"))
 
     def close(self, seconds: float = 60.0) -> str:
         """Let the writer empty the spool; where the rows are that it has not moved within `seconds`, or nothing."""
         with self._lock:
-            self._look()
+            self._check()
             if self._folder is None:
-                return self._losses.told()
+                return self._losses.report()
             os.close(self._file)
         try:
             code = self._end_writer(time.monotonic() + seconds)
@@ -277,10 +277,10 @@ class InferenceLogWriter:
         finally:
             if self._held is not None:
                 os.close(self._held)
-        return "; ".join(filter(None, (left, self._losses.told())))
+        return "; ".join(filter(None, (left, self._losses.report())))
 
     def _end_writer(self, deadline: float) -> int:
-        """Let the writer come to its end; one that somebody kills before is replaced. Its exit code."""
+        """Let the writer finish; one that is killed before is replaced. Its exit code."""
         while True:
             if self._writer.stdin:
                 self._writer.stdin.close()
@@ -289,33 +289,33 @@ class InferenceLogWriter:
                 return code
             self._start_writer()
 
-    def _told(self) -> dict[str, Any]:
-        """What the writer has said of the database; nothing before it has looked."""
+    def _status_of_writer(self) -> dict[str, Any]:
+        """The status that the writer has stored about the database; empty before its first check."""
         found: dict[str, Any] = {}
         if self._folder:
             with contextlib.suppress(OSError, ValueError):
                 found = json.loads((self._folder / _STATUS).read_text(encoding="utf-8"))
         return found
 
-    def _look(self) -> None:
-        """Replace a writer that somebody has killed; begin where a full disk did not let it."""
-        self._looked = time.monotonic()
+    def _check(self) -> None:
+        """Replace a writer that was killed; start the spool where a full disk prevented it."""
+        self._checked = time.monotonic()
         self._measure()
         try:
             if self._folder is None:
-                self._begin()
+                self._start()
             elif self._writer.poll() is not None:
                 if self._writer.stdin:
                     self._writer.stdin.close()
                 self._start_writer()
         except OSError as error:
-            # Tried again at the next look; what is in the spool waits.
+            # Retried at the next check; the rows in the spool wait.
             self._unkept = error
 
     def _measure(self) -> None:
         self._measured, self._unmeasured = time.monotonic(), 0
         if self._limits.spool_bytes:
-            self._spooled = _spool_bytes(spool_dir(self._address))
+            self._spooled = _spool_bytes(spool_dir(self._url))
 
     def _require_room(self, length: int) -> None:
         limit = self._limits.spool_bytes
@@ -335,7 +335,7 @@ class InferenceLogWriter:
         )
         raise FullError(message)
 
-    def _append(self, parts: list[bytes]) -> None:
+    def _write(self, parts: list[bytes]) -> None:
         if self._folder is None:
             raise self._unkept
         length = sum(map(len, parts))
@@ -360,7 +360,7 @@ class InferenceLogWriter:
         self._unmeasured += length
 
     def _open(self) -> None:
-        """Begin another file, or keep this one where there can be none."""
+        """Start another file, or keep this one where there can be none."""
         assert self._folder is not None  # noqa: S101 only called when it is there
         file = _new_segment(self._folder, self._number + 1)
         os.close(self._file)
@@ -368,33 +368,33 @@ class InferenceLogWriter:
 
 
 class _Losses:
-    """Rows that were not kept: counted, said once, and said when it is over."""
+    """Lost rows: counted, and logged at the start and at the end of a loss."""
 
     def __init__(self, on_drop: Callable[[str, int], None] | None) -> None:
         self.rows = dict.fromkeys(DROP_REASONS, 0)
         self._on_drop = on_drop
         self._since = self._unsaid = 0.0
         self._now = 0
-        self._is_said = False
+        self._is_reported = False
 
     def add(self, rows: int, reason: str, words: str) -> None:
         now = time.monotonic()
         self.rows[reason] += rows
         self._since = self._since or now
         self._now += rows
-        # What comes and goes is not said every time.
-        if not self._is_said and now >= self._unsaid:
-            self._is_said, self._unsaid = True, now + _SAID_AGAIN_SECONDS
-            _complain(f"rows are not logged: {words}. They are counted ({reason}); answers go on.")
+        # A loss that comes and goes is not logged every time.
+        if not self._is_reported and now >= self._unsaid:
+            self._is_reported, self._unsaid = True, now + _REPORTED_AGAIN_SECONDS
+            _complain(f"rows are not logged: {words}. They are counted ({reason}); responses are not affected.")
         if self._on_drop:
             self._on_drop(reason, rows)
 
     def end(self) -> None:
-        if self._is_said:
+        if self._is_reported:
             _complain(f"the inference log is written again after {self._seconds():.0f} s, {self._now:,} rows were lost")
-            self._since, self._now, self._is_said = 0.0, 0, False
+            self._since, self._now, self._is_reported = 0.0, 0, False
 
-    def told(self) -> str:
+    def report(self) -> str:
         return f"{self._now:,} rows were lost in the last {self._seconds():.0f} s" if self._now else ""
 
     def _seconds(self) -> float:
@@ -419,24 +419,24 @@ def checked_origin(text: str) -> str:
 def recorder_from_environment(
     features: Sequence[str], limits: Limits, on_drop: Callable[[str, int], None] | None = None
 ) -> InferenceLogWriter | None:
-    """A recorder for the address in ``KOBE_INFERENCE_LOG``, or None where none is set.
+    """A recorder for the url in ``KOBE_INFERENCE_LOG``, or None where none is set.
 
     Raises
     ------
     ValueError
-        If it cannot be an address.
+        If it cannot be an url.
     OSError
         If the spool cannot be kept.
     """
-    address = os.environ.get(ADDRESS_VARIABLE, "")
-    if address in {"", "off"}:
+    url = os.environ.get(URL_VARIABLE, "")
+    if url in {"", "off"}:
         return None
-    check_address(address)
-    return InferenceLogWriter(address, features, limits=limits, on_drop=on_drop)
+    check_url(url)
+    return InferenceLogWriter(url, features, limits=limits, on_drop=on_drop)
 
 
-def spool_dir(address: str) -> Path:
-    """Folder of the spool: beside a SQLite file, else in the user's state folder.
+def spool_dir(url: str) -> Path:
+    """Folder of the spool: next to a SQLite file, else in the user's state folder.
 
     Examples
     --------
@@ -445,10 +445,10 @@ def spool_dir(address: str) -> Path:
     >>> spool_dir("sqlite:////tmp/100%25 sure/log.db?timeout=5").as_posix()
     '/tmp/100% sure/log.db.spool'
     """
-    if address.startswith(_SQLITE):
+    if url.startswith(_SQLITE):
         # As SQLAlchemy reads it. This file also goes alone with a model: it imports nothing of the project.
-        return Path(unquote(address.removeprefix(_SQLITE).partition("?")[0]) + ".spool").absolute()
-    place = urlsplit(address)
+        return Path(unquote(url.removeprefix(_SQLITE).partition("?")[0]) + ".spool").absolute()
+    place = urlsplit(url)
     name = f"{place.scheme}:{place.hostname}:{place.port}{place.path}"
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "kobe_shot" / hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -482,7 +482,7 @@ def _packed(request: Request) -> list[bytes]:
     if request.shot_id is not None:
         body.append(request.shot_id.tobytes())
     if request.origin != TRAFFIC:
-        # At the end, where 0.1.0 looks at nothing: its writer may find this spool, and this one a spool of 0.1.0.
+        # At the end, where 0.1.0 reads nothing: its writer may find this spool, and this one a spool of 0.1.0.
         body.append(request.origin.encode())
     return [_HEADER.pack(_MAGIC, sum(map(len, body))), *body]
 
@@ -549,7 +549,7 @@ class _Spool:
 
     def _move(self, path: Path) -> None:
         self._require_room()
-        # Forgotten until the commit is known to have been one: the database says how far it came.
+        # Forgotten until the commit is known to have been one: the database holds the position that it reached.
         start = self._positions.pop(path)
         for rows, offset, done in _pieces(read_spool(path, start[0], len(self._features)), *start):
             self._require_room()
@@ -579,19 +579,19 @@ class _Spool:
         return self._progress.c.segment.in_((_segment(path), _within(path)))
 
 
-class _Teller:
-    """Says to the recorder, in a file of its folder, how the database is."""
+class _StatusFile:
+    """Writes the status of the database into a file of the folder, for the server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._at = folder, 0.0
         self._log_full = False
 
-    def tell(self, engine: Any, *, log_full: bool) -> None:  # noqa: ANN401
+    def write(self, engine: Any, *, log_full: bool) -> None:  # noqa: ANN401
         now = time.monotonic()
         if now - self._at < _STATUS_SECONDS and log_full == self._log_full:
             return
         self._at, self._log_full = now, log_full
-        # A full disk, or a database that is away, keeps nobody from anything here.
+        # A full disk, or an unreachable database, must not stop the writer.
         with contextlib.suppress(Exception):
             found = {"log_bytes": used_bytes(engine), "oldest": oldest(engine), "log_full": log_full}
             partial = self._folder / f"{_STATUS}{_NEW}"
@@ -616,12 +616,12 @@ def drain_spool(folder: Path, log_bytes: int) -> int:
         0, or 1 if the database could not be reached when the recorder ended: its spool stays, for the next writer.
     """
     spools: list[_Spool] = []
-    teller, engine = _Teller(folder), None
+    status_file, engine = _StatusFile(folder), None
     failing_since = 0.0
     while True:
         ended = bool(select.select([sys.stdin], [], [], _POLL_SECONDS)[0])
         try:
-            engine = engine or create_engine(os.environ[ADDRESS_VARIABLE])
+            engine = engine or create_engine(os.environ[URL_VARIABLE])
             spools = spools or _spools(folder, engine, log_bytes)
             spools[0].move()
             for left in spools[1:]:
@@ -632,7 +632,7 @@ def drain_spool(folder: Path, log_bytes: int) -> int:
                 _complain(f"the database does not take rows ({error}); they wait in {folder.parent}")
             failing_since = failing_since or time.monotonic()
             if engine:
-                teller.tell(engine, log_full=isinstance(error, FullError))
+                status_file.write(engine, log_full=isinstance(error, FullError))
             if ended and time.monotonic() - failing_since > _PATIENCE_SECONDS:
                 return 1
             time.sleep(_POLL_SECONDS)
@@ -643,7 +643,7 @@ def drain_spool(folder: Path, log_bytes: int) -> int:
         if ended:
             spools[0].remove()
             return 0
-        teller.tell(engine, log_full=False)
+        status_file.write(engine, log_full=False)
 
 
 def _spools(folder: Path, engine: Any, log_bytes: int) -> list[_Spool]:  # noqa: ANN401
@@ -662,7 +662,7 @@ def _spools(folder: Path, engine: Any, log_bytes: int) -> list[_Spool]:  # noqa:
 
 
 def _move_left(left: _Spool) -> None:
-    """Move what a dead process left; one that cannot be read stays for a person and hinders nobody."""
+    """Move what a dead process left; one that cannot be read stays for inspection and blocks no other."""
     try:
         left.move()
         left.remove()
@@ -670,8 +670,8 @@ def _move_left(left: _Spool) -> None:
         _complain(f"what a dead process left cannot be read ({type(error).__name__}: {error}); it stays")
 
 
-def check_address(address: str) -> None:
-    """Refuse what cannot be an address of a log.
+def check_url(url: str) -> None:
+    """Refuse what cannot be an url of a log.
 
     Raises
     ------
@@ -679,22 +679,22 @@ def check_address(address: str) -> None:
         If SQLAlchemy knows no such database, or its driver is not installed.
     """
     try:
-        create_engine(address)
+        create_engine(url)
     except Exception as error:
         # The text of a ValueError repeats what SQLAlchemy takes for a port, which may be a password.
         problem = "a port is a number" if type(error) is ValueError else f"{type(error).__name__}: {error}"
         message = (
-            f"{ADDRESS_VARIABLE}: expected a SQLAlchemy address such as sqlite:///inference_log.db or "
+            f"{URL_VARIABLE}: expected a SQLAlchemy url such as sqlite:///inference_log.db or "
             f"postgresql://user@host/database, or off; {problem}"
         )
         raise ValueError(message) from error
 
 
-def create_engine(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
-    """An engine for an address, with SQLAlchemy's options; a connection to SQLite waits for others that write."""
+def create_engine(url: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
+    """An engine for an url, with SQLAlchemy's options; a connection to SQLite waits for others that write."""
     import sqlalchemy as sql  # noqa: PLC0415
 
-    engine = sql.create_engine(address, **options)
+    engine = sql.create_engine(url, **options)
     if engine.dialect.name == "sqlite":
         database = _database(engine)
 
@@ -716,8 +716,8 @@ def create_engine(address: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlche
 def used_bytes(engine: Any) -> int:  # noqa: ANN401 SQLAlchemy is imported late
     """What the log takes in its database: of SQLite all pages that are not free.
 
-    PostgreSQL does not say what is free within a table, so there it is the size of the table and its indexes, or what
-    its rows would take at 300 bytes each, if that is less.
+    PostgreSQL does not report the free space within a table, so there it is the size of table and indexes, or 300 bytes
+    per row, if that is less.
     """
     import sqlalchemy as sql  # noqa: PLC0415
 
@@ -757,7 +757,7 @@ def shorten_journal(engine: Any) -> None:  # noqa: ANN401
     Raises
     ------
     FullError
-        If somebody who reads keeps it from that.
+        If a reader prevents it.
     """
     database = _database(engine)
     if database is None or _size(journal := Path(f"{database}-wal")) <= _LONGEST_JOURNAL_BYTES:
@@ -765,16 +765,16 @@ def shorten_journal(engine: Any) -> None:  # noqa: ANN401
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
     if _size(journal) > _LONGEST_JOURNAL_BYTES:
-        message = f"{journal} has {_size(journal):,} bytes, and somebody who reads keeps it from being shortened"
+        message = f"{journal} has {_size(journal):,} bytes, and a reader prevents its checkpoint"
         raise FullError(message)
 
 
 def tables(features: Sequence[str]) -> tuple[Any, Any]:
-    """The table of scored rows, and the one that says how far each spool file has been moved.
+    """The table of scored rows, and the one with the position reached in each spool file.
 
     ``inference`` holds per row: ``id``, ``time`` (UTC), ``request_id``, ``row`` (place in the request),
-    ``model_version``, ``origin`` (one of `ORIGINS`), ``shot_id`` (null unless the caller gave it), the features,
-    ``prediction`` (the label that was answered), ``probability`` (P(made)) and ``shot_made_flag`` (the true label, null
+    ``model_version``, ``origin`` (one of `ORIGINS`), ``shot_id`` (null unless the client gave it), the features,
+    ``prediction`` (the predicted label), ``probability`` (P(made)) and ``shot_made_flag`` (the ground truth, null
     until `serving.inference_log.ground_truth` writes it). Its indexes are for windows of time, for the rows of one
     shot and for labels.
     """
@@ -796,12 +796,12 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
         sql.Column("probability", sql.Double, nullable=False),
         sql.Column("shot_made_flag", sql.SmallInteger),
     )
-    of_origin, labelled = (table.c.origin, table.c.time, table.c.id), table.c.shot_made_flag.is_not(None)
+    of_origin, labeled = (table.c.origin, table.c.time, table.c.id), table.c.shot_made_flag.is_not(None)
     for name, columns, where in (
         # With the shot, so that a window is counted without its rows.
         ("time", (*of_origin, table.c.shot_id), None),
         ("shot", (table.c.shot_id, table.c.time, table.c.id), table.c.shot_id.is_not(None)),
-        ("label", of_origin, labelled),
+        ("label", of_origin, labeled),
     ):
         sql.Index(f"ix_{TABLE}_{name}", *columns, sqlite_where=where, postgresql_where=where)
     progress = sql.Table(
@@ -814,7 +814,7 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
 
 
 def create_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported late
-    """Make the tables of `tables` where they are not there, whoever else makes them at this moment.
+    """Make the tables of `tables` where they are not there, whoever else makes them at the same time.
 
     A log of 0.1.0 gets the column and the indexes that it lacks.
     """
@@ -863,7 +863,7 @@ def _alone(engine: Any) -> Iterator[Any]:  # noqa: ANN401
 def _let_one_write_while_others_read(connection: Any) -> None:  # noqa: ANN401
     """Switch a SQLite file, for good, to the journal that allows it.
 
-    SQLite answers at once that the file is locked, however long the connection is willing to wait: it would need to
+    SQLite reports at once that the file is locked, whatever timeout the connection has: it would need to
     turn a shared lock into the exclusive one, and two that wait for each other would wait for ever.
     """
     deadline = time.monotonic() + _LOCKED_SECONDS
@@ -923,7 +923,7 @@ def _insert(connection: Any, table: Any, rows: list[tuple[Any, ...]]) -> None:  
     names = [column.name for column in table.columns if column.name not in {"id", "shot_made_flag"}]
     statement = table.insert().compile(dialect=connection.dialect, column_keys=names)
     if statement.positional:
-        # Three times as fast as through SQLAlchemy, which would look at every value.
+        # Three times as fast as through SQLAlchemy, which would read every value.
         connection.exec_driver_sql(str(statement), rows)
     else:
         connection.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
@@ -934,7 +934,7 @@ def _segment(path: Path) -> str:
 
 
 def _within(path: Path) -> str:
-    """Under which name it is kept how many rows of a request have been moved of which others have not."""
+    """Name of the entry with the number of rows that have been moved of a partly moved request."""
     return f"{_segment(path)}#rows"
 
 
@@ -1004,21 +1004,21 @@ def _narrow(path: Path, mode: int, *, shared: bool = False) -> None:
         If another account has put a link there, or what is there is another's, unless it may be `shared`.
     """
     user, link, found = os.geteuid(), path.lstat(), path.stat()
-    strange = stat.S_ISLNK(link.st_mode) and link.st_uid not in {user, 0}
-    if strange or (found.st_uid != user and not shared):
+    is_foreign = stat.S_ISLNK(link.st_mode) and link.st_uid not in {user, 0}
+    if is_foreign or (found.st_uid != user and not shared):
         message = (
             f"expected {path} to be of this account (number {user}); found another's. Remove it, or name another place "
-            f"in {ADDRESS_VARIABLE} or XDG_STATE_HOME"
+            f"in {URL_VARIABLE} or XDG_STATE_HOME"
         )
         raise PermissionError(message)
-    # What an address names by mistake may be any folder of this machine: a file is only ever narrowed as a file.
+    # What an url names by mistake may be any folder of this machine: a file is only ever narrowed as a file.
     is_kind = stat.S_ISREG if shared else stat.S_ISDIR
     if found.st_uid == user and is_kind(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(mode)
 
 
 def _files_of(database: Path) -> tuple[Path, ...]:
-    """The file of a SQLite database, and those that SQLite keeps beside it."""
+    """The file of a SQLite database, and those that SQLite keeps next to it."""
     return database, Path(f"{database}-wal"), Path(f"{database}-shm")
 
 

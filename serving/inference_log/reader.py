@@ -1,8 +1,8 @@
-"""Reads the inference log: how much a time window holds, and its rows, or evenly spread ones where they are many.
+"""Reads the inference log: how much a time window holds, and its rows, or a systematic sample of many rows.
 
-Rows are those of the operation (`TRAFFIC`) unless others are asked for. Time says which is newer, whenever a row came
-into the log. A shot that was scored more than once (rows with one ``shot_id``) counts once: its newest row, with the
-label that any of its rows has, of those that are asked for.
+Rows are those of the operation (`TRAFFIC`) unless others are requested. Time defines which row is newer, not when it
+reached the log. A shot that was scored more than once (rows with one ``shot_id``) counts once: its newest row, with the
+label that any of its requested rows has.
 """
 
 import os
@@ -20,7 +20,7 @@ from data.errors import KobeShotError
 from data.paths import INFERENCE_LOG
 from data.schema import FEATURES, MODEL_VERSION, TARGET
 from data.storage.urls import sqlite_url
-from serving.inference_log.inference_log import ADDRESS_VARIABLE, TABLE, TRAFFIC, create_engine, tables
+from serving.inference_log.inference_log import TABLE, TRAFFIC, URL_VARIABLE, create_engine, tables
 
 _NAMES = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
 # The golden ratio in 32 bits (D. Knuth, The Art of Computer Programming 3, 6.4).
@@ -32,7 +32,7 @@ class LogError(KobeShotError):
 
 
 class NoLogError(LogError):
-    """There is no inference log yet: nothing was scored since it was asked for."""
+    """There is no inference log yet: nothing was scored since logging was enabled."""
 
 
 class LogSummary(NamedTuple):
@@ -40,28 +40,28 @@ class LogSummary(NamedTuple):
 
     Attributes
     ----------
-    rows, labelled : int
+    rows, labeled : int
         Scored rows, and those whose true label is known.
     first, last : datetime or None
         When the oldest and the newest row of the whole log were scored, UTC.
     last_version : str
-        Version that scored the newest row of the whole log; empty where there is none.
+        Scoring version of the newest row of the whole log; empty where there is none.
     """
 
     rows: int
-    labelled: int
+    labeled: int
     first: datetime | None
     last: datetime | None
     last_version: str
 
 
 def log_url(given: str = "") -> str:
-    """Address of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
-    found = given or os.environ.get(ADDRESS_VARIABLE, "")
+    """URL of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
+    found = given or os.environ.get(URL_VARIABLE, "")
     return found if found not in {"", "off"} else sqlite_url(INFERENCE_LOG)
 
 
-def open_log(address: str) -> sql.Engine:
+def open_log(url: str) -> sql.Engine:
     """An engine for a log that is there.
 
     Raises
@@ -69,11 +69,11 @@ def open_log(address: str) -> sql.Engine:
     NoLogError
         If nothing is there yet.
     LogError
-        If the address is none, or the log cannot be read.
+        If the URL is invalid, or the log cannot be read.
     """
     try:
         # Pages open the log again and again: a pool would keep a connection of each time, until it is collected.
-        engine: sql.Engine = create_engine(address, poolclass=sql.NullPool)
+        engine: sql.Engine = create_engine(url, poolclass=sql.NullPool)
         if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
             message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
             raise NoLogError(message)
@@ -88,12 +88,10 @@ def open_log(address: str) -> sql.Engine:
         raise LogError(message) from error
     except ValueError as error:
         # Its text repeats what SQLAlchemy takes for a port, which may be a password.
-        message = (
-            "expected the SQLAlchemy address of an inference log; found one that cannot be read: a port is a number"
-        )
+        message = "expected the SQLAlchemy URL of an inference log; found one that cannot be read: a port is a number"
         raise LogError(message) from error
     except (sql.exc.SQLAlchemyError, ImportError) as error:
-        message = f"expected the SQLAlchemy address of an inference log; {type(error).__name__}: {error}"
+        message = f"expected the SQLAlchemy URL of an inference log; {type(error).__name__}: {error}"
         raise LogError(message) from error
     return engine
 
@@ -112,7 +110,7 @@ def window(
     engine : sqlalchemy.Engine
         Of `open_log`.
     since, until : datetime or None
-        First moment of the window, and the first one after it, UTC; None leaves that end open.
+        First timestamp of the window, and the first one after it, UTC; None leaves that end open.
     origins : collection of str
         Of `serving.inference_log.inference_log.ORIGINS`: what is counted.
 
@@ -124,17 +122,17 @@ def window(
     try:
         shots = _Shots(engine, origins, since, until)
         log = shots.log
-        end = sql.select(log.c.time, log.c[MODEL_VERSION]).where(*shots.asked_for).limit(1)
+        end = sql.select(log.c.time, log.c[MODEL_VERSION]).where(*shots.requested).limit(1)
         with engine.connect() as connection:
             rows, named, different = connection.execute(shots.counts).one()
-            labelled = connection.execute(sql.select(sql.func.count()).select_from(shots.labelled)).scalar_one()
+            labeled = connection.execute(sql.select(sql.func.count()).select_from(shots.labeled)).scalar_one()
             first = connection.execute(end.order_by(log.c.time, log.c.id)).first()
             last = connection.execute(end.order_by(log.c.time.desc(), log.c.id.desc())).first()
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
     return LogSummary(
         rows - named + different,
-        labelled,
+        labeled,
         first[0] if first else None,
         last[0] if last else None,
         last[1] if last else "",
@@ -195,7 +193,7 @@ def read(  # noqa: PLR0913 a window is three of them
     since, until, origins
         See `window`.
     max_rows : int
-        Where the window holds more, about so many are read, spread evenly over it.
+        Where the window holds more, about so many are read, as a systematic sample.
     version : str
         Number of the version whose rows are read; empty reads those of all.
 
@@ -226,7 +224,7 @@ def read(  # noqa: PLR0913 a window is three of them
     return _table(found)
 
 
-def read_labelled(  # noqa: PLR0913 as read
+def read_labeled(  # noqa: PLR0913 as read
     engine: sql.Engine,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -235,9 +233,9 @@ def read_labelled(  # noqa: PLR0913 as read
     origins: Collection[str] = (TRAFFIC,),
     version: str = "",
 ) -> pd.DataFrame:
-    """The labelled rows of a time window, the newest where it holds more than `max_rows`, in the order of their time.
+    """The labeled rows of a time window, the newest where it holds more than `max_rows`, in the order of their time.
 
-    Labels are scarce: of evenly spread rows of a large window only a few have one.
+    Labels are scarce: of a systematic sample of rows of a large window only a few have one.
 
     Parameters
     ----------
@@ -260,24 +258,24 @@ def read_labelled(  # noqa: PLR0913 as read
     try:
         shots = _Shots(engine, origins, since, until, version)
         with engine.connect() as connection:
-            return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labelled(max_rows)))).all())
+            return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labeled(max_rows)))).all())
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
 
 
 def read_latest(
-    engine: sql.Engine, *, labelled: int, rows: int, version: str = "", origins: Collection[str] = (TRAFFIC,)
+    engine: sql.Engine, *, labeled: int, rows: int, version: str = "", origins: Collection[str] = (TRAFFIC,)
 ) -> pd.DataFrame:
-    """The newest labelled rows and the newest rows of a version, in the order of their time.
+    """The newest labeled rows and the newest rows of a version, in the order of their time.
 
     Parameters
     ----------
     engine : sqlalchemy.Engine
         Of `open_log`.
-    labelled, rows : int
+    labeled, rows : int
         How many of each.
     version : str
-        Number of the version that scored the newest rows; empty for any. Labelled rows are of any version.
+        Number of the version that scored the newest rows; empty for any. Labeled rows are of any version.
     origins
         See `window`.
 
@@ -294,27 +292,27 @@ def read_latest(
     try:
         shots = _Shots(engine, origins)
         scored = [shots.log.c[MODEL_VERSION] == version] if version else []
-        wanted = (shots.newest_labelled(labelled), shots.newest(rows, *scored))
-        chosen = sql.or_(*(shots.log.c.id.in_(query) for query in wanted))
+        wanted = (shots.newest_labeled(labeled), shots.newest(rows, *scored))
+        selected = sql.or_(*(shots.log.c.id.in_(query) for query in wanted))
         with engine.connect() as connection:
-            return _table(connection.execute(shots.select(chosen)).all())
+            return _table(connection.execute(shots.select(selected)).all())
     except sql.exc.SQLAlchemyError as error:
         raise _unreadable(engine, error) from error
 
 
 class _Shots:
-    """SQL of the shots of a window: of the rows that are asked for, the newest of each shot.
+    """SQL of the shots of a window: of the requested rows, the newest of each shot.
 
     Attributes
     ----------
     log : sqlalchemy.Table
-    asked_for : list of conditions
-        Rows of the origins that are asked for.
+    requested : list of conditions
+        Rows of the requested origins.
     counted : list of conditions
-        Of them, those within the window that no newer one of the same shot replaces; where a version is asked for, of
+        Of them, those within the window that no newer one of the same shot replaces; where a version is requested, of
         those the ones that it scored.
     label : expression
-        The label of a row, or that of another row of its shot that is of the origins that are asked for: an uploaded
+        The label of a row, or that of another row of its shot that is of the requested origins: an uploaded
         table may number other shots alike.
     """
 
@@ -327,9 +325,9 @@ class _Shots:
         version: str = "",
     ) -> None:
         self.log, _ = tables(FEATURES)
-        self._origins = sorted(origins) if says_origin(engine) else None
+        self._origins = sorted(origins) if has_origin(engine) else None
         self._span, self._version = (since, until), version
-        self.asked_for = self._of_origin(self.log)
+        self.requested = self._of_origin(self.log)
         self.counted = self._counted()
         known = self.log.alias("known")
         other = (
@@ -353,9 +351,9 @@ class _Shots:
         query = sql.select(self.log.c.id).where(*self.counted, *conditions)
         return query.order_by(self.log.c.time.desc(), self.log.c.id.desc()).limit(rows).subquery().select()
 
-    def newest_labelled(self, rows: int) -> sql.Select[Any]:
+    def newest_labeled(self, rows: int) -> sql.Select[Any]:
         """``id`` of the newest rows with a label."""
-        newest = self.labelled.c
+        newest = self.labeled.c
         return sql.select(newest.id).order_by(newest.time.desc(), newest.id.desc()).limit(rows).subquery().select()
 
     @property
@@ -373,8 +371,8 @@ class _Shots:
         return sql.select(version, sql.func.count()).where(*self.counted).group_by(version)
 
     @cached_property
-    def labelled(self) -> sql.Subquery:
-        """``id`` and ``time`` of the rows with a label; only rows of shots that have one are looked at."""
+    def labeled(self) -> sql.Subquery:
+        """``id`` and ``time`` of the rows with a label; only rows of shots that have one are read."""
         own, same = self.log.alias("own"), self.log.alias("same")
         has_label = sql.select(own.c.id).where(own.c[TARGET].is_not(None), *self._within(own, by_id=True))
         shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None), *self._of_origin(own))
@@ -415,13 +413,13 @@ def _table(found: Sequence[Any]) -> pd.DataFrame:
     return table.astype({**kinds, "time": "datetime64[us]"}).assign(**{MODEL_VERSION: versions})
 
 
-def says_origin(engine: sql.Engine) -> bool:
-    """Whether a log says where its requests come from; one of 0.1.0 that no writer has opened since is all traffic."""
+def has_origin(engine: sql.Engine) -> bool:
+    """Whether a log has the origin of requests; one of 0.1.0 that no writer has opened since is all traffic."""
     return "origin" in {column["name"] for column in sql.inspect(engine).get_columns(TABLE)}
 
 
 def now() -> datetime:
-    """The present moment as the log writes it: UTC, without a zone."""
+    """The current time as the log writes it: UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
@@ -430,5 +428,5 @@ def _unreadable(engine: sql.Engine, error: Exception) -> LogError:
 
 
 def _shown(engine: sql.Engine) -> str:
-    """The address of a log without what may be secret."""
+    """The URL of a log without what may be secret."""
     return engine.url.set(query={}).render_as_string()

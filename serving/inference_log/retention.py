@@ -17,9 +17,9 @@ from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
 from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.locks import single_instance
-from serving.inference_log.inference_log import ADDRESS_VARIABLE, used_bytes
+from serving.inference_log.inference_log import URL_VARIABLE, used_bytes
 from serving.inference_log.inference_log import tables as log_tables
-from serving.inference_log.reader import LogError, log_url, now, open_log, says_origin
+from serving.inference_log.reader import LogError, has_origin, log_url, now, open_log
 from serving.server_limits import PREFIX, limits
 
 _ROWS_AT_ONCE = 2_000
@@ -39,18 +39,18 @@ class RetentionConfig(CommandConfig):
     )
     max_bytes: Annotated[int, Field(gt=0)] | None = Field(
         default=None,
-        description="where the log takes more, the oldest rows go until it takes 90 % of it; empty takes "
+        description="where the log takes more, the oldest rows go until it takes 90% of it; empty takes "
         f"${PREFIX}LOG_BYTES, else 4 GiB",
     )
     log: str = Field(
-        default="", description=f"SQLAlchemy address of the log; empty takes ${ADDRESS_VARIABLE}, else inference_log.db"
+        default="", description=f"SQLAlchemy URL of the log; empty takes ${URL_VARIABLE}, else inference_log.db"
     )
     compact: bool = Field(
         default=False,
         description="also rewrite the whole table (VACUUM, in PostgreSQL VACUUM FULL), which keeps the writer waiting "
         "and needs as much room again; for a SQLite file that 0.1.0 has made, and for PostgreSQL",
     )
-    dry_run: bool = Field(default=False, description="only say what would be removed")
+    dry_run: bool = Field(default=False, description="only print what would be removed")
 
 
 class Removed(NamedTuple):
@@ -74,7 +74,7 @@ class Removed(NamedTuple):
 
 
 def remove(engine: sql.Engine, *, before: datetime | None, max_bytes: int, dry_run: bool = False) -> Removed:
-    """Remove rows that were scored before a moment, and the oldest where the log takes more than it may.
+    """Remove rows that were scored before a time, and the oldest where the log takes more than it may.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def remove(engine: sql.Engine, *, before: datetime | None, max_bytes: int, dry_r
             # In PostgreSQL the number of rows, which this goes by, is known when the table has been vacuumed.
             log.give_back()
             left = used_bytes(engine)
-            cut = log.oldest_beyond(_ROOM * max_bytes / left) if left > max_bytes else None
+            cut = log.oldest_kept(_ROOM * max_bytes / left) if left > max_bytes else None
             if cut is None:
                 break
             gone, carried = log.remove(cut)
@@ -124,16 +124,16 @@ class _Log:
     def __init__(self, engine: sql.Engine) -> None:
         self._engine = engine
         self._log: Any = log_tables(FEATURES)[0]
-        self._has_origin = says_origin(engine)
+        self._has_origin = has_origin(engine)
 
     def count(self, before: datetime | None = None) -> int:
-        """How many rows were scored before a moment, or at all."""
+        """How many rows were scored before a time, or at all."""
         query = sql.select(sql.func.count()).select_from(self._log)
         with self._engine.connect() as connection:
             return int(connection.execute(query.where(self._log.c.time < before) if before else query).scalar_one())
 
-    def oldest_beyond(self, share: float) -> datetime | None:
-        """Before which moment rows must go so that about a share of them stays; None where there is none.
+    def oldest_kept(self, share: float) -> datetime | None:
+        """Before which time rows must go so that about a share of them stays; None where there is none.
 
         Rows come nearly in the order of their time, so that they are counted in that of their number. All rows of a
         request have one time: it goes as a whole.
@@ -149,7 +149,7 @@ class _Log:
         return max(cut, first + timedelta(microseconds=1))
 
     def remove(self, before: datetime) -> tuple[int, int]:
-        """Remove the rows that were scored before a moment; how many, and how many labels were handed on."""
+        """Remove the rows that were scored before a time; how many, and how many labels were handed on."""
         removed = labels = 0
         for origin in self._origins():
             while True:
@@ -219,7 +219,7 @@ class _Log:
         self._alone("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def compact(self) -> None:
-        """Rewrite the table; nobody can write meanwhile."""
+        """Rewrite the table; no process can write meanwhile."""
         if self._engine.dialect.name == "postgresql":
             self._alone("VACUUM FULL inference")
         if self._engine.dialect.name == "sqlite":
@@ -229,7 +229,7 @@ class _Log:
             self._alone("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _alone(self, statement: str) -> int:
-        """Run a statement in no transaction; the first number of its answer, or 0."""
+        """Run a statement in no transaction; the first number of its result, or 0."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             result = connection.exec_driver_sql(statement)
             rows = result.all() if result.returns_rows else []
@@ -237,24 +237,24 @@ class _Log:
 
 
 def run(config: RetentionConfig) -> None:
-    """Remove old rows, and say what went.
+    """Remove old rows, and print the result.
 
     Raises
     ------
     LogError
         If there is no log, or it cannot be read or written.
-    BusyError
+    AlreadyRunningError
         If another process is at it for a minute.
     """
-    address = log_url(config.log)
-    engine = open_log(address)
+    url = log_url(config.log)
+    engine = open_log(url)
     most = limits()
     days, max_bytes = config.keep_days or most.log_days, config.max_bytes or most.log_bytes
     try:
         before = now() - timedelta(days=days)
     except OverflowError:
         before = None
-    with single_instance("removing old rows from the inference log", address, wait_seconds=_WAIT_SECONDS):
+    with single_instance("removing old rows from the inference log", url, wait_seconds=_WAIT_SECONDS):
         removed = remove(engine, before=before, max_bytes=max_bytes, dry_run=config.dry_run)
         if config.compact and not config.dry_run:
             _Log(engine).compact()

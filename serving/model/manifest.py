@@ -21,7 +21,7 @@ FILES_SHA256 = "files_sha256"
 RECORDED_FROM = "files_recorded_from"
 """Tag of the registered model: the first version that was registered with the SHA-256 of its files."""
 META = "registered_model_meta"
-"""File that MLflow writes beside the files of a version that it hands out."""
+"""File that MLflow writes next to the files of a version that it hands out."""
 
 _COMPILED = "__pycache__"
 _CHUNK = 1 << 20
@@ -54,12 +54,12 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 
 def tags_of(files: Mapping[str, str]) -> dict[str, str]:
-    """The tags that say what the files are."""
+    """The tags that record the files."""
     return {FILES: _text(files), FILES_SHA256: digest_of(files)}
 
 
 def differences(tags: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """How files differ from those that tags name, in words that name each file; empty where they do not."""
+    """How files differ from those that tags name, with the path of each; empty where they do not."""
     if tags[FILES_SHA256] == digest_of(found):
         return ""
     try:
@@ -90,7 +90,7 @@ def copy_files(source: Path, target: Path) -> None:
     for path in _files(source):
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
-        # What was a file a moment ago may be a link or a pipe now.
+        # What was a file just now may be a link or a pipe now.
         descriptor = os.open(source / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as original, copy.open("xb") as written:  # noqa: PTH123 a descriptor
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -100,7 +100,7 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 def remove_compiled(folder: Path) -> list[str]:
-    """Remove what Python compiled, which a copy leaves out and a stock MLflow server would run; what it was.
+    """Remove what Python compiled, which a copy excludes and a stock MLflow server would run; returns the paths.
 
     No link is followed.
     """

@@ -1,9 +1,9 @@
 """The only way to the files of a model: a private copy, compared with the registry before anything of it is loaded.
 
 MLflow takes code, configuration and environment of a model from its folder as they are. Whoever can write there, and
-nowhere else, would run what he likes in the server, the monitor and the loop. So the files are copied to a folder that
-only this user can enter, where nobody can change them any more; the copy is compared with the SHA-256 that the registry
-has kept since the version was registered; and only the copy is read.
+nowhere else, would run any code in the server, the monitor and the retraining. So the files are copied to a folder
+that only this user can enter, where no other account can change them; the copy is compared with the SHA-256 that the
+registry has kept since the version was registered; and only the copy is read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -97,7 +97,7 @@ def fetch(uri: str, folder: Path) -> Path:
     Raises
     ------
     ModelFilesError
-        If a file is missing, changed or not registered, is a link, or the registry does not say what it should be. Of a
+        If a file is missing, changed or not registered, is a link, or the registry does not record it. Of a
         version of a former release the files are recorded as they are, once.
     """
     model = _find(uri)
@@ -118,8 +118,8 @@ def fetch(uri: str, folder: Path) -> Path:
         message = (
             f"The files of {model.words} are not those that were registered ({found.rstrip('.')}). Nothing of them was "
             "run. Put the files back from a copy; or train and register another version (mlflow run . -e treinamento); "
-            "or go back to an earlier one (mlflow run . -e reverter -P version=NUMBER). Find out who can write to the "
-            "artifact store."
+            "or roll back to an earlier one (mlflow run . -e reverter -P version=NUMBER). Find out who can write to "
+            "the artifact store."
         )
         raise ModelFilesError(message)
     _check_types(files, model)
@@ -181,7 +181,7 @@ def _copy(model: _Model, folder: Path) -> Path:
 
 
 def _is_of_a_former_release(model: _Model) -> bool:
-    """Whether it was registered before the registry kept the files of versions, and nobody has deleted its tag."""
+    """Whether it was registered before the registry kept the files of versions, and its tag was not deleted."""
     if not model.name:
         return False
     first = MlflowClient().get_registered_model(model.name).tags.get(RECORDED_FROM)
@@ -237,11 +237,11 @@ def _check_types(files: Path, model: _Model) -> None:
 
 
 def _without_digest(model: _Model) -> str:
-    what = f"The registry does not say which files {model.words} has (tag {FILES_SHA256}): "
+    what = f"The registry does not record the files of {model.words} (tag {FILES_SHA256}): "
     if not model.name:
         return f"{what}expected a model that serving.model.packaging logged. Nothing of it was run. Train again."
     return (
-        f"{what}another tool registered it, or somebody has deleted the tag. Nothing of it was run. "
+        f"{what}another tool registered it, or the tag was deleted. Nothing of it was run. "
         f"If its files are those that were registered, record them once: "
         f"python -m serving.registry.verify --record {model.version}"
     )

@@ -1,4 +1,4 @@
-"""A fitted scikit-learn pipeline → a logged MLflow model that answers label and probability."""
+"""Log a fitted scikit-learn pipeline as an MLflow model that predicts label and probability."""
 
 import hashlib
 import logging
@@ -27,7 +27,7 @@ from serving.model import manifest, model_files, scoring_model
 from serving.model.requirements import model_requirements
 
 _SCORING_MODEL = ROOT / "serving" / "model" / "scoring_model.py"
-_BESIDE = [
+_CODE_FILES = [
     ROOT / "serving" / name
     for name in ("inference_log/inference_log.py", "server_limits.py", "server/bounded_http.py", "model/body_parser")
 ]
@@ -41,8 +41,8 @@ class PackagingError(KobeShotError):
 def signature(threshold: float) -> ModelSignature:
     """Six doubles in; label and probability out; ``threshold`` and ``output`` as parameters of the request.
 
-    ``output`` has no default here, so that a model can tell whether a form was asked for: a server has a default of its
-    own.
+    ``output`` has no default here, so that a model detects whether a form was requested: a server has its own
+    default.
     """
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.double, name) for name in FEATURES]),
@@ -97,7 +97,7 @@ def log_scoring_model(
     """
     # MLflow would put this project's whole lock into the model, PyCaret and Streamlit with it.
     MLFLOW_UV_AUTO_DETECT.set(False)
-    # It says in every training that it validates the example.
+    # It logs in every training that it validates the example.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
@@ -107,7 +107,7 @@ def log_scoring_model(
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(_SCORING_MODEL),
-                code_paths=[str(path) for path in _BESIDE],
+                code_paths=[str(path) for path in _CODE_FILES],
                 artifacts={"pipeline": str(path)},
                 model_config={"features": feature_constraints(), "threshold": threshold},
                 signature=signature(threshold),
@@ -122,7 +122,7 @@ def log_scoring_model(
         written = {
             "artifacts/pipeline.skops": path,
             "scoring_model.py": _SCORING_MODEL,
-            **_files_beside(),
+            **_code_files(),
         }
         _note_files(info, {name: sha256(file) for name, file in written.items()})
     return info
@@ -130,7 +130,7 @@ def log_scoring_model(
 
 @contextmanager
 def _without_compiling() -> Iterator[None]:
-    """MLflow runs the model where it has written it: no compiled file shall be stored beside it."""
+    """MLflow runs the model where it has written it: no compiled file may be stored with it."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
@@ -150,7 +150,7 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     ----------
     path : pathlib.Path
     digest : str
-        SHA-256 that the file must have; empty where nobody has kept it.
+        SHA-256 that the file must have; empty where it is unknown.
 
     Raises
     ------
@@ -170,11 +170,11 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     return scoring_model.load_pipeline(content)
 
 
-def _files_beside() -> dict[str, Path]:
+def _code_files() -> dict[str, Path]:
     """What travels with the model, by where MLflow puts it: each file or folder under its own name in one folder."""
     return {
         f"code/{file.relative_to(path.parent)}": file
-        for path in _BESIDE
+        for path in _CODE_FILES
         for file in (path.rglob("*.py") if path.is_dir() else [path])
     }
 
@@ -184,7 +184,7 @@ def _require_named_types(path: Path) -> None:
     if unnamed:
         message = (
             f"The model holds types that are not served: {', '.join(unnamed)}. Expected those that STORED_TYPES "
-            "names in serving/model/scoring_model.py; choose another model, or name them there if they run no code."
+            "names in serving/model/scoring_model.py; select another model, or name them there if they run no code."
         )
         raise PackagingError(message)
 

@@ -1,7 +1,7 @@
 """What the environment of the served model holds: what it imports, pinned as in the lock, and nothing else.
 
-What those packages need in turn is left to the installer, so that another server's packages (MLServer's, say) fit
-beside them.
+What those packages need in turn is left to the installer, so that another server's packages (such as MLServer's) fit
+next to them.
 """
 
 import re
@@ -13,7 +13,7 @@ from data.paths import ROOT
 
 # MLflow's server; what predictions are computed with; what the scoring model and its inference log import (with
 # PostgreSQL's driver); the server, whose protocol is limited, and the event loop and the parser without which two
-# workers answer ten times slower.
+# workers respond ten times slower.
 _SERVED = (
     "mlflow",
     *("numpy", "scipy", "scikit-learn", "skops"),

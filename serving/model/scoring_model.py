@@ -2,7 +2,7 @@
 
 MLflow copies this file into the logged model and runs it there, so it imports nothing of this project: what it must
 know of the schema (names, ranges) travels as the model's configuration, written by ``serving/model/packaging.py``, and
-``serving/inference_log/inference_log.py`` as a copy beside it.
+``serving/inference_log/inference_log.py`` as a copy next to it.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import DataType
 
-_MOST_CASES_SHOWN = 10
+_MAX_CASES_SHOWN = 10
 _ROWS_AT_ONCE = 50_000
-_BYTES_ANSWERED_AT_ONCE = 32 << 10
-_MOST_CHARACTERS_SHOWN = 2_000
+_MAX_INLINE_BYTES = 32 << 10
+_MAX_CHARACTERS_SHOWN = 2_000
 _VALUE_LENGTH_SHOWN = 40
-_MOST_COLUMNS_SHOWN = 20
+_MAX_COLUMNS_SHOWN = 20
 OUTPUTS = ("records", "label", "probability", "probabilities")
 """Forms of a prediction; the first is the default."""
 OUTPUT_VARIABLE = "KOBE_SHOT_OUTPUT"
-"""Environment variable that names the form in which a server answers requests that ask for none."""
+"""Environment variable that names the form of predictions where a request names none."""
 _FLAVOR = "mlflow.pyfunc.loaders.code_model"
 """How MLflow calls models from code."""
 _MEDIA_TYPES = {"application/json", "text/csv", "application/vnd.apache.parquet"}
@@ -110,11 +110,11 @@ STORED_TYPES = {
 }
 """What a stored pipeline may hold: the types, by the way in which skops makes one of them.
 
-They are those of the models that a training offers. What is not named here is not made, whatever the artifact's own
-configuration says and whatever skops itself trusts; neither functions nor methods are named.
+They are those of the models that a training offers. No other type is loaded, whatever the artifact's configuration
+contains and skops itself trusts; neither functions nor methods are named.
 """
 _origin = contextvars.ContextVar("origin", default="")
-"""Where the request that is being answered says that it comes from, in MLflow's server."""
+"""The origin of the current request in MLflow's server."""
 
 
 class Columns(NamedTuple):
@@ -127,7 +127,7 @@ class Columns(NamedTuple):
     aliases : mapping of str to str
         Feature by each of its other names.
     identifier : str
-        Column that a reader takes beside them where a table has it, or empty.
+        Column that a reader takes with them where a table has it, or empty.
 
     Examples
     --------
@@ -183,7 +183,7 @@ class Columns(NamedTuple):
             problems.append(f"column {self.identifier!r} found {identified} times")
         missing = [name for name, places in found.items() if not places]
         if missing:
-            shown = [_shown(column) for column in columns[:_MOST_COLUMNS_SHOWN]]
+            shown = [_shown(column) for column in columns[:_MAX_COLUMNS_SHOWN]]
             problems.append(f"missing columns {missing}, found [{', '.join(shown)}]")
         return f"{'; '.join(problems)}; {expected}"
 
@@ -216,7 +216,7 @@ class ScoringModel(PythonModel):
             self.output = output_from_environment()
         if "mlflow.pyfunc.scoring_server.app" in sys.modules:
             self.version = _version(Path(context.artifacts["pipeline"]).parents[1])
-            # The registry knows every file beside the model, and no compiled ones.
+            # The registry has every file of the model, and no compiled ones.
             sys.dont_write_bytecode = True
             self.log = importlib.import_module("inference_log")
             most = importlib.import_module("server_limits").limits()
@@ -254,13 +254,13 @@ class ScoringModel(PythonModel):
         mlflow.exceptions.MlflowException
             INVALID_PARAMETER_VALUE (HTTP 400) if any row is outside the schema; none is scored then.
         """
-        asked = params or {}
-        output = asked.get("output")
+        requested = params or {}
+        output = requested.get("output")
         if output is None:
             output = "label" if _is_evaluated() else self.output
         check_output(output)
         values = self._values(model_input)
-        made, probability = self.score_and_record(values, asked.get("threshold", self.threshold))
+        made, probability = self.score_and_record(values, requested.get("threshold", self.threshold))
         if output == OUTPUTS[0]:
             return pd.DataFrame({"shot_made_flag": made, "probability": probability}, index=model_input.index)
         return shaped(made, probability, output)
@@ -272,7 +272,7 @@ class ScoringModel(PythonModel):
         made, probability = self.score(values, threshold)
         if self.recorder:
             name, now, origin = uuid.uuid4().hex, time.time(), _origin.get() or self.log.TRAFFIC
-            self.recorder.record(self.log.Request(name, self.version, values, made, probability, None, now, origin))
+            self.recorder.append(self.log.Request(name, self.version, values, made, probability, None, now, origin))
         return made, probability
 
     def score(
@@ -324,7 +324,7 @@ class ScoringModel(PythonModel):
         wrong = np.flatnonzero(~inside | (self.whole & (np.where(inside, values, 0) % 1 != 0)))
         cells = [
             (place // len(self.names), self.names[place % len(self.names)], float(values.flat[place]))
-            for place in wrong[:_MOST_CASES_SHOWN].tolist()
+            for place in wrong[:_MAX_CASES_SHOWN].tolist()
         ]
         raise wrong_cells(cells, len(wrong), dict(zip(self.names, self.allowed, strict=True)))
 
@@ -344,7 +344,7 @@ def load_pipeline(content: bytes) -> Any:  # noqa: ANN401 scikit-learn publishes
             "Nothing of it was made."
         )
         raise ValueError(message)
-    # skops asks for the names of those alone that it does not trust itself.
+    # skops requires only the names of types that it does not trust itself.
     return skops.io.loads(content, trusted=sorted(set().union(*STORED_TYPES.values())))
 
 
@@ -405,7 +405,7 @@ def check_output(output: object) -> None:
 
 
 def output_from_environment() -> str:
-    """The form in which this process answers requests that ask for none, ``records`` unless the environment names one.
+    """The form of predictions where a request names none, ``records`` unless the environment names one.
 
     Raises
     ------
@@ -450,11 +450,11 @@ def wrong_cells(cells: Sequence[tuple[int, str, object]], count: int, allowed: M
     count : int
         How many there are.
     allowed : mapping of str to str
-        What is expected of each column, in words.
+        What is expected of each column.
     """
     shown = [
         f"row {row}, column {column}: found {_shown(value)}, expected {allowed[column]}"
-        for row, column, value in cells[:_MOST_CASES_SHOWN]
+        for row, column, value in cells[:_MAX_CASES_SHOWN]
     ]
     if count > len(shown):
         shown.append(f"and {count - len(shown):,} more")
@@ -480,16 +480,16 @@ def read_body(  # noqa: PLR0913 two are modules that this file cannot import by 
     columns : Columns
         What is read.
     allowed : mapping of str to str
-        What is expected of each feature, in words.
+        What is expected of each feature.
     parser : module
-        ``body_parser``, of the project or from beside the model.
+        ``body_parser``, of the project or of the model's code.
     limits : Limits
         Of ``server_limits``.
 
     Raises
     ------
     mlflow.exceptions.MlflowException
-        A 4xx in words, without stack trace, if there is no table of the features.
+        A 4xx, without stack trace, if there is no table of the features.
     """
     try:
         return parser.read_body(body, content_type, columns, limits)
@@ -498,7 +498,7 @@ def read_body(  # noqa: PLR0913 two are modules that this file cannot import by 
 
 
 def checked_params(params: object) -> tuple[float | None, str | None]:
-    """Threshold and output that a request asks for, None where it asks for none.
+    """Threshold and output of a request, None where it has none.
 
     Raises
     ------
@@ -517,14 +517,16 @@ def checked_params(params: object) -> tuple[float | None, str | None]:
     return params.get("threshold"), params.get("output")
 
 
-def answer_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str = OUTPUTS[0]) -> bytes:
-    """What MLflow's server answers to rows that were scored.
+def predictions_json(
+    made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str = OUTPUTS[0]
+) -> bytes:
+    """The response body of MLflow's server for scored rows.
 
     Examples
     --------
-    >>> answer_json(np.array([0]), np.array([0.25]))
+    >>> predictions_json(np.array([0]), np.array([0.25]))
     b'{"predictions":[{"shot_made_flag":0,"probability":0.25}]}'
-    >>> answer_json(np.array([0]), np.array([0.25]), "probabilities")
+    >>> predictions_json(np.array([0]), np.array([0.25]), "probabilities")
     b'{"predictions":[[0.75,0.25]]}'
     """
     if len(made) <= _ROWS_AT_ONCE:
@@ -546,27 +548,27 @@ def _predictions_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.f
 def strip_stack_trace(error: MlflowException) -> MlflowException:
     """The same error without a stack trace, and not longer than a person reads."""
     error.json_kwargs.pop("stack_trace", None)
-    if len(error.message) > _MOST_CHARACTERS_SHOWN:
-        half = _MOST_CHARACTERS_SHOWN // 2
+    if len(error.message) > _MAX_CHARACTERS_SHOWN:
+        half = _MAX_CHARACTERS_SHOWN // 2
         error.message = f"{error.message[:half]} … {error.message[-half:]}"
     return error
 
 
 def unreadable(error: Exception) -> MlflowException:
-    """The error that is answered where a parser failed in a way of its own."""
+    """The error of the response where a parser failed in an unexpected way."""
     return MlflowException(f"The body could not be read as a table: {type(error).__name__}.", BAD_REQUEST)
 
 
 def _improve_the_server(model: ScoringModel) -> None:
-    """Let MLflow's server answer the usual bodies at once, and in words what its parsers fail on.
+    """Make MLflow's server fast for the usual bodies, and precise about those that its parsers fail on.
 
     On the way to the model, MLflow 3.17 makes a table of the body, one of pandas, cell by cell, three times: half of
-    the time of a short request. Where its parsers fail it answers 500 (no content type, JSON that nests too deep, names
-    of columns that are lists), or a stack trace with the server's paths (malformed CSV and Parquet). Every body that is
-    not usual still goes MLflow's way.
+    the time of a short request. Where its parsers fail it responds with 500 (no content type, JSON that nests too deep,
+    names of columns that are lists), or a stack trace with the server's paths (malformed CSV and Parquet). An unusual
+    body is still parsed by MLflow.
     """
     server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
-    answer: Callable[..., Any] = server.invocations
+    handle: Callable[..., Any] = server.invocations
     parser: Any = importlib.import_module("body_parser")
     limits = importlib.import_module("server_limits").limits()
     allowed = dict(zip(model.names, model.allowed, strict=True))
@@ -581,22 +583,22 @@ def _improve_the_server(model: ScoringModel) -> None:
     def respond(table: Any) -> bytes:  # noqa: ANN401 see above
         threshold, output = checked_params(table.params)
         scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold)
-        return answer_json(*scored, output or model.output)
+        return predictions_json(*scored, output or model.output)
 
     def respond_to_short(data: bytes, content_type: str) -> bytes | None:
         table = read(data, content_type)
         return None if table is None or isinstance(table, parser.OddPayload) else respond(table)
 
-    @functools.wraps(answer)
+    @functools.wraps(handle)
     def invocations(data: bytes, content_type: str | None, *others: Any) -> Any:  # noqa: ANN401 MLflow's own types
         kind = content_type or ""
         table = read(data, kind)
         if table is None:
-            # MLflow refuses it before it looks at the body.
-            return answer(b"", kind, *others)
+            # MLflow refuses it before it reads the body.
+            return handle(b"", kind, *others)
         if isinstance(table, parser.OddPayload):
             try:
-                return answer(table.payload, _media_type(kind), *others)
+                return handle(table.payload, _media_type(kind), *others)
             except MlflowException as error:
                 raise strip_stack_trace(error) from error
             except Exception as error:
@@ -630,7 +632,7 @@ def _take_integers_and_aliases(columns: Columns) -> None:
     Before a model sees a table, MLflow 3.17 drops the columns that its signature does not name and refuses int64 for a
     double. No signature does better: one of type ``Any`` is checked cell by cell (60,000 rows/s instead of 2,000,000),
     refuses every CSV body and, with ``lon`` as an optional column, a Spark UDF without arguments. So a table for this
-    model is made what the signature says, and then checked by MLflow as every other table is.
+    model is converted to the signature, and then checked by MLflow as every other table is.
     """
     pyfunc: Any = importlib.import_module("mlflow.pyfunc")
     current = getattr(pyfunc, "_enforce_schema", None)
@@ -668,7 +670,7 @@ def _frame_of(given: object) -> pd.DataFrame | None:
 
 
 def with_doubles(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """A table with the features by their own names, and as doubles where they are whole numbers.
+    """A table with the features by their own names, and as doubles where they are integer.
 
     Raises
     ------
@@ -696,17 +698,17 @@ def _as_doubles(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def _is_evaluated() -> bool:
-    """Whether ``mlflow.models.evaluate`` asks as for a classifier: it takes one label per row and no table."""
-    frame = sys._getframe() if _EVALUATOR in sys.modules else None  # noqa: SLF001 MLflow tells it in no other way
+    """Whether ``mlflow.models.evaluate`` evaluates a classifier: it requires one label per row and no table."""
+    frame = sys._getframe() if _EVALUATOR in sys.modules else None  # noqa: SLF001 MLflow offers no other way
     while frame and frame.f_globals.get("__name__") != _EVALUATOR:
         frame = frame.f_back
     return frame is not None
 
 
 def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[bytes, str], bytes | None]) -> None:  # noqa: ANN401 MLflow's module
-    """Let `_origin` be what the header of a request says, of which MLflow passes on only body and content type.
+    """Set `_origin` from the header of a request; MLflow passes on only body and content type.
 
-    Short bodies are answered at once, without the way to a thread and back. Long tables are read one at a time, so that
+    Short bodies are handled at once, without the way to a thread and back. Long tables are read one at a time, so that
     what they cost together is bounded too.
 
     MLflow wraps its handler by this function, when it makes the application after it has loaded the model.
@@ -718,7 +720,7 @@ def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[b
     header : str
         That names the origin.
     respond_to_short : callable
-        Body and content type → response, None where MLflow's handler is to answer.
+        Body and content type → response, None where MLflow's handler is to respond.
     """
     wrap: Callable[..., Any] = server._async_catch_mlflow_exception  # noqa: SLF001 there is no other place
     response: Any = importlib.import_module("starlette.responses").Response
@@ -726,13 +728,13 @@ def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[b
 
     def wrapping(handler: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(handler)
-        async def answer(request: Any) -> Any:  # noqa: ANN401 Starlette's types
+        async def respond(request: Any) -> Any:  # noqa: ANN401 Starlette's types
             headers = request.headers
             _origin.set(headers.get(header, ""))
             content_type = headers.get("content-type", "")
-            # MLflow asks for it again and gets what has arrived.
+            # MLflow reads it again and gets what has arrived.
             body = await request.body()
-            if len(body) > _BYTES_ANSWERED_AT_ONCE or "parquet" in content_type:
+            if len(body) > _MAX_INLINE_BYTES or "parquet" in content_type:
                 # One long table at a time, and none in the threads that short ones need.
                 async with long_tables:
                     return await handler(request)
@@ -741,14 +743,14 @@ def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[b
                 return await handler(request)
             return response(content, media_type=server.CONTENT_TYPE_JSON)
 
-        wrapped: Callable[..., Any] = wrap(answer)
+        wrapped: Callable[..., Any] = wrap(respond)
         return wrapped
 
     server._async_catch_mlflow_exception = wrapping  # noqa: SLF001
 
 
 def _version(folder: Path) -> str:
-    """Number of the registered version, which MLflow writes beside a model that it takes from the registry."""
+    """Number of the registered version, which MLflow writes next to a model of the registry."""
     try:
         meta = yaml.safe_load((folder / "registered_model_meta").read_text(encoding="utf-8"))
         return str(meta["model_version"])

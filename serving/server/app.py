@@ -1,9 +1,9 @@
-"""The operated door: the contract of MLflow's scoring server, and more, as a small ASGI application.
+"""The production server: the contract of MLflow's scoring server, and more, as a small ASGI application.
 
-``POST /invocations`` answers what ``mlflow models serve`` answers on every valid request. Beyond it, this server
-answers as an Arrow stream where that is accepted, records every scored row in the inference log with its origin
-(``X-Request-Origin``), and says which version answered (``X-Model-Version``), to which request (``X-Request-ID``, the
-caller's or made here), and which columns it passed over (``X-Ignored-Columns``).
+``POST /invocations`` returns what ``mlflow models serve`` returns for every valid request. In addition, this server
+returns an Arrow stream where that is accepted, records every scored row in the inference log with its origin
+(``X-Request-Origin``), and names the version that scored (``X-Model-Version``), the request (``X-Request-ID``, the
+client's or a new one), and the columns that it ignored (``X-Ignored-Columns``).
 ``/ping``, ``/health`` and ``/version`` are MLflow's; ``/model`` describes what is served, ``/metrics`` is for
 Prometheus, and ``/openapi.json`` describes all of this.
 """
@@ -26,7 +26,7 @@ from mlflow.version import VERSION
 
 from data.schema import SHOT_ID
 from serving.inference_log.inference_log import ORIGIN_HEADER, InferenceLogWriter, Request, checked_origin
-from serving.model.scoring_model import answer_json
+from serving.model.scoring_model import predictions_json
 from serving.server import request_parsing
 from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import Metrics
@@ -36,9 +36,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_BYTES_ANSWERED_AT_ONCE = 32 << 10
+_MAX_INLINE_BYTES = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
-_MOST_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
+_MAX_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
 _JSON = b"application/json"
 _ORIGIN = ORIGIN_HEADER.lower().encode()
@@ -65,10 +65,10 @@ class ScoringApp:
 
     Parameters
     ----------
-    versions : mapping of int to ServedVersion
+    versions : mapping of int to LoadedModel
         The loaded versions; may change while the application runs.
     current : callable
-        Gives the number of the version that answers now.
+        Gives the number of the current version.
     recorder : Recorder or None
         Inference log.
     metrics : Metrics
@@ -86,9 +86,9 @@ class ScoringApp:
     ) -> None:
         self._versions, self._current = versions, current
         self._recorder, self._metrics = recorder, metrics
-        # One long table at a time beside the short ones: more would only share the same core.
+        # One long table at a time next to the short ones: more would only share the same core.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
-        # Its own thread, so that what is answered is recorded before the next long table is scored.
+        # Its own thread, so that a long table is recorded before the next one is scored.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
         self._problem = problem
         described = Response(200, orjson.dumps(description()))
@@ -102,7 +102,7 @@ class ScoringApp:
         }
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
         started = time.perf_counter()
@@ -111,27 +111,29 @@ class ScoringApp:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex.encode()
         try:
-            answer = await self._answer(scope, headers, request_id.decode(), receive)
-        except _CallerGoneError:
+            response = await self._respond(scope, headers, request_id.decode(), receive)
+        except _ClientGoneError:
             return
-        except Exception:  # noqa: BLE001 a bug must not end the connection without an answer
+        except Exception:  # noqa: BLE001 a bug must not end the connection without an response
             sys.stderr.write(f"request {request_id.decode()}:\n{traceback.format_exc()}")
             text = f"The server failed; its log names the reason under request {request_id.decode()}."
-            answer = Response(500, request_parsing.error_json("INTERNAL_ERROR", text))
-        await send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer, request_id)})
-        await send({"type": "http.response.body", "body": answer.body})
-        self._metrics.count(scope["path"], answer.status, time.perf_counter() - started)
-        if answer.scored:
-            self._metrics.count_rows(answer.version, len(answer.scored.values))
+            response = Response(500, request_parsing.error_json("INTERNAL_ERROR", text))
+        await send(
+            {"type": "http.response.start", "status": response.status, "headers": _headers(response, request_id)}
+        )
+        await send({"type": "http.response.body", "body": response.body})
+        self._metrics.count(scope["path"], response.status, time.perf_counter() - started)
+        if response.scored:
+            self._metrics.count_rows(response.version, len(response.scored.values))
             if self._recorder:
-                await self._record(self._recorder, answer.scored)
+                await self._record(self._recorder, response.scored)
 
     def close(self) -> None:
         """Finish what is being scored or recorded."""
         self._pool.shutdown()
         self._recording.shutdown()
 
-    async def _answer(
+    async def _respond(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str, receive: Receive
     ) -> Response:
         path, method = scope["path"], scope["method"]
@@ -159,18 +161,18 @@ class ScoringApp:
             return _error(400, "INVALID_PARAMETER_VALUE", str(error))
         body = await _body(receive)
         version = self._versions[self._current()]
-        asked = _Asked(request_id, origin, _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None)
+        requested = _Headers(request_id, origin, _ACCEPTS_ARROW.search(headers.get(b"accept", b"")) is not None)
         # A short Parquet file may hold a long table.
-        if len(body) <= _BYTES_ANSWERED_AT_ONCE and content_type != request_parsing.PARQUET:
-            return _score(version, body, content_type, asked)
+        if len(body) <= _MAX_INLINE_BYTES and content_type != request_parsing.PARQUET:
+            return _score(version, body, content_type, requested)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, _score, version, body, content_type, asked)
+        return await loop.run_in_executor(self._pool, _score, version, body, content_type, requested)
 
     async def _record(self, recorder: InferenceLogWriter, scored: Request) -> None:
         if len(scored.values) <= _ROWS_RECORDED_AT_ONCE:
-            recorder.record(scored)
+            recorder.append(scored)
         else:
-            await asyncio.get_running_loop().run_in_executor(self._recording, recorder.record, scored)
+            await asyncio.get_running_loop().run_in_executor(self._recording, recorder.append, scored)
 
     def _health(self) -> Response:
         problem = self._problem()
@@ -182,19 +184,19 @@ class ScoringApp:
         return Response(200, orjson.dumps(described), version=version.source.version)
 
 
-class _CallerGoneError(Exception):
+class _ClientGoneError(Exception):
     pass
 
 
-class _Asked(NamedTuple):
-    """What the headers of a request say beside its body."""
+class _Headers(NamedTuple):
+    """What the headers of a request define."""
 
     request_id: str
     origin: str
     accepts_arrow: bool
 
 
-def _score(version: LoadedModel, sent: bytes, content_type: str, asked: _Asked) -> Response:
+def _score(version: LoadedModel, sent: bytes, content_type: str, requested: _Headers) -> Response:
     number = version.source.version
     try:
         shots = version.reader.read(sent, content_type)
@@ -203,12 +205,12 @@ def _score(version: LoadedModel, sent: bytes, content_type: str, asked: _Asked) 
         status = error.get_http_status_code()
         return Response(status, request_parsing.error_json(error.error_code, error.message), version=number)
     scored = Request(
-        asked.request_id, number, shots.values, made, probability, shots.shot_id, time.time(), asked.origin
+        requested.request_id, number, shots.values, made, probability, shots.shot_id, time.time(), requested.origin
     )
-    if asked.accepts_arrow:
-        body, kind = request_parsing.answer_arrow(made, probability), request_parsing.ARROW.encode()
+    if requested.accepts_arrow:
+        body, kind = request_parsing.predictions_arrow(made, probability), request_parsing.ARROW.encode()
     else:
-        body, kind = answer_json(made, probability, shots.output), _JSON
+        body, kind = predictions_json(made, probability, shots.output), _JSON
     return Response(200, body, kind, number, scored, ignored=shots.ignored)
 
 
@@ -242,12 +244,12 @@ async def _body(receive: Receive) -> bytes:
 
 def _part(message: Message) -> bytes:
     if message["type"] == "http.disconnect":
-        raise _CallerGoneError
+        raise _ClientGoneError
     return bytes(message.get("body", b""))
 
 
 def _moved(path: str, query: bytes) -> Response:
-    """What MLflow's server answers to a path with a slash too many; a client sends its request again."""
+    """The redirect of MLflow's server from a path with a trailing slash; a client repeats its request."""
     return Response(307, b"", location=path.encode() + (b"?" + query if query else b""))
 
 
@@ -260,21 +262,21 @@ def _error(status: int, code: str, message: str) -> Response:
     return Response(status, request_parsing.error_json(code, message))
 
 
-def _headers(answer: Response, request_id: bytes) -> list[tuple[bytes, bytes]]:
+def _headers(response: Response, request_id: bytes) -> list[tuple[bytes, bytes]]:
     headers = [
-        (b"content-type", answer.content_type),
-        (b"content-length", str(len(answer.body)).encode()),
+        (b"content-type", response.content_type),
+        (b"content-length", str(len(response.body)).encode()),
         (b"x-request-id", request_id),
     ]
-    if answer.version:
-        headers.append((b"x-model-version", answer.version.encode()))
-    if answer.allow:
-        headers.append((b"allow", answer.allow))
-    if answer.location:
-        headers.append((b"location", answer.location))
-    if answer.ignored:
+    if response.version:
+        headers.append((b"x-model-version", response.version.encode()))
+    if response.allow:
+        headers.append((b"allow", response.allow))
+    if response.location:
+        headers.append((b"location", response.location))
+    if response.ignored:
         names = ", ".join(
-            quote(str(name)[:_NAME_LENGTH_SHOWN], errors="replace") for name in answer.ignored[:_MOST_IGNORED_SHOWN]
+            quote(str(name)[:_NAME_LENGTH_SHOWN], errors="replace") for name in response.ignored[:_MAX_IGNORED_SHOWN]
         )
         headers.append((b"x-ignored-columns", names.encode()))
     return headers

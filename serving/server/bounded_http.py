@@ -1,11 +1,11 @@
-"""uvicorn's HTTP protocol with limits: connections, request heads, bodies on their way, responses that nobody reads.
+"""uvicorn's HTTP protocol with limits: connections, request heads, bodies on their way, unread responses.
 
-uvicorn limits none of them by itself. Here one `Limiter` per process counts what its connections hold, refuses what is
-beyond ``serving/server_limits.py`` before it is kept, and looks twice a second for connections that are late: no
-request has a timer of its own. A body of at most 32 KiB is not counted, so short requests are answered while long
+uvicorn limits none of them by itself. Here one `Limiter` per process counts what its connections hold, rejects what is
+above ``serving/server_limits.py`` before it is kept, and checks twice a second for connections that are late: no
+request has a timer of its own. A body of at most 32 KiB is not counted, so short requests are served while long
 bodies hold all that the limits allow.
 
-Both servers use it, the MLflow scoring server by `limit_servers`. MLflow runs a copy of this file beside the served
+Both servers use it, the MLflow scoring server by `limit_servers`. MLflow runs a copy of this file with the served
 model, so it imports nothing of this project.
 """
 
@@ -41,7 +41,7 @@ _STALLED_SECONDS = 5.0
 _SLOW_READER_SECONDS = 2.0
 _LOG_SECONDS = 10.0
 _OTHER_DESCRIPTORS = 64
-_FEWEST_CONNECTIONS = 8
+_MIN_CONNECTIONS = 8
 _SHARE_CLOSED = 16
 _RETRY_AFTER = 2
 _ABANDONED_BYTES = 16 << 20
@@ -133,7 +133,7 @@ class Limiter:
         # Neither server has a web socket, and a connection that becomes one is not seen here any more.
         config.ws_protocol_class = None
         config.timeout_keep_alive = self.limits.idle_seconds  # type: ignore[assignment]
-        # What is loaded stays: the collections of what is abandoned need not look at it.
+        # What is loaded stays: the collections of what is abandoned need not read it.
         gc.freeze()
         self._loop = asyncio.get_running_loop()
         self._sweep()
@@ -163,8 +163,8 @@ class Limiter:
         self.connections.discard(connection)
         self._shared[self._own + _CONNECTIONS] = len(self.connections)
 
-    def beyond(self, size: int, *, is_new: bool) -> str:
-        """The limit that so many more bytes of a body are beyond; empty if there is room, or if room could be made."""
+    def exceeded(self, size: int, *, is_new: bool) -> str:
+        """The limit that so many more bytes of a body exceed; empty if there is room, or if room could be made."""
         while True:
             if self.bytes_in_flight + size > self.limits.bytes_in_flight:
                 limit = "bytes_in_flight"
@@ -176,9 +176,9 @@ class Limiter:
                 return limit
 
     def take(self, body: _Body, size: int) -> str:
-        """Count more bytes of a body; the limit that they are beyond, or empty."""
+        """Count more bytes of a body; the limit that they exceed, or empty."""
         body.moved_at = self.now
-        limit = self.beyond(size, is_new=not body.counted)
+        limit = self.exceeded(size, is_new=not body.counted)
         if not limit:
             self._shared[self._own + _BODIES] += not body.counted
             body.counted += size
@@ -202,7 +202,7 @@ class Limiter:
         self._shared[self._own + _BYTES] += size
 
     async def run(self, body: _Body, scope: _Message, receive: Any, send: Any) -> None:  # noqa: ANN401 ASGI's
-        """Let the application answer a request with a long body; one such body is in work at a time."""
+        """Let the application handle a request with a long body; one such body is in work at a time."""
 
         async def receive_in_turn() -> _Message:
             message: _Message = await receive()
@@ -259,8 +259,8 @@ class Limiter:
                 self._abandoned = 0
                 gc.collect()
             if self._unlogged and self.now - self._logged_at > _LOG_SECONDS:
-                told = ", ".join(f"{count:,} for {limit}" for limit, count in self._unlogged.most_common())
-                _logger.warning("Refused or closed for the limits of this server: %s", told)
+                counts = ", ".join(f"{count:,} for {limit}" for limit, count in self._unlogged.most_common())
+                _logger.warning("Refused or closed for the limits of this server: %s", counts)
                 self._unlogged.clear()
                 self._logged_at = self.now
         finally:
@@ -275,7 +275,7 @@ class BoundedProtocol(HttpToolsProtocol):
     phase : int
         Of the request that came last.
     since : float
-        When this phase began.
+        When this phase started.
     body : _Body or None
         Of the request that came last, if it may be a long one.
     unread : int
@@ -298,12 +298,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_queued = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Admit the connection."""
         super().connection_made(transport)
         self.limiter.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; a body of which a part was missing is let go at once."""
+        """End; an incomplete body is released at once."""
         self.limiter.forget(self)
         self._note_unread(0)
         if self.phase != _REFUSED:
@@ -311,7 +311,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and see whether it was too much beside bodies."""
+        """Parse what came, and check the bytes outside of bodies."""
         phase = self.phase
         if phase == _REFUSED:
             return
@@ -364,7 +364,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_long_body()
             return
         if length > SMALL_BODY_BYTES or in_chunks:
-            limit = self.limiter.beyond(length, is_new=True) if length else ""
+            limit = self.limiter.exceeded(length, is_new=True) if length else ""
             if limit:
                 self._refuse_for_now(limit)
                 return
@@ -385,9 +385,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse_long_body()
                 return
             if not self.cycle.response_complete:
-                beyond = self.limiter.take(self.body, self._received - self.body.counted)
-                if beyond:
-                    self._refuse_for_now(beyond)
+                exceeded = self.limiter.take(self.body, self._received - self.body.counted)
+                if exceeded:
+                    self._refuse_for_now(exceeded)
                     return
         super().on_body(body)
 
@@ -399,7 +399,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """A request is answered, perhaps before its body has come."""
+        """A response is complete, perhaps before the body of its request."""
         if self.phase == _WORK and not self.pipeline:
             # As uvicorn has it, but without a timer for each request: `check` closes what stays without another one.
             self.server_state.total_requests += 1
@@ -462,9 +462,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.phase, self.cycle is None, bool(self.body and self.body.counted)
 
     def refuse(self, status: HTTPStatus, limit: str, message: str) -> None:
-        """Answer with an error and close; what the client still sends is thrown away for some seconds.
+        """Respond with an error and close; what the client still sends is discarded for some seconds.
 
-        Closed at once, the connection would be reset, and a client that is sending would not see the answer.
+        Closed at once, the connection would be reset, and a client that is sending would not see the response.
         """
         if self.phase == _REFUSED or self.transport.is_closing():
             return
@@ -487,7 +487,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.refuse(HTTPStatus.REQUEST_TIMEOUT, "body_seconds", text)
 
     def drop(self, limit: str) -> None:
-        """Close without an answer."""
+        """Close without a response."""
         if self.phase != _REFUSED:
             self.limiter.note(limit)
             self._end_request()
@@ -507,9 +507,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.phase == _BODY:
-                # What an application makes of a body that ends early is not of interest.
+                # Errors of the application about a body that ends early are not of interest.
                 self.cycle.logger = _silent
-        # An application that has the whole body holds it until it is done with it; one that was never called, does not.
+        # The application holds a whole body until it is done with it; one that was never called does not.
         held = [] if self.phase == _WORK else [self.body]
         held += [app.args[0] for _, app in self.pipeline if isinstance(app, functools.partial)]
         for body in filter(None, held):
@@ -559,8 +559,8 @@ def _room_for(connections: int) -> int:
         return connections
     used = len(list(Path("/dev/fd").iterdir()))
     room = allowed - used - _OTHER_DESCRIPTORS
-    if room < _FEWEST_CONNECTIONS:
-        expected = used + _OTHER_DESCRIPTORS + _FEWEST_CONNECTIONS
+    if room < _MIN_CONNECTIONS:
+        expected = used + _OTHER_DESCRIPTORS + _MIN_CONNECTIONS
         message = f"Expected a limit of at least {expected} open files (ulimit -n), found {allowed}; raise it."
         raise OSError(message)
     return min(connections, room)

@@ -24,7 +24,7 @@ class ModelSource:
         Local folder of the logged model.
     run_id : str
         Run that trained it.
-    promoted, since : str
+    promoted, loaded_at : str
         When it became champion, or empty, and when this server took it up; ISO 8601.
     """
 
@@ -32,7 +32,7 @@ class ModelSource:
     folder: str
     run_id: str
     promoted: str
-    since: str
+    loaded_at: str
 
 
 class LoadedModel:
@@ -64,13 +64,13 @@ class LoadedModel:
         return table.iloc[:, 0].to_numpy(), table.iloc[:, 1].to_numpy()
 
     def describe(self) -> dict[str, Any]:
-        """What ``/model`` answers."""
+        """The response of ``/model``."""
         model = self._model
         features = zip(self.names, model.minimum, model.maximum, model.whole, model.allowed, strict=True)
         return {
             "name": registry.model(),
             "version": self.source.version,
-            "since": self.source.since,
+            "since": self.source.loaded_at,
             "promoted": self.source.promoted or None,
             "run_id": self.source.run_id,
             "threshold": self.reader.threshold,

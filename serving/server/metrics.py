@@ -1,7 +1,7 @@
-"""Figures of the operated door for Prometheus, summed over its workers.
+"""Figures of the production server for Prometheus, summed over its workers.
 
 prometheus_client keeps the figures of each process in a file of ``PROMETHEUS_MULTIPROC_DIR``, which must be set before
-it is imported; so it is imported in the worker, and a worker that died is still counted.
+it is imported; so it is imported in the worker, and a crashed worker is still counted.
 """
 
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ class Metrics:
         self._prometheus, self._multiprocess = prometheus, multiprocess
         self._gauge = GaugeMetricFamily
         self.content_type = prometheus.CONTENT_TYPE_LATEST.encode()
-        self._requests = prometheus.Counter("kobe_requests", "Requests answered.", ["path", "status"])
+        self._requests = prometheus.Counter("kobe_requests", "Requests with a response.", ["path", "status"])
         self._rows = prometheus.Counter("kobe_rows_scored", "Rows scored.", ["model_version"])
         self._seconds = prometheus.Histogram(
-            "kobe_request_seconds", "Seconds from a request's first byte to its answer.", buckets=_BUCKETS
+            "kobe_request_seconds", "Seconds from a request's first byte to its response.", buckets=_BUCKETS
         )
         self._dropped = prometheus.Counter(
             "kobe_inference_log_rows_dropped", "Scored rows that the inference log has lost.", ["reason"]
@@ -41,12 +41,12 @@ class Metrics:
         self._limiter: Limiter | None = None
         self._children: dict[tuple[Any, ...], Any] = {}
         for reason in DROP_REASONS:
-            # All from the begin: an alarm sees the first row, and on a full disk no file has to grow.
+            # All from the start: an alarm sees the first row, and on a full disk no file has to grow.
             self._child(self._dropped, reason)
         self._recorder: InferenceLogWriter | None = None
 
     def count(self, path: str, status: int, seconds: float) -> None:
-        """Count a request and its answer's status."""
+        """Count a request and the status of its response."""
         self._child(self._requests, path if status != _NOT_FOUND else "other", str(status)).inc()
         if path == "/invocations":
             self._seconds.observe(seconds)
@@ -60,7 +60,7 @@ class Metrics:
         self._child(self._dropped, reason).inc(rows)
 
     def watch(self, recorder: InferenceLogWriter) -> None:
-        """Tell from now on how large the inference log is."""
+        """Export from now on the size of the inference log."""
         self._recorder = recorder
 
     def _figures_of_log(self, recorder: InferenceLogWriter) -> Iterator[Any]:
@@ -83,11 +83,11 @@ class Metrics:
         self._child(self._refused, limit).inc()
 
     def show(self, limiter: Limiter) -> None:
-        """Tell from now on what the limits of requests are, and how much of them is used."""
+        """Export from now on the limits of requests and their use."""
         self._limiter = limiter
 
     def collect(self) -> Iterator[Any]:
-        """The figures that are read when they are asked for: of limits, and of the inference log."""
+        """The figures that are read at each scrape: of limits, and of the inference log."""
         if self._limiter:
             yield from self._figures_of_limits(self._limiter)
         if self._recorder:

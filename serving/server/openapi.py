@@ -20,18 +20,18 @@ VERSION = "1.1.0"
 _EXAMPLE = dict(zip(FEATURES, (33.9723, -118.1028, 10, 1, 0, 18), strict=True))
 _MODEL_VERSION_PATTERN = "^[1-9][0-9]*$"
 _REQUEST_ID_PATTERN = "^[A-Za-z0-9._:/-]{1,128}$"
-# Every whole number of so few digits is a double of its own.
-_MOST_ID_DIGITS = 15
-_MOST_ID = 2**53 - 1
+# Every integer of so few digits is a double of its own.
+_MAX_ID_DIGITS = 15
+_MAX_ID = 2**53 - 1
 
 _INTRODUCTION = """\
 P(made) of basketball shots. Served by two servers: the MLflow server is `mlflow models serve`, the production server
 `make serve`, which also has `/model`, `/metrics` and `/openapi.json`.
 
 A method that a path does not have gets 405 with `Allow`, an unknown path 404, a path with a slash at its end 307 to
-the path without it; `HEAD` is answered as `GET` by the production server. Its errors have the schema `Error`; 404 and
+the path without it; the production server handles `HEAD` as `GET`. Its errors have the schema `Error`; 404 and
 405 of the MLflow server are FastAPI's, `{"detail": text}`.
-What the schemas cannot say, and how to check a server with schemathesis, is in `docs/serving.md`."""
+What the schemas cannot express, and how to check a server with schemathesis, is in `docs/serving.md`."""
 
 _TABLE = """\
 A table of the six features in exactly one of four keys. Further keys are ignored, but for `messages`, `prompt` and
@@ -42,7 +42,7 @@ _NAMES = [tuple(FEATURES), tuple(RAW_COLUMN_NAMES.get(name, name) for name in FE
 
 _SHOT = f"""\
 The features of one shot, and other columns, which are ignored; the production server names those in
-`X-Ignored-Columns`. `lon` may be said for `lng`, in every row or none: both at once are ambiguous and refused. If one
+`X-Ignored-Columns`. `lon` may replace `lng`, in every row or none: both at once are ambiguous and rejected. If one
 row has a `{SHOT_ID}`, every row has."""
 
 
@@ -75,30 +75,32 @@ def _invocations() -> Node:
         "operationId": "invocations",
         "summary": "Score a table of shots",
         "description": (
-            "Every row is scored, or none: a row that no shot can be refuses its whole request. Any P(made) of at "
-            f"least `params.threshold` ({DEFAULT_THRESHOLD} unless the model says otherwise) is predicted to be made."
+            "Every row is scored, or none: an invalid row rejects its whole request. Any P(made) of at "
+            f"least `params.threshold` ({DEFAULT_THRESHOLD} unless the model sets another) is predicted to be made."
         ),
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("X-Request-ID", ORIGIN_HEADER)],
         "requestBody": {"required": True, "content": _bodies()},
         "responses": {
             "200": {
                 "description": (
-                    "A prediction per row, in order, in the form of `params.output`. The production server answers as "
+                    "A prediction per row, in order, in the form of `params.output`. The production server returns "
                     f"an Arrow stream of `{TARGET}` and `{PROBABILITY}`, whatever the form, if the request accepts "
                     f"`{ARROW}`."
                 ),
                 "headers": _headers(),
-                "content": {JSON: {"schema": _ref("Answer")}, ARROW: {}},
+                "content": {JSON: {"schema": _ref("Predictions")}, ARROW: {}},
             },
             "400": _error(
                 "The body is no table, or a row of it is no shot; the message names row, column and range. Or the "
                 f"{ORIGIN_HEADER} is none."
             ),
             "408": _error("The body did not arrive within its time."),
-            "413": _error("The body, or what it holds, is beyond a limit."),
+            "413": _error("The body, or what it holds, exceeds a limit."),
             "415": _error("Another content type, charset or encoding.", plain=True),
             "500": _error("A bug; the server's log names the reason under the request's X-Request-ID."),
-            "503": _error("Other bodies hold all that is allowed in flight; Retry-After says when to send it again."),
+            "503": _error(
+                "Other bodies hold all that is allowed in flight; Retry-After has the seconds to wait before a retry."
+            ),
         },
     }
 
@@ -128,11 +130,11 @@ def _schemas() -> Node:
     return {
         **{name: _cell(name) for name in FEATURES},
         SHOT_ID: {
-            "description": "What the caller calls the shot, an integer; goes into the inference log.",
+            "description": "What the client calls the shot, an integer; goes into the inference log.",
             "anyOf": [
-                {"type": "integer", "minimum": -_MOST_ID, "maximum": _MOST_ID},
+                {"type": "integer", "minimum": -_MAX_ID, "maximum": _MAX_ID},
                 {"type": "boolean"},
-                {"type": "string", "pattern": f"^-?[0-9]{{1,{_MOST_ID_DIGITS}}}$"},
+                {"type": "string", "pattern": f"^-?[0-9]{{1,{_MAX_ID_DIGITS}}}$"},
             ],
         },
         **{name: _row(*columns) for name, columns in _ROWS.items()},
@@ -173,7 +175,7 @@ def _schemas() -> Node:
                 "threshold": {"type": "number", "minimum": 0, "maximum": 1},
                 "output": {
                     "description": (
-                        "Form of the predictions: `records`, or what stock models answer: `label` (0 or 1), "
+                        "Form of the predictions: `records`, or what stock models return: `label` (0 or 1), "
                         "`probability` (P(made)), `probabilities` (P(missed) and P(made)). Without it the default of "
                         f"the server: `records` unless it was started with `--output` or `${OUTPUT_VARIABLE}`."
                     ),
@@ -181,7 +183,7 @@ def _schemas() -> Node:
                 },
             },
         },
-        "Answer": _closed(predictions={"anyOf": [{"type": "array", "items": form} for form in _FORMS]}),
+        "Predictions": _closed(predictions={"anyOf": [{"type": "array", "items": form} for form in _FORMS]}),
         "Prediction": _closed(**_PREDICTION),
         "Error": {
             "description": "MLflow's server adds keys of its own.",
@@ -212,7 +214,7 @@ def _numeral(name: str) -> str:
 
     Notes
     -----
-    The parser of CSV in pandas takes the first 17 digits, leading zeros included, so nothing longer is promised.
+    The parser of CSV in pandas takes the first 17 digits, leading zeros included, so nothing longer is guaranteed.
 
     Examples
     --------
@@ -268,7 +270,7 @@ def _model() -> Node:
         promoted={"anyOf": [time, {"type": "null"}]},
         run_id=text,
         threshold={"type": "number", "minimum": 0, "maximum": 1},
-        output={"enum": [*OUTPUTS], "description": "Form of the predictions where a request asks for none."},
+        output={"enum": [*OUTPUTS], "description": "Form of the predictions where a request names none."},
         signature={"type": "object", "description": "As MLflow has it."},
         features={"type": "array", "items": feature},
         identifier=text,
@@ -286,12 +288,12 @@ def _closed(**properties: Node) -> Node:
     }
 
 
-def _get(name: str, summary: str, answer: Node) -> Node:
+def _get(name: str, summary: str, response: Node) -> Node:
     return {
         "operationId": name,
         "summary": summary,
         "parameters": [{"$ref": "#/components/parameters/X-Request-ID"}],
-        "responses": {"200": answer},
+        "responses": {"200": response},
     }
 
 
@@ -361,7 +363,7 @@ _HEADERS: Node = {
         "schema": {"type": "string", "pattern": _REQUEST_ID_PATTERN},
     },
     "X-Model-Version": {
-        "description": "Version of the registered model that answered; only at the production server, if one did.",
+        "description": "Version of the registered model that scored; only at the production server, if one did.",
         "schema": {"type": "string", "pattern": _MODEL_VERSION_PATTERN},
     },
 }
@@ -370,7 +372,7 @@ _PARAMETERS: Node = {
         "name": "X-Request-ID",
         "in": "header",
         "description": (
-            f"What the caller calls the request; anything but {_REQUEST_ID_PATTERN[1:-1]} is replaced. Goes into the "
+            f"What the client calls the request; anything but {_REQUEST_ID_PATTERN[1:-1]} is replaced. Goes into the "
             "inference log. The MLflow server ignores it."
         ),
         "schema": {"type": "string"},
@@ -379,7 +381,7 @@ _PARAMETERS: Node = {
         "name": ORIGIN_HEADER,
         "in": "header",
         "description": (
-            f"Where the request comes from; goes into the inference log. What is no {TRAFFIC} is neither monitored nor "
+            f"Where the request comes from; goes into the inference log. Other than {TRAFFIC}, it is not monitored nor "
             "trained on."
         ),
         "schema": {"type": "string", "enum": [*ORIGINS], "default": TRAFFIC},

@@ -1,7 +1,7 @@
-"""Looks at the registry in a process of its own: whoever supervises workers never waits for a registry.
+"""Polls the registry in a process of its own, so that the supervisor of the workers never waits for it.
 
-The process asks every second who is champion, and fetches a new champion's files to a folder of this server. It is
-forked before anything is asked, and is killed and forked anew when it says nothing for too long.
+The process reads the champion every second, and fetches the files of a new champion to a folder of this server. It is
+forked before the first request, and is killed and forked again when it sends no message for too long.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ class Trouble:
     words : str
         What is wrong.
     away : bool
-        Whether the registry does not answer.
+        Whether the registry does not respond.
     pause : float
         Seconds until the next try.
     """
@@ -107,7 +107,7 @@ class RegistryWatch:
         return self._connection
 
     def words(self) -> Iterator[Word]:
-        """What the process has said since; a process that has died, or says nothing for too long, is replaced."""
+        """The messages of the process since the last call; a crashed or silent process is replaced."""
         try:
             while self._connection.poll():
                 word = self._connection.recv()
@@ -121,7 +121,7 @@ class RegistryWatch:
             return
         limit = _FETCH_SECONDS if self._fetching else _SILENT_SECONDS if reachability.is_remote() else _LOCAL_SECONDS
         if time.monotonic() - self._since > limit and not self._grows():
-            what = "the files of the champion do not come" if self._fetching else "no answer"
+            what = "the files of the champion do not come" if self._fetching else "no response"
             self._restart()
             yield Trouble(f"{what} within {limit:.0f} s", away=True)
 
@@ -147,7 +147,7 @@ class RegistryWatch:
             self._seen = word.source.version
 
     def _grows(self) -> bool:
-        """Whether more of the files has come since the last look: a large model over a slow line takes its time."""
+        """Whether more of the files has come since the last check: a large model over a slow line takes its time."""
         before, self._bytes = self._bytes, sum(file.stat().st_size for file in _files(self._folder))
         grows = self._fetching and self._bytes > before
         if grows:
@@ -161,7 +161,7 @@ class RegistryWatch:
     def _start(self) -> None:
         self._connection, theirs = _fork.Pipe()
         self._process: BaseProcess = _fork.Process(target=self._work, args=(theirs,), name=NAME, daemon=True)
-        # Where no process can be made, nobody holds the other end: that is heard as a death, and tried again.
+        # Where no process can be started, no process holds the other end: this counts as a crash, and is retried.
         with contextlib.suppress(OSError):
             self._process.start()
         theirs.close()
@@ -172,7 +172,7 @@ class RegistryWatch:
         self._connection.close()
         self._release()
         with contextlib.suppress(BaseException):
-            _look_for_ever(connection, self._folder, self._seen)
+            _watch(connection, self._folder, self._seen)
         os._exit(0)
 
 
@@ -181,37 +181,37 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.rglob("*") if path.is_file())
 
 
-def _look_for_ever(connection: Connection, folder: Path, seen: str) -> None:
+def _watch(connection: Connection, folder: Path, seen: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(NAME, encoding="ascii")
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
-    # What goes wrong is said once, by the supervisor.
+    # The supervisor logs each problem once.
     logging.disable(logging.CRITICAL)
     reachability.hurry()
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    answered = False
+    responded = False
     while True:
-        word = _look(connection, folder, seen, answered=answered)
+        word = _check(connection, folder, seen, responded=responded)
         if isinstance(word, Found):
             seen = word.source.version
-        answered = not (isinstance(word, Trouble) and word.away)
+        responded = not (isinstance(word, Trouble) and word.away)
         connection.send(word)
         time.sleep(word.pause if isinstance(word, Trouble) else _POLL_SECONDS)
 
 
 def _end_with(connection: Connection) -> None:
-    """End this process with the supervisor, which never says anything."""
+    """End this process with the supervisor, which never sends a message."""
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
     os._exit(0)
 
 
-def _look(connection: Connection, folder: Path, seen: str, *, answered: bool) -> Word:
+def _check(connection: Connection, folder: Path, seen: str, *, responded: bool) -> Word:
     try:
-        if not answered:
-            # MLflow itself would ask a database that is away again and again.
+        if not responded:
+            # MLflow itself would retry an unreachable database for long.
             reachability.require_reachable()
         with registry.translate_store_errors():
             champion = registry.require_champion()
@@ -222,7 +222,7 @@ def _look(connection: Connection, folder: Path, seen: str, *, answered: bool) ->
         return Trouble(str(error), away=True)
     except KobeShotError as error:
         return Trouble(str(error))
-    except Exception as error:  # noqa: BLE001 whatever the registry has, the version before goes on answering
+    except Exception as error:  # noqa: BLE001 whatever the registry has, the version before keeps serving
         return Trouble(f"{type(error).__name__}: {error}")
     connection.send(Fetching(version))
     try:
@@ -239,7 +239,7 @@ def _fetch(champion: ModelVersion, folder: Path) -> ModelSource:
     number = registry.number(champion)
     place = tempfile.mkdtemp(prefix=f"{number}-", dir=folder)
     try:
-        # A copy also of what lies on this machine: a worker that dies is replaced from it, whatever becomes of the run.
+        # A copy also of local files: a crashed worker is replaced from it, whatever happens to the run.
         files = model_files.fetch(f"models:/{registry.model()}/{number}", Path(place))
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -250,5 +250,5 @@ def _fetch(champion: ModelVersion, folder: Path) -> ModelSource:
         folder=str(files),
         run_id=str(champion.run_id or ""),
         promoted=str(promotions[-1]["when"]) if promotions else "",
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        loaded_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -26,7 +26,7 @@ from serving.model.scoring_model import (
 )
 from serving.server_limits import limits
 
-__all__ = ["ARROW", "CSV", "JSON", "PARQUET", "RequestParser", "ScoringRequest", "answer_arrow", "error_json"]
+__all__ = ["ARROW", "CSV", "JSON", "PARQUET", "RequestParser", "ScoringRequest", "error_json", "predictions_arrow"]
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -35,7 +35,7 @@ _LARGEST_WHOLE = 2.0**53
 
 
 class ScoringRequest(NamedTuple):
-    """What a request asks for.
+    """A parsed request.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class ScoringRequest(NamedTuple):
         The features in the order of the signature.
     threshold : float
     shot_id : ndarray of int64, shape (n,), or None
-        What the caller calls the shots.
+        What the client calls the shots.
     output : str
         Form of the predictions.
     ignored : list
@@ -65,7 +65,7 @@ class RequestParser:
     pyfunc : mlflow.pyfunc.PyFuncModel
         With its signature.
     allowed : mapping of str to str
-        What is expected of each feature, in words, in the order of the signature.
+        What is expected of each feature, in the order of the signature.
     """
 
     def __init__(self, pyfunc: PyFuncModel, allowed: Mapping[str, str]) -> None:
@@ -91,7 +91,7 @@ class RequestParser:
         Raises
         ------
         mlflow.exceptions.MlflowException
-            A 4xx in words, without stack trace, if the body holds no table of the six features.
+            A 4xx, without stack trace, if the body holds no table of the six features.
         """
         table = read_body(body, content_type, self.columns, self._allowed, parser=body_parser, limits=self._limits)
         if isinstance(table, body_parser.OddPayload):
@@ -118,8 +118,8 @@ class RequestParser:
         return ScoringRequest(values, self.threshold if threshold is None else threshold, None, output or self.output)
 
 
-def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
-    """The same as an Arrow stream, for a caller that accepts ``application/vnd.apache.arrow.stream``."""
+def predictions_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64]) -> bytes:
+    """The same as an Arrow stream, for a client that accepts ``application/vnd.apache.arrow.stream``."""
     batch = pa.record_batch({TARGET: made, PROBABILITY: probability})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
@@ -128,7 +128,7 @@ def answer_arrow(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float6
 
 
 def error_json(error_code: str, message: str) -> bytes:
-    """An error as MLflow's server answers it."""
+    """An error in the format of MLflow's server."""
     return orjson.dumps({"error_code": error_code, "message": message.encode(errors="replace").decode()})
 
 

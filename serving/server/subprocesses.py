@@ -1,4 +1,4 @@
-"""Start a scoring server in a process of its own, wait until it answers, and stop it whatever happens."""
+"""Start a scoring server in a process of its own, wait until it responds, and stop it whatever happens."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ import requests
 from data.errors import KobeShotError
 from data.paths import ROOT
 from serving.client.http import session_for
-from serving.inference_log.inference_log import ADDRESS_VARIABLE
+from serving.inference_log.inference_log import URL_VARIABLE
 
 HOST = "127.0.0.1"
 
@@ -27,7 +27,7 @@ _LOG_LINES_SHOWN = 15
 
 
 class ServerError(KobeShotError):
-    """A scoring server did not start, or does not answer."""
+    """A scoring server did not start, or does not respond."""
 
 
 @contextmanager
@@ -42,17 +42,17 @@ def run_mlflow_server(model_uri: str) -> Iterator[str]:
     Yields
     ------
     str
-        Address of the server, for example ``http://127.0.0.1:49152``, once it answers.
+        URL of the server, for example ``http://127.0.0.1:49152``, once it responds.
 
     Raises
     ------
     ServerError
-        If it ends or does not answer within two minutes; the end of its log is in the message.
+        If it ends or does not respond within two minutes; the end of its log is in the message.
     """
     port = free_port()
     command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--host", HOST, "--port", str(port)]
-    with _running([*command, "--env-manager", "local"], port) as address:
-        yield address
+    with _running([*command, "--env-manager", "local"], port) as url:
+        yield url
 
 
 @contextmanager
@@ -62,17 +62,17 @@ def run_production_server(*, workers: int = 1) -> Iterator[str]:
     Yields
     ------
     str
-        Address of the server once it answers.
+        URL of the server once it responds.
 
     Raises
     ------
     ServerError
-        If it ends or does not answer within two minutes; the end of its log is in the message.
+        If it ends or does not respond within two minutes; the end of its log is in the message.
     """
     port = free_port()
     command = ["serving.server", "--host", HOST, "--port", str(port), "--workers", str(workers)]
-    with _running(command, port, {ADDRESS_VARIABLE: "off"}) as address:
-        yield address
+    with _running(command, port, {URL_VARIABLE: "off"}) as url:
+        yield url
 
 
 @contextmanager
@@ -86,32 +86,32 @@ def _running(command: list[str], port: int, environment: Mapping[str, str] | Non
             env={**_environment(), **(environment or {})},
         )
         try:
-            address = f"http://{HOST}:{port}"
-            _wait_until_ready(address, process, log.fileno())
-            yield address
+            url = f"http://{HOST}:{port}"
+            _wait_until_ready(url, process, log.fileno())
+            yield url
         finally:
             _stop(process)
 
 
-def check_alive(address: str, *, seconds: float = 5) -> None:
-    """Say clearly when nothing answers at an address.
+def check_alive(url: str, *, seconds: float = 5) -> None:
+    """Return if a server responds at a URL.
 
     Raises
     ------
     ServerError
-        If ``/ping`` does not answer 200 within `seconds`.
+        If ``/ping`` does not respond with 200 within `seconds`.
     """
     try:
-        with session_for(address) as session:
-            status = session.get(f"{address}/ping", timeout=seconds).status_code
+        with session_for(url) as session:
+            status = session.get(f"{url}/ping", timeout=seconds).status_code
     except requests.RequestException as error:
         message = (
-            f"No scoring server answers at {address} ({type(error).__name__}). "
+            f"No scoring server responds at {url} ({type(error).__name__}). "
             "Start one (mlflow models serve -m models:/kobe_shot/Production), or leave endpoint empty."
         )
         raise ServerError(message) from error
     if status != requests.codes.ok:
-        message = f"{address}/ping answered {status}; expected 200 from an MLflow scoring server."
+        message = f"{url}/ping responded with {status}; expected 200 from an MLflow scoring server."
         raise ServerError(message)
 
 
@@ -128,23 +128,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]", log: int) -> None:
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: int) -> None:
     deadline = time.monotonic() + _READY_SECONDS
-    with session_for(address) as session:
+    with session_for(url) as session:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 message = f"The scoring server ended with exit code {process.returncode}:\n{_tail(log)}"
                 raise ServerError(message)
-            if _answers(session, address):
+            if _responds(session, url):
                 return
             time.sleep(_POLL_SECONDS)
-    message = f"The scoring server did not answer within {_READY_SECONDS} s:\n{_tail(log)}"
+    message = f"The scoring server did not respond within {_READY_SECONDS} s:\n{_tail(log)}"
     raise ServerError(message)
 
 
-def _answers(session: requests.Session, address: str) -> bool:
+def _responds(session: requests.Session, url: str) -> bool:
     try:
-        return session.get(f"{address}/ping", timeout=1).ok
+        return session.get(f"{url}/ping", timeout=1).ok
     except requests.RequestException:
         return False
 

@@ -1,10 +1,10 @@
-"""The operated door: serve the champion, keep it served, and change to the next champion without losing a request.
+"""The production server: serve the champion, keep it served, and change to the next champion without losing a request.
 
 ``python -m serving.server`` (``make serve``) binds the port, imports everything once and forks its workers from there,
-so a worker that dies is replaced within about a second while its callers wait in the queue of its socket.
-When the registry names another champion, every worker loads it beside the old one, and all change over in the
-same moment: the number of the version that answers lies in memory that they share. A version that cannot be loaded
-changes nothing. The registry is asked by a process of its own (`serving.server.registry_watch`), so that nothing here
+so a crashed worker is replaced within about a second while its clients wait in the queue of its socket.
+When the registry names another champion, every worker loads it next to the current one, and all switch atomically: the
+number of the current version is in memory that they share. A version that cannot be loaded changes nothing. The
+registry is polled by a process of its own (`serving.server.registry_watch`), so that nothing here
 waits for it: while it is away, the version that was fetched last is served from its copy.
 """
 
@@ -47,12 +47,12 @@ from serving.server.worker import LoadModel, ModelLoaded, Shared, UnloadModel, W
 from serving.server_limits import limits
 
 _POLL_SECONDS = 0.5
-_FIRST_ANSWER_SECONDS = 7.0
+_FIRST_RESPONSE_SECONDS = 7.0
 _LOAD_SECONDS = 120.0
 _STOP_SECONDS = 6.0
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.05, 10.0
 _NO_ROOM_SECONDS = 1.0
-_MOST_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
 _BACKLOG = 2048
 _LAST_PORT = 65_535
 
@@ -64,22 +64,22 @@ class ServerError(KobeShotError):
 
 
 class ServerConfig(CommandConfig):
-    """Serve the champion of the registry over REST, restart what dies, and follow the registry to the next champion."""
+    """Serve the champion of the registry over REST, restart crashed workers, and reload on promotion."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for every network")
+    host: str = Field(default="127.0.0.1", description="IP address to listen on; 0.0.0.0 for every network")
     port: Annotated[int, Field(ge=0, le=_LAST_PORT)] = Field(
         default=5001, description="port to listen on; 0 takes a free one"
     )
-    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="processes that answer")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="worker processes")
     output: Literal["records", "label", "probability", "probabilities"] | None = Field(
         default=None,
-        description=f"form of predictions where a request asks for none; empty takes ${OUTPUT_VARIABLE}, else records",
+        description=f"form of predictions where a request names none; empty takes ${OUTPUT_VARIABLE}, else records",
     )
 
 
 @dataclass
 class _Seat:
-    """A place for a worker, taken anew whenever the worker in it dies."""
+    """A slot for a worker, filled again whenever the worker in it crashes."""
 
     process: multiprocessing.process.BaseProcess
     connection: Connection
@@ -88,7 +88,7 @@ class _Seat:
     restart_at: float | None = None
 
     def words(self) -> Iterator[ModelLoaded]:
-        """What the worker has said since."""
+        """The messages of the worker since the last call."""
         with contextlib.suppress(EOFError, OSError):
             while self.connection.poll():
                 word = self.connection.recv()
@@ -98,7 +98,7 @@ class _Seat:
                     yield word
 
     def send(self, word: LoadModel | UnloadModel) -> None:
-        """Tell the worker; one that has just died hears nothing, and is replaced."""
+        """Send a message to the worker; a crashed one is replaced."""
         with contextlib.suppress(OSError):
             self.connection.send(word)
 
@@ -133,9 +133,9 @@ class Supervisor:
         self._attempts: Counter[str] = Counter()
         self._stopping = False
         self._away_since: float | None = None
-        self._told = ""
+        self._reported = ""
         port = self._listeners[0].getsockname()[1]
-        self.address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
+        self.url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -150,7 +150,7 @@ class Supervisor:
             signal.signal(number, self._stop)
         self._watch = RegistryWatch(self._folder, self._release)
         try:
-            # MLflow looks through all packages when it loads a model: once, here, and not in every worker.
+            # MLflow scans all packages when it loads a model: once, here, and not in every worker.
             _init_packages_to_modules_map()
             self._first()
             while not self._stopping and self._coming:
@@ -158,7 +158,7 @@ class Supervisor:
             if not self._stopping:
                 seconds = time.monotonic() - started
                 info(
-                    f"Serving {registry.model()} version {self._source.version} at {self.address}",
+                    f"Serving {registry.model()} version {self._source.version} at {self.url}",
                     f"({len(self._seats)} workers, ready after {seconds:.1f} s; Ctrl-C ends)",
                 )
             while not self._stopping:
@@ -175,9 +175,9 @@ class Supervisor:
         Raises
         ------
         ServerError
-            If there is none, or the registry does not answer within seconds.
+            If there is none, or the registry does not respond within seconds.
         """
-        deadline = time.monotonic() + _FIRST_ANSWER_SECONDS if reachability.is_remote() else None
+        deadline = time.monotonic() + _FIRST_RESPONSE_SECONDS if reachability.is_remote() else None
         while not self._stopping:
             wait([self._watch.connection], timeout=_POLL_SECONDS)
             for word in self._watch.words():
@@ -194,13 +194,13 @@ class Supervisor:
                     return
             if deadline is not None and time.monotonic() > deadline:
                 message = (
-                    f"Expected the registry to name the champion of {registry.model()}; found no answer within "
-                    f"{_FIRST_ANSWER_SECONDS:.0f} s. Look whether the tracking server is well, and start again."
+                    f"Expected the registry to name the champion of {registry.model()}; found no response within "
+                    f"{_FIRST_RESPONSE_SECONDS:.0f} s. Check the tracking server, and start again."
                 )
                 raise ServerError(message)
 
     def _release(self) -> None:
-        """Close, in the process that looks at the registry, what belongs to the supervisor and its workers."""
+        """Close, in the process that polls the registry, what belongs to the supervisor and its workers."""
         for listener in self._listeners:
             listener.close()
         for seat in self._seats:
@@ -248,7 +248,7 @@ class Supervisor:
             self._try_to_change(first=first)
 
     def _see_to(self, place: int, *, first: bool) -> None:
-        """Hear what a worker says, and replace it if it is dead."""
+        """Handle the messages of a worker, and replace it if it has crashed."""
         seat = self._seats[place]
         for word in seat.words():
             version = word.source.version
@@ -285,21 +285,21 @@ class Supervisor:
         seat.process.join()
         self._shared.missing[place] = self._shared.missing[place] or time.monotonic()
         if first:
-            message = "A worker died while it loaded the model; its reason, if it had one, stands above."
+            message = "A worker crashed while it loaded the model; its error, if any, is above."
             raise ServerError(message)
-        # Who had been able to answer is replaced at once; who never was must not use up the machine.
+        # A worker that had served is replaced at once; one that never did must not use up the machine.
         seat.failures = 0 if seat.loaded else seat.failures + 1
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
         seat.restart_at = time.monotonic() + delay
-        console.error(
-            f"Worker {seat.process.pid} died", f"(exit code {seat.process.exitcode}); another takes its place."
-        )
+        console.error(f"Worker {seat.process.pid} crashed", f"(exit code {seat.process.exitcode}); it is replaced.")
         if self._coming and seat.loaded and self._coming.source not in seat.loaded:
-            # Killed by somebody, perhaps: its place tries the version again, but not for ever.
+            # Perhaps it was killed: its replacement retries the version, but not forever.
             number = self._coming.source.version
             self._attempts[number] += 1
-            if self._attempts[number] >= _MOST_ATTEMPTS:
-                self._refuse(f"Version {number} cannot be served: workers died {_MOST_ATTEMPTS} times while loading it")
+            if self._attempts[number] >= _MAX_ATTEMPTS:
+                self._refuse(
+                    f"Version {number} cannot be served: workers crashed {_MAX_ATTEMPTS} times while loading it"
+                )
         is_damaged = bool(seat.failures) or not Path(self._source.folder).exists()
         if is_damaged and self._watch.fetch_again():
             console.error(
@@ -307,28 +307,28 @@ class Supervisor:
             )
 
     def _hear(self, word: Word) -> None:
-        """What the process that looks at the registry says."""
+        """Handle a message of the process that polls the registry."""
         if isinstance(word, Trouble) and word.away:
             if self._away_since is None:
                 self._away_since = time.monotonic()
                 console.error(
-                    "The registry does not answer:",
-                    f"{word.words.rstrip('.')}. Version {self._source.version} goes on answering; a promotion is taken "
-                    "up when it does.",
+                    "The registry does not respond:",
+                    f"{word.words.rstrip('.')}. Version {self._source.version} keeps serving; a promotion takes "
+                    "effect when it responds again.",
                 )
             return
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            info("The registry answers again", f"after {seconds:.0f} s")
+            info("The registry responds again", f"after {seconds:.0f} s")
         if isinstance(word, Trouble):
-            if word.words != self._told:
-                console.error(f"Version {self._source.version} goes on answering:", word.words)
-            self._told = word.words
+            if word.words != self._reported:
+                console.error(f"Version {self._source.version} keeps serving:", word.words)
+            self._reported = word.words
             return
         if not isinstance(word, Fetching):
             # Files that are refused are fetched, and refused, again and again.
-            self._told = ""
+            self._reported = ""
         if isinstance(word, Found):
             self._found(word.source)
 
@@ -348,7 +348,7 @@ class Supervisor:
 
     def _try_to_change(self, *, first: bool) -> None:
         """Change to the coming version if every worker has loaded it."""
-        assert self._coming is not None  # noqa: S101 as the caller has seen
+        assert self._coming is not None  # noqa: S101 checked before the call
         source = self._coming.source
         if all(seat.restart_at is None and source in seat.loaded for seat in self._seats):
             self._coming = None
@@ -362,17 +362,17 @@ class Supervisor:
         before, self._source = self._source, source
         self._shared.current.value = int(source.version)
         info(f"Serving version {source.version}", f"(before: version {before.version})")
-        # Whoever was being answered by the old version still holds it.
+        # Requests in progress still hold the old version.
         self._give_up(before)
 
     def _refuse(self, reason: str, *, first: bool = False) -> None:
         """Leave the coming version; those who have loaded it forget it."""
         if first:
             raise ServerError(reason)
-        assert self._coming is not None  # noqa: S101 as the callers have seen
+        assert self._coming is not None  # noqa: S101 checked before the call
         self._refused.add(self._coming.source.version)
         self._give_up(self._coming.source)
-        console.error(f"Version {self._source.version} goes on answering:", reason)
+        console.error(f"Version {self._source.version} keeps serving:", reason)
 
     def _give_up(self, source: ModelSource) -> None:
         """Let every worker forget a version, and remove its files."""
@@ -409,7 +409,7 @@ def serve(config: ServerConfig) -> None:
     Raises
     ------
     KobeShotError
-        If there is no champion or it cannot be loaded, the port is taken, or the inference log's address is wrong.
+        If there is no champion or it cannot be loaded, the port is taken, or the inference log's URL is wrong.
     """
     registry.model()
     _set_inference_log()
@@ -426,13 +426,13 @@ def serve(config: ServerConfig) -> None:
 
 
 def _listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """A socket per worker on one port; the kernel shares callers out among them.
+    """A socket per worker on one port; the kernel distributes connections among them.
 
     They stay open here, so whoever calls while a worker is being replaced waits in its queue.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        # Taken by somebody else, a port is refused only to a socket that does not share.
+        # In use by another process, a port is refused only to a socket that does not share.
         with socket.create_server((host, port), family=family) as probe:
             port = probe.getsockname()[1]
         return [
@@ -441,25 +441,25 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
     except OSError as error:
         message = f"Cannot listen on {host}:{port}: {error.strerror or error}."
         if error.errno == errno.EADDRINUSE:
-            message += f" Choose another: make serve PORT={port + 1 if port < _LAST_PORT else port - 1}"
+            message += f" Use another: make serve PORT={port + 1 if port < _LAST_PORT else port - 1}"
         raise ServerError(message) from error
 
 
 def _set_inference_log() -> None:
-    """Log to a SQLite file of the project unless the user says otherwise; refuse an address that cannot be one."""
-    name = inference_log.ADDRESS_VARIABLE
-    address = os.environ.setdefault(name, sqlite_url(INFERENCE_LOG))
-    if address in {"", "off"}:
+    """Log to a SQLite file of the project unless the user names another log; reject an invalid URL."""
+    name = inference_log.URL_VARIABLE
+    url = os.environ.setdefault(name, sqlite_url(INFERENCE_LOG))
+    if url in {"", "off"}:
         return
     try:
-        inference_log.check_address(address)
+        inference_log.check_url(url)
         limits()
     except ValueError as error:
         raise ServerError(str(error)) from error
 
 
 def _set_output(output: str | None) -> None:
-    """Let every worker answer in this form where a request asks for none; refuse a wrong one of the environment."""
+    """Set the form of predictions where a request names none; reject a wrong one of the environment."""
     if output:
         os.environ[OUTPUT_VARIABLE] = output
     try:

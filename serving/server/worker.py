@@ -1,4 +1,4 @@
-"""A process that answers requests of the operated door, forked by the supervisor in `serving.server.supervisor`."""
+"""A process that serves requests of the production server, forked by the supervisor in `serving.server.supervisor`."""
 
 import asyncio
 import contextlib
@@ -32,21 +32,21 @@ _MISSING_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class LoadModel:
-    """The supervisor's word that a version is to be loaded."""
+    """The supervisor's message that a version is to be loaded."""
 
     source: ModelSource
 
 
 @dataclass(frozen=True)
 class UnloadModel:
-    """The supervisor's word that a version answers no more."""
+    """The supervisor's message that a version is not served any more."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class ModelLoaded:
-    """A worker's answer to `LoadModel`; `problem` is empty where it is ready to answer."""
+    """A worker's reply to `LoadModel`; `problem` is empty where it is ready to serve."""
 
     source: ModelSource
     problem: str = ""
@@ -59,9 +59,9 @@ class Shared:
     Attributes
     ----------
     current : Synchronized
-        Number of the version that answers.
+        Number of the current version.
     missing : sequence of float
-        Since when each worker's place is without one that answers, 0 where it has one.
+        Since when each slot has no ready worker, 0 where it has one.
     held : mutable sequence of int
         What each worker holds of bodies and connections, for `Limiter`.
     """
@@ -72,7 +72,7 @@ class Shared:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without signal handlers of its own, as the supervisor says when to stop, and with limits."""
+    """Uvicorn without signal handlers of its own, as the supervisor decides when to stop, and with limits."""
 
     def __init__(self, config: uvicorn.Config, limiter: Limiter) -> None:
         super().__init__(config)
@@ -88,12 +88,12 @@ class _Server(uvicorn.Server):
 
 
 class Worker:
-    """Loads the versions that the supervisor names and answers with the one that is current.
+    """Loads the versions that the supervisor names and serves the current one.
 
     Parameters
     ----------
     listener : socket.socket
-        Its own; the kernel shares callers out among those of all workers.
+        Its own; the kernel distributes connections among those of all workers.
     connection : Connection
         To the supervisor: takes `LoadModel` and `UnloadModel`, gives `ModelLoaded`.
     shared : Shared
@@ -114,7 +114,7 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self, first: ModelSource) -> int:
-        """Answer until the supervisor ends this process, or is gone; the exit code."""
+        """Serve until the supervisor ends this process, or is gone; the exit code."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with contextlib.suppress(OSError):
@@ -128,7 +128,7 @@ class Worker:
                 recorder = inference_log.recorder_from_environment(found.names, may_keep, metrics.count_dropped)
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
-        self._tell(ModelLoaded(first, problem))
+        self._send(ModelLoaded(first, problem))
         if problem:
             return 1
         if recorder:
@@ -138,23 +138,23 @@ class Worker:
         gc.freeze()
         limiter = Limiter(limits(), self._shared.held, self._place, metrics.count_refused)
         metrics.show(limiter)
-        door = ScoringApp(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)
+        app = ScoringApp(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)
         config = uvicorn.Config(
-            door,
+            app,
             loop="uvloop",
             http="httptools",
             lifespan="off",
             ws="none",
             log_level="warning",
             access_log=False,
-            # Who is behind a proxy is not asked for.
+            # The client behind a proxy is not resolved.
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(self._serve(_Server(config, limiter)))
-        door.close()
+        app.close()
         left = recorder.close(max(1.0, self._stop_at - time.monotonic())) if recorder else ""
         if left:
             sys.stderr.write(f"inference log: {left}\n")
@@ -175,22 +175,22 @@ class Worker:
             return
         if isinstance(word, LoadModel):
             self._loading.add(word.source)
-            self._keep(asyncio.create_task(self._load_beside(word.source)))
+            self._keep(asyncio.create_task(self._load_next(word.source)))
         elif isinstance(word, UnloadModel):
             # One that is still being loaded is not kept when it is.
             self._loading = {source for source in self._loading if source.version != word.version}
             self._versions.pop(int(word.version), None)
 
-    async def _load_beside(self, source: ModelSource) -> None:
+    async def _load_next(self, source: ModelSource) -> None:
         found = await asyncio.to_thread(_load, source)
         if source not in self._loading:
             return
         self._loading.discard(source)
         if isinstance(found, str):
-            self._tell(ModelLoaded(source, found))
+            self._send(ModelLoaded(source, found))
         else:
             self._versions[int(source.version)] = found
-            self._tell(ModelLoaded(source))
+            self._send(ModelLoaded(source))
 
     def _health(self) -> str:
         """What is wrong with the whole server, or nothing; a worker is replaced within a second or two."""
@@ -205,11 +205,11 @@ class Worker:
         server.should_exit = True
 
     async def _end_with_supervisor(self, server: uvicorn.Server) -> None:
-        while os.getppid() == self._supervisor:  # noqa: ASYNC110 no event tells of a supervisor's death
+        while os.getppid() == self._supervisor:  # noqa: ASYNC110 no event signals a supervisor's death
             await asyncio.sleep(_POLL_SECONDS)
         self._end(server)
 
-    def _tell(self, word: ModelLoaded) -> None:
+    def _send(self, word: ModelLoaded) -> None:
         with contextlib.suppress(OSError):
             self._connection.send(word)
 
@@ -222,5 +222,5 @@ def _load(source: ModelSource) -> LoadedModel | str:
     """The version, or what is wrong with it."""
     try:
         return LoadedModel(source)
-    except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before goes on answering
+    except Exception as error:  # noqa: BLE001 whatever is wrong with a version, the one before keeps serving
         return f"{type(error).__name__}: {error}"

@@ -132,7 +132,7 @@ def _score(config: BatchScoringConfig) -> BatchScoringResult:
     if config.over_rest:
         with _endpoint(config.endpoint) as (url, version):
             endpoint = ScoringClient(url)
-            endpoint.check()
+            endpoint.probe()
             requests = BatchJob(batch.table, batch.out, batch.max_rejected_rows, ROWS_PER_REQUEST, IN_FLIGHT)
             scored, seconds = _score_here(requests, endpoint, tally, version)
     else:
@@ -148,7 +148,7 @@ def _score(config: BatchScoringConfig) -> BatchScoringResult:
     versions = ", ".join(map(str, scored.versions))
     rejects = batch.rejects if scored.rejected else None
     return BatchScoringResult(
-        scored.rows, tally.rows + scored.learned, scored.learned, scored.rejected, scored.predicted_made, metrics,
+        scored.rows, tally.rows + scored.in_training, scored.in_training, scored.rejected, scored.predicted_made, metrics,
         versions or None, batch.out, rejects, seconds,
     )  # fmt: skip
 
@@ -188,7 +188,7 @@ def _score_here(
             batch,
             scorer,
             version=None if version is None else int(version),
-            learned_by=partial(_training_mask_of, batch.table),
+            training_mask_of=partial(_training_mask_of, batch.table),
             count=tally.add,
             on_progress=advance,
         )

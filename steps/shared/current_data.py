@@ -165,6 +165,6 @@ def _read_log(  # noqa: PLR0913, PLR0917 see `read_log`
     name = f"log, {ends[0]} to {ends[1]}" + (f", {origin}" if origin != TRAFFIC else "")
     if rows <= max_rows:
         return CurrentData(table, None, name, rows, excluded=counted)
-    labels = reader.read_labelled(engine, since, until, max_rows=max_rows, origins=origins, version=version)
+    labels = reader.read_labeled(engine, since, until, max_rows=max_rows, origins=origins, version=version)
     name = f"{name}, {len(table):,} of {rows:,} rows"
     return CurrentData(table, None, name, len(table), labels=labels, excluded=counted)

@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from data.storage.tables import validate_file_format, validate_table_path
 from serving.client.endpoint import base_url
 from serving.inference_log import reader
-from serving.inference_log.inference_log import ADDRESS_VARIABLE
+from serving.inference_log.inference_log import URL_VARIABLE
 
 
 def validate_endpoint(endpoint: str) -> str:
@@ -85,6 +85,6 @@ def validate_log_url(text: str) -> str:
     with suppress(sql.exc.ArgumentError):
         url = sql.make_url(text)
         if url.password or any("pass" in key or "secret" in key or "token" in key for key in map(str.lower, url.query)):
-            message = f"expected a URL without a password, which the run would log; set it in {ADDRESS_VARIABLE}"
+            message = f"expected a URL without a password, which the run would log; set it in {URL_VARIABLE}"
             raise ValueError(message)
     return text

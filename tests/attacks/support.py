@@ -86,7 +86,7 @@ class Server:
             connection.close()
 
     def wait_until_recovered(self) -> None:
-        """Wait until new callers are answered as ever, each over a connection of its own.
+        """Wait until new clients are answered as ever, each over a connection of its own.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Server:
             If they are not, while nothing moves.
         """
         body = json.dumps(records(shot())).encode()
-        for _ in range(4):  # The kernel shares callers out among the workers.
+        for _ in range(4):  # The kernel shares clients out among the workers.
             wait_until(lambda: self.send(body).status == requests.codes.ok, f"{self.address} to answer again")
 
 
@@ -180,7 +180,7 @@ class Watched:
     failed: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        """Begin, once the other client has been answered a few times."""
+        """Start, once the other client has been answered a few times."""
         self._stopped = threading.Event()
         self._meter = MemoryMeter(self.server)
         self._workers = self.server.listeners()

@@ -1,4 +1,4 @@
-"""Somebody who can write to the artifact store, and nowhere else, runs nothing and changes no answer."""
+"""Somebody who can write to the artifact store, and nowhere else, runs nothing and changes no response."""
 
 import json
 import os

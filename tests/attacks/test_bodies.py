@@ -56,7 +56,7 @@ PARQUETS: dict[str, Callable[[], bytes]] = {
         columns(2_000_000) | {f"c{number}": np.zeros(2_000_000, dtype=np.int8) for number in range(80)}
     ),
     "a dictionary of a long text": lambda: parquet(_dictionary_of_long_texts(400_000)),
-    "long texts that share their beginning": lambda: parquet(
+    "long texts that share their start": lambda: parquet(
         columns(10_000) | {"lat": [f"{'1' * 20_000}{number}" for number in range(10_000)]},
         use_dictionary=False,
         column_encoding={"lat": "DELTA_BYTE_ARRAY"},
@@ -156,7 +156,7 @@ def built(case: str) -> bytes:
 
 
 def assert_bounded(server: Server, body: bytes, kind: str) -> None:
-    """Three callers send it at the same time; it is refused, or answered if it is small enough."""
+    """Three clients send it at the same time; it is refused, or answered if it is small enough."""
     with Watched(server) as seen, ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: server.send(body, kind), range(3)))
     for answer in answers:

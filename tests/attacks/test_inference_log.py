@@ -1,4 +1,4 @@
-"""What fills the inference log, or the disk under it: answers go on, and what is lost is counted and said."""
+"""An inference log, or a disk, that becomes full: responses are not affected, and lost rows are counted and logged."""
 
 import os
 import re
@@ -86,7 +86,7 @@ def fill(folder: Path) -> Path:
 def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_path: Path) -> None:
     rows = 500_000
     recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
-    recorder.record(request("large", rows))
+    recorder.append(request("large", rows))
     (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
     journal = memory = 0
 
@@ -109,7 +109,7 @@ def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_p
     rows = 200_000
     recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
     (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
-    recorder.record(request("large", rows))
+    recorder.append(request("large", rows))
     wait_until(lambda: 0 < rows_in(tmp_path) < rows, "the writer to be within the request")
     writer.kill()
     assert not recorder.close()
@@ -133,7 +133,7 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_said_once_and_said_to_
         address_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost)
     )
     for number in range(400):
-        recorder.record(request(str(number), 100))
+        recorder.append(request(str(number), 100))
         assert recorder.status().spool_bytes <= MEGABYTE
     lost = sum(rows for _, rows in dropped)
     assert {reason for reason, _ in dropped} == {"spool_full"}
@@ -143,7 +143,7 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_said_once_and_said_to_
 
     def taken() -> bool:
         before = recorder.dropped["spool_full"]
-        recorder.record(request("after"))
+        recorder.append(request("after"))
         return recorder.dropped["spool_full"] == before
 
     wait_until(taken, "the spool to take rows again")
@@ -164,14 +164,14 @@ def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is
     said: list[str] = []
 
     def is_full() -> bool:
-        recorder.record(request("many", 1_000))
+        recorder.append(request("many", 1_000))
         said.append(capfd.readouterr().err)
         return any("KOBE_LIMIT_LOG_BYTES" in text for text in said)
 
     wait_until(is_full, "the log to reach its limit")
 
     def is_lost() -> bool:
-        recorder.record(request("too many", 1_000))
+        recorder.append(request("too many", 1_000))
         return recorder.dropped["log_full"] > 0
 
     wait_until(is_lost, "the spool to reach its limit too")
@@ -241,16 +241,16 @@ def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_th
     filler = fill(small_disk)
     # Folders of this disk take no room: only a file does.
     recorder = InferenceLogWriter(address_in(small_disk), FEATURES)
-    recorder.record(request("lost", 3))
+    recorder.append(request("lost", 3))
     assert recorder.dropped["disk_full"] == 3
     filler.unlink()
 
     def is_kept() -> bool:
         before = recorder.dropped["disk_full"]
-        recorder.record(request("kept"))
+        recorder.append(request("kept"))
         return recorder.dropped["disk_full"] == before
 
-    wait_until(is_kept, "the recorder to begin")
+    wait_until(is_kept, "the recorder to start")
     lost = recorder.dropped["disk_full"]
     assert not recorder.close()
     assert rows_in(small_disk) == 1
@@ -264,7 +264,7 @@ def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_
     before = os.umask(0)
     try:
         recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
-        recorder.record(request("a"))
+        recorder.append(request("a"))
         wait_until(lambda: rows_in(tmp_path) == 1, "the row to be moved")
         wait_until(lambda: list(tmp_path.rglob("status.json")), "the writer to say how the log is")
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
@@ -277,12 +277,12 @@ def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_
 
 def test_a_log_and_a_spool_that_others_could_read_are_narrowed(tmp_path: Path) -> None:
     recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
-    recorder.record(request("a"))
+    recorder.append(request("a"))
     assert not recorder.close()
     (tmp_path / "log.db").chmod(0o666)
     spool_dir(address_in(tmp_path)).chmod(0o777)
     recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
-    recorder.record(request("b"))
+    recorder.append(request("b"))
     assert not recorder.close()
     assert rows_in(tmp_path) == 2
     for path in (tmp_path / "log.db", spool_dir(address_in(tmp_path))):
@@ -321,7 +321,7 @@ def test_a_link_of_another_account_is_not_followed(
     os.lchown(link, NOBODY, NOBODY)
     if what == "log.db":
         recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
-        recorder.record(request("a"))
+        recorder.append(request("a"))
         said: list[str] = []
 
         def is_refused() -> bool:

@@ -1,4 +1,4 @@
-"""Servers and files that are no source of shots: each is refused in words, in bounded time, and nothing is changed."""
+"""Servers and files that are no source of shots: each is refused, in bounded time, and nothing is changed."""
 
 import errno
 import gzip

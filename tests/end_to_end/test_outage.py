@@ -122,13 +122,15 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
                 behind.stop()
                 wait_until(lambda: "registry does not answer" in deployment.output("model"), "the server to log it")
                 figures["logged after (s)"] = time.monotonic() - started
-                failed_before = sum(probe.lost for probe in probes)
+                failed_before = sum(probe.failed for probe in probes)
                 killed = server.workers()[0]
                 kept = server.workers()[1].pid
                 killed.kill()
                 figures["worker replaced after (s)"] = seconds_until(lambda: replaced(server, killed.pid), "another")
                 assert kept in [worker.pid for worker in server.workers()]
-                figures["requests in flight at the killed worker"] = sum(probe.lost for probe in probes) - failed_before
+                figures["requests in flight at the killed worker"] = (
+                    sum(probe.failed for probe in probes) - failed_before
+                )
                 while time.monotonic() - started < pytestconfig.getoption("--outage"):
                     time.sleep(0.5)
                 figures["away for (s)"] = time.monotonic() - started
@@ -140,8 +142,8 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
                 publish(checkout, shots, strength=0.5, tracking=deployment.tracking)
                 after = seconds_until(lambda: "Serving version 2" in deployment.output("model"), "the promotion")
                 figures["promotion taken up after (s)"] = after
-            figures["requests succeeded"] = sum(probe.answered for probe in probes)
-            figures["requests failed"] = sum(probe.lost for probe in probes)
+            figures["requests succeeded"] = sum(probe.succeeded for probe in probes)
+            figures["requests failed"] = sum(probe.failed for probe in probes)
             assert deployment.output("model").count("registry does not answer") == 1
             behind.stop()
             wait_until(

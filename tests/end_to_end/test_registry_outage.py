@@ -106,15 +106,15 @@ def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_
             first.send_signal(signal.SIGTERM)
             wait_until(lambda: not is_running(first.pid), "the worker to end")
             wait_until(lambda: ready(server, 2), "another to take its place")
-            succeeded = probe.answered
-            wait_until(lambda: probe.answered > succeeded + 20, "more responses")
+            succeeded = probe.succeeded
+            wait_until(lambda: probe.succeeded > succeeded + 20, "more responses")
             assert server.output.read_text().count("registry does not answer") == 1
             line.open()
             wait_until(lambda: "answers again" in server.output.read_text(), "the server to log it")
             publish(published, shots, strength=0.5)
             before = requests.get(f"{server.url}/model", timeout=5).json()["version"]
             wait_until(lambda: _version(server) != before, "the promotion to reach the workers")
-        assert probe.lost == 0
+        assert probe.failed == 0
         line.silence()
         server.process.terminate()
         assert completed(server.process).returncode == 0

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from data.storage.locks import writer_lock
-from serving.batch.in_process import ANSWERS, prediction_hash
+from serving.batch.in_process import PREDICTIONS_SHA256, prediction_hash
 from tests.project import (
     Checkout,
     completed,
@@ -78,7 +78,7 @@ def assert_champion_is_served(client: MlflowClient) -> str:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(client.tracking_uri)
     try:
-        assert prediction_hash("models:/kobe_shot/Production") == champion.tags[ANSWERS]
+        assert prediction_hash("models:/kobe_shot/Production") == champion.tags[PREDICTIONS_SHA256]
     finally:
         mlflow.set_tracking_uri(before)
     return str(champion.version)

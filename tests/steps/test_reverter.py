@@ -6,7 +6,13 @@ from mlflow.entities import Run
 
 from data.cli.config import parse_args
 from serving import registry
-from serving.batch.in_process import ANSWERS, ROUNDED_ANSWERS, ROUNDED_DECIMALS, ScoredError, prediction_hash
+from serving.batch.in_process import (
+    PREDICTIONS_SHA256,
+    ROUNDED_DECIMALS,
+    ROUNDED_PREDICTIONS_SHA256,
+    ScoredError,
+    prediction_hash,
+)
 from serving.registry import RegistryError
 from steps import reverter
 from steps.reverter import ReverterConfig, RollbackResult
@@ -24,7 +30,12 @@ def champions(store_with_models: LoggedModels, *names: str, known: bool = True) 
     for name in names:
         uri = store_with_models.models[name].uri
         hashes = (
-            {ANSWERS: prediction_hash(uri), ROUNDED_ANSWERS: prediction_hash(uri, ROUNDED_DECIMALS)} if known else {}
+            {
+                PREDICTIONS_SHA256: prediction_hash(uri),
+                ROUNDED_PREDICTIONS_SHA256: prediction_hash(uri, ROUNDED_DECIMALS),
+            }
+            if known
+            else {}
         )
         registry.promote(store_with_models.register(name, data_source="public", synthetic="false", **hashes), "better")
 
@@ -87,7 +98,7 @@ def test_done_again_it_goes_one_champion_further_back_until_there_is_none(store_
 def test_a_version_with_different_predictions_is_refused_and_nothing_changes(store_with_models: LoggedModels) -> None:
     champions(store_with_models, GOOD, BAD)
     other = store_with_models.models[BAD].uri
-    for tag, decimals in ((ANSWERS, None), (ROUNDED_ANSWERS, ROUNDED_DECIMALS)):
+    for tag, decimals in ((PREDICTIONS_SHA256, None), (ROUNDED_PREDICTIONS_SHA256, ROUNDED_DECIMALS)):
         MlflowClient().set_model_version_tag(registry.MODEL, "1", tag, prediction_hash(other, decimals))
     before, history = alias_state(), registry.tags_of("1")
     with pytest.raises(RegistryError, match="The predictions of version 1 of kobe_shot differ from those at"):
@@ -97,7 +108,7 @@ def test_a_version_with_different_predictions_is_refused_and_nothing_changes(sto
 
 
 def test_a_version_that_cannot_be_loaded_is_refused_and_nothing_changes(store_with_models: LoggedModels) -> None:
-    registry.promote(register_without_files(**{ANSWERS: "0" * 64}), "before its files were lost")
+    registry.promote(register_without_files(**{PREDICTIONS_SHA256: "0" * 64}), "before its files were lost")
     champions(store_with_models, GOOD)
     before = alias_state()
     with pytest.raises(ScoredError, match="models:/kobe_shot/1 cannot be loaded"):
@@ -119,7 +130,7 @@ def test_a_version_whose_last_bits_another_kind_of_machine_computes_differently_
     store_with_models: LoggedModels,
 ) -> None:
     champions(store_with_models, GOOD, BAD)
-    MlflowClient().set_model_version_tag(registry.MODEL, "1", ANSWERS, "of another kind of machine")
+    MlflowClient().set_model_version_tag(registry.MODEL, "1", PREDICTIONS_SHA256, "of another kind of machine")
     assert "to 9 decimals (another machine)" in reverted().predictions
     assert alias_state()[0] == "1"
 

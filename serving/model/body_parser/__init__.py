@@ -1,8 +1,8 @@
 """Bytes of a body → a table of doubles, in a memory that is bounded whatever is sent.
 
-MLflow runs a copy of this package beside the served model, so it does not import anything of this project. What a body
-costs is known before it is parsed: of JSON and CSV by what stands between their values, of Parquet by footer, schema
-and page headers. A body is parsed once; what is wrong with it is told from what was read.
+MLflow runs a copy of this package with the served model, so it does not import anything of this project. What a body
+costs is known before it is parsed: of JSON and CSV by the separators of their values, of Parquet by footer, schema
+and page headers. A body is parsed once; what is wrong with it is reported from what was read.
 """
 
 from .csv_table import read_csv
@@ -47,10 +47,10 @@ def read_body(body: bytes, content_type: str, features: Features, limits: BodyLi
     Raises
     ------
     TooLargeError
-        HTTP 413, if the body, or what it would become, is beyond a limit.
+        HTTP 413, if the body, or what it would become, exceeds a limit.
     WrongCellsError
         If cells of the features are no numbers.
     mlflow.exceptions.MlflowException
-        HTTP 400 in words, without stack trace, if there is no table of the features.
+        HTTP 400, without stack trace, if there is no table of the features.
     """
     return _READERS[content_type](body, features, limits)

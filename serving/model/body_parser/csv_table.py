@@ -49,9 +49,9 @@ def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
 
 
 class _Feed(io.TextIOBase):
-    """The body as the text that pandas asks for; no more than its head until `is_open` is set.
+    """The body as the text that pandas reads; no more than its head until `is_open` is set.
 
-    So the names of the columns, of which pandas makes a lot, are in the head, or are not read.
+    So the names of the columns, which cost pandas a lot, are in the head, or are not read.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -103,7 +103,7 @@ def _read(feed: _Feed, features: Features, limits: BodyLimits) -> Table:
 
 
 def _numbers(chunk: pd.DataFrame, taken: Sequence[int], features: int, start: int) -> npt.NDArray[np.float64]:
-    """The taken columns as doubles; `start` is the row with which the chunk begins."""
+    """The taken columns as doubles; `start` is the row with which the chunk starts."""
     found = np.empty((len(chunk), len(taken)))
     wrong: list[tuple[int, str, object]] = []
     count = 0
@@ -124,7 +124,7 @@ def _numbers(chunk: pd.DataFrame, taken: Sequence[int], features: int, start: in
 
 
 def _check_header(body: bytes, features: Features) -> None:
-    """Refuse a table in which a feature stands twice, of which pandas makes two columns.
+    """Reject a table with a duplicate feature, which pandas would rename.
 
     Raises
     ------

@@ -13,7 +13,7 @@ import pandas as pd
 from .table import MAX_CASES, BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError, others, refusal
 
 _LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
-"""Keys by which MLflow takes a body for one of a language model; it ignores all others beside a table."""
+"""Keys by which MLflow takes a body for one of a language model; it ignores all others next to a table."""
 _MAX_ODD_BYTES, _MAX_ODD_VALUES = 16 << 10, 2_000
 """Of a body in none of the usual forms, which is MLflow's to parse: of some of them it makes their square."""
 _LENIENT_SHARE = 2
@@ -101,7 +101,7 @@ def _form(payload: object, limits: BodyLimits) -> _Form | None:
     TooLargeError
         If there are too many columns or rows.
     mlflow.exceptions.MlflowException
-        BAD_REQUEST (HTTP 400) if rows are no rows, of which pandas makes a table of its own.
+        BAD_REQUEST (HTTP 400) if rows are not rows, which pandas would convert in its own way.
 
     Examples
     --------
@@ -211,7 +211,7 @@ _PARSERS: dict[str, Callable[[Any, BodyLimits], _Form | None]] = {
     "inputs": _tensor,
     "instances": _tensor,
 }
-"""How the table is read that stands under each key."""
+"""The parser of the table under each key."""
 
 
 def _table(form: _Form, features: Features, params: object) -> Table:

@@ -1,6 +1,6 @@
 """Footer and page headers of a Parquet file, read as Arrow reads them, before Arrow believes them.
 
-Arrow allocates what a page header says that a page has uncompressed. The footer says it too, but nothing makes it true;
+Arrow allocates the uncompressed size that a page header declares. The footer declares it too, but may be wrong;
 so what reading a column costs is known only from the headers themselves.
 
 Formats: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift and
@@ -21,7 +21,7 @@ _ELEMENT = {1: 7, 3: 2, 6: 21}
 _COLUMN = {1: 7, 4: 7}
 """Type and codec of a column."""
 _ENCRYPTED, _SIZES = 8, 16
-"""What a column chunk says of its key, and a column of the sizes in it."""
+"""Fields of a column chunk with its key, and of a column with its sizes."""
 _REQUIRED, _REPEATED = 0, 2
 _BYTE_ARRAY = 6
 _MAX_ENCODING = 9
@@ -30,7 +30,7 @@ _ENCODING_FIELD = {_DATA_PAGE: 2, _DICTIONARY_PAGE: 2, _DATA_PAGE_V2: 4}
 
 
 class PageHeader(NamedTuple):
-    """What a page says of itself; the encoding is -1 where it says none."""
+    """What a page declares; the encoding is -1 where it declares none."""
 
     kind: int
     uncompressed_bytes: int
@@ -162,7 +162,7 @@ class _Reader:
             number = ((number + step if step else _signed(self._varint())) + 0x8000) % 0x10000 - 0x8000
             if (number, kind) in fields:
                 # Arrow would mix both.
-                message = "a field stands twice"
+                message = "a duplicate field"
                 raise ValueError(message)
             fields[number, kind] = self._value(kind, depth)
         return fields

@@ -1,7 +1,7 @@
-"""Parquet → doubles: features and identifier alone, after a look at footer, schema and page headers.
+"""Parquet → doubles: only features and identifier, after a check of footer, schema and page headers.
 
-What is not read costs nothing, however long it is. What is read costs no more than its pages, which the page headers
-say, and its rows, which are counted as they come.
+What is not read costs nothing, however long it is. What is read costs no more than its pages, by the page headers,
+and its rows, which are counted as they come.
 """
 
 import re
@@ -30,7 +30,7 @@ _ROWS_AT_ONCE = 1 << 16
 _DELTA_BYTE_ARRAY = 7
 _TEXT, _FIXED = "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"
 _MAX_FIXED_BYTES = 32
-# Arrow reads a little beyond the columns of these.
+# Arrow reads a little past the columns of these.
 _OLD_WRITER = re.compile(r"(?i)parquet-mr(?!.*\bversion ([2-9]|[1-9]\d|1\.([3-9]|[1-9]\d)))")
 
 
@@ -42,7 +42,7 @@ def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
     TooLargeError
         If there are too many rows, columns or bytes.
     WrongCellsError
-        If texts stand where numbers should.
+        If there are strings in place of numbers.
     mlflow.exceptions.MlflowException
         BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no Parquet file of the features.
     """
@@ -78,7 +78,7 @@ def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
     texts = [name for name, leaf in zip(wanted, leaves, strict=True) if file.schema.column(leaf).physical_type == _TEXT]
     _check_pages(body, metadata, leaves, limits, has_texts=bool(texts))
     if texts:
-        # As dictionaries: of a long text that stands in every row, Arrow would otherwise make as many.
+        # As dictionaries: otherwise Arrow copies a long string for every row that has it.
         file = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, pre_buffer=False)
     cells = _cells(file, wanted, len(places))
     values, ids = split_ids(cells, features)
@@ -174,7 +174,7 @@ def _pages(body: memoryview, chunk: pq.ColumnChunkMetaData) -> memoryview:
 
 
 def _cells(file: pq.ParquetFile, wanted: Sequence[str], features: int) -> npt.NDArray[np.float64]:
-    """The wanted columns as doubles, as many rows as the footer says and not one more."""
+    """The wanted columns as doubles, exactly as many rows as the footer declares."""
     rows = file.metadata.num_rows
     cells = np.empty((rows, len(wanted)))
     done = 0
@@ -196,7 +196,7 @@ def _cells(file: pq.ParquetFile, wanted: Sequence[str], features: int) -> npt.ND
     else:
         if done == rows:
             return cells
-    message = f"The body could not be read as a Parquet file: its footer says {rows:,} rows, and its columns do not."
+    message = f"The body could not be read as a Parquet file: its columns do not have the {rows:,} rows of its footer."
     raise refusal(message)
 
 

@@ -21,10 +21,10 @@ class Features(Protocol):
 
     @property
     def identifier(self) -> str:
-        """Column that is read beside them where a table has it, or empty."""
+        """Column that is read with them where a table has it, or empty."""
 
     def places(self, columns: Sequence[object]) -> list[int]:
-        """Where each feature is; a refusal in words if one is missing or ambiguous."""
+        """Where each feature is; a refusal if one is missing or ambiguous."""
 
 
 class BodyLimits(Protocol):
@@ -67,7 +67,7 @@ class Table(NamedTuple):
     values : ndarray of float64, shape (n, 6)
         The features in the order of the signature; NaN where a cell is null.
     ids : ndarray of float64, shape (n,), or None
-        The identifier, if it was asked for and the table has it; NaN where a cell is no number.
+        The identifier, if it was requested and the table has it; NaN where a cell is no number.
     ignored : list
         Columns that were passed over.
     params : object
@@ -103,7 +103,7 @@ class WrongCellsError(Exception):
 
 
 class TooLargeError(MlflowException):  # type: ignore[misc]
-    """A body, or what it holds, is beyond a limit: HTTP 413."""
+    """A body, or what it holds, exceeds a limit: HTTP 413."""
 
     def __init__(self, limit: int, unit: str, found: int | None = None) -> None:
         count = "" if found is None else f", found {found:,}"
@@ -122,7 +122,7 @@ def refusal(message: str) -> MlflowException:
 def split_ids(
     cells: npt.NDArray[np.float64], features: Features
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
-    """The features and, where it was read beside them, the identifier."""
+    """The features and, where it was read with them, the identifier."""
     count = len(features.names)
     return (cells, None) if cells.shape[1] == count else (np.ascontiguousarray(cells[:, :count]), cells[:, count])
 

@@ -192,7 +192,7 @@ def test_a_password_that_a_command_was_given_is_not_shown_with_its_run() -> None
 def test_the_operated_door_says_what_it_serves_and_since_when(production_server: ProductionServer) -> None:
     found = endpoint_info(f"{production_server.url}/invocations")
     assert found is not None
-    assert (found.address, found.version, found.mlflow) == (production_server.url, "1", mlflow.__version__)
+    assert (found.url, found.version, found.mlflow) == (production_server.url, "1", mlflow.__version__)
     assert found.since is not None
     assert time.time() - found.since.timestamp() < 3_600
 

@@ -39,7 +39,7 @@ def test_models_that_answer_otherwise_have_other_fingerprints(store_with_models:
 
 
 class Answering:
-    """A model that answers by what it is told to."""
+    """A model that answers by what it is reported to."""
 
     def __init__(self, shift: float = 0.0, threshold: float = 0.5) -> None:
         self.shift, self.threshold, self.asked = shift, threshold, np.empty((0, 0))

@@ -134,7 +134,7 @@ def test_an_empty_table_has_an_empty_answer(tmp_path: Path) -> None:
     ]
 
 
-# Rows that break the schema
+# Rows that violate the schema
 
 
 def with_wrong(tmp_path: Path) -> Path:
@@ -173,7 +173,7 @@ def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_ou
     for row in range(100, 110):
         assert f"row {row}, column period: found 11, expected an integer from 1 to 10" in text
     assert "row 110" not in text
-    assert "At least 21 row(s) break the schema, and 20 may" in text
+    assert "At least 21 row(s) violate the schema, and 20 may" in text
     assert "and 11 more" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "out_rejects.parquet", "wrong.parquet"]
     assert pq.read_table(tmp_path / "out.parquet").column_names == ["old"]
@@ -289,12 +289,15 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
         return lambda rows: (rows[SHOT_ID] < 1_000).to_numpy() & rows[TARGET].notna().to_numpy()
 
     done = score(
-        table, tmp_path / "out.parquet", learned_by=learned_by, count=lambda labels, _: counted.append(len(labels))
+        table,
+        tmp_path / "out.parquet",
+        training_mask_of=learned_by,
+        count=lambda labels, _: counted.append(len(labels)),
     )
     found = pd.read_parquet(tmp_path / "out.parquet")
     assert asked == [3]
     assert found[IN_TRAINING].tolist() == ((found[SHOT_ID] < 1_000) & found[TARGET].notna()).tolist()
-    assert done.learned == found[IN_TRAINING].sum()
+    assert done.in_training == found[IN_TRAINING].sum()
     assert sum(counted) == (found[TARGET].notna() & ~found[IN_TRAINING]).sum()
 
 
@@ -306,10 +309,10 @@ def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path
     done = score(
         tmp_path / "shots.csv",
         tmp_path / out,
-        learned_by=lambda _version: partial(is_among, labels=known),
+        training_mask_of=lambda _version: partial(is_among, labels=known),
         count=lambda labels, _: counted.append(len(labels)),
     )
-    assert done.learned == 10
+    assert done.in_training == 10
     assert sum(counted) == table[TARGET].notna().sum() - 10
     found = TableReader(tmp_path / out).systematic_sample(1_000)[IN_TRAINING].astype(str).str.lower()
     assert (found == "true").tolist() == table.index.isin(known.index).tolist()
@@ -329,7 +332,7 @@ def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tm
 
     batch, scorer = BatchJob(table, tmp_path / "out.parquet", 0, 700), Swapped(Distance(), 0)
     with pytest.raises(ScoringError, match=r"version 2 half-way.*run this again"):
-        score_table(batch, scorer, learned_by=learned_by)
+        score_table(batch, scorer, training_mask_of=learned_by)
     assert not (tmp_path / "out.parquet").exists()
     assert score_table(batch, scorer).versions == (1, 2)
 

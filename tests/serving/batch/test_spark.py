@@ -38,7 +38,7 @@ def spark(
     uri: str, batch: BatchJob, most_distinct: int = 2**20, learned: TrainingLabels | None = None
 ) -> tuple[BatchResult, StreamingCounts]:
     scored, counted = score_with_spark(
-        small_session(), batch, uri, VERSION, most_distinct=most_distinct, learned=learned
+        small_session(), batch, uri, VERSION, most_distinct=most_distinct, in_training=learned
     )
     tally = StreamingCounts()
     tally.add_counted(*counted)
@@ -50,7 +50,9 @@ def local(uri: str, batch: BatchJob, learned: pd.DataFrame | None = None) -> tup
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
     is_learned = None if learned is None else partial(is_among, labels=learned)
     scorer = LocalScorer(model, VERSION)
-    return score_table(batch, scorer, version=VERSION, learned_by=lambda _version: is_learned, count=tally.add), tally
+    return score_table(
+        batch, scorer, version=VERSION, training_mask_of=lambda _version: is_learned, count=tally.add
+    ), tally
 
 
 def in_parts(table: pd.DataFrame, folder: Path) -> Path:
@@ -90,7 +92,7 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
     for name, columns in (("by_id", [SHOT_ID]), ("by_values", [*FEATURES, TARGET])):
         out = tmp_path / f"{name}.parquet"
         scored, tally = spark(uri, BatchJob(path, out), learned=TrainingLabels(pd.concat([known, known]), columns))
-        assert scored.learned == 100
+        assert scored.in_training == 100
         assert scored.rows == len(table)
         assert tally.rows == table[TARGET].notna().sum() - 100
         assert by_id(out)[IN_TRAINING].tolist() == table[SHOT_ID].isin(known[SHOT_ID]).tolist()
@@ -107,7 +109,7 @@ def test_the_mark_of_learned_rows_is_there_whatever_the_table_holds_as_with_the_
     here, there = local(uri, ours, known), spark(uri, its, learned=TrainingLabels(known, [SHOT_ID]))
     assert there[0] == here[0]
     assert there[0].versions == (VERSION,)
-    assert there[0].learned == (10 if rows and not without else 0)
+    assert there[0].in_training == (10 if rows and not without else 0)
     pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
     assert IN_TRAINING in by_id(its.out)
 
@@ -129,7 +131,7 @@ def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path,
     (tmp_path / "out.parquet").write_bytes(b"old")
     with pytest.raises(ScoringError) as caught:
         spark(uri, BatchJob(table, tmp_path / "out.parquet", 11))
-    assert "12 row(s) break the schema, and 11 may" in str(caught.value)
+    assert "12 row(s) violate the schema, and 11 may" in str(caught.value)
     assert "shot_id" in str(caught.value)
     assert str(caught.value).count("column period: found 11, expected an integer from 1 to 10") == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "shots.parquet"]

@@ -157,7 +157,7 @@ def test_a_table_that_is_none_of_shots_is_refused(told: Told, wrong: pd.DataFram
 def test_a_server_that_is_not_there_is_not_waited_for_as_one_that_stops_in_between() -> None:
     started = time.monotonic()
     with pytest.raises(ScoringError, match="No scoring server answers"):
-        score(table(1), f"http://127.0.0.1:{free_port()}", patience=1_000)
+        score(table(1), f"http://127.0.0.1:{free_port()}", retry_timeout=1_000)
     assert time.monotonic() - started < 500
 
 
@@ -166,7 +166,7 @@ def test_a_failure_ends_requests_that_wait_for_another_attempt(told: Told) -> No
     wide = pd.concat([table(1)] * ROWS_PER_REQUEST + [table(2).tail(1)] * ROWS_PER_REQUEST)
     started = time.monotonic()
     with pytest.raises(RejectedRowsError):
-        score(wide, told.address, patience=1_000)
+        score(wide, told.address, retry_timeout=1_000)
     assert time.monotonic() - started < 500
 
 
@@ -178,8 +178,8 @@ def test_a_server_that_is_busy_is_asked_again(told: Told) -> None:
 
 def test_a_server_that_stays_broken_ends_in_a_message(told: Told) -> None:
     told.answer = lambda _rows: (503, "busy")
-    with pytest.raises(ScoringError, match=r"does not answer \(status 503\), asked again for 0 s"):
-        score(table(3), told.address, patience=0.5)
+    with pytest.raises(ScoringError, match=r"does not respond \(status 503\), retried for 0 s"):
+        score(table(3), told.address, retry_timeout=0.5)
     assert len(told.requests) > 1
 
 

@@ -1,4 +1,4 @@
-"""The address of a scoring server: what is taken, and what is refused in words that fit."""
+"""The address of a scoring server: what is taken, and what is refused that fit."""
 
 import pytest
 

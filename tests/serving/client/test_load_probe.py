@@ -42,7 +42,7 @@ class Door:
 
 @contextmanager
 def server_url(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> Iterator[Door]:
-    """A running door."""
+    """A running server."""
     found = Door(status, body)
     thread = Thread(target=found.server.serve_forever, daemon=True)
     thread.start()
@@ -53,7 +53,7 @@ def server_url(status: int = 200, body: bytes = json.dumps(ANSWER).encode()) -> 
 
 
 def called(found: Door) -> LoadProbe:
-    """A caller that has asked a door often enough and has ended."""
+    """A client that has asked a server often enough and has ended."""
     with LoadProbe(f"http://127.0.0.1:{found.server.server_port}", SHOT) as calls:
         wait_until(found.enough.is_set, "requests")
     return calls
@@ -62,8 +62,8 @@ def called(found: Door) -> LoadProbe:
 def test_every_answer_is_counted_and_none_is_lost() -> None:
     with server_url() as found:
         calls = called(found)
-        assert calls.lost == 0
-        assert calls.answered == len(found.asked) >= ENOUGH
+        assert calls.failed == 0
+        assert calls.succeeded == len(found.asked) >= ENOUGH
     assert found.asked[0] == {"path": "/invocations", "body": {"dataframe_records": [SHOT]}}
 
 
@@ -74,22 +74,22 @@ def test_every_answer_is_counted_and_none_is_lost() -> None:
 def test_what_is_no_score_is_lost_and_not_asked_again(status: int, body: bytes) -> None:
     with server_url(status, body) as found:
         calls = called(found)
-        assert calls.answered == 0
-        assert calls.lost == len(found.asked) >= ENOUGH
+        assert calls.succeeded == 0
+        assert calls.failed == len(found.asked) >= ENOUGH
 
 
 def test_where_nothing_answers_every_request_is_lost() -> None:
-    lost = Event()
+    failed = Event()
 
     class Counting(LoadProbe):
-        """Says when enough was lost."""
+        """Says when enough was failed."""
 
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
-            if name == "lost" and value == ENOUGH:
-                lost.set()
+            if name == "failed" and value == ENOUGH:
+                failed.set()
 
     with Counting(f"http://127.0.0.1:{free_port()}", SHOT) as calls:
-        wait_until(lost.is_set, "requests that are lost")
-    assert calls.answered == 0
-    assert calls.lost >= ENOUGH
+        wait_until(failed.is_set, "requests that are failed")
+    assert calls.succeeded == 0
+    assert calls.failed >= ENOUGH

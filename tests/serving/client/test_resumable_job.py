@@ -1,4 +1,4 @@
-"""``python -m serving.client TABLE --out TABLE`` against the real operated door."""
+"""``python -m serving.client TABLE --out TABLE`` against the real production server."""
 
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class DiesAfter(ScoringClient):
     """An endpoint that is gone after some chunks."""
 
     def __init__(self, address: str, chunks: int) -> None:
-        super().__init__(address, patience=0)
+        super().__init__(address, retry_timeout=0)
         self._left = chunks
 
     def score(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
@@ -113,7 +113,7 @@ def test_a_run_that_broke_off_is_continued_and_asks_for_nothing_twice(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError, match="gone"):
-        run_job(job(tmp_path, table, at_once=2), DiesAfter(endpoint.address, 5))
+        run_job(job(tmp_path, table, at_once=2), DiesAfter(endpoint.url, 5))
     assert not (tmp_path / "out.parquet").exists()
     done = run_job(job(tmp_path, table), endpoint)
     assert (done.scored, done.continued) == (3_000, 5 * 250)
@@ -122,7 +122,7 @@ def test_a_run_that_broke_off_is_continued_and_asks_for_nothing_twice(
 
 def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table), DiesAfter(endpoint.address, 2))
+        run_job(job(tmp_path, table), DiesAfter(endpoint.url, 2))
     table.head(100).to_parquet(tmp_path / "table.parquet", index=False)
     with pytest.raises(JobError, match=r"differs in bytes[\s\S]*remove that folder"):
         run_job(job(tmp_path, table), endpoint)
@@ -205,7 +205,7 @@ def test_answers_that_a_killed_removal_has_left_are_not_another_tables(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table), DiesAfter(endpoint.address, 5))
+        run_job(job(tmp_path, table), DiesAfter(endpoint.url, 5))
     (tmp_path / "out.parquet.progress" / "job.json").unlink()
     turned = table.iloc[::-1]
     turned.to_parquet(tmp_path / "table.parquet", index=False)
@@ -218,7 +218,7 @@ def test_a_chunk_that_cannot_be_read_is_asked_for_again(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table, at_once=1), DiesAfter(endpoint.address, 3))
+        run_job(job(tmp_path, table, at_once=1), DiesAfter(endpoint.url, 3))
     next((tmp_path / "out.parquet.progress").glob("*.arrow")).write_bytes(b"")
     assert run_job(job(tmp_path, table), endpoint).continued == 2 * 250
 
@@ -235,7 +235,7 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_for_every_row(
             message = "no such model"
             raise RejectedRowsError(message, message)
 
-    refuses = Refuses(endpoint.address)
+    refuses = Refuses(endpoint.url)
     with pytest.raises(ScoringError, match=r"refuses rows that the schema allows.*no such model"):
         run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv", batch_size=3_000, at_once=1), refuses)
     assert refuses.asked < 200

@@ -10,7 +10,7 @@ from data.errors import KobeShotError
 from data.schema import FEATURES
 from serving.inference_log.ground_truth import LabelError, LabelsConfig, attach_labels, run
 from serving.inference_log.inference_log import ORIGINS, UPLOAD, InferenceLogWriter, Request, create_engine
-from serving.inference_log.reader import read, read_labelled, window
+from serving.inference_log.reader import read, read_labeled, window
 from tests.project import Checkout, ok
 
 ROWS = 6
@@ -23,14 +23,14 @@ def engine(tmp_path: Path) -> sql.Engine:
     recorder = InferenceLogWriter(address, FEATURES)
     values = np.arange(6.0 * ROWS).reshape(ROWS, 6)
     label, probability = np.ones(ROWS, dtype=np.int64), np.full(ROWS, 0.5)
-    recorder.record(Request("table", "1", values, label, probability, np.arange(ROWS) + 10, 1.0))
-    recorder.record(Request("single", "1", values[:1] + 0.1, label[:1], probability[:1], None, 2.0))
+    recorder.append(Request("table", "1", values, label, probability, np.arange(ROWS) + 10, 1.0))
+    recorder.append(Request("single", "1", values[:1] + 0.1, label[:1], probability[:1], None, 2.0))
     assert not recorder.close()
     found: sql.Engine = create_engine(address)
     return found
 
 
-def labelled(engine: sql.Engine) -> dict[object, object]:
+def labeled(engine: sql.Engine) -> dict[object, object]:
     table = pd.read_sql("select request_id, row, shot_made_flag from inference", engine).dropna()
     return {(request_id, row): label for request_id, row, label in table.itertuples(index=False)}
 
@@ -38,32 +38,32 @@ def labelled(engine: sql.Engine) -> dict[object, object]:
 def test_labels_find_their_rows_by_shot_id(engine: sql.Engine) -> None:
     joined = attach_labels(pd.DataFrame({"shot_id": [10, 12, 99], "shot_made_flag": [1, 0, 1]}), engine)
     assert (joined.rows, joined.unmatched, joined.key) == (2, 1, ("shot_id",))
-    assert labelled(engine) == {("table", 0): 1, ("table", 2): 0}
+    assert labeled(engine) == {("table", 0): 1, ("table", 2): 0}
 
 
 def test_labels_find_their_rows_by_request_and_row(engine: sql.Engine) -> None:
     table = pd.DataFrame({"request_id": ["table", "single"], "row": [5, 0], "shot_made_flag": [1, 1]})
     assert attach_labels(table, engine).rows == 2
-    assert labelled(engine) == {("table", 5): 1, ("single", 0): 1}
+    assert labeled(engine) == {("table", 5): 1, ("single", 0): 1}
 
 
 def test_a_request_alone_names_a_row_only_where_it_had_one(engine: sql.Engine) -> None:
     joined = attach_labels(pd.DataFrame({"request_id": ["table", "single"], "shot_made_flag": [1, 0]}), engine)
     assert (joined.rows, joined.unmatched) == (1, 1)
-    assert labelled(engine) == {("single", 0): 0}
+    assert labeled(engine) == {("single", 0): 0}
 
 
 def test_labels_find_their_rows_by_the_shot_itself(engine: sql.Engine) -> None:
     table = pd.DataFrame([dict(zip(FEATURES, np.arange(6.0) + 6, strict=True)) | {"shot_made_flag": 0}])
     assert attach_labels(table, engine).key == FEATURES
-    assert labelled(engine) == {("table", 1): 0}
+    assert labeled(engine) == {("table", 1): 0}
 
 
 def uploaded(engine: sql.Engine, shot_id: int) -> None:
     """Log an uploaded table of one row, which has the values and the number of a row of the traffic."""
     recorder = InferenceLogWriter(str(engine.url), FEATURES)
     values, one = np.arange(6.0).reshape(1, 6), np.ones(1)
-    recorder.record(Request("upload", "1", values, one.astype(int), one / 2, np.array([shot_id]), 3.0, UPLOAD))
+    recorder.append(Request("upload", "1", values, one.astype(int), one / 2, np.array([shot_id]), 3.0, UPLOAD))
     assert not recorder.close()
 
 
@@ -77,7 +77,7 @@ def uploaded(engine: sql.Engine, shot_id: int) -> None:
 def test_labels_go_to_traffic_only_unless_others_are_asked_for(engine: sql.Engine, table: pd.DataFrame) -> None:
     uploaded(engine, 10)
     assert attach_labels(table, engine).rows == 1
-    assert labelled(engine) == {("table", 0): 1}
+    assert labeled(engine) == {("table", 0): 1}
     assert attach_labels(table, engine, origins=ORIGINS).rows == 2
     assert attach_labels(pd.DataFrame({"request_id": ["upload"], "shot_made_flag": [0]}), engine).unmatched == 1
 
@@ -88,23 +88,23 @@ def test_the_label_of_an_uploaded_row_is_none_of_the_shot_of_the_same_number(eng
         attach_labels(pd.DataFrame({"request_id": ["upload"], "shot_made_flag": [0]}), engine, origins=[UPLOAD]).rows
         == 1
     )
-    assert window(engine).labelled == 0
+    assert window(engine).labeled == 0
     assert read(engine, max_rows=100)["shot_made_flag"].notna().sum() == 0
-    assert read_labelled(engine, max_rows=100).empty
-    assert window(engine, origins=[UPLOAD]).labelled == 1
+    assert read_labeled(engine, max_rows=100).empty
+    assert window(engine, origins=[UPLOAD]).labeled == 1
 
 
 def test_contradicting_labels_are_left_out_and_repeated_ones_are_not(engine: sql.Engine) -> None:
     table = pd.DataFrame({"shot_id": [10, 10, 11, 11], "shot_made_flag": [1, 0, 1, 1]})
     joined = attach_labels(table, engine)
     assert (joined.rows, joined.ambiguous) == (1, 2)
-    assert labelled(engine) == {("table", 1): 1}
+    assert labeled(engine) == {("table", 1): 1}
 
 
 def test_a_corrected_label_replaces_the_first_and_unknown_ones_change_nothing(engine: sql.Engine) -> None:
     attach_labels(pd.DataFrame({"shot_id": [10, 11], "shot_made_flag": [1, 1]}), engine)
     attach_labels(pd.DataFrame({"shot_id": [10, 11], "shot_made_flag": [0, None]}), engine)
-    assert labelled(engine) == {("table", 0): 0, ("table", 1): 1}
+    assert labeled(engine) == {("table", 0): 0, ("table", 1): 1}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_is_no_label_is_refused_and_nothing_is_written(
 ) -> None:
     with pytest.raises(LabelError, match=words):
         attach_labels(table, engine)
-    assert labelled(engine) == {}
+    assert labeled(engine) == {}
 
 
 def test_the_command_says_what_became_of_the_labels(

@@ -32,7 +32,7 @@ from serving.inference_log.inference_log import (
     spool_dir,
     tables,
 )
-from serving.inference_log.reader import open_log, read, read_labelled, read_latest, window
+from serving.inference_log.reader import open_log, read, read_labeled, read_latest, window
 from tests.project import Checkout, completed, free_port, ok, records, run_mlflow_server, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -86,8 +86,8 @@ def make_at_once(addresses: list[str]) -> None:
 def test_a_row_is_logged_with_its_time_request_version_features_and_answer(address: str) -> None:
     recorder = InferenceLogWriter(address, FEATURES)
     before = pd.Timestamp.now("UTC").tz_localize(None)
-    recorder.record(request("a", shot_id=True))
-    recorder.record(request("b", rows=1))
+    recorder.append(request("a", shot_id=True))
+    recorder.append(request("b", rows=1))
     assert not recorder.close()
     found = logged(address)
     assert found["request_id"].tolist() == ["a", "a", "a", "b"]
@@ -104,9 +104,9 @@ def test_a_row_is_logged_with_its_time_request_version_features_and_answer(addre
 
 def test_the_origin_of_a_request_is_logged(address: str) -> None:
     recorder = InferenceLogWriter(address, FEATURES)
-    recorder.record(request("a", rows=1, shot_id=True)._replace(origin="what_if"))
-    recorder.record(request("b", rows=2)._replace(origin="upload"))
-    recorder.record(request("c", rows=1))
+    recorder.append(request("a", rows=1, shot_id=True)._replace(origin="what_if"))
+    recorder.append(request("b", rows=2)._replace(origin="upload"))
+    recorder.append(request("c", rows=1))
     assert not recorder.close()
     assert logged(address)["origin"].tolist() == ["what_if", "upload", "upload", "traffic"]
 
@@ -114,8 +114,8 @@ def test_the_origin_of_a_request_is_logged(address: str) -> None:
 def test_a_spool_without_origins_is_moved_as_traffic(address: str, tmp_path: Path) -> None:
     traffic = request("a", shot_id=True)
     recorder = InferenceLogWriter(address, FEATURES)
-    recorder.record(traffic)
-    recorder.record(traffic._replace(origin="what_if"))
+    recorder.append(traffic)
+    recorder.append(traffic._replace(origin="what_if"))
     shutil.copyfile(next(spool_dir(address).rglob("*.spool")), tmp_path / "both.spool")
     assert not recorder.close()
     (first, end), (second, _) = read_spool(tmp_path / "both.spool", 0, len(FEATURES))
@@ -139,7 +139,7 @@ def test_two_recorders_write_at_once(address: str) -> None:
     recorders = [InferenceLogWriter(address, FEATURES) for _ in range(2)]
     for number in range(200):
         for place, recorder in enumerate(recorders):
-            recorder.record(request(f"{place}-{number}"))
+            recorder.append(request(f"{place}-{number}"))
     assert [recorder.close() for recorder in recorders] == ["", ""]
     assert logged(address)["request_id"].value_counts().tolist() == [3] * 400
 
@@ -153,7 +153,7 @@ def test_what_a_killed_process_and_its_writer_left_is_moved_once_by_the_next(add
     record_and_die(address, tmp_path, writer_dies=True)
     recorder = InferenceLogWriter(address, FEATURES)
     wait_until(lambda: len(logged(address)) == 300, "what was left to be moved")
-    recorder.record(request("after"))
+    recorder.append(request("after"))
     assert not recorder.close()
     assert logged(address)["request_id"].value_counts().tolist() == [3] * 101
     assert list(spool_dir(address).iterdir()) == []
@@ -165,7 +165,7 @@ def record_and_die(address: str, folder: Path, *, writer_dies: bool) -> None:
         "from serving.inference_log.inference_log import InferenceLogWriter\n"
         "from tests.serving.inference_log.test_inference_log import FEATURES, request\n"
         f"recorder = InferenceLogWriter({address!r}, FEATURES)\n"
-        "for number in range(100): recorder.record(request(str(number)))\n"
+        "for number in range(100): recorder.append(request(str(number)))\n"
         f"if {writer_dies}: os.kill(recorder._writer.pid, signal.SIGKILL)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -179,13 +179,13 @@ def test_a_writer_that_is_killed_is_replaced_and_its_folder_is_not_taken_for_aba
 ) -> None:
     monkeypatch.setattr(inference_log, "_LOOK_SECONDS", 0.0)
     recorder = InferenceLogWriter(address, FEATURES)
-    recorder.record(request("before"))
+    recorder.append(request("before"))
     os.kill(recorder._writer.pid, signal.SIGKILL)  # noqa: SLF001 what a person would do from outside
     recorder._writer.wait()  # noqa: SLF001
     other = InferenceLogWriter(address, FEATURES)
-    other.record(request("other"))
+    other.append(request("other"))
     wait_until(lambda: len(logged(address)) >= 3, "the other recorder's rows")
-    recorder.record(request("after"))
+    recorder.append(request("after"))
     assert not recorder.close()
     assert not other.close()
     assert sorted(logged(address)["request_id"]) == ["after"] * 3 + ["before"] * 3 + ["other"] * 3
@@ -200,7 +200,7 @@ def test_what_cannot_be_read_hinders_nobody(address: str, capfd: pytest.CaptureF
     os.utime(never_made, (0, 0))
     in_the_making.mkdir()
     recorder = InferenceLogWriter(address, FEATURES)
-    recorder.record(request("a"))
+    recorder.append(request("a"))
     assert not recorder.close()
     assert len(logged(address)) == 3
     assert "it stays" in capfd.readouterr().err
@@ -210,7 +210,7 @@ def test_what_cannot_be_read_hinders_nobody(address: str, capfd: pytest.CaptureF
 def test_a_commit_that_succeeded_and_said_otherwise_doubles_no_row(address: str, tmp_path: Path) -> None:
     recorder = InferenceLogWriter(address, FEATURES)
     os.kill(recorder._writer.pid, signal.SIGSTOP)  # noqa: SLF001 this test writes itself
-    recorder.record(request("a"))
+    recorder.append(request("a"))
     (folder,) = spool_dir(address).iterdir()
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
@@ -245,8 +245,8 @@ def test_an_address_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch) 
 def test_a_request_that_was_half_written_is_not_read(address: str, tmp_path: Path) -> None:
     path = tmp_path / "000001.spool"
     recorder = InferenceLogWriter(address, FEATURES)
-    recorder.record(request("whole"))
-    recorder.record(request("half"))
+    recorder.append(request("whole"))
+    recorder.append(request("half"))
     shutil.copyfile(next(spool_dir(address).rglob("*.spool")), path)
     assert not recorder.close()
     os.truncate(path, path.stat().st_size - 1)
@@ -259,16 +259,16 @@ def test_a_database_that_is_away_costs_no_row_and_no_answer(tmp_path: Path, capf
     recorder = InferenceLogWriter(address, FEATURES)
     # The spool has made the folder; a folder where the file should be keeps the database away.
     (folder / "log.db").mkdir()
-    recorder.record(request("early"))
+    recorder.append(request("early"))
     told: list[str] = []
 
     def complained() -> bool:
         told.append(capfd.readouterr().err)
         return any("rows wait" in text or "they wait in" in text for text in told)
 
-    wait_until(complained, "the writer to say so")
+    wait_until(complained, "the writer to report it")
     (folder / "log.db").rmdir()
-    recorder.record(request("late"))
+    recorder.append(request("late"))
     assert not recorder.close()
     assert set(logged(address)["request_id"]) == {"early", "late"}
 
@@ -279,7 +279,7 @@ def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(
     monkeypatch.setattr(inference_log, "_SEGMENT_BYTES", 2_000)
     recorder = InferenceLogWriter(address, FEATURES)
     for number in range(300):
-        recorder.record(request(str(number)))
+        recorder.append(request(str(number)))
     wait_until(lambda: len(logged(address)) == 900, "the rows to be moved")
     wait_until(lambda: len(list(spool_dir(address).rglob("*.spool"))) == 1, "moved files to go")
     assert not recorder.close()
@@ -396,17 +396,17 @@ def test_postgresql_counts_a_shot_once_and_the_operation_only(postgres: str) -> 
     engine.dispose()
     recorder = InferenceLogWriter(postgres, FEATURES)
     old = request("old", rows=3, shot_id=True)
-    recorder.record(request("new", rows=2, shot_id=True))
-    recorder.record(old._replace(time=old.time - 3600))
-    recorder.record(request("tried", rows=4)._replace(origin="what_if"))
+    recorder.append(request("new", rows=2, shot_id=True))
+    recorder.append(old._replace(time=old.time - 3600))
+    recorder.append(request("tried", rows=4)._replace(origin="what_if"))
     assert not recorder.close()
     with (engine := open_log(postgres)).begin() as connection:
         connection.exec_driver_sql("update inference set shot_made_flag = 1 where request_id = 'old'")
     assert window(engine)[:2] == (3, 3)
     for found in (
         read(engine, max_rows=10),
-        read_labelled(engine, max_rows=10),
-        read_latest(engine, labelled=2, rows=3),
+        read_labeled(engine, max_rows=10),
+        read_latest(engine, labeled=2, rows=3),
     ):
         assert found["shot_id"].tolist() == [102, 100, 101]
         assert found["shot_made_flag"].tolist() == [1, 1, 1]
@@ -421,7 +421,7 @@ def test_postgresql_takes_the_log_and_the_labels(
     engine.dispose()
     recorders = [InferenceLogWriter(postgres, FEATURES) for _ in range(2)]
     for recorder in recorders:
-        recorder.record(request("a", rows=5, shot_id=True))
+        recorder.append(request("a", rows=5, shot_id=True))
     assert [recorder.close() for recorder in recorders] == ["", ""]
     labels = pd.DataFrame({"shot_id": [100, 101, 999], "shot_made_flag": [1, 0, 1]})
     labels.to_csv(tmp_path / "labels.csv", index=False)
@@ -443,11 +443,11 @@ def test_the_address_is_no_argument_that_others_can_read(address: str) -> None:
 
 def test_a_log_can_be_read_while_it_is_written(address: str, tmp_path: Path) -> None:
     recorder = InferenceLogWriter(address, FEATURES)
-    recorder.record(request("a"))
+    recorder.append(request("a"))
     wait_until(lambda: len(logged(address)) == 3, "the rows to be logged")
     with closing(sqlite3.connect(tmp_path / "log.db")) as reader:
-        reader.execute("begin")
+        reader.execute("start")
         assert reader.execute("select count(*) from inference").fetchone() == (3,)
-        recorder.record(request("b"))
+        recorder.append(request("b"))
         wait_until(lambda: len(logged(address)) == 6, "rows to be logged beside a reader")
     assert not recorder.close()

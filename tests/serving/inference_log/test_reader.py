@@ -15,7 +15,7 @@ from serving.inference_log.reader import (
     now,
     open_log,
     read,
-    read_labelled,
+    read_labeled,
     read_latest,
     versions,
     window,
@@ -26,7 +26,7 @@ ROWS = 100
 
 
 def row(number: int) -> dict[str, object]:
-    """A row a minute; every fourth is labelled, odd ones name no shot."""
+    """A row a minute; every fourth is labeled, odd ones name no shot."""
     return {
         "time": START + timedelta(minutes=number),
         "request_id": f"request {number}",
@@ -68,7 +68,7 @@ def test_a_window_without_ends_holds_the_whole_log(engine: sql.Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "rows", "labelled"),
+    ("since", "until", "rows", "labeled"),
     [
         (minute(40), None, 60, 15),
         (None, minute(40), 40, 10),
@@ -80,13 +80,13 @@ def test_a_window_without_ends_holds_the_whole_log(engine: sql.Engine) -> None:
     ],
 )
 def test_a_window_holds_its_first_moment_and_not_its_last(
-    engine: sql.Engine, since: datetime | None, until: datetime | None, rows: int, labelled: int
+    engine: sql.Engine, since: datetime | None, until: datetime | None, rows: int, labeled: int
 ) -> None:
     found = window(engine, since, until)
-    assert (found.rows, found.labelled) == (rows, labelled)
+    assert (found.rows, found.labeled) == (rows, labeled)
     assert (found.first, found.last, found.last_version) == (minute(0), minute(99), "2")
     table = read(engine, since, until, max_rows=1_000)
-    assert (len(table), table["shot_made_flag"].notna().sum()) == (rows, labelled)
+    assert (len(table), table["shot_made_flag"].notna().sum()) == (rows, labeled)
 
 
 def test_rows_are_read_with_their_values_in_order(engine: sql.Engine) -> None:
@@ -114,7 +114,7 @@ def test_rows_are_sampled_among_those_of_the_version_that_is_asked_for(tmp_path:
     table = read(log, max_rows=20, version="2")
     assert table["model_version"].tolist() == [2] * 20
     assert abs(len(read(log, max_rows=10, version="2")) - 10) <= 1
-    assert len(read_labelled(log, max_rows=1_000, version="2")) == 10
+    assert len(read_labeled(log, max_rows=1_000, version="2")) == 10
     assert read(log, max_rows=20, version="3").empty
 
 
@@ -158,7 +158,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(
-    ("labelled", "rows", "expected"),
+    ("labeled", "rows", "expected"),
     [
         (3, 5, [88, 92, 95, 96, 97, 98, 99]),
         (1, 1, [96, 99]),
@@ -168,9 +168,9 @@ KINDS = {
     ],
 )
 def test_the_newest_labels_and_the_newest_rows_of_all_are_read_in_order(
-    engine: sql.Engine, labelled: int, rows: int, expected: list[int]
+    engine: sql.Engine, labeled: int, rows: int, expected: list[int]
 ) -> None:
-    found = read_latest(engine, labelled=labelled, rows=rows)
+    found = read_latest(engine, labeled=labeled, rows=rows)
     assert found["time"].tolist() == [pd.Timestamp(minute(number)) for number in expected]
     pd.testing.assert_frame_equal(found, read(engine, max_rows=1_000).iloc[expected].reset_index(drop=True))
 
@@ -178,12 +178,12 @@ def test_the_newest_labels_and_the_newest_rows_of_all_are_read_in_order(
 def test_after_a_rollback_the_newest_rows_are_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
     rows = [row(number) | {"model_version": "1" if number < 3 else "2", "shot_made_flag": None} for number in range(9)]
     log = open_log(make(tmp_path / "log.db", rows))
-    assert minutes(read_latest(log, labelled=5, rows=2, version="1")) == [1, 2]
-    assert minutes(read_latest(log, labelled=5, rows=2)) == [7, 8]
+    assert minutes(read_latest(log, labeled=5, rows=2, version="1")) == [1, 2]
+    assert minutes(read_latest(log, labeled=5, rows=2)) == [7, 8]
 
 
 def test_the_newest_rows_of_an_empty_log_are_none_with_the_same_columns(tmp_path: Path) -> None:
-    found = read_latest(open_log(make(tmp_path / "empty.db", [])), labelled=5, rows=5)
+    found = read_latest(open_log(make(tmp_path / "empty.db", [])), labeled=5, rows=5)
     assert found.empty
     assert list(found)[:3] == ["time", "model_version", "shot_id"]
 
@@ -213,8 +213,8 @@ def test_time_says_which_rows_are_the_newest_and_not_when_they_came_into_the_log
     engine = open_log(make(tmp_path / "log.db", drained_late))
     assert window(engine)[2:] == (minute(0), minute(5), "1")
     assert minutes(read(engine, max_rows=10)) == [0, 1, 2, 3, 4, 5]
-    assert minutes(read_latest(engine, labelled=1, rows=2)) == [4, 5]
-    assert minutes(read_latest(engine, labelled=2, rows=1)) == [0, 4, 5]
+    assert minutes(read_latest(engine, labeled=1, rows=2)) == [4, 5]
+    assert minutes(read_latest(engine, labeled=2, rows=1)) == [0, 4, 5]
 
 
 def test_a_shot_that_was_scored_twice_counts_once_with_its_newest_score_and_a_label_of_either(tmp_path: Path) -> None:
@@ -230,8 +230,8 @@ def test_a_shot_that_was_scored_twice_counts_once_with_its_newest_score_and_a_la
     found = read(engine, max_rows=10)
     assert minutes(found) == [1, 6, 6, 7]
     assert found["shot_made_flag"].tolist() == pytest.approx([float("nan")] * 3 + [1], nan_ok=True)
-    assert minutes(read_labelled(engine, max_rows=10)) == [7]
-    assert minutes(read_latest(engine, labelled=1, rows=0)) == [7]
+    assert minutes(read_labeled(engine, max_rows=10)) == [7]
+    assert minutes(read_latest(engine, labeled=1, rows=0)) == [7]
 
 
 def test_of_a_shot_the_newest_row_of_the_window_counts(tmp_path: Path) -> None:
@@ -247,18 +247,18 @@ def test_only_the_operation_counts_unless_others_are_asked_for(tmp_path: Path) -
     engine = open_log(make(tmp_path / "log.db", with_origin))
     assert window(engine) == (1, 1, minute(0), minute(0), "1")
     assert minutes(read(engine, max_rows=10)) == [0]
-    assert minutes(read_labelled(engine, max_rows=10)) == [0]
-    assert minutes(read_latest(engine, labelled=5, rows=5)) == [0]
+    assert minutes(read_labeled(engine, max_rows=10)) == [0]
+    assert minutes(read_latest(engine, labeled=5, rows=5)) == [0]
     assert minutes(read(engine, max_rows=10, origins=("what_if",))) == [4]
     assert minutes(read(engine, max_rows=10, origins=ORIGINS)) == [4, 8]
     assert window(engine, origins=ORIGINS).rows == 2
 
 
 def test_every_label_of_a_window_is_read_however_few_of_its_rows_are(engine: sql.Engine) -> None:
-    found = read_labelled(engine, minute(20), minute(80), max_rows=100)
+    found = read_labeled(engine, minute(20), minute(80), max_rows=100)
     assert minutes(found) == list(range(20, 80, 4))
     pd.testing.assert_frame_equal(found, read(engine, max_rows=100).iloc[20:80:4].reset_index(drop=True))
-    assert minutes(read_labelled(engine, max_rows=3)) == [88, 92, 96]
+    assert minutes(read_labeled(engine, max_rows=3)) == [88, 92, 96]
 
 
 # Logs of 0.1.0, and large ones
@@ -285,7 +285,7 @@ def test_a_log_without_origins_is_read_as_traffic(tmp_path: Path) -> None:
     engine = open_log(old_log(tmp_path / "log.db"))
     assert window(engine) == (100, 25, minute(0), minute(99), "2")
     assert len(read(engine, max_rows=1_000)) == 100
-    assert len(read_labelled(engine, max_rows=1_000)) == 25
+    assert len(read_labeled(engine, max_rows=1_000)) == 25
 
 
 def test_a_log_without_origins_and_indexes_gets_them_from_its_next_writer(tmp_path: Path) -> None:
@@ -318,8 +318,8 @@ def test_no_window_is_a_scan_of_the_whole_log(engine: sql.Engine) -> None:
 
     window(engine, minute(20), minute(80))
     read(engine, minute(20), minute(80), max_rows=10)
-    read_labelled(engine, minute(20), minute(80), max_rows=10)
-    read_latest(engine, labelled=5, rows=5)
+    read_labeled(engine, minute(20), minute(80), max_rows=10)
+    read_latest(engine, labeled=5, rows=5)
     assert any("ix_inference_time" in step for step in plans)
     assert any("ix_inference_label" in step for step in plans)
     assert any("ix_inference_shot" in step for step in plans)

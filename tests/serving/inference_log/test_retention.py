@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from data.schema import FEATURES
 from serving.inference_log import retention
 from serving.inference_log.inference_log import InferenceLogWriter, Limits, Request, create_engine, tables, used_bytes
-from serving.inference_log.reader import LogError, now, open_log, read, read_labelled
+from serving.inference_log.reader import LogError, now, open_log, read, read_labeled
 from serving.inference_log.retention import RetentionConfig, remove
 from tests.project import wait_until
 from tests.serving.inference_log.test_inference_log import postgres  # noqa: F401 a fixture
@@ -31,7 +31,7 @@ def address_in(folder: Path) -> str:
 def record(address: str, *requests: Request) -> None:
     recorder = InferenceLogWriter(address, FEATURES)
     for request in requests:
-        recorder.record(request)
+        recorder.append(request)
     assert not recorder.close()
 
 
@@ -95,10 +95,10 @@ def test_the_label_of_a_row_that_goes_is_given_to_the_rows_of_its_shot_that_stay
         connection.execute(log.update().where(log.c.request_id == "first", log.c.shot_id <= 2).values(shot_made_flag=0))
         # A newer label of the same shot.
         connection.execute(log.update().where(log.c.request_id == "again", log.c.shot_id == 2).values(shot_made_flag=1))
-    before = read_labelled(engine, max_rows=10)
+    before = read_labeled(engine, max_rows=10)
     removed = remove(engine, before=ago(30), max_bytes=EVERYTHING)
     assert removed.labels == 2
-    after = read_labelled(engine, max_rows=10)
+    after = read_labeled(engine, max_rows=10)
     assert after[["shot_id", "shot_made_flag"]].to_numpy().tolist() == [[1, 0], [2, 1]]
     assert before[["shot_id", "shot_made_flag"]].to_numpy().tolist() == [[1, 0], [2, 1]]
     # A table that somebody tries may number other shots alike.
@@ -161,7 +161,7 @@ def test_rows_are_written_while_old_ones_are_removed(tmp_path: Path) -> None:
     removing.start()
     meanwhile = 200
     for number in range(meanwhile):
-        recorder.record(request(f"new-{number}"))
+        recorder.append(request(f"new-{number}"))
     removing.join()
     assert not recorder.close()
     assert sum(left(engine).values()) == meanwhile
@@ -173,7 +173,7 @@ def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
     )
 
     def is_full() -> bool:
-        recorder.record(request("old", 1_000, days=40))
+        recorder.append(request("old", 1_000, days=40))
         return recorder.dropped["log_full"] > 0
 
     wait_until(is_full, "the log to be full")
@@ -182,7 +182,7 @@ def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
 
     def is_taken() -> bool:
         remove(engine, before=ago(30), max_bytes=EVERYTHING)
-        recorder.record(request("new"))
+        recorder.append(request("new"))
         return "new" in left(engine)
 
     wait_until(is_taken, "rows to be taken again")

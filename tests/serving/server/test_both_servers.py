@@ -1,4 +1,4 @@
-"""One contract, two doors: every test here runs against ``mlflow models serve`` and ``python -m serving.server``."""
+"""One contract, two servers: every test here runs against ``mlflow models serve`` and ``python -m serving.server``."""
 
 import io
 import json

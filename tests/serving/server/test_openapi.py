@@ -1,4 +1,4 @@
-"""The published description and both doors say the same: schemathesis asks them, with all of its checks."""
+"""The published description and both servers say the same: schemathesis asks them, with all of its checks."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from tests.serving.server.test_both_servers import BAD, FORMS, JSON, NO_ROWS, OT
 from tools.openapi import PUBLISHED, render
 
 SHARED = ("/invocations", "/ping", "/health", "/version")
-"""Paths of the front door."""
+"""Paths of the front server."""
 
 
 def schemathesis_run(checkout: Checkout, address: str, *options: str) -> str:
@@ -37,7 +37,7 @@ def test_the_front_door_does_what_is_published_of_it(
     mlflow_server_url: str, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     paths = [option for path in SHARED for option in ("--include-path", path)]
-    # It ignores every shot_id, which the description, and the production server, refuse where it is no whole number.
+    # It ignores every shot_id, which the description, and the production server, refuse where it is no integer.
     options = ["--exclude-checks", "negative_data_rejection", "--max-examples", "20"]
     assert "Tested: 4" in schemathesis_run(served_checkout[0], mlflow_server_url, *paths, *options)
 

@@ -1,4 +1,4 @@
-"""The operated door as an operator meets it: started, killed, followed, stopped."""
+"""The production server as an operator meets it: started, killed, followed, stopped."""
 
 import itertools
 import json
@@ -227,11 +227,11 @@ os.fork = fork_if_there_is_room
         for child in psutil.Process(server.process.pid).children():
             if child != workers[0]:
                 child.kill()
-        wait_until(lambda: "A worker cannot be started" in server.output.read_text(), "the server to say so")
+        wait_until(lambda: "A worker cannot be started" in server.output.read_text(), "the server to report it")
         wait_until(lambda: responds(server.url), "the other worker to answer")
         full.unlink()
         wait_until(lambda: len(server.workers()) == len(workers), "a worker in every place")
-        wait_until(lambda: registry_watch.NAME in names_of_children(server), "the registry to be looked at")
+        wait_until(lambda: registry_watch.NAME in names_of_children(server), "the registry to be read")
         assert ask(server.url).status_code == 200
         assert server.stop() == 0
 
@@ -270,7 +270,7 @@ def test_it_stops_cleanly_and_answers_what_it_has_begun(champion_checkout: Check
 
 @contextmanager
 def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, float]]]]:
-    """Callers that send one shot after the other; status, version and probability of each answer, by caller."""
+    """Clients that send one shot after the other; status, version and probability of each answer, by client."""
     found: list[list[tuple[int, str, float]]] = [[] for _ in range(count)]
     done = threading.Event()
 
@@ -313,7 +313,7 @@ def test_a_promotion_reaches_eight_callers_without_a_lost_request(
         # Each version has one answer to the shot, and it is not the other's.
         assert len({(version, probability) for _, version, probability in mine}) == 2
         assert len({probability for _, _, probability in mine}) == 2
-    print(f"{sum(map(len, found))} requests of 8 callers, none failed")  # noqa: T201
+    print(f"{sum(map(len, found))} requests of 8 clients, none failed")  # noqa: T201
 
 
 def test_a_version_that_cannot_be_loaded_changes_nothing(
@@ -393,7 +393,7 @@ def test_a_version_that_did_not_pass_the_gate_is_not_served(
     client = checkout.client()
     client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
     client.set_registered_model_alias("kobe_shot", "champion", "1")
-    wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to say so")
+    wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to report it")
     assert ask(server.url).headers["X-Model-Version"] == new
 
 
