@@ -40,7 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 URL_VARIABLE = "KOBE_INFERENCE_LOG"
-"""Environment variable that holds the SQLAlchemy url of the log; unset, empty or ``off``: nothing is logged."""
+"""Environment variable that holds the SQLAlchemy URL of the log; unset, empty or ``off``: nothing is logged."""
 TABLE, PROGRESS = "inference", "inference_spool"
 
 ORIGIN_HEADER = "X-Request-Origin"
@@ -155,7 +155,7 @@ class InferenceLogWriter:
     Parameters
     ----------
     url : str
-        SQLAlchemy url of the database.
+        SQLAlchemy URL of the database.
     features : sequence of str
         Names of the columns of the values.
     limits : Limits
@@ -424,7 +424,7 @@ def recorder_from_environment(
     Raises
     ------
     ValueError
-        If it cannot be an url.
+        If it cannot be a URL.
     OSError
         If the spool cannot be kept.
     """
@@ -671,7 +671,7 @@ def _move_left(left: _Spool) -> None:
 
 
 def check_url(url: str) -> None:
-    """Refuse what cannot be an url of a log.
+    """Refuse what cannot be a URL of a log.
 
     Raises
     ------
@@ -684,14 +684,14 @@ def check_url(url: str) -> None:
         # The text of a ValueError repeats what SQLAlchemy takes for a port, which may be a password.
         problem = "a port is a number" if type(error) is ValueError else f"{type(error).__name__}: {error}"
         message = (
-            f"{URL_VARIABLE}: expected a SQLAlchemy url such as sqlite:///inference_log.db or "
+            f"{URL_VARIABLE}: expected a SQLAlchemy URL such as sqlite:///inference_log.db or "
             f"postgresql://user@host/database, or off; {problem}"
         )
         raise ValueError(message) from error
 
 
 def create_engine(url: str, **options: Any) -> Any:  # noqa: ANN401 SQLAlchemy is imported only where it is needed
-    """An engine for an url, with SQLAlchemy's options; a connection to SQLite waits for others that write."""
+    """An engine for a URL, with SQLAlchemy's options; a connection to SQLite waits for others that write."""
     import sqlalchemy as sql  # noqa: PLC0415
 
     engine = sql.create_engine(url, **options)
@@ -1011,7 +1011,7 @@ def _narrow(path: Path, mode: int, *, shared: bool = False) -> None:
             f"in {URL_VARIABLE} or XDG_STATE_HOME"
         )
         raise PermissionError(message)
-    # What an url names by mistake may be any folder of this machine: a file is only ever narrowed as a file.
+    # What a URL names by mistake may be any folder of this machine: a file is only ever narrowed as a file.
     is_kind = stat.S_ISREG if shared else stat.S_ISDIR
     if found.st_uid == user and is_kind(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(mode)

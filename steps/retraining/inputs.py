@@ -80,7 +80,7 @@ def read_inputs(  # noqa: PLR0913 a source, and how much of it
 
 def _read_log(log_url: str, version: str, max_labels: int, recent_rows: int) -> pd.DataFrame:
     engine = reader.open_log(reader.log_url(log_url))
-    found = reader.read_latest(engine, labelled=max_labels, rows=recent_rows, version=version)
+    found = reader.read_latest(engine, labeled=max_labels, rows=recent_rows, version=version)
     if found.empty:
         message = "the inference log holds no row; score some shots first"
         raise reader.LogError(message)

@@ -148,8 +148,8 @@ def _score(config: BatchScoringConfig) -> BatchScoringResult:
     versions = ", ".join(map(str, scored.versions))
     rejects = batch.rejects if scored.rejected else None
     return BatchScoringResult(
-        scored.rows, tally.rows + scored.in_training, scored.in_training, scored.rejected, scored.predicted_made, metrics,
-        versions or None, batch.out, rejects, seconds,
+        scored.rows, tally.rows + scored.in_training, scored.in_training, scored.rejected, scored.predicted_made,
+        metrics, versions or None, batch.out, rejects, seconds,
     )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, vers
     )
     with model_files.private_copy(_uri(version)) as files:
         scored, counted = spark_scoring.score_table(
-            session, batch, str(files), int(version), most_distinct=MAX_DISTINCT, learned=known
+            session, batch, str(files), int(version), most_distinct=MAX_DISTINCT, in_training=known
         )
     tally.add_counted(*counted)
     return scored, time.monotonic() - started

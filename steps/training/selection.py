@@ -23,7 +23,7 @@ from monitor.reports.model_card import card as model_card
 from monitor.store import tags as store_tags
 from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
 from serving import registry
-from serving.batch.in_process import PREDICTIONS_SHA256, ROUNDED_PREDICTIONS_SHA256, ROUNDED_DECIMALS, prediction_hash
+from serving.batch.in_process import PREDICTIONS_SHA256, ROUNDED_DECIMALS, ROUNDED_PREDICTIONS_SHA256, prediction_hash
 from serving.model.packaging import log_scoring_model, save_pipeline
 from steps.shared.tracking import (
     Artifact,

@@ -1,4 +1,4 @@
-"""Bodies that cost far more than they weigh."""
+"""Bodies that cost far more memory than their size."""
 
 import io
 import struct
@@ -30,11 +30,11 @@ def parquet(table: dict[str, Any], **options: Any) -> bytes:  # noqa: ANN401 of 
 
 
 def understated(rows: int) -> bytes:
-    """A file whose footer says that it has a single row."""
+    """A file whose footer declares a single row."""
     body = parquet(columns(rows), compression="snappy")
-    said = b"\x16" + varint(2 * rows)  # i64 field, zigzag
+    output = b"\x16" + varint(2 * rows)  # i64 field, zigzag
     footer = len(body) - 8 - struct.unpack("<I", body[-8:-4])[0]
-    metadata = body[footer:-8].replace(said, b"\x16\x02")
+    metadata = body[footer:-8].replace(output, b"\x16\x02")
     return body[:footer] + metadata + struct.pack("<I", len(metadata)) + b"PAR1"
 
 

@@ -48,23 +48,23 @@ def connect(server: Server, sent: bytes = b"") -> socket.socket:
 
 
 def drip(connection: socket.socket, byte: bytes) -> bytes:
-    """Send a byte five times a second until the server answers or closes; what it has sent by then."""
+    """Send a byte five times a second until the server responses or closes; what it has sent by then."""
     connection.settimeout(0.2)
-    answer = b""
+    response = b""
 
     def sent() -> bool:
-        nonlocal answer
+        nonlocal response
         try:
             connection.sendall(byte)
-            answer += connection.recv(1000)
+            response += connection.recv(1000)
         except TimeoutError:
             return False
         except ConnectionError:
             pass
         return True
 
-    wait_until(sent, "an answer to what comes byte by byte")
-    return answer
+    wait_until(sent, "a response to a request that comes byte by byte")
+    return response
 
 
 def rest_of(connection: socket.socket) -> bytes:
@@ -76,9 +76,9 @@ def rest_of(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def status_of(answer: bytes) -> int:
+def status_of(response: bytes) -> int:
     """Status of the first response in what a server sent; 0 where there is none."""
-    return int(answer[9:12]) if answer.startswith(b"HTTP/1.") else 0
+    return int(response[9:12]) if response.startswith(b"HTTP/1.") else 0
 
 
 def sockets_of(server: Server) -> int:

@@ -29,7 +29,7 @@ _ENOUGH_CALLS = 20
 
 
 class Response(NamedTuple):
-    """What a server answered; status 0 where it closed the connection without an answer."""
+    """The response of a server; status 0 where it closed the connection without one."""
 
     status: int
     text: str
@@ -49,16 +49,16 @@ class Server:
     ----------
     name : str
         ``production`` or ``mlflow``.
-    address : str
+    url : str
     """
 
     name: str
-    address: str
+    url: str
 
     @property
     def place(self) -> tuple[str, int]:
         """Host and port, for a socket."""
-        parts = urlsplit(self.address)
+        parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or 80
 
     def processes(self) -> list[psutil.Process]:
@@ -73,20 +73,20 @@ class Server:
         return {c.pid for c in listening if c.pid and c.laddr and c.laddr.port == port}
 
     def send(self, body: bytes, kind: str = JSON, **headers: str) -> Response:
-        """Post a body to ``/invocations``; what is answered, also where the server does not read all of the body."""
+        """Post a body to ``/invocations``; returns the response, also to a body that the server reads in part."""
         connection = http.client.HTTPConnection(*self.place, timeout=_TIMEOUT_SECONDS)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request("POST", "/invocations", body, {"Content-Type": kind, **headers})
-            answer = connection.getresponse()
-            return Response(answer.status, answer.read().decode(errors="replace"), dict(answer.getheaders()))
+            response = connection.getresponse()
+            return Response(response.status, response.read().decode(errors="replace"), dict(response.getheaders()))
         except (ConnectionError, http.client.HTTPException):
             return Response(0, "", {})
         finally:
             connection.close()
 
     def wait_until_recovered(self) -> None:
-        """Wait until new clients are answered as ever, each over a connection of its own.
+        """Wait until new clients are served as ever, each over a connection of its own.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Server:
         """
         body = json.dumps(records(shot())).encode()
         for _ in range(4):  # The kernel shares clients out among the workers.
-            wait_until(lambda: self.send(body).status == requests.codes.ok, f"{self.address} to answer again")
+            wait_until(lambda: self.send(body).status == requests.codes.ok, f"{self.url} to respond again")
 
 
 def _session(process: psutil.Process) -> int:
@@ -105,7 +105,7 @@ def _session(process: psutil.Process) -> int:
 
 
 def some_slow(cases: Iterable[str], quick: Collection[str]) -> list[Any]:
-    """Parameters of a test, of which only the quick ones belong to every run."""
+    """Parameters of a test; every run has only the quick ones."""
     return [pytest.param(case, marks=[] if case in quick else [pytest.mark.slow], id=case) for case in cases]
 
 
@@ -126,14 +126,14 @@ class MemoryMeter:
         """Bytes."""
 
     def start(self) -> None:
-        """Take what the processes have now for the floor."""
+        """Take the current memory of the processes as the baseline."""
         for process in self._server.processes():
             with suppress(OSError):
                 Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
         self._before = _resident(self._server.processes())
 
     def sample(self) -> None:
-        """Look once."""
+        """Measure once."""
         now = _resident(self._server.processes())
         self._sampled = max(self._sampled, sum(now.values()) - sum(self._before.values()))
 
@@ -172,7 +172,7 @@ class Watched:
     seconds : list of float
         What each call of the other client took.
     failed : list of str
-        What its calls got that were not answered with 200.
+        The responses to its calls that were not 200.
     """
 
     server: Server
@@ -180,7 +180,7 @@ class Watched:
     failed: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        """Start, once the other client has been answered a few times."""
+        """Start, once the other client has got a few responses."""
         self._stopped = threading.Event()
         self._meter = MemoryMeter(self.server)
         self._workers = self.server.listeners()
@@ -188,15 +188,15 @@ class Watched:
         self._meter.start()
         for thread in self._threads:
             thread.start()
-        wait_until(lambda: self.seconds or self.failed, f"{self.server.address} to answer")
+        wait_until(lambda: self.seconds or self.failed, f"{self.server.url} to respond")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, once the other client has had its share of answers."""
+        """Stop, once the other client has had its share of responses."""
         if error is None:
-            wait_until(lambda: len(self.seconds) >= _ENOUGH_CALLS or self.failed, "the other client's answers")
+            wait_until(lambda: len(self.seconds) >= _ENOUGH_CALLS or self.failed, "the other client's responses")
         self._stopped.set()
         for thread in self._threads:
             thread.join()
@@ -209,19 +209,21 @@ class Watched:
 
     @property
     def p99(self) -> float:
-        """Seconds within which 99 % of the other client's calls were answered."""
+        """Seconds within which 99% of the other client's calls got a response; shown, not asserted."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
-    def assert_bounded(self, *, growth: int, p99: float = 1.0) -> None:
-        """Memory within `growth` bytes, the other client answered within `p99` seconds, recovery, no worker lost."""
+    def assert_bounded(self, *, growth: int) -> None:
+        """Memory within `growth` bytes, every call of the other client served, recovery, no worker lost.
+
+        How fast the calls are is not asserted, as it depends on the machine: each has a timeout, and none may fail.
+        """
         shown = (
             f"{self.server.name}: grew by {self.growth / MEGABYTE:.0f} MB, p99 {self.p99:.3f} s of {len(self.seconds)}"
         )
         print(shown)  # noqa: T201 pytest shows it where a test fails, or with -s
-        assert not self.failed, f"{shown}; not answered: {self.failed[:3]}"
+        assert not self.failed, f"{shown}; failed: {self.failed[:3]}"
         assert self.growth <= growth, f"{shown}; expected at most {growth / MEGABYTE:.0f} MB"
-        assert self.p99 < p99, f"{shown}; expected less than {p99} s"
         self.server.wait_until_recovered()
         assert self.server.listeners() == self._workers, f"{shown}; a worker was lost"
 
@@ -233,15 +235,15 @@ class Watched:
             try:
                 try:
                     connection.request("POST", "/invocations", body, {"Content-Type": JSON})
-                    answer = connection.getresponse()
+                    response = connection.getresponse()
                 except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
                     # A server may close a connection between two requests: a client opens another one, once.
                     connection.close()
                     connection.request("POST", "/invocations", body, {"Content-Type": JSON})
-                    answer = connection.getresponse()
-                text = answer.read()
-                if answer.status != requests.codes.ok:
-                    self.failed.append(f"{answer.status} {text[:200]!r}")
+                    response = connection.getresponse()
+                text = response.read()
+                if response.status != requests.codes.ok:
+                    self.failed.append(f"{response.status} {text[:200]!r}")
             except (OSError, http.client.HTTPException) as error:
                 self.failed.append(repr(error))
                 connection.close()

@@ -1,4 +1,4 @@
-"""Somebody who can write to the artifact store, and nowhere else, runs nothing and changes no response."""
+"""An attacker who can write only to the artifact store runs no code and changes no response."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def champions(store_with_models: LoggedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """The folders in the store of a former champion and the champion, versions 1 and 2; put back afterwards."""
+    """The folders in the store of a former champion and the champion, versions 1 and 2; restored afterwards."""
     monkeypatch.chdir(tmp_path)
     folders = []
     for name in (GOOD, SAME):
@@ -93,7 +93,7 @@ def link_out(folder: Path) -> None:
 
 ATTACKS = {
     "a line of code": (replace_by(b"import os\n", "scoring_model.py"), r"changed: scoring_model\.py"),
-    "code beside it": (replace_by(b"import os\n", "code/numpy.py"), r"not registered: code/numpy\.py"),
+    "further code": (replace_by(b"import os\n", "code/numpy.py"), r"not registered: code/numpy\.py"),
     "another flavor": (replace_by(b"flavors: {}\n", "MLmodel"), "changed: MLmodel"),
     "its environment": (replace_by(b"evil==1\n", "requirements.txt"), r"changed: requirements\.txt"),
     "another pipeline": (replace_by(b"", "artifacts/pipeline.skops"), r"changed: artifacts/pipeline\.skops"),
@@ -179,14 +179,14 @@ def test_a_version_whose_digest_was_deleted_is_refused_until_a_person_records_it
     with pytest.raises(ModelFilesError, match="not known to be: version 2"):
         verify(VerifyConfig())
     verify(VerifyConfig(record="2"))
-    told = " ".join("".join(capsys.readouterr()).split())
-    assert "Nobody can say whether they have been changed before" in told
+    raised = " ".join("".join(capsys.readouterr()).split())
+    assert "Whether they were changed before is unknown" in raised
     assert in_process.threshold_of("2") == 0.5
     with pytest.raises(KobeShotError, match="recorded already"):
         verify(VerifyConfig(record="2"))
 
 
-def test_a_version_of_a_former_release_is_recorded_when_it_is_first_loaded_and_said_to_be(
+def test_a_version_of_a_former_release_is_recorded_when_it_is_first_loaded_with_a_message(
     champions: list[Path], marker: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = MlflowClient()
@@ -204,7 +204,7 @@ def test_a_version_of_a_former_release_is_recorded_when_it_is_first_loaded_and_s
     assert not marker.exists()
 
 
-def test_verify_says_of_each_version_whether_it_is_what_was_registered(
+def test_verify_compares_each_version_with_what_was_registered(
     champions: list[Path], marker: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verify(VerifyConfig())
@@ -219,9 +219,9 @@ def test_verify_says_of_each_version_whether_it_is_what_was_registered(
     assert in_process.threshold_of("1") == 0.5, "what Python compiled is not copied, and does no harm here"
     with pytest.raises(ModelFilesError, match="version 2 of kobe_shot"):
         verify(VerifyConfig())
-    told = capsys.readouterr()
-    assert "removed what Python had compiled there" in " ".join(told.out.split())
-    assert "Version 2: MISMATCH (changed: scoring_model.py)" in " ".join(told.err.split())
+    raised = capsys.readouterr()
+    assert "removed what Python had compiled there" in " ".join(raised.out.split())
+    assert "Version 2: MISMATCH (changed: scoring_model.py)" in " ".join(raised.err.split())
     assert kept.exists()
     assert not compiled.exists()
     assert not (champions[0] / "__pycache__").is_symlink()
@@ -263,7 +263,7 @@ GADGETS = {
         "PartialNode", "functools", "partial", content=dict.fromkeys(("func", "args", "kwds", "namespace"), TEXT)
     ),
     "a method": of("MethodNode", "sklearn.pipeline", "Pipeline", content={"obj": TEXT, "func": "fit"}),
-    "an estimator that nobody trains": of(
+    "an estimator that is not offered": of(
         "ObjectNode", "sklearn.preprocessing._function_transformer", "FunctionTransformer"
     ),
     "another part of scikit-learn": of("TypeNode", "sklearn.utils", "Bunch"),
@@ -318,8 +318,8 @@ def test_the_server_starts_with_no_champion_that_was_changed_and_takes_up_none(
     with run_production_server(checkout, workers=1) as server:
         publish(checkout, shots, strength=0.5, meanwhile=tamper)
         wait_until(lambda: CHANGED in " ".join(server.output.read_text().split()), "the refusal")
-        answer = requests.post(f"{server.url}/invocations", json=records(shot()), timeout=60)
-        assert answer.headers["X-Model-Version"] == "1"
+        response = requests.post(f"{server.url}/invocations", json=records(shot()), timeout=60)
+        assert response.headers["X-Model-Version"] == "1"
     started = completed(start(checkout))
     assert started.returncode == 1
     assert f"version 2 of kobe_shot are {CHANGED} (changed: scoring_model.py)" in " ".join(str(started.stderr).split())

@@ -1,4 +1,4 @@
-"""Bodies that are made to cost memory: each server keeps to its bound, answers others meanwhile, and recovers."""
+"""Bodies that are made to cost memory: each server keeps to its bound, serves others meanwhile, and recovers."""
 
 import json
 import subprocess
@@ -46,11 +46,11 @@ PARQUETS: dict[str, Callable[[], bytes]] = {
     "one row with a list of 100 million": lambda: parquet(
         columns(1) | {"lat": pa.array([np.zeros(100_000_000, dtype=np.int8)], pa.list_(pa.int8()))}
     ),
-    "a list beside the features": lambda: parquet(
+    "a list next to the features": lambda: parquet(
         columns(1) | {"lat.x": pa.array([np.zeros(100_000_000, dtype=np.int8)], pa.list_(pa.int8()))}
     ),
     "one text of 200 MB": lambda: parquet(_text_in("lat")),
-    "one text of 200 MB beside the features": lambda: parquet(_text_in("notes")),
+    "one text of 200 MB next to the features": lambda: parquet(_text_in("notes")),
     "one text of 200 MB as the number of a shot": lambda: parquet(_text_in("shot_id")),
     "80 more columns, 2 million rows": lambda: parquet(
         columns(2_000_000) | {f"c{number}": np.zeros(2_000_000, dtype=np.int8) for number in range(80)}
@@ -61,10 +61,10 @@ PARQUETS: dict[str, Callable[[], bytes]] = {
         use_dictionary=False,
         column_encoding={"lat": "DELTA_BYTE_ARRAY"},
     ),
-    "a million row groups' worth of footer": lambda: parquet(columns(6_000), row_group_size=1),
+    "a footer of a million row groups": lambda: parquet(columns(6_000), row_group_size=1),
     "a schema that nests too deep for a stack": lambda: nested_schema(50_000),
     "a column that repeats as none can": lambda: parquet(columns(1)).replace(b"%\x02\x18\x03lng", b"%I\x18\x03lng"),
-    "a page that says it has 2 GB": lambda: lying_page(parquet(columns(100_000)), 2**31 - 1),
+    "a page that declares 2 GB": lambda: lying_page(parquet(columns(100_000)), 2**31 - 1),
     "half a million rows, all wrong": lambda: parquet(
         columns(500_000) | {name: np.zeros(500_000) for name in FEATURES}
     ),
@@ -92,9 +92,7 @@ JSONS: dict[str, Callable[[], bytes]] = {
         + b",".join(b'"c%d":{%b}' % (n, b",".join(b'"%d":1' % (n * 430 + m) for m in range(430))) for n in range(430))
         + b"}}"
     ),
-    "rows of which one is long": lambda: split(
-        b"[%b],%b" % (b",".join([b"1"] * 100_000), b",".join([b"[1]"] * 45_000))
-    ),
+    "rows with a long one": lambda: split(b"[%b],%b" % (b",".join([b"1"] * 100_000), b",".join([b"[1]"] * 45_000))),
     "one long text among short ones": lambda: (
         b'{"inputs":{"lat":["' + b"x" * 7_000_000 + b'",' + b",".join([b'"a"'] * 190_000) + b"]}}"
     ),
@@ -141,9 +139,9 @@ CSVS: dict[str, Callable[[], bytes]] = {
 QUICK_PARQUETS = (
     "a footer that understates its rows",
     "a dictionary of a long text",
-    "a million row groups' worth of footer",
+    "a footer of a million row groups",
     "a schema that nests too deep for a stack",
-    "a page that says it has 2 GB",
+    "a page that declares 2 GB",
 )
 QUICK_JSONS = ("empty lists", "keys that differ", "sparse records", "a text of 8 MB", "deeper than a stack")
 QUICK_CSVS = ("a line of a million columns", "a quote that never ends", "zeros")
@@ -156,12 +154,12 @@ def built(case: str) -> bytes:
 
 
 def assert_bounded(server: Server, body: bytes, kind: str) -> None:
-    """Three clients send it at the same time; it is refused, or answered if it is small enough."""
+    """Three clients send it at the same time; it is refused, or served if it is small enough."""
     with Watched(server) as seen, ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: server.send(body, kind), range(3)))
-    for answer in answers:
-        waits = answer.status == 503 and "Retry-After" in answer.headers
-        assert answer.is_harmless() or answer.status == 200 or waits, answer[:2]
+        responses = list(pool.map(lambda _: server.send(body, kind), range(3)))
+    for response in responses:
+        waits = response.status == 503 and "Retry-After" in response.headers
+        assert response.is_harmless() or response.status == 200 or waits, response[:2]
     seen.assert_bounded(growth=MAX_GROWTH)
 
 
@@ -170,14 +168,14 @@ def test_a_parquet_file_costs_no_more_than_its_features(servers: tuple[Server, S
     body = built(case)
     assert len(body) < 32 << 20
     for server in servers:
-        beside = case in {"one text of 200 MB beside the features", "a list beside the features"}
-        if not beside and not (case.endswith("number of a shot") and server.name == "mlflow"):
+        extra = case in {"one text of 200 MB next to the features", "a list next to the features"}
+        if not extra and not (case.endswith("number of a shot") and server.name == "mlflow"):
             assert_bounded(server, body, PARQUET)
             continue
         with Watched(server) as seen:
-            answer = server.send(body, PARQUET)
+            response = server.send(body, PARQUET)
         # What is not read costs nothing.
-        assert answer.status == (400 if case == "a list beside the features" else 200), answer.text
+        assert response.status == (400 if case == "a list next to the features" else 200), response.text
         seen.assert_bounded(growth=100 * MEGABYTE)
 
 
@@ -189,14 +187,14 @@ def test_a_column_that_is_a_bomb_is_refused_whatever_its_codec(servers: tuple[Se
     body = parquet(table, compression=codec, use_dictionary=False, column_encoding="PLAIN", data_page_size=1 << 30)
     if len(body) > 32 << 20:
         pytest.skip("this codec makes no bomb of it")
-    footer = body.rindex(b"\x16" + _said(rows))
+    footer = body.rindex(b"\x16" + _logged(rows))
     assert footer
     for server in servers:
-        assert_bounded(server, body.replace(b"\x16" + _said(rows), b"\x16" + _said(400_000)), PARQUET)
+        assert_bounded(server, body.replace(b"\x16" + _logged(rows), b"\x16" + _logged(400_000)), PARQUET)
 
 
-def _said(rows: int) -> bytes:
-    """How a footer says a number of rows, in four bytes."""
+def _logged(rows: int) -> bytes:
+    """How a footer declares a number of rows, in four bytes."""
     number = 2 * rows
     parts = [number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14 & 0x7F | 0x80, number >> 21]
     return bytes(parts)
@@ -220,7 +218,7 @@ def test_the_longest_tables_that_are_taken_keep_to_the_bound(server: Server, cas
         "csv": (HEADER + b"\n" + (CSV_ROW + b"\n") * 160_000, CSV),
     }
     with Watched(server) as seen, ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: server.send(*bodies[case]).status, range(4)))
-    assert set(answers) <= {200, 503}
-    assert 200 in answers
+        responses = list(pool.map(lambda _: server.send(*bodies[case]).status, range(4)))
+    assert set(responses) <= {200, 503}
+    assert 200 in responses
     seen.assert_bounded(growth=MAX_GROWTH)

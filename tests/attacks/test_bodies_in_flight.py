@@ -1,4 +1,4 @@
-"""Bodies on their way: bounded together and each, whatever a client says about them or does not say."""
+"""Bodies on their way: bounded together and each, whatever a client declares about them or omits."""
 
 import json
 import socket
@@ -33,8 +33,8 @@ def strict(request: pytest.FixtureRequest, served_checkout: tuple[Checkout, Pipe
 
 
 def concurrency(server: Server, figure: str = "bytes_in_flight") -> float:
-    """What the production server says that it holds."""
-    lines = requests.get(f"{server.address}/metrics", timeout=30).text.splitlines()
+    """The metrics of the production server."""
+    lines = requests.get(f"{server.url}/metrics", timeout=30).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"kobe_{figure} "))
 
 
@@ -46,24 +46,24 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_sixty_unfinished_bodies_of_30_mb_stay_within_the_bytes_in_flight(server: Server, way: str) -> None:
-    """Sent without what a client may leave out, they took 1.9 GB."""
+    """Sent without what a client may omit, they took 1.9 GB."""
     head, _ = WAYS[way](30 << 20)
-    answers = []
+    responses = []
     with Watched(server) as seen, ExitStack() as opened:
         for _ in range(60):
             connection = opened.enter_context(connect(server, HEAD + head))
             with suppress(ConnectionError):
                 for _ in range(29):
                     connection.sendall(PART)
-            answers.append(connection)
+            responses.append(connection)
         refused = 0
-        for connection in answers:
+        for connection in responses:
             connection.settimeout(0.01)
             with suppress(TimeoutError):
-                answer = rest_of(connection)
+                response = rest_of(connection)
                 # 503 where there was no room; 408 where a body stalled while another needed the room.
-                assert status_of(answer) in {0, 408, 503}
-                assert status_of(answer) != 503 or b"retry-after" in answer
+                assert status_of(response) in {0, 408, 503}
+                assert status_of(response) != 503 or b"retry-after" in response
                 refused += 1
     assert refused >= 60 - FLIGHT // (29 << 20) - 1
     seen.assert_bounded(growth=FLIGHT + 150 * MEGABYTE)
@@ -76,9 +76,9 @@ def test_a_body_in_chunks_without_end_is_refused_at_the_limit(strict: Server, ki
         with suppress(ConnectionError):
             for _ in range(200):
                 connection.sendall(b"%x\r\n%s\r\n" % (len(PART), PART))
-        answer = rest_of(connection)
-    assert status_of(answer) == 413
-    assert b"at most 20,000,000 bytes" in answer
+        response = rest_of(connection)
+    assert status_of(response) == 413
+    assert b"at most 20,000,000 bytes" in response
     seen.assert_bounded(growth=80 * MEGABYTE)
 
 
@@ -98,18 +98,18 @@ def test_what_is_between_chunks_or_after_them_has_a_limit(strict: Server, sent: 
 
 def test_a_body_longer_than_the_limit_is_refused_by_its_length(strict: Server) -> None:
     with Watched(strict) as seen:
-        answer = strict.send(b" " * 21_000_000)
-    assert answer.status == 413
-    assert answer.is_harmless()
+        response = strict.send(b" " * 21_000_000)
+    assert response.status == 413
+    assert response.is_harmless()
     seen.assert_bounded(growth=30 * MEGABYTE)
 
 
 @pytest.mark.parametrize("length", [1000, 1_000_000])
 def test_a_body_that_drips_ends_with_408(strict: Server, length: int) -> None:
     with connect(strict, HEAD + b"Content-Length: %d\r\n\r\n" % length) as connection:
-        answer = drip(connection, b" ")
-        assert status_of(answer) == 408
-        assert b"did not arrive within 3 s" in answer + rest_of(connection)
+        response = drip(connection, b" ")
+        assert status_of(response) == 408
+        assert b"did not arrive within 3 s" in response + rest_of(connection)
 
 
 def test_bodies_of_clients_that_are_gone_are_not_held(strict: Server) -> None:
@@ -121,7 +121,7 @@ def test_bodies_of_clients_that_are_gone_are_not_held(strict: Server) -> None:
         wait_until(lambda: strict.send(b" " * 19_000_000 + SHORT).status == 200, "room for a long body")
     if strict.name == "production":
         assert concurrency(strict) == concurrency(strict, "bodies_in_flight") == 0
-    # Three copies of what may be in flight, and the long body beside them.
+    # Three copies of what may be in flight, and the long body too.
     seen.assert_bounded(growth=140 * MEGABYTE)
 
 
@@ -149,12 +149,12 @@ def test_a_client_that_reads_no_response_is_let_go(strict: Server) -> None:
         assert concurrency(strict) == 0
 
 
-def test_limits_and_what_was_refused_are_told_in_metrics(strict: Server) -> None:
+def test_limits_and_what_was_refused_are_in_the_metrics(strict: Server) -> None:
     if strict.name != "production":
         pytest.skip("the MLflow scoring server has no metrics")
     with connect(strict, HEAD + b"Content-Length: 30000000\r\n\r\n") as connection:
         assert status_of(rest_of(connection)) == 413
-    text = requests.get(f"{strict.address}/metrics", timeout=30).text
+    text = requests.get(f"{strict.url}/metrics", timeout=30).text
     assert "kobe_limit_body_bytes 2e+07" in text
     assert "kobe_limit_bytes_in_flight 4e+07" in text
     assert 'kobe_requests_refused_total{limit="body_bytes"}' in text
@@ -162,7 +162,7 @@ def test_limits_and_what_was_refused_are_told_in_metrics(strict: Server) -> None
     assert concurrency(strict, "open_connections") >= 1
 
 
-def test_a_limit_that_is_none_ends_the_start_in_words(
+def test_a_limit_that_is_none_ends_the_start_with_a_message(
     served_checkout: tuple[Checkout, Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KOBE_LIMIT_BODY_BYTES", "much")

@@ -1,4 +1,4 @@
-"""Whatever connections a client opens, others are answered, and the server lets go of what comes to nothing."""
+"""Whatever connections a client opens, others are served, and the server lets go of what comes to nothing."""
 
 import json
 import socket
@@ -37,22 +37,22 @@ HALVES = {
 
 
 @pytest.mark.parametrize("case", some_slow(HALVES, ("half a head", "half a body")))
-def test_more_half_open_connections_than_descriptors_keep_nobody_from_being_answered(strict: Server, case: str) -> None:
+def test_more_half_open_connections_than_descriptors_keep_no_client_from_a_response(strict: Server, case: str) -> None:
     before = sockets_of(strict)
     with ExitStack() as opened, Watched(strict) as seen:
         for _ in range(MANY):
             opened.enter_context(connect(strict, HALVES[case]))
         for path in ("/ping", "/health"):
-            assert requests.get(f"{strict.address}{path}", timeout=10).status_code == 200
+            assert requests.get(f"{strict.url}{path}", timeout=10).status_code == 200
         wait_until(lambda: sockets_of(strict) <= before + 3, "the half-open connections to be closed")
     seen.assert_bounded(growth=60 * MEGABYTE)
 
 
 def test_a_head_that_comes_byte_by_byte_ends_with_408(strict: Server) -> None:
     with connect(strict, b"GET /ping HTTP/1.1\r\nHost: here\r\n") as connection:
-        answer = drip(connection, b"X")
-        assert status_of(answer) == 408
-        assert b"did not arrive within 2 s" in answer + rest_of(connection)
+        response = drip(connection, b"X")
+        assert status_of(response) == 408
+        assert b"did not arrive within 2 s" in response + rest_of(connection)
 
 
 LONG = {
@@ -60,7 +60,7 @@ LONG = {
     "a name without end": b"GET /ping HTTP/1.1\r\nHost: here\r\n" + b"x" * 2_000_000,
     "many headers": b"GET /ping HTTP/1.1\r\nHost: here\r\n" + b"X: y\r\n" * 5_000 + b"\r\n",
     "a path": b"GET /" + b"x" * 2_000_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n",
-    "just beyond": b"GET /ping HTTP/1.1\r\nHost: here\r\nX-Long: " + b"x" * 32_800 + b"\r\n\r\n",
+    "just above": b"GET /ping HTTP/1.1\r\nHost: here\r\nX-Long: " + b"x" * 32_800 + b"\r\n\r\n",
 }
 
 
@@ -78,7 +78,7 @@ WRONG = {
     "a length of 10^12": (b"Host: here\r\nContent-Length: 1000000000000\r\n", 413),
     "a length of 10^30": (b"Host: here\r\nContent-Length: 1" + b"0" * 30 + b"\r\n", 400),
     "a negative length": (b"Host: here\r\nContent-Length: -1\r\n", 400),
-    "a length in words": (b"Host: here\r\nContent-Length: ten\r\n", 400),
+    "a length as text": (b"Host: here\r\nContent-Length: ten\r\n", 400),
     "an empty length": (b"Host: here\r\nContent-Length:\r\n", 400),
     "a length in hex": (b"Host: here\r\nContent-Length: 0x10\r\n", 400),
     "two lengths": (b"Host: here\r\nContent-Length: 10\r\nContent-Length: 11\r\n", 400),
@@ -94,59 +94,59 @@ WRONG = {
 def test_a_head_that_no_request_has_is_refused_before_a_body_is_read(strict: Server, case: str, path: bytes) -> None:
     headers, status = WRONG[case]
     with connect(strict, path + b" HTTP/1.1\r\nContent-Type: application/json\r\n" + headers + b"\r\n") as connection:
-        answer = rest_of(connection)
-    assert status_of(answer) == status, answer
-    assert b"connection: close" in answer.lower()
+        response = rest_of(connection)
+    assert status_of(response) == status, response
+    assert b"connection: close" in response.lower()
 
 
-def test_a_body_is_refused_before_the_client_is_asked_for_it(strict: Server) -> None:
+def test_a_body_is_refused_before_the_client_sends_it(strict: Server) -> None:
     head = HEAD + b"Expect: 100-continue\r\nContent-Length: 1000000000000\r\n\r\n"
     with connect(strict, head) as connection:
         assert status_of(rest_of(connection)) == 413
 
 
 @pytest.mark.parametrize("old", [b"", b"Host: here\r\n"], ids=["without Host", "with Host"])
-def test_clients_of_http_1_0_are_answered(strict: Server, old: bytes) -> None:
+def test_clients_of_http_1_0_get_responses(strict: Server, old: bytes) -> None:
     sent = WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: here\r\n", old)
     with connect(strict, sent) as connection:
-        answer = rest_of(connection)
-    assert status_of(answer) == 200
-    assert b"predictions" in answer
+        response = rest_of(connection)
+    assert status_of(response) == 200
+    assert b"predictions" in response
 
 
-def test_a_client_that_asks_before_it_sends_a_body_is_told_to_go_on(strict: Server) -> None:
+def test_a_client_that_expects_100_continue_before_a_body_gets_it(strict: Server) -> None:
     head = HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)
     with connect(strict, head) as connection:
         assert status_of(connection.recv(1000)) == 100
         connection.sendall(BODY)
-        answer = rest_of(connection)
-    assert status_of(answer) == 200
-    assert b"predictions" in answer
+        response = rest_of(connection)
+    assert status_of(response) == 200
+    assert b"predictions" in response
 
 
-def test_head_is_answered_without_a_body_and_the_connection_is_kept(strict: Server) -> None:
+def test_head_gets_a_response_without_a_body_and_the_connection_is_kept(strict: Server) -> None:
     sent = b"HEAD /nowhere HTTP/1.1\r\nHost: here\r\n\r\n" + PING.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     with connect(strict, sent) as connection:
-        answer = rest_of(connection)
-    assert answer.count(b"HTTP/1.1 ") == 2
-    assert answer.split(b"HTTP/1.1 ")[2].startswith(b"200")
+        response = rest_of(connection)
+    assert response.count(b"HTTP/1.1 ") == 2
+    assert response.split(b"HTTP/1.1 ")[2].startswith(b"200")
 
 
 def test_chunks_are_read_as_one_body(strict: Server) -> None:
     chunks = b"".join(b"%x\r\n%s\r\n" % (1, BODY[place : place + 1]) for place in range(len(BODY)))
     head = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     with connect(strict, head + chunks + b"0\r\nX-Trailer: y\r\n\r\n") as connection:
-        answer = rest_of(connection)
-    assert status_of(answer) == 200
-    assert b"predictions" in answer
+        response = rest_of(connection)
+    assert status_of(response) == 200
+    assert b"predictions" in response
 
 
-def test_a_few_requests_at_once_on_a_connection_are_answered_in_order(strict: Server) -> None:
+def test_a_few_requests_at_once_on_a_connection_get_responses_in_order(strict: Server) -> None:
     last = WHOLE.replace(b"Host: here", b"Host: here\r\nConnection: close")
     with connect(strict, (PING + WHOLE) * 4 + last) as connection:
-        answer = rest_of(connection)
-    assert answer.count(b"HTTP/1.1 200") == 9
-    assert answer.count(b"predictions") == 5
+        response = rest_of(connection)
+    assert response.count(b"HTTP/1.1 200") == 9
+    assert response.count(b"predictions") == 5
 
 
 @pytest.mark.parametrize("one", [PING, WHOLE, HEAD + b"Content-Length: 1000000\r\n\r\n" + BODY], ids=range(3))

@@ -31,7 +31,7 @@ def request(name: str, rows: int = 1) -> Request:
     return Request(name, "7", values, np.ones(rows, dtype=np.int64), np.linspace(0, 1, rows), None, time.time())
 
 
-def address_in(folder: Path) -> str:
+def url_in(folder: Path) -> str:
     return f"sqlite:///{folder / 'log.db'}"
 
 
@@ -48,9 +48,9 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def metrics(address: str) -> dict[str, float]:
+def metrics(url: str) -> dict[str, float]:
     """The figures of the inference log at a server, by their names and reasons."""
-    text = requests.get(f"{address}/metrics", timeout=30).text
+    text = requests.get(f"{url}/metrics", timeout=30).text
     found = re.findall(r"^kobe_inference_log_(\w+?)(?:_total\{reason=\"(\w+)\"\})? ([0-9.e+]+)$", text, re.MULTILINE)
     return {reason or name: float(value) for name, reason, value in found}
 
@@ -85,7 +85,7 @@ def fill(folder: Path) -> Path:
 
 def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_path: Path) -> None:
     rows = 500_000
-    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
     recorder.append(request("large", rows))
     (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
     journal = memory = 0
@@ -107,7 +107,7 @@ def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_pa
 
 def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_path: Path) -> None:
     rows = 200_000
-    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
     (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
     recorder.append(request("large", rows))
     wait_until(lambda: 0 < rows_in(tmp_path) < rows, "the writer to be within the request")
@@ -119,19 +119,17 @@ def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_p
         assert log.execute("select count(*) from inference_spool").fetchone() == (0,)
 
 
-# Limits
+# Full spool and log
 
 
-def test_a_spool_at_its_limit_loses_rows_that_are_counted_said_once_and_said_to_be_over(
+def test_a_spool_at_its_limit_loses_rows_that_are_counted_logged_once_and_logged_again_at_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dropped: list[tuple[str, int]] = []
     # A folder in its place keeps the database away.
     (tmp_path / "log.db").mkdir()
     limits = Limits(spool_bytes=MEGABYTE)
-    recorder = InferenceLogWriter(
-        address_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost)
-    )
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost))
     for number in range(400):
         recorder.append(request(str(number), 100))
         assert recorder.status().spool_bytes <= MEGABYTE
@@ -149,10 +147,10 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_said_once_and_said_to_
     wait_until(taken, "the spool to take rows again")
     lost = recorder.dropped["spool_full"]
     assert not recorder.close()
-    said = capfd.readouterr().err
-    assert said.count("rows are not logged") == 1
-    assert "KOBE_LIMIT_SPOOL_BYTES" in said
-    over = re.findall(r"the inference log is written again after \d+ s, ([\d,]+) rows were lost", said)
+    output = capfd.readouterr().err
+    assert output.count("rows are not logged") == 1
+    assert "KOBE_LIMIT_SPOOL_BYTES" in output
+    over = re.findall(r"the inference log is written again after \d+ s, ([\d,]+) rows were lost", output)
     assert over == [f"{lost:,}"]
 
 
@@ -160,13 +158,13 @@ def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     limits = Limits(log_bytes=4 * MEGABYTE, spool_bytes=MEGABYTE)
-    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES, limits=limits)
-    said: list[str] = []
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES, limits=limits)
+    output: list[str] = []
 
     def is_full() -> bool:
         recorder.append(request("many", 1_000))
-        said.append(capfd.readouterr().err)
-        return any("KOBE_LIMIT_LOG_BYTES" in text for text in said)
+        output.append(capfd.readouterr().err)
+        return any("KOBE_LIMIT_LOG_BYTES" in text for text in output)
 
     wait_until(is_full, "the log to reach its limit")
 
@@ -177,7 +175,7 @@ def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is
     wait_until(is_lost, "the spool to reach its limit too")
     status = recorder.status()
     assert status.log_bytes is not None
-    # It looks before every 10,000 rows.
+    # It checks before every 10,000 rows.
     assert 4 * MEGABYTE <= status.log_bytes < 6 * MEGABYTE
     assert status.file_bytes is not None
     assert status.file_bytes < 14 * MEGABYTE
@@ -192,11 +190,11 @@ def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is
 # A full disk
 
 
-def test_rows_lost_on_a_full_disk_are_counted_and_the_end_of_it_is_said(
+def test_rows_lost_on_a_full_disk_are_counted_and_the_end_of_it_is_logged(
     small_disk: Path, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
-    with run_production_server(served_checkout[0], inference_log=address_in(small_disk)) as server:
-        ask(server, 20)
+    with run_production_server(served_checkout[0], inference_log=url_in(small_disk)) as server:
+        send_shot(server, 20)
         wait_until(lambda: rows_in(small_disk) == 20, "the rows to be logged")
         filler = fill(small_disk)
         lost = until_rows_are_lost(server)
@@ -207,40 +205,40 @@ def test_rows_lost_on_a_full_disk_are_counted_and_the_end_of_it_is_said(
         assert figures["max_spool_bytes"] == 1 << 30
         assert figures["max_bytes"] == 4 << 30
         filler.unlink()
-        ask(server, 40)
-        said = server.output.read_text()
-        again = re.findall(r"written again after \d+ s, ([\d,]+) rows were lost", said)
+        send_shot(server, 40)
+        output = server.output.read_text()
+        again = re.findall(r"written again after \d+ s, ([\d,]+) rows were lost", output)
         assert sum(int(rows.replace(",", "")) for rows in again) == lost
         wait_until(lambda: rows_in(small_disk) >= 60, "rows to be logged again")
 
 
-def ask(server: ProductionServer, times: int) -> None:
+def send_shot(server: ProductionServer, times: int) -> None:
     """Send requests of one row over connections of their own, which reach every worker."""
     for _ in range(times):
         assert requests.post(f"{server.url}/invocations", json=records(shot()), timeout=30).ok
 
 
 def until_rows_are_lost(server: ProductionServer) -> int:
-    """Send tables until each worker has said that it lost rows; how many were lost."""
+    """Send tables until each worker has logged that it lost rows; how many were lost."""
     table = records(*[shot()] * 500)
 
-    def is_said() -> bool:
+    def is_logged() -> bool:
         for _ in range(8):
             assert requests.post(f"{server.url}/invocations", json=table, timeout=30).ok
         return server.output.read_text().count("rows are not logged") >= len(server.workers())
 
-    wait_until(is_said, "rows to be lost")
+    wait_until(is_logged, "rows to be lost")
     # The next figures are read after the last row was recorded.
-    ask(server, 1)
+    send_shot(server, 1)
     return int(metrics(server.url)["disk_full"])
 
 
-def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_there_is_room(
+def test_a_recorder_that_starts_on_a_full_disk_loses_rows_and_keeps_them_when_there_is_room(
     small_disk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     filler = fill(small_disk)
     # Folders of this disk take no room: only a file does.
-    recorder = InferenceLogWriter(address_in(small_disk), FEATURES)
+    recorder = InferenceLogWriter(url_in(small_disk), FEATURES)
     recorder.append(request("lost", 3))
     assert recorder.dropped["disk_full"] == 3
     filler.unlink()
@@ -263,10 +261,10 @@ def test_a_recorder_that_begins_on_a_full_disk_loses_rows_and_keeps_them_when_th
 def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+        recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
         recorder.append(request("a"))
         wait_until(lambda: rows_in(tmp_path) == 1, "the row to be moved")
-        wait_until(lambda: list(tmp_path.rglob("status.json")), "the writer to say how the log is")
+        wait_until(lambda: list(tmp_path.rglob("status.json")), "the status of the writer")
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
         assert not recorder.close()
     finally:
@@ -276,35 +274,35 @@ def test_the_log_its_journal_and_its_spool_are_this_accounts_alone_whatever_the_
 
 
 def test_a_log_and_a_spool_that_others_could_read_are_narrowed(tmp_path: Path) -> None:
-    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
     recorder.append(request("a"))
     assert not recorder.close()
     (tmp_path / "log.db").chmod(0o666)
-    spool_dir(address_in(tmp_path)).chmod(0o777)
-    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+    spool_dir(url_in(tmp_path)).chmod(0o777)
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
     recorder.append(request("b"))
     assert not recorder.close()
     assert rows_in(tmp_path) == 2
-    for path in (tmp_path / "log.db", spool_dir(address_in(tmp_path))):
+    for path in (tmp_path / "log.db", spool_dir(url_in(tmp_path))):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
-def test_a_folder_that_an_address_names_by_mistake_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_that_a_url_names_by_mistake_is_left_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "log.db"
     folder.mkdir(mode=0o755)
     mode = stat.S_IMODE(folder.stat().st_mode)
     with pytest.raises(OperationalError):
-        create_engine(address_in(tmp_path)).connect()
+        create_engine(url_in(tmp_path)).connect()
     assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder away")
-def test_a_spool_that_another_account_has_made_is_refused_in_words(tmp_path: Path) -> None:
-    spool = spool_dir(address_in(tmp_path))
+def test_a_spool_that_another_account_has_made_is_rejected_with_a_message(tmp_path: Path) -> None:
+    spool = spool_dir(url_in(tmp_path))
     spool.mkdir()
     shutil.chown(spool, NOBODY)
     with pytest.raises(PermissionError, match=r"to be of this account .* found another's\. Remove it, or name another"):
-        InferenceLogWriter(address_in(tmp_path), FEATURES)
+        InferenceLogWriter(url_in(tmp_path), FEATURES)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give a link away")
@@ -320,20 +318,20 @@ def test_a_link_of_another_account_is_not_followed(
     link.symlink_to(target if what == "log.db" else victim)
     os.lchown(link, NOBODY, NOBODY)
     if what == "log.db":
-        recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+        recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
         recorder.append(request("a"))
-        said: list[str] = []
+        output: list[str] = []
 
         def is_refused() -> bool:
-            said.append(capfd.readouterr().err)
-            return any("found another's" in text for text in said)
+            output.append(capfd.readouterr().err)
+            return any("found another's" in text for text in output)
 
         wait_until(is_refused, "the writer to refuse the link")
         link.unlink()
         assert not recorder.close()
     else:
         with pytest.raises(PermissionError, match="found another's"):
-            InferenceLogWriter(address_in(tmp_path), FEATURES)
+            InferenceLogWriter(url_in(tmp_path), FEATURES)
     assert list(victim.iterdir()) == [target]
     assert target.read_bytes() == b""
 
@@ -341,11 +339,11 @@ def test_a_link_of_another_account_is_not_followed(
 # At the servers
 
 
-def test_metrics_tell_how_large_the_log_is_and_what_it_may_take(production_server: Server) -> None:
+def test_metrics_show_how_large_the_log_is_and_what_it_may_take(production_server: Server) -> None:
     assert production_server.send(b"", PARQUET).status == 400
     production_server.wait_until_recovered()
-    wait_until(lambda: "bytes" in metrics(production_server.address), "the writer to have looked")
-    figures = metrics(production_server.address)
+    wait_until(lambda: "bytes" in metrics(production_server.url), "the first check of the writer")
+    figures = metrics(production_server.url)
     assert {"file_bytes", "spool_bytes", "max_bytes", "max_spool_bytes", "max_days"} <= set(figures)
     assert {name: figures[name] for name in ("disk_full", "spool_full", "log_full", "write_error")} == {
         "disk_full": 0,

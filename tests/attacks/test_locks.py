@@ -32,7 +32,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def as_nobody(code: str, *arguments: Path) -> "subprocess.CompletedProcess[str]":
+def as_no_process(code: str, *arguments: Path) -> "subprocess.CompletedProcess[str]":
     """Run some Python as another account; as the system's Python, which that one can read."""
     return subprocess.run(
         ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "/usr/bin/python3", "-c", code, *map(str, arguments)],
@@ -68,9 +68,9 @@ def test_another_account_can_neither_open_nor_hold_a_lock(state: Path) -> None:
     assert len(locks) == 2
     # Another account comes as far as a file that everybody may read.
     (state / "readable").touch(mode=0o644)
-    assert not as_nobody(take, state / "readable").returncode
+    assert not as_no_process(take, state / "readable").returncode
     for lock in locks:
-        tried = as_nobody(take, lock)
+        tried = as_no_process(take, lock)
         assert tried.returncode, lock
         assert "PermissionError" in tried.stderr, tried.stderr
 

@@ -35,7 +35,7 @@ MANY = 2_000_000
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """A folder that holds simulated shots."""
+    """A folder that holds synthetic shots."""
     sources.acquire("synthetic", rows=500, seed=1, raw=tmp_path / "raw")
     return tmp_path / "raw"
 
@@ -57,7 +57,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def attack(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Attack]:
-    """Start a server that replies so to every GET; its address."""
+    """Start a server that replies so to every GET; its url."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     servers = []
 
@@ -67,7 +67,7 @@ def attack(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> I
                 reply(self)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         servers.append(https_server(Handler, *certificate))
         return servers[-1].__enter__()
@@ -77,7 +77,7 @@ def attack(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> I
         server.__exit__(None, None, None)
 
 
-def answer(handler: http.server.BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
+def response(handler: http.server.BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
     handler.send_response(status)
     for name, value in ({"Content_Length": str(len(body))} | headers).items():
         handler.send_header(name.replace("_", "-"), value)
@@ -86,19 +86,19 @@ def answer(handler: http.server.BaseHTTPRequestHandler, body: bytes, status: int
 
 
 def without_sums(reply: Reply) -> Reply:
-    """Answer 404 for the list of checksums, else reply."""
+    """Respond with 404 for the list of checksums, else reply."""
 
-    def chosen(handler: http.server.BaseHTTPRequestHandler) -> None:
+    def selected(handler: http.server.BaseHTTPRequestHandler) -> None:
         if "SHA256SUMS" in handler.path:
-            answer(handler, b"", 404)
+            response(handler, b"", 404)
         else:
             reply(handler)
 
-    return chosen
+    return selected
 
 
 def refused(what: str | Path, raw: Path, *, max_bytes: int = download.MAX_SOURCE_BYTES) -> str:
-    """What is said of a source that must be refused, with all that was there left as it was."""
+    """The message about a rejected source; existing files stay as they were."""
     before = {path.name: sha256(path) for path in raw.iterdir() if path.is_file()}
     with pytest.raises(KobeShotError) as caught:
         sources.acquire(str(what), rows=500, seed=1, raw=raw, max_bytes=max_bytes)
@@ -111,31 +111,31 @@ def refused(what: str | Path, raw: Path, *, max_bytes: int = download.MAX_SOURCE
     "target", ["http://127.0.0.1:9/x", "ftp://example.org/x", "file:///etc/passwd", "//[", "https:"]
 )
 def test_a_redirect_off_https_is_refused(attack: Attack, raw: Path, target: str) -> None:
-    address = attack(without_sums(lambda handler: answer(handler, b"", 302, Location=target)))
-    assert "https://" in refused(address, raw)
+    url = attack(without_sums(lambda handler: response(handler, b"", 302, Location=target)))
+    assert "https://" in refused(url, raw)
 
 
 def test_a_redirect_to_a_user_and_password_is_refused_and_not_repeated(attack: Attack, raw: Path) -> None:
-    address = attack(without_sums(lambda handler: answer(handler, b"", 307, Location=f"https://u:{SECRET}@127.0.0.1/")))
-    assert SECRET not in refused(address, raw)
+    url = attack(without_sums(lambda handler: response(handler, b"", 307, Location=f"https://u:{SECRET}@127.0.0.1/")))
+    assert SECRET not in refused(url, raw)
 
 
 def test_redirects_without_end_are_refused(attack: Attack, raw: Path) -> None:
-    address = attack(lambda handler: answer(handler, b"", 301, Location=handler.path))
-    assert f"more than {redirects.MAX_REDIRECTS} times" in refused(address, raw)
+    url = attack(lambda handler: response(handler, b"", 301, Location=handler.path))
+    assert f"more than {redirects.MAX_REDIRECTS} times" in refused(url, raw)
 
 
-def test_every_address_on_the_way_is_recorded_without_its_signature(attack: Attack, raw: Path, folder: Path) -> None:
+def test_every_url_on_the_way_is_recorded_without_its_signature(attack: Attack, raw: Path, folder: Path) -> None:
     def reply(handler: http.server.BaseHTTPRequestHandler) -> None:
         path, _, query = handler.path.partition("?")
         if query:
-            answer(handler, (folder / Path(path).name).read_bytes())
+            response(handler, (folder / Path(path).name).read_bytes())
         else:
-            answer(handler, b"", 302, Location=f"{path}?X-Amz-Signature={SECRET}&jwt={SECRET}")
+            response(handler, b"", 302, Location=f"{path}?X-Amz-Signature={SECRET}&jwt={SECRET}")
 
-    address = attack(without_sums(reply))
-    found = sources.acquire(address, rows=500, seed=1, raw=raw)
-    assert found.redirects == {name: [f"{address}/{name}?X-Amz-Signature=***&jwt=***"] for name in FILES}
+    url = attack(without_sums(reply))
+    found = sources.acquire(url, rows=500, seed=1, raw=raw)
+    assert found.redirects == {name: [f"{url}/{name}?X-Amz-Signature=***&jwt=***"] for name in FILES}
     assert read_provenance(raw) == found
     assert SECRET not in (raw / "source.json").read_text()
 
@@ -201,8 +201,8 @@ def test_a_body_without_end_is_cut_at_the_limit(attack: Attack, raw: Path) -> No
             handler.wfile.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
             next(sent)
 
-    assert "at most 2,000,000 bytes" in (said := refused(attack(without_sums(stream)), raw, max_bytes=MANY))
-    assert "max_source_bytes" in said
+    assert "at most 2,000,000 bytes" in (output := refused(attack(without_sums(stream)), raw, max_bytes=MANY))
+    assert "max_source_bytes" in output
     assert "at most 65,536 bytes" in refused(attack(stream), raw)
 
 
@@ -217,15 +217,15 @@ def test_a_body_without_end_is_cut_at_the_limit(attack: Attack, raw: Path) -> No
         ("9" * 4_000, "max_source_bytes"),
     ],
 )
-def test_a_length_that_is_a_lie_is_told(attack: Attack, raw: Path, length: str, words: str) -> None:
-    address = attack(without_sums(lambda handler: answer(handler, b"PAR1" + b"x" * 90, Content_Length=length)))
-    assert words in refused(address, raw)
+def test_a_length_that_is_a_lie_is_reported(attack: Attack, raw: Path, length: str, words: str) -> None:
+    url = attack(without_sums(lambda handler: response(handler, b"PAR1" + b"x" * 90, Content_Length=length)))
+    assert words in refused(url, raw)
 
 
 def test_a_packed_body_is_refused_before_it_is_unpacked(attack: Attack, raw: Path) -> None:
     bomb = gzip.compress(bytes(20_000_000))
-    address = attack(without_sums(lambda handler: answer(handler, bomb, Content_Encoding="gzip")))
-    assert "without encoding" in refused(address, raw)
+    url = attack(without_sums(lambda handler: response(handler, bomb, Content_Encoding="gzip")))
+    assert "without encoding" in refused(url, raw)
 
 
 def make_fifo(path: Path) -> None:
@@ -278,7 +278,7 @@ def test_what_is_no_regular_file_is_refused_wherever_it_is(
         (folder / DEV_FILE).write_bytes((raw / DEV_FILE).read_bytes())
 
 
-def test_a_file_that_grows_or_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_grows_or_shrinks_while_it_is_read_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "shots.csv"
     for change in (lambda: path.write_bytes(b"y" * 9_000_000), lambda: os.truncate(path, 2_000_000)):
         path.write_bytes(b"x" * 5_000_000)

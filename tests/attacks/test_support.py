@@ -9,15 +9,15 @@ from tests.attacks.support import MEGABYTE, MemoryMeter, Server, Watched
 from tests.project import wait_until
 
 
-def test_an_idle_server_does_not_grow_and_answers_the_other_client(server: Server) -> None:
+def test_an_idle_server_does_not_grow_and_serves_the_other_client(server: Server) -> None:
     with Watched(server) as seen:
-        answer = server.send(b"{}")
-    assert answer.status == 400
-    assert answer.is_harmless()
+        response = server.send(b"{}")
+    assert response.status == 400
+    assert response.is_harmless()
     seen.assert_bounded(growth=50 * MEGABYTE)
 
 
-def test_the_meter_sees_memory_that_was_given_back_between_two_looks() -> None:
+def test_the_meter_sees_memory_that_was_given_back_between_two_samples() -> None:
     """A process of its own stands for a server."""
 
     class One(Server):

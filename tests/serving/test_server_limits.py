@@ -26,7 +26,7 @@ def test_an_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "1e400", "nan"])
 @pytest.mark.parametrize("limit", [limit.name for limit in fields(Limits) if limit.type is int])
-def test_what_is_no_whole_number_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, limit: str, value: str) -> None:
+def test_what_is_no_integer_is_rejected_with_a_message(monkeypatch: pytest.MonkeyPatch, limit: str, value: str) -> None:
     name = PREFIX + limit.upper()
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"{name}: expected an integer above 0, found '{value}'"):
@@ -34,7 +34,7 @@ def test_what_is_no_whole_number_is_refused_in_words(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "inf", "nan"])
-def test_what_is_no_duration_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_what_is_no_duration_is_rejected_with_a_message(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("KOBE_LIMIT_BODY_SECONDS", value)
     with pytest.raises(ValueError, match=f"KOBE_LIMIT_BODY_SECONDS: expected a number above 0, found '{value}'"):
         limits()

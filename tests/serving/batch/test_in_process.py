@@ -11,7 +11,7 @@ from tests.evaluations import population
 from tests.versions import BAD, GOOD, SAME, LoggedModels
 
 
-def address(version: str) -> str:
+def url(version: str) -> str:
     return f"models:/{registry.model()}/{version}"
 
 
@@ -20,71 +20,71 @@ def _forget() -> None:
     in_process._model.cache_clear()  # noqa: SLF001 versions of one number and run in several copies of a store
 
 
-# What a version answers always
+# Predictions of a version are reproducible
 
 
 def test_the_fingerprint_of_a_model_is_that_of_each_of_its_versions(store_with_models: LoggedModels) -> None:
     before = prediction_hash(store_with_models.models[GOOD].uri)
     assert len(before) == 64
-    assert {prediction_hash(address(store_with_models.register(GOOD))) for _ in range(2)} == {before}
+    assert {prediction_hash(url(store_with_models.register(GOOD))) for _ in range(2)} == {before}
 
 
-def test_models_that_answer_the_same_have_the_same_fingerprint(store_with_models: LoggedModels) -> None:
+def test_models_with_equal_predictions_have_the_same_fingerprint(store_with_models: LoggedModels) -> None:
     assert store_with_models.models[SAME].uri != store_with_models.models[GOOD].uri
     assert prediction_hash(store_with_models.models[SAME].uri) == prediction_hash(store_with_models.models[GOOD].uri)
 
 
-def test_models_that_answer_otherwise_have_other_fingerprints(store_with_models: LoggedModels) -> None:
+def test_models_with_other_predictions_have_other_fingerprints(store_with_models: LoggedModels) -> None:
     assert prediction_hash(store_with_models.models[BAD].uri) != prediction_hash(store_with_models.models[GOOD].uri)
 
 
-class Answering:
-    """A model that answers by what it is reported to."""
+class FixedModel:
+    """A model with fixed predictions."""
 
     def __init__(self, shift: float = 0.0, threshold: float = 0.5) -> None:
-        self.shift, self.threshold, self.asked = shift, threshold, np.empty((0, 0))
+        self.shift, self.threshold, self.sent = shift, threshold, np.empty((0, 0))
 
-    def unwrap_python_model(self) -> "Answering":
+    def unwrap_python_model(self) -> "FixedModel":
         """As MLflow wraps it."""
         return self
 
     def score(self, values: "np.typing.NDArray[np.float64]", threshold: float) -> "tuple[object, object]":
         """Label and P(made)."""
-        self.asked = values
+        self.sent = values
         made = np.linspace(0.1, 0.9, len(values)) + self.shift
         return (made >= threshold).astype(np.int64), made
 
 
-def of(monkeypatch: pytest.MonkeyPatch, model: Answering, decimals: int | None = None) -> str:
+def of(monkeypatch: pytest.MonkeyPatch, model: FixedModel, decimals: int | None = None) -> str:
     monkeypatch.setattr(model_files, "load", lambda _uri: model)
     return prediction_hash("models:/any/1", decimals)
 
 
-def test_the_last_bit_of_an_answer_and_the_threshold_are_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = of(monkeypatch, Answering())
-    assert of(monkeypatch, Answering()) == one
-    assert of(monkeypatch, Answering(shift=float(np.finfo(float).eps))) != one
-    assert of(monkeypatch, Answering(threshold=0.6)) != one
+def test_the_last_bit_of_a_prediction_and_the_threshold_are_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = of(monkeypatch, FixedModel())
+    assert of(monkeypatch, FixedModel()) == one
+    assert of(monkeypatch, FixedModel(shift=float(np.finfo(float).eps))) != one
+    assert of(monkeypatch, FixedModel(threshold=0.6)) != one
 
 
 def test_rounded_a_fingerprint_is_that_of_machines_that_differ_in_the_last_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = of(monkeypatch, Answering(), 9)
-    assert of(monkeypatch, Answering(shift=1e-15), 9) == one
-    assert of(monkeypatch, Answering(shift=1e-8), 9) != one
-    assert of(monkeypatch, Answering(threshold=0.6), 9) != one
+    one = of(monkeypatch, FixedModel(), 9)
+    assert of(monkeypatch, FixedModel(shift=1e-15), 9) == one
+    assert of(monkeypatch, FixedModel(shift=1e-8), 9) != one
+    assert of(monkeypatch, FixedModel(threshold=0.6), 9) != one
 
 
 def test_the_shots_of_the_fingerprint_are_always_the_same_and_within_the_schema(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, second = Answering(), Answering()
+    first, second = FixedModel(), FixedModel()
     of(monkeypatch, first)
     of(monkeypatch, second)
-    np.testing.assert_array_equal(first.asked, second.asked)
-    assert first.asked.shape == (512, len(FEATURES))
-    for name, values in zip(FEATURES, first.asked.T, strict=True):
+    np.testing.assert_array_equal(first.sent, second.sent)
+    assert first.sent.shape == (512, len(FEATURES))
+    for name, values in zip(FEATURES, first.sent.T, strict=True):
         column = feature_column(name)
         assert column.minimum is not None
         assert column.maximum is not None
@@ -97,7 +97,7 @@ def test_the_shots_of_the_fingerprint_are_always_the_same_and_within_the_schema(
 def test_a_model_that_is_not_there_has_no_fingerprint(store_with_models: LoggedModels) -> None:
     store_with_models.register(GOOD)
     with pytest.raises(ScoredError, match="models:/kobe_shot/9 cannot be loaded"):
-        prediction_hash(address("9"))
+        prediction_hash(url("9"))
 
 
 # What is kept of it
@@ -108,30 +108,30 @@ def expected(store_with_models: LoggedModels, name: str) -> "np.typing.NDArray[n
     return np.asarray(store_with_models.models[name].pipeline.predict_proba(rows)[:, 1])
 
 
-def answered(version: str) -> "np.typing.NDArray[np.float64]":
+def predictions_of(version: str) -> "np.typing.NDArray[np.float64]":
     return in_process.predict(population().head(50), version)[PROBABILITY].to_numpy()
 
 
-def test_a_registered_model_that_was_made_anew_does_not_answer_as_the_old_one_did(
+def test_a_registered_model_that_was_made_anew_does_not_predict_as_the_old_one_did(
     store_with_models: LoggedModels,
 ) -> None:
     store_with_models.register(GOOD)
-    np.testing.assert_allclose(answered("1"), expected(store_with_models, GOOD))
+    np.testing.assert_allclose(predictions_of("1"), expected(store_with_models, GOOD))
     MlflowClient().delete_registered_model(registry.MODEL)
     store_with_models.register(BAD)
-    np.testing.assert_allclose(answered("1"), expected(store_with_models, BAD))
+    np.testing.assert_allclose(predictions_of("1"), expected(store_with_models, BAD))
 
 
 def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(store_with_models: LoggedModels) -> None:
     store_with_models.register(GOOD)
     with registry.use_model_name("another"):
         store_with_models.register(BAD)
-        np.testing.assert_allclose(answered("1"), expected(store_with_models, BAD))
-    np.testing.assert_allclose(answered("1"), expected(store_with_models, GOOD))
+        np.testing.assert_allclose(predictions_of("1"), expected(store_with_models, BAD))
+    np.testing.assert_allclose(predictions_of("1"), expected(store_with_models, GOOD))
 
 
 def test_a_version_is_loaded_once(store_with_models: LoggedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     store_with_models.register(GOOD)
-    answered("1")
+    predictions_of("1")
     monkeypatch.delattr(model_files, "load")
-    np.testing.assert_allclose(answered("1"), expected(store_with_models, GOOD))
+    np.testing.assert_allclose(predictions_of("1"), expected(store_with_models, GOOD))

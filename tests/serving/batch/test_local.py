@@ -123,7 +123,7 @@ def test_a_csv_file_becomes_a_typed_table_or_stays_text(tmp_path: Path, table: P
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv"), expected)
 
 
-def test_an_empty_table_has_an_empty_answer(tmp_path: Path) -> None:
+def test_an_empty_table_has_an_empty_response(tmp_path: Path) -> None:
     shots().head(0).to_parquet(tmp_path / "none.parquet", index=False)
     assert score(tmp_path / "none.parquet", tmp_path / "out.parquet") == BatchResult(0, 0, 0, 0, ())
     assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == [
@@ -145,7 +145,7 @@ def with_wrong(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("chunk", [100, 700, ROWS])
-def test_rows_that_break_the_schema_go_to_the_rejects_with_their_reasons(tmp_path: Path, chunk: int) -> None:
+def test_rows_that_violate_the_schema_go_to_the_rejects_with_their_reasons(tmp_path: Path, chunk: int) -> None:
     path = with_wrong(tmp_path)
     done = score(path, tmp_path / "out.parquet", max_rejected_rows=3, chunk=chunk)
     assert (done.rows, done.rejected) == (ROWS - 3, 3)
@@ -180,7 +180,7 @@ def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_ou
     assert pq.read_table(tmp_path / "out_rejects.parquet").to_pydict() == {"old": [2]}
 
 
-def test_rejects_of_an_earlier_run_do_not_stay_beside_an_output_without_any(tmp_path: Path, table: Path) -> None:
+def test_rejects_of_an_earlier_run_do_not_stay_next_to_an_output_without_any(tmp_path: Path, table: Path) -> None:
     score(with_wrong(tmp_path), tmp_path / "out.parquet", max_rejected_rows=3)
     assert (tmp_path / "out_rejects.parquet").exists()
     score(table, tmp_path / "out.parquet")
@@ -272,7 +272,7 @@ def test_what_the_scorer_refuses_and_the_schema_allows_is_not_put_down_to_rows(t
 # What is counted
 
 
-def test_labelled_rows_are_counted_once(tmp_path: Path, table: Path) -> None:
+def test_labeled_rows_are_counted_once(tmp_path: Path, table: Path) -> None:
     pieces: list[tuple[Floats, Floats]] = []
     score(table, tmp_path / "out.parquet", count=lambda *piece: pieces.append(piece))
     labels, probability = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
@@ -281,28 +281,28 @@ def test_labelled_rows_are_counted_once(tmp_path: Path, table: Path) -> None:
     assert probability.tolist() == known[PROBABILITY].tolist()
 
 
-def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_path: Path, table: Path) -> None:
-    asked, counted = [], []
+def test_rows_that_the_version_was_trained_on_are_marked_and_not_counted(tmp_path: Path, table: Path) -> None:
+    sent, counted = [], []
 
-    def learned_by(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]]:
-        asked.append(version)
+    def mask_of(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]]:
+        sent.append(version)
         return lambda rows: (rows[SHOT_ID] < 1_000).to_numpy() & rows[TARGET].notna().to_numpy()
 
     done = score(
         table,
         tmp_path / "out.parquet",
-        training_mask_of=learned_by,
+        training_mask_of=mask_of,
         count=lambda labels, _: counted.append(len(labels)),
     )
     found = pd.read_parquet(tmp_path / "out.parquet")
-    assert asked == [3]
+    assert sent == [3]
     assert found[IN_TRAINING].tolist() == ((found[SHOT_ID] < 1_000) & found[TARGET].notna()).tolist()
     assert done.in_training == found[IN_TRAINING].sum()
     assert sum(counted) == (found[TARGET].notna() & ~found[IN_TRAINING]).sum()
 
 
 @pytest.mark.parametrize("out", ["out.parquet", "out.csv"])
-def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path: Path, out: str) -> None:
+def test_rows_of_a_csv_file_that_the_version_was_trained_on_are_known(tmp_path: Path, out: str) -> None:
     table, counted = shots(100), []
     known = table[table[TARGET].notna()].head(10)
     table[[SHOT_ID, *FEATURES, TARGET]].to_csv(tmp_path / "shots.csv", index=False)
@@ -318,21 +318,21 @@ def test_rows_of_a_csv_file_that_the_version_has_learned_from_are_known(tmp_path
     assert (found == "true").tolist() == table.index.isin(known.index).tolist()
 
 
-def test_a_version_that_comes_half_way_and_has_learned_from_rows_ends_the_run(tmp_path: Path, table: Path) -> None:
+def test_a_version_that_comes_half_way_and_was_trained_on_rows_ends_the_run(tmp_path: Path, table: Path) -> None:
     class Swapped(LocalScorer):
         def score(
             self, values: Floats, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
         ) -> Predictions:
-            answers = super().score(values, shot_id=shot_id, request_id=request_id)
+            responses = super().score(values, shot_id=shot_id, request_id=request_id)
             assert shot_id is not None
-            return answers._replace(version=1 if shot_id[0] < 2_000 else 2)
+            return responses._replace(version=1 if shot_id[0] < 2_000 else 2)
 
-    def learned_by(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]] | None:
+    def mask_of(version: int) -> Callable[[pd.DataFrame], npt.NDArray[np.bool_]] | None:
         return (lambda rows: np.ones(len(rows), dtype=bool)) if version == 2 else None
 
     batch, scorer = BatchJob(table, tmp_path / "out.parquet", 0, 700), Swapped(Distance(), 0)
     with pytest.raises(ScoringError, match=r"version 2 half-way.*run this again"):
-        score_table(batch, scorer, training_mask_of=learned_by)
+        score_table(batch, scorer, training_mask_of=mask_of)
     assert not (tmp_path / "out.parquet").exists()
     assert score_table(batch, scorer).versions == (1, 2)
 
@@ -365,7 +365,7 @@ def test_a_part_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.parquet", "shots.parquet"]
 
 
-def test_a_full_disk_is_told_and_nothing_is_written(
+def test_a_full_disk_is_reported_and_nothing_is_written(
     tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []

@@ -35,23 +35,23 @@ def uri(logged_models: LoggedModels) -> Iterator[str]:
 
 
 def spark(
-    uri: str, batch: BatchJob, most_distinct: int = 2**20, learned: TrainingLabels | None = None
+    uri: str, batch: BatchJob, most_distinct: int = 2**20, in_training: TrainingLabels | None = None
 ) -> tuple[BatchResult, StreamingCounts]:
     scored, counted = score_with_spark(
-        small_session(), batch, uri, VERSION, most_distinct=most_distinct, in_training=learned
+        small_session(), batch, uri, VERSION, most_distinct=most_distinct, in_training=in_training
     )
     tally = StreamingCounts()
     tally.add_counted(*counted)
     return scored, tally
 
 
-def local(uri: str, batch: BatchJob, learned: pd.DataFrame | None = None) -> tuple[BatchResult, StreamingCounts]:
+def local(uri: str, batch: BatchJob, in_training: pd.DataFrame | None = None) -> tuple[BatchResult, StreamingCounts]:
     tally = StreamingCounts()
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-    is_learned = None if learned is None else partial(is_among, labels=learned)
+    is_in_training = None if in_training is None else partial(is_among, labels=in_training)
     scorer = LocalScorer(model, VERSION)
     return score_table(
-        batch, scorer, version=VERSION, training_mask_of=lambda _version: is_learned, count=tally.add
+        batch, scorer, version=VERSION, training_mask_of=lambda _version: is_in_training, count=tally.add
     ), tally
 
 
@@ -85,13 +85,13 @@ def test_spark_gives_the_rows_the_columns_and_the_metrics_of_the_local_engine(
     assert there[1].rows == here[1].rows
 
 
-def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_path: Path, uri: str) -> None:
+def test_rows_that_the_version_was_trained_on_are_marked_and_not_counted(tmp_path: Path, uri: str) -> None:
     table = shots()
     path = in_parts(table, tmp_path / "shots.parquet")
     known = table[table[TARGET].notna()].head(100)
     for name, columns in (("by_id", [SHOT_ID]), ("by_values", [*FEATURES, TARGET])):
         out = tmp_path / f"{name}.parquet"
-        scored, tally = spark(uri, BatchJob(path, out), learned=TrainingLabels(pd.concat([known, known]), columns))
+        scored, tally = spark(uri, BatchJob(path, out), in_training=TrainingLabels(pd.concat([known, known]), columns))
         assert scored.in_training == 100
         assert scored.rows == len(table)
         assert tally.rows == table[TARGET].notna().sum() - 100
@@ -100,13 +100,13 @@ def test_rows_that_the_version_has_learned_from_are_marked_and_not_counted(tmp_p
 
 @pytest.mark.parametrize("rows", [0, 60])
 @pytest.mark.parametrize("without", [[], [TARGET]])
-def test_the_mark_of_learned_rows_is_there_whatever_the_table_holds_as_with_the_local_engine(
+def test_the_mark_of_training_rows_is_there_whatever_the_table_holds_as_with_the_local_engine(
     tmp_path: Path, uri: str, rows: int, without: list[str]
 ) -> None:
     known = shots(60).dropna(subset=TARGET).head(10)
     table = in_parts(shots(rows).drop(columns=without), tmp_path / "shots.parquet")
     ours, its = (BatchJob(table, tmp_path / name) for name in ("local.parquet", "spark.parquet"))
-    here, there = local(uri, ours, known), spark(uri, its, learned=TrainingLabels(known, [SHOT_ID]))
+    here, there = local(uri, ours, known), spark(uri, its, in_training=TrainingLabels(known, [SHOT_ID]))
     assert there[0] == here[0]
     assert there[0].versions == (VERSION,)
     assert there[0].in_training == (10 if rows and not without else 0)
@@ -175,17 +175,17 @@ def test_a_udf_takes_integers_and_booleans(uri: str, integers: pd.DataFrame, way
     session.udf.register("predict", predict.__wrapped__)
     frame = session.createDataFrame(integers.assign(team="LAL"))
     columns = UDF_COLUMNS[way]
-    answers = (
-        frame.withColumn("answer", predict())
+    responses = (
+        frame.withColumn("scored", predict())
         if not columns
-        else frame.selectExpr(f"predict({', '.join(columns)}) AS answer")
+        else frame.selectExpr(f"predict({', '.join(columns)}) AS scored")
     )
-    found = answers.select("answer.*").toPandas()
+    found = responses.select("scored.*").toPandas()
     expected = mlflow.pyfunc.load_model(uri).predict(integers.astype(float))
     np.testing.assert_array_equal(found["probability"], expected["probability"])
 
 
-def test_a_udf_gives_the_form_that_is_asked_for(uri: str, integers: pd.DataFrame) -> None:
+def test_a_udf_gives_the_form_that_is_requested(uri: str, integers: pd.DataFrame) -> None:
     session = small_session()
     predict = mlflow.pyfunc.spark_udf(session, uri, env_manager="local", result_type="long", params={"output": "label"})
     found = session.createDataFrame(integers).select(predict(*FEATURES).alias("label")).toPandas()["label"]

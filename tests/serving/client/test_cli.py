@@ -1,4 +1,4 @@
-"""Against a small HTTP server that misbehaves as told; the real server is met in the end-to-end tests."""
+"""Against a small HTTP server that misbehaves as instructed; the real server is met in the end-to-end tests."""
 
 import http.server
 import json
@@ -19,15 +19,15 @@ from serving.client.endpoint import ROWS_PER_REQUEST, RejectedRowsError, Scoring
 from serving.server.subprocesses import ServerError, check_alive
 from tests.project import free_port
 
-Answer = tuple[int, object]
+Response = tuple[int, object]
 
 
 @dataclass
-class Told:
-    """What the server was sent, and what it is to answer."""
+class Recorded:
+    """What the server was sent, and what it is to response."""
 
-    address: str = ""
-    answer: Callable[[list[list[float]]], Answer] = lambda rows: (200, right(rows))
+    url: str = ""
+    response: Callable[[list[list[float]]], Response] = lambda rows: (200, right(rows))
     requests: list[list[list[float]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     params: list[object] = field(default_factory=list)
@@ -40,8 +40,8 @@ def right(rows: list[list[float]]) -> object:
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
-    told = Told()
+def raised() -> Iterator[Recorded]:
+    raised = Recorded()
     lock = threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -53,26 +53,26 @@ def told() -> Iterator[Told]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers["Content-Type"] != "application/json":
-                if not told.takes_parquet:
+                if not raised.takes_parquet:
                     self._send(415, "This predictor only supports JSON.")
                     return
                 table = pq.read_table(pa.BufferReader(body))
             else:
                 payload = json.loads(body)
-                told.params.append(payload.get("params"))
+                raised.params.append(payload.get("params"))
                 split = payload["dataframe_split"]
                 table = pa.table(list(zip(*split["data"], strict=True)), names=split["columns"])
             assert table.column_names == list(FEATURES)
             assert set(table.schema.types) == {pa.float64()}
             rows = table.to_pandas().to_numpy().tolist()
             with lock:
-                told.requests.append(rows)
-                told.headers.append(dict(self.headers))
-                status, answer = told.answer(rows)
-            self._send(status, answer)
+                raised.requests.append(rows)
+                raised.headers.append(dict(self.headers))
+                status, response = raised.response(rows)
+            self._send(status, response)
 
-        def _send(self, status: int, answer: object) -> None:
-            text = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        def _send(self, status: int, response: object) -> None:
+            text = response.encode() if isinstance(response, str) else json.dumps(response).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
@@ -83,8 +83,8 @@ def told() -> Iterator[Told]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        told.address = f"http://127.0.0.1:{server.server_port}"
-        yield told
+        raised.url = f"http://127.0.0.1:{server.server_port}"
+        yield raised
         server.shutdown()
 
 
@@ -94,51 +94,51 @@ def table(rows: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("takes_parquet", [True, False], ids=["parquet", "json"])
-def test_answers_come_back_in_order_under_the_index_of_the_table(told: Told, *, takes_parquet: bool) -> None:
-    told.takes_parquet = takes_parquet
+def test_predictions_are_in_order_under_the_index_of_the_table(raised: Recorded, *, takes_parquet: bool) -> None:
+    raised.takes_parquet = takes_parquet
     shots = table(2 * ROWS_PER_REQUEST + 17).sample(frac=1, random_state=0)
-    answers = score(shots, told.address)
-    pd.testing.assert_index_equal(answers.index, shots.index)
-    np.testing.assert_allclose(answers["probability"], shots["shot_distance"] / 100)
-    assert answers["model_version"].isna().all()
-    assert len(told.requests) == (3 if takes_parquet else 21)
+    responses = score(shots, raised.url)
+    pd.testing.assert_index_equal(responses.index, shots.index)
+    np.testing.assert_allclose(responses["probability"], shots["shot_distance"] / 100)
+    assert responses["model_version"].isna().all()
+    assert len(raised.requests) == (3 if takes_parquet else 21)
 
 
-def test_progress_counts_every_row(told: Told) -> None:
+def test_progress_counts_every_row(raised: Recorded) -> None:
     counted: list[int] = []
-    score(table(ROWS_PER_REQUEST + 5), told.address, on_progress=counted.append)
+    score(table(ROWS_PER_REQUEST + 5), raised.url, on_progress=counted.append)
     assert sum(counted) == ROWS_PER_REQUEST + 5
 
 
-def test_no_rows_need_no_request(told: Told) -> None:
-    assert score(table(0), told.address).shape == (0, 3)
-    assert told.requests == []
+def test_no_rows_need_no_request(raised: Recorded) -> None:
+    assert score(table(0), raised.url).shape == (0, 3)
+    assert raised.requests == []
 
 
-def test_integers_are_sent_as_doubles(told: Told) -> None:
-    score(table(1).astype({"shot_distance": "int64"}), told.address)
-    assert len(told.requests) == 1
+def test_integers_are_sent_as_doubles(raised: Recorded) -> None:
+    score(table(1).astype({"shot_distance": "int64"}), raised.url)
+    assert len(raised.requests) == 1
 
 
-def test_other_columns_are_not_sent(told: Told) -> None:
-    assert len(score(table(1).assign(color="red", loc_x=3), told.address)) == 1
+def test_other_columns_are_not_sent(raised: Recorded) -> None:
+    assert len(score(table(1).assign(color="red", loc_x=3), raised.url)) == 1
 
 
-def test_the_longitude_may_be_called_lon_but_not_twice(told: Told) -> None:
+def test_the_longitude_may_be_called_lon_but_not_twice(raised: Recorded) -> None:
     raw = table(3).rename(columns={"lng": "lon"})
-    pd.testing.assert_frame_equal(score(raw, told.address), score(table(3), told.address))
+    pd.testing.assert_frame_equal(score(raw, raised.url), score(table(3), raised.url))
     with pytest.raises(ScoringError, match=r"more than once \['lng'\]"):
-        score(raw.assign(lng=0.0), told.address)
+        score(raw.assign(lng=0.0), raised.url)
 
 
-def test_a_server_whose_default_is_labels_is_asked_for_records(told: Told) -> None:
-    def answer(rows: list[list[float]]) -> Answer:
-        return 200, right(rows) if told.params else {"predictions": [0] * len(rows)}
+def test_a_server_whose_default_is_labels_is_requested_for_records(raised: Recorded) -> None:
+    def response(rows: list[list[float]]) -> Response:
+        return 200, right(rows) if raised.params else {"predictions": [0] * len(rows)}
 
-    told.answer = answer
+    raised.response = response
     shots = table(5)
-    np.testing.assert_allclose(score(shots, told.address)["probability"], shots["shot_distance"] / 100)
-    assert told.params == [{"output": "records"}]
+    np.testing.assert_allclose(score(shots, raised.url)["probability"], shots["shot_distance"] / 100)
+    assert raised.params == [{"output": "records"}]
 
 
 @pytest.mark.parametrize(
@@ -148,57 +148,57 @@ def test_a_server_whose_default_is_labels_is_asked_for_records(told: Told) -> No
         (table(2).astype({"lat": object}).assign(lat="north"), "expected numbers"),
     ],
 )
-def test_a_table_that_is_none_of_shots_is_refused(told: Told, wrong: pd.DataFrame, words: str) -> None:
+def test_a_table_that_is_none_of_shots_is_refused(raised: Recorded, wrong: pd.DataFrame, words: str) -> None:
     with pytest.raises(ScoringError, match=words):
-        score(wrong, told.address)
-    assert told.requests == []
+        score(wrong, raised.url)
+    assert raised.requests == []
 
 
 def test_a_server_that_is_not_there_is_not_waited_for_as_one_that_stops_in_between() -> None:
     started = time.monotonic()
-    with pytest.raises(ScoringError, match="No scoring server answers"):
+    with pytest.raises(ScoringError, match="No scoring server responds"):
         score(table(1), f"http://127.0.0.1:{free_port()}", retry_timeout=1_000)
     assert time.monotonic() - started < 500
 
 
-def test_a_failure_ends_requests_that_wait_for_another_attempt(told: Told) -> None:
-    told.answer = lambda rows: (400, "no") if rows[0][5] == 0 else (503, "busy")
+def test_a_failure_ends_requests_that_wait_for_another_attempt(raised: Recorded) -> None:
+    raised.response = lambda rows: (400, "no") if rows[0][5] == 0 else (503, "busy")
     wide = pd.concat([table(1)] * ROWS_PER_REQUEST + [table(2).tail(1)] * ROWS_PER_REQUEST)
     started = time.monotonic()
     with pytest.raises(RejectedRowsError):
-        score(wide, told.address, retry_timeout=1_000)
+        score(wide, raised.url, retry_timeout=1_000)
     assert time.monotonic() - started < 500
 
 
-def test_a_server_that_is_busy_is_asked_again(told: Told) -> None:
-    told.answer = lambda rows: (200, right(rows)) if len(told.requests) > 2 else (503, "busy")
-    assert len(score(table(3), told.address)) == 3
-    assert len(told.requests) == 3
+def test_a_server_that_is_busy_is_requested_again(raised: Recorded) -> None:
+    raised.response = lambda rows: (200, right(rows)) if len(raised.requests) > 2 else (503, "busy")
+    assert len(score(table(3), raised.url)) == 3
+    assert len(raised.requests) == 3
 
 
-def test_a_server_that_stays_broken_ends_in_a_message(told: Told) -> None:
-    told.answer = lambda _rows: (503, "busy")
+def test_a_server_that_stays_broken_ends_in_a_message(raised: Recorded) -> None:
+    raised.response = lambda _rows: (503, "busy")
     with pytest.raises(ScoringError, match=r"does not respond \(status 503\), retried for 0 s"):
-        score(table(3), told.address, retry_timeout=0.5)
-    assert len(told.requests) > 1
+        score(table(3), raised.url, retry_timeout=0.5)
+    assert len(raised.requests) > 1
 
 
-def test_a_server_that_fails_is_not_asked_again(told: Told) -> None:
-    told.answer = lambda _rows: (500, "broken")
-    with pytest.raises(ScoringError, match="status 500: broken"):
-        score(table(3), told.address)
-    assert len(told.requests) == 1
+def test_a_server_that_fails_is_not_requested_again(raised: Recorded) -> None:
+    raised.response = lambda _rows: (500, "broken")
+    with pytest.raises(ScoringError, match=r"status 500 .*broken"):
+        score(table(3), raised.url)
+    assert len(raised.requests) == 1
 
 
-def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(told: Told) -> None:
-    told.answer = lambda _rows: (400, {"error_code": "X", "message": "echo \nError: row 1, column lat: found null"})
+def test_refused_rows_are_reported_with_the_servers_message_and_not_sent_again(raised: Recorded) -> None:
+    raised.response = lambda _rows: (400, {"error_code": "X", "message": "echo \nError: row 1, column lat: found null"})
     with pytest.raises(RejectedRowsError, match=r"status 400.*row 1, column lat: found null"):
-        score(table(3), told.address)
-    assert len(told.requests) == 1
+        score(table(3), raised.url)
+    assert len(raised.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         "no JSON",
         {"predictions": [0.4, 0.4, 0.4]},
@@ -209,12 +209,12 @@ def test_refused_rows_are_told_with_the_servers_message_and_not_sent_again(told:
         [],
     ],
 )
-def test_what_is_no_answer_per_row_is_refused(told: Told, answer: object) -> None:
-    told.answer = lambda _rows: (200, answer)
+def test_what_is_no_response_per_row_is_refused(raised: Recorded, response: object) -> None:
+    raised.response = lambda _rows: (200, response)
     with pytest.raises(ScoringError, match="3 entries"):
-        score(table(3), told.address)
+        score(table(3), raised.url)
 
 
-def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one() -> None:
+def test_a_server_that_is_not_there_is_reported_with_the_command_that_starts_one() -> None:
     with pytest.raises(ServerError, match="mlflow models serve -m models:/kobe_shot/Production"):
         check_alive(f"http://127.0.0.1:{free_port()}")

@@ -1,4 +1,4 @@
-"""The address of a scoring server: what is taken, and what is refused that fit."""
+"""The URL of a scoring server: what is accepted, and what is rejected."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from serving.client.endpoint import ScoringError, base_url
 
 
 @pytest.mark.parametrize(
-    ("given", "address"),
+    ("given", "url"),
     [
         ("http://127.0.0.1:5001", "http://127.0.0.1:5001"),
         ("http://127.0.0.1:5001/invocations/", "http://127.0.0.1:5001"),
@@ -18,8 +18,8 @@ from serving.client.endpoint import ScoringError, base_url
         ("http://model_server:80", "http://model_server:80"),
     ],
 )
-def test_a_host_with_a_port_is_an_address_over_http_as_it_is_for_curl(given: str, address: str) -> None:
-    assert base_url(given) == address
+def test_a_host_with_a_port_is_a_url_over_http_as_it_is_for_curl(given: str, url: str) -> None:
+    assert base_url(given) == url
 
 
 @pytest.mark.parametrize(
@@ -32,18 +32,18 @@ def test_a_host_with_a_port_is_an_address_over_http_as_it_is_for_curl(given: str
         ("http://", "with a host"),
         ("http:///invocations", "with a host"),
         ("http://:5001", "with a host"),
-        ("http://[", "cannot be read"),
-        ("http://example..org:5001", "host that can be.*example..org"),
-        ("http://my host:5001", "host that can be.*my host"),
+        ("http://[", "found an invalid one"),
+        ("http://example..org:5001", "valid host.*example..org"),
+        ("http://my host:5001", "valid host.*my host"),
         ("http://127.0.0.1:99999", "port from 1 to 65535.*found 99999"),
         ("127.0.0.1:0", "port from 1 to 65535.*found 0"),
-        ("http://127.0.0.1:http", "port from 1 to 65535.*no number"),
-        ("http://127.0.0.1:", "port from 1 to 65535.*no number"),
+        ("http://127.0.0.1:http", "port from 1 to 65535.*no integer"),
+        ("http://127.0.0.1:", "port from 1 to 65535.*no integer"),
         ("http://127.0.0.1:5001?params=1", "without user, password, query or fragment"),
         ("http://127.0.0.1:5001#top", "without user, password, query or fragment"),
     ],
 )
-def test_what_is_no_address_is_told_in_words_that_fit_the_mistake(given: str, words: str) -> None:
+def test_what_is_no_url_is_reported_with_the_mistake(given: str, words: str) -> None:
     with pytest.raises(ScoringError, match=words) as caught:
         base_url(given)
     assert "netrc" not in str(caught.value) or "?" in given or "#" in given
@@ -61,7 +61,7 @@ def test_what_is_no_address_is_told_in_words_that_fit_the_mistake(given: str, wo
         "http://127.0.0.1:5001/?token=hunter2",
     ],
 )
-def test_no_password_of_an_address_is_repeated(given: str) -> None:
+def test_no_password_of_a_url_is_repeated(given: str) -> None:
     with pytest.raises(ScoringError) as caught:
         base_url(given)
     assert "hunter2" not in str(caught.value)

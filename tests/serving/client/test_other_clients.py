@@ -38,19 +38,19 @@ def expected(rows: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]) -> 
 
 @pytest.fixture(scope="module", params=["mlflow", "production"])
 def label_server(request: pytest.FixtureRequest, served_checkout: tuple[Checkout, Pipeline]) -> Iterator[str]:
-    """Each server, started to answer labels."""
+    """Each server, started to return labels."""
     if request.param == "mlflow":
-        with run_mlflow_server(served_checkout[0], KOBE_SHOT_OUTPUT="label") as address:
-            yield address
+        with run_mlflow_server(served_checkout[0], KOBE_SHOT_OUTPUT="label") as url:
+            yield url
     else:
         with run_production_server(served_checkout[0], "--output", "label", workers=1) as server:
             yield server.url
 
 
-def post(address: str, body: object) -> Any:  # noqa: ANN401
-    answer = requests.post(f"{address}/invocations", json=body, timeout=30)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["predictions"]
+def post(url: str, body: object) -> Any:  # noqa: ANN401
+    response = requests.post(f"{url}/invocations", json=body, timeout=30)
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"]
 
 
 def sent(rows: pd.DataFrame) -> dict[str, object]:
@@ -62,17 +62,17 @@ def sent(rows: pd.DataFrame) -> dict[str, object]:
         "columns by name": {"inputs": table.to_dict(orient="list")},
         "records": {"dataframe_records": table.to_dict(orient="records")},
         "instances": {"instances": table.to_dict(orient="records")},
-        "the label beside the features": {
+        "the label next to the features": {
             "dataframe_split": rows[[*RAW, "loc_x"]].assign(shot_made_flag=1).to_dict(orient="split")
         },
         "all columns, texts among them": {"dataframe_split": json.loads(rows.to_json(orient="split"))},
     }
 
 
-def test_public_clients_are_answered(server_url: str, rows: pd.DataFrame, expected: "np.ndarray[Any, Any]") -> None:
+def test_public_clients_get_responses(server_url: str, rows: pd.DataFrame, expected: "np.ndarray[Any, Any]") -> None:
     for name, body in sent(rows).items():
-        answer = pd.DataFrame(post(server_url, body))
-        np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-9, err_msg=name)
+        response = pd.DataFrame(post(server_url, body))
+        np.testing.assert_allclose(response["probability"], expected, rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_clients_that_read_labels_get_labels(
@@ -84,7 +84,7 @@ def test_clients_that_read_labels_get_labels(
         assert shown == ["Acertou" if value >= 0.5 else "Errou" for value in expected], name
 
 
-def test_a_client_may_ask_for_another_form_than_the_servers(
+def test_a_client_may_request_for_another_form_than_the_servers(
     label_server: str, rows: pd.DataFrame, expected: "np.ndarray[Any, Any]"
 ) -> None:
     body = {"dataframe_split": rows[RAW].to_dict(orient="split")}
@@ -98,17 +98,17 @@ def test_a_client_may_ask_for_another_form_than_the_servers(
 def test_our_client_gets_both_from_a_server_of_labels(
     label_server: str, rows: pd.DataFrame, expected: "np.ndarray[Any, Any]"
 ) -> None:
-    answer = score(rows, label_server)
-    np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-9)
+    response = score(rows, label_server)
+    np.testing.assert_allclose(response["probability"], expected, rtol=0, atol=1e-9)
 
 
 def test_a_body_of_mlflow_1_is_refused_with_what_to_send(server_url: str, rows: pd.DataFrame) -> None:
-    answer = requests.post(f"{server_url}/invocations", json=rows[RAW].to_dict("split", index=False), timeout=30)
-    assert answer.status_code == 400
-    assert "dataframe_split" in answer.json()["message"]
+    response = requests.post(f"{server_url}/invocations", json=rows[RAW].to_dict("split", index=False), timeout=30)
+    assert response.status_code == 400
+    assert "dataframe_split" in response.json()["message"]
 
 
-def test_five_thousand_rows_are_answered(server_url: str, rows: pd.DataFrame) -> None:
+def test_five_thousand_rows_get_responses(server_url: str, rows: pd.DataFrame) -> None:
     table = pd.concat([rows[RAW]] * 109, ignore_index=True)
     for body in ({"inputs": table.to_dict("list")}, {"dataframe_records": table.to_dict("records")}):
         assert len(post(server_url, body)) == 5_450

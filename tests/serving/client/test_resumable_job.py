@@ -47,7 +47,7 @@ def expected(
     return found
 
 
-def test_the_output_is_the_table_with_its_answers(
+def test_the_output_is_the_table_with_its_responses(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     counted: list[int] = []
@@ -83,7 +83,7 @@ def test_csv_and_parquet_can_be_either_side(
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_an_empty_table_has_an_empty_answer(
+def test_an_empty_table_has_an_empty_response(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, kind: str
 ) -> None:
     path = tmp_path / f"table.{kind}"
@@ -93,15 +93,15 @@ def test_an_empty_table_has_an_empty_answer(
     assert list(pd.read_parquet(tmp_path / "out.parquet")) == [*table, "prediction", "probability", "model_version"]
 
 
-class DiesAfter(ScoringClient):
+class CrashesAfter(ScoringClient):
     """An endpoint that is gone after some chunks."""
 
-    def __init__(self, address: str, chunks: int) -> None:
-        super().__init__(address, retry_timeout=0)
+    def __init__(self, url: str, chunks: int) -> None:
+        super().__init__(url, retry_timeout=0)
         self._left = chunks
 
     def score(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
-        """Answer, or be gone."""
+        """Respond, or be gone."""
         self._left -= 1
         if self._left < 0:
             message = "gone"
@@ -109,11 +109,11 @@ class DiesAfter(ScoringClient):
         return super().score(*arguments, **options)  # type: ignore[arg-type]
 
 
-def test_a_run_that_broke_off_is_continued_and_asks_for_nothing_twice(
+def test_a_run_that_broke_off_is_continued_and_requests_for_nothing_twice(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError, match="gone"):
-        run_job(job(tmp_path, table, at_once=2), DiesAfter(endpoint.url, 5))
+        run_job(job(tmp_path, table, at_once=2), CrashesAfter(endpoint.url, 5))
     assert not (tmp_path / "out.parquet").exists()
     done = run_job(job(tmp_path, table), endpoint)
     assert (done.scored, done.continued) == (3_000, 5 * 250)
@@ -122,7 +122,7 @@ def test_a_run_that_broke_off_is_continued_and_asks_for_nothing_twice(
 
 def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table), DiesAfter(endpoint.url, 2))
+        run_job(job(tmp_path, table), CrashesAfter(endpoint.url, 2))
     table.head(100).to_parquet(tmp_path / "table.parquet", index=False)
     with pytest.raises(JobError, match=r"differs in bytes[\s\S]*remove that folder"):
         run_job(job(tmp_path, table), endpoint)
@@ -131,18 +131,18 @@ def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: Scoring
 def test_two_runs_into_one_output_do_not_mix(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = job(tmp_path, table)
+    sent = job(tmp_path, table)
     inner: list[str] = []
-    real = resumable_job._join  # noqa: SLF001 the moment in which the first run is under way
+    real = resumable_job._join  # noqa: SLF001 the first run is under way then
 
     def join(*arguments: object) -> object:
         with pytest.raises(JobError, match="Another run is writing"):
-            run_job(asked, endpoint)
+            run_job(sent, endpoint)
         inner.append("refused")
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(resumable_job, "_join", join)
-    run_job(asked, endpoint)
+    run_job(sent, endpoint)
     assert inner == ["refused"]
 
 
@@ -190,7 +190,7 @@ def test_a_run_with_rejects_is_not_finished_without_them(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    real = resumable_job._join  # noqa: SLF001 the moment of the kill
+    real = resumable_job._join  # noqa: SLF001 the time of the kill
     monkeypatch.setattr(resumable_job, "_join", fail)
     with pytest.raises(KeyboardInterrupt):
         run_job(job(tmp_path, broken(table), rejects=tmp_path / "rejects.csv"), endpoint)
@@ -201,11 +201,11 @@ def test_a_run_with_rejects_is_not_finished_without_them(
     assert run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv"), endpoint).rejected == 4
 
 
-def test_answers_that_a_killed_removal_has_left_are_not_another_tables(
+def test_responses_that_a_killed_removal_has_left_are_not_another_tables(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table), DiesAfter(endpoint.url, 5))
+        run_job(job(tmp_path, table), CrashesAfter(endpoint.url, 5))
     (tmp_path / "out.parquet.progress" / "job.json").unlink()
     turned = table.iloc[::-1]
     turned.to_parquet(tmp_path / "table.parquet", index=False)
@@ -214,34 +214,34 @@ def test_answers_that_a_killed_removal_has_left_are_not_another_tables(
     np.testing.assert_allclose(found, expected(turned, served_checkout), rtol=0, atol=1e-9)
 
 
-def test_a_chunk_that_cannot_be_read_is_asked_for_again(
+def test_a_chunk_that_cannot_be_read_is_requested_for_again(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table, at_once=1), DiesAfter(endpoint.url, 3))
+        run_job(job(tmp_path, table, at_once=1), CrashesAfter(endpoint.url, 3))
     next((tmp_path / "out.parquet.progress").glob("*.arrow")).write_bytes(b"")
     assert run_job(job(tmp_path, table), endpoint).continued == 2 * 250
 
 
-def test_an_endpoint_that_refuses_everything_is_not_asked_for_every_row(
+def test_an_endpoint_that_refuses_everything_is_not_requested_for_every_row(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     class Refuses(ScoringClient):
-        asked = 0
+        sent = 0
 
         def score(self, *_: object, **__: object) -> object:  # type: ignore[override]
             """Refuse."""
-            self.asked += 1
+            self.sent += 1
             message = "no such model"
             raise RejectedRowsError(message, message)
 
     refuses = Refuses(endpoint.url)
     with pytest.raises(ScoringError, match=r"refuses rows that the schema allows.*no such model"):
         run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv", batch_size=3_000, at_once=1), refuses)
-    assert refuses.asked < 200
+    assert refuses.sent < 200
 
 
-def test_a_text_that_cannot_be_written_is_told_by_row_before_anything_is_scored(
+def test_a_text_that_cannot_be_written_is_reported_by_row_before_anything_is_scored(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     text = table.head(5).astype({"shot_id": str}).reset_index(drop=True)
@@ -276,7 +276,7 @@ def test_a_cell_of_a_csv_file_that_is_no_number_is_rejected_by_row(
     assert rejects["reason"].tolist() == ["column lat: found 'north', expected a float from 33.1568 to 34.0968"]
 
 
-def test_a_client_killed_at_random_moments_ends_with_every_row_once(
+def test_a_client_killed_at_random_times_ends_with_every_row_once(
     tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], production_server: ProductionServer, table: pd.DataFrame
 ) -> None:
     checkout, _ = served_checkout
@@ -295,7 +295,7 @@ def test_a_client_killed_at_random_moments_ends_with_every_row_once(
         process.kill()
         process.wait()
         assert not (tmp_path / "disturbed.parquet").exists()
-    assert "rows had been answered in an earlier run" in ok(checkout.command(*disturbed))
+    assert "rows had been served in an earlier run" in ok(checkout.command(*disturbed))
     assert (tmp_path / "disturbed.parquet").read_bytes() == (tmp_path / "undisturbed.parquet").read_bytes()
 
 
@@ -369,7 +369,7 @@ def test_the_command_ends_with_a_code_and_words(  # noqa: PLR0913, PLR0917 three
     assert not (files / "out.csv").exists()
 
 
-def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one(
+def test_a_server_that_is_not_there_is_reported_with_the_command_that_starts_one(
     tmp_path: Path, served_checkout: tuple[Checkout, Pipeline], table: pd.DataFrame
 ) -> None:
     table.to_parquet(tmp_path / "table.parquet", index=False)
@@ -378,16 +378,16 @@ def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one(
         *("--endpoint", f"http://127.0.0.1:{free_port()}"),
     )
     assert result.returncode == 1
-    assert "No scoring server answers" in result.stderr
+    assert "No scoring server responds" in result.stderr
     assert "make serve" in result.stderr
 
 
-def test_what_is_wrong_with_a_row_is_said_as_the_server_says_it(table: pd.DataFrame) -> None:
+def test_what_is_wrong_with_a_row_is_logged_as_the_server_shows_it(table: pd.DataFrame) -> None:
     values = broken(table).rename(columns={"lon": "lng"})[list(FEATURES)].to_numpy(dtype=float)
     assert sorted(problems_of(values)) == [10, 260, 261, 2_999]
 
 
-def test_a_file_that_ends_too_early_is_told(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
+def test_a_file_that_ends_too_early_is_reported(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     (tmp_path / "table.csv").write_text(table.head(3).to_csv(index=False) + "1,2\n")
     with pytest.raises(TableError, match="cannot be read"):
         run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)

@@ -19,14 +19,14 @@ ROWS = 6
 @pytest.fixture
 def engine(tmp_path: Path) -> sql.Engine:
     """A log of a request of six rows and of one request of a single row."""
-    address = f"sqlite:///{tmp_path / 'log.db'}"
-    recorder = InferenceLogWriter(address, FEATURES)
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    recorder = InferenceLogWriter(url, FEATURES)
     values = np.arange(6.0 * ROWS).reshape(ROWS, 6)
     label, probability = np.ones(ROWS, dtype=np.int64), np.full(ROWS, 0.5)
     recorder.append(Request("table", "1", values, label, probability, np.arange(ROWS) + 10, 1.0))
     recorder.append(Request("single", "1", values[:1] + 0.1, label[:1], probability[:1], None, 2.0))
     assert not recorder.close()
-    found: sql.Engine = create_engine(address)
+    found: sql.Engine = create_engine(url)
     return found
 
 
@@ -74,7 +74,7 @@ def uploaded(engine: sql.Engine, shot_id: int) -> None:
         pd.DataFrame([dict(zip(FEATURES, np.arange(6.0), strict=True)) | {"shot_made_flag": 1}]),
     ],
 )
-def test_labels_go_to_traffic_only_unless_others_are_asked_for(engine: sql.Engine, table: pd.DataFrame) -> None:
+def test_labels_go_to_traffic_only_unless_others_are_requested_for(engine: sql.Engine, table: pd.DataFrame) -> None:
     uploaded(engine, 10)
     assert attach_labels(table, engine).rows == 1
     assert labeled(engine) == {("table", 0): 1}
@@ -94,7 +94,7 @@ def test_the_label_of_an_uploaded_row_is_none_of_the_shot_of_the_same_number(eng
     assert window(engine, origins=[UPLOAD]).labeled == 1
 
 
-def test_contradicting_labels_are_left_out_and_repeated_ones_are_not(engine: sql.Engine) -> None:
+def test_contradicting_labels_are_excluded_and_repeated_ones_are_not(engine: sql.Engine) -> None:
     table = pd.DataFrame({"shot_id": [10, 10, 11, 11], "shot_made_flag": [1, 0, 1, 1]})
     joined = attach_labels(table, engine)
     assert (joined.rows, joined.ambiguous) == (1, 2)
@@ -125,7 +125,7 @@ def test_what_is_no_label_is_refused_and_nothing_is_written(
     assert labeled(engine) == {}
 
 
-def test_the_command_says_what_became_of_the_labels(
+def test_the_command_shows_what_became_of_the_labels(
     engine: sql.Engine, tmp_path: Path, served_checkout: tuple[Checkout, object]
 ) -> None:
     labels = tmp_path / "labels.csv"
@@ -141,7 +141,7 @@ def test_the_command_says_what_became_of_the_labels(
     [
         (["nothing.csv"], "nothing.csv"),
         (["labels.csv", "--log", "sqlite:////nowhere/log.db"], "found no such file"),
-        (["labels.csv", "--log", "nonsense"], "expected the SQLAlchemy address"),
+        (["labels.csv", "--log", "nonsense"], "expected the SQLAlchemy URL"),
     ],
 )
 def test_the_command_refuses_what_is_not_there(

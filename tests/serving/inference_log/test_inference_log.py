@@ -39,7 +39,7 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> str:
+def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'log.db'}"
 
 
@@ -49,8 +49,8 @@ def request(name: str, rows: int = 3, *, shot_id: bool = False) -> Request:
     return Request(name, "7", values, np.ones(rows, dtype=np.int64), np.linspace(0, 1, rows), ids, time.time())
 
 
-def logged(address: str) -> pd.DataFrame:
-    engine = create_engine(address)
+def logged(url: str) -> pd.DataFrame:
+    engine = create_engine(url)
     try:
         if not sql.inspect(engine).has_table("inference"):
             return pd.DataFrame(columns=["request_id"])
@@ -68,28 +68,28 @@ def test_writers_make_the_tables_of_a_new_log_at_once(tmp_path: Path, writers: i
             assert made.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
-def make_at_once(addresses: list[str]) -> None:
-    together = Barrier(len(addresses))
+def make_at_once(urls: list[str]) -> None:
+    together = Barrier(len(urls))
 
-    def make(address: str) -> None:
-        engine = create_engine(address)
+    def make(url: str) -> None:
+        engine = create_engine(url)
         try:
             together.wait(timeout=30)
             create_tables(engine, tables(FEATURES)[0])
         finally:
             engine.dispose()
 
-    with ThreadPoolExecutor(len(addresses)) as writers:
-        list(writers.map(make, addresses))
+    with ThreadPoolExecutor(len(urls)) as writers:
+        list(writers.map(make, urls))
 
 
-def test_a_row_is_logged_with_its_time_request_version_features_and_answer(address: str) -> None:
-    recorder = InferenceLogWriter(address, FEATURES)
+def test_a_row_is_logged_with_its_time_request_version_features_and_response(url: str) -> None:
+    recorder = InferenceLogWriter(url, FEATURES)
     before = pd.Timestamp.now("UTC").tz_localize(None)
     recorder.append(request("a", shot_id=True))
     recorder.append(request("b", rows=1))
     assert not recorder.close()
-    found = logged(address)
+    found = logged(url)
     assert found["request_id"].tolist() == ["a", "a", "a", "b"]
     assert found["row"].tolist() == [0, 1, 2, 0]
     assert found["shot_id"].tolist()[:3] == [100, 101, 102]
@@ -102,21 +102,21 @@ def test_a_row_is_logged_with_its_time_request_version_features_and_answer(addre
     assert (pd.to_datetime(found["time"]) >= before - pd.Timedelta(seconds=1)).all()
 
 
-def test_the_origin_of_a_request_is_logged(address: str) -> None:
-    recorder = InferenceLogWriter(address, FEATURES)
+def test_the_origin_of_a_request_is_logged(url: str) -> None:
+    recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(request("a", rows=1, shot_id=True)._replace(origin="what_if"))
     recorder.append(request("b", rows=2)._replace(origin="upload"))
     recorder.append(request("c", rows=1))
     assert not recorder.close()
-    assert logged(address)["origin"].tolist() == ["what_if", "upload", "upload", "traffic"]
+    assert logged(url)["origin"].tolist() == ["what_if", "upload", "upload", "traffic"]
 
 
-def test_a_spool_without_origins_is_moved_as_traffic(address: str, tmp_path: Path) -> None:
+def test_a_spool_without_origins_is_moved_as_traffic(url: str, tmp_path: Path) -> None:
     traffic = request("a", shot_id=True)
-    recorder = InferenceLogWriter(address, FEATURES)
+    recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(traffic)
     recorder.append(traffic._replace(origin="what_if"))
-    shutil.copyfile(next(spool_dir(address).rglob("*.spool")), tmp_path / "both.spool")
+    shutil.copyfile(next(spool_dir(url).rglob("*.spool")), tmp_path / "both.spool")
     assert not recorder.close()
     (first, end), (second, _) = read_spool(tmp_path / "both.spool", 0, len(FEATURES))
     assert (first.origin, second.origin) == ("traffic", "what_if")
@@ -126,7 +126,7 @@ def test_a_spool_without_origins_is_moved_as_traffic(address: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("text", "origin"), [("", "traffic"), ("What_If", "what_if"), (" upload ", "upload")])
-def test_the_origin_is_what_the_header_says(text: str, origin: str) -> None:
+def test_the_origin_is_what_the_header_shows(text: str, origin: str) -> None:
     assert checked_origin(text) == origin
 
 
@@ -135,38 +135,38 @@ def test_an_origin_that_is_none_is_refused() -> None:
         checked_origin("whatif")
 
 
-def test_two_recorders_write_at_once(address: str) -> None:
-    recorders = [InferenceLogWriter(address, FEATURES) for _ in range(2)]
+def test_two_recorders_write_at_once(url: str) -> None:
+    recorders = [InferenceLogWriter(url, FEATURES) for _ in range(2)]
     for number in range(200):
         for place, recorder in enumerate(recorders):
             recorder.append(request(f"{place}-{number}"))
     assert [recorder.close() for recorder in recorders] == ["", ""]
-    assert logged(address)["request_id"].value_counts().tolist() == [3] * 400
+    assert logged(url)["request_id"].value_counts().tolist() == [3] * 400
 
 
-def test_a_killed_process_loses_nothing_that_it_had_recorded(address: str, tmp_path: Path) -> None:
-    record_and_die(address, tmp_path, writer_dies=False)
-    wait_until(lambda: len(logged(address)) == 300, "the writer to finish what the killed process left")
+def test_a_killed_process_loses_nothing_that_it_had_recorded(url: str, tmp_path: Path) -> None:
+    record_and_die(url, tmp_path, writer_crashes=False)
+    wait_until(lambda: len(logged(url)) == 300, "the writer to finish what the killed process left")
 
 
-def test_what_a_killed_process_and_its_writer_left_is_moved_once_by_the_next(address: str, tmp_path: Path) -> None:
-    record_and_die(address, tmp_path, writer_dies=True)
-    recorder = InferenceLogWriter(address, FEATURES)
-    wait_until(lambda: len(logged(address)) == 300, "what was left to be moved")
+def test_what_a_killed_process_and_its_writer_left_is_moved_once_by_the_next(url: str, tmp_path: Path) -> None:
+    record_and_die(url, tmp_path, writer_crashes=True)
+    recorder = InferenceLogWriter(url, FEATURES)
+    wait_until(lambda: len(logged(url)) == 300, "what was left to be moved")
     recorder.append(request("after"))
     assert not recorder.close()
-    assert logged(address)["request_id"].value_counts().tolist() == [3] * 101
-    assert list(spool_dir(address).iterdir()) == []
+    assert logged(url)["request_id"].value_counts().tolist() == [3] * 101
+    assert list(spool_dir(url).iterdir()) == []
 
 
-def record_and_die(address: str, folder: Path, *, writer_dies: bool) -> None:
+def record_and_die(url: str, folder: Path, *, writer_crashes: bool) -> None:
     script = (
         "import os, signal, sys\n"
         "from serving.inference_log.inference_log import InferenceLogWriter\n"
         "from tests.serving.inference_log.test_inference_log import FEATURES, request\n"
-        f"recorder = InferenceLogWriter({address!r}, FEATURES)\n"
+        f"recorder = InferenceLogWriter({url!r}, FEATURES)\n"
         "for number in range(100): recorder.append(request(str(number)))\n"
-        f"if {writer_dies}: os.kill(recorder._writer.pid, signal.SIGKILL)\n"
+        f"if {writer_crashes}: os.kill(recorder._writer.pid, signal.SIGKILL)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     process = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
@@ -175,43 +175,43 @@ def record_and_die(address: str, folder: Path, *, writer_dies: bool) -> None:
 
 
 def test_a_writer_that_is_killed_is_replaced_and_its_folder_is_not_taken_for_abandoned(
-    address: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference_log, "_LOOK_SECONDS", 0.0)
-    recorder = InferenceLogWriter(address, FEATURES)
+    recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(request("before"))
     os.kill(recorder._writer.pid, signal.SIGKILL)  # noqa: SLF001 what a person would do from outside
     recorder._writer.wait()  # noqa: SLF001
-    other = InferenceLogWriter(address, FEATURES)
+    other = InferenceLogWriter(url, FEATURES)
     other.append(request("other"))
-    wait_until(lambda: len(logged(address)) >= 3, "the other recorder's rows")
+    wait_until(lambda: len(logged(url)) >= 3, "the other recorder's rows")
     recorder.append(request("after"))
     assert not recorder.close()
     assert not other.close()
-    assert sorted(logged(address)["request_id"]) == ["after"] * 3 + ["before"] * 3 + ["other"] * 3
+    assert sorted(logged(url)["request_id"]) == ["after"] * 3 + ["before"] * 3 + ["other"] * 3
 
 
-def test_what_cannot_be_read_hinders_nobody(address: str, capfd: pytest.CaptureFixture[str]) -> None:
-    left = spool_dir(address) / "1-1"
+def test_what_cannot_be_read_hinders_no_process(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    left = spool_dir(url) / "1-1"
     left.mkdir(parents=True)
     (left / "features.json").write_text("")
-    never_made, in_the_making = spool_dir(address) / "2-2.new", spool_dir(address) / "3-3.new"
+    never_made, in_the_making = spool_dir(url) / "2-2.new", spool_dir(url) / "3-3.new"
     never_made.mkdir()
     os.utime(never_made, (0, 0))
     in_the_making.mkdir()
-    recorder = InferenceLogWriter(address, FEATURES)
+    recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(request("a"))
     assert not recorder.close()
-    assert len(logged(address)) == 3
+    assert len(logged(url)) == 3
     assert "it stays" in capfd.readouterr().err
-    assert {path.name for path in spool_dir(address).iterdir()} == {"1-1", in_the_making.name}
+    assert {path.name for path in spool_dir(url).iterdir()} == {"1-1", in_the_making.name}
 
 
-def test_a_commit_that_succeeded_and_said_otherwise_doubles_no_row(address: str, tmp_path: Path) -> None:
-    recorder = InferenceLogWriter(address, FEATURES)
+def test_a_commit_that_succeeded_and_logged_otherwise_doubles_no_row(url: str, tmp_path: Path) -> None:
+    recorder = InferenceLogWriter(url, FEATURES)
     os.kill(recorder._writer.pid, signal.SIGSTOP)  # noqa: SLF001 this test writes itself
     recorder.append(request("a"))
-    (folder,) = spool_dir(address).iterdir()
+    (folder,) = spool_dir(url).iterdir()
     copy = tmp_path / "copy" / folder.name
     shutil.copytree(folder, copy)
     engine = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
@@ -235,73 +235,73 @@ def test_a_commit_that_succeeded_and_said_otherwise_doubles_no_row(address: str,
     assert not recorder.close()
 
 
-def test_an_address_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_cannot_be_one_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("nonsense", "oracle://somewhere"):
         monkeypatch.setenv("KOBE_INFERENCE_LOG", wrong)
-        with pytest.raises(ValueError, match="expected a SQLAlchemy address"):
+        with pytest.raises(ValueError, match="expected a SQLAlchemy URL"):
             recorder_from_environment(FEATURES, Limits())
 
 
-def test_a_request_that_was_half_written_is_not_read(address: str, tmp_path: Path) -> None:
+def test_a_request_that_was_half_written_is_not_read(url: str, tmp_path: Path) -> None:
     path = tmp_path / "000001.spool"
-    recorder = InferenceLogWriter(address, FEATURES)
+    recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(request("whole"))
     recorder.append(request("half"))
-    shutil.copyfile(next(spool_dir(address).rglob("*.spool")), path)
+    shutil.copyfile(next(spool_dir(url).rglob("*.spool")), path)
     assert not recorder.close()
     os.truncate(path, path.stat().st_size - 1)
     assert [found.request_id for found, _ in read_spool(path, 0, len(FEATURES))] == ["whole"]
 
 
-def test_a_database_that_is_away_costs_no_row_and_no_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_is_away_costs_no_row_and_no_response(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "away"
-    address = f"sqlite:///{folder / 'log.db'}"
-    recorder = InferenceLogWriter(address, FEATURES)
+    url = f"sqlite:///{folder / 'log.db'}"
+    recorder = InferenceLogWriter(url, FEATURES)
     # The spool has made the folder; a folder where the file should be keeps the database away.
     (folder / "log.db").mkdir()
     recorder.append(request("early"))
-    told: list[str] = []
+    raised: list[str] = []
 
     def complained() -> bool:
-        told.append(capfd.readouterr().err)
-        return any("rows wait" in text or "they wait in" in text for text in told)
+        raised.append(capfd.readouterr().err)
+        return any("rows wait" in text or "they wait in" in text for text in raised)
 
     wait_until(complained, "the writer to report it")
     (folder / "log.db").rmdir()
     recorder.append(request("late"))
     assert not recorder.close()
-    assert set(logged(address)["request_id"]) == {"early", "late"}
+    assert set(logged(url)["request_id"]) == {"early", "late"}
 
 
-def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference_log, "_SEGMENT_BYTES", 2_000)
-    recorder = InferenceLogWriter(address, FEATURES)
+    recorder = InferenceLogWriter(url, FEATURES)
     for number in range(300):
         recorder.append(request(str(number)))
-    wait_until(lambda: len(logged(address)) == 900, "the rows to be moved")
-    wait_until(lambda: len(list(spool_dir(address).rglob("*.spool"))) == 1, "moved files to go")
+    wait_until(lambda: len(logged(url)) == 900, "the rows to be moved")
+    wait_until(lambda: len(list(spool_dir(url).rglob("*.spool"))) == 1, "moved files to go")
     assert not recorder.close()
 
 
 @pytest.mark.parametrize("value", ["", "off"])
-def test_nothing_is_recorded_unless_asked_for(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_nothing_is_recorded_unless_requested_for(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("KOBE_INFERENCE_LOG", value)
     assert recorder_from_environment(FEATURES, Limits()) is None
 
 
-def test_the_front_door_logs_too_when_asked_for(
-    served_checkout: tuple[Checkout, object], address: str, monkeypatch: pytest.MonkeyPatch
+def test_the_mlflow_server_logs_too_when_requested_for(
+    served_checkout: tuple[Checkout, object], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import requests  # noqa: PLC0415 its name is taken here
 
     checkout, _ = served_checkout
-    monkeypatch.setenv("KOBE_INFERENCE_LOG", address)
+    monkeypatch.setenv("KOBE_INFERENCE_LOG", url)
     with run_mlflow_server(checkout) as server_url:
-        answer = requests.post(f"{server_url}/invocations", json=records(shot(), shot(period=2)), timeout=30)
+        response = requests.post(f"{server_url}/invocations", json=records(shot(), shot(period=2)), timeout=30)
         assert requests.post(f"{server_url}/invocations", json=records(shot(lat=0)), timeout=30).status_code == 400
-        wait_until(lambda: len(logged(address)) == 2, "the rows to be logged")
+        wait_until(lambda: len(logged(url)) == 2, "the rows to be logged")
         tried = {"X-Request-Origin": "what_if"}
         requests.post(f"{server_url}/invocations", json=records(shot(period=3)), headers=tried, timeout=30)
         # This body goes MLflow's own way.
@@ -312,18 +312,18 @@ def test_the_front_door_logs_too_when_asked_for(
         refused = requests.post(f"{server_url}/invocations", json=records(shot()), headers=unknown, timeout=30)
         assert refused.status_code == 400
         assert "expected one of traffic, what_if" in refused.json()["message"]
-        wait_until(lambda: len(logged(address)) == 4, "the rows to be logged")
-    found = logged(address)
+        wait_until(lambda: len(logged(url)) == 4, "the rows to be logged")
+    found = logged(url)
     assert found["origin"].tolist() == ["traffic", "traffic", "what_if", "what_if"]
     found = found.head(2)
     assert found["period"].tolist() == [1, 2]
-    assert found["probability"].tolist() == [one["probability"] for one in answer.json()["predictions"]]
+    assert found["probability"].tolist() == [one["probability"] for one in response.json()["predictions"]]
     assert set(found["model_version"]) == {"1"}
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """Address of a database of Debian's PostgreSQL, started for the test."""
+    """URL of a database of Debian's PostgreSQL, started for the test."""
     if not POSTGRES:
         pytest.skip("PostgreSQL is not installed; .ci/run installs Debian's")
     user = "postgres" if os.getuid() == 0 else None
@@ -335,10 +335,10 @@ def postgres() -> Iterator[str]:
     subprocess.run(initdb, user=user, check=True, stdout=subprocess.DEVNULL, cwd="/")
     command = [str(POSTGRES[-1].with_name("postgres")), "-D", str(data), "-p", str(port), "-k", str(data)]
     server = subprocess.Popen([*command, "-h", "127.0.0.1"], user=user, stderr=subprocess.DEVNULL, cwd="/")
-    address = f"postgresql://kobe@127.0.0.1:{port}/postgres"
+    url = f"postgresql://kobe@127.0.0.1:{port}/postgres"
     try:
-        wait_until(lambda: takes_connections(address), "PostgreSQL to answer")
-        yield address
+        wait_until(lambda: takes_connections(url), "PostgreSQL to respond")
+        yield url
     finally:
         # The fast shutdown, which does not wait for our pooled connections.
         server.send_signal(signal.SIGINT)
@@ -346,8 +346,8 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(data)
 
 
-def takes_connections(address: str) -> bool:
-    engine = create_engine(address)
+def takes_connections(url: str) -> bool:
+    engine = create_engine(url)
     try:
         engine.connect().close()
     except sql.exc.OperationalError:
@@ -434,20 +434,20 @@ def test_postgresql_takes_the_log_and_the_labels(
     assert found.loc[found["shot_id"] == 100, "shot_made_flag"].tolist() == [1, 1]
 
 
-def test_the_address_is_no_argument_that_others_can_read(address: str) -> None:
-    recorder = InferenceLogWriter(address, FEATURES)
+def test_the_url_is_no_argument_that_others_can_read(url: str) -> None:
+    recorder = InferenceLogWriter(url, FEATURES)
     with open(f"/proc/{recorder._writer.pid}/cmdline", encoding="utf-8") as file:  # noqa: PTH123, SLF001
         assert "sqlite" not in file.read()
     assert not recorder.close()
 
 
-def test_a_log_can_be_read_while_it_is_written(address: str, tmp_path: Path) -> None:
-    recorder = InferenceLogWriter(address, FEATURES)
+def test_a_log_can_be_read_while_it_is_written(url: str, tmp_path: Path) -> None:
+    recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(request("a"))
-    wait_until(lambda: len(logged(address)) == 3, "the rows to be logged")
+    wait_until(lambda: len(logged(url)) == 3, "the rows to be logged")
     with closing(sqlite3.connect(tmp_path / "log.db")) as reader:
         reader.execute("start")
         assert reader.execute("select count(*) from inference").fetchone() == (3,)
         recorder.append(request("b"))
-        wait_until(lambda: len(logged(address)) == 6, "rows to be logged beside a reader")
+        wait_until(lambda: len(logged(url)) == 6, "rows to be logged next to a reader")
     assert not recorder.close()

@@ -41,16 +41,16 @@ def row(number: int) -> dict[str, object]:
 
 
 def make(path: Path, rows: list[dict[str, object]]) -> str:
-    """Write a log; its address."""
-    address = f"sqlite:///{path}"
-    engine: sql.Engine = create_engine(address)
+    """Write a log; its url."""
+    url = f"sqlite:///{path}"
+    engine: sql.Engine = create_engine(url)
     log, _ = tables(FEATURES)
     log.metadata.create_all(engine)
     if rows:
         with engine.begin() as connection:
             connection.execute(log.insert(), rows)
     engine.dispose()
-    return address
+    return url
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_window_without_ends_holds_the_whole_log(engine: sql.Engine) -> None:
         (minute(200), None, 0, 0),
     ],
 )
-def test_a_window_holds_its_first_moment_and_not_its_last(
+def test_a_window_holds_its_first_time_and_not_its_last(
     engine: sql.Engine, since: datetime | None, until: datetime | None, rows: int, labeled: int
 ) -> None:
     found = window(engine, since, until)
@@ -101,14 +101,14 @@ def test_rows_are_read_with_their_values_in_order(engine: sql.Engine) -> None:
 
 
 @pytest.mark.parametrize("max_rows", [100, 99, 50, 34, 10])
-def test_of_more_rows_than_are_wanted_evenly_spread_ones_are_read(engine: sql.Engine, max_rows: int) -> None:
+def test_of_more_rows_than_are_wanted_systematic_sample_ones_are_read(engine: sql.Engine, max_rows: int) -> None:
     table = read(engine, max_rows=max_rows)
     assert abs(len(table) - max_rows) <= 1
     # No gap is more than twice what even steps would leave.
     assert table["time"].diff().max() <= pd.Timedelta(minutes=2 * 100 / max_rows)
 
 
-def test_rows_are_sampled_among_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
+def test_rows_are_sampled_among_those_of_the_version_that_is_requested(tmp_path: Path) -> None:
     rows = [row(number) | {"model_version": "2" if number % 50 == 0 else "1"} for number in range(1_000)]
     log = open_log(make(tmp_path / "log.db", rows))
     table = read(log, max_rows=20, version="2")
@@ -133,13 +133,13 @@ def test_rows_are_counted_by_the_version_that_scored_them_and_a_shot_by_its_newe
     assert versions(log, minute(10)) == {}
 
 
-def test_evenly_spread_rows_follow_no_rhythm_of_the_requests(engine: sql.Engine) -> None:
+def test_systematic_sample_rows_follow_no_rhythm_of_the_requests(engine: sql.Engine) -> None:
     for period in (2, 3, 4, 5, 10):
         places = read(engine, max_rows=50)["time"].dt.minute % period
         assert places.value_counts().reindex(range(period)).min() >= 50 / period - 3
 
 
-def test_evenly_spread_rows_span_the_window_they_were_asked_for(engine: sql.Engine) -> None:
+def test_systematic_sample_rows_span_the_window_they_were_requested_for(engine: sql.Engine) -> None:
     table = read(engine, minute(20), minute(80), max_rows=6)
     assert 5 <= len(table) <= 7
     assert table["time"].between(minute(20), minute(80)).all()
@@ -175,7 +175,7 @@ def test_the_newest_labels_and_the_newest_rows_of_all_are_read_in_order(
     pd.testing.assert_frame_equal(found, read(engine, max_rows=1_000).iloc[expected].reset_index(drop=True))
 
 
-def test_after_a_rollback_the_newest_rows_are_those_of_the_version_that_is_asked_for(tmp_path: Path) -> None:
+def test_after_a_rollback_the_newest_rows_are_those_of_the_version_that_is_requested(tmp_path: Path) -> None:
     rows = [row(number) | {"model_version": "1" if number < 3 else "2", "shot_made_flag": None} for number in range(9)]
     log = open_log(make(tmp_path / "log.db", rows))
     assert minutes(read_latest(log, labeled=5, rows=2, version="1")) == [1, 2]
@@ -188,7 +188,7 @@ def test_the_newest_rows_of_an_empty_log_are_none_with_the_same_columns(tmp_path
     assert list(found)[:3] == ["time", "model_version", "shot_id"]
 
 
-def test_columns_and_their_types_are_those_that_are_promised(engine: sql.Engine) -> None:
+def test_columns_and_their_types_are_those_that_are_documented(engine: sql.Engine) -> None:
     for since in (None, minute(99), minute(500)):
         assert read(engine, since, max_rows=10).dtypes.astype(str).to_dict() == KINDS
 
@@ -208,7 +208,7 @@ def minutes(table: pd.DataFrame) -> list[int]:
     return [int((time - START) / timedelta(minutes=1)) for time in table["time"]]
 
 
-def test_time_says_which_rows_are_the_newest_and_not_when_they_came_into_the_log(tmp_path: Path) -> None:
+def test_time_names_the_rows_are_the_newest_and_not_when_they_came_into_the_log(tmp_path: Path) -> None:
     drained_late = [row(number) for number in (5, 3, 4, 0, 1, 2)]
     engine = open_log(make(tmp_path / "log.db", drained_late))
     assert window(engine)[2:] == (minute(0), minute(5), "1")
@@ -241,7 +241,7 @@ def test_of_a_shot_the_newest_row_of_the_window_counts(tmp_path: Path) -> None:
     assert window(engine, minute(1), minute(6)).rows == 1
 
 
-def test_only_the_operation_counts_unless_others_are_asked_for(tmp_path: Path) -> None:
+def test_only_the_operation_counts_unless_others_are_requested_for(tmp_path: Path) -> None:
     rows = [row(0), row(4) | {"origin": "what_if"}, row(8) | {"origin": "upload", "shot_id": 7_000}]
     with_origin = [{"origin": "traffic", **one} for one in rows]
     engine = open_log(make(tmp_path / "log.db", with_origin))
@@ -272,13 +272,13 @@ OLD_TABLE = (
 
 
 def old_log(path: Path) -> str:
-    address = f"sqlite:///{path}"
-    engine: sql.Engine = create_engine(address)
+    url = f"sqlite:///{path}"
+    engine: sql.Engine = create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(OLD_TABLE)
         connection.execute(tables(FEATURES)[0].insert(), [row(number) for number in range(ROWS)])
     engine.dispose()
-    return address
+    return url
 
 
 def test_a_log_without_origins_is_read_as_traffic(tmp_path: Path) -> None:
@@ -289,8 +289,8 @@ def test_a_log_without_origins_is_read_as_traffic(tmp_path: Path) -> None:
 
 
 def test_a_log_without_origins_and_indexes_gets_them_from_its_next_writer(tmp_path: Path) -> None:
-    address = old_log(tmp_path / "log.db")
-    engine: sql.Engine = create_engine(address)
+    url = old_log(tmp_path / "log.db")
+    engine: sql.Engine = create_engine(url)
     for _ in range(2):
         create_tables(engine, tables(FEATURES)[0])
     found = sql.inspect(engine)
@@ -302,7 +302,7 @@ def test_a_log_without_origins_and_indexes_gets_them_from_its_next_writer(tmp_pa
     with engine.connect() as connection:
         assert connection.exec_driver_sql("select distinct origin from inference").all() == [("traffic",)]
     engine.dispose()
-    assert window(open_log(address)) == (100, 25, minute(0), minute(99), "2")
+    assert window(open_log(url)) == (100, 25, minute(0), minute(99), "2")
 
 
 def test_no_window_is_a_scan_of_the_whole_log(engine: sql.Engine) -> None:
@@ -338,14 +338,14 @@ def test_a_version_that_is_no_number_is_null(tmp_path: Path, text: str, number: 
     assert window(engine).last_version == text
 
 
-def test_a_file_that_is_absent_is_told_and_not_made(tmp_path: Path) -> None:
+def test_a_file_that_is_absent_is_reported_and_not_made(tmp_path: Path) -> None:
     path = tmp_path / "absent.db"
     with pytest.raises(LogError, match="found no such file"):
         open_log(f"sqlite:///{path}")
     assert not path.exists()
 
 
-def test_a_database_without_the_table_is_told(tmp_path: Path) -> None:
+def test_a_database_without_the_table_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "foreign.db"
     with sqlite3.connect(path) as connection:
         connection.execute("create table songs (name text)")
@@ -354,7 +354,7 @@ def test_a_database_without_the_table_is_told(tmp_path: Path) -> None:
         open_log(f"sqlite:///{path}")
 
 
-def test_a_table_of_the_same_name_with_other_columns_is_told(tmp_path: Path) -> None:
+def test_a_table_of_the_same_name_with_other_columns_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "foreign.db"
     with sqlite3.connect(path) as connection:
         connection.execute("create table inference (name text)")
@@ -367,14 +367,14 @@ def test_a_table_of_the_same_name_with_other_columns_is_told(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 99, b"SQLite format 3\0" + b"\xff" * 5_000])
-def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "corrupt.db"
     path.write_bytes(content)
     with pytest.raises(LogError, match="cannot be read: file is not a database"):
         open_log(f"sqlite:///{path}")
 
 
-def test_a_log_that_breaks_after_it_was_opened_is_told(engine: sql.Engine) -> None:
+def test_a_log_that_breaks_after_it_was_opened_is_reported(engine: sql.Engine) -> None:
     engine.dispose()
     for path in Path(str(engine.url.database)).parent.glob("log.db*"):
         path.write_bytes(b"\xff" * 9_000)
@@ -384,13 +384,13 @@ def test_a_log_that_breaks_after_it_was_opened_is_told(engine: sql.Engine) -> No
         read(engine, max_rows=10)
 
 
-@pytest.mark.parametrize("address", ["", "nonsense", "nosuch://host/name", "sqlite:////", "oracle://host/name"])
-def test_what_is_no_address_is_told(address: str) -> None:
+@pytest.mark.parametrize("url", ["", "nonsense", "nosuch://host/name", "sqlite:////", "oracle://host/name"])
+def test_an_invalid_url_is_reported(url: str) -> None:
     with pytest.raises(LogError, match="expected"):
-        open_log(address)
+        open_log(url)
 
 
-def test_the_address_is_what_is_given_else_the_variables_else_the_projects_own_file(
+def test_the_url_is_what_is_given_else_the_variables_else_the_projects_own_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KOBE_INFERENCE_LOG", "sqlite:///theirs.db")

@@ -24,12 +24,12 @@ MEGABYTE = 1_000_000
 EVERYTHING = 1 << 40
 
 
-def address_in(folder: Path) -> str:
+def url_in(folder: Path) -> str:
     return f"sqlite:///{folder / 'log.db'}"
 
 
-def record(address: str, *requests: Request) -> None:
-    recorder = InferenceLogWriter(address, FEATURES)
+def record(url: str, *requests: Request) -> None:
+    recorder = InferenceLogWriter(url, FEATURES)
     for request in requests:
         recorder.append(request)
     assert not recorder.close()
@@ -57,8 +57,8 @@ def left(engine: sql.Engine) -> dict[str, int]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sql.Engine]:
     """An empty log in each database in turn."""
-    address = address_in(tmp_path) if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
-    found = create_engine(address)
+    url = url_in(tmp_path) if request.param == "sqlite" else str(request.getfixturevalue("postgres"))
+    found = create_engine(url)
     with found.begin() as connection:
         connection.exec_driver_sql("drop table if exists inference")
         connection.exec_driver_sql("drop table if exists inference_spool")
@@ -66,21 +66,21 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sql.Engin
     found.dispose()
 
 
-def address_of(engine: sql.Engine) -> str:
+def url_of(engine: sql.Engine) -> str:
     return engine.url.render_as_string(hide_password=False)
 
 
 def test_rows_go_by_age_and_others_stay(engine: sql.Engine) -> None:
     old = request("old", 5_000, days=40)
-    record(address_of(engine), old, request("tried", 3, days=41)._replace(origin="what_if"), request("new", 7, days=1))
+    record(url_of(engine), old, request("tried", 3, days=41)._replace(origin="what_if"), request("new", 7, days=1))
     removed = remove(engine, before=ago(30), max_bytes=EVERYTHING)
     assert (removed.by_age, removed.by_size) == (5_003, 0)
     assert left(engine) == {"new": 7}
     assert remove(engine, before=ago(30), max_bytes=EVERYTHING).by_age == 0
 
 
-def test_what_would_go_is_said_and_stays(engine: sql.Engine) -> None:
-    record(address_of(engine), request("old", 500, days=40), request("new", 7))
+def test_what_would_go_is_printed_and_stays(engine: sql.Engine) -> None:
+    record(url_of(engine), request("old", 500, days=40), request("new", 7))
     removed = remove(engine, before=ago(30), max_bytes=EVERYTHING, dry_run=True)
     assert removed.by_age == 500
     assert left(engine) == {"new": 7, "old": 500}
@@ -89,7 +89,7 @@ def test_what_would_go_is_said_and_stays(engine: sql.Engine) -> None:
 def test_the_label_of_a_row_that_goes_is_given_to_the_rows_of_its_shot_that_stay(engine: sql.Engine) -> None:
     first, again = request("first", 3, days=50, first_shot=1), request("again", 3, days=40, first_shot=1)
     elsewhere = request("tried", 3, first_shot=1)._replace(origin="what_if")
-    record(address_of(engine), first, again, request("newest", 2, days=1, first_shot=1), elsewhere)
+    record(url_of(engine), first, again, request("newest", 2, days=1, first_shot=1), elsewhere)
     log = tables(FEATURES)[0]
     with engine.begin() as connection:
         connection.execute(log.update().where(log.c.request_id == "first", log.c.shot_id <= 2).values(shot_made_flag=0))
@@ -101,13 +101,13 @@ def test_the_label_of_a_row_that_goes_is_given_to_the_rows_of_its_shot_that_stay
     after = read_labeled(engine, max_rows=10)
     assert after[["shot_id", "shot_made_flag"]].to_numpy().tolist() == [[1, 0], [2, 1]]
     assert before[["shot_id", "shot_made_flag"]].to_numpy().tolist() == [[1, 0], [2, 1]]
-    # A table that somebody tries may number other shots alike.
+    # A table that a person tries may number other shots alike.
     assert read(engine, max_rows=10, origins=["what_if"])["shot_made_flag"].isna().all()
 
 
 def test_the_oldest_rows_go_where_the_log_takes_more_than_it_may(engine: sql.Engine) -> None:
     requests = [request(f"{number:02d}", 1_000, days=30 - number) for number in range(20)]
-    record(address_of(engine), *requests)
+    record(url_of(engine), *requests)
     wait_until(lambda: used_bytes(engine) > 2 * MEGABYTE, "the database to know what it takes")
     removed = remove(engine, before=None, max_bytes=2 * MEGABYTE)
     stayed = left(engine)
@@ -120,23 +120,23 @@ def test_the_oldest_rows_go_where_the_log_takes_more_than_it_may(engine: sql.Eng
 
 
 def test_one_request_that_is_larger_than_the_log_may_be_goes(tmp_path: Path) -> None:
-    record(address_in(tmp_path), request("attack", 30_000))
-    engine = open_log(address_in(tmp_path))
+    record(url_in(tmp_path), request("attack", 30_000))
+    engine = open_log(url_in(tmp_path))
     remove(engine, before=None, max_bytes=MEGABYTE)
     assert left(engine) == {}
 
 
 def test_a_sqlite_file_gives_its_space_back(tmp_path: Path) -> None:
-    record(address_in(tmp_path), request("old", 20_000, days=40), request("new", 10))
+    record(url_in(tmp_path), request("old", 20_000, days=40), request("new", 10))
     before = (tmp_path / "log.db").stat().st_size
-    remove(open_log(address_in(tmp_path)), before=ago(30), max_bytes=EVERYTHING)
+    remove(open_log(url_in(tmp_path)), before=ago(30), max_bytes=EVERYTHING)
     assert sum(path.stat().st_size for path in tmp_path.glob("log.db*") if path.is_file()) < before / 4
 
 
 def test_a_log_of_0_1_0_loses_old_rows_and_gives_its_space_back_when_it_is_compacted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record(address_in(tmp_path), request("old", 20_000, days=40), request("new", 10))
+    record(url_in(tmp_path), request("old", 20_000, days=40), request("new", 10))
     with closing(sqlite3.connect(tmp_path / "log.db")) as log:
         log.execute("drop index ix_inference_time")
         log.execute("drop index ix_inference_label")
@@ -145,18 +145,18 @@ def test_a_log_of_0_1_0_loses_old_rows_and_gives_its_space_back_when_it_is_compa
         log.execute("vacuum")
     before = (tmp_path / "log.db").stat().st_size
     monkeypatch.setattr(sys, "argv", ["retention"])
-    retention.run(RetentionConfig(log=address_in(tmp_path), keep_days=30))
-    assert left(open_log(address_in(tmp_path))) == {"new": 10}
+    retention.run(RetentionConfig(log=url_in(tmp_path), keep_days=30))
+    assert left(open_log(url_in(tmp_path))) == {"new": 10}
     assert (tmp_path / "log.db").stat().st_size == before
-    retention.run(RetentionConfig(log=address_in(tmp_path), keep_days=30, compact=True))
+    retention.run(RetentionConfig(log=url_in(tmp_path), keep_days=30, compact=True))
     assert (tmp_path / "log.db").stat().st_size < before / 4
     assert "20,000 rows older than 30 days, 0 for a limit of 4,294,967,296 bytes" in capsys.readouterr().out
 
 
 def test_rows_are_written_while_old_ones_are_removed(tmp_path: Path) -> None:
-    record(address_in(tmp_path), request("old", 20_000, days=40))
-    engine = open_log(address_in(tmp_path))
-    recorder = InferenceLogWriter(address_in(tmp_path), FEATURES)
+    record(url_in(tmp_path), request("old", 20_000, days=40))
+    engine = open_log(url_in(tmp_path))
+    recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
     removing = threading.Thread(target=lambda: remove(engine, before=ago(30), max_bytes=EVERYTHING))
     removing.start()
     meanwhile = 200
@@ -169,7 +169,7 @@ def test_rows_are_written_while_old_ones_are_removed(tmp_path: Path) -> None:
 
 def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
     recorder = InferenceLogWriter(
-        address_in(tmp_path), FEATURES, limits=Limits(log_bytes=2 * MEGABYTE, spool_bytes=MEGABYTE)
+        url_in(tmp_path), FEATURES, limits=Limits(log_bytes=2 * MEGABYTE, spool_bytes=MEGABYTE)
     )
 
     def is_full() -> bool:
@@ -177,7 +177,7 @@ def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
         return recorder.dropped["log_full"] > 0
 
     wait_until(is_full, "the log to be full")
-    engine = open_log(address_in(tmp_path))
+    engine = open_log(url_in(tmp_path))
     remove(engine, before=ago(30), max_bytes=EVERYTHING)
 
     def is_taken() -> bool:
@@ -189,6 +189,6 @@ def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
     assert "wait in" not in recorder.close()
 
 
-def test_where_there_is_no_log_the_command_says_so(tmp_path: Path) -> None:
+def test_where_there_is_no_log_the_command_reports_it(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="found no such file"):
-        retention.run(RetentionConfig(log=address_in(tmp_path)))
+        retention.run(RetentionConfig(log=url_in(tmp_path)))

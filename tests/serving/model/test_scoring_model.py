@@ -59,14 +59,14 @@ def one(**changes: object) -> pd.DataFrame:
     return pd.DataFrame([shot(**changes)]).astype(float)
 
 
-def test_answers_are_those_of_the_estimator_in_order(
+def test_predictions_are_those_of_the_estimator_in_order(
     model: PyFuncModel, pipeline: Pipeline, table: pd.DataFrame
 ) -> None:
-    answer = model.predict(table)
+    response = model.predict(table)
     expected = pipeline.predict_proba(table.to_numpy())[:, 1]
-    np.testing.assert_allclose(answer["probability"], expected, atol=1e-12)
-    np.testing.assert_array_equal(answer["shot_made_flag"], expected >= 0.5)
-    assert list(answer) == ["shot_made_flag", "probability"]
+    np.testing.assert_allclose(response["probability"], expected, atol=1e-12)
+    np.testing.assert_array_equal(response["shot_made_flag"], expected >= 0.5)
+    assert list(response) == ["shot_made_flag", "probability"]
 
 
 def test_columns_are_found_by_name(model: PyFuncModel, table: pd.DataFrame) -> None:
@@ -87,9 +87,9 @@ def test_predictions_have_the_index_of_the_table(model: PyFuncModel, table: pd.D
     rows = table.head(3)
     expected = model.predict(rows)["probability"].to_numpy()
     moved = rows.set_axis(INDEXES[case], axis=0)
-    answer = model.predict(moved)
-    pd.testing.assert_index_equal(answer.index, moved.index)
-    np.testing.assert_array_equal(answer["probability"], expected)
+    response = model.predict(moved)
+    pd.testing.assert_index_equal(response.index, moved.index)
+    np.testing.assert_array_equal(response["probability"], expected)
 
 
 def test_a_filtered_table_takes_its_predictions_as_a_column(model: PyFuncModel, table: pd.DataFrame) -> None:
@@ -153,9 +153,9 @@ def test_rows_by_position_are_refused_with_the_order_of_the_names(model: PyFuncM
 
 def test_the_unwrapped_model_takes_the_same_tables(model: PyFuncModel) -> None:
     raw = WHOLE.rename(columns={"lng": "lon"}).set_axis(["a", "b"], axis=0)
-    answer = model.unwrap_python_model().predict(None, raw)
-    np.testing.assert_array_equal(answer["probability"], model.predict(WHOLE)["probability"])
-    assert list(answer.index) == ["a", "b"]
+    response = model.unwrap_python_model().predict(None, raw)
+    np.testing.assert_array_equal(response["probability"], model.predict(WHOLE)["probability"])
+    assert list(response.index) == ["a", "b"]
 
 
 @pytest.mark.usefixtures("model")
@@ -182,10 +182,10 @@ def test_another_model_with_the_same_columns_is_checked_by_mlflow_alone(
         other.predict(WHOLE)
 
 
-def test_predictions_come_in_the_form_that_is_asked_for(model: PyFuncModel, table: pd.DataFrame) -> None:
-    answer = model.predict(table)
-    made, probability = answer["shot_made_flag"].to_numpy(), answer["probability"].to_numpy()
-    pd.testing.assert_frame_equal(model.predict(table, params={"output": "records"}), answer)
+def test_predictions_come_in_the_form_that_is_requested(model: PyFuncModel, table: pd.DataFrame) -> None:
+    response = model.predict(table)
+    made, probability = response["shot_made_flag"].to_numpy(), response["probability"].to_numpy()
+    pd.testing.assert_frame_equal(model.predict(table, params={"output": "records"}), response)
     np.testing.assert_array_equal(model.predict(table, params={"output": "label"}), made)
     np.testing.assert_array_equal(model.predict(table, params={"output": "probability"}), probability)
     pairs = model.predict(table, params={"output": "probabilities"})
@@ -209,7 +209,7 @@ def test_mlflow_evaluates_it_as_a_classifier(logged: Path, shots: pd.DataFrame, 
     assert isinstance(model.predict(rows), pd.DataFrame), "only the evaluator gets labels"
 
 
-def test_a_default_form_that_there_is_none_of_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_form_that_there_is_none_of_is_rejected_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output_from_environment() == "records"
     monkeypatch.setenv(OUTPUT_VARIABLE, "probability")
     assert output_from_environment() == "probability"
@@ -218,13 +218,13 @@ def test_a_default_form_that_there_is_none_of_is_refused_in_words(monkeypatch: p
         output_from_environment()
 
 
-def test_no_rows_give_an_empty_answer(model: PyFuncModel, table: pd.DataFrame) -> None:
+def test_no_rows_give_an_empty_response(model: PyFuncModel, table: pd.DataFrame) -> None:
     assert model.predict(table.head(0)).shape == (0, 2)
 
 
 def test_the_threshold_is_a_parameter_of_the_request(model: PyFuncModel, table: pd.DataFrame) -> None:
-    answer = model.predict(table, params={"threshold": 0.42})
-    np.testing.assert_array_equal(answer["shot_made_flag"], answer["probability"] >= 0.42)
+    response = model.predict(table, params={"threshold": 0.42})
+    np.testing.assert_array_equal(response["shot_made_flag"], response["probability"] >= 0.42)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
@@ -262,8 +262,8 @@ def test_every_shot_inside_the_schema_gets_a_probability(model: PyFuncModel, dat
             values[name] = float(data.draw(st.integers(int(column.minimum), int(column.maximum))))
         else:
             values[name] = data.draw(st.floats(column.minimum, column.maximum))
-    answer = model.predict(one(**values))
-    assert 0 <= answer["probability"][0] <= 1
+    response = model.predict(one(**values))
+    assert 0 <= response["probability"][0] <= 1
 
 
 @pytest.mark.parametrize("name", ["period", "playoffs"])
@@ -295,15 +295,15 @@ def test_the_model_does_not_carry_the_projects_whole_lock(logged: Path) -> None:
 
 
 def test_requirements_are_what_is_imported_pinned_and_nothing_else_is_constrained(logged: Path) -> None:
-    asked = (logged / "requirements.txt").read_text().splitlines()
-    assert all("==" in line for line in asked)
-    assert {line.partition("==")[0] for line in asked} == {
+    sent = (logged / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in sent)
+    assert {line.partition("==")[0] for line in sent} == {
         *("mlflow", "numpy", "orjson", "pandas", "pyarrow", "pyyaml", "scikit-learn", "scipy", "skops"),
         *("sqlalchemy", "psycopg", "psycopg-binary", "uvicorn", "uvloop", "httptools"),
     }
     assert not (logged / "constraints.txt").exists()
     locked = (ROOT / "requirements.txt").read_text()
-    assert all(line in locked for line in asked)
+    assert all(line in locked for line in sent)
 
 
 def test_the_ranges_travel_with_the_model(logged: Path) -> None:

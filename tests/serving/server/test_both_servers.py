@@ -28,11 +28,11 @@ JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.par
 SPLIT: dict[str, Any] = {"columns": list(FEATURES), "data": [[shot()[name] for name in FEATURES]]}
 
 
-def post(address: str, body: str | bytes | object, kind: str | None = JSON, **headers: str) -> requests.Response:
+def post(url: str, body: str | bytes | object, kind: str | None = JSON, **headers: str) -> requests.Response:
     data = body if isinstance(body, str | bytes) else json.dumps(body)
     with requests.Session() as session:
         session.trust_env = False
-        request = requests.Request("POST", f"{address}/invocations", data=data, headers=headers).prepare()
+        request = requests.Request("POST", f"{url}/invocations", data=data, headers=headers).prepare()
         if kind is not None:
             request.headers["Content-Type"] = kind
         return session.send(request, timeout=60)
@@ -40,7 +40,7 @@ def post(address: str, body: str | bytes | object, kind: str | None = JSON, **he
 
 def probabilities(response: requests.Response) -> list[float]:
     assert response.status_code == 200, response.text
-    return [answer["probability"] for answer in response.json()["predictions"]]
+    return [response["probability"] for response in response.json()["predictions"]]
 
 
 def parquet(table: pd.DataFrame) -> bytes:
@@ -84,23 +84,23 @@ def test_the_longitude_may_be_called_lon(server_url: str, shots: pd.DataFrame, w
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
 def test_both_names_of_the_longitude_at_once_are_refused(server_url: str, shots: pd.DataFrame, way: str) -> None:
     table = features(shots).head(2)
-    answer = post(server_url, *WAYS[way](table.assign(lon=table["lng"])))
-    assert answer.status_code == 400
-    assert "ambiguous columns ['lng', 'lon']" in answer.json()["message"]
-    assert_harmless(answer)
+    response = post(server_url, *WAYS[way](table.assign(lon=table["lng"])))
+    assert response.status_code == 400
+    assert "ambiguous columns ['lng', 'lon']" in response.json()["message"]
+    assert_harmless(response)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
 def test_other_columns_are_ignored(server_url: str, shots: pd.DataFrame, way: str) -> None:
     table = features(shots).head(20)
     wide = table.assign(loc_x=1, team_name="Los Angeles Lakers", shot_made_flag=1.0, when=None)
-    answer = post(server_url, *WAYS[way](wide))
-    assert probabilities(answer) == probabilities(post(server_url, *WAYS[way](table)))
-    ignored = answer.headers.get("X-Ignored-Columns", "loc_x, team_name, shot_made_flag, when")
+    response = post(server_url, *WAYS[way](wide))
+    assert probabilities(response) == probabilities(post(server_url, *WAYS[way](table)))
+    ignored = response.headers.get("X-Ignored-Columns", "loc_x, team_name, shot_made_flag, when")
     assert ignored == "loc_x, team_name, shot_made_flag, when"
 
 
-def test_the_whole_public_table_is_answered(server_url: str, shots: pd.DataFrame) -> None:
+def test_the_whole_public_table_gets_a_response(server_url: str, shots: pd.DataFrame) -> None:
     """All its columns, with texts, as ``to_json`` and ``to_parquet`` write them."""
     some = shots.head(30)
     expected = probabilities(post(server_url, parquet(features(some)), PARQUET))
@@ -121,11 +121,11 @@ POSITIONAL = [
 
 @pytest.mark.parametrize("body", POSITIONAL, ids=str)
 def test_rows_by_position_are_refused_with_the_order_of_the_names(server_url: str, body: object) -> None:
-    answer = post(server_url, body)
-    assert answer.status_code == 400
-    assert str(list(FEATURES)) in answer.json()["message"]
-    assert "by position" in answer.json()["message"]
-    assert_harmless(answer)
+    response = post(server_url, body)
+    assert response.status_code == 400
+    assert str(list(FEATURES)) in response.json()["message"]
+    assert "by position" in response.json()["message"]
+    assert_harmless(response)
 
 
 OTHER_FORMS = {
@@ -145,32 +145,32 @@ OTHER_FORMS = {
 @pytest.mark.parametrize("case", OTHER_FORMS)
 def test_a_table_in_the_form_of_another_key_is_refused_in_mlflows_words(server_url: str, case: str) -> None:
     body, words = OTHER_FORMS[case]
-    answer = post(server_url, body)
-    assert answer.status_code == 400
-    assert answer.json()["error_code"] == "BAD_REQUEST"
-    assert answer.json()["message"] == f"Invalid input. {words}"
+    response = post(server_url, body)
+    assert response.status_code == 400
+    assert response.json()["error_code"] == "BAD_REQUEST"
+    assert response.json()["message"] == f"Invalid input. {words}"
 
 
 @pytest.mark.parametrize("path", ["/ping/", "/health/", "/version/", "/ping//"])
 def test_a_slash_too_many_is_redirected(server_url: str, path: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(server_url + path, timeout=30, allow_redirects=False)
-        assert answer.status_code == 307
-        assert answer.headers["Location"].endswith(path.rstrip("/"))
+        response = session.get(server_url + path, timeout=30, allow_redirects=False)
+        assert response.status_code == 307
+        assert response.headers["Location"].endswith(path.rstrip("/"))
         assert (
             session.get(server_url + path, timeout=30).text
             == session.get(server_url + path.rstrip("/"), timeout=30).text
         )
 
 
-def test_a_request_to_invocations_with_a_slash_is_answered(server_url: str) -> None:
+def test_a_request_to_invocations_with_a_slash_gets_a_response(server_url: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.post(f"{server_url}/invocations/?a=b", json=records(shot()), timeout=30)
+        response = session.post(f"{server_url}/invocations/?a=b", json=records(shot()), timeout=30)
         refused = session.post(f"{server_url}/invocations/", json=records(shot()), timeout=30, allow_redirects=False)
-    assert len(probabilities(answer)) == 1
-    assert answer.url == f"{server_url}/invocations?a=b"
+    assert len(probabilities(response)) == 1
+    assert response.url == f"{server_url}/invocations?a=b"
     assert refused.status_code == 307
 
 
@@ -184,7 +184,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("output", FORMS)
 @pytest.mark.parametrize("key", ["dataframe_records", "inputs"])
-def test_predictions_come_in_the_form_that_is_asked_for(server_url: str, output: str, key: str) -> None:
+def test_predictions_come_in_the_form_that_is_requested(server_url: str, output: str, key: str) -> None:
     body = {key: [shot(), shot(period=2)]}
     usual = post(server_url, body).json()["predictions"]
     text = json.dumps(body | {"params": {"output": output}})
@@ -206,24 +206,24 @@ def test_every_form_of_no_rows_is_an_empty_list(server_url: str) -> None:
 
 def test_the_arrow_stream_has_both_columns_whatever_the_form(production_server: ProductionServer) -> None:
     body = records(shot()) | {"params": {"output": "label"}}
-    answer = post(production_server.url, body, Accept="application/vnd.apache.arrow.stream")
-    assert pa.ipc.open_stream(answer.content).read_all().column_names == ["shot_made_flag", "probability"]
+    response = post(production_server.url, body, Accept="application/vnd.apache.arrow.stream")
+    assert pa.ipc.open_stream(response.content).read_all().column_names == ["shot_made_flag", "probability"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_form_of_a_table_gets_the_estimators_answer(
+def test_every_form_of_a_table_gets_the_estimators_predictions(
     server_url: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame, way: str
 ) -> None:
     table = features(shots).head(700)
     expected = served_checkout[1].predict_proba(table.to_numpy())[:, 1]
     body, kind = WAYS[way](table)
-    answer = post(server_url, body, kind)
-    np.testing.assert_allclose(probabilities(answer), expected, rtol=0, atol=1e-9)
-    labels = [one["shot_made_flag"] for one in answer.json()["predictions"]]
+    response = post(server_url, body, kind)
+    np.testing.assert_allclose(probabilities(response), expected, rtol=0, atol=1e-9)
+    labels = [one["shot_made_flag"] for one in response.json()["predictions"]]
     assert labels == [int(value >= 0.5) for value in expected]
 
 
-def test_the_client_gets_the_estimators_answer(
+def test_the_client_gets_the_estimators_predictions(
     server_url: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
 ) -> None:
     table = features(pd.concat([shots] * 4))
@@ -250,19 +250,19 @@ VALID = {
     "UTF-16": (json.dumps(records(shot())).encode("utf-16"), JSON),
     "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(records(shot())).encode(), JSON),
     "a charset": (records(shot()), "application/json; charset=UTF-8"),
-    "an unknown key beside the table": (records(shot()) | {"comment": "x"}, JSON),
+    "an unknown key next to the table": (records(shot()) | {"comment": "x"}, JSON),
     "an unknown parameter": (records(shot()) | {"params": {"temperature": 1}}, JSON),
     "params that are null": (records(shot()) | {"params": None}, JSON),
     "csv of integers": ("lat,lng,minutes_remaining,period,playoffs,shot_distance\n34,-118.1,1,1,0,10\n", CSV),
     "scalars by column": ({"inputs": shot()}, JSON),
-    "scalars by column beside others": ({"inputs": shot(team_name="Lakers", shot_id=7)}, JSON),
+    "scalars by column next to others": ({"inputs": shot(team_name="Lakers", shot_id=7)}, JSON),
     "the same key twice": (json.dumps(records(shot())).replace('"lat"', '"lat": 1, "lat"'), JSON),
     "parquet of texts": (parquet(frame().astype(str)), PARQUET),
 }
 
 
 @pytest.mark.parametrize("case", VALID)
-def test_unusual_but_valid_bodies_are_answered(server_url: str, case: str) -> None:
+def test_unusual_but_valid_bodies_get_responses(server_url: str, case: str) -> None:
     body, kind = VALID[case]
     assert 0 < probabilities(post(server_url, body, kind))[0] < 1
 
@@ -277,11 +277,11 @@ NO_ROWS = {
 
 
 @pytest.mark.parametrize("case", NO_ROWS)
-def test_no_rows_get_an_empty_answer(server_url: str, case: str) -> None:
+def test_no_rows_get_an_empty_response(server_url: str, case: str) -> None:
     assert post(server_url, *NO_ROWS[case]).json() == {"predictions": []}
 
 
-def test_a_hundred_thousand_rows_are_answered(
+def test_a_hundred_thousand_rows_get_responses(
     server_url: str, served_checkout: tuple[Checkout, Pipeline], shots: pd.DataFrame
 ) -> None:
     table = features(pd.concat([shots] * 17)).head(100_000)
@@ -291,8 +291,8 @@ def test_a_hundred_thousand_rows_are_answered(
 
 def test_the_threshold_is_a_parameter_of_the_request(server_url: str) -> None:
     for threshold, label in ((0, 1), (1.0, 0)):
-        answer = post(server_url, records(shot()) | {"params": {"threshold": threshold}})
-        assert answer.json()["predictions"][0]["shot_made_flag"] == label
+        response = post(server_url, records(shot()) | {"params": {"threshold": threshold}})
+        assert response.json()["predictions"][0]["shot_made_flag"] == label
 
 
 BAD: dict[str, tuple[object, str, list[str]]] = {
@@ -342,11 +342,11 @@ BAD: dict[str, tuple[object, str, list[str]]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_rows_are_refused_with_row_column_value_and_range(server_url: str, case: str) -> None:
     body, kind, words = BAD[case]
-    answer = post(server_url, body, kind)
-    assert answer.status_code == 400
+    response = post(server_url, body, kind)
+    assert response.status_code == 400
     for word in words:
-        assert word in answer.json()["message"]
-    assert_harmless(answer)
+        assert word in response.json()["message"]
+    assert_harmless(response)
 
 
 UNREADABLE: dict[str, tuple[object, str | None]] = {
@@ -375,7 +375,7 @@ UNREADABLE: dict[str, tuple[object, str | None]] = {
     "cut off parquet": (parquet(frame())[:300], PARQUET),
     "no parquet": (b"PAR1" * 40, PARQUET),
     "other parquet": (parquet(pd.DataFrame({"x": [1]})), PARQUET),
-    "json said to be parquet": (records(shot()), PARQUET),
+    "json declared as parquet": (records(shot()), PARQUET),
     "no content type": (records(shot()), None),
     "another content type": (records(shot()), "text/xml"),
     "another charset": (records(shot()), "application/json; charset=latin-1"),
@@ -384,30 +384,30 @@ UNREADABLE: dict[str, tuple[object, str | None]] = {
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_what_is_no_table_is_refused_in_words(server_url: str, case: str) -> None:
+def test_what_is_no_table_is_rejected_with_a_message(server_url: str, case: str) -> None:
     body, kind = UNREADABLE[case]
-    answer = post(server_url, body if body is not None else "null", kind)
-    assert answer.status_code in {400, 415}
-    assert answer.text.strip()
-    assert_harmless(answer)
+    response = post(server_url, body if body is not None else "null", kind)
+    assert response.status_code in {400, 415}
+    assert response.text.strip()
+    assert_harmless(response)
 
 
-def assert_harmless(answer: requests.Response) -> None:
+def assert_harmless(response: requests.Response) -> None:
     """Neither a stack trace nor a path of the server, and nothing longer than a person reads."""
-    assert answer.status_code < 500
+    assert response.status_code < 500
     for word in ("Traceback", "stack_trace", "site-packages", str(ROOT)):
-        assert word not in answer.text
-    assert len(answer.content) < 5_000
+        assert word not in response.text
+    assert len(response.content) < 5_000
 
 
 @pytest.mark.parametrize("kind", [JSON, CSV, PARQUET])
 def test_twenty_megabytes_that_are_no_table_are_refused_briefly(server_url: str, kind: str) -> None:
-    answer = post(server_url, b"\x7b" * 20_000_000, kind)
-    assert answer.status_code in {400, 413}
-    assert_harmless(answer)
+    response = post(server_url, b"\x7b" * 20_000_000, kind)
+    assert response.status_code in {400, 413}
+    assert_harmless(response)
 
 
-def test_as_many_shots_as_the_public_files_have_are_answered_as_one_body_of_json(server_url: str) -> None:
+def test_as_many_shots_as_the_public_files_have_fit_in_one_body_of_json(server_url: str) -> None:
     row = json.dumps({**dict(zip(FEATURES, [33.9, -118.2, 1, 1, 0, 10], strict=True)), "shot_id": 1})
     body = f'{{"dataframe_records": [{", ".join([row] * 30_697)}]}}'
     assert len(probabilities(post(server_url, body))) == 30_697
@@ -427,13 +427,13 @@ cell = st.one_of(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(row=st.fixed_dictionaries(dict.fromkeys(FEATURES, cell)))
 def test_any_cells_are_scored_or_refused_by_name(server_url: str, row: dict[str, object]) -> None:
-    answer = post(server_url, records(row))
-    assert_harmless(answer)
-    if answer.status_code == 200:
-        assert 0 <= probabilities(answer)[0] <= 1
+    response = post(server_url, records(row))
+    assert_harmless(response)
+    if response.status_code == 200:
+        assert 0 <= probabilities(response)[0] <= 1
         assert all(is_inside(name, value) for name, value in row.items())
     else:
-        assert any(name in answer.text for name in FEATURES)
+        assert any(name in response.text for name in FEATURES)
 
 
 def is_inside(name: str, value: Any) -> bool:  # noqa: ANN401
@@ -488,11 +488,11 @@ def test_a_fuzzer_gets_no_error_of_the_server_and_no_nan(
             request = requests.Request("POST", f"{server_url}/invocations", data=data).prepare()
             if kind is not None:
                 request.headers["Content-Type"] = kind
-            answer = session.send(request, timeout=60)
-            assert answer.status_code < 500, f"seed {seed}, body {number}: {kind} {data[:300]!r}"
-            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-            if answer.status_code == 200:
-                for one in answer.json()["predictions"]:
+            response = session.send(request, timeout=60)
+            assert response.status_code < 500, f"seed {seed}, body {number}: {kind} {data[:300]!r}"
+            statuses[response.status_code] = statuses.get(response.status_code, 0) + 1
+            if response.status_code == 200:
+                for one in response.json()["predictions"]:
                     assert 0 <= one["probability"] <= 1, f"seed {seed}, body {number}: {kind} {data[:300]!r}"
             if number % max(1, count // 20) == 0:
                 memory.append(megabytes_behind(server_url))
@@ -504,8 +504,8 @@ def test_a_fuzzer_gets_no_error_of_the_server_and_no_nan(
     assert max(settled) < 1.25 * settled[0] + 20, memory
 
 
-def megabytes_behind(address: str) -> float:
-    port = int(address.rpartition(":")[2])
+def megabytes_behind(url: str) -> float:
+    port = int(url.rpartition(":")[2])
     owners = {c.pid for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"}
     processes = {
         p.pid: p for owner in owners if owner for p in [psutil.Process(owner), *psutil.Process(owner).children()]
@@ -520,7 +520,7 @@ def test_integer_and_boolean_columns_in_parquet_are_taken(server_url: str) -> No
     )
 
 
-def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(server_url: str) -> None:
+def test_a_table_that_is_long_or_wide_to_an_extreme_is_refused(server_url: str) -> None:
     long = parquet(pd.DataFrame({name: np.zeros(500_001) for name in FEATURES}))
     assert "at most 500,000 rows" in post(server_url, long, PARQUET).json()["message"]
     wide = {"dataframe_records": [{str(number): 1} for number in range(1_000)]}
@@ -536,12 +536,12 @@ def test_a_table_that_is_long_or_wide_beyond_reason_is_refused(server_url: str) 
         (pd.DataFrame([shot(shot_id="a7")]).to_csv(index=False), CSV),
     ],
 )
-def test_the_operated_door_refuses_a_shot_id_that_is_no_whole_number(
+def test_the_production_server_rejects_a_shot_id_that_is_not_an_integer(
     production_server: ProductionServer, body: object, kind: str
 ) -> None:
-    answer = post(production_server.url, body, kind)
-    assert answer.status_code == 400
-    assert "row 0, column shot_id" in answer.json()["message"]
+    response = post(production_server.url, body, kind)
+    assert response.status_code == 400
+    assert "row 0, column shot_id" in response.json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -556,46 +556,46 @@ def test_the_operated_door_refuses_a_shot_id_that_is_no_whole_number(
     ],
     ids=["records", "inputs by row", "with a parameter", "inputs", "csv", "parquet"],
 )
-def test_the_production_server_says_which_columns_it_ignores(
+def test_the_production_server_names_the_columns_it_ignores(
     production_server: ProductionServer, body: object, kind: str
 ) -> None:
-    answer = post(production_server.url, body, kind)
-    assert probabilities(answer) == probabilities(post(production_server.url, records(shot())))
-    assert answer.headers["X-Ignored-Columns"] == "color"
+    response = post(production_server.url, body, kind)
+    assert probabilities(response) == probabilities(post(production_server.url, records(shot())))
+    assert response.headers["X-Ignored-Columns"] == "color"
 
 
 def test_names_of_ignored_columns_cannot_break_the_headers(production_server: ProductionServer) -> None:
-    answer = post(production_server.url, records(shot(**{"a\r\nSet-Cookie: x": 1, "é, 日本": 2, "l" * 500: 3})))
-    assert answer.status_code == 200
-    assert "Set-Cookie" not in answer.headers
+    response = post(production_server.url, records(shot(**{"a\r\nSet-Cookie: x": 1, "é, 日本": 2, "l" * 500: 3})))
+    assert response.status_code == 200
+    assert "Set-Cookie" not in response.headers
     assert (
-        answer.headers["X-Ignored-Columns"] == f"a%0D%0ASet-Cookie%3A%20x, %C3%A9%2C%20%E6%97%A5%E6%9C%AC, {'l' * 40}"
+        response.headers["X-Ignored-Columns"] == f"a%0D%0ASet-Cookie%3A%20x, %C3%A9%2C%20%E6%97%A5%E6%9C%AC, {'l' * 40}"
     )
 
 
-def test_an_identifier_that_stands_twice_is_refused(production_server: ProductionServer) -> None:
+def test_an_identifier_that_is_duplicate_is_refused(production_server: ProductionServer) -> None:
     body = {"dataframe_split": {"columns": [*FEATURES, "shot_id", "shot_id"], "data": [[*SPLIT["data"][0], 1, 2]]}}
-    answer = post(production_server.url, body)
-    assert answer.status_code == 400
-    assert "'shot_id' found 2 times" in answer.json()["message"]
+    response = post(production_server.url, body)
+    assert response.status_code == 400
+    assert "'shot_id' found 2 times" in response.json()["message"]
 
 
-def test_the_operated_door_answers_as_an_arrow_stream_where_that_is_accepted(
+def test_the_production_server_returns_an_arrow_stream_where_that_is_accepted(
     production_server: ProductionServer,
 ) -> None:
     stream = "application/vnd.apache.arrow.stream"
-    answer = post(production_server.url, records(shot(), shot(period=2)), Accept=stream)
-    assert answer.headers["Content-Type"] == stream
-    table = pa.ipc.open_stream(answer.content).read_all()
+    response = post(production_server.url, records(shot(), shot(period=2)), Accept=stream)
+    assert response.headers["Content-Type"] == stream
+    table = pa.ipc.open_stream(response.content).read_all()
     assert table.column("probability").to_pylist() == probabilities(
         post(production_server.url, records(shot(), shot(period=2)))
     )
     for refused in (f"{stream};q=0", f"application/json, {stream} ; q=0.0"):
-        answer = post(production_server.url, records(shot()), Accept=refused)
-        assert answer.headers["Content-Type"] == "application/json"
+        response = post(production_server.url, records(shot()), Accept=refused)
+        assert response.headers["Content-Type"] == "application/json"
 
 
-def test_a_parquet_file_with_the_index_of_pandas_is_answered(server_url: str) -> None:
+def test_a_parquet_file_with_the_index_of_pandas_gets_a_response(server_url: str) -> None:
     table = frame(shot(), shot(period=2), shot())
     table.index = pd.Index([7, 3, 9], name="number")
     sink = io.BytesIO()

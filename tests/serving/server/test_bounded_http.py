@@ -16,8 +16,8 @@ RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 REQUESTS = 50
 
 
-async def answer(_scope: Any, receive: Callable[..., Any], send: Callable[..., Any]) -> None:  # noqa: ANN401 ASGI's
-    """Answer "ok" to a whole request."""
+async def response(_scope: Any, receive: Callable[..., Any], send: Callable[..., Any]) -> None:  # noqa: ANN401 ASGI's
+    """Respond "ok" to a whole request."""
     await receive()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -29,7 +29,7 @@ def test_requests_on_a_connection_make_no_timers(sent_together: int) -> None:
     assert timers < REQUESTS / 10
 
 
-def test_an_idle_connection_is_closed_after_it_was_answered() -> None:
+def test_an_idle_connection_is_closed_after_its_response() -> None:
     assert asyncio.run(_rest_of_an_idle_connection()) == b""
 
 
@@ -64,7 +64,7 @@ async def _rest_of_an_idle_connection() -> bytes:
 
 async def _connected(limits: Limits) -> tuple[asyncio.Server, asyncio.StreamReader, asyncio.StreamWriter]:
     """A server with limits in this event loop, and a connection to it."""
-    config = uvicorn.Config(answer, http="httptools", lifespan="off", log_level="warning", proxy_headers=False)
+    config = uvicorn.Config(response, http="httptools", lifespan="off", log_level="warning", proxy_headers=False)
     config.load()
     Limiter(limits).install(config)
     state: Any = ServerState()

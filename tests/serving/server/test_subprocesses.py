@@ -11,7 +11,7 @@ from serving.server.subprocesses import ServerError, check_alive, run_mlflow_ser
 from tests.project import free_port, is_running, wait_until
 
 GUARD = str(ROOT / "serving" / "server" / "process_guard.py")
-# Each starts a child of its own and says both numbers; one of the two does not listen to SIGTERM.
+# Each starts a child of its own and prints both numbers; one of the two does not listen to SIGTERM.
 STUBBORN_PARENT = (
     "import os, signal, subprocess, sys, time\n"
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
@@ -53,7 +53,7 @@ def test_the_guard_passes_the_exit_code_on() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_server_that_cannot_start_is_told_with_the_end_of_its_log() -> None:
+def test_a_server_that_cannot_start_is_reported_with_the_end_of_its_log() -> None:
     with (
         pytest.raises(ServerError, match=r"ended with exit code[\s\S]*nothing_here"),
         run_mlflow_server("models:/nothing_here/1"),
@@ -61,12 +61,12 @@ def test_a_server_that_cannot_start_is_told_with_the_end_of_its_log() -> None:
         pytest.fail("a server for a model that does not exist")
 
 
-def test_a_server_of_this_machine_is_not_asked_for_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_of_this_machine_is_not_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(ROOT / "docs"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        with pytest.raises(ServerError, match="answered 404"):
+        with pytest.raises(ServerError, match="responded with 404"):
             check_alive(f"http://127.0.0.1:{server.server_port}")
         server.shutdown()

@@ -70,8 +70,8 @@ def version_after(checkout: Checkout) -> str:
     return str(max(int(version.version) for version in checkout.client().search_model_versions()) + 1)
 
 
-def ask(address: str, *, path: str = "/invocations", **options: Any) -> requests.Response:  # noqa: ANN401
-    return requests.post(f"{address}{path}", json=records(shot()), timeout=30, **options)
+def send_shot(url: str, *, path: str = "/invocations", **options: Any) -> requests.Response:  # noqa: ANN401
+    return requests.post(f"{url}{path}", json=records(shot()), timeout=30, **options)
 
 
 def test_what_is_served_is_described(production_server: ProductionServer) -> None:
@@ -85,15 +85,15 @@ def test_what_is_served_is_described(production_server: ProductionServer) -> Non
 
 def test_health_and_version_are_those_of_mlflow(production_server: ProductionServer) -> None:
     for path, text in (("/ping", "\n"), ("/health", "\n"), ("/version", mlflow.__version__)):
-        answer = requests.get(f"{production_server.url}{path}", timeout=5)
-        assert (answer.status_code, answer.text) == (200, text)
+        response = requests.get(f"{production_server.url}{path}", timeout=5)
+        assert (response.status_code, response.text) == (200, text)
 
 
-def test_an_answer_names_its_request_and_the_version(production_server: ProductionServer) -> None:
-    given = ask(production_server.url, headers={"X-Request-ID": "game-7.shot-3"}).headers
+def test_a_response_names_its_request_and_the_version(production_server: ProductionServer) -> None:
+    given = send_shot(production_server.url, headers={"X-Request-ID": "game-7.shot-3"}).headers
     assert (given["X-Request-ID"], given["X-Model-Version"]) == ("game-7.shot-3", "1")
     made = {
-        ask(production_server.url, headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
+        send_shot(production_server.url, headers={"X-Request-ID": wrong}).headers["X-Request-ID"]
         for wrong in ("", "a b", "x" * 999)
     }
     assert len(made) == 3
@@ -110,12 +110,12 @@ def test_an_answer_names_its_request_and_the_version(production_server: Producti
         ("GET", "/../../etc/passwd", 404, "/invocations"),
     ],
 )
-def test_other_requests_are_told_what_there_is(
+def test_other_requests_get_a_list_of_paths(
     production_server: ProductionServer, method: str, path: str, status: int, word: str
 ) -> None:
-    answer = requests.request(method, f"{production_server.url}{path}", timeout=5)
-    assert answer.status_code == status
-    assert word in answer.json()["message"]
+    response = requests.request(method, f"{production_server.url}{path}", timeout=5)
+    assert response.status_code == status
+    assert word in response.json()["message"]
 
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent(production_server: ProductionServer) -> None:
@@ -127,14 +127,14 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(production_server:
         assert b"413" in connection.recv(100)
 
 
-def test_a_caller_that_goes_away_harms_nobody(production_server: ProductionServer) -> None:
+def test_a_client_that_goes_away_harms_no_other(production_server: ProductionServer) -> None:
     host, _, port = production_server.url.removeprefix("http://").partition(":")
     for _ in range(20):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(
                 b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 999\r\n\r\nlat"
             )
-    assert ask(production_server.url).status_code == 200
+    assert send_shot(production_server.url).status_code == 200
 
 
 def test_figures_for_prometheus_are_summed_over_the_workers(production_server: ProductionServer) -> None:
@@ -145,7 +145,7 @@ def test_figures_for_prometheus_are_summed_over_the_workers(production_server: P
 
     before = scored()
     for _ in range(10):
-        assert ask(production_server.url).ok
+        assert send_shot(production_server.url).ok
     wait_until(lambda: scored() >= before + 10, "ten rows to be counted")
 
 
@@ -156,7 +156,7 @@ def test_without_a_champion_nothing_is_served(tmp_path: Path) -> None:
     assert "mlflow run . -e treinamento" in result.stderr
 
 
-def test_a_port_that_is_taken_is_told_with_another(champion_checkout: Checkout) -> None:
+def test_a_port_that_is_taken_is_reported_with_another(champion_checkout: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = champion_checkout.command("python", "-m", "serving.server", "--port", str(port))
@@ -169,7 +169,7 @@ def test_a_port_that_is_taken_is_told_with_another(champion_checkout: Checkout) 
     [
         (["--workers", "0"], "greater than or equal to 1"),
         (["--port", "99999"], "less than or equal to 65535"),
-        (["--colour", "red"], "colour"),
+        (["--color", "red"], "color"),
     ],
 )
 def test_a_wrong_option_is_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,14 +179,14 @@ def test_a_wrong_option_is_refused(arguments: list[str], words: str, capsys: pyt
     assert words in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_an_address_that_cannot_be_a_log_is_refused_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
+def test_a_url_that_cannot_be_a_log_is_refused_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
     checkout, _ = served_checkout
     wrong = checkout.command("env", "KOBE_INFERENCE_LOG=nonsense", "python", "-m", "serving.server", "--port", "0")
     assert wrong.returncode == 1
-    assert "expected a SQLAlchemy address" in wrong.stderr
+    assert "expected a SQLAlchemy URL" in wrong.stderr
 
 
-def test_a_log_that_cannot_be_kept_is_told_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
+def test_a_log_that_cannot_be_kept_is_reported_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
     checkout, _ = served_checkout
     log = "KOBE_INFERENCE_LOG=sqlite:////dev/null/log.db"
     wrong = checkout.command("env", log, "python", "-m", "serving.server", "--port", "0")
@@ -194,12 +194,12 @@ def test_a_log_that_cannot_be_kept_is_told_before_serving(served_checkout: tuple
     assert "the inference log cannot be kept" in wrong.stderr
 
 
-def test_a_worker_that_dies_is_replaced_while_callers_wait(champion_checkout: Checkout) -> None:
+def test_a_crashed_worker_is_replaced_while_clients_wait(champion_checkout: Checkout) -> None:
     with run_production_server(champion_checkout, workers=1) as server:
         (worker,) = server.workers()
         worker.kill()
         wait_until(lambda: not is_running(worker.pid), "the worker to die")
-        assert ask(server.url).status_code == 200
+        assert send_shot(server.url).status_code == 200
         assert [one.pid for one in server.workers()] != [worker.pid]
         assert "another takes its place" in server.output.read_text()
 
@@ -228,11 +228,11 @@ os.fork = fork_if_there_is_room
             if child != workers[0]:
                 child.kill()
         wait_until(lambda: "A worker cannot be started" in server.output.read_text(), "the server to report it")
-        wait_until(lambda: responds(server.url), "the other worker to answer")
+        wait_until(lambda: responds(server.url), "the other worker to respond")
         full.unlink()
         wait_until(lambda: len(server.workers()) == len(workers), "a worker in every place")
         wait_until(lambda: registry_watch.NAME in names_of_children(server), "the registry to be read")
-        assert ask(server.url).status_code == 200
+        assert send_shot(server.url).status_code == 200
         assert server.stop() == 0
 
 
@@ -249,7 +249,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(champion_checkout: Checkout)
         assert not responds(server.url)
 
 
-def test_it_stops_cleanly_and_answers_what_it_has_begun(champion_checkout: Checkout) -> None:
+def test_it_stops_cleanly_and_completes_what_it_has_started(champion_checkout: Checkout) -> None:
     body = json.dumps(records(shot())).encode()
     with run_production_server(champion_checkout) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
@@ -269,8 +269,8 @@ def test_it_stops_cleanly_and_answers_what_it_has_begun(champion_checkout: Check
 
 
 @contextmanager
-def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, float]]]]:
-    """Clients that send one shot after the other; status, version and probability of each answer, by client."""
+def senders(url: str, count: int) -> Iterator[list[list[tuple[int, str, float]]]]:
+    """Clients that send one shot after the other; status, version and probability of each response, by client."""
     found: list[list[tuple[int, str, float]]] = [[] for _ in range(count)]
     done = threading.Event()
 
@@ -278,12 +278,12 @@ def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, floa
         with requests.Session() as session:
             while not done.is_set():
                 try:
-                    answer = session.post(f"{address}/invocations", json=records(shot()), timeout=30)
+                    response = session.post(f"{url}/invocations", json=records(shot()), timeout=30)
                 except requests.RequestException as error:
                     mine.append((0, type(error).__name__, 0.0))
                     continue
-                version = answer.headers.get("X-Model-Version", "")
-                mine.append((answer.status_code, version, answer.json()["predictions"][0]["probability"]))
+                version = response.headers.get("X-Model-Version", "")
+                mine.append((response.status_code, version, response.json()["predictions"][0]["probability"]))
 
     threads = [threading.Thread(target=send, args=(mine,)) for mine in found]
     for thread in threads:
@@ -296,21 +296,23 @@ def senders(address: str, count: int) -> Iterator[list[list[tuple[int, str, floa
             thread.join()
 
 
-def test_a_promotion_reaches_eight_callers_without_a_lost_request(
+def test_a_promotion_reaches_eight_clients_without_a_lost_request(
     following: tuple[Checkout, ProductionServer], shots: pd.DataFrame
 ) -> None:
     checkout, server = following
-    served, new = ask(server.url).headers["X-Model-Version"], version_after(checkout)
+    served, new = send_shot(server.url).headers["X-Model-Version"], version_after(checkout)
     with senders(server.url, 8) as found:
-        wait_until(lambda: all(len(mine) > 20 for mine in found), "answers of the first version")
+        wait_until(lambda: all(len(mine) > 20 for mine in found), "responses of the first version")
         publish(checkout, shots, strength=1e-4)
-        wait_until(lambda: all(mine[-1][1] == new for mine in found), "answers of the second version")
+        wait_until(lambda: all(mine[-1][1] == new for mine in found), "responses of the second version")
         mark = [len(mine) for mine in found]
-        wait_until(lambda: all(len(mine) > first + 20 for mine, first in zip(found, mark, strict=True)), "more answers")
+        wait_until(
+            lambda: all(len(mine) > first + 20 for mine, first in zip(found, mark, strict=True)), "more responses"
+        )
     for mine in found:
         assert {status for status, _, _ in mine} == {200}
         assert [version for version, _ in itertools.groupby(version for _, version, _ in mine)] == [served, new]
-        # Each version has one answer to the shot, and it is not the other's.
+        # Each version has one prediction for the shot, and it is not the other's.
         assert len({(version, probability) for _, version, probability in mine}) == 2
         assert len({probability for _, _, probability in mine}) == 2
     print(f"{sum(map(len, found))} requests of 8 clients, none failed")  # noqa: T201
@@ -320,7 +322,7 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
     following: tuple[Checkout, ProductionServer], shots: pd.DataFrame, tmp_path: Path
 ) -> None:
     checkout, server = following
-    served, broken = ask(server.url).headers["X-Model-Version"], version_after(checkout)
+    served, broken = send_shot(server.url).headers["X-Model-Version"], version_after(checkout)
     publish_broken(checkout, shots, tmp_path / "hidden")
     refusal = f"version {broken} of kobe_shot"
     reason = "not those that were registered (missing: artifacts/pipeline.skops)"
@@ -330,17 +332,17 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
         return bool(named) and reason in words
 
     wait_until(is_refused, "the server to refuse the version")
-    assert ask(server.url).headers["X-Model-Version"] == served
+    assert send_shot(server.url).headers["X-Model-Version"] == served
     next_one = version_after(checkout)
     publish(checkout, shots, strength=0.5)
-    wait_until(lambda: ask(server.url).headers["X-Model-Version"] == next_one, "the version after it")
+    wait_until(lambda: send_shot(server.url).headers["X-Model-Version"] == next_one, "the version after it")
 
 
 def test_a_version_that_one_worker_refuses_is_unloaded_in_the_others(
     following: tuple[Checkout, ProductionServer], shots: pd.DataFrame, tmp_path: Path
 ) -> None:
     checkout, server = following
-    served, refused = ask(server.url).headers["X-Model-Version"], version_after(checkout)
+    served, refused = send_shot(server.url).headers["X-Model-Version"], version_after(checkout)
     loaded, unloaded = (tmp_path / name for name in ("loaded", "unloaded"))
     before = set((checkout.folder / "mlruns").rglob("scoring_model.py"))
 
@@ -365,11 +367,11 @@ set_model(marked())
     refusal = f"Version {refused} of kobe_shot cannot be served"
     wait_until(lambda: refusal in server.output.read_text(), "the refusal")
     assert loaded.exists()
-    assert ask(server.url).headers["X-Model-Version"] == served
+    assert send_shot(server.url).headers["X-Model-Version"] == served
     next_one = version_after(checkout)
     publish(checkout, shots, strength=0.4)
-    wait_until(lambda: ask(server.url).headers["X-Model-Version"] == next_one, "the version after it")
-    wait_until(lambda: ask(server.url).ok and unloaded.exists(), "the refused version to be unloaded")
+    wait_until(lambda: send_shot(server.url).headers["X-Model-Version"] == next_one, "the version after it")
+    wait_until(lambda: send_shot(server.url).ok and unloaded.exists(), "the refused version to be unloaded")
 
 
 def publish_broken(checkout: Checkout, shots: pd.DataFrame, hidden: Path) -> None:
@@ -389,12 +391,12 @@ def test_a_version_that_did_not_pass_the_gate_is_not_served(
     checkout, server = following
     new = version_after(checkout)
     publish(checkout, shots, strength=0.5)
-    wait_until(lambda: ask(server.url).headers["X-Model-Version"] == new, "the second version")
+    wait_until(lambda: send_shot(server.url).headers["X-Model-Version"] == new, "the second version")
     client = checkout.client()
     client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
     client.set_registered_model_alias("kobe_shot", "champion", "1")
     wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to report it")
-    assert ask(server.url).headers["X-Model-Version"] == new
+    assert send_shot(server.url).headers["X-Model-Version"] == new
 
 
 @pytest.mark.slow
@@ -406,7 +408,7 @@ def test_workers_killed_under_a_client_cost_no_row(
     table = table.sample(rows, replace=True, random_state=0).reset_index(drop=True).assign(shot_id=np.arange(rows))
     table.to_parquet(tmp_path / "table.parquet", index=False)
     seed = random.SystemRandom().randrange(2**32)
-    moments = random.Random(seed)  # noqa: S311 nothing secret
+    delays = random.Random(seed)  # noqa: S311 nothing secret
     with run_production_server(champion_checkout) as server:
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.url]
         chunk = ["--batch_size", "1000"]
@@ -417,12 +419,12 @@ def test_workers_killed_under_a_client_cost_no_row(
         killed = 0
         while killed < kills:
             with suppress(subprocess.TimeoutExpired):
-                client.wait(moments.uniform(0, max(0.05, 0.7 * seconds / kills)))
+                client.wait(delays.uniform(0, max(0.05, 0.7 * seconds / kills)))
                 # The client was faster than the kills; it scores another time.
                 assert client.returncode == 0
                 client = champion_checkout.start(*command, *chunk, "--out", str(tmp_path / "disturbed.parquet"))
             wait_until(server.workers, "a worker to kill")
-            for worker in server.workers()[: moments.choice([1, 2])]:
+            for worker in server.workers()[: delays.choice([1, 2])]:
                 os.kill(worker.pid, signal.SIGKILL)
             killed += 1
         assert completed(client).returncode == 0, f"seed {seed}"
@@ -442,7 +444,7 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
     table = shots.rename(columns={"lon": "lng"})[[*FEATURES, "shot_id"]]
     table.to_parquet(tmp_path / "table.parquet", index=False)
     with run_production_server(champion_checkout, inference_log=f"sqlite:///{tmp_path / 'inference_log.db'}") as server:
-        assert ask(server.url, headers={"X-Request-ID": "mine"}).ok
+        assert send_shot(server.url, headers={"X-Request-ID": "mine"}).ok
         assert requests.post(f"{server.url}/invocations", json=records(shot(lat=0)), timeout=5).status_code == 400
         command = ["python", "-m", "serving.client", str(tmp_path / "table.parquet"), "--endpoint", server.url]
         ok(champion_checkout.command(*command, "--batch_size", "500", "--out", str(tmp_path / "out.parquet")))
@@ -463,7 +465,7 @@ def test_every_scored_row_is_in_the_log_after_a_clean_stop(
 def test_a_server_that_logs_nothing_starts_no_process_for_it(champion_checkout: Checkout) -> None:
     before = {path: path.stat().st_mtime_ns for path in champion_checkout.folder.rglob("inference_log.db*")}
     with run_production_server(champion_checkout, inference_log="off") as server:
-        assert ask(server.url).ok
+        assert send_shot(server.url).ok
         assert [child for worker in server.workers() for child in worker.children()] == []
         assert server.stop() == 0
     assert {path: path.stat().st_mtime_ns for path in champion_checkout.folder.rglob("inference_log.db*")} == before
