@@ -15,12 +15,12 @@ from serving import registry
 MAX_TAG_LENGTH = 5_000
 """MLflow keeps no more characters of a tag."""
 
-NO_ACTION, RETRAIN = "wait", "retrain"
+NO_ACTION, RETRAIN = "no action", "retrain"
 """Values of ``decision``."""
 PENDING, PROMOTED, REJECTED, INTERRUPTED, FAILED, NOTHING_TO_DO = (
     "pending",
     "promoted",
-    "refused",
+    "rejected",
     "interrupted",
     "failed",
     "nothing to do",

@@ -80,7 +80,11 @@ FORMER_TAGS = {
     "taken_back": REVOKED,
     "verdict": HEALTH,
 }
-FORMER_VALUES: dict[str, dict[str, str]] = {HEALTH: {"watch": "warning", "retrain": "retraining recommended"}}
+FORMER_VALUES: dict[str, dict[str, str]] = {
+    DECISION: {"wait": "no action"},
+    HEALTH: {"watch": "warning", "retrain": "retraining recommended"},
+    OUTCOME: {"refused": "rejected"},
+}
 FORMER_METRICS = {
     "outside": "out_of_support_rate",
     "outside_limit": "out_of_support_threshold",

@@ -88,7 +88,7 @@ def test_a_retraining_trains_on_training_labels_and_is_evaluated_on_a_temporal_h
     printed = ok(checkout.mlflow_run("retreino", "-P", "mode=force", "-P", "models=lr", "-P", "n_iter=1"))
     run = checkout.run("Retreino")
     assert "Decision 1: retrain (forced)" in printed
-    assert run.data.tags["outcome"] in {"promoted", "refused"}
+    assert run.data.tags["outcome"] in {"promoted", "rejected"}
     assert run.data.tags["outcome_reason"]
     assert "decision.json" in checkout.artifacts(run)
     training = checkout.run("Treinamento")

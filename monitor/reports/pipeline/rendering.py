@@ -57,7 +57,7 @@ _SOURCES = {
 _OUTCOMES = {
     "pending": "em curso",
     "promoted": "promovido",
-    "refused": "recusado",
+    "rejected": "recusado",
     "interrupted": "interrompido",
     "failed": "falhou",
     "nothing to do": "nada a fazer",

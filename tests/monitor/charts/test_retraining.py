@@ -17,7 +17,7 @@ from monitor.store.records import RetrainingDecision
 from tests.operation_store import replay_record
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
-OUTCOMES = ("pending", "promoted", "refused", "interrupted", "failed", "nothing to do")
+OUTCOMES = ("pending", "promoted", "rejected", "interrupted", "failed", "nothing to do")
 
 
 def decision(
@@ -93,10 +93,12 @@ def test_a_dry_run_is_not_drawn_as_a_retraining() -> None:
 
 
 def test_every_decision_and_the_champion_have_their_own_lanes() -> None:
-    figure = retraining.timeline([decision(1, "wait", records.NOTHING_TO_DO), decision(2)], promotions("promotion"))
+    figure = retraining.timeline(
+        [decision(1, "no action", records.NOTHING_TO_DO), decision(2)], promotions("promotion")
+    )
     lanes = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
     found = named(figure)
-    for name, lane in (("wait", "wait"), ("promoted", "retrain"), ("promotion", "champion")):
+    for name, lane in (("no action", "no action"), ("promoted", "retrain"), ("promotion", "champion")):
         assert list(found[name].y) == [lanes[lane]], name
 
 
@@ -111,7 +113,9 @@ def test_the_hover_text_of_a_decision_is_escaped_and_wrapped() -> None:
 
 
 def test_a_decision_without_action_has_no_outcome() -> None:
-    hover = named(retraining.timeline([decision(7, "wait", records.NOTHING_TO_DO)], promotions()))["wait"].text[0]
+    hover = named(retraining.timeline([decision(7, "no action", records.NOTHING_TO_DO)], promotions()))[
+        "no action"
+    ].text[0]
     assert "Outcome" not in hover
 
 
@@ -151,7 +155,7 @@ def test_several_events_of_a_kind_are_one_marker_with_their_number_and_descripti
     events = [
         CalendarEvent(day, LOOK, "in the morning"),
         CalendarEvent(day, LOOK, "in the evening"),
-        CalendarEvent(day, DECISION, "wait"),
+        CalendarEvent(day, DECISION, "no action"),
     ]
     found = named(retraining.month(day, events, day))
     assert (list(found[LOOK].text), list(found[DECISION].text)) == (["2"], [""])

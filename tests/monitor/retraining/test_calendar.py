@@ -34,7 +34,7 @@ def look(when: datetime, health: str = "healthy") -> MonitoringRun:
 
 def decision(  # noqa: PLR0913 what a test may want otherwise
     when: datetime,
-    decided: str = "wait",
+    decided: str = "no action",
     *,
     mode: str = "auto",
     outcome: str = "nothing to do",
@@ -215,7 +215,7 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
     log = [
         decision(NOW),
         decision(NOW - timedelta(days=1), "retrain", outcome="failed"),
-        decision(NOW - timedelta(days=2), "retrain", outcome="refused", challenger="4"),
+        decision(NOW - timedelta(days=2), "retrain", outcome="rejected", challenger="4"),
         decision(NOW - timedelta(days=9), "retrain", outcome="promoted", challenger="3"),
     ]
     assert calendar.next_training(log, timedelta(days=1)) == NOW - timedelta(days=1)
@@ -225,15 +225,15 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        (decision(NOW), "Decision 7, 22 Nov 2026 10:00: wait."),
+        (decision(NOW), "Decision 7, 22 Nov 2026 10:00: no action."),
         (
             decision(NOW, "retrain", mode="dry_run", trigger="reactive"),
             "Decision 7, 22 Nov 2026 10:00: retrain (reactive). Only said, nothing was done.",
         ),
         (decision(NOW, "retrain", outcome="pending"), "Decision 7, 22 Nov 2026 10:00: retrain. Not ended yet."),
         (
-            decision(NOW, "retrain", outcome="refused", challenger="4", trigger="forced", mode="force"),
-            "Decision 7, 22 Nov 2026 10:00: retrain (forced). Refused: version 4.",
+            decision(NOW, "retrain", outcome="rejected", challenger="4", trigger="forced", mode="force"),
+            "Decision 7, 22 Nov 2026 10:00: retrain (forced). Rejected: version 4.",
         ),
         (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00: retrain. Interrupted."),
     ],

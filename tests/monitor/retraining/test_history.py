@@ -56,7 +56,7 @@ def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.
         ),
     )
     printed = shown(capsys)
-    assert printed.index("retrain (reactive) refused 2 worse in playoffs") < printed.index("wait nothing to do")
+    assert printed.index("retrain (reactive) rejected 2 worse in playoffs") < printed.index("no action nothing to do")
     assert "no rule asks; Labelled windows: fine" in printed
 
 
@@ -64,7 +64,7 @@ def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFix
     promote_versions(3)
     for number in (1, 2, 3):
         log_decision(number, reasons=(f"reason {number}",))
-    printed = shown(capsys, most=1)
+    printed = shown(capsys, limit=1)
     assert ("promotion 3 2" in printed, "promotion 2 1" in printed) == (True, False)
     assert ("reason 3" in printed, "reason 2" in printed) == (True, False)
 
