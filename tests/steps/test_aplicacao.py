@@ -117,7 +117,7 @@ def test_every_row_counts_as_evaluated_in_training_or_unlabeled(
     table = shots(50).assign(**{TARGET: labels})
     table.to_parquet(tmp_path / "shots.parquet", index=False)
     training_rows, labeled = table.head(15), sum(np.isfinite(labels))
-    monkeypatch.setattr(arrivals, "training_labels", lambda _version: training_rows)
+    monkeypatch.setattr(arrivals, "training_labels", lambda _store, _version: training_rows)
     in_training = min(15, labeled)
     applied = aplicacao.run(config(tmp_path))
     assert (applied.rows, applied.labeled, applied.in_training) == (50, labeled, in_training)
