@@ -287,9 +287,7 @@ def test_max_rejected_rows_applies_to_both_tables_and_the_message_names_it(
 
     for file in (DEV_FILE, PROD_FILE):
         rewrite(raw, file, break_two)
-    with pytest.raises(
-        SchemaError, match=r"more do than max_rejected_rows=3 allows in both raw tables.*higher"
-    ) as caught:
+    with pytest.raises(SchemaError, match=r"more than max_rejected_rows=3 allows in both raw tables.*higher") as caught:
         prepare(spark, raw, tmp_path / "out", replace(PLAN, max_rejected_rows=3))
     assert f"{DEV_FILE} and {PROD_FILE} violate the schema in 4 row(s)" in str(caught.value)
     assert files_in(tmp_path / "out") == []
