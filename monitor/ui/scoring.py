@@ -190,7 +190,7 @@ def score_shot(shot: Mapping[str, float], url: str, *, patience: float = RETRY_S
     Raises
     ------
     ScoringError
-        If the server does not respond (a `RefusedError` if it rejects the values).
+        If the server does not respond (a `RejectedRowsError` if it rejects the values).
     """
     with _url_errors_translated(url):
         endpoint = ScoringClient(url, retry_timeout=patience, origin=WHAT_IF)

@@ -162,7 +162,7 @@ def test_every_page_opens_without_an_error(monitor: Monitor) -> None:
 def test_the_overview_shows_status_reasons_and_served_version(monitor: Monitor) -> None:
     monitor.open("Overview")
     shown = monitor.text()
-    assert "lie outside the training support" in shown
+    assert "out of support" in shown
     assert "the champion" in shown
     assert "retrain" in shown
     assert not monitor.problems()
