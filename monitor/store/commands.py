@@ -25,7 +25,7 @@ def command(entry_point: str, values: Mapping[str, str] | None = None, model: st
     ----------
     entry_point : str
     values : mapping of str to str, optional
-        Parameters; those that the entry point does not take are left out.
+        Parameters; those that the entry point does not take are ignored.
     model : str
         Registered model; empty is that of this process.
 
@@ -43,8 +43,8 @@ def command(entry_point: str, values: Mapping[str, str] | None = None, model: st
 
 def serve() -> str:
     """How the version in Production is served."""
-    address = shlex.quote(f"models:/{registry.model()}/{registry.PRODUCTION}")
-    return f"mlflow models serve -m {address} --env-manager local"
+    uri = shlex.quote(f"models:/{registry.model()}/{registry.PRODUCTION}")
+    return f"mlflow models serve -m {uri} --env-manager local"
 
 
 def app() -> str:
@@ -60,7 +60,7 @@ def make(target: str) -> str:
 def at_hand() -> bool:
     """Whether commands in the folder of the project, such as those of its Makefile, are about the store in use.
 
-    They are not where ``mlflow run ADDRESS`` was typed in another folder, which then holds the store, or fetched the
+    They are not where ``mlflow run URL`` was typed in another folder, which then holds the store, or fetched the
     project into a folder that is temporary.
     """
     store = sqlite_path(mlflow.get_tracking_uri())
@@ -78,7 +78,7 @@ def runs_page() -> str:
 
 
 def for_model(line: str, model: str = "") -> str:
-    """A command, told which registered model it is about where that is not the default.
+    """A command, with the registered model that it is about where that is not the default.
 
     Examples
     --------

@@ -34,8 +34,8 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 pytestmark = pytest.mark.usefixtures("store")
 
 
-def numbers(*, replay: str = "") -> list[int]:
-    return [entry.number for entry in current_store().decisions(backtest=replay)]
+def numbers(*, backtest: str = "") -> list[int]:
+    return [entry.number for entry in current_store().decisions(backtest=backtest)]
 
 
 def test_nothing_was_decided_in_an_empty_store() -> None:
@@ -44,14 +44,14 @@ def test_nothing_was_decided_in_an_empty_store() -> None:
     assert current_store().backtests() == []
 
 
-def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
+def test_a_decision_has_its_inputs_and_its_outcome() -> None:
     register_without_files()
     until = datetime(2026, 11, 20, 8, 30)  # noqa: DTZ001 UTC without a zone, as tables have it
     given = {
         TRIGGER: "reactive",
         MODE: "force",
         OUTCOME: PROMOTED,
-        OUTCOME_REASON: "better beyond chance",
+        OUTCOME_REASON: "better with statistical significance",
         MODEL_VERSION: "2",
         NEW_LABELS: "321",
         LABELS_UNTIL: until.isoformat(),
@@ -60,13 +60,13 @@ def test_an_entry_has_all_that_was_decided_and_what_came_of_it() -> None:
     (found,) = current_store().decisions()
     assert (found.number, found.decided_at, found.decision, found.trigger) == (3, NOON, RETRAIN, "reactive")
     assert (found.mode, found.reasons) == ("force", ("first", "second"))
-    assert (found.outcome, found.outcome_reason) == (PROMOTED, "better beyond chance")
+    assert (found.outcome, found.outcome_reason) == (PROMOTED, "better with statistical significance")
     assert (found.champion, found.challenger) == ("1", "2")
     assert (found.labels, found.new_labels, found.labels_until) == (1500, 321, until)
     assert (found.run_id, found.model) == (run_id, registry.MODEL)
 
 
-def test_the_newest_decision_comes_first_whatever_moment_it_replays() -> None:
+def test_the_newest_decision_comes_first_whatever_its_time() -> None:
     register_without_files()
     for number in range(1, 13):
         log_decision(number, when=NOON - timedelta(days=number))
@@ -121,21 +121,21 @@ def test_every_registered_model_has_a_log_of_its_own() -> None:
     assert numbers() == [1]
 
 
-def test_the_decisions_of_a_replay_are_asked_for_by_its_run_and_not_found_otherwise() -> None:
+def test_the_decisions_of_a_backtest_are_found_by_its_run_only() -> None:
     register_without_files()
     log_decision(1)
     with registry.use_model_name("kobe_shot_replay"):
         register_without_files()
-        for replay in ("first", "second"):
+        for backtest in ("first", "second"):
             for number in (1, 2):
-                log_decision(number, **as_kwargs({BACKTEST: replay}))
+                log_decision(number, **as_kwargs({BACKTEST: backtest}))
             MlflowClient().delete_registered_model("kobe_shot_replay")
             register_without_files()
         log_decision(1)
     assert numbers() == [1]
-    assert numbers(replay="first") == numbers(replay="second") == [2, 1]
+    assert numbers(backtest="first") == numbers(backtest="second") == [2, 1]
     assert {entry.model for entry in current_store().decisions(backtest="first")} == {"kobe_shot_replay"}
-    assert numbers(replay="third") == []
+    assert numbers(backtest="third") == []
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_a_decision_whose_process_was_killed_is_pending() -> None:
 
 
 @pytest.mark.parametrize(("tag", "value"), [(NUMBER, "many"), (DECIDED_AT, "yesterday"), (LABELS_UNTIL, "soon")])
-def test_an_entry_whose_tags_are_damaged_is_told_with_its_run(tag: str, value: str) -> None:
+def test_an_entry_whose_tags_are_damaged_is_reported_with_its_run(tag: str, value: str) -> None:
     register_without_files()
     run_id = log_decision(1, **as_kwargs({tag: value}))
     with pytest.raises(TableError, match=rf"cannot be read .*Delete run {run_id}"):
         current_store().decisions()
 
 
-def test_a_store_that_cannot_be_read_is_told(store: str) -> None:
+def test_a_store_that_cannot_be_read_is_reported(store: str) -> None:
     broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
     broken.write_bytes(b"this is no database" * 99)
     mlflow.set_tracking_uri(f"sqlite:///{broken}")
@@ -204,7 +204,7 @@ def test_the_figures_behind_a_decision_are_read_as_they_were_written() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"decision": "wa', "\x00"])
-def test_figures_that_are_damaged_are_told_with_what_still_stands(text: str) -> None:
+def test_figures_that_are_damaged_are_reported_with_where_the_decision_is(text: str) -> None:
     register_without_files()
     run_id = log_decision(1, record=text)
     with pytest.raises(TableError, match=rf"decision\.json of run {run_id} cannot be read\. The decision itself"):
@@ -212,7 +212,7 @@ def test_figures_that_are_damaged_are_told_with_what_still_stands(text: str) -> 
     assert numbers() == [1]
 
 
-def test_figures_that_are_no_text_are_told() -> None:
+def test_figures_that_are_no_text_are_reported() -> None:
     register_without_files()
     run_id = log_decision(1, record={})
     path = Path(MlflowClient().get_run(run_id).info.artifact_uri) / decision_log.RECORD
@@ -221,17 +221,17 @@ def test_figures_that_are_no_text_are_told() -> None:
         decision_log.record(current_store(), run_id)
 
 
-def test_figures_that_are_gone_are_told_with_the_run() -> None:
+def test_figures_that_are_gone_are_reported_with_the_run() -> None:
     register_without_files()
     run_id = log_decision(1)
     with pytest.raises(TableError, match=rf"run {run_id} does not hold decision\.json"):
         decision_log.record(current_store(), run_id)
 
 
-# Replays
+# Policy backtests
 
 
-def test_replays_are_the_finished_ones_newest_first() -> None:
+def test_backtests_are_the_finished_ones_newest_first() -> None:
     first, second = (log_replay({"format": 1}) for _ in range(2))
     with pytest.raises(KeyError), mlflow.start_run(run_name=run_names.BACKTEST):
         raise KeyError

@@ -1,4 +1,4 @@
-"""Commands that a person is told: only those that are there and reach the store in use."""
+"""Commands in messages: only those that exist and reach the store in use."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from monitor.store import commands
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """The tracking address as it was, after each test."""
+    """The tracking URI as it was, after each test."""
     yield
     mlflow.set_tracking_uri(None)
 

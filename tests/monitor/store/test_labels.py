@@ -55,13 +55,13 @@ def test_days_with_a_zone_are_in_utc_and_without_one() -> None:
     assert found[TIME].tolist() == [pd.Timestamp("2000-10-31 03:00"), pd.Timestamp("2000-11-01 01:00")]
 
 
-def test_a_table_without_any_time_is_told() -> None:
+def test_a_table_without_any_time_is_reported() -> None:
     with pytest.raises(ArrivalError, match=r"mine: expected a column time or game_date, which puts labels in the"):
         sort_by_time(pd.DataFrame({"shot": [1]}), "mine")
 
 
 @pytest.mark.parametrize("value", ["yesterday", None, "", "31.10.2000"])
-def test_a_row_without_a_time_is_told_with_what_it_has(value: str | None) -> None:
+def test_a_row_without_a_time_is_reported_with_what_it_has(value: str | None) -> None:
     table = pd.DataFrame({"game_date": ["2000-10-31", value]})
     with pytest.raises(
         ArrivalError, match=r"mine: expected a date such as 2000-10-31 in game_date of every row; found "
@@ -69,7 +69,7 @@ def test_a_row_without_a_time_is_told_with_what_it_has(value: str | None) -> Non
         sort_by_time(table, "mine")
 
 
-# What a version has learned from
+# What a version was trained on
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shots(first: int, count: int) -> pd.DataFrame:
-    """Labelled shots no two of which are the same."""
+    """Labeled shots without duplicates."""
     table = population().iloc[first : first + count][[*FEATURES, TARGET]].reset_index(drop=True)
     return table.assign(minutes_remaining=np.linspace(0, 12, count) + first / 1e6)
 
@@ -90,8 +90,8 @@ DEV = shots(0, 30)
 LABELS = shots(100, 20).assign(**{TIME: pd.date_range("2026-11-01", periods=20, freq="s")})
 
 
-def of_the_loop(folder: Path, labels: pd.DataFrame = LABELS) -> str:
-    """A version that has learned from dev rows and then from labels, of which it is kept what tells them apart."""
+def register_retrained(folder: Path, labels: pd.DataFrame = LABELS) -> str:
+    """A version that was trained on dev rows and then on labels, with the columns that identify them."""
     columns = [*FEATURES, TARGET]
     every = pd.concat([DEV[columns], labels], ignore_index=True)
     tables = {
@@ -107,10 +107,10 @@ def of_the_loop(folder: Path, labels: pd.DataFrame = LABELS) -> str:
 
 
 @pytest.mark.usefixtures("store")
-def test_the_labels_that_a_version_of_the_loop_has_learned_from_are_known_by_their_time_and_values(
+def test_the_labels_that_a_version_of_continuous_training_was_trained_on_are_known_by_their_time_and_values(
     folder: Path,
 ) -> None:
-    version = of_the_loop(folder)
+    version = register_retrained(folder)
     later = shots(200, 10).assign(**{TIME: LABELS[TIME].iloc[:10].to_numpy()})
     table = pd.concat([later, LABELS.sample(frac=1, random_state=0), later], ignore_index=True)
     expected = [False] * 10 + [True] * 20 + [False] * 10
@@ -127,7 +127,7 @@ def test_the_labels_that_a_version_of_the_loop_has_learned_from_are_known_by_the
 @pytest.mark.usefixtures("store")
 def test_labels_that_have_a_number_are_known_by_it(folder: Path) -> None:
     numbered = LABELS.assign(**{SHOT_ID: range(20)})
-    version = of_the_loop(folder, numbered)
+    version = register_retrained(folder, numbered)
     assert is_training_row(current_store(), numbered, version).all()
     # A shot from the same spot is another shot.
     assert not is_training_row(current_store(), numbered.assign(**{SHOT_ID: range(20, 40)}), version).any()
@@ -139,36 +139,36 @@ def test_labels_that_have_a_number_are_known_by_it(folder: Path) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_labels_without_a_number_are_known_by_time_and_values_whatever_the_table_has(folder: Path) -> None:
-    version = of_the_loop(folder)
+    version = register_retrained(folder)
     assert is_training_row(current_store(), LABELS.assign(**{SHOT_ID: range(20)}), version).all()
 
 
 @pytest.mark.usefixtures("store")
 def test_dev_rows_unknown_labels_and_other_results_are_not_among_them(folder: Path) -> None:
-    version = of_the_loop(folder)
+    version = register_retrained(folder)
     assert not is_training_row(current_store(), DEV, version).any()
     assert not is_training_row(current_store(), LABELS.assign(**{TARGET: float("nan")}), version).any()
     assert not is_training_row(current_store(), LABELS.assign(**{TARGET: 1 - LABELS[TARGET]}), version).any()
 
 
 @pytest.mark.usefixtures("store")
-def test_a_version_that_learned_from_dev_rows_alone_has_learned_from_no_label(folder: Path) -> None:
+def test_a_version_that_was_trained_on_dev_rows_alone_has_no_training_labels(folder: Path) -> None:
     write_parquet(DEV, folder / f"{TRAIN}.parquet")
     version = register_without_files(**{f"sha256_{TRAIN}": sha256(folder / f"{TRAIN}.parquet")})
     assert not is_training_row(current_store(), pd.concat([DEV, LABELS]), version).any()
 
 
 @pytest.mark.usefixtures("store")
-def test_a_version_whose_training_rows_are_gone_is_told(folder: Path) -> None:
-    version = of_the_loop(folder)
+def test_a_version_whose_training_rows_are_gone_is_reported(folder: Path) -> None:
+    version = register_retrained(folder)
     (folder / f"{TRAIN}.parquet").unlink()
     with pytest.raises(TableError, match="no run holds it"):
         is_training_row(current_store(), LABELS, version)
 
 
 @pytest.mark.usefixtures("store")
-def test_each_row_is_asked_about_the_version_that_scored_it(folder: Path) -> None:
-    of_dev, of_loop = register_without_files(), of_the_loop(folder)
+def test_each_row_is_compared_with_the_labels_of_the_version_that_scored_it(folder: Path) -> None:
+    of_dev, of_loop = register_without_files(), register_retrained(folder)
     versions = pd.array([int(of_dev)] * 5 + [int(of_loop)] * 5 + [None] * 10, dtype="Int64")
     found = flag_training_rows(current_store(), LABELS.assign(**{MODEL_VERSION: versions}))
     assert found[IN_TRAINING].tolist() == [False] * 5 + [True] * 5 + [False] * 10
@@ -176,8 +176,8 @@ def test_each_row_is_asked_about_the_version_that_scored_it(folder: Path) -> Non
 
 
 @pytest.mark.usefixtures("store")
-def test_a_table_of_which_nothing_was_learned_is_left_as_it_is(folder: Path) -> None:
-    version = int(of_the_loop(folder))
+def test_a_table_without_training_rows_is_unchanged(folder: Path) -> None:
+    version = int(register_retrained(folder))
     for table in (
         LABELS,
         DEV.assign(**{MODEL_VERSION: version}),
@@ -195,7 +195,7 @@ def test_rows_that_were_scored_by_a_version_that_this_registry_does_not_know_are
 
 @pytest.mark.usefixtures("store")
 def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(folder: Path) -> None:
-    version = of_the_loop(folder)
+    version = register_retrained(folder)
     with registry.use_model_name("another"):
         assert register_without_files() == version
         assert not is_training_row(current_store(), LABELS, version).any()

@@ -1,10 +1,7 @@
 """Tables of what MLflow keeps."""
 
 import json
-import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import mlflow
 import pandas as pd
@@ -15,9 +12,8 @@ from monitor.store import listings, model_store
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from serving import registry
-from serving.client.probe import EndpointInfo, endpoint_info
 from serving.registry import StoreError
-from tests.project import Checkout, ProductionServer, free_port, publish
+from tests.project import Checkout, publish
 from tests.versions import promote_versions
 
 READS = (
@@ -56,7 +52,7 @@ def test_runs_of_other_projects_do_not_count() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_runs_within_a_replay_are_about_a_model_of_its_own() -> None:
+def test_runs_within_a_backtest_are_about_a_model_of_its_own() -> None:
     ours = {"data_source": "public"}
     log_run("Treinamento", tags=ours)
     log_run("Operacao", tags={**ours, store_tags.REGISTERED_MODEL: "kobe_shot"})
@@ -112,7 +108,7 @@ def test_an_empty_store_gives_empty_tables_with_their_columns() -> None:
 
 
 @pytest.mark.parametrize("read", READS)
-def test_a_broken_store_is_told(read: object, store: str) -> None:
+def test_a_broken_store_is_reported(read: object, store: str) -> None:
     assert callable(read)
     broken = Path(store.removeprefix("sqlite:///")).with_name("broken.db")
     broken.write_bytes(b"this is no database" * 99)
@@ -126,7 +122,7 @@ def test_versions_carry_aliases_stage_gate_and_promotions(store: str, shots: pd.
     publish(checkout, shots)
     publish(checkout, shots)
     MlflowClient().set_model_version_tag(registry.MODEL, "2", "test_log_loss", "0.671")
-    registry.roll_back("a look")
+    registry.roll_back("a check")
     table = listings.versions_table(current_store()).set_index("version")
     assert table["aliases"].to_dict() == {1: ["champion"], 2: []}
     assert table["stage"].to_dict() == {1: "Production", 2: "Archived"}
@@ -137,11 +133,11 @@ def test_versions_carry_aliases_stage_gate_and_promotions(store: str, shots: pd.
     assert promotions["kind"].tolist() == ["roll back", "promotion", "promotion"]
     assert promotions["version"].tolist() == [1, 2, 1]
     assert promotions["instead_of"].tolist() == ["2", "1", None]
-    assert promotions["why"].tolist()[0] == "a look"
+    assert promotions["why"].tolist()[0] == "a check"
 
 
 @pytest.mark.usefixtures("store")
-def test_promotions_from_before_roll_backs_had_a_kind_of_their_own_are_told() -> None:
+def test_promotions_of_versions_before_rollbacks_had_a_kind_are_listed() -> None:
     promote_versions(1)
     entry = {"when": "2026-01-01T00:00:00+00:00", "who": "me", "where": "here", "why": "rolled back: a wish"}
     MlflowClient().set_model_version_tag(registry.MODEL, "1", "promotions", json.dumps([entry | {"instead_of": None}]))
@@ -172,7 +168,7 @@ def test_the_files_of_a_run_are_listed_and_fetched_one_at_a_time() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_details_leave_out_what_mlflow_keeps_for_itself() -> None:
+def test_details_exclude_the_tags_of_mlflow() -> None:
     with mlflow.start_run(tags={"gate": "passed"}) as run:
         mlflow.log_param("cv_folds", 5)
         mlflow.log_metric("log_loss", 0.67)
@@ -187,36 +183,3 @@ def test_a_password_that_a_command_was_given_is_not_shown_with_its_run() -> None
     found = listings.run_details(current_store(), run.info.run_id)
     assert found.params == {"log": "postgresql://u:***@h/d"}
     assert found.tags == {"place": "s3://key:***@bucket"}
-
-
-def test_the_operated_door_says_what_it_serves_and_since_when(production_server: ProductionServer) -> None:
-    found = endpoint_info(f"{production_server.url}/invocations")
-    assert found is not None
-    assert (found.url, found.version, found.mlflow) == (production_server.url, "1", mlflow.__version__)
-    assert found.since is not None
-    assert time.time() - found.since.timestamp() < 3_600
-
-
-def test_mlflows_own_server_answers_without_a_version_of_the_model(mlflow_server_url: str) -> None:
-    found = endpoint_info(mlflow_server_url)
-    assert found == EndpointInfo(mlflow_server_url, None, None, mlflow.__version__, None)
-
-
-@pytest.mark.parametrize("address", ["", "foo", "http://", "http://["])
-def test_where_nothing_can_answer_nothing_is_served(address: str) -> None:
-    assert endpoint_info(address) is None
-    assert endpoint_info(f"http://127.0.0.1:{free_port()}") is None
-
-
-def test_a_server_of_something_else_is_none_of_ours() -> None:
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        assert endpoint_info(f"http://127.0.0.1:{server.server_port}") is None
-        server.shutdown()

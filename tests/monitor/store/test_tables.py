@@ -98,8 +98,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, raw: pd.DataFrame) -> World:
     two = raw["shot_type"].str.startswith("2")
     raw[two].to_parquet(found.made(DEV), index=False)
     raw[~two].to_parquet(found.made(PROD), index=False)
-    answered = features(raw[~two]).assign(shot_id=raw["shot_id"], prediction=1, probability=0.5, model_version=1)
-    answered.to_parquet(found.made("predictions_prod.parquet"), index=False)
+    scored = features(raw[~two]).assign(shot_id=raw["shot_id"], prediction=1, probability=0.5, model_version=1)
+    scored.to_parquet(found.made("predictions_prod.parquet"), index=False)
     for name in ("base_train", "base_test"):
         client.set_model_version_tag("kobe_shot", "1", f"sha256_{name}", sha256(found.made(f"{name}.parquet")))
     return found
@@ -107,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, raw: pd.DataFrame) -> World:
 
 @pytest.fixture(autouse=True)
 def in_the_world(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ask that store, in a folder without raw and prepared files."""
+    """Use that store, in a folder without raw and prepared files."""
     monkeypatch.setattr(prepared, "PROCESSED", tmp_path / "processed")
     monkeypatch.setattr(shots, "RAW", tmp_path / "raw")
     for folder in ("processed", "raw"):
@@ -186,7 +186,7 @@ def test_a_local_table_of_another_preparation_is_not_used_but_that_of_the_run(
     assert sha256(found) == sha256(world.made("base_test.parquet"))
 
 
-def test_of_many_preparations_the_one_that_wrote_the_champions_table_is_asked(
+def test_of_many_preparations_the_one_that_wrote_the_champions_table_is_read(
     world: World, prepared_run: str, forgotten: Callable[..., str]
 ) -> None:
     forgotten("PreparacaoDados", {"base_train.parquet": "tables"}, params={"sha256_base_train": ELSEWHERE})
@@ -204,7 +204,7 @@ def test_a_preparation_that_was_killed_before_it_kept_its_tables_is_passed_over(
     assert prepared_run in str(tables.prepared_table(current_store(), "base_train"))
 
 
-def test_a_table_that_no_run_holds_is_told_with_what_to_do(world: World, tmp_path: Path) -> None:
+def test_a_table_that_no_run_holds_is_reported_with_what_to_do(world: World, tmp_path: Path) -> None:
     (tmp_path / "processed" / "base_test.parquet").write_bytes(world.made("base_train.parquet").read_bytes())
     words = (
         "base_test.parquet is not the table that (champion )?version 1 was made with, and no run holds it.*make main"
@@ -214,7 +214,7 @@ def test_a_table_that_no_run_holds_is_told_with_what_to_do(world: World, tmp_pat
 
 
 @pytest.mark.parametrize("digest", ["", "x' or params.a = 'b"])
-def test_a_champion_that_does_not_know_its_tables_is_told(world: World, prepared_run: str, digest: str) -> None:
+def test_a_champion_that_does_not_know_its_tables_is_reported(world: World, prepared_run: str, digest: str) -> None:
     del prepared_run
     before = sha256(world.made("base_test.parquet"))
     world.client.set_model_version_tag("kobe_shot", "1", "sha256_base_test", digest)
@@ -233,7 +233,7 @@ def test_an_artifact_on_this_machine_is_used_where_it_is_and_not_copied(world: W
     )
 
 
-def test_an_artifact_that_is_gone_is_told_with_its_run(world: World, prepared_run: str) -> None:
+def test_an_artifact_that_is_gone_is_reported_with_its_run(world: World, prepared_run: str) -> None:
     path = "tables/base_test.parquet"
     with (
         broken(artifact_of(world, prepared_run, path), None),
@@ -258,7 +258,7 @@ def test_a_table_that_one_run_has_lost_is_taken_from_another_that_holds_it(
         assert tables.prepared_table(current_store(), "base_test") == artifact_of(world, prepared_run, path)
 
 
-def test_the_tables_of_a_champion_of_the_loop_are_held_by_its_training(
+def test_the_tables_of_a_champion_of_continuous_training_are_held_by_its_training(
     world: World, forgotten: Callable[..., str]
 ) -> None:
     digests = {f"sha256_{name}": sha256(world.made(f"{name}.parquet")) for name in ("base_train", "base_test")}
@@ -268,7 +268,7 @@ def test_the_tables_of_a_champion_of_the_loop_are_held_by_its_training(
     )
 
 
-def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_that_it_says(
+def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_of_its_digest(
     world: World, prepared_run: str
 ) -> None:
     of_preparation = artifact_of(world, prepared_run, "tables/base_train.parquet")
@@ -277,7 +277,7 @@ def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_that_it_says(
         == tables.prepared_table(current_store(), "base_train")
         == of_preparation
     )
-    # One of the loop has learned from more than the dev rows.
+    # A retrained one was trained on more than the dev rows.
     client, both = world.client, {"sha256_base_train": ELSEWHERE, "sha256_development": sha256(of_preparation)}
     for name, value in both.items():
         client.set_model_version_tag("kobe_shot", "1", name, value)
@@ -302,9 +302,7 @@ def test_the_baseline_is_the_champions_tables_scored_by_the_version(world: World
         reference_data(current_store(), "99")
 
 
-def test_the_table_of_the_last_application_that_finished_is_the_one(
-    world: World, forgotten: Callable[..., str]
-) -> None:
+def test_the_table_of_the_last_finished_batch_scoring_is_read(world: World, forgotten: Callable[..., str]) -> None:
     with pytest.raises(TableError, match=r"no run has scored the prod table yet.*mlflow run \. -e aplicacao"):
         tables.scored_table(current_store(), tables.last_batch_scoring(current_store()).run_id)
     forgotten("PipelineAplicacao", {"predictions_prod.parquet": "tables"})
@@ -318,7 +316,7 @@ def test_the_table_of_the_last_application_that_finished_is_the_one(
         tables.scored_table(current_store(), tables.last_batch_scoring(current_store()).run_id)
 
 
-def test_an_application_of_a_table_that_was_given_is_none_of_prod(forgotten: Callable[..., str]) -> None:
+def test_batch_scoring_of_a_given_table_is_not_that_of_prod(forgotten: Callable[..., str]) -> None:
     given = {"data_source": "table", "synthetic": "unknown", "table": "/somewhere/mine.parquet"}
     forgotten("PipelineAplicacao", tags=given)
     assert current_store().last_batch_scoring_run() is None
@@ -331,29 +329,29 @@ def test_an_application_of_a_table_that_was_given_is_none_of_prod(forgotten: Cal
 
 
 def test_prod_that_came_as_one_table_is_prod(forgotten: Callable[..., str]) -> None:
-    of_prod = forgotten("PipelineAplicacao", tags={"data_source": "table", "answers": "predictions_prod.parquet"})
+    of_prod = forgotten("PipelineAplicacao", tags={"data_source": "table", "predictions": "predictions_prod.parquet"})
     assert tables.last_batch_scoring(current_store()).run_id == of_prod
 
 
-def test_applications_and_looks_of_another_registered_model_do_not_count(forgotten: Callable[..., str]) -> None:
+def test_runs_of_another_registered_model_are_ignored(forgotten: Callable[..., str]) -> None:
     of_guard = {store_tags.REGISTERED_MODEL: "guard_shot"}
-    look = {"source": "application", "reference": "base_test"}
-    first, own = forgotten("PipelineAplicacao"), forgotten("Monitoramento", tags=look)
+    held = {"source": "application", "reference": "base_test"}
+    first, own = forgotten("PipelineAplicacao"), forgotten("Monitoramento", tags=held)
     last = forgotten("PipelineAplicacao", tags=of_guard)
-    looked = [forgotten("Monitoramento", tags={**look, **of_guard}) for _ in range(3)]
+    monitored = [forgotten("Monitoramento", tags={**held, **of_guard}) for _ in range(3)]
     # Runs of before the tag are about the default model.
     assert tables.last_batch_scoring(current_store()).run_id == first
     assert [run.run_id for run in current_store().monitoring_runs("application", 1)] == [own]
     with registry.use_model_name("guard_shot"):
         assert tables.last_batch_scoring(current_store()).run_id == last
-        assert [run.run_id for run in current_store().monitoring_runs("application", 2)] == looked[:0:-1]
+        assert [run.run_id for run in current_store().monitoring_runs("application", 2)] == monitored[:0:-1]
     with registry.use_model_name("another"):
         assert current_store().monitoring_runs("application") == []
         with pytest.raises(TableError, match="no run has scored the prod table yet with another"):
             tables.last_batch_scoring(current_store())
 
 
-def test_an_application_is_found_however_many_of_others_came_after_it(
+def test_batch_scoring_is_found_however_many_runs_of_given_tables_follow(
     forgotten: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_store, "_PAGE", 2)
@@ -363,10 +361,10 @@ def test_an_application_is_found_however_many_of_others_came_after_it(
     assert tables.last_batch_scoring(current_store()).run_id == of_prod
 
 
-def test_the_answers_for_prod_are_found_whatever_they_were_called(world: World, forgotten: Callable[..., str]) -> None:
+def test_the_predictions_for_prod_are_found_by_any_file_name(world: World, forgotten: Callable[..., str]) -> None:
     mine = world.made("mine.parquet")
     mine.write_bytes(world.made("predictions_prod.parquet").read_bytes())
-    named = {"answers": "mine.parquet"}
+    named = {"predictions": "mine.parquet"}
     run_id = forgotten("PipelineAplicacao", {"mine.parquet": "tables"}, tags=named)
     assert tables.scored_table(current_store(), run_id) == artifact_of(world, run_id, "tables/mine.parquet")
     left = {"table_mine": str(mine), "sha256_mine": sha256(mine), **named}
@@ -377,7 +375,7 @@ def test_the_answers_for_prod_are_found_whatever_they_were_called(world: World, 
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"provenance": {}, "sha256": {}}', '{"provenance": 1}'])
-def test_a_manifest_that_is_gone_or_damaged_says_to_prepare(
+def test_a_manifest_that_is_gone_or_damaged_names_the_step_that_prepares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
     monkeypatch.setattr(prepared, "MANIFEST", tmp_path / "manifest.json")
@@ -418,7 +416,7 @@ Written = Callable[..., Path]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_a_table_is_read_as_a_look_takes_it(written: Written, raw: pd.DataFrame, kind: str) -> None:
+def test_a_table_is_read_with_the_types_of_a_scored_table(written: Written, raw: pd.DataFrame, kind: str) -> None:
     when = pd.Timestamp("2026-11-20 10:30:00.25")
     table = raw.head(50).assign(prediction=1, probability=0.25, model_version=3, time=when)
     found = read_scored(written(table, kind))
@@ -431,13 +429,13 @@ def test_a_table_is_read_as_a_look_takes_it(written: Written, raw: pd.DataFrame,
     assert str(found["time"].dtype).startswith("datetime64[")
 
 
-def test_versions_that_a_file_holds_as_doubles_are_whole_numbers_again(written: Written, raw: pd.DataFrame) -> None:
+def test_versions_that_a_file_holds_as_doubles_are_integers_again(written: Written, raw: pd.DataFrame) -> None:
     table = raw.head(3).assign(model_version=[2.0, None, 2.0])
     for kind in ("parquet", "csv"):
         assert read_scored(written(table, kind))[MODEL_VERSION].tolist() == [2, pd.NA, 2]
 
 
-def test_moments_with_a_zone_are_taken_to_utc(written: Written, raw: pd.DataFrame) -> None:
+def test_times_with_a_zone_are_converted_to_utc(written: Written, raw: pd.DataFrame) -> None:
     times = pd.to_datetime(["2026-11-20T10:00:00-03:00"] * 3)
     found = read_scored(written(raw.head(3).assign(time=times)))
     assert found["time"].tolist() == [pd.Timestamp("2026-11-20 13:00")] * 3
@@ -476,7 +474,7 @@ def test_numbers_in_columns_of_text_are_numbers(written: Written, raw: pd.DataFr
         ({MODEL_VERSION: 1.5}, "expected numbers in model_version"),
     ],
 )
-def test_values_that_a_look_cannot_take_are_refused_in_words(
+def test_invalid_values_are_rejected_with_a_message(
     written: Written, raw: pd.DataFrame, changes: dict[str, object], words: str
 ) -> None:
     with pytest.raises(TableError, match=rf"mine\.parquet: {words}"):
@@ -493,7 +491,7 @@ def test_a_single_wrong_row_among_many_is_found(written: Written, raw: pd.DataFr
         read_scored(written(table, "csv"))
 
 
-def test_missing_columns_and_missing_rows_are_told_with_what_is_there(written: Written, raw: pd.DataFrame) -> None:
+def test_missing_columns_and_missing_rows_are_reported_with_what_is_there(written: Written, raw: pd.DataFrame) -> None:
     expected = "expected rows with the columns lat, lng, minutes_remaining, period, playoffs, shot_distance"
     with pytest.raises(TableError, match=f"{expected}; found 9 with lat, period$"):
         read_scored(written(raw.head(9)[["lat", "period"]]))
@@ -513,31 +511,31 @@ def test_missing_columns_and_missing_rows_are_told_with_what_is_there(written: W
         ("ragged.csv", b"lat,lng\n1,2\n1,2,3,4\n"),
     ],
 )
-def test_what_is_no_table_is_told(tmp_path: Path, name: str, content: bytes) -> None:
+def test_what_is_no_table_is_reported(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TableError, match=rf"{name} cannot be read: expected a Parquet or CSV table of shots; \w+: ."):
         read_scored(tmp_path / name)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"absent\.parquet cannot be read"):
         read_scored(tmp_path / "absent.parquet")
 
 
-def test_a_parquet_file_that_is_damaged_anywhere_is_read_or_told(written: Written, raw: pd.DataFrame) -> None:
+def test_a_parquet_file_that_is_damaged_anywhere_is_read_or_reported(written: Written, raw: pd.DataFrame) -> None:
     path = written(raw.head(100))
     whole, stream = path.read_bytes(), np.random.default_rng(0)
-    told = 0
+    rejected = 0
     for _ in range(300):
         damaged = bytearray(whole)
-        # The end of the file says what is in it.
+        # The end of the file describes its content.
         damaged[-int(stream.integers(1, 9_000))] = int(stream.integers(256))
         path.write_bytes(bytes(damaged))
         try:
             read_scored(path)
         except TableError:
-            told += 1
-    assert told > 100
+            rejected += 1
+    assert rejected > 100
 
 
 # Large tables
@@ -551,7 +549,7 @@ def part(raw: pd.DataFrame, folder: Path, ends: tuple[int, ...] = (500, 900)) ->
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "folder"])
-def test_of_a_large_table_evenly_spread_rows_are_read_and_all_are_counted(
+def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     written: Written, raw: pd.DataFrame, tmp_path: Path, kind: str
 ) -> None:
     table = raw.assign(probability=0.25, prediction=1, learned=raw.index % 2 == 0, model_version=2)
@@ -600,7 +598,7 @@ def test_a_wrong_row_far_into_a_large_table_is_found_when_it_is_counted(
         list(scored_tables.pieces(path))
 
 
-def test_a_folder_that_is_no_table_is_told(tmp_path: Path, raw: pd.DataFrame) -> None:
+def test_a_folder_that_is_no_table_is_reported(tmp_path: Path, raw: pd.DataFrame) -> None:
     (tmp_path / "nothing").mkdir()
     folder = part(raw, tmp_path / "parts")
     (folder / "part-00500.parquet").write_bytes(b"PAR1 and no more")
@@ -645,10 +643,10 @@ def test_a_prepared_table_that_its_run_kept_no_copy_of_is_read_where_it_was_writ
         tables.prepared_table(current_store(), "base_train")
 
 
-# What a version answers
+# What a version predicts
 
 
-def test_a_table_is_scored_as_the_version_answers(world: World, raw: pd.DataFrame) -> None:
+def test_a_table_is_scored_as_the_version_predicts(world: World, raw: pd.DataFrame) -> None:
     table = features(raw).set_index(np.arange(len(raw))[::-1])
     found = in_process.predict(table, "1")
     expected = world.pipeline.predict_proba(table.to_numpy())[:, 1]
@@ -663,7 +661,7 @@ def test_a_table_is_scored_as_the_version_answers(world: World, raw: pd.DataFram
     assert in_process.predict(table.head(0), "1").empty
 
 
-def test_a_row_that_the_version_refuses_is_told_with_its_row_and_column(raw: pd.DataFrame) -> None:
+def test_a_row_that_the_version_rejects_is_reported_with_its_row_and_column(raw: pd.DataFrame) -> None:
     table = features(raw.head(9))
     table.loc[4, "period"] = 2.5
     with pytest.raises(ScoredError, match=r"version 1 of kobe_shot refuses a row: .*row 4, column period: found 2\.5"):
@@ -671,14 +669,14 @@ def test_a_row_that_the_version_refuses_is_told_with_its_row_and_column(raw: pd.
 
 
 @pytest.mark.parametrize("version", ["99", "nosuch"])
-def test_a_version_that_is_not_there_is_told(raw: pd.DataFrame, version: str) -> None:
+def test_a_version_that_is_not_there_is_reported(raw: pd.DataFrame, version: str) -> None:
     with pytest.raises(ScoredError, match=rf"models:/kobe_shot/{version} cannot be loaded: MlflowException"):
         in_process.predict(features(raw), version)
 
 
 @pytest.mark.parametrize("file", ["artifacts/pipeline.skops", "MLmodel", "scoring_model.py"])
 @pytest.mark.parametrize("content", [b"\xff" * 99, None], ids=["damaged", "gone"])
-def test_a_version_whose_files_are_damaged_is_told(world: World, file: str, content: bytes | None) -> None:
+def test_a_version_whose_files_are_damaged_is_reported(world: World, file: str, content: bytes | None) -> None:
     folder = Path(world.client.get_model_version_download_uri("kobe_shot", "1"))
     in_process._model.cache_clear()  # noqa: SLF001
     with broken(folder / file, content), pytest.raises(ScoredError, match="models:/kobe_shot/1 cannot be loaded: "):
@@ -711,7 +709,7 @@ def test_a_version_is_loaded_once_and_its_number_in_another_store_is_another_ver
 
 @pytest.fixture
 def trained(world: World, raw: pd.DataFrame, forgotten: Callable[..., str]) -> Iterator[dict[str, str]]:
-    """Candidates of the champion's training, of which the last is the champion: their runs by id."""
+    """Runs of the candidates of the champion's training by id; the last one is the champion."""
     training = str(registry.require_champion().run_id)
     made: dict[str, str] = {}
     rows, labels = features(raw).to_numpy(), raw[TARGET].fillna(0)
@@ -730,7 +728,7 @@ def trained(world: World, raw: pd.DataFrame, forgotten: Callable[..., str]) -> I
 
 
 @pytest.mark.usefixtures("trained")
-def test_candidates_are_the_tuned_models_of_the_champions_training_the_chosen_one_first(raw: pd.DataFrame) -> None:
+def test_candidates_are_the_tuned_models_of_the_champions_training_the_selected_one_first(raw: pd.DataFrame) -> None:
     found = candidates(current_store(), "1")
     assert [(each.id, each.name, each.selected) for each in found] == [
         ("lr", "Logistic Regression", True),
@@ -747,7 +745,7 @@ def test_candidates_are_the_tuned_models_of_the_champions_training_the_chosen_on
     [(None, "does not hold candidate/model.skops"), (b"\xff" * 99, "is no pipeline")],
     ids=["gone", "damaged"],
 )
-def test_a_candidate_whose_pipeline_is_gone_or_damaged_is_told(
+def test_a_candidate_whose_pipeline_is_gone_or_damaged_is_reported(
     world: World, trained: dict[str, str], content: bytes | None, words: str
 ) -> None:
     path = artifact_of(world, trained["dt"], f"{CANDIDATE_FOLDER}/{CANDIDATE_FILE}")
@@ -767,7 +765,7 @@ def lay(world: World, tmp_path: Path) -> None:
         (tmp_path / "raw" / file).write_bytes(world.made(file).read_bytes())
 
 
-def test_development_shots_are_labelled_complete_and_know_their_season(
+def test_development_shots_are_labeled_complete_and_know_their_season(
     world: World, tmp_path: Path, raw: pd.DataFrame
 ) -> None:
     lay(world, tmp_path)
@@ -820,7 +818,7 @@ def test_seasons_of_a_large_raw_table_are_all_known(
     assert len(shots.development_shots(current_store())) < 100
 
 
-def test_a_raw_table_of_which_one_part_was_written_again_is_read_again(world: World, tmp_path: Path) -> None:
+def test_a_raw_table_is_read_again_when_a_part_was_written_again(world: World, tmp_path: Path) -> None:
     folder = part(pd.read_parquet(world.made(DEV)), tmp_path / "raw" / DEV, (300,))
     rows = len(shots.development_shots(current_store()))
     changed = folder / "part-00300.parquet"
@@ -840,7 +838,7 @@ def test_raw_files_come_from_the_last_acquisition_where_the_folder_is_empty(forg
     assert set(shots.with_season(current_store(), pd.DataFrame({"shot_id": [1, 2]}))["season"]) != {"unknown"}
 
 
-def test_a_raw_file_that_is_damaged_is_told(tmp_path: Path) -> None:
+def test_a_raw_file_that_is_damaged_is_reported(tmp_path: Path) -> None:
     (tmp_path / "raw" / DEV).write_bytes(b"PAR1 and no more")
     with pytest.raises(TableError, match=rf"{DEV} cannot be read: .*mlflow run . -e aquisicao"):
         shots.development_shots(current_store())
@@ -870,16 +868,16 @@ def test_the_last_run_is_the_newest_finished_one_of_this_project(world: World, f
     world.client.delete_run(foreign.info.run_id)
 
 
-def test_looks_are_the_monitorings_of_a_source_beside_the_test_rows_newest_first(forgotten: Callable[..., str]) -> None:
+def test_monitoring_runs_of_a_source_versus_the_test_rows_are_newest_first(forgotten: Callable[..., str]) -> None:
     of_prod = {"source": "application", "reference": "base_test"}
-    first = forgotten("Monitoramento", tags={**of_prod, "verdict": "healthy"})
+    first = forgotten("Monitoramento", tags={**of_prod, "health_status": "healthy"})
     # `mlflow run` marks its run as failed when `fail_on` ends the command with an exit code.
-    second = forgotten("Monitoramento", tags={**of_prod, "verdict": "retrain"}, status="FAILED")
+    second = forgotten("Monitoramento", tags={**of_prod, "health_status": "retrain"}, status="FAILED")
     failed = forgotten("Monitoramento", tags=of_prod, status="FAILED")
-    of_log = forgotten("Monitoramento", tags={**of_prod, "source": "log", "verdict": "watch"})
-    forgotten("Monitoramento", tags={**of_prod, "source": "table", "current": "prod", "verdict": "healthy"})
-    forgotten("Monitoramento", tags={**of_prod, "reference": "base_train", "verdict": "healthy"})
-    forgotten("main", tags={**of_prod, "verdict": "retrain"})
+    of_log = forgotten("Monitoramento", tags={**of_prod, "source": "log", "health_status": "watch"})
+    forgotten("Monitoramento", tags={**of_prod, "source": "table", "current": "prod", "health_status": "healthy"})
+    forgotten("Monitoramento", tags={**of_prod, "reference": "base_train", "health_status": "healthy"})
+    forgotten("main", tags={**of_prod, "health_status": "retrain"})
     assert [run.run_id for run in current_store().monitoring_runs("application")] == [failed, second, first]
     assert [run.status for run in current_store().monitoring_runs("application", 2)] == ["FAILED", "FAILED"]
     assert [run.run_id for run in current_store().monitoring_runs("log")] == [of_log]
@@ -895,7 +893,7 @@ def test_the_champion_is_described_as_the_registry_has_it(world: World) -> None:
     assert found.promoted_at.tzinfo is not None
 
 
-def test_an_empty_store_is_told_and_does_not_fail(store: str) -> None:
+def test_an_empty_store_is_reported_and_does_not_fail(store: str) -> None:
     del store
     assert current_store().champion() is None
     assert current_store().last_run("main") is None
