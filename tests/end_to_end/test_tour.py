@@ -37,7 +37,7 @@ _DIFFERENT = (
     (r"\b[0-9a-f]{32}\b", "RUN"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?", "TIME"),
     (r"[\d.,]+ s\b", "SECONDS"),
-    (r"[\d,]+ rows/s", "SPEED"),
+    (r"[\d,]+( rows)?/s", "SPEED"),
     (r"[ ─━]+", " "),
 )
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
