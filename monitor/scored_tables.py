@@ -54,7 +54,7 @@ def read(path: Path, max_rows: int | None) -> SampledTable:
     TableError
         See `monitor.store.tables.read_scored`.
     """
-    with _told_of(path):
+    with _translate_errors(path):
         table, rows = _read(path, max_rows)
     return SampledTable(validate_scored_table(table, path), rows)
 
@@ -73,10 +73,10 @@ def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
     TableError
         See `read_scored`; raised at the invalid chunk.
     """
-    with _told_of(path):
+    with _translate_errors(path):
         chunks = TableReader(path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED).chunks(CHUNK_ROWS)
     while True:
-        with _told_of(path):
+        with _translate_errors(path):
             chunk = next(chunks, None)
         if chunk is None:
             return
@@ -118,7 +118,7 @@ def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         message = f"{display_path(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
         raise TableError(message) from error
     table = _as_the_log_has_them(table, path)
-    if problem := _wrong(table):
+    if problem := _invalid_value(table):
         message = f"{display_path(path)}: {problem}"
         raise TableError(message)
     return table
@@ -135,7 +135,7 @@ def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
         if max_rows is None or len(table) <= max_rows:
             return table, len(table)
         rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
-        # Texts become numbers, truth values and nulls as they do in a small table.
+        # Parsing the sample as CSV gives it the same types as a small table.
         return pd.read_csv(io.StringIO(TableReader(path).systematic_sample(max_rows).to_csv(index=False))), rows
     rows = TableReader(path).rows or 0
     if max_rows is None or rows <= max_rows:
@@ -144,7 +144,7 @@ def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
 
 
 @contextlib.contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, TableError) as error:
@@ -168,23 +168,23 @@ def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _wrong(table: pd.DataFrame) -> str:
+def _invalid_value(table: pd.DataFrame) -> str:
     """Describe an invalid value; empty where there is none."""
-    answer = [PROBABILITY] if PROBABILITY in table else []
-    asked = [*FEATURES, *answer]
-    empty = table[asked].isna().any(axis=1)
+    predicted = [PROBABILITY] if PROBABILITY in table else []
+    required = [*FEATURES, *predicted]
+    empty = table[required].isna().any(axis=1)
     if empty.any():
-        return f"expected a number in each of {', '.join(asked)}; {empty.sum():,} rows have a missing value"
-    for name in (*answer, *FEATURES):
+        return f"expected a number in each of {', '.join(required)}; {empty.sum():,} rows have a missing value"
+    for name in (*predicted, *FEATURES):
         values = table[name]
         column = None if name == PROBABILITY else feature_column(name)
         low, high = (column.minimum, column.maximum) if column else (0.0, 1.0)
-        beyond = (values < low) | (values > high)
-        if beyond.any():
+        invalid = (values < low) | (values > high)
+        if invalid.any():
             allowed = f"{column.constraint_text} in" if column else "P(made) from 0 to 1 in"
-            return f"expected {allowed} {name}; found {values[beyond].iloc[0]:.8g}"
+            return f"expected {allowed} {name}; found {values[invalid].iloc[0]:.8g}"
     labels = table[TARGET]
-    strange = ~labels.isin([0, 1]) & labels.notna()
-    if strange.any():
-        return f"expected 0, 1 or null in {TARGET}; found {labels[strange].iloc[0]:g}"
+    invalid = ~labels.isin([0, 1]) & labels.notna()
+    if invalid.any():
+        return f"expected 0, 1 or null in {TARGET}; found {labels[invalid].iloc[0]:g}"
     return ""

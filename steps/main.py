@@ -152,7 +152,7 @@ def _results(trained: TrainingResult, applied: BatchScoringResult, criterion: st
         name, on_prod = candidate.name, {}
         if candidate.id == selection.prior.id:
             name = "Base-rate baseline"
-            on_prod = {"log_loss": prod["class_prior_log_loss"], "roc_auc": 0.5} if prod else {}
+            on_prod = {"log_loss": prod["base_rate_log_loss"], "roc_auc": 0.5} if prod else {}
         elif candidate is selection.selected:
             name, on_prod = f"{name} (selected)", prod if is_new else {}
         values = cross_validated(candidate, criterion)

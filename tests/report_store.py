@@ -176,7 +176,7 @@ def _log_application(folder: Path, version: str) -> None:
     _written(folder, "predictions_prod", scored)
     mlflow.log_params({"mode": "rest", "engine": "local", "endpoint": ""})
     mlflow.log_metrics(
-        {**evaluate(scored[TARGET], scored["probability"]), "class_prior_log_loss": 0.69, "rows_rejected": 0}
+        {**evaluate(scored[TARGET], scored["probability"]), "base_rate_log_loss": 0.69, "rows_rejected": 0}
     )
     counts = {"rows_scored": _PROD_ROWS, "rows_labelled": _PROD_ROWS, "rows_unlabelled": 0}
     mlflow.log_metrics({**counts, "share_predicted_made": float(scored["prediction"].mean())})

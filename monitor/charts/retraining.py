@@ -49,7 +49,7 @@ DECISION_STYLES = {
 }
 """Markers of decisions by outcome."""
 CALENDAR_STYLES = {
-    calendar.LOOK: MarkerStyle(REFERENCE, "circle"),
+    calendar.MONITORING: MarkerStyle(REFERENCE, "circle"),
     calendar.DECISION: MarkerStyle(MADE, "diamond"),
     calendar.PROMOTION: MarkerStyle(TRAINING, "star", 16),
     calendar.ROLL_BACK: MarkerStyle(CHALLENGER, "triangle-left", 14),

@@ -57,7 +57,7 @@ class Evaluation:
     baseline : ReferenceData
     current : pandas.DataFrame
         ``COLUMNS``, scored by the version of the reference data, and optionally ``model_version``, ``time`` (UTC,
-        timezone-naive), ``learned`` and ``in_reference`` (bool).
+        timezone-naive), ``in_training`` and ``in_reference`` (bool).
     live : ServingState
     name : str
         Display name of the batch.

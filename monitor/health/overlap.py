@@ -5,7 +5,7 @@ metrics.
 
 ``shot_id`` identifies rows where both tables have it. Otherwise the features identify them, although single rows are
 ambiguous: many shots at the hoop share their features. Among rows that are absent from one table, few match the other
-table by chance; the chance rate is measured on rows that are in neither.
+table at random; the rate of random matches is measured on rows that are in neither.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ Marks = npt.NDArray[np.bool_]
 
 
 def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
-    """Flag current rows with ``in_reference`` and ``learned`` (bool), where any row overlaps.
+    """Flag current rows with ``in_reference`` and ``in_training`` (bool), where any row overlaps.
 
     Parameters
     ----------
@@ -56,17 +56,17 @@ def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: 
         if by_id.any():
             return by_id
     found = np.isin(here, held)
-    by_chance = _share(other[::2], held, other[1::2])[0]
+    random_share = _share(other[::2], held, other[1::2])[0]
     share, rows = _share(here, held, other)
-    estimated = (share - by_chance) / (1 - by_chance) if by_chance < 1 else 0.0
+    estimated = (share - random_share) / (1 - random_share) if random_share < 1 else 0.0
     is_own = rows >= MIN_ABSENT and estimated > MAX_CHANCE_OVERLAP
     return found if is_own else np.zeros(len(table), dtype=bool)
 
 
 def _share(rows: Rows, is_among: Rows, but_not: Rows) -> tuple[float, int]:
     """Which share of the rows that are not in `but_not` is in `is_among`, and of how many."""
-    telling = rows[~np.isin(rows, but_not)]
-    return (float(np.isin(telling, is_among).mean()), len(telling)) if len(telling) else (0.0, 0)
+    absent = rows[~np.isin(rows, but_not)]
+    return (float(np.isin(absent, is_among).mean()), len(absent)) if len(absent) else (0.0, 0)
 
 
 def _without_labels(table: pd.DataFrame) -> pd.DataFrame:

@@ -55,13 +55,13 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("log_loss", False, "mean negative log-likelihood, in nats"),
+        Metric("log_loss", False, "mean negative log-likelihood"),
         Metric("brier", False, "mean squared error of P(made)"),
         Metric("roc_auc", True, "probability that a made shot has a higher P(made) than a missed one", True),
         Metric("f1_score", True, "harmonic mean of precision and recall"),
         Metric("accuracy", True, "share of shots predicted correctly"),
         Metric("precision", True, "share of shots predicted made that were made"),
-        Metric("recall", True, "share of made shots predicted made (sensitivity)"),
+        Metric("recall", True, "made shots that are predicted made (sensitivity)"),
         Metric("specificity", True, "share of missed shots predicted missed"),
         Metric(
             "calibration_error", False, f"mean absolute gap between P(made) and FG%, in at most {CALIBRATION_BINS} bins"
@@ -107,11 +107,11 @@ class ScoreCounts:
         ValueError
             If shapes differ, there are no rows, labels are not 0 or 1, or probabilities are not from 0 to 1.
         """
-        truth, values = np.asarray(labels, dtype=float), np.asarray(probability, dtype=float)
-        _check(truth, values)
+        targets, values = np.asarray(labels, dtype=float), np.asarray(probability, dtype=float)
+        _check(targets, values)
         different, place = np.unique(values, return_inverse=True)
         rows = np.bincount(place, minlength=len(different)).astype(float)
-        made = np.bincount(place, weights=truth, minlength=len(different)).astype(np.float64)
+        made = np.bincount(place, weights=targets, minlength=len(different)).astype(np.float64)
         return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1))
 
     def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "ScoreCounts":
@@ -156,13 +156,13 @@ class StreamingCounts:
         ValueError
             If shapes differ, labels are not 0 or 1, or probabilities are not from 0 to 1.
         """
-        truth, values = np.asarray(labels, dtype=np.float64), np.asarray(probability, dtype=np.float64)
-        if truth.shape == values.shape == (0,):
+        targets, values = np.asarray(labels, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+        if targets.shape == values.shape == (0,):
             return
-        _check(truth, values)
+        _check(targets, values)
         # Two sorts without inverse indices are much faster than one with them.
-        hits, made = np.unique(values[truth == 1], return_counts=True)
-        misses, missed = np.unique(values[truth == 0], return_counts=True)
+        hits, made = np.unique(values[targets == 1], return_counts=True)
+        misses, missed = np.unique(values[targets == 0], return_counts=True)
         self.add_counted(
             np.concatenate([hits, misses]),
             np.concatenate([made, np.zeros(len(misses))]),
@@ -202,7 +202,7 @@ class StreamingCounts:
         """Metrics of all rows so far, as `evaluate` computes them; raises as `score_counts` does."""
         return _defined(compute_metrics(self.tally(), threshold))
 
-    def class_prior_log_loss(self) -> float:
+    def base_rate_log_loss(self) -> float:
         """Log loss of the base-rate baseline on the same rows; raises as `score_counts` does."""
         tally = self.tally()
         made, missed = tally.made.sum(axis=1), tally.missed.sum(axis=1)
@@ -272,7 +272,7 @@ def resample(counts: Floats, rows: int, samples: int, stream: np.random.Generato
 
 
 def log_loss_by_row(labels: npt.ArrayLike, probability: npt.ArrayLike) -> Floats:
-    """Log loss of each row, in nats.
+    """Log loss of each row, with the natural logarithm.
 
     Parameters
     ----------
@@ -291,9 +291,9 @@ def log_loss_by_row(labels: npt.ArrayLike, probability: npt.ArrayLike) -> Floats
     >>> log_loss_by_row([1, 0], [0.5, 0.5]).round(4).tolist()
     [0.6931, 0.6931]
     """
-    truth = np.asarray(labels, dtype=float)
+    targets = np.asarray(labels, dtype=float)
     made = _clipped(np.asarray(probability, dtype=float))
-    losses: Floats = -np.log(np.where(truth == 1, made, 1 - made))
+    losses: Floats = -np.log(np.where(targets == 1, made, 1 - made))
     return losses
 
 
@@ -345,7 +345,7 @@ def compute_metrics(
         Decision threshold.
     base_rate : float or None
         Prediction of the base-rate baseline; None for the positive rate of each sample. Bootstrap samples use the rate
-        of the rows that they are drawn from, because a sample's own rate fits that sample best.
+        of the rows that they are drawn from, because the rate of a sample fits that sample best.
 
     Returns
     -------
@@ -425,11 +425,11 @@ def _clipped(probability: Floats) -> Floats:
     return np.clip(probability, smallest, 1 - smallest)
 
 
-def _check(truth: Floats, made: Floats) -> None:
-    if truth.ndim != 1 or truth.shape != made.shape or truth.size == 0:
-        message = f"expected labels and probabilities of one shape (n,), n > 0; found {truth.shape} and {made.shape}"
+def _check(targets: Floats, made: Floats) -> None:
+    if targets.ndim != 1 or targets.shape != made.shape or targets.size == 0:
+        message = f"expected labels and probabilities of one shape (n,), n > 0; found {targets.shape} and {made.shape}"
         raise ValueError(message)
-    if not np.isin(truth, (0, 1)).all():
+    if not np.isin(targets, (0, 1)).all():
         message = "expected labels that are 0 or 1; exclude unlabeled rows first"
         raise ValueError(message)
     if not ((made >= 0) & (made <= 1)).all():

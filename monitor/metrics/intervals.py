@@ -39,7 +39,7 @@ class Performance:
     rows : int
         Labeled rows.
     rate : float
-        Positive rate: the share of made shots (FG%).
+        Positive rate (FG%).
     counts : dict of str to int
         Rows that each metric depends on: the rows predicted made (precision), made (recall), missed (specificity), made
         or predicted made (F1); all rows otherwise.
@@ -212,10 +212,10 @@ def metrics_by_slice(
         One row per slice: ``slice``, ``value``, ``rows``, ``rate``, ``mean_probability``, and for each metric its
         value, ``_low`` and ``_high``; NaN where a metric is not computed or not defined.
     """
-    labelled = table[table[TARGET].notna()]
+    labeled = table[table[TARGET].notna()]
     found = []
-    for name, values in slices(labelled).items():
-        for value, rows in labelled.groupby(values, observed=True):
+    for name, values in slices(labeled).items():
+        for value, rows in labeled.groupby(values, observed=True):
             entry: dict[str, object] = {
                 "slice": name,
                 "value": str(value),

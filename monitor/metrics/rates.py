@@ -36,7 +36,7 @@ def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int =
     Returns
     -------
     pandas.DataFrame
-        One row per hexagon with ``x`` and ``y`` of its centre in feet from the hoop, and the columns of
+        One row per hexagon with ``x`` and ``y`` of its center in feet from the hoop, and the columns of
         `rates_by_group`. ``attrs["size_feet"]`` keeps `size_feet`.
 
     Raises
@@ -50,10 +50,10 @@ def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int =
     >>> hexagons(pd.DataFrame(at_the_hoop))[["x", "y", "shots", "rate", "difference"]].round(2).to_numpy().tolist()
     [[0.0, 0.0, 2.0, 0.5, -0.05]]
     """
-    placed, centres, place = _places(shots, size_feet)
-    table = _rates(shots.loc[placed, TARGET], shots.loc[placed, PROBABILITY], place, len(centres))
-    table.insert(0, "x", centres[:, 0])
-    table.insert(1, "y", centres[:, 1])
+    placed, centers, place = _places(shots, size_feet)
+    table = _rates(shots.loc[placed, TARGET], shots.loc[placed, PROBABILITY], place, len(centers))
+    table.insert(0, "x", centers[:, 0])
+    table.insert(1, "y", centers[:, 1])
     table = table[table["shots"] >= fewest].reset_index(drop=True)
     table.attrs[SIZE] = size_feet
     return table
@@ -74,8 +74,8 @@ def counts(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET) -> pd.DataFrame
     ValueError
         If `size_feet` is not more than 0.
     """
-    _, centres, place = _places(shots, size_feet)
-    table = pd.DataFrame({"x": centres[:, 0], "y": centres[:, 1], "shots": _count(place, len(centres))})
+    _, centers, place = _places(shots, size_feet)
+    table = pd.DataFrame({"x": centers[:, 0], "y": centers[:, 1], "shots": _count(place, len(centers))})
     table.attrs[SIZE] = size_feet
     return table
 
@@ -163,10 +163,10 @@ def _count(member: Numbers, groups: int) -> Numbers:
 
 
 def _rates(labels: "pd.Series[float]", probability: "pd.Series[float]", member: Numbers, groups: int) -> pd.DataFrame:
-    truth, expected = labels.to_numpy(dtype=float), probability.to_numpy(dtype=float)
-    known = ~np.isnan(truth)
+    targets, expected = labels.to_numpy(dtype=float), probability.to_numpy(dtype=float)
+    known = ~np.isnan(targets)
     labelled = _count(member[known], groups)
-    made = _count(member[known & (truth == 1)], groups)
+    made = _count(member[known & (targets == 1)], groups)
     divisor = np.where(labelled > 0, labelled, np.nan)
     mean = np.bincount(member[known], weights=expected[known], minlength=groups) / divisor
     rate = made / divisor

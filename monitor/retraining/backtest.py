@@ -1,4 +1,4 @@
-"""A replayed operation: the loss of each batch with the loop, without it, and with retraining after every batch."""
+"""Policy backtest: loss per batch of the retraining policy vs. never- and always-retrain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 FORMAT = 1
-"""Of the record."""
+"""Format of the record."""
 FILE = "replay.json"
-"""Artifact of the run of a replay."""
+"""Artifact of a backtest run."""
 LOOP, NEVER, EVERY = "loop", "never", "every"
-STRATEGIES = {LOOP: "with the loop", NEVER: "never retrained", EVERY: "retrained after every batch"}
+STRATEGIES = {LOOP: "retraining policy", NEVER: "never retrain", EVERY: "always retrain"}
 ALARM, TRAINING, PROMOTION, REFUSAL = "alarm", "training", "promotion", "refusal"
-"""Kinds of marks."""
+"""Kinds of events."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Batch:
     Attributes
     ----------
     number : int
-        From 1.
+        Counts from 1.
     since, until : str
-        Days of the oldest and newest shot.
+        Dates of the earliest and latest shot.
     rows, labelled : int
     version : str
-        Version of the loop's model that scored it.
+        Version of the policy's model that scored the batch.
     verdict : str
-        Of the monitor, after it.
+        Health status after the batch.
     losses : dict of str to ndarray of float64, shape (labelled,)
-        Log loss of each labelled row by strategy.
+        Log loss of each labeled row by strategy.
     """
 
     number: int
@@ -46,13 +46,13 @@ class Batch:
     losses: dict[str, npt.NDArray[np.float64]]
 
     def mean(self, strategy: str) -> float | None:
-        """Log loss of the batch, or None without labels."""
+        """Return the log loss of the batch; None without labels."""
         return float(self.losses[strategy].mean()) if self.labelled else None
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened after a batch."""
+    """An event after a batch."""
 
     batch: int
     kind: str
@@ -61,14 +61,14 @@ class Event:
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """What a strategy came to.
+    """Totals of a strategy.
 
     Attributes
     ----------
     log_loss : float
-        Prequential: over all labelled rows, each scored by the model of its time.
+        Prequential log loss: over all labeled rows, each scored by the model that was champion at the time.
     trainings, promotions : int
-        After the first model.
+        Counts after the initial model.
     """
 
     log_loss: float
@@ -78,14 +78,14 @@ class StrategyResult:
 
 @dataclass(frozen=True)
 class Replay:
-    """A whole replay.
+    """Result of a policy backtest.
 
     Attributes
     ----------
     source : str
-        Where the shots come from.
+        Source of the shots.
     batch_size, label_delay : int
-        Rows of a batch, and batches until its labels arrive.
+        Rows in a batch, and label delay in batches.
     batches : tuple of Batch
     marks : tuple of Mark
     strategies : dict of str to Strategy
@@ -99,7 +99,7 @@ class Replay:
     strategies: dict[str, StrategyResult]
 
     def record(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Convert to a JSON-serializable dict."""
         described = ("number", "since", "until", "rows", "labelled", "version", "verdict")
         return {
             "format": FORMAT,
@@ -116,7 +116,7 @@ class Replay:
 
 
 def prequential(batches: Sequence[Batch], strategy: str) -> float:
-    """Mean log loss over the labelled rows of all batches.
+    """Return the mean log loss over the labeled rows of all batches.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def prequential(batches: Sequence[Batch], strategy: str) -> float:
 
 
 def running_mean(batches: Sequence[Mapping[str, Any]], strategy: str) -> list[float | None]:
-    """Prequential log loss up to each batch of a record; None before the first label."""
+    """Return the prequential log loss up to each batch of a record; None before the first label."""
     rows = np.array([batch["labelled"] for batch in batches], dtype=float)
     sums = np.array([(batch[strategy] or 0.0) * batch["labelled"] for batch in batches])
     counted, total = np.cumsum(rows), np.cumsum(sums)

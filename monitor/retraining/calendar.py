@@ -1,4 +1,4 @@
-"""What stands in the loop's calendar, and when its next look is due: pure dates and words, all in UTC."""
+"""Calendar of continuous training: past and upcoming events, and the next scheduled run; all dates in UTC."""
 
 import calendar
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from monitor.retraining import decision_log
 from monitor.store import records
 from monitor.store.records import MonitoringRun, RetrainingDecision
 
-LOOK, DECISION, PROMOTION, ROLL_BACK = "look", "decision", "promotion", "roll back"
-DUE, TRAINING, STALE = "look due", "earliest training", "champion stale"
-KINDS = (LOOK, DECISION, PROMOTION, ROLL_BACK, DUE, TRAINING, STALE)
-"""Of entries: four that have happened, three that are to come."""
+MONITORING, DECISION, PROMOTION, ROLL_BACK = "monitoring run", "decision", "promotion", "roll back"
+DUE, TRAINING, STALE = "scheduled run", "earliest training", "champion stale"
+KINDS = (MONITORING, DECISION, PROMOTION, ROLL_BACK, DUE, TRAINING, STALE)
+"""Kinds of events: four past, three upcoming."""
 
 
 class Cadence(StrEnum):
-    """How often the loop is meant to look."""
+    """Interval between scheduled monitoring runs."""
 
     DAY = "day"
     WEEK = "week"
@@ -33,7 +33,7 @@ _DAYS = {Cadence.DAY: 1, Cadence.WEEK: 7, Cadence.FORTNIGHT: 14}
 
 @dataclass(frozen=True)
 class CalendarEvent:
-    """One entry of the calendar.
+    """An event in the calendar.
 
     Attributes
     ----------
@@ -50,13 +50,13 @@ class CalendarEvent:
 
 @dataclass(frozen=True)
 class NextMonitoringRun:
-    """When the next look is due.
+    """Date of the next scheduled monitoring run.
 
     Attributes
     ----------
     rhythm : Rhythm
     last : date or None
-        Day of the last look; None where nobody has looked yet.
+        Date of the latest run; None before the first run.
     today : date
     """
 
@@ -66,39 +66,39 @@ class NextMonitoringRun:
 
     @property
     def due(self) -> date:
-        """The day by which somebody should have looked; it may have passed."""
+        """Date of the next scheduled run; it may be in the past."""
         return later(self.last, self.rhythm) if self.last else self.today
 
     @property
     def overdue(self) -> bool:
-        """Whether that day has passed."""
+        """Whether that date is in the past."""
         return self.due < self.today
 
     @property
     def counted_from(self) -> date:
-        """The last look; today, where there is none or the next one should have been."""
+        """Start date of the schedule: the latest run, or today without a run or when one is overdue."""
         return self.last if self.last and not self.overdue else self.today
 
     @property
     def days(self) -> Iterator[date]:
-        """The days of the next looks, without end; one that is overdue, or the first of all, is for today."""
+        """Dates of the next runs, without end; an overdue or first run is scheduled for today."""
         first = 1 if self.last and not self.overdue else 0
         return (later(self.counted_from, self.rhythm, times) for times in count(first))
 
     @property
     def words(self) -> str:
-        """When, and why then."""
-        every = f"a look every {self.rhythm}"
+        """The date, with its reason."""
+        every = f"one run every {self.rhythm}"
         if self.last is None:
-            return f"Next look: today, {format_date(self.today)} (nobody has looked yet; from then on {every})."
-        why = f"({every}; the last one was on {format_date(self.last)})"
+            return f"Next scheduled run: today, {format_date(self.today)} (no monitoring run yet; then {every})."
+        why = f"({every}; the latest was on {format_date(self.last)})"
         if self.overdue:
             return f"Overdue since {format_date(self.due)} {why}."
-        return f"Next look: {'today, ' if self.due == self.today else ''}{format_date(self.due)} {why}."
+        return f"Next scheduled run: {'today, ' if self.due == self.today else ''}{format_date(self.due)} {why}."
 
 
 def later(day: date, rhythm: Cadence, times: int = 1) -> date:
-    """The day that is some steps of a rhythm later; a month that is too short ends on its last day.
+    """Add intervals to a date; a month that is too short ends on its last day.
 
     Examples
     --------
@@ -111,39 +111,39 @@ def later(day: date, rhythm: Cadence, times: int = 1) -> date:
     return first.replace(day=min(day.day, calendar.monthrange(first.year, first.month)[1]))
 
 
-def next_look(
-    looks: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], rhythm: Cadence, now: datetime
+def next_monitoring_run(
+    monitoring_runs: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], rhythm: Cadence, now: datetime
 ) -> NextMonitoringRun:
-    """When the next look is due.
+    """Compute the next scheduled monitoring run.
 
     Parameters
     ----------
-    looks : sequence of MonitoringRun
-        Monitorings; those that came to no verdict have not looked.
+    monitoring_runs : sequence of MonitoringRun
+        Monitoring runs; runs without a health status do not count.
     log : sequence of RetrainingDecision
-        Of these, those that were made without being asked for (mode ``auto``) count as looks.
+        Decisions in mode ``auto`` count as monitoring runs.
     rhythm : Rhythm
     now : datetime
         In UTC.
     """
-    moments = [look.started for look in looks if look.health]
-    moments += [decision.decided_at for decision in log if decision.mode == "auto"]
-    return NextMonitoringRun(rhythm, max(moments).date() if moments else None, now.date())
+    times = [run.started for run in monitoring_runs if run.health]
+    times += [decision.decided_at for decision in log if decision.mode == "auto"]
+    return NextMonitoringRun(rhythm, max(times).date() if times else None, now.date())
 
 
 def next_training(log: Sequence[RetrainingDecision], cooldown: timedelta) -> datetime | None:
-    """When a challenger may be trained again; None where none was trained yet."""
+    """Return the earliest time of the next training; None before the first training."""
     last = decision_log.last_trained(log)
     return last.decided_at + cooldown if last else None
 
 
 def milestones(training: datetime | None, stale: datetime | None, now: datetime) -> list[str]:
-    """What is to come beside looks, in words.
+    """Describe the upcoming events other than monitoring runs.
 
     Parameters
     ----------
     training, stale : datetime or None
-        When a challenger may be trained again, and when the champion is stale; None where there is none.
+        Earliest next training, and time at which the champion becomes stale; None where there is none.
     now : datetime
         In UTC.
     """
@@ -162,83 +162,83 @@ def milestones(training: datetime | None, stale: datetime | None, now: datetime)
 
 
 def past_events(
-    looks: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], promotions: pd.DataFrame
+    monitoring_runs: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], promotions: pd.DataFrame
 ) -> list[CalendarEvent]:
-    """What has happened, as entries, oldest first.
+    """Return the past events, earliest first.
 
     Parameters
     ----------
-    looks : sequence of MonitoringRun
-        Monitorings, also those that failed.
+    monitoring_runs : sequence of MonitoringRun
+        Monitoring runs, including failed ones.
     log : sequence of RetrainingDecision
     promotions : pandas.DataFrame
-        ``when``, ``version``, ``kind`` and ``why``, as `monitor.store.listings.promotions_table` has them.
+        ``when``, ``version``, ``kind`` and ``why``, as returned by `monitor.store.listings.promotions_table`.
     """
-    dated = [(look.started, LOOK, _look_words(look)) for look in looks]
+    dated = [(run.started, MONITORING, _describe_run(run)) for run in monitoring_runs]
     dated += [(decision.decided_at, DECISION, describe_decision(decision, dated=False)) for decision in log]
     columns = (promotions[name] for name in ("when", "version", "kind", "why"))
     for when, version, kind, why in zip(*columns, strict=True):
         back = kind == ROLL_BACK
-        became = "came back as champion" if back else "became champion"
+        became = "was restored as champion" if back else "became champion"
         dated.append((when.to_pydatetime(), ROLL_BACK if back else PROMOTION, f"Version {version} {became}: {why}"))
     ordered = sorted(dated, key=lambda entry: entry[0])
     return [CalendarEvent(when.date(), kind, f"{when:%H:%M} {words}") for when, kind, words in ordered]
 
 
 def upcoming_events(
-    look: NextMonitoringRun, until: date, *, training: datetime | None = None, stale: datetime | None = None
+    run: NextMonitoringRun, until: date, *, training: datetime | None = None, stale: datetime | None = None
 ) -> list[CalendarEvent]:
-    """What is to come until a day, that day included, as entries.
+    """Return the upcoming events up to and including a date.
 
     Parameters
     ----------
-    look : NextLook
+    run : NextMonitoringRun
     until : date
     training : datetime, optional
-        When a challenger may be trained again; not shown once its day has passed.
+        Earliest next training; omitted when its date is in the past.
     stale : datetime, optional
-        When the champion is stale; shown also when that has passed.
+        Time at which the champion becomes stale; included also when it is in the past.
     """
-    found = [CalendarEvent(day, DUE, "A look is due.") for day in takewhile(lambda day: day <= until, look.days)]
-    if look.overdue:
-        found.insert(0, CalendarEvent(look.due, DUE, "A look was due and did not come."))
-    if training and look.today <= training.date() <= until:
-        found.append(
-            CalendarEvent(training.date(), TRAINING, f"From {training:%H:%M} on a challenger may be trained again.")
-        )
+    found = [
+        CalendarEvent(day, DUE, "Scheduled monitoring run.") for day in takewhile(lambda day: day <= until, run.days)
+    ]
+    if run.overdue:
+        found.insert(0, CalendarEvent(run.due, DUE, "Missed scheduled monitoring run."))
+    if training and run.today <= training.date() <= until:
+        found.append(CalendarEvent(training.date(), TRAINING, f"Earliest next training: {training:%H:%M}."))
     if stale and stale.date() <= until:
-        found.append(CalendarEvent(stale.date(), STALE, "From here on the champion is stale."))
+        found.append(CalendarEvent(stale.date(), STALE, "The champion becomes stale."))
     return found
 
 
 def acted(decision: RetrainingDecision) -> bool:
-    """Whether something was to come of a decision: it said to retrain, and not only for the saying."""
+    """Whether a decision has an effect: it is to retrain, and not a dry run."""
     return decision.decision == records.RETRAIN and decision.mode != "dry_run"
 
 
 def describe_decision(decision: RetrainingDecision, *, dated: bool = True) -> str:
-    """A decision and what came of it.
+    """Describe a decision and its outcome.
 
     Parameters
     ----------
     decision : RetrainingDecision
     dated : bool
-        Say when, too.
+        Include the date.
     """
     when = f", {format_datetime(decision.decided_at)}" if dated else ""
     why = f" ({decision.trigger})" if decision.trigger else ""
-    said = f"Decision {decision.number}{when}: {decision.decision}{why}."
+    text = f"Decision {decision.number}{when}: {decision.decision}{why}."
     if decision.decision == records.NO_ACTION:
-        return said
+        return text
     if not acted(decision):
-        return f"{said} Only said, nothing was done."
-    came = {records.PENDING: "Not ended yet", records.NOTHING_TO_DO: "Nothing was to do"}
+        return f"{text} Dry run, no action."
+    came = {records.PENDING: "In progress", records.NOTHING_TO_DO: "No action"}
     version = f": version {decision.challenger}" if decision.challenger else ""
-    return f"{said} {came.get(decision.outcome, decision.outcome.capitalize())}{version}."
+    return f"{text} {came.get(decision.outcome, decision.outcome.capitalize())}{version}."
 
 
 def format_datetime(when: datetime) -> str:
-    """A moment, short.
+    """Format a date and time, short.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def format_datetime(when: datetime) -> str:
 
 
 def format_date(day: date) -> str:
-    """A day, in full.
+    """Format a date, in full.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def format_date(day: date) -> str:
 
 
 def month_of(day: date, later_by: int = 0) -> date:
-    """First day of the month of a day, or of one so many months later.
+    """Return the first day of a date's month, shifted by some months.
 
     Examples
     --------
@@ -272,10 +272,10 @@ def month_of(day: date, later_by: int = 0) -> date:
 
 
 def weeks(month: date) -> list[list[date]]:
-    """The weeks that a month touches, each from Monday to Sunday."""
+    """Return the weeks that overlap a month, each from Monday to Sunday."""
     return calendar.Calendar().monthdatescalendar(month.year, month.month)
 
 
-def _look_words(look: MonitoringRun) -> str:
-    at = look.current or look.source
-    return f"Look at {at}: {look.health or 'it came to no verdict'}."
+def _describe_run(run: MonitoringRun) -> str:
+    at = run.current or run.source
+    return f"Monitoring run on {at}: {run.health or 'no status'}."

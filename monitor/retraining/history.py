@@ -1,4 +1,4 @@
-"""Print who was champion when and why, and what the loop decided: ``python -m monitor.retraining.history``."""
+"""Print the champion history and the retraining decisions: ``python -m monitor.retraining.history``."""
 
 from pydantic import Field
 from rich.table import Table
@@ -13,14 +13,14 @@ from serving.registry.store import plain_store
 
 
 class HistoryConfig(CommandConfig):
-    """Show the promotions and roll-backs of the registered model, and the decisions of the loop, newest first."""
+    """Show the promotions and rollbacks of the registered model, and its retraining decisions, latest first."""
 
-    limit: int = Field(default=20, ge=1, le=1_000, description="entries of each that are shown")
+    limit: int = Field(default=20, ge=1, le=1_000, description="maximum number of promotions and of decisions to show")
     model: str = Field(default="", description="registered model; empty is kobe_shot, or $KOBE_SHOT_MODEL")
 
 
 def run(config: HistoryConfig) -> None:
-    """Print both."""
+    """Print the history."""
     name = config.model or registry.model()
     reachability.require_reachable()
     with plain_store(), registry.use_model_name(name):
@@ -32,9 +32,9 @@ def run(config: HistoryConfig) -> None:
             line, champion = registry.champion_history(), registry.alias_state().champion
             registry.report_problems()
     if promotions.empty:
-        info(f"{name}:", "no version has become champion yet")
+        info(f"{name}:", "no version has been promoted yet")
     else:
-        table = Table("when (UTC)", "what", "version", "instead of", "who", "why", title=f"{name}: champions")
+        table = Table("when (UTC)", "what", "version", "replaced", "user", "reason", title=f"{name}: champions")
         for entry in promotions.itertuples(index=False):
             table.add_row(
                 f"{entry.when:%Y-%m-%d %H:%M:%S}",
@@ -43,12 +43,12 @@ def run(config: HistoryConfig) -> None:
             )
         console.print(table)
         before = line[:-1] if champion else line
-        told = f"version {champion}" if champion else "none"
-        info("Champion:", f"{told}; a roll back goes to {f'version {before[-1]}' if before else 'none'}")
+        name_of_champion = f"version {champion}" if champion else "none"
+        info("Champion:", f"{name_of_champion}; rollback target: {f'version {before[-1]}' if before else 'none'}")
     if not log:
-        info("Decisions:", "none yet; mlflow run . -e retreino makes one")
+        info("Decisions:", "none yet; make one with mlflow run . -e retreino")
         return
-    table = Table("decision", "moment (UTC)", "what", "outcome", "version", "why", title=f"{name}: decisions")
+    table = Table("decision", "time (UTC)", "action", "outcome", "version", "reason", title=f"{name}: decisions")
     for decision in log:
         what = f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
         acted = decision.outcome != records.NOTHING_TO_DO

@@ -1,4 +1,4 @@
-"""The next looks as a file for a person's own calendar (iCalendar, RFC 5545)."""
+"""Export of the scheduled monitoring runs as an iCalendar file (RFC 5545)."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from monitor.retraining.calendar import Cadence, NextMonitoringRun
 
 COMMANDS = ("mlflow run . -e monitoramento", "mlflow run . -e retreino")
-"""What a look is."""
+"""Commands of a scheduled run."""
 
 _RULE = {
     Cadence.DAY: "FREQ=DAILY",
@@ -18,20 +18,20 @@ _OCTETS = 75
 _IN_EVERY_MONTH = 28
 
 
-def written(look: NextMonitoringRun, *, name: str, uid: str, now: datetime) -> bytes:
-    """The next looks as an iCalendar file (RFC 5545) of one event that repeats, each for a whole day.
+def written(scheduled: NextMonitoringRun, *, name: str, uid: str, now: datetime) -> bytes:
+    """Write the scheduled runs as an iCalendar file (RFC 5545) with one recurring all-day event.
 
     Parameters
     ----------
-    look : NextLook
+    scheduled : NextMonitoringRun
     name : str
-        Of the model.
+        Name of the registered model.
     uid : str
-        The same for the same loop, so that a second file takes the place of the first.
+        Stable per schedule, so that importing a second file replaces the first.
     now : datetime
         In UTC.
     """
-    description = "\n".join(["Look, and let the loop decide:", *COMMANDS])
+    description = "\n".join(["Run monitoring and the retraining policy:", *COMMANDS])
     lines = [
         "BEGIN:VCALENDAR",
         "VERSION:2.0",
@@ -39,9 +39,9 @@ def written(look: NextMonitoringRun, *, name: str, uid: str, now: datetime) -> b
         "BEGIN:VEVENT",
         f"UID:{uid}",
         f"DTSTAMP:{now:%Y%m%dT%H%M%SZ}",
-        f"DTSTART;VALUE=DATE:{next(look.days):%Y%m%d}",
-        f"RRULE:{_rule(look)}",
-        f"SUMMARY:{_escaped(f'Look at {name}')}",
+        f"DTSTART;VALUE=DATE:{next(scheduled.days):%Y%m%d}",
+        f"RRULE:{_rule(scheduled)}",
+        f"SUMMARY:{_escaped(f'Monitor {name}')}",
         f"DESCRIPTION:{_escaped(description)}",
         "TRANSP:TRANSPARENT",
         "END:VEVENT",
@@ -50,12 +50,12 @@ def written(look: NextMonitoringRun, *, name: str, uid: str, now: datetime) -> b
     return b"".join(b"\r\n ".join(_folded(line)) + b"\r\n" for line in lines)
 
 
-def _rule(look: NextMonitoringRun) -> str:
-    if look.rhythm is not Cadence.MONTH or look.counted_from.day <= _IN_EVERY_MONTH:
-        return _RULE[look.rhythm]
-    # Months that lack the day would be left out: of these days, the last that a month has is meant.
-    possible = ",".join(str(day) for day in range(_IN_EVERY_MONTH, look.counted_from.day + 1))
-    return f"{_RULE[look.rhythm]};BYMONTHDAY={possible};BYSETPOS=-1"
+def _rule(scheduled: NextMonitoringRun) -> str:
+    if scheduled.rhythm is not Cadence.MONTH or scheduled.counted_from.day <= _IN_EVERY_MONTH:
+        return _RULE[scheduled.rhythm]
+    # A rule by day would skip months without that day; BYSETPOS=-1 selects the last of these days in each month.
+    possible = ",".join(str(day) for day in range(_IN_EVERY_MONTH, scheduled.counted_from.day + 1))
+    return f"{_RULE[scheduled.rhythm]};BYMONTHDAY={possible};BYSETPOS=-1"
 
 
 def _escaped(text: str) -> str:
@@ -70,7 +70,7 @@ def _folded(line: str) -> Iterator[bytes]:
         octets = sign.encode()
         if len(part) + len(octets) > limit:
             yield part
-            # The space at the start of a line that goes on is one of its octets.
+            # The space at the start of a continuation line is one of its octets.
             part, limit = b"", _OCTETS - 1
         part += octets
     yield part

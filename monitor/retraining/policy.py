@@ -1,6 +1,7 @@
-"""Whether it is time for a new model: signals that ask for one, and guards that keep the loop from thrashing.
+"""Retraining policy: triggers that recommend a new model, and preconditions that limit how often one is trained.
 
-Pure: it computes a decision from tables, figures and a log of earlier decisions; `steps.retreino` acts.
+The policy is pure. It computes a decision from tables, metrics and the log of earlier decisions; `steps.retreino` acts
+on it.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from monitor.store.tables import TIME
 REACTIVE, PREDICTIVE, FORCED = "reactive", "predictive", "forced"
 MIN_IN_WINDOW = checks.MIN_LABELED
 MIN_LABELS = 2 * checks.MIN_LABELED
-"""Labelled rows without which nothing is trained: some to learn from, later ones to be tested on."""
+"""Labeled rows that a training needs: half to train on, half as the temporal hold-out."""
 
 _PREDICTIVE_CHECKS = ("K201", "K204", "K301")
 _MIN_TREND_WINDOWS, _MAX_TREND_WINDOWS = 4, 12
@@ -37,36 +38,36 @@ _MAX_TIMES_LABELS = 8
 
 
 MAX_UNFINISHED_PER_DAY = 5
-"""Trainings within 24 hours that failed, or were interrupted, after which no other is begun."""
+"""Failed or interrupted trainings within 24 hours after which no other training starts."""
 
 
 @dataclass(frozen=True)
 class RetrainingPolicy:
-    """When to retrain.
+    """Parameters of the retraining policy.
 
     Attributes
     ----------
     window_size : int
-        Labelled rows in a window.
-    windows, violations : int
-        Retrain when at least `min_breached_windows` of the last `windows` windows violate, and the latest does.
+        Labeled rows in a window.
+    windows, min_breached_windows : int
+        Retrain when at least `min_breached_windows` of the last `windows` windows breach, and the latest does.
     degradation_threshold : float
-        Relative rise of log loss, or fall of F1, against the champion's reference from which a window violates.
-    horizon : int
-        Windows ahead within which a trend that reaches the limit counts.
+        Relative degradation of log loss or F1 against the champion's reference above which a window breaches.
+    trend_horizon : int
+        Windows ahead for which the log-loss trend is extrapolated.
     min_new_labels : int
-        Labelled rows that no training has learned from; twice as many after each challenger that the same champion
-        has stood, up to eight times.
+        Labeled rows that no training has used; doubled after each challenger that is rejected against the same
+        champion, up to eight times.
     cooldown : timedelta
-        Time between two trainings.
+        Minimum time between two trainings.
     max_trainings_per_day : int
-        Trainings within 24 hours that came to their end; see also ``MAX_UNFINISHED_PER_DAY``.
+        Maximum number of completed trainings within 24 hours; see also ``MAX_UNFINISHED_PER_DAY``.
     max_labels : int
-        Labels, the latest ones, that a training uses.
+        Maximum number of labels, the latest ones, that a training uses.
     holdout_size : float
-        Share of them, the latest ones, that a challenger is tested on.
+        Share of these labels, the latest ones, that forms the temporal hold-out.
     recent_rows : int
-        Rows, the latest ones that the champion scored, that predictive signals evaluation at.
+        Number of rows, the latest that the champion scored, for the predictive triggers.
     """
 
     window_size: int = 200
@@ -84,17 +85,17 @@ class RetrainingPolicy:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of labelled rows that the champion has scored.
+    """A window of consecutive labeled rows that the champion scored.
 
     Attributes
     ----------
     start, end : str
-        Times of the oldest and newest row, ISO 8601.
+        Times of the first and last row, ISO 8601.
     rows : int
     log_loss, f1_score, skill : float or None
-        Of the champion; None where F1 is not defined. Skill is against the constant that fits the window best.
+        Metrics of the champion; None where undefined. The skill score is relative to the base-rate baseline.
     violations : tuple of str
-        In words; empty where the window is fine.
+        Descriptions of the breaches; empty where there are none.
     """
 
     start: str
@@ -108,7 +109,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Trigger:
-    """Something that may ask for a new model.
+    """A condition that recommends retraining.
 
     Attributes
     ----------
@@ -116,7 +117,7 @@ class Trigger:
     kind : str
         ``reactive`` or ``predictive``.
     fired : bool or None
-        Whether it does; None where it cannot be told.
+        Whether the trigger fires; None where it cannot be evaluated.
     words, figures : str
     """
 
@@ -129,7 +130,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Precondition:
-    """Something that must hold before a model is trained."""
+    """A condition that must be met before a model is trained."""
 
     name: str
     holds: bool
@@ -138,14 +139,14 @@ class Precondition:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What had arrived at the moment of a decision.
+    """Labels available at the time of a decision.
 
     Attributes
     ----------
     labels, new_labels : int
-        Labelled rows, and those of them that no training has learned from.
+        Labeled rows, and those that no training has used.
     until : datetime or None
-        Time of the newest.
+        Time of the latest labeled row.
     """
 
     labels: int
@@ -155,7 +156,7 @@ class LabelCounts:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to train a challenger, and all that it was decided by."""
+    """Whether to train a challenger, with the evidence behind the decision."""
 
     decision: str
     trigger: str
@@ -167,17 +168,17 @@ class Decision:
 
     @property
     def retrain(self) -> bool:
-        """Whether to."""
+        """Whether to retrain."""
         return self.decision == RETRAIN
 
     def record(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Convert to a JSON-serializable dict."""
         found = asdict(self)
         found["arrived"]["until"] = self.arrived.until.isoformat() if self.arrived.until else None
         return found
 
 
-def decide(  # noqa: PLR0913 what is known, and what is asked
+def decide(  # noqa: PLR0913 evidence and parameters
     evaluation: Evaluation | None,
     labels: pd.DataFrame,
     policy: RetrainingPolicy,
@@ -187,64 +188,63 @@ def decide(  # noqa: PLR0913 what is known, and what is asked
     source: str = "",
     forced: bool = False,
 ) -> Decision:
-    """Decide.
+    """Decide whether to retrain.
 
     Parameters
     ----------
-    evaluation : Look or None
-        The rows that the champion has scored, in the order of their ``time``, beside its baseline; None if there are
-        none.
+    evaluation : Evaluation or None
+        Evaluation of the rows that the champion scored, sorted by ``time``; None without such rows.
     labels : pandas.DataFrame
-        Every labelled row that has arrived, whoever scored it, in the order of ``time``; ``learned`` where the
-        champion has learned from it.
+        All labeled rows, whichever version scored them, sorted by ``time``; ``in_training`` flags training rows of the
+        champion.
     policy : Policy
     log : sequence of RetrainingDecision
-        Earlier decisions about the same registered model, newest first.
+        Earlier decisions about the same registered model, latest first.
     now : datetime
-        UTC, with its zone.
+        UTC, timezone-aware.
     source : str
-        Where the labels are; see `monitor.retraining.RetrainingDecision`.
+        Source of the labels; see `monitor.retraining.RetrainingDecision`.
     forced : bool
-        Retrain whatever signals and guards say, if there are labels enough to learn from and to be tested on.
+        Retrain regardless of triggers and preconditions, if there are enough labels to train and test on.
     """
     arrived = _arrived(labels, [entry for entry in log if entry.source == source])
     windows = tuple(_windows(evaluation, policy)) if evaluation else ()
     signals = _signals(evaluation, windows, policy)
     split = _can_be_split(labels, policy)
     guards = (split, *_guards(arrived, policy, log, now))
-    asking = [signal for signal in signals if signal.fired]
+    fired = [signal for signal in signals if signal.fired]
     missing = [guard for guard in guards if not guard.holds]
     if forced:
-        words = "it was asked for (mode=force)" if split.holds else f"it was asked for, but {split.words}"
-        chosen = (RETRAIN, FORCED) if split.holds else (NO_ACTION, "")
-        return Decision(*chosen, (words,), arrived, signals, guards, windows)
-    if not asking:
+        words = "retraining is forced (mode=force)" if split.holds else f"retraining is forced, but {split.words}"
+        decision = (RETRAIN, FORCED) if split.holds else (NO_ACTION, "")
+        return Decision(*decision, (words,), arrived, signals, guards, windows)
+    if not fired:
         reasons = (
-            "no rule of the loop asks for a new model",
+            "no trigger fires",
             *(f"{signal.name}: {signal.words}" for signal in signals),
         )
         return Decision(NO_ACTION, "", reasons, arrived, signals, guards, windows)
-    asked = tuple(f"{signal.name}: {signal.words}" for signal in asking)
+    evidence = tuple(f"{signal.name}: {signal.words}" for signal in fired)
     if missing:
-        reasons = (*(f"not now: {guard.words}" for guard in missing), *asked)
+        reasons = (*(f"precondition not met: {guard.words}" for guard in missing), *evidence)
         return Decision(NO_ACTION, "", reasons, arrived, signals, guards, windows)
-    return Decision(RETRAIN, asking[0].kind, asked, arrived, signals, guards, windows)
+    return Decision(RETRAIN, fired[0].kind, evidence, arrived, signals, guards, windows)
 
 
 def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Older labels to learn from, and later ones to be tested on; rows of one time stay together.
+    """Split labels into training labels and a temporal hold-out; rows with equal times stay together.
 
     Parameters
     ----------
     labels : pandas.DataFrame
-        In the order of ``time``; rows that are ``learned`` are no test rows.
+        Sorted by ``time``; training rows of the champion (``in_training``) are excluded from the hold-out.
     test_size : float
-        Share of the later ones.
+        Share of the hold-out.
     """
     if labels.empty:
         return labels, labels
-    newest_learned = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
-    is_later = labels[TIME] > newest_learned
+    last_training_time = labels[TIME].iloc[max(0, round(len(labels) * (1 - test_size)) - 1)]
+    is_later = labels[TIME] > last_training_time
     is_test = is_later & ~labels[IN_TRAINING] if IN_TRAINING in labels else is_later
     return labels[~is_later], labels[is_test]
 
@@ -254,19 +254,19 @@ def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy) -> Preconditio
     rarest = min(min(int(part[TARGET].sum()), int((1 - part[TARGET]).sum())) for part in parts)
     older, later = map(len, parts)
     words = (
-        f"{older:,} older labels to learn from and {later:,} later ones to be tested on, which the champion has not "
-        f"learned from, with {rarest:,} or more of each result; {checks.MIN_LABELED} and {MIN_ROWS_PER_CLASS} are "
-        "needed, and rows of one time stay together"
+        f"{older:,} training labels and {later:,} hold-out labels, with {rarest:,} or more of each class; "
+        f"{checks.MIN_LABELED} of each part and {MIN_ROWS_PER_CLASS} of each class are needed. The hold-out excludes "
+        "training rows of the champion, and rows with equal times stay together"
     )
     enough = min(older, later) >= checks.MIN_LABELED and rarest >= MIN_ROWS_PER_CLASS
-    return Precondition("Older and later labels", enough, words)
+    return Precondition("Training and hold-out labels", enough, words)
 
 
 def _arrived(labels: pd.DataFrame, log: Sequence[RetrainingDecision]) -> LabelCounts:
     before = last_trained(log)
     new = len(labels)
     if before and before.labels_until:
-        # Labels also come late, for rows older than the newest labelled one.
+        # Delayed labels may be of rows that are older than the latest labeled row.
         later = int((labels[TIME] > before.labels_until.replace(tzinfo=None)).sum())
         new = max(later, len(labels) - before.labels)
     until = labels[TIME].iloc[-1].to_pydatetime() if len(labels) else None
@@ -319,11 +319,11 @@ def _comparable(name: str, found: Performance, reference: Performance) -> bool:
 def _signals(evaluation: Evaluation | None, windows: Sequence[Window], policy: RetrainingPolicy) -> tuple[Trigger, ...]:
     found = [_violated(windows, policy)]
     if evaluation is None:
-        return (*found, Trigger("Drift", PREDICTIVE, None, "the champion has scored no row yet"))
+        return (*found, Trigger("Drift", PREDICTIVE, None, "the champion has not scored any row yet"))
     found.append(_trend(windows, evaluation.baseline.performance.metrics["log_loss"], policy))
-    asked = [check for check in CHECKS if check.code in _PREDICTIVE_CHECKS]
+    predictive = [check for check in CHECKS if check.code in _PREDICTIVE_CHECKS]
     latest = replace(evaluation, current=evaluation.current.tail(policy.recent_rows))
-    for result in run_checks(latest, asked).results:
+    for result in run_checks(latest, predictive).results:
         unknown = result.status in {CheckStatus.ERROR, CheckStatus.SKIPPED}
         fired = None if unknown else result.status == CheckStatus.FAILED
         found.append(Trigger(f"{result.code} {result.title}", PREDICTIVE, fired, result.message, result.details))
@@ -331,28 +331,28 @@ def _signals(evaluation: Evaluation | None, windows: Sequence[Window], policy: R
 
 
 def _violated(windows: Sequence[Window], policy: RetrainingPolicy) -> Trigger:
-    name = "Labelled windows"
+    name = "Labeled windows"
     last = windows[-policy.windows :]
     if len(last) < policy.min_breached_windows:
         words = (
-            f"{len(last)} of the {policy.min_breached_windows} windows of {policy.window_size:,} labelled rows "
-            "that the champion scored are there"
+            f"{len(last)} windows of {policy.window_size:,} labeled rows are available; "
+            f"{policy.min_breached_windows} are needed"
         )
         return Trigger(name, REACTIVE, None, words)
     bad = [window for window in last if window.violations]
     fired = len(bad) >= policy.min_breached_windows and bool(last[-1].violations)
-    words = f"{len(bad)} of the last {len(last)} windows violate a limit"
+    words = f"{len(bad)} of the latest {len(last)} windows breach a threshold"
     if bad:
-        latest = "the latest does too" if last[-1].violations else "the latest does not"
+        latest = "including the latest" if last[-1].violations else "not the latest"
         words += f", {latest}: {'; '.join(bad[-1].violations)}"
     return Trigger(name, REACTIVE, fired, words)
 
 
 def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy) -> Trigger:
-    """A straight line through the windows' log losses, and where its lower end will be."""
+    """Extrapolate a linear fit of the windows' log losses, with its lower confidence bound."""
     name = "Trend of log loss"
     if len(windows) < _MIN_TREND_WINDOWS:
-        words = f"{len(windows)} windows; a trend takes {_MIN_TREND_WINDOWS}"
+        words = f"{len(windows)} windows; a trend needs {_MIN_TREND_WINDOWS}"
         return Trigger(name, PREDICTIVE, None, words)
     places, losses = np.arange(len(windows), dtype=float), np.array([window.log_loss for window in windows])
     line = stats.linregress(places, losses)
@@ -365,10 +365,10 @@ def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy
     low = expected - stats.t.ppf(_TREND_CONFIDENCE, freedom) * deviation * float(np.sqrt(leverage))
     limit = reference * (1 + policy.degradation_threshold)
     words = (
-        f"log loss is expected to be {expected:.3f} within {policy.trend_horizon} windows, at least {low:.3f} "
-        f"({_TREND_CONFIDENCE:.0%}); the limit is {limit:.3f}"
+        f"the extrapolated log loss in {policy.trend_horizon} windows is {expected:.3f}, "
+        f"lower {_TREND_CONFIDENCE:.0%} bound {low:.3f}; the threshold is {limit:.3f}"
     )
-    return Trigger(name, PREDICTIVE, bool(line.slope > 0 and low >= limit), words, f"{line.slope:+.4f} a window")
+    return Trigger(name, PREDICTIVE, bool(line.slope > 0 and low >= limit), words, f"{line.slope:+.4f} per window")
 
 
 def _guards(
@@ -376,37 +376,38 @@ def _guards(
 ) -> tuple[Precondition, ...]:
     refused = _refusals(log)
     needed = policy.min_new_labels * min(2**refused, _MAX_TIMES_LABELS)
-    after = f", more after each refused challenger ({refused} in a row)" if refused else ""
+    after = f", doubled after each rejected challenger ({refused} in a row)" if refused else ""
     labels = Precondition(
         "New labels",
         arrived.new_labels >= needed,
-        f"{arrived.new_labels:,} labelled rows are new, {needed:,} are needed{after}",
+        f"{arrived.new_labels:,} new labeled rows, {needed:,} needed{after}",
     )
     before = last_trained(log)
-    # A decision of a later moment comes from a replay by hand and says nothing of the time that has passed.
+    # A decision with a later time comes from a manual backtest and does not start a cooldown.
     age = now - before.decided_at if before and before.decided_at <= now else None
     cool = Precondition(
         "Cooldown",
         age is None or age >= policy.cooldown,
-        "nothing has been trained yet"
+        "no training yet"
         if age is None
-        else f"the last training was {_told(age)} ago, {_told(policy.cooldown)} must pass",
+        else f"the latest training was {_format_duration(age)} ago, "
+        f"the cooldown is {_format_duration(policy.cooldown)}",
     )
     today = [decision for decision in log if timedelta(0) <= now - decision.decided_at < timedelta(days=1)]
     trained = sum(decision.trained for decision in today)
-    # A training that did not finish takes nothing from the day's trainings, and is not repeated without end either.
+    # Unfinished trainings do not count towards the daily maximum; a separate maximum prevents endless retries.
     unfinished = sum(decision.outcome in {FAILED, INTERRUPTED} for decision in today)
     words = f"{trained} trainings within 24 hours, at most {policy.max_trainings_per_day}"
     if unfinished:
-        words += f"; {unfinished} that failed or were interrupted, at most {MAX_UNFINISHED_PER_DAY}"
+        words += f"; {unfinished} failed or interrupted, at most {MAX_UNFINISHED_PER_DAY}"
     daily = Precondition(
-        "Trainings a day", trained < policy.max_trainings_per_day and unfinished < MAX_UNFINISHED_PER_DAY, words
+        "Trainings per day", trained < policy.max_trainings_per_day and unfinished < MAX_UNFINISHED_PER_DAY, words
     )
     return labels, cool, daily
 
 
 def _refusals(log: Sequence[RetrainingDecision]) -> int:
-    """Challengers in a row that the same champion has stood."""
+    """Count the consecutive challengers that were rejected against the same champion."""
     count = 0
     for decision in log:
         if decision.outcome == PROMOTED or decision.champion != log[0].champion:
@@ -415,6 +416,6 @@ def _refusals(log: Sequence[RetrainingDecision]) -> int:
     return count
 
 
-def _told(span: timedelta) -> str:
+def _format_duration(span: timedelta) -> str:
     hours = span.total_seconds() / 3600
     return f"{span.days:,} days" if span.days > 1 else f"{hours:.1f} hours"

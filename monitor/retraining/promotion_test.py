@@ -1,4 +1,4 @@
-"""Whether a challenger may take the champion's place, from the answers of both to the same later rows."""
+"""Promotion test: whether a challenger replaces the champion, from predictions of both on the same hold-out rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from serving.registry import gate
 from serving.registry.gate import CONFIDENCE, MIN_SKILL, GateResult, PairedComparison
 
 MAX_LOG_LOSS = float(np.log(2))
-"""Log loss of a coin: what is not below it is never promoted."""
+"""Log loss at chance level: a model that is not below it is never promoted."""
 MIN_IMPROVEMENT = 0.005
-"""Share of the champion's log loss by which a challenger must be better: of many rows a difference that nobody would
-notice is beyond chance."""
+"""Minimum relative improvement of the champion's log loss: on many rows, negligible differences are statistically
+significant."""
 MIN_ROWS = 100
-"""Rows that a comparison needs, overall and in a slice."""
+"""Rows that a criterion needs, overall and in a slice."""
 MIN_ROWS_PER_CLASS = 30
-"""Made and missed rows that a comparison needs: a feed of labels may bring one result first."""
+"""Made and missed rows that a criterion needs: delayed labels of one class may arrive first."""
 SLICE_LIMIT = 0.05
-"""Share of the champion's log loss by which a slice may be worse before it is looked at for chance."""
+"""Relative degradation of the champion's log loss that is tolerated in a slice."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """The challenger beside something else on some rows.
+    """A criterion of the promotion test: the challenger compared with a reference on some rows.
 
     Attributes
     ----------
     name : str
-        Against what and on which rows.
+        Reference and rows of the comparison.
     difference : Difference
-        Of the log losses.
+        Comparison of the log losses.
     passed : bool
-        Whether it speaks for a promotion, or at least not against it.
+        Whether the criterion is met.
     words : str
     """
 
@@ -67,30 +67,31 @@ class Criterion:
 
 @dataclass(frozen=True)
 class PromotionTest:
-    """Every comparison of a challenger; it passes if all of them do.
+    """Every criterion for a challenger; the test passes if all criteria are met.
 
     Attributes
     ----------
-    verdict : Verdict
-        Against the champion overall, `passed` and `reason` those of all comparisons.
+    result : GateResult
+        Comparison with the champion on all rows; `passed` and `reason` cover all criteria.
     comparisons : tuple of Comparison
-        Against the champion overall, the limit, the class prior, a constant, and the champion in each slice.
+        Criteria: the champion on all rows, the minimum improvement, both classes, the maximum log loss, the base-rate
+        baseline, the spread of P(made), and the champion in each slice.
     """
 
-    verdict: GateResult
+    result: GateResult
     comparisons: tuple[Criterion, ...]
 
     def record(self) -> dict[str, Any]:
         """As JSON takes it."""
         return {
             "rows": self.comparisons[0].difference.rows,
-            "passed": self.verdict.passed,
-            "reason": self.verdict.reason,
+            "passed": self.result.passed,
+            "reason": self.result.reason,
             "comparisons": [comparison.record() for comparison in self.comparisons],
         }
 
 
-def evaluate_challenger(  # noqa: PLR0913 three models and how to judge them
+def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     rows: pd.DataFrame,
     challenger: npt.ArrayLike,
     champion: npt.ArrayLike,
@@ -101,28 +102,29 @@ def evaluate_challenger(  # noqa: PLR0913 three models and how to judge them
     min_improvement: float = MIN_IMPROVEMENT,
     seed: int = 0,
 ) -> PromotionTest:
-    """Judge a challenger.
+    """Run the promotion test of a challenger.
 
-    It passes if it is better than the champion beyond chance on all rows (paired bootstrap, 95 %) and by at least a
-    share of its loss, better than the class prior by ``MIN_SKILL`` and than a limit, not almost constant, and in no
-    slice of distance, period, playoffs or zone worse than the champion by more than ``SLICE_LIMIT`` and beyond chance.
-    The slices share the probability of a false alarm (Bonferroni). A champion that is almost constant is no more than a
-    baseline: beside it no slice is looked at, and ``MIN_SKILL`` is enough.
+    The challenger passes if all criteria are met: its log loss on all rows is lower than the champion's, with
+    statistical significance (paired bootstrap, 95%) and by a minimum share; its skill score is at least ``MIN_SKILL``;
+    its log loss does not exceed a maximum; it is not almost constant; and in no slice of distance, period, playoffs or
+    zone is it significantly worse than the champion by more than ``SLICE_LIMIT``. The slices share the false-positive
+    rate (Bonferroni). An almost constant champion is itself a baseline: slices are then not compared, and an
+    improvement of ``MIN_SKILL`` is enough.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        The features and ``shot_made_flag`` of rows that neither model has learned from, all labelled.
+        The features and ``shot_made_flag`` of labeled rows that neither model was trained on.
     challenger, champion, prior : array_like of float, shape (n,)
-        P(made) of each row by the challenger, the champion and the class prior.
+        P(made) of each row by the challenger, the champion and the base-rate baseline.
     champion_name : str
-        What to call the champion in the reasons.
+        Display name of the champion in the reasons.
     max_log_loss : float
-        Log loss that the challenger must not exceed, in nats.
+        Maximum log loss of the challenger.
     min_improvement : float
-        Share of the champion's log loss by which the challenger's must be lower.
+        Minimum relative improvement of the champion's log loss.
     seed : int
-        Of the resampling.
+        Seed of the resampling.
 
     Raises
     ------
@@ -144,47 +146,47 @@ def evaluate_challenger(  # noqa: PLR0913 three models and how to judge them
     )
     failed = [comparison.words for comparison in found if not comparison.passed]
     reason = "; ".join(failed) if failed else overall.reason
-    verdict = GateResult(not failed, reason, overall.loss, overall.reference_loss, overall.low, overall.high)
-    return PromotionTest(verdict, found)
+    result = GateResult(not failed, reason, overall.loss, overall.reference_loss, overall.low, overall.high)
+    return PromotionTest(result, found)
 
 
-def _overall(verdict: GateResult, rows: int, champion_name: str) -> Criterion:
-    found = PairedComparison(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
-    return Criterion(f"{champion_name}, all rows", found, verdict.passed, verdict.reason)
+def _overall(result: GateResult, rows: int, champion_name: str) -> Criterion:
+    found = PairedComparison(rows, result.loss, result.reference_loss, result.low, result.high)
+    return Criterion(f"{champion_name}, all rows", found, result.passed, result.reason)
 
 
-def _gain(verdict: GateResult, rows: int, min_improvement: float) -> Criterion:
-    found = PairedComparison(rows, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
-    words = f"the champion's log loss is undercut by {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
-    return Criterion("the least gain", found, found.improvement >= min_improvement, words)
+def _gain(result: GateResult, rows: int, min_improvement: float) -> Criterion:
+    found = PairedComparison(rows, result.loss, result.reference_loss, result.low, result.high)
+    words = f"the champion's log loss improves by {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
+    return Criterion("minimum improvement", found, found.improvement >= min_improvement, words)
 
 
-def _results(verdict: GateResult, labels: Floats) -> Criterion:
-    found = PairedComparison(len(labels), verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+def _results(result: GateResult, labels: Floats) -> Criterion:
+    found = PairedComparison(len(labels), result.loss, result.reference_loss, result.low, result.high)
     made = int(labels.sum())
     words = f"{made:,} made and {len(labels) - made:,} missed rows; {MIN_ROWS_PER_CLASS} of each are needed"
-    return Criterion("both results", found, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, words)
+    return Criterion("both classes", found, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, words)
 
 
-def _limit(verdict: GateResult, rows: int, max_log_loss: float) -> Criterion:
-    difference = verdict.loss - max_log_loss
-    words = f"log loss {verdict.loss:.4f}, limit {max_log_loss:.4f}"
-    found = PairedComparison(rows, verdict.loss, max_log_loss, difference, difference)
-    return Criterion("the limit", found, verdict.loss <= max_log_loss, words)
+def _limit(result: GateResult, rows: int, max_log_loss: float) -> Criterion:
+    difference = result.loss - max_log_loss
+    words = f"log loss {result.loss:.4f}, maximum {max_log_loss:.4f}"
+    found = PairedComparison(rows, result.loss, max_log_loss, difference, difference)
+    return Criterion("maximum log loss", found, result.loss <= max_log_loss, words)
 
 
 def _prior(found: PairedComparison) -> Criterion:
-    words = f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of the class prior"
+    words = f"log loss {found.loss:.4f}, base-rate baseline {found.reference_loss:.4f}"
     passed = found.improvement >= MIN_SKILL
     skill = f"a skill score of {found.improvement:+.2%}, {MIN_SKILL:.2%} is needed"
-    return Criterion("the class prior, all rows", found, passed, words if passed else f"{words}: {skill}")
+    return Criterion("base-rate baseline, all rows", found, passed, words if passed else f"{words}: {skill}")
 
 
-def _spread(verdict: GateResult, made: Floats) -> Criterion:
-    found = PairedComparison(made.size, verdict.loss, verdict.reference_loss, verdict.low, verdict.high)
+def _spread(result: GateResult, made: Floats) -> Criterion:
+    found = PairedComparison(made.size, result.loss, result.reference_loss, result.low, result.high)
     passed = not gate.is_constant(made)
-    words = f"P(made) differs by {made.std():.4f} from row to row (standard deviation)"
-    return Criterion("a constant", found, passed, words if passed else gate.describe_constant(made))
+    words = f"standard deviation of P(made): {made.std():.4f}"
+    return Criterion("not constant", found, passed, words if passed else gate.describe_constant(made))
 
 
 def _slices(
@@ -201,7 +203,7 @@ def _slices(
         found = gate.paired_bootstrap(loss[mask], champion_loss[mask], seed=seed, confidence=confidence)
         worse = found.worse and found.value > SLICE_LIMIT * found.reference_loss
         words = (
-            f"{name}: log loss {found.loss:.4f} against {found.reference_loss:.4f} of {champion_name} "
-            f"on {found.rows:,} rows, {'worse beyond chance' if worse else 'not worse beyond chance and the limit'}"
+            f"{name}: log loss {found.loss:.4f}, {champion_name} {found.reference_loss:.4f} on {found.rows:,} rows, "
+            f"{'significantly worse' if worse else 'not significantly worse by more than the tolerance'}"
         )
         yield Criterion(f"{champion_name}, {name}", found, not worse, words)

@@ -67,7 +67,7 @@ def _show_now(
     left, right = st.columns([3, 1])
     with left:
         decision_log.show_last(log[0])
-    following = calendar.next_look(monitoring_runs, log, _cadence(), datetime.now(UTC))
+    following = calendar.next_monitoring_run(monitoring_runs, log, _cadence(), datetime.now(UTC))
     if champion:
         since = f"since {calendar.format_datetime(champion.promoted_at)}" if champion.promoted_at else ""
         widgets.card(right, "Champion", f"v{champion.version}", since)
@@ -94,7 +94,7 @@ def _show_calendar(store: str) -> None:
     )
     # Streamlit drops the state of a widget that is not rendered.
     st.session_state[_CADENCE] = selected
-    following = calendar.next_look(monitoring_runs, log, _cadence(), now)
+    following = calendar.next_monitoring_run(monitoring_runs, log, _cadence(), now)
     right.download_button(
         "Add to calendar (.ics)",
         ical_export.written(following, name=registry.model(), uid=_uid(store), now=now),

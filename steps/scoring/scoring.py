@@ -144,7 +144,7 @@ def _score(config: BatchScoringConfig) -> BatchScoringResult:
             scored, seconds = _score_here(batch, LocalScorer(load_model(version), int(version)), tally, version)
     metrics = {}
     if tally.rows:
-        metrics = {**tally.evaluate(), "class_prior_log_loss": tally.class_prior_log_loss()}
+        metrics = {**tally.evaluate(), "base_rate_log_loss": tally.base_rate_log_loss()}
     versions = ", ".join(map(str, scored.versions))
     rejects = batch.rejects if scored.rejected else None
     return BatchScoringResult(

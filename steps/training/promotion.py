@@ -190,7 +190,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
             min_improvement=min_improvement,
             seed=seed,
         )
-        result = test.verdict
+        result = test.result
     if not result.passed:
         return _archive(challenger.version, result, f"it did not pass the gate: {result.reason}", test)
     registry.record_gate_result(challenger.version, result)

@@ -169,7 +169,7 @@ def test_retraining_is_recommended_for_prod_and_test_rows_versus_training_rows_a
     assert prod.tags["health_status"] == "retraining recommended"
     assert {prod.tags[f"check_{code}"] for code in ("K103", "K201", "K204")} == {"failed"}
     assert prod.metrics["out_of_support_rate"] > 0.95
-    assert prod.metrics["ks_shot_distance"] > prod.metrics["ks_shot_distance_limit"]
+    assert prod.metrics["ks_shot_distance"] > prod.metrics["ks_shot_distance_threshold"]
     assert (
         prod.metrics["current_log_loss_low"] < prod.metrics["current_log_loss"] < prod.metrics["current_log_loss_high"]
     )

@@ -123,7 +123,7 @@ def test_every_scoring_mode_gives_the_same_predictions_and_metrics(applied: Chec
         found, expected = (tables[name].drop(columns=PROBABILITY) for name in (way, "rest"))
         pd.testing.assert_frame_equal(found, expected)
         assert np.abs(tables[way][PROBABILITY] - tables["rest"][PROBABILITY]).max() <= 1e-9
-        assert {"log_loss", "roc_auc", "f1_score", "class_prior_log_loss"} <= metrics[way].keys()
+        assert {"log_loss", "roc_auc", "f1_score", "base_rate_log_loss"} <= metrics[way].keys()
         for name, value in metrics["rest"].items():
             if not name.startswith("scoring"):
                 assert metrics[way][name] == pytest.approx(value, abs=1e-6), name

@@ -779,7 +779,7 @@ def test_a_new_champion_is_not_evaluated_on_the_predictions_of_the_old_one(
     setup.run()
     found = setup.run()
     assert (found.decision.decision, found.outcome, found.decision.windows) == (NO_ACTION, NOTHING_TO_DO, ())
-    assert any("the champion has scored no row yet" in reason for reason in found.decision.reasons)
+    assert any("the champion has not scored any row yet" in reason for reason in found.decision.reasons)
     assert found.decision.arrived.labels == 1_200
 
 

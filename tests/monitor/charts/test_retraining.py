@@ -11,7 +11,7 @@ from monitor.charts import retraining
 from monitor.charts.palette import STRATEGY
 from monitor.charts.retraining import BACKTEST_STYLES, CALENDAR_STYLES, DASHES, DECISION_STYLES, MarkerStyle
 from monitor.retraining.backtest import STRATEGIES
-from monitor.retraining.calendar import DECISION, DUE, KINDS, LOOK, CalendarEvent
+from monitor.retraining.calendar import DECISION, DUE, KINDS, MONITORING, CalendarEvent
 from monitor.store import records
 from monitor.store.records import RetrainingDecision
 from tests.operation_store import replay_record
@@ -153,13 +153,13 @@ def test_events_of_a_day_are_in_its_cell_and_do_not_overlap() -> None:
 def test_several_events_of_a_kind_are_one_marker_with_their_number_and_descriptions() -> None:
     day = date(2026, 11, 10)
     events = [
-        CalendarEvent(day, LOOK, "in the morning"),
-        CalendarEvent(day, LOOK, "in the evening"),
+        CalendarEvent(day, MONITORING, "in the morning"),
+        CalendarEvent(day, MONITORING, "in the evening"),
         CalendarEvent(day, DECISION, "no action"),
     ]
     found = named(retraining.month(day, events, day))
-    assert (list(found[LOOK].text), list(found[DECISION].text)) == (["2"], [""])
-    assert found[LOOK].customdata[0] == ["Tuesday 10 November 2026", "in the morning<br>in the evening"]
+    assert (list(found[MONITORING].text), list(found[DECISION].text)) == (["2"], [""])
+    assert found[MONITORING].customdata[0] == ["Tuesday 10 November 2026", "in the morning<br>in the evening"]
 
 
 def test_events_of_other_months_are_drawn_only_in_the_weeks_of_the_month() -> None:
@@ -209,7 +209,7 @@ def test_every_chart_follows_the_theme_of_the_page() -> None:
     today = NOW.date()
     for figure in (
         retraining.timeline([decision(1)], promotions("promotion")),
-        retraining.month(today, [CalendarEvent(today, LOOK, "monitoring run")], today),
+        retraining.month(today, [CalendarEvent(today, MONITORING, "monitoring run")], today),
         retraining.policy_backtest(replay_record()),
     ):
         assert figure.layout.paper_bgcolor is None

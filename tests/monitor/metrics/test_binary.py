@@ -201,7 +201,7 @@ def test_metrics_of_pieces_are_those_of_the_whole(rows: list[tuple[bool, float]]
     assert builder.rows == len(rows)
     assert builder.evaluate(0.3) == evaluate(labels, probability, threshold=0.3)
     prior = np.full(len(rows), labels.mean())
-    assert builder.class_prior_log_loss() == pytest.approx(evaluate(labels, prior)["log_loss"], abs=1e-12)
+    assert builder.base_rate_log_loss() == pytest.approx(evaluate(labels, prior)["log_loss"], abs=1e-12)
 
 
 def test_pieces_are_merged_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:

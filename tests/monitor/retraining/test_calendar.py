@@ -13,7 +13,7 @@ from monitor.retraining import calendar, ical_export
 from monitor.retraining.calendar import (
     DECISION,
     DUE,
-    LOOK,
+    MONITORING,
     PROMOTION,
     ROLL_BACK,
     STALE,
@@ -97,29 +97,29 @@ def test_months_after_a_short_one_go_back_to_the_day_that_they_are_counted_from(
 
 
 def test_the_next_look_is_a_rhythm_after_the_last_one() -> None:
-    found = calendar.next_look([look(NOW - timedelta(days=9)), look(NOW - timedelta(days=2))], [], WEEK, NOW)
+    found = calendar.next_monitoring_run([look(NOW - timedelta(days=9)), look(NOW - timedelta(days=2))], [], WEEK, NOW)
     assert (found.due, found.overdue) == (date(2026, 11, 27), False)
     assert found.words == (
-        "Next look: Friday 27 November 2026 (a look every week; the last one was on Friday 20 November 2026)."
+        "Next scheduled run: Friday 27 November 2026 (one run every week; the latest was on Friday 20 November 2026)."
     )
 
 
 def test_a_decision_of_its_own_counts_as_a_look_and_one_that_was_asked_for_does_not() -> None:
     looked = [look(NOW - timedelta(days=6))]
     asked = [decision(NOW - timedelta(days=1), mode=mode) for mode in ("force", "dry_run")]
-    assert calendar.next_look(looked, asked, WEEK, NOW).last == date(2026, 11, 16)
+    assert calendar.next_monitoring_run(looked, asked, WEEK, NOW).last == date(2026, 11, 16)
     own = [*asked, decision(NOW - timedelta(days=2))]
-    assert calendar.next_look(looked, own, WEEK, NOW).last == date(2026, 11, 20)
+    assert calendar.next_monitoring_run(looked, own, WEEK, NOW).last == date(2026, 11, 20)
 
 
 def test_a_look_that_came_to_no_verdict_has_not_looked() -> None:
-    assert calendar.next_look([look(NOW, health="")], [], WEEK, NOW).last is None
+    assert calendar.next_monitoring_run([look(NOW, health="")], [], WEEK, NOW).last is None
 
 
 def test_where_nobody_has_looked_the_next_look_is_today_and_not_overdue() -> None:
-    found = calendar.next_look([], [], WEEK, NOW)
+    found = calendar.next_monitoring_run([], [], WEEK, NOW)
     assert (found.due, found.overdue) == (TODAY, False)
-    assert "nobody has looked yet" in found.words
+    assert "no monitoring run yet" in found.words
     assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
 
 
@@ -136,7 +136,7 @@ def test_an_overdue_look_is_told_and_the_rhythm_goes_on_from_today() -> None:
     assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
     entries = calendar.upcoming_events(found, TODAY)
     assert [(entry.day, entry.kind) for entry in entries] == [(date(2026, 11, 15), DUE), (TODAY, DUE)]
-    assert "did not come" in entries[0].words
+    assert "Missed" in entries[0].words
 
 
 @given(
@@ -166,9 +166,9 @@ def test_what_has_happened_is_dated_in_words_oldest_first() -> None:
         (19, PROMOTION, "10:00 Version 3 became champion: an old entry"),
         (20, DECISION, "10:00 Decision 7: retrain (reactive). Promoted: version 4."),
         (20, PROMOTION, "10:05 Version 4 became champion: better"),
-        (21, LOOK, "10:00 Look at prod: it came to no verdict."),
-        (22, LOOK, "10:00 Look at prod: watch."),
-        (22, ROLL_BACK, "10:05 Version 3 came back as champion: it misses layups"),
+        (21, MONITORING, "10:00 Monitoring run on prod: no status."),
+        (22, MONITORING, "10:00 Monitoring run on prod: watch."),
+        (22, ROLL_BACK, "10:05 Version 3 was restored as champion: it misses layups"),
     ]
 
 
@@ -228,9 +228,9 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
         (decision(NOW), "Decision 7, 22 Nov 2026 10:00: no action."),
         (
             decision(NOW, "retrain", mode="dry_run", trigger="reactive"),
-            "Decision 7, 22 Nov 2026 10:00: retrain (reactive). Only said, nothing was done.",
+            "Decision 7, 22 Nov 2026 10:00: retrain (reactive). Dry run, no action.",
         ),
-        (decision(NOW, "retrain", outcome="pending"), "Decision 7, 22 Nov 2026 10:00: retrain. Not ended yet."),
+        (decision(NOW, "retrain", outcome="pending"), "Decision 7, 22 Nov 2026 10:00: retrain. In progress."),
         (
             decision(NOW, "retrain", outcome="rejected", challenger="4", trigger="forced", mode="force"),
             "Decision 7, 22 Nov 2026 10:00: retrain (forced). Rejected: version 4.",
@@ -294,7 +294,7 @@ def test_the_file_is_one_event_with_all_that_rfc_5545_asks_for() -> None:
     assert lines[-4:] == ["TRANSP:TRANSPARENT", "END:VEVENT", "END:VCALENDAR", ""]
     found = unfolded(written(date(2026, 11, 21), WEEK))
     assert (found["UID"], found["DTSTAMP"]) == ("1@kobe-shot", "20261122T100000Z")
-    assert found["SUMMARY"] == "Look at kobe_shot"
+    assert found["SUMMARY"] == "Monitor kobe_shot"
     for command in ("mlflow run . -e monitoramento", "mlflow run . -e retreino"):
         assert f"\\n{command}" in found["DESCRIPTION"]
 
@@ -309,4 +309,4 @@ def test_long_lines_are_folded_within_75_octets_and_between_characters(name: str
         line.decode()
     summary = unfolded(file)["SUMMARY"]
     plain = summary.replace("\\,", ",").replace("\\;", ";").replace("\\\\", "\\")
-    assert "\\" in name or plain == f"Look at {name}"
+    assert "\\" in name or plain == f"Monitor {name}"

@@ -20,28 +20,28 @@ def shown(capsys: pytest.CaptureFixture[str], **options: object) -> str:
 
 def test_where_nothing_has_happened_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     printed = shown(capsys)
-    assert "kobe_shot: no version has become champion yet" in printed
-    assert "Decisions: none yet; mlflow run . -e retreino makes one" in printed
+    assert "kobe_shot: no version has been promoted yet" in printed
+    assert "Decisions: none yet; make one with mlflow run . -e retreino" in printed
 
 
 def test_champions_are_shown_newest_first_with_how_they_came_and_where_a_roll_back_goes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     promote_versions(3)
-    assert "Champion: version 3; a roll back goes to version 2" in shown(capsys)
+    assert "Champion: version 3; rollback target: version 2" in shown(capsys)
     registry.roll_back("it misses layups")
     printed = shown(capsys)
-    assert "Champion: version 2; a roll back goes to version 1" in printed
+    assert "Champion: version 2; rollback target: version 1" in printed
     first, last = printed.index("roll back 2 3"), printed.index("promotion 1 -")
     assert first < printed.index("promotion 3 2") < printed.index("promotion 2 1") < last
     assert "it misses layups" in printed
     registry.roll_back("it misses dunks")
-    assert "Champion: version 1; a roll back goes to none" in shown(capsys)
+    assert "Champion: version 1; rollback target: none" in shown(capsys)
 
 
 def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     promote_versions(1)
-    log_decision(1, reasons=("no rule asks", "Labelled windows: fine", "Trend: too few"))
+    log_decision(1, reasons=("no rule asks", "Labeled windows: fine", "Trend: too few"))
     log_decision(
         2,
         records.RETRAIN,
@@ -57,7 +57,7 @@ def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.
     )
     printed = shown(capsys)
     assert printed.index("retrain (reactive) rejected 2 worse in playoffs") < printed.index("no action nothing to do")
-    assert "no rule asks; Labelled windows: fine" in printed
+    assert "no rule asks; Labeled windows: fine" in printed
 
 
 def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixt
         promote_versions(1)
     printed = shown(capsys, model="kobe_shot_replay")
     assert "kobe_shot_replay: champions" in printed
-    assert "Champion: version 1; a roll back goes to none" in printed
+    assert "Champion: version 1; rollback target: none" in printed
     assert "Decisions: none yet" in printed
     assert registry.model() == registry.MODEL
     with registry.use_model_name("kobe_shot_replay"):
@@ -99,7 +99,7 @@ def test_a_version_that_is_no_champion_any_more_is_not_called_one(capsys: pytest
 
 def test_versions_that_never_became_champion_have_no_history(capsys: pytest.CaptureFixture[str]) -> None:
     register_without_files(REFUSED)
-    assert "no version has become champion yet" in shown(capsys)
+    assert "no version has been promoted yet" in shown(capsys)
 
 
 @pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "1001"], ["--nonsense", "1"]])

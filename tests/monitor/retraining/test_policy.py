@@ -86,7 +86,7 @@ def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     return decide(seen, table[table[TARGET].notna()], policy, log=log, now=now, forced=forced)
 
 
-def signal(found: Decision, name: str = "Labelled windows") -> Trigger:
+def signal(found: Decision, name: str = "Labeled windows") -> Trigger:
     return next(signal for signal in found.signals if signal.name == name)
 
 
@@ -125,7 +125,7 @@ def entry(  # noqa: PLR0913 each is a keyword but what came of it, when and the 
     )
 
 
-# Labelled windows
+# Labeled windows
 
 
 @pytest.mark.parametrize(
@@ -163,20 +163,20 @@ def test_how_many_windows_of_how_many_is_for_the_policy_to_say() -> None:
 def test_the_reasons_say_how_many_windows_violate_which_limit_by_how_much() -> None:
     found = decided(windows(GOOD, BAD, BAD))
     (reason,) = found.reasons
-    assert reason.startswith("Labelled windows: 2 of the last 3 windows violate a limit, the latest does too: ")
+    assert reason.startswith("Labeled windows: 2 of the latest 3 windows breach a threshold, including the latest: ")
     assert "log loss rose by 24%, from 0.673 to 0.835" in reason
     assert "F1 fell by 67%, from 0.600 to 0.200" in reason
     assert "worse than the base rate: skill score -20" in reason
     calm = decided(windows(BAD, BAD, GOOD))
-    assert calm.reasons[0] == "no rule of the loop asks for a new model"
-    assert "2 of the last 3 windows violate a limit, the latest does not" in calm.reasons[1]
+    assert calm.reasons[0] == "no trigger fires"
+    assert "2 of the latest 3 windows breach a threshold, not the latest" in calm.reasons[1]
 
 
 @pytest.mark.usefixtures("no_checks")
 def test_too_few_windows_say_nothing_about_the_model() -> None:
     found = decided(windows(BAD))
     assert signal(found).fired is None
-    assert "1 of the 2 windows of 200 labelled rows that the champion scored are there" in signal(found).words
+    assert "1 windows of 200 labeled rows are available; 2 are needed" in signal(found).words
     assert not found.retrain
 
 
@@ -304,9 +304,9 @@ def test_a_trend_that_reaches_the_limit_within_the_horizon_asks_before_a_window_
     trend = signal(found, "Trend of log loss")
     assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
     assert trend.fired is True
-    assert "log loss is expected to be 0.803 within 3 windows" in trend.words
-    assert "the limit is 0.774" in trend.words
-    assert trend.figures == "+0.0162 a window"
+    assert "the extrapolated log loss in 3 windows is 0.803" in trend.words
+    assert "the threshold is 0.774" in trend.words
+    assert trend.figures == "+0.0162 per window"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_no_trend_asks_for_a_new_model(shares: tuple[float, ...], policy: Retrai
 def test_three_windows_make_no_trend() -> None:
     found = decided(windows(0.7, 0.5, 0.3), TO_COME)
     assert signal(found, "Trend of log loss").fired is None
-    assert signal(found, "Trend of log loss").words == "3 windows; a trend takes 4"
+    assert signal(found, "Trend of log loss").words == "3 windows; a trend needs 4"
     assert signal(decided(windows(0.7, 0.6, 0.5, 0.4), TO_COME), "Trend of log loss").fired is True
 
 
@@ -340,7 +340,7 @@ def test_what_is_long_past_is_no_part_of_a_trend() -> None:
     table = windows(*[BAD] * 3, *[GOOD] * 12, rows=100)
     found = decided(table, replace(POLICY, window_size=100))
     assert len(found.windows) == 12
-    assert signal(found, "Trend of log loss").figures == "+0.0000 a window"
+    assert signal(found, "Trend of log loss").figures == "+0.0000 per window"
 
 
 # Drift, support, and the estimate without labels
@@ -382,7 +382,7 @@ def test_no_other_check_asks_for_a_new_model(monkeypatch: pytest.MonkeyPatch, co
     monkeypatch.setattr(retraining, "CHECKS", (asks,))
     found = decided(windows(GOOD, GOOD, GOOD))
     assert not found.retrain
-    assert {seen.name for seen in found.signals} == {"Labelled windows", "Trend of log loss"}
+    assert {seen.name for seen in found.signals} == {"Labeled windows", "Trend of log loss"}
 
 
 def test_violated_windows_go_before_what_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,7 @@ def test_a_champion_that_has_scored_nothing_is_waited_for() -> None:
     assert {seen.fired for seen in found.signals} == {None}
     assert found.windows == ()
     assert found.arrived.labels == 600
-    assert "the champion has scored no row yet" in "; ".join(found.reasons)
+    assert "the champion has not scored any row yet" in "; ".join(found.reasons)
 
 
 def test_drift_is_looked_for_among_the_latest_rows_alone() -> None:
@@ -488,8 +488,8 @@ def test_too_few_new_labels_are_waited_for() -> None:
         assert found.retrain is enough
         assert guard(found, "New labels").holds is enough
     assert found.trigger == ""
-    assert found.reasons[0] == "not now: 299 labelled rows are new, 300 are needed"
-    assert found.reasons[1].startswith("Labelled windows: 2 of the last 3")
+    assert found.reasons[0] == "precondition not met: 299 new labeled rows, 300 needed"
+    assert found.reasons[1].startswith("Labeled windows: 2 of the latest 3")
 
 
 def mixed(rows: int, *, rate: float = 0.5) -> pd.DataFrame:
@@ -499,7 +499,7 @@ def mixed(rows: int, *, rate: float = 0.5) -> pd.DataFrame:
     return in_time([batch(rows).assign(**{TARGET: made, PROBABILITY: 0.5})])
 
 
-SPLIT = "Older and later labels"
+SPLIT = "Training and hold-out labels"
 
 
 def split_guard(labels: pd.DataFrame, policy: RetrainingPolicy = POLICY) -> Precondition:
@@ -513,8 +513,8 @@ def test_a_training_takes_a_hundred_labels_to_learn_from_and_a_hundred_to_be_tes
     assert MIN_LABELS == 200
     found = split_guard(mixed(rows))
     assert found.holds is enough
-    assert "100 older labels to learn from" in found.words
-    assert f"{rows - 100} later ones to be tested on" in found.words
+    assert "100 training labels" in found.words
+    assert f"{rows - 100} hold-out labels" in found.words
 
 
 def test_how_many_labels_a_training_takes_depends_on_the_share_for_the_test_and_the_labels_that_are_used() -> None:
@@ -546,7 +546,7 @@ def test_a_training_without_enough_labels_on_both_sides_is_waited_for() -> None:
     found = decided(asking, replace(policy, holdout_size=0.4))
     assert signal(found).fired is True
     assert not found.retrain
-    assert found.reasons[0].startswith("not now: 120 older labels to learn from and 80 later ones")
+    assert found.reasons[0].startswith("precondition not met: 120 training labels and 80 hold-out labels")
 
 
 @pytest.mark.parametrize(
@@ -570,7 +570,7 @@ def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_
 ) -> None:
     log = [entry(outcome, (10 + place) * DAY, labels=0) for place, outcome in enumerate(outcomes)]
     found = guard(decided(ASKING, replace(POLICY, min_new_labels=100), log=log), "New labels")
-    assert f"{needed:,} are needed" in found.words
+    assert f"{needed:,} needed" in found.words
     assert found.holds is (needed <= 600)
     refused = outcomes[: outcomes.index(PROMOTED)].count(REJECTED) if PROMOTED in outcomes else outcomes.count(REJECTED)
     assert (f"({refused} in a row)" in found.words) is bool(refused)
@@ -580,9 +580,9 @@ def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_
 def test_only_challengers_that_this_champion_has_stood_and_nobody_forced_count() -> None:
     policy = replace(POLICY, min_new_labels=100)
     of_another = [entry(REJECTED, champion="2"), entry(REJECTED, champion="1"), entry(REJECTED, champion="1")]
-    assert "200 are needed" in guard(decided(ASKING, policy, log=of_another), "New labels").words
+    assert "200 needed" in guard(decided(ASKING, policy, log=of_another), "New labels").words
     forced = [entry(REJECTED, mode="force"), entry(REJECTED), entry(REJECTED, mode="force")]
-    assert "200 are needed" in guard(decided(ASKING, policy, log=forced), "New labels").words
+    assert "200 needed" in guard(decided(ASKING, policy, log=forced), "New labels").words
 
 
 @pytest.mark.parametrize("outcome", [PROMOTED, REJECTED])
@@ -593,7 +593,9 @@ def test_two_trainings_are_a_cooldown_apart(outcome: str) -> None:
         found = decided(ASKING, policy, log=[entry(outcome, age, until=new_since(600 - 1))])
         assert guard(found, "Cooldown").holds is over
         assert found.retrain is over
-    assert found.reasons[0] == "not now: the last training was 11.9 hours ago, 12.0 hours must pass"
+    assert (
+        found.reasons[0] == "precondition not met: the latest training was 11.9 hours ago, the cooldown is 12.0 hours"
+    )
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -607,7 +609,7 @@ def test_a_decision_of_a_moment_that_is_still_to_come_starts_no_cooldown() -> No
 def test_only_a_challenger_that_was_trained_starts_the_cooldown(outcome: str) -> None:
     found = decided(ASKING, replace(POLICY, max_trainings_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
     assert guard(found, "Cooldown").holds
-    assert guard(found, "Cooldown").words == "nothing has been trained yet"
+    assert guard(found, "Cooldown").words == "no training yet"
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -616,8 +618,8 @@ def test_so_many_trainings_a_day_and_no_more() -> None:
     since = new_since(599)
     twice = [entry(REJECTED, timedelta(hours=1), since), entry(PROMOTED, timedelta(hours=23), since)]
     found = decided(ASKING, policy, log=twice)
-    assert not guard(found, "Trainings a day").holds
-    assert found.reasons[0] == "not now: 2 trainings within 24 hours, at most 2"
+    assert not guard(found, "Trainings per day").holds
+    assert found.reasons[0] == "precondition not met: 2 trainings within 24 hours, at most 2"
     assert decided(ASKING, policy, log=twice, now=NOW + timedelta(hours=1)).retrain
     assert decided(ASKING, policy, log=[*twice[:1], entry(NOTHING_TO_DO, timedelta(hours=1))]).retrain
 
@@ -628,8 +630,8 @@ def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_ag
     tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MAX_UNFINISHED_PER_DAY)]
     found = decided(ASKING, replace(POLICY, max_trainings_per_day=2), log=tried)
     assert not found.retrain
-    assert not guard(found, "Trainings a day").holds
-    assert found.reasons[0].endswith("5 that failed or were interrupted, at most 5")
+    assert not guard(found, "Trainings per day").holds
+    assert found.reasons[0].endswith("5 failed or interrupted, at most 5")
 
 
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
@@ -638,8 +640,8 @@ def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a
     policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
     log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REJECTED, timedelta(hours=3))]
     found = decided(ASKING, policy, log=log)
-    assert guard(found, "Trainings a day").holds
-    assert guard(found, "Trainings a day").words.startswith("1 trainings within 24 hours, at most 2; 2 that failed")
+    assert guard(found, "Trainings per day").holds
+    assert guard(found, "Trainings per day").words.startswith("1 trainings within 24 hours, at most 2; 2 failed")
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -647,7 +649,7 @@ def test_every_guard_that_does_not_hold_is_told() -> None:
     policy = RetrainingPolicy(min_new_labels=900, max_trainings_per_day=1)
     found = decided(ASKING, policy, log=[entry(REJECTED, timedelta(hours=1), LAST.isoformat())])
     assert [held.holds for held in found.guards] == [True, False, False, False]
-    assert sum(reason.startswith("not now: ") for reason in found.reasons) == 3
+    assert sum(reason.startswith("precondition not met: ") for reason in found.reasons) == 3
 
 
 # Forced
@@ -657,7 +659,7 @@ def test_every_guard_that_does_not_hold_is_told() -> None:
 def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
     log = [entry(REJECTED, timedelta(minutes=1), LAST.isoformat())] * 5
     found = decided(windows(GOOD, GOOD, GOOD), RetrainingPolicy(), log=log, forced=True)
-    assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("it was asked for (mode=force)",))
+    assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("retraining is forced (mode=force)",))
     assert not any(seen.fired for seen in found.signals)
     assert [held.name for held in found.guards if held.holds] == [SPLIT]
     assert decide(None, ASKING, RetrainingPolicy(), log=log, now=NOW, forced=True).retrain
@@ -668,7 +670,7 @@ def test_nothing_is_forced_without_labels_to_learn_from_and_be_tested_on() -> No
     assert decided(mixed(MIN_LABELS), forced=True).retrain
     found = decided(mixed(MIN_LABELS - 1), forced=True)
     assert (found.decision, found.trigger) == (NO_ACTION, "")
-    assert "it was asked for, but 100 older labels to learn from and 99 later ones" in found.reasons[0]
+    assert "retraining is forced, but 100 training labels and 99 hold-out labels" in found.reasons[0]
 
 
 # The record
@@ -680,14 +682,14 @@ def test_the_record_is_json_and_has_every_figure_of_the_decision() -> None:
     record = json.loads(json.dumps(found.record(), allow_nan=False))
     assert set(record) == {"decision", "trigger", "reasons", "arrived", "signals", "guards", "windows"}
     assert record["arrived"] == {"labels": 600, "new_labels": 600, "until": "2026-11-01T09:59:00"}
-    assert [held["name"] for held in record["guards"]] == [SPLIT, "New labels", "Cooldown", "Trainings a day"]
+    assert [held["name"] for held in record["guards"]] == [SPLIT, "New labels", "Cooldown", "Trainings per day"]
     assert [seen["fired"] for seen in record["signals"]] == [seen.fired for seen in found.signals]
     assert [window["rows"] for window in record["windows"]] == [200, 200, 200]
     nothing = decide(None, ASKING.head(0), POLICY, log=(), now=datetime(2026, 11, 22, tzinfo=UTC)).record()
     assert json.loads(json.dumps(nothing, allow_nan=False))["arrived"]["until"] is None
 
 
-# Older and later labels
+# Training and hold-out labels
 
 
 @pytest.mark.parametrize(("test_size", "older"), [(0.5, 200), (0.25, 300), (0.999, 1), (0.001, 400)])

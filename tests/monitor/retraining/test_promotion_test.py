@@ -77,34 +77,34 @@ def failed(found: PromotionTest) -> list[str]:
 
 def test_a_challenger_that_is_better_everywhere_passes_with_the_figures_of_both(rows: pd.DataFrame) -> None:
     found = judged(rows, truth(rows))
-    assert found.verdict.passed
+    assert found.result.passed
     assert failed(found) == []
-    assert found.verdict.loss == pytest.approx(log_loss_by_row(rows[TARGET], truth(rows)).mean())
-    assert found.verdict.reference_loss == pytest.approx(log_loss_by_row(rows[TARGET], blurred(rows)).mean())
-    assert found.verdict.high < 0
-    assert f"of {NAME} on the same 3,000 rows" in found.verdict.reason
-    assert "significantly better" in found.verdict.reason
+    assert found.result.loss == pytest.approx(log_loss_by_row(rows[TARGET], truth(rows)).mean())
+    assert found.result.reference_loss == pytest.approx(log_loss_by_row(rows[TARGET], blurred(rows)).mean())
+    assert found.result.high < 0
+    assert f"of {NAME} on the same 3,000 rows" in found.result.reason
+    assert "significantly better" in found.result.reason
 
 
 def test_a_challenger_that_answers_the_same_does_not_pass(rows: pd.DataFrame) -> None:
     found = judged(rows, truth(rows), truth(rows))
-    assert failed(found) == [f"{NAME}, all rows", "the least gain"]
-    assert not found.verdict.passed
-    assert "difference +0.0000" in found.verdict.reason
-    assert "not significantly better" in found.verdict.reason
+    assert failed(found) == [f"{NAME}, all rows", "minimum improvement"]
+    assert not found.result.passed
+    assert "difference +0.0000" in found.result.reason
+    assert "not significantly better" in found.result.reason
 
 
 def test_a_challenger_that_is_better_only_by_chance_does_not_pass(rows: pd.DataFrame) -> None:
     few = rows.iloc[600:900]
     found = judged(few, truth(few))
-    assert found.verdict.loss < found.verdict.reference_loss
+    assert found.result.loss < found.result.reference_loss
     assert failed(found) == [f"{NAME}, all rows"]
 
 
 def test_a_challenger_that_is_worse_does_not_pass(rows: pd.DataFrame) -> None:
     found = judged(rows, blurred(rows), truth(rows))
-    assert not found.verdict.passed
-    assert found.verdict.low > 0
+    assert not found.result.passed
+    assert found.result.low > 0
 
 
 def test_a_challenger_that_is_worse_than_the_class_prior_does_not_pass_however_bad_the_champion_is(
@@ -112,35 +112,35 @@ def test_a_challenger_that_is_worse_than_the_class_prior_does_not_pass_however_b
 ) -> None:
     wrong, worse = 1 - truth(rows), np.clip(1.6 - 2 * truth(rows), 0.01, 0.99)
     found = judged(rows, wrong, worse, max_log_loss=5)
-    assert failed(found) == ["the class prior, all rows"]
-    assert not found.verdict.passed
-    assert found.verdict.reason.endswith("0.20% is needed")
+    assert failed(found) == ["base-rate baseline, all rows"]
+    assert not found.result.passed
+    assert found.result.reason.endswith("0.20% is needed")
 
 
 def test_a_challenger_that_is_as_good_as_the_class_prior_does_not_pass(rows: pd.DataFrame) -> None:
     found = judged(rows, prior(rows), 1 - truth(rows))
-    assert "the class prior, all rows" in failed(found)
+    assert "base-rate baseline, all rows" in failed(found)
 
 
 def test_a_challenger_over_the_limit_does_not_pass_however_much_better_it_is(rows: pd.DataFrame) -> None:
     loss = float(log_loss_by_row(rows[TARGET], truth(rows)).mean())
-    assert judged(rows, truth(rows), max_log_loss=loss).verdict.passed
+    assert judged(rows, truth(rows), max_log_loss=loss).result.passed
     found = judged(rows, truth(rows), max_log_loss=loss - 0.001)
-    assert failed(found) == ["the limit"]
-    assert found.verdict.reason == f"log loss {loss:.4f}, limit {loss - 0.001:.4f}"
+    assert failed(found) == ["maximum log loss"]
+    assert found.result.reason == f"log loss {loss:.4f}, maximum {loss - 0.001:.4f}"
 
 
 def test_a_coin_is_never_promoted(rows: pd.DataFrame) -> None:
     found = judged(rows, np.full(len(rows), 0.53), 1 - truth(rows), of_prior=1 - truth(rows))
-    assert failed(found) == ["the limit", "a constant"]
+    assert failed(found) == ["maximum log loss", "not constant"]
 
 
 def test_a_challenger_that_is_almost_constant_does_not_pass_and_is_said_to_be_so(rows: pd.DataFrame) -> None:
     nearly = rows[TARGET].mean() + 0.01 * (truth(rows) - truth(rows).mean())
     found = judged(rows, nearly, 1 - truth(rows))
     assert found.comparisons[0].passed
-    assert failed(found) == ["the class prior, all rows", "a constant"]
-    assert "the predictions are almost constant: P(made) is 0.4" in found.verdict.reason
+    assert failed(found) == ["base-rate baseline, all rows", "not constant"]
+    assert "the predictions are almost constant: P(made) is 0.4" in found.result.reason
 
 
 def test_a_champion_that_is_almost_constant_is_no_more_than_a_baseline(alike: pd.DataFrame) -> None:
@@ -152,7 +152,7 @@ def test_a_champion_that_is_almost_constant_is_no_more_than_a_baseline(alike: pd
     rows = alike.assign(**{TARGET: labels}, playoffs=(np.arange(ROWS) < 100).astype(float))
     constant = np.full(ROWS, 0.5)
     found = judged(rows, knows, constant, of_prior=constant)
-    assert found.verdict.passed, found.verdict.reason
+    assert found.result.passed, found.result.reason
     almost = constant + stream.choice([0.006, -0.006], ROWS)
     assert failed(judged(rows, knows, almost, of_prior=constant)) == [f"{NAME}, playoffs playoffs"]
 
@@ -161,12 +161,12 @@ def test_a_gain_that_nobody_would_notice_is_no_reason_to_change_however_certain_
     certain = np.where(rows[TARGET] == 1, 0.001, -0.001)
     better = np.clip(truth(rows) + certain, 0.01, 0.99)
     found = judged(rows, better, truth(rows))
-    assert found.verdict.high < 0
-    assert failed(found) == ["the least gain"]
-    assert "the champion's log loss is undercut by 0.3" in found.verdict.reason
-    assert "0.50% is needed" in found.verdict.reason
-    assert judged(rows, better, truth(rows), min_improvement=0.003).verdict.passed
-    assert judged(rows, better, truth(rows), min_improvement=0).verdict.passed
+    assert found.result.high < 0
+    assert failed(found) == ["minimum improvement"]
+    assert "the champion's log loss improves by 0.3" in found.result.reason
+    assert "0.50% is needed" in found.result.reason
+    assert judged(rows, better, truth(rows), min_improvement=0.003).result.passed
+    assert judged(rows, better, truth(rows), min_improvement=0).result.passed
 
 
 @pytest.mark.parametrize(("made", "enough"), [(MIN_ROWS_PER_CLASS - 1, False), (MIN_ROWS_PER_CLASS, True)])
@@ -175,8 +175,8 @@ def test_one_result_alone_proves_nothing(alike: pd.DataFrame, made: int, result:
     table = alike.assign(**{TARGET: np.where(np.arange(ROWS) < made, result, 1 - result)})
     knows = np.where(table[TARGET] == 1, 0.8, 0.2)
     found = judged(table, knows, np.full(ROWS, 0.5), of_prior=np.full(ROWS, 0.5))
-    assert found.verdict.passed is enough
-    assert failed(found) == ([] if enough else ["both results"])
+    assert found.result.passed is enough
+    assert failed(found) == ([] if enough else ["both classes"])
 
 
 def in_playoffs(rows: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -208,9 +208,9 @@ def test_a_slice_that_is_worse_beyond_chance_and_the_limit_is_enough_to_fail_whe
     assert worse.difference.rows == 400
     assert worse.difference.low > 0
     assert worse.difference.value > SLICE_LIMIT * worse.difference.reference_loss
-    assert not found.verdict.passed
-    assert "playoffs playoffs: log loss" in found.verdict.reason
-    assert found.verdict.reason.endswith("worse beyond chance")
+    assert not found.result.passed
+    assert "playoffs playoffs: log loss" in found.result.reason
+    assert found.result.reason.endswith("significantly worse")
 
 
 def test_a_slice_that_is_worse_within_the_limit_does_not_stop_a_challenger(rows: pd.DataFrame) -> None:
@@ -221,7 +221,7 @@ def test_a_slice_that_is_worse_within_the_limit_does_not_stop_a_challenger(rows:
     worse = next(comparison for comparison in found.comparisons if comparison.name.endswith("playoffs playoffs"))
     assert worse.difference.low > 0
     assert worse.difference.value < SLICE_LIMIT * worse.difference.reference_loss
-    assert found.verdict.passed
+    assert found.result.passed
 
 
 def test_a_slice_that_is_worse_over_the_limit_but_not_beyond_chance_does_not_stop_a_challenger(
@@ -232,7 +232,7 @@ def test_a_slice_that_is_worse_over_the_limit_but_not_beyond_chance_does_not_sto
     worse = next(comparison for comparison in found.comparisons if comparison.name.endswith("playoffs playoffs"))
     assert worse.difference.value > SLICE_LIMIT * worse.difference.reference_loss
     assert worse.difference.low < 0
-    assert found.verdict.passed
+    assert found.result.passed
 
 
 def test_of_many_slices_one_may_be_worse_by_the_chance_that_a_single_one_has(rows: pd.DataFrame) -> None:
@@ -242,7 +242,7 @@ def test_of_many_slices_one_may_be_worse_by_the_chance_that_a_single_one_has(row
     alone = gate.paired_bootstrap(losses[0], losses[1], seed=0)
     assert alone.worse
     assert alone.value > SLICE_LIMIT * alone.reference_loss
-    assert judged(table, challenger, champion).verdict.passed
+    assert judged(table, challenger, champion).result.passed
 
 
 @pytest.mark.parametrize(("count", "looked_at"), [(MIN_ROWS - 1, False), (MIN_ROWS, True)])
@@ -254,8 +254,15 @@ def test_a_slice_of_few_rows_is_not_looked_at(rows: pd.DataFrame, count: int, *,
 
 def test_what_is_all_rows_is_no_slice(alike: pd.DataFrame) -> None:
     names = [comparison.name for comparison in judged(alike, truth(alike)).comparisons]
-    prior = "the class prior, all rows"
-    assert names == [f"{NAME}, all rows", "the least gain", "both results", "the limit", prior, "a constant"]
+    prior = "base-rate baseline, all rows"
+    assert names == [
+        f"{NAME}, all rows",
+        "minimum improvement",
+        "both classes",
+        "maximum log loss",
+        prior,
+        "not constant",
+    ]
 
 
 def test_slices_are_of_distance_period_playoffs_and_zone(rows: pd.DataFrame) -> None:
@@ -279,7 +286,7 @@ def test_the_record_is_json_with_every_comparison(rows: pd.DataFrame) -> None:
 
 
 def astuple(found: PromotionTest) -> tuple[bool, str]:
-    return found.verdict.passed, found.verdict.reason
+    return found.result.passed, found.result.reason
 
 
 def test_a_challenge_depends_on_the_seed_alone(rows: pd.DataFrame) -> None:
@@ -302,7 +309,7 @@ def share_passed(table: pd.DataFrame, *, challenger: float, champion: float) -> 
         first, second = (np.clip(made + stream.normal(0, noise, ROWS), 0.02, 0.98) for noise in (challenger, champion))
         passed += evaluate_challenger(
             rows, first, second, np.full(ROWS, 0.5), champion_name=NAME, seed=seed
-        ).verdict.passed
+        ).result.passed
     return passed / SEEDS
 
 

@@ -324,7 +324,7 @@ def test_the_calendar_shows_the_next_scheduled_run_and_the_events_of_the_month()
     assert not shown.exception
     due = decided + timedelta(days=7)
     assert f"{due.day} {due:%B %Y} " in texts(shown)
-    assert {calendar.LOOK, calendar.DECISION, calendar.PROMOTION} <= set(shown.dataframe[0].value["event"])
+    assert {calendar.MONITORING, calendar.DECISION, calendar.PROMOTION} <= set(shown.dataframe[0].value["event"])
     assert "Earliest next training: now" in texts(shown)
     assert "The champion is stale from" in texts(shown)
 
@@ -355,7 +355,7 @@ def test_the_calendar_shows_other_months() -> None:
     log_look(ago(hours=1))
     shown = page(CALENDAR)
     this = set(shown.dataframe[0].value["event"])
-    assert calendar.LOOK in this
+    assert calendar.MONITORING in this
     shown = button(button(shown, "Previous month"), "Previous month")
     assert not shown.exception
     assert "There is no event in this month" in texts(shown)

@@ -315,7 +315,7 @@ def test_a_better_challenger_replaces_the_champion_and_the_history_records_why(s
     found = promote(good)
     assert_promoted(good, found)
     assert found.promotion_test is not None
-    assert found.promotion_test.verdict == found.gate_result
+    assert found.promotion_test.result == found.gate_result
     assert "of champion version 1 on the same 1,000 rows" in found.gate_result.reason
     (entry,) = registry.promotions(registry.require_champion())
     assert (entry["why"], entry["instead_of"]) == (found.gate_result.reason, "1")

@@ -137,7 +137,7 @@ CHANGES = {
     ("Treinamento", "f1_score"): (0.34567, "0,3457"),
     ("dt: Decision Tree", "log_loss"): (0.43211, "0,4321"),
     ("lr: Logistic Regression", "f1_score_low"): (0.12344, "0,1234"),
-    ("PipelineAplicacao", "class_prior_log_loss"): (0.98765, "0,9877"),
+    ("PipelineAplicacao", "base_rate_log_loss"): (0.98765, "0,9877"),
     ("Monitoramento", "psi_shot_distance"): (6.54321, "6,5432"),
 }
 
