@@ -31,12 +31,12 @@ NOT_YET: tuple[str, ...] = (
     "serving/batch/",
     "serving/model/",
     "steps/operacao.py",
-    "steps/shared/",
-    "tests/end_to_end/",
+    "steps/shared/tracking.py",
+    "tests/end_to_end/test_real_files.py",
+    "tests/end_to_end/test_retraining.py",
     "tests/monitor/",
     "tests/operation_store.py",
     "tests/report_store.py",
-    "tests/steps/",
 )
 """Files and folders that still hold old words: these are listed and expected to fail. Only ever shorter."""
 

@@ -120,7 +120,7 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
                 probes = [calling.enter_context(LoadProbe(server.url, features)) for _ in range(CLIENTS)]
                 started = time.monotonic()
                 behind.stop()
-                wait_until(lambda: "registry does not answer" in deployment.output("model"), "the server to log it")
+                wait_until(lambda: "registry does not respond" in deployment.output("model"), "the server to log it")
                 figures["logged after (s)"] = time.monotonic() - started
                 failed_before = sum(probe.failed for probe in probes)
                 killed = server.workers()[0]
@@ -135,7 +135,7 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
                     time.sleep(0.5)
                 figures["away for (s)"] = time.monotonic() - started
                 behind.start()
-                back = "registry answers again"
+                back = "registry responds again"
                 figures["logged recovery after (s)"] = seconds_until(
                     lambda: back in deployment.output("model"), "the log line"
                 )
@@ -144,10 +144,10 @@ def test_an_outage_costs_no_request_and_a_promotion_after_it_reaches_the_workers
                 figures["promotion taken up after (s)"] = after
             figures["requests succeeded"] = sum(probe.succeeded for probe in probes)
             figures["requests failed"] = sum(probe.failed for probe in probes)
-            assert deployment.output("model").count("registry does not answer") == 1
+            assert deployment.output("model").count("registry does not respond") == 1
             behind.stop()
             wait_until(
-                lambda: deployment.output("model").count("registry does not answer") == 2, "the server to log it"
+                lambda: deployment.output("model").count("registry does not respond") == 2, "the server to log it"
             )
             server.process.terminate()
             figures["SIGTERM ends it after (s)"] = seconds_until(lambda: server.process.poll() is not None, "the end")

@@ -100,7 +100,7 @@ def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         with LoadProbe(server.url, {name: float(str(value)) for name, value in shot().items()}) as probe:
             line.silence() if kind == "silent" else line.refuse()
-            wait_until(lambda: "registry does not answer" in server.output.read_text(), "the server to log it")
+            wait_until(lambda: "registry does not respond" in server.output.read_text(), "the server to log it")
             first = server.workers()[0]
             # SIGTERM ends a worker after the requests that it has started.
             first.send_signal(signal.SIGTERM)
@@ -108,9 +108,9 @@ def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_
             wait_until(lambda: ready(server, 2), "another to take its place")
             succeeded = probe.succeeded
             wait_until(lambda: probe.succeeded > succeeded + 20, "more responses")
-            assert server.output.read_text().count("registry does not answer") == 1
+            assert server.output.read_text().count("registry does not respond") == 1
             line.open()
-            wait_until(lambda: "answers again" in server.output.read_text(), "the server to log it")
+            wait_until(lambda: "responds again" in server.output.read_text(), "the server to log it")
             publish(published, shots, strength=0.5)
             before = requests.get(f"{server.url}/model", timeout=5).json()["version"]
             wait_until(lambda: _version(server) != before, "the promotion to reach the workers")

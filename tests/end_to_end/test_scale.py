@@ -227,7 +227,7 @@ def test_a_part_that_cannot_be_read_is_named_and_the_old_output_stays(
     ("master", "code", "words"),
     [
         ("spark:/nowhere", 2, "expected local, local[N]"),
-        pytest.param("spark://127.0.0.1:1", 1, "No Spark master answers at spark://127.0.0.1:1", marks=needs_java),
+        pytest.param("spark://127.0.0.1:1", 1, "No Spark master responds at spark://127.0.0.1:1", marks=needs_java),
     ],
 )
 def test_a_wrong_master_is_reported(scorer: Checkout, tmp_path: Path, master: str, code: int, words: str) -> None:
