@@ -219,7 +219,7 @@ def _validate_rejected(tables: Sequence[_Raw], max_rows: int) -> None:
     names = " and ".join(table.name for table in violations)
     head = f"{names} violate{'s' * (len(violations) == 1)} the schema in {count:,} row(s)"
     advice = (
-        f", more than max_rejected_rows={max_rows} allows in both raw tables. Fix or remove them, or give a "
+        f", more than max_rejected_rows={max_rows} allows in both raw tables. Fix or remove them, or set a "
         "higher max_rejected_rows:"
         if max_rows
         else ". Fix or remove them:"
