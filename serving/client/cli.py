@@ -112,7 +112,7 @@ class ClientConfig(CommandConfig):
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
     )
     endpoint: Annotated[str, AfterValidator(base_url)] = Field(
-        default="http://127.0.0.1:5001", description="url of the scoring server"
+        default="http://127.0.0.1:5001", description="URL of the scoring server"
     )
     rejects: Annotated[Path, AfterValidator(validate_file_format)] | None = Field(
         default=None, description="where refused rows go, with the reason; without it a refused row ends the run"

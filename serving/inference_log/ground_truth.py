@@ -55,7 +55,7 @@ class LabelJoinResult(NamedTuple):
 
 
 class LabelsConfig(CommandConfig):
-    """Write true labels into the inference log, matched by request_id (and row), by shot_id, or by the six features."""
+    """Write ground-truth labels into the inference log, by request_id (and row), by shot_id, or by the six features."""
 
     file: Annotated[CliPositionalArg[Path], AfterValidator(validate_file_format)] = Field(
         description="shot_made_flag and request_id, shot_id or the six features, .parquet or .csv"
