@@ -42,7 +42,7 @@ def using_store(database: Path, artifacts: Path | None = None) -> Iterator[None]
 
 
 def shots(rows: int, seed: int) -> pd.DataFrame:
-    """Shots as the prepared tables hold them, all labelled."""
+    """Shots as the prepared tables hold them, all labeled."""
     raw = synthetic.shots(rows, seed).rename(columns={"lon": "lng"})
     table = raw[[SHOT_ID, *FEATURES]].astype(dict.fromkeys(FEATURES, "float64"))
     made = np.random.default_rng(seed).random(rows) < synthetic.true_probability(raw)
@@ -58,7 +58,7 @@ def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipelin
     folder : pathlib.Path
         Where files are written before they are logged.
     train, test : pandas.DataFrame
-        The champion learns from the first.
+        The champion is trained on the first.
     """
     values, labels = train[list(FEATURES)].to_numpy(), train[TARGET].to_numpy()
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(values, labels)
@@ -102,7 +102,7 @@ def apply(folder: Path, table: pd.DataFrame, pipeline: Pipeline, version: str = 
     return Path(MlflowClient().get_run(run.info.run_id).info.artifact_uri) / "tables" / path.name
 
 
-REPLAY_MODEL = "kobe_shot_replay"
+BACKTEST_MODEL = "kobe_shot_replay"
 DECIDED = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
@@ -204,26 +204,26 @@ def log_decision(
     return str(run.info.run_id)
 
 
-def log_look(when: datetime, verdict: str = "healthy", source: str = OF_BATCH_SCORING) -> str:
-    """Log a monitoring of a moment that has passed into the active store; without a verdict one that failed."""
+def log_monitoring_run(when: datetime, health: str = "healthy", source: str = OF_BATCH_SCORING) -> str:
+    """Log a past monitoring run into the active store; without a status one that failed."""
     tags = {
         "data_source": "synthetic",
         "mlflow.runName": run_names.MONITORING,
         store_tags.SOURCE: source,
         store_tags.REFERENCE: "base_test",
         "current": "prod" if source == OF_BATCH_SCORING else source,
-        **({store_tags.HEALTH: verdict} if verdict else {}),
+        **({store_tags.HEALTH: health} if health else {}),
     }
     client = MlflowClient()
     experiment = client.get_experiment_by_name("operation") or client.get_experiment_by_name("tests")
-    moment = int(when.timestamp() * 1_000)
-    run = client.create_run(experiment.experiment_id, moment, tags, run_names.MONITORING)
-    client.set_terminated(run.info.run_id, "FINISHED" if verdict else "FAILED", moment + 5_000)
+    started = int(when.timestamp() * 1_000)
+    run = client.create_run(experiment.experiment_id, started, tags, run_names.MONITORING)
+    client.set_terminated(run.info.run_id, "FINISHED" if health else "FAILED", started + 5_000)
     return str(run.info.run_id)
 
 
-def replay_record(batches: int = 6) -> dict[str, Any]:
-    """A replayed operation, as operacao keeps it."""
+def backtest_record(batches: int = 6) -> dict[str, Any]:
+    """A policy backtest, as operacao keeps it."""
     return {
         "format": 1,
         "source": "prod, in the order of game_date",
@@ -259,9 +259,9 @@ def replay_record(batches: int = 6) -> dict[str, Any]:
     }
 
 
-def log_replay(record: dict[str, object] | str | None) -> str:
-    """Log a replayed operation into the active store; its run. Without a record there is no such file."""
-    tags = {"data_source": "synthetic", store_tags.DECISION_MODEL: REPLAY_MODEL}
+def log_backtest(record: dict[str, object] | str | None) -> str:
+    """Log a policy backtest into the active store; its run. Without a record there is no such file."""
+    tags = {"data_source": "synthetic", store_tags.DECISION_MODEL: BACKTEST_MODEL}
     with mlflow.start_run(run_name=run_names.BACKTEST, tags=tags) as run:
         if record is not None:
             mlflow.log_text(record if isinstance(record, str) else json.dumps(record), backtest.FILE)

@@ -1,4 +1,4 @@
-"""A tracking store as ``main`` leaves it, made without a training: every run that the report tells of."""
+"""A tracking store as ``main`` leaves it, made without a training: every run that the report is about."""
 
 import hashlib
 import json
@@ -39,13 +39,13 @@ _PROD_ROWS = 400
 
 @cache
 def found() -> dict[str, Any]:
-    """The record of a look at shots like those that the model knows."""
-    looked = evaluation(batch(_PROD_ROWS))
-    return to_dict(looked, run_checks(looked, CHECKS))
+    """The record of a monitoring run of shots like the training rows."""
+    monitored = evaluation(batch(_PROD_ROWS))
+    return to_dict(monitored, run_checks(monitored, CHECKS))
 
 
 def candidates() -> dict[str, Pipeline]:
-    """The models by id, fitted, the class prior first."""
+    """The models by id, fitted, the base-rate baseline first."""
     rows = population().head(TRAINING_ROWS // 2)
     made = {
         "prior": make_pipeline(DummyClassifier(strategy="prior")),
@@ -55,7 +55,7 @@ def candidates() -> dict[str, Pipeline]:
     return {name: model.fit(rows[list(FEATURES)].to_numpy(), rows[TARGET]) for name, model in made.items()}
 
 
-def fill(folder: Path, *, nested: bool = True, leave_out: tuple[str, ...] = (), origin: dict[str, str] = ORIGIN) -> str:
+def fill(folder: Path, *, nested: bool = True, without: tuple[str, ...] = (), origin: dict[str, str] = ORIGIN) -> str:
     """Log the runs of a ``main`` into the active store; the id of that of ``main``, empty without.
 
     Parameters
@@ -64,17 +64,17 @@ def fill(folder: Path, *, nested: bool = True, leave_out: tuple[str, ...] = (), 
         Where files are written before they are logged.
     nested : bool
         Whether they are runs of a ``main``, or each of its own.
-    leave_out : tuple of str
-        Steps of which there is no run.
+    without : tuple of str
+        Steps without a run.
     origin : dict of str to str
         Tags of every run.
     """
     if not nested:
-        _fill(folder, leave_out, origin)
+        _fill(folder, without, origin)
         return ""
     with mlflow.start_run(run_name="main", tags=origin) as main:
         mlflow.log_params({"source": "auto", "test_size": "0.2", "endpoint": "''"})
-        _fill(folder, leave_out, origin)
+        _fill(folder, without, origin)
     return str(main.info.run_id)
 
 
@@ -84,35 +84,35 @@ def run_named(name: str) -> Run:
     return MlflowClient().search_runs(experiments, f"attributes.run_name = '{name}'")[0]
 
 
-def _fill(folder: Path, leave_out: tuple[str, ...], origin: dict[str, str]) -> None:
+def _fill(folder: Path, without: tuple[str, ...], origin: dict[str, str]) -> None:
     rows = population().head(TRAINING_ROWS // 2)[[*FEATURES, TARGET]]
     tables = {"data_filtered": rows, "base_train": rows.iloc[:1_600], "base_test": rows.iloc[1_600:]}
     tables["base_prod"] = batch(_PROD_ROWS)[[*FEATURES, TARGET]]
     digests = {f"sha256_{name}": _digest(_written(folder, name, table)) for name, table in tables.items()}
-    if "Aquisicao" not in leave_out:
+    if "Aquisicao" not in without:
         with mlflow.start_run(run_name="Aquisicao", nested=True, tags={**origin, **_RAW}):
             mlflow.log_params({"source": "auto", "synthetic_rows": "30697", "synthetic_seed": "42"})
             mlflow.log_metrics({"rows_dataset_kobe_dev": 2_100, "rows_dataset_kobe_prod": _PROD_ROWS})
-    if "PreparacaoDados" not in leave_out:
+    if "PreparacaoDados" not in without:
         with mlflow.start_run(run_name="PreparacaoDados", nested=True, tags=origin):
             _log_preparation(folder, tables, digests)
     with mlflow.start_run(run_name="Treinamento", nested=True, tags=origin) as training:
         version = _log_training(folder, tables["base_test"], digests, training, origin)
-    if "PipelineAplicacao" in leave_out:
+    if "PipelineAplicacao" in without:
         return
     tags = {**origin, "model_version": version, store_tags.PREDICTIONS: "predictions_prod.parquet"}
     with mlflow.start_run(run_name="PipelineAplicacao", nested=True, tags=tags) as application:
         _log_application(folder, version)
-    if "Monitoramento" not in leave_out:
-        looked = found()
+    if "Monitoramento" not in without:
+        monitored = found()
         scored = {store_tags.BATCH_SCORING_RUN: application.info.run_id, "current": "prod", "model_version": version}
-        checks = {f"check_{check['code']}": check["status"] for check in looked["checks"]}
-        health = {store_tags.HEALTH: looked["status"], store_tags.REASONS: "\n".join(looked["reasons"])}
+        checks = {f"check_{check['code']}": check["status"] for check in monitored["checks"]}
+        health = {store_tags.HEALTH: monitored["status"], store_tags.REASONS: "\n".join(monitored["reasons"])}
         tags = {**origin, **scored, **checks, **health, "source": "application", "reference": "base_test"}
         with mlflow.start_run(run_name="Monitoramento", nested=True, tags=tags):
             mlflow.log_params({"current": "application", "reference": "base_test"})
-            mlflow.log_metrics(flatten_metrics(looked))
-            mlflow.log_text(json.dumps(looked), "monitoring.json")
+            mlflow.log_metrics(flatten_metrics(monitored))
+            mlflow.log_text(json.dumps(monitored), "monitoring.json")
 
 
 def _log_preparation(folder: Path, tables: dict[str, pd.DataFrame], digests: dict[str, str]) -> None:
@@ -129,9 +129,9 @@ def _log_preparation(folder: Path, tables: dict[str, pd.DataFrame], digests: dic
 def _log_training(
     folder: Path, test: pd.DataFrame, digests: dict[str, str], training: Run, origin: dict[str, str]
 ) -> str:
-    chosen = {"models": "lr,dt", "cv_folds": "5", "n_iter": "10", "session_id": "42", "criterion": "log_loss"}
+    searched = {"models": "lr,dt", "cv_folds": "5", "n_iter": "10", "session_id": "42", "criterion": "log_loss"}
     mlflow.log_params(
-        {**chosen, **{f"sha256_{name}": digests[f"sha256_{name}"] for name in ("base_train", "base_test")}}
+        {**searched, **{f"sha256_{name}": digests[f"sha256_{name}"] for name in ("base_train", "base_test")}}
     )
     for model_id, pipeline in candidates().items():
         made = pipeline.predict_proba(test[list(FEATURES)].to_numpy())[:, 1]

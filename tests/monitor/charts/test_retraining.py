@@ -14,7 +14,7 @@ from monitor.retraining.backtest import STRATEGIES
 from monitor.retraining.calendar import DECISION, DUE, KINDS, MONITORING, CalendarEvent
 from monitor.store import records
 from monitor.store.records import RetrainingDecision
-from tests.operation_store import replay_record
+from tests.operation_store import backtest_record
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 OUTCOMES = ("pending", "promoted", "rejected", "interrupted", "failed", "nothing to do")
@@ -59,7 +59,7 @@ def texts(figure: go.Figure) -> str:
 
 
 @pytest.mark.parametrize(
-    "figure", [retraining.timeline([], promotions()), retraining.policy_backtest({**replay_record(), "batches": []})]
+    "figure", [retraining.timeline([], promotions()), retraining.policy_backtest({**backtest_record(), "batches": []})]
 )
 def test_a_chart_without_data_shows_no_rows(figure: go.Figure) -> None:
     assert "no rows" in texts(figure)
@@ -177,7 +177,7 @@ def test_today_is_framed_and_an_empty_month_is_drawn() -> None:
 
 
 def test_every_strategy_is_drawn_with_its_log_loss_and_its_running_mean() -> None:
-    record = replay_record()
+    record = backtest_record()
     figure = retraining.policy_backtest(record)
     for strategy, name in STRATEGIES.items():
         loss, mean = (trace for trace in figure.data if trace.name == name)
@@ -190,7 +190,9 @@ def test_every_strategy_is_drawn_with_its_log_loss_and_its_running_mean() -> Non
 
 def test_events_are_between_batches() -> None:
     found = {
-        trace.name: trace for trace in retraining.policy_backtest(replay_record()).data if trace.name in BACKTEST_STYLES
+        trace.name: trace
+        for trace in retraining.policy_backtest(backtest_record()).data
+        if trace.name in BACKTEST_STYLES
     }
     assert {name: list(trace.x) for name, trace in found.items()} == {
         "alarm": [2.5],
@@ -202,7 +204,7 @@ def test_events_are_between_batches() -> None:
 
 
 def test_a_backtest_without_events_is_drawn() -> None:
-    assert retraining.policy_backtest({**replay_record(), "marks": []}).data
+    assert retraining.policy_backtest({**backtest_record(), "marks": []}).data
 
 
 def test_every_chart_follows_the_theme_of_the_page() -> None:
@@ -210,7 +212,7 @@ def test_every_chart_follows_the_theme_of_the_page() -> None:
     for figure in (
         retraining.timeline([decision(1)], promotions("promotion")),
         retraining.month(today, [CalendarEvent(today, MONITORING, "monitoring run")], today),
-        retraining.policy_backtest(replay_record()),
+        retraining.policy_backtest(backtest_record()),
     ):
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None

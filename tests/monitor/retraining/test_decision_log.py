@@ -26,7 +26,7 @@ from monitor.store.tags import (
 )
 from serving import registry
 from serving.registry import StoreError
-from tests.operation_store import log_decision, log_replay
+from tests.operation_store import log_backtest, log_decision
 from tests.versions import as_kwargs, register_without_files
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -232,7 +232,7 @@ def test_figures_that_are_gone_are_reported_with_the_run() -> None:
 
 
 def test_backtests_are_the_finished_ones_newest_first() -> None:
-    first, second = (log_replay({"format": 1}) for _ in range(2))
+    first, second = (log_backtest({"format": 1}) for _ in range(2))
     with pytest.raises(KeyError), mlflow.start_run(run_name=run_names.BACKTEST):
         raise KeyError
     with mlflow.start_run(run_name="Treinamento"):

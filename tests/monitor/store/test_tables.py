@@ -460,8 +460,8 @@ def test_numbers_in_columns_of_text_are_numbers(written: Written, raw: pd.DataFr
         ({"lat": pd.Timestamp("2026-01-01")}, "expected numbers in the columns lat"),
         ({TARGET: "yes"}, f"expected numbers in the columns .*{TARGET}.*'yes'"),
         ({PROBABILITY: "high"}, f"expected numbers in the columns .*{PROBABILITY}.*'high'"),
-        ({"period": None}, "expected a number in each of .*period.*; 40 rows lack one"),
-        ({PROBABILITY: np.nan}, f"expected a number in each of .*{PROBABILITY}; 40 rows lack one"),
+        ({"period": None}, "expected a number in each of .*period.*; 40 rows have a missing value"),
+        ({PROBABILITY: np.nan}, f"expected a number in each of .*{PROBABILITY}; 40 rows have a missing value"),
         ({TARGET: 2.0}, f"expected 0, 1 or null in {TARGET}; found 2"),
         ({TARGET: 0.5}, f"expected 0, 1 or null in {TARGET}; found 0.5"),
         ({PROBABILITY: 1.01}, f"expected P.made. from 0 to 1 in {PROBABILITY}; found 1.01"),
@@ -469,7 +469,7 @@ def test_numbers_in_columns_of_text_are_numbers(written: Written, raw: pd.DataFr
         ({"lat": np.inf}, "expected a float from 33.1568 to 34.0968 in lat; found inf"),
         ({"shot_distance": 1e300}, "expected a float from 0 to 94 in shot_distance; found 1e.300"),
         ({"period": -1}, "expected an integer from 1 to 10 in period; found -1"),
-        ({"time": "yesterday"}, "expected numbers in model_version and moments in time"),
+        ({"time": "yesterday"}, "expected numbers in model_version and timestamps in time"),
         ({MODEL_VERSION: "newest"}, "expected numbers in model_version"),
         ({MODEL_VERSION: 1.5}, "expected numbers in model_version"),
     ],
@@ -487,7 +487,7 @@ def test_a_single_wrong_row_among_many_is_found(written: Written, raw: pd.DataFr
     with pytest.raises(TableError, match=r"found 1\.5"):
         read_scored(written(table))
     table.loc[77, "probability"] = np.nan
-    with pytest.raises(TableError, match="1 rows lack one"):
+    with pytest.raises(TableError, match="1 rows have a missing value"):
         read_scored(written(table, "csv"))
 
 

@@ -20,12 +20,12 @@ from monitor.ui import jobs, widgets
 from serving import registry
 from serving.registry.gate import GateResult
 from tests.operation_store import (
+    backtest_record,
     decision_record,
     fill_store,
+    log_backtest,
     log_decision,
-    log_look,
-    log_replay,
-    replay_record,
+    log_monitoring_run,
     shots,
     using_store,
 )
@@ -317,7 +317,7 @@ def test_a_decision_with_damaged_tags_is_an_error_and_the_actions_are_shown() ->
 
 @pytest.mark.usefixtures("champions")
 def test_the_calendar_shows_the_next_scheduled_run_and_the_events_of_the_month() -> None:
-    log_look(ago(hours=2))
+    log_monitoring_run(ago(hours=2))
     decided = ago(hours=1)
     log_decision(1, when=decided)
     shown = page(CALENDAR)
@@ -352,7 +352,7 @@ def test_the_cadence_is_kept_while_its_widget_is_not_rendered() -> None:
 
 @pytest.mark.usefixtures("champions")
 def test_the_calendar_shows_other_months() -> None:
-    log_look(ago(hours=1))
+    log_monitoring_run(ago(hours=1))
     shown = page(CALENDAR)
     this = set(shown.dataframe[0].value["event"])
     assert calendar.MONITORING in this
@@ -373,7 +373,7 @@ def test_the_next_monitoring_runs_can_be_exported_to_a_calendar() -> None:
 @pytest.mark.usefixtures("champions")
 def test_a_policy_backtest_is_shown_with_its_results_and_its_decisions() -> None:
     log_decision(1, reasons=["of the champion"])
-    run_id = log_replay(replay_record())
+    run_id = log_backtest(backtest_record())
     with registry.use_model_name("kobe_shot_replay"):
         log_decision(1, reasons=["of the backtest"], replay=run_id, record=decision_record())
         log_decision(2, reasons=["of another backtest"], replay="another")
@@ -394,15 +394,15 @@ def test_a_policy_backtest_is_shown_with_its_results_and_its_decisions() -> None
         None,
         '{"format": 1, "bat',
         "[]",
-        json.dumps({**replay_record(), "format": 2}),
-        json.dumps({**replay_record(), "figures": {}}),
-        json.dumps({**replay_record(), "batches": [{"number": 1}]}),
-        json.dumps({**replay_record(), "marks": [{"batch": 1, "kind": "party", "words": ""}]}),
+        json.dumps({**backtest_record(), "format": 2}),
+        json.dumps({**backtest_record(), "figures": {}}),
+        json.dumps({**backtest_record(), "batches": [{"number": 1}]}),
+        json.dumps({**backtest_record(), "marks": [{"batch": 1, "kind": "party", "words": ""}]}),
     ],
     ids=["missing", "truncated", "a list", "another format", "no results", "an incomplete batch", "an unknown event"],
 )
 def test_a_damaged_backtest_is_an_error_with_the_command_that_runs_another(record: str | None) -> None:
-    log_replay(record)
+    log_backtest(record)
     shown = page(BACKTEST)
     assert not shown.exception
     assert backtest.FILE in shown.error[0].value
@@ -411,7 +411,7 @@ def test_a_damaged_backtest_is_an_error_with_the_command_that_runs_another(recor
 
 @pytest.mark.usefixtures("champions")
 def test_a_backtest_without_batches_is_shown() -> None:
-    log_replay({**replay_record(), "batches": [], "marks": []})
+    log_backtest({**backtest_record(), "batches": [], "marks": []})
     shown = page(BACKTEST)
     assert not shown.exception
     assert "0 batches" in texts(shown)

@@ -25,7 +25,7 @@ from monitor.store import records
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from serving import registry
-from tests.operation_store import log_decision, log_replay, replay_record
+from tests.operation_store import backtest_record, log_backtest, log_decision
 from tests.report_store import ORIGIN, STEPS, fill, run_named
 
 HOSTILE = "<script>alert('1')</script> | `x` $y$ *z* [a](http://b)"
@@ -547,7 +547,7 @@ def test_the_decisions_that_were_taken_and_the_last_replay_are_told() -> None:
     before, _ = written()
     assert "Nenhuma decisão foi tomada ainda" in before
     log_decision(1, records.RETRAIN, reasons=["2 of 3 windows violate"], trigger="reactive", outcome="promoted")
-    log_replay(replay_record())
+    log_backtest(backtest_record())
     foreign, _ = written()
     assert "a execução `Operacao` sobre estes dados" in foreign
     for name, value in ORIGIN.items():
