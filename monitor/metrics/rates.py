@@ -101,7 +101,7 @@ def rates_by_group(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[An
     Examples
     --------
     >>> shots = pd.DataFrame({"shot_made_flag": [1.0, 0.0, np.nan], "probability": [0.6, 0.4, 0.5]})
-    >>> rates_by_group(shots, np.array(["near", "near", "far"]))[["group", "shots", "labelled",
+    >>> rates_by_group(shots, np.array(["near", "near", "far"]))[["group", "shots", "labeled",
     "rate"]].to_numpy().tolist() [['far', 1, 0, nan], ['near', 2, 2, 0.5]]
     """
     categories = pd.Categorical(pd.Series(groups))
@@ -165,16 +165,16 @@ def _count(member: Numbers, groups: int) -> Numbers:
 def _rates(labels: "pd.Series[float]", probability: "pd.Series[float]", member: Numbers, groups: int) -> pd.DataFrame:
     targets, expected = labels.to_numpy(dtype=float), probability.to_numpy(dtype=float)
     known = ~np.isnan(targets)
-    labelled = _count(member[known], groups)
+    labeled = _count(member[known], groups)
     made = _count(member[known & (targets == 1)], groups)
-    divisor = np.where(labelled > 0, labelled, np.nan)
+    divisor = np.where(labeled > 0, labeled, np.nan)
     mean = np.bincount(member[known], weights=expected[known], minlength=groups) / divisor
     rate = made / divisor
-    low, high = wilson(made, labelled)
+    low, high = wilson(made, labeled)
     return pd.DataFrame(
         {
             "shots": _count(member, groups),
-            "labelled": labelled,
+            "labeled": labeled,
             "made": made,
             "rate": rate,
             "expected": mean,

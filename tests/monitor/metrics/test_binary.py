@@ -237,12 +237,12 @@ def test_counts_of_values_and_rows_go_together() -> None:
     assert builder.evaluate() == evaluate(labels, probability)
 
 
-def test_a_piece_without_labelled_rows_changes_nothing() -> None:
+def test_a_piece_without_labeled_rows_changes_nothing() -> None:
     builder = built([(np.array([1.0, 0.0]), np.array([0.7, 0.2])), (np.array([]), np.array([]))])
     assert builder.evaluate() == evaluate([1, 0], [0.7, 0.2])
 
 
-def test_no_labelled_rows_at_all_have_no_tally() -> None:
+def test_no_labeled_rows_at_all_have_no_tally() -> None:
     with pytest.raises(ValueError, match="found none"):
         StreamingCounts().tally()
 

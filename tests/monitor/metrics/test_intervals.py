@@ -133,12 +133,12 @@ def test_beside_a_reference_of_zero_no_relative_loss_is_told(probability: list[f
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
-def test_every_labelled_row_is_counted_once_in_each_kind_of_slice(scored: pd.DataFrame) -> None:
+def test_every_labeled_row_is_counted_once_in_each_kind_of_slice(scored: pd.DataFrame) -> None:
     found = metrics_by_slice(scored, samples=5)
-    labelled = scored["shot_made_flag"].notna()
-    assert 0 < labelled.sum() < len(scored)
+    labeled = scored["shot_made_flag"].notna()
+    assert 0 < labeled.sum() < len(scored)
     assert found.groupby("slice")["rows"].sum().to_dict() == dict.fromkeys(
-        ("distance", "period", "playoffs", "zone"), labelled.sum()
+        ("distance", "period", "playoffs", "zone"), labeled.sum()
     )
     made = (found["rows"] * found["rate"]).groupby(found["slice"]).sum()
     assert made.to_numpy() == pytest.approx(np.full(4, scored["shot_made_flag"].sum()))

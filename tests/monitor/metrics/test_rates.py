@@ -24,7 +24,7 @@ def at(x: list[float], y: list[float]) -> pd.DataFrame:
 def test_every_shot_is_in_one_hexagon(shots: pd.DataFrame) -> None:
     cells = rates.hexagons(shots)
     assert cells["shots"].sum() == len(shots)
-    assert cells["labelled"].sum() == shots["shot_made_flag"].notna().sum()
+    assert cells["labeled"].sum() == shots["shot_made_flag"].notna().sum()
     assert cells["made"].sum() == shots["shot_made_flag"].sum()
     assert not cells.duplicated(["x", "y"]).any()
 
@@ -66,10 +66,10 @@ def test_places_and_groups_of_no_shots_are_empty_tables(shots: pd.DataFrame) -> 
     assert rates.rates_by_group(shots.iloc[:0], np.array([])).empty
 
 
-def test_unlabelled_shots_are_counted_but_are_in_no_rate() -> None:
+def test_unlabeled_shots_are_counted_but_are_in_no_rate() -> None:
     table = pd.DataFrame({"shot_made_flag": [1, 0, np.nan, np.nan], "probability": [0.5, 0.3, 0.9, 0.9]})
     some, none = rates.rates_by_group(table, np.array(["a", "a", "a", "b"])).to_dict("records")
-    assert [some[name] for name in ("shots", "labelled", "made")] == [3, 2, 1]
+    assert [some[name] for name in ("shots", "labeled", "made")] == [3, 2, 1]
     assert [some[name] for name in ("rate", "expected", "difference")] == pytest.approx([0.5, 0.4, 0.1])
     assert np.isnan([none[name] for name in ("rate", "expected", "difference", "low", "high")]).all()
 
@@ -84,7 +84,7 @@ def test_groups_keep_the_order_of_their_categories_and_others_are_sorted(shots: 
 def test_groups_belong_to_rows_by_position_whatever_the_index(shots: pd.DataFrame) -> None:
     groups = np.where(shots["playoffs"] == 1, "playoffs", "season")
     plain = rates.rates_by_group(shots, groups)
-    assert plain["labelled"].sum() == shots["shot_made_flag"].notna().sum()
+    assert plain["labeled"].sum() == shots["shot_made_flag"].notna().sum()
     assert rates.rates_by_group(shots.set_index(shots.index[::-1]), pd.Series(groups)).equals(plain)
 
 
