@@ -177,7 +177,7 @@ def record_and_die(url: str, folder: Path, *, writer_crashes: bool) -> None:
 def test_a_writer_that_is_killed_is_replaced_and_its_folder_is_not_taken_for_abandoned(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference_log, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(inference_log, "_CHECK_SECONDS", 0.0)
     recorder = InferenceLogWriter(url, FEATURES)
     recorder.append(request("before"))
     os.kill(recorder._writer.pid, signal.SIGKILL)  # noqa: SLF001 what a person would do from outside
