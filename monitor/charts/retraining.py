@@ -161,7 +161,7 @@ def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
     Parameters
     ----------
     record : mapping
-        As returned by `monitor.retraining.backtest.Replay.record`.
+        Record of a policy backtest, as written by `monitor.retraining.backtest`.
     """
     batches = record["batches"]
     if not batches:

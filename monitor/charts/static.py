@@ -215,7 +215,7 @@ def policy_backtest(record: Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     record : mapping
-        As returned by `monitor.retraining.backtest.Replay.record`.
+        Record of a policy backtest, as written by `monitor.retraining.backtest`.
     """
     figure = Figure(figsize=(11, 7), layout="constrained")
     by_batch, prequential = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))

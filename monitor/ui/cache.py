@@ -217,7 +217,7 @@ def backtests(store: str) -> list[RunInfo]:
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def backtest_record(store: str, run_id: str) -> dict[str, Any]:
-    """The record of a policy backtest, as `monitor.retraining.backtest.Replay.record` writes it.
+    """The record of a policy backtest, as `monitor.retraining.backtest` writes it.
 
     Raises
     ------
