@@ -155,7 +155,7 @@ def server_url(request: pytest.FixtureRequest) -> str:
     """URL of each server in turn."""
     if request.param == "mlflow":
         return str(request.getfixturevalue("mlflow_server_url"))
-    return str(request.getfixturevalue("production_server").address)
+    return str(request.getfixturevalue("production_server").url)
 
 
 def _after_main(factory: pytest.TempPathFactory, name: str, *parameters: str) -> tuple[Checkout, str]:
