@@ -75,7 +75,7 @@ class RelatorioConfig(StepConfig):
         KobeShotError
             If it is not.
         """
-        for folder in (Path(self.out), Path(self.out) / rendering.PICTURES):
+        for folder in (Path(self.out), Path(self.out) / rendering.PLOTS_FOLDER):
             ensure_writable(folder / MARKDOWN)
 
 
@@ -100,12 +100,12 @@ def run(config: RelatorioConfig) -> ReportResult:
         drawn = {}
         if studied is not None:
             log_records(_study_records(studied))
-            drawn[collect.SPREAD] = drawing.spread(studied)
+            drawn[collect.RESPLITS] = drawing.resplits(studied)
         with console.status("writing the report"):
             found = collect.collect(store, chain, active.info.run_id, drawn, _reproduction(chain))
             text = rendering.markdown(found.facts)
-            written = _write_files(Path(config.out), text, found.pictures)
-            log_records(_artifacts(written, found.pictures))
+            written = _write_files(Path(config.out), text, found.plots)
+            log_records(_artifacts(written, found.plots))
         info(
             "Report:",
             f"{display_path(written.html)} and {display_path(written.markdown)}, also artifacts of run {RUN_NAME}",
@@ -125,7 +125,7 @@ def _origin(chain: Chain) -> Iterator[Record]:
 
 def _reproduction(chain: Chain) -> tuple[str, tuple[str, ...]]:
     """The command that reproduces the version, and its missing parameters; empty where that of its ``main`` does."""
-    if chain.main and not chain.trained.learned_labels:
+    if chain.main and not chain.trained.trained_on_labels:
         return "", ()
     training = chain.training
     tags = {**training.params, **training.tags, **chain.trained.tags}
@@ -137,7 +137,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
     """The models on other splits; None if that is off, or a table or a model is missing, which a tag records."""
     if not seeds:
         return None
-    if chain.trained.learned_labels:
+    if chain.trained.trained_on_labels:
         reason = "the version was trained on delayed labels too: other splits of the dev rows give another training set"
         _not_measured(reason)
         return None
@@ -147,7 +147,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
         reader = TableReader(
             tables.find_table(current_store(), FILTERED, digest, chain.trained.number), [*FEATURES, TARGET]
         )
-        table = reader.systematic_sample(split_sensitivity.MOST_ROWS)
+        table = reader.systematic_sample(split_sensitivity.MAX_ROWS)
         models = {
             run.model_id: candidate_pipeline(current_store(), run)
             for run in current_store().candidate_runs(chain.training.run_id)
@@ -180,11 +180,11 @@ def _study_records(studied: pd.DataFrame) -> Iterator[Record]:
 
 def _write_files(folder: Path, text: str, plots: dict[str, bytes]) -> ReportResult:
     written = ReportResult(folder / MARKDOWN, folder / HTML)
-    folder_of_plots = folder / rendering.PICTURES
+    folder_of_plots = folder / rendering.PLOTS_FOLDER
     for name, plot in plots.items():
         with atomic_write(folder_of_plots / name) as partial:
             partial.write_bytes(plot)
-    for name in collect.PICTURE_FILES - set(plots):
+    for name in collect.PLOT_FILES - set(plots):
         (folder_of_plots / name).unlink(missing_ok=True)
     write_text(text, written.markdown)
     write_text(rendering.html(text, plots), written.html)
@@ -195,7 +195,7 @@ def _artifacts(written: ReportResult, plots: dict[str, bytes]) -> Iterator[Recor
     yield Artifact(written.markdown, _FOLDER)
     yield Artifact(written.html, _FOLDER)
     for name in sorted(plots):
-        folder = rendering.PICTURES
+        folder = rendering.PLOTS_FOLDER
         yield Artifact(written.markdown.parent / folder / name, f"{_FOLDER}/{folder}")
 
 

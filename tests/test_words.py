@@ -182,7 +182,7 @@ EM_PORTUGUES: dict[str, str] = {
     r"\balém do acaso\b": "estatisticamente significativo",
     r"\bsuporte do treino\b": "região coberta pelo treino",
     r"\bpontu(ar|a|am|ou|ada|adas|ado|ados)\b": "gerar predições",
-    r"\blinhas?\b(?! de comando)": "registros",
+    r"\blinhas?\b(?! de (comando|texto))": "registros",
     r"\bconstantes?\b": "baseline (taxa média)",
     r"\bmoedas?\b": "acaso",
     r"\bapren(der|de|deu|deram|dido) com\b": "treinar com",

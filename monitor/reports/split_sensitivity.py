@@ -1,7 +1,7 @@
-"""How much the choice of the test rows matters: the same models, trained and tested on other splits of the rows.
+"""Sensitivity of the metrics to the split: the same models, trained and tested on other splits of the rows.
 
-Their hyperparameters were tuned on the training rows of the used split, which most of the other splits test on: the
-figures tell how much a split matters, and may be optimistic about the models.
+Their hyperparameters were tuned on the training rows of the original split, which contain most test rows of the other
+splits. The results show the variation between splits and may be optimistic about the performance.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,33 +17,33 @@ from data.schema import FEATURES, TARGET
 from monitor.metrics.binary import METRICS, THRESHOLD
 
 COLUMNS = ("split", "stratified", "test_size", "seed", "model_id", "share_made_test", "log_loss", "f1_score", "roc_auc")
-"""Of the table of a study."""
+"""Columns of the result of `study`."""
 MEASURES = ("log_loss", "f1_score", "roc_auc")
 SHARE = "share_made_test"
 USED, HALF, DOUBLE, UNSTRATIFIED = "used", "half", "double", "unstratified"
-"""Kinds of splits: as the models' own, with a smaller and a larger test, and drawn without regard to the classes."""
+"""Kinds of splits: as the original one, with a smaller and a larger test set, and without stratification."""
 STATISTICS = ("mean", "std", "min", "max")
-MOST_ROWS = 50_000
-"""Rows of the table that are split; of a larger one a sample is enough to see a spread."""
+MAX_ROWS = 50_000
+"""Largest table that is split whole; a larger table is sampled."""
 
 _LARGEST_TEST = 0.5
 
 
 @dataclass(frozen=True)
 class SplitScheme:
-    """How rows are split."""
+    """A kind of split."""
 
     name: str
     test_size: float
     stratified: bool = True
 
 
-def ways(test_size: float) -> tuple[SplitScheme, ...]:
-    """The kinds of splits of a study, the used one first; double the test is left out where it is more than half.
+def split_schemes(test_size: float) -> tuple[SplitScheme, ...]:
+    """List the kinds of splits, the original first; the doubled test set is excluded if it exceeds half of the rows.
 
     Examples
     --------
-    >>> [(way.name, way.test_size) for way in ways(0.2)]
+    >>> [(scheme.name, scheme.test_size) for scheme in split_schemes(0.2)]
     [('used', 0.2), ('half', 0.1), ('double', 0.4), ('unstratified', 0.2)]
     """
     double = (SplitScheme(DOUBLE, 2 * test_size),) if 2 * test_size <= _LARGEST_TEST else ()
@@ -56,8 +56,8 @@ def ways(test_size: float) -> tuple[SplitScheme, ...]:
 
 
 def count_fits(test_size: float, seeds: int, models: int) -> int:
-    """How many models a study fits."""
-    return len(ways(test_size)) * seeds * models
+    """Count the fits of a study."""
+    return len(split_schemes(test_size)) * seeds * models
 
 
 def study(
@@ -68,47 +68,47 @@ def study(
     seeds: Sequence[int],
     advance: Callable[[int], None] = lambda _: None,
 ) -> pd.DataFrame:
-    """Train and test models with their hyperparameters on other splits.
+    """Train and test models, with their hyperparameters, on other splits.
 
     Parameters
     ----------
     table : pandas.DataFrame
         The features and ``shot_made_flag``, no nulls.
     models : mapping of str to sklearn.pipeline.Pipeline
-        By id; they are cloned, so that nothing of what they have learned is left.
+        Models by id; they are cloned, so that they are fitted from scratch.
     test_size : float
-        Share of the rows that the models' own test has.
+        Size of the test set of the original split, as a fraction of the rows.
     seeds : sequence of int
-        One split of each kind for each.
+        Seeds of the splits: one split of each kind per seed.
     advance : callable
         Called with 1 after each fit.
 
     Returns
     -------
     pandas.DataFrame
-        ``COLUMNS``, a row for each kind of split, seed and model.
+        ``COLUMNS``, one row per kind of split, seed and model.
     """
     values, labels = table[list(FEATURES)].to_numpy(dtype=np.float64), table[TARGET].to_numpy(dtype=np.float64)
-    found: list[dict[str, object]] = []
-    for way in ways(test_size):
+    results: list[dict[str, object]] = []
+    for scheme in split_schemes(test_size):
         for seed in seeds:
             train, test = train_test_split(
                 np.arange(len(labels)),
-                test_size=way.test_size,
+                test_size=scheme.test_size,
                 random_state=seed,
-                stratify=labels if way.stratified else None,
+                stratify=labels if scheme.stratified else None,
             )
-            described = {"split": way.name, "stratified": way.stratified, "test_size": way.test_size, "seed": seed}
+            split = {"split": scheme.name, "stratified": scheme.stratified, "test_size": scheme.test_size, "seed": seed}
             for model_id, model in models.items():
-                made = clone(model).fit(values[train], labels[train]).predict_proba(values[test])[:, 1]
-                measured = {name: METRICS[name].compute(labels[test], made, THRESHOLD) for name in MEASURES}
-                found.append({**described, "model_id": model_id, SHARE: labels[test].mean(), **measured})
+                predicted = clone(model).fit(values[train], labels[train]).predict_proba(values[test])[:, 1]
+                metrics = {name: METRICS[name].compute(labels[test], predicted, THRESHOLD) for name in MEASURES}
+                results.append({**split, "model_id": model_id, SHARE: labels[test].mean(), **metrics})
                 advance(1)
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(results, columns=list(COLUMNS))
 
 
 def metric_name(split: str, model_id: str, measure: str, statistic: str) -> str:
-    """Name of a figure of `summary`.
+    """Name of a metric of `summary`.
 
     Examples
     --------
@@ -120,9 +120,9 @@ def metric_name(split: str, model_id: str, measure: str, statistic: str) -> str:
 
 
 def summary(studied: pd.DataFrame) -> dict[str, float]:
-    """Mean, standard deviation, minimum and maximum over the seeds, by kind of split and model.
+    """Compute mean, standard deviation, minimum and maximum over the seeds, by kind of split and model.
 
-    The share of made test rows is the same for all models. The deviation of a single seed is not defined and left out.
+    The positive rate of the test rows is the same for all models. A single seed has no standard deviation.
     """
     found: dict[str, float] = {}
     for split, rows in studied.groupby("split", sort=False):
@@ -136,7 +136,7 @@ def summary(studied: pd.DataFrame) -> dict[str, float]:
 
 
 def series(studied: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
-    """Figures of the used kind of split, one after the other: place of the seed, and each model's by name."""
+    """Yield the metrics of the original kind of split, seed by seed: index of the seed, and metrics by name."""
     used = studied[studied["split"] == USED]
     for place, (_, rows) in enumerate(used.groupby("seed", sort=False)):
         yield (

@@ -66,6 +66,9 @@ SHA-256 of the dev rows in its training rows."""
 REVOKED = "revoked"
 """Tag of a version that lost its gate result after it was promoted: why."""
 
+PLOTS = "pictures"
+"""Folder of the plots among the artifacts of a run, as 0.1.0 named it."""
+
 LOCATION = "table_"
 """Prefix of `location_of`."""
 _TEST_METRIC = "test_"
@@ -86,6 +89,7 @@ FORMER_VALUES: dict[str, dict[str, str]] = {
     OUTCOME: {"refused": "rejected"},
 }
 FORMER_METRICS = {
+    "class_prior_log_loss": "base_rate_log_loss",
     "outside": "out_of_support_rate",
     "outside_limit": "out_of_support_threshold",
     "domain_classifier_roc_auc_limit": "domain_classifier_roc_auc_threshold",

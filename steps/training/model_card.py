@@ -51,7 +51,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
     logged : Logged
     """
     found = reproduction(logged.run_id, logged.tags, training)
-    choice, _, candidates = justification.strip().partition("\n\n")
+    selection, _, candidates = justification.strip().partition("\n\n")
     example = training_data.train.head(1)
     return ModelCard(
         model=registry.model(),
@@ -67,10 +67,10 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
             _made(selected, training_data.test),
             _made(prior, training_data.test),
         ),
-        choice=choice,
+        selection=selection,
         candidates=candidates,
         example={name: float(example[name].iloc[0]) for name in FEATURES},
-        answer=float(_made(selected, example)[0]),
+        prediction=float(_made(selected, example)[0]),
         command=found.command,
         remarks=found.remarks,
     )
@@ -82,7 +82,7 @@ def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> 
         label_weight = float(training_data.weights[training_data.compared_on].mean())
     return Data(
         source=tags.get("data_source", "unknown"),
-        address=source,
+        url=source,
         synthetic=training_data.is_synthetic,
         labels=int(tags.get(store_tags.TRAINING_LABELS, "0")),
         label_weight=label_weight,

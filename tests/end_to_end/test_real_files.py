@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from data.paths import ROOT
 from data.schema import FEATURES
 from monitor.metrics.binary import evaluate
-from monitor.reports.model_card.card import MOST_DESCRIPTION
+from monitor.reports.model_card.card import MAX_DESCRIPTION
 from tests.project import REAL, Checkout, ok, records, run_mlflow_server, shot
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real files are not at {REAL}")
@@ -102,7 +102,7 @@ def test_the_model_card_has_the_metrics_of_the_run_and_the_command_that_reproduc
     for text in (version.description, card):
         assert loss in text
         assert f"mlflow run . -e main --env-manager local -P source={REAL}" in text
-    assert len(version.description) <= MOST_DESCRIPTION
+    assert len(version.description) <= MAX_DESCRIPTION
     assert version.tags["sha256_base_train"] in card
 
 
@@ -182,7 +182,7 @@ def test_the_report_of_main_has_the_metrics_of_its_runs(checkout: Checkout) -> N
     text, page = ((checkout.folder / f"relatorio.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
     run = checkout.run("Relatorio")
     assert {"relatorio/relatorio.md", "relatorio/relatorio.html"} <= checkout.artifacts(run)
-    assert "20.285 linhas × 7 colunas" in text
+    assert "20.285 registros × 7 colunas" in text
     figures = [run.data.metrics["resplit_dt_log_loss_mean"], checkout.run("PipelineAplicacao").data.metrics["log_loss"]]
     for name in ("dt: Decision Tree", "lr: Logistic Regression"):
         metrics = checkout.run(name).data.metrics
@@ -190,7 +190,7 @@ def test_the_report_of_main_has_the_metrics_of_its_runs(checkout: Checkout) -> N
     for figure in figures:
         assert f"{figure:.4f}".replace(".", ",") in text
     # Only the policy backtest is missing, which main does not run.
-    assert {line for line in text.splitlines() if "**faltando**" in line and "peracao" not in line} == {
-        line for line in text.splitlines() if "está marcado como **faltando**" in line
+    assert {line for line in text.splitlines() if "**ausente**" in line and "peracao" not in line} == {
+        line for line in text.splitlines() if "está marcado como **ausente**" in line
     }
     assert page.count("data:image/png;base64,") == text.count("](relatorio_figuras/") == 8

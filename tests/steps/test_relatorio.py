@@ -56,7 +56,7 @@ def out(tmp_path: Path, database: Path, store: str, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not draw plots, which takes time."""
-    monkeypatch.setattr(collect, "_drawn", lambda *_: {})
+    monkeypatch.setattr(collect, "_new_plots", lambda *_: {})
 
 
 def reported(n_resplits: int, out: str = "") -> tuple[str, Run]:
@@ -86,22 +86,22 @@ def test_the_spread_over_splits_is_a_figure_of_the_run_and_of_the_report(out: Pa
     history = MlflowClient().get_metric_history(found.info.run_id, "split_lr_log_loss")
     assert sorted(point.step for point in history) == [0, 1, 2]
     assert metrics["split_rows"] == 2_000
-    assert "sobre as 2.000 linhas filtradas" in text
+    assert "nos 2.000 registros filtrados" in text
 
 
 @pytest.mark.usefixtures("out", "undrawn")
 def test_of_a_large_table_a_sample_is_split_and_a_tag_records_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_sensitivity, "MOST_ROWS", 500)
+    monkeypatch.setattr(split_sensitivity, "MAX_ROWS", 500)
     text, found = reported(n_resplits=1)
     assert found.data.metrics["split_rows"] == 500
-    assert "sobre uma amostra de 500 linhas" in text
+    assert "em uma amostra de 500 registros" in text
     assert "resplit_lr_log_loss_std" not in found.data.metrics
 
 
 @pytest.mark.usefixtures("out", "undrawn")
 def test_without_resplits_the_report_states_that_the_spread_was_not_measured() -> None:
     text, found = reported(n_resplits=0)
-    assert "**faltando**: a variação entre divisões não foi medida" in text
+    assert "**ausente**: a variação entre divisões não foi medida" in text
     assert not [name for name in found.data.metrics if name.startswith("resplit_")]
     assert "divisoes.png" not in text
 
@@ -124,7 +124,7 @@ def test_within_main_the_report_is_about_its_own_runs() -> None:
         text, found = reported(n_resplits=0)
     assert found.data.tags["mlflow.parentRunId"] == main
     assert f"| main | `{main}` | encontrada |" in text
-    assert "**faltando**" not in text.partition("| PipelineAplicacao |")[2].partition("\n")[0]
+    assert "**ausente**" not in text.partition("| PipelineAplicacao |")[2].partition("\n")[0]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -160,9 +160,9 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
     with mlflow.start_run(run_name="PipelineAplicacao", tags=version):
         mlflow.log_params({"mode": "rest"})
     text, _ = reported(n_resplits=0)
-    assert "As execuções não vêm todas de um só `main`" in text
+    assert "As execuções não pertencem todas a um mesmo `main`" in text
     assert "```sh\ngit checkout abc123 && mlflow run . -e main --env-manager local\n" in text
-    assert "**Faltam** nele `source, test_size, seed`" in text
+    assert "Os parâmetros `source, test_size, seed` **não são conhecidos**" in text
 
 
 @pytest.mark.usefixtures("out", "undrawn")
@@ -170,7 +170,7 @@ def test_of_a_version_that_was_trained_on_delayed_labels_other_splits_are_not_me
     MlflowClient().set_model_version_tag("kobe_shot", "1", store_tags.TRAINING_LABELS, "100")
     text, found = reported(n_resplits=2)
     assert "trained on delayed labels" in found.data.tags["split_study"]
-    assert "A variação entre divisões não foi medida: a versão 1 aprendeu também com rótulos" in text
+    assert "A variação entre divisões não foi medida: a versão 1 foi treinada também com rótulos" in text
 
 
 @pytest.mark.usefixtures("store")

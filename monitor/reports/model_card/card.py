@@ -1,6 +1,7 @@
-"""The model card of a version (Mitchell et al., 2019): what it is for, what it is worth, and where that ends.
+"""The model card of a version (Mitchell et al., 2019): intended use, data, metrics, limitations.
 
-The facts go in, Markdown comes out: whole for a file, and cut down to what MLflow takes as a version's description.
+It is rendered as Markdown: whole for a file, and shortened to the length that MLflow allows for the description of a
+version.
 """
 
 import json
@@ -21,48 +22,48 @@ from monitor.reports.model_card.evaluation import TestEvaluation
 from serving import registry
 
 FILE = "model_card.md"
-"""Artifact of the run of a training: the whole card of its version."""
-MOST_DESCRIPTION = 5_000
-"""Characters that MLflow's store has room for (``SqlModelVersion.description``); SQLite alone takes more."""
+"""Artifact of a training run: the whole card of its version."""
+MAX_DESCRIPTION = 5_000
+"""Maximum length of a description in MLflow's store (``SqlModelVersion.description``); only SQLite allows more."""
 
 _TEMPLATE = Path(__file__).with_suffix(".md.jinja")
-# What a description says, the most important first; in the text they stand in the order of the template.
+# Sections of a description, the most important first; the text keeps the order of the template.
 _IMPORTANCE = (
-    *("title", "metrics", "use", "limits", "call", "reproduce", "choice", "data", "rollback", "features"),
+    *("title", "metrics", "use", "limitations", "call", "reproduce", "selection", "data", "rollback", "features"),
     *("candidates", "calibration", "slices"),
 )
 _SHORT_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
 TREES = ("dt", "rf", "et", "gbc", "ada", "lightgbm")
 LINEAR = ("lr", "svm", "ridge", "lda")
-NEIGHBOURS = "knn"
+NEIGHBORS = "knn"
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a version learned from and was tested on.
+    """Data that a version was trained and tested on.
 
     Attributes
     ----------
-    source, address : str
-        How the raw files came, and from where; the address is empty where that is not known.
+    source, url : str
+        Kind of the source of the raw files, and its URL or path, empty where it is not known.
     synthetic : bool
-        Whether the shots are simulated.
+        Whether the shots are synthetic.
     labels : int
-        How many of the training rows are labels that arrived in operation; the others are dev rows.
+        Number of training rows that are delayed labels; the others are dev rows.
     label_weight : float
-        What each of them weighs, where a dev row weighs 1.
+        Mean sample weight of these labels; that of a dev row is 1.
     labels_until : str
-        Time of the newest of them.
+        Time of the most recent of these labels.
     sha256 : dict of str to str
-        Of the files behind the tables, by their names.
+        SHA-256 of the files of the tables, by name.
     commit : str
-        Git's, or ``unknown``.
+        Git commit, or ``unknown``.
     dirty : bool
-        Whether files differed from it.
+        Whether files differed from the commit.
     """
 
     source: str
-    address: str
+    url: str
     synthetic: bool
     labels: int
     label_weight: float
@@ -74,28 +75,30 @@ class Data:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that a card says.
+    """Content of a model card.
 
     Attributes
     ----------
     model, version, uri : str
-        Name of the registered model, number of the version (empty before it has one), and what MLflow loads.
+        Name of the registered model, number of the version (empty before it has one), and URI that MLflow loads.
     name, model_id : str
-        Of the chosen model, in words and PyCaret's id.
+        Name of the selected model, and its PyCaret id.
     run_id : str
-        Of the training.
+        Run of the training.
     data : Data
-    measured : Measured
-    choice, candidates : str
-        Why this model was chosen, in words, and the table of those it was chosen from, as Markdown.
+        Training and test data.
+    measured : TestEvaluation
+        Evaluation on the test rows.
+    selection, candidates : str
+        Why this model was selected, and the table of the candidate models, as Markdown.
     example : dict of str to float
-        The features of a shot.
-    answer : float
-        P(made) of it.
+        Features of a shot.
+    prediction : float
+        P(made) of the example.
     command : str
-        What trains it again; empty where that is not known.
+        Command that trains the version again; empty where it is not known.
     remarks : tuple of str
-        What to know about the command.
+        Remarks on the command.
     """
 
     model: str
@@ -106,35 +109,35 @@ class ModelCard:
     run_id: str
     data: Data
     measured: TestEvaluation
-    choice: str
+    selection: str
     candidates: str
     example: dict[str, float]
-    answer: float
+    prediction: float
     command: str
     remarks: tuple[str, ...]
 
 
 def render(card: ModelCard) -> str:
-    """The whole card, as Markdown."""
+    """Render the whole card as Markdown."""
     return _joined(sections(card, short=False).values())
 
 
 def description(card: ModelCard) -> str:
-    """The card in at most ``MOST_DESCRIPTION`` characters, as Markdown.
+    """Render the card as Markdown, in at most ``MAX_DESCRIPTION`` characters.
 
-    Sections that there is no room for are left out whole, the least important first, and named.
+    Sections that do not fit are omitted whole, the least important first, and listed.
     """
     every = sections(card, short=True)
     kept: list[str] = []
     for name in _IMPORTANCE:
-        if len(_shortened(card, every, [*kept, name])) <= MOST_DESCRIPTION:
+        if len(_shortened(card, every, [*kept, name])) <= MAX_DESCRIPTION:
             kept.append(name)
     return _shortened(card, every, kept)
 
 
 def _shortened(card: ModelCard, every: Mapping[str, str], kept: list[str]) -> str:
-    left_out = [name for name, text in every.items() if name not in kept and text]
-    more = f" Left out here for want of room: {', '.join(left_out)}." if left_out else ""
+    omitted = [name for name, text in every.items() if name not in kept and text]
+    more = f" Sections omitted here because of the length limit: {', '.join(omitted)}." if omitted else ""
     pointer = f"The whole card is `{FILE}`, an artifact of run `{card.run_id}`.{more}"
     return _joined([*(text for name, text in every.items() if name in kept), pointer])
 
@@ -144,7 +147,7 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def sections(card: ModelCard, *, short: bool) -> dict[str, str]:
-    """The text of each section in the order of the template; empty where there is nothing to say."""
+    """Render each section, in the order of the template; a section without content is empty."""
     template, measured = _template(), card.measured
     context = {
         "card": card,
@@ -159,7 +162,7 @@ def sections(card: ModelCard, *, short: bool) -> dict[str, str]:
         "bins": CALIBRATION_BINS,
         "threshold": THRESHOLD,
         "slices": list(zip(measured.slices.to_dict("records"), measured.prior_slices.to_dict("records"), strict=True)),
-        # `mlflow run` works on kobe_shot unless the environment says otherwise.
+        # `mlflow run` uses kobe_shot unless the environment names another model.
         "environment": "" if card.model == registry.MODEL else f"{registry.MODEL_VARIABLE}={shlex.quote(card.model)} ",
     }
     return {
@@ -173,7 +176,7 @@ def _family(model_id: str) -> str:
         return "trees"
     if model_id in LINEAR:
         return "linear"
-    return "neighbours" if model_id == NEIGHBOURS else "other"
+    return "neighbors" if model_id == NEIGHBORS else "other"
 
 
 @cache
@@ -195,13 +198,13 @@ def _template() -> jinja2.Template:
 
 
 def _plain(text: object) -> str:
-    """A text on one line whose signs Markdown does not read, in a table neither."""
+    """Escape a text for one line of Markdown, also within a table."""
     escaped = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", " ".join(str(text).split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _code(text: object) -> str:
-    """A text on one line as code, in a table too."""
+    """Format a text as inline code, also within a table."""
     line = " ".join(str(text).split()).replace("|", r"\|")
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if "`" in line or not line else ""
@@ -209,27 +212,27 @@ def _code(text: object) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
-    """Lines of code."""
+    """Format lines of code as a fence."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _interval(found: Performance, metric: str) -> str:
-    """A metric with its interval, or that it is not defined."""
+    """Format a metric with its interval; a metric without a value is not defined."""
     if metric not in found.metrics:
         return "not defined"
-    return _told(found.interval(metric))
+    return _formatted(found.interval(metric))
 
 
 def _row_interval(row: Mapping[str, float], metric: str) -> str:
-    """The same for a row of `monitor.metrics.intervals.metrics_by_slice`; log loss is always defined."""
+    """Format a metric of a row of `monitor.metrics.intervals.metrics_by_slice`; log loss is always defined."""
     if np.isnan(row.get("log_loss", float("nan"))):
         return "not measured"
     value, low, high = (float(row.get(f"{metric}{end}", float("nan"))) for end in ("", "_low", "_high"))
-    return _told(Interval(value, low, high))
+    return _formatted(Interval(value, low, high))
 
 
-def _told(found: Interval) -> str:
+def _formatted(found: Interval) -> str:
     if np.isnan(found.value):
         return "not defined"
     value, low, high = (f"{number:z.4f}" for number in (found.value, found.low, found.high))

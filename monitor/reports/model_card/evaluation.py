@@ -1,5 +1,6 @@
-"""What the training rows of a model are like, and what its test rows say of it."""
+"""Evaluation of a model on its test rows, with a summary of its training rows, for the model card."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,35 +13,36 @@ from monitor.metrics.binary import THRESHOLD, Floats
 from monitor.metrics.calibration import calibration_curve
 from monitor.metrics.intervals import Performance, evaluate_with_intervals, metrics_by_slice
 
-MOST_MEASURED = 100_000
-"""Test rows up to which each is measured; of more, a sample."""
+MAX_TEST_ROWS = 100_000
+"""Largest test set that is evaluated whole; a larger one is sampled."""
 
-_USUAL = 0.99
+_USUAL_QUANTILE = 0.99
 
 
 @dataclass(frozen=True)
 class TestEvaluation:
-    """What the training rows are like, and what the test rows say of a model beside the class prior.
+    """Summary of the training rows, and metrics of a model and of the base-rate baseline on the test rows.
 
     Attributes
     ----------
     train_rows, test_rows : int
+        Row counts.
     train_rate, test_rate : float
-        Share made.
-    seen : dict of str to tuple of float
-        Least and greatest value of each feature in the training rows.
+        Positive rates.
+    feature_ranges : dict of str to tuple of float
+        Minimum and maximum of each feature in the training rows.
     usual_distance : float
-        Distance within which 99 % of the training shots were taken, feet.
+        The 99th percentile of the distance of the training shots, feet.
     threes : int
-        Training rows that were taken from beyond the three-point arc.
-    outside : float
-        Share of the test rows that lie outside the training support; NaN where that is not defined.
+        Training shots from outside the three-point arc.
+    out_of_support_rate : float
+        Share of the test rows that are out of support; NaN where it is not defined.
     model, prior : Performance
-        On the test rows that were measured.
+        Metrics on the evaluated test rows.
     prior_probability : float
-        P(made) that the class prior gives to every shot.
+        P(made) that the base-rate baseline predicts for every shot.
     predicted_made : int
-        Test rows whose P(made) reaches the threshold.
+        Evaluated test rows whose P(made) reaches the threshold.
     slices, prior_slices : pandas.DataFrame
         See `monitor.metrics.intervals.metrics_by_slice`.
     calibration : pandas.DataFrame
@@ -51,10 +53,10 @@ class TestEvaluation:
     test_rows: int
     train_rate: float
     test_rate: float
-    seen: dict[str, tuple[float, float]]
+    feature_ranges: dict[str, tuple[float, float]]
     usual_distance: float
     threes: int
-    outside: float
+    out_of_support_rate: float
     model: Performance
     prior: Performance
     prior_probability: float
@@ -65,39 +67,39 @@ class TestEvaluation:
 
     @property
     def compared(self) -> base_rate.Comparison | None:
-        """How the model compares with the base rate of the test rows."""
+        """Comparison of the model with the base-rate baseline of the test rows."""
         return base_rate.compare(self.model)
 
 
-def evaluate_on_test(train: pd.DataFrame, test: pd.DataFrame, made: Floats, prior: Floats) -> TestEvaluation:
-    """Measure a model on its test rows, and look where its training rows are.
+def evaluate_on_test(train: pd.DataFrame, test: pd.DataFrame, predicted: Floats, prior: Floats) -> TestEvaluation:
+    """Evaluate a model on its test rows, and summarize its training rows.
 
     Parameters
     ----------
     train, test : pandas.DataFrame
-        The features and ``shot_made_flag``, all labelled.
-    made, prior : ndarray of float64, shape (n,)
-        P(made) of the test rows by the model and by the class prior.
+        The features and ``shot_made_flag``, all labeled.
+    predicted, prior : ndarray of float64, shape (n,)
+        P(made) of the test rows, predicted by the model and by the base-rate baseline.
     """
-    rows = pd.DataFrame(test[[*FEATURES, TARGET]]).assign(**{PROBABILITY: made, "prior": prior})
-    if len(rows) > MOST_MEASURED:
-        rows = rows.sample(MOST_MEASURED, random_state=0)
-    labels, answers = rows[TARGET].to_numpy(dtype=float), rows[PROBABILITY].to_numpy()
-    outside = float(Support.of(train).out_of_support(rows).mean()) if len(train) > 1 else float("nan")
+    rows = pd.DataFrame(test[[*FEATURES, TARGET]]).assign(**{PROBABILITY: predicted, "prior": prior})
+    if len(rows) > MAX_TEST_ROWS:
+        rows = rows.sample(MAX_TEST_ROWS, random_state=0)
+    labels, predictions = rows[TARGET].to_numpy(dtype=float), rows[PROBABILITY].to_numpy()
+    support = Support.of(train) if len(train) > 1 else None
     return TestEvaluation(
         train_rows=len(train),
         test_rows=len(test),
         train_rate=float(train[TARGET].mean()),
         test_rate=float(test[TARGET].mean()),
-        seen={name: (float(train[name].min()), float(train[name].max())) for name in FEATURES},
-        usual_distance=float(train["shot_distance"].quantile(_USUAL)),
+        feature_ranges={name: (float(train[name].min()), float(train[name].max())) for name in FEATURES},
+        usual_distance=float(train["shot_distance"].quantile(_USUAL_QUANTILE)),
         threes=int(court.is_three_pointer(*court.to_feet(train["lat"], train["lng"])).sum()),
-        outside=outside,
-        model=evaluate_with_intervals(labels, answers),
+        out_of_support_rate=float(support.out_of_support(rows).mean()) if support else math.nan,
+        model=evaluate_with_intervals(labels, predictions),
         prior=evaluate_with_intervals(labels, rows["prior"]),
         prior_probability=float(prior.mean()),
-        predicted_made=int((answers >= THRESHOLD).sum()),
+        predicted_made=int((predictions >= THRESHOLD).sum()),
         slices=metrics_by_slice(rows),
         prior_slices=metrics_by_slice(rows.assign(**{PROBABILITY: rows["prior"]})),
-        calibration=calibration_curve(labels, answers),
+        calibration=calibration_curve(labels, predictions),
     )

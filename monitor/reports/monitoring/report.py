@@ -1,4 +1,4 @@
-"""A look as one HTML file that needs nothing else: no script, no picture beside it, no network."""
+"""Report of a monitoring run as one HTML file without scripts, external images or network access."""
 
 import base64
 import io
@@ -19,17 +19,17 @@ _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _DOTS_PER_INCH = 110
 
 
-def report(look: Evaluation, found: dict[str, Any], *, synthetic: bool) -> str:
-    """The report of a look.
+def report(evaluation: Evaluation, record: dict[str, Any], *, synthetic: bool) -> str:
+    """Render the report of a monitoring run.
 
     Parameters
     ----------
-    look : Look
-        For the pictures.
-    found : dict
-        Its `monitor.health.record.to_dict`.
+    evaluation : Evaluation
+        The evaluated rows, for the plots.
+    record : dict
+        The result of `monitor.health.record.to_dict`.
     synthetic : bool
-        Whether the shots are simulated.
+        Whether the shots are synthetic.
 
     Returns
     -------
@@ -39,32 +39,35 @@ def report(look: Evaluation, found: dict[str, Any], *, synthetic: bool) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = _figure
+    environment.filters["number"] = _number
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    subject = Subject.of_record(found)
+    subject = Subject.of_record(record)
     return template.render(
-        found=found, subject=subject, meanings=METRICS, synthetic=synthetic, pictures=dict(_pictures(look))
+        record=record, subject=subject, meanings=METRICS, synthetic=synthetic, plots=dict(_plots(evaluation))
     )
 
 
-def _pictures(look: Evaluation) -> list[tuple[str, Markup]]:
-    # Matplotlib leaves names that begin with _ out of a legend, and reads what is between two $ as a formula.
-    name, reference = (each.replace("$", r"\$") for each in (look.name, look.baseline.name))
+def _plots(evaluation: Evaluation) -> list[tuple[str, Markup]]:
+    # Matplotlib omits names that start with _ from a legend, and renders text between two $ as a formula.
+    name, reference = (each.replace("$", r"\$") for each in (evaluation.name, evaluation.baseline.name))
     samples = {
-        "train": look.baseline.training,
-        f"reference: {reference}": look.baseline.table,
-        f"current: {name}": look.current,
+        "train": evaluation.baseline.training,
+        f"reference: {reference}": evaluation.baseline.table,
+        f"current: {name}": evaluation.current,
     }
-    drawn = [("Where the rows are", static.densities(samples, [*FEATURES, PROBABILITY]))]
-    labels, made = look.labeled[TARGET].to_numpy(), look.labeled[PROBABILITY].to_numpy()
+    plots = [("Distributions", static.densities(samples, [*FEATURES, PROBABILITY]))]
+    labels, predicted = evaluation.labeled[TARGET].to_numpy(), evaluation.labeled[PROBABILITY].to_numpy()
     if len(labels) and labels.min() < labels.max():
-        title = f"{name}, {len(labels):,} labelled rows"
-        drawn += [
-            ("Calibration", static.calibration(labels, made, title)),
-            ("ROC", static.roc(labels, made, title)),
-            ("Confusion", static.confusion_matrix(labels, (made >= look.baseline.threshold).astype(float), title)),
+        title = f"{name}, {len(labels):,} labeled rows"
+        plots += [
+            ("Calibration", static.calibration(labels, predicted, title)),
+            ("ROC", static.roc(labels, predicted, title)),
+            (
+                "Confusion",
+                static.confusion_matrix(labels, (predicted >= evaluation.baseline.threshold).astype(float), title),
+            ),
         ]
-    return [(title, _image(figure, title)) for title, figure in drawn]
+    return [(title, _image(figure, title)) for title, figure in plots]
 
 
 def _image(figure: Figure, name: str) -> Markup:
@@ -74,7 +77,7 @@ def _image(figure: Figure, name: str) -> Markup:
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(name, data)
 
 
-def _figure(value: float | None) -> str:
+def _number(value: float | None) -> str:
     if value is None:
         return "not defined"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"  # noqa: PLR2004 four decimals are for small figures
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"  # noqa: PLR2004 four decimals are for small numbers

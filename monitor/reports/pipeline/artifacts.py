@@ -1,4 +1,4 @@
-"""The files that runs keep: what they consist of, how large they are, and their SHA-256, from their bytes."""
+"""Artifacts of runs and versions, with a description, size and SHA-256 of each file."""
 
 import struct
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from data.storage.files import sha256, size_bytes
 from data.storage.tables import TableReader
-from monitor.reports.pipeline.facts import Artefact, RunFacts
+from monitor.reports.pipeline.facts import Artifact, RunFacts
+from monitor.retraining import backtest
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
 from serving import registry
@@ -19,31 +20,31 @@ _TEXTS = (".json", ".md", ".html", ".yaml", ".yml", ".txt", ".py", ".csv", "MLmo
 _INDEX = "__index_level_"
 _PNG_HEADER = 24
 
-_WORDS = (
+_DESCRIPTIONS = (
     ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela"),
     ("candidate/model.skops", "pipeline do candidato (padronização e estimador), sem pickle"),
-    ("justification.md", "por que este modelo foi escolhido"),
-    ("challenge.json", "comparação com o champion, número por número"),
-    ("monitoring.json", "todas as verificações e números da análise"),
-    ("report.html", "a mesma análise, para pessoas"),
-    ("replay.json", "a operação repetida, lote a lote"),
-    ("*MLmodel", "descrição do modelo: assinatura e sabor"),
-    ("*split_study.csv", "uma linha por divisão, semente e modelo"),
-    ("*model_card*", "cartão do modelo"),
-    ("*.skops", "pipeline que responde, sem pickle"),
+    ("justification.md", "por que este modelo foi selecionado"),
+    ("challenge.json", "comparação com o campeão, métrica por métrica"),
+    ("monitoring.json", "todas as verificações e métricas do monitoramento"),
+    ("report.html", "relatório do monitoramento"),
+    (backtest.FILE, "backtest da política de retreinamento, lote a lote"),
+    ("*MLmodel", "descrição do modelo: assinatura e flavor"),
+    ("*split_study.csv", "métricas por divisão, semente e modelo"),
+    ("*model_card*", "model card"),
+    ("*.skops", "pipeline que gera as predições, sem pickle"),
     ("*requirements.txt", "dependências fixadas"),
     ("*conda.yaml", "ambiente"),
     ("*python_env.yaml", "ambiente"),
     ("*.py", "código do modelo servido"),
     ("*input_example.json", "exemplo de entrada"),
-    ("*.png", "figura"),
+    ("*.png", "gráfico"),
 )
-"""What a file is, in words, by the first pattern that its path matches."""
+"""Description of a file, by the first pattern that matches its path."""
 
 
 @registry.translate_store_errors()
-def of_run(store: ModelStore, run: RunFacts) -> Iterator[Artefact]:
-    """The artefacts of a run; a table in parts is one of them, and one that was left where it was written too."""
+def of_run(store: ModelStore, run: RunFacts) -> Iterator[Artifact]:
+    """Describe the artifacts of a run; a table in parts is one artifact, and so is a table too large for a copy."""
     seen = set()
     for path in store.artifacts(run.run_id) if run else ():
         whole = path.partition(f"{_TABLE}/")[0] + _TABLE if f"{_TABLE}/" in path else path
@@ -53,49 +54,49 @@ def of_run(store: ModelStore, run: RunFacts) -> Iterator[Artefact]:
     for tag in run.tags:
         if tag.startswith(tags.LOCATION):
             name = tag.removeprefix(tags.LOCATION)
-            yield _left(Path(run.tags[tag]), run, name)
+            yield _uncopied(Path(run.tags[tag]), run, name)
 
 
-def _left(file: Path, run: RunFacts, name: str) -> Artefact:
-    """A table that was too large for a copy: its digest is what the run noted."""
-    words, digest = "grande demais para uma cópia; ficou onde foi escrita", run.tags.get(tags.sha256_of(name), "")
+def _uncopied(file: Path, run: RunFacts, name: str) -> Artifact:
+    """Describe a table that was too large for a copy; its SHA-256 is the one that the run logged."""
+    note, digest = "grande demais para ser copiada; permanece onde foi escrita", run.tags.get(tags.sha256_of(name), "")
     if not file.exists():
-        return Artefact(run.name, f"{name}{_TABLE}", f"tabela {words}, e não está mais lá", None, digest)
+        return Artifact(run.name, f"{name}{_TABLE}", f"tabela {note}, mas não existe mais", None, digest)
     columns, composition = _table(file)
-    return Artefact(run.name, f"{name}{_TABLE}", f"{composition}; {words}", size_bytes(file), digest, columns)
+    return Artifact(run.name, f"{name}{_TABLE}", f"{composition}; {note}", size_bytes(file), digest, columns)
 
 
 @registry.translate_store_errors()
-def of_version(number: str) -> Iterator[Artefact]:
-    """The files of a registered version, which is a logged model."""
+def of_version(number: str) -> Iterator[Artifact]:
+    """Describe the files of a registered version, which is a logged model."""
     name = f"{registry.model()} versão {number}"
     with model_files.private_copy(f"models:/{registry.model()}/{number}") as local:
         for path in sorted(path for path in local.rglob("*") if path.is_file() and path.name != META):
             yield describe(path, name, str(path.relative_to(local)))
 
 
-def describe(file: Path, run: str, path: str) -> Artefact:
-    """A file, or a folder of the parts of a table, as an artefact."""
+def describe(file: Path, run: str, path: str) -> Artifact:
+    """Describe a file, or a folder with the parts of a table."""
     columns: tuple[tuple[str, str], ...] = ()
     if path.endswith(_TABLE):
         columns, composition = _table(file)
     else:
-        composition = ", ".join(filter(None, [_words(path), _measure(file)])) or "arquivo"
-    return Artefact(run, path, composition, size_bytes(file), sha256(file), columns)
+        composition = ", ".join(filter(None, [_description(path), _dimensions(file)])) or "arquivo"
+    return Artifact(run, path, composition, size_bytes(file), sha256(file), columns)
 
 
 def _table(file: Path) -> tuple[tuple[tuple[str, str], ...], str]:
-    """The columns of a table, and what it consists of."""
+    """The columns of a table, and its description."""
     reader = TableReader(file)
     named = [column for column in reader.schema if not column.name.startswith(_INDEX)]
     rows = reader.rows or 0
-    counted = f"{thousands(rows)} {'linha' if rows == 1 else 'linhas'}"
+    counted = f"{thousands(rows)} {'registro' if rows == 1 else 'registros'}"
     columns = tuple((column.name, str(column.type)) for column in named)
     return columns, f"tabela, {counted} × {len(columns)} {'coluna' if len(columns) == 1 else 'colunas'}"
 
 
 def thousands(number: int) -> str:
-    """A whole number as it is written in Brazil.
+    """Format an integer as in Brazil.
 
     Examples
     --------
@@ -105,19 +106,19 @@ def thousands(number: int) -> str:
     return f"{number:,}".replace(",", ".")
 
 
-def _words(path: str) -> str:
-    return next((words for pattern, words in _WORDS if fnmatch(path, pattern)), "")
+def _description(path: str) -> str:
+    return next((text for pattern, text in _DESCRIPTIONS if fnmatch(path, pattern)), "")
 
 
-def _measure(file: Path) -> str:
+def _dimensions(file: Path) -> str:
     if file.suffix == ".png":
         with file.open("rb") as opened:
             header = opened.read(_PNG_HEADER)
         if len(header) == _PNG_HEADER:
             width, height = struct.unpack(">II", header[-8:])
-            return f"{width} × {height} pontos"
+            return f"{width} × {height} pixels"
     if file.name.endswith(_TEXTS):
         with file.open("rb") as opened:
             lines = sum(1 for _ in opened)
-        return f"{thousands(lines)} {'linha' if lines == 1 else 'linhas'} de texto"
+        return "1 linha de texto" if lines == 1 else f"{thousands(lines)} linhas de texto"
     return ""

@@ -1,4 +1,4 @@
-"""Everything that the report tells, read from the tracking store."""
+"""Reads the content of the report from the tracking store."""
 
 import contextlib
 import json
@@ -16,34 +16,34 @@ from data.schema import FEATURES
 from data.storage.tables import TableReader
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.reports.pipeline import artifacts, figures
-from monitor.reports.pipeline.facts import REPORT, Artefact, PipelineFacts, RollBack, RunFacts
+from monitor.reports.pipeline.facts import REPORT, Artifact, PipelineFacts, Rollback, RunFacts, selected_candidate
 from monitor.reports.pipeline.lineage import Chain, read
 from monitor.retraining import backtest
 from monitor.store import listings, records, tags
 from monitor.store.model_store import ModelStore
 from serving import registry
 
-_MOST_DECISIONS = 20
-_DRAWN_ROWS = 20_000
-_KEPT = {
+_MAX_DECISIONS = 20
+_PLOTTED_ROWS = 20_000
+_SAVED_PLOTS = {
     "arremessos.png": ("preparation", "shot_map"),
     "distancia.png": ("preparation", "rate_by_distance"),
-    "calibracao.png": ("chosen", "calibration"),
-    "roc.png": ("chosen", "roc"),
+    "calibracao.png": ("selected", "calibration"),
+    "roc.png": ("selected", "roc"),
     "producao.png": ("application", "prediction_map"),
-    "operacao.png": ("operation", "replay"),
+    "operacao.png": ("operation", Path(backtest.FILE).stem),
 }
-_DRIFT, _FEATURES, SPREAD = "drift.png", "atributos.png", "divisoes.png"
-PICTURE_FILES = frozenset({*_KEPT, _DRIFT, _FEATURES, SPREAD})
-"""Every picture that a report may have; `SPREAD` is what a caller of `collect` draws."""
+_DRIFT, _FEATURES, RESPLITS = "drift.png", "atributos.png", "divisoes.png"
+PLOT_FILES = frozenset({*_SAVED_PLOTS, _DRIFT, _FEATURES, RESPLITS})
+"""All plots that a report may have; the step draws `RESPLITS` and passes it to `collect`."""
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The facts, and the pictures that go with them: PNG by the name of its file."""
+class ReportContent:
+    """The facts of a report and its plots, as PNG by file name."""
 
     facts: PipelineFacts
-    pictures: dict[str, bytes]
+    plots: dict[str, bytes]
 
 
 @registry.translate_store_errors()
@@ -53,25 +53,26 @@ def collect(
     run_id: str,
     drawn: dict[str, Figure],
     reproduction: tuple[str, tuple[str, ...]] = ("", ()),
-) -> Gathered:
-    """Read what the runs of a chain hold.
+) -> ReportContent:
+    """Read the content of the runs of a pipeline.
 
     Parameters
     ----------
     store : ModelStore
     chain : Chain
     run_id : str
-        Of the report, whose own figures are told too.
+        Run of the report, whose own metrics the report shows too.
     drawn : dict of str to matplotlib.figure.Figure
-        Pictures that the caller has drawn, by the name of their file.
+        Additional plots, by file name.
     reproduction : tuple of str and tuple of str
-        The command that trains the version again, and the parameters that it lacks.
+        The command that trains the version again, and the parameters that are not known.
     """
     own = read(store, run_id, REPORT)
-    found = _json(store, chain.monitoring, records.MONITORING_RECORD)
-    found = upgrade(found) if found else None
-    record = found if found and set(found) >= RECORD_KEYS else None
-    shown = {**_kept(store, chain), **_drawn(store, chain), **{name: figures.png(each) for name, each in drawn.items()}}
+    shown = {
+        **_saved_plots(store, chain),
+        **_new_plots(store, chain),
+        **{name: figures.png(each) for name, each in drawn.items()},
+    }
     facts = PipelineFacts(
         written=datetime.now(UTC),
         experiment=store.experiment_of(run_id),
@@ -88,25 +89,34 @@ def collect(
         monitoring=chain.monitoring,
         operation=chain.operation,
         own=own,
-        artefacts=tuple(_artefacts(store, chain, own)),
-        record=record,
-        decisions=tuple(store.decisions(limit=_MOST_DECISIONS)),
-        replay=_json(store, chain.operation, backtest.FILE),
-        roll_backs=tuple(_roll_backs(store)),
-        again=reproduction[0],
+        artifacts=tuple(_artifacts(store, chain, own)),
+        record=_monitoring_record(store, chain.monitoring),
+        decisions=tuple(store.decisions(limit=_MAX_DECISIONS)),
+        backtest=_json(store, chain.operation, backtest.FILE),
+        rollbacks=tuple(_rollbacks(store)),
+        reproduction=reproduction[0],
         unknown=reproduction[1],
-        pictures=frozenset(shown),
+        plots=frozenset(shown),
     )
-    return Gathered(facts, shown)
+    return ReportContent(facts, shown)
 
 
-def _roll_backs(store: ModelStore) -> Iterator[RollBack]:
+def _monitoring_record(store: ModelStore, monitoring: RunFacts) -> dict[str, Any] | None:
+    """Read the record of a monitoring run; None if it is missing or damaged."""
+    if found := _json(store, monitoring, records.MONITORING_RECORD):
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
+            record = upgrade(found)
+            return record if set(record) >= RECORD_KEYS else None
+    return None
+
+
+def _rollbacks(store: ModelStore) -> Iterator[Rollback]:
     for row in listings.promotions_table(store).to_dict("records"):
         if row["kind"] == registry.ROLL_BACK:
-            yield RollBack(row["when"], str(row["version"]), str(row["instead_of"] or ""), str(row["why"] or ""))
+            yield Rollback(row["when"], str(row["version"]), str(row["instead_of"] or ""), str(row["why"] or ""))
 
 
-def _artefacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[Artefact]:
+def _artifacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[Artifact]:
     before = (chain.acquisition, chain.preparation, chain.training, *chain.candidates)
     for run in before:
         yield from artifacts.of_run(store, run)
@@ -117,39 +127,37 @@ def _artefacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[Artef
         yield from artifacts.of_run(store, run)
 
 
-def _kept(store: ModelStore, chain: Chain) -> dict[str, bytes]:
-    """Pictures that runs keep."""
-    chosen = chain.training.tags.get(tags.SELECTED_MODEL) or chain.trained.tags.get(tags.MODEL_ID)
-    best = next((run for run in chain.candidates if run.tags.get(tags.MODEL_ID) == chosen), None)
+def _saved_plots(store: ModelStore, chain: Chain) -> dict[str, bytes]:
+    """Read the plots that runs hold."""
     holders = {
         "preparation": chain.preparation,
-        "chosen": best,
+        "selected": selected_candidate(chain.training, chain.trained, chain.candidates),
         "application": chain.application,
         "operation": chain.operation,
     }
     found = {}
-    for name, (holder, picture) in _KEPT.items():
+    for name, (holder, plot) in _SAVED_PLOTS.items():
         if run := holders[holder]:
             with contextlib.suppress(KobeShotError):
-                found[name] = store.artifact(run.run_id, f"pictures/{picture}.png").read_bytes()
+                found[name] = store.artifact(run.run_id, f"{tags.PLOTS}/{plot}.png").read_bytes()
     return found
 
 
-def _drawn(store: ModelStore, chain: Chain) -> dict[str, bytes]:
-    """Pictures of what changed between the two bases."""
+def _new_plots(store: ModelStore, chain: Chain) -> dict[str, bytes]:
+    """Draw the plots of the differences between the training and production data."""
     found = {}
     if distances := _distances(chain.monitoring):
         found[_DRIFT] = figures.png(figures.drift(distances))
-    answers = chain.application.tags.get(tags.PREDICTIONS, PREDICTIONS.name)
+    predictions = chain.application.tags.get(tags.PREDICTIONS, PREDICTIONS.name)
     tables = {
         "treino": (chain.preparation, f"{TRAIN}.parquet"),
         "teste": (chain.preparation, f"{TEST}.parquet"),
-        "produção": (chain.application, answers),
+        "produção": (chain.application, predictions),
     }
     with contextlib.suppress(KobeShotError):
         samples = {
-            words: TableReader(_table(store, run, file)).systematic_sample(_DRAWN_ROWS)
-            for words, (run, file) in tables.items()
+            label: TableReader(_table(store, run, file)).systematic_sample(_PLOTTED_ROWS)
+            for label, (run, file) in tables.items()
             if run
         }
         if len(samples) == len(tables):
@@ -158,13 +166,13 @@ def _drawn(store: ModelStore, chain: Chain) -> dict[str, bytes]:
 
 
 def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
-    """The metrics that the report's table shows, as `drawing.drift` takes them."""
+    """Collect the metrics of the report's drift table for `figures.drift`."""
     metrics = monitoring.metrics
     return [
-        {"feature": feature, "statistic": name, "value": metrics[f"{name}_{feature}"], "limit": limit}
+        {"feature": feature, "statistic": name, "value": metrics[f"{name}_{feature}"], "threshold": threshold}
         for feature in FEATURES
         for name in ("psi", "ks")
-        if f"{name}_{feature}" in metrics and (limit := metrics.get(f"{name}_{feature}_threshold"))
+        if f"{name}_{feature}" in metrics and (threshold := metrics.get(f"{name}_{feature}_threshold"))
     ]
 
 

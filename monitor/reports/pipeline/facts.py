@@ -1,4 +1,4 @@
-"""What the report tells: plain values with where they come from, and what is missing with how to get it."""
+"""Content of the report: values with their runs, and missing values with the commands that produce them."""
 
 import math
 from collections.abc import Mapping
@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from data.preparation.manifest import PREDICTIONS
 from monitor.metrics import base_rate
+from monitor.retraining.backtest import FILE as BACKTEST_FILE
 from monitor.store import commands, run_names
 from monitor.store import tags as store_tags
 from monitor.store.records import RetrainingDecision
 
 ACQUISITION, PREPARATION, TRAINING = "Aquisicao", run_names.PREPARATION, run_names.TRAINING
 APPLICATION, MONITORING, REPORT, MAIN = run_names.BATCH_SCORING, run_names.MONITORING, "Relatorio", "main"
-"""Names of the runs that are told of."""
+"""Names of the runs that the report covers."""
 
 _ENTRY_POINT = {
     ACQUISITION: "aquisicao",
@@ -30,34 +32,36 @@ _SKILL_CODES = {
     base_rate.Result.WORSE: "skill_worse",
     base_rate.Result.NOT_DISTINGUISHABLE: "skill_equal",
 }
+_CHANCE_LEVEL = 0.5
+"""ROC AUC of a model that does not discriminate."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What no run holds: what it is, which run or version should hold it, in words, and the command that makes it."""
+    """A missing value: what it is, the run or version that should hold it, and the command that produces it."""
 
     what: str
     holder: str
     command: str
 
 
-Figure = float | Missing
-Words = str | Missing
+Number = float | Missing
+Text = str | Missing
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run as the report reads it; without `run_id` one that was not found.
+    """A run of the pipeline; a run without `run_id` was not found.
 
     Attributes
     ----------
     step : str
-        Name of the step, which says the command that makes such a run.
+        Name of the step, which determines the command that produces such a run.
     run_id, name : str
     metrics : mapping of str to float
     params, tags : mapping of str to str
     inputs : mapping of str to str
-        SHA-256 of each dataset that the run read or wrote, by its name.
+        SHA-256 of each dataset that the run read or wrote, by name.
     """
 
     step: str
@@ -69,83 +73,83 @@ class RunFacts:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether there is such a run."""
+        """Whether the run was found."""
         return bool(self.run_id)
 
     @property
     def command(self) -> str:
-        """What makes such a run."""
+        """The command that produces such a run."""
         return commands.command(_ENTRY_POINT[self.step])
 
     @property
     def absent(self) -> Missing:
-        """The run itself, as something that is missing."""
+        """The run itself, as a missing value."""
         return Missing(f"a execução {self.step}", "", self.command)
 
-    def lacks(self, what: str) -> Missing:
-        """Something that this run should hold."""
+    def missing(self, what: str) -> Missing:
+        """A missing value that this run should hold."""
         return Missing(what, f"da execução {self.name or self.step}", self.command)
 
-    def metric(self, name: str) -> Figure:
+    def metric(self, name: str) -> Number:
         """A metric."""
         found = self.metrics.get(name)
-        return self.lacks(f"métrica {name}") if found is None else found
+        return self.missing(f"métrica {name}") if found is None else found
 
-    def param(self, name: str) -> Words:
+    def param(self, name: str) -> Text:
         """A parameter."""
         found = self.params.get(name)
-        return self.lacks(f"parâmetro {name}") if found is None else found
+        return self.missing(f"parâmetro {name}") if found is None else found
 
     def metrics_like(self, prefix: str) -> dict[str, float]:
-        """The metrics whose names begin with a prefix, without it."""
+        """The metrics whose names start with a prefix, by the rest of their names."""
         return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
 
-    def tag(self, name: str) -> Words:
+    def tag(self, name: str) -> Text:
         """A tag."""
-        return self.tags.get(name) or self.lacks(f"tag {name}")
+        return self.tags.get(name) or self.missing(f"tag {name}")
 
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """A version of the registered model; without `number` none."""
+    """A version of the registered model; a version without `number` was not found."""
 
     number: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether there is such a version."""
+        """Whether the version was found."""
         return bool(self.number)
 
-    def tag(self, name: str) -> Words:
+    def tag(self, name: str) -> Text:
         """A tag."""
         holder = f"da versão {self.number}" if self else "da versão registrada, que não foi encontrada"
         return self.tags.get(name) or Missing(f"tag {name}", holder, commands.command("treinamento"))
 
     @property
     def labels(self) -> float:
-        """How many labels that had arrived it has learned from; not a number where that cannot be read."""
+        """Number of delayed labels among its training rows; NaN if the tag is not a number."""
         found = self.tags.get(store_tags.TRAINING_LABELS, "0")
         return float(found) if found.isdecimal() else math.nan
 
     @property
-    def learned_labels(self) -> bool:
-        """Whether it comes from the loop: it learned from labels too, and later ones are its test rows."""
+    def trained_on_labels(self) -> bool:
+        """Whether it comes from retraining: it was trained on delayed labels too, and tested on later ones."""
         return store_tags.TRAINING_LABELS in self.tags
 
 
 @dataclass(frozen=True)
-class Artefact:
-    """A file, or a table in parts, that a run keeps.
+class Artifact:
+    """A file, or a table in parts, that a run holds.
 
     Attributes
     ----------
     run, path, composition : str
-        Name of the run, path within it, and what it consists of, in words.
+        Name of the run, path within the run, and description of the content.
     size : int or None
-        Bytes; None for a table that was too large for a copy and is not where it was written.
+        Bytes; None for a table that was too large for a copy and no longer exists.
     sha256 : str
     columns : tuple of tuple of str
-        Name and type of each column, of a table.
+        Name and type of each column of a table.
     """
 
     run: str
@@ -157,8 +161,8 @@ class Artefact:
 
 
 @dataclass(frozen=True)
-class RollBack:
-    """A champion that came back instead of another one, when and why."""
+class Rollback:
+    """A rollback: the restored version, the version that it replaced, the time and the reason."""
 
     when: datetime
     version: str
@@ -168,7 +172,7 @@ class RollBack:
 
 @dataclass(frozen=True)
 class PipelineFacts:
-    """All that the report is written from; `again` trains the version again, without the parameters `unknown`."""
+    """The whole content of the report; `reproduction` trains the version again, without the `unknown` parameters."""
 
     written: datetime
     experiment: str
@@ -185,18 +189,18 @@ class PipelineFacts:
     monitoring: RunFacts
     operation: RunFacts
     own: RunFacts
-    artefacts: tuple[Artefact, ...]
+    artifacts: tuple[Artifact, ...]
     record: Mapping[str, Any] | None
     decisions: tuple[RetrainingDecision, ...]
-    replay: Mapping[str, Any] | None
-    roll_backs: tuple[RollBack, ...] = ()
-    again: str = ""
+    backtest: Mapping[str, Any] | None
+    rollbacks: tuple[Rollback, ...] = ()
+    reproduction: str = ""
     unknown: tuple[str, ...] = ()
-    pictures: frozenset[str] = frozenset()
+    plots: frozenset[str] = frozenset()
 
     @property
     def runs(self) -> tuple[RunFacts, ...]:
-        """Every run, whether it was found or not, in the order of the pipeline."""
+        """All runs in the order of the pipeline, including those that were not found."""
         return (
             *(self.main, self.acquisition, self.preparation, self.training, *self.candidates),
             *(self.application, self.monitoring, self.operation, self.own),
@@ -204,59 +208,83 @@ class PipelineFacts:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any of the runs of the pipeline is about simulated shots."""
+        """Whether a run of the pipeline used synthetic shots."""
         return any(run.tags.get("synthetic") == "true" for run in self.runs if run.step != run_names.BACKTEST)
 
     @property
     def tuned(self) -> tuple[RunFacts, ...]:
-        """The candidates without the class prior."""
+        """The candidates without the base-rate baseline."""
         return tuple(run for run in self.candidates if run.tags.get("model_id") != "prior")
 
     @property
     def prior(self) -> RunFacts:
-        """The class prior."""
+        """The base-rate baseline."""
         return next((run for run in self.candidates if run.tags.get("model_id") == "prior"), RunFacts(TRAINING))
 
     @property
-    def chosen(self) -> RunFacts:
-        """The candidate that the training chose."""
-        chosen = self.training.tags.get("chosen_model") or self.trained.tags.get("model_id")
-        return next((run for run in self.candidates if run.tags.get("model_id") == chosen), RunFacts(TRAINING))
+    def selected_model(self) -> Text:
+        """PyCaret's id of the model that the training selected."""
+        return self.training.tag(store_tags.SELECTED_MODEL)
 
-    def table_of(self, run: RunFacts, name: str) -> Artefact | Missing:
-        """A table that a run keeps, or that it left where it was written."""
+    @property
+    def selected(self) -> RunFacts:
+        """The candidate that the training selected."""
+        return selected_candidate(self.training, self.trained, self.candidates)
+
+    @property
+    def health(self) -> Text:
+        """Status of the monitoring run."""
+        return self.monitoring.tag(store_tags.HEALTH)
+
+    @property
+    def predictions_path(self) -> str:
+        """Path of the predictions of the batch scoring, relative to the project."""
+        return f"data/processed/{self.application.tags.get(store_tags.PREDICTIONS, PREDICTIONS.name)}"
+
+    @property
+    def rows_in_training(self) -> float:
+        """Labeled prod rows that are training rows of the version that scored them."""
+        return self.application.metrics.get("rows_in_training", 0.0)
+
+    def promotions(self, scenario: str) -> Number:
+        """Promotions of a scenario of the policy backtest."""
+        found = ((self.backtest or {}).get("figures") or {}).get(scenario)
+        return float(found["promotions"]) if found else self.operation.missing(f"artefato {BACKTEST_FILE}")
+
+    def find_table(self, run: RunFacts, name: str) -> Artifact | Missing:
+        """Find a table of a run, among its artifacts or where the run wrote it."""
         paths = {f"tables/{name}.parquet", f"{name}.parquet"}
-        of_run = (each for each in self.artefacts if each.run == run.name and each.path in paths and each.columns)
-        return next(of_run, run.lacks(f"tabela {name}"))
+        of_run = (each for each in self.artifacts if each.run == run.name and each.path in paths and each.columns)
+        return next(of_run, run.missing(f"tabela {name}"))
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Something that speaks for a model on other rows (`holds`), against it, or that nobody knows (None)."""
+    """Evidence for a model on other rows (`holds`), against it (not `holds`), or unknown evidence (None)."""
 
     holds: bool | None
     code: str
-    figures: tuple[Figure, ...]
+    numbers: tuple[Number, ...]
 
     @property
-    def unknown(self) -> Figure:
-        """What keeps it from being known: the first figure that is missing, else one that is not defined."""
-        return next((figure for figure in self.figures if isinstance(figure, Missing)), math.nan)
+    def unknown(self) -> Number:
+        """Why the evidence is unknown: the first missing number, else NaN."""
+        return next((number for number in self.numbers if isinstance(number, Missing)), math.nan)
 
 
 @dataclass(frozen=True)
 class ModelFit:
-    """Whether a model fits other rows: ``yes``, ``no``, ``partly`` or ``unknown``, and why."""
+    """Whether a model fits other rows: ``yes``, ``no``, ``partly`` or ``unknown``, with the reasons."""
 
-    verdict: str
+    result: str
     reasons: tuple[Reason, ...]
 
 
 def adherence(monitoring: RunFacts) -> ModelFit:
-    """Whether the model fits what was scored, from the figures of a monitoring.
+    """Determine whether the model fits the scored rows, from the metrics of a monitoring run.
 
-    It does not if it is worse than the base rate, or not better than a coin at telling made from missed. It does in
-    part if rows lie outside what it has learned from, or if it cannot be distinguished from the base rate.
+    It does not fit if it is worse than the base-rate baseline, or if it does not discriminate better than chance. It
+    fits partly if rows are out of support, or if it cannot be distinguished from the baseline.
 
     Parameters
     ----------
@@ -265,8 +293,8 @@ def adherence(monitoring: RunFacts) -> ModelFit:
     """
     skill = [monitoring.metric(f"current_log_loss_skill{end}") for end in ("", "_low", "_high")]
     auc = [monitoring.metric(f"current_roc_auc{end}") for end in ("", "_low", "_high")]
-    outside = [monitoring.metric(name) for name in ("out_of_support_rate", "out_of_support_threshold")]
-    reasons = (_of_skill(skill), _of_auc(auc), _of_support(outside))
+    out_of_support = [monitoring.metric(name) for name in ("out_of_support_rate", "out_of_support_threshold")]
+    reasons = (_of_skill(skill), _of_auc(auc), _of_support(out_of_support))
     codes = {reason.code for reason in reasons}
     if codes & {"skill_worse", "auc_chance", "auc_below"}:
         return ModelFit("no", reasons)
@@ -275,30 +303,36 @@ def adherence(monitoring: RunFacts) -> ModelFit:
     return ModelFit("yes" if all(reason.holds for reason in reasons) else "partly", reasons)
 
 
-def _known(figures: list[Figure]) -> list[float] | None:
-    found = [figure for figure in figures if not isinstance(figure, Missing) and not math.isnan(figure)]
-    return found if len(found) == len(figures) else None
+def selected_candidate(training: RunFacts, trained: VersionFacts, candidates: tuple[RunFacts, ...]) -> RunFacts:
+    """Find the candidate that a training selected; a run that was not found if there is none."""
+    selected = training.tags.get(store_tags.SELECTED_MODEL) or trained.tags.get(store_tags.MODEL_ID)
+    found = (run for run in candidates if run.tags.get(store_tags.MODEL_ID) == selected)
+    return next(found, RunFacts(TRAINING))
 
 
-def _of_skill(figures: list[Figure]) -> Reason:
-    if (known := _known(figures)) is None:
-        return Reason(None, "skill_unknown", tuple(figures))
+def _known(numbers: list[Number]) -> list[float] | None:
+    found = [number for number in numbers if not isinstance(number, Missing) and not math.isnan(number)]
+    return found if len(found) == len(numbers) else None
+
+
+def _of_skill(numbers: list[Number]) -> Reason:
+    if (known := _known(numbers)) is None:
+        return Reason(None, "skill_unknown", tuple(numbers))
     _, low, high = known
     found = base_rate.classify(low, high)
-    return Reason(found is base_rate.Result.BETTER, _SKILL_CODES[found], tuple(figures))
+    return Reason(found is base_rate.Result.BETTER, _SKILL_CODES[found], tuple(numbers))
 
 
-def _of_auc(figures: list[Figure]) -> Reason:
-    if (known := _known(figures)) is None:
-        return Reason(None, "auc_unknown", tuple(figures))
+def _of_auc(numbers: list[Number]) -> Reason:
+    if (known := _known(numbers)) is None:
+        return Reason(None, "auc_unknown", tuple(numbers))
     _, low, high = known
-    coin = 0.5
-    code = "auc_above" if low > coin else "auc_below" if high < coin else "auc_chance"
-    return Reason(low > coin, code, tuple(figures))
+    code = "auc_above" if low > _CHANCE_LEVEL else "auc_below" if high < _CHANCE_LEVEL else "auc_chance"
+    return Reason(low > _CHANCE_LEVEL, code, tuple(numbers))
 
 
-def _of_support(figures: list[Figure]) -> Reason:
-    if (known := _known(figures)) is None:
-        return Reason(None, "support_unknown", tuple(figures))
-    outside, limit = known
-    return Reason(outside <= limit, "support_inside" if outside <= limit else "support_outside", tuple(figures))
+def _of_support(numbers: list[Number]) -> Reason:
+    if (known := _known(numbers)) is None:
+        return Reason(None, "support_unknown", tuple(numbers))
+    rate, threshold = known
+    return Reason(rate <= threshold, "support_inside" if rate <= threshold else "support_outside", tuple(numbers))

@@ -1,4 +1,4 @@
-"""The flow of the pipeline, defined once: as Mermaid text, and as an SVG that needs no script."""
+"""The diagram of the pipeline, defined once and drawn as Mermaid text and as an SVG without scripts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from markupsafe import Markup
 from serving import registry
 
 STEP, FILE = "step", "file"
-"""Kinds of nodes: what is run, and what it leaves."""
+"""Kinds of nodes: a step, and the files that it writes."""
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 196, 58, 68, 46, 34
 _UNIT_X, _UNIT_Y = _WIDTH + _GAP_X, _HEIGHT + _GAP_Y
 _LINE = 17
 _CYLINDER = 7
 _MODEL = "{model}"
-"""Stands for the name of the registered model."""
+"""Placeholder for the name of the registered model."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A step or what it leaves, at a place of the grid; the first line is its name."""
+    """A step or its files, at a place of the grid; the first line is its name."""
 
     id: str
     lines: tuple[str, ...]
@@ -56,26 +56,26 @@ class Edge:
 
 
 NODES = (
-    Node("aquisicao", ("Aquisicao", "obtém e confere os arquivos"), STEP, 0, 0),
+    Node("aquisicao", ("Aquisicao", "obtém e verifica os arquivos"), STEP, 0, 0),
     Node("brutos", ("dataset_kobe_dev.parquet", "dataset_kobe_prod.parquet"), FILE, 1, 0),
     Node("preparacao", ("PreparacaoDados", "seleciona, filtra, separa"), STEP, 0, 1),
     Node("tabelas", ("data_filtered, base_train,", "base_test, base_prod"), FILE, 1, 1),
     Node("treinamento", ("Treinamento", "PyCaret e scikit-learn"), STEP, 0, 2),
-    Node("candidatos", ("candidate/model.skops", "um por candidato, com figuras"), FILE, 1, 2),
-    Node("escolha", ("Escolha", "pela validação cruzada"), STEP, 0, 3),
+    Node("candidatos", ("candidate/model.skops", "um por candidato, com gráficos"), FILE, 1, 2),
+    Node("selecao", ("Seleção", "pela validação cruzada"), STEP, 0, 3),
     Node("justificativa", ("justification.md", "por que este modelo"), FILE, 1, 3),
-    Node("portao", ("Portão", "melhor além do acaso?"), STEP, 0, 4),
+    Node("criterio", ("Critério de promoção", "melhor do que o campeão?"), STEP, 0, 4),
     Node("registro", (f"Registro {_MODEL}", "champion = Production"), FILE, 1, 4),
     Node("servidor", ("Servidor", "mlflow models serve"), STEP, 2, 0),
     Node("rest", ("POST /invocations", "JSON, CSV ou Parquet"), FILE, 3, 0),
-    Node("aplicacao", ("PipelineAplicacao", "pontua a produção"), STEP, 2, 1),
-    Node("previsoes", ("predictions_prod.parquet", "resposta e P(cesta)"), FILE, 3, 1),
-    Node("monitoramento", ("Monitoramento", "com e sem a resposta"), STEP, 2, 2),
-    Node("olhar", ("monitoring.json", "report.html"), FILE, 3, 2),
+    Node("aplicacao", ("PipelineAplicacao", "gera as predições"), STEP, 2, 1),
+    Node("predicoes", ("predictions_prod.parquet", "classe predita e P(cesta)"), FILE, 3, 1),
+    Node("monitoramento", ("Monitoramento", "com e sem rótulos"), STEP, 2, 2),
+    Node("registros_do_monitor", ("monitoring.json", "report.html"), FILE, 3, 2),
     Node("retreino", ("Retreino", "reativo ou preditivo: decide"), STEP, 2, 3),
-    Node("decisao", ("decision.json", "sinais, guardas, razões"), FILE, 3, 3),
+    Node("decisao", ("decision.json", "gatilhos, pré-condições"), FILE, 3, 3),
     Node("reverter", ("Reverter", "desfaz uma promoção"), STEP, 2, 4),
-    Node("operacao", ("Operacao", "e o painel em Streamlit"), STEP, 2, 5),
+    Node("operacao", ("Operacao", "backtest da política"), STEP, 2, 5),
     Node("relatorio", ("Relatorio", "relatorio.md, relatorio.html"), STEP, 3, 5),
 )
 
@@ -85,27 +85,27 @@ EDGES = (
     Edge("preparacao", "tabelas"),
     Edge("preparacao", "treinamento"),
     Edge("treinamento", "candidatos"),
-    Edge("treinamento", "escolha"),
-    Edge("escolha", "justificativa"),
-    Edge("escolha", "portao"),
-    Edge("portao", "registro", "sim", at=(0.87, 4.24)),
+    Edge("treinamento", "selecao"),
+    Edge("selecao", "justificativa"),
+    Edge("selecao", "criterio"),
+    Edge("criterio", "registro", "sim", at=(0.87, 4.24)),
     Edge("registro", "servidor", path=((1.742, 4.2), (1.8, 4.2), (1.8, 0.28), (2, 0.28))),
     Edge("tabelas", "aplicacao", "base_prod", at=(1.87, 1.22)),
     Edge("servidor", "rest"),
     Edge("servidor", "aplicacao"),
-    Edge("aplicacao", "previsoes"),
+    Edge("aplicacao", "predicoes"),
     Edge("aplicacao", "monitoramento"),
-    Edge("monitoramento", "olhar"),
+    Edge("monitoramento", "registros_do_monitor"),
     Edge("monitoramento", "retreino"),
     Edge("retreino", "decisao"),
     Edge(
-        "retreino", "treinamento", "é hora: retreinar", loops=True, at=(1.24, 2.74),
+        "retreino", "treinamento", "gatilho ativo: retreinar", loops=True, at=(1.24, 2.74),
         path=((2, 3.28), (1.9, 3.28), (1.9, 2.78), (0.64, 2.78), (0.64, 2.558)),
     ),
-    Edge("retreino", "reverter", "se a promoção decepciona", at=(2.78, 3.82)),
-    Edge("reverter", "registro", "volta o anterior", loops=True, path=((2, 4.36), (1.742, 4.36)), at=(1.87, 4.7)),
+    Edge("retreino", "reverter", "se o desempenho cai", at=(2.78, 3.82)),
+    Edge("reverter", "registro", "restaura o anterior", loops=True, path=((2, 4.36), (1.742, 4.36)), at=(1.87, 4.7)),
     Edge("reverter", "operacao", "a operação segue", at=(2.64, 4.82)),
-    Edge("olhar", "relatorio", path=((3.742, 2.28), (3.82, 2.28), (3.82, 5.28), (3.742, 5.28))),
+    Edge("registros_do_monitor", "relatorio", path=((3.742, 2.28), (3.82, 2.28), (3.82, 5.28), (3.742, 5.28))),
     Edge(
         "operacao", "servidor", "novos arremessos e rótulos", loops=True, at=(3.1, 5.76),
         path=((2.37, 5.558), (2.37, 5.8), (3.92, 5.8), (3.92, -0.2), (2.37, -0.2), (2.37, 0)),
@@ -114,7 +114,7 @@ EDGES = (
 
 
 def mermaid() -> str:
-    """The flow as a Mermaid flowchart."""
+    """Draw the diagram as a Mermaid flowchart."""
     lines = ["flowchart TD"]
     for node in NODES:
         label = "<br/>".join(_lines(node)).replace('"', "#quot;")
@@ -128,31 +128,31 @@ def mermaid() -> str:
 
 
 def svg() -> Markup:
-    """The flow as an SVG for a page that styles the classes ``step``, ``file``, ``loop``, ``line`` and ``said``."""
+    """Draw the diagram as an SVG for a page with styles for ``step``, ``file``, ``loop``, ``line`` and ``label``."""
     width = 2 * _MARGIN + _UNIT_X * (1 + max(node.column for node in NODES)) - _GAP_X // 2
     height = 2 * _MARGIN + _UNIT_Y * (1 + max(node.row for node in NODES)) - _GAP_Y // 2
     places = {node.id: node for node in NODES}
-    drawn = [_arrow(edge, places) for edge in EDGES] + [_box(node) for node in NODES] + [_said(edge) for edge in EDGES]
+    drawn = [_arrow(edge, places) for edge in EDGES] + [_box(node) for node in NODES] + [_label(edge) for edge in EDGES]
     return Markup(
         '<svg class="flow" role="img" aria-labelledby="flow-title" aria-describedby="flow-edges" viewBox="0 0 {} {}">'
         '<title id="flow-title">Fluxo do projeto</title><desc id="flow-edges">{}</desc>'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>{}</svg>'
-    ).format(width, height, _told(places), Markup("").join(drawn))
+    ).format(width, height, _description(places), Markup("").join(drawn))
 
 
 def _lines(node: Node) -> list[str]:
     return [" ".join(line.replace(_MODEL, registry.model()).split()) for line in node.lines]
 
 
-def _told(places: dict[str, Node]) -> str:
-    """The arrows in words, for who cannot see them."""
-    told = []
+def _description(places: dict[str, Node]) -> str:
+    """Describe the arrows in sentences, for screen readers."""
+    sentences = []
     for edge in EDGES:
         source, target = (" ".join(_lines(places[node])) for node in (edge.source, edge.target))
         back = " de volta" if edge.loops else ""
-        told.append(f"De {source}{back} para {target}{f': {edge.label}' if edge.label else ''}.")
-    return " ".join(told)
+        sentences.append(f"De {source}{back} para {target}{f': {edge.label}' if edge.label else ''}.")
+    return " ".join(sentences)
 
 
 def _place(x: float, y: float) -> tuple[float, float]:
@@ -194,8 +194,8 @@ def _straight(source: Node, target: Node) -> list[tuple[float, float]]:
     return [(middle, source.row + _HEIGHT / _UNIT_Y), (middle, target.row)]
 
 
-def _said(edge: Edge) -> Markup:
+def _label(edge: Edge) -> Markup:
     if not edge.label:
         return Markup("")
     x, y = _place(*edge.at)
-    return Markup('<text class="said" x="{}" y="{}">{}</text>').format(x, y, edge.label)
+    return Markup('<text class="label" x="{}" y="{}">{}</text>').format(x, y, edge.label)

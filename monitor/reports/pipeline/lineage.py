@@ -1,4 +1,4 @@
-"""Which runs belong together: those of one ``main``, or those that are joined by the bytes they read and wrote."""
+"""Finds the runs of one pipeline: those of one ``main``, or runs that are linked by the SHA-256 of their datasets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _RAW = DEV_FILE.partition(".")[0]
 
 
 class NoTrainingError(KobeShotError):
-    """There is nothing to tell of."""
+    """There is nothing to report, as nothing has been trained."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The report as text: Markdown from one template, and the same Markdown as an HTML file that needs nothing else.
+"""Renders the report: Markdown from one template, and the same Markdown as one self-contained HTML file.
 
-What a template shows goes through `_shown`: words are escaped for Markdown, what is missing is said to be, and a number
-that no filter has put into the Brazilian form is refused.
+Every value of a template goes through `_format`: text is escaped for Markdown, a missing value is named with the
+command that produces it, and a number that no filter has converted to the Brazilian format raises an error.
 """
 
 import base64
@@ -23,12 +23,12 @@ from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import figures, flow
 from monitor.reports.pipeline.artifacts import thousands
-from monitor.reports.pipeline.facts import Figure, Missing, PipelineFacts, RunFacts, Words, adherence
+from monitor.reports.pipeline.facts import Missing, Number, PipelineFacts, RunFacts, Text, adherence
 from monitor.reports.pipeline.tool_matrix import PLACES
 from monitor.store import commands
 
-PICTURES = "relatorio_figuras"
-"""Folder beside the Markdown that holds its pictures."""
+PLOTS_FOLDER = "relatorio_figuras"
+"""Folder with the plots, next to the Markdown file."""
 
 _FOLDER = Path(__file__).parent
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|$~&])")
@@ -37,30 +37,30 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _UNITS = ("B", "KiB", "MiB", "GiB")
 _KIBI = 1024
 
-_VERDICTS = {"healthy": "saudável", "warning": "atenção", "retraining recommended": "retreinar"}
-_STATUSES = {
-    "passed": "✓ em ordem",
+_HEALTH = {"healthy": "saudável", "warning": "atenção", "retraining recommended": "retreinamento recomendado"}
+_CHECK_STATUSES = {
+    "passed": "✓ aprovada",
     "warning": "▲ alerta",
-    "failed": "▲ reprovado",
+    "failed": "▲ reprovada",
     "error": "✗ erro",
     "skipped": "· não se aplica",
 }
-_GATES = {"passed": "passou", "refused": "foi recusado"}
+_GATES = {"passed": "o modelo foi aprovado", "refused": "o modelo foi reprovado", "rejected": "o modelo foi reprovado"}
 _SOURCES = {
     "public": "públicos (arremessos reais)",
     "synthetic": "**SINTÉTICOS (simulados)**",
     "folder": "arquivos de uma pasta",
-    "table": "uma tabela dada",
-    "url": "um endereço dado",
-    "address": "um endereço dado",
+    "table": "uma tabela do usuário",
+    "url": "uma URL",
 }
+_DECISIONS = {"retrain": "retreinar", "no action": "nenhuma ação"}
 _OUTCOMES = {
-    "pending": "em curso",
+    "pending": "em andamento",
     "promoted": "promovido",
-    "rejected": "recusado",
+    "rejected": "não promovido",
     "interrupted": "interrompido",
     "failed": "falhou",
-    "nothing to do": "nada a fazer",
+    "no action": "nenhuma ação",
 }
 _PARAMETERS = {
     "acquisition": ("source", "synthetic_rows", "synthetic_seed"),
@@ -73,63 +73,64 @@ _PARAMETERS = {
 
 
 def markdown(facts: PipelineFacts) -> str:
-    """The report as Markdown; its pictures are files in the folder ``PICTURES``."""
+    """Render the report as Markdown; its plots are files in the folder ``PLOTS_FOLDER``."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_format
     )
     environment.filters |= {
         "n": _number,
         "pct": _percent,
-        "inteiro": _whole,
+        "inteiro": _integer,
         "bytes": _bytes,
-        "data": _moment,
+        "data": _datetime,
         "codigo": _code,
         "commit": _commit,
         "cru": Markup,
         "comando": _command,
-        "dado": _given,
+        "dado": _unquoted,
         "forte": _strong,
         "lista": _listed,
-        "veredito": _translated(_VERDICTS),
-        "situacao": _translated(_STATUSES),
-        "portao": _translated(_GATES),
+        "status": _translated(_HEALTH),
+        "situacao": _translated(_CHECK_STATUSES),
+        "criterio_de_promocao": _translated(_GATES),
         "origem": _translated(_SOURCES),
     }
-    environment.tests["faltando"] = lambda value: isinstance(value, Missing)
+    environment.tests["ausente"] = lambda value: isinstance(value, Missing)
     template = environment.from_string((_FOLDER / "relatorio.md.jinja").read_text(encoding="utf-8"))
     return template.render(
         f=facts,
         abrir=_in_fence(commands.app()),
         aderencia=adherence(facts.monitoring),
-        de_novo=_in_fence(facts.again),
+        reproduzir=_in_fence(facts.reproduction),
         atributos=FEATURES,
         com_intervalo=_with_interval,
         confianca=CONFIDENCE,
         criterio=facts.training.params.get("criterion", "log_loss"),
         divisoes=_splits(facts.preparation),
-        espalhada=_spread_of(facts.own),
-        fins=_OUTCOMES,
+        decisoes=_DECISIONS,
         mermaid=flow.mermaid(),
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
         places=PLACES,
+        resultados=_OUTCOMES,
         rotulo=TARGET,
         servir=_in_fence(commands.serve()),
+        variacao=_variation_in(facts.own),
     )
 
 
-def html(text: str, pictures: Mapping[str, bytes]) -> str:
-    """The Markdown of `markdown` as one HTML file, pictures and diagram in it.
+def html(text: str, plots: Mapping[str, bytes]) -> str:
+    """Convert the Markdown of `markdown` to one HTML file with its plots and its diagram.
 
     Parameters
     ----------
     text : str
-        HTML in it is shown as text.
-    pictures : mapping of str to bytes
+        Markdown; HTML in it is shown as text.
+    plots : mapping of str to bytes
         PNG by the name of its file.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     renderer = parser.renderer
-    assert isinstance(renderer, RendererHTML)  # noqa: S101 the only kind that MarkdownIt makes
+    assert isinstance(renderer, RendererHTML)  # noqa: S101 the only kind that MarkdownIt has
     rules: Any = renderer.rules
     fence, plain_image = rules["fence"], rules["image"]
 
@@ -138,9 +139,9 @@ def html(text: str, pictures: Mapping[str, bytes]) -> str:
 
     def image(tokens: Sequence[Token], place: int, *rest: Any) -> str:  # noqa: ANN401
         name = str(tokens[place].attrGet("src")).rpartition("/")[2]
-        if name not in pictures:
+        if name not in plots:
             return str(plain_image(tokens, place, *rest))
-        data = base64.b64encode(pictures[name]).decode()
+        data = base64.b64encode(plots[name]).decode()
         return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(tokens[place].content, data)
 
     def code(tokens: Sequence[Token], place: int, *_: Any) -> str:  # noqa: ANN401
@@ -156,12 +157,12 @@ def html(text: str, pictures: Mapping[str, bytes]) -> str:
     for place, token in enumerate(tokens):
         if token.type != "heading_open":
             continue
-        words = tokens[place + 1].content
+        heading = tokens[place + 1].content
         if token.tag == "h1":
-            title = words
+            title = heading
         if token.tag == "h2":
             first = min(first, place)
-            contents.append((f"s{len(contents)}", words))
+            contents.append((f"s{len(contents)}", heading))
             token.attrSet("id", contents[-1][0])
     head, body = (renderer.render(part, parser.options, {}) for part in (tokens[:first], tokens[first:]))
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
@@ -171,7 +172,7 @@ def html(text: str, pictures: Mapping[str, bytes]) -> str:
 
 
 def escaped(text: str) -> Markup:
-    r"""Words as Markdown that shows them as they are, in a line and in a cell of a table.
+    r"""Escape a text for Markdown, for a line and for a cell of a table.
 
     Examples
     --------
@@ -182,56 +183,56 @@ def escaped(text: str) -> Markup:
     return Markup(_FIRST.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", line))  # noqa: S704
 
 
-def _shown(value: object) -> Markup:
+def _format(value: object) -> Markup:
     if isinstance(value, Missing):
         what = escaped(" ".join(filter(None, [value.what, value.holder])))
-        return Markup(f"**faltando**: {what}; produz: {_code(value.command)}")  # noqa: S704
+        return Markup(f"**ausente**: {what}; para gerar: {_code(value.command)}")  # noqa: S704
     if isinstance(value, Markup):
         return value
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, jinja2.Undefined):
         return Markup(str(value))  # noqa: S704 it raises
-    message = f"expected words, or a figure that a filter has written; found {value!r} of type {type(value).__name__}"
+    message = f"expected text, or a number formatted by a filter; found {value!r} of type {type(value).__name__}"
     raise TypeError(message)
 
 
-def _strong(value: Words) -> Markup:
-    """Words in bold, unless something in them is, such as that it is missing."""
-    shown = _shown(value)
-    return shown if "**" in shown else Markup(f"**{shown}**")  # noqa: S704 it is escaped
+def _strong(value: Text) -> Markup:
+    """Format a text in bold, unless a part of it is bold already, as a missing value is."""
+    text = _format(value)
+    return text if "**" in text else Markup(f"**{text}**")  # noqa: S704 it is escaped
 
 
 def _brazilian(text: str) -> str:
     return text.translate(str.maketrans(",.", ".,"))
 
 
-def _figure(value: Figure | str | None, form: str, scale: float = 1.0, unit: str = "") -> Markup:
+def _decimal(value: Number | str | None, form: str, scale: float = 1.0, unit: str = "") -> Markup:
     if isinstance(value, Missing):
-        return _shown(value)
+        return _format(value)
     if isinstance(value, str):
         try:
-            return _figure(float(value), form, scale, unit)
+            return _decimal(float(value), form, scale, unit)
         except ValueError:
             return escaped(value)
     if value is None or math.isnan(value):
         return Markup("não definida")
-    written = f"{value * scale:{form}}"
-    # A small negative figure that is rounded to nothing has no sign.
-    written = written.removeprefix("-") if not any(digit in written for digit in "123456789") else written
-    return Markup(_brazilian(written) + unit)  # noqa: S704 digits
+    text = f"{value * scale:{form}}"
+    # A small negative number that is rounded to zero has no sign.
+    text = text.removeprefix("-") if not any(digit in text for digit in "123456789") else text
+    return Markup(_brazilian(text) + unit)  # noqa: S704 digits
 
 
-def _number(value: Figure | str | None, digits: int = 4) -> Markup:
-    return _figure(value, f",.{digits}f")
+def _number(value: Number | str | None, digits: int = 4) -> Markup:
+    return _decimal(value, f",.{digits}f")
 
 
-def _percent(value: Figure | str | None, digits: int = 1) -> Markup:
-    return _figure(value, f",.{digits}f", 100, " %")
+def _percent(value: Number | str | None, digits: int = 1) -> Markup:
+    return _decimal(value, f",.{digits}f", 100, "%")
 
 
-def _whole(value: Figure | str | None) -> Markup:
-    return _figure(value, ",.0f")
+def _integer(value: Number | str | None) -> Markup:
+    return _decimal(value, ",.0f")
 
 
 def _bytes(size: int | None) -> Markup:
@@ -243,55 +244,55 @@ def _bytes(size: int | None) -> Markup:
     return Markup(f"{thousands(size)} B" if unit == 0 else f"{_brazilian(f'{amount:,.1f}')} {_UNITS[unit]}")  # noqa: S704
 
 
-def _moment(moment: datetime) -> Markup:
-    return Markup(f"{moment:%d/%m/%Y %H:%M}")  # noqa: S704
+def _datetime(value: datetime) -> Markup:
+    return Markup(f"{value:%d/%m/%Y %H:%M}")  # noqa: S704
 
 
-def _code(text: Words) -> Markup:
+def _code(text: Text) -> Markup:
     if isinstance(text, Missing):
-        return _shown(text)
+        return _format(text)
     if not text or set(text) & set("`|\n\r$\\"):
         return escaped(text) or Markup("(vazio)")
     return Markup(f"`{text}`")  # noqa: S704 nothing in it ends the code
 
 
-def _commit(found: Words) -> Markup:
-    return Markup("desconhecido (a pasta não era um repositório git)") if found == "unknown" else _code(found)
+def _commit(commit: Text) -> Markup:
+    return Markup("desconhecido (a pasta não era um repositório git)") if commit == "unknown" else _code(commit)
 
 
 def _command(entry_point: str, params: Mapping[str, str] | None = None) -> Markup:
     return _in_fence(commands.command(entry_point, commands.given(params or {})))
 
 
-def _given(value: Words) -> Words:
+def _unquoted(value: Text) -> Text:
     return value if isinstance(value, Missing) else commands.unquoted(value)
 
 
 def _in_fence(line: str) -> Markup:
-    """A command as a line of a fence, which only a line of its own could end."""
+    """Format a command as one line of a code fence, which only a line of its own can end."""
     return Markup(" ".join(line.splitlines()))  # noqa: S704
 
 
-def _with_interval(run: RunFacts, name: str, value: Figure | None = None, digits: int = 4) -> Markup:
-    """A metric of a run, or the same as another run holds it, with the run's interval."""
+def _with_interval(run: RunFacts, name: str, value: Number | None = None, digits: int = 4) -> Markup:
+    """Format a metric with the interval that a run holds; `value` replaces the metric of the run."""
     value = run.metric(name) if value is None else value
     ends = [run.metric(f"{name}{end}") for end in ("_low", "_high")]
     if not isinstance(value, Missing) and all(isinstance(end, Missing) for end in ends):
-        # Of many rows a training measures no intervals, and of some figures there is none.
+        # Some metrics have no interval, and with many rows a training computes none.
         return Markup(f"{_number(value, digits)} (sem intervalo)")  # noqa: S704
     low, high = (_number(end, digits) for end in ends)
     return Markup(f"{_number(value, digits)} ({low} a {high})")  # noqa: S704
 
 
-def _listed(words: Words) -> str | Missing:
-    return words if isinstance(words, Missing) else ", ".join(words.split(","))
+def _listed(names: Text) -> str | Missing:
+    return names if isinstance(names, Missing) else ", ".join(names.split(","))
 
 
-def _translated(words: Mapping[str, str]) -> Any:  # noqa: ANN401 a filter
-    def translate(value: Words) -> str | Missing | Markup:
-        if isinstance(value, Missing) or value not in words:
+def _translated(translations: Mapping[str, str]) -> Any:  # noqa: ANN401 a filter
+    def translate(value: Text) -> str | Missing | Markup:
+        if isinstance(value, Missing) or value not in translations:
             return value
-        return Markup(words[value])  # noqa: S704 ours
+        return Markup(translations[value])  # noqa: S704 ours
 
     return translate
 
@@ -299,19 +300,21 @@ def _translated(words: Mapping[str, str]) -> Any:  # noqa: ANN401 a filter
 def _splits(preparation: RunFacts) -> list[dict[str, object]]:
     size = preparation.params.get("test_size")
     return (
-        [{"way": way, "words": figures.SPLITS[way.name]} for way in split_sensitivity.ways(float(size))] if size else []
+        [{"scheme": each, "label": figures.SPLITS[each.name]} for each in split_sensitivity.split_schemes(float(size))]
+        if size
+        else []
     )
 
 
-def _spread_of(own: RunFacts) -> Any:  # noqa: ANN401 a function of the template
-    def told(split: str, model: str, measure: str) -> Markup:
+def _variation_in(own: RunFacts) -> Any:  # noqa: ANN401 a function of the template
+    def variation(split: str, model: str, measure: str) -> Markup:
         mean, deviation, low, high = (
             own.metric(split_sensitivity.metric_name(split, model, measure, name))
             for name in split_sensitivity.STATISTICS
         )
         if isinstance(deviation, Missing) and low == mean == high:
-            # Of a single split there is no spread.
+            # A single split has no standard deviation.
             return _number(mean)
         return Markup(f"{_number(mean)} ± {_number(deviation)} ({_number(low)} a {_number(high)})")  # noqa: S704
 
-    return told
+    return variation

@@ -1,4 +1,4 @@
-"""Where in this project each tool serves each purpose; a test looks that every place exists."""
+"""What each tool does for each purpose, and in which file; a test checks that every file exists."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ _COMMANDS = {_SERVER: commands.serve, _APP: commands.app}
 
 @dataclass(frozen=True)
 class Place:
-    """A tool at work for a purpose: in which file, and by which entry point, or server, app or UI, one sees it."""
+    """The use of a tool for a purpose: in which file, and by which entry point, server, app or UI it is seen."""
 
     purpose: str
     tool: str
@@ -20,7 +20,7 @@ class Place:
 
     @property
     def command(self) -> str:
-        """What one types to see it."""
+        """The command that shows it."""
         if self.seen_by == _UI:
             return "mlflow ui"
         return _COMMANDS[self.seen_by]() if self.seen_by in _COMMANDS else commands.command(self.seen_by)
@@ -35,45 +35,45 @@ TRACKING, FUNCTIONS, HEALTH, UPDATE, DEPLOYMENT = (
 )
 
 PLACES = (
-    Place(TRACKING, "MLflow", "cada etapa é uma execução com parâmetros, métricas, tags, tabelas e hashes",
+    Place(TRACKING, "MLflow", "registra cada etapa como uma execução com parâmetros, métricas, tags, tabelas e hashes",
           "steps/shared/tracking.py", _UI),
-    Place(TRACKING, "PyCaret", "o registro próprio fica desligado; cada ajuste vira uma execução aninhada do MLflow",
+    Place(TRACKING, "PyCaret", "seu próprio rastreamento está desligado; cada ajuste é uma execução aninhada do MLflow",
           "steps/treinamento.py", "treinamento"),
-    Place(TRACKING, "scikit-learn", "define as métricas e as curvas que são registradas",
+    Place(TRACKING, "scikit-learn", "calcula as métricas e as curvas registradas",
           "monitor/metrics/binary.py", "treinamento"),
     Place(TRACKING, "Streamlit", "mostra execuções, versões e promoções",
           "monitor/ui/runs_and_registry.py", _APP),
-    Place(FUNCTIONS, "MLflow", "guarda cada modelo candidato com parâmetros, métricas e figuras",
+    Place(FUNCTIONS, "MLflow", "registra cada modelo candidato com parâmetros, métricas e gráficos",
           "steps/treinamento.py", "treinamento"),
     Place(FUNCTIONS, "PyCaret", "create_model, tune_model e compare_models buscam hiperparâmetros",
           "steps/training/tuning.py", "treinamento"),
-    Place(FUNCTIONS, "scikit-learn", "separação estratificada, validação cruzada e o pipeline final que aprende",
+    Place(FUNCTIONS, "scikit-learn", "divisão estratificada, validação cruzada e o pipeline final treinado",
           "data/preparation/split.py", "preparacao"),
     Place(FUNCTIONS, "Streamlit", "compara os candidatos lado a lado",
           "monitor/ui/performance.py", _APP),
-    Place(HEALTH, "MLflow", "guarda cada análise: métricas, veredito, monitoring.json e report.html",
+    Place(HEALTH, "MLflow", "registra cada execução de monitoramento: métricas, status, monitoring.json e report.html",
           "steps/monitoramento.py", "monitoramento"),
-    Place(HEALTH, "PyCaret", "não participa: o monitoramento não precisa dele",
+    Place(HEALTH, "PyCaret", "não é usado no monitoramento",
           "monitor/health/status.py", "monitoramento"),
     Place(HEALTH, "scikit-learn", "classificador de domínio, curvas e calibração",
           "monitor/drift/domain_classifier.py", "monitoramento"),
-    Place(HEALTH, "Streamlit", "painel com o veredito, o drift e as métricas",
+    Place(HEALTH, "Streamlit", "painel com o status, o drift e as métricas",
           "monitor/app.py", _APP),
-    Place(UPDATE, "MLflow", "o registro move o alias champion e o estágio Production, e sabe voltar",
+    Place(UPDATE, "MLflow", "o Model Registry guarda o alias champion e o estágio Production, e permite reverter",
           "serving/registry/__init__.py", "reverter"),
-    Place(UPDATE, "PyCaret", "ajusta o desafiante quando o laço decide retreinar",
+    Place(UPDATE, "PyCaret", "ajusta o desafiante quando a decisão é retreinar",
           "steps/retreino.py", "retreino"),
-    Place(UPDATE, "scikit-learn", "aprende com as linhas antigas e os rótulos que chegaram",
+    Place(UPDATE, "scikit-learn", "treina o desafiante com os registros de desenvolvimento e os rótulos da operação",
           "steps/retraining/training_set.py", "retreino"),
-    Place(UPDATE, "Streamlit", "página do laço: sinais, guardas e decisões",
+    Place(UPDATE, "Streamlit", "página de retreinamento: gatilhos, pré-condições e decisões",
           "monitor/ui/retraining.py", _APP),
-    Place(DEPLOYMENT, "MLflow", "serve o champion por REST",
+    Place(DEPLOYMENT, "MLflow", "serve o campeão por REST",
           "serving/server/subprocesses.py", _SERVER),
-    Place(DEPLOYMENT, "PyCaret", "não participa: o modelo servido é um pipeline simples de scikit-learn",
+    Place(DEPLOYMENT, "PyCaret", "não é usado: o modelo servido é um pipeline simples de scikit-learn",
           "serving/model/packaging.py", _SERVER),
-    Place(DEPLOYMENT, "scikit-learn", "é o pipeline que responde, salvo com skops, sem pickle",
+    Place(DEPLOYMENT, "scikit-learn", "pipeline que gera as predições, salvo com skops, sem pickle",
           "serving/model/scoring_model.py", _SERVER),
-    Place(DEPLOYMENT, "Streamlit", "acompanha o servidor: versão que responde, rótulos e log de inferência",
+    Place(DEPLOYMENT, "Streamlit", "mostra a versão servida, os rótulos e o registro de inferências",
           "monitor/app.py", _APP),
 )  # fmt: skip
 """Each purpose with each tool."""

@@ -237,7 +237,7 @@ def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytes
     assert flatten_metrics(found)["alarms"] >= 4
     assert not any(name.startswith("psi_") for name in flatten_metrics(found))
     text = Page(report(seen, found, synthetic=False)).text
-    assert "Drift could not be computed; the checks say why." in text
+    assert "Drift could not be computed; the checks show the reason." in text
     assert "could not be computed: RuntimeError: no court" in text
 
 
@@ -248,7 +248,7 @@ def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
     assert found["metrics"]["reference"] is None
     assert found["estimate"] is None
     assert found["status"] != "healthy"
-    assert "The estimate could not be computed; the checks say why." in Page(report(seen, found, synthetic=False)).text
+    assert "The estimate could not be computed; the checks show the reason." in Page(report(seen, found, synthetic=False)).text
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -296,7 +296,7 @@ def test_a_report_shows_the_verdict_the_metrics_and_who_scored(
 def test_a_report_of_labelled_rows_has_four_pictures_and_one_without_labels_has_one(page: str) -> None:
     assert len(Page(page).pictures) == 4
     alts = [value for name, value in Page(page).attributes if name == "alt"]
-    assert alts == ["Where the rows are", "Calibration", "ROC", "Confusion"]
+    assert alts == ["Distributions", "Calibration", "ROC", "Confusion"]
     for name in ("unlabelled", "all made"):
         seen, health = kind(name)
         assert len(Page(report(seen, to_dict(seen, health), synthetic=False)).pictures) == 1
@@ -305,7 +305,7 @@ def test_a_report_of_labelled_rows_has_four_pictures_and_one_without_labels_has_
 def test_a_refused_estimate_is_said_to_be_refused_above_what_is_known_of_the_rest() -> None:
     seen, health = kind("an estimate that is refused in part")
     text = Page(report(seen, to_dict(seen, health), synthetic=False)).text
-    assert f"Nothing is promised of this table: {seen.estimate.unavailable_reason}." in text
+    assert f"No estimate for the whole table: {seen.estimate.unavailable_reason}." in text
     assert f"Of the {seen.estimate.supported} rows inside the training support:" in text
     seen, health = kind("an estimate that is refused")
     assert "an estimate needs 30" in Page(report(seen, to_dict(seen, health), synthetic=False)).text

@@ -18,9 +18,9 @@ from monitor.reports.split_sensitivity import (
     count_fits,
     metric_name,
     series,
+    split_schemes,
     study,
     summary,
-    ways,
 )
 from tests.evaluations import population
 
@@ -44,7 +44,7 @@ def studied(table: pd.DataFrame) -> pd.DataFrame:
     return study(table, models(), test_size=0.2, seeds=SEEDS)
 
 
-def test_every_model_is_measured_on_every_split_and_progress_is_told(table: pd.DataFrame) -> None:
+def test_every_model_is_evaluated_on_every_split_and_progress_is_reported(table: pd.DataFrame) -> None:
     done: list[int] = []
     found = study(table, models(), test_size=0.2, seeds=SEEDS, advance=done.append)
     assert list(found.columns) == list(COLUMNS)
@@ -52,17 +52,17 @@ def test_every_model_is_measured_on_every_split_and_progress_is_told(table: pd.D
     assert not found.isna().to_numpy().any()
 
 
-def test_the_same_seeds_give_the_same_figures(table: pd.DataFrame, studied: pd.DataFrame) -> None:
+def test_the_same_seeds_give_the_same_metrics(table: pd.DataFrame, studied: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(study(table, models(), test_size=0.2, seeds=SEEDS), studied)
 
 
-def test_stratification_keeps_the_share_of_made_shots_and_chance_does_not(studied: pd.DataFrame) -> None:
+def test_stratification_keeps_the_positive_rate_and_a_random_split_does_not(studied: pd.DataFrame) -> None:
     shares = studied.groupby("split")[SHARE].nunique()
     assert shares[USED] == 1
     assert shares[UNSTRATIFIED] > 1
 
 
-def test_figures_differ_from_split_to_split(studied: pd.DataFrame) -> None:
+def test_metrics_differ_from_split_to_split(studied: pd.DataFrame) -> None:
     found = summary(studied)
     for model in models():
         for measure in MEASURES:
@@ -73,55 +73,55 @@ def test_figures_differ_from_split_to_split(studied: pd.DataFrame) -> None:
             assert low < mean < high
 
 
-def test_the_summary_is_that_of_the_table(studied: pd.DataFrame) -> None:
+def test_the_summary_has_the_statistics_of_the_table(studied: pd.DataFrame) -> None:
     rows = studied[(studied["split"] == DOUBLE) & (studied["model_id"] == "dt")]
     assert summary(studied)["resplit_double_dt_log_loss_std"] == pytest.approx(rows["log_loss"].std(ddof=1))
     assert summary(studied)["resplit_share_made_test_max"] == studied[studied["split"] == USED][SHARE].max()
 
 
-def test_the_series_is_one_figure_a_seed_of_the_used_kind(studied: pd.DataFrame) -> None:
+def test_the_series_has_one_value_per_seed_of_the_original_kind(studied: pd.DataFrame) -> None:
     found = list(series(studied))
     used = studied[(studied["split"] == USED) & (studied["model_id"] == "lr")]
     assert [place for place, _ in found] == [0, 1, 2, 3, 4]
-    assert [figures["split_lr_f1_score"] for _, figures in found] == used["f1_score"].tolist()
+    assert [metrics["split_lr_f1_score"] for _, metrics in found] == used["f1_score"].tolist()
 
 
-def test_a_single_split_has_no_deviation(table: pd.DataFrame) -> None:
+def test_a_single_split_has_no_standard_deviation(table: pd.DataFrame) -> None:
     found = summary(study(table, models(), test_size=0.2, seeds=[7]))
     assert "resplit_lr_log_loss_mean" in found
     assert not any(name.endswith("_std") for name in found)
 
 
-def test_more_than_half_of_the_rows_are_never_the_test_of_the_doubled_kind() -> None:
-    assert [way.name for way in ways(0.3)] == ["used", "half", "unstratified"]
+def test_the_doubled_test_set_is_excluded_if_it_exceeds_half_of_the_rows() -> None:
+    assert [scheme.name for scheme in split_schemes(0.3)] == ["used", "half", "unstratified"]
 
 
 class Spy(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Remembers, in a list of its own class, which rows it learned from and which it answered for."""
+    """Records, in lists of its class, the rows that it is trained and tested on."""
 
-    learned: list[set[float]] = []  # noqa: RUF012 what clones share
-    answered: list[set[float]] = []  # noqa: RUF012
+    trained: list[set[float]] = []  # noqa: RUF012 clones share it
+    tested: list[set[float]] = []  # noqa: RUF012
 
     def fit(self, values: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> "Spy":  # noqa: D102
-        self.learned.append(set(values[:, 0]))
+        self.trained.append(set(values[:, 0]))
         self.rate_ = labels.mean()
         return self
 
     def predict_proba(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:  # noqa: D102
-        self.answered.append(set(values[:, 0]))
+        self.tested.append(set(values[:, 0]))
         return np.tile([1 - self.rate_, self.rate_], (len(values), 1))
 
 
-def test_no_model_learns_from_a_row_that_it_is_tested_on(table: pd.DataFrame) -> None:
+def test_no_model_is_trained_on_a_row_that_it_is_tested_on(table: pd.DataFrame) -> None:
     numbered = table.assign(lat=np.arange(len(table), dtype=float))
     study(numbered, {"spy": make_pipeline(Spy())}, test_size=0.2, seeds=SEEDS)
-    assert len(Spy.learned) == len(Spy.answered) == count_fits(0.2, len(SEEDS), 1)
-    for learned, answered in zip(Spy.learned, Spy.answered, strict=True):
-        assert not learned & answered
-        assert len(learned | answered) == len(table)
+    assert len(Spy.trained) == len(Spy.tested) == count_fits(0.2, len(SEEDS), 1)
+    for trained, tested in zip(Spy.trained, Spy.tested, strict=True):
+        assert not trained & tested
+        assert len(trained | tested) == len(table)
 
 
-def test_the_models_that_are_given_are_left_as_they_are(table: pd.DataFrame) -> None:
+def test_the_given_models_are_not_fitted(table: pd.DataFrame) -> None:
     given = models()
     study(table, given, test_size=0.2, seeds=[1])
     assert not hasattr(given["lr"][-1], "coef_")

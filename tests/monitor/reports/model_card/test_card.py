@@ -23,7 +23,7 @@ from monitor.metrics.binary import METRICS, evaluate
 from monitor.metrics.calibration import calibration_curve
 from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice
 from monitor.reports.model_card import card as model_card
-from monitor.reports.model_card.card import FILE, MOST_DESCRIPTION, Data, ModelCard, description, render
+from monitor.reports.model_card.card import FILE, MAX_DESCRIPTION, Data, ModelCard, description, render
 from monitor.reports.model_card.evaluation import TestEvaluation, evaluate_on_test
 from monitor.store import tags as store_tags
 from serving import registry
@@ -39,7 +39,7 @@ from tests.evaluations import TRAINING_ROWS, population
 from tests.versions import GOOD, Killed, LoggedModels, fit_base_rate, fit_pipeline
 
 COLUMNS = [*FEATURES, TARGET]
-CHOICE = "**Logistic Regression** (`lr`) was chosen. The test rows had no part in the choice."
+SELECTION = "**Logistic Regression** (`lr`) was selected. The selection did not use the test rows."
 HASHES = {"base_train": "a" * 64, "base_test": "b" * 64, "dataset_kobe_dev": "c" * 64}
 
 
@@ -51,13 +51,13 @@ def fresh(count: int = 1_000) -> pd.DataFrame:
     return population().iloc[TRAINING_ROWS : TRAINING_ROWS + count][COLUMNS].reset_index(drop=True)
 
 
-def answers(table: pd.DataFrame) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+def predictions(table: pd.DataFrame) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
     return np.asarray(fit_pipeline().predict_proba(table[list(FEATURES)].to_numpy())[:, 1])
 
 
 def measured(test: pd.DataFrame, train: pd.DataFrame | None = None) -> TestEvaluation:
-    learned = training() if train is None else train
-    return evaluate_on_test(learned, test, answers(test), np.full(len(test), learned[TARGET].mean()))
+    train = training() if train is None else train
+    return evaluate_on_test(train, test, predictions(test), np.full(len(test), train[TARGET].mean()))
 
 
 def data(**changes: object) -> Data:
@@ -65,7 +65,7 @@ def data(**changes: object) -> Data:
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
-def table_of(count: int) -> str:
+def candidates_table(count: int) -> str:
     header = f"| model | cross-validated log_loss | {' | '.join(METRICS)} |\n{'|---' * (len(METRICS) + 2)}|\n"
     names = [*MODEL_NAMES.values()][:count]
     return header + "\n".join(f"| {name} | 0.6770 ± 0.0036 |{' 0.6700 |' * len(METRICS)}" for name in names)
@@ -83,17 +83,17 @@ def card() -> ModelCard:
         run_id="e" * 32,
         data=data(),
         measured=measured(fresh()),
-        choice=CHOICE,
-        candidates=table_of(3),
+        selection=SELECTION,
+        candidates=candidates_table(3),
         example=example,
-        answer=float(answers(training().head(1))[0]),
+        prediction=float(predictions(training().head(1))[0]),
         command="git checkout dddd && mlflow run . -e main --env-manager local -P source=auto",
         remarks=("`base_train` must get the same SHA-256.",),
     )
 
 
 def tables(markdown: str) -> list[list[list[str]]]:
-    """The text of each cell of each table, as a reader of Markdown has them."""
+    """The text of each cell of each table, as a Markdown parser reads it."""
     found: list[list[list[str]]] = []
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(markdown)
     for before, token in itertools.pairwise(tokens):
@@ -107,40 +107,40 @@ def tables(markdown: str) -> list[list[list[str]]]:
 
 
 def blocks(markdown: str, language: str) -> list[str]:
-    """The blocks of code in a language."""
+    """The code blocks in a language."""
     return [token.content.strip() for token in MarkdownIt().parse(markdown) if token.info == language]
 
 
 def row(markdown: str, *first: str) -> list[str]:
-    """The row of a table that begins with these cells."""
+    """The row of a table that starts with these cells."""
     return next(cells for table in tables(markdown) for cells in table if cells[: len(first)] == list(first))
 
 
-# Figures
+# Metrics
 
 
-def test_every_metric_stands_beside_the_class_priors_with_its_interval(card: ModelCard) -> None:
+def test_every_metric_is_shown_with_its_interval_next_to_that_of_the_base_rate(card: ModelCard) -> None:
     rows, markdown = fresh(), render(card)
     of_prior = np.full(len(rows), training()[TARGET].mean())
-    for made, place in ((answers(rows), 3), (of_prior, 4)):
-        figures = evaluate(rows[TARGET], made)
+    for made, place in ((predictions(rows), 3), (of_prior, 4)):
+        metrics = evaluate(rows[TARGET], made)
         for name, interval in evaluate_with_intervals(rows[TARGET], made).intervals().items():
-            expected = f"{figures[name]:z.4f} ({interval.low:z.4f} to {interval.high:z.4f})"
+            expected = f"{metrics[name]:z.4f} ({interval.low:z.4f} to {interval.high:z.4f})"
             assert row(markdown, name)[place] == expected
 
 
 def test_a_metric_that_changes_changes_the_card_and_the_description(card: ModelCard) -> None:
     flipped = fresh().assign(**{TARGET: lambda rows: 1 - rows[TARGET]})
     changed = replace(card, measured=measured(flipped))
-    expected = f"{evaluate(flipped[TARGET], answers(flipped))['log_loss']:.4f}"
+    expected = f"{evaluate(flipped[TARGET], predictions(flipped))['log_loss']:.4f}"
     for write in (render, description):
         assert row(write(card), "log_loss")[-2] != row(write(changed), "log_loss")[-2]
         assert row(write(changed), "log_loss")[-2].startswith(expected)
 
 
-def test_every_slice_is_told_with_its_rows_and_log_loss(card: ModelCard) -> None:
+def test_every_slice_is_shown_with_its_rows_and_log_loss(card: ModelCard) -> None:
     rows = fresh()
-    expected = metrics_by_slice(rows.assign(**{PROBABILITY: answers(rows)}))
+    expected = metrics_by_slice(rows.assign(**{PROBABILITY: predictions(rows)}))
     markdown = render(card)
     for found in expected.to_dict("records"):
         cells = row(markdown, found["slice"], found["value"])
@@ -148,10 +148,10 @@ def test_every_slice_is_told_with_its_rows_and_log_loss(card: ModelCard) -> None
         assert cells[5].startswith("not measured" if np.isnan(found["log_loss"]) else f"{found['log_loss']:.4f} (")
 
 
-def test_the_gaps_of_the_calibration_table_are_the_calibration_error(card: ModelCard) -> None:
+def test_the_gaps_of_the_calibration_table_add_up_to_the_calibration_error(card: ModelCard) -> None:
     rows = fresh()
-    # A tree has few values, which stay together.
-    for made in (answers(rows), answers(rows).round(1)):
+    # A tree has few distinct values; equal ones are in one bin.
+    for made in (predictions(rows), predictions(rows).round(1)):
         bins = calibration_curve(rows[TARGET].to_numpy(), made)
         gaps = (bins["predicted"] - bins["made"]).abs()
         assert float((gaps * bins["rows"]).sum() / len(rows)) == pytest.approx(
@@ -159,91 +159,91 @@ def test_the_gaps_of_the_calibration_table_are_the_calibration_error(card: Model
         )
         assert bins["rows"].sum() == len(rows)
         assert ((bins["low"] <= bins["made"]) & (bins["made"] <= bins["high"])).all()
-    told = next(table for table in tables(render(card)) if table[0][0] == "mean P(made)")
-    assert len(told) - 1 == len(calibration_curve(rows[TARGET].to_numpy(), answers(rows)))
+    shown = next(table for table in tables(render(card)) if table[0][0] == "mean P(made)")
+    assert len(shown) - 1 == len(calibration_curve(rows[TARGET].to_numpy(), predictions(rows)))
 
 
-def test_the_share_outside_the_support_the_threshold_and_the_threes_are_counted(card: ModelCard) -> None:
+def test_out_of_support_rows_predicted_made_shots_and_three_pointers_are_counted(card: ModelCard) -> None:
     markdown, found = render(card), card.measured
     assert f"{found.predicted_made:,} of 1,000 test rows reach P(made) 0.5" in markdown
-    assert f"{found.threes:,} of {len(training()):,} were taken from beyond the three-point arc" in markdown
-    assert f"Of the test rows {found.outside:.1%} lie outside" in markdown
+    assert f"{found.threes:,} of {len(training()):,} are three-pointers" in markdown
+    assert f"{found.out_of_support_rate:.1%} of the test rows are out of support" in markdown
 
 
 @pytest.mark.parametrize(
-    ("model_id", "words"),
-    [("dt", "constant of the leaf"), ("lr", "extrapolates"), ("knn", "nearest training shots"), ("mlp", "Nothing is")],
+    ("model_id", "expected"),
+    [("dt", "constant of a leaf"), ("lr", "extrapolates"), ("knn", "nearest training shots"), ("mlp", "is not known")],
 )
-def test_what_it_answers_outside_its_support_depends_on_the_kind_of_model(
-    card: ModelCard, model_id: str, words: str
+def test_the_behavior_outside_the_support_depends_on_the_kind_of_model(
+    card: ModelCard, model_id: str, expected: str
 ) -> None:
     for write in (render, description):
-        assert words in write(replace(card, model_id=model_id))
+        assert expected in write(replace(card, model_id=model_id))
 
 
-def test_every_kind_of_model_is_known() -> None:
-    assert {*model_card.TREES, *model_card.LINEAR, model_card.NEIGHBOURS} < {*MODEL_NAMES}
+def test_every_kind_of_model_has_a_name() -> None:
+    assert {*model_card.TREES, *model_card.LINEAR, model_card.NEIGHBORS} < {*MODEL_NAMES}
 
 
 @pytest.mark.parametrize("write", [render, description])
-def test_every_feature_is_told_with_its_allowed_range_and_the_one_it_has_seen(
+def test_every_feature_is_shown_with_its_allowed_range_and_its_training_range(
     card: ModelCard, write: Callable[[ModelCard], str]
 ) -> None:
-    markdown, learned = write(card), training()
+    markdown, train = write(card), training()
     for name in FEATURES:
         column, cells = feature_column(name), row(markdown, name)
         assert column.unit in cells
         assert any(cell in column.constraint_text and f"{column.maximum:.8g}" in cell for cell in cells[1:])
-        assert cells[-1] == f"{learned[name].min():.8g} to {learned[name].max():.8g}"
+        assert cells[-1] == f"{train[name].min():.8g} to {train[name].max():.8g}"
 
 
-def test_what_is_not_defined_is_said_to_be_so(card: ModelCard) -> None:
+def test_an_undefined_metric_is_shown_as_not_defined(card: ModelCard) -> None:
     made_only = fresh(200).assign(**{TARGET: 1.0})
     for test in (made_only, made_only.head(1)):
         markdown = render(replace(card, measured=measured(test)))
         assert row(markdown, "roc_auc")[-2:] == ["not defined"] * 2
         assert row(markdown, "log_loss_skill")[-2] == "not defined"
-        assert "not comparable with the base rate: all have the same label" in markdown
+        assert "not comparable with the base rate: all test rows have the same label" in markdown
         assert "nan" not in markdown.replace("Nance", "")
     lone = measured(fresh(40), training().head(1))
-    assert "a share that is not defined lie outside" in render(replace(card, measured=lone))
+    assert "A share that is not defined of the test rows are out of support" in render(replace(card, measured=lone))
 
 
-def test_of_very_many_test_rows_a_sample_is_measured_and_the_card_says_so(
+def test_a_very_large_test_set_is_sampled_and_the_card_states_it(
     card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.reports.model_card.evaluation.MOST_MEASURED", 400)
+    monkeypatch.setattr("monitor.reports.model_card.evaluation.MAX_TEST_ROWS", 400)
     markdown = render(replace(card, measured=measured(fresh())))
-    assert "On 1,000 test rows (measured on 400 of them, drawn at random)" in markdown
+    assert "On 1,000 test rows (evaluated on a random sample of 400)" in markdown
 
 
 # Where it comes from
 
 
 @pytest.mark.parametrize("write", [render, description])
-def test_simulated_shots_are_said_loudly(card: ModelCard, write: Callable[[ModelCard], str]) -> None:
-    assert "SIMULATED" not in write(card)
-    simulated = write(replace(card, data=data(source="synthetic", synthetic=True)))
-    assert "> **SYNTHETIC DATA.**" in simulated.split("###")[0]
+def test_synthetic_shots_are_announced_at_the_top(card: ModelCard, write: Callable[[ModelCard], str]) -> None:
+    assert "SYNTHETIC" not in write(card)
+    synthetic = write(replace(card, data=data(source="synthetic", synthetic=True)))
+    assert "> **SYNTHETIC DATA.**" in synthetic.split("###")[0]
 
 
-def test_files_commit_and_labels_are_told(card: ModelCard) -> None:
-    learned = data(labels=700, label_weight=5.0, labels_until="2016-04-13T00:00:00", dirty=True)
-    markdown = render(replace(card, data=learned))
+def test_files_commit_and_labels_are_shown(card: ModelCard) -> None:
+    retrained = data(labels=700, label_weight=5.0, labels_until="2016-04-13T00:00:00", dirty=True)
+    markdown = render(replace(card, data=retrained))
     for name, digest in HASHES.items():
         assert row(markdown, name) == [name, digest]
-    assert f"`{'d' * 40}`, from which files differed" in markdown
-    assert "3,300 dev rows and 700 labels that arrived in operation" in markdown
-    assert "the newest of 2016-04-13T00:00:00; each label weighs 5 dev rows" in markdown
+    assert f"`{'d' * 40}`, with uncommitted changes" in markdown
+    assert "3,300 dev rows and 700 delayed labels" in markdown
+    assert "the most recent from 2016-04-13T00:00:00. Each label has the sample weight of 5 dev rows" in markdown
     assert "the Git commit is not known" in render(replace(card, data=data(commit="unknown")))
 
 
-# How it is called
+# How to get predictions
 
 
 @pytest.mark.usefixtures("store_with_models")
 @pytest.mark.parametrize("write", [render, description])
-def test_the_body_of_the_card_is_answered_as_the_card_says(
+def test_the_request_of_the_card_gets_the_response_of_the_card(
     card: ModelCard, write: Callable[[ModelCard], str], logged_models: LoggedModels
 ) -> None:
     curl = next(block for block in blocks(write(card), "sh") if block.startswith("curl"))
@@ -260,10 +260,10 @@ def test_the_python_of_the_card_runs(
     script = tmp_path / "call.py"
     script.write_text(blocks(render(replace(card, uri=logged_models.models[GOOD].uri)), "python")[0])
     runpy.run_path(str(script))
-    assert f"{card.answer:.4f}"[:5] in capsys.readouterr().out
+    assert f"{card.prediction:.4f}"[:5] in capsys.readouterr().out
 
 
-def test_the_card_of_another_registered_model_goes_back_to_that_one(card: ModelCard) -> None:
+def test_the_card_of_another_registered_model_rolls_back_that_model(card: ModelCard) -> None:
     back = "mlflow run . -e reverter --env-manager local -P version=3"
     assert back in blocks(render(card), "sh")
     assert f"KOBE_SHOT_MODEL=kobe_shot_replay {back}" in blocks(render(replace(card, model="kobe_shot_replay")), "sh")
@@ -272,53 +272,53 @@ def test_the_card_of_another_registered_model_goes_back_to_that_one(card: ModelC
 # Its length, and what is in it
 
 
-def test_the_usual_description_leaves_nothing_out(card: ModelCard) -> None:
+def test_a_usual_description_omits_no_section(card: ModelCard) -> None:
     text = description(card)
-    assert len(text) <= MOST_DESCRIPTION
-    assert "Left out" not in text
-    assert CHOICE in text
+    assert len(text) <= MAX_DESCRIPTION
+    assert "omitted" not in text
+    assert SELECTION in text
     assert f"The whole card is `{FILE}`, an artifact of run `{card.run_id}`." in text
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"candidates": table_of(16)},
-        {"data": data(address="https://example.org/" + "long/" * 900)},
-        {"command": "mlflow run . -P source=" + "x" * 6_000, "candidates": table_of(16)},
-        {"choice": "why " * 2_000},
+        {"candidates": candidates_table(16)},
+        {"data": data(url="https://example.org/" + "long/" * 900)},
+        {"command": "mlflow run . -P source=" + "x" * 6_000, "candidates": candidates_table(16)},
+        {"selection": "why " * 2_000},
         {"remarks": ("what " * 2_000,)},
     ],
 )
-def test_a_description_has_room_and_holds_whole_sections_only(card: ModelCard, changes: dict[str, object]) -> None:
+def test_a_description_fits_and_has_whole_sections_only(card: ModelCard, changes: dict[str, object]) -> None:
     long = replace(card, **changes)  # type: ignore[arg-type]
     text = description(long)
-    assert len(text) <= MOST_DESCRIPTION
-    left_out = text.split("Left out here for want of room: ")[1].rstrip(".\n").split(", ")
+    assert len(text) <= MAX_DESCRIPTION
+    omitted = text.split("Sections omitted here because of the length limit: ")[1].rstrip(".\n").split(", ")
     whole = model_card.sections(long, short=True)
     for name, section in whole.items():
-        assert (section in text) == (name not in left_out) or not section
-    # Not one character is in it that is not of a whole section.
+        assert (section in text) == (name not in omitted) or not section
+    # Every character belongs to a whole section.
     rest = text
     for section in whole.values():
         rest = rest.replace(section, "", 1)
     assert rest.strip().startswith("The whole card is")
-    assert "metrics" not in left_out
+    assert "metrics" not in omitted
 
 
 @pytest.mark.parametrize("write", [render, description])
-def test_names_from_elsewhere_neither_break_a_table_nor_become_html(
+def test_hostile_names_neither_break_a_table_nor_become_html(
     card: ModelCard, write: Callable[[ModelCard], str]
 ) -> None:
     hostile = "a|b `c` ```\n| d | <script>alert(1)</script> **e** [f](javascript:g) $h$"
-    source = data(source=hostile, address=hostile, sha256={hostile: "a" * 64}, labels=1, labels_until=hostile)
+    source = data(source=hostile, url=hostile, sha256={hostile: "a" * 64}, labels=1, labels_until=hostile)
     changed = replace(card, name=hostile, model=hostile, data=source, command=f"mlflow run . -P source='{hostile}'")
     markdown = write(changed)
     assert "<script>" not in MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
     assert "javascript:" not in re.findall(r'href="([^"]*)"', MarkdownIt().enable("table").render(markdown))
     if write is render:
         assert len(tables(markdown)) == len(tables(write(card)))
-        # A reader of Markdown cuts a row at the width of its table: what comes after a name must still be there.
+        # A Markdown parser cuts a row at the width of its table: the cells after a name must still be there.
         assert any(cells[-1] == "a" * 64 for table in tables(markdown) for cells in table)
         assert any(changed.command in block for block in blocks(markdown, "sh"))
     assert row(markdown, "log_loss")[-1] == row(write(card), "log_loss")[-1]
@@ -351,7 +351,7 @@ TRAINING = TrainingConfig(models="dt", cv_folds=3).model_dump()
 
 
 def acquired(source: str, kind: str = "folder", url: str = "/somewhere", **params: object) -> None:
-    """Log what an acquisition and a preparation leave in a store."""
+    """Log the runs of an acquisition and a preparation."""
     tags = {"data_source": kind, **{f"sha256_{name.partition('.')[0]}": value for name, value in RAW.items()}}
     with mlflow.start_run(run_name="Aquisicao", tags=tags):
         mlflow.log_params({"source": source, "synthetic_rows": 9_000, "synthetic_seed": 7})
@@ -392,74 +392,79 @@ def test_main_is_run_again_with_the_parameters_of_the_runs(source: str, kind: st
     assert not any("Not known" in remark or "differed" in remark for remark in found.remarks)
 
 
-def words_of(values: dict[str, str]) -> list[str]:
+def arguments(values: dict[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items()]
 
 
 @pytest.mark.usefixtures("store")
-def test_the_command_is_one_that_the_entry_point_takes() -> None:
+def test_the_entry_point_accepts_the_command() -> None:
     acquired("synthetic", "synthetic", "rows=9000 seed=7", most_rejected_="ignored")
     entry_point, values = parameters(reproduction(trained(), TAGS, TRAINING).command)
-    config = parse_args(MainConfig, words_of(values))
+    config = parse_args(MainConfig, arguments(values))
     assert entry_point == "main"
     assert (config.source, config.synthetic_rows, config.synthetic_seed) == ("synthetic", 9_000, 7)
     assert (config.test_size, config.models, config.cv_folds) == (0.25, "dt", 3)
 
 
 @pytest.mark.usefixtures("store")
-def test_a_challenger_is_trained_again_by_the_loop_at_its_moment_beside_its_champion() -> None:
+def test_a_challenger_is_trained_again_by_retreino_as_of_its_decision_versus_its_champion() -> None:
     acquired("auto")
-    tags = {"moment": "2026-11-22T10:00:00+00:00", "champion": "4"}
+    tags = {store_tags.DECIDED_AT: "2026-11-22T10:00:00+00:00", "champion": "4"}
     run_id = trained("Retreino", tags, log="''", window_size=150, mode="auto", models="lr")
     found = reproduction(run_id, {**TAGS, "sha256_development": "a" * 64, "sha256_base_train": "9" * 64}, TRAINING)
     entry_point, values = parameters(found.command)
     assert entry_point == "retreino"
-    config = parse_args(RetreinoConfig, words_of(values))
-    assert (config.mode, config.as_of, config.window_size, config.models) == ("force", tags["moment"], 150, "lr")
+    config = parse_args(RetreinoConfig, arguments(values))
+    assert (config.mode, config.as_of, config.window_size, config.models) == (
+        "force",
+        tags[store_tags.DECIDED_AT],
+        150,
+        "lr",
+    )
     assert "while version 4 is champion" in found.remarks[0]
 
 
 @pytest.mark.usefixtures("store")
-def test_what_a_replay_trained_is_trained_again_by_the_replay() -> None:
+def test_a_version_of_a_backtest_is_trained_again_by_the_backtest() -> None:
     acquired("synthetic", "synthetic", "rows=9000 seed=7")
     run_id = trained("Operacao", {store_tags.REGISTERED_MODEL: "mine"}, batch_size=250, source="auto", models="lr")
     found = reproduction(run_id, TAGS, TRAINING)
     assert "&& KOBE_SHOT_MODEL=mine mlflow run . -e operacao" in found.command
-    config = parse_args(OperacaoConfig, words_of(parameters(found.command)[1]))
+    config = parse_args(OperacaoConfig, arguments(parameters(found.command)[1]))
     assert (config.batch_size, config.source, config.models, config.test_size) == (250, "synthetic", "lr", 0.25)
 
 
 @pytest.mark.usefixtures("store")
-def test_what_is_not_known_is_said() -> None:
+def test_unknown_parameters_are_listed() -> None:
     found = reproduction(trained("Treinamento"), {"sha256_base_train": "a" * 64}, TRAINING)
     assert parameters(found.command) == ("main", {**defaults("main"), "models": "dt", "cv_folds": "3"})
-    told = " ".join(found.remarks)
-    assert "`source`, `test_size`, `seed`" in told
-    assert "The Git commit of the code is unknown." in told
+    remarks = " ".join(found.remarks)
+    assert "`source`, `test_size`, `seed`" in remarks
+    assert "The Git commit of the code is unknown." in remarks
     assert found.source_url == ""
     dirty = reproduction(trained(), {**TAGS, "git_dirty": "true"}, TRAINING)
     assert any("Files differed from that commit" in remark for remark in dirty.remarks)
 
 
-# Where it is kept
+# Where it is stored
 
 
 class PreparedTuner:
-    """Trains nothing: gives what is fitted already."""
+    """Returns fitted models, without training."""
 
     def __init__(self, train: pd.DataFrame, **options: object) -> None:
         del train, options
 
     def prior(self) -> Candidate:
-        """The class prior."""
-        return candidate(PRIOR, "Class prior")
+        """The base-rate baseline."""
+        return candidate(PRIOR, "Base rate")
 
     def ids(self, models: str) -> list[str]:
-        """The ids as they were given."""
+        """The given ids."""
         return models.split(",")
 
     def tune(self, model_id: str) -> Candidate:
-        """A model that is fitted."""
+        """A fitted model."""
         return candidate(model_id, MODEL_NAMES[model_id])
 
 
@@ -469,7 +474,7 @@ def candidate(model_id: str, name: str) -> Candidate:
 
 
 @pytest.fixture
-def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
+def training_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
     """Dev rows and labels, and a training that takes no time."""
     monkeypatch.setattr(selection, "Tuner", PreparedTuner)
     monkeypatch.setattr(selection, "_candidate_records", lambda *_: iter(()))
@@ -489,32 +494,34 @@ def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingData:
     return TrainingData(tables_["base_train"], tables_["base_test"], files, {**tags, **hashes}, weights, is_label)
 
 
-def kept(run_id: str) -> str:
+def stored(run_id: str) -> str:
     """The card that a run holds."""
     return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{FILE}"))
 
 
 @pytest.mark.usefixtures("store")
-def test_a_version_is_registered_with_its_card_and_its_run_holds_the_whole(lesson: TrainingData) -> None:
+def test_a_version_is_registered_with_a_description_and_its_run_holds_the_whole_card(
+    training_set: TrainingData,
+) -> None:
     with mlflow.start_run() as run:
-        contender, choice = selection.train_and_register(TrainingConfig(models="lr"), lesson)
-    version = MlflowClient().get_model_version("kobe_shot", contender.version)
-    whole = kept(version.run_id)
+        challenger, selected = selection.train_and_register(TrainingConfig(models="lr"), training_set)
+    version = MlflowClient().get_model_version("kobe_shot", challenger.version)
+    whole = stored(version.run_id)
     assert version.run_id == run.info.run_id
-    assert len(version.description) <= MOST_DESCRIPTION
+    assert len(version.description) <= MAX_DESCRIPTION
     for text in (version.description, whole):
         assert "`kobe_shot` version 1: Logistic Regression" in text
         assert "mlflow models serve -m models:/kobe_shot/1 --env-manager local" in blocks(text, "sh")
-        assert f"{choice.metrics['log_loss']:.4f} (" in row(text, "log_loss")[-2]
-        assert "3,500 dev rows and 500 labels that arrived in operation" in text
-        assert "each label weighs 4 dev rows" in text
-        assert "Class prior" in text
-    assert choice.justification.strip().partition("\n\n")[2] in whole
+        assert f"{selected.metrics['log_loss']:.4f} (" in row(text, "log_loss")[-2]
+        assert "3,500 dev rows and 500 delayed labels" in text
+        assert "Each label has the sample weight of 4 dev rows" in text
+        assert "| Base rate |" in text
+    assert selected.justification.strip().partition("\n\n")[2] in whole
 
 
 @pytest.mark.usefixtures("store")
 def test_a_kill_before_the_version_knows_its_number_leaves_a_whole_card(
-    lesson: TrainingData, monkeypatch: pytest.MonkeyPatch
+    training_set: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(version: str, text: str) -> None:
         del version, text
@@ -522,10 +529,10 @@ def test_a_kill_before_the_version_knows_its_number_leaves_a_whole_card(
 
     monkeypatch.setattr(registry, "describe", killed)
     with pytest.raises(Killed), mlflow.start_run():
-        selection.train_and_register(TrainingConfig(models="lr"), lesson)
+        selection.train_and_register(TrainingConfig(models="lr"), training_set)
     version = MlflowClient().get_model_version("kobe_shot", "1")
-    for text in (version.description, kept(version.run_id)):
+    for text in (version.description, stored(version.run_id)):
         serve = next(block for block in blocks(text, "sh") if block.startswith("mlflow models serve"))
         assert re.search(r"-m models:/m-[0-9a-f]{32} ", serve)
-        assert "by `reverter` with its number" in text
+        assert "run `reverter` with its number" in text
         assert len(tables(text)) >= 2

@@ -1,4 +1,4 @@
-"""The report tells what the runs hold, says what they do not, and shows hostile words as words."""
+"""The report shows the content of the runs, names what is missing, and escapes hostile text."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from data.paths import ROOT
 from monitor.reports.pipeline import artifacts, collect, flow, lineage, rendering
-from monitor.reports.pipeline.collect import Gathered
+from monitor.reports.pipeline.collect import ReportContent
 from monitor.reports.pipeline.facts import MONITORING, REPORT, Missing, RunFacts, VersionFacts, adherence
 from monitor.reports.pipeline.rendering import escaped
 from monitor.reports.pipeline.tool_matrix import PLACES, Place
@@ -45,7 +45,7 @@ def using(database: Path, experiment: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
 
 
-def made(folder: Path, empty_database: Path, *, nested: bool) -> Path:
+def filled_store(folder: Path, empty_database: Path, *, nested: bool) -> Path:
     database = Path(shutil.copy(empty_database, folder / "mlflow.db"))
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{database}")
@@ -59,13 +59,13 @@ def made(folder: Path, empty_database: Path, *, nested: bool) -> Path:
 @pytest.fixture(scope="module")
 def of_main(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """A store after a ``main``; tests copy it."""
-    return made(tmp_path_factory.mktemp("main"), empty_database, nested=True)
+    return filled_store(tmp_path_factory.mktemp("main"), empty_database, nested=True)
 
 
 @pytest.fixture(scope="module")
 def of_steps(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """A store after steps that were run one by one; tests copy it."""
-    return made(tmp_path_factory.mktemp("steps"), empty_database, nested=False)
+    return filled_store(tmp_path_factory.mktemp("steps"), empty_database, nested=False)
 
 
 @pytest.fixture
@@ -83,39 +83,39 @@ def stepwise(tmp_path: Path, of_steps: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, of_main: Path) -> Gathered:
-    """All that a report on `of_main` is made of, its pictures too."""
+def whole(tmp_path_factory: pytest.TempPathFactory, of_main: Path) -> ReportContent:
+    """The content of a report on `of_main`, with its plots."""
     with using(Path(shutil.copy(of_main, tmp_path_factory.mktemp("whole") / "filled.db")), "tests"):
-        return gathered()
+        return collected()
 
 
 @pytest.fixture(scope="module")
-def page(whole: Gathered) -> str:
+def page(whole: ReportContent) -> str:
     """The report on `of_main` as HTML."""
-    return rendering.html(rendering.markdown(whole.facts), whole.pictures)
+    return rendering.html(rendering.markdown(whole.facts), whole.plots)
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what takes time and is not asked for."""
-    monkeypatch.setattr(collect, "_drawn", lambda *_: {})
-    monkeypatch.setattr(collect, "_artefacts", lambda *_: iter(()))
+    """Do not draw plots or read artifacts, which takes time."""
+    monkeypatch.setattr(collect, "_new_plots", lambda *_: {})
+    monkeypatch.setattr(collect, "_artifacts", lambda *_: iter(()))
 
 
-def gathered() -> Gathered:
+def collected() -> ReportContent:
     with mlflow.start_run(run_name=REPORT) as run:
         return collect.collect(current_store(), lineage.find_pipeline_runs(current_store()), run.info.run_id, {})
 
 
 def written() -> tuple[str, str]:
     """The report of the active store, as Markdown and as HTML."""
-    found = gathered()
+    found = collected()
     text = rendering.markdown(found.facts)
-    return text, rendering.html(text, found.pictures)
+    return text, rendering.html(text, found.plots)
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its tags, and its text outside of style sheets."""
+    """A parsed page: its tags, and its text outside of style sheets."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -130,10 +130,10 @@ class Page(HTMLParser):
         self.text += data
 
 
-# Every figure comes from a run
+# Every number comes from a run
 
 CHANGES = {
-    ("PreparacaoDados", "rows_data_filtered"): (12_345.0, "12.345 linhas"),
+    ("PreparacaoDados", "rows_data_filtered"): (12_345.0, "12.345 registros"),
     ("Treinamento", "f1_score"): (0.34567, "0,3457"),
     ("dt: Decision Tree", "log_loss"): (0.43211, "0,4321"),
     ("lr: Logistic Regression", "f1_score_low"): (0.12344, "0,1234"),
@@ -143,7 +143,7 @@ CHANGES = {
 
 
 @pytest.mark.usefixtures("filled", "undrawn")
-def test_metrics_that_change_in_the_store_change_in_both_reports() -> None:
+def test_changed_metrics_change_both_reports() -> None:
     before, _ = written()
     for (run, metric), (value, _) in CHANGES.items():
         MlflowClient().log_metric(run_named(run).info.run_id, metric, value)
@@ -154,47 +154,49 @@ def test_metrics_that_change_in_the_store_change_in_both_reports() -> None:
         assert shown in Page(page).text
 
 
-def test_one_metric_that_is_missing_is_named_with_the_command_that_makes_it(whole: Gathered) -> None:
+def test_a_missing_metric_is_named_with_the_command_that_produces_it(whole: ReportContent) -> None:
     facts = whole.facts
     metrics = {name: value for name, value in facts.application.metrics.items() if name != "f1_score"}
     text = rendering.markdown(replace(facts, application=replace(facts.application, metrics=metrics)))
-    told = "métrica f1_score da execução PipelineAplicacao; produz: mlflow run . -e aplicacao --env-manager local"
-    assert told in Page(rendering.html(text, {})).text
+    expected = (
+        "métrica f1_score da execução PipelineAplicacao; para gerar: mlflow run . -e aplicacao --env-manager local"
+    )
+    assert expected in Page(rendering.html(text, {})).text
     assert "métrica f1\\_score da execução" not in rendering.markdown(facts)
 
 
-def test_every_run_that_it_is_written_from_is_listed(whole: Gathered) -> None:
+def test_every_run_of_the_report_is_listed(whole: ReportContent) -> None:
     text = rendering.markdown(whole.facts)
     assert len(whole.facts.runs) == 11
     for run in whole.facts.runs:
         assert f"`{run.run_id}`" in text or run.step == "Operacao"
 
 
-def test_no_figure_is_typed_in_the_template() -> None:
+def test_no_number_is_typed_in_the_template() -> None:
     template = (ROOT / "monitor" / "reports" / "pipeline" / "relatorio.md.jinja").read_text(encoding="utf-8")
-    words = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", template, flags=re.DOTALL)
-    words = re.sub(r"^## \d+\.", "##", words, flags=re.MULTILINE)
-    assert re.findall(r"\d", re.sub(r"\bF1\b|\bSHA-256\b", "", words)) == []
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", template, flags=re.DOTALL)
+    text = re.sub(r"^## \d+\.", "##", text, flags=re.MULTILINE)
+    assert re.findall(r"\d", re.sub(r"\bF1\b|\bSHA-256\b", "", text)) == []
 
 
-def test_a_number_that_no_filter_has_written_is_refused(whole: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_no_filter_has_formatted_raises(whole: ReportContent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "_number", lambda value, digits=4: value)  # noqa: ARG005
-    with pytest.raises(TypeError, match="a figure that a filter has written"):
+    with pytest.raises(TypeError, match="a number formatted by a filter"):
         rendering.markdown(whole.facts)
 
 
-def test_artefacts_are_told_by_their_bytes(whole: Gathered, of_main: Path) -> None:
+def test_artifacts_are_described_by_their_bytes(whole: ReportContent, of_main: Path) -> None:
     (file,) = of_main.parent.rglob("artifacts/tables/data_filtered.parquet")
-    found = whole.facts.table_of(whole.facts.preparation, "data_filtered")
+    found = whole.facts.find_table(whole.facts.preparation, "data_filtered")
     assert not isinstance(found, Missing)
     assert (found.size, found.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
-    assert found.composition == "tabela, 2.000 linhas × 7 colunas"
+    assert found.composition == "tabela, 2.000 registros × 7 colunas"
     assert ("shot_distance", "double") in found.columns
     assert found.sha256 in rendering.markdown(whole.facts)
 
 
 @pytest.mark.usefixtures("store")
-def test_a_table_in_parts_is_one_artefact_and_one_that_was_not_copied_too(tmp_path: Path) -> None:
+def test_a_table_in_parts_is_one_artifact_and_so_is_an_uncopied_table(tmp_path: Path) -> None:
     folder = tmp_path / "big.parquet"
     folder.mkdir()
     for part in range(2):
@@ -203,18 +205,18 @@ def test_a_table_in_parts_is_one_artefact_and_one_that_was_not_copied_too(tmp_pa
         mlflow.log_artifact(str(folder), "tables")
         mlflow.set_tags({"table_huge": "/elsewhere/huge.parquet", "sha256_huge": "f" * 64})
     big, huge = artifacts.of_run(current_store(), lineage.read(current_store(), run.info.run_id, "PipelineAplicacao"))
-    assert (big.path, big.composition) == ("tables/big.parquet", "tabela, 6 linhas × 1 coluna")
+    assert (big.path, big.composition) == ("tables/big.parquet", "tabela, 6 registros × 1 coluna")
     assert (huge.path, huge.size, huge.sha256) == ("huge.parquet", None, "f" * 64)
 
 
-# Hostile words
+# Hostile text
 
 
 @pytest.mark.usefixtures("filled", "undrawn")
-def test_hostile_words_from_runs_are_shown_as_they_are() -> None:
+def test_hostile_text_of_runs_is_shown_as_text() -> None:
     MlflowClient().set_tag(run_named("Treinamento").info.run_id, "promotion_note", HOSTILE)
     MlflowClient().set_tag(run_named("Monitoramento").info.run_id, "reasons", HOSTILE)
-    MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, "predictions", "a`|<b>.parquet")
+    MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, store_tags.PREDICTIONS, "a`|<b>.parquet")
     text, page = written()
     parsed = Page(page)
     assert parsed.text.count(HOSTILE) == 2
@@ -225,19 +227,19 @@ def test_hostile_words_from_runs_are_shown_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [HOSTILE, "1. one", "- dash", "# head", "a\nb", "\\", "==", "&lt;", "![x](y)", "97.1% x"]
+    "text", [HOSTILE, "1. one", "- dash", "# head", "a\nb", "\\", "==", "&lt;", "![x](y)", "97.1% x"]
 )
-def test_escaped_words_are_read_back_whole_in_a_line_a_list_and_a_cell(words: str) -> None:
-    shown = " ".join(words.split())
+def test_escaped_text_is_shown_whole_in_a_line_a_list_and_a_cell(text: str) -> None:
+    shown = " ".join(text.split())
     for frame in ("{}", "- {}", "| a | b |\n|---|---|\n| {} | c |"):
-        page = rendering.html(f"# t\n\n## h\n\n{frame.format(escaped(words))}\n", {})
+        page = rendering.html(f"# t\n\n## h\n\n{frame.format(escaped(text))}\n", {})
         assert shown in Page(page.partition("</nav>")[2]).text
 
 
 # The files
 
 
-def test_the_page_needs_nothing_else(page: str) -> None:
+def test_the_page_is_self_contained(page: str) -> None:
     parsed = Page(page)
     sources = [attributes["src"] or "" for tag, attributes in parsed.tags if tag == "img"]
     assert sources
@@ -246,9 +248,9 @@ def test_the_page_needs_nothing_else(page: str) -> None:
     assert not re.search(r"(?:src|href|url\()\s*[=]?\s*[\"']?https?:", page)
 
 
-def test_every_picture_that_the_markdown_names_is_there(whole: Gathered) -> None:
+def test_every_plot_of_the_markdown_exists(whole: ReportContent) -> None:
     named = re.findall(r"\]\(relatorio_figuras/([\w.]+)\)", rendering.markdown(whole.facts))
-    assert sorted(named) == sorted(whole.pictures)
+    assert sorted(named) == sorted(whole.plots)
     assert {"arremessos.png", "drift.png", "atributos.png"} <= set(named)
 
 
@@ -257,7 +259,7 @@ def test_the_table_of_contents_leads_to_every_section(page: str) -> None:
     assert ids == [f"s{number}" for number in range(12)]
 
 
-def test_simulated_shots_are_said_loudly(whole: Gathered) -> None:
+def test_synthetic_shots_are_announced_at_the_top(whole: ReportContent) -> None:
     origin = {"data_source": "synthetic", "synthetic": "true"}
     training = replace(whole.facts.training, tags={**whole.facts.training.tags, **origin})
     text = rendering.markdown(replace(whole.facts, training=training))
@@ -279,10 +281,10 @@ def test_mermaid_and_svg_show_the_same_nodes_and_arrows() -> None:
     assert {name for pair in arrows for name in pair} == set(boxes)
 
 
-def test_the_arrows_of_the_diagram_are_told_in_words() -> None:
-    told = str(flow.svg()).partition("</desc>")[0]
-    assert told.count("De ") == len(flow.EDGES)
-    assert "para Registro kobe_shot champion = Production: sim." in told
+def test_the_arrows_of_the_diagram_are_described_in_sentences() -> None:
+    description = str(flow.svg()).partition("</desc>")[0]
+    assert description.count("De ") == len(flow.EDGES)
+    assert "para Registro kobe_shot champion = Production: sim." in description
 
 
 def test_every_label_of_the_diagram_is_in_quotes_and_holds_none() -> None:
@@ -299,11 +301,11 @@ def test_no_box_of_the_diagram_lies_on_another() -> None:
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place.tool}, {place.purpose}")
-def test_every_place_that_is_named_exists(place: Place) -> None:
+def test_every_listed_file_exists(place: Place) -> None:
     assert (ROOT / place.path).is_file()
 
 
-def test_every_purpose_is_told_for_every_tool() -> None:
+def test_every_purpose_is_listed_for_every_tool() -> None:
     tools = {"MLflow", "PyCaret", "scikit-learn", "Streamlit"}
     assert {(place.purpose, place.tool) for place in PLACES} == {
         (purpose, tool) for purpose in {place.purpose for place in PLACES} for tool in tools
@@ -311,10 +313,10 @@ def test_every_purpose_is_told_for_every_tool() -> None:
     assert len({place.purpose for place in PLACES}) == 5
 
 
-# What is missing, or is not what one expects
+# Missing and unexpected values
 
 
-def changed(whole: Gathered, **runs: Any) -> str:  # noqa: ANN401 as `replace` takes them
+def changed(whole: ReportContent, **runs: Any) -> str:  # noqa: ANN401 as `replace` takes them
     return rendering.markdown(replace(whole.facts, **runs))
 
 
@@ -322,43 +324,45 @@ def without(run: RunFacts, prefix: str) -> RunFacts:
     return replace(run, metrics={name: value for name, value in run.metrics.items() if not name.startswith(prefix)})
 
 
-def test_reasons_for_dropped_rows_that_are_gone_are_missing_and_not_none(whole: Gathered) -> None:
+def test_missing_reasons_for_dropped_rows_are_not_shown_as_no_reason(whole: ReportContent) -> None:
     text = changed(whole, preparation=without(whole.facts.preparation, "dropped_dev_missing_"))
-    assert "por falta de: **faltando**: métricas dropped" in text
-    assert "por falta de: nada" not in text
+    assert "por valores ausentes em: **ausente**: métricas dropped" in text
+    assert "por valores ausentes em: nenhuma variável" not in text
     none = {**whole.facts.preparation.metrics, "dropped_dev_missing_shot_made_flag": 0.0}
-    assert "por falta de: nada." in changed(whole, preparation=replace(whole.facts.preparation, metrics=none))
+    assert "por valores ausentes em: nenhuma variável." in changed(
+        whole, preparation=replace(whole.facts.preparation, metrics=none)
+    )
 
 
 @pytest.mark.parametrize("name", ["current_roc_auc_low", "current_log_loss_skill_high", "out_of_support_threshold"])
-def test_a_reason_that_is_not_known_names_the_figure_that_is_missing(whole: Gathered, name: str) -> None:
+def test_an_unknown_reason_names_the_missing_metric(whole: ReportContent, name: str) -> None:
     text = changed(whole, monitoring=without(whole.facts.monitoring, name))
-    reasons = text.partition("As razões, pelos números")[2].partition("**O que mudou")[0]
+    reasons = text.partition("As razões, segundo as métricas")[2].partition("**O que mudou")[0]
     assert f"métrica {escaped(name)} da execução Monitoramento" in reasons
 
 
-def test_what_is_missing_is_never_bold_twice(whole: Gathered) -> None:
+def test_a_missing_value_is_never_bold_twice(whole: ReportContent) -> None:
     for step in ("preparation", "training", "application", "monitoring"):
         run = getattr(whole.facts, step)
         text = changed(whole, **{step: replace(run, metrics={}, tags={}, params={})})
-        assert "**faltando**" in text
+        assert "**ausente**" in text
         assert "****" not in text
 
 
-def test_a_figure_without_an_interval_stands_alone(whole: Gathered) -> None:
-    tree = whole.facts.chosen
+def test_a_metric_without_an_interval_is_shown_alone(whole: ReportContent) -> None:
+    tree = whole.facts.selected
     metrics = {name: value for name, value in tree.metrics.items() if not name.endswith(("_low", "_high"))}
     alone = tuple(replace(run, metrics=metrics) if run == tree else run for run in whole.facts.candidates)
     text = rendering.markdown(replace(whole.facts, candidates=alone))
     assert f"{rendering._number(metrics['log_loss'])} (sem intervalo)" in text  # noqa: SLF001
 
 
-def test_the_interval_of_the_estimate_is_a_metric_as_its_value_is(whole: Gathered) -> None:
+def test_the_estimate_and_its_interval_are_metrics_of_the_run(whole: ReportContent) -> None:
     metrics = {**whole.facts.monitoring.metrics, "estimated_log_loss": 0.4321, "estimated_log_loss_low": 0.4123}
     assert "| 0,4321 (0,4123 a" in changed(whole, monitoring=replace(whole.facts.monitoring, metrics=metrics))
 
 
-def test_the_picture_of_drift_is_drawn_from_the_metrics_of_the_table(whole: Gathered) -> None:
+def test_the_drift_plot_shows_the_metrics_of_the_table(whole: ReportContent) -> None:
     metrics = {**whole.facts.monitoring.metrics, "psi_period": 9.0}
     drawn = collect._distances(replace(whole.facts.monitoring, metrics=metrics))  # noqa: SLF001
     assert {"feature": "period", "statistic": "psi", "value": 9.0}.items() <= drawn[6].items()
@@ -366,7 +370,7 @@ def test_the_picture_of_drift_is_drawn_from_the_metrics_of_the_table(whole: Gath
 
 
 @pytest.mark.usefixtures("store")
-def test_a_table_that_was_not_copied_is_described_where_it_lies(tmp_path: Path) -> None:
+def test_an_uncopied_table_is_described_at_its_path(tmp_path: Path) -> None:
     large = tmp_path / "data_filtered.parquet"
     pd.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).to_parquet(large)
     with mlflow.start_run(run_name="PreparacaoDados") as run:
@@ -377,57 +381,57 @@ def test_a_table_that_was_not_copied_is_described_where_it_lies(tmp_path: Path) 
     large.unlink()
     (found,) = artifacts.of_run(current_store(), preparation)
     assert (found.size, found.columns) == (None, ())
-    assert "não está mais lá" in found.composition
+    assert "não existe mais" in found.composition
 
 
-def test_a_table_that_is_gone_is_missing_from_the_run_that_made_it(whole: Gathered) -> None:
-    text = rendering.markdown(replace(whole.facts, artefacts=()))
-    assert "tabela data\\_filtered da execução PreparacaoDados; produz: `mlflow run . -e preparacao" in text
+def test_a_missing_table_is_named_with_its_run(whole: ReportContent) -> None:
+    text = rendering.markdown(replace(whole.facts, artifacts=()))
+    assert "tabela data\\_filtered da execução PreparacaoDados; para gerar: `mlflow run . -e preparacao" in text
 
 
-def test_a_version_that_learned_from_labels_is_not_told_as_one_of_the_split(whole: Gathered) -> None:
+def test_a_version_trained_on_labels_is_not_described_by_the_split(whole: ReportContent) -> None:
     tags = {**whole.facts.trained.tags, store_tags.TRAINING_LABELS: "2706"}
-    version, figures = VersionFacts("2", tags), dict(whole.facts.monitoring.metrics)
-    figures |= {f"reference_{name}": figures[f"current_{name}"] for name in ("log_loss", "rate")}
-    facts = replace(whole.facts, trained=version, applied=version, again="mlflow run . -e retreino")
-    text = rendering.markdown(replace(facts, monitoring=replace(facts.monitoring, metrics=figures)))
-    assert "mais 2.706 rótulos que chegaram" in text
-    assert text.count("são **essas mesmas**") == 2
+    version, metrics = VersionFacts("2", tags), dict(whole.facts.monitoring.metrics)
+    metrics |= {f"reference_{name}": metrics[f"current_{name}"] for name in ("log_loss", "rate")}
+    facts = replace(whole.facts, trained=version, applied=version, reproduction="mlflow run . -e retreino")
+    text = rendering.markdown(replace(facts, monitoring=replace(facts.monitoring, metrics=metrics)))
+    assert "mais 2.706 rótulos da operação" in text
+    assert text.count("são **esses mesmos**") == 2
     assert "```sh\nmlflow run . -e retreino\n" in text
-    assert "são **essas mesmas**" not in rendering.markdown(facts)
+    assert "são **esses mesmos**" not in rendering.markdown(facts)
 
 
-def test_rows_that_the_version_had_learned_from_are_told_where_the_run_counts_them(whole: Gathered) -> None:
+def test_prod_rows_in_training_are_shown_if_the_run_counts_them(whole: ReportContent) -> None:
     counted = replace(whole.facts.application, metrics={**whole.facts.application.metrics, "rows_in_training": 123.0})
-    assert "123 com um rótulo com que a versão já tinha aprendido" in changed(whole, application=counted)
-    assert "já tinha aprendido" not in rendering.markdown(whole.facts)
+    assert "123 com rótulos usados no treino da versão" in changed(whole, application=counted)
+    assert "usados no treino da versão" not in rendering.markdown(whole.facts)
 
 
-def test_an_endpoint_that_does_not_say_its_version_is_told_in_words(whole: Gathered) -> None:
-    tags = {**whole.facts.application.tags, "model_version": "unknown: the endpoint does not say"}
+def test_an_endpoint_without_a_known_version_is_described(whole: ReportContent) -> None:
+    tags = {**whole.facts.application.tags, "model_version": "unknown: no version in the response"}
     text = changed(whole, application=replace(whole.facts.application, tags=tags))
-    assert "O modelo de um endpoint que não diz a sua versão pontuou" in text
-    assert "the endpoint does not say" not in text
+    assert "O modelo de um endpoint que não informa a sua versão gerou predições" in text
+    assert "no version in the response" not in text
 
 
 @pytest.mark.usefixtures("filled", "undrawn")
-def test_after_a_roll_back_the_champion_is_told_beside_the_version_that_was_applied(filled: Path) -> None:
+def test_after_a_rollback_the_champion_and_the_applied_version_are_named(filled: Path) -> None:
     fill(filled)
     registry.roll_back("the model disappoints")
     text, _ = written()
-    assert "o champion hoje (versão 1) não é a versão que pontuou a produção (2)" in text
+    assert "o campeão atual (versão 1) não é a versão que gerou as predições da produção (2)" in text
     assert "| 1 | 2 | the model disappoints |" in text
 
 
 @pytest.mark.usefixtures("filled", "undrawn")
-def test_a_registered_model_that_is_gone_is_told_in_words() -> None:
+def test_a_deleted_registered_model_is_described() -> None:
     MlflowClient().delete_registered_model("kobe_shot")
     text, _ = written()
     assert "tag git\\_commit da versão registrada, que não foi encontrada" in text
     assert "versão ?" not in text
 
 
-def test_another_registered_model_is_named_everywhere(whole: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_registered_model_is_named_everywhere(whole: ReportContent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOBE_SHOT_MODEL", 'guard "1"')
     text = rendering.markdown(replace(whole.facts, model=registry.model()))
     assert 'registro[("Registro guard #quot;1#quot;<br/>' in text
@@ -436,13 +440,13 @@ def test_another_registered_model_is_named_everywhere(whole: Gathered, monkeypat
     assert "KOBE_SHOT_MODEL='guard \"1\"' mlflow run . -e main --env-manager local -P source=auto" in text
 
 
-def test_a_source_with_a_blank_is_given_as_it_was(whole: Gathered) -> None:
+def test_a_source_with_a_blank_is_quoted(whole: ReportContent) -> None:
     main = replace(whole.facts.main, params={"source": "'my shots'", "endpoint": "''", "models": "dt"})
     text = changed(whole, main=main)
     assert "mlflow run . -e main --env-manager local -P 'source=my shots' -P models=dt\n" in text
 
 
-# Which runs belong together
+# Runs of one pipeline
 
 
 def ids(found: lineage.Chain) -> list[str]:
@@ -461,7 +465,7 @@ def test_the_runs_of_one_main_belong_together_also_when_another_one_follows(fill
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_version_that_was_trained_and_not_applied_is_told_beside_the_one_that_was(filled: Path) -> None:
+def test_the_trained_and_the_applied_version_are_named_if_they_differ(filled: Path) -> None:
     fill(filled)
     MlflowClient().set_tag(run_named("PipelineAplicacao").info.run_id, "model_version", "1")
     text, _ = written()
@@ -469,7 +473,7 @@ def test_a_version_that_was_trained_and_not_applied_is_told_beside_the_one_that_
 
 
 @pytest.mark.usefixtures("stepwise")
-def test_runs_of_their_own_are_joined_by_digests_and_tags() -> None:
+def test_separate_runs_are_linked_by_digests_and_tags() -> None:
     expected = [run_named(name).info.run_id for name in STEPS]
     for stray in ("PreparacaoDados", "Aquisicao"):
         with mlflow.start_run(run_name=stray, tags={"data_source": "public", "sha256_dataset_kobe_dev": "0" * 64}):
@@ -482,17 +486,17 @@ def test_runs_of_their_own_are_joined_by_digests_and_tags() -> None:
 
 
 @pytest.mark.usefixtures("stepwise", "undrawn")
-def test_runs_that_are_gone_are_said_to_be_missing_one_after_the_other() -> None:
+def test_every_deleted_run_is_shown_as_missing() -> None:
     for count, name in enumerate(gone := ["Monitoramento", "Aquisicao", "PreparacaoDados", "PipelineAplicacao"], 1):
         MlflowClient().delete_run(run_named(name).info.run_id)
         text, _ = written()
         for missing in gone[:count]:
-            assert f"| {missing} | — | **faltando**; produz: `mlflow run . -e" in text
-    assert "**faltando**: a execução PipelineAplicacao; produz:" in text
+            assert f"| {missing} | — | **ausente**; para gerar: `mlflow run . -e" in text
+    assert "**ausente**: a execução PipelineAplicacao; para gerar:" in text
 
 
 @pytest.mark.usefixtures("stepwise")
-def test_a_training_that_the_loop_made_is_not_that_of_the_pipeline() -> None:
+def test_a_training_of_a_retraining_decision_is_not_that_of_the_pipeline() -> None:
     expected = run_named("Treinamento").info.run_id
     with (
         mlflow.start_run(run_name="Retreino", tags={"data_source": "public"}),
@@ -505,7 +509,7 @@ def test_a_training_that_the_loop_made_is_not_that_of_the_pipeline() -> None:
 
 
 @pytest.mark.usefixtures("stepwise")
-def test_runs_about_another_registered_model_are_not_told() -> None:
+def test_runs_of_another_registered_model_are_ignored() -> None:
     expected = ids(lineage.find_pipeline_runs(current_store()))
     digests = run_named("PreparacaoDados").data.params
     with mlflow.start_run(run_name="PreparacaoDados", tags={**ORIGIN, store_tags.REGISTERED_MODEL: "guard_shot"}):
@@ -526,7 +530,7 @@ def test_runs_about_another_registered_model_are_not_told() -> None:
 
 
 @pytest.mark.usefixtures("filled")
-def test_without_an_application_the_main_of_the_training_is_told() -> None:
+def test_without_batch_scoring_the_main_of_the_training_is_reported() -> None:
     MlflowClient().delete_run(run_named("PipelineAplicacao").info.run_id)
     found = lineage.find_pipeline_runs(current_store())
     assert found.main.run_id == run_named("main").info.run_id
@@ -534,34 +538,34 @@ def test_without_an_application_the_main_of_the_training_is_told() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_without_any_training_there_is_nothing_to_tell() -> None:
+def test_without_a_training_the_report_names_the_command_to_run() -> None:
     with pytest.raises(lineage.NoTrainingError, match=r"Run the pipeline first: mlflow run \. -e main"):
         lineage.find_pipeline_runs(current_store())
 
 
-# The loop
+# Retraining
 
 
 @pytest.mark.usefixtures("filled", "undrawn")
-def test_the_decisions_that_were_taken_and_the_last_replay_are_told() -> None:
+def test_decisions_and_the_last_backtest_are_shown() -> None:
     before, _ = written()
-    assert "Nenhuma decisão foi tomada ainda" in before
-    log_decision(1, records.RETRAIN, reasons=["2 of 3 windows violate"], trigger="reactive", outcome="promoted")
+    assert "Nenhuma decisão foi registrada ainda" in before
+    log_decision(1, records.RETRAIN, reasons=["2 of 3 windows breach"], trigger="reactive", outcome="promoted")
     log_backtest(backtest_record())
     foreign, _ = written()
-    assert "a execução `Operacao` sobre estes dados" in foreign
+    assert "a execução `Operacao` com estes dados" in foreign
     for name, value in ORIGIN.items():
         MlflowClient().set_tag(run_named("Operacao").info.run_id, name, value)
     MlflowClient().log_metric(run_named("Operacao").info.run_id, "log_loss_loop", 0.63399)
     text, _ = written()
-    assert "| 1 | 22/11/2026 10:00 | retreinar | reativo | 2 of 3 windows violate | promovido | 1 | — |" in text
-    assert "| com o laço | 0,6340 |" in text
+    assert "| 1 | 22/11/2026 10:00 | retreinar | reativa | 2 of 3 windows breach | promovido | 1 | — |" in text
+    assert "| com o ciclo de retreinamento | 0,6340 |" in text
 
 
 # Whether the model fits
 
 
-def looked(**changes: float) -> RunFacts:
+def monitored(**changes: float) -> RunFacts:
     skill = {"current_log_loss_skill": 0.02, "current_log_loss_skill_low": 0.01, "current_log_loss_skill_high": 0.03}
     auc = {"current_roc_auc": 0.6, "current_roc_auc_low": 0.58, "current_roc_auc_high": 0.62}
     support = {"out_of_support_rate": 0.001, "out_of_support_threshold": 0.003}
@@ -569,7 +573,7 @@ def looked(**changes: float) -> RunFacts:
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict", "code"),
+    ("changes", "result", "code"),
     [
         ({}, "yes", "skill_better"),
         ({"current_log_loss_skill_low": -0.03, "current_log_loss_skill_high": -0.01}, "no", "skill_worse"),
@@ -580,17 +584,17 @@ def looked(**changes: float) -> RunFacts:
         ({"current_roc_auc_low": float("nan")}, "unknown", "auc_unknown"),
     ],
 )
-def test_the_words_of_the_verdict_follow_from_the_figures(changes: dict[str, float], verdict: str, code: str) -> None:
-    found = adherence(looked(**changes))
-    assert found.verdict == verdict
+def test_the_model_fit_follows_from_the_metrics(changes: dict[str, float], result: str, code: str) -> None:
+    found = adherence(monitored(**changes))
+    assert found.result == result
     assert code in {reason.code for reason in found.reasons}
 
 
-def test_of_what_nobody_looked_at_nothing_is_said() -> None:
-    assert adherence(RunFacts(MONITORING)).verdict == "unknown"
+def test_without_monitoring_the_model_fit_is_unknown() -> None:
+    assert adherence(RunFacts(MONITORING)).result == "unknown"
 
 
-# Figures in the Brazilian form
+# Numbers in the Brazilian format
 
 
 @pytest.mark.parametrize(
@@ -603,11 +607,11 @@ def test_of_what_nobody_looked_at_nothing_is_said() -> None:
         (-0.00001, "0,0000"),
     ],
 )
-def test_figures_have_a_comma_and_points(value: float | str, shown: str) -> None:
+def test_numbers_have_a_decimal_comma_and_thousands_points(value: float | str, shown: str) -> None:
     assert rendering._number(value) == shown  # noqa: SLF001
 
 
-def test_a_version_or_run_without_a_tag_says_so() -> None:
+def test_a_missing_tag_or_parameter_is_a_missing_value() -> None:
     assert isinstance(VersionFacts("3").tag("gate"), Missing)
     assert isinstance(RunFacts(MONITORING).param("current"), Missing)
     assert RunFacts(MONITORING, params={"log": ""}).param("log") == ""
