@@ -20,7 +20,6 @@ from data.paths import ROOT
 
 NOT_YET: tuple[str, ...] = (
     "monitor/charts/",
-    "monitor/reports/",
     "monitor/retraining/",
     "monitor/ui/",
     "serving/batch/",

@@ -84,6 +84,7 @@ FORMER_TAGS = {
     "verdict": HEALTH,
 }
 FORMER_VALUES: dict[str, dict[str, str]] = {
+    DATA_SOURCE: {"address": "url"},
     DECISION: {"wait": "no action"},
     HEALTH: {"watch": "warning", "retrain": "retraining recommended"},
     OUTCOME: {"refused": "rejected"},

@@ -61,6 +61,7 @@ _OUTCOMES = {
     "interrupted": "interrompido",
     "failed": "falhou",
     "no action": "nenhuma ação",
+    "nothing to do": "nenhuma ação",
 }
 _PARAMETERS = {
     "acquisition": ("source", "synthetic_rows", "synthetic_seed"),

@@ -248,7 +248,10 @@ def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
     assert found["metrics"]["reference"] is None
     assert found["estimate"] is None
     assert found["status"] != "healthy"
-    assert "The estimate could not be computed; the checks show the reason." in Page(report(seen, found, synthetic=False)).text
+    assert (
+        "The estimate could not be computed; the checks show the reason."
+        in Page(report(seen, found, synthetic=False)).text
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
