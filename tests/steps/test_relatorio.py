@@ -141,7 +141,7 @@ def test_plots_of_an_earlier_report_are_removed(out: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(out: Path) -> None:
     (out / "file").write_text("mine")
-    with pytest.raises(KobeShotError, match=r"out=file/below/relatorio.md: expected a folder"):
+    with pytest.raises(KobeShotError, match=r"out=file/below/relatorio.md: expected a writable folder"):
         run(RelatorioConfig(out="file/below"))
     with pytest.raises(KobeShotError, match="out="):
         MainConfig(out="file/below").check()

@@ -309,7 +309,7 @@ def test_a_refused_estimate_is_said_to_be_refused_above_what_is_known_of_the_res
     seen, health = kind("an estimate that is refused in part")
     text = Page(report(seen, to_dict(seen, health), synthetic=False)).text
     assert f"No estimate for the whole table: {seen.estimate.unavailable_reason}." in text
-    assert f"Of the {seen.estimate.supported} rows inside the training support:" in text
+    assert f"For the {seen.estimate.supported} rows inside the training support:" in text
     seen, health = kind("an estimate that is refused")
     assert "an estimate needs 30" in Page(report(seen, to_dict(seen, health), synthetic=False)).text
 
