@@ -64,7 +64,7 @@ NODES = (
     Node("candidatos", ("candidate/model.skops", "um por candidato, com gráficos"), FILE, 1, 2),
     Node("selecao", ("Seleção", "pela validação cruzada"), STEP, 0, 3),
     Node("justificativa", ("justification.md", "por que este modelo"), FILE, 1, 3),
-    Node("criterio", ("Critério de promoção", "melhor do que o campeão?"), STEP, 0, 4),
+    Node("criterio", ("Critério de promoção", "significativamente melhor?"), STEP, 0, 4),
     Node("registro", (f"Registro {_MODEL}", "champion = Production"), FILE, 1, 4),
     Node("servidor", ("Servidor", "mlflow models serve"), STEP, 2, 0),
     Node("rest", ("POST /invocations", "JSON, CSV ou Parquet"), FILE, 3, 0),
