@@ -61,7 +61,7 @@ NODES = (
     Node("preparacao", ("PreparacaoDados", "seleciona, filtra, separa"), STEP, 0, 1),
     Node("tabelas", ("data_filtered, base_train,", "base_test, base_prod"), FILE, 1, 1),
     Node("treinamento", ("Treinamento", "PyCaret e scikit-learn"), STEP, 0, 2),
-    Node("candidatos", ("candidate/model.skops", "um por candidato, com gráficos"), FILE, 1, 2),
+    Node("candidatos", ("candidate/model.skops", "modelo de cada candidato"), FILE, 1, 2),
     Node("selecao", ("Seleção", "pela validação cruzada"), STEP, 0, 3),
     Node("justificativa", ("justification.md", "por que este modelo"), FILE, 1, 3),
     Node("criterio", ("Critério de promoção", "significativamente melhor?"), STEP, 0, 4),
@@ -75,7 +75,7 @@ NODES = (
     Node("retreino", ("Retreino", "reativo ou preditivo: decide"), STEP, 2, 3),
     Node("decisao", ("decision.json", "gatilhos, pré-condições"), FILE, 3, 3),
     Node("reverter", ("Reverter", "desfaz uma promoção"), STEP, 2, 4),
-    Node("operacao", ("Operacao", "backtest da política"), STEP, 2, 5),
+    Node("operacao", ("Operacao", "backtest e painel Streamlit"), STEP, 2, 5),
     Node("relatorio", ("Relatorio", "relatorio.md, relatorio.html"), STEP, 3, 5),
 )
 
