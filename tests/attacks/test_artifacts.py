@@ -174,7 +174,7 @@ def test_a_version_whose_digest_was_deleted_is_refused_until_a_person_records_it
 ) -> None:
     for tag in (FILES, FILES_SHA256):
         MlflowClient().delete_model_version_tag(registry.model(), "2", tag)
-    with pytest.raises(KobeShotError, match=r"python -m serving\.verify --record 2"):
+    with pytest.raises(KobeShotError, match=r"python -m serving\.registry\.verify --record 2"):
         in_process.threshold_of("2")
     with pytest.raises(ModelFilesError, match="not known to be: version 2"):
         verify(VerifyConfig())
