@@ -641,7 +641,7 @@ def test_a_challenger_that_is_not_better_is_archived_and_the_log_records_why(
     assert (registry.alias_state().champion, stage("2")) == ("1", "Archived")
     again = setup.run()
     assert (again.number, again.outcome, again.decision.decision) == (2, NOTHING_TO_DO, NO_ACTION)
-    assert any("0 label" in reason and "rows are new" in reason for reason in again.decision.reasons)
+    assert any("0 new labeled rows" in reason for reason in again.decision.reasons)
 
 
 def test_a_dry_run_prints_the_decision_and_changes_nothing(

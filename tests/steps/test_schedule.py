@@ -23,11 +23,12 @@ WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_tex
 def bundle(tmp_path: Path) -> Path:
     """A folder with the schedule, and steps that succeed at once."""
     for folder in ("data", "serving"):
-        (tmp_path / folder).mkdir()
-        for path in (ROOT / folder).glob("*.py"):
-            shutil.copy(path, tmp_path / folder)
+        for path in (ROOT / folder).rglob("*.py"):
+            copied = tmp_path / path.relative_to(ROOT)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copied)
     (tmp_path / "steps").mkdir()
-    shutil.copy(ROOT / "steps" / "scheduled.py", tmp_path / "steps")
+    shutil.copy(ROOT / "steps" / "schedule.py", tmp_path / "steps")
     for step in ("monitoramento", "retreino"):
         write_step(tmp_path, step, "import sys\nprint(sys.argv[1:])\n")
     return tmp_path
@@ -79,7 +80,7 @@ def output_of(bundle: Path) -> str:
 def test_an_empty_inference_log_is_not_a_failure(bundle: Path) -> None:
     with scheduled(bundle, "1s", "log"):
         wait_until(lambda: output_of(bundle).count("Next at") >= 2, "two runs")
-        assert "Nothing was scored yet" in output_of(bundle)
+        assert "No rows yet: the inference log is empty" in output_of(bundle)
         assert "--current" not in output_of(bundle)
         assert "last success: 2" in ok(status(bundle))
 
@@ -91,7 +92,7 @@ def test_it_runs_monitoring_and_retraining_repeatedly_until_sigterm(bundle: Path
         assert "last success: 2" in ok(status(bundle))
         process.send_signal(signal.SIGTERM)
         assert completed(process).returncode == 0
-    assert "The schedule is not kept: it was ended at 2" in status(bundle).stderr
+    assert "The scheduler is not running: it ended at 2" in status(bundle).stderr
 
 
 def test_old_rows_are_deleted_from_the_inference_log_after_each_run_by_default(bundle: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_cron_expression_waits_for_its_time(bundle: Path) -> None:
     [
         ("0 6 * * 1", "weekdays by name"),
         ("0 66 * * *", "maximum value"),
-        ("0 0 30 2 *", "never does"),
+        ("0 0 30 2 *", "never fires"),
         ("0 0 13 * fri", "a day of the month or a weekday"),
         ("0 0 * * fri-mon", "weeks from mon to sun"),
         ("soon", "cron expression"),
@@ -190,7 +191,7 @@ def test_a_folder_has_one_schedule(bundle: Path) -> None:
         command = [sys.executable, "-m", "steps.schedule", "--schedule", "1h"]
         second = subprocess.run(command, cwd=bundle, env=settings(bundle), capture_output=True, text=True, check=False)
         assert second.returncode == 1
-        assert "the schedule of this folder" in second.stderr
+        assert "the scheduler of this folder" in second.stderr
         assert status(bundle).returncode == 0
 
 

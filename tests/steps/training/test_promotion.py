@@ -348,7 +348,7 @@ def test_max_log_loss_is_applied(store_with_models: LoggedModels) -> None:
     who = contending(store_with_models, GOOD)
     found = promote(who, max_log_loss=0.5)
     assert_archived(who, found, "1")
-    assert found.gate_result.reason.endswith("limit 0.5000")
+    assert found.gate_result.reason.endswith("maximum 0.5000")
 
 
 def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_no_champion_to_be_compared_with(
