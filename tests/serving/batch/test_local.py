@@ -331,7 +331,7 @@ def test_a_version_that_comes_half_way_and_was_trained_on_rows_ends_the_run(tmp_
         return (lambda rows: np.ones(len(rows), dtype=bool)) if version == 2 else None
 
     batch, scorer = BatchJob(table, tmp_path / "out.parquet", 0, 700), Swapped(Distance(), 0)
-    with pytest.raises(ScoringError, match=r"version 2 half-way.*run this again"):
+    with pytest.raises(ScoringError, match=r"version 2 during the run.*run this again"):
         score_table(batch, scorer, training_mask_of=mask_of)
     assert not (tmp_path / "out.parquet").exists()
     assert score_table(batch, scorer).versions == (1, 2)

@@ -295,7 +295,7 @@ def test_a_client_killed_at_random_times_ends_with_every_row_once(
         process.kill()
         process.wait()
         assert not (tmp_path / "disturbed.parquet").exists()
-    assert "rows had been served in an earlier run" in ok(checkout.command(*disturbed))
+    assert "rows were scored in an earlier run" in ok(checkout.command(*disturbed))
     assert (tmp_path / "disturbed.parquet").read_bytes() == (tmp_path / "undisturbed.parquet").read_bytes()
 
 

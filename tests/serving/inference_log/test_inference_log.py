@@ -446,7 +446,7 @@ def test_a_log_can_be_read_while_it_is_written(url: str, tmp_path: Path) -> None
     recorder.append(request("a"))
     wait_until(lambda: len(logged(url)) == 3, "the rows to be logged")
     with closing(sqlite3.connect(tmp_path / "log.db")) as reader:
-        reader.execute("start")
+        reader.execute("BEGIN")
         assert reader.execute("select count(*) from inference").fetchone() == (3,)
         recorder.append(request("b"))
         wait_until(lambda: len(logged(url)) == 6, "rows to be logged next to a reader")
