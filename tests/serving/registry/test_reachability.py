@@ -104,7 +104,15 @@ def test_timeouts_of_the_environment_are_kept(monkeypatch: pytest.MonkeyPatch) -
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in reachability.patient_environment()
 
 
-PAGES = ("overview", "court", "performance", "drift", "without_labels", "retraining", "operation")
+PAGES = (
+    "overview",
+    "shot_chart",
+    "performance",
+    "drift",
+    "estimated_performance",
+    "retraining",
+    "runs_and_registry",
+)
 
 
 @pytest.mark.usefixtures("short")
