@@ -151,8 +151,9 @@ def relative_degradation(
 
     Examples
     --------
-    >>> bad, good = evaluate_with_intervals([1, 0] * 99, [0.4, 0.6] * 99), evaluate_with_intervals([1, 0] * 99, [0.6,
-    0.4] * 99) >>> relative_degradation(bad, good, "log_loss").value.__round__(2)
+    >>> bad = evaluate_with_intervals([1, 0] * 99, [0.4, 0.6] * 99)
+    >>> good = evaluate_with_intervals([1, 0] * 99, [0.6, 0.4] * 99)
+    >>> relative_degradation(bad, good, "log_loss").value.__round__(2)
     0.79
     """
     sign = -1 if METRICS[metric].greater_is_better else 1

@@ -101,8 +101,9 @@ def rates_by_group(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[An
     Examples
     --------
     >>> shots = pd.DataFrame({"shot_made_flag": [1.0, 0.0, np.nan], "probability": [0.6, 0.4, 0.5]})
-    >>> rates_by_group(shots, np.array(["near", "near", "far"]))[["group", "shots", "labeled",
-    "rate"]].to_numpy().tolist() [['far', 1, 0, nan], ['near', 2, 2, 0.5]]
+    >>> found = rates_by_group(shots, np.array(["near", "near", "far"]))
+    >>> found[["group", "shots", "labeled", "rate"]].to_numpy().tolist()
+    [['far', 1, 0, nan], ['near', 2, 2, 0.5]]
     """
     categories = pd.Categorical(pd.Series(groups))
     member = np.asarray(categories.codes, dtype=np.int64)
