@@ -108,7 +108,7 @@ def test_a_retraining_trains_on_training_labels_and_is_evaluated_on_a_temporal_h
 def test_a_dry_run_prints_the_decision_and_changes_nothing(checkout: Checkout) -> None:
     before = checkout.client().search_model_versions("name = 'kobe_shot'")
     printed = ok(checkout.step("retreino", "--mode", "dry_run"))
-    assert "Dry run: nothing was done" in printed
+    assert "Dry run: nothing was changed" in printed
     assert checkout.client().search_model_versions("name = 'kobe_shot'") == before
     assert [run.data.tags["outcome"] for run in decided(checkout.client())] == ["nothing to do"]
 

@@ -19,7 +19,7 @@ from data.schema import FEATURES, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError
 from steps import preparacao
 from steps.preparacao import PreparacaoConfig
-from steps.shared import tracking
+from steps.shared import data_origin, tracking
 from tests.project import REAL
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
@@ -148,7 +148,7 @@ def place(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(preparacao, "PROCESSED", processed)
     monkeypatch.setattr(preparacao, "read_provenance", lambda: provenance.read_provenance(folder / "raw"))
     monkeypatch.setattr(preparacao, "MANIFEST", processed / "manifest.json")
-    for module in (manifest, preparacao):
+    for module in (manifest, preparacao, data_origin):
         monkeypatch.setattr(module, "prepared_path", lambda name: processed / f"{name}.parquet")
     monkeypatch.setattr(manifest, "MANIFEST", processed / "manifest.json")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")

@@ -119,7 +119,7 @@ def test_a_table_in_memory_is_counted_as_one_on_disk(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"period": np.nan}, "expected a number in each of .*; 1 rows lack one"),
+        ({"period": np.nan}, "expected a number in each of .*; 1 rows have a missing value"),
         ({"lat": 10.0}, "expected a float from 33.1568 to 34.0968 in lat; found 10"),
         ({PROBABILITY: 1.5}, r"expected P\(made\) from 0 to 1 in probability; found 1\.5"),
     ],
