@@ -188,7 +188,7 @@ def test_a_retraining_waits_for_who_writes_in_its_folder(checkout: Checkout, tmp
             stdout=printed,
             stderr=printed,
         )
-        wait_until(lambda: "waiting for it to end" in output.read_text() or process.poll() is not None, "it to wait")
+        wait_until(lambda: "Waiting for it to end" in output.read_text() or process.poll() is not None, "it to wait")
         assert process.poll() is None, output.read_text()
         assert decided(checkout.client()) == []
     assert completed(process).returncode == 0, output.read_text()

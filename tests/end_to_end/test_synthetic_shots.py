@@ -145,7 +145,7 @@ def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp
 def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkout: Checkout) -> None:
     with run_mlflow_server(checkout) as url:
         printed = ok(checkout.step("main", *FAST_OPTIONS, "--endpoint", url))
-    assert "by the model behind the endpoint" in printed
+    assert "by the model of the endpoint" in printed
     tags = checkout.run("main").data.tags
     assert tags["trained_version"] == "2"
     assert tags["applied_version"].startswith("unknown")
