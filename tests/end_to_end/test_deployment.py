@@ -338,7 +338,9 @@ def wrong_passwords_are_reported(deployment: Deployment, monkeypatch: pytest.Mon
         patch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-password")
         mlflow.set_tracking_uri(deployment.tracking)
         try:
-            page = AppTest.from_file(str(ROOT / "monitor" / "ui" / "operation.py"), default_timeout=PAGE_SECONDS).run()
+            page = AppTest.from_file(
+                str(ROOT / "monitor" / "ui" / "runs_and_registry.py"), default_timeout=PAGE_SECONDS
+            ).run()
         finally:
             mlflow.set_tracking_uri(before)
     assert not page.exception
