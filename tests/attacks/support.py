@@ -213,17 +213,15 @@ class Watched:
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
-    def assert_bounded(self, *, growth: int) -> None:
-        """Memory within `growth` bytes, every call of the other client served, recovery, no worker lost.
-
-        How fast the calls are is not asserted, as it depends on the machine: each has a timeout, and none may fail.
-        """
+    def assert_bounded(self, *, growth: int, p99: float = 1.0) -> None:
+        """Memory within `growth` bytes, the other client served within `p99` seconds, recovery, no worker lost."""
         shown = (
             f"{self.server.name}: grew by {self.growth / MEGABYTE:.0f} MB, p99 {self.p99:.3f} s of {len(self.seconds)}"
         )
         print(shown)  # noqa: T201 pytest shows it where a test fails, or with -s
         assert not self.failed, f"{shown}; failed: {self.failed[:3]}"
         assert self.growth <= growth, f"{shown}; expected at most {growth / MEGABYTE:.0f} MB"
+        assert self.p99 < p99, f"{shown}; expected less than {p99} s"
         self.server.wait_until_recovered()
         assert self.server.listeners() == self._workers, f"{shown}; a worker was lost"
 
