@@ -15,7 +15,6 @@ from serving.batch.in_process import (
     ROUNDED_DECIMALS,
     ROUNDED_PREDICTIONS_SHA256,
     prediction_hash,
-    recorded_hash,
 )
 from serving.registry import reachability
 from steps.shared.command import StepConfig
@@ -108,12 +107,12 @@ def _verify_predictions(version: str) -> str:
     """How the predictions of a version compare with those when it was registered."""
     tags, uri = registry.tags_of(version), f"models:/{registry.model()}/{version}"
     found = prediction_hash(uri)
-    recorded = recorded_hash(tags, PREDICTIONS_SHA256)
+    recorded = registry.read_tag(tags, PREDICTIONS_SHA256)
     if not recorded:
         return "the version has no hash of its predictions at registration"
     if recorded == found:
         return "bit-identical on 512 shots to those at registration"
-    if recorded_hash(tags, ROUNDED_PREDICTIONS_SHA256) == prediction_hash(uri, ROUNDED_DECIMALS):
+    if registry.read_tag(tags, ROUNDED_PREDICTIONS_SHA256) == prediction_hash(uri, ROUNDED_DECIMALS):
         return f"equal on 512 shots to those at registration, to {ROUNDED_DECIMALS} decimals (another machine)"
     message = (
         f"The predictions of version {version} of {registry.model()} differ from those at its registration: "

@@ -21,7 +21,7 @@ from serving.registry.gate import GateResult
 from tests.evaluations import TRAINING_ROWS, population
 
 PASSED = GateResult(True, "better", 0.67, 0.69, -0.03, -0.01)
-REFUSED = GateResult(False, "worse", 0.70, 0.69, 0.0, 0.02)
+REJECTED = GateResult(False, "worse", 0.70, 0.69, 0.0, 0.02)
 
 GOOD, SAME, BAD = "good", "same", "bad"
 """Logged models: a good one, one with the same predictions, and one that was trained on the opposite labels."""

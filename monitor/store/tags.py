@@ -87,6 +87,7 @@ FORMER_VALUES: dict[str, dict[str, str]] = {
     DATA_SOURCE: {"address": "url"},
     DECISION: {"wait": "no action"},
     HEALTH: {"watch": "warning", "retrain": "retraining recommended"},
+    GATE: {"refused": "rejected"},
     OUTCOME: {"refused": "rejected"},
 }
 FORMER_METRICS = {

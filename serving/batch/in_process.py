@@ -1,7 +1,6 @@
 """P(made) of tables by a version of the registered model, loaded into this process, without a server."""
 
 import hashlib
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,6 @@ from serving.model import model_files
 
 PREDICTIONS_SHA256, ROUNDED_PREDICTIONS_SHA256 = "predictions_sha256", "predictions_rounded_sha256"
 """Tags of a version: `prediction_hash` of its predictions at registration, exact and to nine decimals."""
-_NAMES_0_1_0 = {PREDICTIONS_SHA256: "answers_sha256", ROUNDED_PREDICTIONS_SHA256: "answers_rounded_sha256"}
 ROUNDED_DECIMALS = 9
 
 _VERSIONS_KEPT = 4
@@ -28,7 +26,7 @@ class ScoredError(KobeShotError):
 
 
 def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
-    """A table with what a version parts.
+    """Score a table with a version.
 
     Parameters
     ----------
@@ -80,14 +78,14 @@ def load_model(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
 
 
 def prediction_hash(uri: str, decimals: int | None = None) -> str:
-    """SHA-256 of the labels and P(made) that a model parts to the same 512 shots always.
+    """SHA-256 of the labels and P(made) that a model predicts for the same 512 shots.
 
     Parameters
     ----------
     uri : str
         For example ``models:/kobe_shot/3``.
     decimals : int, optional
-        Number of decimals that machines of another kind agree in; exact without.
+        Round P(made) to so many decimals, in which machines of different kinds agree; None does not round.
 
     Raises
     ------
@@ -99,19 +97,6 @@ def prediction_hash(uri: str, decimals: int | None = None) -> str:
     kept = probability if decimals is None else np.round(probability, decimals)
     parts = [np.asarray(values, dtype="<f8").tobytes() for values in (made, kept)]
     return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-def recorded_hash(tags: Mapping[str, str], name: str) -> str:
-    """The hash that a version has in a tag, or in that of 0.1.0; empty where it has neither.
-
-    Parameters
-    ----------
-    tags : mapping of str to str
-        Of the version.
-    name : str
-        ``PREDICTIONS_SHA256`` or ``ROUNDED_PREDICTIONS_SHA256``.
-    """
-    return tags.get(name) or tags.get(_NAMES_0_1_0[name], "")
 
 
 def _probes() -> Any:  # noqa: ANN401 float64, shape (512, 6)

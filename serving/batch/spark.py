@@ -240,7 +240,7 @@ def _count(
             found = _grouped(counted, PROBABILITY, sums, most_distinct + 1)
             if len(found) <= most_distinct:
                 return totals, _counted(found, PROBABILITY)
-        cell = f"least(CAST(floor({PROBABILITY} * {most_distinct}) AS BIGINT), {most_distinct - 1})"
+        cell = f"least(CAST({PROBABILITY} * {most_distinct} AS BIGINT), {most_distinct - 1})"
         return totals, _counted(_grouped(counted, cell, sums, most_distinct), "mean")
 
 

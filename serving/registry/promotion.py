@@ -32,7 +32,7 @@ from serving.registry.versions import (
     PASSED,
     PREVIOUS_CHAMPION,
     PRODUCTION,
-    REFUSED,
+    REJECTED,
     REVOKED,
     UNUSABLE,
     AliasState,
@@ -57,7 +57,7 @@ def record_gate_result(version: str, result: GateResult) -> None:
     client.set_model_version_tag(model(), version, GATE_REASON, result.reason)
     for name, value in result.metrics().items():
         client.set_model_version_tag(model(), version, f"gate_{name}", f"{value:.6f}")
-    client.set_model_version_tag(model(), version, GATE, PASSED if result.passed else REFUSED)
+    client.set_model_version_tag(model(), version, GATE, PASSED if result.passed else REJECTED)
 
 
 @change_lock()

@@ -21,10 +21,16 @@ PRODUCTION, ARCHIVED = "Production", "Archived"
 
 GATE, GATE_REASON, REVOKED, ARCHIVE_REASON = "gate", "gate_reason", "revoked", "archive_reason"
 """Tags of a version: the result of the gate, and why it passed or failed, lost its result or was archived."""
-PASSED, REFUSED, UNUSABLE = "passed", "refused", "revoked"
+PASSED, REJECTED, UNUSABLE = "passed", "rejected", "revoked"
 """Values of `GATE`."""
 
-_REVOKED_0_1_0 = "taken_back"
+FORMER_TAGS = {
+    REVOKED: "taken_back",
+    "predictions_sha256": "answers_sha256",
+    "predictions_rounded_sha256": "answers_rounded_sha256",
+}
+"""Tags of a version and the names that 0.1.0 gave them."""
+_REJECTED_0_1_0 = "refused"
 _MAX_NAME_CHARACTERS = 200
 # What MLflow rejects in a name, and what its URLs and searches would parse as something else.
 _NAME = re.compile(rf"(?!\s)[^/:'?#%\x00-\x1f\x7f]{{1,{_MAX_NAME_CHARACTERS}}}(?<!\s)")
@@ -141,6 +147,17 @@ def tags_of(version: str) -> dict[str, str]:
     return next((dict(found.tags) for found in all_versions() if number(found) == version), {})
 
 
+def read_tag(tags: Mapping[str, str], name: str) -> str:
+    """The value of a tag of a version, which 0.1.0 may have written by another name; empty where it has neither.
+
+    Examples
+    --------
+    >>> read_tag({"revoked": "it could not be served"}, "revoked")
+    'it could not be served'
+    """
+    return tags.get(name) or tags.get(FORMER_TAGS.get(name, name), "")
+
+
 def run_of(version: str) -> str:
     """Id of the run that trained a version; empty where there is no such version."""
     return next((str(found.run_id) for found in all_versions() if number(found) == version), "")
@@ -210,6 +227,11 @@ def passed_gate(version: ModelVersion) -> bool:
     return bool(version.tags.get(GATE) == PASSED)
 
 
+def failed_gate(version: ModelVersion) -> bool:
+    """Whether the gate rejected a version."""
+    return version.tags.get(GATE) in {REJECTED, _REJECTED_0_1_0}
+
+
 def require_passed_gate(version: ModelVersion) -> None:
     """Return if a version has passed the gate.
 
@@ -228,5 +250,5 @@ def require_passed_gate(version: ModelVersion) -> None:
 
 def reason_not_passed(version: ModelVersion) -> str:
     """Why a version may not be champion."""
-    revoked = version.tags.get(REVOKED) or version.tags.get(_REVOKED_0_1_0)
+    revoked = read_tag(version.tags, REVOKED)
     return str(revoked or version.tags.get(GATE_REASON, "the gate has not evaluated it"))

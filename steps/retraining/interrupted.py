@@ -24,7 +24,7 @@ def _outcome(entry: RetrainingDecision) -> dict[str, str]:
     version = {store_tags.MODEL_VERSION: registry.number(found)}
     if registry.was_champion(registry.number(found)):
         return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.tags.get("gate_reason", "")}
-    if found.tags.get("gate") == "refused":
+    if registry.failed_gate(found):
         reason = found.tags.get("gate_reason", "")
         registry.archive(registry.number(found), reason)
         return {**version, OUTCOME: REJECTED, OUTCOME_REASON: reason}

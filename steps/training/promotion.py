@@ -249,9 +249,8 @@ def _is_synthetic(tags: Mapping[str, str]) -> bool:
 
 def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:
     """The gate result, for the run of the training."""
-    yield Tags(
-        {"gate": "passed" if promotion.gate_result.passed else "refused", "gate_reason": promotion.gate_result.reason}
-    )
+    result = "passed" if promotion.gate_result.passed else "rejected"
+    yield Tags({"gate": result, "gate_reason": promotion.gate_result.reason})
     yield Tags({"promotion_note": promotion.note})
     yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
     if promotion.promotion_test:

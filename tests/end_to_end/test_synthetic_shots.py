@@ -88,7 +88,7 @@ def test_each_step_can_run_alone_and_again(checkout: Checkout) -> None:
     # The same model of the same rows is not better than the champion.
     assert checkout.production().version == 1  # type: ignore[union-attr]
     again = checkout.client().get_model_version("kobe_shot", "2")
-    assert (again.current_stage, again.tags["gate"]) == ("Archived", "refused")
+    assert (again.current_stage, again.tags["gate"]) == ("Archived", "rejected")
     assert "not promoted, it did not pass the gate: " in checkout.run("Treinamento").data.tags["promotion_note"]
     assert checkout.run("PipelineAplicacao").data.tags["model_version"] == "1"
     assert "mlflow.parentRunId" not in checkout.run("Treinamento").data.tags
@@ -139,7 +139,7 @@ def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp
     assert "did not pass the gate: log loss" in result.stderr
     assert checkout.run("main").info.status == "FAILED"
     assert checkout.production() is None
-    assert checkout.client().get_model_version("kobe_shot", "1").tags["gate"] == "refused"
+    assert checkout.client().get_model_version("kobe_shot", "1").tags["gate"] == "rejected"
 
 
 def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkout: Checkout) -> None:

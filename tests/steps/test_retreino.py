@@ -53,7 +53,7 @@ from tests.versions import (
     promote_versions,
     register_without_files,
 )
-from tests.versions import REFUSED as REJECTED_RESULT
+from tests.versions import REJECTED as REJECTED_RESULT
 
 COLUMNS = [*FEATURES, TARGET]
 
@@ -451,12 +451,14 @@ def test_a_challenger_without_a_gate_result_is_archived() -> None:
     assert registry.alias_state().champion == "1"
 
 
+@pytest.mark.parametrize("value", ["rejected", "refused"], ids=["today", "0.1.0"])
 @pytest.mark.parametrize("archived", [True, False])
 @pytest.mark.usefixtures("store")
-def test_a_rejected_challenger_stays_rejected(*, archived: bool) -> None:
+def test_a_rejected_challenger_stays_rejected(value: str, *, archived: bool) -> None:
     promote_versions(1)
     run_id = pending()
     version = register_without_files(REJECTED_RESULT, **{RETRAINING_RUN: run_id})
+    MlflowClient().set_model_version_tag(registry.MODEL, version, "gate", value)
     if archived:
         registry.archive(version, "worse")
     resolve_interrupted()

@@ -45,7 +45,7 @@ _CHECK_STATUSES = {
     "error": "✗ erro",
     "skipped": "· não se aplica",
 }
-_GATES = {"passed": "o modelo foi aprovado", "refused": "o modelo foi reprovado", "rejected": "o modelo foi reprovado"}
+_GATES = {"passed": "o modelo foi aprovado", "rejected": "o modelo foi reprovado"}
 _SOURCES = {
     "public": "públicos (arremessos reais)",
     "synthetic": "**SINTÉTICOS (simulados)**",

@@ -7,7 +7,7 @@ from monitor.retraining.history import HistoryConfig
 from monitor.store import records, tags
 from serving import registry
 from tests.operation_store import log_decision
-from tests.versions import REFUSED, as_kwargs, promote_versions, register_without_files
+from tests.versions import REJECTED, as_kwargs, promote_versions, register_without_files
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -85,7 +85,7 @@ def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixt
 
 def test_a_history_whose_only_champion_lost_its_pass_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     promote_versions(1)
-    registry.record_gate_result("1", REFUSED)
+    registry.record_gate_result("1", REJECTED)
     MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
     registry.reconcile()
     assert "promotion 1 -" in shown(capsys)
@@ -98,7 +98,7 @@ def test_a_version_that_is_no_champion_any_more_is_not_called_one(capsys: pytest
 
 
 def test_versions_that_never_became_champion_have_no_history(capsys: pytest.CaptureFixture[str]) -> None:
-    register_without_files(REFUSED)
+    register_without_files(REJECTED)
     assert "no version has been promoted yet" in shown(capsys)
 
 

@@ -12,7 +12,7 @@ from data.paths import ROOT
 from monitor.ui import widgets
 from serving import registry
 from tests.project import PAGE_SECONDS, free_port
-from tests.versions import REFUSED, promote_versions, register_without_files
+from tests.versions import REJECTED, promote_versions, register_without_files
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -34,7 +34,7 @@ def errors() -> list[str]:
 
 def test_every_page_warns_if_the_champion_has_not_passed_the_gate() -> None:
     promote_versions(1)
-    MlflowClient().set_registered_model_alias(registry.MODEL, registry.CHAMPION, register_without_files(REFUSED))
+    MlflowClient().set_registered_model_alias(registry.MODEL, registry.CHAMPION, register_without_files(REJECTED))
     assert "names version 2, which has not passed the gate" in errors()[0]
 
 

@@ -529,7 +529,7 @@ def test_the_restored_champion_is_shown(steps: Path) -> None:
 def test_without_another_version_that_passed_no_rollback_is_offered(champions: None) -> None:
     del champions
     for version in ("1", "3"):
-        MlflowClient().set_model_version_tag(registry.model(), version, "gate", "refused")
+        MlflowClient().set_model_version_tag(registry.model(), version, "gate", "rejected")
     shown = page(ACTIONS)
     assert not shown.exception
     assert "No rollback is possible" in texts(shown)

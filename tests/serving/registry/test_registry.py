@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from data.paths import ROOT
 from serving import registry
 from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError, lock
-from tests.versions import GOOD, REFUSED, Killed, LoggedModels, kill_at, promote_versions, register_without_files
+from serving.registry.versions import FORMER_TAGS
+from tests.versions import GOOD, REJECTED, Killed, LoggedModels, kill_at, promote_versions, register_without_files
 
 Register = Callable[..., str]
 
@@ -57,11 +58,11 @@ def test_champion_and_production_move_together_and_the_previous_champion_is_kept
 
 def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Register) -> None:
     registry.promote(version(), "better")
-    refused = version(REFUSED)
+    rejected = version(REJECTED)
     with pytest.raises(RegistryError, match="did not pass the gate"):
-        registry.promote(refused, "newest")
+        registry.promote(rejected, "newest")
     assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "None"})
-    assert MlflowClient().get_model_version(MODEL, refused).tags["gate"] == "refused"
+    assert MlflowClient().get_model_version(MODEL, rejected).tags["gate"] == "rejected"
 
 
 def test_a_version_without_a_gate_result_is_not_promoted(version: Register) -> None:
@@ -117,7 +118,7 @@ def test_production_holds_the_champion_alone(version: Register) -> None:
 
 def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_production(version: Register) -> None:
     registry.promote(version(), "better")
-    MlflowClient().set_registered_model_alias(MODEL, "champion", version(REFUSED))
+    MlflowClient().set_registered_model_alias(MODEL, "champion", version(REJECTED))
     registry.reconcile()
     assert aliases_and_stages()[2] == {"1": "Production", "2": "None"}
     with pytest.raises(RegistryError, match="has not passed the gate"):
@@ -148,6 +149,13 @@ def test_the_reason_of_a_promotion_that_0_1_0_revoked_is_still_read(version: Reg
     MlflowClient().set_model_version_tag(MODEL, number, "gate", "taken back")
     with pytest.raises(RegistryError, match="is not promoted: it could not be served"):
         registry.promote(number, "newest")
+
+
+@pytest.mark.parametrize(("name", "former"), FORMER_TAGS.items())
+def test_tags_of_a_version_of_0_1_0_are_read_by_the_names_of_today(name: str, former: str) -> None:
+    assert registry.read_tag({former: "before"}, name) == "before"
+    assert registry.read_tag({former: "before", name: "today"}, name) == "today"
+    assert not registry.read_tag({}, name)
 
 
 def test_the_very_first_promotion_is_revoked_too(version: Register) -> None:
@@ -193,7 +201,7 @@ def test_a_kill_while_a_promotion_is_revoked_leaves_no_version_in_production_tha
 
 def test_nothing_that_did_not_pass_the_gate_stays_in_production(version: Register) -> None:
     with pytest.warns(FutureWarning):
-        MlflowClient().transition_model_version_stage(MODEL, version(REFUSED), "Production")
+        MlflowClient().transition_model_version_stage(MODEL, version(REJECTED), "Production")
     registry.reconcile()
     assert aliases_and_stages()[2] == {"1": "Archived"}
 
@@ -295,7 +303,7 @@ def test_a_named_version_that_may_not_be_restored_is_rejected_with_a_message(
     version: Register, number: str, words: str
 ) -> None:
     promote_versions(2)
-    version(REFUSED)
+    version(REJECTED)
     before = aliases_and_stages()
     for refused in (registry.rollback_target, lambda target: registry.roll_back("a wish", target)):
         with pytest.raises(RegistryError, match=words):
@@ -322,7 +330,7 @@ def test_without_a_previous_champion_nothing_is_rolled_back() -> None:
 
 def test_a_previous_champion_that_lost_its_gate_result_is_skipped() -> None:
     promote_versions(3)
-    registry.record_gate_result("2", REFUSED)
+    registry.record_gate_result("2", REJECTED)
     assert registry.champion_history() == ["1", "3"]
     registry.reconcile()
     assert aliases_and_stages()[1] == "1"
@@ -332,7 +340,7 @@ def test_a_previous_champion_that_lost_its_gate_result_is_skipped() -> None:
 
 def test_where_no_other_champion_has_passed_the_gate_there_is_no_rollback() -> None:
     promote_versions(2)
-    registry.record_gate_result("1", REFUSED)
+    registry.record_gate_result("1", REJECTED)
     with pytest.raises(RegistryError, match="no previous champion"):
         registry.roll_back("a wish")
     with pytest.raises(RegistryError, match="did not pass the gate"):
@@ -343,7 +351,7 @@ def test_where_no_other_champion_has_passed_the_gate_there_is_no_rollback() -> N
 def test_what_was_rolled_back_from_stays_undone_when_the_restored_version_loses_its_gate_result() -> None:
     promote_versions(3)
     registry.roll_back("3 misses layups")
-    registry.record_gate_result("2", REFUSED)
+    registry.record_gate_result("2", REJECTED)
     assert registry.roll_back("2 was no better") == "1"
 
 
@@ -423,17 +431,17 @@ def test_a_version_that_was_compared_with_no_champion_does_not_replace_one(versi
 
 def test_a_version_that_is_put_away_keeps_the_reason_and_changes_nothing_else(version: Register) -> None:
     promote_versions(1)
-    refused = version(REFUSED)
-    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
-    registry.archive(refused, "worse on every row")
+    rejected = version(REJECTED)
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, rejected)
+    registry.archive(rejected, "worse on every row")
     assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived"})
-    assert registry.tags_of(refused)["archive_reason"] == "worse on every row"
+    assert registry.tags_of(rejected)["archive_reason"] == "worse on every row"
     assert aliases() == {"champion": "1"}
 
 
 def test_archiving_a_version_does_not_affect_another_challenger(version: Register) -> None:
     promote_versions(1)
-    first, second = version(REFUSED), version()
+    first, second = version(REJECTED), version()
     MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, second)
     registry.archive(first, "x" * 10_000)
     assert aliases() == {"champion": "1", CHALLENGER: second}
@@ -518,13 +526,13 @@ def test_archiving_a_version_that_was_killed_anywhere_can_be_repeated(
     version: Register, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     promote_versions(1)
-    refused = version(REFUSED)
-    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, refused)
+    rejected = version(REJECTED)
+    MlflowClient().set_registered_model_alias(MODEL, CHALLENGER, rejected)
     with monkeypatch.context() as patch:
         kill_at(patch, place)
         with pytest.raises(Killed):
-            registry.archive(refused, "worse")
-    registry.archive(refused, "worse")
+            registry.archive(rejected, "worse")
+    registry.archive(rejected, "worse")
     assert aliases_and_stages() == ("1", None, {"1": "Production", "2": "Archived"})
     assert aliases() == {"champion": "1"}
 
@@ -626,7 +634,7 @@ def test_every_change_of_the_registry_waits_for_another_process_and_ends_with_a_
     changes: list[Callable[[], object]] = [
         lambda: registry.promote("2", "better"),
         lambda: registry.roll_back("a wish", "1"),
-        lambda: registry.record_gate_result("2", REFUSED),
+        lambda: registry.record_gate_result("2", REJECTED),
         lambda: registry.archive("2", "not needed"),
         registry.reconcile,
     ]
@@ -651,7 +659,7 @@ def test_a_change_within_a_change_is_one(version: Register) -> None:
     with registry.change_lock():
         registry.promote(version(), "better")
         with pytest.raises(RegistryError):
-            registry.promote(version(REFUSED), "worse")
+            registry.promote(version(REJECTED), "worse")
         registry.promote(version(), "better")
     assert aliases_and_stages()[:2] == ("3", "1")
 
@@ -731,7 +739,7 @@ def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_reported_with_the_r
     version: Register, capsys: pytest.CaptureFixture[str], before: int
 ) -> None:
     promote_versions(before)
-    number = version(REFUSED)
+    number = version(REJECTED)
     MlflowClient().set_registered_model_alias(MODEL, "champion", number)
     (problem,) = registry.alias_problems()
     assert f"names version {number}, which has not passed the gate (worse): it was set by hand" in problem

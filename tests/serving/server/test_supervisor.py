@@ -393,7 +393,7 @@ def test_a_version_that_did_not_pass_the_gate_is_not_served(
     publish(checkout, shots, strength=0.5)
     wait_until(lambda: send_shot(server.url).headers["X-Model-Version"] == new, "the second version")
     client = checkout.client()
-    client.set_model_version_tag("kobe_shot", "1", "gate", "refused")
+    client.set_model_version_tag("kobe_shot", "1", "gate", "rejected")
     client.set_registered_model_alias("kobe_shot", "champion", "1")
     wait_until(lambda: "has not passed the gate" in server.output.read_text(), "the server to report it")
     assert send_shot(server.url).headers["X-Model-Version"] == new

@@ -21,7 +21,7 @@ from serving.registry.gate import GateResult
 from steps.training.promotion import Challenger, PromotionOutcome, comparison_rows, promote_if_better
 from steps.training.training_set import TrainingData
 from tests.evaluations import TRAINING_ROWS, population
-from tests.versions import BAD, GOOD, REFUSED, SAME, LoggedModels, fit_base_rate, fit_pipeline, register_without_files
+from tests.versions import BAD, GOOD, REJECTED, SAME, LoggedModels, fit_base_rate, fit_pipeline, register_without_files
 
 COLUMNS = [*FEATURES, TARGET]
 CHANCE_LEVEL = float(np.log(2))
@@ -143,7 +143,7 @@ def test_where_the_champions_tables_are_gone_the_contenders_test_rows_are_used(f
 @pytest.mark.parametrize("raw", ["mine", "theirs"])
 def test_a_champion_that_did_not_pass_the_gate_does_not_stop_a_training(folder: Path, raw: str) -> None:
     champion_of(folder, unlike(0, 300), unlike(300, 200), raw=raw)
-    registry.record_gate_result("1", REFUSED)
+    registry.record_gate_result("1", REJECTED)
     assert_compared_on_all(training_data(sha256_dataset_kobe_dev="mine"))
 
 
@@ -259,7 +259,7 @@ def assert_archived(who: Challenger, found: PromotionOutcome, champion: str | No
 
 def assert_written(who: Challenger, result: GateResult) -> None:
     tags = registry.tags_of(who.version)
-    assert tags["gate"] == ("passed" if result.passed else "refused")
+    assert tags["gate"] == ("passed" if result.passed else "rejected")
     assert tags["gate_reason"] == result.reason
     for name, value in result.metrics().items():
         assert float(tags[f"gate_{name}"]) == pytest.approx(value, abs=1e-6)
@@ -354,7 +354,7 @@ def test_max_log_loss_is_applied(store_with_models: LoggedModels) -> None:
 def test_an_alias_on_a_version_that_did_not_pass_the_gate_is_no_champion_to_be_compared_with(
     store_with_models: LoggedModels,
 ) -> None:
-    store_with_models.register(GOOD, REFUSED)
+    store_with_models.register(GOOD, REJECTED)
     MlflowClient().set_registered_model_alias(registry.MODEL, "champion", "1")
     who = contending(store_with_models, SAME)
     found = promote(who)
@@ -415,7 +415,7 @@ def test_too_few_rows_to_compare_on_leave_the_champion_where_it_is(
         assert_archived(who, found, "1")
         assert f"there are {count} rows that neither it nor champion version 1 was trained on; 100" in found.note
         assert not found.gate_result.passed
-        assert registry.tags_of(who.version)["gate"] == "refused"
+        assert registry.tags_of(who.version)["gate"] == "rejected"
 
 
 @pytest.mark.parametrize("against", ["1", ""])
