@@ -114,7 +114,7 @@ def _show(prepared: PreparationResult) -> None:
 def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record]:
     yield Metrics({f"rows_{name}": float(prepared.rows[name]) for name in TABLES})
     yield Metrics({f"share_made_{name}": _positive_rate(prepared, name) for name in TABLES})
-    yield Metrics({"rows_base_prod_unlabelled": float(prepared.rows[PROD] - prepared.labeled[PROD])})
+    yield Metrics({"rows_base_prod_unlabeled": float(prepared.rows[PROD] - prepared.labeled[PROD])})
     yield Metrics({name: float(count) for name, count in prepared.dropped.items()})
     yield Metrics({"rejected_rows": float(sum(prepared.rejected.values()))})
     yield Params({f"sha256_{name}": digest for name, digest in manifest.sha256.items()})

@@ -23,6 +23,7 @@ from monitor.reports.pipeline import figures as drawing
 from monitor.reports.pipeline.facts import REPORT
 from monitor.reports.pipeline.lineage import Chain, find_pipeline_runs
 from monitor.store import commands, tables
+from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline
 from monitor.store.model_store import current_store
 from serving import registry
@@ -35,7 +36,7 @@ RUN_NAME = REPORT
 MARKDOWN, HTML = "relatorio.md", "relatorio.html"
 
 _FOLDER = "relatorio"
-_TABLE = "split_study.csv"
+_TABLE = "split_sensitivity.csv"
 _SEEDS = 2**32
 
 
@@ -165,7 +166,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
 
 def _not_measured(reason: str) -> None:
     info("Not measured:", f"other splits ({reason})", style="bold yellow")
-    log_records([Tags({"split_study": reason})])
+    log_records([Tags({store_tags.SPLITS_NOT_MEASURED: reason})])
 
 
 def _study_records(studied: pd.DataFrame) -> Iterator[Record]:

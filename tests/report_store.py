@@ -120,10 +120,10 @@ def _log_preparation(folder: Path, tables: dict[str, pd.DataFrame], digests: dic
     mlflow.log_metrics({f"rows_{name}": float(len(table)) for name, table in tables.items()})
     mlflow.log_metrics({f"share_made_{name}": float(table[TARGET].mean()) for name, table in tables.items()})
     dropped = {"dropped_dev_rows": 100.0, "dropped_dev_missing_shot_made_flag": 100.0, "dropped_prod_rows": 0.0}
-    mlflow.log_metrics({**dropped, "rows_base_prod_unlabelled": 0.0})
+    mlflow.log_metrics({**dropped, "rows_base_prod_unlabeled": 0.0})
     for name in tables:
         mlflow.log_artifact(str(folder / f"{name}.parquet"), "tables")
-    mlflow.log_figure(static.shot_map(tables["base_test"]), "pictures/shot_map.png")
+    mlflow.log_figure(static.shot_map(tables["base_test"]), "plots/shot_map.png")
 
 
 def _log_training(
@@ -178,7 +178,7 @@ def _log_application(folder: Path, version: str) -> None:
     mlflow.log_metrics(
         {**evaluate(scored[TARGET], scored["probability"]), "base_rate_log_loss": 0.69, "rows_rejected": 0}
     )
-    counts = {"rows_scored": _PROD_ROWS, "rows_labelled": _PROD_ROWS, "rows_unlabelled": 0}
+    counts = {"rows_scored": _PROD_ROWS, "rows_labeled": _PROD_ROWS, "rows_unlabeled": 0}
     mlflow.log_metrics({**counts, "share_predicted_made": float(scored["prediction"].mean())})
     mlflow.log_artifact(str(folder / "predictions_prod.parquet"), "tables")
 

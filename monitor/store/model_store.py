@@ -273,13 +273,23 @@ class ModelStore:
     # Artifacts
 
     def artifact(self, run_id: str, path: str) -> Path:
-        """An artifact of a run as a local file.
+        """An artifact of a run as a local file; one of 0.1.0 may have another path.
 
         Raises
         ------
         TableError
             If the run does not hold it any more.
         """
+        try:
+            return self._local(run_id, path)
+        except TableError:
+            former = tags.former_path(path)
+            if former != path:
+                with contextlib.suppress(TableError):
+                    return self._local(run_id, former)
+            raise
+
+    def _local(self, run_id: str, path: str) -> Path:
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
         try:
             root = self._client.get_run(run_id).info.artifact_uri

@@ -4,6 +4,7 @@ The records of `monitor.store.records` read tags by these names, and steps write
 alone writes and reads have their names there.
 """
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -66,8 +67,11 @@ SHA-256 of the dev rows in its training rows."""
 REVOKED = "revoked"
 """Tag of a version that lost its gate result after it was promoted: why."""
 
-PLOTS = "pictures"
-"""Folder of the plots among the artifacts of a run, as 0.1.0 named it."""
+PLOTS = "plots"
+"""Folder of the plots among the artifacts of a run."""
+
+SPLITS_NOT_MEASURED = "split_sensitivity"
+"""Tag of a report: why it does not hold the metrics of other splits."""
 
 LOCATION = "table_"
 """Prefix of `location_of`."""
@@ -80,6 +84,7 @@ FORMER_TAGS = {
     "learned_until": LABELS_UNTIL,
     "moment": DECIDED_AT,
     "replay": BACKTEST,
+    "split_study": SPLITS_NOT_MEASURED,
     "taken_back": REVOKED,
     "verdict": HEALTH,
 }
@@ -101,7 +106,10 @@ FORMER_METRICS = {
         for column in (*FEATURES, PROBABILITY)
     },
     "requests_lost": "requests_failed",
+    "rows_base_prod_unlabelled": "rows_base_prod_unlabeled",
+    "rows_labelled": "rows_labeled",
     "rows_learned": "rows_in_training",
+    "rows_unlabelled": "rows_unlabeled",
 }
 _FORMER_RESPLIT, _RESPLIT = "spread_", "resplit_"
 FORMER_PARAMS = {
@@ -124,6 +132,8 @@ FORMER_PARAMS = {
     "window_rows": "window_size",
 }
 """Names and values of 0.1.0 and what they are today."""
+FORMER_PATHS = {PLOTS: "pictures"}
+"""Parts of the paths of artifacts and what they were in 0.1.0."""
 
 
 def sha256_of(name: str) -> str:
@@ -151,6 +161,17 @@ def former_names(name: str) -> tuple[str, ...]:
     ('model_id',)
     """
     return (name, *(former for former, today in FORMER_TAGS.items() if today == name))
+
+
+def former_path(path: str) -> str:
+    """Path that 0.1.0 gave to an artifact of a run.
+
+    Examples
+    --------
+    >>> former_path("report.html")
+    'report.html'
+    """
+    return re.sub(r"\w+", lambda part: FORMER_PATHS.get(part.group(), part.group()), path)
 
 
 def current_tags(held: Mapping[str, str]) -> dict[str, str]:

@@ -251,9 +251,9 @@ def _records(applied: BatchScoringResult) -> Iterator[Record]:
         {
             "rows_scored": float(applied.rows),
             # Evaluated rows, excluded rows that the version was trained on, and unlabeled rows: all rows.
-            "rows_labelled": float(applied.labeled - applied.in_training),
+            "rows_labeled": float(applied.labeled - applied.in_training),
             "rows_in_training": float(applied.in_training),
-            "rows_unlabelled": float(applied.rows - applied.labeled),
+            "rows_unlabeled": float(applied.rows - applied.labeled),
             "rows_rejected": float(applied.rejected),
             "share_predicted_made": applied.predicted_made / applied.rows if applied.rows else 0.0,
             "scoring_seconds": applied.seconds,

@@ -70,7 +70,7 @@ class Tags:
 
 @dataclass(frozen=True)
 class FigureRecord:
-    """A figure, kept as PNG under ``pictures``."""
+    """A plot, logged as PNG in the folder ``plots``."""
 
     name: str
     figure: Figure
@@ -123,7 +123,7 @@ def log_records(records: Iterable[Record]) -> None:
             case Tags(values):
                 mlflow.set_tags({name: masked(value) for name, value in values.items()})
             case FigureRecord(name, figure):
-                mlflow.log_figure(figure, f"pictures/{name}.png")
+                mlflow.log_figure(figure, f"{store_tags.PLOTS}/{name}.png")
             case Text(file, text):
                 mlflow.log_text(text, file)
             case Artifact(path, folder) if size_bytes(path) <= MAX_COPIED_BYTES:

@@ -57,13 +57,13 @@ def test_preparation_logs_sizes_rates_reasons_files_and_plots(checkout: Checkout
     assert (params["test_size"], params["seed"], params["features"]) == ("0.2", "42", ",".join(FEATURES))
     assert metrics["rows_data_filtered"] == 20_285
     assert (metrics["rows_base_train"], metrics["rows_base_test"]) == (16_228, 4_057)
-    assert (metrics["rows_base_prod"], metrics["rows_base_prod_unlabelled"]) == (6_426, 1_014)
+    assert (metrics["rows_base_prod"], metrics["rows_base_prod_unlabeled"]) == (6_426, 1_014)
     assert metrics["dropped_dev_missing_shot_made_flag"] == 3_986
     assert metrics["share_made_base_train"] == pytest.approx(0.4773, abs=1e-3)
     files = checkout.artifacts(run)
     assert {f"tables/{name}.parquet" for name in ("data_filtered", "base_train", "base_test", "base_prod")} <= files
     plots = {"missing_values_dataset_kobe_dev", "histograms", "shot_map", "rate_by_zone", "rate_by_distance"}
-    assert {f"pictures/{name}.png" for name in plots} <= files
+    assert {f"plots/{name}.png" for name in plots} <= files
     assert {value.dataset.name for value in run.inputs.dataset_inputs} >= {"base_train", "dataset_kobe_prod"}
     assert all(len(params[f"sha256_{name}"]) == 64 for name in ("data_filtered", "base_train", "base_test"))
 
@@ -74,7 +74,7 @@ def test_each_candidate_has_its_metrics_and_plots(checkout: Checkout) -> None:
         assert {*names, *(f"cv_{name}_{part}" for name in names for part in ("mean", "std"))} <= set(run.data.metrics)
         assert run.data.params
         plots = {"confusion_matrix", "roc", "precision_recall", "calibration", "prediction_map"}
-        assert {f"pictures/{name}.png" for name in plots} <= checkout.artifacts(run)
+        assert {f"plots/{name}.png" for name in plots} <= checkout.artifacts(run)
 
 
 def test_the_tuned_tree_is_better_than_068_on_the_test_rows(checkout: Checkout) -> None:
@@ -144,11 +144,11 @@ def test_every_prod_row_is_scored_and_the_labeled_ones_are_evaluated(checkout: C
     assert table["probability"].between(0, 1).all()
     assert set(table["model_version"]) == {1}
     metrics = run.data.metrics
-    assert (metrics["rows_scored"], metrics["rows_labelled"], metrics["rows_unlabelled"]) == (6_426, 5_412, 1_014)
+    assert (metrics["rows_scored"], metrics["rows_labeled"], metrics["rows_unlabeled"]) == (6_426, 5_412, 1_014)
     labeled = table.dropna(subset=["shot_made_flag"])
     expected = evaluate(labeled["shot_made_flag"], labeled["probability"])
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert {"tables/predictions_prod.parquet", "pictures/prediction_map.png"} <= checkout.artifacts(run)
+    assert {"tables/predictions_prod.parquet", "plots/prediction_map.png"} <= checkout.artifacts(run)
 
 
 def test_the_served_model_returns_the_prediction_of_the_table(checkout: Checkout) -> None:

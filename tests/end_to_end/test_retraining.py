@@ -129,7 +129,7 @@ def test_rows_that_a_version_was_trained_on_are_excluded_from_its_metrics(checko
     assert in_training <= table["learned"].sum() < in_training + 100
     assert f"{table['learned'].sum():,} labeled rows that the version was trained on" in printed
     assert (
-        checkout.run("PipelineAplicacao").data.metrics["rows_labelled"]
+        checkout.run("PipelineAplicacao").data.metrics["rows_labeled"]
         == (table["shot_made_flag"].notna() & ~table["learned"]).sum()
     )
 
@@ -293,7 +293,7 @@ def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without
     assert found["requests_failed"] == 0
     for name in ("loop", "never", "every"):
         assert re.search(rf"{found[f'log_loss_{name}']:.4f}", printed)
-    assert {"replay.json", "pictures/replay.png"} <= checkout.artifacts(run)
+    assert {"replay.json", "plots/replay.png"} <= checkout.artifacts(run)
     own = [run for run in checkout.runs() if run.data.tags.get("backtest") == run.info.run_id]
     assert not own
     log = [entry for entry in checkout.runs() if entry.data.tags.get("backtest") == run.info.run_id]

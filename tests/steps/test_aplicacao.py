@@ -122,7 +122,7 @@ def test_every_row_counts_as_evaluated_in_training_or_unlabeled(
     applied = aplicacao.run(config(tmp_path))
     assert (applied.rows, applied.labeled, applied.in_training) == (50, labeled, in_training)
     metrics = mlflow.last_active_run().data.metrics
-    counts = {"rows_labelled": labeled - in_training, "rows_in_training": in_training, "rows_unlabelled": 50 - labeled}
+    counts = {"rows_labeled": labeled - in_training, "rows_in_training": in_training, "rows_unlabeled": 50 - labeled}
     assert {name: metrics[name] for name in counts} == counts
     assert sum(counts.values()) == metrics["rows_scored"]
     message = " ".join(capsys.readouterr().out.split())

@@ -22,7 +22,7 @@ from steps.main import MainConfig
 from steps.relatorio import HTML, MARKDOWN, RUN_NAME, RelatorioConfig, run
 from tests.report_store import fill, run_named
 
-ARTIFACTS = {f"relatorio/{MARKDOWN}", f"relatorio/{HTML}", "tables/split_study.csv"}
+ARTIFACTS = {f"relatorio/{MARKDOWN}", f"relatorio/{HTML}", "tables/split_sensitivity.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_without_resplits_the_report_states_that_the_spread_was_not_measured() -
 def test_models_that_are_gone_leave_the_rest_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitor.store.candidates.CANDIDATE_FILE", "gone.skops")
     text, found = reported(n_resplits=2)
-    assert "candidate/gone.skops" in found.data.tags["split_study"]
+    assert "candidate/gone.skops" in found.data.tags["split_sensitivity"]
     assert "a variação entre divisões não foi medida" in text
     assert "## 11. Como reproduzir" in text
 
@@ -169,7 +169,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
 def test_of_a_version_that_was_trained_on_delayed_labels_other_splits_are_not_measured() -> None:
     MlflowClient().set_model_version_tag("kobe_shot", "1", store_tags.TRAINING_LABELS, "100")
     text, found = reported(n_resplits=2)
-    assert "trained on delayed labels" in found.data.tags["split_study"]
+    assert "trained on delayed labels" in found.data.tags["split_sensitivity"]
     assert "A variação entre divisões não foi medida: a versão 1 foi treinada também com rótulos" in text
 
 

@@ -29,7 +29,7 @@ _DESCRIPTIONS = (
     ("report.html", "relatório do monitoramento"),
     (backtest.FILE, "backtest da política de retreinamento, lote a lote"),
     ("*MLmodel", "descrição do modelo: assinatura e flavor"),
-    ("*split_study.csv", "métricas por divisão, semente e modelo"),
+    ("*split_sensitivity.csv", "métricas por divisão, semente e modelo"),
     ("*model_card*", "model card"),
     ("*.skops", "pipeline que gera as predições, sem pickle"),
     ("*requirements.txt", "dependências fixadas"),

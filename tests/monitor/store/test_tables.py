@@ -248,6 +248,16 @@ def test_an_artifact_that_is_gone_is_reported_with_its_run(world: World, prepare
     assert current_store().artifact(prepared_run, "tables").is_dir()
 
 
+def test_an_artifact_of_0_1_0_is_read_by_its_path_of_today(prepared_run: str) -> None:
+    path = f"{store_tags.PLOTS}/of_0_1_0.png"
+    with pytest.raises(TableError, match=f"does not hold {path}"):
+        current_store().artifact(prepared_run, path)
+    MlflowClient().log_text(prepared_run, "before", store_tags.former_path(path))
+    assert current_store().artifact(prepared_run, path).read_text(encoding="utf-8") == "before"
+    MlflowClient().log_text(prepared_run, "today", path)
+    assert current_store().artifact(prepared_run, path).read_text(encoding="utf-8") == "today"
+
+
 def test_a_table_that_one_run_has_lost_is_taken_from_another_that_holds_it(
     world: World, prepared_run: str, forgotten: Callable[..., str]
 ) -> None:

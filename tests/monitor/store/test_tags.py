@@ -33,5 +33,11 @@ def test_metrics_of_0_1_0_are_read_by_the_names_of_today(former: str, today: str
     assert tags.current_metrics({former: 1.0, "log_loss": 0.6}) == {today: 1.0, "log_loss": 0.6}
 
 
+@pytest.mark.parametrize(("today", "former"), tags.FORMER_PATHS.items())
+def test_an_artifact_has_a_path_of_0_1_0(today: str, former: str) -> None:
+    assert tags.former_path(f"{today}/{today}.png") == f"{former}/{former}.png"
+    assert tags.former_path("tables/predictions.parquet") == "tables/predictions.parquet"
+
+
 def test_metrics_of_other_splits_are_read_by_the_names_of_today() -> None:
     assert tags.current_metrics({"spread_dt_log_loss_mean": 0.6}) == {"resplit_dt_log_loss_mean": 0.6}
