@@ -44,7 +44,6 @@ _OTHER_DESCRIPTORS = 64
 _MIN_CONNECTIONS = 8
 _SHARE_CLOSED = 16
 _RETRY_AFTER = 2
-_ABANDONED_BYTES = 16 << 20
 _BUSY = "TEMPORARILY_UNAVAILABLE"
 
 _logger = logging.getLogger("uvicorn.error")
@@ -62,12 +61,14 @@ class _Body:
         Bytes of it among those in flight.
     moved_at : float
         When bytes of it came last.
+    is_abandoned : bool
+        Whether it ended early while the application was reading it.
     """
 
-    __slots__ = ("counted", "has_turn", "moved_at")
+    __slots__ = ("counted", "has_turn", "is_abandoned", "moved_at")
 
     def __init__(self) -> None:
-        self.counted, self.moved_at, self.has_turn = 0, 0.0, False
+        self.counted, self.moved_at, self.has_turn, self.is_abandoned = 0, 0.0, False, False
 
 
 class Limiter:
@@ -102,7 +103,8 @@ class Limiter:
         self._unlogged: Counter[str] = Counter()
         self._logged_at = self.now
         self._turn = asyncio.Lock()
-        self._abandoned = 0
+        # Bytes of bodies that ended early: until the application has found out, and then until they are freed.
+        self._ending = self._garbage = 0
 
     @property
     def bytes_in_flight(self) -> int:
@@ -166,7 +168,11 @@ class Limiter:
     def exceeded(self, size: int, *, is_new: bool) -> str:
         """The limit that so many more bytes of a body exceed; empty if there is room, or if room could be made."""
         while True:
-            if self.bytes_in_flight + size > self.limits.bytes_in_flight:
+            over = self.bytes_in_flight - self._ending + size - self.limits.bytes_in_flight
+            if 0 < over <= self._garbage:
+                self._free_garbage()
+                continue
+            if over > 0:
                 limit = "bytes_in_flight"
             elif is_new and self.bodies_in_flight >= self.limits.bodies_in_flight:
                 limit = "bodies_in_flight"
@@ -185,17 +191,28 @@ class Limiter:
             self.add_bytes(size)
         return limit
 
-    def release(self, body: _Body) -> None:
-        """Count a body no more; a second time does nothing."""
+    def abandon(self, body: _Body) -> None:
+        """Count a body that ends early no more; its bytes are counted until they are freed."""
         if body.counted:
+            body.is_abandoned = True
+            self._ending += body.counted
+            self._shared[self._own + _BODIES] -= 1
+
+    def release(self, body: _Body) -> None:
+        """Count a body that the application is done with no more; a second time does nothing."""
+        if body.is_abandoned:
+            # Where Starlette reads, a traceback holds the bytes in a cycle.
+            self._ending -= body.counted
+            self._garbage += body.counted
+        elif body.counted:
             self.add_bytes(-body.counted)
             self._shared[self._own + _BODIES] -= 1
-            body.counted = 0
+        body.counted, body.is_abandoned = 0, False
 
-    def abandon(self, body: _Body) -> None:
-        """Release a body that ends early; of those that Starlette reads, a traceback holds the parts in a cycle."""
-        self._abandoned += body.counted
-        self.release(body)
+    def _free_garbage(self) -> None:
+        gc.collect()
+        self.add_bytes(-self._garbage)
+        self._garbage = 0
 
     def add_bytes(self, size: int) -> None:
         """Count bytes that this process holds, or less than nothing for those that it does not hold any more."""
@@ -255,9 +272,8 @@ class Limiter:
         try:
             for connection in list(self.connections):
                 connection.check(self.now)
-            if self._abandoned > _ABANDONED_BYTES:
-                self._abandoned = 0
-                gc.collect()
+            if self._garbage:
+                self._free_garbage()
             if self._unlogged and self.now - self._logged_at > _LOG_SECONDS:
                 counts = ", ".join(f"{count:,} for {limit}" for limit, count in self._unlogged.most_common())
                 _logger.warning("Refused or closed for the limits of this server: %s", counts)
@@ -509,11 +525,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.phase == _BODY:
                 # Errors of the application about a body that ends early are not of interest.
                 self.cycle.logger = _silent
-        # The application holds a whole body until it is done with it; one that was never called does not.
-        held = [] if self.phase == _WORK else [self.body]
-        held += [app.args[0] for _, app in self.pipeline if isinstance(app, functools.partial)]
-        for body in filter(None, held):
-            self.limiter.abandon(body)
+        # An application that was never called holds nothing; one that was releases its body when it is done with it.
+        for _, app in self.pipeline:
+            if isinstance(app, functools.partial):
+                self.limiter.release(app.args[0])
+        if self.body and self.phase == _BODY:
+            self.limiter.abandon(self.body)
         self.pipeline.clear()
         self._become(_REFUSED)
 
