@@ -37,7 +37,7 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
         with suppress(KobeShotError), registry.translate_store_errors():
             reachability.require_reachable()
             current_store().monitoring_runs(OF_BATCH_SCORING)
-            reference_data(current_store(), registry.number(registry.require_champion()))
+            reference_data(current_store(), registry.champion_number())
         yield
 
 

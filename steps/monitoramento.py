@@ -39,7 +39,7 @@ from steps.scoring.config import BatchScoringConfig
 from steps.scoring.scoring import score
 from steps.shared.command import run_command
 from steps.shared.current_data import APPLICATION, LOG, CurrentData, read_application, read_log, read_table
-from steps.shared.data_origin import print_synthetic_warning
+from steps.shared.data_origin import origin_tags, print_synthetic_warning
 from steps.shared.engine_config import EngineConfig
 from steps.shared.tracking import Dataset, Metrics, Record, Tags, Text, log_records, step_run
 from steps.shared.validators import parse_timestamp, validate_endpoint, validate_log_url, validate_timestamp
@@ -173,15 +173,14 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
     if config.rescore == "if_needed":
         _rescore()
     with step_run(RUN_NAME, config):
-        champion = registry.require_champion()
+        champion = current_store().require_champion()
         registry.report_problems()
-        version, synthetic = registry.number(champion), champion.tags.get("synthetic") == "true"
-        log_records([Tags({name: champion.tags.get(name, "unknown") for name in ("data_source", "synthetic")})])
-        print_synthetic_warning(synthetic=synthetic)
+        log_records([origin_tags(champion.tags)])
+        print_synthetic_warning(synthetic=champion.synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         log_records([Tags({tags.SOURCE: source, tags.REFERENCE: config.reference})])
-        current = _read_current(config, version)
-        judged = rows_of_version(current.table, version)
+        current = _read_current(config, champion.version)
+        judged = rows_of_version(current.table, champion.version)
         if current.excluded:
             judged = judged._replace(excluded=dict(current.excluded))
         baseline = reference_data(current_store(), judged.version, config.reference)
@@ -197,14 +196,14 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
             found = to_dict(evaluation, health)
         monitored = MonitoringResult(evaluation, health, found)
         reference = tables.prepared_table(current_store(), config.reference, judged.version)
-        log_records(_records(monitored, current, reference, synthetic=synthetic))
+        log_records(_records(monitored, current, reference, synthetic=champion.synthetic))
         _show(monitored)
     return monitored
 
 
 def _rescore() -> None:
     """Score prod with the champion, in a run of its own, unless it was scored by it last."""
-    champion = registry.number(registry.require_champion())
+    champion = registry.champion_number()
     found = current_store().last_batch_scoring_run()
     if found is None or found.model_version != champion:
         score(BatchScoringConfig(mode="batch"))

@@ -49,6 +49,7 @@ from serving.batch.in_process import predict
 from serving.client.cli import score
 from serving.client.load_probe import LoadProbe
 from serving.client.probe import endpoint_info
+from serving.model.packaging import predict_probability
 from serving.server.subprocesses import run_production_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
@@ -153,7 +154,7 @@ class _Operation:
         self.statuses.append(status)
         self.events += _events(number, status, retrained)
         if retrained.promotion and retrained.promotion.promoted:
-            self._wait_for(registry.number(registry.require_champion()))
+            self._wait_for(registry.champion_number())
         return f"status {status}; decision {retrained.number}: {_describe(retrained)}"
 
     def _arrived(self) -> pd.DataFrame:
@@ -165,7 +166,7 @@ class _Operation:
         return pd.concat(parts, ignore_index=True)
 
     def _monitor(self, arrived: pd.DataFrame) -> object:
-        by_champion = arrived[MODEL_VERSION] == int(registry.number(registry.require_champion()))
+        by_champion = arrived[MODEL_VERSION] == int(registry.champion_number())
         rows = arrived[by_champion] if by_champion.any() else arrived
         path = self.folder / "current.parquet"
         write_parquet(rows.tail(_MAX_ROWS_MONITORED), path)
@@ -308,7 +309,9 @@ def _retrained_always(
             trainings += 1
         if number < len(tables):
             rows = tables[number]
-            predictions.append(_predict(model, rows) if model else predict(rows, "1")[PROBABILITY].to_numpy())
+            predictions.append(
+                predict_probability(model.pipeline, rows) if model else predict(rows, "1")[PROBABILITY].to_numpy()
+            )
     return predictions, trainings
 
 
@@ -326,10 +329,6 @@ def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFra
         criterion=config.criterion,
     )
     return select_best([tuner.tune(model_id) for model_id in tuner.ids(config.models)], config.criterion)
-
-
-def _predict(model: Candidate, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(model.pipeline.predict_proba(rows[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
 def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], status: str) -> Batch:

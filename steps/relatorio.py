@@ -26,9 +26,10 @@ from monitor.store import commands, tables
 from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline
 from monitor.store.model_store import current_store
+from monitor.store.records import is_synthetic
 from serving import registry
 from steps.shared.command import StepConfig, run_command
-from steps.shared.data_origin import print_synthetic_warning
+from steps.shared.data_origin import origin_tags, print_synthetic_warning
 from steps.shared.tracking import Artifact, Metrics, Record, Tags, git_state, log_records, step_run
 from steps.training.reproduction import reproduction
 
@@ -95,7 +96,7 @@ def run(config: RelatorioConfig) -> ReportResult:
         registry.report_problems()
         store = current_store()
         chain = find_pipeline_runs(store, store.run(active.info.run_id).parent)
-        print_synthetic_warning(synthetic=chain.training.tags.get("synthetic") == "true")
+        print_synthetic_warning(synthetic=is_synthetic(chain.training.tags))
         log_records(_origin(chain))
         studied = _study(chain, config.n_resplits)
         drawn = {}
@@ -115,7 +116,7 @@ def run(config: RelatorioConfig) -> ReportResult:
 
 
 def _origin(chain: Chain) -> Iterator[Record]:
-    yield Tags({name: chain.training.tags.get(name, "unknown") for name in ("data_source", "synthetic")})
+    yield origin_tags(chain.training.tags)
     yield Tags(git_state())
     runs = {
         run.step: run.run_id

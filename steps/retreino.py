@@ -31,9 +31,9 @@ from serving import registry
 from steps.retraining.config import RetreinoConfig
 from steps.retraining.inputs import DecisionInputs, evaluate, read_inputs
 from steps.retraining.interrupted import resolve_interrupted
-from steps.retraining.training_set import ORIGIN, RETRAINING_RUN, build_training_set
+from steps.retraining.training_set import build_training_set
 from steps.shared.command import run_command
-from steps.shared.data_origin import print_synthetic_warning
+from steps.shared.data_origin import origin_tags, print_synthetic_warning
 from steps.shared.tracking import Metrics, Record, Tags, Text, log_records, step_run
 from steps.shared.validators import parse_timestamp
 from steps.training.promotion import PromotionOutcome, promote_if_better, promotion_records
@@ -67,9 +67,9 @@ def run(config: RetreinoConfig) -> RetrainingResult:
     with step_run(RUN_NAME, config) as active:
         registry.reconcile()
         resolve_interrupted(active.info.run_id)
-        champion = registry.require_champion()
-        log_records([Tags({name: champion.tags.get(name, "unknown") for name in ORIGIN})])
-        print_synthetic_warning(synthetic=champion.tags.get("synthetic") == "true")
+        champion = current_store().require_champion()
+        log_records([origin_tags(champion.tags)])
+        print_synthetic_warning(synthetic=champion.synthetic)
         inputs = read_inputs(
             champion,
             config.current,
@@ -129,12 +129,12 @@ def _decision_records(  # noqa: PLR0913 what the record holds
         reasons=decision.reasons,
         outcome=PENDING if acts else NOTHING_TO_DO,
         outcome_reason="" if acts else nothing,
-        champion=inputs.version,
+        champion=inputs.champion.version,
         labels=arrived.labels,
         new_labels=arrived.new_labels,
         labels_until=arrived.until,
         model=registry.model(),
-        model_created=registry.created(),
+        model_created=current_store().created(),
         source=source,
     )
     yield Tags(logged.to_tags())
@@ -150,10 +150,10 @@ def _log_failure(run_id: str) -> Iterator[None]:
             outcome, reason = FAILED, f"{type(error).__name__}: {error}"[:MAX_TAG_LENGTH]
         else:
             outcome, reason = INTERRUPTED, "it was stopped before its end"
-        version = registry.version_tagged(RETRAINING_RUN, run_id)
-        left = {store_tags.MODEL_VERSION: registry.number(version)} if version else {}
-        if version and registry.alias_state().champion != registry.number(version):
-            registry.archive(registry.number(version), reason)
+        found = current_store().version_of_decision(run_id)
+        left = {store_tags.MODEL_VERSION: found.version} if found else {}
+        if found and registry.alias_state().champion != found.version:
+            registry.archive(found.version, reason)
         current_store().set_tags(run_id, {**left, OUTCOME: outcome, OUTCOME_REASON: reason})
         raise
 
@@ -180,7 +180,7 @@ def _retrain(config: RetreinoConfig, inputs: DecisionInputs, run_id: str) -> Pro
                 challenger,
                 training_data.test,
                 seed=config.session_id,
-                against=inputs.version,
+                against=inputs.champion.version,
                 max_log_loss=config.max_log_loss,
                 min_improvement=config.min_improvement,
             )
@@ -213,7 +213,7 @@ def _show(decision: Decision, number: int, inputs: DecisionInputs) -> None:
     info(
         "Evaluated",
         f"{len(inputs.rows):,} rows ({inputs.name}), {arrived.labels:,} labeled, {arrived.new_labels:,} of them new; "
-        f"champion version {inputs.version}",
+        f"champion version {inputs.champion.version}",
     )
     trigger = f" ({decision.trigger})" if decision.trigger else ""
     style = "bold red" if decision.retrain else "bold green"

@@ -1,6 +1,5 @@
 """Entry point ``reverter``: roll back to an earlier champion, and verify that its predictions have not changed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +17,8 @@ from serving.batch.in_process import (
 )
 from serving.registry import reachability
 from steps.shared.command import StepConfig
-from steps.shared.tracking import Record, Tags, log_records, step_run
+from steps.shared.data_origin import origin_tags
+from steps.shared.tracking import Tags, log_records, step_run
 
 RUN_NAME = "Reverter"
 
@@ -84,7 +84,7 @@ def run(config: ReverterConfig) -> RollbackResult:
         registry.reconcile()
         before = registry.alias_state().champion or ""
         target = registry.rollback_target(config.version)
-        log_records(_origin(target))
+        log_records([origin_tags(registry.tags_of(target))])
         predictions = _verify_predictions(target)
         version = registry.roll_back(config.reason, target, instead_of=before)
         reverted = RollbackResult(before, version, predictions)
@@ -98,14 +98,9 @@ def run(config: ReverterConfig) -> RollbackResult:
     return reverted
 
 
-def _origin(version: str) -> Iterator[Record]:
-    tags = registry.tags_of(version)
-    yield Tags({name: tags.get(name, "unknown") for name in ("data_source", "synthetic")})
-
-
 def _verify_predictions(version: str) -> str:
     """How the predictions of a version compare with those when it was registered."""
-    tags, uri = registry.tags_of(version), f"models:/{registry.model()}/{version}"
+    tags, uri = registry.tags_of(version), registry.uri(version)
     found = prediction_hash(uri)
     recorded = registry.read_tag(tags, PREDICTIONS_SHA256)
     if not recorded:

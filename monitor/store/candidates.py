@@ -7,12 +7,11 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from data.schema import FEATURES
 from monitor.store import tags
 from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RunInfo
-from serving.model.packaging import load_pipeline
+from serving.model.packaging import load_pipeline, predict_probability
 
 CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "model.skops"
 """Where the run of a candidate keeps its pipeline."""
@@ -22,7 +21,7 @@ BASE_RATE = "prior"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class StoredCandidate:
     """A tuned model of the training that the champion came from.
 
     Attributes
@@ -44,10 +43,10 @@ class Candidate:
 
     def probability(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
         """P(made) of the rows of a table that holds the features, shape (n,)."""
-        return np.asarray(self.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
+        return predict_probability(self.pipeline, table)
 
 
-def candidates(store: ModelStore, version: str) -> list[Candidate]:
+def candidates(store: ModelStore, version: str) -> list[StoredCandidate]:
     """The candidates of the training of a version, the selected one first; empty where their runs are gone.
 
     Raises
@@ -59,7 +58,7 @@ def candidates(store: ModelStore, version: str) -> list[Candidate]:
     if found is None or not found.run_id:
         return []
     read = [
-        Candidate(
+        StoredCandidate(
             id=run.model_id,
             name=run.name.partition(": ")[2],
             selected=run.model_id == found.model_id,

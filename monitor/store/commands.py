@@ -43,7 +43,7 @@ def command(entry_point: str, values: Mapping[str, str] | None = None, model: st
 
 def serve() -> str:
     """How the version in Production is served."""
-    uri = shlex.quote(f"models:/{registry.model()}/{registry.PRODUCTION}")
+    uri = shlex.quote(registry.uri(registry.PRODUCTION))
     return f"mlflow models serve -m {uri} --env-manager local"
 
 

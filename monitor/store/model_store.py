@@ -26,7 +26,6 @@ from monitor.store.records import (
     MonitoringRun,
     RetrainingDecision,
     RunInfo,
-    TrainingRun,
 )
 from serving import registry
 
@@ -88,6 +87,11 @@ class ModelStore:
         """
         return ModelVersion.from_mlflow(registry.require_champion(), self.aliases())
 
+    def usable_champion(self) -> ModelVersion | None:
+        """The champion; None where there is none or the alias names a version that has not passed the gate."""
+        found = self.champion()
+        return found if found and found.passed_gate else None
+
     def version(self, number: str) -> ModelVersion | None:
         """A version by its number, or None where there is none."""
         return next((version for version in self.versions() if version.version == number), None)
@@ -95,6 +99,10 @@ class ModelStore:
     def version_of(self, run_id: str) -> ModelVersion | None:
         """The version that a training run registered, or None."""
         return next((version for version in self.versions() if version.run_id == run_id), None)
+
+    def version_of_decision(self, run_id: str) -> ModelVersion | None:
+        """The newest version that a retraining decision trained, or None."""
+        return next((each for each in self.versions() if each.tags.get(tags.RETRAINING_RUN) == run_id), None)
 
     def versions(self) -> list[ModelVersion]:
         """All versions, newest first."""
@@ -168,11 +176,6 @@ class ModelStore:
     def search_runs(self, condition: str, limit: int) -> list[RunInfo]:
         """The runs that meet a condition, newest first, at most ``limit``."""
         return list(islice(self._search(RunInfo, condition, limit), limit))
-
-    def training_within(self, run_id: str) -> TrainingRun | None:
-        """The newest training that is nested under a run, or None."""
-        within = f"{_named(run_names.TRAINING)} and tags.`{tags.PARENT}` = '{run_id}'"
-        return next(self._search(TrainingRun, within, 1), None)
 
     def candidate_runs(self, training: str) -> list[RunInfo]:
         """The finished runs of the candidates of a training, oldest first."""

@@ -135,19 +135,6 @@ class RunInfo(Record):
         """The registered model that it is about; a run without the tag is about the default."""
         return self.tags.get(tags.REGISTERED_MODEL, registry.MODEL)
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether it has ended without an error."""
-        return self.status == "FINISHED"
-
-
-class TrainingRun(RunInfo):
-    """A run of ``treinamento``, or of the training within a ``retreino``."""
-
-    selected_model: Annotated[str, _tag(tags.SELECTED_MODEL)] = ""
-    gate: Annotated[str, _tag(tags.GATE)] = ""
-    gate_reason: Annotated[_Masked, _tag(tags.GATE_REASON)] = ""
-
 
 class BatchScoringRun(RunInfo):
     """A run of ``aplicacao``.
@@ -334,6 +321,11 @@ class ModelVersion(Record):
         }
         revoked = {tags.GATE_REASON: held[tags.REVOKED]} if tags.REVOKED in held else {}
         return cls.model_validate({**held, **revoked, **own})
+
+    @property
+    def passed_gate(self) -> bool:
+        """Whether it has passed the gate and was not revoked since."""
+        return self.gate == registry.PASSED
 
     @property
     def promoted_at(self) -> datetime | None:

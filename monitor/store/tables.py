@@ -47,7 +47,7 @@ def prepared_table(store: ModelStore, name: str, version: str = "") -> Path:
     TableError
         If no run holds the table.
     """
-    number = version or registry.number(registry.require_champion())
+    number = version or registry.champion_number()
     found = store.version(number)
     return find_table(store, name, found.sha256(name) if found else "", number)
 
@@ -62,7 +62,7 @@ def development_table(store: ModelStore) -> Path:
     TableError
         If no run holds the table.
     """
-    number = registry.number(registry.require_champion())
+    number = registry.champion_number()
     found = store.version(number)
     return find_table(store, TRAIN, found.development_sha256 if found else "", number)
 

@@ -19,7 +19,7 @@ from monitor.health.record import FORMAT, RECORD_KEYS, upgrade
 from monitor.health.subject import Subject
 from monitor.retraining import backtest, decision_log
 from monitor.store import listings, records, run_names, shots, tables
-from monitor.store.candidates import Candidate, candidates
+from monitor.store.candidates import StoredCandidate, candidates
 from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
 from monitor.store.model_store import current_store
@@ -252,7 +252,7 @@ def current() -> ShownEvaluation:
     KobeShotError
         If something is missing; the message names it.
     """
-    version = registry.number(registry.require_champion())
+    version = registry.champion_number()
     store = mlflow.get_tracking_uri()
     if widgets.source() == widgets.LOG:
         table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
@@ -267,7 +267,7 @@ def current() -> ShownEvaluation:
 
 def baseline() -> ReferenceData:
     """The reference data of the champion."""
-    return _baseline(mlflow.get_tracking_uri(), registry.number(registry.require_champion()))
+    return _baseline(mlflow.get_tracking_uri(), registry.champion_number())
 
 
 def _challenge(run_id: str) -> dict[str, Any] | None:
@@ -284,7 +284,7 @@ def _challenge(run_id: str) -> dict[str, Any] | None:
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the candidate models")
-def all_candidates(store: str, version: str) -> list[Candidate]:
+def all_candidates(store: str, version: str) -> list[StoredCandidate]:
     """The candidate models of the training run of a version."""
     del store
     return candidates(current_store(), version)

@@ -12,7 +12,7 @@ from monitor.health.evaluation import Evaluation
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, evaluate, log_loss_by_row
 from monitor.metrics.intervals import Performance, metrics_by_slice
-from monitor.store.candidates import Candidate
+from monitor.store.candidates import StoredCandidate
 from monitor.ui import cache, subject, widgets
 from monitor.ui.cache import ShownEvaluation
 
@@ -170,7 +170,7 @@ def _show_candidates(shown: ShownEvaluation) -> None:
         )
 
 
-def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], evaluation: Evaluation) -> None:
+def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate], evaluation: Evaluation) -> None:
     labels, threshold = rows[TARGET].to_numpy(), evaluation.baseline.threshold
     curves = {name: (labels, candidate.probability(rows)) for name, candidate in found.items()}
     table = pd.DataFrame(
@@ -190,7 +190,7 @@ def _compare(sample: str, rows: pd.DataFrame, found: dict[str, Candidate], evalu
         widgets.base_figure(matrix, f"confusion_{sample}_{name}", columns[place % 2])
 
 
-def _candidate_label(candidate: Candidate, version: str) -> str:
+def _candidate_label(candidate: StoredCandidate, version: str) -> str:
     return f"{candidate.name} (version {version})" if candidate.selected else candidate.name
 
 

@@ -72,7 +72,7 @@ def _table(selected: str) -> tuple[pd.DataFrame, str]:
     if selected == _TEST:
         found = cache.baseline()
         return found.table.assign(**{SEASON: UNKNOWN}), found.version
-    champion = registry.number(registry.require_champion())
+    champion = registry.champion_number()
     return cache.development(mlflow.get_tracking_uri(), champion), champion
 
 

@@ -74,7 +74,8 @@ def load_model(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
     ScoredError
         If it cannot be loaded.
     """
-    return _model(_uri(version), _run(version))
+    # A registered model that was made anew has versions of the same numbers, from other runs.
+    return _model(registry.uri(version), registry.run_of(version))
 
 
 def prediction_hash(uri: str, decimals: int | None = None) -> str:
@@ -105,15 +106,6 @@ def _probes() -> Any:  # noqa: ANN401 float64, shape (512, 6)
     drawn = [stream.uniform(column.minimum or 0.0, column.maximum or 0.0, _PROBES) for column in columns]
     pairs = zip(drawn, columns, strict=True)
     return np.column_stack([np.round(values) if column.kind == "integer" else values for values, column in pairs])
-
-
-def _uri(version: str) -> str:
-    return f"models:/{registry.model()}/{version}"
-
-
-def _run(version: str) -> str:
-    """The run that trained a version: one of a registered model that was made anew comes from another."""
-    return registry.run_of(version)
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)

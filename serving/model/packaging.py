@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import skops.io
 from mlflow import MlflowClient
@@ -168,6 +170,11 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
         )
         raise PackagingError(message)
     return scoring_model.load_pipeline(content)
+
+
+def predict_probability(pipeline: Pipeline, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """P(made) of the rows of a table that holds the features, shape (n,)."""
+    return np.asarray(pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
 def _code_files() -> dict[str, Path]:

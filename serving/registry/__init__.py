@@ -9,7 +9,7 @@ machine before they move the alias.
 from serving.registry.errors import ConcurrentPromotionError, RegistryError, StoreError, translate_store_errors
 from serving.registry.history import PROMOTION, ROLL_BACK, champion_history, promotions, was_champion
 from serving.registry.lock import change_lock, store_name
-from serving.registry.problems import alias_problems, report_problems, require_champion
+from serving.registry.problems import alias_problems, champion_number, report_problems, require_champion
 from serving.registry.promotion import (
     archive,
     promote,
@@ -26,23 +26,23 @@ from serving.registry.versions import (
     CHAMPION,
     MODEL,
     MODEL_VARIABLE,
+    PASSED,
     PREVIOUS_CHAMPION,
     PRODUCTION,
+    REJECTED,
     AliasState,
     alias_state,
     champion,
     created,
     describe,
-    failed_gate,
     model,
     number,
     read_tag,
     register,
     run_of,
     tags_of,
-    usable_champion,
+    uri,
     use_model_name,
-    version_tagged,
     versions,
 )
 
@@ -52,9 +52,11 @@ __all__ = [
     "CHAMPION",
     "MODEL",
     "MODEL_VARIABLE",
+    "PASSED",
     "PREVIOUS_CHAMPION",
     "PRODUCTION",
     "PROMOTION",
+    "REJECTED",
     "ROLL_BACK",
     "AliasState",
     "ConcurrentPromotionError",
@@ -65,10 +67,10 @@ __all__ = [
     "archive",
     "champion",
     "champion_history",
+    "champion_number",
     "change_lock",
     "created",
     "describe",
-    "failed_gate",
     "model",
     "number",
     "promote",
@@ -87,9 +89,8 @@ __all__ = [
     "store_name",
     "tags_of",
     "translate_store_errors",
-    "usable_champion",
+    "uri",
     "use_model_name",
-    "version_tagged",
     "versions",
     "was_champion",
 ]

@@ -33,6 +33,11 @@ def require_champion() -> ModelVersion:
     return version
 
 
+def champion_number() -> str:
+    """Number of the champion; see `require_champion`."""
+    return number(require_champion())
+
+
 def alias_problems() -> list[str]:
     """What is wrong with the versions that the alias ``champion`` and the stage ``Production`` name, and the remedy.
 

@@ -60,13 +60,13 @@ def run(config: VerifyConfig) -> None:
 
 
 def _record(number: str) -> None:
-    _, files = model_files.found_in_store(_uri(number))
+    _, files = model_files.found_in_store(registry.uri(number))
     console.error(
         f"Version {number}:",
         "its files as they are now are recorded as what was registered. Whether they were changed before is unknown: "
         "record them only if you are sure that they were not.",
     )
-    model_files.record(_uri(number), files)
+    model_files.record(registry.uri(number), files)
     for path, digest in files.items():
         info(" ", f"{digest}  {path}", style="")
 
@@ -74,8 +74,8 @@ def _record(number: str) -> None:
 def _compare(number: str) -> bool:
     """Compare the files of a version with the registered ones, print the result, and return whether they match."""
     try:
-        tags, found = model_files.found_in_store(_uri(number))
-        compiled = model_files.remove_compiled_in_store(_uri(number))
+        tags, found = model_files.found_in_store(registry.uri(number))
+        compiled = model_files.remove_compiled_in_store(registry.uri(number))
     except (ModelFilesError, MlflowException, OSError) as error:
         console.error(f"Version {number}: MISMATCH", f"({error})")
         return False
@@ -90,10 +90,6 @@ def _compare(number: str) -> bool:
         return False
     info(f"Version {number}: OK", f"({len(found)} files, SHA-256 {digest_of(found)})")
     return True
-
-
-def _uri(number: str) -> str:
-    return f"models:/{registry.model()}/{number}"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ FORMER_TAGS = {
     "predictions_rounded_sha256": "answers_rounded_sha256",
 }
 """Tags of a version and the names that 0.1.0 gave them."""
-_REJECTED_0_1_0 = "refused"
 _MAX_NAME_CHARACTERS = 200
 # What MLflow rejects in a name, and what its URLs and searches would parse as something else.
 _NAME = re.compile(rf"(?!\s)[^/:'?#%\x00-\x1f\x7f]{{1,{_MAX_NAME_CHARACTERS}}}(?<!\s)")
@@ -118,6 +117,17 @@ def describe(version: str, description: str) -> None:
     MlflowClient().update_model_version(model(), version, description)
 
 
+def uri(version: str) -> str:
+    """URI of a version, or of the version in a stage, of the registered model of this process.
+
+    Examples
+    --------
+    >>> uri("3")
+    'models:/kobe_shot/3'
+    """
+    return f"models:/{model()}/{version}"
+
+
 def number(version: ModelVersion) -> str:
     """The version's number; MLflow gives an int or a str, depending on the store."""
     return str(version.version)
@@ -163,21 +173,9 @@ def run_of(version: str) -> str:
     return next((str(found.run_id) for found in all_versions() if number(found) == version), "")
 
 
-def version_tagged(name: str, value: str) -> ModelVersion | None:
-    """The newest version that has a tag with a value, or None."""
-    found = [version for version in all_versions() if version.tags.get(name) == value]
-    return max(found, key=lambda version: int(version.version), default=None)
-
-
 def champion() -> ModelVersion | None:
     """The version that the alias ``champion`` names, with its tags, or None."""
     return aliased(CHAMPION)
-
-
-def usable_champion() -> ModelVersion | None:
-    """The champion, or None where there is none or the alias names a version that has not passed the gate."""
-    version = champion()
-    return version if version and passed_gate(version) else None
 
 
 @dataclass(frozen=True)
@@ -225,11 +223,6 @@ def is_registered() -> bool:
 def passed_gate(version: ModelVersion) -> bool:
     """Whether a version has passed the gate and was not revoked since."""
     return bool(version.tags.get(GATE) == PASSED)
-
-
-def failed_gate(version: ModelVersion) -> bool:
-    """Whether the gate rejected a version."""
-    return version.tags.get(GATE) in {REJECTED, _REJECTED_0_1_0}
 
 
 def require_passed_gate(version: ModelVersion) -> None:

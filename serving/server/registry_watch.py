@@ -240,7 +240,7 @@ def _fetch(champion: ModelVersion, folder: Path) -> ModelSource:
     place = tempfile.mkdtemp(prefix=f"{number}-", dir=folder)
     try:
         # A copy also of local files: a crashed worker is replaced from it, whatever happens to the run.
-        files = model_files.fetch(f"models:/{registry.model()}/{number}", Path(place))
+        files = model_files.fetch(registry.uri(number), Path(place))
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from data.schema import IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
 from monitor.health.baseline import baseline as reference_data
@@ -16,8 +15,8 @@ from monitor.health.overlap import marked
 from monitor.store import tables
 from monitor.store.labels import flag_training_rows, is_training_row, sort_by_time
 from monitor.store.model_store import current_store
+from monitor.store.records import ModelVersion
 from monitor.store.tables import TIME
-from serving import registry
 from serving.inference_log import reader
 from steps.retraining.training_set import TrainingSetError
 from steps.shared.current_data import APPLICATION, LOG, read_application, read_table
@@ -32,18 +31,13 @@ class DecisionInputs:
     name: str
     now: datetime
 
-    @property
-    def version(self) -> str:
-        """Number of the champion."""
-        return registry.number(self.champion)
-
     @cached_property
     def labels(self) -> pd.DataFrame:
         """Labeled rows, each shot once, with a mask of those that the champion was trained on."""
         rows = self.rows[self.rows[TARGET].notna()]
         if SHOT_ID in rows:
             rows = rows[rows[SHOT_ID].isna() | ~rows[SHOT_ID].duplicated()]
-        return rows.assign(**{IN_TRAINING: is_training_row(current_store(), rows, self.version)})
+        return rows.assign(**{IN_TRAINING: is_training_row(current_store(), rows, self.champion.version)})
 
 
 def read_inputs(  # noqa: PLR0913 a source, and how much of it
@@ -71,7 +65,7 @@ def read_inputs(  # noqa: PLR0913 a source, and how much of it
         If the champion was trained on synthetic shots and the rows are real, or the reverse.
     """
     if current == LOG:
-        table, name = _read_log(log_url, registry.number(champion), max_labels, recent_rows), "log"
+        table, name = _read_log(log_url, champion.version, max_labels, recent_rows), "log"
     else:
         table, name = _read_table(current, champion)
     rows = sort_by_time(table, name)
@@ -90,19 +84,15 @@ def _read_log(log_url: str, version: str, max_labels: int, recent_rows: int) -> 
 def _read_table(current: str, champion: ModelVersion) -> tuple[pd.DataFrame, str]:
     """The scored rows of a table, and their name."""
     if current != APPLICATION:
-        found = read_table(Path(current), sys.maxsize, registry.number(champion))
+        found = read_table(Path(current), sys.maxsize, champion.version)
     else:
         found = read_application(sys.maxsize)
         kinds = [
-            "synthetic" if synthetic else "real"
-            for synthetic in (
-                tables.last_batch_scoring(current_store()).synthetic,
-                champion.tags.get("synthetic") == "true",
-            )
+            "synthetic" if each.synthetic else "real" for each in (tables.last_batch_scoring(current_store()), champion)
         ]
         if kinds[0] != kinds[1]:
             message = (
-                f"aplicacao last scored {kinds[0]} shots, champion version {registry.number(champion)} was trained on "
+                f"aplicacao last scored {kinds[0]} shots, champion version {champion.version} was trained on "
                 f"{kinds[1]} ones: their labels cannot retrain it. Run main with the source that it was trained on."
             )
             raise TrainingSetError(message)
@@ -113,10 +103,10 @@ def evaluate(inputs: DecisionInputs) -> Evaluation | None:
     """The evaluation of the rows that the champion scored; None where there are none."""
     rows = inputs.rows
     if MODEL_VERSION in rows and rows[MODEL_VERSION].notna().any():
-        rows = rows[rows[MODEL_VERSION] == int(inputs.version)]
+        rows = rows[rows[MODEL_VERSION] == int(inputs.champion.version)]
     if rows.empty:
         return None
-    baseline = reference_data(current_store(), inputs.version)
+    baseline = reference_data(current_store(), inputs.champion.version)
     return Evaluation(
         baseline,
         marked(rows.reset_index(drop=True), baseline),

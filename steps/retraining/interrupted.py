@@ -5,7 +5,6 @@ from monitor.store.model_store import current_store
 from monitor.store.records import INTERRUPTED, PENDING, PROMOTED, REJECTED, RetrainingDecision
 from monitor.store.tags import OUTCOME, OUTCOME_REASON
 from serving import registry
-from steps.retraining.training_set import RETRAINING_RUN
 from steps.shared.tracking import at_work_elsewhere
 
 
@@ -18,16 +17,16 @@ def resolve_interrupted(own_run: str = "") -> None:
 
 
 def _outcome(entry: RetrainingDecision) -> dict[str, str]:
-    found = registry.version_tagged(RETRAINING_RUN, entry.run_id)
+    found = current_store().version_of_decision(entry.run_id)
     if found is None:
         return {OUTCOME: INTERRUPTED, OUTCOME_REASON: "its process ended before a challenger was registered"}
-    version = {store_tags.MODEL_VERSION: registry.number(found)}
-    if registry.was_champion(registry.number(found)):
-        return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.tags.get("gate_reason", "")}
-    if registry.failed_gate(found):
-        reason = found.tags.get("gate_reason", "")
-        registry.archive(registry.number(found), reason)
+    version = {store_tags.MODEL_VERSION: found.version}
+    if registry.was_champion(found.version):
+        return {**version, OUTCOME: PROMOTED, OUTCOME_REASON: found.gate_reason}
+    if found.gate == registry.REJECTED:
+        reason = found.gate_reason
+        registry.archive(found.version, reason)
         return {**version, OUTCOME: REJECTED, OUTCOME_REASON: reason}
     reason = "its process ended before the challenger was promoted"
-    registry.archive(registry.number(found), reason)
+    registry.archive(found.version, reason)
     return {**version, OUTCOME: INTERRUPTED, OUTCOME_REASON: reason}

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from data.errors import KobeShotError
 from data.preparation.identity import is_among
@@ -16,14 +15,9 @@ from monitor.retraining.policy import split_by_time
 from monitor.store import tables
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
+from monitor.store.records import ModelVersion
 from monitor.store.tables import TIME
-from serving import registry
 from steps.training.training_set import TrainingData
-
-RETRAINING_RUN = "retraining_run"
-"""Tag of a version: the run of ``retreino`` that trained it."""
-ORIGIN = ("data_source", "synthetic")
-"""Tags of a version that its challenger inherits: the origin of its shots."""
 
 _MAX_DEVELOPMENT = 0.5
 _MAX_WEIGHT = 5.0
@@ -77,7 +71,7 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
     development_file = tables.development_table(current_store())
     development = pd.read_parquet(development_file)
     columns = [*FEATURES, TARGET]
-    version, digest = registry.number(champion), sha256(development_file)
+    version, digest = champion.version, sha256(development_file)
     development = tables.identified(current_store(), development[columns], TRAIN, version, digest)
     _refuse_development(labels, development)
     train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({TARGET: "int64"})
@@ -90,13 +84,13 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
     arrived, weights = label_weights(len(development), len(older), weighting)
     kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
     tags = {
-        **{name: champion.tags[name] for name in ORIGIN if name in champion.tags},
+        **{name: champion.tags[name] for name in store_tags.ORIGIN if name in champion.tags},
         **kept,
-        **{f"sha256_{name}": sha256(path) for name, path in files.items()},
+        **{store_tags.sha256_of(name): sha256(path) for name, path in files.items()},
         store_tags.DEVELOPMENT_SHA256: digest,
         store_tags.LABELS_UNTIL: older[TIME].iloc[-1].isoformat(),
         store_tags.TRAINING_LABELS: str(len(older)),
-        RETRAINING_RUN: run_id,
+        store_tags.RETRAINING_RUN: run_id,
     }
     return TrainingData(
         train, test, files, tags, weights, arrived, {name: table[SHOT_ID] for name, table in ids.items()}

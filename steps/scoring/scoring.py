@@ -81,7 +81,7 @@ def score(config: BatchScoringConfig) -> BatchScoringResult:
     with step_run(RUN_NAME, config):
         if config.table:
             given = {tags.GIVEN_TABLE: str(config.source.resolve())}
-            log_records([Tags({"data_source": "table", "synthetic": "unknown", **given})])
+            log_records([Tags({tags.DATA_SOURCE: "table", tags.SYNTHETIC: tags.UNKNOWN, **given})])
         _check(config)
         log_records(_source_records(config))
         applied = _score(config)
@@ -140,7 +140,7 @@ def _score(config: BatchScoringConfig) -> BatchScoringResult:
         if config.engine == "spark":
             scored, seconds = _score_with_spark(batch, config.master, tally, version)
         else:
-            info("Scoring", f"with {_uri(version)} in this process")
+            info("Scoring", f"with {registry.uri(version)} in this process")
             scored, seconds = _score_here(batch, LocalScorer(load_model(version), int(version)), tally, version)
     metrics = {}
     if tally.rows:
@@ -161,21 +161,17 @@ def _endpoint(endpoint: str) -> Iterator[tuple[str, str | None]]:
         return
     version = _champion()
     with (
-        console.status(f"starting mlflow models serve -m {_uri(version)}"),
-        model_files.private_copy(_uri(version)) as files,
+        console.status(f"starting mlflow models serve -m {registry.uri(version)}"),
+        model_files.private_copy(registry.uri(version)) as files,
         run_mlflow_server(str(files)) as url,
     ):
-        info("Serving", f"{_uri(version)} at {url}")
+        info("Serving", f"{registry.uri(version)} at {url}")
         yield url, version
 
 
 def _champion() -> str:
     registry.reconcile()
-    return registry.number(registry.require_champion())
-
-
-def _uri(version: str) -> str:
-    return f"models:/{registry.model()}/{version}"
+    return registry.champion_number()
 
 
 def _score_here(
@@ -225,7 +221,7 @@ def _score_with_spark(batch: BatchJob, master: str, tally: StreamingCounts, vers
         if training_labels is None
         else spark_scoring.TrainingLabels(training_labels, _keys(batch.table, training_labels))
     )
-    with model_files.private_copy(_uri(version)) as files:
+    with model_files.private_copy(registry.uri(version)) as files:
         scored, counted = spark_scoring.score_table(
             session, batch, str(files), int(version), most_distinct=MAX_DISTINCT, in_training=known
         )

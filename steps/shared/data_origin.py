@@ -1,5 +1,7 @@
 """Where the shots of a run come from: its tags, its dataset inputs, and what a command prints about it."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from rich.panel import Panel
 
@@ -9,6 +11,7 @@ from data.paths import RAW
 from data.preparation.manifest import Manifest, prepared_path
 from data.schema import TARGET
 from data.storage.files import display_path
+from monitor.store.tags import DATA_SOURCE, ORIGIN, SYNTHETIC, UNKNOWN
 from steps.shared.tracking import Dataset, Tags
 
 
@@ -35,7 +38,12 @@ def print_synthetic_warning(*, synthetic: bool) -> None:
 
 def data_tags(provenance: Provenance) -> Tags:
     """The tags of every run for the origin of its shots."""
-    return Tags({"data_source": provenance.kind, "synthetic": str(provenance.is_synthetic).lower()})
+    return Tags({DATA_SOURCE: provenance.kind, SYNTHETIC: str(provenance.is_synthetic).lower()})
+
+
+def origin_tags(held: Mapping[str, str]) -> Tags:
+    """The same tags of a run about what another run, or a version, is about."""
+    return Tags({name: held.get(name, UNKNOWN) for name in ORIGIN})
 
 
 def prepared_dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) -> Dataset:

@@ -37,12 +37,7 @@ EXPERIMENT = "kobe_shot"
 MAX_COPIED_BYTES = 256 * 2**20
 """Size up to which a table is copied into the run; of a larger one the run logs path and SHA-256."""
 
-LAUNCHER_TAG = "kobe_shot.launcher_of"
-"""Tag of a run that a person has named: the name of the step's run, which is nested under it."""
-
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
-_WORKSPACE_TAG = "kobe_shot.workspace"
-_PROCESS_TAG = "kobe_shot.process"
 _LONGEST_WORK = timedelta(hours=6)
 
 
@@ -167,7 +162,7 @@ def _own_style() -> Iterator[None]:
 def at_work_elsewhere(run_id: str) -> bool:
     """Whether another machine may still process a run: its status is running, for less than hours."""
     run = MlflowClient().get_run(run_id)
-    host = run.data.tags.get(_WORKSPACE_TAG, "").partition(":")[0]
+    host = run.data.tags.get(store_tags.WORKSPACE, "").partition(":")[0]
     age = datetime.now(UTC) - datetime.fromtimestamp(run.info.start_time / 1_000, UTC)
     return bool(run.info.status == "RUNNING" and host != socket.gethostname() and age < _LONGEST_WORK)
 
@@ -198,7 +193,11 @@ def _start_outermost(name: str) -> mlflow.ActiveRun:
         if not _was_named(client.get_run(launcher_id)):
             client.update_run(launcher_id, name=name)
             return mlflow.start_run(run_id=launcher_id, tags=_own_tags())
-        for tag, value in {LAUNCHER_TAG: name, _WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid())}.items():
+        for tag, value in {
+            store_tags.LAUNCHER_OF: name,
+            store_tags.WORKSPACE: _workspace(),
+            store_tags.PROCESS: str(os.getpid()),
+        }.items():
             client.set_tag(launcher_id, tag, value)
         return mlflow.start_run(run_name=name, parent_run_id=launcher_id, tags=_own_tags())
     run = mlflow.start_run(run_name=name, tags=_own_tags())
@@ -245,9 +244,9 @@ def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -
     # Steps that write to this folder run one at a time (`writer_lock`), so a running one here is dead unless
     # its process lives: a step's run, or one that `mlflow run` opened for a step that did not start.
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        workspace = run.data.tags.get(_WORKSPACE_TAG)
+        workspace = run.data.tags.get(store_tags.WORKSPACE)
         ours = workspace == _workspace() if workspace else _opened_for(run) == ROOT
-        if ours and run.info.run_id != own_id and not _lives(run.data.tags.get(_PROCESS_TAG, "")):
+        if ours and run.info.run_id != own_id and not _lives(run.data.tags.get(store_tags.PROCESS, "")):
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
@@ -257,7 +256,11 @@ def _opened_for(run: Run) -> Path:
 
 
 def _own_tags() -> dict[str, str]:
-    return {_WORKSPACE_TAG: _workspace(), _PROCESS_TAG: str(os.getpid()), store_tags.REGISTERED_MODEL: registry.model()}
+    return {
+        store_tags.WORKSPACE: _workspace(),
+        store_tags.PROCESS: str(os.getpid()),
+        store_tags.REGISTERED_MODEL: registry.model(),
+    }
 
 
 def _lives(process: str) -> bool:

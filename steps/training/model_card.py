@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
 from data.schema import FEATURES
 from monitor.reports.model_card.card import Data, ModelCard
 from monitor.reports.model_card.evaluation import evaluate_on_test
 from monitor.store import tags as store_tags
 from serving import registry
+from serving.model.packaging import predict_probability
 from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
 from steps.training.tuning import Candidate
@@ -64,13 +61,13 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
         measured=evaluate_on_test(
             training_data.train,
             training_data.test,
-            _made(selected, training_data.test),
-            _made(prior, training_data.test),
+            predict_probability(selected.pipeline, training_data.test),
+            predict_probability(prior.pipeline, training_data.test),
         ),
         selection=selection,
         candidates=candidates,
         example={name: float(example[name].iloc[0]) for name in FEATURES},
-        prediction=float(_made(selected, example)[0]),
+        prediction=float(predict_probability(selected.pipeline, example)[0]),
         command=found.command,
         remarks=found.remarks,
     )
@@ -91,7 +88,3 @@ def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> 
         commit=tags.get("git_commit", "unknown"),
         dirty=tags.get("git_dirty") != "false",
     )
-
-
-def _made(candidate: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(candidate.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])

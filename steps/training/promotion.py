@@ -1,7 +1,7 @@
 """Compare a registered version with the champion, record the gate result, and promote the version if it is better."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,21 +21,17 @@ from monitor.retraining.promotion_test import (
     PromotionTest,
     evaluate_challenger,
 )
-from monitor.store import tables
+from monitor.store import tables, tags
 from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from serving import registry
 from serving.batch.in_process import ScoredError, predict
+from serving.model.packaging import predict_probability
 from serving.registry import gate
-from steps.shared.tracking import (
-    Metrics,
-    Record,
-    Tags,
-    Text,
-)
+from steps.shared.tracking import Metrics, Record, Tags, Text
 from steps.training.training_set import TrainingData
 
-_DEVELOPMENT = "sha256_dataset_kobe_dev"
+_DEVELOPMENT = tags.sha256_of("dataset_kobe_dev")
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class PromotionOutcome:
     promoted : bool
     note : str
         A summary.
-    challenge : Challenge or None
+    promotion_test : PromotionTest or None
         Against the champion; None where there was none to compare with.
     """
 
@@ -93,10 +89,10 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     advantage; with another file, the challenger's. If the champion's training shots are unknown, they are all of the
     challenger's test rows: if the champion was trained on some of them, that is its advantage.
     """
-    training_data, current = challenger.training_data, registry.usable_champion()
-    if current is None or current.tags.get(f"sha256_{TEST}") == training_data.tags[f"sha256_{TEST}"]:
+    training_data, current = challenger.training_data, current_store().usable_champion()
+    if current is None or current.sha256(TEST) == training_data.tags[tags.sha256_of(TEST)]:
         return ComparisonRows(training_data.test)
-    version = registry.number(current)
+    version = current.version
     is_same_file = current.tags.get(_DEVELOPMENT) == training_data.tags.get(_DEVELOPMENT)
     name = TEST if is_same_file else TRAIN
     try:
@@ -139,7 +135,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
 
     Parameters
     ----------
-    contender : Contender
+    challenger : Challenger
     rows : pandas.DataFrame
         The features and ``shot_made_flag`` of rows that neither it nor the champion was trained on.
     seed : int
@@ -151,7 +147,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
 
     Returns
     -------
-    Settled
+    PromotionOutcome
         Not promoted either if another process has changed the champion meanwhile.
 
     Raises
@@ -160,41 +156,49 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
         If the champion cannot be loaded for the comparison; the version is archived.
     """
     named = registry.alias_state().champion or ""
-    current = registry.usable_champion()
-    remark, test = "", None
-    if against is not None and against != named:
-        note = f"it was trained to replace champion version {against}; the champion is now {named or 'none'}"
-        return _archive(challenger.version, _rejected(_compare_with_base_rate(challenger, seed), note), note, None)
-    if current is None:
-        result = _compare_with_base_rate(challenger, seed)
-    elif challenger.training_data.is_synthetic != _is_synthetic(current.tags):
-        result = _compare_with_base_rate(challenger, seed)
-        kinds = ("synthetic", "real") if challenger.training_data.is_synthetic else ("real", "synthetic")
-        remark = f"it was trained on {kinds[0]} shots, champion version {named} on {kinds[1]} ones"
-        if challenger.training_data.is_synthetic:
-            return _archive(challenger.version, _rejected(result, remark), remark, None)
-    elif len(rows) < MIN_ROWS:
-        note = (
-            f"there are {len(rows):,} rows that neither it nor champion version {named} was trained on; "
-            f"{MIN_ROWS} are needed to compare them"
-        )
-        return _archive(challenger.version, _rejected(_compare_with_base_rate(challenger, seed), note), note, None)
-    else:
+    current = current_store().usable_champion()
+    is_synthetic = challenger.training_data.is_synthetic
+    # Losses on synthetic and on real shots do not compare.
+    is_comparable = current is not None and current.synthetic == is_synthetic
+    too_few = (
+        f"there are {len(rows):,} rows that neither it nor champion version {named} was trained on; {MIN_ROWS} are "
+        "needed to compare them"
+    )
+    obstacles = (
+        (
+            against not in {None, named},
+            f"it was trained to replace champion version {against}; the champion is now {named or 'none'}",
+        ),
+        (
+            current is not None and not is_comparable and is_synthetic,
+            f"it was trained on synthetic shots, champion version {named} on real ones",
+        ),
+        (is_comparable and len(rows) < MIN_ROWS, too_few),
+    )
+    obstacle = next((reason for applies, reason in obstacles if applies), "")
+    test = None
+    if is_comparable and not obstacle:
         test = evaluate_challenger(
             rows,
-            _made(challenger.pipeline, rows),
+            predict_probability(challenger.pipeline, rows),
             _predictions(named, rows, challenger.version),
-            _made(challenger.prior, rows),
+            predict_probability(challenger.prior, rows),
             champion_name=f"champion version {named}",
             max_log_loss=max_log_loss,
             min_improvement=min_improvement,
             seed=seed,
         )
-        result = test.result
-    if not result.passed:
-        return _archive(challenger.version, result, f"it did not pass the gate: {result.reason}", test)
+    result = test.result if test else _compare_with_base_rate(challenger, seed)
+    if obstacle:
+        result = _rejected(result, obstacle)
     registry.record_gate_result(challenger.version, result)
-    why = f"{result.reason}; {remark}" if remark else result.reason
+    if not result.passed:
+        note = obstacle or f"it did not pass the gate: {result.reason}"
+        registry.archive(challenger.version, note)
+        return PromotionOutcome(result, promoted=False, note=f"not promoted, {note}", promotion_test=test)
+    why = result.reason
+    if current and not is_comparable:
+        why += f"; it was trained on real shots, champion version {named} on synthetic ones"
     try:
         registry.promote(challenger.version, why, instead_of=named)
     except registry.ConcurrentPromotionError as error:
@@ -219,37 +223,23 @@ def _predictions(champion: str, rows: pd.DataFrame, challenger: str) -> npt.NDAr
         raise registry.RegistryError(message) from error
 
 
-def _archive(version: str, result: gate.GateResult, note: str, test: PromotionTest | None) -> PromotionOutcome:
-    registry.record_gate_result(version, result)
-    registry.archive(version, note)
-    return PromotionOutcome(result, promoted=False, note=f"not promoted, {note}", promotion_test=test)
-
-
 def _rejected(result: gate.GateResult, reason: str) -> gate.GateResult:
     return gate.GateResult(False, reason, result.loss, result.reference_loss, result.low, result.high)
 
 
 def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResult:
     test = challenger.training_data.test
-    made = _made(challenger.pipeline, test)
-    losses = [log_loss_by_row(test[TARGET], each) for each in (made, _made(challenger.prior, test))]
+    made = predict_probability(challenger.pipeline, test)
+    losses = [log_loss_by_row(test[TARGET], each) for each in (made, predict_probability(challenger.prior, test))]
     result = gate.compare(
         losses[0], losses[1], reference_name="the base rate", seed=seed, min_improvement=gate.MIN_SKILL
     )
     return _rejected(result, gate.describe_constant(made)) if gate.is_constant(made) else result
 
 
-def _made(pipeline: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(pipeline.predict_proba(rows[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
-
-
-def _is_synthetic(tags: Mapping[str, str]) -> bool:
-    return tags.get("synthetic") == "true"
-
-
 def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:
     """The gate result, for the run of the training."""
-    result = "passed" if promotion.gate_result.passed else "rejected"
+    result = registry.PASSED if promotion.gate_result.passed else registry.REJECTED
     yield Tags({"gate": result, "gate_reason": promotion.gate_result.reason})
     yield Tags({"promotion_note": promotion.note})
     yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})

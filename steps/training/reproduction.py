@@ -12,7 +12,6 @@ from monitor.store.commands import given
 from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from monitor.store.records import RunInfo
-from steps.shared.tracking import LAUNCHER_TAG
 
 _SYNTHETIC = ("synthetic_rows", "synthetic_seed")
 
@@ -82,7 +81,7 @@ def _outermost(run_id: str) -> RunInfo:
     run = store.run(run_id)
     while run.parent:
         above = store.run(run.parent)
-        if LAUNCHER_TAG in above.tags:
+        if store_tags.LAUNCHER_OF in above.tags:
             return run
         run = above
     return run

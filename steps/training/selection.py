@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from rich.table import Table
 
@@ -21,10 +19,10 @@ from monitor.metrics.binary import METRICS, THRESHOLD, evaluate
 from monitor.metrics.intervals import evaluate_with_intervals
 from monitor.reports.model_card import card as model_card
 from monitor.store import tags as store_tags
-from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER
+from monitor.store.candidates import BASE_RATE, CANDIDATE_FILE, CANDIDATE_FOLDER
 from serving import registry
 from serving.batch.in_process import PREDICTIONS_SHA256, ROUNDED_DECIMALS, ROUNDED_PREDICTIONS_SHA256, prediction_hash
-from serving.model.packaging import log_scoring_model, save_pipeline
+from serving.model.packaging import log_scoring_model, predict_probability, save_pipeline
 from steps.shared.tracking import (
     Artifact,
     Dataset,
@@ -42,7 +40,7 @@ from steps.training.config import TrainingConfig
 from steps.training.model_card import Logged, card_of
 from steps.training.promotion import Challenger
 from steps.training.training_set import TrainingData
-from steps.training.tuning import BEST, PRIOR, Candidate, Tuner, select_best
+from steps.training.tuning import BEST, Candidate, Tuner, select_best
 
 _EXAMPLE_ROWS = 5
 
@@ -79,7 +77,7 @@ class ModelSelection:
     @property
     def prior(self) -> Candidate:
         """The base-rate baseline."""
-        return next(candidate for candidate in self.candidates if candidate.id == PRIOR)
+        return next(candidate for candidate in self.candidates if candidate.id == BASE_RATE)
 
 
 def train_and_register(config: TrainingConfig, training_data: TrainingData) -> tuple[Challenger, ModelSelection]:
@@ -151,7 +149,7 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Trainin
     yield Params(candidate.hyperparameters)
     for name, (mean, deviation) in candidate.cross_validated.items():
         yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
-    labels, made = test[TARGET].to_numpy(dtype=float), _probability(candidate, test)
+    labels, made = test[TARGET].to_numpy(dtype=float), predict_probability(candidate.pipeline, test)
     yield Metrics(_evaluate(candidate, test))
     if len(test) <= _MAX_RESAMPLED:
         for name, interval in evaluate_with_intervals(labels, made).intervals().items():
@@ -164,16 +162,12 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Trainin
     yield FigureRecord("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
 
 
-def _probability(candidate: Candidate, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(candidate.pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
-
-
 def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
-    return evaluate(test[TARGET], _probability(candidate, test))
+    return evaluate(test[TARGET], predict_probability(candidate.pipeline, test))
 
 
 def _select(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TrainingConfig) -> ModelSelection:
-    selected = select_best([candidate for candidate in candidates if candidate.id != PRIOR], config.criterion)
+    selected = select_best([candidate for candidate in candidates if candidate.id != BASE_RATE], config.criterion)
     test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
     justification = _justify(selected, candidates, test_metrics, config.criterion)
     return ModelSelection(selected, candidates, test_metrics, justification)
@@ -254,7 +248,7 @@ def _register(selection: ModelSelection, training_data: TrainingData, config: Tr
     # Wherever a kill comes, run and version have a complete card, at worst one without the version's number.
     log_records([Text(model_card.FILE, model_card.render(card))])
     version = registry.register(info.model_uri, run_id, tags, model_card.description(card))
-    numbered = replace(card, version=version, uri=f"models:/{registry.model()}/{version}")
+    numbered = replace(card, version=version, uri=registry.uri(version))
     registry.describe(version, model_card.description(numbered))
     log_records([Text(model_card.FILE, model_card.render(numbered))])
     return version

@@ -10,6 +10,8 @@ import pandas as pd
 
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import SHOT_ID
+from monitor.store.records import is_synthetic
+from monitor.store.tags import ORIGIN
 from steps.shared.tracking import Tags
 
 
@@ -52,9 +54,9 @@ class TrainingData:
     @property
     def is_synthetic(self) -> bool:
         """Whether the shots are synthetic."""
-        return self.tags.get("synthetic") == "true"
+        return is_synthetic(self.tags)
 
     @property
     def origin(self) -> Tags:
         """The tags of every run of this training set."""
-        return Tags({name: self.tags[name] for name in ("data_source", "synthetic") if name in self.tags})
+        return Tags({name: self.tags[name] for name in ORIGIN if name in self.tags})

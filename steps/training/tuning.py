@@ -25,9 +25,9 @@ from sklearn.preprocessing import StandardScaler
 from data.errors import KobeShotError
 from data.schema import FEATURES, TARGET
 from monitor.metrics.binary import METRICS
+from monitor.store.candidates import BASE_RATE
 
 BEST = "best"
-PRIOR = "prior"
 
 MODEL_NAMES = {
     "lr": "Logistic Regression",
@@ -156,7 +156,7 @@ class Tuner:
 
     def prior(self) -> Candidate:
         """The base-rate baseline: the same P(made) for every shot."""
-        return self._candidate(PRIOR, "Base rate", make_pipeline(DummyClassifier(strategy="prior")))
+        return self._candidate(BASE_RATE, "Base rate", make_pipeline(DummyClassifier(strategy="prior")))
 
     def tune(self, model_id: str) -> Candidate:
         """Tune one of PyCaret's classifiers.

@@ -32,7 +32,7 @@ from steps import retreino
 from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetrainingConfig, RetreinoConfig
 from steps.retraining.interrupted import resolve_interrupted
-from steps.retraining.training_set import RETRAINING_RUN, TrainingSetError, build_training_set, label_weights
+from steps.retraining.training_set import TrainingSetError, build_training_set, label_weights
 from steps.retreino import RetrainingResult
 from steps.shared.tracking import Artifact, Params, log_records
 from steps.training.config import TrainingConfig
@@ -215,7 +215,7 @@ def champion(store: str, folder: Path) -> ModelVersion:
         "test_log_loss": "0.67",
     }
     registry.promote(register_without_files(**tags), "better")
-    return registry.require_champion()
+    return current_store().require_champion()
 
 
 def built(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingData:
@@ -287,7 +287,7 @@ def test_a_training_set_can_be_traced_to_its_files_its_decision_and_its_raw_data
         assert found.tags[f"sha256_{name}"] == sha256(found.files[name])
         pd.testing.assert_frame_equal(pd.read_parquet(found.files[name]), table)
     assert found.tags[store_tags.DEVELOPMENT_SHA256] == sha256(folder / f"{TRAIN}.parquet")
-    assert found.tags[RETRAINING_RUN] == "a" * 32
+    assert found.tags[store_tags.RETRAINING_RUN] == "a" * 32
     assert (found.tags[store_tags.LABELS_UNTIL], found.tags[store_tags.TRAINING_LABELS]) == (
         LABELS[TIME].iloc[299].isoformat(),
         "300",
@@ -303,7 +303,7 @@ def test_the_challenger_of_a_challenger_is_trained_on_the_same_dev_rows_and_once
 ) -> None:
     first = built(LABELS, champion, tmp_path / "first")
     registry.promote(register_without_files(**first.tags), "better")
-    second = built(LABELS, registry.require_champion(), tmp_path / "second", holdout_size=0.25)
+    second = built(LABELS, current_store().require_champion(), tmp_path / "second", holdout_size=0.25)
     assert values(second.train) == [*values(DEV), *values(LABELS.iloc[:450])]
     assert second.tags[store_tags.DEVELOPMENT_SHA256] == first.tags[store_tags.DEVELOPMENT_SHA256]
 
@@ -443,7 +443,7 @@ def test_a_process_that_was_killed_before_a_challenger_was_registered_was_interr
 def test_a_challenger_without_a_gate_result_is_archived() -> None:
     promote_versions(1)
     run_id = pending()
-    version = register_without_files(None, **{RETRAINING_RUN: run_id})
+    version = register_without_files(None, **{store_tags.RETRAINING_RUN: run_id})
     resolve_interrupted()
     assert outcome() == (INTERRUPTED, version)
     assert stage(version) == "Archived"
@@ -457,7 +457,7 @@ def test_a_challenger_without_a_gate_result_is_archived() -> None:
 def test_a_rejected_challenger_stays_rejected(value: str, *, archived: bool) -> None:
     promote_versions(1)
     run_id = pending()
-    version = register_without_files(REJECTED_RESULT, **{RETRAINING_RUN: run_id})
+    version = register_without_files(REJECTED_RESULT, **{store_tags.RETRAINING_RUN: run_id})
     MlflowClient().set_model_version_tag(registry.MODEL, version, "gate", value)
     if archived:
         registry.archive(version, "worse")
@@ -473,7 +473,7 @@ def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_archive
     monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     promote_versions(1)
-    version = register_without_files(**{RETRAINING_RUN: pending()})
+    version = register_without_files(**{store_tags.RETRAINING_RUN: pending()})
     with monkeypatch.context() as patch:
         kill_at(patch, place)
         with pytest.raises(Killed):
@@ -489,7 +489,7 @@ def test_a_challenger_whose_promotion_was_killed_anywhere_is_champion_or_archive
 @pytest.mark.usefixtures("store")
 def test_a_challenger_that_was_champion_since_was_promoted() -> None:
     promote_versions(1)
-    version = register_without_files(**{RETRAINING_RUN: pending()})
+    version = register_without_files(**{store_tags.RETRAINING_RUN: pending()})
     registry.promote(version, "better")
     registry.roll_back("it misses layups")
     resolve_interrupted()
@@ -500,7 +500,7 @@ def test_a_challenger_that_was_champion_since_was_promoted() -> None:
 @pytest.mark.usefixtures("store")
 def test_a_challenger_whose_promotion_was_rolled_back_was_not_promoted() -> None:
     promote_versions(1)
-    version = register_without_files(**{RETRAINING_RUN: pending()})
+    version = register_without_files(**{store_tags.RETRAINING_RUN: pending()})
 
     def promoted_in_vain() -> None:
         with registry.rollback_on_failure():
@@ -537,7 +537,7 @@ def test_a_decision_that_another_machine_is_processing_does_not_change() -> None
     run_id = pending()
     client.update_run(run_id, "RUNNING")
     client.set_tag(run_id, "kobe_shot.workspace", "another-machine:/elsewhere")
-    version = register_without_files(None, **{RETRAINING_RUN: run_id})
+    version = register_without_files(None, **{store_tags.RETRAINING_RUN: run_id})
     resolve_interrupted()
     assert (outcome(), stage(version)) == ((PENDING, ""), "None")
     client.set_terminated(run_id, "FAILED")
@@ -548,7 +548,7 @@ def test_a_decision_that_another_machine_is_processing_does_not_change() -> None
 @pytest.mark.usefixtures("store")
 def test_a_resolved_decision_does_not_change() -> None:
     promote_versions(1)
-    version = register_without_files(None, **{RETRAINING_RUN: pending()})
+    version = register_without_files(None, **{store_tags.RETRAINING_RUN: pending()})
     resolve_interrupted()
     before = current_store().decisions(), registry.tags_of(version)
     resolve_interrupted()
@@ -626,7 +626,7 @@ def test_a_champion_worse_than_the_base_rate_is_replaced_by_a_better_challenger(
     assert entry.labels_until == datetime(2003, 4, 14)  # noqa: DTZ001 UTC without a zone
     assert entry.outcome_reason == found.promotion.gate_result.reason
     tags = registry.tags_of("2")
-    assert (tags[RETRAINING_RUN], tags["synthetic"], tags["gate"]) == (entry.run_id, "false", "passed")
+    assert (tags[store_tags.RETRAINING_RUN], tags["synthetic"], tags["gate"]) == (entry.run_id, "false", "passed")
     (training_data,) = setup.training_sets
     assert (len(training_data.train), len(training_data.test)) == (TRAINING_ROWS + 600, 600)
 
@@ -765,7 +765,7 @@ def test_what_an_earlier_process_left_is_settled_before_the_next_decision(
     setup: RetrainingSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = pending()
-    version = setup.store_with_models.register(SAME, None, **{RETRAINING_RUN: left})
+    version = setup.store_with_models.register(SAME, None, **{store_tags.RETRAINING_RUN: left})
     train_at_once(setup, monkeypatch, GOOD)
     found = setup.run()
     assert (found.number, found.outcome) == (2, PROMOTED)

@@ -70,7 +70,7 @@ def _uncopied(file: Path, run: RunFacts, name: str) -> Artifact:
 def of_version(number: str) -> Iterator[Artifact]:
     """Describe the files of a registered version, which is a logged model."""
     name = f"{registry.model()} versão {number}"
-    with model_files.private_copy(f"models:/{registry.model()}/{number}") as local:
+    with model_files.private_copy(registry.uri(number)) as local:
         for path in sorted(path for path in local.rglob("*") if path.is_file() and path.name != META):
             yield describe(path, name, str(path.relative_to(local)))
 

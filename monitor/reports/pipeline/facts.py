@@ -11,7 +11,8 @@ from monitor.metrics import base_rate
 from monitor.retraining.backtest import FILE as BACKTEST_FILE
 from monitor.store import commands, run_names
 from monitor.store import tags as store_tags
-from monitor.store.records import RetrainingDecision
+from monitor.store.candidates import BASE_RATE
+from monitor.store.records import RetrainingDecision, is_synthetic
 
 ACQUISITION, PREPARATION, TRAINING = "Aquisicao", run_names.PREPARATION, run_names.TRAINING
 APPLICATION, MONITORING, REPORT, MAIN = run_names.BATCH_SCORING, run_names.MONITORING, "Relatorio", "main"
@@ -209,17 +210,19 @@ class PipelineFacts:
     @property
     def synthetic(self) -> bool:
         """Whether a run of the pipeline used synthetic shots."""
-        return any(run.tags.get("synthetic") == "true" for run in self.runs if run.step != run_names.BACKTEST)
+        return any(is_synthetic(run.tags) for run in self.runs if run.step != run_names.BACKTEST)
 
     @property
     def tuned(self) -> tuple[RunFacts, ...]:
         """The candidates without the base-rate baseline."""
-        return tuple(run for run in self.candidates if run.tags.get("model_id") != "prior")
+        return tuple(run for run in self.candidates if run.tags.get(store_tags.MODEL_ID) != BASE_RATE)
 
     @property
     def prior(self) -> RunFacts:
         """The base-rate baseline."""
-        return next((run for run in self.candidates if run.tags.get("model_id") == "prior"), RunFacts(TRAINING))
+        return next(
+            (run for run in self.candidates if run.tags.get(store_tags.MODEL_ID) == BASE_RATE), RunFacts(TRAINING)
+        )
 
     @property
     def selected_model(self) -> Text:

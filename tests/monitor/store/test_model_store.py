@@ -77,6 +77,22 @@ def test_a_version_that_was_revoked_gives_the_reason_of_that(client: FakeClient)
     assert fake_store(client).versions()[0].gate_reason == "what followed failed"
 
 
+def test_a_champion_that_has_not_passed_the_gate_is_not_usable(client: FakeClient) -> None:
+    for gate, is_usable in (("passed", True), ("refused", False), ("", False)):
+        client.add_version({tags.GATE: gate}, alias="champion")
+        assert bool(fake_store(client).usable_champion()) is is_usable
+
+
+def test_the_version_of_a_decision_is_the_newest_with_its_run(client: FakeClient) -> None:
+    assert fake_store(client).version_of_decision("a") is None
+    for run in (*"ababccccccc", "a"):
+        client.add_version({tags.RETRAINING_RUN: run})
+    found = fake_store(client).version_of_decision("a")
+    assert found is not None
+    assert found.version == "12"
+    assert fake_store(client).version_of_decision("d") is None
+
+
 def test_stores_of_one_place_and_model_are_equal(client: FakeClient) -> None:
     assert len({fake_store(client), fake_store(client)}) == 1
     assert fake_store(client) != fake_store(client, "another")
@@ -104,7 +120,7 @@ def test_monitoring_runs_are_of_one_source_and_one_model_newest_first(client: Fa
     client.add_run(run_names.MONITORING, {**MONITORING, tags.REGISTERED_MODEL: "another"})
     last = client.add_run(run_names.MONITORING, MONITORING, status="FAILED")
     failed, found = fake_store(client).monitoring_runs(OF_BATCH_SCORING)
-    assert (failed.run_id, failed.health, failed.is_finished) == (last, "", False)
+    assert (failed.run_id, failed.health, failed.status) == (last, "", "FAILED")
     assert (found.run_id, found.health, found.reasons) == (first, "healthy", ("one", "two"))
     assert [run.run_id for run in fake_store(client).monitoring_runs(OF_BATCH_SCORING, limit=1)] == [last]
 

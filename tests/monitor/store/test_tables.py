@@ -699,7 +699,7 @@ def test_a_version_is_loaded_once_and_its_number_in_another_store_is_another_ver
 ) -> None:
     loaded: list[str] = []
     runs = {"1": "a", "2": "b"}
-    monkeypatch.setattr(in_process, "_run", lambda version: f"{runs[version]} of {mlflow.get_tracking_uri()}")
+    monkeypatch.setattr(registry, "run_of", lambda version: f"{runs[version]} of {mlflow.get_tracking_uri()}")
 
     def load(uri: str) -> Mock:
         loaded.append(f"{uri} of {mlflow.get_tracking_uri()}")

@@ -37,7 +37,7 @@ def test_a_registered_version_is_not_promoted(store_with_models: LoggedModels) -
     found = MlflowClient().get_model_version(MODEL, number)
     assert found.tags["data_source"] == "public"
     assert found.run_id == store_with_models.models[GOOD].run_id
-    assert registry.champion() is registry.usable_champion() is None
+    assert registry.champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
 
@@ -123,7 +123,6 @@ def test_an_alias_on_a_version_that_did_not_pass_does_not_bring_it_into_producti
     assert aliases_and_stages()[2] == {"1": "Production", "2": "None"}
     with pytest.raises(RegistryError, match="has not passed the gate"):
         registry.require_champion()
-    assert registry.usable_champion() is None
 
 
 def fail_after(*promoted: str) -> None:
@@ -581,19 +580,6 @@ def test_a_registered_model_that_was_created_again_is_another_one(version: Regis
     assert registry.created() == before
     MlflowClient().delete_registered_model(MODEL)
     assert registry.created() == ""
-
-
-def test_the_newest_version_with_a_tag_is_found(version: Register) -> None:
-    for run in ("a", "b", "a", "b"):
-        version(retraining_run=run)
-    for _ in range(7):
-        version()
-    version(retraining_run="a")
-    found = registry.version_tagged("retraining_run", "a")
-    assert found is not None
-    assert registry.number(found) == "12"
-    assert registry.version_tagged("retraining_run", "c") is None
-    assert registry.version_tagged("nothing", "a") is None
 
 
 # One change at a time

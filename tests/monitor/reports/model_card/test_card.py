@@ -26,6 +26,7 @@ from monitor.reports.model_card import card as model_card
 from monitor.reports.model_card.card import FILE, MAX_DESCRIPTION, Data, ModelCard, description, render
 from monitor.reports.model_card.evaluation import TestEvaluation, evaluate_on_test
 from monitor.store import tags as store_tags
+from monitor.store.candidates import BASE_RATE
 from serving import registry
 from steps.main import MainConfig
 from steps.operacao import OperacaoConfig
@@ -34,7 +35,7 @@ from steps.training import selection
 from steps.training.config import TrainingConfig
 from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
-from steps.training.tuning import MODEL_NAMES, PRIOR, Candidate
+from steps.training.tuning import MODEL_NAMES, Candidate
 from tests.evaluations import TRAINING_ROWS, population
 from tests.versions import GOOD, Killed, LoggedModels, fit_base_rate, fit_pipeline
 
@@ -457,7 +458,7 @@ class PreparedTuner:
 
     def prior(self) -> Candidate:
         """The base-rate baseline."""
-        return candidate(PRIOR, "Base rate")
+        return candidate(BASE_RATE, "Base rate")
 
     def ids(self, models: str) -> list[str]:
         """The given ids."""
@@ -469,7 +470,7 @@ class PreparedTuner:
 
 
 def candidate(model_id: str, name: str) -> Candidate:
-    pipeline = fit_base_rate() if model_id == PRIOR else fit_pipeline()
+    pipeline = fit_base_rate() if model_id == BASE_RATE else fit_pipeline()
     return Candidate(model_id, name, pipeline, {}, dict.fromkeys(METRICS, (0.67, 0.01)))
 
 
