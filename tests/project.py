@@ -1,9 +1,7 @@
 """The project as a user has it: a copy of its files in an empty folder, driven by its real commands."""
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -33,15 +31,14 @@ from serving.model.packaging import log_scoring_model
 from serving.registry.gate import GateResult
 from serving.registry.relocation import relocate
 from serving.server import registry_watch
+from tests import fork_server
+from tests.fork_server import end_with_parent
 
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""
 
 FAST = ("-P", "synthetic_rows=20000", "-P", "n_iter=1", "-P", "cv_folds=2", "-P", "n_resplits=1")
 """Parameters that keep a training on synthetic shots short."""
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
 
 PAGE_SECONDS = 600
 """Limit for Streamlit's AppTest, which only takes one in seconds: far more than a page takes on a busy machine."""
@@ -249,12 +246,6 @@ def is_running(number: int) -> bool:
         return False
 
 
-def end_with_parent() -> None:
-    """Let a process that is being started get SIGTERM when the process that starts it is killed."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def end_group(process: "subprocess.Popen[bytes]", number: int = 15) -> None:
     """Signal a process and all its children, and wait for it."""
     with suppress(ProcessLookupError):
@@ -280,10 +271,13 @@ def run(
     command: Sequence[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, by default in the activated environment, for as long as it works."""
+    env = environment() if env is None else env
+    if fork_server.can_run(command):
+        return fork_server.run(command, cwd=cwd, env=env, check=patience.Patience(f"the end of {command!r}").check)
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env=environment() if env is None else env,
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
