@@ -75,7 +75,7 @@ lint: env ## Check style, types and the files of the deployment
 	check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	hadolint deploy/Dockerfile
 
-docs: env ## Generate docs/parameters.md and docs/openapi.json
+docs: env ## Generate MLproject, docs/parameters.md and docs/openapi.json
 	python -m tools.parameters
 	python -m tools.openapi
 

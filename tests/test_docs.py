@@ -126,7 +126,8 @@ def test_every_image_is_shown_and_small() -> None:
         assert image.stat().st_size < 250_000, image
 
 
-def test_the_page_of_parameters_is_that_of_the_configurations() -> None:
+def test_mlproject_and_the_page_of_parameters_are_those_of_the_configurations() -> None:
+    assert parameters.PROJECT.read_text(encoding="utf-8") == parameters.render_project(), "run: make docs"
     assert parameters.PAGE.read_text(encoding="utf-8") == parameters.render(), "run: make docs"
 
 
