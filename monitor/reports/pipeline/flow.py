@@ -1,6 +1,7 @@
 """The diagram of the pipeline, defined once and drawn as Mermaid text and as an SVG without scripts."""
 
-from collections.abc import Sequence
+import itertools
+import math
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -14,6 +15,7 @@ _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 196, 58, 68, 46, 34
 _UNIT_X, _UNIT_Y = _WIDTH + _GAP_X, _HEIGHT + _GAP_Y
 _LINE = 17
 _CYLINDER = 7
+_SHORT = 12
 _MODEL = "{model}"
 """Placeholder for the name of the registered model."""
 
@@ -31,28 +33,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow.
-
-    Attributes
-    ----------
-    source, target : str
-        Ids of nodes.
-    label : str
-    loops : bool
-        Whether it leads back to an earlier step, which is drawn dashed.
-    path : sequence of tuple of float
-        Its corners; without them it goes straight to the right or down. A unit is a box and the gap after it, and
-        (0, 0) the upper left corner of the first box.
-    at : tuple of float
-        Middle of the label.
-    """
+    """An arrow between two nodes; one that loops leads back to an earlier step, and is drawn dashed."""
 
     source: str
     target: str
     label: str = ""
     loops: bool = False
-    path: Sequence[tuple[float, float]] = ()
-    at: tuple[float, float] = (0, 0)
 
 
 NODES = (
@@ -88,9 +74,9 @@ EDGES = (
     Edge("treinamento", "selecao"),
     Edge("selecao", "justificativa"),
     Edge("selecao", "criterio"),
-    Edge("criterio", "registro", "sim", at=(0.87, 4.24)),
-    Edge("registro", "servidor", path=((1.742, 4.2), (1.8, 4.2), (1.8, 0.28), (2, 0.28))),
-    Edge("tabelas", "aplicacao", "base_prod", at=(1.87, 1.22)),
+    Edge("criterio", "registro", "sim"),
+    Edge("registro", "servidor"),
+    Edge("tabelas", "aplicacao", "base_prod"),
     Edge("servidor", "rest"),
     Edge("servidor", "aplicacao"),
     Edge("aplicacao", "predicoes"),
@@ -98,19 +84,13 @@ EDGES = (
     Edge("monitoramento", "registros_do_monitor"),
     Edge("monitoramento", "retreino"),
     Edge("retreino", "decisao"),
-    Edge(
-        "retreino", "treinamento", "gatilho ativo: retreinar", loops=True, at=(1.24, 2.74),
-        path=((2, 3.28), (1.9, 3.28), (1.9, 2.78), (0.64, 2.78), (0.64, 2.558)),
-    ),
-    Edge("retreino", "reverter", "se o desempenho cai", at=(2.78, 3.82)),
-    Edge("reverter", "registro", "restaura o anterior", loops=True, path=((2, 4.36), (1.742, 4.36)), at=(1.87, 4.7)),
-    Edge("reverter", "operacao", "a operação segue", at=(2.64, 4.82)),
-    Edge("registros_do_monitor", "relatorio", path=((3.742, 2.28), (3.82, 2.28), (3.82, 5.28), (3.742, 5.28))),
-    Edge(
-        "operacao", "servidor", "novos arremessos e rótulos", loops=True, at=(3.1, 5.76),
-        path=((2.37, 5.558), (2.37, 5.8), (3.92, 5.8), (3.92, -0.2), (2.37, -0.2), (2.37, 0)),
-    ),
-)  # fmt: skip
+    Edge("retreino", "treinamento", "gatilho ativo: retreinar", loops=True),
+    Edge("retreino", "reverter", "se o desempenho cai"),
+    Edge("reverter", "registro", "restaura o anterior", loops=True),
+    Edge("reverter", "operacao", "a operação segue"),
+    Edge("registros_do_monitor", "relatorio"),
+    Edge("operacao", "servidor", "novos arremessos e rótulos", loops=True),
+)
 
 
 def mermaid() -> str:
@@ -132,7 +112,11 @@ def svg() -> Markup:
     width = 2 * _MARGIN + _UNIT_X * (1 + max(node.column for node in NODES)) - _GAP_X // 2
     height = 2 * _MARGIN + _UNIT_Y * (1 + max(node.row for node in NODES)) - _GAP_Y // 2
     places = {node.id: node for node in NODES}
-    drawn = [_arrow(edge, places) for edge in EDGES] + [_box(node) for node in NODES] + [_label(edge) for edge in EDGES]
+    drawn = (
+        [_arrow(edge, places) for edge in EDGES]
+        + [_box(node) for node in NODES]
+        + [_label(edge, places) for edge in EDGES]
+    )
     return Markup(
         '<svg class="flow" role="img" aria-labelledby="flow-title" aria-describedby="flow-edges" viewBox="0 0 {} {}">'
         '<title id="flow-title">Fluxo do projeto</title><desc id="flow-edges">{}</desc>'
@@ -178,24 +162,39 @@ def _box(node: Node) -> Markup:
 
 
 def _arrow(edge: Edge, places: dict[str, Node]) -> Markup:
-    corners = [_place(*corner) for corner in edge.path or _straight(places[edge.source], places[edge.target])]
-    line = " L".join(f"{x} {y}" for x, y in corners)
+    line = " L".join(f"{x} {y}" for x, y in itertools.starmap(_place, _corners(edge, places)))
     kind = "line loop" if edge.loops else "line"
     return Markup('<path class="{}" data-edge="{} {}" d="M{}" marker-end="url(#tip)"/>').format(
         kind, edge.source, edge.target, line
     )
 
 
-def _straight(source: Node, target: Node) -> list[tuple[float, float]]:
-    if source.row == target.row:
-        middle = source.row + _HEIGHT / _UNIT_Y / 2
-        return [(source.column + _WIDTH / _UNIT_X, middle), (target.column, middle)]
-    middle = source.column + _WIDTH / _UNIT_X / 2
-    return [(middle, source.row + _HEIGHT / _UNIT_Y), (middle, target.row)]
+def _corners(edge: Edge, places: dict[str, Node]) -> list[tuple[float, float]]:
+    """Corners of an arrow, in units of `_place`: straight to a neighbor, else through the gap next to its source."""
+    source, target = places[edge.source], places[edge.target]
+    across, down = target.column - source.column, target.row - source.row
+    width, height = _WIDTH / _UNIT_X, _HEIGHT / _UNIT_Y
+    if not down:
+        y = source.row + height / 2
+        return [(source.column + width * (across > 0), y), (target.column + width * (across < 0), y)]
+    if not across and down == 1:
+        x = source.column + width / 2
+        return [(x, source.row + height), (x, target.row)]
+    start, gap = (source.column, width - 1) if across < 0 else (source.column + width, 1 - width)
+    turn, y = start + gap / (3 if edge.loops else 2), source.row + 0.75 * height
+    if across < 0:
+        below, x = target.row + (1 + height) / 2, target.column + 0.75 * width
+        return [(start, y), (turn, y), (turn, below), (x, below), (x, target.row + height)]
+    end = target.column + width * (not across), target.row + 0.25 * height
+    return [(start, y), (turn, y), (turn, end[1]), end]
 
 
-def _label(edge: Edge) -> Markup:
+def _label(edge: Edge, places: dict[str, Node]) -> Markup:
+    """The label in the middle of the longest part of its arrow, between two rows of boxes where it is a long one."""
     if not edge.label:
         return Markup("")
-    x, y = _place(*edge.at)
+    parts = itertools.pairwise(_corners(edge, places))
+    (x0, y0), (x1, y1) = max(parts, key=lambda part: math.dist(*part))
+    middle = (y0 + y1) / 2
+    x, y = _place((x0 + x1) / 2, middle - 0.04 if len(edge.label) < _SHORT else math.floor(middle) + 0.8)
     return Markup('<text class="label" x="{}" y="{}">{}</text>').format(x, y, edge.label)

@@ -24,7 +24,6 @@ from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import figures, flow
 from monitor.reports.pipeline.artifacts import thousands
 from monitor.reports.pipeline.facts import Missing, Number, PipelineFacts, RunFacts, Text, adherence
-from monitor.reports.pipeline.tool_matrix import PLACES
 from monitor.store import commands
 
 PLOTS_FOLDER = "relatorio_figuras"
@@ -111,7 +110,6 @@ def markdown(facts: PipelineFacts) -> str:
         decisoes=_DECISIONS,
         mermaid=flow.mermaid(),
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
-        places=PLACES,
         resultados=_OUTCOMES,
         rotulo=TARGET,
         servir=_in_fence(commands.serve()),
