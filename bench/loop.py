@@ -320,9 +320,9 @@ def _run_test(  # noqa: PLR0913, PLR0917 rows, three models and a seed
         rows, challenger[drawn], champion[drawn], baseline, champion_name="the champion", seed=seed
     )
     rules = ("champion", "minimum improvement", "both classes", "maximum", "base rate", "constant")
-    kinds = (*rules, *("slice" for _ in found.comparisons[len(rules) :]))
-    failed = {kind for kind, each in zip(kinds, found.comparisons, strict=True) if not each.passed}
-    return Trial(len(rows), found.comparisons[0].difference.value, tuple(sorted(failed)))
+    kinds = (*rules, *("slice" for _ in found.criteria[len(rules) :]))
+    failed = {kind for kind, each in zip(kinds, found.criteria, strict=True) if not each.passed}
+    return Trial(len(rows), found.criteria[0].difference.value, tuple(sorted(failed)))
 
 
 def run(config: PromotionBenchConfig) -> None:

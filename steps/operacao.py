@@ -1,6 +1,6 @@
 """Entry point ``operacao``: backtest the retraining policy versus never- and always-retrain.
 
-It works on a registered model of its own, ``kobe_shot_replay``, which each backtest recreates: the model served as
+It works on a registered model of its own, ``kobe_shot_backtest``, which each backtest recreates: the model served as
 ``kobe_shot`` does not change.
 """
 
@@ -30,16 +30,16 @@ from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining import backtest
 from monitor.retraining.backtest import (
     ALARM,
-    EVERY,
-    LOOP,
+    ALWAYS,
     NEVER,
+    POLICY,
     PROMOTION,
-    REFUSAL,
+    REJECTION,
     STRATEGIES,
     TRAINING,
     Batch,
     Event,
-    Replay,
+    PolicyBacktest,
 )
 from monitor.store import commands, run_names, tags
 from monitor.store.labels import sort_by_time
@@ -67,9 +67,10 @@ from steps.training.config import TrainingConfig
 from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
 
 RUN_NAME = run_names.BACKTEST
-SUFFIX = "_replay"
+SUFFIX = "_backtest"
 _RELOAD_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+_PLOT = Path(backtest.FILE).stem
 _MAX_ROWS_MONITORED = 2_000
 _MIN_BATCHES = 3
 
@@ -202,7 +203,7 @@ class _Operation:
             time.sleep(_POLL_SECONDS)
 
 
-def run(config: OperacaoConfig) -> Replay:
+def run(config: OperacaoConfig) -> PolicyBacktest:
     """Backtest, in a run of its own."""
     with step_run(RUN_NAME, config) as active, registry.use_model_name(f"{registry.model()}{SUFFIX}"):
         log_records([Tags({tags.DECISION_MODEL: registry.model()})])
@@ -273,24 +274,24 @@ def _operate(
     return operation, probe
 
 
-def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Replay:
+def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> PolicyBacktest:
     """The same batches without retraining, and with a training after each of them."""
     tables = operation.scored
     everything = pd.concat(tables, ignore_index=True)
     never = np.split(predict(everything, "1")[PROBABILITY].to_numpy(), np.cumsum([len(rows) for rows in tables])[:-1])
     every, trainings = _retrained_always(config, tables, never[0])
-    made = {LOOP: [rows[PROBABILITY].to_numpy() for rows in tables], NEVER: never, EVERY: every}
+    made = {POLICY: [rows[PROBABILITY].to_numpy() for rows in tables], NEVER: never, ALWAYS: every}
     batches = tuple(
         _batch(place, rows, {name: made[name][place] for name in STRATEGIES}, operation.statuses[place])
         for place, rows in enumerate(tables)
     )
     events = tuple(operation.events)
-    counted = {kind: sum(mark.kind == kind for mark in events) for kind in (TRAINING, PROMOTION)}
-    numbers = {LOOP: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), EVERY: (trainings, trainings)}
+    counted = {kind: sum(event.kind == kind for event in events) for kind in (TRAINING, PROMOTION)}
+    numbers = {POLICY: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), ALWAYS: (trainings, trainings)}
     strategies = {
         name: backtest.StrategyResult(backtest.prequential(batches, name), *numbers[name]) for name in STRATEGIES
     }
-    return Replay(source, config.batch_size, config.label_delay, batches, events, strategies)
+    return PolicyBacktest(source, config.batch_size, config.label_delay, batches, events, strategies)
 
 
 def _retrained_always(
@@ -346,7 +347,7 @@ def _events(number: int, status: str, retrained: RetrainingResult) -> Iterator[E
     if retrained.promotion is None:
         return
     yield Event(number, TRAINING, retrained.decision.reasons[0])
-    kind = PROMOTION if retrained.promotion.promoted else REFUSAL
+    kind = PROMOTION if retrained.promotion.promoted else REJECTION
     yield Event(number, kind, retrained.promotion.gate_result.reason)
 
 
@@ -357,29 +358,29 @@ def _describe(retrained: RetrainingResult) -> str:
     return f"{retrained.outcome} ({status.loss:.4f} against {status.reference_loss:.4f} on the temporal hold-out)"
 
 
-def _records(backtested: Replay, probe: LoadProbe) -> Iterator[Record]:
+def _records(backtested: PolicyBacktest, probe: LoadProbe) -> Iterator[Record]:
     for name, strategy in backtested.strategies.items():
         yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
     yield Metrics({"requests": float(probe.succeeded), "requests_failed": float(probe.failed)})
     for batch in backtested.batches:
         found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
-    yield Text(backtest.FILE, json.dumps(backtested.record(), indent=2) + "\n")
-    yield FigureRecord("replay", static.policy_backtest(backtested.record()))
+    yield Text(backtest.FILE, json.dumps(backtested.to_dict(), indent=2) + "\n")
+    yield FigureRecord(_PLOT, static.policy_backtest(backtested.to_dict()))
 
 
-def _show(backtested: Replay, probe: LoadProbe) -> None:
+def _show(backtested: PolicyBacktest, probe: LoadProbe) -> None:
     table = Table("strategy", "prequential log_loss", "trainings", "promotions", title="operacao: done")
     for name, words in STRATEGIES.items():
         strategy = backtested.strategies[name]
         table.add_row(words, f"{strategy.log_loss:.4f}", str(strategy.trainings), str(strategy.promotions))
     console.print(table)
-    labeled = sum(batch.labelled for batch in backtested.batches)
+    labeled = sum(batch.labeled for batch in backtested.batches)
     info("Measured", f"on {labeled:,} labeled shots, each scored by the champion at its time")
     info("Endpoint:", f"{probe.succeeded:,} further requests meanwhile, {probe.failed} failed")
     info(
         "Plot:",
-        f"pictures/replay.png of run Operacao ({commands.runs_page()})"
+        f"{tags.PLOTS}/{_PLOT}.png of run Operacao ({commands.runs_page()})"
         + (f", or page Retraining of the app ({commands.make('monitor')})" if commands.at_hand() else ""),
         style="",
     )

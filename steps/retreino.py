@@ -112,12 +112,12 @@ def _decision_time(text: str) -> datetime:
 def _decision_records(  # noqa: PLR0913 what the record holds
     decision: Decision, number: int, inputs: DecisionInputs, *, mode: str, source: str, acts: bool
 ) -> Iterator[Record]:
-    arrived = decision.arrived
-    yield Metrics({"labels": float(arrived.labels), "new_labels": float(arrived.new_labels)})
+    counts = decision.label_counts
+    yield Metrics({"labels": float(counts.labels), "new_labels": float(counts.new_labels)})
     for step, window in enumerate(decision.windows):
         figures = {"window_log_loss": window.log_loss, "window_f1_score": window.f1_score, "window_skill": window.skill}
         yield Metrics({name: value for name, value in figures.items() if value is not None}, step)
-    yield Text(decision_log.RECORD, json.dumps(decision.record(), indent=2) + "\n")
+    yield Text(decision_log.RECORD, json.dumps(decision.to_dict(), indent=2) + "\n")
     nothing = "dry run" if decision.retrain else "no retraining is needed"
     # In one request: a record of the decision log is complete or missing.
     logged = RetrainingDecision(
@@ -130,9 +130,9 @@ def _decision_records(  # noqa: PLR0913 what the record holds
         outcome=PENDING if acts else NOTHING_TO_DO,
         outcome_reason="" if acts else nothing,
         champion=inputs.champion.version,
-        labels=arrived.labels,
-        new_labels=arrived.new_labels,
-        labels_until=arrived.until,
+        labels=counts.labels,
+        new_labels=counts.new_labels,
+        labels_until=counts.until,
         model=registry.model(),
         model_created=current_store().created(),
         source=source,
@@ -206,13 +206,13 @@ def _show(decision: Decision, number: int, inputs: DecisionInputs) -> None:
         for window in decision.windows:
             figures = [f"{value:.4f}" if value is not None else "-" for value in (window.f1_score, window.skill)]
             span = f"{window.start[:10]} to {window.end[:10]}"
-            breaches = "; ".join(window.violations) or "-"
+            breaches = "; ".join(window.breaches) or "-"
             table.add_row(span, f"{window.rows:,}", f"{window.log_loss:.4f}", *figures, breaches)
         console.print(table)
-    arrived = decision.arrived
+    counts = decision.label_counts
     info(
         "Evaluated",
-        f"{len(inputs.rows):,} rows ({inputs.name}), {arrived.labels:,} labeled, {arrived.new_labels:,} of them new; "
+        f"{len(inputs.rows):,} rows ({inputs.name}), {counts.labels:,} labeled, {counts.new_labels:,} of them new; "
         f"champion version {inputs.champion.version}",
     )
     trigger = f" ({decision.trigger})" if decision.trigger else ""

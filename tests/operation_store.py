@@ -1,4 +1,4 @@
-"""A tracking store as an operation leaves it, made without training: tables, a champion, one scored table."""
+"""A tracking store with tables, a champion, a scored table, decisions and a policy backtest, made without training."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def shots(rows: int, seed: int) -> pd.DataFrame:
 
 
 def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipeline:
-    """Log prepared tables and a champion into the active store, as preparacao and treinamento do; its pipeline.
+    """Log prepared tables and a champion into the active store, as preparacao and treinamento do; return its pipeline.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipelin
 
 
 def apply(folder: Path, table: pd.DataFrame, pipeline: Pipeline, version: str = "1") -> Path:
-    """Log a scored table into the active store, as aplicacao does; the file that the store keeps."""
+    """Log a scored table into the active store, as aplicacao does; return the file that the store keeps."""
     made = pipeline.predict_proba(table[list(FEATURES)].to_numpy())[:, 1]
     scored = table.assign(
         **{
@@ -102,32 +102,32 @@ def apply(folder: Path, table: pd.DataFrame, pipeline: Pipeline, version: str = 
     return Path(MlflowClient().get_run(run.info.run_id).info.artifact_uri) / "tables" / path.name
 
 
-BACKTEST_MODEL = "kobe_shot_replay"
+BACKTEST_MODEL = "kobe_shot_backtest"
 DECIDED = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
-def decision_record(*, challenge: bool = False) -> dict[str, object]:
-    """Figures behind a decision, as retreino keeps them."""
-    comparison = {
-        "name": "the champion on all later rows",
+def decision_record(*, tested: bool = False) -> dict[str, object]:
+    """The record of a decision, as retreino logs it; where a challenger was tested, with its promotion test."""
+    criterion = {
+        "name": "champion version 1, all rows",
         "rows": 500,
         "log_loss": 0.628,
         "reference_log_loss": 0.652,
         "difference": -0.024,
         "low": -0.031,
         "high": -0.017,
-        "verdict": "passed",
-        "words": "log loss 0.6280 against 0.6520",
+        "result": "passed",
+        "summary": "log loss 0.6280 against 0.6520",
     }
     return {
-        "signals": [
-            {"name": "Labelled windows", "kind": "reactive", "fired": True, "words": "2 of 3 violate", "figures": ""},
-            {"name": "Trend of log loss", "kind": "predictive", "fired": None, "words": "2 windows", "figures": ""},
-            {"name": "K301 Support", "kind": "predictive", "fired": False, "words": "inside", "figures": "3 %"},
+        "triggers": [
+            {"name": "Labeled windows", "kind": "reactive", "fired": True, "summary": "2 of 3 breach", "details": ""},
+            {"name": "Trend of log loss", "kind": "predictive", "fired": None, "summary": "2 windows", "details": ""},
+            {"name": "K301 Support", "kind": "predictive", "fired": False, "summary": "inside", "details": "3%"},
         ],
-        "guards": [
-            {"name": "New labels", "holds": True, "words": "500 are new, 300 are needed"},
-            {"name": "Cooldown", "holds": False, "words": "0.5 days of 1"},
+        "preconditions": [
+            {"name": "New labels", "met": True, "summary": "500 are new, 300 are needed"},
+            {"name": "Cooldown", "met": False, "summary": "0.5 days of 1"},
         ],
         "windows": [
             {
@@ -137,7 +137,7 @@ def decision_record(*, challenge: bool = False) -> dict[str, object]:
                 "log_loss": 0.66,
                 "f1_score": None,
                 "skill": -0.04,
-                "violations": [],
+                "breaches": [],
             },
             {
                 "start": "2026-11-08T10:00:00",
@@ -146,11 +146,11 @@ def decision_record(*, challenge: bool = False) -> dict[str, object]:
                 "log_loss": 0.80,
                 "f1_score": 0.31,
                 "skill": -0.21,
-                "violations": ["log loss rose by 21%, from 0.660 to 0.800"],
+                "breaches": ["log loss rose by 21%, from 0.660 to 0.800"],
             },
         ],
-        "challenge": {"rows": 500, "passed": True, "reason": "better on later rows", "comparisons": [comparison]}
-        if challenge
+        "promotion_test": {"rows": 500, "passed": True, "reason": "better on the hold-out", "criteria": [criterion]}
+        if tested
         else None,
     }
 
@@ -160,24 +160,23 @@ def log_decision(
     decision: str = records.NO_ACTION,
     *,
     when: datetime = DECIDED,
-    reasons: Sequence[str] = ("nothing asks for a new model",),
+    reasons: Sequence[str] = ("no trigger fires",),
     record: dict[str, object] | str | None = None,
     **tags: str,
 ) -> str:
-    """Log a decision into the active store, as retreino does; its run.
+    """Log a decision into the active store, as retreino does; return its run.
 
     Parameters
     ----------
     number : int
     decision : str
-        ``wait`` or ``retrain``.
+        ``no action`` or ``retrain``.
     when : datetime
     reasons : sequence of str
     record : dict or str, optional
-        What decision.json holds; a text is written as it is, without one there is no such file.
+        Content of ``decision.json``; a string is logged unchanged. Without a record the run has no such file.
     **tags : str
-        By the names that `monitor.retraining.decision_log` gives them; they go before those of a decision that nothing
-        followed.
+        Tags by the names of `monitor.store.tags`. They replace the tags of a decision without an outcome.
     """
     given = {
         "data_source": "synthetic",
@@ -205,7 +204,7 @@ def log_decision(
 
 
 def log_monitoring_run(when: datetime, health: str = "healthy", source: str = OF_BATCH_SCORING) -> str:
-    """Log a past monitoring run into the active store; without a status one that failed."""
+    """Log a past monitoring run into the active store; without a status, a run that failed."""
     tags = {
         "data_source": "synthetic",
         "mlflow.runName": run_names.MONITORING,
@@ -223,9 +222,9 @@ def log_monitoring_run(when: datetime, health: str = "healthy", source: str = OF
 
 
 def backtest_record(batches: int = 6) -> dict[str, Any]:
-    """A policy backtest, as operacao keeps it."""
+    """The record of a policy backtest, as operacao logs it."""
     return {
-        "format": 1,
+        "format": backtest.FORMAT,
         "source": "prod, in the order of game_date",
         "batch_size": 500,
         "label_delay": 1,
@@ -235,32 +234,32 @@ def backtest_record(batches: int = 6) -> dict[str, Any]:
                 "since": f"{1996 + number}-11-06",
                 "until": f"{1997 + number}-02-01",
                 "rows": 500,
-                "labelled": 400 if number > 1 else 0,
+                "labeled": 400 if number > 1 else 0,
                 "version": str(1 + number // 3),
-                "verdict": "healthy" if number % 3 else "retrain",
-                "loop": 0.65 - 0.004 * number if number > 1 else None,
+                "status": "healthy" if number % 3 else "retraining recommended",
+                "policy": 0.65 - 0.004 * number if number > 1 else None,
                 "never": 0.655 if number > 1 else None,
-                "every": 0.645 - 0.003 * number if number > 1 else None,
+                "always": 0.645 - 0.003 * number if number > 1 else None,
             }
             for number in range(1, batches + 1)
         ],
-        "marks": [
-            {"batch": 2, "kind": "alarm", "words": "2 of the last 3 windows violate a limit"},
-            {"batch": 3, "kind": "training", "words": "decision 3 trained version 2"},
-            {"batch": 3, "kind": "promotion", "words": "version 2 is better on later rows"},
-            {"batch": 5, "kind": "training", "words": "decision 5 trained version 3"},
-            {"batch": 5, "kind": "refusal", "words": "version 3 is not better"},
+        "events": [
+            {"batch": 2, "kind": "alarm", "summary": "status retraining recommended"},
+            {"batch": 3, "kind": "training", "summary": "decision 3 trained version 2"},
+            {"batch": 3, "kind": "promotion", "summary": "version 2 is better on the hold-out"},
+            {"batch": 5, "kind": "training", "summary": "decision 5 trained version 3"},
+            {"batch": 5, "kind": "rejection", "summary": "version 3 is not better"},
         ],
-        "figures": {
-            "loop": {"log_loss": 0.634, "trainings": 2, "promotions": 1},
+        "strategies": {
+            "policy": {"log_loss": 0.634, "trainings": 2, "promotions": 1},
             "never": {"log_loss": 0.653, "trainings": 0, "promotions": 0},
-            "every": {"log_loss": 0.633, "trainings": 6, "promotions": 6},
+            "always": {"log_loss": 0.633, "trainings": 6, "promotions": 6},
         },
     }
 
 
 def log_backtest(record: dict[str, object] | str | None) -> str:
-    """Log a policy backtest into the active store; its run. Without a record there is no such file."""
+    """Log a policy backtest into the active store and return its run. Without a record the run has no such file."""
     tags = {"data_source": "synthetic", store_tags.DECISION_MODEL: BACKTEST_MODEL}
     with mlflow.start_run(run_name=run_names.BACKTEST, tags=tags) as run:
         if record is not None:

@@ -14,5 +14,5 @@ LINES = "#8A8F98"
 STATUS = {"healthy": "#009E73", "warning": "#E69F00", "retraining recommended": "#D55E00"}
 """Colors of a status, which is always shown as text too."""
 
-STRATEGY = {"loop": "#009E73", "never": "#D55E00", "every": "#56B4E9"}
+STRATEGY = {"policy": "#009E73", "never": "#D55E00", "always": "#56B4E9"}
 """Colors of the strategies of a policy backtest."""

@@ -58,12 +58,12 @@ CALENDAR_STYLES = {
     calendar.STALE: MarkerStyle(CURRENT, "x-open"),
 }
 """Markers of calendar events."""
-DASHES = {backtest.LOOP: "solid", backtest.NEVER: "dash", backtest.EVERY: "dot"}
+DASHES = {backtest.POLICY: "solid", backtest.NEVER: "dash", backtest.ALWAYS: "dot"}
 """Line styles of the strategies of a policy backtest."""
 BACKTEST_STYLES = {
     backtest.ALARM: MarkerStyle(MADE, "triangle-up"),
     backtest.TRAINING: MarkerStyle(REFERENCE, "square", 11),
-    backtest.REFUSAL: MarkerStyle(CURRENT, "x", 11),
+    backtest.REJECTION: MarkerStyle(CURRENT, "x", 11),
     backtest.PROMOTION: MarkerStyle(TRAINING, "star", 16),
 }
 """Markers of the events of a policy backtest."""
@@ -170,8 +170,8 @@ def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
     figure.update_layout(layout("", 640, legend_rows=2))
     numbers = [batch["number"] for batch in batches]
     described = [
-        f"{batch['since']} to {batch['until']}<br>{batch['rows']:,} rows, {batch['labelled']:,} labeled; champion "
-        f"version {batch['version']}; status {batch['verdict']}"
+        f"{batch['since']} to {batch['until']}<br>{batch['rows']:,} rows, {batch['labeled']:,} labeled; champion "
+        f"version {batch['version']}; status {batch['status']}"
         for batch in batches
     ]
     for strategy, name in backtest.STRATEGIES.items():
@@ -200,7 +200,7 @@ def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
             row=2,
             col=1,
         )
-    _add_events(figure, record["marks"])
+    _add_events(figure, record["events"])
     figure.update_xaxes(range=[min(numbers) - 0.6, max(numbers) + 1.1])
     figure.update_xaxes(title="batch", row=3, col=1)
     figure.update_yaxes(title="log loss of the batch", row=1, col=1)
@@ -324,7 +324,7 @@ def _add_events(figure: go.Figure, events: Sequence[Mapping[str, Any]]) -> None:
             # An event is between its batch and the next one.
             x=[event["batch"] + 0.5 for event in own],
             y=[lanes[kind]] * len(own),
-            text=[f"after batch {event['batch']}<br>{_wrapped([event['words']])}" for event in own],
+            text=[f"after batch {event['batch']}<br>{_wrapped([event['summary']])}" for event in own],
             name=kind,
             mode="markers",
             marker=style.marker,

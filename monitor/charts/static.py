@@ -18,7 +18,7 @@ from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor.charts import palette
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.metrics.calibration import calibration_curve
-from monitor.retraining.backtest import ALARM, PROMOTION, REFUSAL, STRATEGIES, TRAINING, running_mean
+from monitor.retraining.backtest import ALARM, PROMOTION, REJECTION, STRATEGIES, TRAINING, running_mean
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _COURT_SIZE = (6.4, 6.4)
 _CHART_SIZE = (5.6, 4.4)
 _MIN_SHOTS = 10
 _MAX_BARS = 60
-_EVENT_MARKERS = {ALARM: ("x", 0.02), TRAINING: ("o", 0.07), PROMOTION: ("^", 0.12), REFUSAL: ("v", 0.12)}
+_EVENT_MARKERS = {ALARM: ("x", 0.02), TRAINING: ("o", 0.07), PROMOTION: ("^", 0.12), REJECTION: ("v", 0.12)}
 """Markers of the events of a policy backtest: symbol, and offset above the lines."""
 
 
@@ -223,7 +223,7 @@ def policy_backtest(record: Mapping[str, Any]) -> Figure:
     places = [batch["number"] for batch in batches]
     for name, label in STRATEGIES.items():
         color = palette.STRATEGY[name]
-        found = record["figures"][name]
+        found = record["strategies"][name]
         legend = f"{label}: {found['log_loss']:.4f}, trainings: {found['trainings']}"
         losses = [float("nan") if batch[name] is None else batch[name] for batch in batches]
         by_batch.plot(places, losses, color=color, marker="o", markersize=4, label=legend)
@@ -231,10 +231,10 @@ def policy_backtest(record: Mapping[str, Any]) -> Figure:
         prequential.plot(places, means, color=color)
     top = by_batch.get_ylim()[1]
     for kind, (marker, height) in _EVENT_MARKERS.items():
-        marked = [event["batch"] for event in record["marks"] if event["kind"] == kind]
+        marked = [event["batch"] for event in record["events"] if event["kind"] == kind]
         offset = (by_batch.get_ylim()[1] - by_batch.get_ylim()[0]) * height
         by_batch.scatter(marked, [top + offset] * len(marked), marker=marker, color="black", s=36, label=kind)
-    for event in record["marks"]:
+    for event in record["events"]:
         if event["kind"] == PROMOTION:
             for axes in (by_batch, prequential):
                 axes.axvline(event["batch"] + 0.5, color=NEUTRAL, linestyle=":", linewidth=1)

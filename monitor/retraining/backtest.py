@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FORMAT = 1
-"""Format of the record."""
-FILE = "replay.json"
+from monitor.store import tags
+
+FORMAT = 2
+"""Format of the record. `upgrade` converts format 1, which 0.1.0 wrote; other formats are not supported."""
+FILE = "policy_backtest.json"
 """Artifact of a backtest run."""
-LOOP, NEVER, EVERY = "loop", "never", "every"
-STRATEGIES = {LOOP: "retraining policy", NEVER: "never retrain", EVERY: "always retrain"}
-ALARM, TRAINING, PROMOTION, REFUSAL = "alarm", "training", "promotion", "refusal"
+POLICY, NEVER, ALWAYS = "policy", "never", "always"
+STRATEGIES = {POLICY: "retraining policy", NEVER: "never retrain", ALWAYS: "always retrain"}
+ALARM, TRAINING, PROMOTION, REJECTION = "alarm", "training", "promotion", "rejection"
 """Kinds of events."""
 
 
@@ -27,12 +29,12 @@ class Batch:
         Counts from 1.
     since, until : str
         Dates of the earliest and latest shot.
-    rows, labelled : int
+    rows, labeled : int
     version : str
         Version of the policy's model that scored the batch.
-    verdict : str
+    status : str
         Health status after the batch.
-    losses : dict of str to ndarray of float64, shape (labelled,)
+    losses : dict of str to ndarray of float64, shape (labeled,)
         Log loss of each labeled row by strategy.
     """
 
@@ -40,14 +42,14 @@ class Batch:
     since: str
     until: str
     rows: int
-    labelled: int
+    labeled: int
     version: str
-    verdict: str
+    status: str
     losses: dict[str, npt.NDArray[np.float64]]
 
     def mean(self, strategy: str) -> float | None:
         """Return the log loss of the batch; None without labels."""
-        return float(self.losses[strategy].mean()) if self.labelled else None
+        return float(self.losses[strategy].mean()) if self.labeled else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Event:
 
     batch: int
     kind: str
-    words: str
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class StrategyResult:
 
 
 @dataclass(frozen=True)
-class Replay:
+class PolicyBacktest:
     """Result of a policy backtest.
 
     Attributes
@@ -87,20 +89,20 @@ class Replay:
     batch_size, label_delay : int
         Rows in a batch, and label delay in batches.
     batches : tuple of Batch
-    marks : tuple of Mark
-    strategies : dict of str to Strategy
+    events : tuple of Event
+    strategies : dict of str to StrategyResult
     """
 
     source: str
     batch_size: int
     label_delay: int
     batches: tuple[Batch, ...]
-    marks: tuple[Event, ...]
+    events: tuple[Event, ...]
     strategies: dict[str, StrategyResult]
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON-serializable dict."""
-        described = ("number", "since", "until", "rows", "labelled", "version", "verdict")
+        described = ("number", "since", "until", "rows", "labeled", "version", "status")
         return {
             "format": FORMAT,
             "source": self.source,
@@ -110,9 +112,17 @@ class Replay:
                 {name: getattr(batch, name) for name in described} | {name: batch.mean(name) for name in STRATEGIES}
                 for batch in self.batches
             ],
-            "marks": [asdict(mark) for mark in self.marks],
-            "figures": {name: asdict(strategy) for name, strategy in self.strategies.items()},
+            "events": [asdict(event) for event in self.events],
+            "strategies": {name: asdict(strategy) for name, strategy in self.strategies.items()},
         }
+
+
+def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a record of 0.1.0, format 1, to the current format; any other record is returned unchanged."""
+    if record.get("format") != 1:
+        return dict(record)
+    upgraded = tags.current_record(record, tags.FORMER_BACKTEST_KEYS, tags.FORMER_BACKTEST_VALUES)
+    return {**upgraded, "format": FORMAT}
 
 
 def prequential(batches: Sequence[Batch], strategy: str) -> float:
@@ -120,8 +130,8 @@ def prequential(batches: Sequence[Batch], strategy: str) -> float:
 
     Examples
     --------
-    >>> losses = {"loop": np.array([0.6, 0.7])}
-    >>> round(prequential([Batch(1, "2000-01-01", "2000-01-02", 2, 2, "1", "healthy", losses)], "loop"), 3)
+    >>> losses = {"policy": np.array([0.6, 0.7])}
+    >>> round(prequential([Batch(1, "2000-01-01", "2000-01-02", 2, 2, "1", "healthy", losses)], "policy"), 3)
     0.65
     """
     return float(np.concatenate([batch.losses[strategy] for batch in batches]).mean())
@@ -129,7 +139,7 @@ def prequential(batches: Sequence[Batch], strategy: str) -> float:
 
 def running_mean(batches: Sequence[Mapping[str, Any]], strategy: str) -> list[float | None]:
     """Return the prequential log loss up to each batch of a record; None before the first label."""
-    rows = np.array([batch["labelled"] for batch in batches], dtype=float)
-    sums = np.array([(batch[strategy] or 0.0) * batch["labelled"] for batch in batches])
+    rows = np.array([batch["labeled"] for batch in batches], dtype=float)
+    sums = np.array([(batch[strategy] or 0.0) * batch["labeled"] for batch in batches])
     counted, total = np.cumsum(rows), np.cumsum(sums)
     return [float(loss / count) if count else None for loss, count in zip(total, counted, strict=True)]

@@ -2,15 +2,16 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monitor.store import tags
 from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RetrainingDecision
 
 RECORD = "decision.json"
-"""Artifact of a decision: all that it is based on, as `monitor.retraining.policy.Decision.record` makes it."""
+"""Artifact of a decision: all that it is based on, as `monitor.retraining.policy.Decision.to_dict` makes it."""
 
 
 def record(store: ModelStore, run_id: str) -> dict[str, Any]:
@@ -25,9 +26,14 @@ def record(store: ModelStore, run_id: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):
-            return found
+            return upgrade(found)
     message = f"{RECORD} of run {run_id} cannot be read. The decision itself is in the tags of the run."
     raise TableError(message)
+
+
+def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the record of a decision or of a promotion test to the keys and values of today."""
+    return dict(tags.current_record(record, tags.FORMER_DECISION_KEYS, tags.FORMER_DECISION_VALUES))
 
 
 def last_trained(log: Sequence[RetrainingDecision]) -> RetrainingDecision | None:

@@ -94,8 +94,8 @@ class Window:
     rows : int
     log_loss, f1_score, skill : float or None
         Metrics of the champion; None where undefined. The skill score is relative to the base-rate baseline.
-    violations : tuple of str
-        Descriptions of the breaches; empty where there are none.
+    breaches : tuple of str
+        Their descriptions; empty where there are none.
     """
 
     start: str
@@ -104,7 +104,7 @@ class Window:
     log_loss: float
     f1_score: float | None
     skill: float | None
-    violations: tuple[str, ...]
+    breaches: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ class Trigger:
         ``reactive`` or ``predictive``.
     fired : bool or None
         Whether the trigger fires; None where it cannot be evaluated.
-    words, figures : str
+    summary, details : str
     """
 
     name: str
     kind: str
     fired: bool | None
-    words: str
-    figures: str = ""
+    summary: str
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Precondition:
     """A condition that must be met before a model is trained."""
 
     name: str
-    holds: bool
-    words: str
+    met: bool
+    summary: str
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ class Decision:
     decision: str
     trigger: str
     reasons: tuple[str, ...]
-    arrived: LabelCounts
-    signals: tuple[Trigger, ...]
-    guards: tuple[Precondition, ...]
+    label_counts: LabelCounts
+    triggers: tuple[Trigger, ...]
+    preconditions: tuple[Precondition, ...]
     windows: tuple[Window, ...]
 
     @property
@@ -171,10 +171,11 @@ class Decision:
         """Whether to retrain."""
         return self.decision == RETRAIN
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON-serializable dict."""
         found = asdict(self)
-        found["arrived"]["until"] = self.arrived.until.isoformat() if self.arrived.until else None
+        until = self.label_counts.until
+        found["label_counts"]["until"] = until.isoformat() if until else None
         return found
 
 
@@ -197,7 +198,7 @@ def decide(  # noqa: PLR0913 evidence and parameters
     labels : pandas.DataFrame
         All labeled rows, whichever version scored them, sorted by ``time``; ``in_training`` flags training rows of the
         champion.
-    policy : Policy
+    policy : RetrainingPolicy
     log : sequence of RetrainingDecision
         Earlier decisions about the same registered model, latest first.
     now : datetime
@@ -207,28 +208,28 @@ def decide(  # noqa: PLR0913 evidence and parameters
     forced : bool
         Retrain regardless of triggers and preconditions, if there are enough labels to train and test on.
     """
-    arrived = _arrived(labels, [entry for entry in log if entry.source == source])
+    label_counts = _label_counts(labels, [entry for entry in log if entry.source == source])
     windows = tuple(_windows(evaluation, policy)) if evaluation else ()
-    signals = _signals(evaluation, windows, policy)
+    triggers = _triggers(evaluation, windows, policy)
     split = _can_be_split(labels, policy)
-    guards = (split, *_guards(arrived, policy, log, now))
-    fired = [signal for signal in signals if signal.fired]
-    missing = [guard for guard in guards if not guard.holds]
+    preconditions = (split, *_preconditions(label_counts, policy, log, now))
+    fired = [trigger for trigger in triggers if trigger.fired]
+    missing = [precondition for precondition in preconditions if not precondition.met]
     if forced:
-        words = "retraining is forced (mode=force)" if split.holds else f"retraining is forced, but {split.words}"
-        decision = (RETRAIN, FORCED) if split.holds else (NO_ACTION, "")
-        return Decision(*decision, (words,), arrived, signals, guards, windows)
+        summary = "retraining is forced (mode=force)" if split.met else f"retraining is forced, but {split.summary}"
+        decision = (RETRAIN, FORCED) if split.met else (NO_ACTION, "")
+        return Decision(*decision, (summary,), label_counts, triggers, preconditions, windows)
     if not fired:
         reasons = (
             "no trigger fires",
-            *(f"{signal.name}: {signal.words}" for signal in signals),
+            *(f"{trigger.name}: {trigger.summary}" for trigger in triggers),
         )
-        return Decision(NO_ACTION, "", reasons, arrived, signals, guards, windows)
-    evidence = tuple(f"{signal.name}: {signal.words}" for signal in fired)
+        return Decision(NO_ACTION, "", reasons, label_counts, triggers, preconditions, windows)
+    evidence = tuple(f"{trigger.name}: {trigger.summary}" for trigger in fired)
     if missing:
-        reasons = (*(f"precondition not met: {guard.words}" for guard in missing), *evidence)
-        return Decision(NO_ACTION, "", reasons, arrived, signals, guards, windows)
-    return Decision(RETRAIN, fired[0].kind, evidence, arrived, signals, guards, windows)
+        reasons = (*(f"precondition not met: {precondition.summary}" for precondition in missing), *evidence)
+        return Decision(NO_ACTION, "", reasons, label_counts, triggers, preconditions, windows)
+    return Decision(RETRAIN, fired[0].kind, evidence, label_counts, triggers, preconditions, windows)
 
 
 def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -253,16 +254,16 @@ def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy) -> Preconditio
     parts = split_by_time(labels.tail(policy.max_labels), policy.holdout_size)
     rarest = min(min(int(part[TARGET].sum()), int((1 - part[TARGET]).sum())) for part in parts)
     older, later = map(len, parts)
-    words = (
+    summary = (
         f"{older:,} training labels and {later:,} hold-out labels, with {rarest:,} or more of each class; "
         f"{checks.MIN_LABELED} of each part and {MIN_ROWS_PER_CLASS} of each class are needed. The hold-out excludes "
         "training rows of the champion, and rows with equal times stay together"
     )
     enough = min(older, later) >= checks.MIN_LABELED and rarest >= MIN_ROWS_PER_CLASS
-    return Precondition("Training and hold-out labels", enough, words)
+    return Precondition("Training and hold-out labels", enough, summary)
 
 
-def _arrived(labels: pd.DataFrame, log: Sequence[RetrainingDecision]) -> LabelCounts:
+def _label_counts(labels: pd.DataFrame, log: Sequence[RetrainingDecision]) -> LabelCounts:
     before = last_trained(log)
     new = len(labels)
     if before and before.labels_until:
@@ -288,17 +289,17 @@ def _windows(evaluation: Evaluation, policy: RetrainingPolicy) -> list[Window]:
 def _window(rows: pd.DataFrame, evaluation: Evaluation, policy: RetrainingPolicy) -> Window:
     found = evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=evaluation.baseline.threshold)
     reference = evaluation.baseline.performance
-    violations = []
-    for name, words in (("log_loss", "log loss rose"), ("f1_score", "F1 fell")):
+    breaches = []
+    for name, change in (("log_loss", "log loss rose"), ("f1_score", "F1 fell")):
         if not _comparable(name, found, reference):
             continue
         loss = relative_degradation(found, reference, name)
         if loss.value > policy.degradation_threshold and loss.low > 0:
             before, after = reference.metrics[name], found.metrics[name]
-            violations.append(f"{words} by {loss.value:.0%}, from {before:.3f} to {after:.3f}")
+            breaches.append(f"{change} by {loss.value:.0%}, from {before:.3f} to {after:.3f}")
     compared = base_rate.compare(found)
     if compared and compared.result is base_rate.Result.WORSE:
-        violations.append(compared.message)
+        breaches.append(compared.message)
     return Window(
         rows[TIME].iloc[0].isoformat(),
         rows[TIME].iloc[-1].isoformat(),
@@ -306,7 +307,7 @@ def _window(rows: pd.DataFrame, evaluation: Evaluation, policy: RetrainingPolicy
         found.metrics["log_loss"],
         found.metrics.get("f1_score"),
         compared.skill.value if compared else None,
-        tuple(violations),
+        tuple(breaches),
     )
 
 
@@ -316,8 +317,10 @@ def _comparable(name: str, found: Performance, reference: Performance) -> bool:
     return min(found.counts[name], reference.counts[name]) >= _F1_ROWS
 
 
-def _signals(evaluation: Evaluation | None, windows: Sequence[Window], policy: RetrainingPolicy) -> tuple[Trigger, ...]:
-    found = [_violated(windows, policy)]
+def _triggers(
+    evaluation: Evaluation | None, windows: Sequence[Window], policy: RetrainingPolicy
+) -> tuple[Trigger, ...]:
+    found = [_breached(windows, policy)]
     if evaluation is None:
         return (*found, Trigger("Drift", PREDICTIVE, None, "the champion has not scored any row yet"))
     found.append(_trend(windows, evaluation.baseline.performance.metrics["log_loss"], policy))
@@ -330,30 +333,30 @@ def _signals(evaluation: Evaluation | None, windows: Sequence[Window], policy: R
     return tuple(found)
 
 
-def _violated(windows: Sequence[Window], policy: RetrainingPolicy) -> Trigger:
+def _breached(windows: Sequence[Window], policy: RetrainingPolicy) -> Trigger:
     name = "Labeled windows"
     last = windows[-policy.windows :]
     if len(last) < policy.min_breached_windows:
-        words = (
+        summary = (
             f"{len(last)} windows of {policy.window_size:,} labeled rows are available; "
             f"{policy.min_breached_windows} are needed"
         )
-        return Trigger(name, REACTIVE, None, words)
-    bad = [window for window in last if window.violations]
-    fired = len(bad) >= policy.min_breached_windows and bool(last[-1].violations)
-    words = f"{len(bad)} of the latest {len(last)} windows breach a threshold"
+        return Trigger(name, REACTIVE, None, summary)
+    bad = [window for window in last if window.breaches]
+    fired = len(bad) >= policy.min_breached_windows and bool(last[-1].breaches)
+    summary = f"{len(bad)} of the latest {len(last)} windows breach a threshold"
     if bad:
-        latest = "including the latest" if last[-1].violations else "not the latest"
-        words += f", {latest}: {'; '.join(bad[-1].violations)}"
-    return Trigger(name, REACTIVE, fired, words)
+        latest = "including the latest" if last[-1].breaches else "not the latest"
+        summary += f", {latest}: {'; '.join(bad[-1].breaches)}"
+    return Trigger(name, REACTIVE, fired, summary)
 
 
 def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy) -> Trigger:
     """Extrapolate a linear fit of the windows' log losses, with its lower confidence bound."""
     name = "Trend of log loss"
     if len(windows) < _MIN_TREND_WINDOWS:
-        words = f"{len(windows)} windows; a trend needs {_MIN_TREND_WINDOWS}"
-        return Trigger(name, PREDICTIVE, None, words)
+        summary = f"{len(windows)} windows; a trend needs {_MIN_TREND_WINDOWS}"
+        return Trigger(name, PREDICTIVE, None, summary)
     places, losses = np.arange(len(windows), dtype=float), np.array([window.log_loss for window in windows])
     line = stats.linregress(places, losses)
     ahead = places[-1] + policy.trend_horizon
@@ -364,23 +367,23 @@ def _trend(windows: Sequence[Window], reference: float, policy: RetrainingPolicy
     leverage = 1 / len(places) + (ahead - places.mean()) ** 2 / ((places - places.mean()) ** 2).sum()
     low = expected - stats.t.ppf(_TREND_CONFIDENCE, freedom) * deviation * float(np.sqrt(leverage))
     limit = reference * (1 + policy.degradation_threshold)
-    words = (
+    summary = (
         f"the extrapolated log loss in {policy.trend_horizon} windows is {expected:.3f}, "
         f"lower {_TREND_CONFIDENCE:.0%} bound {low:.3f}; the threshold is {limit:.3f}"
     )
-    return Trigger(name, PREDICTIVE, bool(line.slope > 0 and low >= limit), words, f"{line.slope:+.4f} per window")
+    return Trigger(name, PREDICTIVE, bool(line.slope > 0 and low >= limit), summary, f"{line.slope:+.4f} per window")
 
 
-def _guards(
-    arrived: LabelCounts, policy: RetrainingPolicy, log: Sequence[RetrainingDecision], now: datetime
+def _preconditions(
+    label_counts: LabelCounts, policy: RetrainingPolicy, log: Sequence[RetrainingDecision], now: datetime
 ) -> tuple[Precondition, ...]:
-    refused = _refusals(log)
-    needed = policy.min_new_labels * min(2**refused, _MAX_TIMES_LABELS)
-    after = f", doubled after each rejected challenger ({refused} in a row)" if refused else ""
+    rejected = _rejections(log)
+    needed = policy.min_new_labels * min(2**rejected, _MAX_TIMES_LABELS)
+    after = f", doubled after each rejected challenger ({rejected} in a row)" if rejected else ""
     labels = Precondition(
         "New labels",
-        arrived.new_labels >= needed,
-        f"{arrived.new_labels:,} new labeled rows, {needed:,} needed{after}",
+        label_counts.new_labels >= needed,
+        f"{label_counts.new_labels:,} new labeled rows, {needed:,} needed{after}",
     )
     before = last_trained(log)
     # A decision with a later time comes from a manual backtest and does not start a cooldown.
@@ -397,16 +400,16 @@ def _guards(
     trained = sum(decision.trained for decision in today)
     # Unfinished trainings do not count towards the daily maximum; a separate maximum prevents endless retries.
     unfinished = sum(decision.outcome in {FAILED, INTERRUPTED} for decision in today)
-    words = f"{trained} trainings within 24 hours, at most {policy.max_trainings_per_day}"
+    summary = f"{trained} trainings within 24 hours, at most {policy.max_trainings_per_day}"
     if unfinished:
-        words += f"; {unfinished} failed or interrupted, at most {MAX_UNFINISHED_PER_DAY}"
+        summary += f"; {unfinished} failed or interrupted, at most {MAX_UNFINISHED_PER_DAY}"
     daily = Precondition(
-        "Trainings per day", trained < policy.max_trainings_per_day and unfinished < MAX_UNFINISHED_PER_DAY, words
+        "Trainings per day", trained < policy.max_trainings_per_day and unfinished < MAX_UNFINISHED_PER_DAY, summary
     )
     return labels, cool, daily
 
 
-def _refusals(log: Sequence[RetrainingDecision]) -> int:
+def _rejections(log: Sequence[RetrainingDecision]) -> int:
     """Count the consecutive challengers that were rejected against the same champion."""
     count = 0
     for decision in log:

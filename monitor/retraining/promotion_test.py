@@ -14,6 +14,8 @@ from monitor.metrics.intervals import slices
 from serving.registry import gate
 from serving.registry.gate import CONFIDENCE, MIN_SKILL, GateResult, PairedComparison
 
+FILE = "promotion_test.json"
+"""Artifact of the training run of a challenger."""
 MAX_LOG_LOSS = float(np.log(2))
 """Log loss at chance level: a model that is not below it is never promoted."""
 MIN_IMPROVEMENT = 0.005
@@ -37,20 +39,20 @@ class Criterion:
     ----------
     name : str
         Reference and rows of the comparison.
-    difference : Difference
+    difference : PairedComparison
         Comparison of the log losses.
     passed : bool
         Whether the criterion is met.
-    words : str
+    summary : str
     """
 
     name: str
     difference: PairedComparison
     passed: bool
-    words: str
+    summary: str
 
-    def record(self) -> dict[str, Any]:
-        """As JSON takes it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a JSON-serializable dict."""
         found = self.difference
         return {
             "name": self.name,
@@ -60,8 +62,8 @@ class Criterion:
             "difference": found.value,
             "low": found.low,
             "high": found.high,
-            "verdict": "passed" if self.passed else "failed",
-            "words": self.words,
+            "result": "passed" if self.passed else "failed",
+            "summary": self.summary,
         }
 
 
@@ -73,21 +75,21 @@ class PromotionTest:
     ----------
     result : GateResult
         Comparison with the champion on all rows; `passed` and `reason` cover all criteria.
-    comparisons : tuple of Comparison
-        Criteria: the champion on all rows, the minimum improvement, both classes, the maximum log loss, the base-rate
+    criteria : tuple of Criterion
+        The champion on all rows, the minimum improvement, both classes, the maximum log loss, the base-rate
         baseline, the spread of P(made), and the champion in each slice.
     """
 
     result: GateResult
-    comparisons: tuple[Criterion, ...]
+    criteria: tuple[Criterion, ...]
 
-    def record(self) -> dict[str, Any]:
-        """As JSON takes it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a JSON-serializable dict."""
         return {
-            "rows": self.comparisons[0].difference.rows,
+            "rows": self.criteria[0].difference.rows,
             "passed": self.result.passed,
             "reason": self.result.reason,
-            "comparisons": [comparison.record() for comparison in self.comparisons],
+            "criteria": [criterion.to_dict() for criterion in self.criteria],
         }
 
 
@@ -95,7 +97,7 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     rows: pd.DataFrame,
     challenger: npt.ArrayLike,
     champion: npt.ArrayLike,
-    prior: npt.ArrayLike,
+    base_rate: npt.ArrayLike,
     *,
     champion_name: str,
     max_log_loss: float = MAX_LOG_LOSS,
@@ -115,7 +117,7 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     ----------
     rows : pandas.DataFrame
         The features and ``shot_made_flag`` of labeled rows that neither model was trained on.
-    challenger, champion, prior : array_like of float, shape (n,)
+    challenger, champion, base_rate : array_like of float, shape (n,)
         P(made) of each row by the challenger, the champion and the base-rate baseline.
     champion_name : str
         Display name of the champion in the reasons.
@@ -132,19 +134,19 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
         If there are fewer than two rows or a label is missing.
     """
     labels = rows[TARGET].to_numpy(dtype=float)
-    losses = [log_loss_by_row(labels, np.asarray(made, dtype=float)) for made in (challenger, champion, prior)]
+    losses = [log_loss_by_row(labels, np.asarray(made, dtype=float)) for made in (challenger, champion, base_rate)]
     overall = gate.compare(losses[0], losses[1], reference_name=champion_name, seed=seed)
     is_baseline = gate.is_constant(champion)
     found = (
         _overall(overall, len(rows), champion_name),
-        _gain(overall, len(rows), min(min_improvement, MIN_SKILL) if is_baseline else min_improvement),
-        _results(overall, labels),
-        _limit(overall, len(rows), max_log_loss),
-        _prior(gate.paired_bootstrap(losses[0], losses[2], seed=seed)),
+        _improvement(overall, len(rows), min(min_improvement, MIN_SKILL) if is_baseline else min_improvement),
+        _classes(overall, labels),
+        _maximum(overall, len(rows), max_log_loss),
+        _base_rate(gate.paired_bootstrap(losses[0], losses[2], seed=seed)),
         _spread(overall, np.asarray(challenger, dtype=float)),
         *(() if is_baseline else _slices(rows, losses[0], losses[1], champion_name, seed)),
     )
-    failed = [comparison.words for comparison in found if not comparison.passed]
+    failed = [criterion.summary for criterion in found if not criterion.passed]
     reason = "; ".join(failed) if failed else overall.reason
     result = GateResult(not failed, reason, overall.loss, overall.reference_loss, overall.low, overall.high)
     return PromotionTest(result, found)
@@ -155,38 +157,38 @@ def _overall(result: GateResult, rows: int, champion_name: str) -> Criterion:
     return Criterion(f"{champion_name}, all rows", found, result.passed, result.reason)
 
 
-def _gain(result: GateResult, rows: int, min_improvement: float) -> Criterion:
+def _improvement(result: GateResult, rows: int, min_improvement: float) -> Criterion:
     found = PairedComparison(rows, result.loss, result.reference_loss, result.low, result.high)
-    words = f"the champion's log loss improves by {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
-    return Criterion("minimum improvement", found, found.improvement >= min_improvement, words)
+    summary = f"the champion's log loss improves by {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
+    return Criterion("minimum improvement", found, found.improvement >= min_improvement, summary)
 
 
-def _results(result: GateResult, labels: Floats) -> Criterion:
+def _classes(result: GateResult, labels: Floats) -> Criterion:
     found = PairedComparison(len(labels), result.loss, result.reference_loss, result.low, result.high)
     made = int(labels.sum())
-    words = f"{made:,} made and {len(labels) - made:,} missed rows; {MIN_ROWS_PER_CLASS} of each are needed"
-    return Criterion("both classes", found, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, words)
+    summary = f"{made:,} made and {len(labels) - made:,} missed rows; {MIN_ROWS_PER_CLASS} of each are needed"
+    return Criterion("both classes", found, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, summary)
 
 
-def _limit(result: GateResult, rows: int, max_log_loss: float) -> Criterion:
+def _maximum(result: GateResult, rows: int, max_log_loss: float) -> Criterion:
     difference = result.loss - max_log_loss
-    words = f"log loss {result.loss:.4f}, maximum {max_log_loss:.4f}"
+    summary = f"log loss {result.loss:.4f}, maximum {max_log_loss:.4f}"
     found = PairedComparison(rows, result.loss, max_log_loss, difference, difference)
-    return Criterion("maximum log loss", found, result.loss <= max_log_loss, words)
+    return Criterion("maximum log loss", found, result.loss <= max_log_loss, summary)
 
 
-def _prior(found: PairedComparison) -> Criterion:
-    words = f"log loss {found.loss:.4f}, base-rate baseline {found.reference_loss:.4f}"
+def _base_rate(found: PairedComparison) -> Criterion:
+    summary = f"log loss {found.loss:.4f}, base-rate baseline {found.reference_loss:.4f}"
     passed = found.improvement >= MIN_SKILL
     skill = f"a skill score of {found.improvement:+.2%}, {MIN_SKILL:.2%} is needed"
-    return Criterion("base-rate baseline, all rows", found, passed, words if passed else f"{words}: {skill}")
+    return Criterion("base-rate baseline, all rows", found, passed, summary if passed else f"{summary}: {skill}")
 
 
 def _spread(result: GateResult, made: Floats) -> Criterion:
     found = PairedComparison(made.size, result.loss, result.reference_loss, result.low, result.high)
     passed = not gate.is_constant(made)
-    words = f"standard deviation of P(made): {made.std():.4f}"
-    return Criterion("not constant", found, passed, words if passed else gate.describe_constant(made))
+    summary = f"standard deviation of P(made): {made.std():.4f}"
+    return Criterion("not constant", found, passed, summary if passed else gate.describe_constant(made))
 
 
 def _slices(
@@ -197,13 +199,13 @@ def _slices(
         for name, values in slices(rows).items()
         for value in values.cat.categories
     }
-    judged = {name: mask for name, mask in masks.items() if MIN_ROWS <= mask.sum() < len(rows)}
-    for name, mask in judged.items():
-        confidence = 1 - (1 - CONFIDENCE) / len(judged)
+    compared = {name: mask for name, mask in masks.items() if MIN_ROWS <= mask.sum() < len(rows)}
+    for name, mask in compared.items():
+        confidence = 1 - (1 - CONFIDENCE) / len(compared)
         found = gate.paired_bootstrap(loss[mask], champion_loss[mask], seed=seed, confidence=confidence)
         worse = found.worse and found.value > SLICE_LIMIT * found.reference_loss
-        words = (
+        summary = (
             f"{name}: log loss {found.loss:.4f}, {champion_name} {found.reference_loss:.4f} on {found.rows:,} rows, "
             f"{'significantly worse' if worse else 'not significantly worse by more than the tolerance'}"
         )
-        yield Criterion(f"{champion_name}, {name}", found, not worse, words)
+        yield Criterion(f"{champion_name}, {name}", found, not worse, summary)

@@ -6,7 +6,7 @@ alone writes and reads have their names there.
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -112,6 +112,7 @@ FORMER_METRICS = {
     "rows_unlabelled": "rows_unlabeled",
 }
 _FORMER_RESPLIT, _RESPLIT = "spread_", "resplit_"
+_BACKTEST_METRICS = ("log_loss", "batch_log_loss", "trainings")
 FORMER_PARAMS = {
     "batch_rows": "batch_size",
     "horizon": "trend_horizon",
@@ -132,8 +133,33 @@ FORMER_PARAMS = {
     "window_rows": "window_size",
 }
 """Names and values of 0.1.0 and what they are today."""
-FORMER_PATHS = {PLOTS: "pictures"}
+FORMER_PATHS = {PLOTS: "pictures", "policy_backtest": "replay", "promotion_test": "challenge"}
 """Parts of the paths of artifacts and what they were in 0.1.0."""
+FORMER_DECISION_KEYS = {
+    "arrived": "label_counts",
+    "challenge": "promotion_test",
+    "comparisons": "criteria",
+    "figures": "details",
+    "guards": "preconditions",
+    "holds": "met",
+    "signals": "triggers",
+    "verdict": "result",
+    "violations": "breaches",
+    "words": "summary",
+}
+FORMER_BACKTEST_KEYS = {
+    "every": "always",
+    "figures": "strategies",
+    "labelled": "labeled",
+    "loop": "policy",
+    "marks": "events",
+    "verdict": "status",
+    "words": "summary",
+}
+"""Keys of the records of decisions, with their promotion tests, and of policy backtests."""
+FORMER_DECISION_VALUES = {DECISION: FORMER_VALUES[DECISION]}
+FORMER_BACKTEST_VALUES = {"kind": {"refusal": "rejection"}, "status": FORMER_VALUES[HEALTH]}
+"""Values of these keys."""
 
 
 def sha256_of(name: str) -> str:
@@ -186,10 +212,38 @@ def current_tags(held: Mapping[str, str]) -> dict[str, str]:
     return {name: FORMER_VALUES.get(name, {}).get(value, value) for name, value in found.items()}
 
 
+def current_record(
+    held: Any,  # noqa: ANN401 a value of JSON
+    keys: Mapping[str, str],
+    values: Mapping[str, Mapping[str, str]],
+) -> Any:  # noqa: ANN401
+    """A record that was read from JSON, by the keys and values of today.
+
+    Examples
+    --------
+    >>> current_record({"batches": [{"former": "1"}]}, {"former": "number"}, {})
+    {'batches': [{'number': '1'}]}
+    """
+    if isinstance(held, list):
+        return [current_record(each, keys, values) for each in held]
+    if not isinstance(held, dict):
+        return held
+    return {
+        name: values.get(name, {}).get(value, value) if isinstance(value, str) else current_record(value, keys, values)
+        for name, value in _renamed(held, keys).items()
+    }
+
+
 def current_metrics(held: Mapping[str, float]) -> dict[str, float]:
     """The metrics of a run by the names of today."""
+    backtest = {
+        name: f"{metric}_{FORMER_BACKTEST_KEYS[strategy]}"
+        for name in held
+        for metric, _, strategy in [name.rpartition("_")]
+        if metric in _BACKTEST_METRICS and strategy in FORMER_BACKTEST_KEYS
+    }
     resplit = {name: _RESPLIT + name.removeprefix(_FORMER_RESPLIT) for name in held if name.startswith(_FORMER_RESPLIT)}
-    return _renamed(held, FORMER_METRICS | resplit)
+    return _renamed(held, FORMER_METRICS | backtest | resplit)
 
 
 def current_params(held: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import mlflow
 import pandas as pd
 import streamlit as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from data.errors import KobeShotError
 from monitor.health.baseline import ReferenceData
@@ -17,7 +17,7 @@ from monitor.health.evaluation import Evaluation, ServingState, VersionRows, row
 from monitor.health.overlap import marked
 from monitor.health.record import FORMAT, RECORD_KEYS, upgrade
 from monitor.health.subject import Subject
-from monitor.retraining import backtest, decision_log
+from monitor.retraining import backtest, decision_log, promotion_test
 from monitor.store import listings, records, run_names, shots, tables
 from monitor.store.candidates import StoredCandidate, candidates
 from monitor.store.errors import TableError
@@ -32,9 +32,6 @@ from serving.inference_log import reader
 
 MAX_LOGGED_ROWS = 10_000
 """Rows of the inference log that a page loads; of a longer log, a systematic sample."""
-
-CHALLENGE = "challenge.json"
-"""Artifact of a training run: the result of `monitor.retraining.promotion_test`."""
 
 MAX_LABELED_ROWS = 50_000
 """Labeled rows of the inference log that a page loads, the newest."""
@@ -70,18 +67,18 @@ class _Batch(BaseModel):
     since: str
     until: str
     rows: int
-    labelled: int
+    labeled: int
     version: str
-    verdict: str
-    loop: float | None
+    status: str
+    policy: float | None
     never: float | None
-    every: float | None
+    always: float | None
 
 
 class _Event(BaseModel):
     batch: int
-    kind: Literal["alarm", "training", "promotion", "refusal"]
-    words: str
+    kind: Literal["alarm", "training", "promotion", "rejection"]
+    summary: str
 
 
 class _StrategyResult(BaseModel):
@@ -91,19 +88,24 @@ class _StrategyResult(BaseModel):
 
 
 class _StrategyResults(BaseModel):
-    loop: _StrategyResult
+    policy: _StrategyResult
     never: _StrategyResult
-    every: _StrategyResult
+    always: _StrategyResult
 
 
 class _Backtest(BaseModel):
-    format: Literal[1]
+    format: Literal[2]
     source: str
     batch_size: int
     label_delay: int
     batches: list[_Batch]
-    marks: list[_Event]
-    figures: _StrategyResults
+    events: list[_Event]
+    strategies: _StrategyResults
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, held: object) -> object:
+        return backtest.upgrade(held) if isinstance(held, dict) else held
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -200,11 +202,11 @@ def decisions(store: str, of_backtest: str = "") -> list[RetrainingDecision]:
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
 def decision(store: str, run_id: str) -> dict[str, Any]:
-    """The record of a decision; ``challenge`` holds the promotion test of its challenger, or None."""
+    """The record of a decision; ``promotion_test`` holds the one of its challenger, or None."""
     del store
     with registry.translate_store_errors():
         record = decision_log.record(current_store(), run_id)
-        return {**record, "challenge": record.get("challenge") or _challenge(run_id)}
+        return {**record, "promotion_test": record.get("promotion_test") or _promotion_test(run_id)}
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -270,16 +272,18 @@ def baseline() -> ReferenceData:
     return _baseline(mlflow.get_tracking_uri(), registry.champion_number())
 
 
-def _challenge(run_id: str) -> dict[str, Any] | None:
+def _promotion_test(run_id: str) -> dict[str, Any] | None:
     of_decision = f"tags.`mlflow.parentRunId` = '{run_id}'"
     for run in current_store().find_runs(run_names.TRAINING, of_decision, 1):
         try:
-            found = json.loads(current_store().artifact(run.run_id, CHALLENGE).read_text(encoding="utf-8"))
+            path = current_store().artifact(run.run_id, promotion_test.FILE)
+            found = json.loads(path.read_text(encoding="utf-8"))
         except TableError:
             return None  # The training is running, or was interrupted.
         except ValueError:
             found = None
-        return found if isinstance(found, dict) else {"reason": f"{CHALLENGE} of run {run.run_id} cannot be read"}
+        damaged = {"reason": f"{promotion_test.FILE} of run {run.run_id} cannot be read"}
+        return decision_log.upgrade(found) if isinstance(found, dict) else damaged
     return None
 
 

@@ -137,14 +137,14 @@ def _show_details(record: Mapping[str, Any]) -> None:
             "trigger": each.get("name"),
             "kind": each.get("kind"),
             "status": _status(_FIRED, each.get("fired")),
-            "summary": each.get("words"),
-            "details": _text(each.get("figures")),
+            "summary": each.get("summary"),
+            "details": _text(each.get("details")),
         }
-        for each in _listed(record, "signals")
+        for each in _listed(record, "triggers")
     ]
     preconditions = [
-        {"precondition": each.get("name"), "status": _status(_MET, each.get("holds")), "summary": each.get("words")}
-        for each in _listed(record, "guards")
+        {"precondition": each.get("name"), "status": _status(_MET, each.get("met")), "summary": each.get("summary")}
+        for each in _listed(record, "preconditions")
     ]
     windows = [
         {
@@ -154,23 +154,23 @@ def _show_details(record: Mapping[str, Any]) -> None:
             "log loss": each.get("log_loss"),
             "F1": each.get("f1_score"),
             "skill score": each.get("skill"),
-            "breaches": _text(each.get("violations")) or "none",
+            "breaches": _text(each.get("breaches")) or "none",
         }
         for each in _listed(record, "windows")
     ]
-    challenge = record.get("challenge")
+    promotion_test = record.get("promotion_test")
     _show_table("Triggers", triggers)
     _show_table("Preconditions of a training", preconditions)
     _show_table("Windows of labeled rows that the champion scored, oldest first", windows)
-    if isinstance(challenge, dict):
-        _show_challenge(challenge)
-    if not (triggers or preconditions or windows or challenge):
+    if isinstance(promotion_test, dict):
+        _show_promotion_test(promotion_test)
+    if not (triggers or preconditions or windows or promotion_test):
         st.info(f"{decision_log.RECORD} of this decision holds no details.", icon=":material/info:")
 
 
-def _show_challenge(challenge: Mapping[str, Any]) -> None:
-    passed = _status({True: "passed", False: "failed"}, challenge.get("passed"))
-    comparisons = [
+def _show_promotion_test(promotion_test: Mapping[str, Any]) -> None:
+    passed = _status({True: "passed", False: "failed"}, promotion_test.get("passed"))
+    criteria = [
         {
             "criterion": each.get("name"),
             "rows": each.get("rows"),
@@ -179,14 +179,14 @@ def _show_challenge(challenge: Mapping[str, Any]) -> None:
             "difference": each.get("difference"),
             "95% CI, low": each.get("low"),
             "95% CI, high": each.get("high"),
-            "result": each.get("verdict"),
-            "summary": each.get("words"),
+            "result": each.get("result"),
+            "summary": each.get("summary"),
         }
-        for each in _listed(challenge, "comparisons")
+        for each in _listed(promotion_test, "criteria")
     ]
-    reason = widgets.plain(challenge.get("reason") or "No reason is logged.")
+    reason = widgets.plain(promotion_test.get("reason") or "No reason is logged.")
     st.markdown(f"**Promotion test on the temporal hold-out: {passed}.** {reason}")
-    _show_table("", comparisons)
+    _show_table("", criteria)
 
 
 def _show_table(title: str, rows: list[dict[str, Any]]) -> None:

@@ -190,7 +190,7 @@ def _show_backtest(record: dict[str, Any]) -> None:
         f"{record['label_delay']:,}. Log loss: mean negative log-likelihood of the model of that time."
     )
     for column, (strategy, name) in zip(st.columns(3), backtest.STRATEGIES.items(), strict=True):
-        found = record["figures"][strategy]
+        found = record["strategies"][strategy]
         note = f"trainings: {found['trainings']:,}, promotions: {found['promotions']:,}"
         widgets.card(column, name.capitalize(), f"{found['log_loss']:.4f}", note)
     widgets.base_figure(retraining.policy_backtest(record), "backtest")

@@ -14,6 +14,7 @@ from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
 from monitor.metrics.binary import log_loss_by_row
+from monitor.retraining import promotion_test
 from monitor.retraining.promotion_test import (
     MAX_LOG_LOSS,
     MIN_IMPROVEMENT,
@@ -244,4 +245,4 @@ def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:
     yield Tags({"promotion_note": promotion.note})
     yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
     if promotion.promotion_test:
-        yield Text("challenge.json", json.dumps(promotion.promotion_test.record(), indent=2) + "\n")
+        yield Text(promotion_test.FILE, json.dumps(promotion.promotion_test.to_dict(), indent=2) + "\n")

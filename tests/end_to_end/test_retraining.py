@@ -291,15 +291,15 @@ def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without
     found = run.data.metrics
     assert found["requests"] > 0
     assert found["requests_failed"] == 0
-    for name in ("loop", "never", "every"):
+    for name in ("policy", "never", "always"):
         assert re.search(rf"{found[f'log_loss_{name}']:.4f}", printed)
-    assert {"replay.json", "plots/replay.png"} <= checkout.artifacts(run)
+    assert {"policy_backtest.json", "plots/policy_backtest.png"} <= checkout.artifacts(run)
     own = [run for run in checkout.runs() if run.data.tags.get("backtest") == run.info.run_id]
     assert not own
     log = [entry for entry in checkout.runs() if entry.data.tags.get("backtest") == run.info.run_id]
     numbers = sorted(int(entry.data.tags["decision_number"]) for entry in log)
     assert numbers == list(range(1, len(log) + 1))
-    assert {entry.data.tags["registered_model"] for entry in log} == {"kobe_shot_replay"}
+    assert {entry.data.tags["registered_model"] for entry in log} == {"kobe_shot_backtest"}
 
 
 @pytest.mark.parametrize(

@@ -667,10 +667,10 @@ def test_a_dry_run_prints_the_decision_and_changes_nothing(
     assert not entry.trained
 
 
-def test_the_figures_behind_a_decision_are_kept_with_its_run(setup: RetrainingSetup) -> None:
+def test_the_record_of_a_decision_is_an_artifact_of_its_run(setup: RetrainingSetup) -> None:
     found = setup.run("dry_run")
     (entry,) = current_store().decisions()
-    assert decision_log.record(current_store(), entry.run_id) == json.loads(json.dumps(found.decision.record()))
+    assert decision_log.record(current_store(), entry.run_id) == json.loads(json.dumps(found.decision.to_dict()))
     run = MlflowClient().get_run(entry.run_id)
     assert (run.info.run_name, run.info.status) == ("Retreino", "FINISHED")
     assert (run.data.tags["data_source"], run.data.tags["synthetic"]) == ("public", "false")
@@ -782,7 +782,7 @@ def test_a_new_champion_is_not_evaluated_on_the_predictions_of_the_old_one(
     found = setup.run()
     assert (found.decision.decision, found.outcome, found.decision.windows) == (NO_ACTION, NOTHING_TO_DO, ())
     assert any("the champion has not scored any row yet" in reason for reason in found.decision.reasons)
-    assert found.decision.arrived.labels == 1_200
+    assert found.decision.label_counts.labels == 1_200
 
 
 def test_a_backtested_decision_does_not_use_rows_after_it(setup: RetrainingSetup) -> None:
@@ -790,20 +790,20 @@ def test_a_backtested_decision_does_not_use_rows_after_it(setup: RetrainingSetup
     (entry,) = current_store().decisions()
     assert entry.decided_at == datetime(2002, 1, 31, 23, 59, tzinfo=UTC)
     assert entry.labels_until == datetime(2002, 1, 31)  # noqa: DTZ001 UTC without a zone
-    assert found.decision.arrived.labels == 762
+    assert found.decision.label_counts.labels == 762
     assert found.decision.windows[-1].end.startswith("2002-01-31")
 
 
 def test_a_shot_that_was_scored_twice_counts_once(setup: RetrainingSetup) -> None:
     table = pd.read_parquet(setup.table).assign(**{SHOT_ID: range(1_200)})
     pd.concat([table, table.head(500)]).to_parquet(setup.table, index=False)
-    assert setup.run("dry_run").decision.arrived.labels == 1_200
+    assert setup.run("dry_run").decision.label_counts.labels == 1_200
 
 
 def test_shots_without_shot_id_all_count(setup: RetrainingSetup) -> None:
     table = pd.read_parquet(setup.table).assign(**{SHOT_ID: pd.array([None] * 1_200, dtype="Int64")})
     table.to_parquet(setup.table, index=False)
-    assert setup.run("dry_run").decision.arrived.labels == 1_200
+    assert setup.run("dry_run").decision.label_counts.labels == 1_200
 
 
 @pytest.mark.parametrize(("synthetic", "words"), [("true", "scored synthetic shots"), ("false", "")])
@@ -820,7 +820,7 @@ def test_models_of_real_shots_are_not_trained_on_synthetic_shots(
             retreino.run(config)
         assert current_store().decisions() == []
     else:
-        assert retreino.run(config).decision.arrived.labels == 1_200
+        assert retreino.run(config).decision.label_counts.labels == 1_200
 
 
 @pytest.mark.usefixtures("store")

@@ -8,7 +8,7 @@ from pathlib import Path
 from data.storage.files import sha256, size_bytes
 from data.storage.tables import TableReader
 from monitor.reports.pipeline.facts import Artifact, RunFacts
-from monitor.retraining import backtest
+from monitor.retraining import backtest, promotion_test
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
 from serving import registry
@@ -24,7 +24,7 @@ _DESCRIPTIONS = (
     ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela"),
     ("candidate/model.skops", "pipeline do candidato (padronização e estimador), sem pickle"),
     ("justification.md", "por que este modelo foi selecionado"),
-    ("challenge.json", "comparação com o campeão, métrica por métrica"),
+    (promotion_test.FILE, "comparação com o campeão, métrica por métrica"),
     ("monitoring.json", "todas as verificações e métricas do monitoramento"),
     ("report.html", "relatório do monitoramento"),
     (backtest.FILE, "backtest da política de retreinamento, lote a lote"),

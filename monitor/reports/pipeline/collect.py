@@ -92,7 +92,7 @@ def collect(
         artifacts=tuple(_artifacts(store, chain, own)),
         record=_monitoring_record(store, chain.monitoring),
         decisions=tuple(store.decisions(limit=_MAX_DECISIONS)),
-        backtest=_json(store, chain.operation, backtest.FILE),
+        backtest=backtest.upgrade(_json(store, chain.operation, backtest.FILE) or {}),
         rollbacks=tuple(_rollbacks(store)),
         reproduction=reproduction[0],
         unknown=reproduction[1],

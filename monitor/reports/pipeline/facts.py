@@ -251,7 +251,7 @@ class PipelineFacts:
 
     def promotions(self, scenario: str) -> Number:
         """Promotions of a scenario of the policy backtest."""
-        found = ((self.backtest or {}).get("figures") or {}).get(scenario)
+        found = ((self.backtest or {}).get("strategies") or {}).get(scenario)
         return float(found["promotions"]) if found else self.operation.missing(f"artefato {BACKTEST_FILE}")
 
     def find_table(self, run: RunFacts, name: str) -> Artifact | Missing:

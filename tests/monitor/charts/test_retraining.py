@@ -197,14 +197,14 @@ def test_events_are_between_batches() -> None:
     assert {name: list(trace.x) for name, trace in found.items()} == {
         "alarm": [2.5],
         "training": [3.5, 5.5],
-        "refusal": [5.5],
+        "rejection": [5.5],
         "promotion": [3.5],
     }
-    assert list(found["refusal"].text) == ["after batch 5<br>version 3 is not better"]
+    assert list(found["rejection"].text) == ["after batch 5<br>version 3 is not better"]
 
 
 def test_a_backtest_without_events_is_drawn() -> None:
-    assert retraining.policy_backtest({**backtest_record(), "marks": []}).data
+    assert retraining.policy_backtest({**backtest_record(), "events": []}).data
 
 
 def test_every_chart_follows_the_theme_of_the_page() -> None:

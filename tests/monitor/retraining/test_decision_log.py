@@ -124,17 +124,17 @@ def test_every_registered_model_has_a_log_of_its_own() -> None:
 def test_the_decisions_of_a_backtest_are_found_by_its_run_only() -> None:
     register_without_files()
     log_decision(1)
-    with registry.use_model_name("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_backtest"):
         register_without_files()
         for backtest in ("first", "second"):
             for number in (1, 2):
                 log_decision(number, **as_kwargs({BACKTEST: backtest}))
-            MlflowClient().delete_registered_model("kobe_shot_replay")
+            MlflowClient().delete_registered_model("kobe_shot_backtest")
             register_without_files()
         log_decision(1)
     assert numbers() == [1]
     assert numbers(backtest="first") == numbers(backtest="second") == [2, 1]
-    assert {entry.model for entry in current_store().decisions(backtest="first")} == {"kobe_shot_replay"}
+    assert {entry.model for entry in current_store().decisions(backtest="first")} == {"kobe_shot_backtest"}
     assert numbers(backtest="third") == []
 
 
@@ -191,20 +191,20 @@ def test_a_store_that_cannot_be_read_is_reported(store: str) -> None:
         current_store().decisions()
 
 
-# The figures behind a decision
+# The record of a decision
 
 
-def test_the_figures_behind_a_decision_are_read_as_they_were_written() -> None:
+def test_the_record_of_a_decision_is_read_as_it_was_written() -> None:
     register_without_files()
-    run_id = log_decision(1, record={"decision": "wait", "windows": [{"log_loss": 0.66, "f1_score": None}]})
+    run_id = log_decision(1, record={"decision": "no action", "windows": [{"log_loss": 0.66, "f1_score": None}]})
     assert decision_log.record(current_store(), run_id) == {
-        "decision": "wait",
+        "decision": "no action",
         "windows": [{"log_loss": 0.66, "f1_score": None}],
     }
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"decision": "wa', "\x00"])
-def test_figures_that_are_damaged_are_reported_with_where_the_decision_is(text: str) -> None:
+def test_a_damaged_record_is_reported_with_the_place_of_the_decision(text: str) -> None:
     register_without_files()
     run_id = log_decision(1, record=text)
     with pytest.raises(TableError, match=rf"decision\.json of run {run_id} cannot be read\. The decision itself"):
@@ -212,7 +212,7 @@ def test_figures_that_are_damaged_are_reported_with_where_the_decision_is(text: 
     assert numbers() == [1]
 
 
-def test_figures_that_are_no_text_are_reported() -> None:
+def test_a_record_that_is_no_text_is_reported() -> None:
     register_without_files()
     run_id = log_decision(1, record={})
     path = Path(MlflowClient().get_run(run_id).info.artifact_uri) / decision_log.RECORD
@@ -221,7 +221,7 @@ def test_figures_that_are_no_text_are_reported() -> None:
         decision_log.record(current_store(), run_id)
 
 
-def test_figures_that_are_gone_are_reported_with_the_run() -> None:
+def test_a_missing_record_is_reported_with_the_run() -> None:
     register_without_files()
     run_id = log_decision(1)
     with pytest.raises(TableError, match=rf"run {run_id} does not hold decision\.json"):

@@ -72,14 +72,14 @@ def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFix
 def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixture[str]) -> None:
     promote_versions(2)
     log_decision(1)
-    with registry.use_model_name("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_backtest"):
         promote_versions(1)
-    printed = shown(capsys, model="kobe_shot_replay")
-    assert "kobe_shot_replay: champions" in printed
+    printed = shown(capsys, model="kobe_shot_backtest")
+    assert "kobe_shot_backtest: champions" in printed
     assert "Champion: version 1; rollback target: none" in printed
     assert "Decisions: none yet" in printed
     assert registry.model() == registry.MODEL
-    with registry.use_model_name("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_backtest"):
         assert "Champion: version 1;" in shown(capsys)
 
 

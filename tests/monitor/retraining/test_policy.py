@@ -39,32 +39,32 @@ from monitor.store.records import (
 from tests.evaluations import NOW, batch, evaluation, population, sixty_percent_accurate, with_accuracy
 
 POLICY = RetrainingPolicy(min_new_labels=1)
-TO_COME = RetrainingPolicy(windows=12, min_breached_windows=12, min_new_labels=1)
-"""Asks for more windows than there are, so that no reactive signal fires."""
+PREDICTIVE_ONLY = RetrainingPolicy(windows=12, min_breached_windows=12, min_new_labels=1)
+"""Needs more windows than there are: no reactive trigger fires."""
 DAY = timedelta(days=1)
 GOOD, BAD = 0.6, 0.2
-"""Shares of rows predicted right: what the reference has, and a window that violates every limit."""
+"""Accuracy of the reference, and of a window that breaches every threshold."""
 
 
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask none of the monitor's checks, which take longer than all the rest and have tests of their own."""
+    """Run no check of the monitor: checks are slow and have tests of their own."""
     monkeypatch.setattr(retraining, "CHECKS", ())
 
 
 def in_time(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables one after the other, a row a minute."""
+    """Consecutive tables, a row a minute."""
     table = pd.concat(tables, ignore_index=True)
     return table.assign(time=pd.date_range("2026-11-01", periods=len(table), freq="min"))
 
 
 def windows(*shares: float, rows: int = 200) -> pd.DataFrame:
-    """Windows of which a share was predicted right."""
+    """Windows with these accuracies."""
     return in_time([with_accuracy(rows, share) for share in shares])
 
 
 def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
-    """Shots of which a rate was made and that were all given the same P(made)."""
+    """Shots with a positive rate, all with the same P(made)."""
     hits = round(rows * rate)
     return batch(rows).assign(**{TARGET: np.repeat([1.0, 0.0], [hits, rows - hits]), PROBABILITY: made})
 
@@ -86,15 +86,15 @@ def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     return decide(seen, table[table[TARGET].notna()], policy, log=log, now=now, forced=forced)
 
 
-def signal(found: Decision, name: str = "Labeled windows") -> Trigger:
-    return next(signal for signal in found.signals if signal.name == name)
+def trigger(found: Decision, name: str = "Labeled windows") -> Trigger:
+    return next(each for each in found.triggers if each.name == name)
 
 
-def guard(found: Decision, name: str) -> Precondition:
-    return next(guard for guard in found.guards if guard.name == name)
+def precondition(found: Decision, name: str) -> Precondition:
+    return next(each for each in found.preconditions if each.name == name)
 
 
-def entry(  # noqa: PLR0913 each is a keyword but what came of it, when and the labels
+def entry(  # noqa: PLR0913 each is a keyword but the outcome, the age and the labels
     outcome: str,
     age: timedelta = 10 * DAY,
     until: str = "2026-10-01",
@@ -141,17 +141,17 @@ def entry(  # noqa: PLR0913 each is a keyword but what came of it, when and the 
     ],
 )
 @pytest.mark.usefixtures("no_checks")
-def test_two_of_the_last_three_windows_and_the_latest_of_them_ask_for_a_new_model(
+def test_the_trigger_fires_if_two_of_the_last_three_windows_breach_and_the_latest_does(
     shares: list[float], *, fired: bool
 ) -> None:
     found = decided(windows(*shares))
-    assert signal(found).fired is fired
+    assert trigger(found).fired is fired
     assert (found.decision, found.trigger) == ((RETRAIN, REACTIVE) if fired else (NO_ACTION, ""))
-    assert [bool(window.violations) for window in found.windows] == [share == BAD for share in shares]
+    assert [bool(window.breaches) for window in found.windows] == [share == BAD for share in shares]
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_how_many_windows_of_how_many_is_for_the_policy_to_say() -> None:
+def test_the_policy_sets_how_many_windows_must_breach() -> None:
     table = windows(BAD, GOOD, GOOD, BAD)
     assert not decided(table).retrain
     assert decided(table, replace(POLICY, windows=4)).retrain
@@ -160,7 +160,7 @@ def test_how_many_windows_of_how_many_is_for_the_policy_to_say() -> None:
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_the_reasons_say_how_many_windows_violate_which_limit_by_how_much() -> None:
+def test_the_reasons_name_the_windows_the_thresholds_and_the_changes() -> None:
     found = decided(windows(GOOD, BAD, BAD))
     (reason,) = found.reasons
     assert reason.startswith("Labeled windows: 2 of the latest 3 windows breach a threshold, including the latest: ")
@@ -173,15 +173,15 @@ def test_the_reasons_say_how_many_windows_violate_which_limit_by_how_much() -> N
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_too_few_windows_say_nothing_about_the_model() -> None:
+def test_too_few_windows_cannot_be_evaluated() -> None:
     found = decided(windows(BAD))
-    assert signal(found).fired is None
-    assert "1 windows of 200 labeled rows are available; 2 are needed" in signal(found).words
+    assert trigger(found).fired is None
+    assert "1 windows of 200 labeled rows are available; 2 are needed" in trigger(found).summary
     assert not found.retrain
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_windows_are_counted_from_the_newest_row_and_hold_whole_windows_only() -> None:
+def test_windows_are_counted_from_the_latest_row_and_are_complete() -> None:
     table = windows(BAD, GOOD, BAD, rows=250)
     found = decided(table)
     assert [window.rows for window in found.windows] == [200, 200, 200]
@@ -195,7 +195,7 @@ def test_windows_are_counted_from_the_newest_row_and_hold_whole_windows_only() -
 
 @pytest.mark.parametrize(("rows", "expected"), [(98, []), (100, [100]), (150, [150]), (398, [200])])
 @pytest.mark.usefixtures("no_checks")
-def test_a_first_window_may_be_short_and_none_has_less_than_a_hundred_rows(rows: int, expected: list[int]) -> None:
+def test_the_only_window_may_be_short_but_has_at_least_a_hundred_rows(rows: int, expected: list[int]) -> None:
     assert [window.rows for window in decided(windows(BAD, rows=rows)).windows] == expected
 
 
@@ -211,84 +211,84 @@ def test_rows_without_a_label_are_in_no_window() -> None:
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_rows_that_the_champion_has_learned_from_say_nothing_of_it() -> None:
+def test_training_rows_of_the_champion_are_in_no_window() -> None:
     table = windows(GOOD, BAD, BAD)
-    learned = table.assign(**{IN_TRAINING: np.arange(600) >= 200})
-    found = decided(learned)
-    assert [window.violations for window in found.windows] == [()]
+    with_training_rows = table.assign(**{IN_TRAINING: np.arange(600) >= 200})
+    found = decided(with_training_rows)
+    assert [window.breaches for window in found.windows] == [()]
     assert not found.retrain
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_a_window_has_the_figures_of_its_rows() -> None:
+def test_a_window_has_the_metrics_of_its_rows() -> None:
     found = decided(windows(GOOD, BAD)).windows[-1]
     assert found.log_loss == pytest.approx(-(0.2 * np.log(0.6) + 0.8 * np.log(0.4)))
     assert found.f1_score == pytest.approx(0.2)
     assert found.skill == pytest.approx(1 - found.log_loss / np.log(2))
 
 
-# What violates a limit
+# Breaches of a threshold
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_log_loss_alone_can_violate() -> None:
+def test_log_loss_alone_can_breach() -> None:
     sharp = reference(0.9, 0.4)
     table = in_time([with_accuracy(200, 0.8, distance=0.3)] * 3)
     found = decided(table, against=sharp)
-    assert signal(found).fired is True
-    assert [len(window.violations) for window in found.windows] == [1, 1, 1]
-    assert found.windows[-1].violations[0].startswith("log loss rose by 54%")
+    assert trigger(found).fired is True
+    assert [len(window.breaches) for window in found.windows] == [1, 1, 1]
+    assert found.windows[-1].breaches[0].startswith("log loss rose by 54%")
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_f1_alone_can_violate() -> None:
+def test_f1_alone_can_breach() -> None:
     table = in_time([constant(200, rate=0.3, made=0.3)] * 3)
     found = decided(table)
-    assert signal(found).fired is True
-    assert {window.violations for window in found.windows} == {("F1 fell by 100%, from 0.600 to 0.000",)}
+    assert trigger(found).fired is True
+    assert {window.breaches for window in found.windows} == {("F1 fell by 100%, from 0.600 to 0.000",)}
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_f1_of_few_made_shots_is_not_looked_at() -> None:
-    assert signal(decided(in_time([constant(200, rate=0.16, made=0.16)] * 3))).fired is True
+def test_f1_of_few_made_shots_is_not_evaluated() -> None:
+    assert trigger(decided(in_time([constant(200, rate=0.16, made=0.16)] * 3))).fired is True
     found = decided(in_time([constant(200, rate=0.14, made=0.14)] * 3))
-    assert signal(found).fired is False
-    assert {window.violations for window in found.windows} == {()}
+    assert trigger(found).fired is False
+    assert {window.breaches for window in found.windows} == {()}
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_being_worth_less_than_a_constant_alone_can_violate() -> None:
+def test_a_negative_skill_score_alone_can_breach() -> None:
     found = decided(in_time([constant(200, rate=0.1, made=0.3)] * 3))
-    assert signal(found).fired is True
-    assert {len(window.violations) for window in found.windows} == {1}
-    assert all("worse than the base rate: skill score -35.8%" in window.violations[0] for window in found.windows)
+    assert trigger(found).fired is True
+    assert {len(window.breaches) for window in found.windows} == {1}
+    assert all("worse than the base rate: skill score -35.8%" in window.breaches[0] for window in found.windows)
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_being_worth_less_than_a_constant_by_chance_does_not_violate() -> None:
+def test_a_negative_skill_score_that_is_not_significant_does_not_breach() -> None:
     found = decided(in_time([constant(200, rate=0.1, made=0.12)] * 3))
     assert found.windows[-1].skill is not None
     assert -0.01 < found.windows[-1].skill < 0
-    assert signal(found).fired is False
+    assert trigger(found).fired is False
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_a_rise_over_the_limit_that_chance_explains_does_not_violate() -> None:
+def test_a_rise_above_the_threshold_that_is_not_significant_does_not_breach() -> None:
     strict = replace(POLICY, degradation_threshold=0.01)
     found = decided(windows(0.58, 0.58, 0.58), strict)
     assert found.windows[-1].log_loss > 1.01 * 0.6730
-    assert signal(found).fired is False
-    assert signal(decided(windows(0.4, 0.4, 0.4), strict)).fired is True
+    assert trigger(found).fired is False
+    assert trigger(decided(windows(0.4, 0.4, 0.4), strict)).fired is True
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_a_rise_below_the_limit_does_not_violate_however_certain_it_is() -> None:
+def test_a_rise_below_the_threshold_does_not_breach_however_significant_it_is() -> None:
     table = windows(0.4, 0.4, 0.4)
     lenient = replace(POLICY, degradation_threshold=0.9)
-    assert all("skill" in words for window in decided(table, lenient).windows for words in window.violations)
+    assert all("skill" in breach for window in decided(table, lenient).windows for breach in window.breaches)
     assert any(
-        "log loss rose" in words
-        for words in decided(table, replace(POLICY, degradation_threshold=0.1)).windows[-1].violations
+        "log loss rose" in breach
+        for breach in decided(table, replace(POLICY, degradation_threshold=0.1)).windows[-1].breaches
     )
 
 
@@ -299,201 +299,201 @@ RISING = (0.60, 0.56, 0.52, 0.48, 0.44, 0.40)
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_a_trend_that_reaches_the_limit_within_the_horizon_asks_before_a_window_violates() -> None:
-    found = decided(windows(*RISING), TO_COME)
-    trend = signal(found, "Trend of log loss")
+def test_a_trend_that_reaches_the_threshold_within_the_horizon_fires_before_a_window_breaches() -> None:
+    found = decided(windows(*RISING), PREDICTIVE_ONLY)
+    trend = trigger(found, "Trend of log loss")
     assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
     assert trend.fired is True
-    assert "the extrapolated log loss in 3 windows is 0.803" in trend.words
-    assert "the threshold is 0.774" in trend.words
-    assert trend.figures == "+0.0162 per window"
+    assert "the extrapolated log loss in 3 windows is 0.803" in trend.summary
+    assert "the threshold is 0.774" in trend.summary
+    assert trend.details == "+0.0162 per window"
 
 
 @pytest.mark.parametrize(
     ("shares", "policy"),
     [
-        pytest.param(RISING, replace(TO_COME, trend_horizon=1), id="not within the horizon"),
-        pytest.param(RISING, replace(TO_COME, degradation_threshold=0.3), id="not up to the limit"),
-        pytest.param([GOOD] * 6, TO_COME, id="flat"),
-        pytest.param([BAD] * 6, TO_COME, id="flat above the limit"),
-        pytest.param(tuple(reversed(RISING)), TO_COME, id="falling"),
-        pytest.param((0.6, 0.3, 0.6, 0.25, 0.62, 0.2), TO_COME, id="rising, but nobody can tell"),
+        pytest.param(RISING, replace(PREDICTIVE_ONLY, trend_horizon=1), id="not within the horizon"),
+        pytest.param(RISING, replace(PREDICTIVE_ONLY, degradation_threshold=0.3), id="not up to the threshold"),
+        pytest.param([GOOD] * 6, PREDICTIVE_ONLY, id="flat"),
+        pytest.param([BAD] * 6, PREDICTIVE_ONLY, id="flat above the threshold"),
+        pytest.param(tuple(reversed(RISING)), PREDICTIVE_ONLY, id="falling"),
+        pytest.param((0.6, 0.3, 0.6, 0.25, 0.62, 0.2), PREDICTIVE_ONLY, id="rising, but not significantly"),
     ],
 )
 @pytest.mark.usefixtures("no_checks")
-def test_no_trend_asks_for_a_new_model(shares: tuple[float, ...], policy: RetrainingPolicy) -> None:
+def test_without_a_trend_the_trigger_does_not_fire(shares: tuple[float, ...], policy: RetrainingPolicy) -> None:
     found = decided(windows(*shares), policy)
-    assert signal(found, "Trend of log loss").fired is False
+    assert trigger(found, "Trend of log loss").fired is False
     assert not found.retrain
 
 
 @pytest.mark.usefixtures("no_checks")
 def test_three_windows_make_no_trend() -> None:
-    found = decided(windows(0.7, 0.5, 0.3), TO_COME)
-    assert signal(found, "Trend of log loss").fired is None
-    assert signal(found, "Trend of log loss").words == "3 windows; a trend needs 4"
-    assert signal(decided(windows(0.7, 0.6, 0.5, 0.4), TO_COME), "Trend of log loss").fired is True
+    found = decided(windows(0.7, 0.5, 0.3), PREDICTIVE_ONLY)
+    assert trigger(found, "Trend of log loss").fired is None
+    assert trigger(found, "Trend of log loss").summary == "3 windows; a trend needs 4"
+    assert trigger(decided(windows(0.7, 0.6, 0.5, 0.4), PREDICTIVE_ONLY), "Trend of log loss").fired is True
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_what_is_long_past_is_no_part_of_a_trend() -> None:
+def test_old_windows_are_no_part_of_a_trend() -> None:
     table = windows(*[BAD] * 3, *[GOOD] * 12, rows=100)
     found = decided(table, replace(POLICY, window_size=100))
     assert len(found.windows) == 12
-    assert signal(found, "Trend of log loss").figures == "+0.0000 per window"
+    assert trigger(found, "Trend of log loss").details == "+0.0000 per window"
 
 
-# Drift, support, and the estimate without labels
+# Drift, out-of-support rows and estimated performance
 
 
-def fail(_look: Evaluation) -> CheckResult:
+def fail(_evaluation: Evaluation) -> CheckResult:
     message = "broken"
     raise RuntimeError(message)
 
 
-ANSWERS = {
-    "asks": (lambda _look: failed("far away", "PSI 0.4"), True),
-    "warns": (lambda _look: warning("a little", "PSI 0.1"), False),
-    "fine": (lambda _look: passed("where it was"), False),
-    "not applicable": (lambda _look: skipped("too few rows"), None),
+RESULTS = {
+    "failed": (lambda _evaluation: failed("far away", "PSI 0.4"), True),
+    "warning": (lambda _evaluation: warning("a little", "PSI 0.1"), False),
+    "passed": (lambda _evaluation: passed("where it was"), False),
+    "skipped": (lambda _evaluation: skipped("too few rows"), None),
     "error": (fail, None),
 }
 
 
 @pytest.mark.parametrize("code", ["K201", "K204", "K301"])
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_drift_support_and_estimate_ask_for_a_new_model_where_their_finding_does(
-    monkeypatch: pytest.MonkeyPatch, code: str, answer: str
+@pytest.mark.parametrize("status", RESULTS)
+def test_failed_checks_of_drift_support_and_estimated_performance_are_triggers_that_fire(
+    monkeypatch: pytest.MonkeyPatch, code: str, status: str
 ) -> None:
-    ask, fired = ANSWERS[answer]
-    monkeypatch.setattr(retraining, "CHECKS", (Check(code, "A check", CheckStatus.FAILED, ask),))
+    run, fired = RESULTS[status]
+    monkeypatch.setattr(retraining, "CHECKS", (Check(code, "A check", CheckStatus.FAILED, run),))
     found = decided(windows(GOOD, GOOD, GOOD))
-    seen = signal(found, f"{code} A check")
+    seen = trigger(found, f"{code} A check")
     assert (seen.kind, seen.fired) == (PREDICTIVE, fired)
     assert (found.decision, found.trigger) == ((RETRAIN, PREDICTIVE) if fired else (NO_ACTION, ""))
     if fired:
         assert found.reasons == (f"{code} A check: far away",)
-        assert seen.figures == "PSI 0.4"
+        assert seen.details == "PSI 0.4"
 
 
 @pytest.mark.parametrize("code", ["K101", "K104", "K105", "K106", "K202", "K203", "K401", "K404"])
-def test_no_other_check_asks_for_a_new_model(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    asks = Check(code, "A check", CheckStatus.FAILED, ANSWERS["asks"][0])
-    monkeypatch.setattr(retraining, "CHECKS", (asks,))
+def test_no_other_check_is_a_trigger(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    check = Check(code, "A check", CheckStatus.FAILED, RESULTS["failed"][0])
+    monkeypatch.setattr(retraining, "CHECKS", (check,))
     found = decided(windows(GOOD, GOOD, GOOD))
     assert not found.retrain
-    assert {seen.name for seen in found.signals} == {"Labeled windows", "Trend of log loss"}
+    assert {seen.name for seen in found.triggers} == {"Labeled windows", "Trend of log loss"}
 
 
-def test_violated_windows_go_before_what_is_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retraining, "CHECKS", (Check("K201", "Drift", CheckStatus.FAILED, ANSWERS["asks"][0]),))
+def test_breached_windows_come_before_predictive_triggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining, "CHECKS", (Check("K201", "Drift", CheckStatus.FAILED, RESULTS["failed"][0]),))
     found = decided(windows(GOOD, BAD, BAD))
     assert found.trigger == REACTIVE
     assert len(found.reasons) == 2
 
 
-def test_shots_from_elsewhere_ask_for_a_new_model_without_a_single_label() -> None:
+def test_shots_from_other_places_fire_a_trigger_without_labels() -> None:
     far = batch(600).assign(shot_distance=85.0, lat=33.2, **{TARGET: float("nan")})
     labels = in_time([with_accuracy(400, GOOD)])
     moved = far.assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
     found = decide(evaluation(moved), labels, POLICY, log=(), now=NOW)
     assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
-    fired = {seen.name[:4] for seen in found.signals if seen.fired}
+    fired = {seen.name[:4] for seen in found.triggers if seen.fired}
     assert {"K201", "K204"} <= fired
-    assert signal(found).fired is None
+    assert trigger(found).fired is None
 
 
-def test_shots_like_those_of_the_reference_ask_for_nothing() -> None:
+def test_shots_like_those_of_the_reference_fire_no_trigger() -> None:
     fresh = batch(600).assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
     found = decide(evaluation(fresh), fresh, POLICY, log=(), now=NOW)
-    assert [seen.name for seen in found.signals if seen.fired] == []
+    assert [seen.name for seen in found.triggers if seen.fired] == []
     assert (found.decision, found.trigger) == (NO_ACTION, "")
-    assert len([seen for seen in found.signals if seen.name[:4] in {"K201", "K204", "K301"}]) == 3
+    assert len([seen for seen in found.triggers if seen.name[:4] in {"K201", "K204", "K301"}]) == 3
 
 
-def test_a_champion_that_has_scored_nothing_is_waited_for() -> None:
+def test_a_champion_that_has_scored_no_row_is_kept() -> None:
     labels = windows(GOOD, BAD, BAD)
     found = decide(None, labels, POLICY, log=(), now=NOW)
     assert not found.retrain
-    assert {seen.fired for seen in found.signals} == {None}
+    assert {seen.fired for seen in found.triggers} == {None}
     assert found.windows == ()
-    assert found.arrived.labels == 600
+    assert found.label_counts.labels == 600
     assert "the champion has not scored any row yet" in "; ".join(found.reasons)
 
 
-def test_drift_is_looked_for_among_the_latest_rows_alone() -> None:
+def test_drift_is_evaluated_on_the_latest_rows_only() -> None:
     far = batch(400).assign(shot_distance=85.0, lat=33.2)
     times = pd.date_range("2026-11-01", periods=1_000, freq="min")
     back = pd.concat([far, batch(600, seed=2)], ignore_index=True).assign(time=times)
     for rows, fired in ((600, False), (1_000, True)):
         found = decide(evaluation(back), back, replace(POLICY, recent_rows=rows), log=(), now=NOW)
-        assert any(seen.fired for seen in found.signals if seen.name.startswith("K2")) is fired
+        assert any(seen.fired for seen in found.triggers if seen.name.startswith("K2")) is fired
 
 
-# Guards
+# Preconditions
 
 
-ASKING = windows(GOOD, BAD, BAD)
-LAST = ASKING["time"].iloc[-1]
+BREACHING = windows(GOOD, BAD, BAD)
+LAST = BREACHING["time"].iloc[-1]
 
 
 def new_since(labels: int) -> str:
-    """A moment after which so many labels of ``ASKING`` came."""
-    return str(ASKING["time"].iloc[-1 - labels].isoformat())
+    """Time after which ``BREACHING`` has so many labels."""
+    return str(BREACHING["time"].iloc[-1 - labels].isoformat())
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_what_had_arrived_is_counted() -> None:
-    found = decided(ASKING).arrived
+def test_labels_and_new_labels_are_counted() -> None:
+    found = decided(BREACHING).label_counts
     assert (found.labels, found.new_labels, found.until) == (600, 600, LAST.to_pydatetime())
-    since = decided(ASKING, log=[entry(PROMOTED, until=new_since(250))]).arrived
+    since = decided(BREACHING, log=[entry(PROMOTED, until=new_since(250))]).label_counts
     assert (since.labels, since.new_labels) == (600, 250)
-    none = decide(None, ASKING.head(0), POLICY, log=(), now=NOW).arrived
+    none = decide(None, BREACHING.head(0), POLICY, log=(), now=NOW).label_counts
     assert (none.labels, none.new_labels, none.until) == (0, 0, None)
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_labels_that_come_late_for_rows_of_long_ago_are_new() -> None:
+def test_delayed_labels_of_old_rows_are_new() -> None:
     log = [entry(PROMOTED, until=LAST.isoformat(), labels=450)]
-    assert decided(ASKING, log=log).arrived.new_labels == 150
-    assert decided(ASKING, log=[entry(PROMOTED, until=new_since(200), labels=450)]).arrived.new_labels == 200
+    assert decided(BREACHING, log=log).label_counts.new_labels == 150
+    assert decided(BREACHING, log=[entry(PROMOTED, until=new_since(200), labels=450)]).label_counts.new_labels == 200
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_labels_of_another_place_say_nothing_of_what_is_new_here() -> None:
+def test_labels_of_another_source_do_not_count_as_trained_on() -> None:
     log = [entry(PROMOTED, until=LAST.isoformat(), source="log"), entry(PROMOTED, 20 * DAY, new_since(250))]
-    assert decided(ASKING, log=log).arrived.new_labels == 250
+    assert decided(BREACHING, log=log).label_counts.new_labels == 250
     from_log = decide(
-        evaluation(ASKING, against=sixty_percent_accurate()), ASKING, POLICY, log=log, now=NOW, source="log"
+        evaluation(BREACHING, against=sixty_percent_accurate()), BREACHING, POLICY, log=log, now=NOW, source="log"
     )
-    assert from_log.arrived.new_labels == 0
-    # Whatever the labels are from, trainings are a cooldown apart.
+    assert from_log.label_counts.new_labels == 0
+    # The cooldown is between trainings on labels of any source.
     recent = [entry(REJECTED, timedelta(hours=1), source="log")]
-    assert not guard(decided(ASKING, log=recent), "Cooldown").holds
+    assert not precondition(decided(BREACHING, log=recent), "Cooldown").met
 
 
 @pytest.mark.parametrize("outcome", [NOTHING_TO_DO, PENDING, INTERRUPTED, FAILED])
 @pytest.mark.usefixtures("no_checks")
 def test_labels_are_new_until_a_challenger_has_been_trained_on_them(outcome: str) -> None:
     log = [entry(outcome, until=new_since(5)), entry(PROMOTED, 20 * DAY, until=new_since(250))]
-    assert decided(ASKING, log=log).arrived.new_labels == 250
-    assert decided(ASKING, log=log[:1]).arrived.new_labels == 600
+    assert decided(BREACHING, log=log).label_counts.new_labels == 250
+    assert decided(BREACHING, log=log[:1]).label_counts.new_labels == 600
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_too_few_new_labels_are_waited_for() -> None:
+def test_a_training_needs_enough_new_labels() -> None:
     policy = replace(POLICY, min_new_labels=300)
     for labels, enough in ((300, True), (299, False)):
-        found = decided(ASKING, policy, log=[entry(PROMOTED, until=new_since(labels))])
+        found = decided(BREACHING, policy, log=[entry(PROMOTED, until=new_since(labels))])
         assert found.retrain is enough
-        assert guard(found, "New labels").holds is enough
+        assert precondition(found, "New labels").met is enough
     assert found.trigger == ""
     assert found.reasons[0] == "precondition not met: 299 new labeled rows, 300 needed"
     assert found.reasons[1].startswith("Labeled windows: 2 of the latest 3")
 
 
 def mixed(rows: int, *, rate: float = 0.5) -> pd.DataFrame:
-    """So many labels, a minute from one to the next, of which a rate was made, evenly in time."""
+    """Labels a minute apart, with a positive rate that is even over time."""
     places = np.arange(rows)
     made = np.floor((places + 1) * rate) - np.floor(places * rate)
     return in_time([batch(rows).assign(**{TARGET: made, PROBABILITY: 0.5})])
@@ -502,49 +502,47 @@ def mixed(rows: int, *, rate: float = 0.5) -> pd.DataFrame:
 SPLIT = "Training and hold-out labels"
 
 
-def split_guard(labels: pd.DataFrame, policy: RetrainingPolicy = POLICY) -> Precondition:
-    return guard(decide(None, labels, policy, log=(), now=NOW), SPLIT)
+def split_precondition(labels: pd.DataFrame, policy: RetrainingPolicy = POLICY) -> Precondition:
+    return precondition(decide(None, labels, policy, log=(), now=NOW), SPLIT)
 
 
 @pytest.mark.parametrize(("rows", "enough"), [(199, False), (200, True)])
-def test_a_training_takes_a_hundred_labels_to_learn_from_and_a_hundred_to_be_tested_on(
-    rows: int, *, enough: bool
-) -> None:
+def test_a_training_needs_a_hundred_training_labels_and_a_hundred_hold_out_labels(rows: int, *, enough: bool) -> None:
     assert MIN_LABELS == 200
-    found = split_guard(mixed(rows))
-    assert found.holds is enough
-    assert "100 training labels" in found.words
-    assert f"{rows - 100} hold-out labels" in found.words
+    found = split_precondition(mixed(rows))
+    assert found.met is enough
+    assert "100 training labels" in found.summary
+    assert f"{rows - 100} hold-out labels" in found.summary
 
 
-def test_how_many_labels_a_training_takes_depends_on_the_share_for_the_test_and_the_labels_that_are_used() -> None:
-    assert not split_guard(mixed(450), replace(POLICY, holdout_size=0.2)).holds
-    assert split_guard(mixed(500), replace(POLICY, holdout_size=0.2)).holds
-    assert not split_guard(mixed(500), replace(POLICY, holdout_size=0.2, max_labels=450)).holds
+def test_how_many_labels_a_training_needs_depends_on_the_hold_out_and_the_maximum() -> None:
+    assert not split_precondition(mixed(450), replace(POLICY, holdout_size=0.2)).met
+    assert split_precondition(mixed(500), replace(POLICY, holdout_size=0.2)).met
+    assert not split_precondition(mixed(500), replace(POLICY, holdout_size=0.2, max_labels=450)).met
 
 
 @pytest.mark.parametrize(("rate", "enough"), [(0.3, True), (0.29, False), (0.7, True), (0.71, False), (0, False)])
-def test_one_result_alone_proves_nothing(rate: float, *, enough: bool) -> None:
-    assert split_guard(mixed(200, rate=rate)).holds is enough
+def test_a_training_needs_labels_of_both_classes(rate: float, *, enough: bool) -> None:
+    assert split_precondition(mixed(200, rate=rate)).met is enough
 
 
-def test_labels_that_the_champion_has_learned_from_test_nobody() -> None:
+def test_training_rows_of_the_champion_are_not_in_the_hold_out() -> None:
     labels = mixed(400)
-    assert split_guard(labels.assign(**{IN_TRAINING: np.arange(400) < 300})).holds
-    assert not split_guard(labels.assign(**{IN_TRAINING: np.arange(400) < 301})).holds
-    assert not split_guard(labels.assign(**{IN_TRAINING: True})).holds
+    assert split_precondition(labels.assign(**{IN_TRAINING: np.arange(400) < 300})).met
+    assert not split_precondition(labels.assign(**{IN_TRAINING: np.arange(400) < 301})).met
+    assert not split_precondition(labels.assign(**{IN_TRAINING: True})).met
 
 
-def test_labels_of_one_moment_cannot_be_split() -> None:
+def test_labels_of_one_time_cannot_be_split() -> None:
     labels = mixed(400)
-    assert not split_guard(labels.assign(time=labels["time"].iloc[0])).holds
+    assert not split_precondition(labels.assign(time=labels["time"].iloc[0])).met
 
 
-def test_a_training_without_enough_labels_on_both_sides_is_waited_for() -> None:
-    asking = windows(BAD, rows=200)
+def test_there_is_no_training_without_enough_labels_on_both_sides_of_the_split() -> None:
+    table = windows(BAD, rows=200)
     policy = RetrainingPolicy(window_size=100, min_new_labels=1)
-    found = decided(asking, replace(policy, holdout_size=0.4))
-    assert signal(found).fired is True
+    found = decided(table, replace(policy, holdout_size=0.4))
+    assert trigger(found).fired is True
     assert not found.retrain
     assert found.reasons[0].startswith("precondition not met: 120 training labels and 80 hold-out labels")
 
@@ -565,24 +563,26 @@ def test_a_training_without_enough_labels_on_both_sides_is_waited_for() -> None:
     ],
 )
 @pytest.mark.usefixtures("no_checks")
-def test_each_refused_challenger_in_a_row_doubles_the_labels_that_are_needed_up_to_eight_times(
+def test_each_consecutive_rejection_doubles_the_labels_that_are_needed_up_to_eight_times(
     outcomes: list[str], needed: int
 ) -> None:
     log = [entry(outcome, (10 + place) * DAY, labels=0) for place, outcome in enumerate(outcomes)]
-    found = guard(decided(ASKING, replace(POLICY, min_new_labels=100), log=log), "New labels")
-    assert f"{needed:,} needed" in found.words
-    assert found.holds is (needed <= 600)
-    refused = outcomes[: outcomes.index(PROMOTED)].count(REJECTED) if PROMOTED in outcomes else outcomes.count(REJECTED)
-    assert (f"({refused} in a row)" in found.words) is bool(refused)
+    found = precondition(decided(BREACHING, replace(POLICY, min_new_labels=100), log=log), "New labels")
+    assert f"{needed:,} needed" in found.summary
+    assert found.met is (needed <= 600)
+    rejected = (
+        outcomes[: outcomes.index(PROMOTED)].count(REJECTED) if PROMOTED in outcomes else outcomes.count(REJECTED)
+    )
+    assert (f"({rejected} in a row)" in found.summary) is bool(rejected)
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_only_challengers_that_this_champion_has_stood_and_nobody_forced_count() -> None:
+def test_only_rejections_against_this_champion_that_were_not_forced_count() -> None:
     policy = replace(POLICY, min_new_labels=100)
     of_another = [entry(REJECTED, champion="2"), entry(REJECTED, champion="1"), entry(REJECTED, champion="1")]
-    assert "200 needed" in guard(decided(ASKING, policy, log=of_another), "New labels").words
+    assert "200 needed" in precondition(decided(BREACHING, policy, log=of_another), "New labels").summary
     forced = [entry(REJECTED, mode="force"), entry(REJECTED), entry(REJECTED, mode="force")]
-    assert "200 needed" in guard(decided(ASKING, policy, log=forced), "New labels").words
+    assert "200 needed" in precondition(decided(BREACHING, policy, log=forced), "New labels").summary
 
 
 @pytest.mark.parametrize("outcome", [PROMOTED, REJECTED])
@@ -590,8 +590,8 @@ def test_only_challengers_that_this_champion_has_stood_and_nobody_forced_count()
 def test_two_trainings_are_a_cooldown_apart(outcome: str) -> None:
     policy = replace(POLICY, cooldown=timedelta(hours=12))
     for age, over in ((timedelta(hours=12), True), (timedelta(hours=11.9), False)):
-        found = decided(ASKING, policy, log=[entry(outcome, age, until=new_since(600 - 1))])
-        assert guard(found, "Cooldown").holds is over
+        found = decided(BREACHING, policy, log=[entry(outcome, age, until=new_since(600 - 1))])
+        assert precondition(found, "Cooldown").met is over
         assert found.retrain is over
     assert (
         found.reasons[0] == "precondition not met: the latest training was 11.9 hours ago, the cooldown is 12.0 hours"
@@ -599,56 +599,58 @@ def test_two_trainings_are_a_cooldown_apart(outcome: str) -> None:
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_a_decision_of_a_moment_that_is_still_to_come_starts_no_cooldown() -> None:
-    found = decided(ASKING, log=[entry(REJECTED, -3 * DAY, until=new_since(599))])
-    assert guard(found, "Cooldown").holds
+def test_a_decision_with_a_time_in_the_future_starts_no_cooldown() -> None:
+    found = decided(BREACHING, log=[entry(REJECTED, -3 * DAY, until=new_since(599))])
+    assert precondition(found, "Cooldown").met
 
 
 @pytest.mark.parametrize("outcome", [NOTHING_TO_DO, PENDING, INTERRUPTED, FAILED])
 @pytest.mark.usefixtures("no_checks")
 def test_only_a_challenger_that_was_trained_starts_the_cooldown(outcome: str) -> None:
-    found = decided(ASKING, replace(POLICY, max_trainings_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
-    assert guard(found, "Cooldown").holds
-    assert guard(found, "Cooldown").words == "no training yet"
+    found = decided(BREACHING, replace(POLICY, max_trainings_per_day=9), log=[entry(outcome, timedelta(minutes=1))])
+    assert precondition(found, "Cooldown").met
+    assert precondition(found, "Cooldown").summary == "no training yet"
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_so_many_trainings_a_day_and_no_more() -> None:
+def test_trainings_per_day_have_a_maximum() -> None:
     policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
     since = new_since(599)
     twice = [entry(REJECTED, timedelta(hours=1), since), entry(PROMOTED, timedelta(hours=23), since)]
-    found = decided(ASKING, policy, log=twice)
-    assert not guard(found, "Trainings per day").holds
+    found = decided(BREACHING, policy, log=twice)
+    assert not precondition(found, "Trainings per day").met
     assert found.reasons[0] == "precondition not met: 2 trainings within 24 hours, at most 2"
-    assert decided(ASKING, policy, log=twice, now=NOW + timedelta(hours=1)).retrain
-    assert decided(ASKING, policy, log=[*twice[:1], entry(NOTHING_TO_DO, timedelta(hours=1))]).retrain
+    assert decided(BREACHING, policy, log=twice, now=NOW + timedelta(hours=1)).retrain
+    assert decided(BREACHING, policy, log=[*twice[:1], entry(NOTHING_TO_DO, timedelta(hours=1))]).retrain
 
 
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
 @pytest.mark.usefixtures("no_checks")
-def test_a_training_that_fails_or_is_killed_every_time_is_not_tried_again_and_again(outcome: str) -> None:
+def test_trainings_that_fail_or_are_killed_have_a_maximum_too(outcome: str) -> None:
     tried = [entry(outcome, timedelta(hours=hours)) for hours in range(1, 1 + MAX_UNFINISHED_PER_DAY)]
-    found = decided(ASKING, replace(POLICY, max_trainings_per_day=2), log=tried)
+    found = decided(BREACHING, replace(POLICY, max_trainings_per_day=2), log=tried)
     assert not found.retrain
-    assert not guard(found, "Trainings per day").holds
+    assert not precondition(found, "Trainings per day").met
     assert found.reasons[0].endswith("5 failed or interrupted, at most 5")
 
 
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED])
 @pytest.mark.usefixtures("no_checks")
-def test_a_training_that_was_stopped_or_has_failed_is_none_of_the_trainings_of_a_day(outcome: str) -> None:
+def test_a_training_that_was_interrupted_or_failed_is_not_counted_as_one_of_the_day(outcome: str) -> None:
     policy = replace(POLICY, cooldown=timedelta(0), max_trainings_per_day=2)
     log = [entry(outcome, timedelta(hours=1)), entry(outcome, timedelta(hours=2)), entry(REJECTED, timedelta(hours=3))]
-    found = decided(ASKING, policy, log=log)
-    assert guard(found, "Trainings per day").holds
-    assert guard(found, "Trainings per day").words.startswith("1 trainings within 24 hours, at most 2; 2 failed")
+    found = decided(BREACHING, policy, log=log)
+    assert precondition(found, "Trainings per day").met
+    assert precondition(found, "Trainings per day").summary.startswith(
+        "1 trainings within 24 hours, at most 2; 2 failed"
+    )
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_every_guard_that_does_not_hold_is_told() -> None:
+def test_the_reasons_name_every_precondition_that_is_not_met() -> None:
     policy = RetrainingPolicy(min_new_labels=900, max_trainings_per_day=1)
-    found = decided(ASKING, policy, log=[entry(REJECTED, timedelta(hours=1), LAST.isoformat())])
-    assert [held.holds for held in found.guards] == [True, False, False, False]
+    found = decided(BREACHING, policy, log=[entry(REJECTED, timedelta(hours=1), LAST.isoformat())])
+    assert [held.met for held in found.preconditions] == [True, False, False, False]
     assert sum(reason.startswith("precondition not met: ") for reason in found.reasons) == 3
 
 
@@ -656,17 +658,17 @@ def test_every_guard_that_does_not_hold_is_told() -> None:
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_who_forces_a_training_is_asked_nothing_but_labels() -> None:
+def test_a_forced_training_needs_nothing_but_labels() -> None:
     log = [entry(REJECTED, timedelta(minutes=1), LAST.isoformat())] * 5
     found = decided(windows(GOOD, GOOD, GOOD), RetrainingPolicy(), log=log, forced=True)
     assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("retraining is forced (mode=force)",))
-    assert not any(seen.fired for seen in found.signals)
-    assert [held.name for held in found.guards if held.holds] == [SPLIT]
-    assert decide(None, ASKING, RetrainingPolicy(), log=log, now=NOW, forced=True).retrain
+    assert not any(seen.fired for seen in found.triggers)
+    assert [held.name for held in found.preconditions if held.met] == [SPLIT]
+    assert decide(None, BREACHING, RetrainingPolicy(), log=log, now=NOW, forced=True).retrain
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_nothing_is_forced_without_labels_to_learn_from_and_be_tested_on() -> None:
+def test_a_forced_training_needs_training_and_hold_out_labels() -> None:
     assert decided(mixed(MIN_LABELS), forced=True).retrain
     found = decided(mixed(MIN_LABELS - 1), forced=True)
     assert (found.decision, found.trigger) == (NO_ACTION, "")
@@ -677,23 +679,23 @@ def test_nothing_is_forced_without_labels_to_learn_from_and_be_tested_on() -> No
 
 
 @pytest.mark.usefixtures("no_checks")
-def test_the_record_is_json_and_has_every_figure_of_the_decision() -> None:
+def test_the_record_is_json_with_all_details_of_the_decision() -> None:
     found = decided(in_time([constant(200, rate=0.0, made=0.02)] * 3), log=[entry(PROMOTED)])
-    record = json.loads(json.dumps(found.record(), allow_nan=False))
-    assert set(record) == {"decision", "trigger", "reasons", "arrived", "signals", "guards", "windows"}
-    assert record["arrived"] == {"labels": 600, "new_labels": 600, "until": "2026-11-01T09:59:00"}
-    assert [held["name"] for held in record["guards"]] == [SPLIT, "New labels", "Cooldown", "Trainings per day"]
-    assert [seen["fired"] for seen in record["signals"]] == [seen.fired for seen in found.signals]
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert set(record) == {"decision", "trigger", "reasons", "label_counts", "triggers", "preconditions", "windows"}
+    assert record["label_counts"] == {"labels": 600, "new_labels": 600, "until": "2026-11-01T09:59:00"}
+    assert [held["name"] for held in record["preconditions"]] == [SPLIT, "New labels", "Cooldown", "Trainings per day"]
+    assert [seen["fired"] for seen in record["triggers"]] == [seen.fired for seen in found.triggers]
     assert [window["rows"] for window in record["windows"]] == [200, 200, 200]
-    nothing = decide(None, ASKING.head(0), POLICY, log=(), now=datetime(2026, 11, 22, tzinfo=UTC)).record()
-    assert json.loads(json.dumps(nothing, allow_nan=False))["arrived"]["until"] is None
+    nothing = decide(None, BREACHING.head(0), POLICY, log=(), now=datetime(2026, 11, 22, tzinfo=UTC)).to_dict()
+    assert json.loads(json.dumps(nothing, allow_nan=False))["label_counts"]["until"] is None
 
 
 # Training and hold-out labels
 
 
 @pytest.mark.parametrize(("test_size", "older"), [(0.5, 200), (0.25, 300), (0.999, 1), (0.001, 400)])
-def test_later_labels_are_a_share_of_all(test_size: float, older: int) -> None:
+def test_the_hold_out_is_a_share_of_the_labels(test_size: float, older: int) -> None:
     labels = mixed(400)
     before, after = split_by_time(labels, test_size)
     pd.testing.assert_frame_equal(before, labels.iloc[:older])
@@ -708,14 +710,14 @@ def test_labels_of_one_time_stay_together() -> None:
     assert before["time"].max() < after["time"].min()
 
 
-def test_learned_labels_are_learned_from_again_and_not_tested_on() -> None:
+def test_training_rows_of_the_champion_are_trained_on_again_and_not_tested_on() -> None:
     labels = mixed(100).assign(**{IN_TRAINING: np.arange(100) % 2 == 0})
     before, after = split_by_time(labels, 0.5)
     assert (len(before), len(after)) == (50, 25)
     assert not after[IN_TRAINING].any()
 
 
-def test_no_labels_are_split_into_none() -> None:
+def test_an_empty_table_of_labels_is_split_into_two_empty_ones() -> None:
     before, after = split_by_time(mixed(4).head(0), 0.5)
     assert before.empty
     assert after.empty

@@ -56,9 +56,9 @@ def test_runs_within_a_backtest_are_about_a_model_of_its_own() -> None:
     ours = {"data_source": "public"}
     log_run("Treinamento", tags=ours)
     log_run("Operacao", tags={**ours, store_tags.REGISTERED_MODEL: "kobe_shot"})
-    log_run("Retreino", tags={**ours, store_tags.REGISTERED_MODEL: "kobe_shot_replay"})
+    log_run("Retreino", tags={**ours, store_tags.REGISTERED_MODEL: "kobe_shot_backtest"})
     assert listings.runs_table(current_store())["name"].tolist() == ["Operacao", "Treinamento"]
-    with registry.use_model_name("kobe_shot_replay"):
+    with registry.use_model_name("kobe_shot_backtest"):
         assert listings.runs_table(current_store())["name"].tolist() == ["Retreino", "Treinamento"]
 
 

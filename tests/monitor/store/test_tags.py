@@ -1,5 +1,6 @@
 import pytest
 
+from monitor.retraining import backtest
 from monitor.store import tags
 
 
@@ -37,6 +38,30 @@ def test_metrics_of_0_1_0_are_read_by_the_names_of_today(former: str, today: str
 def test_an_artifact_has_a_path_of_0_1_0(today: str, former: str) -> None:
     assert tags.former_path(f"{today}/{today}.png") == f"{former}/{former}.png"
     assert tags.former_path("tables/predictions.parquet") == "tables/predictions.parquet"
+
+
+@pytest.mark.parametrize(("former", "today"), [*tags.FORMER_DECISION_KEYS.items(), *tags.FORMER_BACKTEST_KEYS.items()])
+def test_records_of_0_1_0_are_read_by_the_keys_of_today(former: str, today: str) -> None:
+    held = {"kept": [{former: {former: 1}}, 2, None]}
+    assert tags.current_record(held, {former: today}, {}) == {"kept": [{today: {today: 1}}, 2, None]}
+    assert tags.current_record({today: "today", former: "before"}, {former: today}, {}) == {today: "today"}
+
+
+@pytest.mark.parametrize("values", [tags.FORMER_DECISION_VALUES, tags.FORMER_BACKTEST_VALUES])
+def test_values_of_records_of_0_1_0_are_read_as_those_of_today(values: dict[str, dict[str, str]]) -> None:
+    for key, former in values.items():
+        for before, today in former.items():
+            assert tags.current_record([{key: before, "theirs": before}], {}, values) == [
+                {key: today, "theirs": before}
+            ]
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "batch_log_loss", "trainings"])
+def test_metrics_of_the_strategies_of_0_1_0_are_read_by_the_names_of_today(metric: str) -> None:
+    strategies = {former: today for former, today in tags.FORMER_BACKTEST_KEYS.items() if today in backtest.STRATEGIES}
+    assert set(strategies.values()) == {backtest.POLICY, backtest.ALWAYS}
+    for former, today in strategies.items():
+        assert tags.current_metrics({f"{metric}_{former}": 0.6}) == {f"{metric}_{today}": 0.6}
 
 
 def test_metrics_of_other_splits_are_read_by_the_names_of_today() -> None:

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
-from monitor.retraining import backtest, calendar, decision_log
-from monitor.store import records
+from monitor.retraining import backtest, calendar, decision_log, promotion_test
+from monitor.store import records, tags
 from monitor.ui import jobs, widgets
 from serving import registry
 from serving.registry.gate import GateResult
@@ -198,7 +198,7 @@ def test_the_last_decision_is_shown_with_its_reasons_and_outcome(outcome: str) -
     log_decision(
         2, "retrain", reasons=["log loss rose by 21%", "support is *thin*"],
         trigger="reactive", outcome=outcome, outcome_reason="a reason", model_version="4",
-        record=decision_record(challenge=True),
+        record=decision_record(tested=True),
     )  # fmt: skip
     shown = page()
     assert not shown.exception
@@ -228,7 +228,7 @@ def test_decisions_are_listed_newest_first_with_their_reasons() -> None:
 
 @pytest.mark.usefixtures("champions")
 def test_a_selected_decision_shows_all_its_details() -> None:
-    selected = log_decision(1, "retrain", outcome="promoted", record=decision_record(challenge=True))
+    selected = log_decision(1, "retrain", outcome="promoted", record=decision_record(tested=True))
     log_decision(2, record=decision_record())
     shown = page(retraining_decision=selected)
     assert not shown.exception
@@ -244,18 +244,18 @@ def test_a_selected_decision_shows_all_its_details() -> None:
 
 @pytest.mark.usefixtures("champions")
 @pytest.mark.parametrize(
-    ("challenge", "expected"),
+    ("logged", "expected"),
     [
-        (json.dumps(decision_record(challenge=True)["challenge"]), "Promotion test on the temporal hold-out: passed"),
+        (json.dumps(decision_record(tested=True)["promotion_test"]), "Promotion test on the temporal hold-out: passed"),
         ('{"rows": ', "cannot be read"),
         (None, "holds all details"),
     ],
 )
-def test_the_promotion_test_is_read_from_the_training_run(challenge: str | None, expected: str) -> None:
+def test_the_promotion_test_is_read_from_the_training_run(logged: str | None, expected: str) -> None:
     run_id = log_decision(1, "retrain", record=decision_record())
     with mlflow.start_run(run_id), mlflow.start_run(run_name="Treinamento", nested=True):
-        if challenge:
-            mlflow.log_text(challenge, "challenge.json")
+        if logged:
+            mlflow.log_text(logged, promotion_test.FILE)
     shown = page()
     assert not shown.exception
     assert not shown.error
@@ -264,7 +264,7 @@ def test_the_promotion_test_is_read_from_the_training_run(challenge: str | None,
 
 
 @pytest.mark.usefixtures("champions")
-@pytest.mark.parametrize("record", [None, '{"signals": [', "[]"], ids=["missing", "truncated", "a list"])
+@pytest.mark.parametrize("record", [None, '{"triggers": [', "[]"], ids=["missing", "truncated", "a list"])
 def test_a_damaged_record_of_a_decision_is_an_error_and_its_reasons_are_shown(record: str | None) -> None:
     log_decision(1, reasons=["no trigger fired"], record=record)
     shown = page()
@@ -278,8 +278,8 @@ def test_a_damaged_record_of_a_decision_is_an_error_and_its_reasons_are_shown(re
     "record",
     [
         {},
-        {"signals": None, "guards": "all", "windows": 3, "challenge": []},
-        {"signals": [1, None], "guards": [], "windows": {}, "challenge": None},
+        {"triggers": None, "preconditions": "all", "windows": 3, "promotion_test": []},
+        {"triggers": [1, None], "preconditions": [], "windows": {}, "promotion_test": None},
     ],
 )
 def test_a_record_without_details_is_an_info_message(record: dict[str, object]) -> None:
@@ -293,11 +293,11 @@ def test_a_record_without_details_is_an_info_message(record: dict[str, object]) 
 @pytest.mark.parametrize(
     "record",
     [
-        {"signals": [{}], "guards": [{}], "windows": [{}], "challenge": {}},
-        {"signals": [{"name": 1, "fired": "maybe", "words": None, "figures": {"rows": 3}}]},
+        {"triggers": [{}], "preconditions": [{}], "windows": [{}], "promotion_test": {}},
+        {"triggers": [{"name": 1, "fired": "maybe", "summary": None, "details": {"rows": 3}}]},
         {
-            "windows": [{"start": 3, "log_loss": "high", "violations": "many"}],
-            "challenge": {"comparisons": [{}]},
+            "windows": [{"start": 3, "log_loss": "high", "breaches": "many"}],
+            "promotion_test": {"criteria": [{}]},
         },
     ],
 )
@@ -374,9 +374,9 @@ def test_the_next_monitoring_runs_can_be_exported_to_a_calendar() -> None:
 def test_a_policy_backtest_is_shown_with_its_results_and_its_decisions() -> None:
     log_decision(1, reasons=["of the champion"])
     run_id = log_backtest(backtest_record())
-    with registry.use_model_name("kobe_shot_replay"):
-        log_decision(1, reasons=["of the backtest"], replay=run_id, record=decision_record())
-        log_decision(2, reasons=["of another backtest"], replay="another")
+    with registry.use_model_name("kobe_shot_backtest"):
+        log_decision(1, reasons=["of the backtest"], backtest=run_id, record=decision_record())
+        log_decision(2, reasons=["of another backtest"], backtest="another")
     shown = page(BACKTEST)
     assert not shown.exception
     assert not shown.error
@@ -392,12 +392,12 @@ def test_a_policy_backtest_is_shown_with_its_results_and_its_decisions() -> None
     "record",
     [
         None,
-        '{"format": 1, "bat',
+        '{"format": 2, "bat',
         "[]",
-        json.dumps({**backtest_record(), "format": 2}),
-        json.dumps({**backtest_record(), "figures": {}}),
+        json.dumps({**backtest_record(), "format": 3}),
+        json.dumps({**backtest_record(), "strategies": {}}),
         json.dumps({**backtest_record(), "batches": [{"number": 1}]}),
-        json.dumps({**backtest_record(), "marks": [{"batch": 1, "kind": "party", "words": ""}]}),
+        json.dumps({**backtest_record(), "events": [{"batch": 1, "kind": "party", "summary": ""}]}),
     ],
     ids=["missing", "truncated", "a list", "another format", "no results", "an incomplete batch", "an unknown event"],
 )
@@ -409,9 +409,40 @@ def test_a_damaged_backtest_is_an_error_with_the_command_that_runs_another(recor
     assert "This backtest holds no decision" in texts(shown)
 
 
+def of_0_1_0(record: object, keys: dict[str, str]) -> str:
+    """A record by the keys of 0.1.0, as JSON."""
+    return json.dumps(tags.current_record(record, {today: former for former, today in keys.items()}, {}))
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_backtest_of_0_1_0_is_shown() -> None:
+    log_backtest(of_0_1_0({**backtest_record(), "format": 1}, tags.FORMER_BACKTEST_KEYS))
+    shown = page(BACKTEST)
+    assert not shown.exception
+    assert not shown.error
+    assert list(metrics(shown).values())[-3:] == ["0.6340", "0.6530", "0.6330"]
+    assert shown.dataframe[0].value["labeled"].tolist() == [0, *[400] * 5]
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_decision_of_0_1_0_is_shown_with_its_promotion_test() -> None:
+    run_id = log_decision(1, "retrain", record=of_0_1_0(decision_record(), tags.FORMER_DECISION_KEYS))
+    with mlflow.start_run(run_id), mlflow.start_run(run_name="Treinamento", nested=True):
+        logged = of_0_1_0(decision_record(tested=True)["promotion_test"], tags.FORMER_DECISION_KEYS)
+        mlflow.log_text(logged, tags.former_path(promotion_test.FILE))
+    shown = page()
+    assert not shown.exception
+    triggers, preconditions, windows, criteria = (found.value for found in shown.dataframe[1:])
+    assert triggers["summary"].tolist() == ["2 of 3 breach", "2 windows", "inside"]
+    assert triggers["details"].tolist() == ["", "", "3%"]
+    assert preconditions["status"].tolist() == ["✓ met", "✗ not met"]
+    assert windows["breaches"].tolist() == ["none", "log loss rose by 21%, from 0.660 to 0.800"]
+    assert (criteria["result"].tolist(), criteria["rows"].tolist()) == (["passed"], [500])
+
+
 @pytest.mark.usefixtures("champions")
 def test_a_backtest_without_batches_is_shown() -> None:
-    log_backtest({**backtest_record(), "batches": [], "marks": []})
+    log_backtest({**backtest_record(), "batches": [], "events": []})
     shown = page(BACKTEST)
     assert not shown.exception
     assert "0 batches" in texts(shown)

@@ -247,12 +247,12 @@ def test_another_machine_may_be_at_a_run_for_hours_and_not_for_ever(
 def test_every_run_has_a_tag_of_its_registered_model(client: MlflowClient) -> None:
     with (
         step_run("main", CONFIG) as main,
-        registry.use_model_name("kobe_shot_replay"),
+        registry.use_model_name("kobe_shot_backtest"),
         step_run("Treinamento", CONFIG) as step,
     ):
         pass
     about = [client.get_run(run.info.run_id).data.tags["kobe_shot.registered_model"] for run in (main, step)]
-    assert about == ["kobe_shot", "kobe_shot_replay"]
+    assert about == ["kobe_shot", "kobe_shot_backtest"]
 
 
 def test_every_run_carries_its_process(client: MlflowClient) -> None:

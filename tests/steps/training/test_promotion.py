@@ -340,7 +340,7 @@ def test_the_rows_that_are_given_are_those_that_are_compared_on(store_with_model
     who = contending(store_with_models, GOOD)
     found = promote(who, rows(2_000, 700))
     assert found.promotion_test is not None
-    assert found.promotion_test.comparisons[0].difference.rows == 700
+    assert found.promotion_test.criteria[0].difference.rows == 700
 
 
 def test_max_log_loss_is_applied(store_with_models: LoggedModels) -> None:

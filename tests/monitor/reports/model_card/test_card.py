@@ -267,7 +267,9 @@ def test_the_python_of_the_card_runs(
 def test_the_card_of_another_registered_model_rolls_back_that_model(card: ModelCard) -> None:
     back = "mlflow run . -e reverter --env-manager local -P version=3"
     assert back in blocks(render(card), "sh")
-    assert f"KOBE_SHOT_MODEL=kobe_shot_replay {back}" in blocks(render(replace(card, model="kobe_shot_replay")), "sh")
+    assert f"KOBE_SHOT_MODEL=kobe_shot_backtest {back}" in blocks(
+        render(replace(card, model="kobe_shot_backtest")), "sh"
+    )
 
 
 # Its length, and what is in it

@@ -551,7 +551,7 @@ def test_decisions_and_the_last_backtest_are_shown() -> None:
     assert "a execução `Operacao` com estes dados" in foreign
     for name, value in ORIGIN.items():
         MlflowClient().set_tag(run_named("Operacao").info.run_id, name, value)
-    MlflowClient().log_metric(run_named("Operacao").info.run_id, "log_loss_loop", 0.63399)
+    MlflowClient().log_metric(run_named("Operacao").info.run_id, "log_loss_policy", 0.63399)
     text, _ = written()
     assert "| 1 | 22/11/2026 10:00 | retreinar | reativa | 2 of 3 windows breach | promovido | 1 | — |" in text
     assert "| com o ciclo de retreinamento | 0,6340 |" in text
