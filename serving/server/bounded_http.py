@@ -525,7 +525,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.phase == _BODY:
                 # Errors of the application about a body that ends early are not of interest.
                 self.cycle.logger = _silent
-        # An application that was never called holds nothing; one that was releases its body when it is done with it.
+        # An app that was never called holds nothing; one that was releases its body when it is done with it.
         for _, app in self.pipeline:
             if isinstance(app, functools.partial):
                 self.limiter.release(app.args[0])
