@@ -2,12 +2,13 @@
 
 Rows are those of the operation (`TRAFFIC`) unless others are requested. Time defines which row is newer, not when it
 reached the log. A shot that was scored more than once (rows with one ``shot_id``) counts once: its newest row, with the
-label that any of its requested rows has.
+label that any of its requested rows has. Every function that reads rows raises `LogError` if the log cannot be read.
 """
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -113,23 +114,15 @@ def window(
         First timestamp of the window, and the first one after it, UTC; None leaves that end open.
     origins : collection of str
         Of `serving.inference_log.inference_log.ORIGINS`: what is counted.
-
-    Raises
-    ------
-    LogError
-        If the log cannot be read.
     """
-    try:
+    with _reading(engine) as connection:
         shots = _Shots(engine, origins, since, until)
         log = shots.log
         end = sql.select(log.c.time, log.c[MODEL_VERSION]).where(*shots.requested).limit(1)
-        with engine.connect() as connection:
-            rows, named, different = connection.execute(shots.counts).one()
-            labeled = connection.execute(sql.select(sql.func.count()).select_from(shots.labeled)).scalar_one()
-            first = connection.execute(end.order_by(log.c.time, log.c.id)).first()
-            last = connection.execute(end.order_by(log.c.time.desc(), log.c.id.desc())).first()
-    except sql.exc.SQLAlchemyError as error:
-        raise _unreadable(engine, error) from error
+        rows, named, different = connection.execute(shots.counts).one()
+        labeled = connection.execute(sql.select(sql.func.count()).select_from(shots.labeled)).scalar_one()
+        first = connection.execute(end.order_by(log.c.time, log.c.id)).first()
+        last = connection.execute(end.order_by(log.c.time.desc(), log.c.id.desc())).first()
     return LogSummary(
         rows - named + different,
         labeled,
@@ -157,18 +150,9 @@ def versions(
     -------
     dict of str to int
         Rows by the number of the version, most rows first; by an empty text for versions that are no number.
-
-    Raises
-    ------
-    LogError
-        If the log cannot be read.
     """
-    try:
-        shots = _Shots(engine, origins, since, until)
-        with engine.connect() as connection:
-            found = connection.execute(shots.counts_by_version).all()
-    except sql.exc.SQLAlchemyError as error:
-        raise _unreadable(engine, error) from error
+    with _reading(engine) as connection:
+        found = connection.execute(_Shots(engine, origins, since, until).counts_by_version).all()
     counted: Counter[str] = Counter()
     for version, rows in found:
         counted[version if version.isdecimal() else ""] += rows
@@ -203,25 +187,15 @@ def read(  # noqa: PLR0913 a window is three of them
         ``time`` (UTC), ``model_version`` (Int64, null where it is no number), ``shot_id`` (Int64), the features
         (float64), ``prediction`` (int64), ``probability`` (float64) and ``shot_made_flag`` (float64, null where
         unknown).
-
-    Raises
-    ------
-    LogError
-        If the log cannot be read.
     """
-    try:
+    with _reading(engine) as connection:
         shots = _Shots(engine, origins, since, until, version)
         query = every = shots.select(*shots.counted)
-        with engine.connect() as connection:
-            rows = connection.execute(sql.select(sql.func.count()).where(*shots.counted)).scalar_one()
+        rows = connection.execute(sql.select(sql.func.count()).where(*shots.counted)).scalar_one()
         if rows > max_rows:
             # Multiples of the golden ratio, modulo one, are spread evenly and follow no rhythm that requests may have.
             query = query.where((shots.log.c.id * _GOLDEN) % _WHOLE < int(max_rows / rows * _WHOLE))
-        with engine.connect() as connection:
-            found = connection.execute(query).all() or connection.execute(every.limit(max_rows)).all()
-    except sql.exc.SQLAlchemyError as error:
-        raise _unreadable(engine, error) from error
-    return _table(found)
+        return _table(connection.execute(query).all() or connection.execute(every.limit(max_rows)).all())
 
 
 def read_labeled(  # noqa: PLR0913 as read
@@ -235,38 +209,15 @@ def read_labeled(  # noqa: PLR0913 as read
 ) -> pd.DataFrame:
     """The labeled rows of a time window, the newest where it holds more than `max_rows`, in the order of their time.
 
-    Labels are scarce: of a systematic sample of rows of a large window only a few have one.
-
-    Parameters
-    ----------
-    engine, since, until, origins
-        See `window`.
-    max_rows : int
-    version : str
-        See `read`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        See `read`.
-
-    Raises
-    ------
-    LogError
-        If the log cannot be read.
+    Labels are scarce: of a systematic sample of rows of a large window only a few have one. See `read`.
     """
-    try:
+    with _reading(engine) as connection:
         shots = _Shots(engine, origins, since, until, version)
-        with engine.connect() as connection:
-            return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labeled(max_rows)))).all())
-    except sql.exc.SQLAlchemyError as error:
-        raise _unreadable(engine, error) from error
+        return _table(connection.execute(shots.select(shots.log.c.id.in_(shots.newest_labeled(max_rows)))).all())
 
 
-def read_latest(
-    engine: sql.Engine, *, labeled: int, rows: int, version: str = "", origins: Collection[str] = (TRAFFIC,)
-) -> pd.DataFrame:
-    """The newest labeled rows and the newest rows of a version, in the order of their time.
+def read_latest(engine: sql.Engine, *, labeled: int, rows: int, version: str = "") -> pd.DataFrame:
+    """The newest labeled rows and the newest rows of a version, in the order of their time; see `read`.
 
     Parameters
     ----------
@@ -276,28 +227,13 @@ def read_latest(
         How many of each.
     version : str
         Number of the version that scored the newest rows; empty for any. Labeled rows are of any version.
-    origins
-        See `window`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        See `read`.
-
-    Raises
-    ------
-    LogError
-        If the log cannot be read.
     """
-    try:
-        shots = _Shots(engine, origins)
+    with _reading(engine) as connection:
+        shots = _Shots(engine, (TRAFFIC,))
         scored = [shots.log.c[MODEL_VERSION] == version] if version else []
         wanted = (shots.newest_labeled(labeled), shots.newest(rows, *scored))
         selected = sql.or_(*(shots.log.c.id.in_(query) for query in wanted))
-        with engine.connect() as connection:
-            return _table(connection.execute(shots.select(selected)).all())
-    except sql.exc.SQLAlchemyError as error:
-        raise _unreadable(engine, error) from error
+        return _table(connection.execute(shots.select(selected)).all())
 
 
 class _Shots:
@@ -423,8 +359,14 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _unreadable(engine: sql.Engine, error: Exception) -> LogError:
-    return LogError(f"the inference log at {_shown(engine)} cannot be read: {error}")
+@contextlib.contextmanager
+def _reading(engine: sql.Engine) -> Iterator[sql.Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sql.exc.SQLAlchemyError as error:
+        message = f"the inference log at {_shown(engine)} cannot be read: {error}"
+        raise LogError(message) from error
 
 
 def _shown(engine: sql.Engine) -> str:
