@@ -7,6 +7,7 @@ not finished becomes *interrupted*, as after a kill.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,10 +25,10 @@ from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 from pydantic import AfterValidator, Field
 
-from data.cli import console
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
 from data.cli.durations import validate_duration
+from data.cli.logs import log_to_stderr
 from data.errors import KobeShotError
 from data.paths import PROCESSED, ROOT
 from data.storage.files import write_text
@@ -39,6 +40,7 @@ from serving.inference_log.inference_log import URL_VARIABLE
 HEARTBEAT = PROCESSED / ".schedule.json"
 """Heartbeat of the scheduler of this folder: in a folder that a container keeps, and not in ``/tmp``."""
 
+_logger = logging.getLogger("kobe_shot.schedule")
 _POLL_SECONDS = 0.5
 _PULSE = timedelta(seconds=30)
 _DEAD = timedelta(minutes=5)
@@ -215,13 +217,13 @@ class Schedule:
         try:
             self._run_steps()
         except (OSError, KobeShotError) as error:
-            console.error("The steps could not run:", error)
+            _logger.warning("The steps could not run: %s", error)
             self._done(started, {"scheduled": 1})
 
     def _run_steps(self) -> None:
         started = _format(datetime.now(UTC))
         if self._config.current == "log" and _nothing_scored():
-            info("No rows yet:", "the inference log is empty")
+            _logger.info("No rows yet: the inference log is empty")
             self._done(started, {})
             return
         steps = self._steps()
@@ -229,7 +231,7 @@ class Schedule:
         if self._stopping:
             return
         for step, code in failures.items():
-            console.error(f"{steps[step][0]} failed", f"(exit code {code}); the scheduler continues.")
+            _logger.error("%s failed (exit code %s); the scheduler continues.", steps[step][0], code)
         self._done(started, failures)
 
     def _done(self, started: str, failures: dict[str, int]) -> None:
@@ -237,7 +239,7 @@ class Schedule:
         if not failures:
             self._last_success = started
         self._beat()
-        info("Next at", _format(self._scheduler.get_job("loop").next_run_time))
+        _logger.info("Next at %s", _format(self._scheduler.get_job("loop").next_run_time))
 
     def _steps(self) -> dict[str, list[str]]:
         """The commands of a run, by step."""
@@ -280,7 +282,7 @@ class Schedule:
                 write_text(json.dumps(asdict(heartbeat)), HEARTBEAT)
             except OSError as error:
                 if not self._is_silent:
-                    console.error(f"{HEARTBEAT} cannot be written:", f"{error}; the scheduler continues.")
+                    _logger.warning("%s cannot be written: %s; the scheduler continues.", HEARTBEAT, error)
                 self._is_silent = True
             else:
                 self._is_silent = False
@@ -314,6 +316,7 @@ def run(config: ScheduledConfig) -> None:
             raise ScheduleError(message)
         PROCESSED.mkdir(parents=True, exist_ok=True)
         with single_instance("the scheduler of this folder", str(ROOT), folder=PROCESSED):
+            log_to_stderr()
             Schedule(config).run()
         return
     try:

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import select
 import shutil
@@ -49,6 +50,7 @@ ORIGINS = (TRAFFIC, WHAT_IF, UPLOAD, PROBE)
 """Where a request comes from, by its header: production traffic (the default), a person who tries one shot or a
 table, or a probe of the server."""
 
+_logger = logging.getLogger("kobe_shot.inference_log")
 _MAGIC = b"KIL1"
 _HEADER = struct.Struct("<4sQ")
 _REQUEST = struct.Struct("<dQHH?")
@@ -385,13 +387,17 @@ class _Losses:
         # A loss that comes and goes is not logged every time.
         if not self._is_reported and now >= self._unsaid:
             self._is_reported, self._unsaid = True, now + _REPORTED_AGAIN_SECONDS
-            _complain(f"rows are not logged: {words}. They are counted ({reason}); responses are not affected.")
+            _logger.warning(
+                "rows are not logged: %s. They are counted (%s); responses are not affected.", words, reason
+            )
         if self._on_drop:
             self._on_drop(reason, rows)
 
     def end(self) -> None:
         if self._is_reported:
-            _complain(f"the inference log is written again after {self._seconds():.0f} s, {self._now:,} rows were lost")
+            _logger.warning(
+                "the inference log is written again after %.0f s, %d rows were lost", self._seconds(), self._now
+            )
             self._since, self._now, self._is_reported = 0.0, 0, False
 
     def report(self) -> str:
@@ -629,7 +635,7 @@ def drain_spool(folder: Path, log_bytes: int) -> int:
             del spools[1:]
         except Exception as error:  # noqa: BLE001 whatever the database raises, rows wait until it takes them
             if not failing_since:
-                _complain(f"the database does not take rows ({error}); they wait in {folder.parent}")
+                _logger.warning("the database does not take rows (%s); they wait in %s", error, folder.parent)
             failing_since = failing_since or time.monotonic()
             if engine:
                 status_file.write(engine, log_full=isinstance(error, FullError))
@@ -638,7 +644,7 @@ def drain_spool(folder: Path, log_bytes: int) -> int:
             time.sleep(_POLL_SECONDS)
             continue
         if failing_since:
-            _complain(f"the database takes rows again, after {time.monotonic() - failing_since:.0f} s")
+            _logger.warning("the database takes rows again, after %.0f s", time.monotonic() - failing_since)
             failing_since = 0.0
         if ended:
             spools[0].remove()
@@ -667,7 +673,7 @@ def _move_left(left: _Spool) -> None:
         left.move()
         left.remove()
     except (OSError, ValueError, KeyError, struct.error) as error:
-        _complain(f"what a dead process left cannot be read ({type(error).__name__}: {error}); it stays")
+        _logger.warning("what a dead process left cannot be read (%s: %s); it stays", type(error).__name__, error)
 
 
 def check_url(url: str) -> None:
@@ -1054,12 +1060,8 @@ def _hold(folder: Path) -> int | None:
     return held
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"inference log: {text}\n")
-    sys.stderr.flush()
-
-
 if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -9,10 +9,9 @@ Prometheus, and ``/openapi.json`` describes all of this.
 """
 
 import asyncio
+import logging
 import re
-import sys
 import time
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_logger = logging.getLogger("kobe_shot.server")
 _MAX_INLINE_BYTES = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
 _MAX_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
@@ -114,8 +114,8 @@ class ScoringApp:
             response = await self._respond(scope, headers, request_id.decode(), receive)
         except _ClientGoneError:
             return
-        except Exception:  # noqa: BLE001 a bug must not end the connection without an response
-            sys.stderr.write(f"request {request_id.decode()}:\n{traceback.format_exc()}")
+        except Exception:
+            _logger.exception("request %s:", request_id.decode())
             text = f"The server failed; its log names the reason under request {request_id.decode()}."
             response = Response(500, request_parsing.error_json("INTERNAL_ERROR", text))
         await send(

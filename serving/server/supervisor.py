@@ -10,6 +10,7 @@ waits for it: while it is away, the version that was fetched last is served from
 
 import contextlib
 import errno
+import logging
 import multiprocessing
 import os
 import shutil
@@ -28,9 +29,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.requirements_utils import _init_packages_to_modules_map
 from pydantic import Field
 
-from data.cli import console
 from data.cli.config import CommandConfig
 from data.cli.console import info
+from data.cli.logs import log_to_stderr
 from data.errors import KobeShotError
 from data.paths import INFERENCE_LOG
 from data.storage.scratch import scratch
@@ -57,6 +58,7 @@ _BACKLOG = 2048
 _LAST_PORT = 65_535
 
 _fork = multiprocessing.get_context("fork")
+_logger = logging.getLogger("kobe_shot.server")
 
 
 class ServerError(KobeShotError):
@@ -257,7 +259,7 @@ class Supervisor:
             elif word.problem and self._coming and word.source == self._coming.source:
                 self._refuse(f"Version {version} of {registry.model()} cannot be served: {word.problem}", first=first)
             elif word.problem:
-                console.error(f"A worker cannot serve version {version}:", word.problem)
+                _logger.error("A worker cannot serve version %s: %s", version, word.problem)
         if self._stopping or seat.process.is_alive():
             return
         if seat.restart_at is None:
@@ -272,7 +274,7 @@ class Supervisor:
         except OSError as error:
             # No process or memory is left on this machine: the other workers go on, and it may pass.
             seat.restart_at = time.monotonic() + _NO_ROOM_SECONDS
-            console.error("A worker cannot be started:", f"{error}; it is tried again in {_NO_ROOM_SECONDS:.0f} s.")
+            _logger.warning("A worker cannot be started: %s; it is tried again in %.0f s.", error, _NO_ROOM_SECONDS)
             return
         seat.connection.close()
         self._seats[place] = successor
@@ -291,7 +293,7 @@ class Supervisor:
         seat.failures = 0 if seat.loaded else seat.failures + 1
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
         seat.restart_at = time.monotonic() + delay
-        console.error(f"Worker {seat.process.pid} crashed", f"(exit code {seat.process.exitcode}); it is replaced.")
+        _logger.error("Worker %s crashed (exit code %s); it is replaced.", seat.process.pid, seat.process.exitcode)
         if self._coming and seat.loaded and self._coming.source not in seat.loaded:
             # Perhaps it was killed: its replacement retries the version, but not forever.
             number = self._coming.source.version
@@ -302,8 +304,8 @@ class Supervisor:
                 )
         is_damaged = bool(seat.failures) or not Path(self._source.folder).exists()
         if is_damaged and self._watch.fetch_again():
-            console.error(
-                "The files of the served version are gone from this machine or damaged:", "they are fetched again."
+            _logger.error(
+                "The files of the served version are gone from this machine or damaged: they are fetched again."
             )
 
     def _hear(self, word: Word) -> None:
@@ -311,19 +313,20 @@ class Supervisor:
         if isinstance(word, Trouble) and word.away:
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                console.error(
-                    "The registry does not respond:",
-                    f"{word.words.rstrip('.')}. Version {self._source.version} keeps serving; a promotion takes "
-                    "effect when it responds again.",
+                _logger.error(
+                    "The registry does not respond: %s. Version %s keeps serving; a promotion takes effect when it "
+                    "responds again.",
+                    word.words.rstrip("."),
+                    self._source.version,
                 )
             return
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            info("The registry responds again", f"after {seconds:.0f} s")
+            _logger.info("The registry responds again after %.0f s", seconds)
         if isinstance(word, Trouble):
             if word.words != self._reported:
-                console.error(f"Version {self._source.version} keeps serving:", word.words)
+                _logger.error("Version %s keeps serving: %s", self._source.version, word.words)
             self._reported = word.words
             return
         if not isinstance(word, Fetching):
@@ -361,7 +364,7 @@ class Supervisor:
     def _change_to(self, source: ModelSource) -> None:
         before, self._source = self._source, source
         self._shared.current.value = int(source.version)
-        info(f"Serving version {source.version}", f"(before: version {before.version})")
+        _logger.info("Serving version %s (before: version %s)", source.version, before.version)
         # Requests in progress still hold the old version.
         self._give_up(before)
 
@@ -372,7 +375,7 @@ class Supervisor:
         assert self._coming is not None  # noqa: S101 checked before the call
         self._refused.add(self._coming.source.version)
         self._give_up(self._coming.source)
-        console.error(f"Version {self._source.version} keeps serving:", reason)
+        _logger.error("Version %s keeps serving: %s", self._source.version, reason)
 
     def _give_up(self, source: ModelSource) -> None:
         """Let every worker forget a version, and remove its files."""
@@ -411,6 +414,7 @@ def serve(config: ServerConfig) -> None:
     KobeShotError
         If there is no champion or it cannot be loaded, the port is taken, or the inference log's URL is wrong.
     """
+    log_to_stderr()
     registry.model()
     _set_inference_log()
     _set_output(config.output)

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from serving.server.loaded_model import LoadedModel, ModelSource
 from serving.server.metrics import Metrics
 from serving.server_limits import limits
 
+_logger = logging.getLogger("kobe_shot.server")
 _POLL_SECONDS = 0.5
 _FINISH_SECONDS = 4
 _STOP_SECONDS = 5.0
@@ -145,6 +146,7 @@ class Worker:
             http="httptools",
             lifespan="off",
             ws="none",
+            log_config=None,
             log_level="warning",
             access_log=False,
             # The client behind a proxy is not resolved.
@@ -157,7 +159,7 @@ class Worker:
         app.close()
         left = recorder.close(max(1.0, self._stop_at - time.monotonic())) if recorder else ""
         if left:
-            sys.stderr.write(f"inference log: {left}\n")
+            _logger.warning("inference log: %s", left)
         return 0
 
     async def _serve(self, server: uvicorn.Server) -> None:
