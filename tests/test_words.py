@@ -21,7 +21,6 @@ from data.paths import ROOT
 NOT_YET: tuple[str, ...] = (
     "tests/end_to_end/test_real_files.py",
     "tests/end_to_end/test_retraining.py",
-    "tests/monitor/",
     "tests/report_store.py",
 )
 """Files and folders that still hold old words: these are listed and expected to fail. Only ever shorter."""
@@ -56,6 +55,7 @@ ALLOWED_IN: dict[str, str] = {
     "tests/serving/registry/test_registry.py": '"taken back"',
     ".streamlit/config.toml": "^address",
     "monitor/store/tags.py": r'^f?"[\w{}]+"$',
+    "tests/monitor/health/test_record.py": r'^"(verdict|labelled|fine|finding|realised)"$',
     "monitor/health/record.py": r'^f?"[\w{}]+"$',
     "docs/architecture.md": r"\b(steps|monitor|serving|data): [\w/, ]+",
     "deploy/compose.yaml": "--server.address",

@@ -129,7 +129,7 @@ def month(first: date, events: Sequence[CalendarEvent], today: date) -> go.Figur
         on_day: dict[date, list[str]] = {}
         for event in events:
             if event.kind == kind and event.day in cells:
-                on_day.setdefault(event.day, []).append(event.words)
+                on_day.setdefault(event.day, []).append(event.description)
         if not on_day:
             continue
         # Every kind has its own position within a cell, so that no marker hides another.

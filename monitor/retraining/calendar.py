@@ -40,12 +40,12 @@ class CalendarEvent:
     day : date
     kind : str
         One of ``KINDS``.
-    words : str
+    description : str
     """
 
     day: date
     kind: str
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class NextMonitoringRun:
 
     Attributes
     ----------
-    rhythm : Rhythm
+    cadence : Cadence
     last : date or None
         Date of the latest run; None before the first run.
     today : date
     """
 
-    rhythm: Cadence
+    cadence: Cadence
     last: date | None
     today: date
 
     @property
     def due(self) -> date:
         """Date of the next scheduled run; it may be in the past."""
-        return later(self.last, self.rhythm) if self.last else self.today
+        return later(self.last, self.cadence) if self.last else self.today
 
     @property
     def overdue(self) -> bool:
@@ -83,12 +83,12 @@ class NextMonitoringRun:
     def days(self) -> Iterator[date]:
         """Dates of the next runs, without end; an overdue or first run is scheduled for today."""
         first = 1 if self.last and not self.overdue else 0
-        return (later(self.counted_from, self.rhythm, times) for times in count(first))
+        return (later(self.counted_from, self.cadence, times) for times in count(first))
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The date, with its reason."""
-        every = f"one run every {self.rhythm}"
+        every = f"one run every {self.cadence}"
         if self.last is None:
             return f"Next scheduled run: today, {format_date(self.today)} (no monitoring run yet; then {every})."
         why = f"({every}; the latest was on {format_date(self.last)})"
@@ -97,7 +97,7 @@ class NextMonitoringRun:
         return f"Next scheduled run: {'today, ' if self.due == self.today else ''}{format_date(self.due)} {why}."
 
 
-def later(day: date, rhythm: Cadence, times: int = 1) -> date:
+def later(day: date, cadence: Cadence, times: int = 1) -> date:
     """Add intervals to a date; a month that is too short ends on its last day.
 
     Examples
@@ -105,14 +105,14 @@ def later(day: date, rhythm: Cadence, times: int = 1) -> date:
     >>> later(date(2028, 1, 31), Cadence.MONTH), later(date(2028, 1, 31), Cadence.MONTH, 2)
     (datetime.date(2028, 2, 29), datetime.date(2028, 3, 31))
     """
-    if rhythm is not Cadence.MONTH:
-        return day + timedelta(days=_DAYS[rhythm] * times)
+    if cadence is not Cadence.MONTH:
+        return day + timedelta(days=_DAYS[cadence] * times)
     first = month_of(day, times)
     return first.replace(day=min(day.day, calendar.monthrange(first.year, first.month)[1]))
 
 
 def next_monitoring_run(
-    monitoring_runs: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], rhythm: Cadence, now: datetime
+    monitoring_runs: Sequence[MonitoringRun], log: Sequence[RetrainingDecision], cadence: Cadence, now: datetime
 ) -> NextMonitoringRun:
     """Compute the next scheduled monitoring run.
 
@@ -122,13 +122,13 @@ def next_monitoring_run(
         Monitoring runs; runs without a health status do not count.
     log : sequence of RetrainingDecision
         Decisions in mode ``auto`` count as monitoring runs.
-    rhythm : Rhythm
+    cadence : Cadence
     now : datetime
         In UTC.
     """
     times = [run.started for run in monitoring_runs if run.health]
     times += [decision.decided_at for decision in log if decision.mode == "auto"]
-    return NextMonitoringRun(rhythm, max(times).date() if times else None, now.date())
+    return NextMonitoringRun(cadence, max(times).date() if times else None, now.date())
 
 
 def next_training(log: Sequence[RetrainingDecision], cooldown: timedelta) -> datetime | None:
@@ -148,17 +148,17 @@ def milestones(training: datetime | None, stale: datetime | None, now: datetime)
         In UTC.
     """
     if training is None:
-        words = ["Earliest next training: now (no challenger has been trained yet)."]
+        sentences = ["Earliest next training: now (no challenger has been trained yet)."]
     elif training <= now:
-        words = [f"Earliest next training: now (the cooldown ended on {format_datetime(training)})."]
+        sentences = [f"Earliest next training: now (the cooldown ended on {format_datetime(training)})."]
     else:
-        words = [f"Earliest next training: {format_datetime(training)}, when the cooldown ends."]
+        sentences = [f"Earliest next training: {format_datetime(training)}, when the cooldown ends."]
     if stale:
         day = format_date(stale.date())
-        words.append(
+        sentences.append(
             f"The champion has been stale since {day}." if stale <= now else f"The champion is stale from {day} on."
         )
-    return words
+    return sentences
 
 
 def past_events(
@@ -182,7 +182,7 @@ def past_events(
         became = "was restored as champion" if back else "became champion"
         dated.append((when.to_pydatetime(), ROLL_BACK if back else PROMOTION, f"Version {version} {became}: {why}"))
     ordered = sorted(dated, key=lambda entry: entry[0])
-    return [CalendarEvent(when.date(), kind, f"{when:%H:%M} {words}") for when, kind, words in ordered]
+    return [CalendarEvent(when.date(), kind, f"{when:%H:%M} {text}") for when, kind, text in ordered]
 
 
 def upcoming_events(

@@ -51,11 +51,11 @@ def written(scheduled: NextMonitoringRun, *, name: str, uid: str, now: datetime)
 
 
 def _rule(scheduled: NextMonitoringRun) -> str:
-    if scheduled.rhythm is not Cadence.MONTH or scheduled.counted_from.day <= _IN_EVERY_MONTH:
-        return _RULE[scheduled.rhythm]
+    if scheduled.cadence is not Cadence.MONTH or scheduled.counted_from.day <= _IN_EVERY_MONTH:
+        return _RULE[scheduled.cadence]
     # A rule by day would skip months without that day; BYSETPOS=-1 selects the last of these days in each month.
     possible = ",".join(str(day) for day in range(_IN_EVERY_MONTH, scheduled.counted_from.day + 1))
-    return f"{_RULE[scheduled.rhythm]};BYMONTHDAY={possible};BYSETPOS=-1"
+    return f"{_RULE[scheduled.cadence]};BYMONTHDAY={possible};BYSETPOS=-1"
 
 
 def _escaped(text: str) -> str:

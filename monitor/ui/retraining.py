@@ -108,9 +108,9 @@ def _show_calendar(store: str) -> None:
     stale = champion.promoted_at + STALE_AFTER if champion and champion.promoted_at else None
     with left:
         if following.overdue:
-            st.warning(f"**{following.words}**", icon=":material/event_busy:")
+            st.warning(f"**{following.description}**", icon=":material/event_busy:")
         else:
-            st.info(f"**{following.words}**", icon=":material/event_upcoming:")
+            st.info(f"**{following.description}**", icon=":material/event_upcoming:")
         st.markdown("  \n".join(calendar.milestones(training, stale, now)))
     first = calendar.month_of(now.date(), _month())
     until = calendar.weeks(first)[-1][-1]
@@ -152,7 +152,7 @@ def _list(events: list[CalendarEvent]) -> None:
         st.caption("There is no event in this month.")
         return
     rows = [
-        {"day": event.day, "event": event.kind, "description": event.words}
+        {"day": event.day, "event": event.kind, "description": event.description}
         for event in sorted(events, key=lambda event: event.day)
     ]
     st.dataframe(rows, hide_index=True, column_config={"day": st.column_config.DateColumn("day", format="ddd, D MMM")})

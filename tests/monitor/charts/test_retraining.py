@@ -139,7 +139,7 @@ def test_every_kind_of_event_has_a_marker() -> None:
 def test_events_of_a_day_are_in_its_cell_and_do_not_overlap() -> None:
     day = date(2026, 11, 10)
     figure = retraining.month(
-        date(2026, 11, 1), [CalendarEvent(day, kind, "words") for kind in KINDS], date(2026, 11, 22)
+        date(2026, 11, 1), [CalendarEvent(day, kind, "description") for kind in KINDS], date(2026, 11, 22)
     )
     found = named(figure)
     places = [(trace.x[0], trace.y[0]) for trace in found.values()]

@@ -86,10 +86,10 @@ def test_psi_is_that_of_ten_bins_of_the_reference_with_half_a_row_added_to_each(
 
 def test_the_bins_of_psi_are_fixed_by_the_reference(reference: DriftDetector, scored: pd.DataFrame) -> None:
     batch = fresh(scored, 100)
-    beyond = pd.concat([batch, batch.tail(1).assign(shot_distance=90.0)])
-    farther = pd.concat([batch, batch.tail(1).assign(shot_distance=60.0)])
+    far = pd.concat([batch, batch.tail(1).assign(shot_distance=90.0)])
+    near = pd.concat([batch, batch.tail(1).assign(shot_distance=60.0)])
     values = [
-        statistic(reference.compare(table, nowhere(table)), "shot_distance", "psi").value for table in (beyond, farther)
+        statistic(reference.compare(table, nowhere(table)), "shot_distance", "psi").value for table in (far, near)
     ]
     assert values[0] == values[1]
 
@@ -120,7 +120,7 @@ def test_a_shifted_column_raises_the_alarm_of_that_column_and_of_no_other(
     assert found.mean_difference[feature] == pytest.approx(change, abs=abs(change) / 2)
 
 
-def test_columns_that_only_go_together_otherwise_are_told_apart_by_the_classifier(
+def test_a_change_of_the_joint_distribution_alone_is_found_by_the_domain_classifier(
     scored: pd.DataFrame, reference: DriftDetector
 ) -> None:
     batch = fresh(scored, 800)
@@ -133,9 +133,7 @@ def test_columns_that_only_go_together_otherwise_are_told_apart_by_the_classifie
     assert found.alarm
 
 
-def test_more_rows_outside_the_support_than_chance_explains_raise_the_alarm(
-    scored: pd.DataFrame, reference: DriftDetector
-) -> None:
+def test_significantly_more_out_of_support_rows_raise_the_alarm(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 100)
     for count, expected in ((0, False), (1, False), (5, True)):
         found = reference.compare(batch, np.arange(100) < count)
@@ -143,14 +141,14 @@ def test_more_rows_outside_the_support_than_chance_explains_raise_the_alarm(
         assert (found.out_of_support_p_value <= 0.005) == expected
 
 
-def test_what_the_reference_has_outside_is_allowed_to_a_batch(scored: pd.DataFrame) -> None:
+def test_a_batch_may_have_the_out_of_support_rate_of_the_reference(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(300), fresh(scored, 40)
     known = DriftDetector(rows, np.arange(300) < 60, samples=50)
     assert not known.compare(batch, np.arange(40) < 10).is_out_of_support
     assert known.compare(batch, np.arange(40) < 20).is_out_of_support
 
 
-def test_limits_shrink_as_batches_grow(scored: pd.DataFrame, reference: DriftDetector) -> None:
+def test_thresholds_shrink_as_batches_grow(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batches = (fresh(scored, rows) for rows in (10, 100, 1_000))
     found = [reference.compare(batch, nowhere(batch)) for batch in batches]
     for first, second in pairwise(found):
@@ -167,7 +165,7 @@ def test_a_large_batch_does_not_make_up_for_a_small_reference(scored: pd.DataFra
     assert thresholds[0] > 2 * thresholds[1]
 
 
-def test_limits_of_a_size_are_drawn_once(
+def test_thresholds_of_a_size_are_drawn_once(
     scored: pd.DataFrame, reference: DriftDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = fresh(scored, 33)
@@ -176,7 +174,7 @@ def test_limits_of_a_size_are_drawn_once(
     assert reference.compare(batch, nowhere(batch)) == before
 
 
-def test_the_same_seed_gives_the_same_limits_and_another_gives_others(scored: pd.DataFrame) -> None:
+def test_the_same_seed_gives_the_same_thresholds_and_another_gives_others(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(200), fresh(scored, SMALL)
     first, second, other = (
         DriftDetector(rows, nowhere(rows), samples=50, seed=seed).compare(batch, nowhere(batch)) for seed in (1, 1, 2)
@@ -185,14 +183,14 @@ def test_the_same_seed_gives_the_same_limits_and_another_gives_others(scored: pd
     assert first != other
 
 
-def test_of_draws_without_drift_a_share_of_alpha_passes_any_limit() -> None:
+def test_a_share_of_alpha_of_draws_without_drift_exceeds_any_threshold() -> None:
     stream = np.random.default_rng(1)
     common = stream.random(4_000)
     drawn = {("a", "ks"): common, ("a", "psi"): common**2 * 9, ("b", "ks"): stream.random(4_000)}
     drawn[("b", "wasserstein")] = stream.exponential(5, 4_000)
     thresholds = DriftThresholds(drawn, 0.1)
-    passed = np.any([values > thresholds.threshold[key] for key, values in drawn.items()], axis=0)
-    assert passed.mean() == pytest.approx(0.1, abs=0.001)
+    exceeded = np.any([values > thresholds.threshold[key] for key, values in drawn.items()], axis=0)
+    assert exceeded.mean() == pytest.approx(0.1, abs=0.001)
     assert min(np.mean(values > thresholds.threshold[key]) for key, values in drawn.items()) > 0
 
 
@@ -201,7 +199,7 @@ def test_p_values_count_the_draws_that_are_as_far_away_and_the_batch_itself() ->
     assert [thresholds.p_value(("a", "ks"), value) for value in (0, 2, 2.5, 4)] == [1, 0.8, 0.4, 0.2]
 
 
-def test_p_values_are_small_where_something_drifted_only(scored: pd.DataFrame, reference: DriftDetector) -> None:
+def test_only_p_values_of_drifted_columns_are_small(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 200).assign(period=7.0)
     found = reference.compare(batch, nowhere(batch))
     assert statistic(found, "period", "ks").p_value < 0.01
@@ -268,15 +266,15 @@ def test_a_reference_of_less_than_two_rows_is_refused(scored: pd.DataFrame, rows
         DriftDetector(scored.head(rows), nowhere(scored.head(rows)))
 
 
-@pytest.mark.parametrize(("rows", "told"), [(49, False), (50, True)])
-def test_the_classifier_needs_fifty_rows_on_either_side(rows: int, *, told: bool) -> None:
+@pytest.mark.parametrize(("rows", "fitted"), [(49, False), (50, True)])
+def test_the_classifier_needs_fifty_rows_on_either_side(rows: int, *, fitted: bool) -> None:
     stream = np.random.default_rng(0)
     few, many = stream.random((rows, 2)), stream.random((200, 2))
-    assert (fit_domain_classifier(few, many, 0.05) is not None) == told
-    assert (fit_domain_classifier(many, few, 0.05) is not None) == told
+    assert (fit_domain_classifier(few, many, 0.05) is not None) == fitted
+    assert (fit_domain_classifier(many, few, 0.05) is not None) == fitted
 
 
-def test_the_classifier_tells_what_is_apart_and_its_scores_have_the_area(scored: pd.DataFrame) -> None:
+def test_the_classifier_separates_different_samples_and_its_scores_have_its_roc_auc(scored: pd.DataFrame) -> None:
     rows = scored[list(FEATURES)].to_numpy()
     far = rows[:, 5] > np.median(rows[:, 5])
     found = fit_domain_classifier(rows[~far][:300], rows[far][:300], 0.05)
@@ -287,7 +285,7 @@ def test_the_classifier_tells_what_is_apart_and_its_scores_have_the_area(scored:
     assert roc_auc_score(found.is_current, found.score) == pytest.approx(found.auc, abs=0.01)
 
 
-def test_the_classifier_seldom_tells_samples_of_the_same_kind_apart() -> None:
+def test_the_classifier_rarely_discriminates_samples_of_one_distribution() -> None:
     stream = np.random.default_rng(4)
     found = [
         fit_domain_classifier(stream.random((150, 3)), stream.random((60, 3)), 0.005, seed=trial) for trial in range(60)
@@ -297,7 +295,7 @@ def test_the_classifier_seldom_tells_samples_of_the_same_kind_apart() -> None:
     assert np.mean([each.auc for each in found if each is not None]) == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_variance_of_the_area_is_that_of_shuffled_scores_with_ties() -> None:
+def test_the_variance_of_the_roc_auc_is_that_of_shuffled_scores_with_ties() -> None:
     stream = np.random.default_rng(5)
     score = stream.integers(0, 4, 60).astype(float)
     label = np.repeat([0, 1], [40, 20])
@@ -305,7 +303,7 @@ def test_the_variance_of_the_area_is_that_of_shuffled_scores_with_ties() -> None
     assert domain_classifier._mann_whitney_variance(score, label) == pytest.approx(np.var(areas), rel=0.15)  # noqa: SLF001
 
 
-def test_a_classifier_that_is_drifted_is_an_alarm_of_the_whole(scored: pd.DataFrame, reference: DriftDetector) -> None:
+def test_drift_of_the_domain_classifier_alone_is_an_alarm(scored: pd.DataFrame, reference: DriftDetector) -> None:
     batch = fresh(scored, 200)
     found = reference.compare(batch, nowhere(batch))
     assert found.classifier is not None
@@ -313,7 +311,7 @@ def test_a_classifier_that_is_drifted_is_an_alarm_of_the_whole(scored: pd.DataFr
     assert (found.alarm, sure.alarm) == (False, True)
 
 
-def test_batches_without_drift_raise_an_alarm_about_as_often_as_promised(scored: pd.DataFrame) -> None:
+def test_batches_without_drift_raise_alarms_at_the_nominal_false_positive_rate(scored: pd.DataFrame) -> None:
     stream = np.random.default_rng(6)
     alarms = 0
     for trial in range(200):

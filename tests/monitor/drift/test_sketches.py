@@ -1,4 +1,4 @@
-"""Small counts of tables of any size, and the drift that is computed from them."""
+"""Sketches of tables of any size, and the drift that is computed from them."""
 
 import dataclasses
 import tracemalloc
@@ -30,7 +30,7 @@ NUMBERS = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    """Scored shots that are not in the reference, of which a few lie outside."""
+    """Scored shots that are not in the reference. A few are out of support."""
     fresh = population().tail(9_000).reset_index(drop=True)
     fresh.loc[fresh.index % 100 == 7, "lat"] = 33.2
     fresh.loc[fresh.index % 250 == 9, "period"] = 10
@@ -71,7 +71,7 @@ def cut(values: Sequence[float], cuts: Sequence[int]) -> list[Floats]:
     return [np.array(values[first:last]) for first, last in pairwise(ends)]
 
 
-# Of chunks and of the whole
+# Chunks and whole tables
 
 
 @given(
@@ -81,7 +81,7 @@ def cut(values: Sequence[float], cuts: Sequence[int]) -> list[Floats]:
     most=st.integers(1, 30),
     stream=st.randoms(use_true_random=False),
 )
-def test_how_a_column_is_cut_and_in_which_order_the_pieces_are_merged_makes_no_difference(
+def test_neither_the_chunks_of_a_column_nor_the_order_of_merging_makes_a_difference(
     values: list[float],
     marks: list[float],
     cuts: list[int],
@@ -103,9 +103,7 @@ def test_how_a_column_is_cut_and_in_which_order_the_pieces_are_merged_makes_no_d
 
 
 @pytest.mark.parametrize("rows", [1, 1_000, 4_001, 9_000])
-def test_a_table_counted_in_pieces_is_the_table_counted_whole(
-    sketcher: Sketcher, table: pd.DataFrame, rows: int
-) -> None:
+def test_the_sketch_of_chunks_is_the_sketch_of_the_table(sketcher: Sketcher, table: pd.DataFrame, rows: int) -> None:
     batch = table.head(9_000 if rows > 1 else 200)
     chunks = [batch.iloc[first : first + rows] for first in range(0, len(batch), rows)]
     whole = sketcher.sketch(batch)
@@ -114,9 +112,7 @@ def test_a_table_counted_in_pieces_is_the_table_counted_whole(
     assert identical(reduce(TableSketch.merge, parts[::-1]), whole)
 
 
-def test_rows_outside_the_support_are_those_of_the_support_whatever_was_asked_before(
-    sketcher: Sketcher, table: pd.DataFrame
-) -> None:
+def test_out_of_support_rows_do_not_depend_on_the_cached_locations(sketcher: Sketcher, table: pd.DataFrame) -> None:
     outside = reference_data().support.out_of_support(table)
     assert 100 < outside.sum() < 200
     for max_locations in (10, 3_000, 2**17):
@@ -125,7 +121,7 @@ def test_rows_outside_the_support_are_those_of_the_support_whatever_was_asked_be
             assert sketcher.sketch_all(chunks).out_of_support == outside.sum()
 
 
-def test_no_pieces_and_values_that_cannot_be_counted_are_refused(sketcher: Sketcher, table: pd.DataFrame) -> None:
+def test_no_chunks_and_values_that_are_not_finite_are_an_error(sketcher: Sketcher, table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="expected one or more chunks of a table; found none"):
         sketcher.sketch_all([])
     with pytest.raises(ValueError, match="row 1, column period: expected a finite number; found nan"):
@@ -134,10 +130,10 @@ def test_no_pieces_and_values_that_cannot_be_counted_are_refused(sketcher: Sketc
         sketcher.sketch(table.drop(columns=PROBABILITY))
 
 
-# Cells
+# Bins
 
 
-def test_too_many_values_are_held_in_a_bounded_number_of_cells() -> None:
+def test_many_distinct_values_are_held_in_a_bounded_number_of_bins() -> None:
     stream = np.random.default_rng(0)
     bins = Bins.of(PROBABILITY, np.round(np.linspace(0.2, 0.7, 4_000), 6))
     found = reduce(Histogram.merge, (Histogram.of(stream.random(100_000), bins) for _ in range(5)))
@@ -146,7 +142,7 @@ def test_too_many_values_are_held_in_a_bounded_number_of_cells() -> None:
     assert MAX_VALUES / 2 < len(found.values) <= 2 * len(bins.edges) + 1
 
 
-def test_values_of_the_reference_and_ends_of_the_range_are_cells_of_their_own() -> None:
+def test_values_of_the_reference_and_ends_of_the_range_are_bins_of_their_own() -> None:
     marks = np.array([0.3, np.nextafter(0.3, 1), 0.5])
     bins = Bins.of(PROBABILITY, marks)
     values = np.array([0.0, 0.29999, 0.3, np.nextafter(0.3, 1), 0.300001, 0.300002, 0.5, 1.0])
@@ -158,7 +154,7 @@ def test_values_of_the_reference_and_ends_of_the_range_are_cells_of_their_own() 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_of_a_smooth_answer_in_cells_no_distance_is_off_by_a_hundred_thousandth(seed: int) -> None:
+def test_distances_of_binned_probabilities_are_those_of_the_values(seed: int) -> None:
     stream = np.random.default_rng(seed)
     known = np.concatenate([stream.beta(8, 9, 3_000), np.repeat([0.41, 0.52], 500)])
     batch = np.concatenate([stream.beta(7.5, 9, 200_000), np.repeat([0.41, 0.52, 0.53], 20_000)])
@@ -173,12 +169,12 @@ def test_of_a_smooth_answer_in_cells_no_distance_is_off_by_a_hundred_thousandth(
     assert found.mean == pytest.approx(batch.mean(), abs=1e-12)
 
 
-# Distances from counts
+# Distances of sketches
 
 
 @given(known=st.lists(st.integers(0, 12), min_size=2, max_size=30), data=st.data())
 @settings(max_examples=60)
-def test_distances_of_counted_values_are_those_of_scipy(known: list[int], data: st.DataObject) -> None:
+def test_distances_of_values_with_counts_are_those_of_scipy(known: list[int], data: st.DataObject) -> None:
     values = data.draw(st.lists(st.integers(-2, 15), min_size=1, max_size=15, unique=True))
     rows = data.draw(st.lists(st.integers(1, 1_000), min_size=len(values), max_size=len(values)))
     before, held, count = np.array(known, dtype=float), np.array(values, dtype=float), np.array(rows)
@@ -191,7 +187,7 @@ def test_distances_of_counted_values_are_those_of_scipy(known: list[int], data: 
     assert found == column.compare(every)
 
 
-def test_drift_from_counts_is_drift_of_the_table(
+def test_the_drift_of_a_sketch_is_the_drift_of_the_table(
     reference: DriftDetector, sketcher: Sketcher, table: pd.DataFrame
 ) -> None:
     for batch in (table.head(40), table.head(3_000), table):
@@ -203,7 +199,7 @@ def test_drift_from_counts_is_drift_of_the_table(
             assert len(one.classifier.score) == len(other.classifier.score)
 
 
-def test_of_no_rows_or_without_a_column_there_is_no_drift(
+def test_a_sketch_without_rows_or_without_a_column_is_an_error(
     reference: DriftDetector, sketcher: Sketcher, table: pd.DataFrame
 ) -> None:
     found = sketcher.sketch(table.head(9))
@@ -214,47 +210,50 @@ def test_of_no_rows_or_without_a_column_there_is_no_drift(
 
 
 def times(found: TableSketch, factor: int) -> TableSketch:
-    """Counts of a table of so many copies of each row."""
+    """The sketch of a table with so many copies of each row."""
     columns = {
         name: dataclasses.replace(counted, rows=counted.rows * factor) for name, counted in found.columns.items()
     }
     return TableSketch(found.rows * factor, columns, found.out_of_support * factor, found.sample)
 
 
-def test_fifty_million_rows_take_no_more_memory_than_few(reference: DriftDetector, sketcher: Sketcher) -> None:
+def test_fifty_million_rows_need_no_more_memory_than_few(reference: DriftDetector, sketcher: Sketcher) -> None:
     few = sketcher.sketch(population().tail(5_000))
     peaks: list[float] = []
-    looked: list[DriftResult] = []
+    compared: list[DriftResult] = []
     for factor in (1, 10_000):
         tracemalloc.start()
-        looked.append(reference.compare_sketch(times(few, factor)))
+        compared.append(reference.compare_sketch(times(few, factor)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert looked[1].rows == 50_000_000
+    assert compared[1].rows == 50_000_000
     assert peaks[1] < 1.2 * peaks[0]
-    assert [each.value for each in looked[1].statistics] == pytest.approx(
-        [each.value for each in looked[0].statistics], rel=1e-3, abs=1e-4
+    assert [each.value for each in compared[1].statistics] == pytest.approx(
+        [each.value for each in compared[0].statistics], rel=1e-3, abs=1e-4
     )
     assert all(
-        large.threshold <= small.threshold for small, large in zip(*(found.statistics for found in looked), strict=True)
+        large.threshold <= small.threshold
+        for small, large in zip(*(found.statistics for found in compared), strict=True)
     )
 
 
-@pytest.mark.parametrize(("strange", "familiar"), [(0, 3_000), (4, 4_053), (1_500, 1_500)])
-def test_the_limit_outside_of_many_rows_is_that_of_the_beta_binomial(strange: int, familiar: int) -> None:
+@pytest.mark.parametrize(("out_of_support", "supported"), [(0, 3_000), (4, 4_053), (1_500, 1_500)])
+def test_the_out_of_support_threshold_of_many_rows_is_that_of_the_beta_binomial(
+    out_of_support: int, supported: int
+) -> None:
     rows = 150_000
-    exact = stats.betabinom(rows, strange + 0.5, familiar + 0.5)
-    found = detector.OutOfSupportCount(rows, strange + 0.5, familiar + 0.5)
-    limit = exact.isf(0.005)
-    assert found.threshold(0.005) == pytest.approx(limit, rel=0.01)
-    assert found.p_value(int(limit)) == pytest.approx(exact.sf(limit - 1), rel=0.02)
+    exact = stats.betabinom(rows, out_of_support + 0.5, supported + 0.5)
+    found = detector.OutOfSupportCount(rows, out_of_support + 0.5, supported + 0.5)
+    threshold = exact.isf(0.005)
+    assert found.threshold(0.005) == pytest.approx(threshold, rel=0.01)
+    assert found.p_value(int(threshold)) == pytest.approx(exact.sf(threshold - 1), rel=0.02)
     assert found.p_value(0) == pytest.approx(1)
     assert found.p_value(rows + 1) == 0
-    few = detector.OutOfSupportCount(900, strange + 0.5, familiar + 0.5)
-    assert few.threshold(0.005) == stats.betabinom(900, strange + 0.5, familiar + 0.5).isf(0.005)
+    few = detector.OutOfSupportCount(900, out_of_support + 0.5, supported + 0.5)
+    assert few.threshold(0.005) == stats.betabinom(900, out_of_support + 0.5, supported + 0.5).isf(0.005)
 
 
-# Rows for the classifier
+# Rows for the domain classifier
 
 
 def test_the_sample_holds_the_rows_with_the_smallest_hashes_of_their_shots(
@@ -272,7 +271,7 @@ def test_a_small_table_is_sampled_whole(sketcher: Sketcher, table: pd.DataFrame)
 
 
 @pytest.mark.parametrize("ids", [None, np.nan, "none"])
-def test_rows_without_a_number_of_their_shot_are_known_by_their_position(
+def test_rows_without_a_shot_id_are_identified_by_their_position(
     sketcher: Sketcher, table: pd.DataFrame, ids: object
 ) -> None:
     unknown = table.drop(columns=SHOT_ID)
@@ -283,7 +282,7 @@ def test_rows_without_a_number_of_their_shot_are_known_by_their_position(
     assert identical(reduce(TableSketch.merge, halves), expected)
 
 
-def test_of_rows_of_the_same_shot_one_is_kept_whichever_came_first(sketcher: Sketcher, table: pd.DataFrame) -> None:
+def test_one_row_of_a_duplicate_shot_is_sampled_in_any_order(sketcher: Sketcher, table: pd.DataFrame) -> None:
     twice = pd.concat([table.head(80), table.head(80).assign(period=4.0)])
     found = sketcher.sketch(twice)
     assert len(found.sample.hashes) == 80
@@ -291,14 +290,14 @@ def test_of_rows_of_the_same_shot_one_is_kept_whichever_came_first(sketcher: Ske
     assert found.rows == 160
 
 
-def test_a_sample_of_nothing_merges_into_the_other(sketcher: Sketcher, table: pd.DataFrame) -> None:
+def test_an_empty_sample_merges_into_the_other(sketcher: Sketcher, table: pd.DataFrame) -> None:
     found = sketcher.sketch(table.head(50)).sample
     nothing = Sample(np.empty(0, np.uint64), np.empty((0, len(FEATURES))))
     assert found.merge(nothing).hashes.tolist() == nothing.merge(found).hashes.tolist() == found.hashes.tolist()
     assert nothing.merge(nothing).features.shape == (0, len(FEATURES))
 
 
-def test_the_classifier_of_a_large_table_finds_what_goes_together_otherwise(
+def test_the_domain_classifier_of_a_large_table_finds_a_change_of_the_joint_distribution(
     reference: DriftDetector, sketcher: Sketcher
 ) -> None:
     batch = population().iloc[TRAINING_ROWS + 3_000 :].assign(**{SHOT_ID: range(33_000)})

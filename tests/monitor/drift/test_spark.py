@@ -1,4 +1,4 @@
-"""Spark's counts are those of this process, whatever its partitions."""
+"""The sketch of Spark is that of this process, for any partitions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ def sketcher(reference: DriftDetector) -> Sketcher:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    """Rows with more different answers than are counted one by one, of which some lie outside."""
+    """Rows with more distinct probabilities than a sketch counts one by one. Some rows are out of support."""
     stream = np.random.default_rng(0)
     rows = population().sample(90_000, replace=True, random_state=0, ignore_index=True)
     rows.loc[rows.index % 100 == 7, "lat"] = 33.2
@@ -70,7 +70,7 @@ def check_same(one: TableSketch, other: TableSketch) -> None:
 
 
 @pytest.mark.parametrize("ends", [(), (10, 30_000, 61_234)], ids=["one part", "four parts"])
-def test_counts_and_drift_of_both_engines_are_the_same(
+def test_sketches_and_drift_of_both_engines_are_the_same(
     sketcher: Sketcher, reference: DriftDetector, table: pd.DataFrame, tmp_path: Path, ends: tuple[int, ...]
 ) -> None:
     spark = small_session()
@@ -89,14 +89,14 @@ def test_counts_and_drift_of_both_engines_are_the_same(
     assert [each.value for each in one.statistics] == pytest.approx([each.value for each in whole.statistics], abs=1e-7)
 
 
-def test_rows_without_a_number_of_their_shot_are_known_by_their_place_in_the_parts(
+def test_rows_without_a_shot_id_are_identified_by_their_position_in_the_parts(
     spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     path = write(table.drop(columns=SHOT_ID).head(20_000), tmp_path / "parts", (4_000, 4_001))
     check_same(spark_sketches.sketch(spark, path, sketcher), sketcher.sketch_all(pieces(path)))
 
 
-def test_columns_of_other_types_and_names_are_counted_alike(
+def test_columns_of_other_types_and_names_have_the_same_sketch(
     spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     few = table.head(3_000).rename(columns={"lng": "lon"})
@@ -109,7 +109,7 @@ def test_columns_of_other_types_and_names_are_counted_alike(
     check_same(spark_sketches.sketch(spark, folder, sketcher), sketcher.sketch_all(pieces(folder)))
 
 
-def test_a_table_in_memory_is_counted_as_one_on_disk(
+def test_a_table_in_memory_has_the_sketch_of_one_on_disk(
     spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame
 ) -> None:
     few = table.head(2_000)[[*FEATURES, PROBABILITY, SHOT_ID]]
@@ -117,42 +117,42 @@ def test_a_table_in_memory_is_counted_as_one_on_disk(
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"period": np.nan}, "expected a number in each of .*; 1 rows have a missing value"),
         ({"lat": 10.0}, "expected a float from 33.1568 to 34.0968 in lat; found 10"),
         ({PROBABILITY: 1.5}, r"expected P\(made\) from 0 to 1 in probability; found 1\.5"),
     ],
 )
-def test_a_row_that_cannot_be_compared_is_told_in_the_same_words_by_both_engines(
-    sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], words: str
+def test_both_engines_report_an_invalid_row_with_the_same_message(
+    sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path, changes: dict[str, float], message: str
 ) -> None:
     spark = small_session()
     wrong = table.head(500).copy()
     wrong.loc[321, list(changes)] = list(changes.values())
     path = write(wrong, tmp_path / "parts", (200,))
-    with pytest.raises(TableError, match=f"parts: {words}"):
+    with pytest.raises(TableError, match=f"parts: {message}"):
         spark_sketches.sketch(spark, path, sketcher)
-    with pytest.raises(TableError, match=f"parts: {words}"):
+    with pytest.raises(TableError, match=f"parts: {message}"):
         sketcher.sketch_all(pieces(path))
 
 
-def test_tables_without_rows_answers_or_columns_are_told(
+def test_tables_without_rows_predictions_or_columns_are_an_error(
     spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     cases = {
         "empty": (table.head(0), "expected rows with the columns lat"),
         "narrow": (table.head(9)[["lat", PROBABILITY]], "expected rows with the columns lat.*found 9 with lat"),
-        "unanswered": (table.head(9).drop(columns=PROBABILITY), "missing probability"),
+        "without predictions": (table.head(9).drop(columns=PROBABILITY), "missing probability"),
     }
-    for name, (rows, words) in cases.items():
-        with pytest.raises(TableError, match=words):
+    for name, (rows, message) in cases.items():
+        with pytest.raises(TableError, match=message):
             spark_sketches.sketch(spark, write(rows, tmp_path / name, ()), sketcher)
     with pytest.raises(TableError, match="expected a Parquet or CSV file, or a folder of Parquet files; found nothing"):
         spark_sketches.sketch(spark, tmp_path / "absent.parquet", sketcher)
 
 
-def test_real_shots_drift_alike_on_both_engines(
+def test_real_shots_have_the_same_drift_on_both_engines(
     spark: "SparkSession", real_raw: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     dev, prod = (

@@ -1,4 +1,4 @@
-"""The record of a look, as JSON and as flat metrics, and the report that is made of it."""
+"""The record of an evaluation, as JSON and as flat metrics, and the report that shows it."""
 
 import base64
 import json
@@ -36,20 +36,20 @@ HOSTILE = ['<script>alert(1)</script> "><img src=x onerror=alert(1)> {{ 7 * 7 }}
 MLFLOW_NAME = re.compile(r"[\w]+")
 
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
-    "labelled": lambda: batch(400).assign(**{MODEL_VERSION: pd.array([7] * 400, dtype="Int64")}),
+    "labeled": lambda: batch(400).assign(**{MODEL_VERSION: pd.array([7] * 400, dtype="Int64")}),
     "one row": lambda: batch(1),
-    "one unlabelled row": lambda: batch(1).assign(**{TARGET: np.nan}),
+    "one unlabeled row": lambda: batch(1).assign(**{TARGET: np.nan}),
     "two rows of two kinds": lambda: batch(2).assign(**{TARGET: [0.0, 1.0]}),
-    "unlabelled": lambda: batch(60).assign(**{TARGET: np.nan}),
+    "unlabeled": lambda: batch(60).assign(**{TARGET: np.nan}),
     "all made": lambda: batch(60).assign(**{TARGET: 1.0}),
     "a constant P(made)": lambda: batch(60).assign(**{PROBABILITY: 0.45}),
-    "an estimate that is refused": lambda: batch(60).assign(period=10.0),
-    "an estimate that is refused in part": lambda: pd.concat([batch(60), batch(9).assign(period=10.0)]),
+    "an unavailable estimate": lambda: batch(60).assign(period=10.0),
+    "an estimate that is unavailable in part": lambda: pd.concat([batch(60), batch(9).assign(period=10.0)]),
 }
 
 
 class Page(HTMLParser):
-    """What a browser would find in a page."""
+    """A page as a browser parses it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -61,33 +61,33 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """A tag begins."""
+        """Handle an opening tag."""
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
         if tag not in {"meta", "img", "br"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """The innermost tag ends."""
+        """Handle a closing tag, which closes the innermost one."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Text between tags."""
+        """Handle text between tags."""
         if self.open and self.open[-1] != "style":
             self.words.append(data)
 
     @property
     def text(self) -> str:
-        """What is read, in one line."""
+        """The visible text, in one line."""
         return " ".join(" ".join(self.words).split())
 
     @property
-    def pictures(self) -> list[bytes]:
-        """Bytes of the pictures that are in the page."""
+    def images(self) -> list[bytes]:
+        """Bytes of the embedded images."""
         return [base64.b64decode(value.partition(",")[2]) for name, value in self.attributes if name == "src"]
 
 
-def examined(
+def evaluated(
     table: pd.DataFrame, *, against: ReferenceData | None = None, name: str = "prod"
 ) -> tuple[Evaluation, HealthReport]:
     seen = evaluation(table, LIVE, against=against, name=name)
@@ -96,13 +96,13 @@ def examined(
 
 @cache
 def kind(name: str) -> tuple[Evaluation, HealthReport]:
-    """A look at a table of ``TABLES``."""
-    return examined(TABLES[name]())
+    """Evaluation and health of a table of ``TABLES``."""
+    return evaluated(TABLES[name]())
 
 
 @pytest.fixture(scope="module")
 def labeled() -> tuple[Evaluation, HealthReport]:
-    return kind("labelled")
+    return kind("labeled")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def finite(found: Any) -> bool:  # noqa: ANN401 whatever JSON takes
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_record_is_json_without_nan_and_reads_as_it_was_written(name: str) -> None:
+def test_a_record_is_json_without_nan_and_is_read_as_it_was_written(name: str) -> None:
     found = to_dict(*kind(name))
     text = json.dumps(found, allow_nan=False)
     assert json.loads(text) == found
@@ -127,7 +127,7 @@ def test_a_record_is_json_without_nan_and_reads_as_it_was_written(name: str) -> 
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_metrics_are_flat_finite_and_named_as_mlflow_takes_them(name: str) -> None:
+def test_metrics_are_flat_and_finite_with_names_that_mlflow_accepts(name: str) -> None:
     table = kind(name)[0].current
     found = flatten_metrics(to_dict(*kind(name)))
     assert all(MLFLOW_NAME.fullmatch(metric) for metric in found)
@@ -136,7 +136,7 @@ def test_metrics_are_flat_finite_and_named_as_mlflow_takes_them(name: str) -> No
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
+def test_the_report_of_any_table_is_self_contained(name: str) -> None:
     seen, health = kind(name)
     text = report(seen, to_dict(seen, health), synthetic=False)
     shown = Page(text)
@@ -145,8 +145,8 @@ def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
     assert not re.search(r"https?:|url\(|@import|srcset", text.replace(LIVE.endpoint, ""))
     assert not any(name.startswith("on") or name == "href" for name, _ in shown.attributes)
     assert all(value.startswith("data:image/png;base64,") for name, value in shown.attributes if name == "src")
-    assert shown.pictures
-    assert all(picture.startswith(b"\x89PNG\r\n") for picture in shown.pictures)
+    assert shown.images
+    assert all(image.startswith(b"\x89PNG\r\n") for image in shown.images)
     assert "SIMULATED" not in text
     assert not re.search(r"\bnan\b|None|Undefined", shown.text)
     for result in health.results:
@@ -154,7 +154,9 @@ def test_a_report_needs_nothing_else_whatever_it_is_about(name: str) -> None:
         assert " ".join(result.message.split()) in shown.text
 
 
-def test_a_record_tells_the_verdict_the_sides_and_who_scored(labeled: tuple[Evaluation, HealthReport]) -> None:
+def test_a_record_holds_the_status_both_tables_and_the_scoring_version(
+    labeled: tuple[Evaluation, HealthReport],
+) -> None:
     found = to_dict(*labeled)
     assert found["status"] == str(labeled[1].status)
     assert found["reasons"] == labeled[1].reasons
@@ -174,7 +176,7 @@ def test_a_record_tells_the_verdict_the_sides_and_who_scored(labeled: tuple[Eval
     assert found["threshold"] == 0.5
 
 
-def test_the_figures_of_a_record_are_those_of_the_look(labeled: tuple[Evaluation, HealthReport]) -> None:
+def test_the_values_of_a_record_are_those_of_the_evaluation(labeled: tuple[Evaluation, HealthReport]) -> None:
     seen, found = labeled[0], to_dict(*labeled)
     for side, measured in (("reference", reference_data().performance), ("current", seen.performance)):
         assert list(found["metrics"][side]["metrics"]) == list(METRICS)
@@ -192,7 +194,7 @@ def test_the_figures_of_a_record_are_those_of_the_look(labeled: tuple[Evaluation
     assert {row["slice"] for row in found["slices"]} == {"distance", "period", "playoffs", "zone"}
 
 
-def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
+def test_metrics_are_the_values_of_the_record_with_their_intervals_and_thresholds(
     labeled: tuple[Evaluation, HealthReport],
 ) -> None:
     found = to_dict(*labeled)
@@ -212,8 +214,8 @@ def test_metrics_are_the_figures_of_the_record_with_their_intervals_and_limits(
     assert flat["drifted_features"] == len(found["drift"]["drifted"])
 
 
-def test_what_is_not_known_is_left_out_of_the_metrics_and_not_zero() -> None:
-    flat = flatten_metrics(to_dict(*kind("one unlabelled row")))
+def test_unknown_values_are_no_metrics_and_not_zero() -> None:
+    flat = flatten_metrics(to_dict(*kind("one unlabeled row")))
     assert not any(name.startswith(("current_", "estimated_", "domain_classifier")) for name in flat)
     one = flatten_metrics(to_dict(*kind("one row")))
     assert "current_log_loss" in one
@@ -221,14 +223,14 @@ def test_what_is_not_known_is_left_out_of_the_metrics_and_not_zero() -> None:
     assert "current_roc_auc" not in one
 
 
-def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_fails_is_null_and_an_error_and_the_others_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         message = "no court"
         raise RuntimeError(message)
 
     monkeypatch.setattr("monitor.drift.detector.DriftDetector.compare", fail)
     monkeypatch.setattr(recording, "metrics_by_slice", fail)
-    seen, health = examined(batch(60))
+    seen, health = evaluated(batch(60))
     found = to_dict(seen, health)
     assert (found["drift"], found["slices"]) == (None, None)
     assert found["metrics"]["current"] is not None
@@ -241,9 +243,9 @@ def test_what_fails_is_null_and_an_error_and_the_rest_is_told(monkeypatch: pytes
     assert "could not be computed: RuntimeError: no court" in text
 
 
-def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
+def test_a_reference_that_cannot_be_evaluated_is_null_and_an_alarm() -> None:
     table = population().iloc[4_000:4_100].assign(**{TARGET: 2.0})
-    seen, health = examined(batch(60), against=ReferenceData(population().head(500), table, name="base_test"))
+    seen, health = evaluated(batch(60), against=ReferenceData(population().head(500), table, name="base_test"))
     found = to_dict(seen, health)
     assert found["metrics"]["reference"] is None
     assert found["estimate"] is None
@@ -255,66 +257,66 @@ def test_a_reference_that_cannot_be_measured_is_null_and_an_alarm() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_are_text_and_nothing_else_in_a_report(name: str) -> None:
+def test_names_are_escaped_in_a_report(name: str) -> None:
     reference = ReferenceData(reference_data().training, reference_data().table, name=name)
-    seen, health = examined(batch(60), against=reference, name=name)
+    seen, health = evaluated(batch(60), against=reference, name=name)
     shown = Page(report(seen, to_dict(seen, health), synthetic=False))
     assert "script" not in shown.tags
     assert not any(attribute.startswith("on") for attribute, _ in shown.attributes)
     assert shown.text.count(name) >= 4
-    assert len(shown.pictures) == 4
+    assert len(shown.images) == 4
 
 
-def test_words_of_checks_are_escaped(labeled: tuple[Evaluation, HealthReport]) -> None:
+def test_messages_of_checks_are_escaped(labeled: tuple[Evaluation, HealthReport]) -> None:
     found = to_dict(*labeled)
     found["checks"][0]["message"] = found["reasons"][0] = "<b onclick=x>worse</b>"
     shown = Page(report(labeled[0], found, synthetic=False))
     assert shown.text.count("<b onclick=x>worse</b>") == 2
 
 
-def test_simulated_shots_are_said_to_be_simulated(labeled: tuple[Evaluation, HealthReport], page: str) -> None:
+def test_a_report_of_synthetic_shots_names_them_so(labeled: tuple[Evaluation, HealthReport], page: str) -> None:
     assert "These shots are SIMULATED, not Kobe Bryant's." in Page(page).text
     assert "SIMULATED" not in report(labeled[0], to_dict(*labeled), synthetic=False)
 
 
-def test_a_report_shows_the_verdict_the_metrics_and_who_scored(
+def test_a_report_shows_the_status_the_metrics_and_the_scoring_version(
     labeled: tuple[Evaluation, HealthReport], page: str
 ) -> None:
     shown = Page(page)
     assert f"<title>kobe_shot: {labeled[1].status}</title>" in page
-    for words in (
+    for sentence in (
         *labeled[1].reasons,
         "Version 7 on prod: 400 rows, 400 of them labeled; compared with base_test, scored by the same version.",
         "base_test has 3,000 rows.",
         "Champion: version 7.",
     ):
-        assert " ".join(words.split()) in shown.text
+        assert " ".join(sentence.split()) in shown.text
     for name, interval in labeled[0].performance.intervals().items():
         assert name in shown.text
         assert f"{interval.value:.4f} {interval.low:.4f} to {interval.high:.4f}" in shown.text
     assert "too few rows" in shown.text
-    assert "beyond mid-court" not in shown.text
+    assert "mid-court" not in shown.text
 
 
-def test_a_report_of_labelled_rows_has_four_pictures_and_one_without_labels_has_one(page: str) -> None:
-    assert len(Page(page).pictures) == 4
+def test_a_report_has_four_images_and_one_without_labels_of_both_classes_has_one(page: str) -> None:
+    assert len(Page(page).images) == 4
     alts = [value for name, value in Page(page).attributes if name == "alt"]
     assert alts == ["Distributions", "Calibration", "ROC", "Confusion"]
-    for name in ("unlabelled", "all made"):
+    for name in ("unlabeled", "all made"):
         seen, health = kind(name)
-        assert len(Page(report(seen, to_dict(seen, health), synthetic=False)).pictures) == 1
+        assert len(Page(report(seen, to_dict(seen, health), synthetic=False)).images) == 1
 
 
-def test_a_refused_estimate_is_said_to_be_refused_above_what_is_known_of_the_rest() -> None:
-    seen, health = kind("an estimate that is refused in part")
+def test_a_report_shows_why_an_estimate_is_unavailable_above_the_estimate_of_the_supported_rows() -> None:
+    seen, health = kind("an estimate that is unavailable in part")
     text = Page(report(seen, to_dict(seen, health), synthetic=False)).text
     assert f"No estimate for the whole table: {seen.estimate.unavailable_reason}." in text
     assert f"For the {seen.estimate.supported} rows inside the training support:" in text
-    seen, health = kind("an estimate that is refused")
+    seen, health = kind("an unavailable estimate")
     assert "an estimate needs 30" in Page(report(seen, to_dict(seen, health), synthetic=False)).text
 
 
-def test_a_batch_of_the_name_of_the_reference_is_drawn_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_with_the_name_of_the_reference_is_drawn_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[dict[str, pd.DataFrame]] = []
 
     def draw(samples: dict[str, pd.DataFrame], _columns: list[str]) -> Figure:
@@ -323,7 +325,7 @@ def test_a_batch_of_the_name_of_the_reference_is_drawn_beside_it(monkeypatch: py
 
     monkeypatch.setattr("monitor.charts.static.densities", draw)
     for name in ("base_test", "train"):
-        seen, health = examined(batch(60), name=name)
+        seen, health = evaluated(batch(60), name=name)
         report(seen, to_dict(seen, health), synthetic=False)
         assert [len(table) for table in drawn.pop().values()] == [4_000, 3_000, 60]
 
@@ -332,12 +334,12 @@ OF_0_1: dict[str, Any] = {
     "format": 1,
     "time": "2026-11-22T12:00:00+00:00",
     "verdict": "watch",
-    "reasons": ["Labels arrive: 51 of 100 rows have no label (51.0%)"],
+    "reasons": ["Coverage: 51 of 100 rows have no label (51.0%)"],
     "checks": [
-        {"code": "K101", "title": "Label metrics", "status": "fine", "severity": "", "words": "w", "figures": "f"},
+        {"code": "K101", "title": "A former title", "status": "fine", "severity": "", "words": "w", "figures": "f"},
         {
             "code": "K106",
-            "title": "Labels arrive",
+            "title": "Another former title",
             "status": "finding",
             "severity": "warning",
             "words": "w",
@@ -372,7 +374,7 @@ OF_0_1: dict[str, Any] = {
 }
 
 
-def test_a_record_of_0_1_is_read_by_the_current_names() -> None:
+def test_a_record_of_0_1_0_is_read_by_the_keys_of_today() -> None:
     found = recording.upgrade(OF_0_1)
     assert set(found) >= recording.RECORD_KEYS
     assert (found["format"], found["status"], found["excluded"]) == (recording.FORMAT, "warning", {"1": 5})

@@ -1,4 +1,4 @@
-"""Three answers of a model beside its base rate, read from one interval."""
+"""Three results of a comparison with the base rate, from one interval."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,16 @@ from monitor.metrics.base_rate import Result, classify, compare
 from monitor.metrics.intervals import evaluate_with_intervals
 
 
-def graded(rows: int, right: float, away: float = 0.05) -> tuple[list[float], list[float]]:
-    """Labels and P(made) of rows of which a share is on the right side of one half."""
+def graded(rows: int, accuracy: float, away: float = 0.05) -> tuple[list[float], list[float]]:
+    """Labels and P(made) of rows with this accuracy."""
     half = rows // 2
-    hits = round(half * right)
+    hits = round(half * accuracy)
     labels = [1.0] * hits + [0.0] * (half - hits) + [0.0] * hits + [1.0] * (half - hits)
     return labels, [0.5 + away] * half + [0.5 - away] * half
 
 
 @pytest.mark.parametrize(
-    ("rows", "right", "expected"),
+    ("rows", "accuracy", "expected"),
     [
         (20_000, 0.60, Result.BETTER),
         (20_000, 0.45, Result.WORSE),
@@ -24,8 +24,8 @@ def graded(rows: int, right: float, away: float = 0.05) -> tuple[list[float], li
         (400, 0.50, Result.NOT_DISTINGUISHABLE),
     ],
 )
-def test_the_answer_is_that_of_the_interval_of_the_skill(rows: int, right: float, expected: Result) -> None:
-    found = compare(evaluate_with_intervals(*graded(rows, right)))
+def test_the_result_follows_from_the_interval_of_the_skill_score(rows: int, accuracy: float, expected: Result) -> None:
+    found = compare(evaluate_with_intervals(*graded(rows, accuracy)))
     assert found
     assert found.result is expected
     assert found.result is classify(found.skill.low, found.skill.high)
@@ -33,7 +33,7 @@ def test_the_answer_is_that_of_the_interval_of_the_skill(rows: int, right: float
     assert f"{rows:,} labeled rows" in found.message
 
 
-def test_a_positive_skill_alone_is_not_called_better() -> None:
+def test_a_positive_skill_score_alone_is_not_better() -> None:
     found = compare(evaluate_with_intervals(*graded(400, 0.53)))
     assert found
     assert found.skill.value > 0 > found.skill.low
@@ -48,9 +48,9 @@ def test_a_constant_near_the_rate_is_neither_better_nor_worse() -> None:
         assert found.result is Result.NOT_DISTINGUISHABLE
 
 
-def test_there_is_no_answer_where_all_rows_have_the_same_label() -> None:
+def test_labels_of_one_class_have_no_result() -> None:
     assert compare(evaluate_with_intervals([1.0, 1.0, 1.0], [0.4, 0.5, 0.6])) is None
 
 
-def test_one_row_is_too_few_for_an_answer() -> None:
+def test_one_row_is_not_distinguishable_from_the_base_rate() -> None:
     assert classify(float("nan"), float("nan")) is Result.NOT_DISTINGUISHABLE

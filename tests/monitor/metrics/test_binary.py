@@ -45,7 +45,7 @@ def of_scikit_learn(
     }
 
 
-def chosen(values: dict[str, float]) -> dict[str, float]:
+def selected(values: dict[str, float]) -> dict[str, float]:
     return {name: values[name] for name in OF_SCIKIT_LEARN}
 
 
@@ -55,10 +55,10 @@ def test_metrics_are_those_of_scikit_learn_with_and_without_ties(decimals: int, 
     labels, probability = draw(decimals=decimals)
     found = evaluate(labels, probability, threshold=threshold)
     assert set(found) == set(METRICS)
-    assert chosen(found) == pytest.approx(of_scikit_learn(labels, probability, threshold), abs=1e-12)
+    assert selected(found) == pytest.approx(of_scikit_learn(labels, probability, threshold), abs=1e-12)
 
 
-def test_a_tally_of_fractions_of_rows_is_scikit_learns_sample_weight() -> None:
+def test_fractional_counts_are_the_sample_weight_of_scikit_learn() -> None:
     generator = np.random.default_rng(3)
     probability = np.sort(generator.uniform(0.1, 0.9, 40))
     made, missed = generator.uniform(0, 2, (2, 40))
@@ -66,10 +66,10 @@ def test_a_tally_of_fractions_of_rows_is_scikit_learns_sample_weight() -> None:
     expected = of_scikit_learn(
         np.repeat([1.0, 0.0], 40), np.tile(probability, 2), weights=np.concatenate([made, missed])
     )
-    assert chosen({name: float(value[0]) for name, value in found.items()}) == pytest.approx(expected, abs=1e-12)
+    assert selected({name: float(value[0]) for name, value in found.items()}) == pytest.approx(expected, abs=1e-12)
 
 
-def test_each_sample_of_a_tally_has_figures_of_its_own() -> None:
+def test_each_sample_of_counts_has_metrics_of_its_own() -> None:
     probability = np.array([0.2, 0.6, 0.9])
     made, missed = np.array([[1.0, 2, 3], [3, 0, 1]]), np.array([[3.0, 1, 0], [2, 2, 1]])
     together = compute_metrics(ScoreCounts(probability, np.array([4.0, 3, 3]), made, missed))
@@ -78,7 +78,7 @@ def test_each_sample_of_a_tally_has_figures_of_its_own() -> None:
         labels = np.concatenate([np.full(int(counts.sum()), label) for label, counts in cells])
         values = np.concatenate([np.repeat(probability, counts.astype(int)) for _, counts in cells])
         expected = of_scikit_learn(labels, values)
-        assert chosen({name: float(value[place]) for name, value in together.items()}) == pytest.approx(expected)
+        assert selected({name: float(value[place]) for name, value in together.items()}) == pytest.approx(expected)
 
 
 def test_calibration_error_is_that_of_a_plain_loop_over_ten_bins_of_equal_size() -> None:
@@ -98,13 +98,13 @@ def test_calibration_error_of_a_tree_of_three_leaves_is_that_of_its_leaves() -> 
     assert evaluate(labels, leaves)["calibration_error"] == pytest.approx(expected)
 
 
-def test_skill_is_the_share_of_the_class_priors_loss_that_is_saved() -> None:
+def test_the_skill_score_is_relative_to_the_loss_of_the_base_rate() -> None:
     labels, probability = draw()
-    found, prior = evaluate(labels, probability), evaluate(labels, np.full(500, labels.mean()))
-    assert found["log_loss_skill"] == pytest.approx(1 - found["log_loss"] / prior["log_loss"])
-    assert found["brier_skill"] == pytest.approx(1 - found["brier"] / prior["brier"])
-    assert prior["log_loss_skill"] == pytest.approx(0, abs=1e-12)
-    assert prior["brier_skill"] == pytest.approx(0, abs=1e-12)
+    found, base_rate = evaluate(labels, probability), evaluate(labels, np.full(500, labels.mean()))
+    assert found["log_loss_skill"] == pytest.approx(1 - found["log_loss"] / base_rate["log_loss"])
+    assert found["brier_skill"] == pytest.approx(1 - found["brier"] / base_rate["brier"])
+    assert base_rate["log_loss_skill"] == pytest.approx(0, abs=1e-12)
+    assert base_rate["brier_skill"] == pytest.approx(0, abs=1e-12)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=50))
@@ -127,14 +127,14 @@ def test_specificity_is_the_share_of_missed_shots_that_are_predicted_missed() ->
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_what_needs_both_results_is_left_out_where_only_one_is_there(label: int) -> None:
+def test_metrics_of_both_classes_are_undefined_for_labels_of_one_class(label: int) -> None:
     missing = {name for name, metric in METRICS.items() if metric.needs_both_classes}
     assert missing == {"roc_auc", "log_loss_skill", "brier_skill"}
     assert set(evaluate([label] * 2, [0.4, 0.3])) == set(METRICS) - missing
     assert np.isnan(METRICS["roc_auc"].compute([label] * 2, [0.4, 0.3]))
 
 
-def test_one_metric_alone_is_the_one_of_all() -> None:
+def test_a_metric_computed_alone_is_the_one_of_evaluate() -> None:
     labels, probability = draw()
     found = evaluate(labels, probability, threshold=0.3)
     for name, metric in METRICS.items():
@@ -142,7 +142,7 @@ def test_one_metric_alone_is_the_one_of_all() -> None:
 
 
 @pytest.mark.parametrize("decimals", [17, 2])
-def test_bootstrap_samples_are_as_large_as_the_sample_and_vary_about_it(decimals: int) -> None:
+def test_bootstrap_samples_have_the_size_and_the_rate_of_the_sample(decimals: int) -> None:
     labels, probability = draw(decimals=decimals)
     tally = ScoreCounts.of(labels, probability)
     drawn = tally.resampled(400, np.random.default_rng(1))
@@ -155,7 +155,7 @@ def test_bootstrap_samples_are_as_large_as_the_sample_and_vary_about_it(decimals
 
 
 @pytest.mark.parametrize("rows", [3, 50])
-def test_few_and_many_rows_are_drawn_from_cells_in_proportion_to_their_counts(rows: int) -> None:
+def test_few_and_many_rows_are_drawn_in_proportion_to_the_counts(rows: int) -> None:
     counts = np.array([10.0, 0, 30, 60])
     drawn = resample(counts, rows, 2_000, np.random.default_rng(2))
     assert (drawn.sum(axis=1) == rows).all()
@@ -166,12 +166,12 @@ def test_few_and_many_rows_are_drawn_from_cells_in_proportion_to_their_counts(ro
     ("labels", "probability"),
     [([], []), ([1], [0.5, 0.5]), ([np.nan], [0.5]), ([2], [0.5]), ([1], [np.nan]), ([1], [1.1]), ([1], [-0.1])],
 )
-def test_wrong_input_is_refused(labels: list[float], probability: list[float]) -> None:
+def test_wrong_input_is_an_error(labels: list[float], probability: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         evaluate(labels, probability)
 
 
-def test_a_certain_mistake_costs_much_but_not_infinitely_much() -> None:
+def test_the_log_loss_of_a_certain_error_is_finite() -> None:
     assert 30 < log_loss_by_row([1], [0.0])[0] < 40
 
 
@@ -180,7 +180,7 @@ def test_better_knows_the_direction_of_each_metric() -> None:
     assert METRICS["roc_auc"].better(0.7, 0.6)
 
 
-# Rows that come piece by piece
+# Rows in chunks
 
 
 def built(pieces: list[tuple[Floats, Floats]]) -> StreamingCounts:
@@ -194,7 +194,7 @@ def built(pieces: list[tuple[Floats, Floats]]) -> StreamingCounts:
     st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=60),
     st.lists(st.integers(0, 60), max_size=5),
 )
-def test_metrics_of_pieces_are_those_of_the_whole(rows: list[tuple[bool, float]], cuts: list[int]) -> None:
+def test_metrics_of_chunks_are_those_of_all_rows(rows: list[tuple[bool, float]], cuts: list[int]) -> None:
     labels, probability = np.array(rows, dtype=float).T
     pieces = list(zip(np.split(labels, sorted(cuts)), np.split(probability, sorted(cuts)), strict=True))
     builder = built(pieces)
@@ -204,7 +204,7 @@ def test_metrics_of_pieces_are_those_of_the_whole(rows: list[tuple[bool, float]]
     assert builder.base_rate_log_loss() == pytest.approx(evaluate(labels, prior)["log_loss"], abs=1e-12)
 
 
-def test_pieces_are_merged_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_merged_as_they_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binary, "MAX_DISTINCT", 64)
     labels, probability = draw(2_000, decimals=1)
     builder = built([(labels[rows], probability[rows]) for rows in np.array_split(np.arange(2_000), 400)])
@@ -212,7 +212,7 @@ def test_pieces_are_merged_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None
     assert builder.evaluate() == evaluate(labels, probability)
 
 
-def test_metrics_of_more_values_than_are_counted_by_themselves_are_off_by_a_billionth(
+def test_metrics_of_binned_probabilities_differ_by_a_billionth(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     labels, probability = draw(1_500_000)
@@ -224,7 +224,7 @@ def test_metrics_of_more_values_than_are_counted_by_themselves_are_off_by_a_bill
     assert found == pytest.approx(exact, abs=5e-9)
     for name in ("accuracy", "f1_score", "precision", "recall", "specificity"):
         assert found[name] == exact[name]
-    # Not because the labels happened to fit: with cells a thousand times as wide it shows.
+    # With bins a thousand times as wide the difference shows, so the labels do not merely fit.
     monkeypatch.setattr(binary, "MAX_DISTINCT", 2**10)
     assert built([(labels, probability)]).evaluate()["brier"] != pytest.approx(exact["brier"], abs=5e-9)
 
@@ -237,17 +237,17 @@ def test_counts_of_values_and_rows_go_together() -> None:
     assert builder.evaluate() == evaluate(labels, probability)
 
 
-def test_a_piece_without_labeled_rows_changes_nothing() -> None:
+def test_a_chunk_without_labeled_rows_changes_nothing() -> None:
     builder = built([(np.array([1.0, 0.0]), np.array([0.7, 0.2])), (np.array([]), np.array([]))])
     assert builder.evaluate() == evaluate([1, 0], [0.7, 0.2])
 
 
-def test_no_labeled_rows_at_all_have_no_tally() -> None:
+def test_no_labeled_rows_have_no_counts() -> None:
     with pytest.raises(ValueError, match="found none"):
         StreamingCounts().tally()
 
 
 @pytest.mark.parametrize(("labels", "probability"), [([1], [0.5, 0.5]), ([2], [0.5]), ([1], [1.1])])
-def test_a_wrong_piece_is_refused(labels: list[float], probability: list[float]) -> None:
+def test_a_wrong_chunk_is_an_error(labels: list[float], probability: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         StreamingCounts().add(labels, probability)

@@ -1,4 +1,4 @@
-"""Calibration bins: one definition, whoever shows them."""
+"""The app, the plots and the metric have the same calibration bins."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def tree(rows: list[int]) -> tuple[Floats, Floats]:
-    """Labels and P(made) of a tree of which each leaf has so many rows, about half of them made."""
+    """Labels and P(made) of a tree, by the rows of each leaf; about half of the shots are made."""
     made = np.repeat(np.linspace(0.2, 0.8, len(rows)), rows)
     return (np.arange(len(made)) % 2).astype(float), made
 
@@ -33,12 +33,12 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_the_app_the_pictures_and_the_metric_have_the_same_bins(sample: str) -> None:
+def test_the_app_the_plots_and_the_metric_have_the_same_bins(sample: str) -> None:
     labels, made = SAMPLES[sample]
     bins = calibration_curve(labels, made)
     drawn = performance.calibration({"test": (labels, made)}, "calibration").data[0]
-    picture = next(line for line in static.calibration(labels, made, "c").axes[0].lines if line.get_label() == "model")
-    for mean, share in ((np.asarray(drawn.x) / 100, np.asarray(drawn.y) / 100), picture.get_data()):
+    line = next(each for each in static.calibration(labels, made, "c").axes[0].lines if each.get_label() == "model")
+    for mean, share in ((np.asarray(drawn.x) / 100, np.asarray(drawn.y) / 100), line.get_data()):
         assert np.asarray(mean) == pytest.approx(bins["predicted"].to_numpy())
         assert np.asarray(share) == pytest.approx(bins["made"].to_numpy())
     gap = (bins["predicted"] - bins["made"]).abs() @ bins["rows"] / len(labels)

@@ -49,20 +49,20 @@ def test_intervals_are_roughly_those_of_scipy() -> None:
         )
 
 
-def test_intervals_cover_the_truth() -> None:
+def test_intervals_cover_the_true_values() -> None:
     probability = np.linspace(0.1, 0.9, 10_001)
     chance = np.maximum(probability, 1 - probability)
-    truth = {
+    true_values = {
         "log_loss": -np.mean(probability * np.log(probability) + (1 - probability) * np.log(1 - probability)),
         "brier": np.mean(probability * (1 - probability)),
         "accuracy": chance.mean(),
         "recall": probability[probability >= 0.5].sum() / probability.sum(),
     }
     stream = np.random.default_rng(2)
-    covered = dict.fromkeys(truth, 0)
+    covered = dict.fromkeys(true_values, 0)
     for trial in range(300):
         found = evaluate_with_intervals(*draw(200, stream), samples=200, seed=trial)
-        for name, value in truth.items():
+        for name, value in true_values.items():
             interval = found.interval(name)
             covered[name] += interval.low <= value <= interval.high
     assert all(0.91 <= count / 300 <= 0.98 for count in covered.values()), covered
@@ -92,7 +92,7 @@ def test_one_row_has_values_and_no_interval() -> None:
     assert np.isnan([found.low, found.high]).all()
 
 
-def test_what_a_sample_does_not_define_is_left_out() -> None:
+def test_a_metric_that_the_sample_does_not_define_has_no_interval() -> None:
     assert "roc_auc" not in evaluate_with_intervals([1, 1, 1], [0.4, 0.6, 0.7]).intervals()
 
 
@@ -103,7 +103,7 @@ def test_a_metric_that_some_bootstrap_samples_do_not_define_has_an_interval() ->
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "brier", "roc_auc", "accuracy", "log_loss_skill"])
-def test_relative_loss_is_positive_where_the_current_rows_are_worse_whichever_way_is_better(metric: str) -> None:
+def test_relative_degradation_is_positive_where_the_current_rows_are_worse(metric: str) -> None:
     labels, probability = draw(2_000, np.random.default_rng(4))
     good, bad = (
         evaluate_with_intervals(labels, probability),
@@ -127,7 +127,7 @@ def test_samples_of_the_same_kind_are_not_worse_than_each_other() -> None:
 
 
 @pytest.mark.parametrize("probability", [[0.4, 0.3], [0.6, 0.3]])
-def test_beside_a_reference_of_zero_no_relative_loss_is_told(probability: list[float]) -> None:
+def test_there_is_no_relative_degradation_from_a_reference_of_zero(probability: list[float]) -> None:
     never = evaluate_with_intervals([1, 0] * 50, [0.4, 0.3] * 50)
     found = relative_degradation(evaluate_with_intervals([1, 0] * 50, probability * 50), never, "f1_score")
     assert np.isnan([found.value, found.low, found.high]).all()
@@ -144,7 +144,7 @@ def test_every_labeled_row_is_counted_once_in_each_kind_of_slice(scored: pd.Data
     assert made.to_numpy() == pytest.approx(np.full(4, scored["shot_made_flag"].sum()))
 
 
-def test_a_slice_is_measured_as_its_rows_alone_are(scored: pd.DataFrame) -> None:
+def test_the_metrics_of_a_slice_are_those_of_its_rows(scored: pd.DataFrame) -> None:
     found = metrics_by_slice(scored, threshold=0.4, samples=50).set_index("value")
     rows = scored[scored["shot_made_flag"].notna() & (scored["playoffs"] == 1)]
     expected = evaluate_with_intervals(rows["shot_made_flag"], rows["probability"], threshold=0.4, samples=50)
@@ -155,7 +155,7 @@ def test_a_slice_is_measured_as_its_rows_alone_are(scored: pd.DataFrame) -> None
         assert ends == [interval.value, interval.low, interval.high]
 
 
-def test_small_slices_are_counted_and_not_measured(scored: pd.DataFrame) -> None:
+def test_small_slices_have_counts_and_no_metrics(scored: pd.DataFrame) -> None:
     found = metrics_by_slice(scored, samples=5, fewest=30)
     small = found["rows"] < 30
     assert small.any()
@@ -183,13 +183,13 @@ def test_without_labels_there_is_an_empty_table_of_slices(scored: pd.DataFrame) 
     assert {"slice", "value", "rows", "rate"} <= set(found.columns)
 
 
-def test_rows_that_share_an_index_are_told_apart(scored: pd.DataFrame) -> None:
-    doubled = pd.concat([scored, scored])
-    once, twice = metrics_by_slice(scored, samples=5), metrics_by_slice(doubled, samples=5)
+def test_rows_that_share_an_index_are_counted_separately(scored: pd.DataFrame) -> None:
+    duplicated = pd.concat([scored, scored])
+    once, twice = metrics_by_slice(scored, samples=5), metrics_by_slice(duplicated, samples=5)
     assert (twice["rows"] == 2 * once["rows"]).all()
 
 
-def test_the_interval_of_a_share_on_which_all_rows_agree_is_wilsons() -> None:
+def test_the_interval_of_a_share_of_zero_is_that_of_wilson() -> None:
     found = evaluate_with_intervals([0, 0, 1, 0], [0.9, 0.1, 0.1, 0.1])
     assert found.metrics["precision"] == 0
     assert found.counts["precision"] == 1
@@ -200,14 +200,14 @@ def test_the_interval_of_a_share_on_which_all_rows_agree_is_wilsons() -> None:
 
 @given(st.integers(0, 2**31), st.integers(2, 400))
 @settings(max_examples=30, deadline=None)
-def test_the_interval_of_the_calibration_error_holds_its_figure(seed: int, rows: int) -> None:
+def test_the_interval_of_the_calibration_error_contains_its_value(seed: int, rows: int) -> None:
     stream = np.random.default_rng(seed)
     made = stream.choice([0.2, 0.4, 0.7], rows)
     interval = evaluate_with_intervals(stream.random(rows) < made, made, samples=100).interval("calibration_error")
     assert 0 <= interval.low <= interval.value <= interval.high
 
 
-def test_each_metric_knows_how_many_rows_it_is_about() -> None:
+def test_each_metric_has_the_number_of_its_rows() -> None:
     counts = evaluate_with_intervals([1, 1, 0, 0, 0], [0.9, 0.1, 0.8, 0.7, 0.1]).counts
     expected = {"precision": 3, "recall": 2, "specificity": 3, "f1_score": 4, "log_loss": 5}
     assert {name: counts[name] for name in expected} == expected

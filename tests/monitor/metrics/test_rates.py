@@ -30,16 +30,16 @@ def test_every_shot_is_in_one_hexagon(shots: pd.DataFrame) -> None:
 
 
 @given(x=st.floats(-25, 25), y=st.floats(-5, 41), size=st.floats(0.5, 5))
-def test_a_shot_is_in_the_hexagon_with_the_nearest_centre(x: float, y: float, size: float) -> None:
+def test_a_shot_is_in_the_hexagon_with_the_nearest_center(x: float, y: float, size: float) -> None:
     found = rates.counts(at([x], [y]), size_feet=size).iloc[0]
     distance = np.hypot(found["x"] - x, found["y"] - y)
     assert distance <= size / np.sqrt(3) + 1e-6
     angle = np.arange(6) * np.pi / 3
-    neighbours = np.hypot(found["x"] + size * np.cos(angle) - x, found["y"] + size * np.sin(angle) - y)
-    assert distance <= neighbours.min() + 1e-6
+    neighbors = np.hypot(found["x"] + size * np.cos(angle) - x, found["y"] + size * np.sin(angle) - y)
+    assert distance <= neighbors.min() + 1e-6
 
 
-def test_neighbours_of_a_pointy_topped_hexagon_are_beside_it() -> None:
+def test_pointy_topped_hexagons_adjoin_in_rows() -> None:
     cells = rates.counts(at([0, 2, 1], [0, 0, 1.7]), size_feet=2)
     assert sorted(zip(cells["x"], cells["y"].round(2), strict=True)) == [(0, 0), (1, 1.73), (2, 0)]
 
@@ -49,18 +49,18 @@ def test_shots_without_a_position_are_in_no_hexagon(shots: pd.DataFrame) -> None
     assert rates.hexagons(nowhere)["shots"].sum() == len(shots) - 10
 
 
-def test_hexagons_of_few_shots_are_left_out(shots: pd.DataFrame) -> None:
+def test_hexagons_of_few_shots_are_excluded(shots: pd.DataFrame) -> None:
     cells = rates.hexagons(shots, fewest=5)
     assert 0 < len(cells) < len(rates.hexagons(shots))
     assert cells["shots"].min() == 5
 
 
-def test_a_hexagon_that_has_no_size_is_refused(shots: pd.DataFrame) -> None:
+def test_a_hexagon_without_a_size_is_an_error(shots: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="size_feet: expected more than 0, found 0"):
         rates.hexagons(shots, size_feet=0)
 
 
-def test_places_and_groups_of_no_shots_are_empty_tables(shots: pd.DataFrame) -> None:
+def test_hexagons_and_groups_of_no_shots_are_empty_tables(shots: pd.DataFrame) -> None:
     assert rates.hexagons(shots.iloc[:0]).empty
     assert rates.counts(shots.iloc[:0]).empty
     assert rates.rates_by_group(shots.iloc[:0], np.array([])).empty
@@ -88,13 +88,13 @@ def test_groups_belong_to_rows_by_position_whatever_the_index(shots: pd.DataFram
     assert rates.rates_by_group(shots.set_index(shots.index[::-1]), pd.Series(groups)).equals(plain)
 
 
-def test_rows_without_a_group_are_left_out(shots: pd.DataFrame) -> None:
+def test_rows_without_a_group_are_excluded(shots: pd.DataFrame) -> None:
     groups = shots["period"].where(shots["period"] != 2).astype(float)
     assert rates.rates_by_group(shots, groups)["shots"].sum() == (shots["period"] != 2).sum()
 
 
 @pytest.mark.parametrize(("made", "of"), [(0, 5), (5, 5), (3, 10), (400, 1_000)])
-def test_the_interval_is_the_one_of_wilson(made: int, of: int) -> None:
+def test_the_interval_is_that_of_wilson(made: int, of: int) -> None:
     expected = stats.binomtest(made, of).proportion_ci(method="wilson")
     low, high = rates.wilson([made], [of])
     assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), abs=1e-12)

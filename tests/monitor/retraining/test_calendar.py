@@ -1,4 +1,4 @@
-"""When the loop looks next, and what stands in its calendar."""
+"""The next scheduled monitoring run, and the events of the calendar."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
@@ -28,11 +28,11 @@ TODAY = NOW.date()
 WEEK, MONTH = Cadence.WEEK, Cadence.MONTH
 
 
-def look(when: datetime, health: str = "healthy") -> MonitoringRun:
+def monitoring_run(when: datetime, health: str = "healthy") -> MonitoringRun:
     return MonitoringRun(run_id="r", started=when, current="prod", health=health)
 
 
-def decision(  # noqa: PLR0913 what a test may want otherwise
+def decision(  # noqa: PLR0913 what a test sets
     when: datetime,
     decided: str = "no action",
     *,
@@ -69,12 +69,12 @@ def unfolded(file: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if line)
 
 
-def written(last: date | None, rhythm: Cadence, *, today: date = TODAY, name: str = "kobe_shot") -> bytes:
-    return ical_export.written(NextMonitoringRun(rhythm, last, today), name=name, uid="1@kobe-shot", now=NOW)
+def written(last: date | None, cadence: Cadence, *, today: date = TODAY, name: str = "kobe_shot") -> bytes:
+    return ical_export.written(NextMonitoringRun(cadence, last, today), name=name, uid="1@kobe-shot", now=NOW)
 
 
 @pytest.mark.parametrize(
-    ("rhythm", "day", "expected"),
+    ("cadence", "day", "expected"),
     [
         (Cadence.DAY, date(2026, 12, 31), date(2027, 1, 1)),
         (Cadence.DAY, date(2028, 2, 28), date(2028, 2, 29)),
@@ -87,56 +87,58 @@ def written(last: date | None, rhythm: Cadence, *, today: date = TODAY, name: st
         (MONTH, date(2026, 10, 31), date(2026, 11, 30)),
     ],
 )
-def test_a_rhythm_goes_over_the_ends_of_months_years_and_leap_days(rhythm: Cadence, day: date, expected: date) -> None:
-    assert calendar.later(day, rhythm) == expected
+def test_a_cadence_crosses_the_ends_of_months_years_and_leap_days(cadence: Cadence, day: date, expected: date) -> None:
+    assert calendar.later(day, cadence) == expected
 
 
-def test_months_after_a_short_one_go_back_to_the_day_that_they_are_counted_from() -> None:
+def test_months_after_a_short_one_have_the_day_of_the_start_again() -> None:
     days = islice(NextMonitoringRun(MONTH, date(2027, 1, 31), date(2027, 2, 1)).days, 4)
     assert [(day.month, day.day) for day in days] == [(2, 28), (3, 31), (4, 30), (5, 31)]
 
 
-def test_the_next_look_is_a_rhythm_after_the_last_one() -> None:
-    found = calendar.next_monitoring_run([look(NOW - timedelta(days=9)), look(NOW - timedelta(days=2))], [], WEEK, NOW)
+def test_the_next_run_is_one_interval_after_the_latest() -> None:
+    found = calendar.next_monitoring_run(
+        [monitoring_run(NOW - timedelta(days=9)), monitoring_run(NOW - timedelta(days=2))], [], WEEK, NOW
+    )
     assert (found.due, found.overdue) == (date(2026, 11, 27), False)
-    assert found.words == (
+    assert found.description == (
         "Next scheduled run: Friday 27 November 2026 (one run every week; the latest was on Friday 20 November 2026)."
     )
 
 
-def test_a_decision_of_its_own_counts_as_a_look_and_one_that_was_asked_for_does_not() -> None:
-    looked = [look(NOW - timedelta(days=6))]
-    asked = [decision(NOW - timedelta(days=1), mode=mode) for mode in ("force", "dry_run")]
-    assert calendar.next_monitoring_run(looked, asked, WEEK, NOW).last == date(2026, 11, 16)
-    own = [*asked, decision(NOW - timedelta(days=2))]
-    assert calendar.next_monitoring_run(looked, own, WEEK, NOW).last == date(2026, 11, 20)
+def test_a_decision_of_the_policy_counts_as_a_monitoring_run_and_a_requested_one_does_not() -> None:
+    runs = [monitoring_run(NOW - timedelta(days=6))]
+    requested = [decision(NOW - timedelta(days=1), mode=mode) for mode in ("force", "dry_run")]
+    assert calendar.next_monitoring_run(runs, requested, WEEK, NOW).last == date(2026, 11, 16)
+    own = [*requested, decision(NOW - timedelta(days=2))]
+    assert calendar.next_monitoring_run(runs, own, WEEK, NOW).last == date(2026, 11, 20)
 
 
-def test_a_look_that_came_to_no_verdict_has_not_looked() -> None:
-    assert calendar.next_monitoring_run([look(NOW, health="")], [], WEEK, NOW).last is None
+def test_a_run_without_a_status_does_not_count() -> None:
+    assert calendar.next_monitoring_run([monitoring_run(NOW, health="")], [], WEEK, NOW).last is None
 
 
-def test_where_nobody_has_looked_the_next_look_is_today_and_not_overdue() -> None:
+def test_the_first_run_is_scheduled_for_today_and_not_overdue() -> None:
     found = calendar.next_monitoring_run([], [], WEEK, NOW)
     assert (found.due, found.overdue) == (TODAY, False)
-    assert "no monitoring run yet" in found.words
+    assert "no monitoring run yet" in found.description
     assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
 
 
-def test_a_look_that_is_due_today_is_not_overdue_yet() -> None:
+def test_a_run_that_is_scheduled_for_today_is_not_overdue() -> None:
     found = NextMonitoringRun(WEEK, date(2026, 11, 15), TODAY)
     assert not found.overdue
-    assert "today, Sunday 22 November 2026" in found.words
+    assert "today, Sunday 22 November 2026" in found.description
 
 
-def test_an_overdue_look_is_told_and_the_rhythm_goes_on_from_today() -> None:
+def test_an_overdue_run_is_described_and_the_schedule_continues_from_today() -> None:
     found = NextMonitoringRun(WEEK, date(2026, 11, 8), TODAY)
     assert found.overdue
-    assert found.words.startswith("Overdue since Sunday 15 November 2026")
+    assert found.description.startswith("Overdue since Sunday 15 November 2026")
     assert list(islice(found.days, 2)) == [TODAY, date(2026, 11, 29)]
     entries = calendar.upcoming_events(found, TODAY)
     assert [(entry.day, entry.kind) for entry in entries] == [(date(2026, 11, 15), DUE), (TODAY, DUE)]
-    assert "Missed" in entries[0].words
+    assert "Missed" in entries[0].description
 
 
 @given(
@@ -144,17 +146,17 @@ def test_an_overdue_look_is_told_and_the_rhythm_goes_on_from_today() -> None:
     st.integers(0, 100),
     st.sampled_from(list(Cadence)),
 )
-def test_days_of_looks_are_never_in_the_past_and_follow_each_other(last: date, age: int, rhythm: Cadence) -> None:
+def test_days_of_scheduled_runs_are_sorted_and_not_in_the_past(last: date, age: int, cadence: Cadence) -> None:
     today = last + timedelta(days=age)
-    days = list(islice(NextMonitoringRun(rhythm, last, today).days, 5))
+    days = list(islice(NextMonitoringRun(cadence, last, today).days, 5))
     assert days[0] >= today
     assert days == sorted(set(days))
     assert max(later - day for day, later in pairwise(days)) <= timedelta(days=31)
 
 
-def test_what_has_happened_is_dated_in_words_oldest_first() -> None:
+def test_past_events_are_described_with_their_time_earliest_first() -> None:
     found = calendar.past_events(
-        [look(NOW, "watch"), look(NOW - timedelta(days=1), "")],
+        [monitoring_run(NOW, "warning"), monitoring_run(NOW - timedelta(days=1), "")],
         [decision(NOW - timedelta(days=2), "retrain", outcome="promoted", challenger="4", trigger="reactive")],
         promotions(
             (NOW - timedelta(days=3), 3, "", "an old entry"),
@@ -162,17 +164,17 @@ def test_what_has_happened_is_dated_in_words_oldest_first() -> None:
             (NOW + timedelta(minutes=5), 3, "roll back", "it misses layups"),
         ),
     )
-    assert [(entry.day.day, entry.kind, entry.words) for entry in found] == [
+    assert [(entry.day.day, entry.kind, entry.description) for entry in found] == [
         (19, PROMOTION, "10:00 Version 3 became champion: an old entry"),
         (20, DECISION, "10:00 Decision 7: retrain (reactive). Promoted: version 4."),
         (20, PROMOTION, "10:05 Version 4 became champion: better"),
         (21, MONITORING, "10:00 Monitoring run on prod: no status."),
-        (22, MONITORING, "10:00 Monitoring run on prod: watch."),
+        (22, MONITORING, "10:00 Monitoring run on prod: warning."),
         (22, ROLL_BACK, "10:05 Version 3 was restored as champion: it misses layups"),
     ]
 
 
-def test_training_and_staleness_stand_in_the_calendar_when_they_come_within_it() -> None:
+def test_training_and_staleness_are_in_the_calendar_if_they_are_within_its_range() -> None:
     due = NextMonitoringRun(MONTH, TODAY, TODAY)
     soon, far = NOW + timedelta(days=1), NOW + timedelta(days=90)
     kinds = [entry.kind for entry in calendar.upcoming_events(due, date(2026, 11, 30), training=soon, stale=far)]
@@ -205,9 +207,7 @@ def test_training_and_staleness_stand_in_the_calendar_when_they_come_within_it()
         ),
     ],
 )
-def test_what_is_to_come_is_told_in_words(
-    training: datetime | None, stale: datetime | None, expected: list[str]
-) -> None:
+def test_upcoming_events_are_described(training: datetime | None, stale: datetime | None, expected: list[str]) -> None:
     assert calendar.milestones(training, stale, NOW) == expected
 
 
@@ -238,7 +238,7 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
         (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00: retrain. Interrupted."),
     ],
 )
-def test_a_decision_and_what_came_of_it_are_one_sentence(entry: RetrainingDecision, expected: str) -> None:
+def test_a_decision_is_described_with_its_outcome(entry: RetrainingDecision, expected: str) -> None:
     assert calendar.describe_decision(entry) == expected
 
 
@@ -250,7 +250,7 @@ def test_a_decision_and_what_came_of_it_are_one_sentence(entry: RetrainingDecisi
         (date(2028, 2, 1), 5, date(2028, 1, 31), date(2028, 3, 5)),
     ],
 )
-def test_a_sheet_of_the_calendar_holds_whole_weeks(month: date, rows: int, first: date, last: date) -> None:
+def test_a_month_of_the_calendar_holds_whole_weeks(month: date, rows: int, first: date, last: date) -> None:
     sheet = calendar.weeks(month)
     assert len(sheet) == rows
     assert {len(week) for week in sheet} == {7}
@@ -258,7 +258,7 @@ def test_a_sheet_of_the_calendar_holds_whole_weeks(month: date, rows: int, first
 
 
 @pytest.mark.parametrize(
-    ("last", "rhythm", "rule"),
+    ("last", "cadence", "rule"),
     [
         (date(2026, 11, 21), Cadence.DAY, "FREQ=DAILY"),
         (date(2026, 11, 21), WEEK, "FREQ=WEEKLY"),
@@ -268,27 +268,27 @@ def test_a_sheet_of_the_calendar_holds_whole_weeks(month: date, rows: int, first
         (date(2026, 10, 29), MONTH, "FREQ=MONTHLY;BYMONTHDAY=28,29;BYSETPOS=-1"),
     ],
 )
-def test_the_rule_of_the_file_is_the_rhythm(last: date, rhythm: Cadence, rule: str) -> None:
-    lines = unfolded(written(last, rhythm))
+def test_the_rule_of_the_file_is_the_cadence(last: date, cadence: Cadence, rule: str) -> None:
+    lines = unfolded(written(last, cadence))
     assert lines["RRULE"] == rule
-    assert lines["DTSTART;VALUE=DATE"] == f"{calendar.later(last, rhythm):%Y%m%d}"
+    assert lines["DTSTART;VALUE=DATE"] == f"{calendar.later(last, cadence):%Y%m%d}"
 
 
-@pytest.mark.parametrize("rhythm", list(Cadence))
+@pytest.mark.parametrize("cadence", list(Cadence))
 @pytest.mark.parametrize("last", [date(2026, 10, 31), date(2027, 1, 30), date(2028, 2, 29), date(2026, 11, 21)])
-def test_another_reader_of_the_rule_finds_the_days_that_the_page_shows(last: date, rhythm: Cadence) -> None:
-    planned = list(islice(NextMonitoringRun(rhythm, last, last).days, 14))
-    rule = unfolded(written(last, rhythm, today=last))["RRULE"]
+def test_another_reader_of_the_rule_finds_the_days_that_the_page_shows(last: date, cadence: Cadence) -> None:
+    planned = list(islice(NextMonitoringRun(cadence, last, last).days, 14))
+    rule = unfolded(written(last, cadence, today=last))["RRULE"]
     read = islice(rrulestr(rule, dtstart=datetime.combine(planned[0], datetime.min.time())), 14)
-    assert [moment.date() for moment in read] == planned
+    assert [time.date() for time in read] == planned
 
 
-def test_an_overdue_look_starts_today_in_the_file() -> None:
+def test_an_overdue_run_starts_today_in_the_file() -> None:
     assert unfolded(written(date(2026, 8, 31), MONTH))["DTSTART;VALUE=DATE"] == "20261122"
     assert unfolded(written(date(2026, 8, 31), MONTH))["RRULE"] == "FREQ=MONTHLY"
 
 
-def test_the_file_is_one_event_with_all_that_rfc_5545_asks_for() -> None:
+def test_the_file_is_one_event_with_all_that_rfc_5545_requires() -> None:
     lines = written(date(2026, 11, 21), WEEK).decode().split("\r\n")
     assert lines[:4] == ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//kobe_shot//monitor//EN", "BEGIN:VEVENT"]
     assert lines[-4:] == ["TRANSP:TRANSPARENT", "END:VEVENT", "END:VCALENDAR", ""]

@@ -18,13 +18,13 @@ def shown(capsys: pytest.CaptureFixture[str], **options: object) -> str:
     return " ".join(printed.replace("│", " ").split())
 
 
-def test_where_nothing_has_happened_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_store_is_reported_with_the_command_for_the_first_decision(capsys: pytest.CaptureFixture[str]) -> None:
     printed = shown(capsys)
     assert "kobe_shot: no version has been promoted yet" in printed
     assert "Decisions: none yet; make one with mlflow run . -e retreino" in printed
 
 
-def test_champions_are_shown_newest_first_with_how_they_came_and_where_a_roll_back_goes(
+def test_champions_are_shown_newest_first_with_their_promotions_and_the_rollback_target(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     promote_versions(3)
@@ -39,13 +39,13 @@ def test_champions_are_shown_newest_first_with_how_they_came_and_where_a_roll_ba
     assert "Champion: version 1; rollback target: none" in shown(capsys)
 
 
-def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_decisions_are_shown_newest_first_with_their_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
     promote_versions(1)
-    log_decision(1, reasons=("no rule asks", "Labeled windows: fine", "Trend: too few"))
+    log_decision(1, reasons=("no trigger fires", "Labeled windows: no breach", "Trend: too few"))
     log_decision(
         2,
         records.RETRAIN,
-        reasons=("two windows violate",),
+        reasons=("two windows breach",),
         **as_kwargs(
             {
                 tags.TRIGGER: "reactive",
@@ -57,10 +57,10 @@ def test_decisions_are_shown_newest_first_with_what_came_of_them(capsys: pytest.
     )
     printed = shown(capsys)
     assert printed.index("retrain (reactive) rejected 2 worse in playoffs") < printed.index("no action nothing to do")
-    assert "no rule asks; Labeled windows: fine" in printed
+    assert "no trigger fires; Labeled windows: no breach" in printed
 
 
-def test_no_more_entries_are_shown_than_were_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_limit_bounds_the_entries_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     promote_versions(3)
     for number in (1, 2, 3):
         log_decision(number, reasons=(f"reason {number}",))
@@ -83,7 +83,7 @@ def test_another_registered_model_has_another_history(capsys: pytest.CaptureFixt
         assert "Champion: version 1;" in shown(capsys)
 
 
-def test_a_history_whose_only_champion_lost_its_pass_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_history_whose_only_champion_no_longer_passes_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     promote_versions(1)
     registry.record_gate_result("1", REJECTED)
     MlflowClient().delete_registered_model_alias(registry.MODEL, "champion")
@@ -103,6 +103,6 @@ def test_versions_that_never_became_champion_have_no_history(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "1001"], ["--nonsense", "1"]])
-def test_a_wrong_parameter_is_refused(arguments: list[str]) -> None:
+def test_a_wrong_parameter_is_an_error(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         parse_args(HistoryConfig, arguments)

@@ -562,7 +562,7 @@ def part(raw: pd.DataFrame, folder: Path, ends: tuple[int, ...] = (500, 900)) ->
 def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     written: Written, raw: pd.DataFrame, tmp_path: Path, kind: str
 ) -> None:
-    table = raw.assign(probability=0.25, prediction=1, learned=raw.index % 2 == 0, model_version=2)
+    table = raw.assign(probability=0.25, prediction=1, reviewed=raw.index % 2 == 0, model_version=2)
     path = part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)
     found, rows = tables.read_sample(path, 100)
     assert rows == 1_500
@@ -571,7 +571,7 @@ def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     assert abs(found["shot_id"].mean() / table["shot_id"].mean() - 1) < 0.05
     expected = table.set_index("shot_id").loc[found["shot_id"]]
     np.testing.assert_allclose(found["lng"], expected["lon"])
-    assert found["learned"].tolist() == expected["learned"].tolist()
+    assert found["reviewed"].tolist() == expected["reviewed"].tolist()
     assert set(found[MODEL_VERSION]) == {2}
     for most in (None, 1_500):
         whole, rows = tables.read_sample(path, most)
