@@ -31,6 +31,7 @@ from tests.project import (
     ok,
     publish,
     records,
+    run,
     run_production_server,
     shot,
     wait_until,
@@ -85,7 +86,9 @@ def assert_champion_is_served(client: MlflowClient) -> str:
 
 
 def test_a_retraining_trains_on_training_labels_and_is_evaluated_on_a_temporal_holdout(checkout: Checkout) -> None:
-    printed = ok(checkout.mlflow_run("retreino", "-P", "mode=force", "-P", "models=lr", "-P", "n_iter=1"))
+    printed = ok(
+        checkout.mlflow_run("retreino", "-P", "mode=force", "-P", "models=lr", "-P", "n_iter=1", "-P", "cv_folds=2")
+    )
     run = checkout.run("Retreino")
     assert "Decision 1: retrain (forced)" in printed
     assert run.data.tags["outcome"] in {"promoted", "rejected"}
@@ -160,24 +163,9 @@ def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_double
         assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, case
 
 
-def test_of_two_parallel_retrainings_one_runs_and_the_other_reports_it(checkout: Checkout) -> None:
-    command = [sys.executable, "-m", "steps.retreino", "--mode", "force", "--models", "lr,dt", "--n_iter", "20"]
-    impatient = environment() | {"KOBE_LOCK_WAIT_SECONDS": "2"}
-    processes = [
-        subprocess.Popen(
-            command, cwd=checkout.folder, env=impatient, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(2)
-    ]
-    printed = [completed(process).stdout for process in processes]
-    assert sorted(process.returncode for process in processes) == [0, 1], "\n".join(printed)
-    assert sum("Already running: retreino" in text for text in printed) == 1
-    assert len(decided(checkout.client())) == 1
-    assert_log_is_whole(checkout.client())
-    assert_champion_is_served(checkout.client())
-
-
-def test_a_retraining_waits_for_who_writes_in_its_folder(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_retraining_waits_for_who_writes_in_its_folder_and_a_parallel_one_reports_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
     output, command = tmp_path / "output", [sys.executable, "-m", "steps.retreino", *FORCED]
     # What every step holds as long as it runs.
     with output.open("wb") as printed, writer_lock(checkout.folder / "data" / "processed"):
@@ -191,7 +179,18 @@ def test_a_retraining_waits_for_who_writes_in_its_folder(checkout: Checkout, tmp
         wait_until(lambda: "Waiting for it to end" in output.read_text() or process.poll() is not None, "it to wait")
         assert process.poll() is None, output.read_text()
         assert decided(checkout.client()) == []
+    wait_until(lambda: "Decision 1" in output.read_text() or process.poll() is not None, "it to decide")
+    process.send_signal(signal.SIGSTOP)
+    try:
+        assert process.poll() is None, output.read_text()
+        impatient = environment() | {"KOBE_LOCK_WAIT_SECONDS": "0.1"}
+        parallel = run(command, cwd=checkout.folder, env=impatient)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert parallel.returncode == 1, parallel.stdout
+    assert "Already running: retreino" in parallel.stderr
     assert completed(process).returncode == 0, output.read_text()
+    assert len(decided(checkout.client())) == 1
     assert_log_is_whole(checkout.client())
     assert_champion_is_served(checkout.client())
 
@@ -284,7 +283,7 @@ def test_a_backtest_compares_the_policy_with_never_and_always_retraining_without
     checkout: Checkout,
 ) -> None:
     before = assert_champion_is_served(checkout.client())
-    arguments = ["source=synthetic", "synthetic_rows=12000", "models=lr", "n_iter=1", "cv_folds=2", "batch_size=600"]
+    arguments = ["source=synthetic", "synthetic_rows=8000", "models=lr", "n_iter=1", "cv_folds=2", "batch_size=600"]
     printed = ok(checkout.mlflow_run("operacao", *(part for text in arguments for part in ("-P", text))))
     assert assert_champion_is_served(checkout.client()) == before
     run = checkout.run("Operacao")
