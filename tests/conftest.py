@@ -146,7 +146,7 @@ def mlflow_server_url(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[st
 @pytest.fixture(scope="session")
 def production_server(served_checkout: tuple[Checkout, Pipeline]) -> Iterator[ProductionServer]:
     """A running ``python -m serving.server``."""
-    with run_production_server(served_checkout[0]) as server:
+    with run_production_server(served_checkout[0], is_forked=False) as server:
         yield server
 
 

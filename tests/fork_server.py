@@ -17,9 +17,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, AnyStr, NamedTuple
 
 import matplotlib as mpl
 from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
@@ -36,44 +39,78 @@ _LIBRARIES = (
     "rich.progress",
     "rich.table",
     "skops.io",
+    "uvicorn",
+    "uvloop",
 )
+_lock = threading.Lock()
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class _Request(NamedTuple):
+    command: list[str]
+    folder: str
+    environment: dict[str, str]
+    has_own_session: bool
 
 
 def end_with_parent() -> None:
     """Let this process get SIGTERM when its parent is killed."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _prctl(option: int, value: int) -> None:
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(option, value)
 
 
-def can_run(command: Sequence[str]) -> bool:
-    """Whether a command is ``python -m MODULE`` or ``mlflow``."""
-    return list(command[:2]) == [sys.executable, "-m"] or command[0] == "mlflow"
+def start(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":  # noqa: ANN401 as Popen has them
+    """Start a command, as a child that ends with this process; ``python -m`` and ``mlflow`` are forked."""
+    is_module = command[0] in {sys.executable, "python"} and command[1] == "-m"
+    is_known = _LIBC is not None and (is_module or command[0] == "mlflow")
+    return _start(_Fork if is_known else subprocess.Popen, command, options)
 
 
-def run(
-    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], check: Callable[[], object]
-) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end; `check` is called every second and may raise, which ends the command."""
-    with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        request.write(json.dumps([list(command), str(cwd), dict(env)]).encode())
-        request.flush()
-        server, connection = _server()
-        socket.send_fds(connection, [b"."], [file.fileno() for file in (request, output, errors)])
+def start_interpreter(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":  # noqa: ANN401 as Popen has them
+    """Start a command as `start` does, without a fork."""
+    return _start(subprocess.Popen, command, options)
+
+
+def _start(
+    kind: "type[subprocess.Popen[Any]]", command: Sequence[str], options: Mapping[str, Any]
+) -> "subprocess.Popen[Any]":
+    return kind(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
+
+
+class _Fork(subprocess.Popen[AnyStr]):
+    """A process that the server forks and that becomes a child of this one."""
+
+    def _execute_child(self, args, *options):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN202 overrides
+        folder, variables, pipes, has_session = options[4], options[5], options[9:15], options[20]
+        files = [given if given != -1 else number for number, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         try:
-            code = _wait(connection, check)
-        except BaseException:
-            _server.cache_clear()
-            server.kill()
-            server.wait()
-            raise
-        printed = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (output, errors)]
-    return subprocess.CompletedProcess(list(command), code, *printed)
+            self.pid = _fork(_Request(list(args), str(folder), dict(variables), bool(has_session)), files)
+        finally:
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self._child_created = True
+
+
+def _fork(request: _Request, files: Sequence[int]) -> int:
+    with _lock, tempfile.TemporaryFile() as body:
+        connection = _connection()
+        body.write(json.dumps(request).encode())
+        body.flush()
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            socket.send_fds(connection, [b"."], [body.fileno(), *files])
+            return int(connection.recv(16))
+        finally:
+            _prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
 @cache
-def _server() -> "tuple[subprocess.Popen[bytes], socket.socket]":
+def _connection() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -89,45 +126,58 @@ def _server() -> "tuple[subprocess.Popen[bytes], socket.socket]":
         process.wait()
 
     atexit.register(stop)
-    ours.settimeout(1)
-    return process, ours
+    return ours
 
 
-def _wait(connection: socket.socket, check: Callable[[], object]) -> int:
+def _serve(connection: socket.socket) -> _Request:
+    """Return in each fork, with its request."""
     while True:
-        try:
-            return int(connection.recv(16))
-        except TimeoutError:
-            check()
-
-
-def _serve(connection: socket.socket) -> tuple[list[str], str, dict[str, str]]:
-    """Return in each fork, with the command, folder and environment of a request."""
-    while True:
-        message, files, _flags, _sender = socket.recv_fds(connection, 1, 3)
+        message, files, _flags, _sender = socket.recv_fds(connection, 1, 4)
         if not message:
             os._exit(0)
-        child = os.fork()
-        if child == 0:
+        ready, started = os.pipe()
+        # The fork of a fork that ends at once becomes a child of the process that made the request.
+        between = os.fork()
+        if between == 0:
+            os.close(ready)
             connection.close()
-            end_with_parent()
-            for file, number in zip(files[1:], (1, 2), strict=True):
-                os.dup2(file, number)
-                os.close(file)
-            with open(files[0], "rb") as request:  # noqa: PTH123 a descriptor
-                request.seek(0)
-                command, folder, environment = json.load(request)
-            return command, folder, environment
+            parent = os.getpid()
+            if os.fork():
+                os._exit(0)
+            while os.getppid() == parent:
+                time.sleep(0.001)
+            return _enter(files, started)
+        os.close(started)
+        os.waitpid(between, 0)
+        with open(ready, "rb") as number:  # noqa: PTH123 a descriptor
+            connection.sendall(number.read())
         for file in files:
             os.close(file)
-        _child, status = os.waitpid(child, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _become(command: list[str], folder: str, environment: dict[str, str]) -> None:
-    os.chdir(folder)
+def _enter(files: Sequence[int], started: int) -> _Request:
+    with open(files[0], "rb") as body:  # noqa: PTH123 a descriptor
+        body.seek(0)
+        request = _Request(*json.load(body))
+    for number, file in enumerate(files[1:]):
+        os.dup2(file, number)
+        os.close(file)
+    end_with_parent()
+    if request.has_own_session:
+        os.setsid()
+    os.write(started, str(os.getpid()).encode())
+    os.close(started)
+    return request
+
+
+def _become(request: _Request) -> None:
+    command = request.command
+    os.chdir(request.folder)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(request.environment)
+    tempfile.tempdir = None
+    if "PYTHONUNBUFFERED" in request.environment:
+        sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 a descriptor
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
     if command[0] == "mlflow":
@@ -136,7 +186,7 @@ def _become(command: list[str], folder: str, environment: dict[str, str]) -> Non
         sys.argv[:] = [script, *command[1:]]
         runpy.run_path(script, run_name="__main__")
     else:
-        sys.path[0] = folder
+        sys.path[0] = request.folder
         sys.argv[:] = command[2:]
         runpy.run_module(command[2], run_name="__main__", alter_sys=True)
 
@@ -154,4 +204,4 @@ def _import_libraries() -> None:
 
 if __name__ == "__main__":
     _import_libraries()
-    _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
+    _become(_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -5,9 +5,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import AnyStr
 
@@ -32,7 +33,6 @@ from serving.registry.gate import GateResult
 from serving.registry.relocation import relocate
 from serving.server import registry_watch
 from tests import fork_server
-from tests.fork_server import end_with_parent
 
 REAL = ROOT.parent / "shared" / "data" / "raw"
 """The real files, where this workplace has them."""
@@ -56,25 +56,24 @@ class Checkout:
         relocate(target / "mlflow.db")
         return Checkout(target)
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command in the folder, in the activated environment."""
-        return run(arguments, cwd=self.folder)
+    def command(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the folder, in the activated environment, with more environment variables."""
+        return run(arguments, cwd=self.folder, env=environment() | variables)
 
     def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
         """Start a command in the folder, in a process group of its own, with more environment variables."""
-        return subprocess.Popen(
+        return fork_server.start(
             arguments,
             cwd=self.folder,
             env=environment() | variables,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
         )
 
-    def step(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run ``python -m steps.NAME``."""
-        return self.command(sys.executable, "-m", f"steps.{name}", *arguments)
+    def step(self, name: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run ``python -m steps.NAME``, with more environment variables."""
+        return self.command(sys.executable, "-m", f"steps.{name}", *arguments, **variables)
 
     def mlflow_run(self, entry_point: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run ``mlflow run . -e NAME --env-manager local``."""
@@ -109,18 +108,26 @@ class Checkout:
 
 
 def copy_project(target: Path) -> Checkout:
-    """Copy the files that git knows or would add."""
+    """Copy the files that git knows or would add, and what Python has compiled of them."""
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, target / name)
+    copy_files(filter(None, listed.split("\0")), target)
     return Checkout(target)
+
+
+def copy_files(names: Iterable[str], target: Path) -> None:
+    """Copy files of the project, and what Python has compiled of them."""
+    for name in names:
+        compiled = [cache_from_source(name)] if name.endswith(".py") else []
+        for each in (name, *compiled):
+            if (ROOT / each).is_file():
+                (target / each).parent.mkdir(parents=True, exist_ok=True)
+                # Compiled code is valid for the time of its source.
+                shutil.copy2(ROOT / each, target / each)
 
 
 def environment() -> dict[str, str]:
@@ -166,22 +173,29 @@ class ProductionServer:
 
 @contextmanager
 def run_production_server(
-    checkout: Checkout, *options: str, workers: int = 2, inference_log: str | None = None, tracking: str = ""
+    checkout: Checkout,
+    *options: str,
+    workers: int = 2,
+    inference_log: str | None = None,
+    tracking: str = "",
+    is_forked: bool = True,
 ) -> Iterator[ProductionServer]:
-    """Run ``python -m serving.server`` until the block ends, with the checkout's own store or the one at `tracking`."""
+    """Run ``python -m serving.server`` until the block ends, with the checkout's own store or the one at `tracking`.
+
+    One that is not forked has the memory of its own imports alone.
+    """
     settings = {} if inference_log is None else {"KOBE_INFERENCE_LOG": inference_log}
     settings |= {"MLFLOW_TRACKING_URI": tracking} if tracking else {}
     port = free_port()
     output = checkout.folder / f"server-{port}.log"
     with output.open("wb") as log:
-        process = subprocess.Popen(
+        process = (fork_server.start if is_forked else fork_server.start_interpreter)(
             [sys.executable, "-m", "serving.server", "--port", str(port), "--workers", str(workers), *options],
             cwd=checkout.folder,
             env=environment() | settings,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
         )
     server = ProductionServer(f"http://127.0.0.1:{port}", process, output)
     try:
@@ -271,17 +285,13 @@ def run(
     command: Sequence[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, by default in the activated environment, for as long as it works."""
-    env = environment() if env is None else env
-    if fork_server.can_run(command):
-        return fork_server.run(command, cwd=cwd, env=env, check=patience.Patience(f"the end of {command!r}").check)
-    process = subprocess.Popen(
+    process = fork_server.start(
         command,
         cwd=cwd,
-        env=env,
+        env=environment() if env is None else env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
     )
     return completed(process)
 

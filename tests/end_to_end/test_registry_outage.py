@@ -19,6 +19,7 @@ from serving.client.load_probe import LoadProbe
 from serving.registry import StoreError
 from steps import reverter
 from steps.reverter import ReverterConfig
+from tests import fork_server
 from tests.networks import FaultyProxy, black_hole
 from tests.project import (
     Checkout,
@@ -51,7 +52,7 @@ def tracking(published: Checkout) -> Iterator[int]:
     port = free_port()
     command = ["mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri"]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(
+    server = fork_server.start(
         [*command, f"sqlite:///{published.folder / 'mlflow.db'}"],
         cwd=published.folder,
         env=environment() | settings,
@@ -127,8 +128,8 @@ def _version(server: ProductionServer) -> str:
 
 def test_a_start_without_a_registry_ends_with_a_message(published: Checkout) -> None:
     with black_hole() as place:
-        tracking = f"MLFLOW_TRACKING_URI=http://u:secret@{place}"
-        ended = published.command("env", tracking, sys.executable, "-m", "serving.server", "--port", str(free_port()))
+        command = ["python", "-m", "serving.server", "--port", str(free_port())]
+        ended = published.command(*command, MLFLOW_TRACKING_URI=f"http://u:secret@{place}")
     assert ended.returncode == 1
     assert f"http://u:***@{place}" in ended.stderr.replace("\n", "")
     assert "Traceback" not in ended.stderr
@@ -138,7 +139,7 @@ def test_a_start_without_a_registry_ends_with_a_message(published: Checkout) -> 
 @pytest.mark.parametrize("module", ["steps.preparacao", "monitor.retraining.history"])
 def test_a_command_without_its_tracking_server_ends_with_a_message(published: Checkout, module: str) -> None:
     with black_hole() as place:
-        ended = published.command("env", f"MLFLOW_TRACKING_URI=http://{place}", sys.executable, "-m", module)
+        ended = published.command("python", "-m", module, MLFLOW_TRACKING_URI=f"http://{place}")
     assert ended.returncode == 1
     assert "no response within" in ended.stderr.replace("\n", " ")
     assert "Traceback" not in ended.stderr
@@ -173,7 +174,7 @@ def test_the_start_of_a_deployment_without_its_tracking_server_ends_with_a_messa
 
 def test_the_start_minds_sigterm_while_it_waits_for_a_registry(published: Checkout, tmp_path: Path) -> None:
     with black_hole() as place, (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
+        process = fork_server.start(
             [sys.executable, "-m", "serving.server", "--port", "0"],
             cwd=published.folder,
             env=environment() | {"MLFLOW_TRACKING_URI": f"http://{place}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "600"},

@@ -21,6 +21,7 @@ from mlflow.entities import Run
 
 from data.storage.locks import writer_lock
 from serving.batch.in_process import PREDICTIONS_SHA256, prediction_hash
+from tests import fork_server
 from tests.project import (
     Checkout,
     completed,
@@ -31,7 +32,6 @@ from tests.project import (
     ok,
     publish,
     records,
-    run,
     run_production_server,
     shot,
     wait_until,
@@ -169,7 +169,7 @@ def test_a_retraining_waits_for_who_writes_in_its_folder_and_a_parallel_one_repo
     output, command = tmp_path / "output", [sys.executable, "-m", "steps.retreino", *FORCED]
     # What every step holds as long as it runs.
     with output.open("wb") as printed, writer_lock(checkout.folder / "data" / "processed"):
-        process = subprocess.Popen(
+        process = fork_server.start(
             command,
             cwd=checkout.folder,
             env=environment() | {"PYTHONUNBUFFERED": "1"},
@@ -183,8 +183,7 @@ def test_a_retraining_waits_for_who_writes_in_its_folder_and_a_parallel_one_repo
     process.send_signal(signal.SIGSTOP)
     try:
         assert process.poll() is None, output.read_text()
-        impatient = environment() | {"KOBE_LOCK_WAIT_SECONDS": "0.1"}
-        parallel = run(command, cwd=checkout.folder, env=impatient)
+        parallel = checkout.command(*command, KOBE_LOCK_WAIT_SECONDS="0.1")
     finally:
         process.send_signal(signal.SIGCONT)
     assert parallel.returncode == 1, parallel.stdout

@@ -14,7 +14,8 @@ from data.paths import ROOT
 from data.schema import FEATURES
 from serving.inference_log.inference_log import create_engine, create_tables, tables
 from steps.schedule import check_schedule
-from tests.project import completed, end_group, environment, is_running, ok, wait_until
+from tests import fork_server
+from tests.project import completed, copy_files, end_group, environment, is_running, ok, run, wait_until
 
 WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
 
@@ -22,13 +23,8 @@ WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_tex
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A folder with the schedule, and steps that succeed at once."""
-    for folder in ("data", "serving"):
-        for path in (ROOT / folder).rglob("*.py"):
-            copied = tmp_path / path.relative_to(ROOT)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copied)
-    (tmp_path / "steps").mkdir()
-    shutil.copy(ROOT / "steps" / "schedule.py", tmp_path / "steps")
+    paths = [*(ROOT / "data").rglob("*.py"), *(ROOT / "serving").rglob("*.py"), ROOT / "steps" / "schedule.py"]
+    copy_files((str(path.relative_to(ROOT)) for path in paths), tmp_path)
     for step in ("monitoramento", "retreino"):
         write_step(tmp_path, step, "import sys\nprint(sys.argv[1:])\n")
     return tmp_path
@@ -44,8 +40,8 @@ def scheduled(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the scheduler until the block ends; its output goes to the file ``output``."""
     with (bundle / "output").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "steps.schedule", "--schedule", schedule, "--current", current, *options],
+        process = fork_server.start(
+            [sys.executable, "-m", "steps.schedule", "--schedule", schedule, "--current", current, *options],
             cwd=bundle,
             env=settings(bundle),
             stdout=output,
@@ -63,14 +59,7 @@ def settings(bundle: Path) -> dict[str, str]:
 
 
 def status(bundle: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "steps.schedule", "--status"],
-        cwd=bundle,
-        env=settings(bundle),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run([sys.executable, "-m", "steps.schedule", "--status"], cwd=bundle, env=settings(bundle))
 
 
 def output_of(bundle: Path) -> str:
@@ -189,7 +178,7 @@ def test_a_folder_has_one_schedule(bundle: Path) -> None:
     with scheduled(bundle, "1h"):
         wait_until(lambda: status(bundle).returncode == 0, "the schedule to be kept")
         command = [sys.executable, "-m", "steps.schedule", "--schedule", "1h"]
-        second = subprocess.run(command, cwd=bundle, env=settings(bundle), capture_output=True, text=True, check=False)
+        second = run(command, cwd=bundle, env=settings(bundle))
         assert second.returncode == 1
         assert "the scheduler of this folder" in second.stderr
         assert status(bundle).returncode == 0
@@ -198,7 +187,7 @@ def test_a_folder_has_one_schedule(bundle: Path) -> None:
 def test_the_scheduler_refuses_an_inference_log_that_is_off(bundle: Path) -> None:
     off = settings(bundle) | {"KOBE_INFERENCE_LOG": "off"}
     command = [sys.executable, "-m", "steps.schedule"]
-    refused = subprocess.run(command, cwd=bundle, env=off, capture_output=True, text=True, check=False)
+    refused = run(command, cwd=bundle, env=off)
     assert refused.returncode == 1
     assert "KOBE_INFERENCE_LOG=off" in refused.stderr
 

@@ -181,15 +181,15 @@ def test_a_wrong_option_is_refused(arguments: list[str], words: str, capsys: pyt
 
 def test_a_url_that_cannot_be_a_log_is_refused_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
     checkout, _ = served_checkout
-    wrong = checkout.command("env", "KOBE_INFERENCE_LOG=nonsense", "python", "-m", "serving.server", "--port", "0")
+    wrong = checkout.command("python", "-m", "serving.server", "--port", "0", KOBE_INFERENCE_LOG="nonsense")
     assert wrong.returncode == 1
     assert "expected a SQLAlchemy URL" in wrong.stderr
 
 
 def test_a_log_that_cannot_be_kept_is_reported_before_serving(served_checkout: tuple[Checkout, Pipeline]) -> None:
     checkout, _ = served_checkout
-    log = "KOBE_INFERENCE_LOG=sqlite:////dev/null/log.db"
-    wrong = checkout.command("env", log, "python", "-m", "serving.server", "--port", "0")
+    log = "sqlite:////dev/null/log.db"
+    wrong = checkout.command("python", "-m", "serving.server", "--port", "0", KOBE_INFERENCE_LOG=log)
     assert wrong.returncode == 1
     assert "the inference log cannot be kept" in wrong.stderr
 
