@@ -4,7 +4,6 @@ It works on a registered model of its own, ``kobe_shot_backtest``, which each ba
 ``kobe_shot`` does not change.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -40,6 +39,7 @@ from monitor.retraining.backtest import (
     Batch,
     Event,
     PolicyBacktest,
+    StrategyResult,
 )
 from monitor.store import commands, run_names, tags
 from monitor.store.labels import sort_by_time
@@ -289,9 +289,19 @@ def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Poli
     counted = {kind: sum(event.kind == kind for event in events) for kind in (TRAINING, PROMOTION)}
     numbers = {POLICY: (counted[TRAINING], counted[PROMOTION]), NEVER: (0, 0), ALWAYS: (trainings, trainings)}
     strategies = {
-        name: backtest.StrategyResult(backtest.prequential(batches, name), *numbers[name]) for name in STRATEGIES
+        name: StrategyResult(
+            log_loss=backtest.prequential(batches, name), trainings=numbers[name][0], promotions=numbers[name][1]
+        )
+        for name in STRATEGIES
     }
-    return PolicyBacktest(source, config.batch_size, config.label_delay, batches, events, strategies)
+    return PolicyBacktest(
+        source=source,
+        batch_size=config.batch_size,
+        label_delay=config.label_delay,
+        batches=batches,
+        events=events,
+        strategies=strategies,
+    )
 
 
 def _retrained_always(
@@ -335,20 +345,30 @@ def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFra
 def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], status: str) -> Batch:
     known = rows[TARGET].notna().to_numpy()
     labels = rows.loc[known, TARGET]
-    losses = {name: log_loss_by_row(labels, predictions[known]) for name, predictions in made.items()}
-    days = rows[GAME_DATE]
-    version = str(rows[MODEL_VERSION].iloc[0])
-    return Batch(place + 1, str(days.iloc[0]), str(days.iloc[-1]), len(rows), len(labels), version, status, losses)
+    losses = {
+        name: float(log_loss_by_row(labels, predictions[known]).mean()) if len(labels) else None
+        for name, predictions in made.items()
+    }
+    return Batch(
+        number=place + 1,
+        since=str(rows[GAME_DATE].iloc[0]),
+        until=str(rows[GAME_DATE].iloc[-1]),
+        rows=len(rows),
+        labeled=len(labels),
+        version=str(rows[MODEL_VERSION].iloc[0]),
+        status=status,
+        **losses,
+    )
 
 
 def _events(number: int, status: str, retrained: RetrainingResult) -> Iterator[Event]:
     if status == HealthStatus.RETRAIN:
-        yield Event(number, ALARM, f"status {status}")
+        yield Event(batch=number, kind=ALARM, summary=f"status {status}")
     if retrained.promotion is None:
         return
-    yield Event(number, TRAINING, retrained.decision.reasons[0])
+    yield Event(batch=number, kind=TRAINING, summary=retrained.decision.reasons[0])
     kind = PROMOTION if retrained.promotion.promoted else REJECTION
-    yield Event(number, kind, retrained.promotion.gate_result.reason)
+    yield Event(batch=number, kind=kind, summary=retrained.promotion.gate_result.reason)
 
 
 def _describe(retrained: RetrainingResult) -> str:
@@ -363,10 +383,10 @@ def _records(backtested: PolicyBacktest, probe: LoadProbe) -> Iterator[Record]:
         yield Metrics({f"log_loss_{name}": strategy.log_loss, f"trainings_{name}": float(strategy.trainings)})
     yield Metrics({"requests": float(probe.succeeded), "requests_failed": float(probe.failed)})
     for batch in backtested.batches:
-        found = {f"batch_log_loss_{name}": batch.mean(name) for name in STRATEGIES}
+        found = {f"batch_log_loss_{name}": getattr(batch, name) for name in STRATEGIES}
         yield Metrics({name: loss for name, loss in found.items() if loss is not None}, batch.number)
-    yield Text(backtest.FILE, json.dumps(backtested.to_dict(), indent=2) + "\n")
-    yield FigureRecord(_PLOT, static.policy_backtest(backtested.to_dict()))
+    yield Text(backtest.FILE, backtested.model_dump_json(indent=2) + "\n")
+    yield FigureRecord(_PLOT, static.policy_backtest(backtested.model_dump()))
 
 
 def _show(backtested: PolicyBacktest, probe: LoadProbe) -> None:

@@ -1,15 +1,16 @@
 """Policy backtest: loss per batch of the retraining policy vs. never- and always-retrain."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import Field, model_validator
 
 from monitor.store import tags
+from monitor.store.records import Record
 
-FORMAT = 2
+FORMAT: Final = 2
 """Format of the record. `upgrade` converts format 1, which 0.1.0 wrote; other formats are not supported."""
 FILE = "policy_backtest.json"
 """Artifact of a backtest run."""
@@ -19,8 +20,10 @@ ALARM, TRAINING, PROMOTION, REJECTION = "alarm", "training", "promotion", "rejec
 """Kinds of events."""
 
 
-@dataclass(frozen=True)
-class Batch:
+_Strategy = Annotated[str, Field(pattern=f"^({'|'.join(STRATEGIES)})$")]
+
+
+class Batch(Record):
     """One batch of shots.
 
     Attributes
@@ -34,8 +37,8 @@ class Batch:
         Version of the policy's model that scored the batch.
     status : str
         Health status after the batch.
-    losses : dict of str to ndarray of float64, shape (labeled,)
-        Log loss of each labeled row by strategy.
+    policy, never, always : float or None
+        Mean log loss of the labeled rows by each strategy; None without labels.
     """
 
     number: int
@@ -45,24 +48,20 @@ class Batch:
     labeled: int
     version: str
     status: str
-    losses: dict[str, npt.NDArray[np.float64]]
-
-    def mean(self, strategy: str) -> float | None:
-        """Return the log loss of the batch; None without labels."""
-        return float(self.losses[strategy].mean()) if self.labeled else None
+    policy: float | None
+    never: float | None
+    always: float | None
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Record):
     """An event after a batch."""
 
     batch: int
-    kind: str
+    kind: Annotated[str, Field(pattern=f"^({ALARM}|{TRAINING}|{PROMOTION}|{REJECTION})$")]
     summary: str
 
 
-@dataclass(frozen=True)
-class StrategyResult:
+class StrategyResult(Record):
     """Totals of a strategy.
 
     Attributes
@@ -78,9 +77,8 @@ class StrategyResult:
     promotions: int
 
 
-@dataclass(frozen=True)
-class PolicyBacktest:
-    """Result of a policy backtest.
+class PolicyBacktest(Record):
+    """Result of a policy backtest, and its record.
 
     Attributes
     ----------
@@ -93,28 +91,18 @@ class PolicyBacktest:
     strategies : dict of str to StrategyResult
     """
 
+    format: Literal[2] = FORMAT
     source: str
     batch_size: int
     label_delay: int
     batches: tuple[Batch, ...]
     events: tuple[Event, ...]
-    strategies: dict[str, StrategyResult]
+    strategies: Annotated[dict[_Strategy, StrategyResult], Field(min_length=len(STRATEGIES))]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Convert to a JSON-serializable dict."""
-        described = ("number", "since", "until", "rows", "labeled", "version", "status")
-        return {
-            "format": FORMAT,
-            "source": self.source,
-            "batch_size": self.batch_size,
-            "label_delay": self.label_delay,
-            "batches": [
-                {name: getattr(batch, name) for name in described} | {name: batch.mean(name) for name in STRATEGIES}
-                for batch in self.batches
-            ],
-            "events": [asdict(event) for event in self.events],
-            "strategies": {name: asdict(strategy) for name, strategy in self.strategies.items()},
-        }
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_release(cls, held: object) -> object:
+        return upgrade(held) if isinstance(held, dict) else held
 
 
 def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,15 +114,8 @@ def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prequential(batches: Sequence[Batch], strategy: str) -> float:
-    """Return the mean log loss over the labeled rows of all batches.
-
-    Examples
-    --------
-    >>> losses = {"policy": np.array([0.6, 0.7])}
-    >>> round(prequential([Batch(1, "2000-01-01", "2000-01-02", 2, 2, "1", "healthy", losses)], "policy"), 3)
-    0.65
-    """
-    return float(np.concatenate([batch.losses[strategy] for batch in batches]).mean())
+    """Return the mean log loss over the labeled rows of all batches."""
+    return running_mean([batch.model_dump() for batch in batches], strategy)[-1] or math.nan
 
 
 def running_mean(batches: Sequence[Mapping[str, Any]], strategy: str) -> list[float | None]:

@@ -3,12 +3,12 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import mlflow
 import pandas as pd
 import streamlit as st
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import ValidationError
 
 from data.errors import KobeShotError
 from monitor.health.baseline import ReferenceData
@@ -60,52 +60,6 @@ class ShownEvaluation:
     def subject(self) -> Subject:
         """The rows and the version that the evaluation describes."""
         return Subject.of(self.evaluation, self.rows)
-
-
-class _Batch(BaseModel):
-    number: int
-    since: str
-    until: str
-    rows: int
-    labeled: int
-    version: str
-    status: str
-    policy: float | None
-    never: float | None
-    always: float | None
-
-
-class _Event(BaseModel):
-    batch: int
-    kind: Literal["alarm", "training", "promotion", "rejection"]
-    summary: str
-
-
-class _StrategyResult(BaseModel):
-    log_loss: float
-    trainings: int
-    promotions: int
-
-
-class _StrategyResults(BaseModel):
-    policy: _StrategyResult
-    never: _StrategyResult
-    always: _StrategyResult
-
-
-class _Backtest(BaseModel):
-    format: Literal[2]
-    source: str
-    batch_size: int
-    label_delay: int
-    batches: list[_Batch]
-    events: list[_Event]
-    strategies: _StrategyResults
-
-    @model_validator(mode="before")
-    @classmethod
-    def _upgraded(cls, held: object) -> object:
-        return backtest.upgrade(held) if isinstance(held, dict) else held
 
 
 @st.cache_data(ttl=_SOON, show_spinner=False)
@@ -229,7 +183,7 @@ def backtest_record(store: str, run_id: str) -> dict[str, Any]:
     del store
     path = current_store().artifact(run_id, backtest.FILE)
     try:
-        return _Backtest.model_validate_json(path.read_bytes()).model_dump()
+        return backtest.PolicyBacktest.model_validate_json(path.read_bytes()).model_dump()
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the whole file"
