@@ -29,7 +29,7 @@ CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-scale fuzz
+.PHONY: retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-scale fuzz mutation
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ bench-serving: env ## Compare both servers with FastAPI, BentoML and the stock f
 
 fuzz: env ## Send 200,000 malformed bodies to each server (after make main)
 	python -m bench.fuzz $(ARGUMENTS)
+
+mutation: env ## Measure which changes of the modules that decide no test notices (ARGUMENTS='--sample 100')
+	$(BIN)/uv sync --frozen --quiet --inexact --group mutation --python $(BIN)/python
+	python -m bench.mutation $(ARGUMENTS)
 
 bench-pages: env ## Measure the time until the pages of the monitor show their results (after make main)
 	python -m bench.pages $(ARGUMENTS)

@@ -1,0 +1,125 @@
+"""Mutation score of the modules that decide: ``python -m bench.mutation`` (``make mutation``).
+
+mutmut changes one operator, number, string, argument or statement of a module at a time. A mutant is killed if a test
+fails or does not end. The score is the share of killed mutants; a mutant that no test reaches counts as survived. Each
+module has the tests of its own folder, so what only an end-to-end test notices survives here.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pydantic import Field
+from rich.table import Table
+
+from data.cli.config import CommandConfig, run_command
+from data.cli.console import console, info
+from data.errors import KobeShotError
+from data.paths import ROOT
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "monitor/metrics/*.py": ("tests/monitor/metrics",),
+    "serving/registry/gate.py": ("tests/serving/registry/test_gate.py",),
+    "monitor/retraining/policy.py": ("tests/monitor/retraining/test_policy.py",),
+    "monitor/retraining/promotion_test.py": ("tests/monitor/retraining/test_promotion_test.py",),
+    "monitor/drift/statistics.py": ("tests/monitor/drift/test_detector.py", "tests/monitor/drift/test_sketches.py"),
+    "monitor/drift/detector.py": ("tests/monitor/drift/test_detector.py",),
+    "serving/registry/promotion.py": ("tests/serving/registry/test_registry.py",),
+    "serving/registry/versions.py": ("tests/serving/registry/test_registry.py",),
+    "data/validation.py": ("tests/data/test_validation.py",),
+    "serving/server/request_parsing.py": ("tests/serving/model", "tests/serving/server/test_both_servers.py"),
+}
+"""Patterns of modules, and the tests that each is measured with."""
+
+_NO_MUTANT = "none.*"
+_KILLED = {1, 3, 36, -24, 24, 152, 255}
+_SURVIVED = {0, 5, 33}
+
+
+class MutationConfig(CommandConfig):
+    """Measure the mutation score of the modules that decide."""
+
+    modules: str = Field(default="", description="text that the patterns of the measured modules contain")
+    sample: int = Field(default=0, ge=0, description="number of mutants per module, at random; 0 for all")
+    seed: int = Field(default=42, ge=0, description="seed of the sample")
+    processes: int = Field(default=2, ge=1, description="number of processes")
+
+
+class MutationError(KobeShotError):
+    """The tests of a module fail without a mutant, or mutmut does not run."""
+
+
+def run(config: MutationConfig) -> None:
+    """Measure module by module, and print a table and the mutants that survive."""
+    table = Table("module", "mutants", "measured", "killed", "survived", "score", title="Mutation score")
+    survivors: list[str] = []
+    for pattern, tests in MODULES.items():
+        if config.modules not in pattern:
+            continue
+        info("Measuring", pattern)
+        with tempfile.TemporaryDirectory(prefix="kobe-mutation-") as folder:
+            total, killed, survived = measure(Path(folder), pattern, tests, config)
+        measured = killed + len(survived)
+        score = f"{killed / measured:.1%}" if measured else "-"
+        table.add_row(pattern, f"{total:,}", f"{measured:,}", f"{killed:,}", f"{len(survived):,}", score)
+        survivors += survived
+    console.print(table)
+    for name in survivors:
+        console.print(f"  survived: {name}", highlight=False)
+
+
+def measure(folder: Path, pattern: str, tests: tuple[str, ...], config: MutationConfig) -> tuple[int, int, list[str]]:
+    """Number of mutants of a module, of killed ones among those measured, and the names of those that survive.
+
+    Raises
+    ------
+    MutationError
+        If the tests fail without a mutant.
+    """
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, files.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    settings = {
+        "source_paths": ["data", "serving", "monitor", "steps"],
+        "only_mutate": [pattern],
+        "pytest_add_cli_args_test_selection": list(tests),
+        "also_copy": sorted(path.name for path in folder.iterdir() if path.name != ".git"),
+    }
+    # Lists of strings are written alike in JSON and TOML.
+    lines = ["", "[tool.mutmut]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items()), ""]
+    with (folder / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    _mutmut(folder, [_NO_MUTANT], config)
+    names = sorted(_results(folder))
+    if not names:
+        message = f"{pattern}: expected mutants and tests that pass ({' '.join(tests)}); mutmut made none."
+        raise MutationError(message)
+    chosen = random.Random(config.seed).sample(names, min(config.sample or len(names), len(names)))  # noqa: S311
+    _mutmut(folder, chosen, config)
+    results = {name: code for name, code in _results(folder).items() if name in set(chosen)}
+    killed = sum(code in _KILLED for code in results.values())
+    return len(names), killed, sorted(name for name, code in results.items() if code in _SURVIVED)
+
+
+def _mutmut(folder: Path, names: list[str], config: MutationConfig) -> None:
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(config.processes), *names]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (folder / "mutmut.log").open("ab") as log:
+        subprocess.run(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
+
+
+def _results(folder: Path) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for path in (folder / "mutants").rglob("*.meta"):
+        found |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return found
+
+
+if __name__ == "__main__":
+    run_command(MutationConfig, run)
