@@ -100,9 +100,9 @@ def measure(folder: Path, pattern: str, tests: tuple[str, ...], config: Mutation
     if not names:
         message = f"{pattern}: expected mutants and tests that pass ({' '.join(tests)}); mutmut made none."
         raise MutationError(message)
-    chosen = random.Random(config.seed).sample(names, min(config.sample or len(names), len(names)))  # noqa: S311
-    _mutmut(folder, chosen, config)
-    results = {name: code for name, code in _results(folder).items() if name in set(chosen)}
+    sampled = random.Random(config.seed).sample(names, min(config.sample or len(names), len(names)))  # noqa: S311
+    _mutmut(folder, sampled, config)
+    results = {name: code for name, code in _results(folder).items() if name in set(sampled)}
     killed = sum(code in _KILLED for code in results.values())
     return len(names), killed, sorted(name for name, code in results.items() if code in _SURVIVED)
 
