@@ -1,4 +1,4 @@
-"""A tracking store as ``main`` leaves it, made without a training: every run that the report is about."""
+"""A tracking store with every run of a ``main`` that the report reads, made without a training."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ from tests.versions import PASSED
 ORIGIN = {"data_source": "public", "synthetic": "false"}
 STEPS = ("Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento")
 
-_NAMES = {"prior": "Class prior", "lr": "Logistic Regression", "dt": "Decision Tree"}
+_NAMES = {"prior": "Base rate", "lr": "Logistic Regression", "dt": "Decision Tree"}
 _RAW = {"sha256_dataset_kobe_dev": "d" * 64, "sha256_dataset_kobe_prod": "e" * 64}
 _PROD_ROWS = 400
 
@@ -56,14 +56,14 @@ def candidates() -> dict[str, Pipeline]:
 
 
 def fill(folder: Path, *, nested: bool = True, without: tuple[str, ...] = (), origin: dict[str, str] = ORIGIN) -> str:
-    """Log the runs of a ``main`` into the active store; the id of that of ``main``, empty without.
+    """Log the runs of a ``main`` into the active store; return the id of the run of ``main``, empty without one.
 
     Parameters
     ----------
     folder : pathlib.Path
         Where files are written before they are logged.
     nested : bool
-        Whether they are runs of a ``main``, or each of its own.
+        Whether the runs are nested under a ``main``.
     without : tuple of str
         Steps without a run.
     origin : dict of str to str
@@ -123,7 +123,7 @@ def _log_preparation(folder: Path, tables: dict[str, pd.DataFrame], digests: dic
     mlflow.log_metrics({**dropped, "rows_base_prod_unlabeled": 0.0})
     for name in tables:
         mlflow.log_artifact(str(folder / f"{name}.parquet"), "tables")
-    mlflow.log_figure(static.shot_map(tables["base_test"]), "plots/shot_map.png")
+    mlflow.log_figure(static.shot_map(tables["base_test"]), f"{store_tags.PLOTS}/shot_map.png")
 
 
 def _log_training(
@@ -165,7 +165,12 @@ def _log_training(
     registry.record_gate_result(version, PASSED)
     registry.promote(version, "for a test")
     mlflow.set_tags(
-        {"model_version": version, "chosen_model": "dt", "gate": "passed", "gate_reason": "better beyond chance"}
+        {
+            "model_version": version,
+            store_tags.SELECTED_MODEL: "dt",
+            "gate": "passed",
+            "gate_reason": "significantly better",
+        }
     )
     mlflow.set_tag("promotion_note", "passed the gate and became champion and Production")
     return version

@@ -18,13 +18,6 @@ import pytest
 
 from data.paths import ROOT
 
-NOT_YET: tuple[str, ...] = (
-    "tests/end_to_end/test_real_files.py",
-    "tests/end_to_end/test_retraining.py",
-    "tests/report_store.py",
-)
-"""Files and folders that still hold old words: these are listed and expected to fail. Only ever shorter."""
-
 EXEMPT = {
     "tests/test_words.py",
     "LICENSE",
@@ -336,12 +329,8 @@ def left_in_file(file: str) -> list[Left]:
 
 
 @pytest.mark.parametrize("file", tracked())
-def test_a_file_has_no_old_word(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_has_no_old_word(file: str) -> None:
     found = left_in_file(file)
-    if found and file.startswith(NOT_YET):
-        with capsys.disabled():
-            print(f"\n{file}", *found, sep="\n  ")  # noqa: T201
-        pytest.xfail(f"{len(found)} old words")
     assert not found, "\n".join([file, *map(str, found)])
 
 

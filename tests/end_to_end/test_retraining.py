@@ -19,6 +19,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from data.schema import IN_TRAINING
 from data.storage.locks import writer_lock
 from serving.batch.in_process import PREDICTIONS_SHA256, prediction_hash
 from tests import fork_server
@@ -129,16 +130,16 @@ def test_rows_that_a_version_was_trained_on_are_excluded_from_its_metrics(checko
     printed = ok(checkout.step("aplicacao"))
     table = checkout.table("predictions_prod")
     in_training = int(client.get_model_version("kobe_shot", newest).tags["training_labels"])
-    assert in_training <= table["learned"].sum() < in_training + 100
-    assert f"{table['learned'].sum():,} labeled rows that the version was trained on" in printed
+    assert in_training <= table[IN_TRAINING].sum() < in_training + 100
+    assert f"{table[IN_TRAINING].sum():,} labeled rows that the version was trained on" in printed
     assert (
         checkout.run("PipelineAplicacao").data.metrics["rows_labeled"]
-        == (table["shot_made_flag"].notna() & ~table["learned"]).sum()
+        == (table["shot_made_flag"].notna() & ~table[IN_TRAINING]).sum()
     )
 
 
 @pytest.mark.slow
-def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_double(
+def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_duplicate(
     checkout: Checkout, pytestconfig: pytest.Config
 ) -> None:
     command = [sys.executable, "-m", "steps.retreino", *FORCED]
@@ -163,7 +164,7 @@ def test_a_killed_retraining_leaves_one_champion_and_a_log_without_gap_or_double
         assert {run.info.status for run in checkout.runs()} <= {"FINISHED", "KILLED"}, case
 
 
-def test_a_retraining_waits_for_who_writes_in_its_folder_and_a_parallel_one_reports_it(
+def test_a_retraining_waits_for_the_process_that_writes_to_its_folder_and_a_parallel_one_reports_it(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     output, command = tmp_path / "output", [sys.executable, "-m", "steps.retreino", *FORCED]
