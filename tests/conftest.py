@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import contextlib
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each server is sent")
     parser.addoption("--outage", type=float, default=20, help="seconds that tracking server and database are away")
     parser.addoption("--rows", type=int, default=200_000, help="rows of the table under which workers are killed")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives until the end: PyCaret alone collects five times per model."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
