@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import mlflow
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from monitor.ui import cache, jobs, running_jobs, widgets
 from monitor.ui.jobs import Job
 from serving import registry
@@ -127,7 +126,7 @@ def _roll_back(busy: Mapping[str, Job]) -> _Action | None:
     )
     with registry.translate_store_errors():
         aliases = registry.alias_state()
-    possible = _possible(cache.versions(mlflow.get_tracking_uri()), aliases)
+    possible = _possible(cache.versions(current_store()), aliases)
     if not possible:
         st.info("No rollback is possible: no other version has passed the quality gate.", icon=":material/info:")
         return None

@@ -1,16 +1,15 @@
 """Cached data of the pages, by version, run and time window of the inference log."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-import mlflow
 import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from data.errors import KobeShotError
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState, VersionRows, rows_of_version, version_to_evaluate
@@ -22,7 +21,7 @@ from monitor.store import listings, records, run_names, shots, tables
 from monitor.store.candidates import StoredCandidate, candidates
 from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
-from monitor.store.model_store import current_store
+from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun, RetrainingDecision, RunInfo
 from monitor.ui import widgets
 from serving import registry
@@ -39,6 +38,7 @@ MAX_TABLE_ROWS = 200_000
 """Rows of a scored table that a page loads; of a longer table, a systematic sample. ``monitoramento`` compares all."""
 
 _SOON, _LATER = 5, 60
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -62,52 +62,51 @@ class ShownEvaluation:
         return Subject.of(self.evaluation, self.rows)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def champion(store: str) -> ModelVersion | None:
+def cached(cache: Any, *, show_spinner: bool | str = False, **options: int) -> Callable[[Function], Function]:  # noqa: ANN401 a decorator of Streamlit
+    """Cache a function of a store: what one store holds is not shown for another."""
+    hashed = {ModelStore: lambda store: (store.uri, store.model_name)}
+    decorate: Callable[[Function], Function] = cache(hash_funcs=hashed, show_spinner=show_spinner, **options)
+    return decorate
+
+
+@cached(st.cache_data, ttl=_SOON)
+def champion(store: ModelStore) -> ModelVersion | None:
     """The champion of a tracking store."""
+    return store.champion()
+
+
+@cached(st.cache_data, ttl=_SOON)
+def alias_problems(store: ModelStore) -> list[str]:
+    """Inconsistencies of the registry of a store, one sentence each."""
     del store
-    return current_store().champion()
+    return registry.alias_problems()
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def alias_problems(store: str) -> list[str]:
-    """Inconsistencies of the registry, one sentence each; empty if the store does not respond."""
-    del store
-    try:
-        with registry.translate_store_errors():
-            return registry.alias_problems()
-    except KobeShotError:
-        return []
-
-
-@st.cache_data(ttl=_SOON, show_spinner=False)
+@cached(st.cache_data, ttl=_SOON)
 def served(url: str) -> EndpointInfo | None:
     """The server at a URL, or None if none responds."""
     return endpoint_info(url)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def monitoring_runs(store: str, source: str) -> list[MonitoringRun]:
+@cached(st.cache_data, ttl=_SOON)
+def monitoring_runs(store: ModelStore, source: str) -> list[MonitoringRun]:
     """Monitoring runs of a data source, newest first, including those that failed."""
-    del store
-    return current_store().monitoring_runs(source)
+    return store.monitoring_runs(source)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def last_batch_scoring(store: str) -> BatchScoringRun | None:
+@cached(st.cache_data, ttl=_SOON)
+def last_batch_scoring(store: ModelStore) -> BatchScoringRun | None:
     """The last finished batch-scoring run of the production set, or None."""
-    del store
-    return current_store().last_batch_scoring_run()
+    return store.last_batch_scoring_run()
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def last_runs(store: str) -> pd.DataFrame:
+@cached(st.cache_data, ttl=_SOON)
+def last_runs(store: ModelStore) -> pd.DataFrame:
     """The runs of a tracking store, newest first."""
-    del store
-    return listings.runs_table(current_store())
+    return listings.runs_table(store)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@cached(st.cache_data, max_entries=16)
 def record(run_id: str) -> dict[str, Any] | None:
     """The record of a monitoring run, or None if its format is not known."""
     path = current_store().artifact(run_id, records.MONITORING_RECORD)
@@ -127,22 +126,20 @@ def record(run_id: str) -> dict[str, Any] | None:
     return dict(found)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def versions(store: str) -> pd.DataFrame:
+@cached(st.cache_data, ttl=_SOON)
+def versions(store: ModelStore) -> pd.DataFrame:
     """All versions of the registered model, newest first."""
-    del store
-    return listings.versions_table(current_store())
+    return listings.versions_table(store)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def promotions(store: str) -> pd.DataFrame:
+@cached(st.cache_data, ttl=_SOON)
+def promotions(store: ModelStore) -> pd.DataFrame:
     """Promotions and rollbacks, newest first."""
-    del store
-    return listings.promotions_table(current_store())
+    return listings.promotions_table(store)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def decisions(store: str, of_backtest: str = "") -> list[RetrainingDecision]:
+@cached(st.cache_data, ttl=_SOON)
+def decisions(store: ModelStore, of_backtest: str = "") -> list[RetrainingDecision]:
     """The retraining decisions of the registered model, or of a backtest, newest first.
 
     Raises
@@ -150,29 +147,26 @@ def decisions(store: str, of_backtest: str = "") -> list[RetrainingDecision]:
     TableError
         If one of them cannot be read.
     """
-    del store
-    return current_store().decisions(backtest=of_backtest)
+    return store.decisions(backtest=of_backtest)
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def decision(store: str, run_id: str) -> dict[str, Any]:
+@cached(st.cache_data, ttl=_SOON)
+def decision(store: ModelStore, run_id: str) -> dict[str, Any]:
     """The record of a decision; ``promotion_test`` holds the one of its challenger, or None."""
-    del store
     with registry.translate_store_errors():
-        record = decision_log.record(current_store(), run_id)
+        record = decision_log.record(store, run_id)
         return {**record, "promotion_test": record.get("promotion_test") or _promotion_test(run_id)}
 
 
-@st.cache_data(ttl=_SOON, show_spinner=False)
-def backtests(store: str) -> list[RunInfo]:
+@cached(st.cache_data, ttl=_SOON)
+def backtests(store: ModelStore) -> list[RunInfo]:
     """Finished policy backtests, newest first."""
-    del store
     with registry.translate_store_errors():
-        return current_store().backtests()
+        return store.backtests()
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def backtest_record(store: str, run_id: str) -> dict[str, Any]:
+@cached(st.cache_data, max_entries=8)
+def backtest_record(store: ModelStore, run_id: str) -> dict[str, Any]:
     """The record of a policy backtest, as `monitor.retraining.backtest` writes it.
 
     Raises
@@ -180,8 +174,7 @@ def backtest_record(store: str, run_id: str) -> dict[str, Any]:
     TableError
         If the run does not hold it, or it is incomplete.
     """
-    del store
-    path = current_store().artifact(run_id, backtest.FILE)
+    path = store.artifact(run_id, backtest.FILE)
     try:
         return backtest.PolicyBacktest.model_validate_json(path.read_bytes()).model_dump()
     except ValidationError as error:
@@ -194,7 +187,7 @@ def backtest_record(store: str, run_id: str) -> dict[str, Any]:
         raise TableError(message) from error
 
 
-@st.cache_data(ttl=_LATER, show_spinner=False)
+@cached(st.cache_data, ttl=_LATER)
 def logged(url: str) -> reader.LogSummary:
     """Summary of the whole inference log."""
     return reader.window(reader.open_log(url))
@@ -209,21 +202,21 @@ def current() -> ShownEvaluation:
         If something is missing; the message names it.
     """
     version = registry.champion_number()
-    store = mlflow.get_tracking_uri()
+    store = current_store()
     if widgets.source() == widgets.LOG:
         table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
         judged = rows_of_version(table, version)._replace(excluded=excluded)
-        return ShownEvaluation(_evaluation(f"{store} {version} {key}", "log", judged, labels), rows)
-    key = tables.last_batch_scoring(current_store()).run_id
+        return ShownEvaluation(_evaluation(store, f"{version} {key}", "log", judged, labels), rows)
+    key = tables.last_batch_scoring(store).run_id
     table, rows = _table(store, key)
     judged = rows_of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
-    return ShownEvaluation(_evaluation(f"{store} {version} {key}", "prod", judged, None), rows)
+    return ShownEvaluation(_evaluation(store, f"{version} {key}", "prod", judged, None), rows)
 
 
 def baseline() -> ReferenceData:
     """The reference data of the champion."""
-    return _baseline(mlflow.get_tracking_uri(), registry.champion_number())
+    return _baseline(current_store(), registry.champion_number())
 
 
 def _promotion_test(run_id: str) -> dict[str, Any] | None:
@@ -241,44 +234,42 @@ def _promotion_test(run_id: str) -> dict[str, Any] | None:
     return None
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the candidate models")
-def all_candidates(store: str, version: str) -> list[StoredCandidate]:
+@cached(st.cache_resource, max_entries=2, show_spinner="Loading the candidate models")
+def all_candidates(store: ModelStore, version: str) -> list[StoredCandidate]:
     """The candidate models of the training run of a version."""
-    del store
-    return candidates(current_store(), version)
+    return candidates(store, version)
 
 
-@st.cache_data(max_entries=2, show_spinner="Scoring all development shots")
-def development(store: str, version: str) -> pd.DataFrame:
+@cached(st.cache_data, max_entries=2, show_spinner="Scoring all development shots")
+def development(store: ModelStore, version: str) -> pd.DataFrame:
     """The labeled development shots with their season, scored by a version."""
-    del store
-    return predict(shots.development_shots(current_store()), version)
+    return predict(shots.development_shots(store), version)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Scoring the reference rows")
-def _baseline(store: str, version: str) -> ReferenceData:
-    del store
-    return reference_data(current_store(), version)
+@cached(st.cache_resource, max_entries=4, show_spinner="Scoring the reference rows")
+def _baseline(store: ModelStore, version: str) -> ReferenceData:
+    return reference_data(store, version)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _evaluation(key: str, name: str, _judged: VersionRows, _labels: pd.DataFrame | None) -> Evaluation:
+@cached(st.cache_resource, max_entries=4)
+def _evaluation(
+    store: ModelStore, key: str, name: str, _judged: VersionRows, _labels: pd.DataFrame | None
+) -> Evaluation:
     del key
-    live = ServingState(datetime.now(UTC), current_store().champion())
-    baseline = _baseline(mlflow.get_tracking_uri(), _judged.version)
-    table = marked(shots.with_season(current_store(), _judged.table), baseline)
-    labels = None if _labels is None else marked(shots.with_season(current_store(), _judged.of(_labels)), baseline)
+    live = ServingState(datetime.now(UTC), store.champion())
+    baseline = _baseline(store, _judged.version)
+    table = marked(shots.with_season(store, _judged.table), baseline)
+    labels = None if _labels is None else marked(shots.with_season(store, _judged.of(_labels)), baseline)
     return Evaluation(baseline, table, live, name, excluded=_judged.excluded, labels=labels)
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def _table(store: str, run_id: str) -> tuple[pd.DataFrame, int]:
-    del store
-    found = tables.read_sample(tables.scored_table(current_store(), run_id), MAX_TABLE_ROWS)
+@cached(st.cache_data, max_entries=4)
+def _table(store: ModelStore, run_id: str) -> tuple[pd.DataFrame, int]:
+    found = tables.read_sample(tables.scored_table(store, run_id), MAX_TABLE_ROWS)
     return found.table, found.rows
 
 
-@st.cache_data(ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
+@cached(st.cache_data, ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
 def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFrame, int, dict[str, int], str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
     now = reader.now()
     since = now - window if window else None

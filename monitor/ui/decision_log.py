@@ -9,6 +9,7 @@ import streamlit as st
 from monitor.retraining import calendar, decision_log
 from monitor.store import records
 from monitor.store.errors import TableError
+from monitor.store.model_store import ModelStore
 from monitor.store.records import RetrainingDecision
 from monitor.ui import cache, widgets
 
@@ -48,15 +49,14 @@ def show_last(decision: RetrainingDecision) -> None:
         _show_reasons(decision)
 
 
-def show_all(log: Sequence[RetrainingDecision], store: str, key: str) -> None:
+def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str) -> None:
     """Show the table of decisions, newest first, and the details of the selected one.
 
     Parameters
     ----------
     log : sequence of RetrainingDecision
         Newest first; not empty.
-    store : str
-        URI of the tracking store.
+    store : ModelStore
     key : str
         Widget key, unique on the page.
     """
@@ -105,7 +105,7 @@ def _table(log: Sequence[RetrainingDecision]) -> pd.DataFrame:
     )
 
 
-def _show(decision: RetrainingDecision, store: str) -> None:
+def _show(decision: RetrainingDecision, store: ModelStore) -> None:
     with st.container(border=True):
         st.markdown(f"**{widgets.plain(calendar.describe_decision(decision))}**")
         _show_reasons(decision)

@@ -1,11 +1,12 @@
 """The navigation and the sidebar of every page."""
 
+from contextlib import suppress
 from pathlib import Path
 
-import mlflow
 import streamlit as st
 
 from data.errors import KobeShotError
+from monitor.store.model_store import current_store
 from monitor.ui import cache, widgets
 from serving import registry
 
@@ -36,8 +37,11 @@ def show() -> None:
         st.error(str(error))
         st.stop()
     widgets.sidebar()
-    for problem in cache.alias_problems(mlflow.get_tracking_uri()):
-        st.error(widgets.plain(problem), icon=":material/report:")
+    # A page itself shows that the store does not respond.
+    with suppress(KobeShotError), registry.translate_store_errors():
+        widgets.require_store()
+        for problem in cache.alias_problems(current_store()):
+            st.error(widgets.plain(problem), icon=":material/report:")
     page.run()
 
 

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import mlflow
 import pandas as pd
 import streamlit as st
 
@@ -13,7 +12,7 @@ from monitor.health.status import CheckStatus
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
 from monitor.store.errors import TableError
-from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
 from monitor.ui import cache, jobs, running_jobs, subject, widgets
 from serving.inference_log import reader
@@ -37,8 +36,8 @@ _FRESH = timedelta(days=1)
 def show() -> None:
     """Render the page."""
     st.title("Can the model be trusted today?")
-    store = mlflow.get_tracking_uri()
     with widgets.errors_shown():
+        store = current_store()
         champion = cache.champion(store)
         source = OF_LOG if widgets.source() == widgets.LOG else OF_BATCH_SCORING
         attempts = cache.monitoring_runs(store, source)
@@ -254,7 +253,7 @@ def _show_history(monitoring_runs: list[MonitoringRun]) -> None:
             st.caption(f"Newest row: {log.last:%Y-%m-%d %H:%M:%S} UTC, scored by version {log.last_version}.")
 
 
-def _show_runs(store: str) -> None:
+def _show_runs(store: ModelStore) -> None:
     st.subheader("Latest runs")
     with widgets.errors_shown():
         table = cache.last_runs(store)

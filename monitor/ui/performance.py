@@ -1,6 +1,5 @@
 """Performance: metrics of the labeled rows, of the test set and of the data source."""
 
-import mlflow
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -13,6 +12,7 @@ from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, evaluate, log_loss_by_row
 from monitor.metrics.intervals import Performance, metrics_by_slice
 from monitor.store.candidates import StoredCandidate
+from monitor.store.model_store import current_store
 from monitor.ui import cache, subject, widgets
 from monitor.ui.cache import ShownEvaluation
 
@@ -153,7 +153,7 @@ def _sliced(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
 def _show_candidates(shown: ShownEvaluation) -> None:
     version = shown.evaluation.version
-    found = cache.all_candidates(mlflow.get_tracking_uri(), version)
+    found = cache.all_candidates(current_store(), version)
     if not found:
         widgets.show_prerequisite(
             f"The training run of version {version} holds no candidate models. Train again:",

@@ -4,7 +4,6 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-import mlflow
 import streamlit as st
 
 from monitor.charts import retraining
@@ -13,7 +12,7 @@ from monitor.retraining import backtest, calendar, ical_export
 from monitor.retraining.calendar import Cadence, CalendarEvent
 from monitor.retraining.policy import RetrainingPolicy
 from monitor.store.errors import TableError
-from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets
 from serving import registry
@@ -32,8 +31,8 @@ def show() -> None:
         st.cache_data.clear()
     st.caption("Monitoring schedule, retraining decisions, their reasons and outcomes. All times are UTC.")
     running_jobs.show()
-    store = mlflow.get_tracking_uri()
     with widgets.errors_shown():
+        store = current_store()
         champion, monitoring_runs = cache.champion(store), _monitoring_runs(store)
     if champion is None:
         widgets.show_prerequisite(_NO_CHAMPION, _FIRST_RUN)
@@ -52,7 +51,7 @@ def show() -> None:
     widgets.tabs(draw, store, "retraining_tab")
 
 
-def _monitoring_runs(store: str) -> list[MonitoringRun]:
+def _monitoring_runs(store: ModelStore) -> list[MonitoringRun]:
     return [*cache.monitoring_runs(store, OF_BATCH_SCORING), *cache.monitoring_runs(store, OF_LOG)]
 
 
@@ -76,7 +75,7 @@ def _show_now(
     widgets.card(right, "Next scheduled run", value, note)
 
 
-def _show_decisions(store: str) -> None:
+def _show_decisions(store: ModelStore) -> None:
     log, promotions = cache.decisions(store), cache.promotions(store)
     if log or len(promotions):
         widgets.base_figure(retraining.timeline(log, promotions), "timeline")
@@ -84,7 +83,7 @@ def _show_decisions(store: str) -> None:
         decision_log.show_all(log, store, "retraining_decision")
 
 
-def _show_calendar(store: str) -> None:
+def _show_calendar(store: ModelStore) -> None:
     now = datetime.now(UTC)
     monitoring_runs, log, champion = _monitoring_runs(store), cache.decisions(store), cache.champion(store)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -143,8 +142,8 @@ def _cadence() -> Cadence:
     return Cadence(st.session_state.get(_CADENCE, Cadence.WEEK))
 
 
-def _uid(store: str) -> str:
-    return f"{uuid.uuid5(uuid.NAMESPACE_URL, f'{store}#{registry.model()}')}@kobe-shot"
+def _uid(store: ModelStore) -> str:
+    return f"{uuid.uuid5(uuid.NAMESPACE_URL, f'{store.uri}#{registry.model()}')}@kobe-shot"
 
 
 def _list(events: list[CalendarEvent]) -> None:
@@ -158,7 +157,7 @@ def _list(events: list[CalendarEvent]) -> None:
     st.dataframe(rows, hide_index=True, column_config={"day": st.column_config.DateColumn("day", format="ddd, D MMM")})
 
 
-def _show_backtests(store: str) -> None:
+def _show_backtests(store: ModelStore) -> None:
     actions.offer_backtest()
     found = {run.run_id: run for run in cache.backtests(store)}
     if not found:
@@ -209,7 +208,7 @@ def _show_backtest(record: dict[str, Any]) -> None:
         )
 
 
-def _show_actions(store: str) -> None:
+def _show_actions(store: ModelStore) -> None:
     del store
     actions.show()
 

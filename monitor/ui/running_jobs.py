@@ -7,12 +7,11 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-import mlflow
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
-from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
+from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from monitor.ui import cache, jobs, widgets
 from monitor.ui.jobs import Job
 from serving import registry
@@ -133,7 +132,7 @@ def _champion(job: Job) -> str:
     if job.kind not in _MAY_CHANGE_CHAMPION:
         return ""
     with widgets.errors_shown():
-        found = cache.champion(mlflow.get_tracking_uri())
+        found = cache.champion(current_store())
     if found is None:
         return "; there is no champion"
     return f"; the champion is {'still' if found.version == job.champion else 'now'} version {found.version}"

@@ -13,7 +13,7 @@ from data.masking import masked
 from monitor.charts.monitoring import trend
 from monitor.metrics.binary import METRICS
 from monitor.store import listings
-from monitor.store.model_store import current_store
+from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import ModelVersion, RunInfo
 from monitor.ui import cache, widgets
 from serving import registry
@@ -111,7 +111,7 @@ def _badge_version(served: EndpointInfo, champion: ModelVersion | None) -> None:
 
 
 def _show_tabs() -> None:
-    table = cache.last_runs(mlflow.get_tracking_uri())
+    table = cache.last_runs(current_store())
     versions, listed, trends = st.tabs(["Versions", "Runs", "Trends"])
     with versions:
         _show_versions()
@@ -122,7 +122,7 @@ def _show_tabs() -> None:
 
 
 def _show_versions() -> None:
-    store = mlflow.get_tracking_uri()
+    store = current_store()
     versions, promotions = cache.versions(store), cache.promotions(store)
     if versions.empty:
         widgets.show_prerequisite("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
@@ -212,7 +212,7 @@ def _show_run(table: pd.DataFrame) -> None:
     started = table["start"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
     labels = dict(zip(table["run_id"].astype(str), table["name"] + ", " + started, strict=True))
     run_id = st.selectbox("Details of", list(labels), format_func=labels.__getitem__)
-    found = _details(mlflow.get_tracking_uri(), run_id)
+    found = _details(current_store(), run_id)
     kinds: dict[str, Mapping[str, object]] = {
         "Parameters": found.params,
         "Metrics": found.metrics,
@@ -233,7 +233,7 @@ def _show_run(table: pd.DataFrame) -> None:
 
 
 def _show_artifacts(run_id: str) -> None:
-    paths = _artifacts(mlflow.get_tracking_uri(), run_id)
+    paths = _artifacts(current_store(), run_id)
     st.markdown("**Artifacts**")
     if not paths:
         st.caption("This run has no artifacts.")
@@ -251,7 +251,7 @@ def _show_artifacts(run_id: str) -> None:
     images = [path for path in paths if path.endswith(_IMAGES)]
     for start in range(0, len(images), 3):
         for column, path in zip(st.columns(3), images[start : start + 3], strict=False):
-            column.image(_image(mlflow.get_tracking_uri(), run_id, path), caption=path, width="stretch")
+            column.image(_image(current_store(), run_id, path), caption=path, width="stretch")
 
 
 def _download(run_id: str, path: str) -> Callable[[], bytes]:
@@ -283,23 +283,19 @@ def _versions(numbers: list[str]) -> str:
     return ", ".join(f"v{number}" for number in numbers) or "none"
 
 
-# The store is part of the cache key, so that data of one store is not shown for another.
-@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
-def _details(store: str, run_id: str) -> RunInfo:
-    del store
-    return listings.run_details(current_store(), run_id)
+@cache.cached(st.cache_data, ttl=_KEPT_SECONDS)
+def _details(store: ModelStore, run_id: str) -> RunInfo:
+    return listings.run_details(store, run_id)
 
 
-@st.cache_data(ttl=_KEPT_SECONDS, show_spinner=False)
-def _artifacts(store: str, run_id: str) -> list[str]:
-    del store
-    return current_store().artifacts(run_id)
+@cache.cached(st.cache_data, ttl=_KEPT_SECONDS)
+def _artifacts(store: ModelStore, run_id: str) -> list[str]:
+    return store.artifacts(run_id)
 
 
-@st.cache_data(max_entries=50, show_spinner=False)
-def _image(store: str, run_id: str, path: str) -> bytes:
-    del store
-    return current_store().download(run_id, path)
+@cache.cached(st.cache_data, max_entries=50)
+def _image(store: ModelStore, run_id: str, path: str) -> bytes:
+    return store.download(run_id, path)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import mlflow
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -14,6 +13,7 @@ from monitor.charts import court as court_charts
 from monitor.charts import performance
 from monitor.metrics import rates
 from monitor.metrics.intervals import slices
+from monitor.store.model_store import current_store
 from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import cache, subject, widgets
 from serving import registry
@@ -73,7 +73,7 @@ def _table(selected: str) -> tuple[pd.DataFrame, str]:
         found = cache.baseline()
         return found.table.assign(**{SEASON: UNKNOWN}), found.version
     champion = registry.champion_number()
-    return cache.development(mlflow.get_tracking_uri(), champion), champion
+    return cache.development(current_store(), champion), champion
 
 
 def _filter(table: pd.DataFrame) -> _Filtered:

@@ -1,10 +1,10 @@
 """The rows and the model version that a page describes, and a button that evaluates the champion if it is another."""
 
-import mlflow
 import streamlit as st
 
 from monitor.health.checks import MAX_OWN
 from monitor.health.subject import Subject
+from monitor.store.model_store import current_store
 from monitor.store.records import ModelVersion
 from monitor.ui import cache, jobs, running_jobs, widgets
 
@@ -21,7 +21,7 @@ def show(subject: Subject) -> None:
             "not describe new rows.",
             icon=":material/content_copy:",
         )
-    champion = cache.champion(mlflow.get_tracking_uri())
+    champion = cache.champion(current_store())
     if champion and not subject.is_about(champion.version):
         another_version(subject, champion)
 
