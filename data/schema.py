@@ -128,8 +128,9 @@ PREDICTION = "prediction"
 """Name of the predicted label in tables of predictions, where ``TARGET`` is the true label."""
 MODEL_VERSION = "model_version"
 """Name of the model version in tables of predictions."""
-IN_TRAINING = "learned"
-"""Whether the row was a training row of that version, in tables of predictions; monitoring excludes its label."""
+IN_TRAINING, FORMER_IN_TRAINING = "in_training", "learned"
+"""Whether the row was a training row of that version, in tables of predictions, and the name of this column in those
+of 0.1.0; monitoring excludes its label."""
 REASON = "reason"
 """Name of the rejection reason in tables of rejects."""
 

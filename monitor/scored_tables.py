@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from data.schema import (
     FEATURES,
+    FORMER_IN_TRAINING,
     IN_TRAINING,
     MODEL_VERSION,
     PROBABILITY,
@@ -103,6 +104,8 @@ def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """
     if "lng" not in table and "lon" in table:
         table = table.rename(columns={"lon": "lng"})
+    if IN_TRAINING not in table and FORMER_IN_TRAINING in table:
+        table = table.rename(columns={FORMER_IN_TRAINING: IN_TRAINING})
     missing = [name for name in FEATURES if name not in table]
     if missing or table.empty:
         found = ", ".join(map(str, table.columns)) or "no columns"

@@ -201,7 +201,7 @@ def _with_training_column(
 
     if not with_target or not in_training.columns:
         return scored.withColumn(IN_TRAINING, functions.lit(False))
-    keys = {name: f"__learned_{place}" for place, name in enumerate(in_training.columns)}
+    keys = {name: f"__in_training_{place}" for place, name in enumerate(in_training.columns)}
     known = in_training.rows[in_training.columns].astype("float64").drop_duplicates().rename(columns=keys)
     with translate_errors():
         seen = functions.broadcast(session.createDataFrame(known).withColumn(IN_TRAINING, functions.lit(True)))

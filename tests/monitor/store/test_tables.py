@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from data.errors import StaleDataError
 from data.preparation import manifest as prepared
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.schema import FEATURES, FORMER_IN_TRAINING, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.simulation import synthetic
 from data.storage.files import sha256
 from data.storage.tables import TableError as StoredTableError
@@ -548,6 +548,20 @@ def test_a_parquet_file_that_is_damaged_anywhere_is_read_or_reported(written: Wr
     assert rejected > 100
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_training_rows_of_a_table_of_0_1_0_are_read_by_the_column_of_today(
+    written: Written, raw: pd.DataFrame, kind: str
+) -> None:
+    marks = (raw.index % 2 == 0).tolist()
+    scored = raw.assign(probability=0.25, **{FORMER_IN_TRAINING: marks})
+    found = read_scored(written(scored, kind))
+    assert found[IN_TRAINING].tolist() == marks
+    assert found[IN_TRAINING].dtype == bool
+    assert FORMER_IN_TRAINING not in found
+    both = read_scored(written(scored.assign(**{IN_TRAINING: False}), kind))
+    assert not both[IN_TRAINING].any()
+
+
 # Large tables
 
 
@@ -562,7 +576,7 @@ def part(raw: pd.DataFrame, folder: Path, ends: tuple[int, ...] = (500, 900)) ->
 def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     written: Written, raw: pd.DataFrame, tmp_path: Path, kind: str
 ) -> None:
-    table = raw.assign(probability=0.25, prediction=1, reviewed=raw.index % 2 == 0, model_version=2)
+    table = raw.assign(probability=0.25, prediction=1, **{IN_TRAINING: raw.index % 2 == 0}, model_version=2)
     path = part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)
     found, rows = tables.read_sample(path, 100)
     assert rows == 1_500
@@ -571,7 +585,7 @@ def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     assert abs(found["shot_id"].mean() / table["shot_id"].mean() - 1) < 0.05
     expected = table.set_index("shot_id").loc[found["shot_id"]]
     np.testing.assert_allclose(found["lng"], expected["lon"])
-    assert found["reviewed"].tolist() == expected["reviewed"].tolist()
+    assert found[IN_TRAINING].tolist() == expected[IN_TRAINING].tolist()
     assert set(found[MODEL_VERSION]) == {2}
     for most in (None, 1_500):
         whole, rows = tables.read_sample(path, most)
