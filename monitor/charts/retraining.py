@@ -1,10 +1,10 @@
-"""Charts of retraining decisions, the calendar and a policy backtest, with plotly for the app."""
+"""Charts of retraining decisions and of a policy backtest, with plotly for the app."""
 
 import html
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,6 @@ from plotly.subplots import make_subplots
 from monitor.charts.layout import base_figure, empty_figure, layout
 from monitor.charts.palette import CHALLENGER, CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE, STRATEGY, TRAINING
 from monitor.retraining import backtest, calendar
-from monitor.retraining.calendar import CalendarEvent
 from monitor.store import records
 from monitor.store.records import RetrainingDecision
 
@@ -48,16 +47,6 @@ DECISION_STYLES = {
     records.NOTHING_TO_DO: MarkerStyle(NEUTRAL, "square"),
 }
 """Markers of decisions by outcome."""
-CALENDAR_STYLES = {
-    calendar.MONITORING: MarkerStyle(REFERENCE, "circle"),
-    calendar.DECISION: MarkerStyle(MADE, "diamond"),
-    calendar.PROMOTION: MarkerStyle(TRAINING, "star", 16),
-    calendar.ROLL_BACK: MarkerStyle(CHALLENGER, "triangle-left", 14),
-    calendar.DUE: MarkerStyle(REFERENCE, "circle-open", 14),
-    calendar.TRAINING: MarkerStyle(LINES, "square-open"),
-    calendar.STALE: MarkerStyle(CURRENT, "x-open"),
-}
-"""Markers of calendar events."""
 DASHES = {backtest.POLICY: "solid", backtest.NEVER: "dash", backtest.ALWAYS: "dot"}
 """Line styles of the strategies of a policy backtest."""
 BACKTEST_STYLES = {
@@ -73,7 +62,6 @@ _PROMOTION_STYLES = {
     calendar.PROMOTION: ("promotion", MarkerStyle(MISSED, "triangle-up")),
     calendar.ROLL_BACK: ("rollback", MarkerStyle(CHALLENGER, "triangle-left", 14)),
 }
-_PER_ROW = 4
 
 
 def timeline(log: Sequence[RetrainingDecision], promotions: pd.DataFrame) -> go.Figure:
@@ -101,56 +89,6 @@ def timeline(log: Sequence[RetrainingDecision], promotions: pd.DataFrame) -> go.
         range=[-0.7, 2.5],
         zeroline=False,
         showgrid=True,
-    )
-    return figure
-
-
-def month(first: date, events: Sequence[CalendarEvent], today: date) -> go.Figure:
-    """A month as a calendar sheet, with markers for the events of each day.
-
-    Parameters
-    ----------
-    first : datetime.date
-        Any day of the month.
-    events : sequence of Entry
-        Events outside the first to the last week of the month are ignored.
-    today : datetime.date
-        Its cell is framed.
-    """
-    sheet = calendar.weeks(first)
-    figure = base_figure(f"{first:%B %Y}", height=130 + 84 * len(sheet), legend_rows=1)
-    figure.update_layout(legend={"y": 0, "yanchor": "top"}, margin={"b": 48})
-    cells = {day: (column, row) for row, week in enumerate(sheet) for column, day in enumerate(week)}
-    figure.update_layout(
-        shapes=[_cell(*cells[day], inside=day.month == first.month, now=day == today) for day in cells]
-    )
-    _add_day_numbers(figure, cells, first)
-    for position, (kind, style) in enumerate(CALENDAR_STYLES.items()):
-        on_day: dict[date, list[str]] = {}
-        for event in events:
-            if event.kind == kind and event.day in cells:
-                on_day.setdefault(event.day, []).append(event.description)
-        if not on_day:
-            continue
-        # Every kind has its own position within a cell, so that no marker hides another.
-        across, down = -0.36 + 0.24 * (position % _PER_ROW), 0.02 + 0.29 * (position // _PER_ROW)
-        figure.add_scatter(
-            x=[cells[day][0] + across for day in on_day],
-            y=[cells[day][1] + down for day in on_day],
-            name=kind,
-            mode="markers+text",
-            marker=style.marker,
-            text=[str(len(texts)) if len(texts) > 1 else "" for texts in on_day.values()],
-            textposition="middle right",
-            customdata=[[calendar.format_date(day), _wrapped(texts)] for day, texts in on_day.items()],
-            hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>" + kind + "</extra>",
-        )
-    figure.update_xaxes(
-        tickvals=list(range(7)), ticktext=[f"{day:%a}" for day in sheet[0]], side="top", range=[-0.52, 6.52],
-        showgrid=False, zeroline=False, fixedrange=True,
-    )  # fmt: skip
-    figure.update_yaxes(
-        range=[len(sheet) - 0.48, -0.52], showgrid=False, zeroline=False, showticklabels=False, fixedrange=True
     )
     return figure
 
@@ -285,35 +223,6 @@ def _add_champions(figure: go.Figure, promotions: pd.DataFrame, decided: Sequenc
                 for when, version, why in zip(own["when"], own["version"], own["why"], strict=True)
             ]
             _add_markers(figure, list(own["when"]), [_CHAMPION] * len(own), name, style, hovers)
-
-
-def _cell(column: int, row: int, *, inside: bool, now: bool) -> dict[str, object]:
-    return {
-        "type": "rect",
-        "x0": column - 0.48,
-        "x1": column + 0.48,
-        "y0": row - 0.46,
-        "y1": row + 0.46,
-        "line": {"color": MISSED if now else LINES, "width": 3 if now else 0.5},
-        "fillcolor": "rgba(138, 143, 152, 0.10)" if inside else "rgba(0, 0, 0, 0)",
-        "opacity": 1 if inside or now else 0.5,
-        "layer": "below",
-    }
-
-
-def _add_day_numbers(figure: go.Figure, cells: dict[date, tuple[int, int]], first: date) -> None:
-    for inside in (True, False):
-        days = {day: cell for day, cell in cells.items() if (day.month == first.month) is inside}
-        figure.add_scatter(
-            x=[column - 0.42 for column, _ in days.values()],
-            y=[row - 0.28 for _, row in days.values()],
-            text=[str(day.day) for day in days],
-            mode="text",
-            textposition="middle right",
-            opacity=1 if inside else 0.45,
-            hoverinfo="skip",
-            showlegend=False,
-        )
 
 
 def _add_events(figure: go.Figure, events: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,5 @@
 """Calendar of continuous training: past and upcoming events, and the next scheduled run; all dates in UTC."""
 
-import calendar
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -28,7 +27,8 @@ class Cadence(StrEnum):
     MONTH = "month"
 
 
-_DAYS = {Cadence.DAY: 1, Cadence.WEEK: 7, Cadence.FORTNIGHT: 14}
+_STEPS = {Cadence.DAY: (1, 0), Cadence.WEEK: (7, 0), Cadence.FORTNIGHT: (14, 0), Cadence.MONTH: (0, 1)}
+"""Days and months."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,8 @@ def later(day: date, cadence: Cadence, times: int = 1) -> date:
     >>> later(date(2028, 1, 31), Cadence.MONTH), later(date(2028, 1, 31), Cadence.MONTH, 2)
     (datetime.date(2028, 2, 29), datetime.date(2028, 3, 31))
     """
-    if cadence is not Cadence.MONTH:
-        return day + timedelta(days=_DAYS[cadence] * times)
-    first = month_of(day, times)
-    return first.replace(day=min(day.day, calendar.monthrange(first.year, first.month)[1]))
+    days, months = _STEPS[cadence]
+    return (pd.Timestamp(day) + pd.DateOffset(days=days * times, months=months * times)).date()
 
 
 def next_monitoring_run(
@@ -267,13 +265,7 @@ def month_of(day: date, later_by: int = 0) -> date:
     >>> month_of(date(2026, 11, 29)), month_of(date(2026, 11, 29), -11)
     (datetime.date(2026, 11, 1), datetime.date(2025, 12, 1))
     """
-    year, month = divmod(day.year * 12 + day.month - 1 + later_by, 12)
-    return date(year, month + 1, 1)
-
-
-def weeks(month: date) -> list[list[date]]:
-    """Return the weeks that overlap a month, each from Monday to Sunday."""
-    return calendar.Calendar().monthdatescalendar(month.year, month.month)
+    return later(day.replace(day=1), Cadence.MONTH, later_by)
 
 
 def _describe_run(run: MonitoringRun) -> str:

@@ -1,7 +1,7 @@
 """Retraining: decisions and their reasons, the calendar, policy backtests, and actions on the champion."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -112,11 +112,11 @@ def _show_calendar(store: ModelStore) -> None:
             st.info(f"**{following.description}**", icon=":material/event_upcoming:")
         st.markdown("  \n".join(calendar.milestones(training, stale, now)))
     first = calendar.month_of(now.date(), _month())
-    until = calendar.weeks(first)[-1][-1]
+    until = calendar.month_of(first, 1) - timedelta(days=1)
     events = calendar.past_events(monitoring_runs, log, cache.promotions(store))
     events += calendar.upcoming_events(following, until, training=training, stale=stale)
     _turn_pages()
-    widgets.base_figure(retraining.month(first, events, now.date()), "month")
+    st.subheader(f"{first:%B %Y}")
     _list([event for event in events if calendar.month_of(event.day) == first])
 
 

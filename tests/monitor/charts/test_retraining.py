@@ -1,7 +1,7 @@
-"""Charts of decisions, of a month and of a policy backtest."""
+"""Charts of decisions and of a policy backtest."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,9 +9,8 @@ import pytest
 
 from monitor.charts import retraining
 from monitor.charts.palette import STRATEGY
-from monitor.charts.retraining import BACKTEST_STYLES, CALENDAR_STYLES, DASHES, DECISION_STYLES, MarkerStyle
+from monitor.charts.retraining import BACKTEST_STYLES, DASHES, DECISION_STYLES, MarkerStyle
 from monitor.retraining.backtest import STRATEGIES
-from monitor.retraining.calendar import DECISION, DUE, KINDS, MONITORING, CalendarEvent
 from monitor.store import records
 from monitor.store.records import RetrainingDecision
 from tests.operation_store import backtest_record
@@ -74,7 +73,7 @@ def test_every_outcome_has_its_own_marker(outcome: str) -> None:
     assert (found[outcome].marker.color, found[outcome].marker.symbol) == (style.color, style.symbol)
 
 
-@pytest.mark.parametrize("styles", [DECISION_STYLES, CALENDAR_STYLES, BACKTEST_STYLES])
+@pytest.mark.parametrize("styles", [DECISION_STYLES, BACKTEST_STYLES])
 def test_markers_are_distinct_without_colors(styles: dict[str, MarkerStyle]) -> None:
     assert len({style.symbol for style in styles.values()}) == len(styles)
 
@@ -132,50 +131,6 @@ def test_the_line_of_the_last_champion_ends_at_the_last_decision() -> None:
     assert [time.day for time in line.x] == [22, 12]
 
 
-def test_every_kind_of_event_has_a_marker() -> None:
-    assert set(CALENDAR_STYLES) == set(KINDS)
-
-
-def test_events_of_a_day_are_in_its_cell_and_do_not_overlap() -> None:
-    day = date(2026, 11, 10)
-    figure = retraining.month(
-        date(2026, 11, 1), [CalendarEvent(day, kind, "description") for kind in KINDS], date(2026, 11, 22)
-    )
-    found = named(figure)
-    places = [(trace.x[0], trace.y[0]) for trace in found.values()]
-    assert list(found) == list(KINDS)
-    assert len(set(places)) == len(KINDS)
-    for x, y in places:
-        assert abs(x - 1) < 0.48
-        assert abs(y - 2) < 0.46
-
-
-def test_several_events_of_a_kind_are_one_marker_with_their_number_and_descriptions() -> None:
-    day = date(2026, 11, 10)
-    events = [
-        CalendarEvent(day, MONITORING, "in the morning"),
-        CalendarEvent(day, MONITORING, "in the evening"),
-        CalendarEvent(day, DECISION, "no action"),
-    ]
-    found = named(retraining.month(day, events, day))
-    assert (list(found[MONITORING].text), list(found[DECISION].text)) == (["2"], [""])
-    assert found[MONITORING].customdata[0] == ["Tuesday 10 November 2026", "in the morning<br>in the evening"]
-
-
-def test_events_of_other_months_are_drawn_only_in_the_weeks_of_the_month() -> None:
-    events = [CalendarEvent(date(2026, 12, day), DUE, "due") for day in (4, 11)]
-    found = named(retraining.month(date(2026, 11, 1), events, date(2026, 11, 22)))
-    assert (list(found[DUE].x), len(found[DUE].y)) == ([pytest.approx(4, abs=0.48)], 1)
-
-
-def test_today_is_framed_and_an_empty_month_is_drawn() -> None:
-    for today, frames in ((date(2026, 11, 22), 1), (date(2026, 1, 1), 0)):
-        figure = retraining.month(date(2026, 11, 1), [], today)
-        assert sum(shape.line.width == 3 for shape in figure.layout.shapes) == frames
-        assert len(figure.layout.shapes) == 42
-        assert not named(figure)
-
-
 def test_every_strategy_is_drawn_with_its_log_loss_and_its_running_mean() -> None:
     record = backtest_record()
     figure = retraining.policy_backtest(record)
@@ -208,10 +163,8 @@ def test_a_backtest_without_events_is_drawn() -> None:
 
 
 def test_every_chart_follows_the_theme_of_the_page() -> None:
-    today = NOW.date()
     for figure in (
         retraining.timeline([decision(1)], promotions("promotion")),
-        retraining.month(today, [CalendarEvent(today, MONITORING, "monitoring run")], today),
         retraining.policy_backtest(backtest_record()),
     ):
         assert figure.layout.paper_bgcolor is None

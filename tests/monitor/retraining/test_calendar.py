@@ -243,21 +243,6 @@ def test_a_decision_is_described_with_its_outcome(entry: RetrainingDecision, exp
 
 
 @pytest.mark.parametrize(
-    ("month", "rows", "first", "last"),
-    [
-        (date(2026, 11, 1), 6, date(2026, 10, 26), date(2026, 12, 6)),
-        (date(2027, 2, 1), 4, date(2027, 2, 1), date(2027, 2, 28)),
-        (date(2028, 2, 1), 5, date(2028, 1, 31), date(2028, 3, 5)),
-    ],
-)
-def test_a_month_of_the_calendar_holds_whole_weeks(month: date, rows: int, first: date, last: date) -> None:
-    sheet = calendar.weeks(month)
-    assert len(sheet) == rows
-    assert {len(week) for week in sheet} == {7}
-    assert (sheet[0][0], sheet[-1][-1]) == (first, last)
-
-
-@pytest.mark.parametrize(
     ("last", "cadence", "rule"),
     [
         (date(2026, 11, 21), Cadence.DAY, "FREQ=DAILY"),
