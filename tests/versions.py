@@ -1,6 +1,8 @@
 """Versions of the registered model, made without a training."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data.schema import FEATURES, TARGET
+from data.storage.urls import sqlite_path
 from serving import registry
 from serving.model.packaging import log_scoring_model
 from serving.registry.gate import GateResult
@@ -69,9 +72,35 @@ def as_kwargs(tags: dict[str, str]) -> dict[str, Any]:
 
 
 def promote_versions(count: int) -> None:
-    """Register and promote so many versions without files, one after the other."""
-    for _ in range(count):
-        registry.promote(register_without_files(), "better")
+    """Register and promote so many versions without files, one after the other.
+
+    An empty registry gets the rows that the first such call wrote: a promotion takes MLflow a hundred queries.
+    """
+    with closing(sqlite3.connect(sqlite_path(mlflow.get_tracking_uri()) or "")) as database:
+        is_empty = not _registry_rows(database)
+        key = (registry.model(), count)
+        if is_empty and key in _promoted:
+            with database:
+                for table, rows in _promoted[key]:
+                    marks = ", ".join("?" * len(rows[0]))
+                    database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 constants
+            return
+        for _ in range(count):
+            registry.promote(register_without_files(), "better")
+        if is_empty:
+            _promoted[key] = _registry_rows(database)
+
+
+_REGISTRY_TABLES = (
+    *("registered_models", "registered_model_tags", "registered_model_aliases"),
+    *("model_versions", "model_version_tags"),
+)
+_promoted: dict[tuple[str, int], list[tuple[str, list[Any]]]] = {}
+
+
+def _registry_rows(database: sqlite3.Connection) -> list[tuple[str, list[Any]]]:
+    found = [(table, database.execute(f"SELECT * FROM {table}").fetchall()) for table in _REGISTRY_TABLES]  # noqa: S608
+    return [(table, rows) for table, rows in found if rows]
 
 
 class Killed(BaseException):
