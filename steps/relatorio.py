@@ -20,8 +20,8 @@ from data.storage.tables import TableReader
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import collect, rendering
 from monitor.reports.pipeline import figures as drawing
-from monitor.reports.pipeline.facts import REPORT
-from monitor.reports.pipeline.lineage import Chain, find_pipeline_runs
+from monitor.reports.pipeline.facts import REPORT, Chain
+from monitor.reports.pipeline.lineage import find_pipeline_runs
 from monitor.store import commands, tables
 from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline

@@ -34,7 +34,7 @@ _SAMPLE_ROWS = 65_536
 
 
 class TableError(KobeShotError):
-    """A file is not a table, or a table cannot be written."""
+    """A table, or another artifact, is missing or damaged, or a table cannot be written."""
 
 
 class TableReader:

@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data.storage.tables import TableError
 from monitor.store import tags
-from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RetrainingDecision
 

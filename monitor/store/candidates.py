@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from data.storage.tables import TableError
 from monitor.store import tags
-from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RunInfo
 from serving.model.packaging import load_pipeline, predict_probability

@@ -17,9 +17,9 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from pydantic import ValidationError
 
 from data.preparation.manifest import TEST
+from data.storage.tables import TableError
 from monitor.store import run_names, tags
 from monitor.store.copies import copies
-from monitor.store.errors import TableError
 from monitor.store.records import (
     BatchScoringRun,
     ModelVersion,

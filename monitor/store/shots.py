@@ -11,10 +11,8 @@ from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
 from data.paths import RAW
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import parquet_files
-from data.storage.tables import TableError as StoredTableError
-from data.storage.tables import TableReader
+from data.storage.tables import TableError, TableReader
 from monitor.store import run_names
-from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 
 SEASON = "season"
@@ -113,6 +111,6 @@ def _read(path: Path, _when: int) -> pd.DataFrame:
 def _naming(path: Path) -> Iterator[None]:
     try:
         yield
-    except StoredTableError as error:
+    except TableError as error:
         message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
         raise TableError(message) from error

@@ -9,11 +9,10 @@ from mlflow.exceptions import MlflowException
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.schema import SHOT_ID
 from data.storage.files import display_path, sha256
-from data.storage.tables import TableError as StoredTableError
+from data.storage.tables import TableError
 from monitor import scored_tables
 from monitor.scored_tables import SampledTable
 from monitor.store import run_names, tags
-from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 from monitor.store.records import BatchScoringRun, RunInfo
 from serving import registry
@@ -204,10 +203,7 @@ def read_sample(path: Path, max_rows: int | None) -> SampledTable:
     TableError
         See `read_scored`; rows outside the sample are not checked.
     """
-    try:
-        return scored_tables.read(path, max_rows)
-    except StoredTableError as error:
-        raise TableError(str(error)) from error
+    return scored_tables.read(path, max_rows)
 
 
 def table_of_run(store: ModelStore, run: RunInfo, file: str, again: str) -> Path:

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
+from data.storage.tables import TableError
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState, VersionRows, rows_of_version, version_to_evaluate
@@ -19,7 +20,6 @@ from monitor.health.subject import Subject
 from monitor.retraining import backtest, decision_log, promotion_test
 from monitor.store import listings, records, run_names, shots, tables
 from monitor.store.candidates import StoredCandidate, candidates
-from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
 from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun, RetrainingDecision, RunInfo

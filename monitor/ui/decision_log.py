@@ -6,9 +6,9 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
+from data.storage.tables import TableError
 from monitor.retraining import calendar, decision_log
 from monitor.store import records
-from monitor.store.errors import TableError
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RetrainingDecision
 from monitor.ui import cache, widgets

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from data.storage.tables import TableError
 from monitor.charts import monitoring
 from monitor.health.checks import NEW_ROWS
 from monitor.health.status import CheckStatus
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
-from monitor.store.errors import TableError
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
 from monitor.ui import cache, jobs, running_jobs, subject, widgets

@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
+from data.storage.tables import TableError
 from monitor.charts import retraining
 from monitor.health.checks import STALE_AFTER
 from monitor.retraining import backtest, calendar, ical_export
 from monitor.retraining.calendar import Cadence, CalendarEvent
 from monitor.retraining.policy import RetrainingPolicy
-from monitor.store.errors import TableError
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets

@@ -10,9 +10,9 @@ import pandas as pd
 
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.storage.files import display_path
+from data.storage.tables import TableError
 from monitor.health.evaluation import version_to_evaluate
 from monitor.store import tables
-from monitor.store.errors import TableError
 from monitor.store.labels import flag_training_rows
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from serving.batch.in_process import predict

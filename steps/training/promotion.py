@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
+from data.storage.tables import TableError
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining import promotion_test
 from monitor.retraining.promotion_test import (
@@ -23,7 +24,6 @@ from monitor.retraining.promotion_test import (
     evaluate_challenger,
 )
 from monitor.store import tables, tags
-from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from serving import registry
 from serving.batch.in_process import ScoredError, predict

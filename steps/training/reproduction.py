@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from data.acquisition.provenance import Provenance
 from data.preparation.manifest import MANIFEST, TRAIN
+from data.storage.tables import TableError
 from monitor.store import commands, run_names
 from monitor.store import tags as store_tags
 from monitor.store.commands import given
-from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from monitor.store.records import RunInfo
 

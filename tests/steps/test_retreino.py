@@ -16,11 +16,11 @@ from data.preparation import manifest
 from data.preparation.manifest import IDS, TEST, TRAIN
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
+from data.storage.tables import TableError
 from monitor.retraining import decision_log
 from monitor.retraining.policy import RetrainingPolicy
 from monitor.store import run_names
 from monitor.store import tags as store_tags
-from monitor.store.errors import TableError
 from monitor.store.labels import is_training_row
 from monitor.store.model_store import current_store
 from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, NOTHING_TO_DO, PENDING, PROMOTED, REJECTED, RETRAIN

@@ -16,8 +16,16 @@ from data.schema import FEATURES
 from data.storage.tables import TableReader
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.reports.pipeline import artifacts, figures
-from monitor.reports.pipeline.facts import REPORT, Artifact, PipelineFacts, Rollback, RunFacts, selected_candidate
-from monitor.reports.pipeline.lineage import Chain, read
+from monitor.reports.pipeline.facts import (
+    REPORT,
+    Artifact,
+    Chain,
+    PipelineFacts,
+    Rollback,
+    RunFacts,
+    selected_candidate,
+)
+from monitor.reports.pipeline.lineage import read
 from monitor.retraining import backtest
 from monitor.store import listings, records, tags
 from monitor.store.model_store import ModelStore
@@ -74,20 +82,10 @@ def collect(
         **{name: figures.png(each) for name, each in drawn.items()},
     }
     facts = PipelineFacts(
+        **vars(chain),
         written=datetime.now(UTC),
         experiment=store.experiment_of(run_id),
         model=registry.model(),
-        champion=chain.champion,
-        trained=chain.trained,
-        applied=chain.applied,
-        main=chain.main,
-        acquisition=chain.acquisition,
-        preparation=chain.preparation,
-        training=chain.training,
-        candidates=chain.candidates,
-        application=chain.application,
-        monitoring=chain.monitoring,
-        operation=chain.operation,
         own=own,
         artifacts=tuple(_artifacts(store, chain, own)),
         record=_monitoring_record(store, chain.monitoring),

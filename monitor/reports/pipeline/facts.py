@@ -172,15 +172,9 @@ class Rollback:
 
 
 @dataclass(frozen=True)
-class PipelineFacts:
-    """The whole content of the report; `reproduction` trains the version again, without the `unknown` parameters."""
+class Chain:
+    """The runs of a pipeline; one that was not found is an empty `RunFacts`."""
 
-    written: datetime
-    experiment: str
-    model: str
-    champion: VersionFacts
-    trained: VersionFacts
-    applied: VersionFacts
     main: RunFacts
     acquisition: RunFacts
     preparation: RunFacts
@@ -189,6 +183,18 @@ class PipelineFacts:
     application: RunFacts
     monitoring: RunFacts
     operation: RunFacts
+    trained: VersionFacts
+    applied: VersionFacts
+    champion: VersionFacts
+
+
+@dataclass(frozen=True)
+class PipelineFacts(Chain):
+    """The whole content of the report; `reproduction` trains the version again, without the `unknown` parameters."""
+
+    written: datetime
+    experiment: str
+    model: str
     own: RunFacts
     artifacts: tuple[Artifact, ...]
     record: Mapping[str, Any] | None

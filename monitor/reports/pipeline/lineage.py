@@ -1,7 +1,6 @@
 """Finds the runs of one pipeline: those of one ``main``, or runs that are linked by the SHA-256 of their datasets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from data.acquisition.raw_tables import DEV_FILE
 from data.errors import KobeShotError
@@ -13,6 +12,7 @@ from monitor.reports.pipeline.facts import (
     MONITORING,
     PREPARATION,
     TRAINING,
+    Chain,
     RunFacts,
     VersionFacts,
 )
@@ -26,23 +26,6 @@ _RAW = DEV_FILE.partition(".")[0]
 
 class NoTrainingError(KobeShotError):
     """There is nothing to report, as nothing has been trained."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The runs of a pipeline; one that was not found is an empty `RunFacts`."""
-
-    main: RunFacts
-    acquisition: RunFacts
-    preparation: RunFacts
-    training: RunFacts
-    candidates: tuple[RunFacts, ...]
-    application: RunFacts
-    monitoring: RunFacts
-    operation: RunFacts
-    trained: VersionFacts
-    applied: VersionFacts
-    champion: VersionFacts
 
 
 @registry.translate_store_errors()

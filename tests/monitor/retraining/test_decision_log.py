@@ -5,10 +5,10 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from data.storage.tables import TableError
 from monitor.retraining import decision_log
 from monitor.store import run_names
 from monitor.store import tags as store_tags
-from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, NOTHING_TO_DO, PENDING, PROMOTED, REJECTED, RETRAIN
 from monitor.store.tags import (

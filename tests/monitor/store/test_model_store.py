@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from data.storage.tables import TableError
 from monitor.store import run_names, tags
-from monitor.store.errors import TableError
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
 from monitor.store.records import NO_ACTION, RETRAIN
 from serving import registry

@@ -21,13 +21,12 @@ from data.preparation import manifest as prepared
 from data.schema import FEATURES, FORMER_IN_TRAINING, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.simulation import synthetic
 from data.storage.files import sha256
-from data.storage.tables import TableError as StoredTableError
+from data.storage.tables import TableError
 from monitor import scored_tables
 from monitor.health.baseline import baseline as reference_data
 from monitor.store import model_store, shots, tables
 from monitor.store import tags as store_tags
 from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, candidates
-from monitor.store.errors import TableError
 from monitor.store.model_store import current_store
 from monitor.store.tables import read_scored
 from serving import registry
@@ -616,9 +615,7 @@ def test_a_wrong_row_far_into_a_large_table_is_found_when_it_is_counted(
     table.loc[1_234, "shot_distance"] = 95
     path = written(table)
     assert len(tables.read_sample(path, 100).table) < 120
-    with pytest.raises(
-        StoredTableError, match=r"mine\.parquet: expected a float from 0 to 94 in shot_distance; found 95"
-    ):
+    with pytest.raises(TableError, match=r"mine\.parquet: expected a float from 0 to 94 in shot_distance; found 95"):
         list(scored_tables.pieces(path))
 
 

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from data.paths import ROOT
 from monitor.reports.pipeline import artifacts, collect, flow, lineage, rendering
 from monitor.reports.pipeline.collect import ReportContent
-from monitor.reports.pipeline.facts import MONITORING, REPORT, Missing, RunFacts, VersionFacts, adherence
+from monitor.reports.pipeline.facts import MONITORING, REPORT, Chain, Missing, RunFacts, VersionFacts, adherence
 from monitor.reports.pipeline.rendering import escaped
 from monitor.store import records
 from monitor.store import tags as store_tags
@@ -444,7 +444,7 @@ def test_a_source_with_a_blank_is_quoted(whole: ReportContent) -> None:
 # Runs of one pipeline
 
 
-def ids(found: lineage.Chain) -> list[str]:
+def ids(found: Chain) -> list[str]:
     runs = (found.acquisition, found.preparation, found.training, found.application, found.monitoring)
     return [run.run_id for run in runs]
 
