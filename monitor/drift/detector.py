@@ -21,7 +21,7 @@ from scipy import stats
 from data.schema import FEATURES, PROBABILITY, feature_column
 from monitor.drift.domain_classifier import DomainClassifier, fit_domain_classifier
 from monitor.drift.sketches import Bins, Histogram, Sample, TableSketch, finite
-from monitor.drift.statistics import Column, DriftThresholds
+from monitor.drift.statistics import DriftThresholds, ReferenceColumn
 from monitor.metrics.binary import resample
 
 Floats = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ class Statistic:
     Attributes
     ----------
     feature : str
-        Column.
+        ReferenceColumn.
     name : str
         ``ks``, ``psi`` or ``wasserstein``.
     value, threshold : float
@@ -158,7 +158,7 @@ class DriftDetector:
         if len(self._values) < 2:  # noqa: PLR2004
             message = f"expected two or more rows in the reference; found {len(self._values)}"
             raise ValueError(message)
-        self._columns = [Column(name, self._values[:, index]) for index, name in enumerate(self.names)]
+        self._columns = [ReferenceColumn(name, self._values[:, index]) for index, name in enumerate(self.names)]
         self._out_of_support, self._samples, self._seed = out_of_support, samples, seed
         self.bins = {column.name: Bins.of(column.name, column.values) for column in self._columns}
         self._means = {

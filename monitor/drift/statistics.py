@@ -8,7 +8,7 @@ Floats = npt.NDArray[np.float64]
 PSI_BINS = 10
 
 
-class Column:
+class ReferenceColumn:
     """A column of the reference: its distinct values, and the value of each row."""
 
     def __init__(self, name: str, values: Floats) -> None:

@@ -61,7 +61,7 @@ class TrainingLabels(NamedTuple):
     columns: list[str]
 
 
-class ScoreCounts(NamedTuple):
+class GroupedScores(NamedTuple):
     """Labeled rows by P(made), or by cell with the mean P(made) of the cell."""
 
     probability: Floats
@@ -77,7 +77,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     *,
     most_distinct: int,
     in_training: TrainingLabels | None = None,
-) -> tuple[BatchResult, ScoreCounts]:
+) -> tuple[BatchResult, GroupedScores]:
     """Score a table into a folder of Parquet parts, with the columns that `serving.batch.local.score_table` gives.
 
     The rows are read twice, to be checked and to be scored, and the predictions once, to be counted.
@@ -218,7 +218,7 @@ class _Totals(NamedTuple):
 
 def _count(
     session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_training: bool
-) -> tuple[_Totals, ScoreCounts]:
+) -> tuple[_Totals, GroupedScores]:
     """What the metrics need of the predictions: nothing that is collected grows with the rows."""
     predictions = read(session, folder)
     is_labeled = f"{quote_identifier(TARGET)} IS NOT NULL" if TARGET in names else "false"
@@ -232,7 +232,7 @@ def _count(
         ).collect()[0]
         totals = _Totals(int(row["made"]), int(row["in_training"]))
         if TARGET not in names:
-            return totals, ScoreCounts(np.empty(0), np.empty(0), np.empty(0))
+            return totals, GroupedScores(np.empty(0), np.empty(0), np.empty(0))
         made = f"CAST({_double(TARGET)} AS BIGINT)"
         counted = predictions.where(is_counted).selectExpr(PROBABILITY, f"{made} AS made")
         sums = ("count(*) AS rows", "sum(made) AS made", f"avg({PROBABILITY}) AS mean")
@@ -251,9 +251,9 @@ def _grouped(counted: "DataFrame", by: str, sums: tuple[str, ...], most: int) ->
     return groups.limit(most).toArrow()
 
 
-def _counted(found: pa.Table, by: str) -> ScoreCounts:
+def _counted(found: pa.Table, by: str) -> GroupedScores:
     probability, rows, made = (found.column(name).to_numpy().astype(np.float64) for name in (by, "rows", "made"))
-    return ScoreCounts(probability, made, rows - made)
+    return GroupedScores(probability, made, rows - made)
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class JobError(KobeShotError):
+class ScoringJobError(KobeShotError):
     """The job cannot be started or continued as requested."""
 
 
@@ -106,7 +106,7 @@ def run_job(
     ------
     ScoringError
         If the endpoint does not respond, or refuses rows and ``job.rejects`` is None; what was scored is kept.
-    TableError, JobError
+    TableError, ScoringJobError
         If the table cannot be read, or what an earlier run left belongs to another table.
     """
     reader = ShotReader(job.table)
@@ -301,7 +301,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         except OSError as error:
             os.close(self._held)
             message = f"Another run is writing {self._job.out}; wait for it, or name another output."
-            raise JobError(message) from error
+            raise ScoringJobError(message) from error
         try:
             self._continue_or_start()
         except BaseException:
@@ -337,7 +337,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
                 f"{ {name: found.get(name) for name in changed} }, found { {name: wanted[name] for name in changed} }. "
                 "Run it with the same arguments again, or remove that folder to start again."
             )
-            raise JobError(message)
+            raise ScoringJobError(message)
 
     def has(self, start: int) -> bool:
         """Whether the chunk that starts with a row has been scored, and the predictions can be read."""
@@ -359,7 +359,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
 
         Raises
         ------
-        JobError
+        ScoringJobError
             If they are not as many as its rows.
         """
         if not rows:
@@ -369,7 +369,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
             message = (
                 f"{self._path(start)}: expected {rows} predictions, found {len(predictions)}. Remove {self._folder}."
             )
-            raise JobError(message)
+            raise ScoringJobError(message)
         return predictions
 
     def remove(self) -> None:

@@ -8,7 +8,7 @@ the position reached in a file is committed together with its rows. The next pro
 MLflow runs a copy of this file with the served model, so it imports nothing of this project, and SQLAlchemy only in
 the process that writes.
 
-Neither grows without end: what the spool and the table may hold is limited (`Limits`). A table at its limit takes no
+Neither grows without end: what the spool and the table may hold is limited (`LogLimits`). A table at its limit takes no
 rows, which wait in the spool; a spool at its limit, or on a full disk, loses rows, which are counted and logged.
 `serving.inference_log.retention` makes room. All of it is of this user alone, whatever the umask.
 """
@@ -80,7 +80,7 @@ has reached its own limit; or the spool cannot be written for another reason."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Limits(NamedTuple):
+class LogLimits(NamedTuple):
     """What a recorder may keep, of ``serving/server_limits.py``; 0 is no limit.
 
     Attributes
@@ -160,7 +160,7 @@ class InferenceLogWriter:
         SQLAlchemy URL of the database.
     features : sequence of str
         Names of the columns of the values.
-    limits : Limits
+    limits : LogLimits
     on_drop : callable, optional
         Called with a reason of `DROP_REASONS` and a number of rows when rows are lost.
 
@@ -179,7 +179,7 @@ class InferenceLogWriter:
         url: str,
         features: Sequence[str],
         *,
-        limits: Limits = Limits(),  # noqa: B008 it cannot change
+        limits: LogLimits = LogLimits(),  # noqa: B008 it cannot change
         on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
         self._url, self._features, self._limits = url, list(features), limits
@@ -423,7 +423,7 @@ def checked_origin(text: str) -> str:
 
 
 def recorder_from_environment(
-    features: Sequence[str], limits: Limits, on_drop: Callable[[str, int], None] | None = None
+    features: Sequence[str], limits: LogLimits, on_drop: Callable[[str, int], None] | None = None
 ) -> InferenceLogWriter | None:
     """A recorder for the url in ``KOBE_INFERENCE_LOG``, or None where none is set.
 
@@ -944,7 +944,7 @@ def _within(path: Path) -> str:
     return f"{_segment(path)}#rows"
 
 
-def _segment_bytes(limits: Limits) -> int:
+def _segment_bytes(limits: LogLimits) -> int:
     """How long a file of the spool becomes: many are in what the spool may hold, as only whole files are removed."""
     if not limits.spool_bytes:
         return _SEGMENT_BYTES

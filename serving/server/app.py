@@ -28,7 +28,7 @@ from serving.inference_log.inference_log import ORIGIN_HEADER, InferenceLogWrite
 from serving.model.scoring_model import predictions_json
 from serving.server import request_parsing
 from serving.server.loaded_model import LoadedModel
-from serving.server.metrics import Metrics
+from serving.server.metrics import ServerMetrics
 from serving.server.openapi import description
 
 Message = MutableMapping[str, Any]
@@ -71,7 +71,7 @@ class ScoringApp:
         Gives the number of the current version.
     recorder : Recorder or None
         Inference log.
-    metrics : Metrics
+    metrics : ServerMetrics
     problem : callable
         Gives what is wrong with the whole server, or an empty text.
     """
@@ -81,7 +81,7 @@ class ScoringApp:
         versions: Mapping[int, LoadedModel],
         current: Callable[[], int],
         recorder: InferenceLogWriter | None,
-        metrics: Metrics,
+        metrics: ServerMetrics,
         problem: Callable[[], str],
     ) -> None:
         self._versions, self._current = versions, current

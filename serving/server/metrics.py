@@ -16,7 +16,7 @@ _NOT_FOUND = 404
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
-class Metrics:
+class ServerMetrics:
     """Counts requests, rows and seconds."""
 
     def __init__(self) -> None:

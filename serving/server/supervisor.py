@@ -61,7 +61,7 @@ _fork = multiprocessing.get_context("fork")
 _logger = logging.getLogger("kobe_shot.server")
 
 
-class ServerError(KobeShotError):
+class ServerStartError(KobeShotError):
     """The server could not be started."""
 
 
@@ -176,7 +176,7 @@ class Supervisor:
 
         Raises
         ------
-        ServerError
+        ServerStartError
             If there is none, or the registry does not respond within seconds.
         """
         deadline = time.monotonic() + _FIRST_RESPONSE_SECONDS if reachability.is_remote() else None
@@ -184,7 +184,7 @@ class Supervisor:
             wait([self._watch.connection], timeout=_POLL_SECONDS)
             for word in self._watch.words():
                 if isinstance(word, Trouble):
-                    raise ServerError(word.words)
+                    raise ServerStartError(word.words)
                 if isinstance(word, Fetching):
                     deadline = None
                 if isinstance(word, Found):
@@ -199,7 +199,7 @@ class Supervisor:
                     f"Expected the registry to name the champion of {registry.model()}; found no response within "
                     f"{_FIRST_RESPONSE_SECONDS:.0f} s. Check the tracking server, and start again."
                 )
-                raise ServerError(message)
+                raise ServerStartError(message)
 
     def _release(self) -> None:
         """Close, in the process that polls the registry, what belongs to the supervisor and its workers."""
@@ -231,7 +231,7 @@ class Supervisor:
 
         Raises
         ------
-        ServerError
+        ServerStartError
             If it is the `first` version that cannot be served.
         """
         now = time.monotonic()
@@ -288,7 +288,7 @@ class Supervisor:
         self._shared.missing[place] = self._shared.missing[place] or time.monotonic()
         if first:
             message = "A worker crashed while it loaded the model; its error, if any, is above."
-            raise ServerError(message)
+            raise ServerStartError(message)
         # A worker that had served is replaced at once; one that never did must not use up the machine.
         seat.failures = 0 if seat.loaded else seat.failures + 1
         delay = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**seat.failures) if seat.failures else 0.0
@@ -371,7 +371,7 @@ class Supervisor:
     def _refuse(self, reason: str, *, first: bool = False) -> None:
         """Leave the coming version; those who have loaded it forget it."""
         if first:
-            raise ServerError(reason)
+            raise ServerStartError(reason)
         assert self._coming is not None  # noqa: S101 checked before the call
         self._refused.add(self._coming.source.version)
         self._give_up(self._coming.source)
@@ -446,7 +446,7 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
         message = f"Cannot listen on {host}:{port}: {error.strerror or error}."
         if error.errno == errno.EADDRINUSE:
             message += f" Use another: make serve PORT={port + 1 if port < _LAST_PORT else port - 1}"
-        raise ServerError(message) from error
+        raise ServerStartError(message) from error
 
 
 def _set_inference_log() -> None:
@@ -459,7 +459,7 @@ def _set_inference_log() -> None:
         inference_log.check_url(url)
         limits()
     except ValueError as error:
-        raise ServerError(str(error)) from error
+        raise ServerStartError(str(error)) from error
 
 
 def _set_output(output: str | None) -> None:
@@ -469,7 +469,7 @@ def _set_output(output: str | None) -> None:
     try:
         output_from_environment()
     except MlflowException as error:
-        raise ServerError(error.message) from error
+        raise ServerStartError(error.message) from error
 
 
 def _check_limits() -> None:
@@ -477,4 +477,4 @@ def _check_limits() -> None:
     try:
         limits()
     except ValueError as error:
-        raise ServerError(str(error)) from error
+        raise ServerStartError(str(error)) from error

@@ -21,7 +21,7 @@ from serving.inference_log import inference_log
 from serving.server.app import ScoringApp
 from serving.server.bounded_http import Limiter
 from serving.server.loaded_model import LoadedModel, ModelSource
-from serving.server.metrics import Metrics
+from serving.server.metrics import ServerMetrics
 from serving.server_limits import limits
 
 _logger = logging.getLogger("kobe_shot.server")
@@ -120,12 +120,12 @@ class Worker:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with contextlib.suppress(OSError):
             Path("/proc/self/comm").write_text("kobe_worker", encoding="ascii")
-        found, recorder, metrics = _load(first), None, Metrics()
+        found, recorder, metrics = _load(first), None, ServerMetrics()
         problem = found if isinstance(found, str) else ""
         if not isinstance(found, str):
             self._versions[int(first.version)] = found
             try:
-                may_keep = inference_log.Limits(limits().log_bytes, limits().spool_bytes)
+                may_keep = inference_log.LogLimits(limits().log_bytes, limits().spool_bytes)
                 recorder = inference_log.recorder_from_environment(found.names, may_keep, metrics.count_dropped)
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sqlalchemy.exc import OperationalError
 
 from data.schema import FEATURES
-from serving.inference_log.inference_log import InferenceLogWriter, Limits, Request, create_engine, spool_dir
+from serving.inference_log.inference_log import InferenceLogWriter, LogLimits, Request, create_engine, spool_dir
 from tests.attacks.support import MEGABYTE, PARQUET, Server
 from tests.project import Checkout, ProductionServer, records, run_production_server, shot, wait_until
 
@@ -128,7 +128,7 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_logged_once_and_logged
     dropped: list[tuple[str, int]] = []
     # A folder in its place keeps the database away.
     (tmp_path / "log.db").mkdir()
-    limits = Limits(spool_bytes=MEGABYTE)
+    limits = LogLimits(spool_bytes=MEGABYTE)
     recorder = InferenceLogWriter(url_in(tmp_path), FEATURES, limits=limits, on_drop=lambda *lost: dropped.append(lost))
     for number in range(400):
         recorder.append(request(str(number), 100))
@@ -157,7 +157,7 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_logged_once_and_logged
 def test_a_log_at_its_limit_takes_no_row_and_takes_those_that_wait_when_there_is_room(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    limits = Limits(log_bytes=4 * MEGABYTE, spool_bytes=MEGABYTE)
+    limits = LogLimits(log_bytes=4 * MEGABYTE, spool_bytes=MEGABYTE)
     recorder = InferenceLogWriter(url_in(tmp_path), FEATURES, limits=limits)
     output: list[str] = []
 

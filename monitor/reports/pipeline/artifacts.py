@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.storage.files import sha256, size_bytes
 from data.storage.tables import TableReader
-from monitor.reports.pipeline.facts import Artifact, RunFacts
+from monitor.reports.pipeline.facts import ArtifactFacts, RunFacts
 from monitor.retraining import backtest, promotion_test
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
@@ -43,7 +43,7 @@ _DESCRIPTIONS = (
 
 
 @registry.translate_store_errors()
-def of_run(store: ModelStore, run: RunFacts) -> Iterator[Artifact]:
+def of_run(store: ModelStore, run: RunFacts) -> Iterator[ArtifactFacts]:
     """Describe the artifacts of a run; a table in parts is one artifact, and so is a table too large for a copy."""
     seen = set()
     for path in store.artifacts(run.run_id) if run else ():
@@ -57,17 +57,17 @@ def of_run(store: ModelStore, run: RunFacts) -> Iterator[Artifact]:
             yield _uncopied(Path(run.tags[tag]), run, name)
 
 
-def _uncopied(file: Path, run: RunFacts, name: str) -> Artifact:
+def _uncopied(file: Path, run: RunFacts, name: str) -> ArtifactFacts:
     """Describe a table that was too large for a copy; its SHA-256 is the one that the run logged."""
     note, digest = "grande demais para ser copiada; permanece onde foi escrita", run.tags.get(tags.sha256_of(name), "")
     if not file.exists():
-        return Artifact(run.name, f"{name}{_TABLE}", f"tabela {note}, mas não existe mais", None, digest)
+        return ArtifactFacts(run.name, f"{name}{_TABLE}", f"tabela {note}, mas não existe mais", None, digest)
     columns, composition = _table(file)
-    return Artifact(run.name, f"{name}{_TABLE}", f"{composition}; {note}", size_bytes(file), digest, columns)
+    return ArtifactFacts(run.name, f"{name}{_TABLE}", f"{composition}; {note}", size_bytes(file), digest, columns)
 
 
 @registry.translate_store_errors()
-def of_version(number: str) -> Iterator[Artifact]:
+def of_version(number: str) -> Iterator[ArtifactFacts]:
     """Describe the files of a registered version, which is a logged model."""
     name = f"{registry.model()} versão {number}"
     with model_files.private_copy(registry.uri(number)) as local:
@@ -75,14 +75,14 @@ def of_version(number: str) -> Iterator[Artifact]:
             yield describe(path, name, str(path.relative_to(local)))
 
 
-def describe(file: Path, run: str, path: str) -> Artifact:
+def describe(file: Path, run: str, path: str) -> ArtifactFacts:
     """Describe a file, or a folder with the parts of a table."""
     columns: tuple[tuple[str, str], ...] = ()
     if path.endswith(_TABLE):
         columns, composition = _table(file)
     else:
         composition = ", ".join(filter(None, [_description(path), _dimensions(file)])) or "arquivo"
-    return Artifact(run, path, composition, size_bytes(file), sha256(file), columns)
+    return ArtifactFacts(run, path, composition, size_bytes(file), sha256(file), columns)
 
 
 def _table(file: Path) -> tuple[tuple[tuple[str, str], ...], str]:

@@ -18,7 +18,7 @@ from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.reports.pipeline import artifacts, figures
 from monitor.reports.pipeline.facts import (
     REPORT,
-    Artifact,
+    ArtifactFacts,
     Chain,
     PipelineFacts,
     Rollback,
@@ -114,7 +114,7 @@ def _rollbacks(store: ModelStore) -> Iterator[Rollback]:
             yield Rollback(row["when"], str(row["version"]), str(row["instead_of"] or ""), str(row["why"] or ""))
 
 
-def _artifacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[Artifact]:
+def _artifacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[ArtifactFacts]:
     before = (chain.acquisition, chain.preparation, chain.training, *chain.candidates)
     for run in before:
         yield from artifacts.of_run(store, run)

@@ -139,7 +139,7 @@ class VersionFacts:
 
 
 @dataclass(frozen=True)
-class Artifact:
+class ArtifactFacts:
     """A file, or a table in parts, that a run holds.
 
     Attributes
@@ -196,7 +196,7 @@ class PipelineFacts(Chain):
     experiment: str
     model: str
     own: RunFacts
-    artifacts: tuple[Artifact, ...]
+    artifacts: tuple[ArtifactFacts, ...]
     record: Mapping[str, Any] | None
     decisions: tuple[RetrainingDecision, ...]
     backtest: Mapping[str, Any] | None
@@ -260,7 +260,7 @@ class PipelineFacts(Chain):
         found = ((self.backtest or {}).get("strategies") or {}).get(scenario)
         return float(found["promotions"]) if found else self.operation.missing(f"artefato {BACKTEST_FILE}")
 
-    def find_table(self, run: RunFacts, name: str) -> Artifact | Missing:
+    def find_table(self, run: RunFacts, name: str) -> ArtifactFacts | Missing:
         """Find a table of a run, among its artifacts or where the run wrote it."""
         paths = {f"tables/{name}.parquet", f"{name}.parquet"}
         of_run = (each for each in self.artifacts if each.run == run.name and each.path in paths and each.columns)

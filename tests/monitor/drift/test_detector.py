@@ -15,7 +15,7 @@ from data.simulation import synthetic
 from monitor.drift import detector, domain_classifier
 from monitor.drift.detector import DriftDetector, DriftResult, Statistic
 from monitor.drift.domain_classifier import fit_domain_classifier
-from monitor.drift.statistics import Column, DriftThresholds
+from monitor.drift.statistics import DriftThresholds, ReferenceColumn
 
 Floats = npt.NDArray[np.float64]
 SMALL = 40
@@ -62,7 +62,7 @@ def test_ks_and_wasserstein_are_those_of_scipy(scored: pd.DataFrame, reference: 
 )
 def test_the_fast_distances_of_the_draws_are_those_of_a_batch(values: list[int], drawn: list[int]) -> None:
     known = np.array(values, dtype=float)
-    column = Column("period", known)
+    column = ReferenceColumn("period", known)
     batch = known[np.array([number % len(known) for number in drawn])]
     counted = np.array([[np.sum(batch == value) for value in np.unique(known)]], dtype=float)
     fast = {name: float(value[0]) for name, value in column.distances(counted, column.counts[None]).items()}
@@ -70,7 +70,7 @@ def test_the_fast_distances_of_the_draws_are_those_of_a_batch(values: list[int],
 
 
 def test_how_often_rows_were_drawn_is_counted_by_their_value() -> None:
-    column = Column("period", np.array([3.0, 1, 3, 2]))
+    column = ReferenceColumn("period", np.array([3.0, 1, 3, 2]))
     assert column.count_draws(np.array([[1.0, 2, 4, 8]])).tolist() == [[2, 8, 5]]
 
 
@@ -81,7 +81,7 @@ def test_psi_is_that_of_ten_bins_of_the_reference_with_half_a_row_added_to_each(
     counts = [np.bincount(np.digitize(values, edges), minlength=10) + 0.5 for values in (after, before)]
     current, known = (count / count.sum() for count in counts)
     expected = np.sum((current - known) * np.log(current / known))
-    assert Column("lat", before).compare(after)["psi"] == pytest.approx(expected)
+    assert ReferenceColumn("lat", before).compare(after)["psi"] == pytest.approx(expected)
 
 
 def test_the_bins_of_psi_are_fixed_by_the_reference(reference: DriftDetector, scored: pd.DataFrame) -> None:

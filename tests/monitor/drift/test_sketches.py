@@ -21,7 +21,7 @@ from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from monitor.drift import detector, sketches
 from monitor.drift.detector import DriftDetector, DriftResult
 from monitor.drift.sketches import MAX_SAMPLED, MAX_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch
-from monitor.drift.statistics import Column
+from monitor.drift.statistics import ReferenceColumn
 from tests.evaluations import TRAINING_ROWS, population, reference_data
 
 Floats = npt.NDArray[np.float64]
@@ -158,7 +158,7 @@ def test_distances_of_binned_probabilities_are_those_of_the_values(seed: int) ->
     stream = np.random.default_rng(seed)
     known = np.concatenate([stream.beta(8, 9, 3_000), np.repeat([0.41, 0.52], 500)])
     batch = np.concatenate([stream.beta(7.5, 9, 200_000), np.repeat([0.41, 0.52, 0.53], 20_000)])
-    column = Column(PROBABILITY, known)
+    column = ReferenceColumn(PROBABILITY, known)
     exact = column.compare(batch)
     found = Histogram.of(batch, Bins.of(PROBABILITY, column.values))
     assert found.is_binned
@@ -178,7 +178,7 @@ def test_distances_of_values_with_counts_are_those_of_scipy(known: list[int], da
     values = data.draw(st.lists(st.integers(-2, 15), min_size=1, max_size=15, unique=True))
     rows = data.draw(st.lists(st.integers(1, 1_000), min_size=len(values), max_size=len(values)))
     before, held, count = np.array(known, dtype=float), np.array(values, dtype=float), np.array(rows)
-    column = Column("minutes_remaining", before)
+    column = ReferenceColumn("minutes_remaining", before)
     found = column.compare(held, count)
     every = np.repeat(held, count)
     assert found["ks"] == pytest.approx(stats.ks_2samp(every, before, method="asymp").statistic, abs=1e-12)

@@ -16,7 +16,7 @@ from data.storage.tables import TableError, TableReader
 from serving.client import resumable_job
 from serving.client.cli import ClientConfig, run
 from serving.client.endpoint import RejectedRowsError, ScoringClient, ScoringError
-from serving.client.resumable_job import JobError, ScoringJob, run_job
+from serving.client.resumable_job import ScoringJob, ScoringJobError, run_job
 from serving.shot_tables import problems_of
 from tests.project import Checkout, ProductionServer, free_port, ok, wait_until
 
@@ -124,7 +124,7 @@ def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: Scoring
     with pytest.raises(ScoringError):
         run_job(job(tmp_path, table), CrashesAfter(endpoint.url, 2))
     table.head(100).to_parquet(tmp_path / "table.parquet", index=False)
-    with pytest.raises(JobError, match=r"differs in bytes[\s\S]*remove that folder"):
+    with pytest.raises(ScoringJobError, match=r"differs in bytes[\s\S]*remove that folder"):
         run_job(job(tmp_path, table), endpoint)
 
 
@@ -136,7 +136,7 @@ def test_two_runs_into_one_output_do_not_mix(
     real = resumable_job._join  # noqa: SLF001 the first run is under way then
 
     def join(*arguments: object) -> object:
-        with pytest.raises(JobError, match="Another run is writing"):
+        with pytest.raises(ScoringJobError, match="Another run is writing"):
             run_job(sent, endpoint)
         inner.append("refused")
         return real(*arguments)  # type: ignore[arg-type]

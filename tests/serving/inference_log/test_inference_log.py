@@ -22,7 +22,7 @@ from data.schema import FEATURES
 from serving.inference_log import inference_log
 from serving.inference_log.inference_log import (
     InferenceLogWriter,
-    Limits,
+    LogLimits,
     Request,
     checked_origin,
     create_engine,
@@ -239,7 +239,7 @@ def test_a_url_that_cannot_be_one_is_reported(monkeypatch: pytest.MonkeyPatch) -
     for wrong in ("nonsense", "oracle://somewhere"):
         monkeypatch.setenv("KOBE_INFERENCE_LOG", wrong)
         with pytest.raises(ValueError, match="expected a SQLAlchemy URL"):
-            recorder_from_environment(FEATURES, Limits())
+            recorder_from_environment(FEATURES, LogLimits())
 
 
 def test_a_request_that_was_half_written_is_not_read(url: str, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_long_spool_is_cut_into_files_that_go_when_they_are_moved(url: str, mo
 @pytest.mark.parametrize("value", ["", "off"])
 def test_nothing_is_recorded_unless_requested_for(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("KOBE_INFERENCE_LOG", value)
-    assert recorder_from_environment(FEATURES, Limits()) is None
+    assert recorder_from_environment(FEATURES, LogLimits()) is None
 
 
 def test_the_mlflow_server_logs_too_when_requested_for(

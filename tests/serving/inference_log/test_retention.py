@@ -13,7 +13,14 @@ import sqlalchemy as sql
 
 from data.schema import FEATURES
 from serving.inference_log import retention
-from serving.inference_log.inference_log import InferenceLogWriter, Limits, Request, create_engine, tables, used_bytes
+from serving.inference_log.inference_log import (
+    InferenceLogWriter,
+    LogLimits,
+    Request,
+    create_engine,
+    tables,
+    used_bytes,
+)
 from serving.inference_log.reader import LogError, now, open_log, read, read_labeled
 from serving.inference_log.retention import RetentionConfig, remove
 from tests.project import wait_until
@@ -169,7 +176,7 @@ def test_rows_are_written_while_old_ones_are_removed(tmp_path: Path) -> None:
 
 def test_a_log_that_was_full_takes_rows_again(tmp_path: Path) -> None:
     recorder = InferenceLogWriter(
-        url_in(tmp_path), FEATURES, limits=Limits(log_bytes=2 * MEGABYTE, spool_bytes=MEGABYTE)
+        url_in(tmp_path), FEATURES, limits=LogLimits(log_bytes=2 * MEGABYTE, spool_bytes=MEGABYTE)
     )
 
     def is_full() -> bool:
