@@ -199,7 +199,7 @@ class _Headers(NamedTuple):
 def _score(version: LoadedModel, sent: bytes, content_type: str, requested: _Headers) -> Response:
     number = version.source.version
     try:
-        shots = version.reader.read(sent, content_type)
+        shots = version.parser.parse(sent, content_type)
         made, probability = version.score(shots.values, shots.threshold)
     except MlflowException as error:
         status = error.get_http_status_code()

@@ -49,7 +49,7 @@ class LoadedModel:
         self._model = pyfunc.unwrap_python_model()
         self._signature = pyfunc.metadata.signature
         self.names: list[str] = list(self._model.names)
-        self.reader = RequestParser(pyfunc, dict(zip(self.names, self._model.allowed, strict=True)))
+        self.parser = RequestParser(pyfunc, dict(zip(self.names, self._model.allowed, strict=True)))
         self._warm_up(pyfunc.input_example)
 
     def score(
@@ -73,13 +73,13 @@ class LoadedModel:
             "since": self.source.loaded_at,
             "promoted": self.source.promoted or None,
             "run_id": self.source.run_id,
-            "threshold": self.reader.threshold,
-            "output": self.reader.output,
+            "threshold": self.parser.threshold,
+            "output": self.parser.output,
             "signature": self._signature.to_dict(),
             "features": [
                 {
                     "name": name,
-                    "aliases": [alias for alias, of in self.reader.columns.aliases.items() if of == name],
+                    "aliases": [alias for alias, of in self.parser.columns.aliases.items() if of == name],
                     "minimum": float(low),
                     "maximum": float(high),
                     "whole": bool(whole),
@@ -91,4 +91,4 @@ class LoadedModel:
 
     def _warm_up(self, example: object) -> None:
         if isinstance(example, pd.DataFrame) and len(example):
-            self.score(example[self.names].to_numpy(dtype=np.float64), self.reader.threshold)
+            self.score(example[self.names].to_numpy(dtype=np.float64), self.parser.threshold)

@@ -79,7 +79,7 @@ class RequestParser:
         self.output = output_from_environment()
         self._limits = limits()
 
-    def read(self, body: bytes, content_type: str) -> ScoringRequest:
+    def parse(self, body: bytes, content_type: str) -> ScoringRequest:
         """The shots in a body.
 
         Parameters
@@ -95,7 +95,7 @@ class RequestParser:
         """
         table = read_body(body, content_type, self.columns, self._allowed, parser=body_parser, limits=self._limits)
         if isinstance(table, body_parser.OddPayload):
-            return self._read_with_mlflow(table.payload)
+            return self._parse_with_mlflow(table.payload)
         threshold, output = checked_params(table.params)
         return ScoringRequest(
             table.values,
@@ -105,7 +105,7 @@ class RequestParser:
             table.ignored,
         )
 
-    def _read_with_mlflow(self, payload: dict[str, Any]) -> ScoringRequest:
+    def _parse_with_mlflow(self, payload: dict[str, Any]) -> ScoringRequest:
         try:
             parsed = scoring_server._parse_json_data(payload, self._metadata, self._schema)  # noqa: SLF001 one protocol
             frame, params = _validate_prediction_input(parsed.data, parsed.params, self._schema, self._params)
