@@ -60,13 +60,7 @@ _STYLE = {HealthStatus.HEALTHY: "bold green", HealthStatus.WARNING: "bold yellow
 
 
 def check_current(current: str) -> str:
-    """Refuse anything but a known name or a table.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse anything but a known name or a table; a ValueError has what was expected."""
     if current in {APPLICATION, LOG, TRAIN, TEST}:
         return current
     if current and (Path(current).is_dir() or Path(current).suffix in _TABLE_KINDS):

@@ -80,13 +80,7 @@ class BacktestError(KobeShotError):
 
 
 def check_start(start: str) -> str:
-    """Refuse an unknown id.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse an unknown id; a ValueError has what was expected."""
     if start and start not in MODEL_NAMES:
         message = f"expected nothing, or one of {', '.join(MODEL_NAMES)}; found {start!r}"
         raise ValueError(message)

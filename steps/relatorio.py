@@ -42,13 +42,7 @@ _SEEDS = 2**32
 
 
 def check_folder(out: str) -> str:
-    """Refuse a path that exists and is not a folder.
-
-    Raises
-    ------
-    ValueError
-        With what was found.
-    """
+    """Refuse a path that exists and is not a folder; a ValueError has what was found."""
     if Path(out).exists() and not Path(out).is_dir():
         message = f"expected a folder; found the file {out}"
         raise ValueError(message)

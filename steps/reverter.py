@@ -24,13 +24,7 @@ RUN_NAME = "Reverter"
 
 
 def check_version(version: str) -> str:
-    """Refuse anything but a number.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse anything but a number; a ValueError has what was expected."""
     if version and not version.isdecimal():
         message = f"expected the number of a version, or nothing for the previous champion; found {version!r}"
         raise ValueError(message)
@@ -38,13 +32,7 @@ def check_version(version: str) -> str:
 
 
 def check_reason(reason: str) -> str:
-    """Refuse an empty reason.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse an empty reason; a ValueError has what was expected."""
     if not reason.strip():
         message = "expected a reason, which the history of the version keeps"
         raise ValueError(message)

@@ -52,12 +52,7 @@ class ScheduleError(KobeShotError):
 
 
 def check_schedule(text: str) -> str:
-    """Refuse anything but a cron expression or a duration.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
+    """Refuse anything but a cron expression or a duration; a ValueError has what was expected.
 
     Examples
     --------
@@ -167,12 +162,7 @@ class Heartbeat:
 
 
 class Schedule:
-    """Runs the steps on a schedule.
-
-    Parameters
-    ----------
-    config : ScheduledConfig
-    """
+    """Runs the steps on a schedule."""
 
     def __init__(self, config: ScheduledConfig) -> None:
         self._config = config

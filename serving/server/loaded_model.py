@@ -36,12 +36,7 @@ class ModelSource:
 
 
 class LoadedModel:
-    """A loaded version.
-
-    Parameters
-    ----------
-    source : Source
-    """
+    """A loaded version."""
 
     def __init__(self, source: ModelSource) -> None:
         self.source = source

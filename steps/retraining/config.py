@@ -18,13 +18,7 @@ from steps.training.tuning import WITHOUT_WEIGHTS
 
 
 def check_current(current: str) -> str:
-    """Refuse anything but a known name or a table.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse anything but a known name or a table; a ValueError has what was expected."""
     if current in {APPLICATION, LOG} or Path(current).suffix in {".parquet", ".csv"}:
         return current
     message = f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; found {current!r}"
@@ -32,13 +26,7 @@ def check_current(current: str) -> str:
 
 
 def check_as_of(text: str) -> str:
-    """Refuse anything but a timestamp, and one in the future.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse anything but a timestamp, and one in the future; a ValueError has what was expected."""
     present = datetime.now(UTC).replace(tzinfo=None)
     timestamp = parse_timestamp(text, present)
     if timestamp and timestamp > present:

@@ -25,13 +25,7 @@ def validate_endpoint(endpoint: str) -> str:
 
 
 def validate_input_table(table: str) -> str:
-    """Refuse a name that is neither empty nor that of a table.
-
-    Raises
-    ------
-    ValueError
-        Which a configuration turns into a message.
-    """
+    """Refuse a name that is neither empty nor that of a table; a ValueError has what was expected."""
     return str(validate_table_path(Path(table))) if table else table
 
 
@@ -41,13 +35,7 @@ def validate_output_table(out: str) -> str:
 
 
 def validate_timestamp(text: str) -> str:
-    """Refuse anything but a timestamp or an age.
-
-    Raises
-    ------
-    ValueError
-        With what was expected.
-    """
+    """Refuse anything but a timestamp or an age; a ValueError has what was expected."""
     parse_timestamp(text, reader.now())
     return text
 
@@ -75,13 +63,7 @@ def parse_timestamp(text: str, now: datetime) -> datetime | None:
 
 
 def validate_log_url(text: str) -> str:
-    """Refuse a URL with a password: the run would log it.
-
-    Raises
-    ------
-    ValueError
-        Without the secret.
-    """
+    """Refuse a URL with a password: the run would log it; the ValueError does not repeat it."""
     with suppress(sql.exc.ArgumentError):
         url = sql.make_url(text)
         if url.password or any("pass" in key or "secret" in key or "token" in key for key in map(str.lower, url.query)):
