@@ -43,13 +43,13 @@ def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
     Raises
     ------
     ScoredError
-        If the version cannot be loaded, or refuses a row.
+        If the version cannot be loaded, or rejects a row.
     """
     model = load_model(version)
     try:
         made, probability = model.score(table[list(FEATURES)].to_numpy(dtype=np.float64), model.threshold)
     except mlflow.MlflowException as error:
-        message = f"version {version} of {registry.model()} refuses a row: {error.message}"
+        message = f"version {version} of {registry.model()} rejects a row: {error.message}"
         raise ScoredError(message) from error
     versions = pd.array([int(version)] * len(table), dtype="Int64")
     return table.assign(**{PREDICTION: made, PROBABILITY: probability, MODEL_VERSION: versions})
@@ -67,14 +67,14 @@ def threshold_of(version: str) -> float:
 
 
 def load_model(version: str) -> Any:  # noqa: ANN401 MLflow publishes no types
-    """The model of a version, an instance of what ``serving/model/scoring_model.py`` defines.
+    """Load the model of a version, an instance of the class in ``serving/model/scoring_model.py``.
 
     Raises
     ------
     ScoredError
         If it cannot be loaded.
     """
-    # A registered model that was made anew has versions of the same numbers, from other runs.
+    # A registered model that was created again has versions with equal numbers from other runs.
     return _model(registry.uri(version), registry.run_of(version))
 
 
@@ -119,6 +119,6 @@ def _load(uri: str) -> Any:  # noqa: ANN401
     except KobeShotError as error:
         message = f"{uri} cannot be loaded: {error}"
         raise ScoredError(message) from error
-    except Exception as error:  # a model is files and code, and a broken one fails in many ways
+    except Exception as error:  # a model contains code, which may raise any error
         message = f"{uri} cannot be loaded: {type(error).__name__}: {error}"
         raise ScoredError(message) from error

@@ -1,7 +1,7 @@
 """Score a table of any size in one pass and bounded memory: read, check, score, count and write at the same time.
 
-A row that violates the schema goes to a table of rejects with its reason, up to a limit. Output and rejects are written
-to temporary files and renamed at the end: a run that fails, or is killed, keeps what was there.
+A row that violates the schema is written to a table of rejects with its reason, up to a limit. Output and rejects are
+written to temporary files and renamed at the end: a run that fails, or is killed, changes nothing.
 """
 
 import threading
@@ -38,7 +38,7 @@ from serving.shot_tables import ShotReader, features_of, numbers_of, problems_of
 
 Labels = npt.NDArray[np.float64]
 TrainingRowMask = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
-"""Which rows a version was trained on; the table has ``shot_id`` where known, the features and the label."""
+"""Mask of the training rows of a version in a table with the features, the label and, where known, ``shot_id``."""
 
 ROWS_PER_CHUNK = 131_072
 """Rows that are scored at a time by a model in this process; larger chunks are not faster."""
@@ -48,15 +48,15 @@ _MAX_PROBLEMS_SHOWN = 10
 
 
 class Scorer(Protocol):
-    """What scores rows: a `serving.client.endpoint.ScoringClient` or a `LocalScorer`; threads share it."""
+    """Scores rows: a `serving.client.endpoint.ScoringClient` or a `LocalScorer`. Threads share it."""
 
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
     ) -> Predictions:
-        """Label and probability of each row, or `RejectedRowsError`."""
+        """Return label and probability of each row, or raise `RejectedRowsError`."""
 
     def cancel(self) -> None:
-        """Let what waits give up."""
+        """Cancel the requests that wait."""
 
 
 class LocalScorer:
@@ -65,9 +65,9 @@ class LocalScorer:
     Parameters
     ----------
     model : object
-        Of ``serving/model/scoring_model.py``, as ``unwrap_python_model`` gives it.
+        Model of ``serving/model/scoring_model.py``, as returned by ``unwrap_python_model``.
     version : int
-        Its number.
+        Number of the version.
     """
 
     def __init__(self, model: Any, version: int) -> None:  # noqa: ANN401 MLflow publishes no types
@@ -76,14 +76,14 @@ class LocalScorer:
     def score(
         self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
     ) -> Predictions:
-        """Label and probability of each row.
+        """Return label and probability of each row.
 
         Parameters
         ----------
         values : ndarray of float64, shape (n, 6)
             The features in the order of ``FEATURES``.
         shot_id, request_id
-            Not used: nothing is logged.
+            Not used, as nothing is logged.
 
         Raises
         ------
@@ -98,20 +98,20 @@ class LocalScorer:
         return Predictions(made, probability, self._version)
 
     def cancel(self) -> None:
-        """Do nothing: a chunk takes no time."""
+        """Do nothing: a chunk is scored at once."""
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What is to be scored, where the predictions go, and how many rows may violate the schema.
+    """A table to score, the path of the predictions, and the number of rows that may violate the schema.
 
     Attributes
     ----------
     table, out : pathlib.Path
     max_rejected_rows : int
-        One more ends the run, and nothing is written.
+        With more rejected rows the run fails, and nothing is written.
     rows_per_chunk, at_once : int
-        Size of a chunk, and how many are scored at a time.
+        Rows of a chunk, and number of chunks that are scored at a time.
     """
 
     table: Path
@@ -122,7 +122,7 @@ class BatchJob:
 
     @property
     def rejects(self) -> Path:
-        """Where the rows go that violate the schema.
+        """Path of the rows that violate the schema.
 
         Examples
         --------
@@ -138,12 +138,12 @@ class BatchJob:
 
 
 class BatchResult(NamedTuple):
-    """What a pass over a table came to.
+    """Counts of a pass over a table.
 
     Attributes
     ----------
     rows : int
-        Of the output.
+        Rows of the output.
     rejected : int
         Rows that violated the schema.
     predicted_made : int
@@ -151,7 +151,7 @@ class BatchResult(NamedTuple):
     in_training : int
         Rows of the output with a label that their version was trained on.
     versions : tuple of int
-        That scored, in the order of their first rows; empty if the endpoint does not name them.
+        Versions that scored, in the order of their first rows; empty if the endpoint does not name them.
     """
 
     rows: int
@@ -173,7 +173,7 @@ class _Piece(NamedTuple):
 
 
 def rejects_of(out: Path) -> Path:
-    """Where the rejects of an output go."""
+    """Path of the rejects of an output."""
     return out.with_name(f"{out.stem}_rejects{out.suffix}")
 
 
@@ -190,15 +190,14 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
 
     Parameters
     ----------
-    batch : Batch
+    batch : BatchJob
     scorer : Scorer
     version : int, optional
-        The version that scores, where the scorer does not name it.
+        Version that scores, if the scorer does not name it.
     training_mask_of : callable
-        Of a version that was trained on labels that had arrived, which rows those are; None for another.
+        Maps a version to the mask of its training rows; None for a version that was trained on dev rows only.
     count : callable
-        Called with labels and P(made) of the rows that have a label that the version was not trained on, piece by
-        piece.
+        Called for each chunk with labels and P(made) of the labeled rows that the version was not trained on.
     on_progress : callable
         Called with the number of rows after each chunk.
 
@@ -207,13 +206,13 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
     TableError
         If the table cannot be read.
     ScoringError
-        If more rows violate the schema than may, or the scorer does not respond.
+        If too many rows violate the schema, or the scorer does not respond.
     DiskFullError
-        If there is no room for the output. In each case what was at its place stays there.
+        If the disk is full. After each of these errors an existing output is unchanged.
     """
     reader = ShotReader(batch.table)
     work = partial(_score_piece, batch=batch, scorer=scorer, version=version, training_mask_of=_once(training_mask_of))
-    # The output takes its place first: where that fails, the old rejects stay with the old output.
+    # The output is renamed first: if that fails, the old rejects stay with the old output.
     with translate_disk_full(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
         output = _Output(batch, out, rejects)
         for chunk, piece in map_concurrently(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.cancel):
@@ -231,7 +230,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
 
 
 class _Output:
-    """Output and rejects while they are written."""
+    """The writers of output and rejects."""
 
     def __init__(self, batch: BatchJob, out_files: ExitStack, reject_files: ExitStack) -> None:
         self.rows = self.rejected = self.predicted_made = self.in_training = 0
@@ -244,7 +243,7 @@ class _Output:
         self._has_training_column = False
 
     def write(self, piece: _Piece) -> None:
-        """Append a piece; the output is opened with the first that has rows, which defines the columns."""
+        """Append a piece. The first piece with rows opens the output and defines its columns."""
         if len(piece.table):
             self._append(piece)
         elif self._out is None:
@@ -253,7 +252,7 @@ class _Output:
             self._reject(piece.bad, piece.problems)
 
     def finish(self) -> None:
-        """Open the output if there was no row to write."""
+        """Write an empty output if no piece had rows."""
         if self._out is None and self._empty is not None:
             self._append(self._empty)
 
@@ -284,7 +283,7 @@ class _Output:
                 f"rows. Nothing was written; run this again."
             )
             raise ScoringError(message)
-        # What pandas noted of its own types in the input is not true of the output.
+        # The metadata of pandas describes the types of the input, not those of the output.
         return table.replace_schema_metadata(None)
 
     def _reject(self, bad: pa.Table, problems: list[str]) -> None:
@@ -298,14 +297,14 @@ class _Output:
 
 
 def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, complete: bool) -> ScoringError:
-    """The error of more rows that violate the schema than may.
+    """Create the error for too many rows that violate the schema.
 
     Parameters
     ----------
     rejected, most : int
-        How many do, and may.
+        Number of rows that violate the schema, and the maximum.
     problems : list of str
-        Of the first of them, which row and why.
+        Row and reason of the first of them.
     complete : bool
         Whether all rows were read.
     """
@@ -321,7 +320,7 @@ def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, com
 
 
 def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
-    """The pieces, each with the row that it starts with; an empty table has an empty piece."""
+    """Chunks with the number of their first row; an empty table has one empty chunk."""
     start = 0
     for piece in reader.chunks(rows):
         yield start, piece
@@ -341,7 +340,7 @@ def _score_piece(
     start, piece = chunk
     values, problems = features_of(piece)
     label, wrong_labels = labels_of(piece)
-    # What cannot be written is better known before it is scored.
+    # A table that cannot be written fails before it is scored.
     good, no_numbers = typed_with_problems(piece) if batch.is_typed else (piece, {})
     bad: pa.Table | None = None
     messages: list[str] = []
@@ -371,7 +370,7 @@ def _score_piece(
 
 def _refuse(problems: Mapping[int, str]) -> None:
     if problems:
-        message = "cells that are not what they should be"
+        message = "invalid cells"
         raise RejectedRowsError(message, message)
 
 
@@ -382,20 +381,20 @@ def _score(scorer: Scorer, values: npt.NDArray[np.float64], ids: npt.NDArray[np.
 
 
 def rejected_rows(piece: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
-    """Rows of a table as they came, in their order, and why they violate the schema.
+    """Select rows that violate the schema, unchanged and in order, with a column for the reason.
 
     Parameters
     ----------
     piece : pyarrow.Table
     reasons : mapping of int to str
-        By row.
+        Reason by row.
     """
     order = sorted(reasons)
     return piece.take(pa.array(order, pa.int64())).append_column(REASON, pa.array([reasons[row] for row in order]))
 
 
 def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
-    """The labels as doubles, NaN where there is none, and what is wrong with those that are neither 0 nor 1, by row.
+    """Labels as doubles, NaN where missing, and the problems of labels that are neither 0 nor 1, by row.
 
     Examples
     --------
@@ -419,12 +418,12 @@ def _in_training(piece: pa.Table, is_in_training: TrainingRowMask) -> npt.NDArra
     kept = [name for name in piece.column_names if names.get(name, name) in {*FEATURES, SHOT_ID, TARGET}]
     if TARGET not in kept:
         return np.zeros(len(piece), dtype=bool)
-    # Of a CSV file they are texts.
+    # In a CSV file they are strings.
     return is_in_training(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
 
 
 def _once(training_mask_of: Callable[[int], TrainingRowMask | None]) -> Callable[[int], TrainingRowMask | None]:
-    """Compute the mask of each version once, in whichever thread."""
+    """Compute the mask of each version once, for all threads."""
     known: dict[int, TrainingRowMask | None] = {}
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Score a table with Spark: the counterpart of `serving.batch.local` for tables that one machine does not hold.
+"""Score a table with Spark: the counterpart of `serving.batch.local` for tables that are too large for one machine.
 
 PySpark is an extra of this project (``spark``), and is imported only where it is used.
 """
@@ -52,9 +52,9 @@ class TrainingLabels(NamedTuple):
     Attributes
     ----------
     rows : pandas.DataFrame
-        Of those labels.
+        Rows with these labels.
     columns : list of str
-        By which a row with a label is known among them; none is where there are no columns.
+        Columns that identify a labeled row among them; empty if no row can be identified.
     """
 
     rows: pd.DataFrame
@@ -62,7 +62,7 @@ class TrainingLabels(NamedTuple):
 
 
 class GroupedScores(NamedTuple):
-    """Labeled rows by P(made), or by cell with the mean P(made) of the cell."""
+    """Labeled rows by P(made), or by bin with the mean P(made) of the bin."""
 
     probability: Floats
     made: Floats
@@ -78,33 +78,33 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     most_distinct: int,
     in_training: TrainingLabels | None = None,
 ) -> tuple[BatchResult, GroupedScores]:
-    """Score a table into a folder of Parquet parts, with the columns that `serving.batch.local.score_table` gives.
+    """Score a table into a folder of Parquet parts, with the columns of `serving.batch.local.score_table`.
 
-    The rows are read twice, to be checked and to be scored, and the predictions once, to be counted.
+    Spark reads the rows twice, to validate and to score them, and the predictions once, to count them.
 
     Parameters
     ----------
     session : pyspark.sql.SparkSession
-    batch : Batch
+    batch : BatchJob
     uri : str
-        Of the model. Its files go to the workers with the job; they need neither registry nor tracking store.
+        URI of the model. The job distributes its files: workers need neither registry nor tracking store.
     version : int
-        Its number.
+        Number of the version.
     most_distinct : int
-        Different P(made) of labeled rows up to which each is counted by itself; above, that many cells are.
+        Maximum number of distinct P(made) that are counted each; above it, so many bins are counted.
     in_training : TrainingLabels, optional
-        What the version was trained on; those rows are marked in a column ``in_training``, and not counted.
+        Labels that the version was trained on. Their rows are marked in a column ``in_training`` and not counted.
 
     Returns
     -------
-    Scored, Counted
+    BatchResult, GroupedScores
 
     Raises
     ------
     TableError
         If the table cannot be read.
     ScoringError
-        If more rows violate the schema than may. What was at the place of the output stays there.
+        If too many rows violate the schema. An existing output is unchanged.
     SparkError
         If a job fails.
     """
@@ -138,7 +138,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
 
 
 def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
-    """Whether a row violates the schema, in SQL: as `serving.shot_tables.problems_of`, and its label."""
+    """SQL condition of a row that violates the schema, as in `serving.shot_tables.problems_of`, or has a wrong label."""
     checks = [_is_wrong(column_of[name], feature_column(name), nullable=False) for name in FEATURES]
     if with_target:
         checks.append(_is_wrong(TARGET, COLUMN[TARGET], nullable=True))
@@ -163,7 +163,7 @@ def _double(name: str) -> str:
 
 
 def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob) -> pa.Table:
-    """The rows that violate the schema with their reasons; an error if there are more than may."""
+    """Rows that violate the schema with their reasons; an error if there are too many."""
     with translate_errors():
         rows = wrong.limit(min(rejected, max(batch.max_rejected_rows, _MAX_SHOWN))).toArrow()
     values, problems = features_of(rows)
@@ -175,7 +175,7 @@ def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob) -> pa.Table:
 
 
 def _named(rows: pa.Table, row: int) -> str:
-    # Rows have no numbers in Spark.
+    # Spark does not number rows.
     cells = rows.slice(row, 1).to_pylist()[0]
     return "row with " + ", ".join(f"{name} {value}" for name, value in cells.items() if value is not None)
 
@@ -219,7 +219,7 @@ class _Totals(NamedTuple):
 def _count(
     session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_training: bool
 ) -> tuple[_Totals, GroupedScores]:
-    """What the metrics need of the predictions: nothing that is collected grows with the rows."""
+    """Counts for the metrics. The size of what is collected does not depend on the number of rows."""
     predictions = read(session, folder)
     is_labeled = f"{quote_identifier(TARGET)} IS NOT NULL" if TARGET in names else "false"
     is_in_training = f"{IN_TRAINING} AND {is_labeled}" if with_training else "false"
@@ -258,7 +258,7 @@ def _counted(found: pa.Table, by: str) -> GroupedScores:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back MLflow's advice to rebuild the environment: the workers have the driver's (docs/scale.md)."""
+    """Hide MLflow's advice to rebuild the environment: workers have that of the driver (docs/scale.md)."""
     levels = {name: logging.getLogger(name).level for name in _NOISY}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)

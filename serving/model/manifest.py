@@ -1,6 +1,6 @@
-"""SHA-256 of every file of a logged model: what is kept of it in the registry, and what differs from that later.
+"""SHA-256 of every file of a logged model, as the registry records it, and later differences from the record.
 
-Whoever can write to the artifact store alone can change neither, and so nothing that runs.
+An account that can write only to the artifact store cannot change the record, and so cannot change what runs.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from data.storage.files import sha256
 FILES = "files"
 """Tag of a version, and of a logged model: the SHA-256 of each of its files by its path, as JSON."""
 FILES_SHA256 = "files_sha256"
-"""Tag of the same: one SHA-256 over all of them, which is what counts."""
+"""Tag of the same: one SHA-256 over all of them, which is authoritative."""
 RECORDED_FROM = "files_recorded_from"
 """Tag of the registered model: the first version that was registered with the SHA-256 of its files."""
 META = "registered_model_meta"
-"""File that MLflow writes next to the files of a version that it hands out."""
+"""File that MLflow writes next to the files of a downloaded version."""
 
 _COMPILED = "__pycache__"
 _CHUNK = 1 << 20
@@ -32,12 +32,12 @@ class ModelFilesError(KobeShotError):
 
 
 def manifest_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a model by its path, as POSIX has it; without what MLflow and Python add themselves.
+    """SHA-256 of each file of a model by its POSIX path, without the files that MLflow and Python add.
 
     Raises
     ------
     ModelFilesError
-        If there is a link, a pipe or a device among them.
+        If one of them is a link, a pipe or a device.
     """
     return {path: sha256(folder / path) for path in _files(folder)}
 
@@ -59,7 +59,7 @@ def tags_of(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def differences(tags: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """How files differ from those that tags name, with the path of each; empty where they do not."""
+    """Describe how files differ from those that tags record, with the path of each; empty if they are equal."""
     if tags[FILES_SHA256] == digest_of(found):
         return ""
     try:
@@ -80,7 +80,7 @@ def differences(tags: Mapping[str, str], found: Mapping[str, str]) -> str:
 
 
 def copy_files(source: Path, target: Path) -> None:
-    """Copy the files of a model to a new folder, following no link and opening nothing but files.
+    """Copy the files of a model to a new folder. No link is followed, and only regular files are opened.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def copy_files(source: Path, target: Path) -> None:
     for path in _files(source):
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
-        # What was a file just now may be a link or a pipe now.
+        # The file may have been replaced by a link or a pipe since it was listed.
         descriptor = os.open(source / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as original, copy.open("xb") as written:  # noqa: PTH123 a descriptor
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -100,7 +100,7 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 def remove_compiled(folder: Path) -> list[str]:
-    """Remove what Python compiled, which a copy excludes and a stock MLflow server would run; returns the paths.
+    """Remove compiled Python files, which a copy excludes and a stock MLflow server would run; return their paths.
 
     No link is followed.
     """

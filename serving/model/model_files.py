@@ -1,9 +1,9 @@
-"""The only way to the files of a model: a private copy, compared with the registry before anything of it is loaded.
+"""The only access to the files of a model: a private copy that is compared with the registry before it is loaded.
 
-MLflow takes code, configuration and environment of a model from its folder as they are. Whoever can write there, and
-nowhere else, would run any code in the server, the monitor and the retraining. So the files are copied to a folder
-that only this user can enter, where no other account can change them; the copy is compared with the SHA-256 that the
-registry has kept since the version was registered; and only the copy is read.
+MLflow loads code, configuration and environment of a model from its folder without a check. An account that can write
+to that folder could run any code in the server, the monitor and the retraining. So this module copies the files to a
+folder that only this user can enter. It compares the copy with the SHA-256 that the registry recorded when the version
+was registered. Only the copy is loaded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ _STORED = "*.skops"
 
 
 class _Model(NamedTuple):
-    """A model in the registry or, before it is registered, among the logged ones."""
+    """A registered version, or a logged model that is not registered yet."""
 
     words: str
     name: str | None
@@ -51,7 +51,7 @@ class _Model(NamedTuple):
 
 @contextmanager
 def private_copy(uri: str) -> Iterator[Path]:
-    """The files of a model in a folder of this process, compared with the registry, until the block ends.
+    """Copy the files of a model to a folder of this process, compare them with the registry, and remove them at the end.
 
     Parameters
     ----------
@@ -68,12 +68,12 @@ def private_copy(uri: str) -> Iterator[Path]:
 
 
 def load(uri: str) -> Any:  # noqa: ANN401 MLflow publishes no types
-    """What ``mlflow.pyfunc.load_model`` gives, of the files that were registered.
+    """Load a model with ``mlflow.pyfunc.load_model`` from the files that were registered.
 
     Raises
     ------
     ModelFilesError
-        See `fetch`; nothing of the model was run.
+        See `fetch`; no code of the model was run.
     """
     with private_copy(uri) as folder:
         return mlflow.pyfunc.load_model(str(folder))
@@ -87,18 +87,18 @@ def fetch(uri: str, folder: Path) -> Path:
     uri : str
         See `private_copy`.
     folder : pathlib.Path
-        Takes the files in a folder of its own.
+        The files are copied to a new folder in it.
 
     Returns
     -------
     pathlib.Path
-        That folder, which can be loaded.
+        That new folder, from which the model can be loaded.
 
     Raises
     ------
     ModelFilesError
-        If a file is missing, changed or not registered, is a link, or the registry does not record it. Of a
-        version of a former release the files are recorded as they are, once.
+        If a file is missing, changed, a link or not registered, or the registry does not record the files. The
+        files of a version of a former release are recorded, without a comparison, when it is first loaded.
     """
     model = _find(uri)
     if FILES_SHA256 not in model.tags and not _is_of_a_former_release(model):
@@ -116,8 +116,8 @@ def fetch(uri: str, folder: Path) -> Path:
         _announce(model, there)
     if found:
         message = (
-            f"The files of {model.words} are not those that were registered ({found.rstrip('.')}). Nothing of them was "
-            "run. Put the files back from a copy; or train and register another version (mlflow run . -e treinamento); "
+            f"The files of {model.words} are not those that were registered ({found.rstrip('.')}). None of them was "
+            "run. Restore the files from a copy; or train and register another version (mlflow run . -e treinamento); "
             "or roll back to an earlier one (mlflow run . -e reverter -P version=NUMBER). Find out who can write to "
             "the artifact store."
         )
@@ -127,12 +127,12 @@ def fetch(uri: str, folder: Path) -> Path:
 
 
 def found_in_store(uri: str) -> tuple[Mapping[str, str], dict[str, str]]:
-    """Tags of a model, and the SHA-256 of each of its files as they are now; nothing is compared or run.
+    """Tags of a model, and the current SHA-256 of each of its files. Nothing is compared or run.
 
     Raises
     ------
     ModelFilesError
-        If there are none, or a link among them.
+        If there are no files, or one is a link.
     """
     model = _find(uri)
     with scratch("model") as folder:
@@ -140,12 +140,12 @@ def found_in_store(uri: str) -> tuple[Mapping[str, str], dict[str, str]]:
 
 
 def remove_compiled_in_store(uri: str) -> list[str]:
-    """Remove, from the store of a model, what Python compiled there: never copied, but a stock MLflow server runs it.
+    """Remove compiled Python files from the store of a model, which a stock MLflow server would run.
 
     Raises
     ------
     OSError
-        If it cannot be removed.
+        If one cannot be removed.
     """
     repository = get_artifact_repository(_find(uri).location)
     return remove_compiled(Path(repository.artifact_dir)) if isinstance(repository, LocalArtifactRepository) else []
@@ -172,7 +172,7 @@ def _copy(model: _Model, folder: Path) -> Path:
     else:
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
         repository.download_artifacts("", str(files))
-    # As MLflow does where it hands out a version; a file of this name in the store counts for nothing.
+    # MLflow writes this file when a version is downloaded. A file with this name in the store is ignored.
     meta = {"model_name": model.name, "model_version": model.version}
     (files / META).unlink(missing_ok=True)
     if model.name:
@@ -181,7 +181,7 @@ def _copy(model: _Model, folder: Path) -> Path:
 
 
 def _is_of_a_former_release(model: _Model) -> bool:
-    """Whether it was registered before the registry kept the files of versions, and its tag was not deleted."""
+    """Whether a release that recorded no files registered it; a later version without a record has lost its tag."""
     if not model.name:
         return False
     first = MlflowClient().get_registered_model(model.name).tags.get(RECORDED_FROM)
@@ -189,19 +189,19 @@ def _is_of_a_former_release(model: _Model) -> bool:
 
 
 def record(uri: str, files: Mapping[str, str]) -> None:
-    """Keep in the registry the SHA-256 of each file of a version that has none yet; from now on nothing else is loaded.
+    """Record the SHA-256 of each file of a version without a record. From then on only these files are loaded.
 
     Raises
     ------
     ModelFilesError
-        If its files are recorded already, or cannot be recorded with the account in use.
+        If its files are already recorded, or the account in use cannot record them.
     """
     _record(_find(uri), files)
 
 
 def _record(model: _Model, files: Mapping[str, str]) -> None:
     if FILES_SHA256 in model.tags:
-        message = f"The files of {model.words} are recorded already ({FILES_SHA256}); they stay so."
+        message = f"The files of {model.words} are recorded already ({FILES_SHA256}); the record is not changed."
         raise ModelFilesError(message)
     try:
         for name, value in tags_of(files).items():
@@ -214,24 +214,24 @@ def _record(model: _Model, files: Mapping[str, str]) -> None:
 def _announce(model: _Model, files: Mapping[str, str]) -> None:
     console.error(
         f"{model.words[0].upper()}{model.words[1:]}:",
-        "it was registered by a release that kept no SHA-256 of its files. Those that are there now are recorded, and "
-        f"from now on nothing else of it is loaded ({len(files)} files, SHA-256 {digest_of(files)}). If they may have "
+        "it was registered by a release that recorded no SHA-256 of its files. The current files are recorded, and "
+        f"from now on only they are loaded ({len(files)} files, SHA-256 {digest_of(files)}). If they may have "
         "been changed before, train and register another version.",
     )
 
 
 def _check_types(files: Path, model: _Model) -> None:
-    """Refuse what this project does not name, whatever the model's own code would let skops make."""
+    """Reject types that this project does not list, even if the code of the model trusts them."""
     for path in files.rglob(_STORED):
         try:
             unnamed = unnamed_types(path.read_bytes())
         except ValueError as error:
-            message = f"{path.relative_to(files)} of {model.words}: {error}. Nothing of it was run."
+            message = f"{path.relative_to(files)} of {model.words}: {error}. No code of it was run."
             raise ModelFilesError(message) from error
         if unnamed:
             message = (
                 f"{path.relative_to(files)} of {model.words} holds {', '.join(unnamed)}; expected the types that "
-                "serving/model/scoring_model.py names. Nothing of it was run. Train and register another version."
+                "serving/model/scoring_model.py lists. No code of it was run. Train and register another version."
             )
             raise ModelFilesError(message)
 
@@ -239,9 +239,9 @@ def _check_types(files: Path, model: _Model) -> None:
 def _without_digest(model: _Model) -> str:
     what = f"The registry does not record the files of {model.words} (tag {FILES_SHA256}): "
     if not model.name:
-        return f"{what}expected a model that serving.model.packaging logged. Nothing of it was run. Train again."
+        return f"{what}expected a model that serving.model.packaging logged. No code of it was run. Train again."
     return (
-        f"{what}another tool registered it, or the tag was deleted. Nothing of it was run. "
+        f"{what}another tool registered it, or the tag was deleted. No code of it was run. "
         f"If its files are those that were registered, record them once: "
         f"python -m serving.registry.verify --record {model.version}"
     )

@@ -685,7 +685,7 @@ def test_a_table_is_scored_as_the_version_predicts(world: World, raw: pd.DataFra
 def test_a_row_that_the_version_rejects_is_reported_with_its_row_and_column(raw: pd.DataFrame) -> None:
     table = features(raw.head(9))
     table.loc[4, "period"] = 2.5
-    with pytest.raises(ScoredError, match=r"version 1 of kobe_shot refuses a row: .*row 4, column period: found 2\.5"):
+    with pytest.raises(ScoredError, match=r"version 1 of kobe_shot rejects a row: .*row 4, column period: found 2\.5"):
         in_process.predict(table, "1")
 
 
