@@ -80,7 +80,7 @@ class BacktestError(KobeShotError):
 
 
 def check_start(start: str) -> str:
-    """Refuse an unknown id; a ValueError has what was expected."""
+    """Reject an unknown id with a ValueError that names the expected ones."""
     if start and start not in MODEL_NAMES:
         message = f"expected nothing, or one of {', '.join(MODEL_NAMES)}; found {start!r}"
         raise ValueError(message)
@@ -88,7 +88,7 @@ def check_start(start: str) -> str:
 
 
 def decided_at(day: str, present: datetime) -> str:
-    """When a decision about the games of a day is dated: at its end, or now, where it has not ended; UTC.
+    """Time of a decision about the games of a day in UTC: the end of that day, or now if it has not ended.
 
     Examples
     --------
@@ -106,8 +106,8 @@ class OperacaoConfig(RetrainingConfig, SplitConfig, AquisicaoConfig):
     initial_model: Annotated[str, AfterValidator(check_start)] = Field(
         default="", description="PyCaret's id of the first champion, such as lr or dt; empty selects among models"
     )
-    batch_size: int = Field(default=500, ge=50, description="shots that are scored at a time")
-    label_delay: int = Field(default=1, ge=0, description="batches between a batch and its labels")
+    batch_size: int = Field(default=500, ge=50, description="shots per batch")
+    label_delay: int = Field(default=1, ge=0, description="batches until the labels of a batch become available")
 
 
 @dataclass
@@ -118,9 +118,9 @@ class _Operation:
     ----------
     config : OperacaoConfig
     url : str
-        Of the live endpoint.
+        URL of the live endpoint.
     folder : pathlib.Path
-        For the tables that the steps read.
+        Folder of the tables that the steps read.
     run_id : str
         Run of the backtest.
     """
@@ -134,7 +134,7 @@ class _Operation:
     events: list[Event] = field(default_factory=list)
 
     def process_batch(self, batch: pd.DataFrame) -> str:
-        """Score a batch, reveal delayed labels, monitor, decide, and wait for a promotion; a summary."""
+        """Score a batch, reveal delayed labels, monitor, decide, and wait for a promotion; return a summary."""
         predictions = score(batch, self.url)
         made = {
             PREDICTION: predictions[TARGET],
@@ -153,7 +153,7 @@ class _Operation:
         return f"status {status}; decision {retrained.number}: {_describe(retrained)}"
 
     def _arrived(self) -> pd.DataFrame:
-        """All scored rows, with the labels that are known by now."""
+        """All scored rows, with the labels that are available by now."""
         known = len(self.scored) - self.config.label_delay
         parts = [
             rows if place < known else rows.assign(**{TARGET: float("nan")}) for place, rows in enumerate(self.scored)
@@ -184,7 +184,7 @@ class _Operation:
         Raises
         ------
         BacktestError
-            If it does not within a minute.
+            If it serves another version after a minute.
         """
         deadline = time.monotonic() + _RELOAD_SECONDS
         while True:
@@ -198,7 +198,7 @@ class _Operation:
 
 
 def run(config: OperacaoConfig) -> PolicyBacktest:
-    """Backtest, in a run of its own."""
+    """Run the backtest in its own MLflow run."""
     with step_run(RUN_NAME, config) as active, registry.use_model_name(f"{registry.model()}{SUFFIX}"):
         log_records([Tags({tags.DECISION_MODEL: registry.model()})])
         provenance = aquisicao.run(part(AquisicaoConfig, config))
@@ -220,7 +220,7 @@ def run(config: OperacaoConfig) -> PolicyBacktest:
 
 def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
     if GAME_DATE not in prod:
-        message = f"A backtest needs the order of {GAME_DATE}, a column that the raw prod file does not have."
+        message = f"A backtest sorts shots by {GAME_DATE}, a column that the raw prod file does not have."
         raise SchemaError(message)
     ordered = sort_by_time(prod.sort_values(SHOT_ID), PROD)
     last, today = str(ordered[GAME_DATE].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
@@ -242,7 +242,7 @@ def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
 
 
 def _start(config: OperacaoConfig) -> None:
-    """Train the first champion on dev rows only, as ``main`` does, in a new registered model."""
+    """Train the first champion on dev rows only, as ``main`` does, for a new registered model."""
     current_store().delete_model()
     training = part(TrainingConfig, config).model_copy(update={"models": config.initial_model or config.models})
     trained = treinamento.run(training)
@@ -269,7 +269,7 @@ def _operate(
 
 
 def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> PolicyBacktest:
-    """The same batches without retraining, and with a training after each of them."""
+    """Compare with the same batches without retraining, and with a training after each batch."""
     tables = operation.scored
     everything = pd.concat(tables, ignore_index=True)
     never = np.split(predict(everything, "1")[PROBABILITY].to_numpy(), np.cumsum([len(rows) for rows in tables])[:-1])
@@ -301,7 +301,7 @@ def _compare(config: OperacaoConfig, operation: _Operation, source: str) -> Poli
 def _retrained_always(
     config: OperacaoConfig, tables: list[pd.DataFrame], first: npt.NDArray[np.float64]
 ) -> tuple[list[npt.NDArray[np.float64]], int]:
-    """P(made) of each batch by a model that was trained on all labels known before it, and the number of trainings."""
+    """P(made) of each batch by a model trained on all labels available before it, and the number of trainings."""
     development = read_prepared(read_manifest(), TRAIN)
     predictions, trainings = [first], 0
     model: Candidate | None = None

@@ -138,7 +138,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
 
 
 def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
-    """SQL condition of a row that violates the schema, as in `serving.shot_tables.problems_of`, or has a wrong label."""
+    """SQL condition of a row that violates the schema, as `serving.shot_tables.problems_of`, or has a wrong label."""
     checks = [_is_wrong(column_of[name], feature_column(name), nullable=False) for name in FEATURES]
     if with_target:
         checks.append(_is_wrong(TARGET, COLUMN[TARGET], nullable=True))

@@ -51,7 +51,7 @@ class _Model(NamedTuple):
 
 @contextmanager
 def private_copy(uri: str) -> Iterator[Path]:
-    """Copy the files of a model to a folder of this process, compare them with the registry, and remove them at the end.
+    """Copy the files of a model to a folder of this process, compare them with the registry, and remove them after use.
 
     Parameters
     ----------

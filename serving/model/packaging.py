@@ -33,15 +33,15 @@ _CODE_FILES = [
     ROOT / "serving" / name
     for name in ("inference_log/inference_log.py", "server_limits.py", "server/bounded_http.py", "model/body_parser")
 ]
-"""What travels with the model: it imports nothing of this project."""
+"""Modules that are copied into the model. They import nothing of this project."""
 
 
 class PackagingError(KobeShotError):
-    """A model that cannot be stored without pickle, or was not stored as it is."""
+    """A model cannot be stored without pickle, or the stored files differ."""
 
 
 def signature(threshold: float) -> ModelSignature:
-    """Six doubles in; label and probability out; ``threshold`` and ``output`` as parameters of the request.
+    """The signature: six doubles; label and probability; ``threshold`` and ``output`` as parameters of a request.
 
     ``output`` has no default here, so that a model detects whether a form was requested: a server has its own
     default.
@@ -56,7 +56,7 @@ def signature(threshold: float) -> ModelSignature:
 
 
 def feature_constraints() -> list[dict[str, Any]]:
-    """What the served model checks of each feature, derived from the schema."""
+    """Constraints of each feature for the served model, derived from the schema."""
     columns = [feature_column(name) for name in FEATURES]
     return [
         {
@@ -79,13 +79,13 @@ def log_scoring_model(
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Fitted on an array of the features in the order of ``FEATURES``; ``predict_proba`` gives P(made) second.
+        Fitted on an array of the features in the order of ``FEATURES``; column 1 of ``predict_proba`` is P(made).
     example : pandas.DataFrame
         A few rows of the features, doubles.
     threshold : float
         Default P(made) from which a shot is predicted to be made.
     metadata : mapping of str to str
-        Kept in the model's MLmodel file.
+        Stored in the model's MLmodel file.
 
     Returns
     -------
@@ -94,12 +94,12 @@ def log_scoring_model(
     Raises
     ------
     PackagingError
-        If the pipeline holds types that are not named, MLflow dropped the signature, or the artifact store holds
+        If the pipeline contains types that are not listed, MLflow dropped the signature, or the artifact store holds
         other files than were written.
     """
-    # MLflow would put this project's whole lock into the model, PyCaret and Streamlit with it.
+    # MLflow would add the whole lock of this project to the model, with PyCaret and Streamlit.
     MLFLOW_UV_AUTO_DETECT.set(False)
-    # It logs in every training that it validates the example.
+    # MLflow logs in every training that it validates the example.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
@@ -117,7 +117,7 @@ def log_scoring_model(
                 pip_requirements=model_requirements(pipeline),
                 metadata=dict(metadata),
             )
-        # MLflow can drop a signature without a word: https://github.com/mlflow/mlflow/issues/25593
+        # MLflow may drop a signature silently: https://github.com/mlflow/mlflow/issues/25593
         if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
             message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
             raise PackagingError(message)
@@ -132,7 +132,7 @@ def log_scoring_model(
 
 @contextmanager
 def _without_compiling() -> Iterator[None]:
-    """MLflow runs the model where it has written it: no compiled file may be stored with it."""
+    """Write no compiled files: MLflow runs the model in the folder that it stores."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
@@ -141,7 +141,7 @@ def _without_compiling() -> Iterator[None]:
 
 
 def save_pipeline(pipeline: Pipeline, path: Path) -> None:
-    """Write a pipeline as skops stores it, without pickle."""
+    """Write a pipeline with skops, without pickle."""
     skops.io.dump(pipeline, path)
 
 
@@ -152,33 +152,33 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     ----------
     path : pathlib.Path
     digest : str
-        SHA-256 that the file must have; empty where it is unknown.
+        Expected SHA-256 of the file; empty if it is unknown.
 
     Raises
     ------
     PackagingError
-        If the file is another one.
+        If the file differs.
     ValueError
-        If it is no pipeline, or holds types that are not named.
+        If it is not a pipeline, or contains types that are not listed.
     """
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if digest and found != digest:
         message = (
             f"{path} is not the pipeline that its run has written: expected SHA-256 {digest}, found {found}. "
-            "It was not loaded. Put the file back from a copy, or train again: mlflow run . -e treinamento"
+            "It was not loaded. Restore the file from a copy, or train again: mlflow run . -e treinamento"
         )
         raise PackagingError(message)
     return scoring_model.load_pipeline(content)
 
 
 def predict_probability(pipeline: Pipeline, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """P(made) of the rows of a table that holds the features, shape (n,)."""
+    """P(made) of the rows of a table with the features, shape (n,)."""
     return np.asarray(pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
 
 
 def _code_files() -> dict[str, Path]:
-    """What travels with the model, by where MLflow puts it: each file or folder under its own name in one folder."""
+    """Paths of the modules that are copied into the model; MLflow puts each under its own name into one folder."""
     return {
         f"code/{file.relative_to(path.parent)}": file
         for path in _CODE_FILES
@@ -197,7 +197,7 @@ def _require_named_types(path: Path) -> None:
 
 
 def _note_files(info: ModelInfo, written: Mapping[str, str]) -> None:
-    """Keep the SHA-256 of each file of a logged model where it is registered from; what was written must be there."""
+    """Record the SHA-256 of each file of a logged model on it, after a comparison with the files that were written."""
     _, found = model_files.found_in_store(info.model_uri)
     wrong = [name for name, digest in written.items() if found.get(name) != digest]
     if wrong:

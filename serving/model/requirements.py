@@ -1,7 +1,7 @@
-"""What the environment of the served model holds: what it imports, pinned as in the lock, and nothing else.
+"""Requirements of the served model: the packages that it imports, pinned as in the lock, and nothing else.
 
-What those packages need in turn is left to the installer, so that another server's packages (such as MLServer's) fit
-next to them.
+The installer resolves their dependencies, so that they install together with the packages of another server (such as
+MLServer).
 """
 
 import re
@@ -11,9 +11,9 @@ from sklearn.pipeline import Pipeline
 
 from data.paths import ROOT
 
-# MLflow's server; what predictions are computed with; what the scoring model and its inference log import (with
-# PostgreSQL's driver); the server, whose protocol is limited, and the event loop and the parser without which two
-# workers respond ten times slower.
+# MLflow's server; the libraries of the pipeline; the imports of the scoring model and its inference log (with the
+# driver of PostgreSQL); uvicorn, whose protocol class is extended, with the event loop and the parser without which
+# two workers respond ten times slower.
 _SERVED = (
     "mlflow",
     *("numpy", "scipy", "scikit-learn", "skops"),
@@ -25,12 +25,12 @@ _LOCKED = ROOT / "requirements.txt"
 
 
 def model_requirements(pipeline: Pipeline) -> list[str]:
-    """Pinned requirements of the served model, as few as it needs.
+    """Pinned requirements of the served model, as few as possible.
 
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        What is served; its last step may need a library of its own.
+        The served pipeline; its last step may need another library.
     """
     library = type(pipeline[-1]).__module__.partition(".")[0]
     names = [*_SERVED, *(["lightgbm"] if library == "lightgbm" else [])]

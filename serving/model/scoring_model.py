@@ -1,8 +1,8 @@
 """The model that is served, as MLflow "models from code".
 
-MLflow copies this file into the logged model and runs it there, so it imports nothing of this project: what it must
-know of the schema (names, ranges) travels as the model's configuration, written by ``serving/model/packaging.py``, and
-``serving/inference_log/inference_log.py`` as a copy next to it.
+MLflow copies this file into the logged model and runs it there, so it imports nothing of this project. Names and
+ranges of the schema are in the model's configuration, which ``serving/model/packaging.py`` writes, and a copy of
+``serving/inference_log/inference_log.py`` is next to this file.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _MAX_COLUMNS_SHOWN = 20
 OUTPUTS = ("records", "label", "probability", "probabilities")
 """Forms of a prediction; the first is the default."""
 OUTPUT_VARIABLE = "KOBE_SHOT_OUTPUT"
-"""Environment variable that names the form of predictions where a request names none."""
+"""Environment variable with the form of predictions for requests without one."""
 _FLAVOR = "mlflow.pyfunc.loaders.code_model"
 """How MLflow calls models from code."""
 _MEDIA_TYPES = {"application/json", "text/csv", "application/vnd.apache.parquet"}
@@ -108,17 +108,17 @@ STORED_TYPES = {
         *("collections.OrderedDict", "numpy.float64", "numpy.int64"),
     },
 }
-"""What a stored pipeline may hold: the types, by the way in which skops makes one of them.
+"""Types that a stored pipeline may contain, by the way in which skops constructs them.
 
-They are those of the models that a training offers. No other type is loaded, whatever the artifact's configuration
-contains and skops itself trusts; neither functions nor methods are named.
+They are the types of the models that a training offers. No other type is loaded, even if the configuration of the
+artifact lists it or skops trusts it. The list contains neither functions nor methods.
 """
 _origin = contextvars.ContextVar("origin", default="")
 """The origin of the current request in MLflow's server."""
 
 
 class Columns(NamedTuple):
-    """What a table calls the features.
+    """Names of the features in a table.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class Columns(NamedTuple):
     aliases : mapping of str to str
         Feature by each of its other names.
     identifier : str
-        Column that a reader takes with them where a table has it, or empty.
+        Column that is parsed with them if a table has it, or empty.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class Columns(NamedTuple):
     identifier: str = ""
 
     def places(self, columns: Sequence[object]) -> list[int]:
-        """Where each feature is; columns that are none of them are passed over.
+        """Position of each feature; other columns are ignored.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Columns(NamedTuple):
         Raises
         ------
         mlflow.exceptions.MlflowException
-            INVALID_PARAMETER_VALUE (HTTP 400) if a feature is missing, or there more than once, under one name or two.
+            INVALID_PARAMETER_VALUE (HTTP 400) if a feature is missing, or exists more than once under any of its names.
         """
         found: dict[object, list[int]] = {name: [] for name in self.names}
         identified = 0
@@ -189,14 +189,14 @@ class Columns(NamedTuple):
 
 
 class ScoringModel(PythonModel):
-    """Checks every row by the schema, then scores all of them in NumPy.
+    """Validates every row against the schema, then scores all rows in NumPy.
 
     The model's configuration holds ``features``, a list in the order of the signature of ``{"name", "aliases",
     "minimum", "maximum", "whole", "allowed"}``, and ``threshold``, the default of the parameter.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the pipeline and the ranges; inside ``mlflow models serve``, also see to the log and the server."""
+        """Load pipeline and ranges; inside ``mlflow models serve``, also set up the inference log and the server."""
         features = context.model_config["features"]
         self.names = [feature["name"] for feature in features]
         self.columns = Columns(
@@ -216,7 +216,7 @@ class ScoringModel(PythonModel):
             self.output = output_from_environment()
         if "mlflow.pyfunc.scoring_server.app" in sys.modules:
             self.version = _version(Path(context.artifacts["pipeline"]).parents[1])
-            # The registry has every file of the model, and no compiled ones.
+            # The registry records every file of the model, and no compiled ones.
             sys.dont_write_bytecode = True
             self.log = importlib.import_module("inference_log")
             most = importlib.import_module("server_limits").limits()
@@ -241,13 +241,13 @@ class ScoringModel(PythonModel):
             The features as numbers; other columns are ignored.
         params : dict, optional
             ``threshold``, the P(made) from which a shot is predicted to be made, from 0 to 1, and ``output``, one of
-            ``OUTPUTS``. Where it is not given, ``mlflow.models.evaluate`` gets labels and everybody else the default.
+            ``OUTPUTS``. Without it, ``mlflow.models.evaluate`` gets labels, and all others the default.
 
         Returns
         -------
         pandas.DataFrame or numpy.ndarray
             ``shot_made_flag`` (int64, 0 or 1) and ``probability`` (float64, P(made)) with the index of `model_input`;
-            or for another ``output`` an array, as `shaped` has it.
+            or for another ``output`` an array, as returned by `shaped`.
 
         Raises
         ------
@@ -268,7 +268,7 @@ class ScoringModel(PythonModel):
     def score_and_record(
         self, values: npt.NDArray[np.float64], threshold: float
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """`score`, and an entry in the inference log where this process keeps one."""
+        """Call `score`, and append the rows to the inference log if this process has one."""
         made, probability = self.score(values, threshold)
         if self.recorder:
             name, now, origin = uuid.uuid4().hex, time.time(), _origin.get() or self.log.TRAFFIC
@@ -299,8 +299,8 @@ class ScoringModel(PythonModel):
         """
         check_threshold(threshold)
         self._check(values)
-        # Every value is within its range: scikit-learn need not look for infinite ones, a third of what a row takes.
-        # In parts: what a pipeline makes of a long table in between is several times as long.
+        # Every value is within its range, so scikit-learn need not check for infinity, a third of the time of a row.
+        # In parts, because the intermediate results of a pipeline are several times as large as a long table.
         with sklearn.config_context(assume_finite=True):
             parts = [
                 self.pipeline.predict_proba(values[start : start + _ROWS_AT_ONCE])[:, 1]
@@ -330,12 +330,12 @@ class ScoringModel(PythonModel):
 
 
 def load_pipeline(content: bytes) -> Any:  # noqa: ANN401 scikit-learn publishes no types
-    """The pipeline in the bytes of a skops file.
+    """Load the pipeline in the bytes of a skops file.
 
     Raises
     ------
     ValueError
-        If it holds what ``STORED_TYPES`` does not name; nothing of it is made then.
+        If it contains a type that ``STORED_TYPES`` does not list; nothing is constructed then.
     """
     unnamed = unnamed_types(content)
     if unnamed:
@@ -344,17 +344,17 @@ def load_pipeline(content: bytes) -> Any:  # noqa: ANN401 scikit-learn publishes
             "Nothing of it was made."
         )
         raise ValueError(message)
-    # skops requires only the names of types that it does not trust itself.
+    # skops requires only the names of types that it does not trust by default.
     return skops.io.loads(content, trusted=sorted(set().union(*STORED_TYPES.values())))
 
 
 def unnamed_types(content: bytes) -> list[str]:
-    """What the bytes of a skops file would make that ``STORED_TYPES`` does not name, sorted; nothing is made.
+    """Types in the bytes of a skops file that ``STORED_TYPES`` does not list, sorted. Nothing is constructed.
 
     Raises
     ------
     ValueError
-        If they are no skops file.
+        If they are not a skops file.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as stored:
@@ -366,7 +366,7 @@ def unnamed_types(content: bytes) -> list[str]:
 
 
 def _made_types(found: object) -> Iterator[tuple[str, str]]:
-    """Way and type of everything that a part of a skops file describes."""
+    """Constructor and type of everything that a part of a skops file describes."""
     parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
     if isinstance(found, dict) and "__loader__" in found:
         yield str(found["__loader__"]), f"{found.get('__module__')}.{found.get('__class__')}"
@@ -379,7 +379,7 @@ def _is_named(way: str, name: str) -> bool:
 
 
 def check_threshold(threshold: object) -> None:
-    """Refuse what is no threshold.
+    """Reject an invalid threshold.
 
     Raises
     ------
@@ -392,7 +392,7 @@ def check_threshold(threshold: object) -> None:
 
 
 def check_output(output: object) -> None:
-    """Refuse what is no form of a prediction.
+    """Reject an unknown form of a prediction.
 
     Raises
     ------
@@ -405,12 +405,12 @@ def check_output(output: object) -> None:
 
 
 def output_from_environment() -> str:
-    """The form of predictions where a request names none, ``records`` unless the environment names one.
+    """The form of predictions for requests without one: that of the environment, or ``records``.
 
     Raises
     ------
     mlflow.exceptions.MlflowException
-        If the environment names another than those of ``OUTPUTS``.
+        If the environment has a value that is not in ``OUTPUTS``.
     """
     output = os.environ.get(OUTPUT_VARIABLE) or OUTPUTS[0]
     if output not in OUTPUTS:
@@ -420,7 +420,7 @@ def output_from_environment() -> str:
 
 
 def shaped(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str) -> npt.NDArray[Any]:
-    """Predictions as stock models give them.
+    """Predictions as stock models return them.
 
     Parameters
     ----------
@@ -441,16 +441,16 @@ def shaped(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], ou
 
 
 def wrong_cells(cells: Sequence[tuple[int, str, object]], count: int, allowed: Mapping[str, str]) -> MlflowException:
-    """The refusal that names wrong cells: INVALID_PARAMETER_VALUE (HTTP 400).
+    """The error that names wrong cells: INVALID_PARAMETER_VALUE (HTTP 400).
 
     Parameters
     ----------
     cells : sequence of (int, str, object)
         Row, counted from 0, column and value of the first of them.
     count : int
-        How many there are.
+        Number of wrong cells.
     allowed : mapping of str to str
-        What is expected of each column.
+        Constraint of each column, for the message.
     """
     shown = [
         f"row {row}, column {column}: found {_shown(value)}, expected {allowed[column]}"
@@ -470,26 +470,26 @@ def read_body(  # noqa: PLR0913 two are modules that this file cannot import by 
     parser: Any,  # noqa: ANN401
     limits: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401
-    """A table of numbers, or what is left to MLflow's own parsers; see ``serving/body_parser``.
+    """Parse a body to a table of numbers, or to a payload for MLflow's own parsers; see ``serving/model/body_parser``.
 
     Parameters
     ----------
     body : bytes
     content_type : str
-        Of JSON, CSV or Parquet, without parameters.
+        Media type of JSON, CSV or Parquet, without parameters.
     columns : Columns
-        What is read.
+        Columns to parse.
     allowed : mapping of str to str
-        What is expected of each feature.
+        Constraint of each feature, for the message.
     parser : module
-        ``body_parser``, of the project or of the model's code.
+        Module ``body_parser``, of the project or of the model's code.
     limits : Limits
-        Of ``server_limits``.
+        Limits of the module ``server_limits``.
 
     Raises
     ------
     mlflow.exceptions.MlflowException
-        A 4xx, without stack trace, if there is no table of the features.
+        A 4xx, without stack trace, if the body is not a table of the features.
     """
     try:
         return parser.read_body(body, content_type, columns, limits)
@@ -498,12 +498,12 @@ def read_body(  # noqa: PLR0913 two are modules that this file cannot import by 
 
 
 def checked_params(params: object) -> tuple[float | None, str | None]:
-    """Threshold and output of a request, None where it has none.
+    """Threshold and output of a request, each None if not set.
 
     Raises
     ------
     mlflow.exceptions.MlflowException
-        INVALID_PARAMETER_VALUE (HTTP 400) if they are none.
+        INVALID_PARAMETER_VALUE (HTTP 400) if one is invalid.
     """
     if params is None:
         return None, None
@@ -546,7 +546,7 @@ def _predictions_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.f
 
 
 def strip_stack_trace(error: MlflowException) -> MlflowException:
-    """The same error without a stack trace, and not longer than a person reads."""
+    """The same error without a stack trace, shortened for a reader."""
     error.json_kwargs.pop("stack_trace", None)
     if len(error.message) > _MAX_CHARACTERS_SHOWN:
         half = _MAX_CHARACTERS_SHOWN // 2
@@ -555,17 +555,17 @@ def strip_stack_trace(error: MlflowException) -> MlflowException:
 
 
 def unreadable(error: Exception) -> MlflowException:
-    """The error of the response where a parser failed in an unexpected way."""
+    """The error of the response if a parser fails in an unexpected way."""
     return MlflowException(f"The body could not be read as a table: {type(error).__name__}.", BAD_REQUEST)
 
 
 def _improve_the_server(model: ScoringModel) -> None:
-    """Make MLflow's server fast for the usual bodies, and precise about those that its parsers fail on.
+    """Replace MLflow's parsers for the usual bodies: faster, and with precise errors.
 
-    On the way to the model, MLflow 3.17 makes a table of the body, one of pandas, cell by cell, three times: half of
-    the time of a short request. Where its parsers fail it responds with 500 (no content type, JSON that nests too deep,
-    names of columns that are lists), or a stack trace with the server's paths (malformed CSV and Parquet). An unusual
-    body is still parsed by MLflow.
+    MLflow 3.17 converts a body to a pandas table three times, cell by cell, which takes half of the time of a short
+    request. If its parsers fail, it responds with 500 (no content type, JSON that nests too deep, names of columns that
+    are lists), or with a stack trace that contains the server's paths (malformed CSV and Parquet). MLflow still parses
+    an unusual body.
     """
     server: Any = importlib.import_module("mlflow.pyfunc.scoring_server")
     handle: Callable[..., Any] = server.invocations
@@ -594,7 +594,7 @@ def _improve_the_server(model: ScoringModel) -> None:
         kind = content_type or ""
         table = read(data, kind)
         if table is None:
-            # MLflow refuses it before it reads the body.
+            # MLflow rejects it before it reads the body.
             return handle(b"", kind, *others)
         if isinstance(table, parser.OddPayload):
             try:
@@ -607,7 +607,7 @@ def _improve_the_server(model: ScoringModel) -> None:
 
     server.invocations = invocations
     _improve_the_handler(server, model.log.ORIGIN_HEADER, respond_to_short)
-    # Else a long table lets the collector walk all that MLflow has imported, while others wait.
+    # Otherwise a long table lets the collector walk all that MLflow has imported, while others wait.
     gc.collect()
     gc.freeze()
 
@@ -620,19 +620,19 @@ def _check_origin(log: Any) -> None:  # noqa: ANN401 a module that this file can
 
 
 def _media_type(content_type: str) -> str:
-    """JSON, CSV or Parquet, as MLflow recognizes them; empty if it is none of them."""
+    """The media type of JSON, CSV or Parquet, as MLflow recognizes it; empty for another type."""
     kind, *parameters = (part.strip() for part in content_type.split(";"))
     is_utf8 = all(parameter.lower() == "charset=utf-8" for parameter in parameters)
     return kind if is_utf8 and kind in _MEDIA_TYPES else ""
 
 
 def _take_integers_and_aliases(columns: Columns) -> None:
-    """Let MLflow's check of a table take integers for doubles, and the other names of the features.
+    """Make MLflow's validation of a table accept integers for doubles, and the other names of the features.
 
-    Before a model sees a table, MLflow 3.17 drops the columns that its signature does not name and refuses int64 for a
-    double. No signature does better: one of type ``Any`` is checked cell by cell (60,000 rows/s instead of 2,000,000),
-    refuses every CSV body and, with ``lon`` as an optional column, a Spark UDF without arguments. So a table for this
-    model is converted to the signature, and then checked by MLflow as every other table is.
+    Before a model gets a table, MLflow 3.17 drops the columns that its signature does not name and rejects int64 for a
+    double. No other signature is better: one of type ``Any`` is validated cell by cell (60,000 rows/s instead of
+    2,000,000), rejects every CSV body and, with ``lon`` as an optional column, a Spark UDF without arguments. So this
+    step converts a table for this model to the signature. MLflow then validates it as any other table.
     """
     pyfunc: Any = importlib.import_module("mlflow.pyfunc")
     current = getattr(pyfunc, "_enforce_schema", None)
@@ -644,7 +644,7 @@ def _take_integers_and_aliases(columns: Columns) -> None:
     @functools.wraps(check)
     def enforce_schema(pf_input: Any, input_schema: Any, flavor: str | None = None) -> Any:  # noqa: ANN401 MLflow's own
         known = models.get(tuple(input_schema.input_names())) if input_schema.has_input_names() else None
-        # A model of another flavor with the same six columns, or one that can do without some, is not of this project.
+        # A model of another flavor with the same six columns, or with optional ones, is not of this project.
         is_ours = flavor in {None, _FLAVOR} and not input_schema.optional_input_names()
         if known and is_ours and set(input_schema.input_types()) == {DataType.double}:
             table = _frame_of(pf_input)
@@ -657,7 +657,7 @@ def _take_integers_and_aliases(columns: Columns) -> None:
 
 
 def _frame_of(given: object) -> pd.DataFrame | None:
-    """A table in one of the forms that a pyfunc takes, as MLflow makes a frame of it; None if it is none of them."""
+    """Convert an input that a pyfunc accepts to a data frame, as MLflow does; None for any other input."""
     if isinstance(given, pd.DataFrame):
         return given
     if not isinstance(given, dict | list | np.ndarray):
@@ -670,7 +670,7 @@ def _frame_of(given: object) -> pd.DataFrame | None:
 
 
 def with_doubles(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """A table with the features by their own names, and as doubles where they are integer.
+    """A table with the features by their own names, and integers as doubles.
 
     Raises
     ------
@@ -687,7 +687,7 @@ def with_doubles(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 
 
 def _as_doubles(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """A column of numbers of any kind as doubles; of something else, as it is, for MLflow to refuse."""
+    """Convert a column of numbers to doubles; any other column is unchanged, and MLflow rejects it."""
     kind = column.dtype
     if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind) or kind.kind == "O"):
         return column
@@ -698,7 +698,7 @@ def _as_doubles(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def _is_evaluated() -> bool:
-    """Whether ``mlflow.models.evaluate`` evaluates a classifier: it requires one label per row and no table."""
+    """Whether ``mlflow.models.evaluate`` evaluates a classifier, for which it requires one label per row."""
     frame = sys._getframe() if _EVALUATOR in sys.modules else None  # noqa: SLF001 MLflow offers no other way
     while frame and frame.f_globals.get("__name__") != _EVALUATOR:
         frame = frame.f_back
@@ -708,19 +708,19 @@ def _is_evaluated() -> bool:
 def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[bytes, str], bytes | None]) -> None:  # noqa: ANN401 MLflow's module
     """Set `_origin` from the header of a request; MLflow passes on only body and content type.
 
-    Short bodies are handled at once, without the way to a thread and back. Long tables are read one at a time, so that
-    what they cost together is bounded too.
+    Short bodies are handled at once, without a thread. Long tables are parsed one at a time, so that their total cost
+    is bounded too.
 
-    MLflow wraps its handler by this function, when it makes the application after it has loaded the model.
+    MLflow wraps its handler with this function when it creates the application, after it has loaded the model.
 
     Parameters
     ----------
     server : module
         ``mlflow.pyfunc.scoring_server``.
     header : str
-        That names the origin.
+        Name of the header.
     respond_to_short : callable
-        Body and content type → response, None where MLflow's handler is to respond.
+        Maps body and content type to a response, or to None if MLflow's handler must respond.
     """
     wrap: Callable[..., Any] = server._async_catch_mlflow_exception  # noqa: SLF001 there is no other place
     response: Any = importlib.import_module("starlette.responses").Response
@@ -732,10 +732,10 @@ def _improve_the_handler(server: Any, header: str, respond_to_short: Callable[[b
             headers = request.headers
             _origin.set(headers.get(header, ""))
             content_type = headers.get("content-type", "")
-            # MLflow reads it again and gets what has arrived.
+            # MLflow reads the body again and gets the received bytes.
             body = await request.body()
             if len(body) > _MAX_INLINE_BYTES or "parquet" in content_type:
-                # One long table at a time, and none in the threads that short ones need.
+                # One long table at a time, in none of the threads that short bodies need.
                 async with long_tables:
                     return await handler(request)
             content = respond_to_short(body, content_type)

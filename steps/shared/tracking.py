@@ -35,7 +35,7 @@ from steps.shared.command import StepConfig
 
 EXPERIMENT = "kobe_shot"
 MAX_COPIED_BYTES = 256 * 2**20
-"""Size up to which a table is copied into the run; of a larger one the run logs path and SHA-256."""
+"""Maximum size of a table that is copied into the run; of a larger one the run logs path and SHA-256."""
 
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _LONGEST_WORK = timedelta(hours=6)
@@ -81,9 +81,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file, or a table in parts, kept under a folder of the run.
+    """A file, or a table in parts, in a folder of the run.
 
-    Of one larger than ``MAX_COPIED_BYTES`` the run keeps the tags ``table_NAME``, its path, and ``sha256_NAME``.
+    A file larger than ``MAX_COPIED_BYTES`` is not copied: the run has its path and SHA-256 as tags ``table_NAME`` and
+    ``sha256_NAME``.
     """
 
     path: Path
@@ -94,7 +95,7 @@ class Artifact:
 class Dataset:
     """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest.
 
-    Of one larger than ``MAX_COPIED_BYTES`` a sample is enough as `table`; the run keeps no profile of it then.
+    For a table larger than ``MAX_COPIED_BYTES``, `table` may be a sample; the run has no profile of it then.
     """
 
     path: Path
@@ -133,10 +134,10 @@ def log_records(records: Iterable[Record]) -> None:
 def step_run(name: str, config: StepConfig) -> Iterator[Run]:
     """Open the run of a step, with its configuration as parameters.
 
-    It is nested under the active run where there is one (a step within ``main``). The outermost run is the one that
-    ``mlflow run`` made, if that is in this project's experiment, else a new one there; under one that a person has
-    named (``--run-name``) it is nested, as steps are found by their names. A run of this folder that a killed process
-    left ``RUNNING`` is marked ``KILLED``.
+    It is nested under the active run, if there is one (a step within ``main``). The outermost run is that of
+    ``mlflow run``, if it is in this project's experiment, else a new run there. If a person named that run
+    (``--run-name``), the step's run is nested under it, because steps are found by their names. A run of this folder
+    that a killed process left ``RUNNING`` is marked ``KILLED``.
 
     Parameters
     ----------
@@ -153,14 +154,14 @@ def step_run(name: str, config: StepConfig) -> Iterator[Run]:
 
 @contextmanager
 def _own_style() -> Iterator[None]:
-    """Draw as matplotlib does by itself, with the font that it brings, whatever a library or a machine has set."""
+    """Use the default style and font of matplotlib, regardless of the settings of libraries and machines."""
     with matplotlib.rc_context():
         matplotlib.style.use("default")
         yield
 
 
 def at_work_elsewhere(run_id: str) -> bool:
-    """Whether another machine may still process a run: its status is running, for less than hours."""
+    """Whether another machine may still process a run: it is running, for less than `_LONGEST_WORK`."""
     run = MlflowClient().get_run(run_id)
     host = run.data.tags.get(store_tags.WORKSPACE, "").partition(":")[0]
     age = datetime.now(UTC) - datetime.fromtimestamp(run.info.start_time / 1_000, UTC)
@@ -208,7 +209,7 @@ def _start_outermost(name: str) -> mlflow.ActiveRun:
 
 
 def _was_named(launcher: Run) -> bool:
-    """Whether a person has named the run that ``mlflow run`` made, with ``--run-name``; else MLflow makes up a name."""
+    """Whether a person named the run of ``mlflow run`` with ``--run-name``; otherwise MLflow generates a name."""
     predicate, _, rest = str(launcher.info.run_name).partition("-")
     noun, _, number = rest.partition("-")
     is_made_up = (
@@ -220,10 +221,10 @@ def _was_named(launcher: Run) -> bool:
 
 
 def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
-    """Id of the experiment, made where it does not exist.
+    """Id of the experiment, which is created if it does not exist.
 
-    ``mlflow run`` without ``--experiment-name`` puts its run into the experiment with id 0. In a new store of this
-    project's own, which holds nothing else, that one takes the project's name, so that the commands work as typed.
+    ``mlflow run`` without ``--experiment-name`` creates its run in the experiment with id 0. In a new store that only
+    this project uses, that experiment is renamed to the project's, so that commands need no experiment name.
     """
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     found = client.get_experiment_by_name(name)
@@ -251,7 +252,7 @@ def _mark_killed(client: MlflowClient, experiment_id: str, own_id: str | None) -
 
 
 def _opened_for(run: Run) -> Path:
-    """Folder of the project that ``mlflow run`` opened a run for, or whatever else opened it, as a path."""
+    """Folder of the project that ``mlflow run``, or another source, opened a run for."""
     return project_path(run.data.tags.get(MLFLOW_SOURCE_NAME, ""))
 
 

@@ -195,7 +195,7 @@ def test_a_version_of_a_former_release_is_recorded_when_it_is_first_loaded_with_
     for tag in (FILES, FILES_SHA256):
         client.delete_model_version_tag(registry.model(), "1", tag)
     assert model_files.load("models:/kobe_shot/1")
-    assert "kept no SHA-256 of its files" in " ".join(capsys.readouterr().err.split())
+    assert "recorded no SHA-256 of its files" in " ".join(capsys.readouterr().err.split())
     assert model_files.load("models:/kobe_shot/1")
     assert not capsys.readouterr().err
     add_line(champions[0], marker)

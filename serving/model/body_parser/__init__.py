@@ -1,8 +1,8 @@
-"""Bytes of a body → a table of doubles, in a memory that is bounded whatever is sent.
+"""Parse a request body to a table of doubles in bounded memory, for any body.
 
-MLflow runs a copy of this package with the served model, so it does not import anything of this project. What a body
-costs is known before it is parsed: of JSON and CSV by the separators of their values, of Parquet by footer, schema
-and page headers. A body is parsed once; what is wrong with it is reported from what was read.
+MLflow runs a copy of this package with the served model, so it does not import anything of this project. The parsers
+bound the cost of a body before they parse it: of JSON and CSV by the separators of their values, of Parquet by footer,
+schema and page headers. A body is parsed once; its errors are reported from the same pass.
 """
 
 from .csv_table import read_csv
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def read_body(body: bytes, content_type: str, features: Features, limits: BodyLimits) -> Table | OddPayload:
-    """The features, and the identifier where it is there, of a body.
+    """Parse the features, and the identifier if the body has it.
 
     Parameters
     ----------
@@ -36,21 +36,21 @@ def read_body(body: bytes, content_type: str, features: Features, limits: BodyLi
     content_type : str
         ``JSON``, ``CSV`` or ``PARQUET``.
     features : Features
-        What is read.
+        Columns to parse.
     limits : BodyLimits
 
     Returns
     -------
     Table or OddPayload
-        An `OddPayload` is left to MLflow's own parsers: they know forms and parameters that are not read here.
+        An `OddPayload` is passed to MLflow's own parsers, which support more forms and parameters.
 
     Raises
     ------
     TooLargeError
-        HTTP 413, if the body, or what it would become, exceeds a limit.
+        HTTP 413, if the body, or its parsed content, exceeds a limit.
     WrongCellsError
-        If cells of the features are no numbers.
+        If cells of the features are not numbers.
     mlflow.exceptions.MlflowException
-        HTTP 400, without stack trace, if there is no table of the features.
+        HTTP 400, without stack trace, if the body is not a table of the features.
     """
     return _READERS[content_type](body, features, limits)

@@ -1,4 +1,4 @@
-"""CSV → doubles: pandas reads it, a few rows at a time, and is kept from what would cost it too much."""
+"""Parse CSV to doubles with pandas, a few rows at a time, in bounded memory."""
 
 import codecs
 import csv
@@ -19,20 +19,20 @@ _MAX_MESSAGE = 200
 
 
 def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
-    """The features, and the identifier where it is there, of a CSV table.
+    """Parse the features, and the identifier if it exists, of a CSV table.
 
     Raises
     ------
     TooLargeError
         If there are too many bytes, cells, columns or rows.
     WrongCellsError
-        If cells of the features are no numbers.
+        If cells of the features are not numbers.
     mlflow.exceptions.MlflowException
-        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no table of the features.
+        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is not a table of the features.
     """
     if len(body) > limits.csv_bytes:
         raise TooLargeError(limits.csv_bytes, "bytes of CSV", len(body))
-    # Whatever quotes do, no line has more cells than the table has commas.
+    # With any quoting, no line has more cells than the table has commas.
     cells = body.count(b",") + body.count(b"\n") + body.count(b"\r")
     if cells > limits.csv_cells:
         raise TooLargeError(limits.csv_cells, "cells of CSV", cells)
@@ -42,16 +42,16 @@ def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
     except (MlflowException, WrongCellsError):
         raise
     except Exception as error:
-        # pandas fails in many ways.
+        # pandas may raise any error.
         words = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
         message = f"The body could not be read as a CSV table: {words}"
         raise refusal(message) from error
 
 
 class _Feed(io.TextIOBase):
-    """The body as the text that pandas reads; no more than its head until `is_open` is set.
+    """The body as text for pandas. It ends after the head until `is_open` is set.
 
-    So the names of the columns, which cost pandas a lot, are in the head, or are not read.
+    So the column names, which are expensive for pandas, are in the head or are not parsed.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -70,7 +70,7 @@ class _Feed(io.TextIOBase):
             size = _MAX_HEAD_BYTES
         end = self._at + min(left, size or left)
         part, self._at = self._body[self._at : end], end
-        # A part may end within a character; an empty text would be the end.
+        # A part may end within a character, and an empty string would mean the end of the file.
         return self._decoder.decode(part) or self.read(size)
 
     def readable(self) -> bool:
@@ -103,7 +103,7 @@ def _read(feed: _Feed, features: Features, limits: BodyLimits) -> Table:
 
 
 def _numbers(chunk: pd.DataFrame, taken: Sequence[int], features: int, start: int) -> npt.NDArray[np.float64]:
-    """The taken columns as doubles; `start` is the row with which the chunk starts."""
+    """The selected columns as doubles; `start` is the number of the first row of the chunk."""
     found = np.empty((len(chunk), len(taken)))
     wrong: list[tuple[int, str, object]] = []
     count = 0

@@ -1,4 +1,4 @@
-"""JSON → doubles, in the forms in which MLflow's scoring protocol has tables."""
+"""Parse JSON to doubles, in the table forms of MLflow's scoring protocol."""
 
 import itertools
 import json
@@ -13,19 +13,19 @@ import pandas as pd
 from .table import MAX_CASES, BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError, others, refusal
 
 _LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
-"""Keys by which MLflow takes a body for one of a language model; it ignores all others next to a table."""
+"""Keys by which MLflow treats a body as a request to a language model; it ignores all others next to a table."""
 _MAX_ODD_BYTES, _MAX_ODD_VALUES = 16 << 10, 2_000
-"""Of a body in none of the usual forms, which is MLflow's to parse: of some of them it makes their square."""
+"""Maximum size of a body in an unusual form, which MLflow parses; the cost of some of them is quadratic."""
 _LENIENT_SHARE = 2
-"""A body that is no strict JSON is parsed by Python, which holds all else up for twice as long."""
+"""A body that is not strict JSON is parsed by Python, which blocks other requests twice as long."""
 _NAME_TYPES = {str, int, bool}
-"""What JSON has that can name a column; a number is its place."""
+"""JSON values that can name a column; a number is its position."""
 _MAX_TEXT = 1_000
 _SHOWN = 80
 
 
 class _Form(NamedTuple):
-    """A table in one of the usual forms: its columns, how many rows, and the rows of some of the columns."""
+    """A table in one of the usual forms: its columns, its number of rows, and the rows of selected columns."""
 
     columns: list[Any]
     length: int
@@ -33,16 +33,16 @@ class _Form(NamedTuple):
 
 
 def read_json(body: bytes, features: Features, limits: BodyLimits) -> Table | OddPayload:
-    """The features, and the identifier where it is there, of a JSON body.
+    """Parse the features, and the identifier if it exists, of a JSON body.
 
     Raises
     ------
     TooLargeError
         If there are too many bytes, values, columns or rows.
     WrongCellsError
-        If cells of the features are no numbers.
+        If cells of the features are not numbers.
     mlflow.exceptions.MlflowException
-        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no JSON, or no table of the features.
+        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is not JSON, or not a table of the features.
     """
     if len(body) > limits.json_bytes:
         raise TooLargeError(limits.json_bytes, "bytes of JSON", len(body))
@@ -69,7 +69,7 @@ def _decode(body: bytes, values: int, limits: BodyLimits) -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # NaN, infinity, UTF-16, a byte order mark, and numbers that no double holds.
+        # NaN, infinity, UTF-16, a byte order mark, and numbers outside the range of a double.
         if values > limits.json_values // _LENIENT_SHARE or len(body) > limits.json_bytes // _LENIENT_SHARE:
             message = (
                 f"The body is no JSON as RFC 8259 has it: {str(error)[:_SHOWN]}. "
@@ -83,7 +83,7 @@ def _decode(body: bytes, values: int, limits: BodyLimits) -> object:
         message = "The body is no JSON that can be read: it nests too deep."
         raise refusal(message) from error
     except ValueError as error:
-        # The error of one that is no UTF-8 holds the body.
+        # The error for a body that is not UTF-8 contains the body.
         words = (
             f": {error.msg}: line {error.lineno} column {error.colno}"
             if isinstance(error, json.JSONDecodeError)
@@ -94,7 +94,7 @@ def _decode(body: bytes, values: int, limits: BodyLimits) -> object:
 
 
 def _form(payload: object, limits: BodyLimits) -> _Form | None:
-    """The table of a payload, None if it has none of the usual forms.
+    """The table of a payload, or None for an unusual form.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _split(table: object, _: BodyLimits) -> _Form | None:
 
 
 def _by_position(columns: list[Any], rows: list[Any]) -> _Form:
-    """Rows that are lists; one that is too short lacks its last cells, as pandas has it."""
+    """Rows that are lists; a short row lacks its last cells, as in pandas."""
     width = len(columns)
     uneven = False
     for number, row in enumerate(rows):
@@ -248,7 +248,7 @@ def _wrong_cells(rows: Sequence[Sequence[object]], names: Sequence[str]) -> Wron
 
 
 def _numbers(cells: Sequence[object]) -> npt.NDArray[np.float64]:
-    """Cells as doubles, NaN where they are no numbers."""
+    """Cells as doubles, NaN where they are not numbers."""
     try:
         return np.array(cells, dtype=np.float64).reshape(len(cells))
     except (TypeError, ValueError, OverflowError):
@@ -265,7 +265,7 @@ def _is_number(value: object) -> bool:
 
 
 def _shape(value: object) -> str:
-    """What a value is, in a few words, however long it is."""
+    """Describe a value briefly, however long it is."""
     if isinstance(value, dict):
         keys = ", ".join(repr(key)[:_SHOWN] if len(key) <= _SHOWN else f"{key[:_SHOWN]!r}…" for key in [*value][:10])
         return f"an object of {len(value):,} keys ({keys})"

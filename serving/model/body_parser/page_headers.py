@@ -1,7 +1,7 @@
-"""Footer and page headers of a Parquet file, read as Arrow reads them, before Arrow believes them.
+"""Footer and page headers of a Parquet file, parsed as Arrow parses them, before Arrow uses them.
 
 Arrow allocates the uncompressed size that a page header declares. The footer declares it too, but may be wrong;
-so what reading a column costs is known only from the headers themselves.
+so only the headers themselves bound the cost of reading a column.
 
 Formats: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift and
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
@@ -17,7 +17,7 @@ _MAX_ITEMS = 4_000
 _LIST = 9
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _ELEMENT = {1: 7, 3: 2, 6: 21}
-"""Type, repetition and converted type of an element of the schema, and the last that there is of each."""
+"""Type, repetition and converted type of an element of the schema, and the last valid value of each."""
 _COLUMN = {1: 7, 4: 7}
 """Type and codec of a column."""
 _ENCRYPTED, _SIZES = 8, 16
@@ -30,7 +30,7 @@ _ENCODING_FIELD = {_DATA_PAGE: 2, _DICTIONARY_PAGE: 2, _DATA_PAGE_V2: 4}
 
 
 class PageHeader(NamedTuple):
-    """What a page declares; the encoding is -1 where it declares none."""
+    """Values that a page declares; the encoding is -1 if it declares none."""
 
     kind: int
     uncompressed_bytes: int
@@ -64,7 +64,7 @@ def page_headers(chunk: memoryview) -> Iterator[PageHeader]:
 
 
 def check_metadata(footer: memoryview) -> None:
-    """Refuse a footer with types, repetitions or codecs that there are none of: Arrow ends the process over some.
+    """Reject a footer with unknown types, repetitions or codecs: some of them crash Arrow.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def check_metadata(footer: memoryview) -> None:
 
 
 class _Leaf(NamedTuple):
-    """A column of the schema: its type, and how often it and the groups around it repeat or may be missing."""
+    """A column of the schema: its type, and its repetition and definition levels."""
 
     kind: int | None
     repetitions: int
@@ -106,7 +106,7 @@ class _Leaf(NamedTuple):
 
 def _leaves(elements: list[dict[tuple[int, int], Any]]) -> Iterator[_Leaf]:
     """The columns of a schema, which is written group by group from its root."""
-    # Of each group that is open: how many elements are left in it, and its levels.
+    # The remaining elements and the levels of each open group.
     groups = [(elements[0].get((5, _I32)) or 0, 0, 0)] if elements else []
     for element in elements[1:]:
         while groups and not groups[-1][0]:
@@ -125,7 +125,7 @@ def _leaves(elements: list[dict[tuple[int, int], Any]]) -> Iterator[_Leaf]:
 
 
 def _check_sizes(sizes: dict[tuple[int, int], Any], leaf: _Leaf) -> None:
-    """Refuse statistics of sizes that do not fit their column: Arrow ends the process over them."""
+    """Reject statistics whose sizes do not fit their column: they crash Arrow."""
     counts = [len(sizes.get((number, _LIST)) or []) for number in (2, 3)]
     fits = all(count in {0, levels + 1} for count, levels in zip(counts, leaf[1:], strict=True))
     if not fits or ((1, _I64) in sizes and leaf.kind != _BYTE_ARRAY):
@@ -143,7 +143,7 @@ def _check_range(fields: dict[tuple[int, int], Any], most: dict[int, int]) -> No
 class _Reader:
     """Thrift's compact protocol, for structs as small as a page header.
 
-    A field is known by number and type: one of another type than the format's is not there, as for Arrow.
+    A field is identified by number and type: like Arrow, it ignores a field whose type is not that of the format.
     """
 
     def __init__(self, data: memoryview, at: int) -> None:
@@ -158,7 +158,7 @@ class _Reader:
         number = 0
         while head := self._byte():
             step, kind = head >> 4, head & 0x0F
-            # As the format has it, in 16 bits: another count would name another field than Arrow's.
+            # The format has 16 bits: with another width the number would not be that of Arrow.
             number = ((number + step if step else _signed(self._varint())) + 0x8000) % 0x10000 - 0x8000
             if (number, kind) in fields:
                 # Arrow would mix both.
@@ -228,5 +228,5 @@ class _Reader:
 
 
 def _signed(number: int) -> int:
-    """Zigzag: 0, 1, 2, 3 stand for 0, -1, 1, -2."""
+    """Decode zigzag: 0, 1, 2, 3 are 0, -1, 1, -2."""
     return (number >> 1) ^ -(number & 1)

@@ -1,7 +1,7 @@
-"""Parquet → doubles: only features and identifier, after a check of footer, schema and page headers.
+"""Parse features and identifier of a Parquet file to doubles, after a check of footer, schema and page headers.
 
-What is not read costs nothing, however long it is. What is read costs no more than its pages, by the page headers,
-and its rows, which are counted as they come.
+Other columns are not read, so their size does not matter. The page headers bound the cost of the columns that are
+read, and the rows are counted during reading.
 """
 
 import re
@@ -23,19 +23,19 @@ _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
 _MAX_FOOTER_BYTES = 1 << 20
 _MAX_ITEMS = 4_000
-"""In any list of the footer: columns, row groups, and steps into nested groups, which Arrow takes on its stack."""
+"""Maximum length of a list in the footer: columns, row groups, and nested groups, which Arrow keeps on its stack."""
 _MAX_PAGES = 10_000
 _MAX_TEXT_BYTES = 64
 _ROWS_AT_ONCE = 1 << 16
 _DELTA_BYTE_ARRAY = 7
 _TEXT, _FIXED = "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"
 _MAX_FIXED_BYTES = 32
-# Arrow reads a little past the columns of these.
+# Arrow reads past the end of the columns of these writers.
 _OLD_WRITER = re.compile(r"(?i)parquet-mr(?!.*\bversion ([2-9]|[1-9]\d|1\.([3-9]|[1-9]\d)))")
 
 
 def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
-    """The features, and the identifier where it is there, of a Parquet file.
+    """Parse the features, and the identifier if it exists, of a Parquet file.
 
     Raises
     ------
@@ -44,14 +44,14 @@ def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
     WrongCellsError
         If there are strings in place of numbers.
     mlflow.exceptions.MlflowException
-        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is no Parquet file of the features.
+        BAD_REQUEST or INVALID_PARAMETER_VALUE (HTTP 400) if it is not a Parquet file of the features.
     """
     try:
         return _read(body, features, limits)
     except (MlflowException, WrongCellsError):
         raise
     except Exception as error:
-        # A damaged file fails in many ways, and Arrow's words may name the server's paths.
+        # A damaged file may raise any error, and Arrow's message may contain paths of the server.
         message = f"The body could not be read as a Parquet file: {type(error).__name__}."
         raise refusal(message) from error
 
@@ -78,7 +78,7 @@ def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
     texts = [name for name, leaf in zip(wanted, leaves, strict=True) if file.schema.column(leaf).physical_type == _TEXT]
     _check_pages(body, metadata, leaves, limits, has_texts=bool(texts))
     if texts:
-        # As dictionaries: otherwise Arrow copies a long string for every row that has it.
+        # Without dictionaries Arrow copies a long string for every row that has it.
         file = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, pre_buffer=False)
     cells = _cells(file, wanted, len(places))
     values, ids = split_ids(cells, features)
@@ -86,7 +86,7 @@ def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
 
 
 def _footer(body: bytes) -> memoryview:
-    """The metadata of a file, where it has a length that is possible."""
+    """The metadata of a file, if its declared length is possible."""
     length = struct.unpack("<I", body[-_TAIL_BYTES : -len(_MAGIC)])[0] if len(body) >= _TAIL_BYTES else 0
     if body[-len(_MAGIC) :] != _MAGIC or not 0 < length <= len(body) - _TAIL_BYTES:
         message = "The body could not be read as a Parquet file: it does not end as one."
@@ -97,7 +97,7 @@ def _footer(body: bytes) -> memoryview:
 
 
 def _leaves(file: pq.ParquetFile, wanted: Sequence[str]) -> list[int]:
-    """Which of the file's columns hold the wanted names, each a flat column of numbers or texts.
+    """Find the columns with the wanted names; each must be a flat column of numbers or strings.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _leaves(file: pq.ParquetFile, wanted: Sequence[str]) -> list[int]:
     columns = [file.schema.column(place) for place in range(len(file.schema))]
     found = []
     for name in wanted:
-        # Arrow takes a dot in a name for a step into a nested column.
+        # Arrow treats a dot in a name as access to a nested column.
         places = [place for place, column in enumerate(columns) if f"{column.path}.".startswith(f"{name}.")]
         kind = file.schema_arrow.field(name).type
         if len(places) != 1 or columns[places[0]].path != name or not _is_readable(columns[places[0]], kind):
@@ -131,7 +131,7 @@ def _is_readable(column: pq.ColumnSchema, kind: pa.DataType) -> bool:
 def _check_pages(
     body: bytes, metadata: pq.FileMetaData, leaves: Sequence[int], limits: BodyLimits, *, has_texts: bool
 ) -> None:
-    """Refuse pages that hold more than they may once they are uncompressed.
+    """Reject pages whose uncompressed size exceeds the limit.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _check_pages(
 
 
 def _pages(body: memoryview, chunk: pq.ColumnChunkMetaData) -> memoryview:
-    """What Arrow reads of a column chunk: nothing, if it has no values."""
+    """The byte range of a column chunk that Arrow reads; empty if it has no values."""
     if chunk.num_values <= 0:
         return body[:0]
     start = chunk.data_page_offset
@@ -174,7 +174,7 @@ def _pages(body: memoryview, chunk: pq.ColumnChunkMetaData) -> memoryview:
 
 
 def _cells(file: pq.ParquetFile, wanted: Sequence[str], features: int) -> npt.NDArray[np.float64]:
-    """The wanted columns as doubles, exactly as many rows as the footer declares."""
+    """The wanted columns as doubles, with exactly the number of rows that the footer declares."""
     rows = file.metadata.num_rows
     cells = np.empty((rows, len(wanted)))
     done = 0

@@ -1,4 +1,4 @@
-"""What the parsers give, what they refuse, and what they must know."""
+"""Results, errors and parameters of the parsers."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 MAX_CASES = 10
-"""Wrong cells that are named."""
+"""Maximum number of wrong cells in a message."""
 
 
 class Features(Protocol):
@@ -21,14 +21,14 @@ class Features(Protocol):
 
     @property
     def identifier(self) -> str:
-        """Column that is read with them where a table has it, or empty."""
+        """Column that is parsed with them if a table has it, or empty."""
 
     def places(self, columns: Sequence[object]) -> list[int]:
-        """Where each feature is; a refusal if one is missing or ambiguous."""
+        """Position of each feature; an error if one is missing or ambiguous."""
 
 
 class BodyLimits(Protocol):
-    """How much a body may hold."""
+    """Limits of a body."""
 
     @property
     def json_bytes(self) -> int:
@@ -48,7 +48,7 @@ class BodyLimits(Protocol):
 
     @property
     def uncompressed_bytes(self) -> int:
-        """Bytes of the pages that are read of Parquet."""
+        """Bytes of the Parquet pages that are read."""
 
     @property
     def rows(self) -> int:
@@ -67,11 +67,11 @@ class Table(NamedTuple):
     values : ndarray of float64, shape (n, 6)
         The features in the order of the signature; NaN where a cell is null.
     ids : ndarray of float64, shape (n,), or None
-        The identifier, if it was requested and the table has it; NaN where a cell is no number.
+        The identifier, if it was requested and the table has it; NaN where a cell is not a number.
     ignored : list
-        Columns that were passed over.
+        Columns that were ignored.
     params : object
-        The parameters of the request, as they came.
+        The parameters of the request, unchanged.
     """
 
     values: npt.NDArray[np.float64]
@@ -81,20 +81,20 @@ class Table(NamedTuple):
 
 
 class OddPayload(NamedTuple):
-    """A small decoded body in none of the usual forms, which is left to MLflow's own parsers."""
+    """A small decoded body in an unusual form, for MLflow's own parsers."""
 
     payload: dict[str, Any]
 
 
 class WrongCellsError(Exception):
-    """Cells of features that are no numbers.
+    """Cells of features that are not numbers.
 
     Attributes
     ----------
     cells : list of (int, str, object)
         Row, counted from 0, feature and value of the first of them.
     count : int
-        How many were found.
+        Number of such cells.
     """
 
     def __init__(self, cells: Sequence[tuple[int, str, object]], count: int) -> None:
@@ -103,7 +103,7 @@ class WrongCellsError(Exception):
 
 
 class TooLargeError(MlflowException):  # type: ignore[misc]
-    """A body, or what it holds, exceeds a limit: HTTP 413."""
+    """A body, or its content, exceeds a limit: HTTP 413."""
 
     def __init__(self, limit: int, unit: str, found: int | None = None) -> None:
         count = "" if found is None else f", found {found:,}"
@@ -115,14 +115,14 @@ class TooLargeError(MlflowException):  # type: ignore[misc]
 
 
 def refusal(message: str) -> MlflowException:
-    """A body that is no table: HTTP 400."""
+    """A body is not a table: HTTP 400."""
     return MlflowException(message, BAD_REQUEST)
 
 
 def split_ids(
     cells: npt.NDArray[np.float64], features: Features
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
-    """The features and, where it was read with them, the identifier."""
+    """The features and, if it was parsed with them, the identifier."""
     count = len(features.names)
     return (cells, None) if cells.shape[1] == count else (np.ascontiguousarray(cells[:, :count]), cells[:, count])
 
