@@ -93,7 +93,7 @@ def _status(server: ProductionServer) -> int:
         return 0
 
 
-@pytest.mark.parametrize("kind", ["silent", "refused"])
+@pytest.mark.parametrize("kind", [pytest.param("silent", marks=pytest.mark.slow), "refused"])
 def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_when_it_is_back(
     published: Checkout, shots: pd.DataFrame, line: FaultyProxy, kind: str
 ) -> None:

@@ -32,7 +32,10 @@ from tests.project import (
 from tests.spark import needs_java
 
 SPARK = ("--engine", "spark", "--master", "local[2]")
-ENGINES = [pytest.param(("--mode", "batch"), id="batch"), pytest.param(SPARK, id="spark", marks=needs_java)]
+ENGINES = [
+    pytest.param(("--mode", "batch"), id="batch"),
+    pytest.param(SPARK, id="spark", marks=[needs_java, pytest.mark.slow]),
+]
 _PARTS = 24
 
 

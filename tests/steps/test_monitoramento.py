@@ -314,6 +314,7 @@ def test_a_large_table_without_predictions_must_be_scored_first(checkout: Checko
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 @needs_java
 def test_spark_computes_the_same_drift_and_status(checkout: Checkout) -> None:
     local_run = next(run for run in checkout.runs() if run.data.tags.get("current") == "prod")

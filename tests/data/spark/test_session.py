@@ -128,6 +128,7 @@ def test_an_unreachable_master_raises_and_the_running_session_stays(spark: "Spar
     assert spark.range(3).count() == 3
 
 
+@pytest.mark.slow
 @needs_java
 def test_a_process_uses_the_configuration_and_restarts_without_output_to_standard_error(
     tmp_path: Path,
