@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import signal
 import socket
@@ -53,6 +54,7 @@ class _Request(NamedTuple):
     folder: str
     environment: dict[str, str]
     has_own_session: bool
+    descriptors: tuple[int, int]
 
 
 def end_with_parent() -> None:
@@ -90,7 +92,9 @@ class _Fork(subprocess.Popen[AnyStr]):
         folder, variables, pipes, has_session = options[4], options[5], options[9:15], options[20]
         files = [given if given != -1 else number for number, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         try:
-            self.pid = _fork(_Request(list(args), str(folder), dict(variables), bool(has_session)), files)
+            descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+            request = _Request(list(args), str(folder), dict(variables), bool(has_session), descriptors)
+            self.pid = _fork(request, files)
         finally:
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
         self._child_created = True
@@ -116,6 +120,8 @@ def _connection() -> socket.socket:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
             cwd=Path(__file__).parents[1],
+            # MLflow keeps the store of the test at hand in its variables.
+            env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             preexec_fn=end_with_parent,  # noqa: PLW1509 it calls nothing but the kernel
@@ -163,6 +169,7 @@ def _enter(files: Sequence[int], started: int) -> _Request:
         os.dup2(file, number)
         os.close(file)
     end_with_parent()
+    resource.setrlimit(resource.RLIMIT_NOFILE, request.descriptors)
     if request.has_own_session:
         os.setsid()
     os.write(started, str(os.getpid()).encode())

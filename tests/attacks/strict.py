@@ -27,7 +27,12 @@ def narrow(name: str, checkout: Checkout, variables: Mapping[str, str]) -> Itera
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
     os.environ.update(variables)
     try:
-        start = run_production_server(checkout, workers=1) if name == "production" else run_mlflow_server(checkout)
+        is_production = name == "production"
+        start = (
+            run_production_server(checkout, workers=1, is_forked=False)
+            if is_production
+            else run_mlflow_server(checkout)
+        )
         running = start.__enter__()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
