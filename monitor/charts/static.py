@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from scipy import stats
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
 from data import court
@@ -18,6 +17,7 @@ from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor.charts import palette
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.metrics.calibration import calibration_curve
+from monitor.metrics.rates import wilson
 from monitor.retraining.backtest import ALARM, PROMOTION, REJECTION, STRATEGIES, TRAINING, running_mean
 
 Floats = npt.NDArray[np.float64]
@@ -252,11 +252,7 @@ def _rates(results: "pd.Series[float]", by: npt.NDArray[np.generic], title: str,
     if horizontal:
         rates = rates.sort_values("mean")
     share = rates["mean"].to_numpy() * 100
-    ends = [
-        stats.binomtest(int(made), size).proportion_ci(method="wilson")
-        for made, size in rates[["sum", "size"]].to_numpy(int)
-    ]
-    error = np.abs(np.array([[end.low * 100, end.high * 100] for end in ends]).reshape(-1, 2).T - share)
+    error = np.abs(np.vstack(wilson(rates["sum"], rates["size"])) * 100 - share)
     figure, axes = _chart()
     if horizontal:
         bars = axes.barh(rates.index.astype(str), share, xerr=error, color=MADE, ecolor=NEUTRAL, height=0.6)

@@ -12,6 +12,8 @@ from monitor.store.records import RetrainingDecision
 
 RECORD = "decision.json"
 """Artifact of a decision: all that it is based on, as `monitor.retraining.policy.Decision.to_dict` makes it."""
+FORMAT = 2
+"""``format_version`` of the artifact. 0.1.0 wrote none; `upgrade` converts what it wrote."""
 
 
 def record(store: ModelStore, run_id: str) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def record(store: ModelStore, run_id: str) -> dict[str, Any]:
 
 def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the record of a decision or of a promotion test to the keys and values of today."""
+    if record.get("format_version") == FORMAT:
+        return dict(record)
     return dict(tags.current_record(record, tags.FORMER_DECISION_KEYS, tags.FORMER_DECISION_VALUES))
 
 

@@ -20,7 +20,7 @@ from monitor.health.evaluation import Evaluation
 from monitor.health.status import CheckStatus, run_checks
 from monitor.metrics import base_rate
 from monitor.metrics.intervals import Performance, evaluate_with_intervals, relative_degradation
-from monitor.retraining.decision_log import last_trained
+from monitor.retraining.decision_log import FORMAT, last_trained
 from monitor.retraining.promotion_test import MIN_ROWS_PER_CLASS
 from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, PROMOTED, REJECTED, RETRAIN, RetrainingDecision
 from monitor.store.tables import TIME
@@ -173,7 +173,7 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON-serializable dict."""
-        found = asdict(self)
+        found = {"format_version": FORMAT, **asdict(self)}
         until = self.label_counts.until
         found["label_counts"]["until"] = until.isoformat() if until else None
         return found

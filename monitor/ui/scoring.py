@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -33,6 +34,7 @@ from data.schema import (
 )
 from data.storage.tables import TableError, TableReader
 from monitor.metrics.binary import evaluate
+from serving.batch.local import labels_of
 from serving.client.cli import score
 from serving.client.endpoint import ScoringClient, ScoringError, base_url
 from serving.inference_log.inference_log import ORIGIN_HEADER, UPLOAD, WHAT_IF
@@ -215,8 +217,8 @@ class UploadedTable:
         The table with all its columns, as it was read.
     sent : pandas.DataFrame
         The features as doubles, and ``shot_id`` where every row has one.
-    labels : pandas.Series of float or None
-        1 made, 0 missed, NaN unknown; None if there is no such column.
+    labels : ndarray of float64, shape (n,)
+        1 made, 0 missed, NaN unknown.
     extra_columns : tuple of str
         Columns that are not in the schema. They are passed through, but not sent.
     """
@@ -224,7 +226,7 @@ class UploadedTable:
     name: str
     table: pd.DataFrame
     sent: pd.DataFrame
-    labels: "pd.Series[float] | None"
+    labels: npt.NDArray[np.float64]
     extra_columns: tuple[str, ...]
 
 
@@ -257,8 +259,8 @@ def _shots_of(name: str, chunk: pa.Table) -> UploadedTable:
         message = f"{name}: expected at least one shot; the table has no rows."
         raise TableError(message)
     values, problems = features_of(chunk)
-    problems = {**problems_of(values), **problems}
-    labels = _labels(chunk, problems)
+    labels, wrong_labels = labels_of(chunk)
+    problems = {**wrong_labels, **problems_of(values), **problems}
     if problems:
         raise TableError(_problems_message(name, problems))
     sent = pd.DataFrame(values, columns=list(FEATURES))
@@ -394,8 +396,8 @@ def score_shots(
             MODEL_VERSION: predictions[MODEL_VERSION].array,
         }
     )
-    known = np.zeros(len(probability), dtype=bool) if shots.labels is None else shots.labels.notna().to_numpy()
-    metrics = evaluate(shots.labels[known], probability[known]) if shots.labels is not None and known.any() else {}
+    known = ~np.isnan(shots.labels)
+    metrics = evaluate(shots.labels[known], probability[known]) if known.any() else {}
     return ScoredUpload(shots, table, base_url(url), seconds, int(known.sum()), metrics)
 
 
@@ -421,17 +423,6 @@ def _read(name: str, content: bytes) -> pa.Table:
         raise TableError(message) from error
     message = f"{name}: expected a file name that ends in .parquet or .csv."
     raise TableError(message)
-
-
-def _labels(chunk: pa.Table, problems: dict[int, str]) -> "pd.Series[float] | None":
-    """The labels; invalid ones are added to `problems`."""
-    if TARGET not in chunk.column_names:
-        return None
-    cells = chunk.column(TARGET).to_pandas()
-    labels: pd.Series[float] = pd.to_numeric(cells, errors="coerce").astype("float64")
-    for row in np.flatnonzero(cells.notna() & ~labels.isin((0, 1))).tolist():
-        problems.setdefault(row, f"column {TARGET}: found {cells.iloc[row]!r}, expected 1, 0 or nothing")
-    return labels
 
 
 def _problems_message(name: str, problems: Mapping[int, str]) -> str:

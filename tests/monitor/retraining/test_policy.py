@@ -11,6 +11,7 @@ from data.schema import IN_TRAINING, PROBABILITY, TARGET
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
+from monitor.retraining import decision_log
 from monitor.retraining import policy as retraining
 from monitor.retraining.policy import (
     FORCED,
@@ -682,6 +683,7 @@ def test_a_forced_training_needs_training_and_hold_out_labels() -> None:
 def test_the_record_is_json_with_all_details_of_the_decision() -> None:
     found = decided(in_time([constant(200, rate=0.0, made=0.02)] * 3), log=[entry(PROMOTED)])
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert record.pop("format_version") == decision_log.FORMAT
     assert set(record) == {"decision", "trigger", "reasons", "label_counts", "triggers", "preconditions", "windows"}
     assert record["label_counts"] == {"labels": 600, "new_labels": 600, "until": "2026-11-01T09:59:00"}
     assert [held["name"] for held in record["preconditions"]] == [SPLIT, "New labels", "Cooldown", "Trainings per day"]

@@ -135,7 +135,11 @@ pq.write_table(pa.table([pa.array([1.0])] * 7, names=[*FEATURES, "lat"]), DUPLIC
         ("a.csv", csv(table(period=["first", 2])), "row 0, column period: found 'first', expected an integer"),
         ("a.csv", csv(table(period=[None, 2])), "row 0, column period: found null"),
         ("a.parquet", parquet(table(lat=[34.0, 99.0])), "row 1, column lat: found 99, expected a float from"),
-        ("a.csv", csv(table(shot_made_flag=[0, 2])), "row 1, column shot_made_flag: found 2, expected 1, 0 or nothing"),
+        (
+            "a.csv",
+            csv(table(shot_made_flag=[0, 2])),
+            "row 1, column shot_made_flag: found 2, expected an integer",
+        ),
         ("a.csv", csv(table(shot_made_flag=[0, "in"])), "row 1, column shot_made_flag: found 'in'"),
     ],
 )
