@@ -220,7 +220,7 @@ NAMES = dict(
     KnownRun=RunInfo runs_named=find_runs Served=EndpointInfo metrics_of=flatten_metrics model_of=load_model
     shot_from=features_at without_rows=empty_figure make_lesson=build_training_set LoopConfig=RetrainingConfig
     Contender=Challenger common_ground=comparison_rows moment_of=parse_timestamp
-    settle_interrupted=resolve_interrupted source_state=git_state
+    settle_interrupted=resolve_interrupted source_state=git_state Replay=PolicyBacktest
         """,
     )
 )
