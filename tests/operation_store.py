@@ -79,7 +79,7 @@ def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipelin
         info = log_scoring_model(pipeline, train[list(FEATURES)].head(3), threshold=0.5, metadata={})
     tags = {**digests, **origin, "model_id": "lr", "test_log_loss": "0.67"}
     version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
-    registry.record_gate_result(version, GateResult(True, "better", 0.67, 0.69, -0.03, -0.01))
+    registry.record_gate_result(version, GateResult(1_000, 0.67, 0.69, -0.03, -0.01, passed=True, reason="better"))
     registry.promote(version, "for a test")
     return pipeline
 

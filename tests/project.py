@@ -233,7 +233,7 @@ def publish(
             info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={})
         tags = {"synthetic": "true", PREDICTIONS_SHA256: prediction_hash(info.model_uri)}
         version = registry.register(info.model_uri, run.info.run_id, tags, "for a test")
-        registry.record_gate_result(version, GateResult(True, "better", 0.67, 0.69, -0.03, -0.01))
+        registry.record_gate_result(version, GateResult(1_000, 0.67, 0.69, -0.03, -0.01, passed=True, reason="better"))
         if meanwhile:
             meanwhile()
         registry.promote(version, "for a test")

@@ -23,8 +23,8 @@ from serving.model.packaging import log_scoring_model
 from serving.registry.gate import GateResult
 from tests.evaluations import TRAINING_ROWS, population
 
-PASSED = GateResult(True, "better", 0.67, 0.69, -0.03, -0.01)
-REJECTED = GateResult(False, "worse", 0.70, 0.69, 0.0, 0.02)
+PASSED = GateResult(1_000, 0.67, 0.69, -0.03, -0.01, passed=True, reason="better")
+REJECTED = GateResult(1_000, 0.70, 0.69, 0.0, 0.02, passed=False, reason="worse")
 
 GOOD, SAME, BAD = "good", "same", "bad"
 """Logged models: a good one, one with the same predictions, and one that was trained on the opposite labels."""

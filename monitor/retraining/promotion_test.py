@@ -1,7 +1,7 @@
 """Promotion test: whether a challenger replaces the champion, from predictions of both on the same hold-out rows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -138,43 +138,36 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     overall = gate.compare(losses[0], losses[1], reference_name=champion_name, seed=seed)
     is_baseline = gate.is_constant(champion)
     found = (
-        _overall(overall, len(rows), champion_name),
-        _improvement(overall, len(rows), min(min_improvement, MIN_SKILL) if is_baseline else min_improvement),
+        Criterion(f"{champion_name}, all rows", overall, overall.passed, overall.reason),
+        _improvement(overall, min(min_improvement, MIN_SKILL) if is_baseline else min_improvement),
         _classes(overall, labels),
-        _maximum(overall, len(rows), max_log_loss),
+        _maximum(overall, max_log_loss),
         _base_rate(gate.paired_bootstrap(losses[0], losses[2], seed=seed)),
         _spread(overall, np.asarray(challenger, dtype=float)),
         *(() if is_baseline else _slices(rows, losses[0], losses[1], champion_name, seed)),
     )
     failed = [criterion.summary for criterion in found if not criterion.passed]
     reason = "; ".join(failed) if failed else overall.reason
-    result = GateResult(not failed, reason, overall.loss, overall.reference_loss, overall.low, overall.high)
-    return PromotionTest(result, found)
+    return PromotionTest(replace(overall, passed=not failed, reason=reason), found)
 
 
-def _overall(result: GateResult, rows: int, champion_name: str) -> Criterion:
-    found = PairedComparison(rows, result.loss, result.reference_loss, result.low, result.high)
-    return Criterion(f"{champion_name}, all rows", found, result.passed, result.reason)
+def _improvement(overall: GateResult, min_improvement: float) -> Criterion:
+    found = overall.improvement
+    summary = f"the champion's log loss improves by {max(found, 0):.2%}, {min_improvement:.2%} is needed"
+    return Criterion("minimum improvement", overall, found >= min_improvement, summary)
 
 
-def _improvement(result: GateResult, rows: int, min_improvement: float) -> Criterion:
-    found = PairedComparison(rows, result.loss, result.reference_loss, result.low, result.high)
-    summary = f"the champion's log loss improves by {max(found.improvement, 0):.2%}, {min_improvement:.2%} is needed"
-    return Criterion("minimum improvement", found, found.improvement >= min_improvement, summary)
-
-
-def _classes(result: GateResult, labels: Floats) -> Criterion:
-    found = PairedComparison(len(labels), result.loss, result.reference_loss, result.low, result.high)
+def _classes(overall: GateResult, labels: Floats) -> Criterion:
     made = int(labels.sum())
     summary = f"{made:,} made and {len(labels) - made:,} missed rows; {MIN_ROWS_PER_CLASS} of each are needed"
-    return Criterion("both classes", found, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, summary)
+    return Criterion("both classes", overall, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, summary)
 
 
-def _maximum(result: GateResult, rows: int, max_log_loss: float) -> Criterion:
-    difference = result.loss - max_log_loss
-    summary = f"log loss {result.loss:.4f}, maximum {max_log_loss:.4f}"
-    found = PairedComparison(rows, result.loss, max_log_loss, difference, difference)
-    return Criterion("maximum log loss", found, result.loss <= max_log_loss, summary)
+def _maximum(overall: GateResult, max_log_loss: float) -> Criterion:
+    difference = overall.loss - max_log_loss
+    summary = f"log loss {overall.loss:.4f}, maximum {max_log_loss:.4f}"
+    found = PairedComparison(overall.rows, overall.loss, max_log_loss, difference, difference)
+    return Criterion("maximum log loss", found, overall.loss <= max_log_loss, summary)
 
 
 def _base_rate(found: PairedComparison) -> Criterion:
@@ -184,11 +177,10 @@ def _base_rate(found: PairedComparison) -> Criterion:
     return Criterion("base-rate baseline, all rows", found, passed, summary if passed else f"{summary}: {skill}")
 
 
-def _spread(result: GateResult, made: Floats) -> Criterion:
-    found = PairedComparison(made.size, result.loss, result.reference_loss, result.low, result.high)
+def _spread(overall: GateResult, made: Floats) -> Criterion:
     passed = not gate.is_constant(made)
     summary = f"standard deviation of P(made): {made.std():.4f}"
-    return Criterion("not constant", found, passed, summary if passed else gate.describe_constant(made))
+    return Criterion("not constant", overall, passed, summary if passed else gate.describe_constant(made))
 
 
 def _slices(

@@ -61,7 +61,7 @@ class PairedComparison:
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateResult(PairedComparison):
     """The result of the comparison of two models on the same rows.
 
     Attributes
@@ -70,18 +70,10 @@ class GateResult:
         Whether the whole interval lies below zero and the improvement is large enough.
     reason : str
         Why it passed or failed.
-    loss, reference_loss : float
-        Mean loss of the model and of the reference.
-    low, high : float
-        Ends of the interval of the mean difference, model minus reference; below zero the model is better.
     """
 
     passed: bool
     reason: str
-    loss: float
-    reference_loss: float
-    low: float
-    high: float
 
     def metrics(self) -> dict[str, float]:
         """The numbers by name."""
@@ -203,4 +195,4 @@ def compare(
     enough = found.improvement >= min_improvement
     if min_improvement and not enough:
         reason += f"; improvement {max(found.improvement, 0):.2%}, minimum {min_improvement:.2%}"
-    return GateResult(found.better and enough, reason, found.loss, found.reference_loss, found.low, found.high)
+    return GateResult(**vars(found), passed=found.better and enough, reason=reason)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -191,7 +191,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
         )
     result = test.result if test else _compare_with_base_rate(challenger, seed)
     if obstacle:
-        result = _rejected(result, obstacle)
+        result = replace(result, passed=False, reason=obstacle)
     registry.record_gate_result(challenger.version, result)
     if not result.passed:
         note = obstacle or f"it did not pass the gate: {result.reason}"
@@ -224,10 +224,6 @@ def _predictions(champion: str, rows: pd.DataFrame, challenger: str) -> npt.NDAr
         raise registry.RegistryError(message) from error
 
 
-def _rejected(result: gate.GateResult, reason: str) -> gate.GateResult:
-    return gate.GateResult(False, reason, result.loss, result.reference_loss, result.low, result.high)
-
-
 def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResult:
     test = challenger.training_data.test
     made = predict_probability(challenger.pipeline, test)
@@ -235,7 +231,9 @@ def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResul
     result = gate.compare(
         losses[0], losses[1], reference_name="the base rate", seed=seed, min_improvement=gate.MIN_SKILL
     )
-    return _rejected(result, gate.describe_constant(made)) if gate.is_constant(made) else result
+    if gate.is_constant(made):
+        return replace(result, passed=False, reason=gate.describe_constant(made))
+    return result
 
 
 def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:

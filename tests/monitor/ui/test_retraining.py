@@ -65,7 +65,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first = MlflowClient().get_model_version(registry.model(), "1")
         for passed in (True, True, False):
             version = registry.register(first.source, first.run_id, {"model_id": "sg", "test_log_loss": "0.65"}, "")
-            registry.record_gate_result(version, GateResult(passed, "a test", 0.67, 0.69, -0.03, -0.01))
+            registry.record_gate_result(
+                version, GateResult(1_000, 0.67, 0.69, -0.03, -0.01, passed=passed, reason="a test")
+            )
         registry.promote("2", "for a test")
     return folder / "mlflow.db"
 
