@@ -45,6 +45,10 @@ class SourceError(KobeShotError):
     """Raw files are missing or damaged, or cannot be downloaded."""
 
 
+class TableError(KobeShotError):
+    """A table, or another artifact, is missing or damaged, or a table cannot be written."""
+
+
 class StaleDataError(KobeShotError):
     """Files in ``data/processed`` are missing, or differ from what the last preparation wrote."""
 

@@ -1,7 +1,6 @@
 """Reading of scored tables for monitoring: whole, as a systematic sample, or chunk by chunk."""
 
 import contextlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +8,14 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from data.cli.console import warn
+from data.errors import TableError
 from data.schema import (
     FEATURES,
     FORMER_IN_TRAINING,
     IN_TRAINING,
     MODEL_VERSION,
+    PREDICTION,
     PROBABILITY,
     RAW_COLUMN_NAMES,
     SHOT_ID,
@@ -21,8 +23,7 @@ from data.schema import (
     feature_column,
 )
 from data.storage.files import display_path
-from data.storage.regular_files import open_regular
-from data.storage.tables import TableError, TableReader
+from data.storage.shot_reader import ShotReader, chart_hint, read_labels
 
 TIME = "time"
 """Column with the time at which a row was scored."""
@@ -75,7 +76,7 @@ def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
         See `read_scored`; raised at the invalid chunk.
     """
     with _translate_errors(path):
-        chunks = TableReader(path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED).chunks(CHUNK_ROWS)
+        chunks = ShotReader(path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED).chunks(CHUNK_ROWS)
     while True:
         with _translate_errors(path):
             chunk = next(chunks, None)
@@ -110,7 +111,8 @@ def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if missing or table.empty:
         found = ", ".join(map(str, table.columns)) or "no columns"
         wanted = f"expected rows with the columns {', '.join(FEATURES)}"
-        message = f"{display_path(path)}: {wanted}; found {len(table):,} with {found}"
+        hint = chart_hint(table.columns, display_path(path))
+        message = f"{display_path(path)}: {wanted}; found {len(table):,} with {found}{hint and '.'}{hint}"
         raise TableError(message)
     if TARGET not in table:
         table = table.assign(**{TARGET: float("nan")})
@@ -128,22 +130,10 @@ def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
-    if path.is_dir():
-        reader = TableReader(path)
-        rows = reader.rows or 0
-        return reader.systematic_sample(max(rows, 1) if max_rows is None else max_rows), rows
-    if path.suffix == ".csv":
-        with open_regular(path) as text:
-            table = pd.read_csv(text, nrows=None if max_rows is None else max_rows + 1)
-        if max_rows is None or len(table) <= max_rows:
-            return table, len(table)
-        rows = sum(len(chunk) for chunk in TableReader(path).chunks(CHUNK_ROWS))
-        # Parsing the sample as CSV gives it the same types as a small table.
-        return pd.read_csv(io.StringIO(TableReader(path).systematic_sample(max_rows).to_csv(index=False))), rows
-    rows = TableReader(path).rows or 0
-    if max_rows is None or rows <= max_rows:
-        return pd.read_parquet(path), rows
-    return TableReader(path).systematic_sample(max_rows), rows
+    reader = ShotReader(path)
+    table = reader.whole() if max_rows is None else reader.systematic_sample(max(max_rows, 1))
+    warn(reader.warning)
+    return table, len(table) if reader.rows is None else reader.rows
 
 
 @contextlib.contextmanager
@@ -160,7 +150,11 @@ def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Convert version and time, whose types CSV does not store, to the types of the inference log."""
     try:
         if IN_TRAINING in table:
-            table = table.assign(**{IN_TRAINING: table[IN_TRAINING].fillna(value=False).astype(bool)})
+            # In CSV it is a string, spelled as a label is.
+            flags = read_labels(pa.array(table[IN_TRAINING], from_pandas=True))[0]
+            table = table.assign(**{IN_TRAINING: flags.fill_null(0).to_numpy() == 1})
+        strings = [name for name in (SHOT_ID, PREDICTION) if name in table and table[name].dtype == object]
+        table = table.assign(**{name: pd.to_numeric(table[name]) for name in strings})
         if MODEL_VERSION in table:
             table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
         if TIME in table:

@@ -1,6 +1,7 @@
 """Tables of shots as a scoring server takes them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,39 +9,39 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data.schema import COLUMN, FEATURES, RAW_COLUMN_NAMES, SHOT_ID, feature_column
-from data.storage.tables import TableError, TableReader
+from data.errors import TableError
+from data.schema import (
+    COLUMN,
+    FEATURES,
+    FORMER_IN_TRAINING,
+    IN_TRAINING,
+    MODEL_VERSION,
+    PREDICTION,
+    PROBABILITY,
+    RAW_COLUMN_NAMES,
+    REASON,
+    SHOT_ID,
+    feature_column,
+)
+from data.storage.shot_reader import ShotReader
 from data.validation import rejection_reason
 
+ADDED_COLUMNS = (PREDICTION, PROBABILITY, MODEL_VERSION, IN_TRAINING, FORMER_IN_TRAINING, REASON)
+"""Columns of a scored table and of its rejects that the input's own do not replace."""
+
 _INTEGERS_END = 2.0**63
+_MAX_REASONS_SHOWN = 5
 
 
-class ShotReader(TableReader):
-    """A table that holds the features, and no columns but those of a shot.
+def open_shots(path: Path, *, name: str = "") -> ShotReader:
+    """Open a table of shots to score. Other columns pass through, but for those that scoring adds.
 
     Raises
     ------
     TableError
-        If the table cannot be read, lacks features, or has columns that no shot has.
+        If the table cannot be read, lacks features, or has a column twice.
     """
-
-    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
-        super().__init__(path, columns)
-        names = self.schema.names
-        known = {*COLUMN, *FEATURES}
-        problems = {
-            "lacks": [name for name in FEATURES if name not in names and RAW_COLUMN_NAMES.get(name) not in names],
-            "has unknown": [name for name in names if name not in known],
-            "has twice": sorted({name for name in names if names.count(name) > 1}),
-            "names twice": [f"{name} and {raw}" for name, raw in RAW_COLUMN_NAMES.items() if {name, raw} <= set(names)],
-        }
-        found = "; ".join(f"{problem} {', '.join(cases)}" for problem, cases in problems.items() if cases)
-        if found:
-            message = (
-                f"{path}: expected the columns {', '.join(FEATURES)}, and no columns but those of a shot "
-                f"(data/schema.py names them); it {found}."
-            )
-            raise TableError(message)
+    return ShotReader(path, required=FEATURES, dropped=ADDED_COLUMNS, name=name)
 
 
 def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
@@ -140,6 +141,8 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
     """
     problems: dict[int, str] = {}
     for place, name in enumerate(piece.column_names):
+        if name not in {*COLUMN, *FEATURES}:
+            continue
         column = feature_column(name)
         is_feature = name in {*FEATURES, *RAW_COLUMN_NAMES.values()}
         if column.kind == "string" or not pa.types.is_string(piece.schema.field(name).type):
@@ -180,6 +183,34 @@ def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
             shown = "null" if np.isnan(cells[row]) else format(cells[row], ".10g")
             found.setdefault(row, _problem(name, shown))
     return found
+
+
+class ReasonCounts:
+    """Counts the reasons of rejected rows, for the message where no row is left."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, reasons: Iterable[str]) -> None:
+        """Count the reasons of some rows."""
+        for reason in reasons:
+            # Rows of one reason differ in what was found.
+            kind = reason.partition(": found ")[0]
+            self._counts[kind] += 1
+            self._examples.setdefault(kind, reason)
+
+    def message(self, table: object) -> str:
+        """Describe a table without a scored row; nothing is known of an empty one."""
+        if not self._counts:
+            return f"{table}: no row was scored: the table has no rows. Give a table with at least one shot."
+        lines = [
+            f"  {count:,} row(s): {self._examples[kind]}"
+            for kind, count in self._counts.most_common(_MAX_REASONS_SHOWN)
+        ]
+        total = self._counts.total()
+        head = f"{table}: no row was scored, and nothing was written: all {total:,} rows violate the schema:"
+        return "\n".join([head, *lines, "Fix the table, and run the command again."])
 
 
 def _problem(name: str, shown: str) -> str:

@@ -29,7 +29,8 @@ class AquisicaoConfig(StepConfig):
         default="auto",
         description="auto (keep valid files, else download the public ones, else simulate), synthetic, "
         "an https:// base URL, a folder with the two Parquet files (or folders of such), "
-        "or one CSV or Parquet file, or folder of Parquet files, with a shot_type column",
+        "or one table with a shot_type column: a file of any format that is read, a folder of Parquet files, or a "
+        "table of a database",
     )
     synthetic_rows: int = Field(
         default=PUBLIC_ROWS,

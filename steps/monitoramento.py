@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from data.preparation.manifest import TEST, TRAIN
 from data.schema import MODEL_VERSION
 from data.spark.session import session
 from data.storage.files import sha256
+from data.storage.locations import display_location, is_url, local_table, validate_location
 from monitor.drift import spark as spark_sketches
 from monitor.drift.sketches import TableSketch
 from monitor.health.baseline import ReferenceData
@@ -48,7 +50,6 @@ RUN_NAME = run_names.MONITORING
 ALARM_EXIT_CODE = 3
 """Exit code of the command if the status is as bad as ``fail_on``, or worse."""
 
-_TABLE_KINDS = (".parquet", ".csv")
 _MARK = {
     CheckStatus.PASSED: "✓",
     CheckStatus.WARNING: "▲",
@@ -63,13 +64,11 @@ def check_current(current: str) -> str:
     """Refuse anything but a known name or a table; a ValueError has what was expected."""
     if current in {APPLICATION, LOG, TRAIN, TEST}:
         return current
-    if current and (Path(current).is_dir() or Path(current).suffix in _TABLE_KINDS):
-        return current
-    message = (
-        f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file, or a folder of Parquet files; "
-        f"found {current!r}"
-    )
-    raise ValueError(message)
+    try:
+        return validate_location(current or "nothing")
+    except ValueError as error:
+        message = f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a table; {error}"
+        raise ValueError(message) from error
 
 
 class MonitoramentoConfig(EngineConfig):
@@ -78,7 +77,7 @@ class MonitoramentoConfig(EngineConfig):
     current: Annotated[str, AfterValidator(check_current)] = Field(
         default=APPLICATION,
         description=f"{APPLICATION} (the latest table that aplicacao scored), {LOG} (the inference log), "
-        f"{TRAIN}, {TEST}, or a .parquet or .csv table of shots, or a folder of Parquet parts",
+        f"{TRAIN}, {TEST}, or a table of shots: a file, a folder or a table of a database",
     )
     reference: Literal["base_test", "base_train"] = Field(
         default="base_test", description="the labeled rows that the current rows are compared with"
@@ -125,7 +124,7 @@ class MonitoramentoConfig(EngineConfig):
             )
             raise ValueError(message)
         path = Path(self.current)
-        if self.engine == "spark" and path.suffix == ".csv" and not path.is_dir():
+        if self.engine == "spark" and path.suffix.lower() == ".csv" and not path.is_dir():
             message = f"expected Parquet for current with engine=spark; found {path.name}. Use engine=local"
             raise ValueError(message)
         return self
@@ -166,13 +165,17 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
     config.check()
     if config.rescore == "if_needed":
         _rescore()
-    with step_run(RUN_NAME, config):
+    with step_run(RUN_NAME, config), ExitStack() as stack:
         champion = current_store().require_champion()
         registry.report_problems()
         log_records([origin_tags(champion.tags)])
         print_synthetic_warning(synthetic=champion.synthetic)
         source = config.current if config.current in {APPLICATION, LOG} else "table"
         log_records([Tags({tags.SOURCE: source, tags.REFERENCE: config.reference})])
+        given = display_location(config.current)
+        if config.current not in {APPLICATION, LOG, TRAIN, TEST}:
+            path = stack.enter_context(local_table(config.current))
+            config = config.model_copy(update={"current": str(path)})
         current = _read_current(config, champion.version)
         judged = rows_of_version(current.table, champion.version)
         if current.excluded:
@@ -190,7 +193,7 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
             found = to_dict(evaluation, health)
         monitored = MonitoringResult(evaluation, health, found)
         reference = tables.prepared_table(current_store(), config.reference, judged.version)
-        log_records(_records(monitored, current, reference, synthetic=champion.synthetic))
+        log_records(_records(monitored, current, reference, given, synthetic=champion.synthetic))
         _show(monitored)
     return monitored
 
@@ -236,7 +239,7 @@ def _counted(config: MonitoramentoConfig, current: CurrentData, baseline: Refere
 
 
 def _records(
-    monitored: MonitoringResult, current: CurrentData, reference: Path, *, synthetic: bool
+    monitored: MonitoringResult, current: CurrentData, reference: Path, given: str, *, synthetic: bool
 ) -> Iterator[Record]:
     health = monitored.health
     yield Tags({tags.HEALTH: str(health.status), tags.REASONS: "\n".join(health.reasons)[: records.MAX_TAG_LENGTH]})
@@ -245,7 +248,8 @@ def _records(
     yield Tags({tags.MODEL_VERSION: monitored.evaluation.version or "unknown"})
     yield Metrics(flatten_metrics(monitored.record))
     if current.path:
-        yield Dataset(current.path, current.table, "current", sha256(current.path))
+        source = given if is_url(given) else ""
+        yield Dataset(current.path, current.table, "current", sha256(current.path), source=source)
     yield Dataset(reference, monitored.evaluation.baseline.table, "reference", sha256(reference))
     yield Text(records.MONITORING_RECORD, json.dumps(monitored.record, indent=2) + "\n")
     yield Text(records.MONITORING_REPORT, report(monitored.evaluation, monitored.record, synthetic=synthetic))

@@ -5,7 +5,7 @@ whole.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +14,20 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.acquisition.duplicate_ids import IdSet, Ints
-from data.errors import FileError, SchemaError, SourceError
+from data.acquisition.plausibility import PlausibilityCheck
+from data.cli.console import warn
+from data.errors import FileError, SchemaError, SourceError, TableError
 from data.schema import COLUMN, RAW_COLUMN_NAMES, SHOT_ID, THREE_POINTS, TWO_POINTS, VALIDATED_COLUMNS
 from data.simulation.synthetic import SIMULATION
+from data.storage.column_names import is_index
 from data.storage.files import parquet_files
-from data.storage.regular_files import open_native, open_regular
-from data.storage.tables import ATTRIBUTES, TableError, TableReader, TableWriter, arrow_schema, table_writer
+from data.storage.regular_files import open_native
+from data.storage.shot_reader import ShotReader, chart_hint
+from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, arrow_schema, table_writer
 from data.validation import FailureSummary, check_columns, check_raw, failure_cases, raw_schema, reasons
 
 DEV_FILE = "dataset_kobe_dev.parquet"
@@ -38,11 +43,8 @@ _POINTS = {DEV_FILE: TWO_POINTS, PROD_FILE: THREE_POINTS}
 _CHUNKS_BETWEEN_RELEASES = 16
 _INDEX = "__index_level_"
 
-_STRINGS = "object"
-_NUMBERS = {f"{dtype}{bits}" for dtype in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
-
-Chunks = Callable[[Sequence[str]], Iterator[pd.DataFrame]]
-"""Starts a new iteration over the chunks of a table, with the given columns as strings."""
+_PLAUSIBILITY_ROWS = 100_000
+_NUMBERS = {"integer": pa.int64(), "double": pa.float64()}
 
 
 class RawTable:
@@ -257,43 +259,159 @@ def validate_disjoint(dev: RowValidator, prod: RowValidator) -> None:
         raise SourceError(message)
 
 
-def split_table(path: Path, folder: Path) -> None:
-    """Split one table, CSV or Parquet or a folder of Parquet files, by ``shot_type`` into the two raw tables.
+class SourceTable:
+    """A table that a person hands in as a source, with the names and types of the raw tables.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        See `data.storage.shot_reader.ShotReader`.
+    name : str
+        Name of the table in messages.
+    also_required : sequence of str
+        See `check_columns`.
+
+    Raises
+    ------
+    SourceError
+        If the table cannot be read.
+    SchemaError
+        If a column is missing or duplicate.
+    """
+
+    def __init__(self, path: Path, name: str, *, also_required: Sequence[str] = ()) -> None:
+        self.name = name
+        with _translate_reader_errors():
+            self._reader = ShotReader(path, name=name)
+        names = [column for column in self._reader.schema.names if not is_index(column)]
+        self._names = {column: _raw_name(column, names) for column in names}
+        try:
+            check_columns(list(self._names.values()), name, also_required=also_required)
+        except SchemaError as error:
+            message = f"{error}{chart_hint(names, str(path))}"
+            raise SchemaError(message) from error
+        # pandas' attributes hold the mark of synthetic shots.
+        marks = attributes(path) if self._reader.formats == {"parquet"} else b""
+        fields = [pa.field(self._names[column], _stored_type(self._reader.schema.field(column))) for column in names]
+        self.schema = pa.schema(fields, {ATTRIBUTES: marks} if marks else None)
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """Iterate over the table; a column with a cell that is no number stays as strings.
+
+        Raises
+        ------
+        SourceError
+            If a part is damaged.
+        """
+        with _translate_reader_errors():
+            for chunk in self._reader.chunks(CHUNK_ROWS):
+                columns = [
+                    _typed(chunk.column(name), field.type) for name, field in zip(self._names, self.schema, strict=True)
+                ]
+                yield pa.table(columns, names=list(self._names.values()))
+
+    def validate(self, validator: RowValidator) -> None:
+        """Validate all rows, and report labels that cannot be read.
+
+        Raises
+        ------
+        SourceError, SchemaError
+            If the table violates the schema, or has no rows.
+        """
+        rows, plausibility = 0, PlausibilityCheck(self.name)
+        for chunk in self.chunks():
+            table = chunk.to_pandas()
+            validator.validate_chunk(table)
+            plausibility.add(table)
+            rows += len(chunk)
+        if not rows:
+            message = f"{self.name} holds no rows; expected shots."
+            raise SourceError(message)
+        validator.finalize()
+        plausibility.finish()
+        warn(self._reader.warning)
+
+    def write(self, folder: Path, files: Mapping[str, str | None]) -> None:
+        """Write the valid table, or its rows of a ``shot_type`` each, as files."""
+        with ExitStack() as stack:
+            writers = {file: stack.enter_context(table_writer(folder / file, self.schema)) for file in files}
+            for chunk in self.chunks():
+                for file, writer in writers.items():
+                    points = files[file]
+                    part = chunk if points is None else chunk.filter(pc.equal(chunk.column("shot_type"), points))
+                    writer.write(part.cast(self.schema))
+
+
+def split_table(path: Path, folder: Path, name: str = "") -> None:
+    """Split one table by ``shot_type`` into the two raw tables.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        See `SourceTable`.
+    folder : pathlib.Path
+        Where they go.
+    name : str
+        Name of the table in messages; that of the file by default.
 
     Raises
     ------
     SourceError, SchemaError
         If the table cannot be read, violates the schema, or lacks one of the two shot types.
     """
-    if path.suffix.lower() == ".csv":
-        split_by_shot_type(lambda strings: _csv_chunks(path, strings), path.name, folder)
-    else:
-        table, marks = RawTable(path, also_required=["shot_type"]), json.loads(attributes(path) or b"{}")
-        split_by_shot_type(
-            lambda _: (_marked(chunk.to_pandas(), marks) for chunk in table.iter_chunks()), path.name, folder
-        )
-
-
-def split_by_shot_type(chunks: Chunks, name: str, folder: Path) -> None:
-    """Split a table that comes in pieces, called `name` in messages, by ``shot_type``; see `split_table`."""
-    types: dict[str, str] = {}
-    shot_types: set[str] = set()
-    with RowValidator(name, folder, also_required=["shot_type"]) as validator:
-        for chunk in chunks([]):
-            if not types:
-                check_columns(list(chunk.columns), name, also_required=["shot_type"])
-            if validator.validate_chunk(chunk).empty and not validator.rejected:
-                shot_types |= set(chunk["shot_type"].unique())
-                types = _widened(types, chunk)
-        validator.finalize()
-    for points in _POINTS.values():
-        if points not in shot_types:
+    table = SourceTable(path, name or path.name, also_required=["shot_type"])
+    with RowValidator(table.name, folder, also_required=["shot_type"]) as validator:
+        table.validate(validator)
+    table.write(folder, _POINTS)
+    for file, points in _POINTS.items():
+        if not TableReader(folder / file).rows:
             message = (
-                f"{name} holds no rows with shot_type {points!r}; expected both {TWO_POINTS!r} and {THREE_POINTS!r}."
+                f"{table.name} holds no rows with shot_type {points!r}; expected both {TWO_POINTS!r} and "
+                f"{THREE_POINTS!r}."
             )
             raise SourceError(message)
-    strings = [column for column, dtype in types.items() if dtype == _STRINGS]
-    write_split((_as_types(chunk, types) for chunk in chunks(strings)), folder)
+
+
+def convert_table(path: Path, name: str) -> None:
+    """Check a raw table across columns; rewrite it in place if its names or types are not those of the raw tables.
+
+    Raises
+    ------
+    SourceError, SchemaError
+        If the table cannot be read, or violates the schema.
+    """
+    with _translate_reader_errors():
+        reader = ShotReader(path, name=name)
+        if reader.is_stored:
+            plausibility = PlausibilityCheck(name)
+            plausibility.add(reader.systematic_sample(_PLAUSIBILITY_ROWS))
+            plausibility.finish()
+            return
+    table = SourceTable(path, name)
+    with RowValidator(name, path.parent) as validator:
+        table.validate(validator)
+    table.write(path.parent, {path.name: None})
+
+
+def _raw_name(name: str, names: Sequence[str]) -> str:
+    raw = RAW_COLUMN_NAMES.get(name, name)
+    return name if raw in names else raw
+
+
+def _stored_type(field: pa.Field) -> pa.DataType:
+    kind = COLUMN[field.name].kind if field.name in COLUMN else ""
+    kind = "double" if field.name in RAW_COLUMN_NAMES else kind
+    is_string = field.type == pa.string()
+    return _NUMBERS.get(kind, field.type) if is_string else pa.string() if pa.types.is_null(field.type) else field.type
+
+
+def _typed(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    if column.type == target:
+        return column
+    try:
+        return (column.cast(pa.float64()) if column.type == pa.string() else column).cast(target)
+    except pa.ArrowException:
+        return column
 
 
 def write_split(chunks: Iterator[pd.DataFrame], folder: Path) -> None:
@@ -344,45 +462,6 @@ def simulation(folder: Path) -> str | None:
     return None
 
 
-def _widened(types: Mapping[str, str], chunk: pd.DataFrame) -> dict[str, str]:
-    """Widen the pandas types of columns to also hold a chunk: to wider numbers, or to strings."""
-    widened: dict[str, str] = {}
-    for name in map(str, chunk.columns):
-        column = chunk[name]
-        if column.dtype == object and _is_number(name):
-            column = pd.to_numeric(column)
-        known = types.get(name, str(column.dtype))
-        if known != str(column.dtype):
-            numeric = known in _NUMBERS and str(column.dtype) in _NUMBERS
-            known = str(np.result_type(known, str(column.dtype))) if numeric else _STRINGS
-        widened[name] = known
-    return widened
-
-
-def _as_types(chunk: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
-    """Convert a chunk to the types of its table."""
-    stored = chunk.copy()
-    for name, dtype in types.items():
-        column = stored[name]
-        if column.dtype == object and _is_number(name):
-            column = pd.to_numeric(column)
-        if dtype == _STRINGS:
-            stored[name] = _as_strings(column)
-        else:
-            stored[name] = column if str(column.dtype) == dtype else column.astype(pd.api.types.pandas_dtype(dtype))
-    return stored
-
-
-def _is_number(name: str) -> bool:
-    return name in COLUMN and COLUMN[name].kind != "string"
-
-
-def _as_strings(column: "pd.Series[str]") -> "pd.Series[str]":
-    if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in {"string", "empty"}:
-        return column
-    return column.astype(str).where(column.notna(), None)
-
-
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
     try:
@@ -391,6 +470,14 @@ def _translate_errors(path: Path) -> Iterator[None]:
         raise SourceError(str(error)) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(_damaged(path, error)) from error
+
+
+@contextmanager
+def _translate_reader_errors() -> Iterator[None]:
+    try:
+        yield
+    except TableError as error:
+        raise SourceError(str(error)) from error
 
 
 @contextmanager
@@ -405,31 +492,6 @@ def _translate_table_errors(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: BaseException) -> str:
     return f"{path.name} is not a complete Parquet file: it is truncated or has another format ({_first_line(error)})."
-
-
-def _marked(chunk: pd.DataFrame, marks: dict[str, str]) -> pd.DataFrame:
-    chunk.attrs.update(marks)
-    return chunk
-
-
-def _csv_chunks(path: Path, strings: Sequence[str]) -> Iterator[pd.DataFrame]:
-    types = dict.fromkeys(strings, str)
-    try:
-        with (
-            open_regular(path) as text,
-            pd.read_csv(text, low_memory=False, chunksize=CHUNK_ROWS, dtype=types) as reader,
-        ):
-            for chunk in reader:
-                yield _rename_to_raw(chunk.reset_index(drop=True))
-    except FileError as error:
-        raise SourceError(str(error)) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        message = f"{path.name} is not a CSV file in UTF-8 with one header line ({_first_line(error)})."
-        raise SourceError(message) from error
-
-
-def _rename_to_raw(table: pd.DataFrame) -> pd.DataFrame:
-    return table.rename(columns={name: raw for name, raw in RAW_COLUMN_NAMES.items() if raw not in table.columns})
 
 
 def _first_line(error: BaseException) -> str:

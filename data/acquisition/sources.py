@@ -5,6 +5,8 @@
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,24 +28,26 @@ from data.acquisition.provenance import (
     install_files,
     read_provenance,
 )
-from data.acquisition.raw_tables import FILES, RawTable, split_table, validate_pair, write_split
+from data.acquisition.raw_tables import FILES, RawTable, convert_table, split_table, validate_pair, write_split
 from data.cli.console import info
 from data.cli.progress import progress_bar
-from data.errors import FileError, SchemaError, SourceError
+from data.errors import FileError, SchemaError, SourceError, TableError
 from data.paths import RAW
 from data.simulation import synthetic
-from data.storage.files import display_path, parquet_files, sha256, translate_disk_full
+from data.storage import csv_text
+from data.storage.column_names import is_known
+from data.storage.content import content_of
+from data.storage.files import display_path, parquet_files, parts_of, sha256, translate_disk_full
+from data.storage.locations import display_location, is_url, local_table, validate_location
 from data.storage.regular_files import copy_regular, found_file_type, open_regular, regular_size
 from data.storage.staging import staging
 
 _EXPECTED = (
     "auto, synthetic, an https:// URL, a folder with the two Parquet files, one CSV or Parquet file, "
-    "or one folder of Parquet files"
+    "one folder of Parquet files, or a table of a database (postgresql://user@host/database?table=shots)"
 )
 _MAX_PORT = 65_535
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-_PART_PATTERNS = ("*.parquet", "*=*/**/*.parquet")
-"""Glob patterns for the parts of a folder that is one table: in the folder, or in folders of partitions."""
 
 
 def validate_source(source: str) -> str:
@@ -52,7 +56,7 @@ def validate_source(source: str) -> str:
     Parameters
     ----------
     source : str
-        ``auto``, ``synthetic``, an ``https://`` URL, a folder, or a CSV or Parquet file.
+        ``auto``, ``synthetic``, an ``https://`` URL, a folder, a file, or a table of a database.
 
     Returns
     -------
@@ -68,18 +72,13 @@ def validate_source(source: str) -> str:
         return source
     if source.startswith("https://"):
         return validate_url(source)
-    if "://" in source:
-        message = f"expected {_EXPECTED}; found a URL of {source.partition('://')[0]}://"
-        raise ValueError(message)
+    if is_url(source):
+        return validate_location(source)
     try:
         path = Path(source).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
         missing = [name for name in FILES if is_folder and not (path / name).exists()]
-        is_table = (
-            len(missing) == len(FILES)
-            and is_folder
-            and any(found for pattern in _PART_PATTERNS for found in path.glob(pattern))
-        )
+        is_table = len(missing) == len(FILES) and is_folder and bool(parts_of(path))
     except (OSError, RuntimeError) as error:
         message = f"expected {_EXPECTED}; found {source!r} ({error})"
         raise ValueError(message) from error
@@ -89,13 +88,23 @@ def validate_source(source: str) -> str:
     if missing and not is_table:
         message = f"expected a folder that contains {' and '.join(FILES)}; {source!r} lacks {' and '.join(missing)}"
         raise ValueError(message)
-    if not is_folder and path.suffix.lower() not in {".csv", ".parquet"}:
-        message = f"expected {_EXPECTED}; found the file {source!r}"
-        raise ValueError(message)
     if not is_folder and not path.is_file():
         message = f"expected {_EXPECTED}; found {source!r}, which is {found_file_type(path)}"
         raise ValueError(message)
+    if not is_folder and path.suffix.lower() not in {".csv", ".parquet"}:
+        _validate_content(path)
     return source
+
+
+def _validate_content(path: Path) -> None:
+    """Raise unless a file of any name contains a table."""
+    try:
+        is_shots = content_of(path) != "text" or any(map(is_known, csv_text.inspect(path).names))
+    except (TableError, FileError) as error:
+        raise ValueError(str(error)) from error
+    if not is_shots:
+        message = f"expected {_EXPECTED}; found the file {str(path)!r}"
+        raise ValueError(message)
 
 
 def validate_url(url: str, example: str = "https://example.org/folder") -> str:
@@ -263,18 +272,29 @@ def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Pro
             _copy(path / name, stage / name)
         if SUMS_FILE in {each.name for each in path.iterdir()}:
             verify_checksums(stage, parse_checksums(_read_checksums(path / SUMS_FILE)))
+        for name in FILES:
+            convert_table(stage / name, name)
         return Provenance("folder", str(path))
-    _require_size(path, [path], max_bytes)
-    split_table(path, stage)
-    return Provenance("table", str(path))
+    location = source if is_url(source) else str(path)
+    if not is_url(source):
+        _require_size(path, [path], max_bytes)
+    with _translate_table_errors(), local_table(location, max_bytes=max_bytes) as table:
+        split_table(table, stage, display_location(location) if is_url(source) else path.name)
+    return Provenance("table", display_location(location))
+
+
+@contextmanager
+def _translate_table_errors() -> Iterator[None]:
+    try:
+        yield
+    except TableError as error:
+        raise SourceError(str(error)) from error
 
 
 def _require_size(source: Path, tables: list[Path], max_bytes: int) -> None:
     """Raise unless all files are regular files within the maximum size."""
     try:
-        sizes = [
-            regular_size(file) for table in tables for file in (parquet_files(table) if table.is_dir() else [table])
-        ]
+        sizes = [regular_size(file) for table in tables for file in (parts_of(table) if table.is_dir() else [table])]
     except FileError as error:
         raise SourceError(str(error)) from error
     require_size(str(source), sum(sizes), max_bytes)

@@ -41,6 +41,12 @@ def info(head: str, text: object = "", *, style: str = "bold") -> None:
     console.print(format_message(head, text, style=style))
 
 
+def warn(text: str) -> None:
+    """Print a warning; nothing if it is empty."""
+    if text:
+        info("Warning:", text, style="bold yellow")
+
+
 def detail(what: RenderableType) -> None:
     """Print a detail, unless `brief` is active."""
     if not _brief.get():

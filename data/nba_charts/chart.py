@@ -5,8 +5,9 @@ A chart has the columns of ``ShotChartDetail``, the table that the package ``nba
 """
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from data.acquisition.duplicate_ids import IdSet
+from data.acquisition.plausibility import PlausibilityCheck
 from data.acquisition.raw_tables import CHUNK_ROWS, RowValidator, attributes, to_integers
 from data.cli.config import CommandConfig
-from data.cli.console import info
-from data.errors import SchemaError, SourceError
+from data.cli.console import info, warn
+from data.errors import FileError, SchemaError, SourceError, TableError
 from data.nba_charts.column_mapping import (
     EXCLUDED_GAME_TYPES,
     MAPPING,
@@ -32,17 +34,39 @@ from data.nba_charts.column_mapping import (
 )
 from data.schema import COLUMN, SHOT_ID, THREE_POINTS, TWO_POINTS
 from data.simulation.synthetic import SIMULATION
-from data.storage.files import display_path, translate_disk_full
+from data.storage.content import content_of
+from data.storage.files import FOLDERS, display_path, translate_disk_full
 from data.storage.output_paths import ensure_writable, paths_overlap
-from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, table_writer
+from data.storage.shot_reader import ShotReader
+from data.storage.tables import ATTRIBUTES, TableWriter, table_writer
 
 _TYPES = {"integer": pa.int64(), "double": pa.float64(), "string": pa.string()}
-_KINDS = {".csv", ".parquet"}
+_SEPARATORS = re.compile(r"[\s\-]+")
+_SUFFIXES = tuple(suffix for suffixes in FOLDERS.values() for suffix in suffixes)
 _READ_COLUMNS = {"GRID_TYPE", *(name for column in MAPPING for name in column.chart)}
 
 
+class _ChartReader(ShotReader):
+    """A table with the names of stats.nba.com, in capitals."""
+
+    def _names(self, names: list[str]) -> list[str]:
+        return [_SEPARATORS.sub("_", name.strip()).upper() for name in names]
+
+    def _type(self, name: str, found: pa.DataType) -> pa.DataType:
+        return super()._type(name.lower(), found)
+
+    def _converts(self, name: str) -> bool:
+        return super()._converts(name.lower())
+
+    def _converted(self, name: str, column: pa.Array, target: pa.DataType) -> pa.Array:
+        return super()._converted(name.lower(), column, target)
+
+    def _require(self, required: Collection[str]) -> None:
+        """Duplicates are those of the columns that are read; see `Chart`."""
+
+
 class Chart:
-    """A shot chart, a CSV or Parquet file.
+    """A shot chart, a file of any format that is read.
 
     Parameters
     ----------
@@ -63,8 +87,8 @@ class Chart:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        found = TableReader(path).schema.names
-        capitals = [name.strip().upper() for name in found]
+        self._reader = _ChartReader(path)
+        capitals = self._reader.schema.names
         if {"LAT", "SHOT_ID"} <= set(capitals):
             message = (
                 f"{path.name}: expected a shot chart of stats.nba.com; found a table that already has lat and shot_id. "
@@ -75,7 +99,8 @@ class Chart:
         if missing:
             message = (
                 f"{path.name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. Expected a shot chart of "
-                f"stats.nba.com with at least {', '.join(REQUIRED_COLUMNS)}; found {', '.join(found) or 'no columns'}. "
+                f"stats.nba.com with at least {', '.join(REQUIRED_COLUMNS)}; found "
+                f"{', '.join(capitals) or 'no columns'}. "
                 "Download the chart again (ShotChartDetail), or rename its columns."
             )
             raise SchemaError(message)
@@ -85,19 +110,19 @@ class Chart:
                 f"{path.name}: column{'s' * (len(duplicates) > 1)} {', '.join(duplicates)} found twice; expected once."
             )
             raise SchemaError(message)
-        self._names = {name: capital for name, capital in zip(found, capitals, strict=True) if capital in _READ_COLUMNS}
-        self.columns = set(self._names.values())
+        self.columns = _READ_COLUMNS & set(capitals)
 
     def iter_chunks(self, *columns: str) -> Iterator[pd.DataFrame]:
         """Iterate over the chart, ``CHUNK_ROWS`` rows at a time; values of a CSV file are strings."""
-        names = [name for name, capital in self._names.items() if not columns or capital in columns]
-        for chunk in TableReader(self.path, names).chunks(CHUNK_ROWS):
-            yield chunk.to_pandas().rename(columns=self._names)
+        reader = _ChartReader(self.path, columns or sorted(self.columns))
+        for chunk in reader.chunks(CHUNK_ROWS):
+            yield chunk.to_pandas()
+        warn(reader.warning)
 
     def simulations(self) -> set[str]:
         """Names of the simulations that its shots come from; empty for real shots."""
         found = set()
-        if self.path.suffix.lower() == ".parquet":
+        if self._reader.formats == {"parquet"}:
             marks = json.loads(attributes(self.path) or b"{}")
             found = {str(marks[SIMULATION])} if SIMULATION in marks else set()
         if "GRID_TYPE" in self.columns:
@@ -137,14 +162,24 @@ def chart_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _KINDS and file.is_file())
+            found = sorted(file for file in path.iterdir() if file.name.lower().endswith(_SUFFIXES) and file.is_file())
             found = [file for file in found if not file.name.startswith((".", "_"))]
-        if not found or not all(file.is_file() and file.suffix.lower() in _KINDS for file in found):
+        if not found or not all(_is_table(file) for file in found):
             kind = "a folder without any" if path.is_dir() else "another file" if path.exists() else "no such file"
             message = f"expected CSV or Parquet files, or folders of them; found {str(path)!r}, {kind}"
             raise ValueError(message)
         files += found
     return list(dict.fromkeys(file.resolve() for file in files))
+
+
+def _is_table(file: Path) -> bool:
+    """Whether a file has the name of a table, or the content of one."""
+    if not file.is_file() or file.name.lower().endswith(_SUFFIXES):
+        return file.is_file()
+    try:
+        return content_of(file) not in {"sqlite", "duckdb"}
+    except (TableError, FileError):
+        return False
 
 
 def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
@@ -203,13 +238,14 @@ def _schema(columns: set[str], simulation: str) -> pa.Schema:
 
 
 def _write(chart: Chart, writer: TableWriter, ids: IdSet, result: ConversionResult, folder: Path) -> None:
-    name, row = chart.path.name, 0
+    name, row, plausibility = chart.path.name, 0, PlausibilityCheck(chart.path.name)
     with RowValidator(name, folder, also_required=["shot_type"]) as validator:
         for chunk in chart.iter_chunks():
             shots = map_columns(chunk, name, row)
             row += len(shots)
             if not validator.validate_chunk(shots).empty:
                 continue
+            plausibility.add(shots)
             kinds = game_type(shots["game_id"])
             for kind, what in EXCLUDED_GAME_TYPES.items():
                 result.excluded[what] += int((kinds == kind).sum())
@@ -218,6 +254,7 @@ def _write(chart: Chart, writer: TableWriter, ids: IdSet, result: ConversionResu
             ids.add(to_integers(shots[SHOT_ID]))
             writer.write(_to_arrow(shots, writer.schema))
         validator.finalize()
+    plausibility.finish()
 
 
 def _to_arrow(shots: pd.DataFrame, schema: pa.Schema) -> pa.Table:

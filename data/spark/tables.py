@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.errors import TableError
 from data.spark.session import translate_errors
 from data.storage.files import atomic_write, parquet_files, remove_path
-from data.storage.tables import TableError, TableReader
+from data.storage.tables import TableReader
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -14,11 +14,22 @@ from data.errors import KobeShotError
 from data.storage.regular_files import open_regular
 from data.storage.staging import staging
 
+FOLDERS = {
+    "Parquet": (".parquet",),
+    "Arrow": (".arrow", ".feather", ".ipc"),
+    "CSV": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
+}
+"""Names of the files that a folder of each format consists of, in any case."""
+
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, or of the sorted hashes of a table's parts, in hexadecimal."""
+    """SHA-256 of a file, or of the hashes of a table's parts, in hexadecimal; with the columns in names of folders."""
     if path.is_dir():
-        return hashlib.sha256("\n".join(sha256(part) for part in parquet_files(path)).encode()).hexdigest()
+        parts = [
+            " ".join([sha256(part), *(name for name in part.relative_to(path).parts[:-1] if "=" in name)])
+            for part in parts_of(path)
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -28,7 +39,17 @@ def parquet_files(folder: Path) -> list[Path]:
 
     As in Spark, a name that starts with a dot or an underscore is hidden.
     """
-    return sorted(path for path in _files(folder) if path.suffix.lower() == ".parquet")
+    return table_files(folder, (".parquet",))
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """List the Parquet files of a folder, or, without any, its files of another format that is read."""
+    return parquet_files(folder) or [file for suffixes in FOLDERS.values() for file in table_files(folder, suffixes)]
+
+
+def table_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """List the files with one of some suffixes, in any case; see `parquet_files`."""
+    return sorted(path for path in _files(folder) if path.name.lower().endswith(suffixes))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -40,7 +61,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def size_bytes(path: Path) -> int:
     """Size of a file or of the parts of a table, bytes."""
-    return sum(part.stat().st_size for part in parquet_files(path)) if path.is_dir() else path.stat().st_size
+    return sum(part.stat().st_size for part in parts_of(path)) if path.is_dir() else path.stat().st_size
 
 
 def display_path(path: Path) -> str:

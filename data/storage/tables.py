@@ -1,24 +1,29 @@
 """Reading and writing of tables of any size on disk, in chunks.
 
-A table is a Parquet file, a CSV file, or a folder of Parquet files, whose parts are concatenated by name.
+`TableReader` reads every table, those that a person hands in through `data.storage.shot_reader.ShotReader`.
+`table_writer` writes a Parquet file, a CSV file, or a folder of Parquet files.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
-from data.errors import FileError, KobeShotError
-from data.storage.files import atomic_write, parquet_files
-from data.storage.regular_files import found_file_type, open_native, open_regular
+from data.errors import FileError, TableError
+from data.storage import csv_text
+from data.storage.content import Content, content_of, open_text
+from data.storage.files import FOLDERS, atomic_write, table_files
+from data.storage.regular_files import found_file_type, open_native
 
 PART_ROWS = 2_000_000
 """Maximum number of rows of a part; a larger table is written as a folder."""
@@ -28,30 +33,32 @@ ATTRIBUTES = b"PANDAS_ATTRS"
 
 _FORMATS = (".parquet", ".csv")
 _READ_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 1 << 20
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SAMPLE_GROUPS = 20
 _SAMPLE_ROWS = 65_536
 
 
-class TableError(KobeShotError):
-    """A table, or another artifact, is missing or damaged, or a table cannot be written."""
-
-
 class TableReader:
-    """A Parquet or CSV file, or a folder of Parquet files.
+    """A table of a person or of this project: a file, or a folder of files that are concatenated by name.
+
+    A file is Parquet, Arrow (Feather), JSON lines or CSV, by its content; CSV may be in a gzip or zip file. The columns
+    of a folder include those in the names of its subfolders, such as ``period=1``.
 
     Parameters
     ----------
     path : pathlib.Path
     columns : sequence of str, optional
         Columns to read; names that the table lacks are ignored.
+    name : str
+        Name of the table in messages; its path by default.
 
     Attributes
     ----------
     schema : pyarrow.Schema
         Schema of every chunk. A column that a part lacks is null for its rows, and a column of another type is cast.
+        Columns of CSV files are strings, so that an invalid number is reported by row.
     rows : int or None
-        Number of rows of a Parquet table; None for CSV.
+        Number of rows; None for a format other than Parquet until a sample was read.
 
     Raises
     ------
@@ -59,30 +66,21 @@ class TableReader:
         If the file does not exist or cannot be read, or the schemas of its parts are incompatible.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
-        self.path = path
-        if path.is_dir():
-            self.files = parquet_files(path)
-            if not self.files:
-                message = f"{path}: expected a folder of Parquet files; found none in it."
-                raise TableError(message)
-        else:
-            file_format(path)
-            self.files = [path]
-            if not path.is_file():
-                found = found_file_type(path)
-                problem = f"found {found}"
-                message = f"{path}: expected a Parquet or CSV file, or a folder of Parquet files; {problem}."
-                raise TableError(message)
-        inspected = [_inspect(file) for file in self.files]
-        try:
-            schemas = [schema for schema, _ in inspected]
-            schema = pa.unify_schemas(schemas, promote_options="permissive") if schemas[1:] else schemas[0]
-        except pa.ArrowException as error:
-            message = f"{path}: expected parts with the same columns; {error}."
-            raise TableError(message) from error
-        counts = [rows for _, rows in inspected]
+    def __init__(self, path: Path, columns: Sequence[str] | None = None, *, name: str = "") -> None:
+        self.path, self.name = path, name or str(path)
+        with self._translate_errors():
+            self.files = _files(path)
+            self._parts = [self._open(file) for file in self.files]
+            schemas = [part.schema for part in self._parts]
+            try:
+                schema = pa.unify_schemas(schemas, promote_options="permissive") if schemas[1:] else schemas[0]
+            except pa.ArrowException as error:
+                message = f"{path}: expected parts with the same columns; {error}."
+                raise TableError(message) from error
+        self.formats = {part.content for part in self._parts}
+        counts = [part.rows for part in self._parts]
         self.rows = None if None in counts else sum(rows for rows in counts if rows is not None)
+        self.names = schema.names
         self.schema = pa.schema([field for field in schema if columns is None or field.name in columns])
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
@@ -103,26 +101,35 @@ class TableReader:
         TableError
             If a chunk cannot be read.
         """
-        return pd.DataFrame(pa.Table.from_batches(self._batches(_SAMPLE_ROWS), self.schema).to_pandas())
+        return pd.DataFrame(self.table().to_pandas())
+
+    def table(self) -> pa.Table:
+        """Read the whole table into memory, as Arrow; see `whole`."""
+        return pa.Table.from_batches(self._batches(_SAMPLE_ROWS), self.schema)
 
     def systematic_sample(self, rows: int) -> pd.DataFrame:
+        """Read a systematic sample as a data frame; see `sampled_table`."""
+        return pd.DataFrame(self.sampled_table(rows).to_pandas())
+
+    def sampled_table(self, rows: int) -> pa.Table:
         """Read a systematic sample of about `rows` rows, or the whole table if it is not larger.
 
-        The sample is every k-th row: of evenly spaced row groups for a Parquet table, of the whole file for CSV.
+        The sample is every k-th row: of evenly spaced row groups for a Parquet table, of the whole table for others.
 
         Raises
         ------
         TableError
             If a chunk cannot be read.
         """
-        if self.rows is None:
-            return self._sample_csv(rows)
+        if self.rows is None or self.formats != {"parquet"}:
+            self.rows = sum(len(batch) for batch in self._batches(_SAMPLE_ROWS))
+            return self._every(max(1, -(-self.rows // rows)), self._batches(_SAMPLE_ROWS))
         if self.rows <= rows:
-            return pd.DataFrame(pa.Table.from_batches(self._batches(rows), self.schema).to_pandas())
+            return self.table()
         groups = [
-            (file, group, metadata.row_group(group).num_rows)
-            for file in self.files
-            for metadata in [_metadata(file)]
+            (part, group, metadata.row_group(group).num_rows)
+            for part in self._parts
+            for metadata in [_metadata(part.file)]
             for group in range(metadata.num_row_groups)
         ]
         # Enough groups are read to contain the requested rows.
@@ -130,64 +137,137 @@ class TableReader:
         indices = np.unique(np.linspace(0, len(groups) - 1, min(max_groups, len(groups))).astype(int))
         selected = [groups[place] for place in indices]
         step = max(1, -(-sum(size for *_, size in selected) // rows))
-        chunks_, first = [], 0
-        for file, group, _ in selected:
-            with _translate_errors(file), _parquet(file) as opened:
-                batches = opened.iter_batches(_SAMPLE_ROWS, row_groups=[group], columns=self._columns_in(opened))
-                for batch in batches:
-                    chunk = self._cast(pa.Table.from_batches([batch]))
-                    chunks_.append(chunk.take(np.arange(-first % step, len(chunk), step)))
-                    first += len(chunk)
-        return pd.DataFrame(pa.concat_tables(chunks_).to_pandas())
+        return self._every(
+            step, (batch for part, group, _ in selected for batch in self._part_batches(part, _SAMPLE_ROWS, [group]))
+        )
 
-    def _sample_csv(self, rows: int) -> pd.DataFrame:
-        total = sum(len(chunk) for chunk in self.chunks(_SAMPLE_ROWS))
-        step, first, chunks_ = max(1, -(-total // rows)), 0, [self.schema.empty_table()]
-        for chunk in self.chunks(_SAMPLE_ROWS):
-            chunks_.append(chunk.take(np.arange(-first % step, len(chunk), step)))
-            first += len(chunk)
-        return pd.DataFrame(pa.concat_tables(chunks_).to_pandas())
+    def _every(self, step: int, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+        chunks_, first = [self.schema.empty_table()], 0
+        for batch in batches:
+            chunks_.append(pa.Table.from_batches([batch.take(np.arange(-first % step, len(batch), step))]))
+            first += len(batch)
+        return pa.concat_tables(chunks_)
+
+    def _names(self, names: list[str]) -> list[str]:
+        """The names of columns, by the names in a file."""
+        return names
+
+    def _type(self, name: str, found: pa.DataType) -> pa.DataType:
+        """The type of a column, by its type in a file."""
+        del name
+        return found.value_type if pa.types.is_dictionary(found) else found
+
+    def _converted(self, name: str, column: pa.Array, target: pa.DataType) -> pa.Array:
+        """A column of a file in the type of the table."""
+        del name
+        return column.cast(target)
+
+    def _open(self, file: Path) -> "_Part":
+        with self._translate_errors(file):
+            return self._part(file)
+
+    def _part(self, file: Path) -> "_Part":
+        content = content_of(file)
+        if content in {"text", "json"} and file.suffix.lower() == ".parquet":
+            message = (
+                f"{file}: expected a complete parquet table; it cannot be read: found text. Rename it if it is CSV."
+            )
+            raise TableError(message)
+        text = csv_text.inspect(file) if content == "text" else None
+        rows = None
+        if text is not None:
+            found = pa.schema([(name, pa.string()) for name in text.names])
+        elif content == "parquet":
+            with _parquet(file) as opened:
+                found, rows = opened.schema_arrow, opened.metadata.num_rows
+        elif content in {"sqlite", "duckdb"}:
+            message = (
+                f"{file}: expected a table; found a database. Give the name of one of its tables: {file}?table=NAME"
+            )
+            raise TableError(message)
+        else:
+            with _stream(file, content) as batches:
+                found = batches.schema
+        folders = _partitions(self.path, file) if self.path.is_dir() else {}
+        constants = {name: _scalar(value) for name, value in folders.items() if name not in found.names}
+        names = self._names([*found.names, *constants])
+        types = [*found.types, *(constant.type for constant in constants.values())]
+        fields = [pa.field(name, self._type(name, type_)) for name, type_ in zip(names, types, strict=True)]
+        return _Part(file, content, found, pa.schema(fields), rows, list(constants.values()), text)
 
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        for file in self.files:
-            with _translate_errors(file):
-                if file.suffix.lower() == ".csv":
-                    yield from self._csv(file)
-                    continue
-                with _parquet(file) as opened:
-                    for batch in opened.iter_batches(batch_size=rows, columns=self._columns_in(opened)):
-                        yield from self._cast(pa.Table.from_batches([batch])).to_batches()
+        for part in self._parts:
+            yield from self._part_batches(part, rows)
 
-    def _csv(self, file: Path) -> Iterator[pa.RecordBatch]:
-        if not len(self.schema) or not file.stat().st_size:
+    def _part_batches(self, part: "_Part", rows: int, row_groups: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+        places = [place for place, name in enumerate(part.schema.names) if name in self.schema.names]
+        stored = [place for place in places if place < len(part.stored)]
+        constants = [place for place in places if place >= len(part.stored)]
+        with self._translate_errors(part.file):
+            for batch in part.batches(stored, rows, row_groups):
+                values = [pa.repeat(part.constants[place - len(part.stored)], len(batch)) for place in constants]
+                names = [part.schema.names[place] for place in (*stored, *constants)]
+                columns = dict(zip(names, [*batch.columns, *values], strict=True))
+                yield pa.record_batch([self._column(columns, field, len(batch)) for field in self.schema], self.schema)
+
+    def _column(self, columns: Mapping[str, pa.Array], field: pa.Field, rows: int) -> pa.Array:
+        if field.name not in columns:
+            return pa.nulls(rows, field.type)
+        column = columns[field.name]
+        is_same = column.type == field.type and not self._converts(field.name)
+        return column if is_same else self._converted(field.name, column, field.type)
+
+    def _converts(self, name: str) -> bool:
+        """Whether the values of a column are converted even if their type stays."""
+        del name
+        return False
+
+    @contextmanager
+    def _translate_errors(self, file: Path | None = None) -> Iterator[None]:
+        try:
+            yield
+        except TableError as error:
+            raise TableError(str(error).replace(str(self.path), self.name)) from error.__cause__
+        except FileError as error:
+            raise TableError(str(error).replace(str(self.path), self.name)) from error
+        except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
+            path = file or self.path
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            kind = path.suffix[1:].lower() if path.suffix.lower() in _FORMATS else "Parquet or CSV"
+            name = str(path).replace(str(self.path), self.name)
+            message = (
+                f"{name}: expected a complete {kind} table; it cannot be read ({reason}). Replace or remove the file."
+            )
+            raise TableError(message) from error
+
+
+class _Part(NamedTuple):
+    """A file of a table, with the names and types that the table gives its columns."""
+
+    file: Path
+    content: Content
+    stored: pa.Schema
+    schema: pa.Schema
+    rows: int | None
+    constants: list[pa.Scalar]
+    text: csv_text.CsvText | None
+
+    def batches(self, places: Sequence[int], rows: int, row_groups: list[int] | None) -> Iterator[pa.RecordBatch]:
+        """Iterate over columns, by their place in the file."""
+        if self.text is not None:
+            yield from csv_text.batches(self.file, self.text, places)
             return
-        convert_options = pa_csv.ConvertOptions(
-            column_types=dict(zip(self.schema.names, self.schema.types, strict=True)),
-            include_columns=self.schema.names,
-            strings_can_be_null=True,
-            null_values=[""],
-        )
-        parsing = pa_csv.ParseOptions(newlines_in_values=True)
-        # Closed explicitly: a reader thread that is active when the process ends aborts the process.
-        with (
-            open_regular(file) as text,
-            pa_csv.open_csv(text, convert_options=convert_options, parse_options=parsing) as opened,
-        ):
-            yield from opened
-
-    def _columns_in(self, opened: pq.ParquetFile) -> list[str]:
-        return [name for name in self.schema.names if name in opened.schema_arrow.names]
-
-    def _cast(self, chunk: pa.Table) -> pa.Table:
-        if chunk.schema.equals(self.schema):
-            return chunk
-        columns = [
-            chunk.column(field.name).cast(field.type)
-            if field.name in chunk.column_names
-            else pa.nulls(len(chunk), field.type)
-            for field in self.schema
-        ]
-        return pa.table(columns, schema=self.schema)
+        if self.content != "parquet":
+            with _stream(self.file, self.content) as batches:
+                for batch in batches:
+                    yield batch.select(list(places))
+            return
+        names = [self.stored.names[place] for place in places]
+        is_unique = len(set(self.stored.names)) == len(self.stored)
+        with _parquet(self.file) as opened:
+            groups = list(range(opened.num_row_groups)) if row_groups is None else row_groups
+            for batch in opened.iter_batches(rows, row_groups=groups, columns=names if is_unique else None):
+                yield batch.select(names if is_unique else list(places))
 
 
 class TableWriter:
@@ -300,14 +380,14 @@ def file_format(path: Path) -> str:
 
 
 def validate_table_path(path: Path) -> Path:
-    """Raise unless a path is a Parquet file, a CSV file or a folder.
+    """Raise unless a path exists, or is that of a Parquet or CSV file; the content of a file is its format.
 
     Raises
     ------
     ValueError
         pydantic reports it as an invalid parameter.
     """
-    return path if path.is_dir() else validate_file_format(path)
+    return path if path.exists() else validate_file_format(path)
 
 
 def validate_file_format(path: Path) -> Path:
@@ -325,25 +405,64 @@ def validate_file_format(path: Path) -> Path:
     return path
 
 
-def _inspect(file: Path) -> tuple[pa.Schema, int | None]:
-    with _translate_errors(file):
-        if file.suffix.lower() == ".csv":
-            with open_regular(file) as text:
-                header = text.readline(_MAX_HEADER_BYTES)
-            if len(header) == _MAX_HEADER_BYTES:
-                message = (
-                    f"{file}: expected a header line of less than {_MAX_HEADER_BYTES:,} bytes; found a longer one."
-                )
-                raise TableError(message)
-            names = pa_csv.read_csv(pa.BufferReader(header or b"\n")).column_names
-            # Values stay strings, so that an invalid number is reported by row, which Arrow's parser does not do.
-            return pa.schema([(name, pa.string()) for name in names]), None
-        with _parquet(file) as table:
-            fields = [
-                pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-                for field in table.schema_arrow
-            ]
-            return pa.schema(fields), table.metadata.num_rows
+def _files(path: Path) -> list[Path]:
+    """The files of a table: the file, or those of one format in a folder and its subfolders."""
+    if not path.is_dir():
+        if not path.is_file():
+            message = (
+                f"{path}: expected a Parquet or CSV file, or a folder of Parquet files; found {found_file_type(path)}."
+            )
+            raise TableError(message)
+        return [path]
+    formats = {kind: table_files(path, suffixes) for kind, suffixes in FOLDERS.items()}
+    found = {kind: files for kind, files in formats.items() if files}
+    if not found:
+        message = f"{path}: expected a folder of Parquet files; found none in it."
+        raise TableError(message)
+    if len(found) > 1:
+        examples = ", ".join(files[0].name for files in found.values())
+        message = f"{path}: expected a folder of files of one format; found {examples}. Move the others elsewhere."
+        raise TableError(message)
+    return next(iter(found.values()))
+
+
+def _partitions(folder: Path, file: Path) -> dict[str, str | None]:
+    """The columns in the names of the subfolders of a file, such as ``period=1``."""
+    pairs = (part.partition("=") for part in file.relative_to(folder).parts[:-1])
+    found = {unquote(name): unquote(value) for name, equals, value in pairs if equals and name}
+    return {name: None if value == _NULL_PARTITION else value for name, value in found.items()}
+
+
+def _scalar(value: str | None) -> pa.Scalar:
+    """The value of a column in the name of a folder; an integer if it is written as one."""
+    is_integer = value is not None and value.lstrip("-").isdecimal() and str(int(value)) == value
+    return pa.scalar(int(value), pa.int64()) if is_integer and value else pa.scalar(value, pa.string())
+
+
+@contextmanager
+def _stream(file: Path, content: Content) -> Iterator[Any]:
+    """Open a file of Arrow batches or of JSON lines; iterable, with a schema."""
+    if content == "json":
+        with open_text(file) as text, pa_json.open_json(text) as lines:
+            yield lines
+        return
+    with open_native(file) as source:
+        if content == "arrow_stream":
+            with pa.ipc.open_stream(source) as stream:
+                yield stream
+            return
+        with pa.ipc.open_file(source) as opened:
+            yield _ArrowFile(opened)
+
+
+class _ArrowFile:
+    """The batches of an Arrow file."""
+
+    def __init__(self, opened: pa.RecordBatchFileReader) -> None:
+        self._opened, self.schema = opened, opened.schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return (self._opened.get_batch(number) for number in range(self._opened.num_record_batches))
 
 
 @contextmanager
@@ -354,23 +473,8 @@ def _parquet(file: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _metadata(file: Path) -> pq.FileMetaData:
-    with _translate_errors(file), _parquet(file) as opened:
+    with _parquet(file) as opened:
         return opened.metadata
-
-
-@contextmanager
-def _translate_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileError as error:
-        raise TableError(str(error)) from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        message = (
-            f"{file}: expected a complete {file.suffix[1:]} table; it cannot be read ({reason}). Replace or remove "
-            "the file."
-        )
-        raise TableError(message) from error
 
 
 def _rechunked(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:

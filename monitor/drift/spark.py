@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from data.errors import TableError
 from data.schema import MODEL_VERSION, SHOT_ID
 from data.spark.session import translate_errors
 from data.spark.tables import quote_identifier, read
-from data.storage.tables import TableError, TableReader
+from data.storage.shot_reader import ShotReader
 from monitor.drift.sketches import Bins, Histogram, Sample, Sketcher, TableSketch
 from monitor.scored_tables import SKETCHED, validate_scored_table
 
@@ -53,7 +54,13 @@ def sketch(session: "SparkSession", path: Path, sketcher: Sketcher, version: str
     SparkError
         If the job fails.
     """
-    reader = TableReader(path, SKETCHED)
+    reader = ShotReader(path, SKETCHED)
+    if not reader.is_stored:
+        message = (
+            f"{path}: expected Parquet files with the names and types of a scored table with engine=spark; found "
+            f"{', '.join(reader.names[:20])}. Use engine=local"
+        )
+        raise TableError(message)
     if reader.rows == 0:
         validate_scored_table(reader.systematic_sample(1), path)
     frame = read(session, path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED)
@@ -95,7 +102,7 @@ def sketch_frame(frame: "DataFrame", sketcher: Sketcher, path: Path) -> TableSke
     return found
 
 
-def _with_position(frame: "DataFrame", reader: TableReader) -> "DataFrame":
+def _with_position(frame: "DataFrame", reader: ShotReader) -> "DataFrame":
     """Add the position of each row in the table, where Spark reports the file and the row index."""
     from pyspark.errors import AnalysisException  # noqa: PLC0415 an extra
     from pyspark.sql import functions  # noqa: PLC0415 an extra

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RetrainingDecision

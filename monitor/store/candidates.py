@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RunInfo

@@ -16,8 +16,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from pydantic import ValidationError
 
+from data.errors import TableError
 from data.preparation.manifest import TEST
-from data.storage.tables import TableError
 from monitor.store import run_names, tags
 from monitor.store.copies import copies
 from monitor.store.records import (

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
+from data.errors import TableError
 from data.paths import RAW
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import parquet_files
-from data.storage.tables import TableError, TableReader
+from data.storage.tables import TableReader
 from monitor.store import run_names
 from monitor.store.model_store import ModelStore
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from data.errors import TableError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.schema import SHOT_ID
 from data.storage.files import display_path, sha256
-from data.storage.tables import TableError
 from monitor import scored_tables
 from monitor.scored_tables import SampledTable
 from monitor.store import run_names, tags

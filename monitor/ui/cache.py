@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState, VersionRows, rows_of_version, version_to_evaluate

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.retraining import calendar, decision_log
 from monitor.store import records
 from monitor.store.model_store import ModelStore

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.charts import monitoring
 from monitor.health.checks import NEW_ROWS
 from monitor.health.status import CheckStatus

@@ -281,9 +281,10 @@ def _show_table() -> None:
     with left.container(border=True, height="stretch"):
         st.markdown("**Upload a file**")
         file = st.file_uploader(
-            "Parquet or CSV with the six features",
-            type=["parquet", "csv"],
-            help="Longitude as lng or lon. Other columns are passed through to the downloads.",
+            "A table with the six features, such as Parquet or CSV",
+            type=scoring.SUFFIXES,
+            help="Longitude as lng or lon. Other columns are passed through to the downloads. The content of the file "
+            "is its format.",
             on_change=_clear_table,
         )
         if st.button("Score the file", type="primary", disabled=file is None) and file is not None:
@@ -341,6 +342,8 @@ def _show_scored(scored: ScoredUpload) -> None:
             f"Columns passed through to the downloads, but not sent to the server: {names}.",
             icon=":material/inventory_2:",
         )
+    if scored.shots.warning:
+        st.warning(scored.shots.warning, icon=":material/label_off:")
     _show_metrics(scored)
     st.dataframe(
         scored.table.head(_ROWS_SHOWN),

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.charts import retraining
 from monitor.health.checks import STALE_AFTER
 from monitor.retraining import backtest, calendar, ical_export

@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 import requests
 
 from data import court
+from data.errors import TableError
 from data.preparation.manifest import FILTERED, PROD, prepared_path
 from data.schema import (
     COLUMN,
@@ -27,22 +25,29 @@ from data.schema import (
     MODEL_VERSION,
     PREDICTION,
     PROBABILITY,
-    RAW_COLUMN_NAMES,
     SHOT_ID,
     TARGET,
     feature_column,
 )
-from data.storage.tables import TableError, TableReader
+from data.storage.locations import local_table
+from data.storage.scratch import scratch
+from data.storage.shot_reader import ShotReader
+from data.storage.tables import TableReader
 from monitor.metrics.binary import evaluate
 from serving.batch.local import labels_of
 from serving.client.cli import score
 from serving.client.endpoint import ScoringClient, ScoringError, base_url
 from serving.inference_log.inference_log import ORIGIN_HEADER, UPLOAD, WHAT_IF
-from serving.shot_tables import features_of, problems_of, shot_ids_of
+from serving.shot_tables import features_of, open_shots, problems_of, shot_ids_of, typed_with_problems
 
 RETRY_SECONDS = 5.0
 """How long a page retries a request; shorter than a job, because a person waits."""
-_OUTPUTS = (PREDICTION, PROBABILITY, MODEL_VERSION)
+SUFFIXES = [
+    *("parquet", "csv", "tsv", "txt", "gz", "zip", "feather", "arrow", "arrows"),
+    *("json", "jsonl", "ndjson", "db", "sqlite", "duckdb"),
+]
+"""Extensions of files that can be uploaded."""
+
 _MAX_PROBLEMS_SHOWN = 10
 _ROUNDING_FEET = 1.0
 _MAX_SHOTS = 200_000
@@ -221,6 +226,8 @@ class UploadedTable:
         1 made, 0 missed, NaN unknown.
     extra_columns : tuple of str
         Columns that are not in the schema. They are passed through, but not sent.
+    warning : str
+        How many labels could not be read; empty if all were.
     """
 
     name: str
@@ -228,6 +235,7 @@ class UploadedTable:
     sent: pd.DataFrame
     labels: npt.NDArray[np.float64]
     extra_columns: tuple[str, ...]
+    warning: str = ""
 
 
 def read_shots(name: str, content: bytes) -> UploadedTable:
@@ -236,7 +244,7 @@ def read_shots(name: str, content: bytes) -> UploadedTable:
     Parameters
     ----------
     name : str
-        File name; its extension is the format, Parquet or CSV.
+        File name.
     content : bytes
 
     Raises
@@ -244,31 +252,32 @@ def read_shots(name: str, content: bytes) -> UploadedTable:
     TableError
         If the file cannot be read, has no rows, lacks a feature, or has an invalid row.
     """
-    return _shots_of(name, _read(name, content))
+    with scratch("uploads") as folder:
+        file = folder / f"upload{''.join(Path(name).suffixes[-2:])}"
+        file.write_bytes(content)
+        with local_table(str(file)) as path:
+            return _shots_of(open_shots(path, name=name))
 
 
-def _shots_of(name: str, chunk: pa.Table) -> UploadedTable:
-    duplicates = sorted({column for column in chunk.column_names if chunk.column_names.count(column) > 1})
-    missing = [own for own in FEATURES if not {own, RAW_COLUMN_NAMES.get(own, own)} & set(chunk.column_names)]
-    if missing or duplicates:
-        found = ", ".join(chunk.column_names[:40]) or "no columns"
-        what = f"missing: {', '.join(missing)}" if missing else f"duplicate: {', '.join(duplicates)}"
-        message = f"{name}: expected the columns {', '.join(FEATURES)} (lng or lon), each once; {what}. Found: {found}."
-        raise TableError(message)
+def _shots_of(reader: ShotReader, max_rows: int | None = None) -> UploadedTable:
+    name = reader.name
+    chunk = reader.table() if max_rows is None else reader.sampled_table(max_rows)
     if not len(chunk):
         message = f"{name}: expected at least one shot; the table has no rows."
         raise TableError(message)
     values, problems = features_of(chunk)
-    labels, wrong_labels = labels_of(chunk)
-    problems = {**wrong_labels, **problems_of(values), **problems}
+    problems = {**problems_of(values), **problems}
     if problems:
         raise TableError(_problems_message(name, problems))
+    labels = labels_of(chunk)
+    typed, not_typed = typed_with_problems(chunk)
+    chunk = chunk if not_typed else typed
     sent = pd.DataFrame(values, columns=list(FEATURES))
     ids = shot_ids_of(chunk)
     if ids is not None:
         sent[SHOT_ID] = ids
-    extra_columns = tuple(column for column in chunk.column_names if column not in {*COLUMN, *FEATURES, *_OUTPUTS})
-    return UploadedTable(name, chunk.to_pandas(), sent, labels, extra_columns)
+    extra_columns = tuple(column for column in chunk.column_names if column not in {*COLUMN, *FEATURES})
+    return UploadedTable(name, chunk.to_pandas(), sent, labels, extra_columns, reader.warning)
 
 
 def production_set() -> UploadedTable:
@@ -281,11 +290,10 @@ def production_set() -> UploadedTable:
     """
     path = prepared_path(PROD)
     try:
-        chunk = pa.Table.from_pandas(TableReader(path).systematic_sample(_MAX_SHOTS), preserve_index=False)
+        return _shots_of(open_shots(path, name=path.name), _MAX_SHOTS)
     except TableError as error:
         message = f"{path}: expected the production set of a preparation; it cannot be read. Prepare it: make main"
         raise TableError(message) from error
-    return _shots_of(path.name, chunk)
 
 
 def historical_shots() -> pd.DataFrame | None:
@@ -408,21 +416,6 @@ def _url_errors_translated(url: str) -> Iterator[None]:
     except requests.RequestException as error:
         message = f"Expected the URL of a scoring server such as http://127.0.0.1:5001; found {url!r} ({error})."
         raise ScoringError(message) from error
-
-
-def _read(name: str, content: bytes) -> pa.Table:
-    kind = Path(name).suffix.lower()
-    try:
-        match kind:
-            case ".parquet":
-                return pq.ParquetFile(io.BytesIO(content)).read()
-            case ".csv":
-                return pa_csv.read_csv(io.BytesIO(content), parse_options=pa_csv.ParseOptions(newlines_in_values=True))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        message = f"{name}: expected a {kind[1:]} table; it cannot be read ({error})."
-        raise TableError(message) from error
-    message = f"{name}: expected a file name that ends in .parquet or .csv."
-    raise TableError(message)
 
 
 def _problems_message(name: str, problems: Mapping[int, str]) -> str:

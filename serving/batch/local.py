@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow as pa
 from mlflow.exceptions import MlflowException
 
+from data.cli.console import warn
 from data.schema import (
-    COLUMN,
     FEATURES,
     IN_TRAINING,
     MODEL_VERSION,
@@ -31,10 +31,18 @@ from data.schema import (
     TARGET,
 )
 from data.storage.files import remove_path, translate_disk_full
-from data.storage.tables import table_writer
-from data.validation import rejection_reason
+from data.storage.shot_reader import ShotReader
+from data.storage.tables import file_format, table_writer
 from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError, map_concurrently
-from serving.shot_tables import ShotReader, features_of, numbers_of, problems_of, shot_ids_of, typed_with_problems
+from serving.shot_tables import (
+    ReasonCounts,
+    features_of,
+    numbers_of,
+    open_shots,
+    problems_of,
+    shot_ids_of,
+    typed_with_problems,
+)
 
 Labels = npt.NDArray[np.float64]
 TrainingRowMask = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
@@ -112,6 +120,8 @@ class BatchJob:
         With more rejected rows the run fails, and nothing is written.
     rows_per_chunk, at_once : int
         Rows of a chunk, and number of chunks that are scored at a time.
+    name : str
+        Of the table in messages; its path by default.
     """
 
     table: Path
@@ -119,6 +129,7 @@ class BatchJob:
     max_rejected_rows: int = 0
     rows_per_chunk: int = ROWS_PER_CHUNK
     at_once: int = CHUNKS_AT_ONCE
+    name: str = ""
 
     @property
     def rejects(self) -> Path:
@@ -130,11 +141,6 @@ class BatchJob:
         'scored_rejects.parquet'
         """
         return rejects_of(self.out)
-
-    @property
-    def is_typed(self) -> bool:
-        """Whether strings of a CSV file are converted to the types of the schema; Parquet columns keep their types."""
-        return self.table.suffix == ".csv" and self.table.is_file() and self.out.suffix == ".parquet"
 
 
 class BatchResult(NamedTuple):
@@ -206,12 +212,15 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
     TableError
         If the table cannot be read.
     ScoringError
-        If too many rows violate the schema, or the scorer does not respond.
+        If too many rows violate the schema, or all do, or the scorer does not respond.
     DiskFullError
         If the disk is full. After each of these errors an existing output is unchanged.
     """
-    reader = ShotReader(batch.table)
-    work = partial(_score_piece, batch=batch, scorer=scorer, version=version, training_mask_of=_once(training_mask_of))
+    reader = open_shots(batch.table, name=batch.name)
+    is_typed = reader.formats == {"text"} and file_format(batch.out) == ".parquet"
+    work = partial(
+        _score_piece, is_typed=is_typed, scorer=scorer, version=version, training_mask_of=_once(training_mask_of)
+    )
     # The output is renamed first: if that fails, the old rejects stay with the old output.
     with translate_disk_full(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
         output = _Output(batch, out, rejects)
@@ -223,7 +232,8 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
             count(piece.label[counted], piece.predictions.probability[counted])
             output.write(piece)
             on_progress(len(chunk[1]))
-        output.finish()
+        output.finish(reader.name)
+    warn(reader.warning)
     if not output.rejected:
         remove_path(batch.rejects)
     return BatchResult(output.rows, output.rejected, output.predicted_made, output.in_training, tuple(output.versions))
@@ -237,6 +247,7 @@ class _Output:
         self.versions: dict[int, None] = {}
         self._batch, self._out_files, self._reject_files = batch, out_files, reject_files
         self._problems: list[str] = []
+        self._reasons = ReasonCounts()
         self._out: Any = None
         self._rejects: Any = None
         self._empty: _Piece | None = None
@@ -251,8 +262,10 @@ class _Output:
         if piece.bad is not None:
             self._reject(piece.bad, piece.problems)
 
-    def finish(self) -> None:
-        """Write an empty output if no piece had rows."""
+    def finish(self, table: str) -> None:
+        """Write an empty output if no piece had rows; raise if all rows were rejected."""
+        if self.rejected and not self.rows:
+            raise ScoringError(self._reasons.message(table))
         if self._out is None and self._empty is not None:
             self._append(self._empty)
 
@@ -288,6 +301,7 @@ class _Output:
 
     def _reject(self, bad: pa.Table, problems: list[str]) -> None:
         self.rejected += len(bad)
+        self._reasons.add(bad.column(REASON).to_pylist())
         self._problems += problems[: _MAX_PROBLEMS_SHOWN - len(self._problems)]
         if self.rejected > self._batch.max_rejected_rows:
             raise too_many_rejects_error(self.rejected, self._batch.max_rejected_rows, self._problems, complete=False)
@@ -332,24 +346,24 @@ def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
 def _score_piece(
     chunk: tuple[int, pa.Table],
     *,
-    batch: BatchJob,
+    is_typed: bool,
     scorer: Scorer,
     version: int | None,
     training_mask_of: Callable[[int], TrainingRowMask | None],
 ) -> _Piece:
     start, piece = chunk
     values, problems = features_of(piece)
-    label, wrong_labels = labels_of(piece)
-    # A table that cannot be written fails before it is scored.
-    good, no_numbers = typed_with_problems(piece) if batch.is_typed else (piece, {})
+    label = labels_of(piece)
+    # What cannot be written is better known before it is scored.
+    good, no_numbers = typed_with_problems(piece) if is_typed else (piece, {})
     bad: pa.Table | None = None
     messages: list[str] = []
     ids = shot_ids_of(piece)
     try:
-        _refuse({**no_numbers, **wrong_labels, **problems})
+        _refuse({**no_numbers, **problems})
         predictions = _score(scorer, values, ids)
     except RejectedRowsError:
-        reasons = {**no_numbers, **wrong_labels, **problems_of(values), **problems}
+        reasons = {**no_numbers, **problems_of(values), **problems}
         if not reasons:
             raise
         fits = np.ones(len(values), dtype=bool)
@@ -359,7 +373,7 @@ def _score_piece(
         bad = rejected_rows(piece, reasons)
         good, label = piece.filter(pa.array(fits)), label[fits]
         values = features_of(good)[0]
-        good = typed_with_problems(good)[0] if batch.is_typed else good
+        good = typed_with_problems(good)[0] if is_typed else good
         predictions = _score(scorer, values, None if ids is None else ids[fits])
     if version is not None:
         predictions = predictions._replace(version=version)
@@ -393,24 +407,15 @@ def rejected_rows(piece: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
     return piece.take(pa.array(order, pa.int64())).append_column(REASON, pa.array([reasons[row] for row in order]))
 
 
-def labels_of(piece: pa.Table) -> tuple[Labels, dict[int, str]]:
-    """Labels as doubles, NaN where missing, and the problems of labels that are neither 0 nor 1, by row.
+def labels_of(piece: pa.Table) -> Labels:
+    """The labels as doubles, NaN where there is none.
 
     Examples
     --------
-    >>> labels_of(pa.table({"shot_made_flag": [1, None, 2]}))[1]
-    {2: 'column shot_made_flag: found 2, expected an integer from 0 to 1'}
+    >>> labels_of(pa.table({"shot_made_flag": [1, None]})).tolist()
+    [1.0, nan]
     """
-    if TARGET not in piece.column_names:
-        return np.full(len(piece), np.nan), {}
-    column, problems = piece.column(TARGET), {}
-    labels = numbers_of(column)
-    if not pa.types.is_floating(column.type):
-        for row in np.flatnonzero(np.isnan(labels) & column.is_valid().to_numpy()).tolist():
-            problems[row] = rejection_reason(COLUMN[TARGET], column[row].as_py())
-    for row in np.flatnonzero(~((labels == 0) | (labels == 1) | np.isnan(labels))).tolist():
-        problems[row] = rejection_reason(COLUMN[TARGET], labels[row])
-    return labels, problems
+    return numbers_of(piece.column(TARGET)) if TARGET in piece.column_names else np.full(len(piece), np.nan)
 
 
 def _in_training(piece: pa.Table, is_in_training: TrainingRowMask) -> npt.NDArray[np.bool_]:

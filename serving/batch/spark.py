@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from data.cli.console import warn
 from data.schema import (
-    COLUMN,
     FEATURES,
     IN_TRAINING,
     MODEL_VERSION,
@@ -30,9 +30,12 @@ from data.schema import (
 from data.spark.session import translate_errors
 from data.spark.tables import quote_identifier, read, write_into
 from data.storage.files import atomic_write, remove_path
+from data.storage.shot_reader import ShotReader
+from data.storage.staging import staging
 from data.storage.tables import table_writer
-from serving.batch.local import BatchJob, BatchResult, labels_of, rejected_rows, too_many_rejects_error
-from serving.shot_tables import ShotReader, features_of, problems_of
+from serving.batch.local import ROWS_PER_CHUNK, BatchJob, BatchResult, rejected_rows, too_many_rejects_error
+from serving.client.endpoint import ScoringError
+from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -108,13 +111,49 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     SparkError
         If a job fails.
     """
-    names = ShotReader(batch.table).schema.names
+    with _stored(batch) as (reader, path):
+        return _score(session, batch, reader, read(session, path), uri, version, most_distinct, in_training)
+
+
+@contextlib.contextmanager
+def _stored(batch: BatchJob) -> Iterator[tuple[ShotReader, Path]]:
+    """The table, and the Parquet files that Spark reads as it does: its own, or a copy next to the output."""
+    reader = open_shots(batch.table, name=batch.name)
+    if reader.is_stored:
+        yield reader, batch.table
+        return
+    batch.out.parent.mkdir(parents=True, exist_ok=True)
+    with staging(batch.out.parent, batch.out.name) as folder:
+        with table_writer(folder / "table.parquet", reader.schema) as writer:
+            for chunk in reader.chunks(ROWS_PER_CHUNK):
+                writer.write(chunk)
+        yield reader, folder / "table.parquet"
+
+
+def _score(  # noqa: PLR0913, PLR0917 see `score_table`
+    session: "SparkSession",
+    batch: BatchJob,
+    reader: ShotReader,
+    frame: "DataFrame",
+    uri: str,
+    version: int,
+    most_distinct: int,
+    in_training: TrainingLabels | None,
+) -> tuple[BatchResult, GroupedScores]:
+    names = reader.schema.names
     column_of = {name: name if name in names else RAW_COLUMN_NAMES[name] for name in FEATURES}
-    frame = read(session, batch.table)
-    wrong = _wrong(column_of, with_target=TARGET in names)
+    wrong, label = _wrong(column_of), _double(TARGET)
+    is_unreadable = f"NOT coalesce({label} IN (0, 1), {label} IS NULL)" if TARGET in names else "false"
     with translate_errors():
-        rejected = frame.where(wrong).count()
-    bad = _rejects(frame.where(wrong), rejected, batch) if rejected else None
+        counts = [f"count_if({wrong}) AS rejected", f"count_if({is_unreadable}) AS unlabeled", "count(*) AS rows"]
+        found = frame.selectExpr(*counts).collect()[0]
+        if found["unlabeled"]:
+            reader.unreadable_labels = found["unlabeled"]
+            label = f"CASE WHEN NOT {is_unreadable} THEN {quote_identifier(TARGET)} END AS {quote_identifier(TARGET)}"
+            frame = frame.selectExpr(*(label if name == TARGET else quote_identifier(name) for name in names))
+    warn(reader.warning)
+    rejected = found["rejected"]
+    bad = _rejects(frame.where(wrong), rejected, batch, all_rows=rejected == found["rows"]) if rejected else None
     good = frame.where(f"NOT ({wrong})") if rejected else frame
     scored = _scored(session, good, uri, column_of)
     output = [
@@ -137,40 +176,37 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     return BatchResult(rows, rejected, scored.made, scored.in_training, (version,)), counted
 
 
-def _wrong(column_of: dict[str, str], *, with_target: bool) -> str:
-    """SQL condition of a row that violates the schema, as `serving.shot_tables.problems_of`, or has a wrong label."""
-    checks = [_is_wrong(column_of[name], feature_column(name), nullable=False) for name in FEATURES]
-    if with_target:
-        checks.append(_is_wrong(TARGET, COLUMN[TARGET], nullable=True))
-    return " OR ".join(checks)
+def _wrong(column_of: dict[str, str]) -> str:
+    """SQL condition of a row that violates the schema, as `serving.shot_tables.problems_of`."""
+    return " OR ".join(_is_wrong(column_of[name], feature_column(name)) for name in FEATURES)
 
 
-def _is_wrong(name: str, column: Column, *, nullable: bool) -> str:
+def _is_wrong(name: str, column: Column) -> str:
     value = _double(name)
     minimum, maximum = (f"CAST({float(limit or 0)!r} AS DOUBLE)" for limit in (column.minimum, column.maximum))
     fits = f"{value} BETWEEN {minimum} AND {maximum}"
     if column.kind == "integer":
         fits = f"{fits} AND {value} % 1 = 0"
-    return (
-        f"({quote_identifier(name)} IS NOT NULL AND NOT coalesce({fits}, false))"
-        if nullable
-        else f"NOT coalesce({fits}, false)"
-    )
+    return f"NOT coalesce({fits}, false)"
 
 
 def _double(name: str) -> str:
     return f"try_cast({quote_identifier(name)} AS DOUBLE)"
 
 
-def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob) -> pa.Table:
-    """Rows that violate the schema with their reasons; an error if there are too many."""
+def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob, *, all_rows: bool) -> pa.Table:
+    """Rows that violate the schema with their reasons; an error if there are too many, or no others."""
     with translate_errors():
         rows = wrong.limit(min(rejected, max(batch.max_rejected_rows, _MAX_SHOWN))).toArrow()
     values, problems = features_of(rows)
-    reasons = {**labels_of(rows)[1], **problems_of(values), **problems}
+    reasons = {**problems_of(values), **problems}
     if rejected > batch.max_rejected_rows:
         listed = [f"{_named(rows, row)}: {reasons[row]}" for row in sorted(reasons)[:_MAX_SHOWN]]
         raise too_many_rejects_error(rejected, batch.max_rejected_rows, listed, complete=True)
+    if all_rows:
+        counts = ReasonCounts()
+        counts.add(reasons.values())
+        raise ScoringError(counts.message(batch.name or batch.table))
     return rejected_rows(rows, reasons)
 
 

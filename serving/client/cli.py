@@ -8,7 +8,7 @@ from typing import Annotated, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,7 +16,8 @@ from data.cli.config import CommandConfig
 from data.cli.console import console, info
 from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import display_path
-from data.storage.tables import validate_file_format, validate_table_path
+from data.storage.locations import display_location, is_url, local_table, validate_location
+from data.storage.tables import validate_file_format
 from serving.client.endpoint import (
     IN_FLIGHT,
     RETRY_SECONDS,
@@ -28,7 +29,7 @@ from serving.client.endpoint import (
 )
 from serving.client.resumable_job import ScoringJob, run_job
 from serving.inference_log.inference_log import TRAFFIC
-from serving.shot_tables import shot_ids_of
+from serving.shot_tables import ReasonCounts, shot_ids_of
 
 
 def score(
@@ -103,10 +104,10 @@ def score(
 
 
 class ClientConfig(CommandConfig):
-    """Score a Parquet or CSV table of any size over REST; killed and run again, it goes on where it was."""
+    """Score a table of any size over REST; killed and run again, it goes on where it was."""
 
-    table: Annotated[CliPositionalArg[Path], AfterValidator(validate_table_path)] = Field(
-        description="the shots: a .parquet or .csv file, or a folder of Parquet files"
+    table: Annotated[CliPositionalArg[str], BeforeValidator(str), AfterValidator(validate_location)] = Field(
+        description="the shots: a file of any format that is read, a folder of Parquet files, or a table of a database"
     )
     out: Annotated[Path, AfterValidator(validate_file_format)] = Field(
         description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
@@ -130,18 +131,29 @@ class ClientConfig(CommandConfig):
     @model_validator(mode="after")
     def check_files(self) -> Self:
         """Refuse to write a file over another one of the same run."""
-        paths = [path.resolve() for path in (self.table, self.out, self.rejects) if path]
+        paths = [path.resolve() for path in (Path(self.table), self.out, self.rejects) if path]
         if len(set(paths)) < len(paths):
-            message = (
-                f"expected three different files; found table {self.table}, out {self.out}, rejects {self.rejects}"
-            )
+            table = display_location(self.table)
+            message = f"expected three different files; found table {table}, out {self.out}, rejects {self.rejects}"
             raise ValueError(message)
         return self
 
 
 def run(config: ClientConfig) -> None:
-    """Score a file into a file."""
-    job = ScoringJob(config.table, config.out, config.rejects, config.batch_size, config.concurrency)
+    """Score a table into a file.
+
+    Raises
+    ------
+    ScoringError
+        If no row was scored, among others; see `run_job`.
+    """
+    name = display_location(config.table) if is_url(config.table) else ""
+    with local_table(config.table) as table:
+        job = ScoringJob(table, config.out, config.rejects, config.batch_size, config.concurrency, name)
+        _run(config, job)
+
+
+def _run(config: ClientConfig, job: ScoringJob) -> None:
     endpoint = ScoringClient(config.endpoint, retry_timeout=config.retry_timeout)
     started = time.monotonic()
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -153,6 +165,8 @@ def run(config: ClientConfig) -> None:
             on_start=lambda rows: progress.update(task, total=rows),
             on_progress=lambda rows: progress.advance(task, rows),
         )
+    if not done.scored:
+        raise ScoringError(ReasonCounts().message(job.name or job.table))
     seconds = time.monotonic() - started
     sent = done.scored + done.rejected - done.continued
     info(

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -21,10 +21,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.cli.console import warn
 from data.errors import KobeShotError
-from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
-from data.storage.files import parquet_files, size_bytes, write_text
-from data.storage.tables import table_writer
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, REASON
+from data.storage.files import sha256, write_text
+from data.storage.shot_reader import ShotReader
+from data.storage.tables import file_format, table_writer
 from serving.client.endpoint import (
     IN_FLIGHT,
     ROWS_PER_REQUEST,
@@ -33,7 +35,7 @@ from serving.client.endpoint import (
     ScoringError,
     map_concurrently,
 )
-from serving.shot_tables import ShotReader, features_of, problems_of, shot_ids_of, typed
+from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of, shot_ids_of, typed
 
 _MAX_PROBLEMS_SHOWN = 10
 _MAX_REJECTED_ALONE = 50
@@ -51,6 +53,10 @@ class ScoringJobError(KobeShotError):
     """The job cannot be started or continued as requested."""
 
 
+class NoRowError(ScoringError):
+    """All rows of the table were refused."""
+
+
 @dataclass(frozen=True)
 class ScoringJob:
     """What is to be scored and where the predictions go.
@@ -62,6 +68,8 @@ class ScoringJob:
         Where refused rows go; None: a refused row ends the job.
     batch_size, at_once : int
         Size of a chunk, and how many are under way at a time.
+    name : str
+        Of the table in messages and in what is kept; its path by default.
     """
 
     table: Path
@@ -69,6 +77,7 @@ class ScoringJob:
     rejects: Path | None = None
     batch_size: int = ROWS_PER_REQUEST
     at_once: int = IN_FLIGHT
+    name: str = ""
 
 
 class ScoringSummary(NamedTuple):
@@ -109,10 +118,10 @@ def run_job(
     TableError, ScoringJobError
         If the table cannot be read, or what an earlier run left belongs to another table.
     """
-    reader = ShotReader(job.table)
+    reader = open_shots(job.table, name=job.name)
     endpoint.probe()
     on_start(reader.rows)
-    with _Progress(job) as progress:
+    with _Progress(job, reader.files) as progress:
         continued = 0
 
         def missing() -> Iterator[_Chunk]:
@@ -130,8 +139,14 @@ def run_job(
 
         for _, rows in map_concurrently(score, missing(), job.at_once, endpoint.cancel):
             on_progress(rows)
-        scored, rejected = _join(job, reader, progress)
+        try:
+            scored, rejected = _join(job, reader, progress)
+        except NoRowError:
+            # The table is to be fixed, and then it is another one.
+            progress.remove()
+            raise
         progress.remove()
+    warn(reader.warning)
     return ScoringSummary(scored, rejected, continued)
 
 
@@ -216,7 +231,7 @@ class _ChunkScorer:
 
 
 def _score_chunk(chunk: _Chunk, job: ScoringJob, endpoint: ScoringClient, run: str) -> pa.Table:
-    if job.out.suffix == ".parquet":
+    if file_format(job.out) == ".parquet":
         # What cannot be written is better known before it is scored.
         typed(chunk.piece, chunk.start)
     scorer = _ChunkScorer(chunk, endpoint, run)
@@ -244,7 +259,8 @@ def _refusal(start: int, reasons: dict[int, str], reason: str) -> ScoringError:
 def _join(job: ScoringJob, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
     """Table and predictions by position → the output and the rejects."""
     scored = rejected = 0
-    to_parquet = job.out.suffix == ".parquet"
+    counts = ReasonCounts()
+    to_parquet = file_format(job.out) == ".parquet"
     with contextlib.ExitStack() as files:
         out = rejects = None
         for chunk in _with_empty(_chunks(reader, job.batch_size), reader.schema):
@@ -263,9 +279,12 @@ def _join(job: ScoringJob, reader: ShotReader, progress: "_Progress") -> tuple[i
             scored += len(piece)
             if job.rejects:
                 bad = _rejected(chunk, predictions)
+                counts.add(bad.column(REASON).to_pylist())
                 rejects = rejects or files.enter_context(table_writer(job.rejects, bad.schema))
                 rejects.write(bad)
                 rejected += len(bad)
+        if rejected and not scored:
+            raise NoRowError(counts.message(reader.name))
     return scored, rejected
 
 
@@ -279,14 +298,16 @@ def _with_empty(chunks: Iterator[_Chunk], schema: pa.Schema) -> Iterator[_Chunk]
 def _rejected(chunk: _Chunk, predictions: pa.Table) -> pa.Table:
     bad = predictions.column("reason").is_valid()
     rows = pa.chunked_array([pa.array(np.arange(chunk.start, chunk.start + len(chunk.piece)))])
-    table = chunk.piece.filter(bad).add_column(0, "row", rows.filter(bad))
+    table = chunk.piece.filter(bad)
+    table = table.drop_columns(["row"] if "row" in table.column_names else []).add_column(0, "row", rows.filter(bad))
     return table.append_column("reason", predictions.column("reason").filter(bad))
 
 
 class _Progress(contextlib.AbstractContextManager["_Progress"]):
     """The folder of predictions next to the output, held by one process at a time."""
 
-    def __init__(self, job: ScoringJob) -> None:
+    def __init__(self, job: ScoringJob, files: Sequence[Path]) -> None:
+        self._files = files
         self._folder = job.out.with_name(f"{job.out.name}.progress")
         self._job = job
         self.run = uuid.uuid4().hex
@@ -314,11 +335,11 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
 
     def _continue_or_start(self) -> None:
         table = self._job.table
-        files = parquet_files(table) if table.is_dir() else [table]
+        states = [file.stat() for file in self._files]
         wanted = {
-            "table": str(table.resolve()),
-            "bytes": size_bytes(table),
-            "modified": max(file.stat().st_mtime_ns for file in files),
+            "table": self._job.name or str(table.resolve()),
+            "bytes": sum(state.st_size for state in states),
+            "modified": sha256(table) if self._job.name else max(state.st_mtime_ns for state in states),
             "batch_size": self._job.batch_size,
         }
         manifest = self._folder / "job.json"

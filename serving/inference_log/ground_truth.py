@@ -1,24 +1,25 @@
 """Write delayed labels into the inference log: ``python -m serving.inference_log.ground_truth FILE``."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import sqlalchemy as sql
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import CliPositionalArg
 
 from data.cli.config import CommandConfig, run_command
-from data.cli.console import info
-from data.errors import FileError, KobeShotError
+from data.cli.console import info, warn
+from data.errors import KobeShotError, TableError
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
-from data.storage.regular_files import open_regular
-from data.storage.tables import TableError, TableReader, validate_file_format
+from data.storage.locations import display_location, local_table, validate_location
+from data.storage.shot_reader import ShotReader, chart_hint
 from serving.inference_log.inference_log import ORIGINS, TRAFFIC, URL_VARIABLE, tables
 from serving.inference_log.reader import has_origin, log_url, open_log
+from serving.shot_tables import numbers_of
 
 KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
 """Keys that match a label with a scored row, best first; ``request_id`` alone for requests of one row."""
@@ -57,8 +58,9 @@ class LabelJoinResult(NamedTuple):
 class LabelsConfig(CommandConfig):
     """Write ground-truth labels into the inference log, by request_id (and row), by shot_id, or by the six features."""
 
-    file: Annotated[CliPositionalArg[Path], AfterValidator(validate_file_format)] = Field(
-        description="shot_made_flag and request_id, shot_id or the six features, .parquet or .csv"
+    file: Annotated[CliPositionalArg[str], BeforeValidator(str), AfterValidator(validate_location)] = Field(
+        description="shot_made_flag and request_id, shot_id or the six features: a file of any format that is read, or "
+        "a table of a database"
     )
     log: str = Field(
         default="", description=f"SQLAlchemy URL of the log; empty takes ${URL_VARIABLE}, else inference_log.db"
@@ -105,8 +107,8 @@ def attach_labels(table: pd.DataFrame, engine: sql.Engine, *, origins: Collectio
 def run(config: LabelsConfig) -> None:
     """Read a file of labels and write them into the log."""
     origins = ORIGINS if config.origin == "all" else (config.origin,)
-    joined = attach_labels(_read(config.file), open_log(log_url(config.log)), origins=origins)
-    info("Labels", f"{joined.labels:,} in {config.file}, matched by {', '.join(joined.key)}")
+    joined = attach_labels(read_labels(config.file), open_log(log_url(config.log)), origins=origins)
+    info("Labels", f"{joined.labels:,} in {display_location(config.file)}, matched by {', '.join(joined.key)}")
     whose = "" if config.origin == "all" else f" (origin {config.origin})"
     info("Joined", f"{joined.rows:,} rows of the inference log have one of them{whose}")
     if joined.unmatched:
@@ -115,25 +117,32 @@ def run(config: LabelsConfig) -> None:
         info("Excluded", f"{joined.ambiguous:,} labels contradict another of the same key", style="bold yellow")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_labels(location: str) -> pd.DataFrame:
+    """Read a table of labels: 1, 0 or null, with the names of the model's features.
+
+    Raises
+    ------
+    LabelError
+        If the table cannot be read, none of its labels can, or a column is missing.
+    """
+    name = display_location(location)
     try:
-        with ExitStack() as stack:
-            if path.suffix.lower() == ".parquet":
-                table = TableReader(path).whole()
-            else:
-                text = stack.enter_context(open_regular(path))
-                table = pd.read_csv(text, dtype={"request_id": str}, float_precision="round_trip")
-    except (FileError, TableError) as error:
+        with local_table(location) as path:
+            reader = ShotReader(path, name=name)
+            table = reader.whole()
+    except TableError as error:
         raise LabelError(str(error)) from error
-    except (OSError, ValueError) as error:
-        message = f"{path}: expected a table of labels; {error}"
+    warn(reader.warning)
+    if reader.unreadable_labels and not table[TARGET].notna().any():
+        message = f"{name}: expected labels; found none that can be read. {reader.warning}"
+        raise LabelError(message)
+    table = table.rename(columns={raw: own for own, raw in RAW_COLUMN_NAMES.items() if own not in table})
+    try:
+        _key(table)
+    except LabelError as error:
+        message = f"{name}: {error}{chart_hint(table.columns, name)}"
         raise LabelError(message) from error
-    back = {raw: name for name, raw in RAW_COLUMN_NAMES.items()}
-    for raw, name in back.items():
-        if raw in table and name in table:
-            message = f"{path}: found both {name} and {raw}, which name one column; remove one of them."
-            raise LabelError(message)
-    return table.rename(columns=back)
+    return table
 
 
 def _key(table: pd.DataFrame) -> tuple[str, ...]:
@@ -160,7 +169,12 @@ def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
     """Keys as the log holds them: text for requests, numbers for all else."""
     if keys.name == "request_id":
         return keys.astype(str)
-    numbers = pd.to_numeric(keys, errors="coerce")
+    column = pa.chunked_array([pa.array(keys, from_pandas=True)])
+    numbers: pd.Series[Any] = pd.Series(numbers_of(column), keys.index)
+    if keys.name not in FEATURES:
+        with suppress(pa.ArrowException):
+            # Ids are exact as integers only.
+            numbers = pd.Series(column.cast(pa.int64()).to_numpy(), keys.index)
     if numbers.isna().any():
         row = keys.index[numbers.isna()][0]
         message = f"row {row}, column {keys.name}: expected a number; found {keys[row]!r}"

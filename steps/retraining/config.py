@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
 from data.cli.durations import validate_duration
+from data.storage.locations import display_location, is_url, validate_location
 from monitor.retraining.policy import MIN_LABELS, RetrainingPolicy
 from monitor.retraining.promotion_test import MAX_LOG_LOSS, MIN_IMPROVEMENT
 from steps.shared.command import part
@@ -19,10 +20,13 @@ from steps.training.tuning import WITHOUT_WEIGHTS
 
 def check_current(current: str) -> str:
     """Refuse anything but a known name or a table; a ValueError has what was expected."""
-    if current in {APPLICATION, LOG} or Path(current).suffix in {".parquet", ".csv"}:
+    if current in {APPLICATION, LOG}:
         return current
-    message = f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; found {current!r}"
-    raise ValueError(message)
+    try:
+        return validate_location(current or "nothing")
+    except ValueError as error:
+        message = f"expected {APPLICATION}, {LOG}, or a table of scored shots; {error}"
+        raise ValueError(message) from error
 
 
 def check_as_of(text: str) -> str:
@@ -129,7 +133,7 @@ class RetreinoConfig(RetrainingConfig):
     current: Annotated[str, AfterValidator(check_current)] = Field(
         default=APPLICATION,
         description=f"scored shots with labels: {APPLICATION} (the latest table that aplicacao scored), "
-        f"{LOG} (the inference log), or a .parquet or .csv table with game_date or time",
+        f"{LOG} (the inference log), or a table with game_date or time",
     )
     log: Annotated[str, AfterValidator(validate_log_url)] = Field(
         default="", description="SQLAlchemy URL of the log; empty takes $KOBE_INFERENCE_LOG, else inference_log.db"
@@ -141,7 +145,9 @@ class RetreinoConfig(RetrainingConfig):
     @property
     def source(self) -> str:
         """Source of the labels; times of different sources do not compare."""
-        return self.current if self.current in {APPLICATION, LOG} else str(Path(self.current).resolve())
+        if self.current in {APPLICATION, LOG}:
+            return self.current
+        return display_location(self.current) if is_url(self.current) else str(Path(self.current).resolve())
 
     @model_validator(mode="after")
     def check_source(self) -> Self:

@@ -4,11 +4,11 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
 from data.schema import IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
+from data.storage.locations import local_table
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.overlap import marked
@@ -84,7 +84,8 @@ def _read_log(log_url: str, version: str, max_labels: int, recent_rows: int) -> 
 def _read_table(current: str, champion: ModelVersion) -> tuple[pd.DataFrame, str]:
     """The scored rows of a table, and their name."""
     if current != APPLICATION:
-        found = read_table(Path(current), sys.maxsize, champion.version)
+        with local_table(current) as path:
+            found = read_table(path, sys.maxsize, champion.version)
     else:
         found = read_application(sys.maxsize)
         kinds = [

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from data.preparation.manifest import PREDICTIONS, PROD, prepared_path
+from data.storage.locations import display_location
 from data.storage.output_paths import paths_overlap
 from serving.batch.local import rejects_of
 from steps.shared.engine_config import RejectingConfig
@@ -53,8 +54,9 @@ class BatchScoringConfig(ScoringConfig):
 
     table: Annotated[str, AfterValidator(validate_input_table)] = Field(
         default="",
-        description="the shots: a .parquet or .csv file, or a folder of Parquet files, with the features (lon is taken "
-        "for lng), with out as the path of the predictions; empty is data/processed/base_prod.parquet",
+        description="a file of shots in any format that is read, a folder of Parquet files, or a table of a database; "
+        "lon is taken for lng; with out as the path of the predictions; empty is "
+        "data/processed/base_prod.parquet",
     )
     out: Annotated[str, AfterValidator(validate_output_table)] = Field(
         default="",
@@ -66,7 +68,8 @@ class BatchScoringConfig(ScoringConfig):
     def check_files(self) -> Self:
         """Refuse to overwrite the input, or prod's predictions with those of another table; refuse CSV with Spark."""
         if self.table and not self.out:
-            message = f"expected out with table, e.g. --out scored.parquet; found table={self.table} and no out"
+            found = display_location(self.table)
+            message = f"expected out with table, e.g. --out scored.parquet; found table={found} and no out"
             raise ValueError(message)
         table, out = self.source.resolve(), self.target.resolve()
         if paths_overlap(table, out) or paths_overlap(table, rejects_of(out)):
@@ -74,7 +77,7 @@ class BatchScoringConfig(ScoringConfig):
             raise ValueError(message)
         if self.engine == "spark":
             for name, path in (("table", table), ("out", out)):
-                if path.suffix == ".csv" and not path.is_dir():
+                if path.suffix.lower() == ".csv" and not path.is_dir():
                     message = f"expected Parquet for {name} with engine=spark; found {path.name}. Use engine=local"
                     raise ValueError(message)
         return self

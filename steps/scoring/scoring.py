@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
@@ -16,7 +15,9 @@ from data.preparation.manifest import PROD, read_manifest, verified_path
 from data.schema import PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.spark import session as spark
 from data.storage.files import display_path, sha256
+from data.storage.locations import display_location, is_url, local_table
 from data.storage.output_paths import ensure_writable
+from data.storage.shot_reader import ShotReader
 from data.storage.tables import TableReader
 from monitor.charts import static
 from monitor.metrics.binary import MAX_DISTINCT, StreamingCounts
@@ -26,10 +27,10 @@ from monitor.store.tables import TIME
 from serving import registry
 from serving.batch.in_process import load_model
 from serving.batch.local import BatchJob, BatchResult, LocalScorer, Scorer, TrainingRowMask, score_table
-from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, ScoringClient
+from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, ScoringClient, ScoringError
 from serving.model import model_files
 from serving.server.subprocesses import check_alive, run_mlflow_server
-from serving.shot_tables import ShotReader
+from serving.shot_tables import ReasonCounts, open_shots
 from steps.scoring.config import BatchScoringConfig
 from steps.shared.data_origin import data_tags, prepared_dataset, print_synthetic_warning
 from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Record, Tags, log_records, step_run
@@ -78,22 +79,28 @@ class BatchScoringResult:
 
 def score(config: BatchScoringConfig) -> BatchScoringResult:
     """Score the table, in a run of its own."""
-    with step_run(RUN_NAME, config):
+    with step_run(RUN_NAME, config), ExitStack() as stack:
+        name = ""
         if config.table:
-            given = {tags.GIVEN_TABLE: str(config.source.resolve())}
+            name = display_location(config.table)
+            given = {tags.GIVEN_TABLE: name if is_url(config.table) else str(config.source.resolve())}
             log_records([Tags({tags.DATA_SOURCE: "table", tags.SYNTHETIC: tags.UNKNOWN, **given})])
-        _check(config)
-        log_records(_source_records(config))
-        applied = _score(config)
+            path = stack.enter_context(local_table(config.table))
+            config = config.model_copy(update={"table": str(path)})
+        _check(config, name)
+        log_records(_source_records(config, name))
+        applied = _score(config, name)
+        if not applied.rows:
+            raise ScoringError(ReasonCounts().message(name or config.source))
         log_records(_records(applied))
         _show(applied)
     return applied
 
 
-def _check(config: BatchScoringConfig) -> None:
+def _check(config: BatchScoringConfig, name: str) -> None:
     """Raise known failures before a large table is read."""
     if config.table:
-        ShotReader(config.source)
+        open_shots(config.source, name=name)
     else:
         read_manifest()
     if not config.endpoint:
@@ -102,12 +109,12 @@ def _check(config: BatchScoringConfig) -> None:
     ensure_writable(config.target)
 
 
-def _source_records(config: BatchScoringConfig) -> Iterator[Record]:
+def _source_records(config: BatchScoringConfig, name: str) -> Iterator[Record]:
     """The origin of the shots; the prepared table must be that of the manifest."""
     if config.table:
         digest, sample = sha256(config.source), _sample(config.source)
         yield Tags({"sha256_table": digest})
-        yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None)
+        yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None, name)
         return
     manifest = read_manifest()
     print_synthetic_warning(synthetic=manifest.provenance.is_synthetic)
@@ -117,23 +124,18 @@ def _source_records(config: BatchScoringConfig) -> Iterator[Record]:
 
 
 def _sample(path: Path) -> pd.DataFrame:
-    """A small table as pandas reads it, or a systematic sample of a large one."""
-    reader = TableReader(path)
-    if path.is_file() and reader.rows is not None and reader.rows <= _SAMPLE_ROWS:
-        # The reader below raises a readable error.
-        with suppress(pa.ArrowException, OSError):
-            return pd.read_parquet(path)
-    return reader.systematic_sample(_SAMPLE_ROWS)
+    """A table, or a systematic sample of a large one."""
+    return open_shots(path).systematic_sample(_SAMPLE_ROWS)
 
 
-def _score(config: BatchScoringConfig) -> BatchScoringResult:
-    batch = BatchJob(config.source, config.target, config.rows_rejected_at_most)
+def _score(config: BatchScoringConfig, name: str) -> BatchScoringResult:
+    batch = BatchJob(config.source, config.target, config.rows_rejected_at_most, name=name)
     tally = StreamingCounts()
     if config.over_rest:
         with _endpoint(config.endpoint) as (url, version):
             endpoint = ScoringClient(url)
             endpoint.probe()
-            requests = BatchJob(batch.table, batch.out, batch.max_rejected_rows, ROWS_PER_REQUEST, IN_FLIGHT)
+            requests = replace(batch, rows_per_chunk=ROWS_PER_REQUEST, at_once=IN_FLIGHT)
             scored, seconds = _score_here(requests, endpoint, tally, version)
     else:
         version = _champion()
@@ -178,7 +180,7 @@ def _score_here(
     batch: BatchJob, scorer: Scorer, tally: StreamingCounts, version: str | None
 ) -> tuple[BatchResult, float]:
     started = time.monotonic()
-    rows = TableReader(batch.table).rows
+    rows = open_shots(batch.table, name=batch.name).rows
     with progress_bar("scoring", rows or 0) as advance:
         scored = score_table(
             batch,
@@ -202,7 +204,7 @@ def _training_mask_of(table: Path, version: int) -> TrainingRowMask | None:
 def _keys(table: Path, training_labels: pd.DataFrame) -> list[str]:
     """The columns that identify rows among those that a version was trained on; prints a note where there are none."""
     own = {raw: name for name, raw in RAW_COLUMN_NAMES.items()}
-    names = [own.get(name, name) for name in TableReader(table).schema.names if name != TIME]
+    names = [own.get(name, name) for name in ShotReader(table).names if name != TIME]
     keys = labels.join_key(names, training_labels)
     if not keys:
         lacks = "the labels that it was trained on have" if SHOT_ID in names else "the table has"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.errors import TableError
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.storage.files import display_path
-from data.storage.tables import TableError
 from monitor.health.evaluation import version_to_evaluate
 from monitor.store import tables
 from monitor.store.labels import flag_training_rows

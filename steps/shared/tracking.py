@@ -95,6 +95,8 @@ class Artifact:
 class Dataset:
     """A table that a run read or wrote, as a dataset input with the SHA-256 of its file as digest.
 
+    Its source is the path of the file, unless `source` names where the file is a copy from.
+
     For a table larger than ``MAX_COPIED_BYTES``, `table` may be a sample; the run has no profile of it then.
     """
 
@@ -103,6 +105,7 @@ class Dataset:
     context: str
     sha256: str
     targets: str | None = field(default=None)
+    source: str = ""
 
 
 Record = Params | Metrics | Tags | FigureRecord | Text | Artifact | Dataset
@@ -298,7 +301,7 @@ def _log_dataset(record: Dataset) -> None:
         warnings.simplefilter("ignore", UserWarning)
         dataset = mlflow.data.from_pandas(
             record.table,
-            source=str(record.path),
+            source=masked(record.source or str(record.path)),
             targets=record.targets,
             name=record.path.stem,
             digest=record.sha256[:36],

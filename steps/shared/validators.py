@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sql
 
-from data.storage.tables import validate_file_format, validate_table_path
+from data.storage.locations import validate_location
+from data.storage.tables import validate_file_format
 from serving.client.endpoint import base_url
 from serving.inference_log import reader
 from serving.inference_log.inference_log import URL_VARIABLE
@@ -25,8 +26,8 @@ def validate_endpoint(endpoint: str) -> str:
 
 
 def validate_input_table(table: str) -> str:
-    """Refuse a name that is neither empty nor that of a table; a ValueError has what was expected."""
-    return str(validate_table_path(Path(table))) if table else table
+    """Refuse anything but an empty string, a path or the URL of a table; a ValueError has what was expected."""
+    return validate_location(table) if table else table
 
 
 def validate_output_table(out: str) -> str:

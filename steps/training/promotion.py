@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from data.errors import TableError
 from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
-from data.storage.tables import TableError
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining import promotion_test
 from monitor.retraining.promotion_test import (

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from data.acquisition.provenance import Provenance
+from data.errors import TableError
 from data.preparation.manifest import MANIFEST, TRAIN
-from data.storage.tables import TableError
 from monitor.store import commands, run_names
 from monitor.store import tags as store_tags
 from monitor.store.commands import given

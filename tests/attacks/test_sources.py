@@ -16,11 +16,11 @@ import pytest
 from data.acquisition import download, redirects, sources
 from data.acquisition.provenance import read_provenance
 from data.acquisition.raw_tables import DEV_FILE, FILES
-from data.errors import FileError, KobeShotError, SchemaError
+from data.errors import FileError, KobeShotError, SchemaError, TableError
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.storage.files import sha256
 from data.storage.regular_files import open_regular
-from data.storage.tables import TableError, TableReader
+from data.storage.tables import TableReader
 from serving import registry
 from serving.inference_log.ground_truth import LabelError, LabelsConfig
 from serving.inference_log.ground_truth import run as write_labels
@@ -265,7 +265,7 @@ def test_what_is_no_regular_file_is_refused_wherever_it_is(
         with pytest.raises((TableError, SchemaError)):
             list(TableReader(tmp_path / name).chunks(100)) or TableReader(tmp_path / name).schema.field("lat")
         with pytest.raises(LabelError):
-            write_labels(LabelsConfig(file=tmp_path / name, log="sqlite://"))
+            write_labels(LabelsConfig(file=str(tmp_path / name), log="sqlite://"))
     parts = tmp_path / "parts"
     parts.mkdir()
     make(parts / "part-1.parquet")

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from data.cli.config import parse_args
-from data.errors import KobeShotError
+from data.errors import KobeShotError, TableError
 from data.preparation.manifest import PREDICTIONS, PROD, prepared_path
 from data.schema import PROBABILITY, TARGET
 from data.spark import session
-from data.storage.tables import TableError
 from monitor.store import labels as arrivals
 from monitor.store import tags
 from monitor.store.model_store import current_store
@@ -175,5 +174,5 @@ def test_a_known_failure_is_raised_before_the_table_is_read(
     with pytest.raises(session.SparkError):
         aplicacao.run(config(tmp_path, mode="rest", engine="spark", master="spark://127.0.0.1:1"))
     shots(50).drop(columns="lat").to_parquet(tmp_path / "shots.parquet", index=False)
-    with pytest.raises(TableError, match="lacks lat"):
+    with pytest.raises(TableError, match="missing: lat"):
         aplicacao.run(config(tmp_path))

@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from data.cli.config import parse_args
+from data.errors import TableError
 from data.preparation import manifest
 from data.preparation.manifest import IDS, TEST, TRAIN
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
-from data.storage.tables import TableError
 from monitor.retraining import decision_log
 from monitor.retraining.policy import RetrainingPolicy
 from monitor.store import run_names

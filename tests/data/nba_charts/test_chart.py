@@ -7,7 +7,7 @@ import pytest
 from data.acquisition import sources
 from data.acquisition.raw_tables import FILES
 from data.cli.config import parse_args
-from data.errors import KobeShotError, SchemaError, SourceError
+from data.errors import KobeShotError, SchemaError, SourceError, TableError
 from data.nba_charts import chart as shot_chart
 from data.nba_charts import simulated as synthetic_chart
 from data.nba_charts.chart import ConversionResult, ShotChartConfig
@@ -17,7 +17,6 @@ from data.paths import ROOT
 from data.schema import COLUMNS, THREE_POINTS
 from data.simulation import synthetic
 from data.simulation.players import GUARD
-from data.storage.tables import TableError
 from data.validation import check_raw
 
 PAGE = (ROOT / "docs" / "bring-your-own-data.md").read_text()
@@ -151,7 +150,6 @@ def test_a_chart_of_many_chunks_is_converted_like_one_chunk(
         ("LOC_X", "-300", "row 5, column loc_x: found .*, expected an integer from -250 to 250"),
         ("LOC_Y", "far", "row 5, column loc_y: found 'far', expected an integer from -53 to 888"),
         ("SHOT_DISTANCE", "95", "row 5, column shot_distance: found .*, expected a float from 0 to 94"),
-        ("SHOT_MADE_FLAG", "2", "row 5, column shot_made_flag: found .*, expected an integer from 0 to 1"),
         ("SHOT_TYPE", "Free Throw", "row 5, column shot_type: found 'Free Throw', expected one of '2PT Field Goal'"),
         ("SHOT_TYPE", "", "row 5, column shot_type: found"),
     ],
@@ -167,6 +165,18 @@ def test_an_invalid_value_raises_with_its_row_and_the_old_table_stays(
         mapped(wrong, out)
     assert out.read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_label_that_cannot_be_read_is_null_and_counted(
+    chart: pd.DataFrame, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = chart["SHOT_MADE_FLAG"].map({1: "Made", 0: "missed"}).astype(object)
+    labels[5] = 2
+    mapped(chart.assign(SHOT_MADE_FLAG=labels), out)
+    found = pd.read_parquet(out)["shot_made_flag"]
+    assert found.isna().tolist() == [row == 5 for row in range(len(chart))]
+    assert found.drop(index=5).tolist() == chart["SHOT_MADE_FLAG"].drop(index=5).tolist()
+    assert "1 value(s) of shot_made_flag" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_duplicate_shot_is_rejected(chart: pd.DataFrame, out: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
-from data.errors import SchemaError, SourceError
+from data.errors import SchemaError, SourceError, TableError
 from data.preparation import spark as spark_preparation
 from data.preparation import split
 from data.preparation.contract import PreparationParams, PreparationResult
@@ -23,7 +23,7 @@ from data.spark import tables as spark_tables
 from data.spark.session import SparkError, collect_rows
 from data.spark.tables import read, write
 from data.storage.files import parquet_files
-from data.storage.tables import TableError, TableReader
+from data.storage.tables import TableReader
 from tests.spark import needs_java, small_session
 
 if TYPE_CHECKING:

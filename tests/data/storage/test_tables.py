@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import KobeShotError
+from data.errors import KobeShotError, TableError
 from data.storage.files import atomic_write, parquet_files, sha256
-from data.storage.tables import TableError, TableReader, table_writer
+from data.storage.tables import TableReader, table_writer
 
 TABLE = pd.DataFrame({"shot_id": np.arange(3_000), "lat": np.linspace(33.2, 34.0, 3_000)})
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.errors import TableError
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
-from data.storage.tables import TableError
 from monitor.drift import spark as spark_sketches
 from monitor.drift.detector import DriftDetector
 from monitor.drift.sketches import Sketcher, TableSketch

@@ -5,7 +5,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.retraining import decision_log
 from monitor.store import run_names
 from monitor.store import tags as store_tags

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.errors import TableError
 from data.preparation import manifest
 from data.preparation.manifest import IDS, TRAIN
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
-from data.storage.tables import TableError
 from monitor.store import labels as arrivals
 from monitor.store import tags
 from monitor.store.labels import ArrivalError, flag_training_rows, is_training_row, sort_by_time

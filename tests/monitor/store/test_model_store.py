@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data.storage.tables import TableError
+from data.errors import TableError
 from monitor.store import run_names, tags
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG
 from monitor.store.records import NO_ACTION, RETRAIN

@@ -16,12 +16,11 @@ from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from data.errors import StaleDataError
+from data.errors import StaleDataError, TableError
 from data.preparation import manifest as prepared
 from data.schema import FEATURES, FORMER_IN_TRAINING, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from data.simulation import synthetic
 from data.storage.files import sha256
-from data.storage.tables import TableError
 from monitor import scored_tables
 from monitor.health.baseline import baseline as reference_data
 from monitor.store import model_store, shots, tables
@@ -467,12 +466,9 @@ def test_numbers_in_columns_of_text_are_numbers(written: Written, raw: pd.DataFr
     [
         ({"lat": "north"}, "expected numbers in the columns lat.*'north'"),
         ({"lat": pd.Timestamp("2026-01-01")}, "expected numbers in the columns lat"),
-        ({TARGET: "yes"}, f"expected numbers in the columns .*{TARGET}.*'yes'"),
         ({PROBABILITY: "high"}, f"expected numbers in the columns .*{PROBABILITY}.*'high'"),
         ({"period": None}, "expected a number in each of .*period.*; 40 rows have a missing value"),
         ({PROBABILITY: np.nan}, f"expected a number in each of .*{PROBABILITY}; 40 rows have a missing value"),
-        ({TARGET: 2.0}, f"expected 0, 1 or null in {TARGET}; found 2"),
-        ({TARGET: 0.5}, f"expected 0, 1 or null in {TARGET}; found 0.5"),
         ({PROBABILITY: 1.01}, f"expected P.made. from 0 to 1 in {PROBABILITY}; found 1.01"),
         ({PROBABILITY: -0.1}, f"expected P.made. from 0 to 1 in {PROBABILITY}; found -0.1"),
         ({"lat": np.inf}, "expected a float from 33.1568 to 34.0968 in lat; found inf"),
@@ -488,6 +484,15 @@ def test_invalid_values_are_rejected_with_a_message(
 ) -> None:
     with pytest.raises(TableError, match=rf"mine\.parquet: {words}"):
         read_scored(written(raw.head(40).assign(**changes)))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_labels_in_any_spelling_are_read_and_others_are_null(written: Written, raw: pd.DataFrame, kind: str) -> None:
+    labels: list[object] = ["yes", "0", "Missed", None, "2", "0.5"]
+    found = read_scored(written(raw.head(6).assign(**{TARGET: labels}), kind))[TARGET]
+    np.testing.assert_array_equal(found, [1, 0, 0, np.nan, np.nan, np.nan])
+    for number in (2.0, 0.5):
+        assert read_scored(written(raw.head(6).assign(**{TARGET: number}), kind))[TARGET].isna().all()
 
 
 def test_a_single_wrong_row_among_many_is_found(written: Written, raw: pd.DataFrame) -> None:

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
 
-from data.errors import KobeShotError
+from data.errors import KobeShotError, TableError
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import DiskFullError
-from data.storage.tables import TableError, TableReader
+from data.storage.tables import TableReader
 from monitor.store.labels import is_among
 from serving.batch.local import BatchJob, BatchResult, LocalScorer, score_table
 from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError
@@ -139,7 +139,7 @@ def test_an_empty_table_has_an_empty_response(tmp_path: Path) -> None:
 
 def with_wrong(tmp_path: Path) -> Path:
     wrong = shots()
-    wrong.loc[0, "period"], wrong.loc[1_500, "lat"], wrong.loc[4_999, TARGET] = 11, np.nan, 2
+    wrong.loc[0, "period"], wrong.loc[1_500, "lat"], wrong.loc[4_999, "shot_distance"] = 11, np.nan, 95
     wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
     return tmp_path / "wrong.parquet"
 
@@ -154,7 +154,7 @@ def test_rows_that_violate_the_schema_go_to_the_rejects_with_their_reasons(tmp_p
     assert rejects["reason"].tolist() == [
         "column period: found 11, expected an integer from 1 to 10",
         "column lat: found null, expected a float from 33.1568 to 34.0968",
-        "column shot_made_flag: found 2, expected an integer from 0 to 1",
+        "column shot_distance: found 95, expected a float from 0 to 94",
     ]
     pd.testing.assert_frame_equal(
         rejects.drop(columns="reason"), pd.read_parquet(path).iloc[[0, 1_500, 4_999]].reset_index(drop=True)
@@ -202,8 +202,6 @@ def test_a_cell_that_is_no_number_is_a_reject_of_a_csv_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("column", "text", "expected"),
     [
-        (TARGET, "yes", "an integer from 0 to 1"),
-        (TARGET, "nan", "an integer from 0 to 1"),
         ("game_id", "abc", "an integer"),
         ("game_id", "1.5", "an integer"),
         ("game_id", "1e30", "an integer"),
@@ -228,15 +226,43 @@ def test_a_text_that_cannot_be_typed_is_a_reject_of_a_csv_file(
         score(tmp_path / "wrong.csv", tmp_path / "out.parquet")
 
 
-def test_texts_of_a_parquet_table_stay_as_they_came_and_one_that_is_no_label_is_a_reject(tmp_path: Path) -> None:
-    wrong = shots(20).assign(game_id="abc", **{TARGET: ["yes", "1", "0", None] * 5})
+def test_texts_of_a_parquet_table_stay_as_they_came(tmp_path: Path) -> None:
+    given = shots(20).assign(game_id="abc", mood="good")
+    given.to_parquet(tmp_path / "given.parquet", index=False)
+    assert score(tmp_path / "given.parquet", tmp_path / "out.parquet").rows == 20
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet")[given.columns], given)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_label_that_cannot_be_read_is_null_and_counted_and_its_row_is_scored(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels: list[object] = ["yes", "Missed", "1.0", None, "late"] * 4
+    given, path = shots(20).assign(**{TARGET: labels}), tmp_path / f"given.{kind}"
+    given.to_csv(path, index=False) if kind == "csv" else given.to_parquet(path, index=False)
+    done = score(path, tmp_path / "out.parquet")
+    assert (done.rows, done.rejected) == (20, 0)
+    found = pd.read_parquet(tmp_path / "out.parquet")[TARGET].astype(float)
+    np.testing.assert_array_equal(found, [1, 0, 1, np.nan, np.nan] * 4)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "4 value(s) of shot_made_flag" in printed
+    assert "such as 'late'" in printed
+
+
+def test_where_no_row_can_be_scored_the_error_names_the_commonest_reasons_and_the_old_output_stays(
+    tmp_path: Path,
+) -> None:
+    wrong = shots(30).assign(period=11.0)
+    wrong.loc[20:, "lat"] = 34.4
     wrong.to_parquet(tmp_path / "wrong.parquet", index=False)
-    done = score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", max_rejected_rows=5)
-    assert (done.rows, done.rejected) == (15, 5)
-    good = wrong[wrong[TARGET] != "yes"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet")[wrong.columns], good)
-    rejects = pd.read_parquet(tmp_path / "out_rejects.parquet")
-    assert set(rejects["reason"]) == {"column shot_made_flag: found 'yes', expected an integer from 0 to 1"}
+    (tmp_path / "out.parquet").write_bytes(b"old")
+    with pytest.raises(ScoringError, match="no row was scored") as caught:
+        score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", max_rejected_rows=30)
+    text = str(caught.value)
+    assert "20 row(s): column period: found 11, expected an integer from 1 to 10" in text
+    assert "10 row(s): column lat: found 34.4" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "wrong.parquet"]
+    assert (tmp_path / "out.parquet").read_bytes() == b"old"
 
 
 def test_where_the_output_cannot_take_its_place_the_old_rejects_stay(
@@ -385,5 +411,5 @@ def test_a_full_disk_is_reported_and_nothing_is_written(
 
 def test_a_table_without_a_feature_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     shots().drop(columns=FEATURES[0]).to_parquet(tmp_path / "less.parquet", index=False)
-    with pytest.raises(KobeShotError, match="lacks lat"):
+    with pytest.raises(KobeShotError, match="missing: lat"):
         score(tmp_path / "less.parquet", tmp_path / "out.parquet")

@@ -10,9 +10,9 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from data.cli.config import parse_args
-from data.errors import KobeShotError
+from data.errors import KobeShotError, TableError
 from data.schema import FEATURES
-from data.storage.tables import TableError, TableReader
+from data.storage.tables import TableReader
 from serving.client import resumable_job
 from serving.client.cli import ClientConfig, run
 from serving.client.endpoint import RejectedRowsError, ScoringClient, ScoringError
@@ -253,6 +253,23 @@ def test_a_text_that_cannot_be_written_is_reported_by_row_before_anything_is_sco
     assert pd.read_csv(tmp_path / "out.csv")["shot_id"].tolist()[3] == "x7"
 
 
+def test_other_columns_and_an_index_pass_through(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
+    given = table.head(5).assign(color="red", prediction_label=1)
+    given.to_csv(tmp_path / "table.csv")
+    assert run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint).scored == 5
+    found = pd.read_csv(tmp_path / "out.csv", index_col=0)
+    pd.testing.assert_frame_equal(found[given.columns], given, check_dtype=False)
+
+
+def test_where_every_row_is_refused_the_error_names_the_commonest_reason_and_nothing_is_kept(
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
+) -> None:
+    table.head(5).assign(period=11).to_parquet(tmp_path / "table.parquet", index=False)
+    with pytest.raises(ScoringError, match=r"no row was scored(.|\n)* 5 row\(s\): column period: found 11"):
+        run_job(ScoringJob(tmp_path / "table.parquet", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+
+
 def test_rows_that_only_the_endpoint_refuses_are_found_by_halving(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +320,7 @@ def test_a_client_killed_at_random_times_ends_with_every_row_once(
 def files(tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: a table, and others that are none."""
     table.to_parquet(tmp_path / "table.parquet", index=False)
-    table.assign(color="red").to_csv(tmp_path / "color.csv", index=False)
+    table.drop(columns="lat").assign(color="red").to_csv(tmp_path / "color.csv", index=False)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "empty.csv").write_text("")
     monkeypatch.chdir(tmp_path)
@@ -336,7 +353,7 @@ def test_the_command_refuses_parameters_that_cannot_be(
         ("none.parquet", "expected a Parquet or CSV file, or a folder of Parquet files; found nothing"),
         ("broken.parquet", "it cannot be read"),
         ("empty.csv", "it cannot be read"),
-        ("color.csv", "has unknown color"),
+        ("color.csv", "missing: lat. Found: lon, .*, color"),
     ],
 )
 def test_a_table_that_is_none_of_shots_is_refused_and_nothing_written(

@@ -1,0 +1,259 @@
+"""The one reader of every table of shots, labels or scored shots that a person hands in.
+
+Names are matched (`data.storage.column_names`), numbers with a decimal comma or separated thousands are read as such,
+labels in any usual spelling, dates as strings, and float32 as the decimal number that it stands for.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import TableError
+from data.schema import COLUMN, FEATURES, PROBABILITY, RAW_COLUMN_NAMES, TARGET, feature_column
+from data.storage.column_names import canonical, longitude, unique
+from data.storage.tables import TableReader
+
+LABELS = {
+    1: ("1", "true", "t", "yes", "y", "made", "make", "made shot", "sim", "s", "in", "hit"),
+    0: ("0", "false", "f", "no", "n", "missed", "miss", "missed shot", "não", "nao", "out"),
+}
+"""Spellings of a made and of a missed shot, without case; numbers may have a fraction of zeros."""
+
+_NO_LABEL = ("", "nan", "none", "null", "na", "n/a", "<na>", "unknown", "?", "-")
+_SPELLINGS = [spelling for spellings in LABELS.values() for spelling in spellings]
+_SPELLED = [label for label, spellings in LABELS.items() for _ in spellings]
+_CHART = {"loc_x", "loc_y", "game_event_id"}
+_BOTH = 2
+
+
+class ShotReader(TableReader):
+    """A table that a person hands in.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file or folder; see `data.storage.locations.local_table` for tables elsewhere.
+    columns : sequence of str, optional
+        Columns to read; names that the table lacks are ignored.
+    required : collection of str
+        Columns that the table must have; ``lon`` is as good as ``lng``.
+    dropped : collection of str
+        Columns that are not read, because scoring adds its own.
+    name : str
+        Name of the table in messages; its path by default.
+
+    Attributes
+    ----------
+    unreadable_labels : int
+        Labels that are none of `LABELS`, in the rows that were read last; they are null.
+
+    Raises
+    ------
+    TableError
+        If the table cannot be read, lacks a column, or has one twice.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str] | None = None,
+        *,
+        required: Collection[str] = (),
+        dropped: Collection[str] = (),
+        name: str = "",
+    ) -> None:
+        self.unreadable_labels, self._example = 0, ""
+        super().__init__(path, columns, name=name)
+        self.schema = pa.schema([field for field in self.schema if field.name not in dropped])
+        self._require(required)
+
+    def _require(self, required: Collection[str]) -> None:
+        missing = [name for name in required if not {name, RAW_COLUMN_NAMES.get(name, name)} & set(self.names)]
+        duplicates = sorted(
+            {name for part in self._parts for name in part.schema.names if part.schema.names.count(name) > 1}
+        )
+        problems = [f"missing: {', '.join(missing)}"] * bool(missing)
+        problems += [f"duplicate: {', '.join(duplicates)}"] * bool(duplicates)
+        if not problems:
+            return
+        wanted = (
+            f"expected the columns {', '.join(required)} (lng or lon), each once"
+            if required
+            else "expected each column once"
+        )
+        found = ", ".join(self.names[:40]) or "no columns"
+        hint = chart_hint(self.names, self.name) if missing else ""
+        message = f"{self.name}: {wanted}; {'; '.join(problems)}. Found: {found}.{hint}"
+        raise TableError(message)
+
+    @property
+    def warning(self) -> str:
+        """How many labels of the rows that were read last could not be read; empty if all were."""
+        if not self.unreadable_labels:
+            return ""
+        such_as = f", such as {self._example}" if self._example else ""
+        return (
+            f"{self.unreadable_labels:,} value(s) of {TARGET} in {self.name} cannot be read{such_as}; "
+            "expected 1 or 0 (also true, yes, made, sim; false, no, missed, não). These rows have no label."
+        )
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the columns of the table are those of Parquet files, by name and type."""
+        return self.formats == {"parquet"} and all(
+            place < len(part.stored)
+            and (part.stored.names[place], part.stored.types[place]) == (name, part.schema.types[place])
+            for part in self._parts
+            for place, name in enumerate(part.schema.names)
+            if name in self.schema.names
+        )
+
+    def _names(self, names: list[str]) -> list[str]:
+        return unique([canonical(name) for name in names])
+
+    def _type(self, name: str, found: pa.DataType) -> pa.DataType:
+        found = super()._type(name, found)
+        if pa.types.is_large_string(found) or pa.types.is_string_view(found):
+            found = pa.string()
+        if name == TARGET:
+            return pa.float64() if pa.types.is_floating(found) or pa.types.is_decimal(found) else pa.int64()
+        kind = _kind(name)
+        if kind == "string":
+            return pa.string()
+        if kind and (pa.types.is_floating(found) or pa.types.is_decimal(found) or pa.types.is_null(found)):
+            return pa.float64()
+        if kind and pa.types.is_boolean(found):
+            return pa.int64()
+        if kind and not pa.types.is_integer(found):
+            return pa.string()
+        return found
+
+    def _converts(self, name: str) -> bool:
+        return name == TARGET or bool(_kind(name))
+
+    def _converted(self, name: str, column: pa.Array, target: pa.DataType) -> pa.Array:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if name == TARGET:
+            return self._labels(column).cast(target)
+        if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+            # The shortest decimal that a float32 stands for: -118.0198, not -118.01979827880859.
+            column = column.cast(pa.float32()).cast(pa.string())
+        if pa.types.is_decimal(column.type):
+            # Arrow's cast to a double is not exact.
+            column = column.cast(pa.string())
+        if pa.types.is_timestamp(column.type) and target == pa.string():
+            return pc.strftime(column, format="%Y-%m-%d")
+        column = column.cast(target) if column.type != target else column
+        if target == pa.string() and _kind(name) in {"double", "integer"}:
+            column = _numbers(name, column)
+        return _within_edges(name, column) if _kind(name) == "double" else column
+
+    def _labels(self, column: pa.Array) -> pa.Array:
+        labels, unreadable = read_labels(column)
+        count = pc.sum(unreadable).as_py() or 0
+        if count and not self.unreadable_labels:
+            self._example = repr(column.filter(unreadable)[0].as_py())
+        self.unreadable_labels += count
+        return labels
+
+    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        self.unreadable_labels, start = 0, 0
+        for batch in super()._batches(rows):
+            self._check_longitude(batch, start)
+            start += len(batch)
+            yield batch
+
+    def _check_longitude(self, batch: pa.RecordBatch, start: int) -> None:
+        names = longitude(batch.schema.names)
+        if len(names) < _BOTH:
+            return
+        one, other = (batch.column(name).cast(pa.string()) for name in names)
+        differ = pc.fill_null(pc.not_equal(one, other), False)
+        row = pc.index(differ, True).as_py()
+        if row >= 0:
+            message = (
+                f"{self.name}: found both {names[0]} and {names[1]}, which name one column, with different values: "
+                f"{one[row]} and {other[row]} in row {start + row}. Remove one of them."
+            )
+            raise TableError(message)
+
+
+def read_labels(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Read labels in any usual spelling.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Of any type.
+
+    Returns
+    -------
+    labels : pyarrow.Array of int64
+        1, 0, or null.
+    unreadable : pyarrow.Array of bool
+        Whether a value is neither a label nor missing.
+
+    Examples
+    --------
+    >>> labels, unreadable = read_labels(pa.array(["1.0", "Não", "made", None, "nan", "late"]))
+    >>> labels.to_pylist(), unreadable.to_pylist().index(True)
+    ([1, 0, 1, None, None, None], 5)
+    """
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int64())
+    texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), "")))
+    texts = pc.replace_substring_regex(texts, r"^\+?([01])[.,]0*$", r"\1")
+    known = pc.index_in(texts, pa.array(_SPELLINGS))
+    labels = pc.take(pa.array(_SPELLED, pa.int64()), known)
+    return labels, pc.and_(labels.is_null(), pc.invert(pc.is_in(texts, pa.array(_NO_LABEL))))
+
+
+def chart_hint(names: Collection[str], table: str) -> str:
+    """What to do with a shot chart of stats.nba.com, where shots were expected; empty for other tables."""
+    if not set(names) >= _CHART:
+        return ""
+    return (
+        " It is a shot chart of stats.nba.com (ShotChartDetail). Convert it first: "
+        f"python -m data.nba_charts {table} --out shots.parquet"
+    )
+
+
+def _kind(name: str) -> str:
+    if name in {*COLUMN, *FEATURES}:
+        return feature_column(name).kind
+    return "double" if name == PROBABILITY else ""
+
+
+def _numbers(name: str, column: pa.Array) -> pa.Array:
+    """Numbers as strings, with a decimal point and without separators of thousands."""
+    column = pc.utf8_trim_whitespace(column)
+    if not pc.any(pc.match_substring(column, ",")).as_py():
+        return column
+    is_id = _kind(name) == "integer" and feature_column(name).maximum is None
+    if is_id:
+        grouped = pc.match_substring_regex(column, r"^[+-]?\d{1,3}(,\d{3})+$")
+        column = pc.if_else(grouped, pc.replace_substring(column, ",", ""), column)
+    return pc.replace_substring_regex(column, r"^([+-]?\d*),(\d+)$", r"\1.\2")
+
+
+def _within_edges(name: str, column: pa.Array) -> pa.Array:
+    """A column in which values that only float32 puts outside of the range are its end."""
+    limits = (0.0, 1.0) if name == PROBABILITY else (feature_column(name).minimum, feature_column(name).maximum)
+    try:
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowException:
+        # Rows with cells that are no numbers are rejected later.
+        return column
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32)
+    for end, sign in zip(limits, (-1, 1), strict=True):
+        if end is None:
+            continue
+        near = (sign * values > sign * end) & (sign * rounded <= sign * np.float32(end))
+        if near.any():
+            column = pc.if_else(pa.array(near), pa.scalar(end).cast(column.type), column)
+    return column
