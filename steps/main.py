@@ -98,8 +98,8 @@ def _promotion_kept(trained: TrainingResult) -> Iterator[None]:
 def _records(trained: TrainingResult, applied: BatchScoringResult) -> Iterator[Record]:
     yield Metrics({f"test_{name}": value for name, value in trained.selection.metrics.items()})
     yield Metrics({f"prod_{name}": value for name, value in applied.metrics.items()})
-    yield Tags({"chosen_model": trained.selection.selected.id, "trained_version": trained.version})
-    yield Tags({"applied_version": applied.version or UNKNOWN_VERSION})
+    yield Tags({tags.SELECTED_MODEL: trained.selection.selected.id, tags.TRAINED_VERSION: trained.version})
+    yield Tags({tags.SCORING_VERSION: applied.version or UNKNOWN_VERSION})
 
 
 def _show(  # noqa: PLR0913, PLR0917 what each step ended with

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from data.cli.config import run_command
 from data.cli.console import info
-from monitor.store import commands
+from monitor.store import commands, tags
 from serving import registry
 from serving.batch.in_process import (
     PREDICTIONS_SHA256,
@@ -76,7 +76,7 @@ def run(config: ReverterConfig) -> RollbackResult:
         predictions = _verify_predictions(target)
         version = registry.roll_back(config.reason, target, instead_of=before)
         reverted = RollbackResult(before, version, predictions)
-        log_records([Tags({"champion": reverted.before, "model_version": version, "reason": config.reason})])
+        log_records([Tags({tags.CHAMPION: reverted.before, tags.MODEL_VERSION: version, "reason": config.reason})])
     info(
         "Rolled back", f"{registry.model()} from version {reverted.before or 'none'} to version {version}", style="bold"
     )

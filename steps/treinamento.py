@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from data.cli.console import detail, format_message, info
 from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
-from monitor.store import run_names
+from monitor.store import run_names, tags
 from serving import registry
 from steps.shared.command import run_command
 from steps.shared.data_origin import data_tags, print_synthetic_warning
@@ -44,7 +44,7 @@ def run(config: TrainingConfig) -> TrainingResult:
         compared = comparison_rows(challenger)
         if compared.note:
             info("Compared", compared.note)
-            log_records([Tags({"comparison_note": compared.note})])
+            log_records([Tags({tags.COMPARISON_NOTE: compared.note})])
         promotion = promote_if_better(challenger, compared.rows, seed=config.session_id)
         log_records(promotion_records(promotion))
         detail(format_message("Registered:", f"{registry.model()} version {challenger.version}; {promotion.note}"))

@@ -96,8 +96,6 @@ def shots_on_court(
     color : {"result", "prediction", "probability", "residual"}
         Value shown as color: the label, the predicted label, P(made), or ``shot_made_flag`` minus P(made). Only
         labeled shots have a residual.
-    title : str
-        Title of the chart.
     """
     figure = court_figure(title)
     if color == "residual":
@@ -140,8 +138,6 @@ def hexagons_on_court(
     value : {"rate", "expected", "difference", "shots"}
         Value shown as color: FG%, mean P(made), FG% minus mean P(made), or the number of shots. For the last, all
         hexagons have full size.
-    title : str
-        Title of the chart.
     """
     figure = _court(title)
     if cells.empty:
@@ -176,8 +172,6 @@ def density_on_court(shots: pd.DataFrame, title: str = "") -> go.Figure:
     ----------
     shots : pandas.DataFrame
         ``lat`` and ``lng``, degrees.
-    title : str
-        Title of the chart.
     """
     figure = _court(title)
     cells = rates.counts(shots, size_feet=_DENSITY_FEET)

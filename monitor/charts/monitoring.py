@@ -30,8 +30,6 @@ def distributions(samples: Mapping[str, Floats], unit: str, *, integer_bins: boo
         Axis title: the feature and its unit.
     integer_bins : bool
         One bin per integer.
-    title : str
-        Title of the chart.
     """
     figure = base_figure(title, x=unit, y="rows, %")
     finite = {name: _finite(values) for name, values in samples.items()}
@@ -68,8 +66,6 @@ def boxes(samples: Mapping[str, Floats], unit: str, title: str = "") -> go.Figur
         Values by sample; missing values are excluded. Only the five-number summaries are sent to the browser.
     unit : str
         Axis title: the feature and its unit.
-    title : str
-        Title of the chart.
     """
     finite = {name: values for name, given in samples.items() if (values := _finite(given)).size}
     figure = base_figure(title, x=unit, height=90 + 60 * max(len(finite), 2), legend_rows=0)
@@ -105,8 +101,6 @@ def interval_pair(rows: pd.DataFrame, title: str) -> go.Figure:
     rows : pandas.DataFrame
         Columns ``metric``, str; ``estimate``, ``low``, ``high``, ``actual``, ``actual_low`` and ``actual_high``,
         float, in the unit of the metric; the actual ones are NaN without labels.
-    title : str
-        Title of the chart.
     """
     if rows.empty:
         return empty_figure(base_figure(title))
@@ -159,8 +153,6 @@ def thresholds(rows: pd.DataFrame, title: str) -> go.Figure:
     ----------
     rows : pandas.DataFrame
         Columns ``feature``, ``statistic`` and ``unit``, str; ``value`` and ``threshold``, float, in that unit.
-    title : str
-        Title of the chart.
     """
     figure = base_figure(title, x="value / threshold", height=130 + 24 * max(len(rows), 4), legend_rows=2)
     ratio = (rows["value"] / rows["threshold"].where(rows["threshold"] > 0)).to_numpy(dtype=float)
@@ -265,8 +257,6 @@ def trend(rows: pd.DataFrame, metrics: Sequence[str], title: str) -> go.Figure:
         metric, float, NaN if a run has none.
     metrics : sequence of str
         Columns to draw; missing ones are ignored.
-    title : str
-        Title of the chart.
     """
     figure = base_figure(title, x="time of the run", y="metric")
     drawn = [metric for metric in metrics if metric in rows and rows[metric].notna().any()]

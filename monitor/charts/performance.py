@@ -36,8 +36,6 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
         1 made, 0 missed; rows with NaN are excluded.
     predicted : ndarray of float, shape (n,)
         1 made, 0 missed.
-    title : str
-        Title of the chart.
     """
     true, prediction = _labeled(labels, predicted)
     figure = base_figure(title, x="predicted", y="true", legend_rows=0)
@@ -134,8 +132,6 @@ def probability_histogram(probability: Floats, labels: Floats, threshold: float,
         1 made, 0 missed, NaN unknown.
     threshold : float
         Shots with P(made) of at least this value are predicted to be made.
-    title : str
-        Title of the chart.
     """
     figure = base_figure(title, x="P(made)", y="shots", height=360, legend_rows=2)
     values, classes = np.asarray(probability, dtype=float), np.asarray(labels, dtype=float)
@@ -175,8 +171,6 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
     ----------
     rows : pandas.DataFrame
         Columns ``metric`` and ``sample``, str; ``value``, ``low`` and ``high``, float, in the unit of the metric.
-    title : str
-        Title of the chart.
     """
     names, samples = list(rows["metric"].unique()), list(rows["sample"].unique())
     if not names:
@@ -222,8 +216,6 @@ def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:
         as returned by `monitor.metrics.rates.rates_by_group`.
     by : str
         Axis title of the groups, with its unit.
-    title : str
-        Title of the chart.
     """
     figure = base_figure(title, x=by, y="FG%")
     if rows.empty:

@@ -146,8 +146,6 @@ def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) 
         lat and lng of each shot, degrees.
     probability : array_like of float, shape (n,)
         P(made) of each shot.
-    title : str
-        Title of the figure.
     """
     figure, axes = _half_court(title)
     x, y = court.to_feet(table["lat"], table["lng"])

@@ -73,9 +73,9 @@ class Performance:
             return Interval(value, float(found.low), float(found.high))
         return Interval(value, low, high)
 
-    def intervals(self, confidence: float = CONFIDENCE) -> dict[str, Interval]:
+    def intervals(self) -> dict[str, Interval]:
         """Return every defined metric with its interval."""
-        return {metric: self.interval(metric, confidence) for metric in self.metrics}
+        return {metric: self.interval(metric) for metric in self.metrics}
 
 
 def evaluate_with_intervals(

@@ -168,10 +168,10 @@ class ModelStore:
         """
         return next(iter(self.find_runs(name, f"tags.{tags.DATA_SOURCE} LIKE '%' and {condition}", 1)), None)
 
-    def runs_within(self, run_id: str, condition: str = FINISHED, limit: int = _PAGE) -> list[RunInfo]:
+    def runs_within(self, run_id: str, condition: str = FINISHED) -> list[RunInfo]:
         """The runs nested under a run that meet a condition, oldest first."""
         within = f"tags.`{tags.PARENT}` = '{run_id}' and {condition}"
-        return list(islice(self._search(RunInfo, within, limit, OLDEST_FIRST), limit))
+        return list(islice(self._search(RunInfo, within, order=OLDEST_FIRST), _PAGE))
 
     def search_runs(self, condition: str, limit: int) -> list[RunInfo]:
         """The runs that meet a condition, newest first, at most ``limit``."""

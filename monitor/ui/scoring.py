@@ -370,9 +370,7 @@ class ScoredUpload:
         return sink.getvalue()
 
 
-def score_shots(
-    shots: UploadedTable, url: str, *, on_progress: Callable[[int], None], patience: float = RETRY_SECONDS
-) -> ScoredUpload:
+def score_shots(shots: UploadedTable, url: str, *, on_progress: Callable[[int], None]) -> ScoredUpload:
     """Score a table of shots with a server, and compute the metrics of its labeled rows.
 
     The server marks the rows as an upload in its inference log.
@@ -384,8 +382,6 @@ def score_shots(
         URL of the server, with or without ``/invocations``.
     on_progress : callable
         Called with the number of rows after each response.
-    patience : float
-        Seconds for which requests are retried.
 
     Raises
     ------
@@ -394,7 +390,7 @@ def score_shots(
     """
     started = time.perf_counter()
     with _url_errors_translated(url):
-        predictions = score(shots.sent, url, on_progress=on_progress, retry_timeout=patience, origin=UPLOAD)
+        predictions = score(shots.sent, url, on_progress=on_progress, retry_timeout=RETRY_SECONDS, origin=UPLOAD)
     seconds = time.perf_counter() - started
     probability = predictions[PROBABILITY].to_numpy()
     table = shots.table.assign(

@@ -23,6 +23,7 @@ HOST = "127.0.0.1"
 _READY_SECONDS = 120
 _STOP_SECONDS = 15
 _POLL_SECONDS = 0.1
+_PING_SECONDS = 5
 _LOG_LINES_SHOWN = 15
 
 
@@ -93,17 +94,17 @@ def _running(command: list[str], port: int, environment: Mapping[str, str] | Non
             _stop(process)
 
 
-def check_alive(url: str, *, seconds: float = 5) -> None:
+def check_alive(url: str) -> None:
     """Return if a server responds at a URL.
 
     Raises
     ------
     ServerError
-        If ``/ping`` does not respond with 200 within `seconds`.
+        If ``/ping`` does not respond with 200 within seconds.
     """
     try:
         with session_for(url) as session:
-            status = session.get(f"{url}/ping", timeout=seconds).status_code
+            status = session.get(f"{url}/ping", timeout=_PING_SECONDS).status_code
     except requests.RequestException as error:
         message = (
             f"No scoring server responds at {url} ({type(error).__name__}). "

@@ -244,7 +244,7 @@ def _show(applied: BatchScoringResult) -> None:
 
 
 def _records(applied: BatchScoringResult) -> Iterator[Record]:
-    yield Tags({"model_version": applied.version or UNKNOWN_VERSION, tags.PREDICTIONS: applied.path.name})
+    yield Tags({tags.MODEL_VERSION: applied.version or UNKNOWN_VERSION, tags.PREDICTIONS: applied.path.name})
     yield Metrics(
         {
             "rows_scored": float(applied.rows),

@@ -179,7 +179,10 @@ def nested_run(name: str) -> mlflow.ActiveRun:
 def git_state() -> dict[str, str]:
     """Git commit of the code and whether files differ from it, as tags."""
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {"git_commit": commit or "unknown", "git_dirty": "unknown" if status is None else str(bool(status)).lower()}
+    return {
+        store_tags.GIT_COMMIT: commit or "unknown",
+        store_tags.GIT_DIRTY: "unknown" if status is None else str(bool(status)).lower(),
+    }
 
 
 def _start_outermost(name: str) -> mlflow.ActiveRun:

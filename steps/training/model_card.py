@@ -78,13 +78,13 @@ def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> 
     if training_data.weights is not None and training_data.compared_on is not None:
         label_weight = float(training_data.weights[training_data.compared_on].mean())
     return Data(
-        source=tags.get("data_source", "unknown"),
+        source=tags.get(store_tags.DATA_SOURCE, store_tags.UNKNOWN),
         url=source,
         synthetic=training_data.is_synthetic,
         labels=int(tags.get(store_tags.TRAINING_LABELS, "0")),
         label_weight=label_weight,
         labels_until=tags.get(store_tags.LABELS_UNTIL, ""),
         sha256={name.removeprefix(_SHA256): tags[name] for name in sorted(tags) if name.startswith(_SHA256)},
-        commit=tags.get("git_commit", "unknown"),
-        dirty=tags.get("git_dirty") != "false",
+        commit=tags.get(store_tags.GIT_COMMIT, store_tags.UNKNOWN),
+        dirty=tags.get(store_tags.GIT_DIRTY) != "false",
     )

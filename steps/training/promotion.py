@@ -239,8 +239,8 @@ def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResul
 def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:
     """The gate result, for the run of the training."""
     result = registry.PASSED if promotion.gate_result.passed else registry.REJECTED
-    yield Tags({"gate": result, "gate_reason": promotion.gate_result.reason})
-    yield Tags({"promotion_note": promotion.note})
+    yield Tags({tags.GATE: result, tags.GATE_REASON: promotion.gate_result.reason})
+    yield Tags({tags.PROMOTION_NOTE: promotion.note})
     yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
     if promotion.promotion_test:
         yield Text(promotion_test.FILE, json.dumps(promotion.promotion_test.to_dict(), indent=2) + "\n")

@@ -69,7 +69,7 @@ def reproduction(run_id: str, tags: Mapping[str, str], training: Mapping[str, ob
         as_of = "now" if "now" in root.params else "as_of"  # a run of 0.1.0, whose commit the command checks out
         entry_point, values = "retreino", {**given(root.params), "mode": "force", as_of: decided}
     command = commands.command(entry_point, values, root.tags.get(store_tags.REGISTERED_MODEL, ""))
-    commit = tags.get("git_commit", "unknown")
+    commit = tags.get(store_tags.GIT_COMMIT, store_tags.UNKNOWN)
     if commit != "unknown":
         command = f"git checkout {commit} && {command}"
     unknown = () if entry_point == "retreino" else origin.unknown
@@ -128,7 +128,7 @@ def _acquisition(provenance: Provenance) -> dict[str, str]:
 
 def _remarks(tags: Mapping[str, str], root: RunInfo, entry_point: str, unknown: tuple[str, ...]) -> Iterator[str]:
     if entry_point == "retreino":
-        champion = root.tags.get(store_tags.CHAMPION, "unknown")
+        champion = root.tags.get(store_tags.CHAMPION, store_tags.UNKNOWN)
         yield (
             f"It trains the same model while version {champion} is champion and the labels are the same. Run it in a "
             "copy of the store: it registers a version, and promotes it if it is better. The training files "
@@ -146,7 +146,7 @@ def _remarks(tags: Mapping[str, str], root: RunInfo, entry_point: str, unknown: 
             f"Unknown, because the runs that hold them are missing: {', '.join(f'`{name}`' for name in unknown)}. The "
             "command takes the defaults; the right values give files of the same SHA-256."
         )
-    if tags.get("git_commit", "unknown") == "unknown":
+    if tags.get(store_tags.GIT_COMMIT, store_tags.UNKNOWN) == "unknown":
         yield "The Git commit of the code is unknown."
-    elif tags.get("git_dirty") != "false":
+    elif tags.get(store_tags.GIT_DIRTY) != "false":
         yield "Files differed from that commit when it was trained, or that is unknown: the commit does not hold them."

@@ -89,7 +89,7 @@ def train_and_register(config: TrainingConfig, training_data: TrainingData) -> t
     log_records(_records(selection))
     active = mlflow.active_run()
     version = _register(selection, training_data, config, active.info.run_id if active else "")
-    log_records([Tags({"model_version": version})])
+    log_records([Tags({store_tags.MODEL_VERSION: version})])
     return Challenger(version, training_data, selection.selected.pipeline, selection.prior.pipeline), selection
 
 
@@ -145,7 +145,7 @@ def _log_candidate(candidate: Candidate, training_data: TrainingData, config: Tr
 
 
 def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: TrainingConfig) -> Iterator[Record]:
-    yield Tags({"model_id": candidate.id, "criterion": config.criterion})
+    yield Tags({store_tags.MODEL_ID: candidate.id, store_tags.SELECTION_METRIC: config.criterion})
     yield Params(candidate.hyperparameters)
     for name, (mean, deviation) in candidate.cross_validated.items():
         yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
@@ -214,7 +214,7 @@ def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
 
 
 def _records(selection: ModelSelection) -> Iterator[Record]:
-    yield Tags({"chosen_model": selection.selected.id})
+    yield Tags({store_tags.SELECTED_MODEL: selection.selected.id})
     yield Text("justification.md", selection.justification)
     yield Metrics(selection.metrics)
 
@@ -231,8 +231,8 @@ def _register(selection: ModelSelection, training_data: TrainingData, config: Tr
             f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}"
             for name, (mean, deviation) in selected.cross_validated.items()
         },
-        "model_id": selected.id,
-        "criterion": config.criterion,
+        store_tags.MODEL_ID: selected.id,
+        store_tags.SELECTION_METRIC: config.criterion,
         "threshold": str(THRESHOLD),
         PREDICTIONS_SHA256: prediction_hash(info.model_uri),
         ROUNDED_PREDICTIONS_SHA256: prediction_hash(info.model_uri, ROUNDED_DECIMALS),
