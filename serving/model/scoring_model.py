@@ -220,7 +220,7 @@ class ScoringModel(PythonModel):
             sys.dont_write_bytecode = True
             self.log = importlib.import_module("inference_log")
             most = importlib.import_module("server_limits").limits()
-            may_keep = self.log.Limits(most.log_bytes, most.spool_bytes)
+            may_keep = self.log.LogLimits(most.log_bytes, most.spool_bytes)
             self.recorder = self.log.recorder_from_environment(self.names, may_keep)
             _improve_the_server(self)
             importlib.import_module("bounded_http").limit_servers(most)
