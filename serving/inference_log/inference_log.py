@@ -396,7 +396,7 @@ class _Losses:
     def end(self) -> None:
         if self._is_reported:
             _logger.warning(
-                "the inference log is written again after %.0f s, %d rows were lost", self._seconds(), self._now
+                "the inference log is written again after %.0f s, %s rows were lost", self._seconds(), f"{self._now:,}"
             )
             self._since, self._now, self._is_reported = 0.0, 0, False
 

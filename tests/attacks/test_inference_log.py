@@ -123,7 +123,7 @@ def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_p
 
 
 def test_a_spool_at_its_limit_loses_rows_that_are_counted_logged_once_and_logged_again_at_the_end(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dropped: list[tuple[str, int]] = []
     # A folder in its place keeps the database away.
@@ -147,7 +147,7 @@ def test_a_spool_at_its_limit_loses_rows_that_are_counted_logged_once_and_logged
     wait_until(taken, "the spool to take rows again")
     lost = recorder.dropped["spool_full"]
     assert not recorder.close()
-    output = capfd.readouterr().err
+    output = caplog.text
     assert output.count("rows are not logged") == 1
     assert "KOBE_LIMIT_SPOOL_BYTES" in output
     over = re.findall(r"the inference log is written again after \d+ s, ([\d,]+) rows were lost", output)
@@ -234,7 +234,7 @@ def until_rows_are_lost(server: ProductionServer) -> int:
 
 
 def test_a_recorder_that_starts_on_a_full_disk_loses_rows_and_keeps_them_when_there_is_room(
-    small_disk: Path, capfd: pytest.CaptureFixture[str]
+    small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     filler = fill(small_disk)
     # Folders of this disk take no room: only a file does.
@@ -252,7 +252,7 @@ def test_a_recorder_that_starts_on_a_full_disk_loses_rows_and_keeps_them_when_th
     lost = recorder.dropped["disk_full"]
     assert not recorder.close()
     assert rows_in(small_disk) == 1
-    assert f"{lost:,} rows were lost" in capfd.readouterr().err
+    assert f"{lost:,} rows were lost" in caplog.text
 
 
 # Files of others
