@@ -4,12 +4,14 @@ import contextlib
 import gc
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
+from streamlit.components.v2 import manifest_scanner
 
 from data.simulation import synthetic
 from tests.preparation import once
@@ -46,6 +48,14 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A state folder of the tests: locks and spools are not those of whoever runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_of_streamlit() -> Iterator[None]:
+    """Streamlit searches all installed packages for components, a second for each page: once is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
         yield
 
 
