@@ -66,6 +66,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_INITIAL_STATE = (b"", 0)
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 
 
@@ -165,6 +166,7 @@ class _Utf8(io.RawIOBase):
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self._decoder: codecs.IncrementalDecoder | None = None
+        self._is_utf8 = False
         self._left = memoryview(b"")
         self._ended = False
 
@@ -179,7 +181,10 @@ class _Utf8(io.RawIOBase):
                 name = encoding_of(block)
                 errors = _FALLBACK if name.startswith("utf-8") else "replace"
                 self._decoder = codecs.getincrementaldecoder(name)(errors)
-            self._left = memoryview(self._decoder.decode(block, final=self._ended).encode())
+                self._is_utf8 = name == "utf-8"
+            is_same = self._is_utf8 and block.isascii() and self._decoder.getstate() == _INITIAL_STATE
+            text = block if is_same else self._decoder.decode(block, final=self._ended).encode()
+            self._left = memoryview(text)
         target = memoryview(buffer).cast("B")
         count = min(len(target), len(self._left))
         target[:count] = self._left[:count]

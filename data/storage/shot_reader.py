@@ -27,6 +27,8 @@ _SPELLINGS = [spelling for spellings in LABELS.values() for spelling in spelling
 _SPELLED = [label for label, spellings in LABELS.items() for _ in spellings]
 _CHART = {"loc_x", "loc_y", "game_event_id"}
 _BOTH = 2
+_DIGITS_OF_FLOAT32 = 12
+"""Length from which a number as a string may be a float32 that was converted to a double."""
 
 
 class ShotReader(TableReader):
@@ -205,6 +207,11 @@ def read_labels(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     """
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int64())
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        numbers = column.cast(pa.float64())
+        is_label = pc.fill_null(pc.or_(pc.equal(numbers, 0.0), pc.equal(numbers, 1.0)), False)
+        labels = pc.if_else(is_label, numbers, pa.scalar(None, pa.float64())).cast(pa.int64())
+        return labels, pc.and_not(pc.fill_null(pc.invert(pc.is_nan(numbers)), False), is_label)
     texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), "")))
     texts = pc.replace_substring_regex(texts, r"^\+?([01])[.,]0*$", r"\1")
     known = pc.index_in(texts, pa.array(_SPELLINGS))
@@ -230,7 +237,7 @@ def _kind(name: str) -> str:
 
 def _numbers(name: str, column: pa.Array) -> pa.Array:
     """Numbers as strings, with a decimal point and without separators of thousands."""
-    column = pc.utf8_trim_whitespace(column)
+    column = pc.ascii_trim_whitespace(column)
     if not pc.any(pc.match_substring(column, ",")).as_py():
         return column
     is_id = _kind(name) == "integer" and feature_column(name).maximum is None
@@ -243,6 +250,12 @@ def _numbers(name: str, column: pa.Array) -> pa.Array:
 def _within_edges(name: str, column: pa.Array) -> pa.Array:
     """A column in which values that only float32 puts outside of the range are its end."""
     limits = (0.0, 1.0) if name == PROBABILITY else (feature_column(name).minimum, feature_column(name).maximum)
+    if pa.types.is_string(column.type) and (pc.max(pc.binary_length(column)).as_py() or 0) < _DIGITS_OF_FLOAT32:
+        return column
+    if pa.types.is_floating(column.type) and None not in limits:
+        found = pc.min_max(column).as_py()
+        if found["min"] is None or (found["min"] >= limits[0] and found["max"] <= limits[1]):
+            return column
     try:
         values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
