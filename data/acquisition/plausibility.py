@@ -83,8 +83,8 @@ class PlausibilityCheck:
                 self._add_distances(chunk, feet, values["shot_distance"])
         if "shot_zone_basic" in chunk and "shot_type" in chunk:
             zones = chunk["shot_zone_basic"].to_numpy()
-            is_three = np.isin(zones, [zone for zone in court.BASIC_ZONES if zone.endswith("3")])
-            wrong = (is_three & (types == TWO_POINTS)) | (np.isin(zones, _PAINT) & (types == THREE_POINTS))
+            is_three_pointer = np.isin(zones, [zone for zone in court.BASIC_ZONES if zone.endswith("3")])
+            wrong = (is_three_pointer & (types == TWO_POINTS)) | (np.isin(zones, _PAINT) & (types == THREE_POINTS))
             self._zone.add(np.isin(zones, court.BASIC_ZONES), wrong, chunk, ["shot_zone_basic", "shot_type"])
 
     def _add_places(self, chunk: pd.DataFrame, feet: npt.NDArray[np.float64], types: npt.NDArray[np.object_]) -> None:
@@ -114,7 +114,7 @@ class PlausibilityCheck:
         if self._made >= _MIN_ROWS and not self._missed:
             message = (
                 f"{self.name}: expected made and missed shots; found {self._made:,} made shots and no missed one. The "
-                "NBA's API returns made shots only unless it is asked for all attempts: download the chart again with "
+                "NBA's API returns made shots only by default: download the chart again with "
                 "context_measure_simple='FGA'."
             )
             raise SchemaError(message)
