@@ -56,9 +56,15 @@ def validate_location(location: str) -> str:
     ValueError
         pydantic reports it as an invalid parameter. Secrets are masked.
     """
-    if not is_url(location):
-        validate_table_path(Path(location).expanduser())
-        return location
+    try:
+        if not is_url(location):
+            validate_table_path(Path(location).expanduser())
+            return location
+    except (OSError, RuntimeError) as error:
+        message = (
+            f"expected a path, or the URL of a table such as {_EXAMPLE}; found {masked(location)[:100]!r} ({error})"
+        )
+        raise ValueError(message) from error
     scheme, separator, _ = location.partition("://")
     if not separator or scheme.lower() in _PACKAGES:
         return location

@@ -132,6 +132,8 @@ def test_a_password_is_refused_under_mlflow_run_which_logs_it(monkeypatch: pytes
         (f"nosuchdatabase://kobe:{SECRET}@host/shots?table=shots", "a URL of nosuchdatabase://"),
         (f"postgresql://kobe:{SECRET}@host:port/shots?table=shots", "the URL of a table such as"),
         ("nothing.xlsx", "a name that ends in .parquet or .csv"),
+        ("x" * 5_000, "File name too long"),
+        ("~nobody_of_this_name/shots.csv", "expected a path"),
     ],
 )
 def test_what_is_no_location_is_refused_without_its_secrets(location: str, words: str) -> None:

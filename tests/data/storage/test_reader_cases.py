@@ -22,6 +22,7 @@ from pyarrow import feather
 from data.acquisition import sources
 from data.acquisition.raw_tables import FILES
 from data.errors import KobeShotError
+from data.nba_charts.chart import chart_files, convert_charts
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.locations import local_table, validate_location
 from data.storage.scratch import user_folder
@@ -532,3 +533,55 @@ def test_two_spellings_of_a_column_are_refused(tmp_path: Path) -> None:
     for read_by in COMMANDS.values():
         with pytest.raises(KobeShotError, match="lat"):
             read_by(str(tmp_path / "shots.csv"), tmp_path)
+
+
+def chart_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The chart of some shots, with the names of stats.nba.com."""
+    return pd.DataFrame(
+        {
+            "GRID_TYPE": "Shot Chart Detail",
+            "GAME_ID": "0021500001",
+            "GAME_EVENT_ID": table[SHOT_ID],
+            "PERIOD": table["period"],
+            "MINUTES_REMAINING": table["minutes_remaining"],
+            "SHOT_DISTANCE": table["shot_distance"],
+            "LOC_X": ((table["lon"] + 118.2698) * 1_000).round().astype(int),
+            "LOC_Y": ((34.0443 - table["lat"]) * 1_000).round().astype(int),
+            "SHOT_MADE_FLAG": table[TARGET],
+            "SHOT_TYPE": table["shot_type"],
+        }
+    )
+
+
+CHARTS: dict[str, Write] = {
+    **{case: READ[case] for case in ("plain csv", "01 pandas' index in csv", "05 PARQUET in capitals", "08 semicolon")},
+    **{
+        case: READ[case]
+        for case in ("tab in txt", "utf-16 with BOM", "a title line", "gz", "zip of one file", "json lines")
+    },
+    **{case: READ[case] for case in ("dictionaries", "pandas' nullable types", "feather", "parquet named csv")},
+    "names with spaces": changed(renamed(lambda name: name.replace("_", " ").title()), csv()),
+    "labels as words": changed(
+        lambda table: table.assign(SHOT_MADE_FLAG=table["SHOT_MADE_FLAG"].map({1: "Made Shot", 0: "Missed Shot"})),
+        csv(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHARTS)
+def test_a_shot_chart_of_any_format_is_converted(case: str, tmp_path: Path) -> None:
+    given = plain()
+    path = Path(CHARTS[case](chart_of(given), tmp_path))
+    convert_charts(chart_files([path]), tmp_path / "out.parquet")
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert (found[SHOT_ID] % 10_000).tolist() == given[SHOT_ID].tolist()
+    for name in ("lat", "lon", "minutes_remaining", "period", "shot_distance", TARGET):
+        np.testing.assert_array_equal(found[name].astype("float64"), given[name].astype("float64"))
+
+
+@pytest.mark.parametrize("case", sorted(set(REFUSED) - {"a shot chart", "a JSON array"}))
+def test_what_is_no_shot_chart_is_named(case: str, tmp_path: Path) -> None:
+    path = tmp_path / REFUSED[case].name
+    REFUSED[case].write(path)
+    with pytest.raises((KobeShotError, ValueError), match=path.name):
+        convert_charts(chart_files([path]), tmp_path / "out.parquet")
