@@ -12,6 +12,7 @@ import pytest
 
 from data.paths import ROOT
 from data.schema import FEATURES
+from tests import fork_server
 from tests.attacks.bodies import (
     CSV_ROW,
     HEADER,
@@ -23,6 +24,7 @@ from tests.attacks.bodies import (
     understated,
 )
 from tests.attacks.support import CSV, JSON, MEGABYTE, PARQUET, Server, Watched, some_slow
+from tests.project import environment
 
 MAX_GROWTH = 512 * MEGABYTE
 """Of all processes of a server together; docs/serving.md states it."""
@@ -149,8 +151,11 @@ QUICK_CSVS = ("a line of a million columns", "a quote that never ends", "zeros")
 
 def built(case: str) -> bytes:
     """A Parquet file of `PARQUETS`, made in a process of its own: some take gigabytes, which the tests would keep."""
-    code = "import sys, tests.attacks.test_bodies as t; sys.stdout.buffer.write(t.PARQUETS[sys.argv[1]]())"
-    return subprocess.run([sys.executable, "-c", code, case], cwd=ROOT, capture_output=True, check=True).stdout
+    command = [sys.executable, "-m", "tests.attacks.test_bodies", case]
+    with fork_server.start(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as process:
+        body: bytes = process.communicate()[0]
+    assert process.returncode == 0
+    return body
 
 
 def assert_bounded(server: Server, body: bytes, kind: str) -> None:
@@ -222,3 +227,7 @@ def test_the_longest_tables_that_are_taken_keep_to_the_bound(server: Server, cas
     assert set(responses) <= {200, 503}
     assert 200 in responses
     seen.assert_bounded(growth=MAX_GROWTH)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(PARQUETS[sys.argv[1]]())
