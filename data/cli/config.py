@@ -101,4 +101,4 @@ def _message(config_class: type[CommandConfig], location: tuple[int | str, ...],
 
 def _program() -> str:
     spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "this command"
+    return spec.name.removesuffix(".__main__") if spec else "this command"

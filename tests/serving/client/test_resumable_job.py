@@ -395,7 +395,7 @@ def test_a_server_that_is_not_there_is_reported_with_the_command_that_starts_one
         *("--endpoint", f"http://127.0.0.1:{free_port()}"),
     )
     assert result.returncode == 1
-    assert "No scoring server responds" in result.stderr
+    assert "serving.client failed: No scoring server responds" in result.stderr.replace("\n", " ")
     assert "make serve" in result.stderr
 
 
