@@ -28,6 +28,7 @@ from serving.registry.verify import run as verify
 from steps import aplicacao, reverter
 from steps.aplicacao import AplicacaoConfig
 from steps.reverter import ReverterConfig
+from tests import fork_server
 from tests.evaluations import population
 from tests.project import (
     Checkout,
@@ -330,7 +331,7 @@ def test_the_server_starts_with_no_champion_that_was_changed_and_takes_up_none(
 
 
 def start(checkout: Checkout) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+    return fork_server.start(
         [sys.executable, "-m", "serving.server", "--port", "0", "--workers", "1"],
         cwd=checkout.folder,
         env=environment(),

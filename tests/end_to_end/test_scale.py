@@ -244,17 +244,8 @@ def test_a_wrong_master_is_reported(scorer: Checkout, tmp_path: Path, master: st
 
 def test_missing_java_is_reported_before_anything_is_done(scorer: Checkout, tmp_path: Path) -> None:
     table = in_parts(make_table(100), tmp_path / "shots.parquet", 1)
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "steps.aplicacao", "--engine", "spark"),
-            *("--table", str(table), "--out", str(tmp_path / "out.parquet")),
-        ],
-        cwd=scorer.folder,
-        env={**environment(), "JAVA_HOME": str(tmp_path), "PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    files = ("--table", str(table), "--out", str(tmp_path / "out.parquet"))
+    result = scorer.step("aplicacao", "--engine", "spark", *files, JAVA_HOME=str(tmp_path), PATH=os.environ["PATH"])
     assert result.returncode == 1
     assert "engine=spark expects Java 17 or 21; found none" in result.stderr
     assert "Traceback" not in result.stderr

@@ -161,14 +161,7 @@ def test_the_version_that_an_endpoint_returns_is_used(checkout: Checkout) -> Non
 @pytest.mark.parametrize("uri", ["sqlite:////proc/no/such/mlflow.db", "nonsense://nowhere"])
 def test_an_unusable_tracking_store_is_reported_without_a_traceback(tmp_path: Path, uri: str) -> None:
     checkout = copy_project(tmp_path)
-    result = subprocess.run(
-        [sys.executable, "-m", "steps.aquisicao", "--source", "synthetic"],
-        cwd=checkout.folder,
-        env=environment() | {"MLFLOW_TRACKING_URI": uri},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = checkout.step("aquisicao", "--source", "synthetic", MLFLOW_TRACKING_URI=uri)
     assert result.returncode == 1
     assert f"tracking store {uri}" in result.stderr
     assert "Traceback" not in result.stderr
