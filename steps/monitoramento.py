@@ -67,7 +67,9 @@ def check_current(current: str) -> str:
     try:
         return validate_location(current or "nothing")
     except ValueError as error:
-        message = f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a table; {error}"
+        message = (
+            f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file, or another table; {error}"
+        )
         raise ValueError(message) from error
 
 

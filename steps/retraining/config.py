@@ -25,7 +25,7 @@ def check_current(current: str) -> str:
     try:
         return validate_location(current or "nothing")
     except ValueError as error:
-        message = f"expected {APPLICATION}, {LOG}, or a table of scored shots; {error}"
+        message = f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; {error}"
         raise ValueError(message) from error
 
 
