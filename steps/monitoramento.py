@@ -68,7 +68,8 @@ def check_current(current: str) -> str:
         return validate_location(current or "nothing")
     except ValueError as error:
         message = (
-            f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file, or another table; {error}"
+            f"expected {APPLICATION}, {LOG}, {TRAIN}, {TEST}, or a .parquet or .csv file, or another table; found "
+            f"{display_location(current)!r}: {error}"
         )
         raise ValueError(message) from error
 

@@ -25,7 +25,10 @@ def check_current(current: str) -> str:
     try:
         return validate_location(current or "nothing")
     except ValueError as error:
-        message = f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; {error}"
+        found = display_location(current)
+        message = (
+            f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; found {found!r}: {error}"
+        )
         raise ValueError(message) from error
 
 
