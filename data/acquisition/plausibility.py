@@ -91,8 +91,8 @@ class PlausibilityCheck:
         is_near = feet < court.CORNER_THREE_X - _MARGIN_FEET
         is_far = feet > court.THREE_POINT_RADIUS + _MARGIN_FEET
         wrong = (is_near & (types == THREE_POINTS)) | (is_far & (types == TWO_POINTS))
-        checked = (types == THREE_POINTS) | is_far
-        self._type.add(checked & ~np.isnan(feet), wrong, chunk, ["shot_type", "lat", "lon"])
+        checked = ~np.isnan(feet) & np.isin(types, [TWO_POINTS, THREE_POINTS])
+        self._type.add(checked, wrong, chunk, ["shot_type", "lat", "lon"])
 
     def _add_distances(
         self, chunk: pd.DataFrame, feet: npt.NDArray[np.float64], distance: npt.NDArray[np.float64]
