@@ -113,8 +113,9 @@ def _source_records(config: BatchScoringConfig, name: str) -> Iterator[Record]:
     """The origin of the shots; the prepared table must be that of the manifest."""
     if config.table:
         digest, sample = sha256(config.source), _sample(config.source)
+        source = name if is_url(name) else ""
         yield Tags({"sha256_table": digest})
-        yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None, name)
+        yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None, source)
         return
     manifest = read_manifest()
     print_synthetic_warning(synthetic=manifest.provenance.is_synthetic)

@@ -19,6 +19,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
@@ -304,7 +305,8 @@ def _log_dataset(record: Dataset) -> None:
         warnings.simplefilter("ignore", UserWarning)
         dataset = mlflow.data.from_pandas(
             record.table,
-            source=masked(record.source or str(record.path)),
+            # MLflow does not resolve the URL of a database.
+            source=CodeDatasetSource({"location": masked(record.source)}) if record.source else str(record.path),
             targets=record.targets,
             name=record.path.stem,
             digest=record.sha256[:36],
