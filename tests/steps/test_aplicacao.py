@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -137,6 +139,17 @@ def test_a_given_table_has_a_tag_of_its_own_and_is_not_prod(tmp_path: Path, stor
     aplicacao.run(config(tmp_path))
     assert mlflow.last_active_run().data.tags[tags.GIVEN_TABLE] == str(tmp_path / "shots.parquet")
     assert current_store().last_batch_scoring_run() is None
+
+
+def test_a_table_of_a_database_is_scored_and_named_in_its_run(tmp_path: Path, store_with_models: LoggedModels) -> None:
+    registry.promote(store_with_models.register(GOOD), "the only one")
+    with closing(sqlite3.connect(tmp_path / "shots.db")) as connection:
+        shots(50).to_sql("shots", connection, index=False)
+    location = f"sqlite:///{tmp_path}/shots.db?table=shots"
+    assert aplicacao.run(config(tmp_path, table=location)).rows == 50
+    run = mlflow.get_run(mlflow.last_active_run().info.run_id)
+    assert run.data.tags[tags.GIVEN_TABLE] == location
+    assert location in run.inputs.dataset_inputs[0].dataset.source
 
 
 @pytest.mark.parametrize("kept", [slice(-50), slice(100)])
