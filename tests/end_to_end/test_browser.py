@@ -18,6 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from serving.inference_log import reader
+from tests import fork_server
 from tests.project import REAL, Checkout, end_group, environment, free_port, ok, run_production_server, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -100,7 +101,7 @@ def monitor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     log = tmp_path_factory.mktemp("log") / "log.db"
     with run_production_server(checkout, workers=1, inference_log=f"sqlite:///{log}") as server:
         port = free_port()
-        app = subprocess.Popen(
+        app = fork_server.start(
             [sys.executable, "-m", "streamlit", "run", "monitor/app.py", "--server.port", str(port)],
             cwd=checkout.folder,
             env=environment() | {"KOBE_ENDPOINT": server.url, "KOBE_INFERENCE_LOG": f"sqlite:///{log}"},
