@@ -37,8 +37,12 @@ class KobeShotError(Exception):
         return masked(super().__str__())
 
 
+class DatasetError(KobeShotError):
+    """The description of a dataset is missing or invalid."""
+
+
 class SchemaError(KobeShotError):
-    """A table violates the schema of ``data/schema.py``."""
+    """A table violates the schema of its dataset."""
 
 
 class SourceError(KobeShotError):

@@ -1,12 +1,21 @@
-"""The schema of a shot: name, type, unit, range and meaning of each column.
+"""The columns of a shot, derived from the default dataset ``data/datasets/kobe.toml``, and names that scoring adds.
 
-All validation and documentation of shots is derived from ``COLUMNS``: the pandera schema (``data/validation.py``), the
-MLflow signature (``serving/model/packaging.py``), the constraints of the served model
-(``serving/model/scoring_model.py``), and the tables of the documentation.
+New code takes a `data.datasets.Dataset` instead of the constants of columns.
 """
 
 from dataclasses import dataclass
 from typing import Literal
+
+from data import datasets
+
+_KINDS: dict[datasets.Kind, Literal["double", "integer", "string"]] = {
+    "float": "double",
+    "integer": "integer",
+    "boolean": "integer",
+    "category": "string",
+    "string": "string",
+    "date": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -65,62 +74,45 @@ class Column:
         return f"{noun} from {self.minimum:.8g} to {self.maximum:.8g}"
 
 
-TWO_POINTS = "2PT Field Goal"
-THREE_POINTS = "3PT Field Goal"
+def _column(column: datasets.Column) -> Column:
+    return Column(
+        column.raw_name,
+        _KINDS[column.kind],
+        column.description,
+        column.unit,
+        _end(column.minimum),
+        _end(column.maximum),
+        nullable=column.role != "id",
+        required=column.role in {"feature", "target", "id"},
+        unique=column.role == "id",
+        choices=column.categories,
+    )
 
-# The court is 94 by 50 feet and the hoop is 5.25 feet inside the baseline, so loc_y runs from -52.5 to 887.5 and loc_x
-# from -250 to 250 tenths of a foot; lat = 34.0443 - loc_y/1000 and lon = -118.2698 + loc_x/1000.
-COLUMNS: tuple[Column, ...] = (
-    Column("action_type", "string", "how the shot was taken, in detail", nullable=True),
-    Column("combined_shot_type", "string", "how the shot was taken", nullable=True),
-    Column("game_event_id", "integer", "number of the event within the game", nullable=True),
-    Column("game_id", "integer", "NBA's id of the game", nullable=True),
-    Column("lat", "double", "position along the court", "degrees", 33.1568, 34.0968, nullable=True, required=True),
-    Column("loc_x", "integer", "position across the court from the hoop", "tenths of a foot", -250, 250, nullable=True),
-    Column("loc_y", "integer", "position along the court from the hoop", "tenths of a foot", -53, 888, nullable=True),
-    Column("lon", "double", "position across the court", "degrees", -118.5198, -118.0198, nullable=True, required=True),
-    Column(
-        "minutes_remaining",
-        "double",
-        "remaining in the period",
-        "minutes",
-        0,
-        12,
-        nullable=True,
-        required=True,
-    ),
-    Column("period", "integer", "quarter, 5 and above for overtimes", "", 1, 10, nullable=True, required=True),
-    Column("playoffs", "integer", "1 in the playoffs, otherwise 0", "", 0, 1, nullable=True, required=True),
-    Column("season", "string", "season, such as 2000-01", nullable=True),
-    Column("seconds_remaining", "integer", "remaining in the minute", "seconds", 0, 59, nullable=True),
-    Column("shot_distance", "double", "distance from the hoop", "feet", 0, 94, nullable=True, required=True),
-    Column("shot_made_flag", "integer", "1 made, 0 missed, null unknown", "", 0, 1, nullable=True, required=True),
-    Column("shot_type", "string", "two-point or three-point shot", nullable=True, choices=(TWO_POINTS, THREE_POINTS)),
-    Column("shot_zone_area", "string", "side of the court", nullable=True),
-    Column("shot_zone_basic", "string", "zone of the court", nullable=True),
-    Column("shot_zone_range", "string", "band of distance", nullable=True),
-    Column("team_id", "integer", "NBA's id of the team", nullable=True),
-    Column("team_name", "string", "name of the team", nullable=True),
-    Column("game_date", "string", "date of the game, such as 2000-10-31", nullable=True),
-    Column("matchup", "string", "teams and venue, such as LAL @ POR", nullable=True),
-    Column("opponent", "string", "opposing team, such as POR", nullable=True),
-    Column("shot_id", "integer", "id of the shot", required=True, unique=True),
-)
+
+def _end(end: float | None) -> float | None:
+    return int(end) if end is not None and end.is_integer() else end
+
+
+_DATASET = datasets.default()
+
+COLUMNS: tuple[Column, ...] = tuple(map(_column, _DATASET.columns))
 COLUMN: dict[str, Column] = {column.name: column for column in COLUMNS}
+
+TWO_POINTS, THREE_POINTS = COLUMN["shot_type"].choices
 
 VALIDATED_COLUMNS: tuple[str, ...] = tuple(
     column.name for column in COLUMNS if column.kind != "string" or column.choices or not column.nullable
 )
 """Names of the columns whose values can violate the schema; the others are optional strings."""
 
-RAW_COLUMN_NAMES = {"lng": "lon"}
+RAW_COLUMN_NAMES = {column.name: column.raw_name for column in _DATASET.columns if column.name != column.raw_name}
 """Raw names of the model's columns, where they differ."""
 
-FEATURES: tuple[str, ...] = ("lat", "lng", "minutes_remaining", "period", "playoffs", "shot_distance")
+FEATURES: tuple[str, ...] = _DATASET.feature_names
 """The model's features, in the order of its signature; all are doubles."""
 
-TARGET = "shot_made_flag"
-SHOT_ID = "shot_id"
+TARGET = _DATASET.target.name
+SHOT_ID = _DATASET.id.name
 GAME_DATE = "game_date"
 PROBABILITY = "probability"
 """Name of P(made) in responses and tables of predictions."""
