@@ -9,7 +9,7 @@ LAYERS = ("data", "serving", "monitor", "steps")
 MODULES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 ORDER = """
-    data.masking data.errors data.paths data.schema data.validation data.court
+    data.masking data.errors data.paths data.datasets data.schema data.validation data.court
     data.storage data.cli data.spark data.simulation data.acquisition data.preparation data.nba_charts
     serving.server_limits serving.shot_tables
     serving.model.body_parser serving.model serving.registry serving.inference_log

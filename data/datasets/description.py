@@ -19,7 +19,7 @@ NUMERIC: tuple[Kind, ...] = ("float", "integer", "boolean")
 """Kinds whose values are doubles in prepared tables."""
 CATEGORICAL: tuple[Kind, ...] = ("category", "string")
 
-RESERVED = ("prediction", "probability", "model_version", "in_training", "learned", "reason", "request_id")
+RESERVED = ("prediction", "probability", "model_version", "in_training", "reason", "request_id")
 """Names that scoring adds to tables, which no column can have."""
 ROW_ID = "row_id"
 """Name of the id of a table whose description names none: the number of the row in the source."""

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 
 from data.datasets.description import Column, Court, Dataset, Monitoring, Rows, Slice, Source, Test
 from data.errors import DatasetError, FileError
-from data.storage.regular_files import open_regular
 
 FOLDER = Path(__file__).resolve().parent
 DEFAULT = "kobe"
@@ -56,10 +55,10 @@ def load(dataset: str | Path) -> Dataset:
     """
     path = find(dataset)
     try:
-        with open_regular(path) as file:
+        with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-    except FileError as error:
-        raise DatasetError(str(error)) from error
+    except OSError as error:
+        raise DatasetError(str(FileError.of(error, path))) from error
     if len(content) > MAX_BYTES:
         message = f"{path.name}: expected a description of at most {MAX_BYTES:,} bytes; found a larger file."
         raise DatasetError(message)

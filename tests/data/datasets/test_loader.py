@@ -65,7 +65,7 @@ def test_a_column_is_found_by_any_of_its_names() -> None:
         default().column("mood")
 
 
-def test_kinds_are_told_apart() -> None:
+def test_features_are_listed_by_kind() -> None:
     dataset = load(FOLDER / "template.toml")
     assert [column.name for column in dataset.numeric] == ["price", "items", "gift"]
     assert [column.name for column in dataset.categorical] == ["channel"]
