@@ -1,9 +1,11 @@
 """Datasets: what a table is, in one TOML file, and not how it is read; see ``docs/datasets.md``."""
 
+from data.datasets.current import VARIABLE, current, current_name, processed_folder, raw_folder, use
 from data.datasets.description import Column, Court, Dataset, File, Kind, Monitoring, Role, Rows, Slice, Source, Test
 from data.datasets.loader import default, from_json, load
 
 __all__ = [
+    "VARIABLE",
     "Column",
     "Court",
     "Dataset",
@@ -15,7 +17,12 @@ __all__ = [
     "Slice",
     "Source",
     "Test",
+    "current",
+    "current_name",
     "default",
     "from_json",
     "load",
+    "processed_folder",
+    "raw_folder",
+    "use",
 ]

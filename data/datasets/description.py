@@ -6,7 +6,8 @@ strings and dates as strings (dates as ``2013-10-29``), so that a null is possib
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,12 @@ ROW_ID = "row_id"
 """Name of the id of a table whose description names none: the number of the row in the source."""
 
 DEVELOPMENT_TABLE, PRODUCTION_TABLE = "development.parquet", "production.parquet"
+
+LABELS: Mapping[str, int] = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "made", "make", "made shot", "sim", "s", "in", "hit"), 1),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "missed", "miss", "missed shot", "não", "nao", "out"), 0),
+}
+"""Spellings of labels, besides the words and values of a description."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _MODEL = re.compile(r"(?!\s)[^/:'?#%\x00-\x1f\x7f]{1,190}(?<!\s)")
@@ -431,6 +438,7 @@ class Dataset(_Part):
         if self.positive == self.negative:
             yield f"dataset: expected two words, positive and negative; found {self.positive!r} for both"
         yield from self._column_problems()
+        yield from self._label_problems()
         yield from self._rows_problems()
         yield from self._court_problems()
         yield from self._slice_problems()
@@ -474,6 +482,16 @@ class Dataset(_Part):
                         "dashes and underscores"
                     )
                 spelled.setdefault(name, column.name)
+
+    def _label_problems(self) -> Iterable[str]:
+        values = [column.categories for column in self._of_role("target") if len(column.categories) == _CLASSES]
+        for words in ((self.negative, self.positive), *values):
+            for label, word in enumerate(words):
+                if LABELS.get(word.casefold(), label) != label:
+                    yield (
+                        f"dataset: {word!r} is a label of {label} here, and of {1 - label} in other tables of labels; "
+                        "expected another word, or recode the table"
+                    )
 
     def _rows_problems(self) -> Iterable[str]:
         known = {column.name for column in self.columns}
@@ -562,10 +580,25 @@ class Dataset(_Part):
         KeyError
             If there is none.
         """
-        exact = {each: column for column in reversed(self.columns) for each in (column.raw_name, column.name)}
-        if name in exact:
-            return exact[name]
-        return {folded(each): column for column in self.columns for each in column.names}[folded(name)]
+        return self.by_name[name if name in self.by_name else self.spelled[folded(name)]]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Column]:
+        """Columns by their names, and by their names in raw tables."""
+        return {name: column for column in self.columns for name in (column.raw_name, column.name)}
+
+    @cached_property
+    def labels(self) -> Mapping[str, int]:
+        """Spellings of the label, in lower case; numbers may have a fraction of zeros."""
+        classes = (self.negative, self.positive), self.target.categories
+        own = {value.casefold(): label for values in classes for label, value in enumerate(values)}
+        return {**LABELS, **own}
+
+    @cached_property
+    def spelled(self) -> Mapping[str, str]:
+        """Names of columns by their folded names: exact names stay, an alias is the name in raw tables."""
+        aliases = {folded(alias): column.raw_name for column in self.columns for alias in column.aliases}
+        return aliases | {folded(name): name for column in self.columns for name in (column.raw_name, column.name)}
 
     def to_json(self) -> str:
         """Write the description as JSON, which `data.datasets.from_json` reads."""

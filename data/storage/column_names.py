@@ -3,44 +3,38 @@
 import re
 from collections.abc import Sequence
 
-from data.schema import COLUMN, FEATURES, PROBABILITY, RAW_COLUMN_NAMES
+from data.datasets import Dataset, current
+from data.datasets.description import folded
+from data.schema import PROBABILITY
 
-ALIASES = {"latitude": "lat", "longitude": "lon", "long": "lon", "shot_made": "shot_made_flag"}
-"""Other names of columns. ``lon`` and ``lng`` name the same column at every boundary."""
+REQUEST_ID = "request_id"
 
-_SEPARATORS = re.compile(r"[\s_.\-/]+")
 _INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+_ADDED = {folded(name): name for name in (PROBABILITY, REQUEST_ID)}
 
 
-def folded(name: str) -> str:
-    """Return a name without case, spaces, dashes, dots and underscores.
+def canonical(name: str, dataset: Dataset | None = None) -> str:
+    """Return the name of a column of a dataset, or the unchanged name of another column.
 
-    Examples
-    --------
-    >>> folded(" Shot-Made Flag")
-    'shotmadeflag'
-    """
-    return _SEPARATORS.sub("", name.casefold())
-
-
-_KNOWN = {folded(name): name for name in (*COLUMN, *FEATURES, PROBABILITY, "request_id")}
-_KNOWN |= {folded(alias): name for alias, name in ALIASES.items()}
-
-
-def canonical(name: str) -> str:
-    """Return the name of a column in `data.schema`, or the unchanged name of another column.
+    Parameters
+    ----------
+    name : str
+    dataset : Dataset, optional
+        By default that of this process.
 
     Examples
     --------
     >>> [canonical(name) for name in ("LAT", "Longitude", "lng", "Shot Distance", "Mood")]
     ['lat', 'lon', 'lng', 'shot_distance', 'Mood']
     """
-    return _KNOWN.get(folded(name), name)
+    key = folded(name)
+    return (dataset or current()).spelled.get(key) or _ADDED.get(key, name)
 
 
-def is_known(name: str) -> bool:
-    """Whether a name is that of a column of `data.schema`, in some spelling."""
-    return folded(name) in _KNOWN
+def is_known(name: str, dataset: Dataset | None = None) -> bool:
+    """Whether a name is that of a column of a dataset, in some spelling."""
+    key = folded(name)
+    return key in (dataset or current()).spelled or key in _ADDED
 
 
 def is_index(name: str) -> bool:
@@ -54,8 +48,8 @@ def is_index(name: str) -> bool:
     return _INDEX.fullmatch(name) is not None
 
 
-def unique(names: Sequence[str]) -> list[str]:
-    """Number the repetitions of names that no column of `data.schema` has, as pandas does.
+def unique(names: Sequence[str], dataset: Dataset | None = None) -> list[str]:
+    """Number the repetitions of names that no column of a dataset has, as pandas does.
 
     Examples
     --------
@@ -65,13 +59,17 @@ def unique(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         number, other = 1, name
-        while other in found and not is_known(name):
+        while other in found and not is_known(name, dataset):
             other = f"{name}.{number}"
             number += 1
         found.append(other)
     return found
 
 
-def longitude(names: Sequence[str]) -> list[str]:
-    """The names of the longitude among names."""
-    return [name for pair in RAW_COLUMN_NAMES.items() for name in pair if name in names]
+def twins(names: Sequence[str], dataset: Dataset | None = None) -> list[tuple[str, str]]:
+    """Pairs of names that name one column: its name in raw tables and its name in the model."""
+    return [
+        (column.name, column.raw_name)
+        for column in (dataset or current()).columns
+        if column.name != column.raw_name and {column.name, column.raw_name} <= set(names)
+    ]

@@ -10,6 +10,8 @@ from typing import Any
 import mlflow
 import yaml
 
+from data import datasets
+from data.datasets.loader import DEFAULT
 from data.paths import ROOT
 from data.storage.urls import sqlite_path
 from serving import registry
@@ -35,8 +37,11 @@ def command(entry_point: str, values: Mapping[str, str] | None = None, model: st
     'mlflow run . -e retreino --env-manager local -P mode=dry_run'
     """
     words = ["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local"]
+    described = datasets.current_name()
+    if described != DEFAULT:
+        words += ["-P", f"dataset={described}"]
     for name, default in _defaults(entry_point).items() if values else ():
-        if values and name in values and (name == "source" or values[name] != default):
+        if values and name in values and name != "dataset" and (name == "source" or values[name] != default):
             words += ["-P", f"{name}={values[name]}"]
     return for_model(shlex.join(words), model)
 
@@ -86,7 +91,12 @@ def for_model(line: str, model: str = "") -> str:
     'KOBE_SHOT_MODEL=guard_shot make monitor'
     """
     name = model or registry.model()
-    return line if name == registry.MODEL else f"{registry.MODEL_VARIABLE}={shlex.quote(name)} {line}"
+    described, variables = datasets.current_name(), []
+    if described != DEFAULT and "dataset=" not in line:
+        variables.append(f"{datasets.VARIABLE}={shlex.quote(described)}")
+    if name != datasets.current().registered_model:
+        variables.append(f"{registry.MODEL_VARIABLE}={shlex.quote(name)}")
+    return " ".join([*variables, line])
 
 
 def given(params: Mapping[str, str]) -> dict[str, str]:

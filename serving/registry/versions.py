@@ -10,11 +10,12 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from data import datasets
 from serving.model.manifest import FILES, FILES_SHA256, RECORDED_FROM
 from serving.registry.errors import RegistryError
 
-MODEL = "kobe_shot"
-"""Name of the registered model, unless ``$KOBE_SHOT_MODEL`` names another; see `model`."""
+MODEL = datasets.default().registered_model
+"""Name of the registered model of the default dataset."""
 MODEL_VARIABLE = "KOBE_SHOT_MODEL"
 CHAMPION, PREVIOUS_CHAMPION, CHALLENGER = "champion", "previous_champion", "challenger"
 PRODUCTION, ARCHIVED = "Production", "Archived"
@@ -36,7 +37,7 @@ _NAME = re.compile(rf"(?!\s)[^/:'?#%\x00-\x1f\x7f]{{1,{_MAX_NAME_CHARACTERS}}}(?
 
 
 def model() -> str:
-    """Name of the registered model of this process.
+    """Name of the registered model of this process: that of its dataset, unless ``$KOBE_SHOT_MODEL`` names another.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def model() -> str:
     ...     model()
     'another'
     """
-    name = os.environ.get(MODEL_VARIABLE) or MODEL
+    name = os.environ.get(MODEL_VARIABLE) or datasets.current().registered_model
     if not _NAME.fullmatch(name) or set(name) == {"."}:
         message = (
             f"{MODEL_VARIABLE}: expected the name of a registered model, at most {_MAX_NAME_CHARACTERS} characters, "

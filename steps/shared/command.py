@@ -5,14 +5,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import mlflow
 import pyarrow as pa
 from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+from pydantic import AfterValidator, Field
 
+from data import datasets
 from data.cli import config as command
 from data.cli.console import info
+from data.datasets import Dataset, load
+from data.datasets.current import load_cached
+from data.datasets.loader import DEFAULT
+from data.errors import DatasetError
 from data.paths import DATA, PROCESSED
 from data.storage.locks import restrict_permissions, single_instance, writer_lock
 from data.storage.urls import sqlite_path, sqlite_url
@@ -20,8 +26,30 @@ from serving import registry
 from serving.registry import reachability, translate_store_errors
 from serving.registry.store import plain_store
 
-StepConfig = command.CommandConfig
-"""Parameters of a step."""
+
+def validate_dataset(dataset: str) -> str:
+    """Refuse what is no valid description of a dataset; a ValueError has what was expected."""
+    try:
+        load(dataset)
+    except DatasetError as error:
+        raise ValueError(str(error)) from error
+    return dataset
+
+
+class StepConfig(command.CommandConfig):
+    """Parameters of a step."""
+
+    dataset: Annotated[str, AfterValidator(validate_dataset)] = Field(
+        default=DEFAULT,
+        description="what the table is: the name of a description in data/datasets, or the path of a TOML file; names "
+        "the experiment, the registered model and the folders",
+    )
+
+    @property
+    def description(self) -> Dataset:
+        """The description of the dataset."""
+        return load_cached(self.dataset)
+
 
 _REGISTRY = "MLFLOW_REGISTRY_URI"
 _LOOP_WAIT_SECONDS = 60.0
@@ -54,6 +82,10 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     def run_alone(config: Config) -> None:
         # Arrow's own allocator keeps tens of megabytes of what it has freed; `main` shares the machine with a server.
         pa.set_memory_pool(pa.system_memory_pool())
+        with datasets.use(config.dataset):
+            run_in_store(config)
+
+    def run_in_store(config: Config) -> None:
         registry.model()
         with plain_store(), _single_instance_of(exclusive), translate_store_errors():
             reachability.require_reachable()

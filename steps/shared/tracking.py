@@ -26,6 +26,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.utils import name_utils
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
+from data import datasets
 from data.masking import masked
 from data.paths import ROOT
 from data.storage.files import sha256, size_bytes
@@ -34,7 +35,8 @@ from monitor.store import tags as store_tags
 from serving import registry
 from steps.shared.command import StepConfig
 
-EXPERIMENT = "kobe_shot"
+EXPERIMENT = registry.MODEL
+"""Experiment of the default dataset; that of another one has the name of its registered model."""
 MAX_COPIED_BYTES = 256 * 2**20
 """Maximum size of a table that is copied into the run; of a larger one the run logs path and SHA-256."""
 
@@ -164,6 +166,11 @@ def _own_style() -> Iterator[None]:
         yield
 
 
+def experiment() -> str:
+    """Name of the experiment of this process."""
+    return datasets.current().registered_model
+
+
 def at_work_elsewhere(run_id: str) -> bool:
     """Whether another machine may still process a run: it is running, for less than `_LONGEST_WORK`."""
     run = MlflowClient().get_run(run_id)
@@ -210,7 +217,7 @@ def _start_outermost(name: str) -> mlflow.ActiveRun:
         return mlflow.start_run(run_name=name, parent_run_id=launcher_id, tags=_own_tags())
     run = mlflow.start_run(run_name=name, tags=_own_tags())
     if launcher_id:
-        note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {EXPERIMENT}."
+        note = f"`mlflow run` opened this run; the work is in run {run.info.run_id} of experiment {experiment()}."
         client.set_tag(launcher_id, MLFLOW_RUN_NOTE, note)
     return run
 
@@ -233,7 +240,7 @@ def _project_experiment(client: MlflowClient, launcher_id: str | None) -> str:
     ``mlflow run`` without ``--experiment-name`` creates its run in the experiment with id 0. In a new store that only
     this project uses, that experiment is renamed to the project's, so that commands need no experiment name.
     """
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment()
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
