@@ -26,12 +26,19 @@ from data.paths import ROOT
 from data.schema import FEATURES, PROBABILITY, RAW_COLUMN_NAMES, TARGET, feature_column
 from data.storage.files import sha256
 from serving.model import manifest, model_files, scoring_model
+from serving.model.compilation import compile_verified
 from serving.model.requirements import model_requirements
 
 _SCORING_MODEL = ROOT / "serving" / "model" / "scoring_model.py"
 _CODE_FILES = [
     ROOT / "serving" / name
-    for name in ("inference_log/inference_log.py", "server_limits.py", "server/bounded_http.py", "model/body_parser")
+    for name in (
+        "inference_log/inference_log.py",
+        "server_limits.py",
+        "server/bounded_http.py",
+        "model/body_parser",
+        "model/compiled_pipeline",
+    )
 ]
 """Modules that are copied into the model. They import nothing of this project."""
 
@@ -101,6 +108,8 @@ def log_scoring_model(
     MLFLOW_UV_AUTO_DETECT.set(False)
     # MLflow logs in every training that it validates the example.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    features = feature_constraints()
+    compilation = compile_verified(pipeline, features)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.skops"
         save_pipeline(pipeline, path)
@@ -111,11 +120,11 @@ def log_scoring_model(
                 python_model=str(_SCORING_MODEL),
                 code_paths=[str(path) for path in _CODE_FILES],
                 artifacts={"pipeline": str(path)},
-                model_config={"features": feature_constraints(), "threshold": threshold},
+                model_config={"features": features, "threshold": threshold, "compiled": compilation.samples},
                 signature=signature(threshold),
                 input_example=example,
                 pip_requirements=model_requirements(pipeline),
-                metadata=dict(metadata),
+                metadata={**metadata, **compilation.tags},
             )
         # MLflow may drop a signature silently: https://github.com/mlflow/mlflow/issues/25593
         if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):

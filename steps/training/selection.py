@@ -22,6 +22,7 @@ from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE, CANDIDATE_FILE, CANDIDATE_FOLDER
 from serving import registry
 from serving.batch.in_process import PREDICTIONS_SHA256, ROUNDED_DECIMALS, ROUNDED_PREDICTIONS_SHA256, prediction_hash
+from serving.model.compilation import COMPILED, DETAILS
 from serving.model.packaging import log_scoring_model, predict_probability, save_pipeline
 from steps.shared.tracking import (
     Artifact,
@@ -234,6 +235,7 @@ def _register(selection: ModelSelection, training_data: TrainingData, config: Tr
         store_tags.MODEL_ID: selected.id,
         store_tags.SELECTION_METRIC: config.criterion,
         "threshold": str(THRESHOLD),
+        **{name: info.metadata[name] for name in (COMPILED, DETAILS)},
         PREDICTIONS_SHA256: prediction_hash(info.model_uri),
         ROUNDED_PREDICTIONS_SHA256: prediction_hash(info.model_uri, ROUNDED_DECIMALS),
     }

@@ -1,4 +1,6 @@
 import json
+import shutil
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,13 +16,15 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from data.paths import ROOT
 from data.schema import FEATURES, feature_column
+from serving.model.compilation import COMPILED, DETAILS
 from serving.model.packaging import PackagingError, log_scoring_model
-from serving.model.scoring_model import OUTPUT_VARIABLE, output_from_environment
+from serving.model.scoring_model import COMPILED_VARIABLE, OUTPUT_VARIABLE, output_from_environment
 from tests.project import shot
 
 
@@ -316,3 +320,81 @@ def test_a_pipeline_that_would_need_pickle_is_refused(table: pd.DataFrame) -> No
     code = FunctionTransformer(json.dumps)
     with mlflow.start_run(), pytest.raises(PackagingError, match=r"not served: json\.dumps \(FunctionNode\), "):
         log_scoring_model(Pipeline([("code", code)]), table.head(2), threshold=0.5, metadata={})
+
+
+@pytest.fixture
+def copy(logged: Path, tmp_path: Path) -> Path:
+    """A copy of the logged model, to change."""
+    return Path(shutil.copytree(logged, tmp_path / "model"))
+
+
+def test_the_metadata_record_that_the_pipeline_is_compiled_and_how_it_was_verified(model: PyFuncModel) -> None:
+    assert model.metadata.metadata[COMPILED] == "true"
+    assert "StandardScaler, LogisticRegression; largest difference" in model.metadata.metadata[DETAILS]
+
+
+def test_single_rows_have_the_probability_of_the_pipeline(
+    model: PyFuncModel, pipeline: Pipeline, table: pd.DataFrame
+) -> None:
+    rows = table.head(40)
+    one_by_one = [model.predict(rows.iloc[[place]])["probability"].iloc[0] for place in range(len(rows))]
+    expected = pipeline.predict_proba(rows.to_numpy())[:, 1]
+    np.testing.assert_allclose(one_by_one, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(model.predict(rows)["probability"], expected, rtol=0, atol=1e-12)
+
+
+def test_a_pipeline_without_compiled_form_is_served_and_the_metadata_have_the_reason(
+    store: object, shots: pd.DataFrame, table: pd.DataFrame
+) -> None:
+    del store
+    pipeline = make_pipeline(StandardScaler(), GaussianNB()).fit(table.to_numpy(), shots["shot_made_flag"].fillna(0))
+    with mlflow.start_run():
+        info = log_scoring_model(pipeline, table.head(2), threshold=0.5, metadata={})
+    assert info.metadata[COMPILED] == "false"
+    assert info.metadata[DETAILS] == "GaussianNB has no compiled form"
+    probability = mlflow.pyfunc.load_model(info.model_uri).predict(table.head(1))["probability"]
+    np.testing.assert_array_equal(probability, pipeline.predict_proba(table.head(1).to_numpy())[:, 1])
+
+
+def _other_samples(model: Path) -> None:
+    description = yaml.safe_load((model / "MLmodel").read_text())
+    description["flavors"]["python_function"]["config"]["compiled"]["probability"][0] += 1e-6
+    (model / "MLmodel").write_text(yaml.safe_dump(description))
+
+
+def _other_code(model: Path) -> None:
+    path = model / "code" / "compiled_pipeline" / "models.py"
+    path.write_text(path.read_text().replace("float(expit(", "0.9 * float(expit("))
+
+
+@pytest.mark.parametrize("change", [_other_samples, _other_code])
+def test_a_compiled_form_that_is_not_the_verified_one_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    change(copy)
+    with pytest.raises(MlflowException, match="not the one that was verified when the model was packaged"):
+        mlflow.pyfunc.load_model(str(copy))
+    monkeypatch.setenv(COMPILED_VARIABLE, "off")
+    assert 0 < mlflow.pyfunc.load_model(str(copy)).predict(one())["probability"].iloc[0] < 1
+
+
+def test_a_model_of_an_older_version_is_served_by_its_pipeline(copy: Path, model: PyFuncModel) -> None:
+    description = yaml.safe_load((copy / "MLmodel").read_text())
+    del description["flavors"]["python_function"]["config"]["compiled"]
+    (copy / "MLmodel").write_text(yaml.safe_dump(description))
+    shutil.rmtree(copy / "code" / "compiled_pipeline")
+    older = mlflow.pyfunc.load_model(str(copy))
+    np.testing.assert_allclose(older.predict(one())["probability"], model.predict(one())["probability"], atol=1e-12)
+
+
+def test_each_model_runs_its_own_code(copy: Path, table: pd.DataFrame, model: PyFuncModel) -> None:
+    path = copy / "code" / "compiled_pipeline" / "__init__.py"
+    path.write_text(f"{path.read_text()}\n\nCompiledPipeline.__call__ = lambda self, row: 2.0\n")
+    description = yaml.safe_load((copy / "MLmodel").read_text())
+    samples = description["flavors"]["python_function"]["config"]["compiled"]
+    samples["probability"] = [2.0] * len(samples["rows"])
+    (copy / "MLmodel").write_text(yaml.safe_dump(description))
+    other = mlflow.pyfunc.load_model(str(copy))
+    assert other.predict(table.head(1))["probability"].tolist() == [2.0]
+    assert model.predict(table.head(1))["probability"].iloc[0] < 1
+    assert not [*(copy / "code").rglob("__pycache__")]
