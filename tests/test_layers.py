@@ -10,7 +10,8 @@ MODULES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT /
 
 ORDER = """
     data.masking data.errors data.paths data.datasets data.schema data.validation data.court
-    data.storage data.cli data.spark data.simulation data.acquisition data.preparation data.nba_charts
+    data.storage data.cli data.datasets.proposal data.datasets.__main__
+    data.spark data.simulation data.acquisition data.preparation data.nba_charts
     serving.server_limits serving.shot_tables
     serving.model.body_parser serving.model serving.registry serving.inference_log
     serving.client serving.batch serving.server

@@ -473,10 +473,10 @@ class Dataset(_Part):
         spelled: dict[str, str] = {}
         reserved = set(map(folded, RESERVED))
         for column in self.columns:
+            if folded(column.name) in reserved:
+                yield f"columns.{column.name}: scoring adds a column of this name; expected another, with this raw_name"
             for name in dict.fromkeys(map(folded, column.names)):
-                if name in reserved:
-                    yield f"columns.{column.name}: scoring adds a column of this name; use raw_name for the old one"
-                elif name in spelled:
+                if name in spelled:
                     yield (
                         f"columns.{column.name}: {spelled[name]} has the same name or alias, apart from case, spaces, "
                         "dashes and underscores"

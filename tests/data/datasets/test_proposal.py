@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.datasets import Dataset, load
+from data.datasets.proposal import propose
+from data.errors import DatasetError
+
+ROWS = 400
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "Visit-ID": np.arange(ROWS),
+            "patient_id": np.repeat(np.arange(ROWS // 4), 4),
+            "visited on": pd.date_range("2020-01-01", periods=ROWS).strftime("%Y-%m-%d"),
+            "age": random.integers(20, 80, ROWS),
+            "weight": np.where(np.arange(ROWS) % 10, random.normal(70, 9, ROWS).round(1), np.nan),
+            "smoker": random.choice(["yes", "no"], ROWS),
+            "ward": random.choice(["north", "south", "west"], ROWS),
+            "note": [f"note {number}" for number in range(ROWS)],
+            "country": "BR",
+            "outcome": random.choice(["ill", "well"], ROWS, p=[0.3, 0.7]),
+        }
+    )
+
+
+def proposed(table: pd.DataFrame, folder: Path, target: str = "") -> tuple[Dataset, str]:
+    table.to_csv(folder / "visits.csv", index=False)
+    text = propose(folder / "visits.csv", "visits.csv", target)
+    (folder / "visits.toml").write_text(text, encoding="utf-8")
+    return load(folder / "visits.toml"), text
+
+
+def test_a_proposal_is_a_valid_description(table: pd.DataFrame, tmp_path: Path) -> None:
+    dataset, _ = proposed(table, tmp_path)
+    assert dataset.name == "visits"
+    assert {column.name: (column.role, column.kind) for column in dataset.columns} == {
+        "visit_id": ("id", "integer"),
+        "patient_id": ("group", "integer"),
+        "visited_on": ("time", "date"),
+        "age": ("feature", "integer"),
+        "weight": ("feature", "float"),
+        "smoker": ("feature", "boolean"),
+        "ward": ("feature", "category"),
+        "note": ("pass_through", "string"),
+        "country": ("pass_through", "category"),
+        "outcome": ("target", "category"),
+    }
+    assert dataset.target.categories == ("well", "ill")
+    assert dataset.column("ward").categories == ("north", "south", "west")
+    assert [column.name for column in dataset.columns if column.nullable] == ["weight"]
+    assert dataset.test.strategy == "group"
+
+
+def test_each_guess_has_its_reason(table: pd.DataFrame, tmp_path: Path) -> None:
+    _, text = proposed(table, tmp_path)
+    for reason in (
+        "a name of ids, each on 4 rows",
+        "first column of dates",
+        "free text",
+        "one value",
+        "40 nulls",
+    ):
+        assert reason in text
+
+
+def test_a_feature_that_separates_the_labels_is_odd(table: pd.DataFrame, tmp_path: Path) -> None:
+    table["days_in_hospital"] = np.where(table["outcome"] == "ill", 5, 0) + table.index % 5
+    _, text = proposed(table, tmp_path)
+    assert "odd: it alone separates the labels" in text.split("[columns.days_in_hospital]")[1].split("[columns.")[0]
+
+
+def test_the_target_can_be_named(table: pd.DataFrame, tmp_path: Path) -> None:
+    dataset, _ = proposed(table, tmp_path, "Smoker")
+    assert dataset.target.name == "smoker"
+    with pytest.raises(DatasetError, match="two values; age has"):
+        proposed(table, tmp_path, "age")
+    with pytest.raises(DatasetError, match="found 'nothing', not one of Visit-ID"):
+        proposed(table, tmp_path, "nothing")
+
+
+def test_a_table_without_a_label_is_an_error(table: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="a column with two values"):
+        proposed(table[["age", "note"]], tmp_path)
+
+
+def test_unusual_names_become_names_for_requests(tmp_path: Path) -> None:
+    table = pd.DataFrame({"1st ratio (%)": [0.5, 1.5] * 9, "reason": [1, 2, 3] * 6, "_x": [3, 4, 5] * 6})
+    table["Klasse"] = [0, 1] * 9
+    dataset, _ = proposed(table, tmp_path)
+    assert [column.name for column in dataset.columns] == ["c_1st_ratio", "reason_2", "x", "klasse", "row_id"]
+    assert dataset.column("c_1st_ratio").raw_name == "1st ratio (%)"
