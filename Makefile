@@ -29,7 +29,7 @@ CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-scale fuzz mutation
+.PHONY: retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,6 +134,9 @@ operation: env ## Backtest the retraining policy vs. never and always retraining
 
 bench-loop: env ## Measure how often worse, equal and better challengers are promoted (after make main)
 	python -m bench.loop $(ARGUMENTS)
+
+bench-preparation: spark ## Measure rows/s and peak memory of the preparation (ARGUMENTS='--before CHECKOUT')
+	python -m bench.preparation $(ARGUMENTS)
 
 bench-scale: spark ## Measure rows/s and peak memory from 1 to 50 million rows, both engines (SOURCE=FOLDER)
 	python -m bench.scale --source "$(SOURCE)" $(ARGUMENTS)

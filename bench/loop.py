@@ -31,10 +31,11 @@ from data.acquisition.provenance import Provenance
 from data.acquisition.sources import acquire, validate_source
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
+from data.engines.duckdb import duckdb_engine
 from data.errors import KobeShotError
-from data.preparation import local
 from data.preparation.contract import PreparationParams
 from data.preparation.manifest import PROD, TEST, TRAIN, read_manifest, read_prepared
+from data.preparation.prepare import prepare
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
 from monitor.metrics.rates import wilson
@@ -354,7 +355,8 @@ def _load(source: str) -> tuple[BenchData, Provenance]:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         provenance = acquire(source, rows=synthetic.PUBLIC_ROWS, seed=PreparationParams().seed, raw=raw)
-        local.prepare(raw, raw, PreparationParams())
+        with duckdb_engine(raw) as engine:
+            prepare(engine, raw, raw, PreparationParams())
         tables = [pd.read_parquet(raw / f"{name}.parquet") for name in (TRAIN, TEST, PROD)]
     return BenchData.of(*tables), provenance
 

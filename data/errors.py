@@ -53,6 +53,10 @@ class TableError(KobeShotError):
     """A table, or another artifact, is missing or damaged, or a table cannot be written."""
 
 
+class EngineError(KobeShotError):
+    """An engine cannot be started, or a query failed."""
+
+
 class StaleDataError(KobeShotError):
     """Files in ``data/processed`` are missing, or differ from what the last preparation wrote."""
 

@@ -5,11 +5,14 @@ The steps run in this process. As project runs each would import MLflow anew: ``
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
 from rich.table import Table
 
 from data.acquisition.provenance import Provenance
 from data.cli.console import brief, console, info, suppress_output
+from data.engines.choice import LOCAL
 from data.paths import PROCESSED
 from data.preparation.contract import PreparationResult
 from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
@@ -27,6 +30,7 @@ from steps.scoring.config import BatchScoringConfig, ScoringConfig
 from steps.scoring.scoring import UNKNOWN_VERSION, BatchScoringResult
 from steps.shared.command import part, run_command
 from steps.shared.data_origin import data_tags, print_provenance
+from steps.shared.engine_config import ENGINES, check_local_or_spark
 from steps.shared.tracking import Metrics, Record, Tags, log_records, step_run
 from steps.training.config import TrainingConfig
 from steps.training.selection import cross_validated
@@ -39,6 +43,8 @@ _SHOWN = ("log_loss", "roc_auc", "f1_score")
 
 class MainConfig(RelatorioConfig, ScoringConfig, TrainingConfig, PreparacaoConfig, AquisicaoConfig):
     """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento (with its defaults) and relatorio."""
+
+    engine: Annotated[str, AfterValidator(check_local_or_spark)] = Field(default=LOCAL, description=ENGINES)
 
     def check(self) -> None:
         """Refuse an engine that cannot be started and a folder that cannot be written to; see `check_out`."""

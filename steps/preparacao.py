@@ -3,25 +3,25 @@
 An engine writes all tables into a staging folder; then they are moved together to their paths.
 """
 
-import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from data.acquisition.provenance import Provenance, read_provenance
 from data.acquisition.raw_tables import FILES
 from data.cli.console import info
 from data.cli.progress import progress_bar
+from data.engines.choice import LOCAL, check_name, open_engine
 from data.paths import PROCESSED, RAW
-from data.preparation import local
 from data.preparation.contract import REJECTS, PreparationParams, PreparationResult
 from data.preparation.manifest import FILTERED, IDS, MANIFEST, PROD, TABLES, Manifest, prepared_path
+from data.preparation.prepare import prepare, progress_total
 from data.schema import FEATURES, TARGET
-from data.spark.session import session
 from data.storage.files import atomic_write, display_path, remove_path, sha256, translate_disk_full, write_text
 from data.storage.staging import staging
 from data.storage.tables import TableReader
@@ -48,6 +48,12 @@ class SplitConfig(StepConfig):
 class PreparacaoConfig(SplitConfig, RejectingConfig):
     """Select the columns, drop dev rows with missing values, split into train and test, keep every prod row."""
 
+    engine: Annotated[str, AfterValidator(check_name)] = Field(
+        default=LOCAL,
+        description="local computes in this process in bounded memory; spark distributes the work; the URL of an "
+        "Ibis backend, such as databricks://…, computes there, with its driver installed",
+    )
+
     @property
     def plan(self) -> PreparationParams:
         """The parameters of the engine."""
@@ -72,12 +78,11 @@ def run(config: PreparacaoConfig) -> PreparationResult:
 
 
 def _prepare(config: PreparacaoConfig, out: Path) -> PreparationResult:
-    if config.engine == "spark":
-        spark = importlib.import_module("data.preparation.spark")
-        prepared: PreparationResult = spark.prepare(session(config.master), RAW, out, config.plan)
-        return prepared
-    with progress_bar("preparing", local.progress_total(RAW)) as advance:
-        return local.prepare(RAW, out, config.plan, advance)
+    with (
+        open_engine(config.engine, config.master, out) as engine,
+        progress_bar("preparing", progress_total(RAW)) as advance,
+    ):
+        return prepare(engine, RAW, out, config.plan, advance)
 
 
 def _install(provenance: Provenance, stage: Path) -> Manifest:

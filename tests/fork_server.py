@@ -33,7 +33,6 @@ _LIBRARIES = (
     "mlflow.cli",
     "mlflow.sklearn",
     "mlflow.store.tracking.sqlalchemy_store",
-    "pandera.pandas",
     "plotly.graph_objects",
     "pycaret.classification",
     "pydantic_settings",

@@ -28,7 +28,9 @@ from data.acquisition.provenance import (
     install_files,
     read_provenance,
 )
-from data.acquisition.raw_tables import FILES, RawTable, convert_table, split_table, validate_pair, write_split
+from data.acquisition.raw_shots import validate_pair
+from data.acquisition.raw_tables import FILES, RawTable, write_split
+from data.acquisition.source_table import convert_table, split_table
 from data.cli.console import info
 from data.cli.progress import progress_bar
 from data.errors import FileError, SchemaError, SourceError, TableError

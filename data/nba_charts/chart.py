@@ -8,7 +8,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
@@ -18,11 +17,14 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from data.acquisition.duplicate_ids import IdSet
 from data.acquisition.plausibility import PlausibilityCheck
-from data.acquisition.raw_tables import CHUNK_ROWS, RowValidator, attributes, to_integers
+from data.acquisition.raw_shots import open_raw, shared_ids
+from data.acquisition.raw_tables import CHUNK_ROWS, RawTable, attributes
+from data.acquisition.source_table import open_valid, write_whole
 from data.cli.config import CommandConfig
 from data.cli.console import info, warn
+from data.engines.duckdb import duckdb_engine
+from data.engines.engine import Engine
 from data.errors import FileError, SchemaError, SourceError, TableError
 from data.nba_charts.column_mapping import (
     EXCLUDED_GAME_TYPES,
@@ -32,13 +34,14 @@ from data.nba_charts.column_mapping import (
     game_type,
     map_columns,
 )
-from data.schema import COLUMN, SHOT_ID, THREE_POINTS, TWO_POINTS
+from data.schema import COLUMN, THREE_POINTS, TWO_POINTS
 from data.simulation.synthetic import SIMULATION
 from data.storage.content import content_of
-from data.storage.files import FOLDERS, display_path, translate_disk_full
+from data.storage.files import FOLDERS, atomic_write, display_path, translate_disk_full
 from data.storage.output_paths import ensure_writable, paths_overlap
 from data.storage.shot_reader import ShotReader
-from data.storage.tables import ATTRIBUTES, TableWriter, table_writer
+from data.storage.staging import staging
+from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, table_writer
 
 _TYPES = {"integer": pa.int64(), "double": pa.float64(), "string": pa.string()}
 _SEPARATORS = re.compile(r"[\s\-]+")
@@ -209,19 +212,12 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
     simulations = sorted({name for chart in charts for name in chart.simulations()})
     result = ConversionResult(simulation="; ".join(simulations))
     schema = _schema(set[str]().union(*(chart.columns for chart in charts)), result.simulation)
-    with ExitStack() as stack:
-        writer = stack.enter_context(table_writer(out, schema))
-        ids = stack.enter_context(IdSet(out.parent))
-        for chart in charts:
-            _write(chart, writer, ids, result, out.parent)
-        duplicates = ids.duplicates()
-        if duplicates:
-            message = (
-                f"{duplicates.count:,} shots are in more than one chart, with the shot_id {duplicates}; expected each "
-                "only "
-                "once. Give every season of a player once."
-            )
-            raise SchemaError(message)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with staging(out.parent, out.name) as stage, duckdb_engine(stage) as engine:
+        converted = stage / "shots.parquet"
+        with table_writer(converted, schema) as writer:
+            for chart in charts:
+                _write(chart, writer, result, engine, stage)
         if not writer.rows:
             counts = ", ".join(f"{count:,} {kind}" for kind, count in (+result.excluded).items())
             found = "no rows to map; expected shots."
@@ -229,6 +225,14 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
                 found = f"no rows to map but {counts} shots, which are excluded because their games have other rules."
             message = f"{', '.join(file.name for file in files)}: {found}"
             raise SourceError(message)
+        for shared in shared_ids(open_raw(engine, RawTable(converted))):
+            message = (
+                f"{shared.count:,} shots are in more than one chart, with the shot_id {shared}; expected each only "
+                "once. Give every season of a player once."
+            )
+            raise SchemaError(message)
+        with atomic_write(out) as partial:
+            converted.replace(partial)
     return result
 
 
@@ -237,32 +241,47 @@ def _schema(columns: set[str], simulation: str) -> pa.Schema:
     return pa.schema(fields, {ATTRIBUTES: json.dumps({SIMULATION: simulation})} if simulation else None)
 
 
-def _write(chart: Chart, writer: TableWriter, ids: IdSet, result: ConversionResult, folder: Path) -> None:
-    name, row, plausibility = chart.path.name, 0, PlausibilityCheck(chart.path.name)
-    with RowValidator(name, folder, also_required=["shot_type"]) as validator:
-        for chunk in chart.iter_chunks():
-            shots = map_columns(chunk, name, row)
-            row += len(shots)
-            if not validator.validate_chunk(shots).empty:
-                continue
-            plausibility.add(shots)
-            kinds = game_type(shots["game_id"])
-            for kind, what in EXCLUDED_GAME_TYPES.items():
-                result.excluded[what] += int((kinds == kind).sum())
-            shots = shots[~kinds.isin(list(EXCLUDED_GAME_TYPES))]
-            result.shots.update(shots["shot_type"])
-            ids.add(to_integers(shots[SHOT_ID]))
-            writer.write(_to_arrow(shots, writer.schema))
-        validator.finalize()
+def _write(chart: Chart, writer: TableWriter, result: ConversionResult, engine: Engine, folder: Path) -> None:
+    """Map a chart, validate its shots, and write those that are not excluded."""
+    mapped, name = folder / "chart.parquet", chart.path.name
+    write_whole(lambda: _mapped(chart, writer.schema), writer.schema, mapped)
+    if not TableReader(mapped).rows:
+        return
+    open_valid(engine, mapped, name, also_required=["shot_type"])
+    plausibility = PlausibilityCheck(name)
+    for chunk in TableReader(mapped).chunks(CHUNK_ROWS):
+        shots = chunk.to_pandas()
+        plausibility.add(shots)
+        kinds = game_type(shots["game_id"])
+        for kind, what in EXCLUDED_GAME_TYPES.items():
+            result.excluded[what] += int((kinds == kind).sum())
+        kept = ~kinds.isin(list(EXCLUDED_GAME_TYPES))
+        result.shots.update(shots["shot_type"][kept])
+        writer.write(chunk.filter(pa.array(kept)))
     plausibility.finish()
 
 
+def _mapped(chart: Chart, schema: pa.Schema) -> Iterator[pa.Table]:
+    row = 0
+    for chunk in chart.iter_chunks():
+        yield _to_arrow(map_columns(chunk, chart.path.name, row), schema)
+        row += len(chunk)
+
+
 def _to_arrow(shots: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    columns = {}
+    """Convert shots to Arrow; a column with a cell that is no number stays as strings."""
+    columns = []
     for field_ in schema:
         column = shots[field_.name] if field_.name in shots else pd.Series(None, shots.index, dtype=object)
-        columns[field_.name] = column.astype("string") if field_.type == pa.string() else pd.to_numeric(column)
-    return pa.Table.from_pandas(pd.DataFrame(columns), schema=schema, preserve_index=False)
+        numbers = pd.to_numeric(column, errors="coerce")
+        try:
+            is_number = field_.type != pa.string() and bool((numbers.notna() == column.notna()).all())
+            columns.append(
+                pa.array(numbers if is_number else column.astype("string"), from_pandas=True).cast(field_.type)
+            )
+        except pa.ArrowException:
+            columns.append(pa.array(column.astype("string"), pa.string()))
+    return pa.table(columns, names=schema.names)
 
 
 def _validate_out(out: Path) -> Path:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 REJECTS = {"dataset_kobe_dev.parquet": "rejects_dev", "dataset_kobe_prod.parquet": "rejects_prod"}
 """Names of the tables of rejected rows, by raw file; they hold the raw columns and ``reason``."""
+RAW_FILES_CHANGED = "The raw files changed during the run. Run the command again."
 
 
 @dataclass(frozen=True)

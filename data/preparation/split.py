@@ -1,55 +1,37 @@
-"""Stratified random split into train and test, reproducible by its seed on both engines.
+"""Stratified random split into train and test: the same rows for a seed, on every engine and for any order of rows.
 
-Up to ``MAX_SHUFFLED`` rows the split is scikit-learn's ``train_test_split``, which needs all rows in memory. A larger
-table, and a table on Spark, whose parts have no order, is split by a hash of seed and ``shot_id``: the rows of each
-class with the smallest hashes are the test rows. Both methods give the same number of rows of each class on each side.
-
-The hash is XXH64 as in Spark's SQL: ``xxhash64(seed, shot_id)``. It is a bijection on integers, so different shots have
-different hashes. The k smallest hashes of a class are found without sorting, by counting 16 leading bits at a time.
+The test rows of each class are those with the smallest hashes of seed and ``shot_id``, as many as in scikit-learn's
+stratified split.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from bisect import bisect_left
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TypeVar
 
+import ibis
+import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 from sklearn.utils import _approximate_mode, check_random_state
 
 from data.acquisition.raw_tables import DEV_FILE
-from data.errors import SchemaError
+from data.engines.engine import Engine
+from data.errors import EngineError, SchemaError
+from data.preparation.contract import RAW_FILES_CHANGED
+from data.schema import SHOT_ID, TARGET
 
-Hashes = npt.NDArray[np.uint64]
+Integers = TypeVar("Integers", npt.NDArray[np.int64], int, ir.IntegerColumn)
 
-MAX_SHUFFLED = 1_000_000
-"""Maximum number of rows that the local engine shuffles."""
-BITS = 16
-"""Number of leading bits that are counted at a time."""
+HASH, IS_TRAIN, IS_TEST = "_hash", "_is_train", "_is_test"
 
-_SPARK_SEED = 42
-_PRIME_1, _PRIME_2, _PRIME_3, _PRIME_4, _PRIME_5 = (
-    np.uint64(prime)
-    for prime in (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
-)
-
-
-class Prefix(NamedTuple):
-    """Leading bits of hashes.
-
-    Attributes
-    ----------
-    bits : int
-        Number of bits, a multiple of ``BITS``; 0 for all hashes.
-    value : int
-        The bits as an integer.
-    """
-
-    bits: int
-    value: int
-
-
-CountLeading = Callable[[Mapping[int, Prefix]], Mapping[int, npt.NDArray[np.int64]]]
-"""By class, counts the hashes with a prefix by the value of their next ``BITS`` bits."""
+_ROUNDS = 6
+_HALF = (1 << 32) - 1
+_MULTIPLIER = 0x5BD1E995
+"""An odd number below 2**31, of MurmurHash2: its product with 32 bits is a bigint."""
+_SMALLEST, _GREATEST = -(2**63), 2**63 - 1
+_MARGIN = 8
+"""Standard deviations on each side of the expected hash of the last test row."""
 
 
 def test_rows_per_class(classes: Mapping[int, int], test_size: float, seed: int) -> dict[int, int]:
@@ -91,92 +73,108 @@ def test_rows_per_class(classes: Mapping[int, int], test_size: float, seed: int)
     return {label: int(size) for label, size in enumerate(sizes)}
 
 
-def stratified_split(labels: npt.NDArray[np.int8], test_size: float, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
-    """Indices of the train rows and of the test rows, in random order, as in ``train_test_split``.
+def hashed(shot_ids: Integers, seed: int) -> Integers:
+    """Hash of a seed and 64-bit integers: a bijection on them, in integer arithmetic that every engine has.
 
-    Parameters
-    ----------
-    labels : ndarray of int8, shape (n,)
-        0 or 1.
-    test_size : float
-    seed : int
-
-    Raises
-    ------
-    SchemaError
-        If a class has no row on a side.
-    """
-    test_rows_per_class(dict(enumerate(np.bincount(labels, minlength=2).tolist())), test_size, seed)
-    train, test = train_test_split(np.arange(len(labels)), test_size=test_size, random_state=seed, stratify=labels)
-    return train, test
-
-
-def hashes(shot_ids: npt.NDArray[np.int64], seed: int) -> Hashes:
-    """``xxhash64(seed, shot_id)``.
-
-    Parameters
-    ----------
-    shot_ids : ndarray of int64, shape (n,)
-    seed : int
-
-    Returns
-    -------
-    ndarray of uint64, shape (n,)
-        Spark's bigint as an unsigned integer.
+    It is a Feistel network on the two halves of an integer. No intermediate result exceeds 64 bits.
 
     Examples
     --------
-    >>> hashes(np.array([1, 2]), 42).astype(np.int64).tolist()  # SELECT xxhash64(42L, 1L), xxhash64(42L, 2L)
-    [6121821564664701034, -4498083873487985667]
+    >>> hashed(np.array([1, 2]), 42).tolist()
+    [6814566933421613761, -6269683291567802239]
     """
-    start = _hash(np.array([seed], dtype=np.int64), np.array([_SPARK_SEED], dtype=np.uint64))
-    return _hash(shot_ids.astype(np.int64, copy=False), start)
+    left, right = _halves(shot_ids)
+    for key in _keys(seed):
+        left, right = right, _mixed(left, right, key)
+    found: Integers = _joined(left, right)
+    return found
 
 
-def thresholds(test_rows: Mapping[int, int], count: CountLeading) -> dict[int, int]:
-    """Find the greatest hash of the test rows of each class.
+def with_hash(shots: ir.Table, seed: int) -> ir.Table:
+    """Add the column ``HASH``: `hashed` of ``shot_id``, a bigint."""
+    left, right = _halves(shots[SHOT_ID])
+    shots = shots.mutate(_left=left, _right=right)
+    for key in _keys(seed):
+        # A select of its own for each round: as one expression it would be repeated in itself.
+        shots = shots.mutate(_left=shots["_right"], _right=_mixed(shots["_left"], shots["_right"], key))
+    return shots.mutate(**{HASH: _joined(shots["_left"], shots["_right"])}).drop("_left", "_right")
+
+
+def with_side(
+    engine: Engine, shots: ir.Table, classes: Mapping[int, int], test_rows: Mapping[int, int], seed: int
+) -> ir.Table:
+    """Add the columns ``IS_TRAIN`` and ``IS_TEST``.
 
     Parameters
     ----------
-    test_rows : mapping of int to int
-        Number of test rows of each class, from 1 to the size of the class.
-    count : callable
-        See `CountLeading`; called at most four times.
-
-    Returns
-    -------
-    dict of int to int
-        Greatest hash of the test rows by class.
+    engine : data.engines.engine.Engine
+    shots : ibis.Table
+        The rows to split, with the bigint ``shot_id`` and the label.
+    classes, test_rows : mapping of int to int
+        Number of rows, and of test rows, of each class.
+    seed : int
     """
-    prefixes = dict.fromkeys(test_rows, Prefix(0, 0))
-    missing = dict(test_rows)
-    for _ in range(0, 64, BITS):
-        for label, counts in count(prefixes).items():
-            up_to = np.cumsum(counts)
-            place = int(np.searchsorted(up_to, missing[label]))
-            missing[label] -= int(up_to[place] - counts[place])
-            prefixes[label] = Prefix(prefixes[label].bits + BITS, (prefixes[label].value << BITS) | place)
-    return {label: prefix.value for label, prefix in prefixes.items()}
+    rows = with_hash(shots, seed)
+    last = _last_hashes(engine, rows, classes, test_rows)
+    of_class = ibis.cases(*((rows[TARGET] == label, hash_) for label, hash_ in last.items()))
+    rows = rows.mutate(**{IS_TEST: rows[HASH] <= of_class})
+    return rows.mutate(**{IS_TRAIN: ~rows[IS_TEST]})
 
 
-def count_leading(found: Hashes, prefix: Prefix) -> npt.NDArray[np.int64]:
-    """Count the hashes with a prefix by the value of their next bits, shape (65,536,)."""
-    if prefix.bits:
-        found = found[found >> np.uint64(64 - prefix.bits) == np.uint64(prefix.value)]
-    bits = (found >> np.uint64(64 - prefix.bits - BITS)) & np.uint64((1 << BITS) - 1)
-    return np.bincount(bits.astype(np.int64), minlength=1 << BITS)
+def _halves(shot_ids: Integers) -> tuple[Integers, Integers]:
+    return (shot_ids >> 32) & _HALF, shot_ids & _HALF
 
 
-def _hash(values: npt.NDArray[np.int64], seed: Hashes) -> Hashes:
-    """XXH64 of eight bytes: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md."""
-    with np.errstate(over="ignore"):
-        mixed = seed + _PRIME_5 + np.uint64(8)
-        mixed = mixed ^ (_rotate_left(values.view(np.uint64) * _PRIME_2, 31) * _PRIME_1)
-        mixed = _rotate_left(mixed, 27) * _PRIME_1 + _PRIME_4
-        mixed = (mixed ^ (mixed >> np.uint64(33))) * _PRIME_2
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * _PRIME_3
-        return mixed ^ (mixed >> np.uint64(32))
+def _keys(seed: int) -> list[int]:
+    return [int(key) for key in np.random.SeedSequence(seed).generate_state(_ROUNDS)]
 
 
-def _rotate_left(values: Hashes, bits: int) -> Hashes:
-    return (values << np.uint64(bits)) | (values >> np.uint64(64 - bits))
+def _mixed(left: Integers, right: Integers, key: int) -> Integers:
+    return left ^ ((((right ^ key) * _MULTIPLIER) >> 16) & _HALF)
+
+
+def _joined(left: Integers, right: Integers) -> Integers:
+    return (left - (1 << 31)) * (1 << 32) + right
+
+
+def _last_hashes(
+    engine: Engine, rows: ir.Table, classes: Mapping[int, int], test_rows: Mapping[int, int]
+) -> dict[int, int]:
+    """The greatest hash of the test rows of each class: by its rank in the class.
+
+    Only the hashes in a band around its expected value come to this process; those below it are counted.
+    """
+    bands = {label: _band(test_rows[label] / size, size) for label, size in classes.items()}
+    low, high = (ibis.cases(*((rows[TARGET] == label, band[end]) for label, band in bands.items())) for end in (0, 1))
+    near = rows.mutate(low=low, high=high)
+    near = near.filter(near[HASH] <= near.high).mutate(near=ibis.greatest(near[HASH], near.low))
+    counted = engine.rows(near.group_by(TARGET, "near").aggregate(rows=near.count()))
+    last = {}
+    for label in classes:
+        of_class = sorted((row["near"], row["rows"]) for row in counted if row[TARGET] == label)
+        ranks = list(accumulate(count for _, count in of_class))
+        place = bisect_left(ranks, test_rows[label])
+        # Hashes below the band are counted at its lower end.
+        if place < len(ranks) and (place or of_class[0][0] == _SMALLEST):
+            last[label] = of_class[place][0]
+    return last if len(last) == len(classes) else _ranked(engine, rows, test_rows)
+
+
+def _ranked(engine: Engine, rows: ir.Table, test_rows: Mapping[int, int]) -> dict[int, int]:
+    """As `_last_hashes` for ids whose hashes are not uniform, which someone selected who knows the seed."""
+    rank = ibis.row_number().over(group_by=rows[TARGET], order_by=rows[HASH]) + 1
+    ranked = rows.select(TARGET, HASH, rank=rank)
+    found = ranked.filter(
+        ranked["rank"] == ibis.cases(*((ranked[TARGET] == label, k) for label, k in test_rows.items()))
+    )
+    last = {int(row[TARGET]): int(row[HASH]) for row in engine.rows(found)}
+    if len(last) < len(test_rows):
+        raise EngineError(RAW_FILES_CHANGED)
+    return last
+
+
+def _band(share: float, size: int) -> tuple[int, int]:
+    """Where the hash of a quantile is expected, of uniform 64-bit hashes."""
+    width = _MARGIN * np.sqrt(share * (1 - share) / size)
+    low, high = (round((min(max(end, 0.0), 1.0) - 0.5) * 2**64) for end in (share - width, share + width))
+    return low, min(high, _GREATEST)

@@ -3,8 +3,9 @@
 PySpark is an optional dependency (extra ``spark``), so functions import it where they use it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 _FRACTIONS = ("double", "float")
 
 
-def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = None) -> "DataFrame":
+def read(
+    session: "SparkSession", path: Path, columns: Sequence[str] | None = None, *, position: str = ""
+) -> "DataFrame":
     """Read a Parquet file, or a folder of Parquet files as one table.
 
     Parameters
@@ -33,6 +36,8 @@ def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = No
         Path that is valid on every worker.
     columns : sequence of str, optional
         Columns to read; names that the table lacks are ignored.
+    position : str
+        Name of a column to add: the number of the row in the table, from 0.
 
     Returns
     -------
@@ -53,7 +58,10 @@ def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = No
         raise TableError(message)
     table = TableReader(path, columns)
     with translate_errors():
-        frames = [_read_files(session, files) for files in _by_schema(table).values()]
+        frames = [
+            _read_files(session, files, _first_rows(table) if position else {}, position)
+            for files in _by_schema(table).values()
+        ]
         union = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
         types = dict(union.dtypes)
         # A column without values has no type, which Parquet requires.
@@ -62,7 +70,7 @@ def read(session: "SparkSession", path: Path, columns: Sequence[str] | None = No
                 quote_identifier(name) + " :: STRING" * (types[name] == "void") + f" AS {quote_identifier(name)}"
                 for name in types
             ]
-        ).select([quote_identifier(name) for name in table.schema.names])
+        ).select([quote_identifier(name) for name in [*table.schema.names, *[position] * bool(position)]])
 
 
 def write(frame: "DataFrame", target: Path) -> int:
@@ -122,7 +130,9 @@ def _by_schema(table: TableReader) -> dict[tuple[tuple[str, str], ...], list[Pat
     return files
 
 
-def _read_files(session: "SparkSession", files: Sequence[Path]) -> "DataFrame":
+def _read_files(
+    session: "SparkSession", files: Sequence[Path], first_rows: Mapping[str, int], position: str
+) -> "DataFrame":
     """Read files of one schema as a table, with timestamps in microseconds and NaN as null."""
     # Spark treats a path as a glob pattern unless this internal option is off.
     frame = session.read.option("__globPaths__", "false").parquet(*map(_url, files))
@@ -136,7 +146,21 @@ def _read_files(session: "SparkSession", files: Sequence[Path]) -> "DataFrame":
         elif dtype in _FRACTIONS:
             column = f"nanvl({column}, NULL) AS {column}"
         columns.append(column)
-    return frame.selectExpr(*columns)
+    if not position:
+        return frame.selectExpr(*columns)
+    from pyspark.sql import functions as sql  # noqa: PLC0415 an extra
+
+    # url_decode makes a space of a plus sign.
+    url = sql.url_decode(sql.replace("_metadata.file_path", sql.lit("+"), sql.lit("%2B")))
+    file = sql.regexp_replace(url, "^file:/+", "/")
+    first_row = sql.element_at(sql.create_map(*[sql.lit(each) for pair in first_rows.items() for each in pair]), file)
+    return frame.select(*map(sql.expr, columns), (first_row + sql.col("_metadata.row_index")).alias(position))
+
+
+def _first_rows(table: TableReader) -> dict[str, int]:
+    """The number of the first row of each file."""
+    counts = [pq.read_metadata(file).num_rows for file in table.files]
+    return dict(zip((str(file.resolve()) for file in table.files), accumulate([0, *counts]), strict=False))
 
 
 def _url(path: Path) -> str:

@@ -60,7 +60,7 @@ def inspect(path: Path) -> CsvText:
     if not lines:
         message = f"{path}: expected a header line of less than {BLOCK_BYTES:,} bytes; found a longer one."
         raise TableError(message)
-    from data.storage.engine import sniff_csv  # noqa: PLC0415 a server that reads no CSV file does not load DuckDB
+    from data.storage.duckdb import sniff_csv  # noqa: PLC0415 a server that reads no CSV file does not load DuckDB
 
     found = sniff_csv(lines)
     dialects = dict.fromkeys([*([found] if found else []), *((separator, '"', "") for separator in _SEPARATORS)])

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
@@ -137,6 +138,14 @@ def remove_path(path: Path) -> None:
 class DiskFullError(KobeShotError):
     """The disk is full."""
 
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Create the error for the disk of a folder."""
+        return cls(
+            f"The disk of {display_path(folder)} is full. No partial table is kept, and existing tables are unchanged. "
+            "Free some space, and run the command again."
+        )
+
 
 @contextmanager
 def translate_disk_full(folder: Path) -> Iterator[None]:
@@ -152,11 +161,7 @@ def translate_disk_full(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT} and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        message = (
-            f"The disk of {display_path(folder)} is full. No partial table is kept, and existing tables are unchanged. "
-            "Free some space, and run the command again."
-        )
-        raise DiskFullError(message) from error
+        raise DiskFullError.of(folder) from error
 
 
 def write_parquet(table: pd.DataFrame, target: Path) -> None:

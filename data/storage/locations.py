@@ -234,7 +234,7 @@ def _selected(table: str, tables: Sequence[str], location: str) -> str:
 def _duckdb_table(file: Path, table: str, location: str) -> Iterator[tuple[pa.Schema, Iterator[pa.Table]]]:
     import duckdb  # noqa: PLC0415 loaded where it is used
 
-    from data.storage.engine import connection, quote_identifier  # noqa: PLC0415
+    from data.storage.duckdb import connection, quote_identifier  # noqa: PLC0415
 
     try:
         with connection(file) as opened:

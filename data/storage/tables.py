@@ -361,8 +361,14 @@ def arrow_schema(table: pd.DataFrame) -> pa.Schema:
     schema = pa.Table.from_pandas(table, preserve_index=False).schema
     marks = {ATTRIBUTES: json.dumps(table.attrs).encode()} if table.attrs else {}
     # A column of nulls may have strings in later chunks.
-    fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
-    return pa.schema(fields, {**(schema.metadata or {}), **marks})
+    return without_null_types(schema).with_metadata({**(schema.metadata or {}), **marks})
+
+
+def without_null_types(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with strings in place of columns that hold nothing but nulls."""
+    return pa.schema(
+        [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema], schema.metadata
+    )
 
 
 def file_format(path: Path) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.preparation.split import Hashes, hashes
 from data.schema import FEATURES, PROBABILITY, SHOT_ID, feature_column
 from monitor.drift.training_support import Support
+from monitor.drift.xxhash import Hashes, hashes
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

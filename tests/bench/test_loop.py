@@ -6,18 +6,18 @@ import pytest
 
 from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, WORSE, BenchData, noisy, trials
 from data.acquisition.raw_tables import write_split
-from data.preparation import local
 from data.preparation.contract import PreparationParams
 from data.preparation.manifest import PROD, TEST, TRAIN
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
+from tests.raw import prepare_locally
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> BenchData:
     folder: Path = tmp_path_factory.mktemp("shots")
     write_split(synthetic.iter_chunks(synthetic.PUBLIC_ROWS, 0), folder)
-    local.prepare(folder, folder, PreparationParams())
+    prepare_locally(folder, folder, PreparationParams())
     return BenchData.of(*(pd.read_parquet(folder / f"{name}.parquet") for name in (TRAIN, TEST, PROD)))
 
 

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 
 from data.errors import SchemaError
-from data.schema import COLUMN, COLUMNS, VALIDATED_COLUMNS
-from data.validation import check_raw, failure_cases, raw_schema, reasons, rejection_reason
+from data.schema import COLUMN, COLUMNS
+from data.validation import rejection_reason
+from tests.raw import check_raw, reasons_of
 
 
 def test_the_public_files_are_valid(real_raw: dict[str, pd.DataFrame]) -> None:
@@ -74,11 +75,6 @@ def test_many_invalid_rows_are_counted_and_not_listed(shots: pd.DataFrame) -> No
 # Reasons
 
 
-def reasons_of(table: pd.DataFrame) -> dict[int, str]:
-    found = failure_cases(table[list(VALIDATED_COLUMNS)].reset_index(drop=True), raw_schema(unique=False), "shots")
-    return {int(str(row)): text for row, text in reasons(found).items()}
-
-
 def test_the_reason_of_a_row_is_its_first_violation_in_the_order_of_the_schema(shots: pd.DataFrame) -> None:
     table = shots.head(50).astype({"period": float, "playoffs": object, "lat": object})
     table.loc[3, ["period", "shot_type"]] = [2.5, "4PT"]
@@ -93,6 +89,23 @@ def test_the_reason_of_a_row_is_its_first_violation_in_the_order_of_the_schema(s
         9: f"column lat: found 'north', expected {latitude}",
         11: f"column lat: found 0.123456789, expected {latitude}",
         12: "column playoffs: found 'no', expected an integer from 0 to 1",
+    }
+
+
+def test_the_ends_of_a_range_are_valid_in_float32(shots: pd.DataFrame) -> None:
+    table = shots.head(50).copy()
+    table["lat"] = np.float32(33.1568)
+    table["lon"] = np.where(table.index % 2, np.float32(-118.5198), np.float32(-118.0198)).astype("float32")
+    assert reasons_of(table.astype({"lat": "float32"})) == {}
+    assert len(reasons_of(table.astype({"lat": "float32"}).assign(lat=np.float32(33.15679)))) == 50
+
+
+def test_a_shot_id_that_no_integer_holds_is_a_reason(shots: pd.DataFrame) -> None:
+    table = shots.head(5).astype({"shot_id": float})
+    table.loc[[1, 2, 3], "shot_id"] = [1e300, np.inf, np.nan]
+    assert reasons_of(table) == {
+        row: f"column shot_id: found {shown}, expected an integer"
+        for row, shown in ((1, "1e+300"), (2, "inf"), (3, "null"))
     }
 
 

@@ -13,7 +13,6 @@ from data.acquisition.raw_tables import DEV_FILE, FILES
 from data.errors import KobeShotError, SchemaError, StaleDataError
 from data.preparation import manifest
 from data.preparation.contract import PreparationParams
-from data.preparation.local import prepare
 from data.preparation.manifest import FILTERED, IDS, PROD, TABLES, TEST, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError
@@ -21,6 +20,7 @@ from steps import preparacao
 from steps.preparacao import PreparacaoConfig
 from steps.shared import data_origin, tracking
 from tests.project import REAL
+from tests.raw import prepare_locally as prepare
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 Tables = dict[str, pd.DataFrame]

@@ -17,7 +17,7 @@ from data.paths import ROOT
 from data.schema import COLUMNS, THREE_POINTS
 from data.simulation import synthetic
 from data.simulation.players import GUARD
-from data.validation import check_raw
+from tests.raw import check_raw
 
 PAGE = (ROOT / "docs" / "bring-your-own-data.md").read_text()
 NAME = "guard rows=800 seed=7"

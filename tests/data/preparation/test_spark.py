@@ -11,19 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
-from data.errors import SchemaError, SourceError, TableError
-from data.preparation import spark as spark_preparation
+from data.engines import spark as spark_engine
+from data.engines.spark import SparkEngine
+from data.errors import EngineError, SchemaError, SourceError, TableError
+from data.preparation import prepare as preparation
 from data.preparation import split
 from data.preparation.contract import PreparationParams, PreparationResult
-from data.preparation.local import prepare as prepare_locally
 from data.preparation.manifest import FILTERED, IDS, PROD, TEST, TRAIN
-from data.preparation.spark import Leading, prepare
-from data.schema import FEATURES, GAME_DATE, SHOT_ID, TARGET, THREE_POINTS, TWO_POINTS
+from data.schema import FEATURES, SHOT_ID, TARGET, THREE_POINTS, TWO_POINTS
 from data.spark import tables as spark_tables
 from data.spark.session import SparkError, collect_rows
 from data.spark.tables import read, write
 from data.storage.files import parquet_files
 from data.storage.tables import TableReader
+from tests.raw import prepare_locally
 from tests.spark import needs_java, small_session
 
 if TYPE_CHECKING:
@@ -84,19 +85,13 @@ def rewrite(raw: Path, file: str, change: Change) -> None:
     table.to_parquet(raw / file, index=False)
 
 
-def locally(raw: Path, plan: PreparationParams, out: Path) -> PreparationResult:
-    """Prepare with the local engine, without shuffling."""
-    out.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "MAX_SHUFFLED", 0)
-        patch.setattr("data.preparation.local._GROUP_ROWS", 1_000_000)
-        return prepare_locally(raw, out, plan)
+def prepare(session: "SparkSession", raw: Path, out: Path, plan: PreparationParams) -> PreparationResult:
+    """Prepare on Spark."""
+    return preparation.prepare(SparkEngine(session), raw, out, plan)
 
 
 def sorted_rows(path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path)
-    # pandas stores its string type in the file.
-    table = table.astype({name: object for name in table.columns if name == GAME_DATE})
     return table.sort_values(list(table.columns), ignore_index=True)
 
 
@@ -104,26 +99,19 @@ def files_in(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir()) if out.exists() else []
 
 
-def test_the_rows_and_counts_of_every_table_match_the_local_engine(
+def test_the_rows_their_order_and_the_counts_of_every_table_match_the_local_engine(
     prepared_once: tuple[PreparationResult, Path], raw: Path, tmp_path: Path
 ) -> None:
     prepared, out = prepared_once
     local = tmp_path / "local"
-    assert prepared == locally(raw, PLAN, local)
+    assert prepared == prepare_locally(raw, local, PLAN)
     assert prepared.dropped["dropped_dev_missing_shot_distance"] > 0
     assert prepared.dropped["dropped_prod_rows"] > 0
+    for name in (*TABLES, *IDS.values()):
+        ours, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (out, local))
+        pd.testing.assert_frame_equal(ours, theirs)
     for name in TABLES:
-        ours, theirs = (sorted_rows(folder / f"{name}.parquet") for folder in (out, local))
-        pd.testing.assert_frame_equal(ours, theirs)
-        assert len(ours) == prepared.rows[name]
-    for name, ids in IDS.items():
-        ours, theirs = (
-            pd.concat([pd.read_parquet(folder / f"{each}.parquet") for each in (name, ids)], axis=1).sort_values(
-                SHOT_ID, ignore_index=True
-            )
-            for folder in (out, local)
-        )
-        pd.testing.assert_frame_equal(ours, theirs)
+        assert len(pd.read_parquet(out / f"{name}.parquet")) == prepared.rows[name]
 
 
 def test_the_real_rows_match_the_local_engine(
@@ -132,12 +120,10 @@ def test_the_real_rows_match_the_local_engine(
     raw = written({f"{name}.parquet": table for name, table in real_raw.items()}, tmp_path / "raw")
     plan = PreparationParams()
     prepared = prepare(spark, raw, tmp_path / "out", plan)
-    (tmp_path / "shuffled").mkdir()
-    assert prepared == prepare_locally(raw, tmp_path / "shuffled", plan)
-    for name in (FILTERED, PROD):
-        pd.testing.assert_frame_equal(
-            sorted_rows(tmp_path / "out" / f"{name}.parquet"), sorted_rows(tmp_path / "shuffled" / f"{name}.parquet")
-        )
+    assert prepared == prepare_locally(raw, tmp_path / "local", plan)
+    for name in (*TABLES, *IDS.values()):
+        ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
+        pd.testing.assert_frame_equal(ours, theirs)
     classes = {0: 20_285 - prepared.made[FILTERED], 1: prepared.made[FILTERED]}
     tested = split.test_rows_per_class(classes, plan.test_size, plan.seed)
     assert (prepared.rows[TEST], prepared.made[TEST]) == (sum(tested.values()), tested[1])
@@ -148,7 +134,7 @@ def test_the_test_rows_have_the_smallest_hashes_of_their_class(
     prepared_once: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame]
 ) -> None:
     rows = pair[DEV_FILE].rename(columns={"lon": "lng"}).dropna(subset=[*FEATURES, TARGET])
-    rows = rows.assign(hash=split.hashes(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
+    rows = rows.assign(hash=split.hashed(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
     sizes = split.test_rows_per_class(rows[TARGET].astype(int).value_counts().to_dict(), PLAN.test_size, PLAN.seed)
     expected = pd.concat([rows[rows[TARGET] == flag].head(size) for flag, size in sizes.items()])
     expected = expected[[*FEATURES, TARGET]].astype(float).sort_values([*FEATURES, TARGET], ignore_index=True)
@@ -253,13 +239,13 @@ def test_rejects_have_the_reasons_of_the_local_engine(spark: "SparkSession", raw
     rewrite(raw, PROD_FILE, break_prod)
     plan = replace(PLAN, max_rejected_rows=100)
     prepared = prepare(spark, raw, tmp_path / "out", plan)
-    assert prepared == locally(raw, plan, tmp_path / "local")
+    assert prepared == prepare_locally(raw, tmp_path / "local", plan)
     assert prepared.rejected == {DEV_FILE: 34, PROD_FILE: 1}
     for name in ("rejects_dev", "rejects_prod"):
         ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
         pd.testing.assert_frame_equal(ours, theirs)
     for name in TABLES:
-        ours, theirs = (sorted_rows(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
+        ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
         pd.testing.assert_frame_equal(ours, theirs)
 
 
@@ -273,8 +259,8 @@ def test_too_many_rejects_raise_with_the_first_reasons(spark: "SparkSession", ra
     head, *lines = str(caught.value).splitlines()
     assert head == f"{DEV_FILE} violates the schema in 12 row(s). Fix or remove them:"
     assert lines == [
-        *["  column period: found 11, expected an integer from 1 to 10"] * 10,
-        "  and 2 more row(s)",
+        *[f"  row {row}, column period: found 11, expected an integer from 1 to 10" for row in range(20, 30)],
+        "  and 2 more",
     ]
     assert files_in(tmp_path / "out") == []
 
@@ -413,7 +399,7 @@ def test_a_failed_write_after_others_leaves_the_old_tables(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     write_into = spark_tables.write_into
     monkeypatch.setattr(
-        spark_preparation,
+        spark_engine,
         "write_into",
         lambda frame, folder: write_into(
             frame.selectExpr("raise_error('full')") if PROD in folder.name else frame, folder
@@ -428,25 +414,13 @@ def test_raw_files_that_change_during_the_run_raise(
     spark: "SparkSession", raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_into = spark_tables.write_into
-    monkeypatch.setattr(spark_preparation, "write_into", lambda frame, folder: write_into(frame.limit(5), folder))
+    monkeypatch.setattr(spark_engine, "write_into", lambda frame, folder: write_into(frame.limit(5), folder))
     with pytest.raises(
-        SparkError, match=r"data_filtered has 5 rows; expected [\d,]+, .*changed during the run\. Run the command again"
+        EngineError,
+        match=r"data_filtered has 5 rows; expected [\d,]+, .*changed during the run\. Run the command again",
     ):
         prepare(spark, raw, tmp_path / "out", PLAN)
     assert files_in(tmp_path / "out") == []
-
-
-def test_spark_counts_leading_bits_like_the_local_engine(
-    spark: "SparkSession", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spark_preparation, "_MAX_HASHES_IN_MEMORY", -1)
-    ids = np.arange(3_000)
-    hashes = split.hashes(ids, 3)
-    by_label = {0: hashes[ids % 3 != 0], 1: hashes[ids % 3 == 0]}
-    frame = spark.range(3_000).selectExpr("INT(id % 3 = 0) AS label", "xxhash64(3L, id) AS hash")
-    sizes = {0: 700, 1: 1}
-    found = split.thresholds(sizes, Leading(frame))
-    assert found == {label: int(np.sort(of_label)[sizes[label] - 1]) for label, of_label in by_label.items()}
 
 
 def test_names_and_types_of_any_kind_are_read_and_nan_is_null(spark: "SparkSession", tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.simulation import synthetic
-from data.validation import check_raw
+from tests.raw import check_raw
 
 
 @pytest.fixture(scope="module")

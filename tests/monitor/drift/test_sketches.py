@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from data.preparation.split import hashes
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from monitor.drift import detector, sketches
 from monitor.drift.detector import DriftDetector, DriftResult
 from monitor.drift.sketches import MAX_SAMPLED, MAX_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch
 from monitor.drift.statistics import ReferenceColumn
+from monitor.drift.xxhash import hashes
 from tests.evaluations import TRAINING_ROWS, population, reference_data
 
 Floats = npt.NDArray[np.float64]

@@ -64,6 +64,14 @@ def test_the_base_rate_gives_every_shot_the_same_probability(tuner: Tuner, train
     assert prior.cross_validated["log_loss"][0] == pytest.approx(log_loss(train[TARGET], made), abs=0.005)
 
 
+def test_a_tuned_tree_is_sure_of_no_shot_because_of_a_few_rows(tuner: Tuner, train: pd.DataFrame) -> None:
+    tree = tuner.tune("dt").pipeline[-1]
+    assert tree.tree_.n_node_samples.min() >= 20
+    made = tree.predict_proba(train[list(FEATURES)].to_numpy())[:, 1]
+    assert made.min() > 0
+    assert made.max() < 1
+
+
 def test_tuning_twice_gives_the_same_model(train: pd.DataFrame) -> None:
     first, second = (
         Tuner(train, cv_folds=2, n_iter=3, session_id=1, criterion="log_loss").tune("dt") for _ in range(2)

@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.model_selection import train_test_split
 
-from data.acquisition import raw_tables
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE
 from data.errors import SchemaError, SourceError
 from data.paths import ROOT
-from data.preparation import local, split
 from data.preparation.contract import PreparationParams
-from data.preparation.local import prepare, progress_total
 from data.preparation.manifest import FILTERED, IDS, TABLES, TEST, TRAIN
+from data.preparation.prepare import progress_total
+from data.preparation.split import hashed
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError, sha256
 from data.storage.tables import TableWriter
+from tests.raw import prepare_locally as prepare
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -51,9 +51,8 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of a size that splits small tables."""
-    for module in (raw_tables, local):
-        monkeypatch.setattr(module, "CHUNK_ROWS", 700)
+    """Batches of a size that splits small tables."""
+    monkeypatch.setattr("data.engines.duckdb.BATCH_ROWS", 700)
 
 
 def write_pair(pair: Pair, raw: Path) -> None:
@@ -72,11 +71,15 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
 
 
 def in_memory(pair: Pair, test_size: float = 0.2, seed: int = 42) -> dict[str, pd.DataFrame]:
-    """Prepare with plain pandas and scikit-learn."""
+    """Prepare with plain pandas, and the class sizes of scikit-learn."""
     columns = [*FEATURES, TARGET]
     dev, prod = (table.rename(columns={"lon": "lng"}) for table in pair)
-    filtered = dev[columns].astype(float).dropna().astype({TARGET: "int64"}).reset_index(drop=True)
-    train, test = train_test_split(filtered, test_size=test_size, random_state=seed, stratify=filtered[TARGET])
+    complete = dev.dropna(subset=columns).reset_index(drop=True)
+    filtered = complete[columns].astype(float).astype({TARGET: "int64"})
+    _, tested = train_test_split(filtered[TARGET], test_size=test_size, random_state=seed, stratify=filtered[TARGET])
+    hashes = pd.Series(hashed(complete["shot_id"].to_numpy(dtype="int64"), seed))
+    in_test = hashes.groupby(filtered[TARGET]).rank() <= filtered[TARGET].map(tested.value_counts())
+    train, test = filtered[~in_test], filtered[in_test]
     scorable = (
         prod.dropna(subset=list(FEATURES))
         .astype({**dict.fromkeys(columns, "float64"), "game_date": "string"})
@@ -88,7 +91,7 @@ def in_memory(pair: Pair, test_size: float = 0.2, seed: int = 42) -> dict[str, p
 
 @pytest.mark.parametrize(("test_size", "seed"), [(0.2, 42), (0.5, 1)])
 @pytest.mark.usefixtures("small_chunks")
-def test_a_streamed_preparation_is_bit_identical_to_pandas_and_scikit_learn(
+def test_a_streamed_preparation_is_bit_identical_to_pandas(
     pair: Pair, raw: Path, out: Path, test_size: float, seed: int
 ) -> None:
     write_pair(pair, raw)
@@ -159,13 +162,7 @@ def test_a_damaged_part_is_named(pair: Pair, raw: Path, out: Path) -> None:
     assert list(out.iterdir()) == []
 
 
-# The split of larger tables, which are not shuffled
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make any table too large to be shuffled."""
-    monkeypatch.setattr(split, "MAX_SHUFFLED", 0)
+# The split
 
 
 def with_unique_rows(pair: Pair) -> Pair:
@@ -174,37 +171,27 @@ def with_unique_rows(pair: Pair) -> Pair:
     return dev.assign(minutes_remaining=np.linspace(0, 12, len(dev))), prod
 
 
-@pytest.mark.usefixtures("hashed", "small_chunks")
-def test_the_hash_split_puts_each_row_on_one_side_with_the_class_sizes_of_scikit_learn(
-    pair: Pair, raw: Path, out: Path
-) -> None:
-    pair = with_unique_rows(pair)
-    write_pair(pair, raw)
-    prepared = prepare(raw, out, PreparationParams())
-    found, expected = tables(out), in_memory(pair)
-    for name in (TRAIN, TEST):
-        assert found[name][TARGET].value_counts().to_dict() == expected[name][TARGET].value_counts().to_dict()
-        assert prepared.made[name] == expected[name][TARGET].sum()
-    pd.testing.assert_frame_equal(found[FILTERED], expected[FILTERED])
-    both = pd.concat([found[TRAIN], found[TEST]]).sort_values("minutes_remaining", ignore_index=True)
-    pd.testing.assert_frame_equal(both, expected[FILTERED])
-
-
-@pytest.mark.usefixtures("hashed")
-def test_the_hash_split_does_not_depend_on_order_or_chunks(
-    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_split_does_not_depend_on_the_order_of_rows(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = with_unique_rows(pair)
     sides = []
-    for order, rows in ((dev, 100), (dev.sample(frac=1, random_state=1), 2_000)):
-        for module in (raw_tables, local):
-            monkeypatch.setattr(module, "CHUNK_ROWS", rows)
+    for order in (dev, dev.sample(frac=1, random_state=1)):
         write_pair((order, prod), raw)
         prepare(raw, out, PreparationParams(seed=7))
         sides.append(set(tables(out)[TEST]["minutes_remaining"]))
     assert sides[0] == sides[1]
     prepare(raw, out, PreparationParams(seed=8))
     assert set(tables(out)[TEST]["minutes_remaining"]) != sides[0]
+
+
+def test_ids_whose_hashes_are_not_where_they_are_expected_are_split_too(pair: Pair, raw: Path, out: Path) -> None:
+    dev, prod = with_unique_rows(pair)
+    candidates = np.arange(10**6, 2 * 10**6)
+    low = candidates[hashed(candidates, 42) < -(2**62)][: len(dev)]
+    pair = dev.assign(shot_id=low), prod
+    write_pair(pair, raw)
+    prepare(raw, out, PreparationParams())
+    for name, expected in in_memory(pair).items():
+        pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
 
 
 # Rows that violate the schema
@@ -245,12 +232,8 @@ def test_without_rejects_there_is_no_table_of_rejects(pair: Pair, raw: Path, out
     assert sorted(path.stem for path in out.iterdir()) == sorted([*TABLES, *IDS.values()])
 
 
-@pytest.mark.parametrize("max_shuffled", [split.MAX_SHUFFLED, 0])
 @pytest.mark.usefixtures("small_chunks")
-def test_the_ids_of_train_and_test_are_in_the_order_of_their_rows(
-    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, max_shuffled: int
-) -> None:
-    monkeypatch.setattr(split, "MAX_SHUFFLED", max_shuffled)
+def test_the_ids_of_train_and_test_are_in_the_order_of_their_rows(pair: Pair, raw: Path, out: Path) -> None:
     dev, prod = pair
     dev = dev.assign(shot_id=np.random.default_rng(0).permutation(len(dev)) + 10**12)
     write_pair((dev.assign(lat=dev["lat"].mask(dev.index < 3)), prod), raw)
@@ -301,18 +284,17 @@ def test_too_many_rejects_of_both_tables_raise_with_the_first_rows(pair: Pair, r
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.usefixtures("small_chunks")
-def test_without_allowed_rejects_many_chunks_raise_like_one_chunk(
-    pair: Pair, raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_allowed_rejects_the_first_table_with_violations_raises(pair: Pair, raw: Path, out: Path) -> None:
     write_pair(with_violations(pair), raw)
-    messages = []
-    for rows in (700, 131_072):
-        monkeypatch.setattr(raw_tables, "CHUNK_ROWS", rows)
-        with pytest.raises(SchemaError, match=r"in 2 row\(s\)\. Fix or remove them") as caught:
-            prepare(raw, out, PreparationParams())
-        messages.append(str(caught.value))
-    assert messages[0] == messages[1]
+    with pytest.raises(
+        SchemaError, match=rf"^{DEV_FILE} violates the schema in 2 row\(s\)\. Fix or remove them"
+    ) as caught:
+        prepare(raw, out, PreparationParams())
+    assert str(caught.value).splitlines()[1:] == [
+        "  row 2, column period: found 99.0, expected an integer from 1 to 10",
+        "  row 1500, column lat: found 0.0, expected a float from 33.1568 to 34.0968",
+        "  row 1500, column period: found 2.5, expected an integer from 1 to 10",
+    ]
 
 
 # Duplicate shots
@@ -369,10 +351,12 @@ def test_a_full_disk_raises_and_leaves_nothing(
 _MEASURED = """
 import json, re, sys
 from pathlib import Path
-from data.preparation.local import prepare
+from data.engines.duckdb import duckdb_engine
 from data.preparation.contract import PreparationParams
+from data.preparation.prepare import prepare
 folder = Path(sys.argv[1])
-prepared = prepare(folder, folder, PreparationParams())
+with duckdb_engine(folder) as engine:
+    prepared = prepare(engine, folder, folder, PreparationParams())
 kibibytes = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
 print(json.dumps([prepared.rows["data_filtered"], int(kibibytes)]))
 """
@@ -405,7 +389,6 @@ def peak(pair: Pair, folder: Path, times: int) -> tuple[int, int]:
 def test_memory_does_not_grow_with_the_table(pair: Pair, tmp_path: Path) -> None:
     few_rows, low = peak(pair, tmp_path / "few", 14)
     many_rows, high = peak(pair, tmp_path / "many", 42)
-    assert few_rows > split.MAX_SHUFFLED
     assert many_rows == 3 * few_rows
     assert high - low < 100e6
     assert high < 1e9

@@ -1,0 +1,130 @@
+"""DuckDB in this process, with bounded memory: what does not fit is on disk, in a folder that is removed at the end."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.engines.engine import POSITION
+from data.engines.ibis_backend import BATCH_ROWS, IbisEngine
+from data.errors import EngineError
+from data.storage.duckdb import NO_PROGRESS_BAR, PREFIX, duckdb_config
+from data.storage.files import DiskFullError
+from data.storage.tables import TableReader, without_null_types
+
+_FULL = ("No space left on device", "max_temp_directory_size", "Disk quota exceeded")
+
+
+class DuckDBEngine(IbisEngine):
+    """DuckDB; see `duckdb_engine`.
+
+    Parameters
+    ----------
+    connection : ibis.BaseBackend
+    folder : pathlib.Path
+        Folder for what does not fit into memory.
+    """
+
+    def __init__(self, connection: Any, folder: Path) -> None:  # noqa: ANN401 Ibis has no types
+        super().__init__(connection)
+        connection.raw_sql(NO_PROGRESS_BAR)
+        self._folder = folder
+
+    def read(self, table: TableReader) -> ir.Table:
+        """Open a table of Parquet files, with its rows in the order of the files."""
+        schema = ibis.Schema.from_pyarrow(without_null_types(table.schema))
+        with self.translate_errors():
+            parts = [
+                self._part(list(files), schema) for _, files in groupby(table.files, lambda file: _types(file, schema))
+            ]
+            name = f"shots_{uuid.uuid4().hex}"
+            # In SQL, as Ibis changes the order of a union, and gives row_number a frame, which is computed in memory.
+            rows = " UNION ALL ".join(map(self.connection.compile, parts))
+            numbered = f"SELECT *, row_number() OVER () - 1 AS {POSITION} FROM ({rows})"  # noqa: S608 Ibis's SQL
+            self.connection.raw_sql(f"CREATE TEMPORARY VIEW {name} AS {numbered}")
+            return self.connection.table(name)
+
+    def batches(self, query: ir.Table) -> pa.RecordBatchReader:
+        """Start a query; its batches are computed as they are read, in the order of the files."""
+        return self.connection.con.sql(self.connection.compile(query)).to_arrow_reader(BATCH_ROWS)
+
+    def ordered(self, query: ir.Table) -> ir.Table:
+        """Return the query without the numbers: DuckDB keeps the order of rows."""
+        return query.drop(POSITION)
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Translate exceptions of DuckDB, also within Arrow.
+
+        Raises
+        ------
+        DiskFullError
+            If the disk is full of what does not fit into memory.
+        EngineError
+            If the query fails otherwise.
+        """
+        try:
+            yield
+        except (duckdb.Error, ibis.IbisError, pa.ArrowException, OSError) as error:
+            text = str(error)
+            if isinstance(error, OSError) and error.errno:
+                raise
+            if any(sign in text for sign in _FULL):
+                # Arrow writes the tables, DuckDB what does not fit into memory.
+                if "Error writing" in text:
+                    raise
+                raise DiskFullError.of(self._folder) from error
+            advice = ""
+            if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
+                advice = f" Set {PREFIX}MEMORY_LIMIT higher, such as 4GB, or {PREFIX}THREADS lower."
+            message = f"A query of DuckDB failed: {(text.splitlines() or [type(error).__name__])[0]}.{advice}"
+            raise EngineError(message) from error
+
+    def _part(self, files: list[Path], schema: ibis.Schema) -> ir.Table:
+        names = [_escape(str(file)) for file in files]
+        found = self.connection.read_parquet(names, hive_partitioning=False)
+        return found.select(
+            **{
+                name: found[name].cast(kind) if name in found.columns else ibis.null(kind)
+                for name, kind in schema.items()
+            }
+        )
+
+
+@contextmanager
+def duckdb_engine(folder: Path) -> Iterator[DuckDBEngine]:
+    """Start DuckDB.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        See `data.storage.duckdb.duckdb_config`.
+
+    Raises
+    ------
+    EngineError
+        If a setting is invalid.
+    """
+    with duckdb_config(folder) as config:
+        connection = ibis.duckdb.connect(**config)
+        try:
+            yield DuckDBEngine(connection, Path(str(config["temp_directory"])).parent)
+        finally:
+            connection.disconnect()
+
+
+def _types(file: Path, schema: ibis.Schema) -> list[tuple[str, str]]:
+    return [(field.name, str(field.type)) for field in pq.read_schema(file) if field.name in schema]
+
+
+def _escape(path: str) -> str:
+    """Escape the signs of DuckDB's patterns."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in path)
