@@ -6,12 +6,15 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from data.datasets import Dataset, default, from_json
 from data.errors import KobeShotError
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, feature_column
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from serving import registry
 from serving.model import model_files
+from serving.model.packaging import feature_constraints
 
 PREDICTIONS_SHA256, ROUNDED_PREDICTIONS_SHA256 = "predictions_sha256", "predictions_rounded_sha256"
 """Tags of a version: `prediction_hash` of its predictions at registration, exact and to nine decimals."""
@@ -31,7 +34,7 @@ def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        The features, within the ranges of the schema.
+        The features of the version, within their ranges.
     version : str
         Number of the version.
 
@@ -47,12 +50,23 @@ def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
     """
     model = load_model(version)
     try:
-        made, probability = model.score(table[list(FEATURES)].to_numpy(dtype=np.float64), model.threshold)
+        made, probability = model.score(_encoded(model, table), model.threshold)
     except mlflow.MlflowException as error:
         message = f"version {version} of {registry.model()} rejects a row: {error.message}"
         raise ScoredError(message) from error
     versions = pd.array([int(version)] * len(table), dtype="Int64")
     return table.assign(**{PREDICTION: made, PROBABILITY: probability, MODEL_VERSION: versions})
+
+
+def dataset_of(version: str) -> Dataset:
+    """The description that a version was trained with, with its categories; of a former version that of the brief.
+
+    Raises
+    ------
+    ScoredError
+        If the version cannot be loaded.
+    """
+    return _dataset_of(load_model(version))
 
 
 def threshold_of(version: str) -> float:
@@ -94,18 +108,33 @@ def prediction_hash(uri: str, decimals: int | None = None) -> str:
         If the model cannot be loaded.
     """
     model = _load(uri)
-    made, probability = model.score(_probes(), model.threshold)
+    made, probability = model.score(_probes(_dataset_of(model)), model.threshold)
     kept = probability if decimals is None else np.round(probability, decimals)
     parts = [np.asarray(values, dtype="<f8").tobytes() for values in (made, kept)]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _probes() -> Any:  # noqa: ANN401 float64, shape (512, 6)
+def _dataset_of(model: Any) -> Dataset:  # noqa: ANN401
+    text = getattr(model, "dataset", "")
+    return from_json(text) if text else default()
+
+
+def _encoded(model: Any, table: pd.DataFrame) -> Any:  # noqa: ANN401 an instance of a version's own class
+    encoder = getattr(model, "encoder", None)
+    if encoder is None:
+        return table[list(model.names)].to_numpy(dtype=np.float64)
+    return encoder.encode(*encoder.read(table))[0]
+
+
+def _probes(dataset: Dataset) -> npt.NDArray[np.float64]:
+    """The same 512 encoded rows within the ranges of a dataset, shape (512, features)."""
     stream = np.random.default_rng(0)
-    columns = [feature_column(name) for name in FEATURES]
-    drawn = [stream.uniform(column.minimum or 0.0, column.maximum or 0.0, _PROBES) for column in columns]
-    pairs = zip(drawn, columns, strict=True)
-    return np.column_stack([np.round(values) if column.kind == "integer" else values for values, column in pairs])
+    drawn = []
+    for feature in feature_constraints(dataset):
+        low, high = feature["minimum"], feature["maximum"]
+        values = stream.uniform(low or 0.0, high if high is not None else (low or 0.0) + 1, _PROBES)
+        drawn.append(np.round(values) if feature["whole"] else values)
+    return np.column_stack(drawn)
 
 
 @lru_cache(maxsize=_VERSIONS_KEPT)

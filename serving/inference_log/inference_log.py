@@ -29,11 +29,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -43,6 +44,10 @@ import numpy.typing as npt
 URL_VARIABLE = "KOBE_INFERENCE_LOG"
 """Environment variable that holds the SQLAlchemy URL of the log; unset, empty or ``off``: nothing is logged."""
 TABLE, PROGRESS = "inference", "inference_spool"
+_OWN_COLUMNS = {
+    *("id", "time", "request_id", "row", "model_version", "origin", "shot_id"),
+    *("prediction", "probability", "shot_made_flag"),
+}
 
 ORIGIN_HEADER = "X-Request-Origin"
 TRAFFIC, WHAT_IF, UPLOAD, PROBE = "traffic", "what_if", "upload", "probe"
@@ -129,6 +134,7 @@ class Request(NamedTuple):
     request_id, model_version : str
         At most 65,535 bytes each.
     values : ndarray of float64, shape (n, features)
+        NaN where a value is null; of a string its place in `texts`.
     prediction : ndarray of int, shape (n,)
         The predicted label.
     probability : ndarray of float64, shape (n,)
@@ -139,6 +145,8 @@ class Request(NamedTuple):
         Seconds since 1970, UTC.
     origin : str
         One of `ORIGINS`.
+    texts : mapping of int to sequence of str
+        The strings of each feature of strings, by the place of the feature.
     """
 
     request_id: str
@@ -149,6 +157,7 @@ class Request(NamedTuple):
     shot_id: npt.NDArray[np.int64] | None
     time: float
     origin: str = TRAFFIC
+    texts: Mapping[int, Sequence[str]] = MappingProxyType({})
 
 
 class InferenceLogWriter:
@@ -163,6 +172,8 @@ class InferenceLogWriter:
     limits : LogLimits
     on_drop : callable, optional
         Called with a reason of `DROP_REASONS` and a number of rows when rows are lost.
+    texts : collection of str
+        Names of those that hold strings.
 
     Raises
     ------
@@ -181,8 +192,11 @@ class InferenceLogWriter:
         *,
         limits: LogLimits = LogLimits(),  # noqa: B008 it cannot change
         on_drop: Callable[[str, int], None] | None = None,
+        texts: Collection[str] = (),
     ) -> None:
-        self._url, self._features, self._limits = url, list(features), limits
+        self._url, self._limits = url, limits
+        # As 0.1.0 writes it where all are numbers.
+        self._features = {name: "text" if name in texts else "number" for name in features} if texts else [*features]
         self._losses = _Losses(on_drop)
         self._lock = threading.Lock()
         self._segment_bytes = min(_SEGMENT_BYTES, _segment_bytes(limits))
@@ -423,7 +437,11 @@ def checked_origin(text: str) -> str:
 
 
 def recorder_from_environment(
-    features: Sequence[str], limits: LogLimits, on_drop: Callable[[str, int], None] | None = None
+    features: Sequence[str],
+    limits: LogLimits,
+    on_drop: Callable[[str, int], None] | None = None,
+    *,
+    texts: Collection[str] = (),
 ) -> InferenceLogWriter | None:
     """A recorder for the url in ``KOBE_INFERENCE_LOG``, or None where none is set.
 
@@ -438,7 +456,7 @@ def recorder_from_environment(
     if url in {"", "off"}:
         return None
     check_url(url)
-    return InferenceLogWriter(url, features, limits=limits, on_drop=on_drop)
+    return InferenceLogWriter(url, features, limits=limits, on_drop=on_drop, texts=texts)
 
 
 def spool_dir(url: str) -> Path:
@@ -487,9 +505,11 @@ def _packed(request: Request) -> list[bytes]:
     ]
     if request.shot_id is not None:
         body.append(request.shot_id.tobytes())
-    if request.origin != TRAFFIC:
+    if request.origin != TRAFFIC or request.texts:
         # At the end, where 0.1.0 reads nothing: its writer may find this spool, and this one a spool of 0.1.0.
         body.append(request.origin.encode())
+    if request.texts:
+        body.append(b"\0" + json.dumps({place: list(texts) for place, texts in request.texts.items()}).encode())
     return [_HEADER.pack(_MAGIC, sum(map(len, body))), *body]
 
 
@@ -507,8 +527,10 @@ def _unpacked(body: bytes, features: int) -> Request:
     probability = np.frombuffer(take(8 * rows))
     prediction = np.frombuffer(take(rows), dtype=np.uint8)
     shot_id = np.frombuffer(take(8 * rows), dtype=np.int64) if has_shot_id else None
+    origin, _, strings = body[place:].partition(b"\0")
+    texts = {int(place): found for place, found in json.loads(strings or b"{}").items()}
     return Request(
-        request_id, version, values, prediction, probability, shot_id, when, body[place:].decode() or TRAFFIC
+        request_id, version, values, prediction, probability, shot_id, when, origin.decode() or TRAFFIC, texts
     )
 
 
@@ -529,8 +551,10 @@ class _Spool:
             If the log has reached its limit.
         """
         if not self._positions:
-            self._features: list[str] = json.loads((self._folder / _FEATURES).read_text(encoding="utf-8"))
-            self._table, self._progress = tables(self._features)
+            features = json.loads((self._folder / _FEATURES).read_text(encoding="utf-8"))
+            self._features: list[str] = list(features)
+            texts = [name for name, kind in features.items() if kind == "text"] if isinstance(features, dict) else []
+            self._table, self._progress = tables(self._features, texts)
         segments = sorted(self._folder.glob("*.spool"))
         for path in segments:
             if path not in self._positions:
@@ -775,14 +799,35 @@ def shorten_journal(engine: Any) -> None:  # noqa: ANN401
         raise FullError(message)
 
 
-def tables(features: Sequence[str]) -> tuple[Any, Any]:
+def column_of(feature: str) -> str:
+    """Name of a feature's column in the log, which has columns of its own.
+
+    Examples
+    --------
+    >>> column_of("lat"), column_of("time")
+    ('lat', 'feature_time')
+    """
+    return f"feature_{feature}" if feature.lower() in _OWN_COLUMNS else feature
+
+
+def tables(features: Sequence[str], texts: Collection[str] = ()) -> tuple[Any, Any]:
     """The table of scored rows, and the one with the position reached in each spool file.
 
+    Parameters
+    ----------
+    features : sequence of str
+        Names of the columns of the values.
+    texts : collection of str
+        Names of those that hold strings.
+
+    Notes
+    -----
     ``inference`` holds per row: ``id``, ``time`` (UTC), ``request_id``, ``row`` (place in the request),
-    ``model_version``, ``origin`` (one of `ORIGINS`), ``shot_id`` (null unless the client gave it), the features,
-    ``prediction`` (the predicted label), ``probability`` (P(made)) and ``shot_made_flag`` (the ground truth, null
-    until `serving.inference_log.ground_truth` writes it). Its indexes are for windows of time, for the rows of one
-    shot and for labels.
+    ``model_version``, ``origin`` (one of `ORIGINS`), ``shot_id`` (null unless the client gave it), the features (null
+    where a version has no such feature, or allows null) by the names of `column_of`, ``prediction`` (the predicted
+    label), ``probability`` (P(made)) and ``shot_made_flag`` (the ground truth, null until
+    `serving.inference_log.ground_truth` writes it). Its indexes are for windows of time, for the rows of one shot and
+    for labels.
     """
     import sqlalchemy as sql  # noqa: PLC0415
 
@@ -797,7 +842,7 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
         sql.Column("model_version", sql.String(100), nullable=False),
         sql.Column("origin", sql.String(20), nullable=False, server_default=TRAFFIC),
         sql.Column("shot_id", sql.BigInteger),
-        *(sql.Column(name, sql.Double, nullable=False) for name in features),
+        *(sql.Column(column_of(name), sql.Text() if name in texts else sql.Double()) for name in features),
         sql.Column("prediction", sql.SmallInteger, nullable=False),
         sql.Column("probability", sql.Double, nullable=False),
         sql.Column("shot_made_flag", sql.SmallInteger),
@@ -822,7 +867,7 @@ def tables(features: Sequence[str]) -> tuple[Any, Any]:
 def create_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy is imported late
     """Make the tables of `tables` where they are not there, whoever else makes them at the same time.
 
-    A log of 0.1.0 gets the column and the indexes that it lacks.
+    A log of 0.1.0 gets the column and the indexes that it lacks, and any log the features that a version adds.
     """
     import sqlalchemy as sql  # noqa: PLC0415
     from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable  # noqa: PLC0415
@@ -831,9 +876,11 @@ def create_tables(engine: Any, table: Any) -> None:  # noqa: ANN401 SQLAlchemy i
         for each in table.metadata.sorted_tables:
             connection.execute(CreateTable(each, if_not_exists=True))
         found = sql.inspect(connection)
-        if table.c.origin.name not in {column["name"] for column in found.get_columns(TABLE)}:
-            column = CreateColumn(table.c.origin).compile(dialect=connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {TABLE} ADD COLUMN {column}")
+        known = {column["name"] for column in found.get_columns(TABLE)}
+        for each in table.columns:
+            if each.name not in known:
+                column = CreateColumn(each).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {TABLE} ADD COLUMN {column}")
         there = {index["name"] for index in found.get_indexes(TABLE)}
         for index in table.indexes:
             if index.name not in there:
@@ -918,11 +965,21 @@ def _rows(request: Request, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
         repeat(request.model_version, count),
         repeat(request.origin, count),
         repeat(None, count) if request.shot_id is None else request.shot_id[part].tolist(),
-        *request.values[part].T.tolist(),
+        *(_column(request, place, part) for place in range(request.values.shape[1])),
         request.prediction[part].tolist(),
         request.probability[part].tolist(),
         strict=True,
     )
+
+
+def _column(request: Request, place: int, part: slice) -> list[Any]:
+    """The values of a feature, None where one is null."""
+    values = request.values[part, place]
+    texts = request.texts.get(place)
+    if texts is not None:
+        return [None if np.isnan(value) else texts[int(value)] for value in values.tolist()]
+    found: list[Any] = values.tolist()
+    return [None if value != value else value for value in found] if np.isnan(values).any() else found  # noqa: PLR0124
 
 
 def _insert(connection: Any, table: Any, rows: list[tuple[Any, ...]]) -> None:  # noqa: ANN401

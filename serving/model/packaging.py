@@ -4,7 +4,7 @@ import hashlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from sklearn.pipeline import Pipeline
 
+from data.datasets import Column, Dataset, default
 from data.errors import KobeShotError
 from data.paths import ROOT
-from data.schema import FEATURES, PROBABILITY, RAW_COLUMN_NAMES, TARGET, feature_column
+from data.schema import PROBABILITY
 from data.storage.files import sha256
 from serving.model import manifest, model_files, scoring_model
 from serving.model.compilation import compile_verified
@@ -43,56 +44,130 @@ _CODE_FILES = [
 """Modules that are copied into the model. They import nothing of this project."""
 
 
+DATASET_FILE = "dataset.json"
+"""Name of the description of the dataset in a model and in the run of its training."""
+_MAX_CATEGORIES_SHOWN = 10
+
+
 class PackagingError(KobeShotError):
     """A model cannot be stored without pickle, or the stored files differ."""
 
 
-def signature(threshold: float) -> ModelSignature:
-    """The signature: six doubles; label and probability; ``threshold`` and ``output`` as parameters of a request.
+def signature(threshold: float, dataset: Dataset | None = None) -> ModelSignature:
+    """The signature: the features; label and probability; ``threshold`` and ``output`` as parameters of a request.
 
-    ``output`` has no default here, so that a model detects whether a form was requested: a server has its own
-    default.
+    Numbers and booleans are doubles, categories and dates strings; a feature that may be null is optional. ``output``
+    has no default here, so that a model detects whether a form was requested: a server has its own default.
     """
+    dataset = dataset or default()
+    inputs = [ColSpec(_type_of(column), column.name, required=not column.nullable) for column in dataset.features]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.double, name) for name in FEATURES]),
-        outputs=Schema([ColSpec(DataType.long, TARGET), ColSpec(DataType.double, PROBABILITY)]),
+        inputs=Schema(inputs),
+        outputs=Schema([ColSpec(DataType.long, dataset.target.name), ColSpec(DataType.double, PROBABILITY)]),
         params=ParamSchema(
             [ParamSpec("threshold", DataType.double, threshold), ParamSpec("output", DataType.string, None)]
         ),
     )
 
 
-def feature_constraints() -> list[dict[str, Any]]:
-    """Constraints of each feature for the served model, derived from the schema."""
-    columns = [feature_column(name) for name in FEATURES]
-    return [
-        {
-            "name": name,
-            "aliases": [RAW_COLUMN_NAMES[name]] if name in RAW_COLUMN_NAMES else [],
-            "minimum": column.minimum,
-            "maximum": column.maximum,
-            "whole": column.kind == "integer",
-            "allowed": column.constraint_text,
-        }
-        for name, column in zip(FEATURES, columns, strict=True)
-    ]
+def _type_of(column: Column) -> DataType:
+    return DataType.double if column.is_numeric else DataType.string
+
+
+def feature_constraints(dataset: Dataset | None = None) -> list[dict[str, Any]]:
+    """Constraints of each feature for the served model, derived from the description.
+
+    The categories of a feature that names none are those that `with_categories` has found.
+    """
+    return [_constraints(column) for column in (dataset or default()).features]
+
+
+def _constraints(column: Column) -> dict[str, Any]:
+    minimum, maximum = column.limits
+    found = {
+        "name": column.name,
+        "aliases": [column.raw_name] if column.raw_name != column.name else [],
+        "kind": column.kind,
+        "minimum": minimum,
+        "maximum": maximum,
+        "whole": column.kind != "float",
+        "nullable": column.nullable,
+        "allowed": f"{column.constraint_text}{', or null' if column.nullable else ''}",
+    }
+    if column.is_categorical:
+        found |= {"categories": list(column.categories), "unseen": column.unseen}
+        # The number after those of the categories is that of one that the version has not seen.
+        found |= {"minimum": 0, "maximum": len(column.categories), "allowed": _allowed_categories(column)}
+    return found
+
+
+def _input_constraints(features: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Constraints of the columns of a pipeline's input, in which a date is several."""
+    for feature in features:
+        if feature["kind"] != "date":
+            yield feature
+            continue
+        for part in scoring_model.DATE_PARTS:
+            yield {"name": f"{feature['name']}_{part}", "whole": True, "nullable": feature["nullable"]}
+
+
+def _allowed_categories(column: Column) -> str:
+    shown = ", ".join(map(repr, column.categories[:_MAX_CATEGORIES_SHOWN]))
+    more = len(column.categories) > _MAX_CATEGORIES_SHOWN
+    noun = "one of" if column.unseen == "reject" else "a string such as"
+    rest = f", … ({len(column.categories)} categories)" if more else ""
+    return f"{noun} {shown}{rest}{', or null' if column.nullable else ''}" if column.categories else "a string"
+
+
+def with_categories(dataset: Dataset, table: pd.DataFrame) -> Dataset:
+    """The description with the categories of a table, the most frequent ones first, where it names none.
+
+    Examples
+    --------
+    >>> column = Column(name="zone", role="feature", kind="category")
+    >>> table = pd.DataFrame({"zone": ["left", "right", "right", None]})
+    >>> with_categories(default().model_copy(update={"columns": (column,)}), table).features[0].categories
+    ('right', 'left')
+    """
+
+    def completed(column: Column) -> Column:
+        if column.role != "feature" or not column.is_categorical or column.categories:
+            return column
+        counts = table[column.name].dropna().map(scoring_model.text_of).value_counts()
+        # Equal counts in the order of their names, so that a training is repeatable.
+        found = sorted(counts.index, key=lambda name: (-counts[name], name))
+        return column.model_copy(update={"categories": tuple(found)})
+
+    return dataset.model_copy(update={"columns": tuple(map(completed, dataset.columns))})
+
+
+def encoder_of(dataset: Dataset | None = None) -> scoring_model.Encoder:
+    """What converts tables of a dataset to the input of its pipelines."""
+    return scoring_model.Encoder(feature_constraints(dataset))
 
 
 def log_scoring_model(
-    pipeline: Pipeline, example: pd.DataFrame, *, threshold: float, metadata: Mapping[str, str]
+    pipeline: Pipeline,
+    example: pd.DataFrame,
+    *,
+    threshold: float,
+    metadata: Mapping[str, str],
+    dataset: Dataset | None = None,
 ) -> ModelInfo:
     """Log a pipeline to the active run as the model that is served.
 
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Fitted on an array of the features in the order of ``FEATURES``; column 1 of ``predict_proba`` is P(made).
+        Fitted on the output of `encoder_of`; column 1 of ``predict_proba`` is P(made).
     example : pandas.DataFrame
-        A few rows of the features, doubles.
+        A few rows of the features: doubles and strings.
     threshold : float
         Default P(made) from which a shot is predicted to be made.
     metadata : mapping of str to str
         Stored in the model's MLmodel file.
+    dataset : Dataset, optional
+        The description of the features, with their categories; by default the dataset of the brief.
 
     Returns
     -------
@@ -108,30 +183,38 @@ def log_scoring_model(
     MLFLOW_UV_AUTO_DETECT.set(False)
     # MLflow logs in every training that it validates the example.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
-    features = feature_constraints()
-    compilation = compile_verified(pipeline, features)
+    dataset = dataset or default()
+    features = feature_constraints(dataset)
+    compilation = compile_verified(pipeline, [*_input_constraints(features)])
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pipeline.skops"
+        path, description = Path(folder) / "pipeline.skops", Path(folder) / DATASET_FILE
         save_pipeline(pipeline, path)
+        description.write_text(dataset.to_json(), encoding="utf-8")
         _require_named_types(path)
         with _without_compiling():
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(_SCORING_MODEL),
                 code_paths=[str(path) for path in _CODE_FILES],
-                artifacts={"pipeline": str(path)},
-                model_config={"features": features, "threshold": threshold, "compiled": compilation.samples},
-                signature=signature(threshold),
+                artifacts={"pipeline": str(path), "dataset": str(description)},
+                model_config={
+                    "features": features,
+                    "threshold": threshold,
+                    "target": dataset.target.name,
+                    "compiled": compilation.samples,
+                },
+                signature=signature(threshold, dataset),
                 input_example=example,
                 pip_requirements=model_requirements(pipeline),
                 metadata={**metadata, **compilation.tags},
             )
         # MLflow may drop a signature silently: https://github.com/mlflow/mlflow/issues/25593
-        if info.signature is None or info.signature.inputs.input_names() != list(FEATURES):
+        if info.signature is None or info.signature.inputs.input_names() != list(dataset.feature_names):
             message = f"MLflow logged {info.model_uri} without its signature; it was not registered. Train again."
             raise PackagingError(message)
         written = {
             "artifacts/pipeline.skops": path,
+            f"artifacts/{DATASET_FILE}": description,
             "scoring_model.py": _SCORING_MODEL,
             **_code_files(),
         }
@@ -181,9 +264,11 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     return scoring_model.load_pipeline(content)
 
 
-def predict_probability(pipeline: Pipeline, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """P(made) of the rows of a table with the features, shape (n,)."""
-    return np.asarray(pipeline.predict_proba(table[list(FEATURES)].to_numpy(dtype=np.float64))[:, 1])
+def predict_probability(
+    pipeline: Pipeline, table: pd.DataFrame, dataset: Dataset | None = None
+) -> npt.NDArray[np.float64]:
+    """P(made) of the rows of a table with the features of a dataset, shape (n,)."""
+    return np.asarray(pipeline.predict_proba(encoder_of(dataset).inputs(table))[:, 1])
 
 
 def _code_files() -> dict[str, Path]:

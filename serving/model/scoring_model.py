@@ -20,6 +20,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +119,10 @@ STORED_TYPES = {
 They are the types of the models that a training offers. No other type is loaded, even if the configuration of the
 artifact lists it or skops trusts it. The list contains neither functions nor methods.
 """
+DATE_PARTS = ("year", "month", "day_of_week", "days")
+"""The columns of a date in the input of a pipeline."""
+_DATE_LENGTH = len("2000-10-31")
+_EPOCH = date(1970, 1, 1).toordinal()
 _origin = contextvars.ContextVar("origin", default="")
 """The origin of the current request in MLflow's server."""
 
@@ -133,20 +138,28 @@ class Columns(NamedTuple):
         Feature by each of its other names.
     identifier : str
         Column that is parsed with them if a table has it, or empty.
+    texts : frozenset of str
+        The features whose cells are strings: categories and dates.
+    optional : frozenset of str
+        The features that a table may lack; all of their cells are null then.
 
     Examples
     --------
     >>> columns = Columns(["lat", "lng"], {"lon": "lng"})
     >>> columns.places(["lon", "loc_x", "lat"])
     [2, 0]
+    >>> columns._replace(optional=frozenset(["lng"])).places(["lat"])
+    [0, -1]
     """
 
     names: list[str]
     aliases: Mapping[str, str]
     identifier: str = ""
+    texts: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     def places(self, columns: Sequence[object]) -> list[int]:
-        """Position of each feature; other columns are ignored.
+        """Position of each feature, -1 for an optional one that is missing; other columns are ignored.
 
         Parameters
         ----------
@@ -166,6 +179,9 @@ class Columns(NamedTuple):
                 found[name].append(place)
             elif self.identifier and name == self.identifier:
                 identified += 1
+        if self.optional:
+            for name in self.optional:
+                found[name] = found[name] or [-1]
         if identified < 2 and all(len(places) == 1 for places in found.values()):  # noqa: PLR2004
             return [place for (place,) in found.values()]
         message = f"No row was scored. {self._problem(columns, found, identified)}"
@@ -179,7 +195,7 @@ class Columns(NamedTuple):
             return f"The columns have no names: {expected}, found rows by position. Send {example}"
         problems = []
         for name, places in found.items():
-            under = list(dict.fromkeys(columns[place] for place in places))
+            under = list(dict.fromkeys(columns[place] for place in places if place >= 0))
             if len(under) > 1:
                 problems.append(f"ambiguous columns {under}, which are names of one feature: send one of them")
             elif len(places) > 1:
@@ -193,29 +209,180 @@ class Columns(NamedTuple):
         return f"{'; '.join(problems)}; {expected}"
 
 
+class Encoder:
+    """Converts the features of a table to the numbers that a pipeline takes.
+
+    A category becomes its place among the categories of the version; one that the version has not seen, the next
+    number, which the pipeline scores as it scores rare ones. A date becomes year, month, day of the week (0 is Monday)
+    and days since 1970-01-01. Numbers and booleans stay; a null is NaN.
+
+    Parameters
+    ----------
+    features : sequence of mapping
+        As in the configuration of a `ScoringModel`.
+
+    Examples
+    --------
+    >>> encoder = Encoder([{"name": "zone", "kind": "category", "categories": ["left", "right"]}, {"name": "feet"}])
+    >>> table = pd.DataFrame({"feet": [3, 24, 1], "zone": ["right", "center", None]})
+    >>> encoder.inputs(table).tolist()
+    [[1.0, 3.0], [2.0, 24.0], [nan, 1.0]]
+    """
+
+    def __init__(self, features: Sequence[Mapping[str, Any]]) -> None:
+        self.names: list[str] = [feature["name"] for feature in features]
+        self.kinds: list[str] = [feature.get("kind", "float") for feature in features]
+        self._codes = {
+            place: {category: float(code) for code, category in enumerate(feature["categories"])}
+            for place, feature in enumerate(features)
+            if self.kinds[place] in {"category", "string"}
+        }
+        self._allowed = {feature["name"]: feature.get("allowed", "") for feature in features}
+        self._refusing = {place for place in self._codes if features[place].get("unseen") == "reject"}
+        self._dates = [place for place, kind in enumerate(self.kinds) if kind == "date"]
+        self.texts = frozenset(self.names[place] for place in (*self._codes, *self._dates))
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the columns of `expand`."""
+        parts = {"date": [f"_{part}" for part in DATE_PARTS]}
+        pairs = zip(self.names, self.kinds, strict=True)
+        return [f"{name}{part}" for name, kind in pairs for part in parts.get(kind, [""])]
+
+    @property
+    def category_inputs(self) -> dict[int, int]:
+        """Number of categories by the place of each of their columns in `expand`."""
+        return {
+            place + (len(DATE_PARTS) - 1) * sum(date < place for date in self._dates): len(codes)
+            for place, codes in self._codes.items()
+        }
+
+    def inputs(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """The input of a pipeline for a table of the features; nothing is checked but dates."""
+        return self.expand(self.encode(*self.read(table))[0])
+
+    def read(self, table: pd.DataFrame) -> tuple[npt.NDArray[np.float64], dict[int, list[str]]]:
+        """Values and texts of a table as the parsers of bodies give them; see `encode`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a cell that is to be a number is none.
+        """
+        if not self.texts:
+            return table[self.names].to_numpy(dtype=np.float64), {}
+        values = np.full((len(table), len(self.names)), np.nan)
+        texts: dict[int, list[str]] = {}
+        for place, name in enumerate(self.names):
+            if name not in self.texts:
+                if name in table:
+                    values[:, place] = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
+                continue
+            texts[place] = []
+            if name in table:
+                codes, found = pd.factorize(table[name])
+                values[:, place] = np.where(codes < 0, np.nan, codes)
+                texts[place] = [text_of(cell) for cell in found]
+        return values, texts
+
+    def encode(
+        self, values: npt.NDArray[np.float64], texts: Mapping[int, Sequence[str]]
+    ) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
+        """Replace the places of strings by the numbers of categories, and by days.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (n, features)
+            The numbers; in a column of strings the place of each cell in its list of `texts`. NaN where one is null.
+        texts : mapping of int to sequence of str
+            The strings of each such column, by its place.
+
+        Returns
+        -------
+        encoded : ndarray of float64, shape (n, features)
+        unseen : dict of str to int
+            Rows whose category the version does not know, by feature.
+
+        Raises
+        ------
+        mlflow.exceptions.MlflowException
+            INVALID_PARAMETER_VALUE (HTTP 400) if a string is no date, or a category that the version refuses.
+        """
+        if not texts:
+            return values, {}
+        encoded, unseen = values.copy(), {}
+        wrong: list[tuple[int, str, object]] = []
+        for place, found in texts.items():
+            codes = self._codes.get(place)
+            numbers = np.array(
+                [*(_days(text) if codes is None else codes.get(text, len(codes)) for text in found), np.nan]
+            )
+            places = np.nan_to_num(values[:, place], nan=len(found)).astype(np.intp)
+            encoded[:, place] = numbers[places]
+            is_wrong = np.isnan(numbers[:-1]) if codes is None else numbers[:-1] == len(codes)
+            if is_wrong.any():
+                rows = np.flatnonzero(np.append(is_wrong, False)[places])
+                if codes is None or place in self._refusing:
+                    wrong += [(row, self.names[place], found[places[row]]) for row in rows.tolist()]
+                else:
+                    unseen[self.names[place]] = len(rows)
+        if wrong:
+            raise wrong_cells(sorted(wrong)[:_MAX_CASES_SHOWN], len(wrong), self._allowed)
+        return encoded, unseen
+
+    def shown(self, place: int, number: float) -> object:
+        """A wrong encoded value, for a message."""
+        return _date_of(number) if place in self._dates and np.isfinite(number) else number
+
+    def expand(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The input of a pipeline for encoded values, in which a date has a column for each of its parts."""
+        if not self._dates:
+            return values
+        parts = [
+            _date_parts(values[:, place]) if place in self._dates else values[:, place : place + 1]
+            for place in range(values.shape[1])
+        ]
+        return np.hstack(parts)
+
+
 class ScoringModel(PythonModel):
     """Validates every row against the schema, then scores all rows in NumPy.
 
     The model's configuration holds ``features``, a list in the order of the signature of ``{"name", "aliases",
-    "minimum", "maximum", "whole", "allowed"}``, ``threshold``, the default of the parameter, and, if the pipeline is
-    compiled, ``compiled``: rows and their probabilities.
+    "kind", "minimum", "maximum", "whole", "nullable", "categories", "unseen", "allowed"}``; ``threshold``, the default
+    of the parameter; ``target``, the name of the label; and, if the pipeline is compiled, ``compiled``: rows and their
+    probabilities.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load pipeline and ranges; inside ``mlflow models serve``, also set up the inference log and the server."""
         features = context.model_config["features"]
-        self.names = [feature["name"] for feature in features]
+        self.features = features
+        self.encoder = Encoder(features)
+        self.names = self.encoder.names
+        self.nullable = np.array([feature["nullable"] for feature in features])
         self.columns = Columns(
-            self.names, {alias: feature["name"] for feature in features for alias in feature["aliases"]}
+            self.names,
+            {alias: feature["name"] for feature in features for alias in feature["aliases"]},
+            texts=self.encoder.texts,
+            optional=frozenset(feature["name"] for feature in features if feature["nullable"]),
         )
         self.allowed = [feature["allowed"] for feature in features]
-        self.minimum = np.array([feature["minimum"] for feature in features])
-        self.maximum = np.array([feature["maximum"] for feature in features])
+        # Within them, because nothing infinite is scored.
+        ends = np.finfo(np.float64)
+        self.minimum = np.array(
+            [ends.min if feature["minimum"] is None else feature["minimum"] for feature in features]
+        )
+        self.maximum = np.array(
+            [ends.max if feature["maximum"] is None else feature["maximum"] for feature in features]
+        )
         self.whole = np.array([feature["whole"] for feature in features])
         self._whole_places = np.flatnonzero(self.whole)
         self.threshold = context.model_config["threshold"]
+        self.target = context.model_config["target"]
         self.output = OUTPUTS[0]
         self.pipeline = load_pipeline(Path(context.artifacts["pipeline"]).read_bytes())
+        self.dataset = Path(context.artifacts["dataset"]).read_text(encoding="utf-8")
         self.compiled = self._compiled(context)
         self.recorder = None
         _take_integers_and_aliases(self.columns)
@@ -228,7 +395,7 @@ class ScoringModel(PythonModel):
             self.log = importlib.import_module("inference_log")
             most = importlib.import_module("server_limits").limits()
             may_keep = self.log.LogLimits(most.log_bytes, most.spool_bytes)
-            self.recorder = self.log.recorder_from_environment(self.names, may_keep)
+            self.recorder = self.log.recorder_from_environment(self.names, may_keep, texts=self.columns.texts)
             _improve_the_server(self)
             importlib.import_module("bounded_http").limit_servers(most)
 
@@ -253,7 +420,7 @@ class ScoringModel(PythonModel):
         Returns
         -------
         pandas.DataFrame or numpy.ndarray
-            ``shot_made_flag`` (int64, 0 or 1) and ``probability`` (float64, P(made)) with the index of `model_input`;
+            The label (int64, 0 or 1) and ``probability`` (float64, P(made)) with the index of `model_input`;
             or for another ``output`` an array, as returned by `shaped`.
 
         Raises
@@ -266,20 +433,21 @@ class ScoringModel(PythonModel):
         if output is None:
             output = "label" if _is_evaluated() else self.output
         check_output(output)
-        values = self._values(model_input)
-        made, probability = self.score_and_record(values, requested.get("threshold", self.threshold))
+        values, texts = self._values(model_input)
+        made, probability = self.score_and_record(values, requested.get("threshold", self.threshold), texts)
         if output == OUTPUTS[0]:
-            return pd.DataFrame({"shot_made_flag": made, "probability": probability}, index=model_input.index)
+            return pd.DataFrame({self.target: made, "probability": probability}, index=model_input.index)
         return shaped(made, probability, output)
 
     def score_and_record(
-        self, values: npt.NDArray[np.float64], threshold: float
+        self, values: npt.NDArray[np.float64], threshold: float, texts: Mapping[int, Sequence[str]]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Call `score`, and append the rows to the inference log if this process has one."""
-        made, probability = self.score(values, threshold)
+        """Encode and score rows, and append them to the inference log if this process has one."""
+        made, probability = self.score(self.encoder.encode(values, texts)[0], threshold)
         if self.recorder:
             name, now, origin = uuid.uuid4().hex, time.time(), _origin.get() or self.log.TRAFFIC
-            self.recorder.append(self.log.Request(name, self.version, values, made, probability, None, now, origin))
+            request = self.log.Request(name, self.version, values, made, probability, None, now, origin, texts)
+            self.recorder.append(request)
         return made, probability
 
     def score(
@@ -289,8 +457,8 @@ class ScoringModel(PythonModel):
 
         Parameters
         ----------
-        values : ndarray of float64, shape (n, 6)
-            The features in the order of ``names``; NaN where a value is null.
+        values : ndarray of float64, shape (n, features)
+            The features in the order of ``names``, encoded; NaN where a value is null.
         threshold : float
             P(made) from which a shot is predicted to be made, from 0 to 1.
 
@@ -305,8 +473,7 @@ class ScoringModel(PythonModel):
             INVALID_PARAMETER_VALUE (HTTP 400) if the threshold or any value is outside its range.
         """
         check_threshold(threshold)
-        self._check(values)
-        probability = self._probability(values)
+        probability = self._probability(self.encoder.expand(self._checked(values)))
         return (probability >= threshold).astype(np.int64), probability
 
     def _probability(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -337,7 +504,7 @@ class ScoringModel(PythonModel):
         if not verified or os.environ.get(COMPILED_VARIABLE) == "off":
             return None
         code = _import_package(Path(context.artifacts["pipeline"]).parents[1] / "code" / "compiled_pipeline")
-        compiled: Callable[[Sequence[float]], float] = code.CompiledPipeline(self.pipeline, self.names)
+        compiled: Callable[[Sequence[float]], float] = code.CompiledPipeline(self.pipeline, self.encoder.input_names)
         for row, probability in zip(verified["rows"], verified["probability"], strict=True):
             found = compiled(row)
             if not abs(found - probability) <= _COMPILED_TOLERANCE:
@@ -349,24 +516,85 @@ class ScoringModel(PythonModel):
                 raise MlflowException(message)
         return compiled
 
-    def _values(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    def _values(self, table: pd.DataFrame) -> tuple[npt.NDArray[np.float64], dict[int, list[str]]]:
         table = with_doubles(table, self.columns)
         try:
-            return table[self.names].to_numpy(dtype=np.float64)
+            return self.encoder.read(table)
         except (TypeError, ValueError) as error:
-            message = f"expected numbers in the columns {self.names}: {error}"
+            names = [name for name in self.names if name not in self.columns.texts]
+            message = f"expected numbers in the columns {names}: {error}"
             raise MlflowException.invalid_parameter_value(message) from error
 
-    def _check(self, values: npt.NDArray[np.float64]) -> None:
+    def _checked(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The values, if all are allowed; what only float32 puts outside a range becomes its end."""
         inside = (values >= self.minimum) & (values <= self.maximum)
         if inside.all() and not (values.take(self._whole_places, axis=1) % 1).any():
-            return
-        wrong = np.flatnonzero(~inside | (self.whole & (np.where(inside, values, 0) % 1 != 0)))
+            return values
+        inside |= self.nullable & np.isnan(values)
+        for ends in (self.minimum, self.maximum):
+            # float32 rounds nothing that is inside to any other value that is outside.
+            with np.errstate(over="ignore"):
+                is_end = ~inside & np.isfinite(values) & (values == ends.astype(np.float32))
+            values, inside = np.where(is_end, ends, values), inside | is_end
+        is_fraction = self.whole & (np.nan_to_num(np.where(inside, values, 0)) % 1 != 0)
+        wrong = np.flatnonzero(~inside | is_fraction)
+        if not len(wrong):
+            return values
+        count = len(self.names)
         cells = [
-            (place // len(self.names), self.names[place % len(self.names)], float(values.flat[place]))
+            (place // count, self.names[place % count], self.encoder.shown(place % count, float(values.flat[place])))
             for place in wrong[:_MAX_CASES_SHOWN].tolist()
         ]
         raise wrong_cells(cells, len(wrong), dict(zip(self.names, self.allowed, strict=True)))
+
+
+def _days(text: str) -> float:
+    """Days from 1970-01-01 to an ISO date, whatever time follows it; NaN for another string.
+
+    Examples
+    --------
+    >>> _days("1970-01-02"), _days("2000-10-31 20:30"), _days("soon")
+    (1.0, 11261.0, nan)
+    """
+    try:
+        day = date.fromisoformat(text[:_DATE_LENGTH])
+    except ValueError:
+        return float("nan")
+    is_date = len(text) == _DATE_LENGTH or text[_DATE_LENGTH : _DATE_LENGTH + 1] in {"T", " "}
+    return float(day.toordinal() - _EPOCH) if is_date else float("nan")
+
+
+def _date_of(days: float) -> str:
+    return date.fromordinal(int(days) + _EPOCH).isoformat()
+
+
+def _date_parts(days: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The columns `DATE_PARTS` of days since 1970-01-01.
+
+    Examples
+    --------
+    >>> _date_parts(np.array([11261.0, np.nan])).tolist()
+    [[2000.0, 10.0, 1.0, 11261.0], [nan, nan, nan, nan]]
+    """
+    is_null = np.isnan(days)
+    dates = np.where(is_null, 0, days).astype(np.int64).astype("datetime64[D]")
+    months = dates.astype("datetime64[M]").astype(np.int64)
+    parts = np.column_stack([1970 + months // 12, months % 12 + 1, (days + 3) % 7, days])
+    parts[is_null] = np.nan
+    return parts
+
+
+def text_of(cell: object) -> str:
+    """A cell of a table as the string that names its category or date.
+
+    Examples
+    --------
+    >>> text_of("2PT"), text_of(2.0), text_of(pd.Timestamp("2000-10-31"))
+    ('2PT', '2', '2000-10-31')
+    """
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return cell.isoformat()[:_DATE_LENGTH] if isinstance(cell, date) else str(cell)
 
 
 def load_pipeline(content: bytes) -> Any:  # noqa: ANN401 scikit-learn publishes no types
@@ -575,7 +803,10 @@ def checked_params(params: object) -> tuple[float | None, str | None]:
 
 
 def predictions_json(
-    made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str = OUTPUTS[0]
+    made: npt.NDArray[np.int64],
+    probability: npt.NDArray[np.float64],
+    output: str = OUTPUTS[0],
+    target: str = "shot_made_flag",
 ) -> bytes:
     """The response body of MLflow's server for scored rows.
 
@@ -587,19 +818,19 @@ def predictions_json(
     b'{"predictions":[[0.75,0.25]]}'
     """
     if len(made) <= _ROWS_AT_ONCE:
-        return b'{"predictions":%b}' % _predictions_json(made, probability, output)
-    parts = [
-        _predictions_json(made[start : start + _ROWS_AT_ONCE], probability[start : start + _ROWS_AT_ONCE], output)[1:-1]
-        for start in range(0, len(made), _ROWS_AT_ONCE)
-    ]
+        return b'{"predictions":%b}' % _predictions_json(made, probability, output, target)
+    rows = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(made), _ROWS_AT_ONCE)]
+    parts = [_predictions_json(made[part], probability[part], output, target)[1:-1] for part in rows]
     return b'{"predictions":[%b]}' % b",".join(parts)
 
 
-def _predictions_json(made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str) -> bytes:
+def _predictions_json(
+    made: npt.NDArray[np.int64], probability: npt.NDArray[np.float64], output: str, target: str
+) -> bytes:
     if output != OUTPUTS[0]:
         return orjson.dumps(shaped(made, probability, output).tolist())
     pairs = zip(made.tolist(), probability.tolist(), strict=True)
-    return orjson.dumps([{"shot_made_flag": label, "probability": value} for label, value in pairs])
+    return orjson.dumps([{target: label, "probability": value} for label, value in pairs])
 
 
 def strip_stack_trace(error: MlflowException) -> MlflowException:
@@ -639,8 +870,8 @@ def _improve_the_server(model: ScoringModel) -> None:
 
     def respond(table: Any) -> bytes:  # noqa: ANN401 see above
         threshold, output = checked_params(table.params)
-        scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold)
-        return predictions_json(*scored, output or model.output)
+        scored = model.score_and_record(table.values, model.threshold if threshold is None else threshold, table.texts)
+        return predictions_json(*scored, output or model.output, model.target)
 
     def respond_to_short(data: bytes, content_type: str) -> bytes | None:
         table = read(data, content_type)
@@ -701,9 +932,10 @@ def _take_integers_and_aliases(columns: Columns) -> None:
     @functools.wraps(check)
     def enforce_schema(pf_input: Any, input_schema: Any, flavor: str | None = None) -> Any:  # noqa: ANN401 MLflow's own
         known = models.get(tuple(input_schema.input_names())) if input_schema.has_input_names() else None
-        # A model of another flavor with the same six columns, or with optional ones, is not of this project.
-        is_ours = flavor in {None, _FLAVOR} and not input_schema.optional_input_names()
-        if known and is_ours and set(input_schema.input_types()) == {DataType.double}:
+        # A model of another flavor with the same columns, or with others optional or of other types, is not of this
+        # project.
+        is_ours = known and flavor in {None, _FLAVOR} and set(input_schema.optional_input_names()) == known.optional
+        if known and is_ours and input_schema.input_types() == _types_of(known):
             table = _frame_of(pf_input)
             pf_input = pf_input if table is None else with_doubles(table, known)
         return check(pf_input, input_schema, flavor)
@@ -711,6 +943,10 @@ def _take_integers_and_aliases(columns: Columns) -> None:
     marked: Any = enforce_schema
     marked.check_of_mlflow, marked.models = check, models
     pyfunc._enforce_schema = enforce_schema  # noqa: SLF001 there is no other place
+
+
+def _types_of(columns: Columns) -> list[DataType]:
+    return [DataType.string if name in columns.texts else DataType.double for name in columns.names]
 
 
 def _frame_of(given: object) -> pd.DataFrame | None:
@@ -727,7 +963,7 @@ def _frame_of(given: object) -> pd.DataFrame | None:
 
 
 def with_doubles(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """A table with the features by their own names, and integers as doubles.
+    """A table with the features by their own names, integers as doubles, and categories and dates as strings.
 
     Raises
     ------
@@ -735,12 +971,21 @@ def with_doubles(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         INVALID_PARAMETER_VALUE (HTTP 400) if a feature is missing or ambiguous.
     """
     places = columns.places(list(table.columns))
-    called = {table.columns[place]: name for place, name in zip(places, columns.names, strict=True)}
+    called = {table.columns[place]: name for place, name in zip(places, columns.names, strict=True) if place >= 0}
     if list(called) != [*called.values()]:
         table = table.rename(columns=called)
-    if all(table[name].dtype == np.float64 for name in columns.names):
+    names = called.values()
+    if not columns.texts and all(table[name].dtype == np.float64 for name in names):
         return table
-    return table.assign(**{name: _as_doubles(table[name]) for name in columns.names})
+    converted = {name: (_as_texts if name in columns.texts else _as_doubles)(table[name]) for name in names}
+    return table.assign(**converted)
+
+
+def _as_texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Convert a column to strings, None where a cell is null."""
+    codes, found = pd.factorize(column)
+    texts = np.array([*map(text_of, found), None], dtype=object)
+    return pd.Series(texts[codes], index=column.index, dtype=object)
 
 
 def _as_doubles(column: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -23,13 +23,11 @@ import orjson
 from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 
-from data.schema import SHOT_ID
 from serving.inference_log.inference_log import ORIGIN_HEADER, InferenceLogWriter, Request, checked_origin
 from serving.model.scoring_model import predictions_json
 from serving.server import request_parsing
 from serving.server.loaded_model import LoadedModel
 from serving.server.metrics import ServerMetrics
-from serving.server.openapi import description
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -58,6 +56,7 @@ class Response:
     allow: bytes = b""
     location: bytes = b""
     ignored: Sequence[object] = ()
+    unseen: Mapping[str, int] | None = None
 
 
 class ScoringApp:
@@ -91,14 +90,13 @@ class ScoringApp:
         # Its own thread, so that a long table is recorded before the next one is scored.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="inference log")
         self._problem = problem
-        described = Response(200, orjson.dumps(description()))
         self._plain: dict[str, Callable[[], Response]] = {
             "/ping": lambda: Response(200, b"\n"),
             "/health": self._health,
             "/version": lambda: Response(200, VERSION.encode()),
             "/model": self._model,
             "/metrics": lambda: Response(200, metrics.text(), metrics.content_type),
-            "/openapi.json": lambda: described,
+            "/openapi.json": self._description,
         }
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -125,6 +123,8 @@ class ScoringApp:
         self._metrics.count(scope["path"], response.status, time.perf_counter() - started)
         if response.scored:
             self._metrics.count_rows(response.version, len(response.scored.values))
+            if response.unseen:
+                self._metrics.count_unseen(response.version, response.unseen)
             if self._recorder:
                 await self._record(self._recorder, response.scored)
 
@@ -180,8 +180,12 @@ class ScoringApp:
 
     def _model(self) -> Response:
         version = self._versions[self._current()]
-        described = {**version.describe(), "identifier": SHOT_ID, "inference_log": self._recorder is not None}
+        described = {**version.describe(), "inference_log": self._recorder is not None}
         return Response(200, orjson.dumps(described), version=version.source.version)
+
+    def _description(self) -> Response:
+        version = self._versions[self._current()]
+        return Response(200, version.openapi, version=version.source.version)
 
 
 class _ClientGoneError(Exception):
@@ -200,18 +204,30 @@ def _score(version: LoadedModel, sent: bytes, content_type: str, requested: _Hea
     number = version.source.version
     try:
         shots = version.parser.parse(sent, content_type)
-        made, probability = version.score(shots.values, shots.threshold)
+        values, unseen = version.encode(shots)
+        made, probability = version.score(values, shots.threshold)
     except MlflowException as error:
         status = error.get_http_status_code()
         return Response(status, request_parsing.error_json(error.error_code, error.message), version=number)
     scored = Request(
-        requested.request_id, number, shots.values, made, probability, shots.shot_id, time.time(), requested.origin
+        requested.request_id,
+        number,
+        shots.values,
+        made,
+        probability,
+        shots.shot_id,
+        time.time(),
+        requested.origin,
+        shots.texts,
     )
     if requested.accepts_arrow:
-        body, kind = request_parsing.predictions_arrow(made, probability), request_parsing.ARROW.encode()
+        body, kind = (
+            request_parsing.predictions_arrow(made, probability, version.target),
+            request_parsing.ARROW.encode(),
+        )
     else:
-        body, kind = predictions_json(made, probability, shots.output), _JSON
-    return Response(200, body, kind, number, scored, ignored=shots.ignored)
+        body, kind = predictions_json(made, probability, shots.output, version.target), _JSON
+    return Response(200, body, kind, number, scored, ignored=shots.ignored, unseen=unseen)
 
 
 def _content_type(headers: Mapping[bytes, bytes]) -> str | Response:

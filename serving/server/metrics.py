@@ -4,7 +4,7 @@ prometheus_client keeps the figures of each process in a file of ``PROMETHEUS_MU
 it is imported; so it is imported in the worker, and a crashed worker is still counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -29,6 +29,11 @@ class ServerMetrics:
         self.content_type = prometheus.CONTENT_TYPE_LATEST.encode()
         self._requests = prometheus.Counter("kobe_requests", "Requests with a response.", ["path", "status"])
         self._rows = prometheus.Counter("kobe_rows_scored", "Rows scored.", ["model_version"])
+        self._unseen = prometheus.Counter(
+            "kobe_unknown_categories",
+            "Rows scored with a category unknown to the version.",
+            ["model_version", "column"],
+        )
         self._seconds = prometheus.Histogram(
             "kobe_request_seconds", "Seconds from a request's first byte to its response.", buckets=_BUCKETS
         )
@@ -54,6 +59,11 @@ class ServerMetrics:
     def count_rows(self, version: str, rows: int) -> None:
         """Count rows that a version of the model has scored."""
         self._child(self._rows, version).inc(rows)
+
+    def count_unseen(self, version: str, rows: Mapping[str, int]) -> None:
+        """Count the scored rows of each feature whose category the version does not know."""
+        for column, count in rows.items():
+            self._child(self._unseen, version, column).inc(count)
 
     def count_dropped(self, reason: str, rows: int) -> None:
         """Count rows that the inference log has lost, by a reason of `DROP_REASONS`."""

@@ -1,31 +1,37 @@
-"""The REST contract of both servers as an OpenAPI 3.1 description, derived from ``data/schema.py``.
+"""The REST contract of both servers as an OpenAPI 3.1 description, derived from the description of a dataset.
 
 The production server serves it as ``/openapi.json``; ``python -m tools.openapi`` writes it to ``docs/openapi.json``,
 and ``tests/serving/server/test_openapi.py`` holds both servers to it.
 """
 
 import math
-from typing import Any
+import re
+from typing import Any, get_args
 
-from data.schema import FEATURES, PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET, feature_column
+from data.datasets import Column, Dataset, Kind, default
+from data.schema import PROBABILITY
 from serving.inference_log.inference_log import ORIGIN_HEADER, ORIGINS, TRAFFIC
 from serving.model.scoring_model import OUTPUT_VARIABLE, OUTPUTS
 from serving.server.request_parsing import ARROW, CSV, DEFAULT_THRESHOLD, JSON, PARQUET
 
 Node = dict[str, Any]
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 """Of the contract, not of this project."""
 
-_EXAMPLE = dict(zip(FEATURES, (33.9723, -118.1028, 10, 1, 0, 18), strict=True))
+_EXAMPLE = (33.9723, -118.1028, 10, 1, 0, 18)
+"""A shot of the default dataset."""
 _MODEL_VERSION_PATTERN = "^[1-9][0-9]*$"
 _REQUEST_ID_PATTERN = "^[A-Za-z0-9._:/-]{1,128}$"
 # Every integer of so few digits is a double of its own.
 _MAX_ID_DIGITS = 15
 _MAX_ID = 2**53 - 1
+_STRING_PATTERN = r"^[^\u0000]{1,200}$"
+_LISTED = 200
+"""Numbers that a pattern lists."""
 
 _INTRODUCTION = """\
-P(made) of basketball shots. Served by two servers: the MLflow server is `mlflow models serve`, the production server
+Served by two servers: the MLflow server is `mlflow models serve`, the production server
 `make serve`, which also has `/model`, `/metrics` and `/openapi.json`.
 
 A method that a path does not have gets 405 with `Allow`, an unknown path 404, a path with a slash at its end 307 to
@@ -34,31 +40,30 @@ the path without it; the production server handles `HEAD` as `GET`. Its errors h
 What the schemas cannot express, and how to check a server with schemathesis, is in `docs/serving.md`."""
 
 _TABLE = """\
-A table of the six features in exactly one of four keys. Further keys are ignored, but for `messages`, `prompt` and
+A table of the features in exactly one of four keys. Further keys are ignored, but for `messages`, `prompt` and
 `input`, by which MLflow takes a body for one of a language model."""
 
-_NAMES = [tuple(FEATURES), tuple(RAW_COLUMN_NAMES.get(name, name) for name in FEATURES)]
-"""The features by their own names, and by those of the raw tables."""
 
-_SHOT = f"""\
-The features of one shot, and other columns, which are ignored; the production server names those in
-`X-Ignored-Columns`. `lon` may replace `lng`, in every row or none: both at once are ambiguous and rejected. If one
-row has a `{SHOT_ID}`, every row has."""
-
-
-def description() -> Node:
+def description(dataset: Dataset | None = None) -> Node:
     """The description as JSON has it.
+
+    Parameters
+    ----------
+    dataset : Dataset, optional
+        Of the served version, with its categories; by default the dataset of the brief.
 
     Examples
     --------
     >>> description()["openapi"], [*description()["paths"]][:2]
     ('3.1.0', ['/invocations', '/ping'])
     """
+    dataset = dataset or default()
+    introduction = f"P({dataset.positive}) of {dataset.rows}. {_INTRODUCTION}"
     return {
         "openapi": "3.1.0",
-        "info": {"title": "kobe_shot", "version": VERSION, "description": _INTRODUCTION},
+        "info": {"title": dataset.registered_model, "version": VERSION, "description": introduction},
         "paths": {
-            "/invocations": {"post": _invocations()},
+            "/invocations": {"post": _invocations(dataset)},
             "/ping": {"get": _get("ping", "Whether it can score", _not_json("A line feed."))},
             "/health": {"get": _get("health", "Whether the whole server can score", _not_json("A line feed."))},
             "/version": {"get": _get("version", "Version of MLflow", _not_json("Such as 3.17.2, without quotes."))},
@@ -66,33 +71,34 @@ def description() -> Node:
             "/metrics": {"get": _get("metrics", "Metrics for Prometheus (production server)", _metrics())},
             "/openapi.json": {"get": _get("openapi", "This description (production server)", _this_description())},
         },
-        "components": {"schemas": _schemas(), "headers": _HEADERS, "parameters": _PARAMETERS},
+        "components": {"schemas": _schemas(dataset), "headers": _HEADERS, "parameters": _PARAMETERS},
     }
 
 
-def _invocations() -> Node:
+def _invocations(dataset: Dataset) -> Node:
     return {
         "operationId": "invocations",
-        "summary": "Score a table of shots",
+        "summary": f"Score a table of {dataset.rows}",
         "description": (
-            "Every row is scored, or none: an invalid row rejects its whole request. Any P(made) of at "
-            f"least `params.threshold` ({DEFAULT_THRESHOLD} unless the model sets another) is predicted to be made."
+            f"Every row is scored, or none: an invalid row rejects its whole request. Any P({dataset.positive}) of at "
+            f"least `params.threshold` ({DEFAULT_THRESHOLD} unless the model sets another) is predicted to be "
+            f"{dataset.positive}."
         ),
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("X-Request-ID", ORIGIN_HEADER)],
-        "requestBody": {"required": True, "content": _bodies()},
+        "requestBody": {"required": True, "content": _bodies(dataset)},
         "responses": {
             "200": {
                 "description": (
                     "A prediction per row, in order, in the form of `params.output`. The production server returns "
-                    f"an Arrow stream of `{TARGET}` and `{PROBABILITY}`, whatever the form, if the request accepts "
-                    f"`{ARROW}`."
+                    f"an Arrow stream of `{dataset.target.name}` and `{PROBABILITY}`, whatever the form, if the "
+                    f"request accepts `{ARROW}`."
                 ),
                 "headers": _headers(),
                 "content": {JSON: {"schema": _ref("Predictions")}, ARROW: {}},
             },
             "400": _error(
-                "The body is no table, or a row of it is no shot; the message names row, column and range. Or the "
-                f"{ORIGIN_HEADER} is none."
+                f"The body is no table, or a row of it is no {dataset.row}; the message names row, column and range. "
+                f"Or the {ORIGIN_HEADER} is none."
             ),
             "408": _error("The body did not arrive within its time."),
             "413": _error("The body, or what it holds, exceeds a limit."),
@@ -105,17 +111,19 @@ def _invocations() -> Node:
     }
 
 
-def _bodies() -> Node:
-    rows = [_EXAMPLE, {**_EXAMPLE, "period": 4}]
+def _bodies(dataset: Dataset) -> Node:
+    names = dataset.feature_names
+    example = dict(zip(names, _example(dataset), strict=True))
+    rows = [example, {**example, **({"period": 4} if dataset == default() else {})}]
     cells = [[*row.values()] for row in rows]
     examples = {
-        "dataframe_split": {"dataframe_split": {"columns": [*FEATURES], "data": cells}},
+        "dataframe_split": {"dataframe_split": {"columns": [*names], "data": cells}},
         "dataframe_records": {"dataframe_records": rows, "params": {"threshold": 0.4, "output": "label"}},
-        "inputs": {"inputs": [{**row, SHOT_ID: number} for number, row in enumerate(rows)]},
+        "inputs": {"inputs": [{**row, dataset.id.name: number} for number, row in enumerate(rows)]},
         "instances": {"instances": rows},
         "no rows": {"dataframe_records": []},
     }
-    csv = "".join(",".join(map(str, line)) + "\n" for line in (FEATURES, *cells))
+    csv = "".join(",".join(map(_csv_cell, line)) + "\n" for line in (names, *cells))
     return {
         JSON: {
             "schema": _ref("Table"),
@@ -126,19 +134,45 @@ def _bodies() -> Node:
     }
 
 
-def _schemas() -> Node:
+def _example(dataset: Dataset) -> list[Any]:
+    if dataset == default():
+        return [*_EXAMPLE]
+    return [_example_of(column) for column in dataset.features]
+
+
+def _example_of(column: Column) -> object:
+    if column.is_categorical:
+        return column.categories[0] if column.categories else "a"
+    if column.kind == "date":
+        return "2013-10-29"
+    low, high = column.limits
+    return next(end for end in (low, high, 0) if end is not None)
+
+
+def _csv_cell(cell: object) -> str:
+    text = str(cell)
+    return f'"{text}"' if "," in text else text
+
+
+def _schemas(dataset: Dataset) -> Node:
+    rows = _rows(dataset)
+    target = dataset.target.name
+    prediction: Node = {
+        target: {"enum": [0, 1], "description": f"1 {dataset.positive}, 0 {dataset.negative}"},
+        PROBABILITY: {"type": "number", "minimum": 0, "maximum": 1, "description": f"P({dataset.positive})"},
+    }
     return {
-        **{name: _cell(name) for name in FEATURES},
-        SHOT_ID: {
-            "description": "What the client calls the shot, an integer; goes into the inference log.",
+        **{_component(column.name): _cell(column) for column in dataset.features},
+        _component(dataset.id.name): {
+            "description": f"What the client calls the {dataset.row}, an integer; goes into the inference log.",
             "anyOf": [
                 {"type": "integer", "minimum": -_MAX_ID, "maximum": _MAX_ID},
                 {"type": "boolean"},
                 {"type": "string", "pattern": f"^-?[0-9]{{1,{_MAX_ID_DIGITS}}}$"},
             ],
         },
-        **{name: _row(*columns) for name, columns in _ROWS.items()},
-        "Shots": {"anyOf": [{"type": "array", "items": _ref(name)} for name in _ROWS]},
+        **{name: _row(dataset, *columns) for name, columns in rows.items()},
+        "Shots": {"anyOf": [{"type": "array", "items": _ref(name)} for name in rows]},
         "SplitShots": {
             "description": (
                 "The columns may have any order, here and in the rows, and others may be among them; `index` and other "
@@ -146,7 +180,7 @@ def _schemas() -> Node:
             ),
             "type": "object",
             "required": ["columns", "data"],
-            "anyOf": [_split(*columns) for columns in _ROWS.values()],
+            "anyOf": [_split(dataset, *columns) for columns in rows.values()],
         },
         "Table": {
             "description": _TABLE,
@@ -166,7 +200,10 @@ def _schemas() -> Node:
         "CSV": {
             "description": "UTF-8, with a header; the columns may have any order, and others may be among them.",
             "type": "string",
-            "pattern": rf"^{','.join(FEATURES)}(?:\n{','.join(map(_numeral, FEATURES))})*\n?$",
+            "pattern": (
+                rf"^{','.join(map(re.escape, dataset.feature_names))}"
+                rf"(?:\n{','.join(map(_csv_pattern, dataset.features))})*\n?$"
+            ),
         },
         "Parameters": {
             "description": "Further parameters are ignored.",
@@ -184,7 +221,7 @@ def _schemas() -> Node:
             },
         },
         "Predictions": _closed(predictions={"anyOf": [{"type": "array", "items": form} for form in _FORMS]}),
-        "Prediction": _closed(**_PREDICTION),
+        "Prediction": _closed(**prediction),
         "Error": {
             "description": "MLflow's server adds keys of its own.",
             "type": "object",
@@ -195,21 +232,45 @@ def _schemas() -> Node:
     }
 
 
-def _cell(name: str) -> Node:
-    """A feature: a number, and what the servers take as one."""
-    column = feature_column(name)
-    assert column.minimum is not None  # noqa: S101 every feature has a range
-    assert column.maximum is not None  # noqa: S101
-    kind = "integer" if column.kind == "integer" else "number"
-    taken: list[Node] = [{"type": kind, "minimum": column.minimum, "maximum": column.maximum}]
-    if booleans := [value for value in (False, True) if column.minimum <= value <= column.maximum]:
+def _cell(column: Column) -> Node:
+    """A feature: its values, and what the servers take as one."""
+    unit = f", in {column.unit}" if column.unit else ""
+    text = f"{column.description}{unit}: {column.constraint_text}"
+    null: list[Node] = [{"type": "null"}] if column.nullable else []
+    if column.is_categorical:
+        found: list[Node] = [{"type": "string", "pattern": _STRING_PATTERN}, {"type": ["number", "boolean"]}]
+        if column.unseen == "reject":
+            found = [{"enum": [*column.categories]}]
+        return {"description": text, "anyOf": [*found, *null]}
+    if column.kind == "date":
+        return {"description": text, "anyOf": [{"type": "string", "format": "date"}, *null]}
+    low, high = column.limits
+    number: Node = {"type": "number" if column.kind == "float" else "integer"}
+    ends = (("minimum", low), ("maximum", high))
+    number |= {key: int(end) if float(end).is_integer() else end for key, end in ends if end is not None}
+    taken = [number]
+    if booleans := [value for value in (False, True) if _is_within(value, column)]:
         taken.append({"enum": booleans})
-    taken.append({"type": "string", "pattern": f"^{_numeral(name)}$"})
-    text = f"{column.meaning}{f', in {column.unit}' if column.unit else ''}: {column.constraint_text}"
-    return {"description": text, "anyOf": taken}
+    taken.append({"type": "string", "pattern": f"^{_numeral(column)}$"})
+    return {"description": text, "anyOf": [*taken, *null]}
 
 
-def _numeral(name: str) -> str:
+def _is_within(value: float, column: Column) -> bool:
+    low, high = column.limits
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _csv_pattern(column: Column) -> str:
+    """Pattern of the cells of a column in CSV that are guaranteed to be taken."""
+    if column.kind == "date":
+        return "20[0-2][0-9]-0[1-9]-[01][1-9]"
+    if column.is_categorical:
+        plain = [re.escape(name) for name in column.categories if not set(name) & set(',"\n\r')]
+        return f"(?:{'|'.join(plain)})" if plain else "[A-Za-z]{1,20}"
+    return _numeral(column)
+
+
+def _numeral(column: Column) -> str:
     r"""Pattern of texts that lie in the range of a feature, in plain notation; the servers take others too.
 
     Notes
@@ -218,49 +279,108 @@ def _numeral(name: str) -> str:
 
     Examples
     --------
-    >>> _numeral("lng")
+    >>> _numeral(default().column("lng"))
     '-(?:118\\.1|118\\.2|118\\.3|118\\.4)[0-9]{0,9}'
-    >>> _numeral("playoffs")
+    >>> _numeral(default().column("playoffs"))
     '\\+?0?(?:0|1)(?:\\.0{0,6})?'
+    >>> _numeral(Column(name="x", role="feature", kind="integer", minimum=-1, maximum=2))
+    '(?:-(?:0|1)|\\+?0?(?:0|1|2))(?:\\.0{0,6})?'
     """
-    column = feature_column(name)
-    ends = (float(column.minimum or 0), float(column.maximum or 0))
-    low, high = sorted(map(abs, ends))
-    sign = "-" if max(ends) < 0 else r"\+?0?"
-    if high - low >= 1:
-        whole = range(math.ceil(low), math.floor(high) + 1)
-        return rf"{sign}(?:{'|'.join(map(str, whole))})(?:\.0{{0,6}})?"
+    first, last = _bounded(*column.limits)
+    if first < 0 < last:
+        negative, positive = range(math.floor(-first) + 1), range(math.floor(last) + 1)
+        return rf"(?:-(?:{_any_of(negative)})|\+?0?(?:{_any_of(positive)}))(?:\.0{{0,6}})?"
+    low, high = sorted(map(abs, (first, last)))
+    sign = "-" if last < 0 else r"\+?0?"
+    whole = range(math.ceil(low), math.floor(high) + 1)
+    if high - low >= 1 or (whole and column.kind != "float"):
+        return rf"{sign}(?:{_any_of(whole)})(?:\.0{{0,6}})?"
     # Whatever follows a tenth whose next one is in range, too.
     tenths = [rf"{tenth // 10}\.{tenth % 10}" for tenth in range(math.ceil(low * 10), math.floor(high * 10))]
-    return f"{sign}(?:{'|'.join(tenths)})[0-9]{{0,9}}"
+    return f"{sign}(?:{'|'.join(tenths) or f'{low:.15g}'})[0-9]{{0,9}}"
 
 
-def _row(*names: str) -> Node:
+def _any_of(numbers: range) -> str:
+    return "|".join(map(str, numbers))
+
+
+def _bounded(low: float | None, high: float | None) -> tuple[float, float]:
+    """A part of a range that is short enough to list."""
+    first = low if low is not None else (high or 0) - _LISTED
+    last = high if high is not None else first + _LISTED
+    if last - first <= _LISTED:
+        return first, last
+    start = max(first, min(0, last - _LISTED))
+    return start, start + _LISTED
+
+
+def _rows(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """Columns of a row by the name of its schema: the features by their own names or by those of the raw tables."""
+    own, raw = dataset.feature_names, tuple(column.raw_name for column in dataset.features)
+    rows = {"Shot": own, "IdentifiedShot": (*own, dataset.id.name)}
+    if raw != own:
+        rows |= {"RawShot": raw, "IdentifiedRawShot": (*raw, dataset.id.name)}
+    return rows
+
+
+def _row(dataset: Dataset, *names: str) -> Node:
     """An object with these properties and any others but the further names of the features, and the identifier."""
-    absent = {*FEATURES, *RAW_COLUMN_NAMES.values(), SHOT_ID} - {*names}
-    properties = {name: _ref(_schema_of(name)) for name in names} | dict.fromkeys(sorted(absent), False)
-    return {"description": _SHOT, "type": "object", "properties": properties, "required": [*names]}
+    known = {name for column in dataset.features for name in (column.name, column.raw_name)} | {dataset.id.name}
+    properties: dict[str, Any] = {name: _ref(_schema_of(dataset, name)) for name in names}
+    properties |= {name: False for name in sorted(known - {*names})}  # noqa: C420 the values have two types
+    optional = {name for column in dataset.features if column.nullable for name in (column.name, column.raw_name)}
+    required = [name for name in names if name not in optional]
+    return {"description": _row_text(dataset), "type": "object", "properties": properties, "required": required}
 
 
-def _schema_of(name: str) -> str:
-    return next((feature for feature, raw in RAW_COLUMN_NAMES.items() if raw == name), name)
+def _row_text(dataset: Dataset) -> str:
+    renamed = [column for column in dataset.features if column.raw_name != column.name]
+    aliases = "".join(
+        f" `{column.raw_name}` may replace `{column.name}`, in every row or none: both at once are ambiguous and "
+        "rejected."
+        for column in renamed
+    )
+    return (
+        f"The features of one {dataset.row}, and other columns, which are ignored; the production server names those "
+        f"in `X-Ignored-Columns`.{aliases} If one row has a `{dataset.id.name}`, every row has."
+    )
 
 
-def _split(*names: str) -> Node:
-    cells = [_ref(_schema_of(name)) for name in names]
+def _schema_of(dataset: Dataset, name: str) -> str:
+    return _component(name if name == dataset.id.name else dataset.column(name).name)
+
+
+def _component(column: str) -> str:
+    """Name of the schema of a column, whatever its own name.
+
+    Examples
+    --------
+    >>> _component("lat"), _component("home / away"), _component("Table")
+    ('lat', 'column-home___away', 'column-Table')
+    """
+    is_plain = re.fullmatch(r"[a-z][a-z0-9_]*", column)
+    return column if is_plain else f"column-{re.sub('[^A-Za-z0-9._-]', '_', column)}"
+
+
+def _split(dataset: Dataset, *names: str) -> Node:
+    cells = [_ref(_schema_of(dataset, name)) for name in names]
     row = {"type": "array", "prefixItems": cells, "items": False, "minItems": len(names)}
     return {"properties": {"columns": {"const": [*names]}, "data": {"type": "array", "items": row}}}
 
 
 def _model() -> Node:
-    number, text = {"type": "number"}, {"type": "string"}
+    text: Node = {"type": "string"}
+    number: Node = {"type": ["number", "null"]}
     time = {"type": "string", "format": "date-time"}
     feature = _closed(
         name=text,
         aliases={"type": "array", "items": text},
+        kind={"enum": [*get_args(Kind)]},
         minimum=number,
         maximum=number,
         whole={"type": "boolean"},
+        nullable={"type": "boolean"},
+        categories={"type": ["array", "null"], "items": text},
         allowed=text,
     )
     return _closed(
@@ -274,6 +394,7 @@ def _model() -> Node:
         signature={"type": "object", "description": "As MLflow has it."},
         features={"type": "array", "items": feature},
         identifier=text,
+        target=text,
         inference_log={"type": "boolean"},
     )
 
@@ -332,10 +453,6 @@ def _ref(schema: str) -> Node:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
-_PREDICTION: Node = {
-    TARGET: {"enum": [0, 1], "description": "1 made, 0 missed"},
-    PROBABILITY: {"type": "number", "minimum": 0, "maximum": 1, "description": "P(made)"},
-}
 _FORMS: list[Node] = [
     _ref("Prediction"),
     {"enum": [0, 1]},
@@ -347,12 +464,6 @@ _FORMS: list[Node] = [
         "maxItems": 2,
     },
 ]
-_ROWS = {
-    "Shot": _NAMES[0],
-    "IdentifiedShot": (*_NAMES[0], SHOT_ID),
-    "RawShot": _NAMES[1],
-    "IdentifiedRawShot": (*_NAMES[1], SHOT_ID),
-}
 _HEADERS: Node = {
     "X-Ignored-Columns": {
         "description": "Columns that were ignored, percent-encoded, at most 40; only at the production server.",

@@ -126,7 +126,9 @@ class Worker:
             self._versions[int(first.version)] = found
             try:
                 may_keep = inference_log.LogLimits(limits().log_bytes, limits().spool_bytes)
-                recorder = inference_log.recorder_from_environment(found.names, may_keep, metrics.count_dropped)
+                recorder = inference_log.recorder_from_environment(
+                    found.names, may_keep, metrics.count_dropped, texts=found.texts
+                )
             except (OSError, ValueError) as error:
                 problem = f"the inference log cannot be kept: {error}"
         self._send(ModelLoaded(first, problem))

@@ -18,16 +18,33 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    PredefinedSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from data.datasets import Dataset, default
 from data.errors import KobeShotError
-from data.schema import FEATURES, TARGET
 from monitor.metrics.binary import METRICS
 from monitor.store.candidates import BASE_RATE
+from serving.model.packaging import encoder_of
+from steps.training.pipelines import (
+    HGBC,
+    OWN_MODELS,
+    Inputs,
+    gradient_boosting,
+    preprocessing,
+    search_space,
+    with_preprocessing,
+)
 
 BEST = "best"
+MAX_TUNING_ROWS = 100_000
+_SHARES_OF_THE_SAMPLE = (8, 4, 2, 1)
 
 MODEL_NAMES = {
     "lr": "Logistic Regression",
@@ -92,7 +109,7 @@ class Candidate:
     name : str
         For people.
     pipeline : sklearn.pipeline.Pipeline
-        Takes an array of shape (n, 6) in the order of ``FEATURES``; ``predict_proba`` gives P(missed), P(made).
+        Takes what `serving.model.packaging.encoder_of` gives; ``predict_proba`` gives P(missed), P(made).
     hyperparameters : dict
         Of the estimator, without those that are None.
     cross_validated : dict of str to tuple of float
@@ -112,7 +129,7 @@ class Tuner:
     Parameters
     ----------
     train : pandas.DataFrame
-        The six features and ``shot_made_flag``; no other rows are used.
+        The features and the label; no other rows are used.
     cv_folds : int
         Stratified, shuffled folds.
     n_iter : int
@@ -125,11 +142,18 @@ class Tuner:
         Sample weight of each training row in the final fit; PyCaret's search uses no weights.
     compared_on : ndarray of bool, shape (n,), optional
         The rows of the cross-validated metrics; all of them without.
+    dataset : Dataset, optional
+        The description of the features, with their categories; by default the dataset of the brief.
+    groups : ndarray, shape (n,), optional
+        Group of each row: no group is in two folds.
+    max_tuning_rows : int
+        Rows above which the search and the cross-validation use a stratified sample of so many; the selected setting is
+        fitted on all rows.
 
     Raises
     ------
     TrainingError
-        If a class has fewer rows than there are folds.
+        If a class has fewer rows, or there are fewer groups, than there are folds.
     """
 
     def __init__(  # noqa: PLR0913 each is a keyword with a meaning of its own
@@ -142,9 +166,15 @@ class Tuner:
         criterion: str,
         weights: npt.NDArray[np.float64] | None = None,
         compared_on: npt.NDArray[np.bool_] | None = None,
+        dataset: Dataset | None = None,
+        groups: npt.NDArray[Any] | None = None,
+        max_tuning_rows: int = MAX_TUNING_ROWS,
     ) -> None:
-        self._features = train[list(FEATURES)].to_numpy(dtype=np.float64)
-        self._labels = train[TARGET].to_numpy(dtype=np.float64)
+        dataset = dataset or default()
+        self._inputs, self._target = Inputs.of(dataset), dataset.target.name
+        self._features = encoder_of(dataset).inputs(train)
+        self._raw_labels = train[self._target].to_numpy()
+        self._labels = self._raw_labels.astype(np.float64)
         rarest = int(min(self._labels.sum(), len(self._labels) - self._labels.sum()))
         if rarest < cv_folds:
             message = (
@@ -160,11 +190,48 @@ class Tuner:
                 f"{cv_folds}, {int(compared.sum()):,} made and {int(len(compared) - compared.sum()):,} missed."
             )
             raise TrainingError(message)
-        self._folds = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
+        self._sample = _stratified_sample(self._labels, self._compared_on, max_tuning_rows, session_id)
+        self._folds: BaseCrossValidator = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
+        self._calibration_folds = StratifiedKFold(cv_folds, shuffle=True, random_state=session_id)
+        if groups is not None:
+            self._folds = _folds_of_groups(groups[self._sample], self._strata, cv_folds, session_id)
         self._n_iter = n_iter
+        self._seed = session_id
         self._criterion = criterion
-        with _quiet():
-            self.experiment = _pycaret_experiment(train, self._folds, session_id)
+        self._experiments: dict[bool, Any] = {}
+
+    @property
+    def experiment(self) -> Any:  # noqa: ANN401 PyCaret has no types
+        """PyCaret's experiment of the models that need preprocessing."""
+        return self._experiment("lr")
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the search uses a sample of the rows."""
+        return len(self._sample) < len(self._labels)
+
+    @property
+    def _strata(self) -> npt.NDArray[np.float64]:
+        # In every fold there are made and missed rows to compare on.
+        strata: npt.NDArray[np.float64] = (self._labels + 2 * self._compared_on)[self._sample]
+        return strata
+
+    def _experiment(self, model_id: str) -> Any:  # noqa: ANN401
+        takes_categories = model_id == HGBC and not self._inputs.are_plain
+        if takes_categories not in self._experiments:
+            features, labels = self._features[self._sample], self._raw_labels[self._sample]
+            columns = [*self._inputs.names]
+            if not self._inputs.are_plain:
+                # Fitted on all of these rows, without their labels: PyCaret tunes the estimator behind it.
+                transformer = preprocessing(model_id, self._inputs)
+                features = features if transformer is None else transformer.fit_transform(features)
+                columns = [f"x{place}" for place in range(features.shape[1])]
+            table = pd.DataFrame(features, columns=columns, copy=False).assign(**{self._target: labels})
+            with _quiet():
+                self._experiments[takes_categories] = _pycaret_experiment(
+                    table, self._target, self._folds, self._seed, is_prepared=not self._inputs.are_plain
+                )
+        return self._experiments[takes_categories]
 
     def prior(self) -> Candidate:
         """The base-rate baseline: the same P(made) for every shot."""
@@ -176,33 +243,35 @@ class Tuner:
         Parameters
         ----------
         model_id : str
-            A key of ``MODEL_NAMES``.
+            A key of ``MODEL_NAMES`` or ``OWN_MODELS``.
 
         Raises
         ------
         TrainingError
             If the rows have sample weights and the model takes none.
         """
+        name = name_of(model_id)
         if self._weights is not None and model_id in WITHOUT_WEIGHTS:
-            name = MODEL_NAMES[model_id]
             message = f"models: {model_id} ({name}) takes no sample weights; omit it, or give weighting=uniform."
             raise TrainingError(message)
         has_probabilities = model_id not in _WITHOUT_PROBABILITIES
         optimize = _PYCARET_METRIC[self._criterion] if has_probabilities else "Accuracy"
+        experiment = self._experiment(model_id)
         with _quiet():
-            created = self.experiment.create_model(model_id, verbose=False)
-            tuned = self.experiment.tune_model(
+            untuned = gradient_boosting(self._inputs, self._seed) if model_id == HGBC else model_id
+            created = experiment.create_model(untuned, verbose=False)
+            tuned = experiment.tune_model(
                 created,
                 optimize=optimize,
                 n_iter=self._n_iter,
-                custom_grid=_GRIDS.get(model_id),
+                custom_grid=search_space() if model_id == HGBC else _GRIDS.get(model_id),
                 verbose=False,
                 choose_better=True,
             )
         estimator = clone(tuned)
         if not has_probabilities:
-            estimator = CalibratedClassifierCV(estimator, method="sigmoid", cv=self._folds)
-        return self._candidate(model_id, MODEL_NAMES[model_id], make_pipeline(StandardScaler(), estimator))
+            estimator = CalibratedClassifierCV(estimator, method="sigmoid", cv=self._calibration_folds)
+        return self._candidate(model_id, name, with_preprocessing(model_id, estimator, self._inputs))
 
     def ids(self, models: str) -> list[str]:
         """Ids of the models that a parameter names, ``best`` resolved to the winner of ``compare_models``."""
@@ -210,6 +279,9 @@ class Tuner:
         ids = [model_id for model_id in named if model_id != BEST]
         if BEST in named and (winner := self.best_id()) not in ids:
             ids.append(winner)
+        if BEST in named and not self._inputs.are_plain and HGBC not in ids:
+            # PyCaret compares its own models only.
+            ids.append(HGBC)
         return ids
 
     def best_id(self) -> str:
@@ -235,11 +307,31 @@ class Tuner:
         weights = {} if self._weights is None else {f"{pipeline.steps[-1][0]}__sample_weight": self._weights[rows]}
         return pipeline.fit(self._features[rows], self._labels[rows], **weights)
 
+    def learning_curve(self, candidate: Candidate) -> dict[int, float]:
+        """The criterion of a candidate on a fold of the sample, by the number of rows that it was fitted on.
+
+        The numbers are shares of the sample, and all training rows but that fold.
+        """
+        fit_rows, score_rows = next(self._splits())
+        others = np.setdiff1d(np.arange(len(self._labels)), score_rows)
+        order = np.random.default_rng(self._seed).permutation(fit_rows)
+        parts = [*(order[: len(order) // share] for share in _SHARES_OF_THE_SAMPLE), others]
+        curve = {}
+        with _quiet():
+            for rows in parts:
+                fitted = self._fit(clone(candidate.pipeline), np.sort(rows))
+                made = fitted.predict_proba(self._features[score_rows])[:, 1]
+                curve[len(rows)] = METRICS[self._criterion].compute(self._labels[score_rows], made, 0.5)
+        return curve
+
+    def _splits(self) -> Iterator[tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]]:
+        """Rows to fit on and rows to score, of each fold."""
+        for fit_rows, score_rows in self._folds.split(self._sample, self._strata):
+            yield self._sample[fit_rows], self._sample[score_rows]
+
     def _cross_validate(self, pipeline: Pipeline) -> dict[str, tuple[float, float]]:
         scores: dict[str, list[float]] = {metric: [] for metric in METRICS}
-        # In every fold there are made and missed rows to compare on.
-        strata = self._labels + 2 * self._compared_on
-        for fit_rows, score_rows in self._folds.split(self._features, strata):
+        for fit_rows, score_rows in self._splits():
             fitted = self._fit(clone(pipeline), fit_rows)
             compared = score_rows[self._compared_on[score_rows]]
             made = fitted.predict_proba(self._features[compared])[:, 1]
@@ -257,7 +349,47 @@ def select_best(candidates: Sequence[Candidate], criterion: str) -> Candidate:
     return best
 
 
-def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id: int) -> Any:  # noqa: ANN401 PyCaret has no types
+def name_of(model_id: str) -> str:
+    """Name of a model, for people."""
+    return MODEL_NAMES.get(model_id) or OWN_MODELS[model_id]
+
+
+def _stratified_sample(
+    labels: npt.NDArray[np.float64], compared_on: npt.NDArray[np.bool_], rows: int, seed: int
+) -> npt.NDArray[np.int_]:
+    """Rows of the search, in their order: all of them, or a sample with the same share of each class."""
+    every = np.arange(len(labels))
+    if len(labels) <= rows:
+        return every
+    strata = labels + 2 * compared_on
+    sample, _ = train_test_split(every, train_size=rows, stratify=strata, random_state=seed)
+    found: npt.NDArray[np.int_] = np.sort(sample)
+    return found
+
+
+def _folds_of_groups(
+    groups: npt.NDArray[Any], strata: npt.NDArray[np.float64], folds: int, seed: int
+) -> PredefinedSplit:
+    """Folds in which no group is split, decided once, so that PyCaret and the cross-validation have the same."""
+    found = len(pd.unique(groups))
+    if found < folds:
+        message = f"cv_folds: expected at most {found:,}, the groups of base_train; found {folds}."
+        raise TrainingError(message)
+    fold = np.zeros(len(groups), dtype=int)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, rows) in enumerate(splitter.split(groups, strata, groups)):
+        fold[rows] = number
+    return PredefinedSplit(fold)
+
+
+def _pycaret_experiment(
+    train: pd.DataFrame,
+    target: str,
+    folds: BaseCrossValidator,
+    session_id: int,
+    *,
+    is_prepared: bool,
+) -> Any:  # noqa: ANN401 PyCaret has no types
     os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
     import lightgbm  # noqa: PLC0415 takes seconds
 
@@ -270,11 +402,12 @@ def _pycaret_experiment(train: pd.DataFrame, folds: StratifiedKFold, session_id:
     experiment = ClassificationExperiment()
     experiment.setup(
         train,
-        target=TARGET,
+        target=target,
         # PyCaret needs a hold-out; the test rows stay unseen, and its results on these rows are not used.
         test_data=train.head(len(train) // 10),
         index=False,
-        normalize=True,
+        preprocess=not is_prepared,
+        normalize=not is_prepared,
         imputation_type=None,
         fold_strategy=folds,
         session_id=session_id,

@@ -8,7 +8,7 @@ schema and page headers. A body is parsed once; its errors are reported from the
 from .csv_table import read_csv
 from .json_table import read_json
 from .parquet import read_parquet
-from .table import BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError
+from .table import NO_TEXTS, BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 _READERS = {JSON: read_json, CSV: read_csv, PARQUET: read_parquet}
@@ -16,6 +16,7 @@ _READERS = {JSON: read_json, CSV: read_csv, PARQUET: read_parquet}
 __all__ = [
     "CSV",
     "JSON",
+    "NO_TEXTS",
     "PARQUET",
     "BodyLimits",
     "Features",

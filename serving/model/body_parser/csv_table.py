@@ -3,7 +3,7 @@
 import codecs
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,27 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from .table import MAX_CASES, BodyLimits, Features, Table, TooLargeError, WrongCellsError, others, refusal, split_ids
+from .table import (
+    MAX_CASES,
+    BodyLimits,
+    Features,
+    Table,
+    TextColumn,
+    TooLargeError,
+    WrongCellsError,
+    others,
+    refusal,
+    split_ids,
+)
 
 _MAX_HEAD_BYTES = 64 << 10
 _CELLS_AT_ONCE = 200_000
 _MAX_MESSAGE = 200
+_NULLS = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+"""Texts that are null in a column of numbers, as in pandas; in a column of strings only the empty one is."""
 
 
 def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
@@ -36,9 +52,9 @@ def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
     cells = body.count(b",") + body.count(b"\n") + body.count(b"\r")
     if cells > limits.csv_cells:
         raise TooLargeError(limits.csv_cells, "cells of CSV", cells)
-    _check_header(body, features)
+    options = _options(_check_header(body, features), features)
     try:
-        return _read(_Feed(body), features, limits)
+        return _read(_Feed(body), features, limits, options)
     except (MlflowException, WrongCellsError):
         raise
     except Exception as error:
@@ -78,63 +94,93 @@ class _Feed(io.TextIOBase):
         return True
 
 
-def _read(feed: _Feed, features: Features, limits: BodyLimits) -> Table:
+def _options(names: Sequence[str], features: Features) -> dict[str, Any]:
+    """How pandas reads the columns of strings: "NA" may be a category, and "007" another than "7"."""
+    if not features.texts or not names:
+        return {}
+    strings = {names[place] for name, place in _places(names, features).items() if name in features.texts}
+    nulls = {name: [""] if name in strings else list(_NULLS) for name in names}
+    return {"dtype": dict.fromkeys(strings, str), "na_values": nulls, "keep_default_na": False}
+
+
+def _places(names: Sequence[object], features: Features) -> dict[str, int]:
+    """Place of each feature that the table has."""
+    pairs = zip(features.names, features.places(names), strict=True)
+    return {name: place for name, place in pairs if place >= 0}
+
+
+def _read(feed: _Feed, features: Features, limits: BodyLimits, options: Mapping[str, Any]) -> Table:
     text: Any = feed
-    with pd.read_csv(text, iterator=True, low_memory=False) as reader:
+    with pd.read_csv(text, iterator=True, low_memory=False, **options) as reader:
         first = reader.read(1)
         feed.is_open = True
         names = list(first.columns)
         if len(names) > limits.columns:
             raise TooLargeError(limits.columns, "columns", len(names))
-        places = features.places(names)
-        taken = [*places, *([names.index(features.identifier)] if features.identifier in names else [])]
-        parts, rows = [_numbers(first, taken, len(places), 0)], len(first)
+        there = _places(names, features)
+        taken = dict(zip(map(features.names.index, there), there.values(), strict=True))
+        if features.identifier in names:
+            taken[len(features.names)] = names.index(features.identifier)
+        texts = {place: TextColumn() for place, name in enumerate(features.names) if name in features.texts}
+        parts, rows = [_numbers(first, taken, texts, 0, features)], len(first)
         while True:
             try:
                 chunk = reader.read(max(1, _CELLS_AT_ONCE // len(names)))
             except StopIteration:
                 break
-            parts.append(_numbers(chunk, taken, len(places), rows))
+            parts.append(_numbers(chunk, taken, texts, rows, features))
             rows += len(chunk)
             if rows > limits.rows:
                 raise TooLargeError(limits.rows, "rows")
     values, ids = split_ids(np.concatenate(parts), features)
-    return Table(values, ids, others(names, places, features))
+    strings = {place: column.found for place, column in texts.items()}
+    return Table(values, ids, others(names, [*there.values()], features), None, strings)
 
 
-def _numbers(chunk: pd.DataFrame, taken: Sequence[int], features: int, start: int) -> npt.NDArray[np.float64]:
-    """The selected columns as doubles; `start` is the number of the first row of the chunk."""
-    found = np.empty((len(chunk), len(taken)))
+def _numbers(
+    chunk: pd.DataFrame, taken: Mapping[int, int], texts: Mapping[int, TextColumn], start: int, features: Features
+) -> npt.NDArray[np.float64]:
+    """The selected columns as doubles, by their place among them; `start` is the number of the chunk's first row."""
+    count_of_features = len(features.names)
+    found = np.full((len(chunk), count_of_features + (count_of_features in taken)), np.nan)
     wrong: list[tuple[int, str, object]] = []
     count = 0
-    for place, column in enumerate(taken):
+    for place, column in taken.items():
         cells = chunk.iloc[:, column]
-        if cells.dtype.kind in "iuf":
+        if place in texts:
+            numbers = [texts[place].place(cell) for cell in cells.tolist()]
+            bad = [row for row, number in enumerate(numbers) if number is None]
+            found[:, place] = np.array(numbers, dtype=np.float64)
+            count += len(bad)
+            wrong += [(start + row, features.names[place], cells.iloc[row]) for row in bad[:MAX_CASES]]
+            continue
+        if cells.dtype.kind in "iufb":
             found[:, place] = cells
             continue
-        texts = cells.astype(str).where(cells.notna())
-        found[:, place] = pd.to_numeric(texts, errors="coerce")
-        if place < features:
+        words = cells.astype(str).where(cells.notna())
+        found[:, place] = pd.to_numeric(words, errors="coerce")
+        if place < count_of_features:
             rows = np.flatnonzero(np.isnan(found[:, place]) & cells.notna().to_numpy())
             count += len(rows)
-            wrong += [(start + row, str(cells.name), texts.iloc[row]) for row in rows[:MAX_CASES].tolist()]
+            wrong += [(start + row, features.names[place], words.iloc[row]) for row in rows[:MAX_CASES].tolist()]
     if wrong:
         raise WrongCellsError(sorted(wrong, key=lambda cell: cell[0]), count)
     return found
 
 
-def _check_header(body: bytes, features: Features) -> None:
-    """Reject a table with a duplicate feature, which pandas would rename.
+def _check_header(body: bytes, features: Features) -> list[str]:
+    """Names of the columns; reject a table with a duplicate feature, which pandas would rename.
 
     Raises
     ------
     mlflow.exceptions.MlflowException
         INVALID_PARAMETER_VALUE (HTTP 400).
     """
-    line = body[:_MAX_HEAD_BYTES].decode(errors="replace").partition("\n")[0]
+    line = body[:_MAX_HEAD_BYTES].decode(errors="replace").removeprefix("\ufeff").partition("\n")[0]
     try:
         names = next(csv.reader([line.rstrip("\r")]), [])
     except csv.Error:
-        return
+        return []
     if len(set(names)) < len(names):
         features.places(names)
+    return names

@@ -10,7 +10,18 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
-from .table import MAX_CASES, BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError, others, refusal
+from .table import (
+    MAX_CASES,
+    BodyLimits,
+    Features,
+    OddPayload,
+    Table,
+    TextColumn,
+    TooLargeError,
+    WrongCellsError,
+    others,
+    refusal,
+)
 
 _LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
 """Keys by which MLflow treats a body as a request to a language model; it ignores all others next to a table."""
@@ -225,6 +236,9 @@ def _table(form: _Form, features: Features, params: object) -> Table:
         if features.identifier and features.identifier in form.columns:
             cells = [row[0] for row in form.rows([form.columns.index(features.identifier)])]
             ids = _numbers(cells)
+    if features.texts or -1 in places:
+        values, texts = _mixed(form, places, features)
+        return Table(values, ids, ignored, params, texts)
     rows = form.rows(places)
     try:
         values = np.array(rows, dtype=np.float64) if rows else np.empty((0, len(features.names)))
@@ -233,6 +247,40 @@ def _table(form: _Form, features: Features, params: object) -> Table:
     except (TypeError, ValueError, OverflowError):
         pass
     raise _wrong_cells(rows, features.names)
+
+
+def _mixed(
+    form: _Form, places: list[int], features: Features
+) -> tuple[npt.NDArray[np.float64], dict[int, Sequence[str]]]:
+    """Numbers and strings, column by column; an optional column that is missing is null."""
+    values = np.full((form.length, len(features.names)), np.nan)
+    texts: dict[int, Sequence[str]] = {}
+    wrong: list[tuple[int, str, object]] = []
+    there = [place for place in places if place >= 0]
+    columns = iter(zip(*form.rows(there), strict=True))
+    for number, (name, place) in enumerate(zip(features.names, places, strict=True)):
+        cells = next(columns, ()) if place >= 0 else ()
+        if name in features.texts:
+            column = TextColumn()
+            found = [column.place(cell) for cell in cells]
+            wrong += [(row, name, cells[row]) for row, cell in enumerate(found) if cell is None]
+            texts[number], numbers = column.found, _doubles(found)
+        else:
+            numbers = _doubles(cells)
+            wrong += [(row, name, cell) for row, cell in enumerate(cells) if numbers is None and not _is_number(cell)]
+        if cells and numbers is not None:
+            values[:, number] = numbers
+    if wrong:
+        raise WrongCellsError(sorted(wrong, key=lambda cell: cell[0]), len(wrong))
+    return values, texts
+
+
+def _doubles(cells: Sequence[object]) -> npt.NDArray[np.float64] | None:
+    try:
+        values = np.array(cells, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return values if values.ndim == 1 else None
 
 
 def _wrong_cells(rows: Sequence[Sequence[object]], names: Sequence[str]) -> WrongCellsError:

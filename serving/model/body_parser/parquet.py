@@ -6,7 +6,7 @@ read, and the rows are counted during reading.
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,18 @@ import pyarrow.parquet as pq
 from mlflow.exceptions import MlflowException
 
 from .page_headers import check_metadata, page_headers
-from .table import BodyLimits, Features, Table, TooLargeError, WrongCellsError, others, refusal, split_ids
+from .table import (
+    MAX_TEXT,
+    BodyLimits,
+    Features,
+    Table,
+    TextColumn,
+    TooLargeError,
+    WrongCellsError,
+    others,
+    refusal,
+    split_ids,
+)
 
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
@@ -26,6 +37,7 @@ _MAX_ITEMS = 4_000
 """Maximum length of a list in the footer: columns, row groups, and nested groups, which Arrow keeps on its stack."""
 _MAX_PAGES = 10_000
 _MAX_TEXT_BYTES = 64
+_MAX_BYTES_OF_CHARACTER = 4
 _ROWS_AT_ONCE = 1 << 16
 _DELTA_BYTE_ARRAY = 7
 _TEXT, _FIXED = "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"
@@ -71,18 +83,27 @@ def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     names = [name for name in schema.names if name not in index]
     places = features.places(names)
-    wanted = [names[place] for place in places]
+    there = [number for number, place in enumerate(places) if place >= 0]
+    wanted = [names[places[number]] for number in there]
+    strings = {names[places[number]]: number for number in there if features.names[number] in features.texts}
     if features.identifier and features.identifier in names:
         wanted.append(features.identifier)
-    leaves = _leaves(file, wanted)
-    texts = [name for name, leaf in zip(wanted, leaves, strict=True) if file.schema.column(leaf).physical_type == _TEXT]
-    _check_pages(body, metadata, leaves, limits, has_texts=bool(texts))
-    if texts:
+    leaves = _leaves(file, wanted, strings)
+    of_strings = [
+        name for name, leaf in zip(wanted, leaves, strict=True) if file.schema.column(leaf).physical_type == _TEXT
+    ]
+    _check_pages(body, metadata, leaves, limits, has_texts=bool(of_strings))
+    if of_strings:
         # Without dictionaries Arrow copies a long string for every row that has it.
-        file = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, pre_buffer=False)
-    cells = _cells(file, wanted, len(places))
+        file = pq.ParquetFile(source, metadata=metadata, read_dictionary=of_strings, pre_buffer=False)
+    cells, texts = _cells(file, wanted, [features.names[number] for number in there], strings)
+    if len(there) < len(places):
+        # An optional column that is missing is null.
+        every = np.full((len(cells), len(places) + cells.shape[1] - len(there)), np.nan)
+        every[:, [*there, *range(len(places), every.shape[1])]] = cells
+        cells = every
     values, ids = split_ids(cells, features)
-    return Table(values, ids, others(names, places, features))
+    return Table(values, ids, others(names, places, features), None, texts)
 
 
 def _footer(body: bytes) -> memoryview:
@@ -96,8 +117,10 @@ def _footer(body: bytes) -> memoryview:
     return memoryview(body)[len(body) - _TAIL_BYTES - length : len(body) - _TAIL_BYTES]
 
 
-def _leaves(file: pq.ParquetFile, wanted: Sequence[str]) -> list[int]:
+def _leaves(file: pq.ParquetFile, wanted: Sequence[str], strings: Collection[str]) -> list[int]:
     """Find the columns with the wanted names; each must be a flat column of numbers or strings.
+
+    The columns of `strings` may also hold dates, and dictionaries.
 
     Raises
     ------
@@ -110,16 +133,23 @@ def _leaves(file: pq.ParquetFile, wanted: Sequence[str]) -> list[int]:
         # Arrow treats a dot in a name as access to a nested column.
         places = [place for place, column in enumerate(columns) if f"{column.path}.".startswith(f"{name}.")]
         kind = file.schema_arrow.field(name).type
-        if len(places) != 1 or columns[places[0]].path != name or not _is_readable(columns[places[0]], kind):
-            message = f"No row was scored. column {name}: expected numbers, found {str(kind)[:100]}"
+        is_flat = len(places) == 1 and columns[places[0]].path == name
+        if not is_flat or not _is_readable(columns[places[0]], kind, may_be_date=name in strings):
+            expected = "strings" if name in strings else "numbers"
+            message = f"No row was scored. column {name}: expected {expected}, found {str(kind)[:100]}"
             raise refusal(message)
         found.append(places[0])
     return found
 
 
-def _is_readable(column: pq.ColumnSchema, kind: pa.DataType) -> bool:
+def _is_readable(column: pq.ColumnSchema, kind: pa.DataType, *, may_be_date: bool) -> bool:
     if column.max_repetition_level or column.max_definition_level > 1:
         return False
+    if may_be_date:
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            return True
     if column.physical_type == _TEXT:
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
     if column.physical_type == _FIXED and column.length > _MAX_FIXED_BYTES:
@@ -173,10 +203,17 @@ def _pages(body: memoryview, chunk: pq.ColumnChunkMetaData) -> memoryview:
     return body[start:end]
 
 
-def _cells(file: pq.ParquetFile, wanted: Sequence[str], features: int) -> npt.NDArray[np.float64]:
-    """The wanted columns as doubles, with exactly the number of rows that the footer declares."""
+def _cells(
+    file: pq.ParquetFile, wanted: Sequence[str], features: Sequence[str], strings: Mapping[str, int]
+) -> tuple[npt.NDArray[np.float64], dict[int, Sequence[str]]]:
+    """The wanted columns as doubles, with exactly the number of rows that the footer declares.
+
+    Those of `strings`, which maps them to the places of their features, hold places of strings, which are the second
+    result.
+    """
     rows = file.metadata.num_rows
     cells = np.empty((rows, len(wanted)))
+    texts = {name: TextColumn() for name in strings}
     done = 0
     for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(wanted), use_threads=False):
         if done + len(batch) > rows:
@@ -185,17 +222,22 @@ def _cells(file: pq.ParquetFile, wanted: Sequence[str], features: int) -> npt.ND
         count = 0
         for place, name in enumerate(wanted):
             column = batch.column(name)
+            if name in texts:
+                cells[done : done + len(batch), place], bad = _places(column, texts[name])
+                count += len(bad)
+                wrong += [(done + row, features[place], _shown(column[row])) for row in bad[:10].tolist()]
+                continue
             cells[done : done + len(batch), place] = numbers = _doubles(column)
-            if pa.types.is_dictionary(column.type) and place < features:
+            if pa.types.is_dictionary(column.type) and place < len(features):
                 no_numbers = np.flatnonzero(np.isnan(numbers) & ~column.is_null().to_numpy(zero_copy_only=False))
                 count += len(no_numbers)
-                wrong += [(done + row, name, _text(column[row])) for row in no_numbers[:10].tolist()]
+                wrong += [(done + row, features[place], _text(column[row])) for row in no_numbers[:10].tolist()]
         if wrong:
             raise WrongCellsError(sorted(wrong, key=lambda cell: cell[0]), count)
         done += len(batch)
     else:
         if done == rows:
-            return cells
+            return cells, {number: texts[name].found for name, number in strings.items()}
     message = f"The body could not be read as a Parquet file: its columns do not have the {rows:,} rows of its footer."
     raise refusal(message)
 
@@ -210,6 +252,36 @@ def _doubles(column: pa.Array) -> npt.NDArray[np.float64]:
         return found
     doubles: npt.NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return doubles
+
+
+def _places(column: pa.Array, texts: TextColumn) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Places of the strings of a column, NaN where a cell is null, and the rows whose cells are no short strings."""
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        column = column.cast(pa.date32(), safe=False).cast(pa.string())
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    found = column.dictionary
+    if pa.types.is_timestamp(found.type) or pa.types.is_date(found.type):
+        found = found.cast(pa.date32(), safe=False).cast(pa.string())
+    if pa.types.is_string(found.type) or pa.types.is_large_string(found.type) or pa.types.is_string_view(found.type):
+        found = found.cast(pa.large_string())
+        is_long = pc.greater(pc.binary_length(found), MAX_TEXT * _MAX_BYTES_OF_CHARACTER).to_numpy(zero_copy_only=False)
+        found = pc.if_else(pa.array(~is_long), found, None)
+    else:
+        is_long = np.zeros(len(found), dtype=bool)
+    numbers = [texts.place(cell) for cell in found.to_pylist()]
+    places = np.array([np.nan if number is None else number for number in numbers] + [np.nan])
+    is_bad = np.array([number is None for number in numbers] + [False]) | np.append(is_long, False)
+    rows = column.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
+    return places[rows], np.flatnonzero(is_bad[rows])
+
+
+def _shown(cell: pa.Scalar) -> object:
+    """A cell that is no short string, for a message."""
+    is_text = isinstance(cell, pa.DictionaryScalar) and str(cell.type.value_type) in {"string", "large_string"}
+    if is_text:
+        return _text(cell)
+    return str(cell)[:_MAX_TEXT_BYTES]
 
 
 def _text(cell: pa.DictionaryScalar) -> str:

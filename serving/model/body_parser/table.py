@@ -1,6 +1,7 @@
 """Results, errors and parameters of the parsers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,6 +11,10 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 MAX_CASES = 10
 """Maximum number of wrong cells in a message."""
+MAX_TEXT = 200
+"""Maximum number of characters of a string."""
+NO_TEXTS: Mapping[int, Sequence[str]] = MappingProxyType({})
+"""Of a table whose features are all numbers."""
 
 
 class Features(Protocol):
@@ -23,8 +28,12 @@ class Features(Protocol):
     def identifier(self) -> str:
         """Column that is parsed with them if a table has it, or empty."""
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """The features whose cells are strings."""
+
     def places(self, columns: Sequence[object]) -> list[int]:
-        """Position of each feature; an error if one is missing or ambiguous."""
+        """Position of each feature, -1 for an optional one that is missing; an error if another is, or is ambiguous."""
 
 
 class BodyLimits(Protocol):
@@ -60,24 +69,27 @@ class BodyLimits(Protocol):
 
 
 class Table(NamedTuple):
-    """A table of numbers.
+    """A table of numbers and strings.
 
     Attributes
     ----------
-    values : ndarray of float64, shape (n, 6)
-        The features in the order of the signature; NaN where a cell is null.
+    values : ndarray of float64, shape (n, features)
+        The features in the order of the signature; of a string its place in `texts`. NaN where a cell is null.
     ids : ndarray of float64, shape (n,), or None
         The identifier, if it was requested and the table has it; NaN where a cell is not a number.
     ignored : list
         Columns that were ignored.
     params : object
         The parameters of the request, unchanged.
+    texts : mapping of int to sequence of str
+        The strings of each feature of strings, by its place.
     """
 
     values: npt.NDArray[np.float64]
     ids: npt.NDArray[np.float64] | None = None
     ignored: Sequence[object] = ()
     params: Any = None
+    texts: Mapping[int, Sequence[str]] = NO_TEXTS
 
 
 class OddPayload(NamedTuple):
@@ -112,6 +124,58 @@ class TooLargeError(MlflowException):  # type: ignore[misc]
     def get_http_status_code(self) -> int:
         """413."""
         return 413
+
+
+class TextColumn:
+    """Collects the cells of a feature of strings.
+
+    Attributes
+    ----------
+    found : list of str
+        Each string once.
+
+    Examples
+    --------
+    >>> column = TextColumn()
+    >>> [column.place(cell) for cell in ("Dunk", None, "Layup", "Dunk", 2.0)]
+    [0.0, nan, 1.0, 0.0, 2.0]
+    >>> column.found
+    ['Dunk', 'Layup', '2']
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._places: dict[str, float] = {}
+
+    def place(self, cell: object) -> float | None:
+        """Place of a cell in `found`; NaN if it is null or empty, None if it is neither a string nor a number."""
+        if cell is None or cell == "" or cell != cell:  # noqa: PLR0124 only NaN differs from itself
+            return np.nan
+        text = cell if type(cell) is str else _text_of(cell)
+        if text is None or len(text) > MAX_TEXT:
+            return None
+        place = self._places.get(text)
+        if place is None:
+            if not _is_storable(text):
+                return None
+            place = self._places[text] = float(len(self.found))
+            self.found.append(text)
+        return place
+
+
+def _is_storable(text: str) -> bool:
+    """Whether any database takes a string: PostgreSQL takes no NUL, and none a part of a surrogate pair."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _text_of(cell: object) -> str | None:
+    """A number, such as a season, as the string that names its category."""
+    if isinstance(cell, float):
+        return str(int(cell)) if cell.is_integer() else str(cell)
+    return str(cell) if isinstance(cell, int) else None
 
 
 def refusal(message: str) -> MlflowException:
