@@ -29,7 +29,7 @@ CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
-.PHONY: retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
+.PHONY: entrega retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,17 @@ $(SPARK_READY): $(READY)
 main: env ## Acquire, prepare, train, register, serve, score, monitor and report (SOURCE=auto)
 	@$(CHECK_STORE)
 	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
+
+entrega: export ALUNO := $(value ALUNO)
+entrega: export DISCIPLINA := $(value DISCIPLINA)
+entrega: export PROFESSOR := $(value PROFESSOR)
+
+entrega: env ## Write the report to hand in to docs/entrega: Markdown, HTML, images, PDF (ALUNO='Ana Lima' DISCIPLINA=... PROFESSOR=...)
+	@$(CHECK_STORE)
+	@[ -n "$$MLFLOW_TRACKING_URI" ] || [ -e mlflow.db ] || $(MAKE) main
+	mlflow run . -e relatorio --env-manager local -P out=docs/entrega -P screenshots=yes \
+		-P aluno="$$ALUNO" -P disciplina="$$DISCIPLINA" -P professor="$$PROFESSOR" $(ARGUMENTS)
+	@echo "To hand in: git add docs/entrega && git commit -m 'Entrega' && git push"
 
 # Threads of OpenMP that wait for a core spin: with three workers on two cores LightGBM takes three times as long.
 test test-slow: export OMP_NUM_THREADS := 1

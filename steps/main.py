@@ -1,4 +1,4 @@
-"""Entry point ``main``: acquire, prepare, train, select, register, score, monitor and report, as nested runs.
+"""Entry point ``main``: acquire, prepare, train, select, register, score, monitor, decide and report, as nested runs.
 
 The steps run in this process. As project runs each would import MLflow anew: ``make bench`` measures both.
 """
@@ -13,6 +13,7 @@ from rich.table import Table
 from data.acquisition.provenance import Provenance
 from data.cli.console import brief, console, info, suppress_output
 from data.engines.choice import LOCAL
+from data.errors import KobeShotError
 from data.paths import PROCESSED
 from data.preparation.contract import PreparationResult
 from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
@@ -21,11 +22,12 @@ from data.storage.tables import TableReader
 from monitor.store import commands, tags
 from serving import registry
 from serving.server.subprocesses import check_alive
-from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, treinamento
+from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, retreino, treinamento
 from steps.aquisicao import AquisicaoConfig
 from steps.monitoramento import MonitoramentoConfig, MonitoringResult
 from steps.preparacao import PreparacaoConfig
 from steps.relatorio import RelatorioConfig, ReportResult
+from steps.retraining.config import RetreinoConfig
 from steps.scoring.config import BatchScoringConfig, ScoringConfig
 from steps.scoring.scoring import UNKNOWN_VERSION, BatchScoringResult
 from steps.shared.command import part, run_command
@@ -42,7 +44,7 @@ _SHOWN = ("log_loss", "roc_auc", "f1_score")
 
 
 class MainConfig(RelatorioConfig, ScoringConfig, TrainingConfig, PreparacaoConfig, AquisicaoConfig):
-    """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento (with its defaults) and relatorio."""
+    """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento and retreino (a dry run), and relatorio."""
 
     engine: Annotated[str, AfterValidator(check_local_or_spark)] = Field(default=LOCAL, description=ENGINES)
 
@@ -78,10 +80,22 @@ def run(config: MainConfig) -> None:
             with suppress_output():
                 monitored = monitoramento.run(monitoring)
             log_records([Tags({tags.HEALTH: str(monitored.health.status)})])
+            _decide(config.dataset)
             written = relatorio.run(part(RelatorioConfig, config))
     if provenance.is_synthetic:
         print_provenance(provenance)
     _show(config, provenance, prepared, trained, applied, monitored, written, active.info.run_id)
+
+
+def _decide(dataset: str) -> None:
+    """Log a decision of the retraining policy, as a dry run; a table without times has none."""
+    try:
+        with suppress_output():
+            decided = retreino.run(RetreinoConfig(mode="dry_run", dataset=dataset))
+    except KobeShotError as error:
+        info("Not decided:", f"whether to retrain ({error})", style="bold yellow")
+        return
+    info("Policy:", f"{decided.decision.decision} (dry run)")
 
 
 @contextmanager

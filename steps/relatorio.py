@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import AfterValidator, Field
@@ -17,28 +17,40 @@ from data.schema import FEATURES, TARGET
 from data.storage.files import atomic_write, display_path, write_text
 from data.storage.output_paths import ensure_writable
 from data.storage.tables import TableReader
-from monitor.reports import split_sensitivity
-from monitor.reports.pipeline import collect, rendering
+from monitor.reports import chromium, split_sensitivity
+from monitor.reports.games import Games
+from monitor.reports.pipeline import collect, rendering, screens, sources
 from monitor.reports.pipeline import figures as drawing
-from monitor.reports.pipeline.facts import REPORT, Chain
+from monitor.reports.pipeline.facts import REPORT, Chain, Cover, Exchange
 from monitor.reports.pipeline.lineage import find_pipeline_runs
+from monitor.reports.pipeline.sources import Sources
 from monitor.store import commands, tables
 from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline
-from monitor.store.model_store import current_store
+from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import is_synthetic
 from serving import registry
 from steps.shared.command import StepConfig, run_command
 from steps.shared.data_origin import origin_tags, print_synthetic_warning
-from steps.shared.tracking import Artifact, Metrics, Record, Tags, git_state, log_records, step_run
+from steps.shared.tracking import (
+    Artifact,
+    Metrics,
+    Record,
+    Tags,
+    git_state,
+    log_records,
+    repository_url,
+    step_run,
+)
 from steps.training.reproduction import reproduction
 
 RUN_NAME = REPORT
-MARKDOWN, HTML = "relatorio.md", "relatorio.html"
+MARKDOWN, HTML, PDF = "relatorio.md", "relatorio.html", "relatorio.pdf"
 
 _FOLDER = "relatorio"
 _TABLE = "split_sensitivity.csv"
 _SEEDS = 2**32
+_MAX_NAME = 200
 
 
 def check_folder(out: str) -> str:
@@ -49,8 +61,24 @@ def check_folder(out: str) -> str:
     return out
 
 
+def check_name(name: str) -> str:
+    """Refuse a name that is no line of text; a ValueError has what was found."""
+    found = " ".join(name.split())
+    if len(found) > _MAX_NAME or not found.isprintable():
+        message = f"expected a name of up to {_MAX_NAME} printable characters; found {name[: _MAX_NAME + 1]!r}"
+        raise ValueError(message)
+    return found
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+
+
 class RelatorioConfig(StepConfig):
     """Write relatorio.md and relatorio.html, in Brazilian Portuguese, from the runs of the pipeline."""
+
+    aluno: Name = Field(default="", description="name of the student, for the cover of the report")
+    disciplina: Name = Field(default="", description="name of the course, for the cover of the report")
+    professor: Name = Field(default="", description="name of the teacher, for the cover of the report")
 
     n_resplits: int = Field(
         default=10,
@@ -58,6 +86,11 @@ class RelatorioConfig(StepConfig):
         le=1000,
         description="repeated splits, of each of four kinds, that the models are trained and tested on to measure how "
         "much the metrics depend on the split; 0 does not measure it",
+    )
+    screenshots: Literal["no", "yes"] = Field(
+        default="no",
+        description="also take images of the app and of MLflow's pages, request a prediction from a server, and write "
+        "relatorio.pdf; images and PDF need Chromium",
     )
     out: Annotated[str, AfterValidator(check_folder)] = Field(
         default="", description="folder that the report is written to; empty is the project's"
@@ -77,10 +110,11 @@ class RelatorioConfig(StepConfig):
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Paths of the report."""
+    """Paths of the report; ``pdf`` is None where none was written."""
 
     markdown: Path
     html: Path
+    pdf: Path | None = None
 
 
 def run(config: RelatorioConfig) -> ReportResult:
@@ -92,21 +126,69 @@ def run(config: RelatorioConfig) -> ReportResult:
         chain = find_pipeline_runs(store, store.run(active.info.run_id).parent)
         print_synthetic_warning(synthetic=is_synthetic(chain.training.tags))
         log_records(_origin(chain))
-        studied = _study(chain, config.n_resplits)
+        found = sources.read(store, chain)
+        log_records([Metrics(found.measure())])
+        studied = _study(chain, found, config.n_resplits)
         drawn = {}
         if studied is not None:
             log_records(_study_records(studied))
             drawn[collect.RESPLITS] = drawing.resplits(studied)
+        images: dict[str, bytes] = {}
+        exchange: Exchange | None = None
+        if config.screenshots == "yes":
+            images, exchange = _screens(store, chain, found, active.info.experiment_id)
+        command, unknown = _reproduction(chain)
+        cover = Cover(config.aluno, config.disciplina, config.professor, repository_url())
         with console.status("writing the report"):
-            found = collect.collect(store, chain, active.info.run_id, drawn, _reproduction(chain))
-            text = rendering.markdown(found.facts)
-            written = _write_files(Path(config.out), text, found.plots)
-            log_records(_artifacts(written, found.plots))
-        info(
-            "Report:",
-            f"{display_path(written.html)} and {display_path(written.markdown)}, also artifacts of run {RUN_NAME}",
-        )
+            given = collect.Given(cover, found, drawn, images, exchange, command, unknown)
+            content = collect.collect(store, chain, active.info.run_id, given)
+            written = _write_files(Path(config.out), rendering.markdown(content.facts), content.plots)
+            if config.screenshots == "yes":
+                written = _with_pdf(written)
+            log_records(_artifacts(written, content.plots))
+        paths = [display_path(path) for path in (written.html, written.markdown, written.pdf) if path]
+        info("Report:", f"{', '.join(paths)}; also artifacts of run {RUN_NAME}")
     return written
+
+
+def _screens(
+    store: ModelStore, chain: Chain, found: Sources, experiment_id: str
+) -> tuple[dict[str, bytes], Exchange | None]:
+    """Images of pages, and a request to the applied version with its response; a tag records what is missing."""
+    exchange: Exchange | None = None
+    images: dict[str, bytes] = {}
+    shot = collect.example(found)
+    problems: list[str] = []
+    if shot is not None and chain.applied:
+        try:
+            with console.status("requesting a prediction from a server"):
+                exchange = screens.exchange(chain.applied.number, shot)
+        except KobeShotError as error:
+            problems.append(str(error))
+    try:
+        with console.status("taking images of the app"):
+            images.update(screens.images(store, experiment_id))
+    except KobeShotError as error:
+        problems.append(str(error))
+    if problems:
+        info("No image:", "; ".join(problems), style="bold yellow")
+        log_records([Tags({"screenshots": "; ".join(problems)})])
+    return images, exchange
+
+
+def _with_pdf(written: ReportResult) -> ReportResult:
+    path = written.html.with_suffix(".pdf")
+    try:
+        with console.status("writing the PDF"):
+            content = screens.pdf(written.html)
+    except chromium.BrowserError as error:
+        # An older PDF would be of another report.
+        path.unlink(missing_ok=True)
+        info("No PDF:", f"{error}. Print {display_path(written.html)} to PDF in a browser.", style="bold yellow")
+        return written
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+    return ReportResult(written.markdown, written.html, path)
 
 
 def _origin(chain: Chain) -> Iterator[Record]:
@@ -129,7 +211,7 @@ def _reproduction(chain: Chain) -> tuple[str, tuple[str, ...]]:
     return found.command, found.unknown
 
 
-def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
+def _study(chain: Chain, found: Sources, seeds: int) -> pd.DataFrame | None:
     """The models on other splits; None if that is off, or a table or a model is missing, which a tag records."""
     if not seeds:
         return None
@@ -139,11 +221,7 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
         return None
     try:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
-        digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
-        reader = TableReader(
-            tables.find_table(current_store(), FILTERED, digest, chain.trained.number), [*FEATURES, TARGET]
-        )
-        table = reader.systematic_sample(split_sensitivity.MAX_ROWS)
+        table, games, rows = _split_rows(chain, found)
         models = {
             run.model_id: candidate_pipeline(current_store(), run)
             for run in current_store().candidate_runs(chain.training.run_id)
@@ -152,11 +230,24 @@ def _study(chain: Chain, seeds: int) -> pd.DataFrame | None:
     except (KobeShotError, KeyError, ValueError) as error:
         _not_measured(f"{type(error).__name__}: {error}")
         return None
-    sampled = {"split_sampled": "true"} if reader.rows and reader.rows > len(table) else {}
+    sampled = {"split_sampled": "true"} if rows > len(table) else {}
     log_records([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
     others = [(seed + place) % _SEEDS for place in range(1, seeds + 1)]
-    with progress_bar("training on other splits", split_sensitivity.count_fits(size, seeds, len(models))) as advance:
-        return split_sensitivity.study(table, models, test_size=size, seeds=others, advance=advance)
+    fits = split_sensitivity.count_fits(size, seeds, len(models), has_games=games is not None)
+    with progress_bar("training on other splits", fits) as advance:
+        return split_sensitivity.study(table, models, test_size=size, seeds=others, games=games, advance=advance)
+
+
+def _split_rows(chain: Chain, found: Sources) -> tuple[pd.DataFrame, Games | None, int]:
+    """Rows to split, their games if they are known, and the number of rows that they are a sample of."""
+    if found.rows is not None:
+        return found.rows, found.games, len(found.rows)
+    digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
+    reader = TableReader(
+        tables.find_table(current_store(), FILTERED, digest, chain.trained.number), [*FEATURES, TARGET]
+    )
+    table = reader.systematic_sample(split_sensitivity.MAX_ROWS)
+    return table, None, reader.rows or len(table)
 
 
 def _not_measured(reason: str) -> None:
@@ -190,6 +281,8 @@ def _write_files(folder: Path, text: str, plots: dict[str, bytes]) -> ReportResu
 def _artifacts(written: ReportResult, plots: dict[str, bytes]) -> Iterator[Record]:
     yield Artifact(written.markdown, _FOLDER)
     yield Artifact(written.html, _FOLDER)
+    if written.pdf:
+        yield Artifact(written.pdf, _FOLDER)
     for name in sorted(plots):
         folder = rendering.PLOTS_FOLDER
         yield Artifact(written.markdown.parent / folder / name, f"{_FOLDER}/{folder}")

@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.pipeline import Pipeline
 
 from data.schema import FEATURES, TARGET
 from monitor.metrics.binary import METRICS, THRESHOLD
+from monitor.reports.games import Games
 
 COLUMNS = ("split", "stratified", "test_size", "seed", "model_id", "share_made_test", "log_loss", "f1_score", "roc_auc")
 """Columns of the result of `study`."""
 MEASURES = ("log_loss", "f1_score", "roc_auc")
 SHARE = "share_made_test"
 USED, HALF, DOUBLE, UNSTRATIFIED = "used", "half", "double", "unstratified"
-"""Kinds of splits: as the original one, with a smaller and a larger test set, and without stratification."""
+GAME, TIME = "game", "time"
+"""Kinds of splits: as the original one, with a smaller and a larger test set, without stratification, with whole games
+on either side, and with the latest rows as the test set."""
 STATISTICS = ("mean", "std", "min", "max")
 MAX_ROWS = 50_000
 """Largest table that is split whole; a larger table is sampled."""
@@ -38,8 +42,10 @@ class SplitScheme:
     stratified: bool = True
 
 
-def split_schemes(test_size: float) -> tuple[SplitScheme, ...]:
+def split_schemes(test_size: float, *, has_games: bool = False) -> tuple[SplitScheme, ...]:
     """List the kinds of splits, the original first; the doubled test set is excluded if it exceeds half of the rows.
+
+    With games, the rows are also split by game and by time.
 
     Examples
     --------
@@ -47,25 +53,29 @@ def split_schemes(test_size: float) -> tuple[SplitScheme, ...]:
     [('used', 0.2), ('half', 0.1), ('double', 0.4), ('unstratified', 0.2)]
     """
     double = (SplitScheme(DOUBLE, 2 * test_size),) if 2 * test_size <= _LARGEST_TEST else ()
+    of_games = (SplitScheme(GAME, test_size, stratified=False), SplitScheme(TIME, test_size, stratified=False))
     return (
         SplitScheme(USED, test_size),
         SplitScheme(HALF, test_size / 2),
         *double,
         SplitScheme(UNSTRATIFIED, test_size, stratified=False),
+        *(of_games if has_games else ()),
     )
 
 
-def count_fits(test_size: float, seeds: int, models: int) -> int:
-    """Count the fits of a study."""
-    return len(split_schemes(test_size)) * seeds * models
+def count_fits(test_size: float, seeds: int, models: int, *, has_games: bool = False) -> int:
+    """Count the fits of a study; there is one split by time."""
+    kinds = len(split_schemes(test_size, has_games=has_games))
+    return models * ((kinds - 1) * seeds + 1 if has_games else kinds * seeds)
 
 
-def study(
+def study(  # noqa: PLR0913 what is split, and how
     table: pd.DataFrame,
     models: Mapping[str, Pipeline],
     *,
     test_size: float,
     seeds: Sequence[int],
+    games: Games | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> pd.DataFrame:
     """Train and test models, with their hyperparameters, on other splits.
@@ -79,7 +89,9 @@ def study(
     test_size : float
         Size of the test set of the original split, as a fraction of the rows.
     seeds : sequence of int
-        Seeds of the splits: one split of each kind per seed.
+        Seeds of the splits: one split of each kind per seed, and one split by time.
+    games : Games, optional
+        Game and date of each row, for the splits by game and by time.
     advance : callable
         Called with 1 after each fit.
 
@@ -90,14 +102,9 @@ def study(
     """
     values, labels = table[list(FEATURES)].to_numpy(dtype=np.float64), table[TARGET].to_numpy(dtype=np.float64)
     results: list[dict[str, object]] = []
-    for scheme in split_schemes(test_size):
-        for seed in seeds:
-            train, test = train_test_split(
-                np.arange(len(labels)),
-                test_size=scheme.test_size,
-                random_state=seed,
-                stratify=labels if scheme.stratified else None,
-            )
+    for scheme in split_schemes(test_size, has_games=games is not None):
+        for seed in seeds[:1] if scheme.name == TIME else seeds:
+            train, test = _split(scheme, seed, labels, games)
             split = {"split": scheme.name, "stratified": scheme.stratified, "test_size": scheme.test_size, "seed": seed}
             for model_id, model in models.items():
                 predicted = clone(model).fit(values[train], labels[train]).predict_proba(values[test])[:, 1]
@@ -105,6 +112,26 @@ def study(
                 results.append({**split, "model_id": model_id, SHARE: labels[test].mean(), **metrics})
                 advance(1)
     return pd.DataFrame(results, columns=list(COLUMNS))
+
+
+def _split(
+    scheme: SplitScheme, seed: int, labels: npt.NDArray[np.float64], games: Games | None
+) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    """Rows of the training and of the test set."""
+    rows = np.arange(len(labels))
+    if games is not None and scheme.name == GAME:
+        splitter = GroupShuffleSplit(1, test_size=scheme.test_size, random_state=seed)
+        train, test = next(splitter.split(rows, groups=games.game))
+        return train, test
+    if games is not None and scheme.name == TIME:
+        # Rows of one day stay on one side.
+        seconds = games.date.astype("datetime64[s]").astype(np.int64)
+        is_later = seconds > np.quantile(seconds, 1 - scheme.test_size, method="lower")
+        return rows[~is_later], rows[is_later]
+    train, test = train_test_split(
+        rows, test_size=scheme.test_size, random_state=seed, stratify=labels if scheme.stratified else None
+    )
+    return train, test
 
 
 def metric_name(split: str, model_id: str, measure: str, statistic: str) -> str:

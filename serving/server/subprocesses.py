@@ -52,7 +52,7 @@ def run_mlflow_server(model_uri: str) -> Iterator[str]:
     """
     port = free_port()
     command = ["mlflow", "models", "serve", "--model-uri", model_uri, "--host", HOST, "--port", str(port)]
-    with _running([*command, "--env-manager", "local"], port) as url:
+    with running([*command, "--env-manager", "local"], port) as url:
         yield url
 
 
@@ -72,12 +72,36 @@ def run_production_server(*, workers: int = 1) -> Iterator[str]:
     """
     port = free_port()
     command = ["serving.server", "--host", HOST, "--port", str(port), "--workers", str(workers)]
-    with _running(command, port, {URL_VARIABLE: "off"}) as url:
+    with running(command, port, {URL_VARIABLE: "off"}) as url:
         yield url
 
 
 @contextmanager
-def _running(command: list[str], port: int, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def running(
+    command: list[str], port: int, environment: Mapping[str, str] | None = None, *, ready: str = "/ping"
+) -> Iterator[str]:
+    """Run a module that serves on a port of this machine, until the block ends.
+
+    Parameters
+    ----------
+    command : list of str
+        The module and its arguments.
+    port : int
+    environment : mapping of str to str, optional
+        Variables in addition to those of this process.
+    ready : str
+        Path that responds with success once the server is ready.
+
+    Yields
+    ------
+    str
+        URL of the server once it responds.
+
+    Raises
+    ------
+    ServerError
+        If it ends or does not respond within two minutes; the end of its log is in the message.
+    """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "serving" / "server" / "process_guard.py"), sys.executable, "-m", *command],
@@ -88,7 +112,7 @@ def _running(command: list[str], port: int, environment: Mapping[str, str] | Non
         )
         try:
             url = f"http://{HOST}:{port}"
-            _wait_until_ready(url, process, log.fileno())
+            _wait_until_ready(f"{url}{ready}", process, log.fileno())
             yield url
         finally:
             _stop(process)
@@ -145,7 +169,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: int) ->
 
 def _responds(session: requests.Session, url: str) -> bool:
     try:
-        return session.get(f"{url}/ping", timeout=1).ok
+        return session.get(url, timeout=1).ok
     except requests.RequestException:
         return False
 

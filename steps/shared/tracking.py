@@ -5,6 +5,7 @@ nested under ``main``, or in the run that ``mlflow run`` made for it.
 """
 
 import os
+import re
 import socket
 import subprocess
 import warnings
@@ -42,6 +43,11 @@ MAX_COPIED_BYTES = 256 * 2**20
 
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _LONGEST_WORK = timedelta(hours=6)
+_REMOTE = re.compile(
+    r"(?:(?:https?|ssh|git)://)?(?:[^@/\s]+@)?(?P<host>[\w-]+(?:\.[\w-]+)+)(?::\d+(?=/))?[:/]"
+    r"(?P<path>[\w./~-]+?)(?:\.git)?/?"
+)
+"""A git remote with a host: its URL, or the short form of SSH."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,25 @@ def git_state() -> dict[str, str]:
         store_tags.GIT_COMMIT: commit or "unknown",
         store_tags.GIT_DIRTY: "unknown" if status is None else str(bool(status)).lower(),
     }
+
+
+def repository_url() -> str:
+    """URL of the repository as a browser opens it, without credentials; empty without a remote that has one."""
+    return public_url(_git("remote", "get-url", "origin") or "")
+
+
+def public_url(remote: str) -> str:
+    """Convert the URL of a git remote to one that a browser opens; empty if it is a path.
+
+    Examples
+    --------
+    >>> public_url("https://ana:secret@github.com/ana/kobe.git"), public_url("git@github.com:ana/kobe.git")
+    ('https://github.com/ana/kobe', 'https://github.com/ana/kobe')
+    >>> public_url("/home/ana/kobe")
+    ''
+    """
+    found = _REMOTE.fullmatch(remote)
+    return f"https://{found['host']}/{found['path']}" if found else ""
 
 
 def _start_outermost(name: str) -> mlflow.ActiveRun:

@@ -43,6 +43,7 @@ def failing(store_with_models: object, monkeypatch: pytest.MonkeyPatch) -> Calla
             if step == name:
                 replacement = Mock(side_effect=StepError(f"{step} failed"))
             monkeypatch.setattr(f"steps.{step}.run", replacement)
+        monkeypatch.setattr("steps.retreino.run", Mock())
         monkeypatch.setattr("steps.main.data_tags", lambda _: Tags({}))
         with pytest.raises(StepError):
             main.run(MainConfig())

@@ -112,7 +112,7 @@ def test_models_that_are_gone_leave_the_rest_of_the_report(monkeypatch: pytest.M
     text, found = reported(n_resplits=2)
     assert "candidate/gone.skops" in found.data.tags["split_sensitivity"]
     assert "a variação entre divisões não foi medida" in text
-    assert "## 11. Como reproduzir" in text
+    assert "## 13. Como reproduzir" in text
 
 
 @pytest.mark.usefixtures("out", "undrawn")

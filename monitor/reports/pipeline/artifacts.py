@@ -21,25 +21,36 @@ _INDEX = "__index_level_"
 _PNG_HEADER = 24
 
 _DESCRIPTIONS = (
-    ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela"),
-    ("candidate/model.skops", "pipeline do candidato (padronização e estimador), sem pickle"),
-    ("justification.md", "por que este modelo foi selecionado"),
-    (promotion_test.FILE, "comparação com o campeão, métrica por métrica"),
-    ("monitoring.json", "todas as verificações e métricas do monitoramento"),
-    ("report.html", "relatório do monitoramento"),
-    (backtest.FILE, "backtest da política de retreinamento, lote a lote"),
-    ("*MLmodel", "descrição do modelo: assinatura e flavor"),
-    ("*split_sensitivity.csv", "métricas por divisão, semente e modelo"),
-    ("*model_card*", "model card"),
-    ("*.skops", "pipeline que gera as predições, sem pickle"),
-    ("*requirements.txt", "dependências fixadas"),
-    ("*conda.yaml", "ambiente"),
-    ("*python_env.yaml", "ambiente"),
-    ("*.py", "código do modelo servido"),
-    ("*input_example.json", "exemplo de entrada"),
-    ("*.png", "gráfico"),
-)
-"""Description of a file, by the first pattern that matches its path."""
+    ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela", "ligar os dados preparados aos brutos"),
+    ("candidate/model.skops", "pipeline do candidato (padronização e estimador), sem pickle",
+     "comparar os candidatos e treiná-los de novo em outras divisões"),
+    ("justification.md", "texto e tabela com a seleção do modelo", "explicar por que este modelo foi selecionado"),
+    (promotion_test.FILE, "comparação com o campeão, métrica por métrica", "justificar a promoção ou a recusa"),
+    ("monitoring.json", "todas as verificações e métricas do monitoramento", "alimentar o painel e os alertas"),
+    ("report.html", "relatório do monitoramento", "ler o resultado do monitoramento sem o painel"),
+    (backtest.FILE, "backtest da política de retreinamento, lote a lote", "medir o ganho do retreinamento"),
+    ("decision.json", "gatilhos, pré-condições e janelas de uma decisão", "justificar a decisão de retreinar ou não"),
+    ("*MLmodel", "descrição do modelo: assinatura e flavor", "dizer ao MLflow como carregar e validar o modelo"),
+    ("*split_sensitivity.csv", "métricas por divisão, semente e modelo", "medir o efeito da divisão de treino e teste"),
+    ("*model_card*", "model card", "documentar uso, dados, métricas e limitações da versão"),
+    ("*.skops", "pipeline que gera as predições, sem pickle", "gerar as predições no servidor e em lote"),
+    ("*requirements.txt", "dependências fixadas", "recriar o ambiente do modelo servido"),
+    ("*conda.yaml", "ambiente", "recriar o ambiente do modelo servido com conda"),
+    ("*python_env.yaml", "ambiente", "recriar o ambiente do modelo servido com virtualenv"),
+    ("*.py", "código do modelo servido", "validar a requisição e calcular a resposta"),
+    ("*input_example.json", "exemplo de entrada", "mostrar e testar o formato da requisição"),
+    ("*serving_input_example.json", "exemplo de requisição", "mostrar e testar o formato da requisição"),
+    ("*.png", "gráfico", "inspecionar os dados e o modelo"),
+    ("raw/*dev*.parquet", "", "guardar os dados brutos de desenvolvimento como foram recebidos"),
+    ("raw/*prod*.parquet", "", "guardar os dados brutos de produção como foram recebidos"),
+    ("*data_filtered.parquet", "", "base limpa, antes da separação em treino e teste"),
+    ("*base_train.parquet", "", "treinar e validar os modelos"),
+    ("*base_test.parquet", "", "medir o modelo final e servir de referência ao monitoramento"),
+    ("*base_prod.parquet", "", "registros da operação que recebem predições"),
+    ("*_ids.parquet", "", "saber quais arremessos são de treino e quais são de teste"),
+    ("*predictions*.parquet", "", "resultado da aplicação: classe predita e P(cesta) de cada registro"),
+)  # fmt: skip
+"""Composition and purpose of a file, by the first pattern that matches its path; a table is described by its size."""
 
 
 @registry.translate_store_errors()
@@ -63,7 +74,10 @@ def _uncopied(file: Path, run: RunFacts, name: str) -> ArtifactFacts:
     if not file.exists():
         return ArtifactFacts(run.name, f"{name}{_TABLE}", f"tabela {note}, mas não existe mais", None, digest)
     columns, composition = _table(file)
-    return ArtifactFacts(run.name, f"{name}{_TABLE}", f"{composition}; {note}", size_bytes(file), digest, columns)
+    path = f"{name}{_TABLE}"
+    return ArtifactFacts(
+        run.name, path, f"{composition}; {note}", size_bytes(file), digest, columns, _described(path)[1]
+    )
 
 
 @registry.translate_store_errors()
@@ -81,8 +95,8 @@ def describe(file: Path, run: str, path: str) -> ArtifactFacts:
     if path.endswith(_TABLE):
         columns, composition = _table(file)
     else:
-        composition = ", ".join(filter(None, [_description(path), _dimensions(file)])) or "arquivo"
-    return ArtifactFacts(run, path, composition, size_bytes(file), sha256(file), columns)
+        composition = ", ".join(filter(None, [_described(path)[0], _dimensions(file)])) or "arquivo"
+    return ArtifactFacts(run, path, composition, size_bytes(file), sha256(file), columns, _described(path)[1])
 
 
 def _table(file: Path) -> tuple[tuple[tuple[str, str], ...], str]:
@@ -106,8 +120,9 @@ def thousands(number: int) -> str:
     return f"{number:,}".replace(",", ".")
 
 
-def _description(path: str) -> str:
-    return next((text for pattern, text in _DESCRIPTIONS if fnmatch(path, pattern)), "")
+def _described(path: str) -> tuple[str, str]:
+    found = ((composition, purpose) for pattern, composition, purpose in _DESCRIPTIONS if fnmatch(path, pattern))
+    return next(found, ("", ""))
 
 
 def _dimensions(file: Path) -> str:

@@ -2,37 +2,45 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from data.errors import KobeShotError
-from data.preparation.manifest import PREDICTIONS, TEST, TRAIN
-from data.schema import FEATURES
-from data.storage.tables import TableReader
+from data.preparation.manifest import FILTERED, TEST, TRAIN
+from data.schema import FEATURES, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from monitor.charts import static
 from monitor.health.record import RECORD_KEYS, upgrade
-from monitor.reports.pipeline import artifacts, figures
+from monitor.metrics.binary import THRESHOLD
+from monitor.reports.pipeline import artifacts, evidence, figures, portuguese, screens
 from monitor.reports.pipeline.facts import (
     REPORT,
     ArtifactFacts,
     Chain,
+    Cover,
+    Exchange,
     PipelineFacts,
     Rollback,
     RunFacts,
     selected_candidate,
 )
 from monitor.reports.pipeline.lineage import read
-from monitor.retraining import backtest
+from monitor.reports.pipeline.sources import RAW_DEV, Sources
+from monitor.retraining import backtest, decision_log
 from monitor.store import listings, records, tags
 from monitor.store.model_store import ModelStore
 from serving import registry
+from serving.batch.in_process import ScoredError, predict
+from serving.model.packaging import predict_probability
 
 _MAX_DECISIONS = 20
-_PLOTTED_ROWS = 20_000
+_SAMPLE = 10
+"""Rows of the table of predictions that are shown."""
 _SAVED_PLOTS = {
     "arremessos.png": ("preparation", "shot_map"),
     "distancia.png": ("preparation", "rate_by_distance"),
@@ -41,9 +49,16 @@ _SAVED_PLOTS = {
     "producao.png": ("application", "prediction_map"),
     "operacao.png": ("operation", Path(backtest.FILE).stem),
 }
-_DRIFT, _FEATURES, RESPLITS = "drift.png", "atributos.png", "divisoes.png"
-PLOT_FILES = frozenset({*_SAVED_PLOTS, _DRIFT, _FEATURES, RESPLITS})
-"""All plots that a report may have; the step draws `RESPLITS` and passes it to `collect`."""
+"""Plots that runs hold, for where the tables are gone that the report draws from."""
+_COURT, _DRIFT, _FEATURES, RESPLITS = "quadra.png", "drift.png", "atributos.png", "divisoes.png"
+PLOT_FILES = frozenset(
+    {
+        *(*_SAVED_PLOTS, _COURT, _DRIFT, _FEATURES, RESPLITS, *screens.APP, screens.RUNS, screens.REGISTRY),
+        *("ausentes.png", "histogramas.png", "zonas.png", "arvore.png", "importancia.png", "confusao.png"),
+        *("mapa_selecionado.png", "mapa_outro.png"),
+    }
+)
+"""All plots that a report may have; the step draws `RESPLITS` and takes the images of pages."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +69,38 @@ class ReportContent:
     plots: dict[str, bytes]
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the step hands to the report.
+
+    Attributes
+    ----------
+    cover : Cover
+    sources : Sources
+        Tables and models to draw.
+    drawn : mapping of str to matplotlib.figure.Figure
+        Additional plots, by file name.
+    images : mapping of str to bytes
+        Images of pages, as PNG by file name.
+    exchange : Exchange or None
+        A request to a server and its response.
+    reproduction : str
+        The command that trains the version again; empty where that of its ``main`` does.
+    unknown : tuple of str
+        Parameters of that command that are not known.
+    """
+
+    cover: Cover = field(default_factory=Cover)
+    sources: Sources = field(default_factory=Sources)
+    drawn: Mapping[str, Figure] = field(default_factory=dict)
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    exchange: Exchange | None = None
+    reproduction: str = ""
+    unknown: tuple[str, ...] = ()
+
+
 @registry.translate_store_errors()
-def collect(
-    store: ModelStore,
-    chain: Chain,
-    run_id: str,
-    drawn: dict[str, Figure],
-    reproduction: tuple[str, tuple[str, ...]] = ("", ()),
-) -> ReportContent:
+def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> ReportContent:
     """Read the content of the runs of a pipeline.
 
     Parameters
@@ -70,16 +109,15 @@ def collect(
     chain : Chain
     run_id : str
         Run of the report, whose own metrics the report shows too.
-    drawn : dict of str to matplotlib.figure.Figure
-        Additional plots, by file name.
-    reproduction : tuple of str and tuple of str
-        The command that trains the version again, and the parameters that are not known.
+    given : Given
     """
     own = read(store, run_id, REPORT)
+    decisions = tuple(store.decisions(limit=_MAX_DECISIONS))
     shown = {
         **_saved_plots(store, chain),
-        **_new_plots(store, chain),
-        **{name: figures.png(each) for name, each in drawn.items()},
+        **_new_plots(store, chain, given.sources),
+        **{name: figures.png(each) for name, each in given.drawn.items()},
+        **given.images,
     }
     facts = PipelineFacts(
         **vars(chain),
@@ -89,14 +127,60 @@ def collect(
         own=own,
         artifacts=tuple(_artifacts(store, chain, own)),
         record=_monitoring_record(store, chain.monitoring),
-        decisions=tuple(store.decisions(limit=_MAX_DECISIONS)),
+        decisions=decisions,
         backtest=backtest.upgrade(_json(store, chain.operation, backtest.FILE) or {}),
         rollbacks=tuple(_rollbacks(store)),
-        reproduction=reproduction[0],
-        unknown=reproduction[1],
+        reproduction=given.reproduction,
+        unknown=given.unknown,
         plots=frozenset(shown),
+        cover=given.cover,
+        exchange=given.exchange or _prediction(chain, given.sources),
+        coefficients={
+            name: found for name, model in given.sources.models.items() if (found := evidence.coefficients(model))
+        },
+        sample=tuple(_sample(given.sources)),
+        decision=_decision(store, decisions[0].run_id) if decisions else None,
     )
     return ReportContent(facts, shown)
+
+
+def example(sources: Sources) -> dict[str, float] | None:
+    """A shot to request a prediction of: the first of the prod table; None without one."""
+    predictions = sources.tables.get("predictions")
+    if predictions is None or predictions.empty:
+        return None
+    return {name: float(predictions[name].iloc[0]) for name in FEATURES}
+
+
+def _prediction(chain: Chain, sources: Sources) -> Exchange | None:
+    """What the applied version responds for the example, without a server."""
+    shot = example(sources)
+    if shot is None or not chain.applied:
+        return None
+    try:
+        predicted = predict(pd.DataFrame([shot]), chain.applied.number).iloc[0]
+    except ScoredError:
+        return None
+    response = {TARGET: int(predicted[PREDICTION]), PROBABILITY: float(predicted[PROBABILITY])}
+    return Exchange(json.dumps({"dataframe_records": [shot]}), json.dumps({"predictions": [response]}))
+
+
+def _sample(sources: Sources) -> Iterator[dict[str, object]]:
+    """The first rows of the table of predictions."""
+    table = sources.tables.get("predictions")
+    if table is None:
+        return
+    shown = [name for name in (SHOT_ID, *FEATURES, TARGET, PREDICTION, PROBABILITY) if name in table]
+    for row in table[shown].head(_SAMPLE).astype(object).to_dict("records"):
+        yield {str(name): None if pd.isna(value) else value for name, value in row.items()}
+
+
+def _decision(store: ModelStore, run_id: str) -> dict[str, Any] | None:
+    """The record of a decision; None if it is missing or damaged."""
+    with contextlib.suppress(KobeShotError):
+        found = decision_log.record(store, run_id)
+        return found if {"triggers", "preconditions"} <= set(found) else None
+    return None
 
 
 def _monitoring_record(store: ModelStore, monitoring: RunFacts) -> dict[str, Any] | None:
@@ -141,26 +225,69 @@ def _saved_plots(store: ModelStore, chain: Chain) -> dict[str, bytes]:
     return found
 
 
-def _new_plots(store: ModelStore, chain: Chain) -> dict[str, bytes]:
-    """Draw the plots of the differences between the training and production data."""
-    found = {}
+def _new_plots(store: ModelStore, chain: Chain, sources: Sources) -> dict[str, bytes]:
+    """Draw the plots of the data, of the models, and of the differences between training and production data."""
+    found: dict[str, bytes] = {}
+
+    def add(name: str, draw: Callable[[], Figure]) -> None:
+        # A table of a person may lack what a plot shows.
+        with contextlib.suppress(KobeShotError, KeyError, ValueError):
+            found[name] = figures.png(portuguese.localize(draw()))
+
+    for name, draw in _plots(chain, sources).items():
+        add(name, draw)
     if distances := _distances(chain.monitoring):
-        found[_DRIFT] = figures.png(figures.drift(distances))
-    predictions = chain.application.tags.get(tags.PREDICTIONS, PREDICTIONS.name)
-    tables = {
-        "treino": (chain.preparation, f"{TRAIN}.parquet"),
-        "teste": (chain.preparation, f"{TEST}.parquet"),
-        "produção": (chain.application, predictions),
-    }
-    with contextlib.suppress(KobeShotError):
-        samples = {
-            label: TableReader(_table(store, run, file)).systematic_sample(_PLOTTED_ROWS)
-            for label, (run, file) in tables.items()
-            if run
-        }
-        if len(samples) == len(tables):
-            found[_FEATURES] = figures.png(figures.distributions(samples))
+        add(_DRIFT, lambda: figures.drift(distances))
+    if record := _json(store, chain.operation, backtest.FILE):
+        add("operacao.png", lambda: static.policy_backtest(backtest.upgrade(record)))
     return found
+
+
+def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
+    """How each plot of tables and models is drawn, by file name."""
+    tables, models = sources.tables, sources.models
+    plots: dict[str, Callable[[], Figure]] = {}
+    if RAW_DEV in tables:
+        plots["ausentes.png"] = lambda: static.missing_values(tables[RAW_DEV], "Valores ausentes, desenvolvimento")
+    if (filtered := tables.get(FILTERED)) is not None:
+        plots |= {
+            "arremessos.png": lambda: static.shot_map(filtered),
+            "distancia.png": lambda: static.rate_by_distance(filtered),
+            "histogramas.png": lambda: static.histograms(filtered),
+            "zonas.png": lambda: static.rate_by_zone(filtered),
+        }
+    test, selected = tables.get(TEST), models.get(sources.selected)
+    if test is not None and models:
+        labels = test[TARGET].to_numpy(dtype=float)
+        made = {sources.labels[name]: predict_probability(model, test) for name, model in models.items()}
+        threshold = float(chain.trained.tags.get("threshold", THRESHOLD))
+        plots |= {
+            "roc.png": lambda: figures.roc_curves(labels, made),
+            "confusao.png": lambda: figures.confusion_matrices(labels, made, threshold),
+        }
+        for name, model in models.items():
+            if figures.is_tree(model):
+                plots["arvore.png"] = lambda model=model: figures.tree(model)  # type: ignore[misc]
+            file = "mapa_selecionado.png" if name == sources.selected else "mapa_outro.png"
+            title = f"P(cesta) no teste, {sources.labels[name]}"
+            plots[file] = lambda name=name, title=title: static.prediction_map(  # type: ignore[misc]
+                test, made[sources.labels[name]], title
+            )
+        if selected is not None:
+            predicted = made[sources.labels[sources.selected]]
+            plots |= {
+                "calibracao.png": lambda: static.calibration(labels, predicted, "Calibração no teste"),
+                "importancia.png": lambda: figures.importances(selected, test),
+            }
+    if (scored := tables.get("predictions")) is not None and PROBABILITY in scored:
+        probability = scored[PROBABILITY].to_numpy(dtype=float)
+        plots["producao.png"] = lambda: static.prediction_map(scored, probability, "P(cesta) na produção")
+        plots[_COURT] = plots["producao.png"]
+    samples = {"treino": tables.get(TRAIN), "teste": test, "produção": scored}
+    if all(table is not None for table in samples.values()):
+        known = {name: table for name, table in samples.items() if table is not None}
+        plots[_FEATURES] = lambda: figures.distributions(known)
+    return plots
 
 
 def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
@@ -172,11 +299,6 @@ def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
         for name in ("psi", "ks")
         if f"{name}_{feature}" in metrics and (threshold := metrics.get(f"{name}_{feature}_threshold"))
     ]
-
-
-def _table(store: ModelStore, run: RunFacts, file: str) -> Path:
-    left = run.tags.get(tags.location_of(Path(file).stem))
-    return Path(left) if left else store.artifact(run.run_id, f"tables/{file}")
 
 
 def _json(store: ModelStore, run: RunFacts, file: str) -> dict[str, Any] | None:

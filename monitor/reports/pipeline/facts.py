@@ -151,6 +151,8 @@ class ArtifactFacts:
     sha256 : str
     columns : tuple of tuple of str
         Name and type of each column of a table.
+    purpose : str
+        What the file is for.
     """
 
     run: str
@@ -159,6 +161,26 @@ class ArtifactFacts:
     size: int | None
     sha256: str
     columns: tuple[tuple[str, str], ...] = ()
+    purpose: str = ""
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Who hands the report in, and the URL of the repository; what is not known is empty."""
+
+    student: str = ""
+    course: str = ""
+    teacher: str = ""
+    repository: str = ""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request to the model and its response, as JSON; ``live`` if a server gave the response."""
+
+    request: str
+    response: str
+    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +212,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class PipelineFacts(Chain):
-    """The whole content of the report; `reproduction` trains the version again, without the `unknown` parameters."""
+    """The whole content of the report; `reproduction` trains the version again, without the `unknown` parameters.
+
+    `coefficients` are those of linear candidates by id, `sample` are rows of the table of predictions, and `decision`
+    is the record of the latest decision.
+    """
 
     written: datetime
     experiment: str
@@ -204,6 +230,11 @@ class PipelineFacts(Chain):
     reproduction: str = ""
     unknown: tuple[str, ...] = ()
     plots: frozenset[str] = frozenset()
+    cover: Cover = field(default_factory=Cover)
+    exchange: Exchange | None = None
+    coefficients: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
+    sample: tuple[Mapping[str, object], ...] = ()
+    decision: Mapping[str, Any] | None = None
 
     @property
     def runs(self) -> tuple[RunFacts, ...]:

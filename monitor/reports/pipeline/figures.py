@@ -1,25 +1,37 @@
 """The plots that the report draws from the metrics and tables of its runs."""
 
+import copy
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, plot_tree
 
-from data.schema import FEATURES
+from data.schema import FEATURES, TARGET
 from monitor.charts import static
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.reports import split_sensitivity
-from monitor.reports.split_sensitivity import DOUBLE, HALF, UNSTRATIFIED, USED
+from monitor.reports.pipeline import artifacts
+from monitor.reports.split_sensitivity import DOUBLE, GAME, HALF, TIME, UNSTRATIFIED, USED
 
 SPLITS = {
     USED: "como a original",
     HALF: "metade do teste",
     DOUBLE: "dobro do teste",
     UNSTRATIFIED: "sem estratificar",
+    GAME: "por jogo",
+    TIME: "por tempo",
 }
 """Kinds of splits, with their labels."""
 
@@ -109,4 +121,116 @@ def distributions(samples: dict[str, pd.DataFrame]) -> Figure:
         axes.set_ylabel("registros, %")
         if not axes.has_data():
             axes.set_axis_off()
+    return figure
+
+
+def roc_curves(labels: npt.NDArray[np.float64], predicted: Mapping[str, npt.NDArray[np.float64]]) -> Figure:
+    """Plot the ROC curve of each model on the same rows.
+
+    Parameters
+    ----------
+    labels : ndarray of float64, shape (n,)
+    predicted : mapping of str to ndarray of float64, shape (n,)
+        P(made) by the name of the model.
+    """
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="acaso")
+    for color, (name, made) in zip(_COLORS, predicted.items(), strict=False):
+        false_positives, true_positives, _ = roc_curve(labels, made)
+        area = f"{roc_auc_score(labels, made):.3f}".replace(".", ",")
+        axes.plot(false_positives, true_positives, color=color, label=f"{name}: AUC {area}")
+    axes.set(xlabel="taxa de falsos positivos", ylabel="taxa de verdadeiros positivos", aspect="equal")
+    axes.legend(loc="lower right", frameon=False)
+    return _titled(figure, "Curva ROC no teste")
+
+
+def confusion_matrices(
+    labels: npt.NDArray[np.float64], predicted: Mapping[str, npt.NDArray[np.float64]], threshold: float
+) -> Figure:
+    """Plot the confusion matrix of each model on the same rows; see `roc_curves`."""
+    figure = Figure(figsize=(4.4 * len(predicted), 4.2), layout="constrained")
+    for axes, (name, made) in zip(
+        figure.subplots(1, len(predicted), squeeze=False).flat, predicted.items(), strict=True
+    ):
+        counts = confusion_matrix(labels, made >= threshold, labels=[0, 1])
+        axes.imshow(counts, cmap="Blues", vmin=0)
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if count > counts.max() / 2 else "black"
+            axes.text(column, row, artifacts.thousands(int(count)), ha="center", va="center", color=color, fontsize=13)
+        axes.set_xticks([0, 1], ["erro", "cesta"])
+        axes.set_yticks([0, 1], ["erro", "cesta"])
+        axes.set(xlabel="predito", ylabel="observado")
+        axes.set_title(name, loc="left")
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def is_tree(model: Pipeline) -> bool:
+    """Whether a model is a decision tree on standardized features."""
+    return isinstance(model[-1], DecisionTreeClassifier) and isinstance(model[0], StandardScaler)
+
+
+def tree(model: Pipeline, depth: int = 3) -> Figure:
+    """Draw the first levels of a decision tree, see `is_tree`, in the units of the features."""
+    estimator, scaler = model[-1], model[0]
+    drawn = copy.deepcopy(estimator)
+    nodes = drawn.tree_
+    splits = np.flatnonzero(nodes.feature >= 0)
+    features = nodes.feature[splits]
+    # The tree splits standardized values.
+    nodes.threshold[splits] = nodes.threshold[splits] * scaler.scale_[features] + scaler.mean_[features]
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    # scikit-learn measures the boxes with a renderer.
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    boxes = plot_tree(
+        drawn, max_depth=depth, feature_names=list(FEATURES), class_names=["erro", "cesta"], impurity=False,
+        proportion=True, rounded=True, filled=True, precision=2, fontsize=10, ax=axes,
+    )  # fmt: skip
+    for box in boxes:
+        box.set_text(_node_text(box.get_text()))
+    return _titled(figure, "Primeiros níveis da árvore")
+
+
+def _node_text(text: str) -> str:
+    for english, portuguese in (("samples", "registros"), ("value", "erro, cesta"), ("class", "predição")):
+        text = text.replace(f"{english} =", f"{portuguese}:")
+    text = re.sub(r"(?<=\d), (?=\d)", "; ", text)
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", text).replace("<=", "≤").replace("True", "sim").replace("False", "não")
+
+
+def importances(model: Pipeline, table: pd.DataFrame) -> Figure:
+    """Plot the permutation importance of each feature: the increase of the log loss when its values are shuffled.
+
+    Parameters
+    ----------
+    model : sklearn.pipeline.Pipeline
+    table : pandas.DataFrame
+        The features and ``shot_made_flag`` of test rows.
+    """
+    found = permutation_importance(
+        model, table[list(FEATURES)].to_numpy(dtype=float), table[TARGET].to_numpy(dtype=float),
+        scoring="neg_log_loss", n_repeats=5, random_state=0,
+    )  # fmt: skip
+    order = np.argsort(found.importances_mean)
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(
+        [FEATURES[place] for place in order], found.importances_mean[order], xerr=found.importances_std[order],
+        color=MISSED, ecolor=NEUTRAL, height=0.6,
+    )  # fmt: skip
+    axes.set(xlabel="aumento da log loss no teste quando a variável é embaralhada")
+    axes.xaxis.set_major_formatter(_BRAZILIAN)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _titled(figure, "Importância por permutação")
+
+
+def _titled(figure: Figure, title: str) -> Figure:
+    axes = figure.axes[0]
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.xaxis.get_major_formatter().__class__.__name__ == "ScalarFormatter":
+        axes.xaxis.set_major_formatter(_BRAZILIAN)
+        axes.yaxis.set_major_formatter(_BRAZILIAN)
+    axes.set_title(title, loc="left")
     return figure

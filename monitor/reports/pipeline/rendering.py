@@ -1,14 +1,17 @@
-"""Renders the report: Markdown from one template, and the same Markdown as one self-contained HTML file.
+"""Renders the report: Markdown from its sections, and the same Markdown as one self-contained HTML file.
 
 Every value of a template goes through `_format`: text is escaped for Markdown, a missing value is named with the
 command that produces it, and a number that no filter has converted to the Brazilian format raises an error.
 """
 
 import base64
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +21,36 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from data.schema import FEATURES, TARGET
+from data.schema import FEATURES, SHOT_ID, TARGET
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
-from monitor.reports.pipeline import figures, flow
-from monitor.reports.pipeline.artifacts import thousands
-from monitor.reports.pipeline.facts import Missing, Number, PipelineFacts, RunFacts, Text, adherence
+from monitor.reports.pipeline import discussion, figures, flow, formats, portuguese, rubric
+from monitor.reports.pipeline.facts import ArtifactFacts, Missing, Number, PipelineFacts, RunFacts, Text, adherence
+from monitor.reports.pipeline.screens import APP, REGISTRY, RUNS
 from monitor.store import commands
+from monitor.store import tags as store_tags
 
 PLOTS_FOLDER = "relatorio_figuras"
 """Folder with the plots, next to the Markdown file."""
 
-_FOLDER = Path(__file__).parent
-_SPECIAL = re.compile(r"([\\`*_\[\]<>#|$~&])")
-_FIRST = re.compile(r"^(\d+)([.)])(?=\s|$)|^([-+=:])")
-_HASH = re.compile(r"[0-9a-f]{64}")
-_UNITS = ("B", "KiB", "MiB", "GiB")
-_KIBI = 1024
+APP_PAGES = dict(
+    zip(
+        APP,
+        ("Visão geral", "Mapa de arremessos", "Desempenho com rótulos", "Drift", "Retreinamento"),
+        strict=True,
+    )
+)
+MLFLOW_PAGES = {RUNS: "Execuções no MLflow", REGISTRY: "Registro de modelos no MLflow"}
+"""Captions of the images of pages."""
 
+_FOLDER = Path(__file__).parent
+_HASH = re.compile(r"[0-9a-f]{64}")
+_DETAILS = re.compile(r"<details><summary>[\w .,-]*</summary>|</details>")
+_URL = re.compile(r"https://[\w.-]+(?::\d+)?/[\w./~-]+")
+_PATH = re.compile(r"(?<![\w.:/-])(?:/[^\s/'\"]+){2,}/?")
+
+_GROUPS = {"png": "gráficos", "py": "arquivos de código do modelo servido"}
+"""Files of a run that are one row of the table of artifacts, by suffix."""
 _HEALTH = {"healthy": "saudável", "warning": "atenção", "retraining recommended": "retreinamento recomendado"}
 _CHECK_STATUSES = {
     "passed": "✓ aprovada",
@@ -75,38 +90,63 @@ _PARAMETERS = {
 def markdown(facts: PipelineFacts) -> str:
     """Render the report as Markdown; its plots are files in the folder ``PLOTS_FOLDER``."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_format
+        loader=jinja2.FileSystemLoader(_FOLDER / "sections"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=formats.formatted,
     )
     environment.filters |= {
-        "n": _number,
-        "pct": _percent,
-        "inteiro": _integer,
-        "bytes": _bytes,
-        "data": _datetime,
-        "codigo": _code,
-        "commit": _commit,
+        "n": formats.number,
+        "pct": formats.percent,
+        "inteiro": formats.integer,
+        "bytes": formats.size,
+        "data": formats.timestamp,
+        "codigo": formats.code,
+        "commit": formats.commit,
         "cru": Markup,
         "comando": _command,
         "dado": _unquoted,
-        "forte": _strong,
+        "forte": formats.strong,
         "lista": _listed,
         "status": _translated(_HEALTH),
         "situacao": _translated(_CHECK_STATUSES),
         "criterio_de_promocao": _translated(_GATES),
         "origem": _translated(_SOURCES),
+        "celula": _cell,
+        "endereco": _link,
+        "exp": math.exp,
+        "informado": _given,
+        "modelo": _model,
+        "mensagem": lambda check: portuguese.check_message(check["code"], check["message"]),
+        "nome_do_gatilho": portuguese.trigger_name,
+        "razao": _reason,
+        "secao": _section,
+        "sem_caminho": _without_path,
+        "verificacao": lambda check: portuguese.check_title(check["code"], check["title"]),
     }
     environment.tests["ausente"] = lambda value: isinstance(value, Missing)
-    template = environment.from_string((_FOLDER / "relatorio.md.jinja").read_text(encoding="utf-8"))
-    return template.render(
+    exchange = facts.exchange
+    text = environment.get_template("relatorio.md.jinja").render(
         f=facts,
         abrir=_in_fence(commands.app()),
         aderencia=adherence(facts.monitoring),
+        artefatos=_grouped,
+        dois_e_tres=discussion.is_two_and_three(facts.own),
+        jogos_e_tempo=discussion.other_splits(facts),
+        outros=discussion.other_candidates(facts),
+        paginas=APP_PAGES,
+        perguntas=rubric.QUESTIONS,
+        requisitar=_in_fence(_curl(exchange.request)) if exchange else "",
+        telas_do_mlflow=MLFLOW_PAGES,
         reproduzir=_in_fence(facts.reproduction),
         atributos=FEATURES,
         com_intervalo=_with_interval,
         confianca=CONFIDENCE,
         criterio=facts.training.params.get("criterion", "log_loss"),
-        divisoes=_splits(facts.preparation),
+        divisoes=_splits(facts.preparation, facts.own),
         decisoes=_DECISIONS,
         mermaid=flow.mermaid(),
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
@@ -115,6 +155,7 @@ def markdown(facts: PipelineFacts) -> str:
         servir=_in_fence(commands.serve()),
         variacao=_variation_in(facts.own),
     )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def html(text: str, plots: Mapping[str, bytes]) -> str:
@@ -150,7 +191,7 @@ def html(text: str, plots: Mapping[str, bytes]) -> str:
     rules["fence"], rules["image"], rules["code_inline"] = drawn_fence, image, code
     rules["table_open"] = lambda *_: '<div class="table"><table>'
     rules["table_close"] = lambda *_: "</table></div>"
-    tokens = parser.parse(text)
+    tokens = list(_folded(parser.parse(text)))
     contents: list[tuple[str, str]] = []
     title, first = "", len(tokens)
     for place, token in enumerate(tokens):
@@ -161,7 +202,7 @@ def html(text: str, plots: Mapping[str, bytes]) -> str:
             title = heading
         if token.tag == "h2":
             first = min(first, place)
-            contents.append((f"s{len(contents)}", heading))
+            contents.append((anchor(heading), heading))
             token.attrSet("id", contents[-1][0])
     head, body = (renderer.render(part, parser.options, {}) for part in (tokens[:first], tokens[first:]))
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
@@ -170,93 +211,28 @@ def html(text: str, plots: Mapping[str, bytes]) -> str:
     return template.render(title=title, head=Markup(head), body=Markup(body), contents=contents)  # noqa: S704 markdown-it has escaped it
 
 
-def escaped(text: str) -> Markup:
-    r"""Escape a text for Markdown, for a line and for a cell of a table.
+def anchor(heading: str) -> str:
+    """Name of a heading in links, as GitHub has it.
 
     Examples
     --------
-    >>> print(escaped("a | b\n<script>"))
-    a \| b \<script\>
+    >>> anchor("6. Preparação dos dados")
+    '6-preparação-dos-dados'
     """
-    line = _SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", text))
-    return Markup(_FIRST.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", line))  # noqa: S704
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _format(value: object) -> Markup:
-    if isinstance(value, Missing):
-        what = escaped(" ".join(filter(None, [value.what, value.holder])))
-        return Markup(f"**ausente**: {what}; para gerar: {_code(value.command)}")  # noqa: S704
-    if isinstance(value, Markup):
-        return value
-    if isinstance(value, str):
-        return escaped(value)
-    if isinstance(value, jinja2.Undefined):
-        return Markup(str(value))  # noqa: S704 it raises
-    message = f"expected text, or a number formatted by a filter; found {value!r} of type {type(value).__name__}"
-    raise TypeError(message)
-
-
-def _strong(value: Text) -> Markup:
-    """Format a text in bold, unless a part of it is bold already, as a missing value is."""
-    text = _format(value)
-    return text if "**" in text else Markup(f"**{text}**")  # noqa: S704 it is escaped
-
-
-def _brazilian(text: str) -> str:
-    return text.translate(str.maketrans(",.", ".,"))
-
-
-def _decimal(value: Number | str | None, form: str, scale: float = 1.0, unit: str = "") -> Markup:
-    if isinstance(value, Missing):
-        return _format(value)
-    if isinstance(value, str):
-        try:
-            return _decimal(float(value), form, scale, unit)
-        except ValueError:
-            return escaped(value)
-    if value is None or math.isnan(value):
-        return Markup("não definida")
-    text = f"{value * scale:{form}}"
-    # A small negative number that is rounded to zero has no sign.
-    text = text.removeprefix("-") if not any(digit in text for digit in "123456789") else text
-    return Markup(_brazilian(text) + unit)  # noqa: S704 digits
-
-
-def _number(value: Number | str | None, digits: int = 4) -> Markup:
-    return _decimal(value, f",.{digits}f")
-
-
-def _percent(value: Number | str | None, digits: int = 1) -> Markup:
-    return _decimal(value, f",.{digits}f", 100, "%")
-
-
-def _integer(value: Number | str | None) -> Markup:
-    return _decimal(value, ",.0f")
-
-
-def _bytes(size: int | None) -> Markup:
-    if size is None:
-        return Markup("—")
-    amount, unit = float(size), 0
-    while amount >= _KIBI and unit < len(_UNITS) - 1:
-        amount, unit = amount / _KIBI, unit + 1
-    return Markup(f"{thousands(size)} B" if unit == 0 else f"{_brazilian(f'{amount:,.1f}')} {_UNITS[unit]}")  # noqa: S704
-
-
-def _datetime(value: datetime) -> Markup:
-    return Markup(f"{value:%d/%m/%Y %H:%M}")  # noqa: S704
-
-
-def _code(text: Text) -> Markup:
-    if isinstance(text, Missing):
-        return _format(text)
-    if not text or set(text) & set("`|\n\r$\\"):
-        return escaped(text) or Markup("(vazio)")
-    return Markup(f"`{text}`")  # noqa: S704 nothing in it ends the code
-
-
-def _commit(commit: Text) -> Markup:
-    return Markup("desconhecido (a pasta não era um repositório git)") if commit == "unknown" else _code(commit)
+def _folded(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Let the lines of `_DETAILS` through as HTML; text from runs never is one, because it is escaped."""
+    for place, token in enumerate(tokens):
+        line = tokens[place + 1].content if token.type == "paragraph_open" else ""
+        if _DETAILS.fullmatch(line):
+            yield Token("html_block", "", 0, content=f"{line}\n")
+        elif not (
+            (token.type == "inline" and _DETAILS.fullmatch(token.content))
+            or (token.type == "paragraph_close" and _DETAILS.fullmatch(tokens[place - 1].content))
+        ):
+            yield token
 
 
 def _command(entry_point: str, params: Mapping[str, str] | None = None) -> Markup:
@@ -278,9 +254,9 @@ def _with_interval(run: RunFacts, name: str, value: Number | None = None, digits
     ends = [run.metric(f"{name}{end}") for end in ("_low", "_high")]
     if not isinstance(value, Missing) and all(isinstance(end, Missing) for end in ends):
         # Some metrics have no interval, and with many rows a training computes none.
-        return Markup(f"{_number(value, digits)} (sem intervalo)")  # noqa: S704
-    low, high = (_number(end, digits) for end in ends)
-    return Markup(f"{_number(value, digits)} ({low} a {high})")  # noqa: S704
+        return Markup(f"{formats.number(value, digits)} (sem intervalo)")  # noqa: S704
+    low, high = (formats.number(end, digits) for end in ends)
+    return Markup(f"{formats.number(value, digits)} ({low} a {high})")  # noqa: S704
 
 
 def _listed(names: Text) -> str | Missing:
@@ -296,13 +272,85 @@ def _translated(translations: Mapping[str, str]) -> Any:  # noqa: ANN401 a filte
     return translate
 
 
-def _splits(preparation: RunFacts) -> list[dict[str, object]]:
+def _splits(preparation: RunFacts, own: RunFacts) -> list[dict[str, object]]:
     size = preparation.params.get("test_size")
-    return (
-        [{"scheme": each, "label": figures.SPLITS[each.name]} for each in split_sensitivity.split_schemes(float(size))]
-        if size
-        else []
-    )
+    if not size:
+        return []
+    schemes = split_sensitivity.split_schemes(float(size), has_games="games" in own.metrics)
+    return [{"scheme": each, "label": figures.SPLITS[each.name]} for each in schemes]
+
+
+def _reason(text: Text) -> Text:
+    return text if isinstance(text, Missing) else portuguese.reason_of(text)
+
+
+def _model(run: RunFacts) -> str:
+    return portuguese.model_name(run.tags.get(store_tags.MODEL_ID, ""), run.name)
+
+
+def _given(value: str, parameter: str) -> Markup:
+    return formats.escaped(value) if value else Markup(f"não informado (parâmetro `{parameter}`)")  # noqa: S704 ours
+
+
+def _link(url: str) -> Markup:
+    """Format the URL of the repository as a link, if it is one."""
+    if _URL.fullmatch(url):
+        return Markup(f"[{url}]({url})")  # noqa: S704 nothing in it ends the link
+    return formats.escaped(url) if url else Markup("sem endereço remoto (`git remote add origin URL`)")
+
+
+def _section(heading: str) -> Markup:
+    return Markup(f"[{heading}](#{anchor(heading)})")  # noqa: S704 ours
+
+
+def _without_path(line: Text) -> Text:
+    """Replace the paths of this machine in a command or a parameter by PASTA."""
+    if isinstance(line, Missing):
+        return line
+    found = _PATH.sub("PASTA", line)
+    return Markup(found) if isinstance(line, Markup) else found  # noqa: S704 it was escaped
+
+
+def _cell(value: object, name: str) -> Markup:
+    """Format a value of the table of predictions."""
+    if isinstance(value, datetime | date):
+        return Markup(f"{value:%d/%m/%Y}")  # noqa: S704
+    if isinstance(value, str):
+        return formats.escaped(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Markup("—")
+    number = float(str(value))
+    if name == SHOT_ID:
+        return Markup(f"{number:.0f}")  # noqa: S704
+    return formats.integer(number) if number.is_integer() else formats.number(number)
+
+
+def _curl(body: str) -> str:
+    url = "http://127.0.0.1:5000/invocations"
+    return f"curl {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(json.loads(body)))}"
+
+
+def _grouped(found: Sequence[ArtifactFacts]) -> Iterator[ArtifactFacts]:
+    """One row per artifact; the plots of a run are one, and so is the code of a version."""
+
+    def kind(each: ArtifactFacts) -> tuple[str, str]:
+        suffix = each.path.rpartition(".")[2]
+        return each.run, suffix if suffix in _GROUPS else each.path
+
+    places: dict[tuple[str, str], int] = {}
+    for each in found:
+        places.setdefault(kind(each), len(places))
+    for (run, suffix), rows in groupby(sorted(found, key=lambda each: places[kind(each)]), key=kind):
+        group = list(rows)
+        if group[1:]:
+            folder = group[0].path.rpartition("/")[0]
+            names = ", ".join(each.path.rpartition("/")[2].removesuffix(f".{suffix}") for each in group)
+            size = sum(each.size or 0 for each in group)
+            path = f"{folder}/*.{suffix}" if suffix == "png" else f"*.{suffix}"
+            composition = f"{len(group)} {_GROUPS[suffix]}: {names}"
+            yield ArtifactFacts(run, path, composition, size, "", purpose=group[0].purpose)
+        else:
+            yield from group
 
 
 def _variation_in(own: RunFacts) -> Any:  # noqa: ANN401 a function of the template
@@ -313,7 +361,9 @@ def _variation_in(own: RunFacts) -> Any:  # noqa: ANN401 a function of the templ
         )
         if isinstance(deviation, Missing) and low == mean == high:
             # A single split has no standard deviation.
-            return _number(mean)
-        return Markup(f"{_number(mean)} ± {_number(deviation)} ({_number(low)} a {_number(high)})")  # noqa: S704
+            return formats.number(mean)
+        return Markup(  # noqa: S704 digits
+            f"{formats.number(mean)} ± {formats.number(deviation)} ({formats.number(low)} a {formats.number(high)})"
+        )
 
     return variation

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import mlflow
 import pandas as pd
@@ -16,14 +17,36 @@ import pytest
 from mlflow import MlflowClient
 
 from data.paths import ROOT
-from monitor.reports.pipeline import artifacts, collect, flow, lineage, rendering
+from monitor.health.checks import CHECKS
+from monitor.health.status import CheckStatus, run_checks
+from monitor.reports.pipeline import (
+    artifacts,
+    collect,
+    flow,
+    formats,
+    lineage,
+    portuguese,
+    rendering,
+    rubric,
+    sources,
+)
 from monitor.reports.pipeline.collect import ReportContent
-from monitor.reports.pipeline.facts import MONITORING, REPORT, Chain, Missing, RunFacts, VersionFacts, adherence
-from monitor.reports.pipeline.rendering import escaped
+from monitor.reports.pipeline.facts import (
+    MONITORING,
+    REPORT,
+    Chain,
+    Cover,
+    Missing,
+    RunFacts,
+    VersionFacts,
+    adherence,
+)
+from monitor.reports.pipeline.formats import escaped
 from monitor.store import records
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from serving import registry
+from tests.evaluations import batch, evaluation
 from tests.operation_store import backtest_record, log_backtest, log_decision
 from tests.report_store import ORIGIN, STEPS, fill, run_named
 
@@ -103,7 +126,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def collected() -> ReportContent:
     with mlflow.start_run(run_name=REPORT) as run:
-        return collect.collect(current_store(), lineage.find_pipeline_runs(current_store()), run.info.run_id, {})
+        store, chain = current_store(), lineage.find_pipeline_runs(current_store())
+        found = sources.read(store, chain)
+        return collect.collect(store, chain, run.info.run_id, collect.Given(sources=found))
 
 
 def written() -> tuple[str, str]:
@@ -172,14 +197,15 @@ def test_every_run_of_the_report_is_listed(whole: ReportContent) -> None:
 
 
 def test_no_number_is_typed_in_the_template() -> None:
-    template = (ROOT / "monitor" / "reports" / "pipeline" / "relatorio.md.jinja").read_text(encoding="utf-8")
-    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", template, flags=re.DOTALL)
-    text = re.sub(r"^## \d+\.", "##", text, flags=re.MULTILINE)
-    assert re.findall(r"\d", re.sub(r"\bF1\b|\bSHA-256\b", "", text)) == []
+    sections = ROOT / "monitor" / "reports" / "pipeline" / "sections"
+    for section in sorted(sections.glob("*.jinja")):
+        text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", section.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"^## \d+\.", "##", text, flags=re.MULTILINE)
+        assert re.findall(r"\d", re.sub(r"\bF1\b|\bSHA-256\b", "", text)) == [], section.name
 
 
 def test_a_number_that_no_filter_has_formatted_raises(whole: ReportContent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "_number", lambda value, digits=4: value)  # noqa: ARG005
+    monkeypatch.setattr(formats, "number", lambda value, digits=4: value)  # noqa: ARG005
     with pytest.raises(TypeError, match="a number formatted by a filter"):
         rendering.markdown(whole.facts)
 
@@ -222,7 +248,8 @@ def test_hostile_text_of_runs_is_shown_as_text() -> None:
     assert "data/processed/a`|<b>.parquet" in parsed.text
     assert "\n<script" not in text
     assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in parsed.tags}
-    assert [attributes["href"] for tag, attributes in parsed.tags if tag == "a"] == [f"#s{n}" for n in range(12)]
+    headings = {f"#{attributes['id']}" for tag, attributes in parsed.tags if tag == "h2"}
+    assert {unquote(attributes["href"] or "") for tag, attributes in parsed.tags if tag == "a"} <= headings
 
 
 @pytest.mark.parametrize(
@@ -254,8 +281,99 @@ def test_every_plot_of_the_markdown_exists(whole: ReportContent) -> None:
 
 
 def test_the_table_of_contents_leads_to_every_section(page: str) -> None:
-    ids = [attributes.get("id") for tag, attributes in Page(page).tags if tag == "h2"]
-    assert ids == [f"s{number}" for number in range(12)]
+    parsed = Page(page)
+    ids = [attributes.get("id") for tag, attributes in parsed.tags if tag == "h2"]
+    links = [unquote(attributes["href"] or "") for tag, attributes in parsed.tags if tag == "a"]
+    assert set(links) == {f"#{name}" for name in ids}
+    assert len(set(ids)) == len(ids) == 16
+
+
+def section_of(text: str, heading: str) -> str:
+    assert f"\n## {heading}\n" in text
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("question", rubric.QUESTIONS, ids=lambda question: question.text[:40])
+def test_every_question_of_the_course_has_its_section(whole: ReportContent, question: rubric.Question) -> None:
+    text = rendering.markdown(whole.facts)
+    assert question.evidence in section_of(text, question.section)
+    assert f"| [{question.section}](#{rendering.anchor(question.section)}) |" in text
+
+
+def test_the_report_is_in_portuguese(whole: ReportContent) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", "", rendering.markdown(whole.facts), flags=re.DOTALL)
+    english = re.findall(
+        r".{0,30}\b(?:the|of|is|are|was|with|from|rows?|labels|better|worse|than|threshold|has|have)\b.{0,30}",
+        text,
+    )
+    assert english == []
+
+
+@pytest.mark.parametrize("shift", [0.0, 20.0])
+def test_every_message_of_the_checks_is_known_in_portuguese(shift: float) -> None:
+    shots = batch(400)
+    monitored = evaluation(shots.assign(shot_distance=shots["shot_distance"] + shift))
+    unknown = [
+        result.message
+        for result in run_checks(monitored, CHECKS).results
+        if portuguese.translate(result.message) is None and result.status != CheckStatus.ERROR
+    ]
+    assert unknown == []
+
+
+def test_an_unknown_message_is_shown_in_quotes_and_never_half_translated() -> None:
+    assert portuguese.reason_of("rows of the moon") == "“rows of the moon” (texto original da execução)"
+    assert portuguese.check_message("K107", "the moon is far").startswith("verifica se há registros suficientes")
+
+
+def test_two_and_three_point_bases_are_described_in_plain_words(whole: ReportContent) -> None:
+    metrics = {**whole.facts.own.metrics, "base_dev_three_rate": 0.0, "base_prod_three_rate": 0.989}
+    text = changed(whole, own=replace(whole.facts.own, metrics=metrics))
+    assert "só tem **arremessos de dois pontos** e a de produção só tem **arremessos de três pontos**" in text
+    assert "arremessos de três pontos**" not in rendering.markdown(whole.facts)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.002, 0.001, "está dentro do ruído**, e com este teste"), (-0.004, -0.001, "também é melhor no teste")],
+)
+def test_the_selection_is_discussed_against_the_other_candidate(
+    whole: ReportContent, low: float, high: float, expected: str
+) -> None:
+    found = {"compared_lr": -0.001, "compared_lr_low": low, "compared_lr_high": high}
+    text = changed(whole, own=replace(whole.facts.own, metrics={**whole.facts.own.metrics, **found}))
+    discussed = section_of(text, "7. Treinamento").partition("### Qual dos dois modelos")[2]
+    assert expected in discussed
+    assert "Na validação cruzada, a diferença média de log loss é de" in discussed
+
+
+def test_the_tree_the_coefficients_and_rows_of_the_predictions_are_shown(whole: ReportContent) -> None:
+    text = rendering.markdown(whole.facts)
+    assert {"arvore.png", "confusao.png", "importancia.png", "mapa_selecionado.png"} <= set(whole.plots)
+    assert len(re.findall(r"^\| \w[\w\\]+ \| -?\d,\d{4} \| × \d+,\d{3} \|$", text, flags=re.MULTILINE)) == 6
+    rows = text.partition("### Dez registros")[2].partition("\n!")[0]
+    assert rows.count("\n| ") == 11
+
+
+def test_the_cover_names_what_was_given_and_the_parameters_of_what_was_not(whole: ReportContent) -> None:
+    cover = Cover(student="Ana D'Ávila | *Lima*", repository="https://github.com/ana/kobe")
+    text = changed(whole, cover=cover)
+    assert "| Aluno(a) | Ana D'Ávila \\| \\*Lima\\* |" in text
+    assert "| Professor(a) | não informado (parâmetro `professor`) |" in text
+    assert "[https://github.com/ana/kobe](https://github.com/ana/kobe)" in text
+
+
+def test_paths_of_the_machine_are_not_in_the_report(whole: ReportContent) -> None:
+    main = replace(whole.facts.main, params={"source": "/home/ana/raw/x", "models": "dt"})
+    acquisition = replace(whole.facts.acquisition, params={"source": "/home/ana/raw"})
+    text = changed(whole, main=main, acquisition=acquisition)
+    assert "/home" not in text
+    assert "source = `PASTA`" in text
+
+
+def test_hashes_are_folded_in_the_appendix(whole: ReportContent, page: str) -> None:
+    assert page.count("<details><summary>") == 1
+    assert not re.search(r"[0-9a-f]{64}", section_of(rendering.markdown(whole.facts), "5. Artefatos"))
 
 
 def test_synthetic_shots_are_announced_at_the_top(whole: ReportContent) -> None:
@@ -300,12 +418,14 @@ def test_no_box_of_the_diagram_lies_on_another() -> None:
 
 
 def test_every_purpose_is_listed_for_every_tool_with_a_file_that_exists(whole: ReportContent) -> None:
-    section = rendering.markdown(whole.facts).partition("## 2. ")[2].partition("## 3. ")[0]
-    rows = [[cell.strip() for cell in line.split(" | ")] for line in section.splitlines() if line.startswith("| ")][1:]
-    assert [row[3] for row in rows if not (ROOT / row[3].strip("`")).is_file()] == []
-    purposes, tools = {row[0] for row in rows}, {"MLflow", "PyCaret", "scikit-learn", "Streamlit"}
-    assert {(row[0], row[1]) for row in rows} == {(purpose, tool) for purpose in purposes for tool in tools}
+    section = section_of(rendering.markdown(whole.facts), "4. Ferramentas")
+    purposes = section.split("\n### ")[1:]
     assert len(purposes) == 5
+    for purpose in purposes:
+        rows = re.findall(r"^- \*\*([\w-]+)\*\* \(`([^`]+)`\): (.+)$", purpose, flags=re.MULTILINE)
+        assert [tool for tool, _, _ in rows] == ["MLflow", "PyCaret", "scikit-learn", "Streamlit"]
+        assert [file for _, file, _ in rows if not (ROOT / file).is_file()] == []
+        assert all(len(text) > 60 for _, _, text in rows)
 
 
 # Missing and unexpected values
@@ -349,7 +469,7 @@ def test_a_metric_without_an_interval_is_shown_alone(whole: ReportContent) -> No
     metrics = {name: value for name, value in tree.metrics.items() if not name.endswith(("_low", "_high"))}
     alone = tuple(replace(run, metrics=metrics) if run == tree else run for run in whole.facts.candidates)
     text = rendering.markdown(replace(whole.facts, candidates=alone))
-    assert f"{rendering._number(metrics['log_loss'])} (sem intervalo)" in text  # noqa: SLF001
+    assert f"{formats.number(metrics['log_loss'])} (sem intervalo)" in text
 
 
 def test_the_estimate_and_its_interval_are_metrics_of_the_run(whole: ReportContent) -> None:
@@ -431,7 +551,7 @@ def test_another_registered_model_is_named_everywhere(whole: ReportContent, monk
     text = rendering.markdown(replace(whole.facts, model=registry.model()))
     assert 'registro[("Registro guard #quot;1#quot;<br/>' in text
     assert "Registro guard" in Page(str(flow.svg())).text
-    assert "kobe_shot" not in text.partition("## 11.")[2]
+    assert "kobe_shot" not in text.partition("## 13.")[2]
     assert "KOBE_SHOT_MODEL='guard \"1\"' mlflow run . -e main --env-manager local -P source=auto" in text
 
 
@@ -548,12 +668,13 @@ def test_decisions_and_the_last_backtest_are_shown() -> None:
     log_decision(1, records.RETRAIN, reasons=["2 of 3 windows breach"], trigger="reactive", outcome="promoted")
     log_backtest(backtest_record())
     foreign, _ = written()
-    assert "a execução `Operacao` com estes dados" in foreign
+    assert "pode ser medido com um backtest" in foreign
     for name, value in ORIGIN.items():
         MlflowClient().set_tag(run_named("Operacao").info.run_id, name, value)
     MlflowClient().log_metric(run_named("Operacao").info.run_id, "log_loss_policy", 0.63399)
     text, _ = written()
-    assert "| 1 | 22/11/2026 10:00 | retreinar | reativa | 2 of 3 windows breach | promovido | 1 | — |" in text
+    reason = "“2 of 3 windows breach” (texto original da execução)"
+    assert f"| 1 | 22/11/2026 10:00 | retreinar | reativa | {reason} | promovido | 1 | — |" in text
     assert "| com o ciclo de retreinamento | 0,6340 |" in text
 
 
@@ -603,7 +724,7 @@ def test_without_monitoring_the_model_fit_is_unknown() -> None:
     ],
 )
 def test_numbers_have_a_decimal_comma_and_thousands_points(value: float | str, shown: str) -> None:
-    assert rendering._number(value) == shown  # noqa: SLF001
+    assert formats.number(value) == shown
 
 
 def test_a_missing_tag_or_parameter_is_a_missing_value() -> None:

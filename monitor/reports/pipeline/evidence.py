@@ -1,0 +1,71 @@
+"""What the report measures itself, from the tables and models of its runs: metrics of its own run."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from data import court
+from data.schema import FEATURES, TARGET
+from monitor.metrics.binary import log_loss_by_row
+from serving.model.packaging import predict_probability
+from serving.registry import gate
+
+_SEED = 0
+
+
+def compare_candidates(test: pd.DataFrame, models: Mapping[str, Pipeline], selected: str) -> dict[str, float]:
+    """Compare the selected model with each other one, by the paired bootstrap of the log losses on the test rows.
+
+    Returns
+    -------
+    dict of str to float
+        ``compared_MODEL``, the mean difference (below zero the selected model is better), with ``_low`` and ``_high``.
+    """
+    if selected not in models:
+        return {}
+    labels = test[TARGET].to_numpy(dtype=float)
+    losses = {name: log_loss_by_row(labels, predict_probability(model, test)) for name, model in models.items()}
+    found: dict[str, float] = {}
+    for name in models:
+        if name != selected:
+            pair = gate.paired_bootstrap(losses[selected], losses[name], seed=_SEED)
+            found |= {
+                f"compared_{name}": pair.value,
+                f"compared_{name}_low": pair.low,
+                f"compared_{name}_high": pair.high,
+            }
+    return found
+
+
+def describe_base(name: str, table: pd.DataFrame) -> dict[str, float]:
+    """Summarize a base: rows, FG%, distance, and the share of shots from outside the three-point arc.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the metrics, such as ``base_dev``.
+    table : pandas.DataFrame
+        The features and ``shot_made_flag``, which may be null.
+    """
+    distance = table["shot_distance"].to_numpy(dtype=float)
+    is_outside_the_arc = court.is_three_pointer(*court.to_feet(table["lat"], table["lng"]))
+    found = {
+        "rows": float(len(table)),
+        "rate": float(table[TARGET].mean()),
+        "distance_mean": float(distance.mean()),
+        "distance_low": float(np.quantile(distance, 0.05)),
+        "distance_high": float(np.quantile(distance, 0.95)),
+        "three_rate": float(is_outside_the_arc.mean()),
+    }
+    return {f"{name}_{key}": value for key, value in found.items() if np.isfinite(value)}
+
+
+def coefficients(model: Pipeline) -> tuple[tuple[str, float], ...]:
+    """Coefficients of a linear model on standardized features, the largest first; empty for another model."""
+    found = getattr(model[-1], "coef_", None)
+    if found is None or np.shape(found) != (1, len(FEATURES)):
+        return ()
+    pairs = zip(FEATURES, np.ravel(found).tolist(), strict=True)
+    return tuple(sorted(pairs, key=lambda pair: -abs(pair[1])))
