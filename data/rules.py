@@ -9,21 +9,24 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import numpy as np
 
-from data.schema import COLUMN, COLUMNS, Column
+from data.datasets import Column, Dataset
 
 _NUMBER = "^[+-]?(nan|inf|infinity|([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?)$"
+_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$"
+_DAY = len("2013-10-29")
 _FALSE = ibis.literal(value=False)
 
 
-def violations(table: ir.Table, also_required: Iterable[str] = ()) -> dict[Column, ir.BooleanColumn]:
-    """Whether each row violates the schema, by column, in the order of the schema.
+def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] = ()) -> dict[Column, ir.BooleanColumn]:
+    """Whether each row violates the description, by column, in its order.
 
     Parameters
     ----------
     table : ibis.Table
-        Raw shots.
+        Raw rows.
+    dataset : Dataset
     also_required : iterable of str
-        Additional columns that must not contain nulls.
+        Names in raw tables of additional columns that must not contain nulls.
 
     Returns
     -------
@@ -31,41 +34,61 @@ def violations(table: ir.Table, also_required: Iterable[str] = ()) -> dict[Colum
         Never null. Columns that the table lacks, or whose values cannot violate the schema, are not in it.
     """
     found = {}
-    for column in COLUMNS:
-        if column.name not in table.columns:
+    for column in dataset.columns:
+        if column.raw_name not in table.columns:
             continue
-        value = table[column.name]
-        needed = not column.nullable or column.name in also_required
-        conditions = _number_violations(column, value, needed=needed) if column.kind != "string" else []
-        if column.kind == "string" and needed:
+        value = table[column.raw_name]
+        needed = column.role == "id" or column.raw_name in also_required
+        is_number = column.is_numeric or column.role == "target"
+        conditions = _number_violations(column, value, needed=needed) if is_number else []
+        if not is_number and needed:
             conditions.append(value.isnull())
-        if column.choices:
-            conditions.append(~value.cast("string").isin(column.choices))
+        if column.kind == "date" and (column.role == "feature" or needed):
+            conditions.append(~value.cast("string").re_search(_DATE))
+        if column.categories and not is_number:
+            conditions.append(~value.cast("string").isin(column.categories))
         if conditions:
             found[column] = reduce(or_, conditions).fill_null(_FALSE)
     return found
 
 
-def is_valid(table: ir.Table, also_required: Iterable[str] = ()) -> ir.BooleanColumn:
-    """Whether each row of a raw table satisfies the schema; see `violations`."""
-    return ~reduce(or_, violations(table, also_required).values())
+def is_valid(table: ir.Table, dataset: Dataset, also_required: Iterable[str] = ()) -> ir.BooleanColumn:
+    """Whether each row of a raw table satisfies the description; see `violations`."""
+    return ~reduce(or_, violations(table, dataset, also_required).values())
 
 
-def reason(table: ir.Table) -> ir.StringColumn:
+def reason(table: ir.Table, dataset: Dataset) -> ir.StringColumn:
     """Why each row of a raw table is rejected: its first violation, as in `rejection_reason`; null for a valid row."""
     texts = [
         broken.ifelse(
-            ibis.literal(f"column {column.name}: found ")
-            + _shown(column, table[column.name])
+            ibis.literal(f"column {column.raw_name}: found ")
+            + _shown(column, table[column.raw_name])
             + ibis.literal(f", expected {column.constraint_text}"),
             None,
         )
-        for column, broken in violations(table).items()
+        for column, broken in violations(table, dataset).items()
     ]
     return ibis.coalesce(*texts)
 
 
-def number(name: str, value: ir.Column) -> ir.FloatingColumn:
+def value_of(column: Column, value: ir.Column) -> ir.Column:
+    """A raw value as it is in prepared tables: a double or a string; null if it is missing."""
+    if column.is_numeric or column.role == "target":
+        return number(column, value)
+    if column.kind == "date":
+        return day(value)
+    return value.cast("string")
+
+
+def day(dates: ir.Column) -> ir.StringColumn:
+    """Dates as strings; of timestamps, the day in UTC."""
+    if dates.type().is_temporal():
+        return dates.cast("date").cast("string")
+    texts = dates.cast("string")
+    return texts.re_search(_DATE).ifelse(texts.substr(0, _DAY), texts)
+
+
+def number(column: Column, value: ir.Column) -> ir.FloatingColumn:
     """A raw value as a double; null if it is NaN or not a number.
 
     The ends of a range are rounded in a float32 column, so its values are rounded into the range.
@@ -73,9 +96,8 @@ def number(name: str, value: ir.Column) -> ir.FloatingColumn:
     found = _double(value)
     if not value.type().is_integer():
         found = found.isnan().ifelse(None, found)
-    low, high = COLUMN[name].minimum, COLUMN[name].maximum
-    if value.type() == dt.float32 and low is not None and high is not None:
-        ends = {np.float32(end).item(): end for end in (low, high)}
+    ends = {np.float32(end).item(): end for end in column.limits if end is not None}
+    if value.type() == dt.float32 and ends:
         found = found.cases(*ends.items(), else_=found)
     return found
 
@@ -89,16 +111,21 @@ def whole(value: ir.Column) -> ir.IntegerColumn:
 
 
 def _number_violations(column: Column, value: ir.Column, *, needed: bool) -> list[ir.BooleanColumn]:
-    found = number(column.name, value)
+    found = number(column, value)
     conditions = [found.isnull()] if needed else []
     if not value.type().is_numeric():
         conditions.append(value.notnull() & _double(value).isnull())
-    if column.minimum is not None and column.maximum is not None:
-        in_range = value if value.type().is_integer() else found
-        conditions.append(~in_range.between(column.minimum, column.maximum))
-    if column.kind == "integer" and not value.type().is_integer():
+    in_range = value if value.type().is_integer() else found
+    low, high = column.limits
+    if low is not None:
+        conditions.append(in_range < low)
+    if high is not None:
+        conditions.append(in_range > high)
+    if column.kind == "float" and None in {low, high} and not value.type().is_integer():
+        conditions.append(found.isinf())
+    if column.kind != "float" and not value.type().is_integer():
         conditions.append(~(found % 1 == 0))
-    if column.unique:
+    if column.role == "id":
         conditions.append(whole(value).isnull())
     return conditions
 
@@ -118,7 +145,7 @@ def _double(value: ir.Column) -> ir.FloatingColumn:
 def _shown(column: Column, value: ir.Column) -> ir.StringColumn:
     """The text of a value, like format(value, ".10g") in Python; strings are quoted."""
     text = ibis.literal("'") + value.cast("string") + ibis.literal("'")
-    if column.kind == "string" and not value.type().is_numeric():
+    if not column.is_numeric and column.role != "target" and not value.type().is_numeric():
         return text.fill_null("null")
     double = _double(value)
     # Java writes Infinity, and zeros at the end of the fraction.

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from data.datasets import Column, Dataset, current
 from data.errors import SchemaError
-from data.schema import COLUMNS, Column
 
 MAX_SHOWN = 10
 """Maximum number of violations that a message lists."""
 
 
-def check_columns(names: Sequence[object], name: str, *, also_required: Iterable[str] = ()) -> None:
+def check_columns(
+    names: Sequence[object], name: str, *, also_required: Iterable[str] = (), dataset: Dataset | None = None
+) -> None:
     """Validate the column names of a raw table.
 
     Parameters
@@ -26,14 +28,16 @@ def check_columns(names: Sequence[object], name: str, *, also_required: Iterable
     name : str
         Name of the table in messages.
     also_required : iterable of str
-        See `raw_schema`.
+        Names in raw tables of additional columns.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Raises
     ------
     SchemaError
         If a column is missing or duplicate.
     """
-    required = [column.name for column in COLUMNS if column.required]
+    required = [column.raw_name for column in (dataset or current()).required]
     missing = [column for column in (*required, *also_required) if column not in names]
     if missing:
         message = (
@@ -59,11 +63,12 @@ def rejection_reason(column: Column, value: object) -> str:
 
     Examples
     --------
-    >>> rejection_reason(COLUMN["period"], 11.0)
+    >>> from data.datasets import default
+    >>> rejection_reason(default().column("period"), 11.0)
     'column period: found 11, expected an integer from 1 to 10'
-    >>> rejection_reason(COLUMN["lon"], "west")
+    >>> rejection_reason(default().column("lon"), "west")
     "column lon: found 'west', expected a float from -118.5198 to -118.0198"
-    >>> rejection_reason(COLUMN["shot_id"], float("nan"))
+    >>> rejection_reason(default().column("shot_id"), float("nan"))
     'column shot_id: found null, expected an integer'
     """
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
@@ -72,7 +77,7 @@ def rejection_reason(column: Column, value: object) -> str:
         shown = format(float(value), ".10g")
     else:
         shown = f"'{value}'"
-    return f"column {column.name}: found {shown}, expected {column.constraint_text}"
+    return f"column {column.raw_name}: found {shown}, expected {column.constraint_text}"
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,12 @@ class Violations:
 def violation_text(column: Column, value: object, row: int) -> str:
     """Describe a value that violates the schema, for an error message."""
     shown = "null" if value is None or value != value else repr(value)  # noqa: PLR0124 NaN
-    return f"row {row}, column {column.name}: found {shown}, expected {expected(column)}"
+    return f"row {row}, column {column.raw_name}: found {shown}, expected {expected(column)}"
 
 
 def expected(column: Column) -> str:
     """Describe the allowed values of a column of a whole table."""
-    return column.constraint_text + (", each only once" if column.unique else "")
+    return column.constraint_text + (", each only once" if column.role == "id" else "")
 
 
 def violation_error(tables: Sequence[Violations], max_rejected_rows: int = 0) -> SchemaError:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from data.datasets import current
 from data.errors import TableError
 from data.schema import (
     COLUMN,
@@ -153,7 +154,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
             is_whole = (numbers % 1 == 0) & (numbers.abs() < _INTEGERS_END)
             wrong = cells.notna() & (numbers.isna() | (~is_whole & (column.kind == "integer")))
             for row in np.flatnonzero(wrong).tolist():
-                problems.setdefault(row, rejection_reason(column, cells.iloc[row]))
+                problems.setdefault(row, rejection_reason(current().column(name), cells.iloc[row]))
             numbers = numbers.mask(wrong)
         values = pa.array(numbers, from_pandas=True)
         is_integer = column.kind == "integer" and not is_feature

@@ -12,16 +12,16 @@ from typing import Annotated
 import pandas as pd
 from pydantic import AfterValidator, Field
 
+from data import datasets
 from data.acquisition.provenance import Provenance, read_provenance
-from data.acquisition.raw_tables import FILES
 from data.cli.console import info
 from data.cli.progress import progress_bar
+from data.datasets import processed_folder, raw_folder
 from data.engines.choice import LOCAL, check_name, open_engine
 from data.paths import PROCESSED, RAW
 from data.preparation.contract import REJECTS, PreparationParams, PreparationResult
-from data.preparation.manifest import FILTERED, IDS, MANIFEST, PROD, TABLES, Manifest, prepared_path
+from data.preparation.manifest import FILTERED, IDS, PROD, TABLES, Manifest, manifest_path, prepared_path
 from data.preparation.prepare import prepare, progress_total
-from data.schema import FEATURES, TARGET
 from data.storage.files import atomic_write, display_path, remove_path, sha256, translate_disk_full, write_text
 from data.storage.staging import staging
 from data.storage.tables import TableReader
@@ -29,7 +29,7 @@ from monitor.charts import static
 from steps.shared.command import StepConfig, run_command
 from steps.shared.data_origin import data_tags, prepared_dataset, print_synthetic_warning
 from steps.shared.engine_config import RejectingConfig
-from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Params, Record, log_records, step_run
+from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Params, Record, Text, log_records, step_run
 
 RUN_NAME = "PreparacaoDados"
 
@@ -66,28 +66,31 @@ def run(config: PreparacaoConfig) -> PreparationResult:
     with step_run(RUN_NAME, config):
         provenance = read_provenance()
         print_synthetic_warning(synthetic=provenance.is_synthetic)
-        log_records([data_tags(provenance), Params({"features": ",".join(FEATURES)})])
-        with translate_disk_full(PROCESSED):
-            PROCESSED.mkdir(parents=True, exist_ok=True)
-            with staging(PROCESSED, "preparation") as stage:
+        log_records([data_tags(provenance), Params({"features": ",".join(config.description.feature_names)})])
+        folder = processed_folder(config.description, PROCESSED)
+        with translate_disk_full(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with staging(folder, "preparation") as stage:
                 prepared = _prepare(config, stage)
                 manifest = _install(provenance, stage)
         _show(prepared)
-        log_records(_records(prepared, manifest))
+        log_records(_records(prepared, manifest, config.description))
     return prepared
 
 
 def _prepare(config: PreparacaoConfig, out: Path) -> PreparationResult:
+    dataset = config.description
+    raw = raw_folder(dataset, RAW)
     with (
         open_engine(config.engine, config.master, out) as engine,
-        progress_bar("preparing", progress_total(RAW)) as advance,
+        progress_bar("preparing", progress_total(raw, dataset)) as advance,
     ):
-        return prepare(engine, RAW, out, config.plan, advance)
+        return prepare(engine, raw, out, config.plan, advance, dataset)
 
 
 def _install(provenance: Provenance, stage: Path) -> Manifest:
     """Move the complete tables to their paths, and remove rejects of an earlier preparation."""
-    for name in (*TABLES, *IDS.values(), *REJECTS.values()):
+    for name in (*TABLES, *IDS.values(), *REJECTS):
         staged = stage / prepared_path(name).name
         if staged.exists():
             with atomic_write(prepared_path(name)) as partial:
@@ -95,7 +98,7 @@ def _install(provenance: Provenance, stage: Path) -> Manifest:
         else:
             remove_path(prepared_path(name))
     manifest = Manifest(provenance, {name: sha256(prepared_path(name)) for name in (*TABLES, *IDS.values())})
-    write_text(json.dumps(asdict(manifest), indent=2) + "\n", MANIFEST)
+    write_text(json.dumps(asdict(manifest), indent=2) + "\n", manifest_path())
     return manifest
 
 
@@ -104,11 +107,11 @@ def _show(prepared: PreparationResult) -> None:
     for kind, needed in (("dev", "a feature or a label"), ("prod", "a feature")):
         if dropped := prepared.dropped[f"dropped_{kind}_rows"]:
             info("Dropped:", f"{dropped:,} {kind} rows without {needed}")
-    for file, count in prepared.rejected.items():
+    for (file, count), rejects in zip(prepared.rejected.items(), REJECTS, strict=True):
         if count:
             info(
                 "Rejected:",
-                f"{count:,} rows of {file} that violate the schema: {display_path(prepared_path(REJECTS[file]))}",
+                f"{count:,} rows of {file} that violate the schema: {display_path(prepared_path(rejects))}",
                 style="bold yellow",
             )
     info("Filtered dev table:", f"{prepared.rows[FILTERED]} × {columns[FILTERED]}")
@@ -116,29 +119,33 @@ def _show(prepared: PreparationResult) -> None:
         info(f"  {display_path(prepared_path(name))}:", f"{prepared.rows[name]:,} × {columns[name]}")
 
 
-def _records(prepared: PreparationResult, manifest: Manifest) -> Iterator[Record]:
+def _records(prepared: PreparationResult, manifest: Manifest, dataset: datasets.Dataset) -> Iterator[Record]:
     yield Metrics({f"rows_{name}": float(prepared.rows[name]) for name in TABLES})
     yield Metrics({f"share_made_{name}": _positive_rate(prepared, name) for name in TABLES})
     yield Metrics({"rows_base_prod_unlabeled": float(prepared.rows[PROD] - prepared.labeled[PROD])})
     yield Metrics({name: float(count) for name, count in prepared.dropped.items()})
     yield Metrics({"rejected_rows": float(sum(prepared.rejected.values()))})
     yield Params({f"sha256_{name}": digest for name, digest in manifest.sha256.items()})
-    for file in FILES:
+    for file in dataset.raw_tables:
         name = file.partition(".")[0]
-        raw = _sample(RAW / file)
-        yield Dataset(RAW / file, raw, "raw", manifest.provenance.sha256[file], TARGET)
+        path = raw_folder(dataset, RAW) / file
+        raw = _sample(path)
+        yield Dataset(path, raw, "raw", manifest.provenance.sha256[file], dataset.target.raw_name)
         yield FigureRecord(f"missing_values_{name}", static.missing_values(raw, f"Missing values, {name}"))
     for name in TABLES:
         yield prepared_dataset(manifest, name, _sample(prepared_path(name)), "prepared")
         yield Artifact(prepared_path(name))
     for name in IDS.values():
         yield Artifact(prepared_path(name))
-    for name in REJECTS.values():
+    for name in REJECTS:
         if prepared_path(name).exists():
             yield Artifact(prepared_path(name))
-    yield Artifact(MANIFEST)
+    yield Artifact(manifest_path())
+    yield Text("dataset.json", dataset.to_json())
     filtered = _sample(prepared_path(FILTERED))
     yield FigureRecord("histograms", static.histograms(filtered))
+    if dataset.court is None:
+        return
     yield FigureRecord("shot_map", static.shot_map(filtered))
     yield FigureRecord("rate_by_zone", static.rate_by_zone(filtered))
     yield FigureRecord("rate_by_distance", static.rate_by_distance(filtered))

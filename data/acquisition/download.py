@@ -1,7 +1,7 @@
 """Download of the two raw files over https, with limits on time, size and redirects, progress bar and checksums."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -37,9 +37,14 @@ class UnreachableError(SourceError):
 
 
 def download(
-    base: str, folder: Path, expected: Mapping[str, str] | None = None, *, max_bytes: int = MAX_SOURCE_BYTES
+    base: str,
+    folder: Path,
+    expected: Mapping[str, str] | None = None,
+    *,
+    files: Sequence[str] = FILES,
+    max_bytes: int = MAX_SOURCE_BYTES,
 ) -> dict[str, list[str]]:
-    """Download both files below a URL into a folder.
+    """Download the files below a URL into a folder.
 
     Parameters
     ----------
@@ -49,8 +54,10 @@ def download(
         Target folder.
     expected : mapping of str to str, optional
         SHA-256 by file name. None reads the file ``SHA256SUMS`` below the same URL, if there is one.
+    files : sequence of str
+        Names of the files.
     max_bytes : int
-        Maximum size of both files together, bytes.
+        Maximum size of the files together, bytes.
 
     Returns
     -------
@@ -65,8 +72,8 @@ def download(
         If a checksum is wrong, a file is too large, or a redirect is not allowed; see `data.acquisition.redirects`.
     """
     base = base.rstrip("/")
-    info("Downloading", f"{' and '.join(FILES)} from {base}")
-    work = _Download(base, folder, expected, max_bytes)
+    info("Downloading", f"{' and '.join(files)} from {base}")
+    work = _Download(base, folder, expected, max_bytes, files)
     # A socket's timeout is per packet. The deadline also stops a server that sends one byte at a time.
     thread = threading.Thread(target=work.run, daemon=True)
     thread.start()
@@ -77,32 +84,32 @@ def download(
         raise UnreachableError(message)
     if work.error is not None:
         raise work.error
-    verify_checksums(folder, work.expected)
+    verify_checksums(folder, work.expected, files)
     return {name: hops for name, hops in work.hops.items() if hops}
 
 
-def verify_checksums(folder: Path, expected: Mapping[str, str]) -> None:
-    """Compare both files of a folder with their checksums. A file without a checksum is skipped.
+def verify_checksums(folder: Path, expected: Mapping[str, str], files: Sequence[str] = FILES) -> None:
+    """Compare the files of a folder with their checksums. A file without a checksum is skipped.
 
     Raises
     ------
     SourceError
         Names the file whose checksum is wrong.
     """
-    for name in FILES:
+    for name in files:
         wanted = expected.get(name)
         if wanted and (found := sha256(folder / name)) != wanted:
             message = f"{name}: wrong checksum; expected sha256 {wanted}, found {found}."
             raise SourceError(message)
 
 
-def parse_checksums(content: bytes) -> dict[str, str]:
+def parse_checksums(content: bytes, files: Sequence[str] = FILES) -> dict[str, str]:
     """Parse checksums by file name from the output of ``sha256sum``.
 
     Raises
     ------
     SourceError
-        If the list names neither of the two files.
+        If the list names none of the files.
 
     Examples
     --------
@@ -111,15 +118,15 @@ def parse_checksums(content: bytes) -> dict[str, str]:
     """
     pairs = (line.split(maxsplit=1) for line in content.decode(errors="replace").splitlines() if line.strip())
     sums = {PurePosixPath(pair[1].strip().lstrip("*")).name: pair[0].lower() for pair in pairs if len(pair) > 1}
-    if not sums.keys() & set(FILES):
-        message = f"{SUMS_FILE} names neither {' nor '.join(FILES)}. Write it with sha256sum, or remove it."
+    if not sums.keys() & set(files):
+        message = f"{SUMS_FILE} names neither {' nor '.join(files)}. Write it with sha256sum, or remove it."
         raise SourceError(message)
     return sums
 
 
 @dataclass
 class _Download:
-    """The download of both files, in its own thread.
+    """The download of the files, in its own thread.
 
     Attributes
     ----------
@@ -135,6 +142,7 @@ class _Download:
     folder: Path
     given: Mapping[str, str] | None
     left: int
+    files: Sequence[str] = FILES
     expected: Mapping[str, str] = field(default_factory=dict)
     hops: dict[str, list[str]] = field(default_factory=dict)
     error: Exception | None = None
@@ -149,7 +157,7 @@ class _Download:
                 Progress(*columns, console=console, disable=not console.is_terminal) as progress,
             ):
                 self.expected = self._download_sums(session) if self.given is None else self.given
-                for name in FILES:
+                for name in self.files:
                     self._download_file(session, name, progress)
         except Exception as error:  # noqa: BLE001 re-raised by the waiting thread
             self.error = error
@@ -171,7 +179,7 @@ class _Download:
             for chunk in self._chunks(response):
                 content += chunk
                 require_size(SUMS_FILE, len(content), MAX_SUMS_BYTES)
-        return parse_checksums(content)
+        return parse_checksums(content, self.files)
 
     def _download_file(self, session: requests.Session, name: str, progress: Progress) -> None:
         with self._response_of(session, name) as response:

@@ -12,8 +12,9 @@ import pandas as pd
 
 from data import court
 from data.cli.console import warn
+from data.datasets import Court, Dataset, current
 from data.errors import SchemaError
-from data.schema import TARGET, THREE_POINTS, TWO_POINTS
+from data.schema import THREE_POINTS, TWO_POINTS
 
 MAX_DIFFERENCE_FEET = 2.0
 """Difference between ``shot_distance`` and the distance of the position from which a row is counted; the largest of the
@@ -54,9 +55,12 @@ class PlausibilityCheck:
     ----------
     name : str
         Name of the table in messages.
+    dataset : Dataset
+        By default that of this process. Without a court, only the labels are checked.
     """
 
     name: str
+    dataset: Dataset = field(default_factory=current)
     _distance: _Count = field(default_factory=_Count)
     _type: _Count = field(default_factory=_Count)
     _zone: _Count = field(default_factory=_Count)
@@ -67,39 +71,42 @@ class PlausibilityCheck:
 
     def add(self, chunk: pd.DataFrame) -> None:
         """Check the next chunk; a cell that is no number is not checked."""
-        values = {
-            name: pd.to_numeric(chunk[name], errors="coerce").to_numpy(dtype=np.float64)
-            for name in ("lat", "lon", "shot_distance", TARGET)
-            if name in chunk
-        }
-        if TARGET in values:
-            self._made += int((values[TARGET] == 1).sum())
-            self._missed += int((values[TARGET] == 0).sum())
+        label = self.dataset.target.raw_name
+        if label in chunk:
+            labels = _numbers(chunk, label)
+            self._made += int((labels == 1).sum())
+            self._missed += int((labels == 0).sum())
+        if self.dataset.court:
+            self._add_shots(chunk, self.dataset.court)
+
+    def _add_shots(self, chunk: pd.DataFrame, place: Court) -> None:
+        names = [self.dataset.column(name).raw_name for name in (place.y, place.x)]
         types = chunk["shot_type"].to_numpy() if "shot_type" in chunk else np.full(len(chunk), None)
-        if {"lat", "lon"} <= set(values):
-            feet = np.hypot(*court.to_feet(values["lat"], values["lon"]))
-            self._add_places(chunk, feet, types)
-            if "shot_distance" in values:
-                self._add_distances(chunk, feet, values["shot_distance"])
+        if set(names) <= set(chunk):
+            feet = _feet(place.unit, *(_numbers(chunk, name) for name in names))
+            self._add_places(chunk, feet, types, names)
+            if place.distance and self.dataset.column(place.distance).raw_name in chunk:
+                self._add_distances(chunk, feet, self.dataset.column(place.distance).raw_name, names)
         if "shot_zone_basic" in chunk and "shot_type" in chunk:
             zones = chunk["shot_zone_basic"].to_numpy()
             is_three_pointer = np.isin(zones, [zone for zone in court.BASIC_ZONES if zone.endswith("3")])
             wrong = (is_three_pointer & (types == TWO_POINTS)) | (np.isin(zones, _PAINT) & (types == THREE_POINTS))
             self._zone.add(np.isin(zones, court.BASIC_ZONES), wrong, chunk, ["shot_zone_basic", "shot_type"])
 
-    def _add_places(self, chunk: pd.DataFrame, feet: npt.NDArray[np.float64], types: npt.NDArray[np.object_]) -> None:
+    def _add_places(
+        self, chunk: pd.DataFrame, feet: npt.NDArray[np.float64], types: npt.NDArray[np.object_], names: list[str]
+    ) -> None:
         is_near = feet < court.CORNER_THREE_X - _MARGIN_FEET
         is_far = feet > court.THREE_POINT_RADIUS + _MARGIN_FEET
         wrong = (is_near & (types == THREE_POINTS)) | (is_far & (types == TWO_POINTS))
         checked = ~np.isnan(feet) & np.isin(types, [TWO_POINTS, THREE_POINTS])
-        self._type.add(checked, wrong, chunk, ["shot_type", "lat", "lon"])
+        self._type.add(checked, wrong, chunk, ["shot_type", *names])
 
-    def _add_distances(
-        self, chunk: pd.DataFrame, feet: npt.NDArray[np.float64], distance: npt.NDArray[np.float64]
-    ) -> None:
+    def _add_distances(self, chunk: pd.DataFrame, feet: npt.NDArray[np.float64], name: str, names: list[str]) -> None:
+        distance = _numbers(chunk, name)
         checked = ~np.isnan(feet) & ~np.isnan(distance)
         wrong = checked & (np.abs(distance - feet) > MAX_DIFFERENCE_FEET)
-        self._distance.add(checked, wrong, chunk, ["shot_distance", "lat", "lon"])
+        self._distance.add(checked, wrong, chunk, [name, *names])
         self._tenths += int((wrong & (np.abs(distance - 10 * feet) <= MAX_DIFFERENCE_FEET)).sum())
         self._short += int((wrong & (np.abs(distance / 0.3048 - feet) <= 2 * MAX_DIFFERENCE_FEET)).sum())
 
@@ -111,6 +118,13 @@ class PlausibilityCheck:
         SchemaError
             If most rows contradict themselves, or all labeled shots are made.
         """
+        place = self.dataset.court
+        if self._made >= _MIN_ROWS and not self._missed and place is None:
+            message = (
+                f"{self.name}: expected {self.dataset.positive} and {self.dataset.negative} {self.dataset.rows}; found "
+                f"{self._made:,} {self.dataset.positive} ones only."
+            )
+            raise SchemaError(message)
         if self._made >= _MIN_ROWS and not self._missed:
             message = (
                 f"{self.name}: expected made and missed shots; found {self._made:,} made shots and no missed one. The "
@@ -118,9 +132,12 @@ class PlausibilityCheck:
                 "context_measure_simple='FGA'."
             )
             raise SchemaError(message)
-        self._finish(self._distance, self._distance_advice(), "shot_distance and the position (lat, lon)")
+        if place is None:
+            return
+        names = ", ".join(self.dataset.column(name).raw_name for name in (place.y, place.x))
+        self._finish(self._distance, self._distance_advice(), f"{place.distance} and the position ({names})")
         self._finish(
-            self._type, "Check shot_type, and the unit of the position.", "shot_type and the position (lat, lon)"
+            self._type, "Check shot_type, and the unit of the position.", f"shot_type and the position ({names})"
         )
         self._finish(self._zone, "Check both columns.", "shot_type and shot_zone_basic")
 
@@ -145,3 +162,15 @@ class PlausibilityCheck:
             message = f"{text} {advice}"
             raise SchemaError(message)
         warn(text)
+
+
+def _numbers(chunk: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
+    """Values of a column; NaN where a cell is no number."""
+    return pd.to_numeric(chunk[name], errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _feet(unit: str, along: npt.NDArray[np.float64], across: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Distance of a position from the hoop."""
+    if unit == "degrees":
+        return np.hypot(*court.to_feet(along, across))
+    return np.hypot(along, across) / (10 if unit == "tenths of a foot" else 1)

@@ -6,17 +6,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE, simulation
+from data.acquisition.raw_tables import simulation
+from data.datasets import Dataset, current, raw_folder
+from data.datasets import default as default_dataset
 from data.errors import SourceError
-from data.paths import RAW
 from data.storage.files import atomic_write, display_path, sha256, write_text
 
-PUBLIC_URL = "https://raw.githubusercontent.com/tciodaro/eng_ml/main/data"
-PUBLIC_SHA256 = {
-    DEV_FILE: "3a177adbf7e4ef40cb770940a3aa52ee4880372352d4cf676a94a2d274a36b07",
-    PROD_FILE: "98e4a0c2ed17d350f84fd356bfdcce9b707e931ec37909999489a3d36cf9d05e",
-}
-"""Checksums of the files of the public repository."""
+_PUBLIC = default_dataset().source
+PUBLIC_URL = _PUBLIC.url if _PUBLIC else ""
+PUBLIC_SHA256 = {file.name: file.sha256 for file in _PUBLIC.files} if _PUBLIC else {}
+"""URL and checksums of the public files of the default dataset."""
 
 Kind = Literal["public", "folder", "table", "url", "synthetic", "unknown"]
 
@@ -79,32 +78,42 @@ class Provenance:
         return self.kind == "synthetic"
 
 
-def infer_provenance(kind: Kind, location: str, folder: Path, hashes: Mapping[str, str]) -> Provenance:
+def infer_provenance(
+    kind: Kind, location: str, folder: Path, hashes: Mapping[str, str], dataset: Dataset | None = None
+) -> Provenance:
     """Infer the provenance of files from their bytes, then from their source."""
     if hashes == PUBLIC_SHA256:
         return Provenance("public", location, dict(hashes))
-    simulated = simulation(folder)
+    simulated = simulation(folder, dataset)
     return Provenance("synthetic", simulated, dict(hashes)) if simulated else Provenance(kind, location, dict(hashes))
 
 
-def install_files(source: Provenance, stage: Path, raw: Path) -> Provenance:
+def install_files(source: Provenance, stage: Path, raw: Path, dataset: Dataset | None = None) -> Provenance:
     """Move validated files from `stage` to `raw` and record their provenance.
 
     The record is written first and lists the hashes of the replaced files, so `read_provenance` detects an interruption
     between the renames.
     """
-    inferred = infer_provenance(source.kind, source.location, stage, file_hashes(stage))
-    present = {name: sha256(raw / name) for name in FILES if (raw / name).exists()}
+    files = (dataset or current()).raw_tables
+    inferred = infer_provenance(source.kind, source.location, stage, file_hashes(stage, dataset), dataset)
+    present = {name: sha256(raw / name) for name in files if (raw / name).exists()}
     found = replace(inferred, previous_sha256=present, redirects=source.redirects)
     write_text(json.dumps(asdict(found), indent=2) + "\n", raw / _RECORD)
-    for name in FILES:
+    for name in files:
         with atomic_write(raw / name) as partial:
             (stage / name).replace(partial)
     return found
 
 
-def read_provenance(raw: Path = RAW) -> Provenance:
+def read_provenance(raw: Path | None = None, dataset: Dataset | None = None) -> Provenance:
     """Read the provenance of the files of `raw`; without a record, infer it from their bytes.
+
+    Parameters
+    ----------
+    raw : pathlib.Path, optional
+        By default the folder of the raw tables of the dataset.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Raises
     ------
@@ -113,21 +122,23 @@ def read_provenance(raw: Path = RAW) -> Provenance:
     SourceError
         If files are missing, or differ from what was acquired.
     """
-    missing = [name for name in FILES if not (raw / name).exists()]
+    dataset = dataset or current()
+    raw = raw or raw_folder(dataset)
+    missing = [name for name in dataset.raw_tables if not (raw / name).exists()]
     if missing:
         message = (
             f"{display_path(raw)} lacks {' and '.join(missing)}. Acquire the files first: mlflow run . -e aquisicao"
         )
         raise SourceError(message)
-    hashes, record = file_hashes(raw), raw / _RECORD
+    hashes, record = file_hashes(raw, dataset), raw / _RECORD
     if hashes == PUBLIC_SHA256 or not record.is_file():
-        return infer_provenance("unknown", PUBLIC_URL if hashes == PUBLIC_SHA256 else str(raw), raw, hashes)
+        return infer_provenance("unknown", PUBLIC_URL if hashes == PUBLIC_SHA256 else str(raw), raw, hashes, dataset)
     try:
         recorded = Provenance.from_record(json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         message = f"{display_path(record)} cannot be read ({error}). Delete it, or acquire the files again."
         raise SourceError(message) from error
-    changed = [name for name in FILES if hashes[name] != recorded.sha256.get(name)]
+    changed = [name for name in dataset.raw_tables if hashes[name] != recorded.sha256.get(name)]
     if not changed:
         return recorded
     if all(hashes[name] == recorded.previous_sha256.get(name) for name in changed):
@@ -142,6 +153,6 @@ def read_provenance(raw: Path = RAW) -> Provenance:
     raise SourceError(message)
 
 
-def file_hashes(folder: Path) -> dict[str, str]:
+def file_hashes(folder: Path, dataset: Dataset | None = None) -> dict[str, str]:
     """SHA-256 of both tables of a folder, by name."""
-    return {name: sha256(folder / name) for name in FILES}
+    return {name: sha256(folder / name) for name in (dataset or current()).raw_tables}

@@ -10,12 +10,13 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from data.acquisition.raw_tables import FILES, RawTable
+from data.acquisition.raw_tables import RawTable
+from data.datasets import Column, Dataset, current
 from data.engines.duckdb import duckdb_engine
 from data.engines.engine import POSITION, Engine
 from data.errors import SchemaError, SourceError
-from data.rules import is_valid, number, reason, violations, whole
-from data.schema import COLUMN, FEATURES, GAME_DATE, RAW_COLUMN_NAMES, REASON, SHOT_ID, TARGET, Column
+from data.rules import is_valid, reason, value_of, violations, whole
+from data.schema import REASON
 from data.storage.tables import without_null_types
 from data.validation import MAX_SHOWN, Violations, violation_error, violation_text
 
@@ -38,6 +39,8 @@ class RawShots:
         The raw columns, and ``POSITION``.
     schema : pyarrow.Schema
         Of the raw columns.
+    dataset : Dataset
+        What the table is.
     needed : sequence of str
         Columns of the model that a complete row has.
     also_required : sequence of str
@@ -49,6 +52,7 @@ class RawShots:
     rows: int
     table: ir.Table
     schema: pa.Schema
+    dataset: Dataset
     needed: Sequence[str] = ()
     also_required: Sequence[str] = ()
 
@@ -62,7 +66,7 @@ class RawShots:
             "complete": complete,
             "incomplete": checked.is_valid & ~complete,
             **{f"missing_{name}": checked.is_valid & checked[name].isnull() for name in self.needed},
-            **{f"label_{label}": complete & (checked[TARGET] == label) for label in _LABELS},
+            **{f"label_{label}": complete & (checked[self.dataset.target.name] == label) for label in _LABELS},
         }
         return self._count(checked, conditions)
 
@@ -81,15 +85,20 @@ class RawShots:
         return self.table.filter(self._is_valid()) if self.rejected else self.table
 
     def complete(self) -> ir.Table:
-        """The valid rows with all needed columns: the columns of the model, ``shot_id`` and ``POSITION``."""
-        rows = self.valid()
-        dates = {GAME_DATE: _day(rows[GAME_DATE])} if GAME_DATE in rows.columns else {}
-        rows = rows.select(POSITION, **{SHOT_ID: whole(rows[SHOT_ID])}, **dates, **self._model_columns(rows))
+        """The valid rows with all needed columns: ``POSITION``, id, time, group, and the columns of the model."""
+        rows, dataset = self.valid(), self.dataset
+        others = {
+            column.name: _label_of(column, rows[column.raw_name])
+            for column in (dataset.time, dataset.group)
+            if column is not None and column.raw_name in rows.columns
+        }
+        ids = {dataset.id.name: whole(rows[dataset.id.raw_name])}
+        rows = rows.select(POSITION, **ids, **others, **self._model_columns(rows))
         return rows.filter(self._is_complete(rows))
 
     def rejects(self) -> ir.Table:
         """The rows that violate the schema, with the reason."""
-        return self.table.mutate(**{REASON: reason(self.table)}).filter(~self._is_valid())
+        return self.table.mutate(**{REASON: reason(self.table, self.dataset)}).filter(~self._is_valid())
 
     @property
     def rejects_schema(self) -> pa.Schema:
@@ -99,12 +108,12 @@ class RawShots:
 
     def violations(self) -> Violations:
         """The number of violations and the first ones, for an error message."""
-        broken = {column: f"broken_{column.name}" for column in self._violations()}
+        broken = {column: f"broken_{column.raw_name}" for column in self._violations()}
         marked = self.table.mutate(**{broken[column]: each for column, each in self._violations().items()})
         rows = marked.filter(reduce(or_, (marked[mark] for mark in broken.values())))
-        rows = rows.select(POSITION, *(column.name for column in broken), *broken.values())
+        rows = rows.select(POSITION, *(column.raw_name for column in broken), *broken.values())
         first = [
-            violation_text(column, row[column.name], row[POSITION])
+            violation_text(column, row[column.raw_name], row[POSITION])
             for row in self.engine.rows(rows.order_by(POSITION).limit(MAX_SHOWN))
             for column, mark in broken.items()
             if row[mark]
@@ -118,24 +127,23 @@ class RawShots:
         )[0]
 
     def _violations(self) -> dict[Column, ir.BooleanColumn]:
-        return violations(self.table, self.also_required)
+        return violations(self.table, self.dataset, self.also_required)
 
     def _is_valid(self) -> ir.BooleanColumn:
-        return is_valid(self.table, self.also_required)
+        return is_valid(self.table, self.dataset, self.also_required)
 
     def _is_complete(self, table: ir.Table) -> ir.BooleanColumn:
         return reduce(and_, (table[name].notnull() for name in self.needed), ibis.literal(value=True))
 
-    @staticmethod
-    def _model_columns(table: ir.Table) -> dict[str, ir.FloatingColumn]:
-        """The features and the label as doubles, null where they are missing."""
-        names = {name: RAW_COLUMN_NAMES.get(name, name) for name in (*FEATURES, TARGET)}
-        return {name: number(raw, table[raw]) for name, raw in names.items()}
+    def _model_columns(self, table: ir.Table) -> dict[str, ir.Column]:
+        """The features and the label as in prepared tables, null where they are missing."""
+        columns = (*self.dataset.features, self.dataset.target)
+        return {column.name: value_of(column, table[column.raw_name]) for column in columns}
 
 
-def _day(dates: ir.Column) -> ir.StringColumn:
-    """Dates as strings; of timestamps, the day in UTC."""
-    return (dates.cast("date") if dates.type().is_temporal() else dates).cast("string")
+def _label_of(column: Column, value: ir.Column) -> ir.Column:
+    """A time or a group: an integer, a double, or a string."""
+    return whole(value) if column.kind in {"integer", "boolean"} else value_of(column, value)
 
 
 def open_raw(
@@ -145,7 +153,9 @@ def open_raw(
     found = engine.read(raw.reader)
     names = zip(raw.schema.names, raw.reader.schema.names, strict=True)
     table = found.select(POSITION, **{name: found[stored] for name, stored in names})
-    return RawShots(raw.name, engine, raw.rows, table, without_null_types(raw.schema), needed, also_required)
+    return RawShots(
+        raw.name, engine, raw.rows, table, without_null_types(raw.schema), raw.dataset, needed, also_required
+    )
 
 
 def check_violations(tables: Iterable[RawShots], max_rejected_rows: int = 0) -> None:
@@ -165,7 +175,7 @@ def check_violations(tables: Iterable[RawShots], max_rejected_rows: int = 0) -> 
 
 @dataclass(frozen=True)
 class SharedIds:
-    """Values of ``shot_id`` that valid rows share.
+    """Ids that valid rows share.
 
     Attributes
     ----------
@@ -187,26 +197,26 @@ class SharedIds:
 
 
 def shared_ids(*tables: RawShots) -> list[SharedIds]:
-    """Find the values of ``shot_id`` that valid rows of tables share, first those within a table."""
-    engine = tables[0].engine
+    """Find the ids that valid rows of tables share, first those within a table."""
+    engine, name = tables[0].engine, tables[0].dataset.id.name
     ids = ibis.union(*[_ids(table, place) for place, table in enumerate(tables)])
     # The order puts equal ids one after the other.
-    parts = [ids[SHOT_ID] % engine.partitions] * (engine.partitions > 1)
-    window = ibis.window(group_by=parts, order_by=[ids[SHOT_ID], ids.place])
-    pairs = ids.mutate(before=ids[SHOT_ID].lag().over(window), place_before=ids.place.lag().over(window))
-    pairs = pairs.filter(pairs[SHOT_ID] == pairs.before)
-    counted = pairs.group_by("place_before", "place").aggregate(count=pairs[SHOT_ID].nunique())
+    parts = [ids[name] % engine.partitions] * (engine.partitions > 1)
+    window = ibis.window(group_by=parts, order_by=[ids[name], ids.place])
+    pairs = ids.mutate(before=ids[name].lag().over(window), place_before=ids.place.lag().over(window))
+    pairs = pairs.filter(pairs[name] == pairs.before)
+    counted = pairs.group_by("place_before", "place").aggregate(count=pairs[name].nunique())
     found = []
     for row in engine.rows(counted):
         same = pairs.filter((pairs.place_before == row["place_before"]) & (pairs.place == row["place"]))
-        examples = engine.rows(same.select(SHOT_ID).distinct().order_by(SHOT_ID).limit(_MAX_IDS_SHOWN))
+        examples = engine.rows(same.select(name).distinct().order_by(name).limit(_MAX_IDS_SHOWN))
         places = (row["place_before"], row["place"])
-        found.append(SharedIds(places, row["count"], [example[SHOT_ID] for example in examples]))
+        found.append(SharedIds(places, row["count"], [example[name] for example in examples]))
     return sorted(found, key=lambda shared: (shared.tables[0] != shared.tables[1], shared.tables))
 
 
 def check_ids(*tables: RawShots) -> None:
-    """Raise if valid rows of one or two tables share a ``shot_id``.
+    """Raise if valid rows of one or two tables share an id.
 
     Raises
     ------
@@ -215,43 +225,46 @@ def check_ids(*tables: RawShots) -> None:
     SourceError
         If the two raw tables share one: the test would leak into the training.
     """
+    id_column = tables[0].dataset.id
+    id_name = id_column.raw_name
     for shared in shared_ids(*tables):
         first, second = (tables[place] for place in shared.tables)
         if first is second:
             rows = first.valid()
-            rows = rows.filter(whole(rows[SHOT_ID]).isin(shared.examples)).select(POSITION, SHOT_ID)
+            rows = rows.filter(whole(rows[id_name]).isin(shared.examples)).select(POSITION, id_name)
             lines = [
-                violation_text(COLUMN[SHOT_ID], row[SHOT_ID], row[POSITION])
+                violation_text(id_column, row[id_name], row[POSITION])
                 for row in first.engine.rows(rows.order_by(POSITION).limit(MAX_SHOWN))
             ]
             message = (
-                f"{first.name}: {shared.count:,} shot_id found twice or more, {shared}; expected each only once. Fix "
+                f"{first.name}: {shared.count:,} {id_name} found twice or more, {shared}; expected each only once. Fix "
                 "or remove them:"
             )
             raise SchemaError("\n  ".join([message, *lines]))
         message = (
-            f"{first.name} and {second.name} share {shared.count:,} shot_id ({shared}); expected none, or the model "
-            "would be trained on shots that it is evaluated on."
+            f"{first.name} and {second.name} share {shared.count:,} {id_name} ({shared}); expected none, or the model "
+            f"would be trained on {first.dataset.rows} that it is evaluated on."
         )
         raise SourceError(message)
 
 
 def _ids(table: RawShots, place: int) -> ir.Table:
     rows = table.valid()
-    return rows.select(place=ibis.literal(place), **{SHOT_ID: whole(rows[SHOT_ID])})
+    return rows.select(place=ibis.literal(place), **{table.dataset.id.name: whole(rows[table.dataset.id.raw_name])})
 
 
-def validate_pair(folder: Path) -> None:
-    """Validate both raw tables of a folder, and that no shot is in both.
+def validate_pair(folder: Path, dataset: Dataset | None = None) -> None:
+    """Validate both raw tables of a folder, and that no row is in both.
 
     Raises
     ------
     SourceError
-        If a file is damaged, a table has no rows, or both tables share a ``shot_id``.
+        If a file is damaged, a table has no rows, or both tables share an id.
     SchemaError
         If a table violates the schema.
     """
     with duckdb_engine(folder) as engine:
-        tables = [open_raw(engine, RawTable(folder / name)) for name in FILES]
+        described = dataset or current()
+        tables = [open_raw(engine, RawTable(folder / name, dataset=described)) for name in described.raw_tables]
         check_violations(tables)
         check_ids(*tables)

@@ -13,45 +13,47 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.datasets import Dataset, current
+from data.datasets import default as default_dataset
 from data.errors import FileError, SourceError, TableError
-from data.schema import RAW_COLUMN_NAMES, THREE_POINTS, TWO_POINTS
 from data.simulation.synthetic import SIMULATION
 from data.storage.files import parquet_files
 from data.storage.regular_files import open_native
 from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, arrow_schema, table_writer
 from data.validation import check_columns
 
-DEV_FILE = "dataset_kobe_dev.parquet"
-PROD_FILE = "dataset_kobe_prod.parquet"
-FILES = (DEV_FILE, PROD_FILE)
+FILES = default_dataset().raw_tables
+"""Raw tables of the default dataset: of development and of production."""
+DEV_FILE, PROD_FILE = FILES
 
 CHUNK_ROWS = 131_072
 """Rows of a chunk, which are read together."""
 
-POINTS = {DEV_FILE: TWO_POINTS, PROD_FILE: THREE_POINTS}
-"""``shot_type`` of each raw table."""
 _CHUNKS_BETWEEN_RELEASES = 16
 _INDEX = "__index_level_"
 
 
 class RawTable:
-    """A raw table with the names of `data.schema`.
+    """A raw table with the raw names of the description.
 
     Parameters
     ----------
     path : pathlib.Path
         A Parquet file, or a folder of Parquet files.
     columns : sequence of str, optional
-        Names of ``COLUMNS`` to read; names that the table lacks are ignored.
+        Raw names of columns to read; names that the table lacks are ignored.
     also_required : sequence of str
         See `check_columns`.
     name : str
         Name of the table in messages; by default that of the file.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Attributes
     ----------
     name : str
         Name of the table in messages.
+    dataset : Dataset
     rows : int
     schema : pyarrow.Schema
         Schema of the columns that are read, in the order of the file.
@@ -73,18 +75,27 @@ class RawTable:
         *,
         also_required: Sequence[str] = (),
         name: str = "",
+        dataset: Dataset | None = None,
     ) -> None:
         self.name = name or path.name
+        self.dataset = dataset or current()
         self._path = path
         with _translate_table_errors(path):
             whole = TableReader(path)
             names = [name for name in whole.schema.names if not name.startswith(_INDEX)]
             self.rows = whole.rows or 0
-            raw_names = {name: raw for name, raw in RAW_COLUMN_NAMES.items() if raw not in names}
+            raw_names = {
+                column.name: column.raw_name for column in self.dataset.columns if column.raw_name not in names
+            }
             if not self.rows or not names:
-                message = f"{self.name} holds no rows; expected shots."
+                message = f"{self.name} holds no rows; expected {self.dataset.rows}."
                 raise SourceError(message)
-            check_columns([raw_names.get(name, name) for name in names], self.name, also_required=also_required)
+            check_columns(
+                [raw_names.get(name, name) for name in names],
+                self.name,
+                also_required=also_required,
+                dataset=self.dataset,
+            )
             wanted = [name for name in names if columns is None or raw_names.get(name, name) in columns]
             self.reader = TableReader(path, wanted)
         self._names = [raw_names.get(name, name) for name in self.reader.schema.names]
@@ -108,26 +119,40 @@ class RawTable:
                     pa.default_memory_pool().release_unused()
 
 
-def write_split(chunks: Iterator[pd.DataFrame], folder: Path) -> None:
+def write_split(chunks: Iterator[pd.DataFrame], folder: Path, dataset: Dataset | None = None) -> None:
     """Write chunks of one table, all with the same types, as the two raw tables.
 
     Parameters
     ----------
     chunks : iterator of pandas.DataFrame
-        Chunks with ``shot_type``. The files keep the ``attrs`` of the first chunk.
+        The files keep the ``attrs`` of the first chunk.
     folder : pathlib.Path
         Where they go.
+    dataset : Dataset, optional
+        Both parts are selected by values of a column; by default that of this process.
     """
+    dataset = dataset or current()
+    parts = dict(zip(dataset.raw_tables, (dataset.development, dataset.production), strict=True))
     writers: dict[str, TableWriter] = {}
     with ExitStack() as stack:
         schema = None
         for chunk in chunks:
             if schema is None:
                 schema = arrow_schema(chunk)
-                writers = {file: stack.enter_context(table_writer(folder / file, schema)) for file in FILES}
+                writers = {file: stack.enter_context(table_writer(folder / file, schema)) for file in parts}
             for file, writer in writers.items():
-                part = chunk[chunk["shot_type"] == POINTS[file]]
+                part = chunk[chunk[parts[file].column].isin(parts[file].values)]
                 writer.write(pa.Table.from_pandas(part, schema=schema, preserve_index=False))
+
+
+def write_whole_chunks(chunks: Iterator[pd.DataFrame], path: Path) -> None:
+    """Write chunks of one table, all with the same types, as a Parquet table, with the ``attrs`` of the first one."""
+    with ExitStack() as stack:
+        writer = None
+        for chunk in chunks:
+            if writer is None:
+                writer = stack.enter_context(table_writer(path, arrow_schema(chunk)))
+            writer.write(pa.Table.from_pandas(chunk, schema=writer.schema, preserve_index=False))
 
 
 def attributes(path: Path) -> bytes:
@@ -144,12 +169,12 @@ def attributes(path: Path) -> bytes:
     return bytes(metadata.get(ATTRIBUTES, b""))
 
 
-def simulation(folder: Path) -> str | None:
+def simulation(folder: Path, dataset: Dataset | None = None) -> str | None:
     """Read size and seed of the simulation from the files of a folder; None if the shots are not synthetic.
 
     The simulation writes a mark into the metadata of Parquet files, which copies keep. A CSV file has no metadata.
     """
-    for name in FILES:
+    for name in (dataset or current()).raw_tables:
         found = json.loads(attributes(folder / name) or b"{}")
         if SIMULATION in found:
             return str(found[SIMULATION])

@@ -1,4 +1,4 @@
-"""One table of shots as a source: with the names and types of the raw tables, validated, and split by ``shot_type``."""
+"""One table as a source: with the names and types of the raw tables, validated, and split into both raw tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,21 +8,23 @@ import pyarrow as pa
 
 from data.acquisition.plausibility import PlausibilityCheck
 from data.acquisition.raw_shots import RawShots, check_ids, check_violations, open_raw
-from data.acquisition.raw_tables import CHUNK_ROWS, POINTS, RawTable, attributes
-from data.cli.console import warn
+from data.acquisition.raw_tables import CHUNK_ROWS, RawTable, attributes
+from data.acquisition.selection import IS_DEVELOPMENT, IS_PRODUCTION, part_texts, selecting_columns, with_parts
+from data.cli.console import info, warn
+from data.datasets import Dataset, current
+from data.datasets.description import ROW_ID
 from data.engines.duckdb import duckdb_engine
 from data.engines.engine import Engine, Output
 from data.errors import SchemaError, SourceError, TableError
-from data.schema import COLUMN, RAW_COLUMN_NAMES
 from data.storage.column_names import is_index
+from data.storage.dataset_reader import DatasetReader, chart_hint
 from data.storage.files import remove_path
-from data.storage.shot_reader import ShotReader, chart_hint
 from data.storage.staging import staging
 from data.storage.tables import ATTRIBUTES, table_writer
 from data.validation import check_columns
 
 _PLAUSIBILITY_ROWS = 100_000
-_NUMBERS = {"integer": pa.int64(), "double": pa.float64()}
+_NUMBERS = {"integer": pa.int64(), "boolean": pa.int64(), "float": pa.float64()}
 
 
 class SourceTable:
@@ -31,11 +33,20 @@ class SourceTable:
     Parameters
     ----------
     path : pathlib.Path
-        See `data.storage.shot_reader.ShotReader`.
+        See `data.storage.dataset_reader.DatasetReader`.
     name : str
         Name of the table in messages.
     also_required : sequence of str
         See `check_columns`.
+    dataset : Dataset, optional
+        By default that of this process. If none of its columns is the id of a row, the rows are numbered.
+    first_id : int
+        Number of the first row.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows that were read last.
 
     Raises
     ------
@@ -45,21 +56,45 @@ class SourceTable:
         If a column is missing or duplicate.
     """
 
-    def __init__(self, path: Path, name: str, *, also_required: Sequence[str] = ()) -> None:
-        self.name = name
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        *,
+        also_required: Sequence[str] = (),
+        dataset: Dataset | None = None,
+        first_id: int = 0,
+    ) -> None:
+        self.name, self.dataset, self.rows = name, dataset or current(), 0
         with _translate_reader_errors():
-            self._reader = ShotReader(path, name=name)
+            self._reader = DatasetReader(path, name=name, dataset=self.dataset)
         names = [column for column in self._reader.schema.names if not is_index(column)]
-        self._names = {column: _raw_name(column, names) for column in names}
+        self._names = {column: self._raw_name(column, names) for column in names}
+        self._first_id = first_id
+        numbered = [ROW_ID] if self.dataset.id.name == ROW_ID and ROW_ID not in names else []
+        self._is_numbered = bool(numbered)
         try:
-            check_columns(list(self._names.values()), name, also_required=also_required)
+            found = [*self._names.values(), *numbered]
+            check_columns(found, name, also_required=also_required, dataset=self.dataset)
         except SchemaError as error:
-            message = f"{error}{chart_hint(names, str(path))}"
+            message = f"{error}{chart_hint(names, str(path), self.dataset)}"
             raise SchemaError(message) from error
         # pandas' attributes hold the mark of synthetic shots.
         marks = attributes(path) if self._reader.formats == {"parquet"} else b""
-        fields = [pa.field(self._names[column], _stored_type(self._reader.schema.field(column))) for column in names]
+        kept = self._reader.schema
+        fields = [pa.field(self._names[each], self._stored_type(kept.field(each))) for each in names]
+        fields += [pa.field(each, pa.int64()) for each in numbered]
         self.schema = pa.schema(fields, {ATTRIBUTES: marks} if marks else None)
+
+    def _raw_name(self, name: str, names: Sequence[str]) -> str:
+        column = self.dataset.by_name.get(name)
+        return name if column is None or column.raw_name in names else column.raw_name
+
+    def _stored_type(self, field: pa.Field) -> pa.DataType:
+        column = self.dataset.by_name.get(field.name)
+        if pa.types.is_null(field.type):
+            return pa.string()
+        return _NUMBERS.get(column.kind, field.type) if column and field.type == pa.string() else field.type
 
     def chunks(self) -> Iterator[pa.Table]:
         """Iterate over the table; a column with a cell that is no number stays as strings.
@@ -69,12 +104,16 @@ class SourceTable:
         SourceError
             If a part is damaged.
         """
+        self.rows = 0
         with _translate_reader_errors():
             for chunk in self._reader.chunks(CHUNK_ROWS):
-                columns = [
-                    _typed(chunk.column(name), field.type) for name, field in zip(self._names, self.schema, strict=True)
-                ]
-                yield pa.table(columns, names=list(self._names.values()))
+                fields = zip(self._names, self.schema, strict=False)
+                columns = [_typed(chunk.column(name), field.type) for name, field in fields]
+                if self._is_numbered:
+                    first = self._first_id + self.rows
+                    columns.append(pa.array(range(first, first + len(chunk)), pa.int64()))
+                self.rows += len(chunk)
+                yield pa.table(columns, names=self.schema.names)
 
     def write(self, target: Path) -> None:
         """Write the table as a Parquet table."""
@@ -88,15 +127,15 @@ class SourceTable:
         SchemaError
             If most rows contradict themselves.
         """
-        plausibility = PlausibilityCheck(self.name)
+        plausibility = PlausibilityCheck(self.name, self.dataset)
         for chunk in self.chunks():
             plausibility.add(chunk.to_pandas())
         plausibility.finish()
         warn(self._reader.warning)
 
 
-def split_table(path: Path, folder: Path, name: str = "") -> None:
-    """Split one table by ``shot_type`` into the two raw tables.
+def split_table(path: Path, folder: Path, name: str = "", dataset: Dataset | None = None) -> None:
+    """Split one table into the raw tables of development and of production, as the description says.
 
     Parameters
     ----------
@@ -106,49 +145,73 @@ def split_table(path: Path, folder: Path, name: str = "") -> None:
         Where they go.
     name : str
         Name of the table in messages; that of the file by default.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Raises
     ------
     SourceError, SchemaError
-        If the table cannot be read, violates the schema, or lacks one of the two shot types.
+        If the table cannot be read, violates the schema, or has no rows of one of both parts.
     """
-    source = SourceTable(path, name or path.name, also_required=["shot_type"])
+    dataset = dataset or current()
+    needed = selecting_columns(dataset)
+    source = SourceTable(path, name or path.name, also_required=needed, dataset=dataset)
     with staging(folder, "whole") as stage, duckdb_engine(stage) as engine:
         source.write(stage / "whole.parquet")
-        table = open_valid(engine, stage / "whole.parquet", source.name, also_required=["shot_type"])
+        table = open_valid(engine, stage / "whole.parquet", source.name, also_required=needed, dataset=dataset)
         source.warn()
-        shots = table.table.mutate(**{file: table.table["shot_type"] == points for file, points in POINTS.items()})
-        names = {file: file.removesuffix(".parquet") for file in POINTS}
-        written = engine.write(shots, [Output(names[file], source.schema, table.rows, file) for file in POINTS], folder)
-    for file, points in POINTS.items():
-        if not written[names[file]]:
-            expected = " and ".join(map(repr, POINTS.values()))
-            message = f"{source.name} holds no rows with shot_type {points!r}; expected both {expected}."
+        parts = [file.removesuffix(".parquet") for file in dataset.raw_tables]
+        marks = dict(zip(parts, (IS_DEVELOPMENT, IS_PRODUCTION), strict=True))
+        outputs = [Output(part, source.schema, table.rows, mark) for part, mark in marks.items()]
+        written = engine.write(with_parts(table), outputs, folder)
+    texts = part_texts(dataset)
+    for part, text in zip(parts, texts, strict=True):
+        if not written[part]:
+            message = f"{source.name} holds no rows with {text}; expected both {' and '.join(texts)}."
             raise SourceError(message)
+    if left := table.rows - sum(written.values()):
+        info("Excluded", f"{left:,} rows that are neither {texts[0]} nor {texts[1]}")
 
 
-def convert_table(path: Path, name: str) -> None:
+def convert_table(path: Path, name: str, dataset: Dataset | None = None, first_id: int = 0) -> int:
     """Check a raw table across columns; rewrite it in place if its names or types are not those of the raw tables.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    name : str
+        Name of the table in messages.
+    dataset : Dataset, optional
+        By default that of this process.
+    first_id : int
+        Number of the first row, where the rows are numbered.
+
+    Returns
+    -------
+    int
+        Number of rows that were numbered.
 
     Raises
     ------
     SourceError, SchemaError
         If the table cannot be read, or violates the schema.
     """
+    dataset = dataset or current()
     with _translate_reader_errors():
-        reader = ShotReader(path, name=name)
-        if reader.is_stored:
-            plausibility = PlausibilityCheck(name)
+        reader = DatasetReader(path, name=name, dataset=dataset)
+        if reader.is_stored and dataset.id.raw_name in reader.names:
+            plausibility = PlausibilityCheck(name, dataset)
             plausibility.add(reader.systematic_sample(_PLAUSIBILITY_ROWS))
             plausibility.finish()
-            return
-    source = SourceTable(path, name)
+            return 0
+    source = SourceTable(path, name, dataset=dataset, first_id=first_id)
     with staging(path.parent, path.name) as stage, duckdb_engine(stage) as engine:
         source.write(stage / path.name)
-        open_valid(engine, stage / path.name, name)
+        open_valid(engine, stage / path.name, name, dataset=dataset)
         source.warn()
         remove_path(path)
         (stage / path.name).replace(path)
+    return source.rows
 
 
 def write_whole(chunks: Callable[[], Iterator[pa.Table]], schema: pa.Schema, target: Path) -> None:
@@ -168,32 +231,23 @@ def write_whole(chunks: Callable[[], Iterator[pa.Table]], schema: pa.Schema, tar
             writer.write(chunk.cast(writer.schema))
 
 
-def open_valid(engine: Engine, path: Path, name: str, *, also_required: Sequence[str] = ()) -> RawShots:
+def open_valid(
+    engine: Engine, path: Path, name: str, *, also_required: Sequence[str] = (), dataset: Dataset | None = None
+) -> RawShots:
     """Open a table of Parquet files, and validate it.
 
     Raises
     ------
     SchemaError
-        If a row violates the schema, or two have the same ``shot_id``.
+        If a row violates the schema, or two have the same id.
     SourceError
         If it has no rows.
     """
-    table = open_raw(engine, RawTable(path, name=name, also_required=also_required), also_required=also_required)
+    raw = RawTable(path, name=name, also_required=also_required, dataset=dataset)
+    table = open_raw(engine, raw, also_required=also_required)
     check_violations([table])
     check_ids(table)
     return table
-
-
-def _raw_name(name: str, names: Sequence[str]) -> str:
-    raw = RAW_COLUMN_NAMES.get(name, name)
-    return name if raw in names else raw
-
-
-def _stored_type(field: pa.Field) -> pa.DataType:
-    kind = COLUMN[field.name].kind if field.name in COLUMN else ""
-    kind = "double" if field.name in RAW_COLUMN_NAMES else kind
-    is_string = field.type == pa.string()
-    return _NUMBERS.get(kind, field.type) if is_string else pa.string() if pa.types.is_null(field.type) else field.type
 
 
 def _typed(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:

@@ -1,12 +1,13 @@
-"""Sources of raw files: a folder, one table split by ``shot_type``, a URL, the public repository, or the simulation.
+"""Sources of raw files: a folder, one table that is split, a URL, the source of the dataset, or the simulation.
 
 `acquire` writes two validated tables, each a Parquet file or a folder of Parquet files, and ``source.json`` to
 ``data/raw``. All files are staged and validated first, so an invalid source leaves ``data/raw`` unchanged.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,19 +23,18 @@ from data.acquisition.download import (
 )
 from data.acquisition.provenance import (
     PUBLIC_SHA256,
-    PUBLIC_URL,
     IncompleteAcquisitionError,
     Provenance,
     install_files,
     read_provenance,
 )
 from data.acquisition.raw_shots import validate_pair
-from data.acquisition.raw_tables import FILES, RawTable, write_split
+from data.acquisition.raw_tables import RawTable, write_split, write_whole_chunks
 from data.acquisition.source_table import convert_table, split_table
 from data.cli.console import info
 from data.cli.progress import progress_bar
+from data.datasets import Dataset, current, default, raw_folder
 from data.errors import FileError, SchemaError, SourceError, TableError
-from data.paths import RAW
 from data.simulation import synthetic
 from data.storage import csv_text
 from data.storage.column_names import is_known
@@ -52,13 +52,15 @@ _MAX_PORT = 65_535
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
-def validate_source(source: str) -> str:
+def validate_source(source: str, dataset: Dataset | None = None) -> str:
     """Validate a source before any work.
 
     Parameters
     ----------
     source : str
         ``auto``, ``synthetic``, an ``https://`` URL, a folder, a file, or a table of a database.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Returns
     -------
@@ -70,7 +72,11 @@ def validate_source(source: str) -> str:
     ValueError
         If the source is none of these, or the folder or file does not exist.
     """
+    dataset = dataset or current()
+    files = dataset.raw_tables
     if source in {"auto", "synthetic"}:
+        if source == "synthetic" and not is_simulated(dataset):
+            raise ValueError(_no_simulation(dataset))
         return source
     if source.startswith("https://"):
         return validate_url(source)
@@ -79,8 +85,8 @@ def validate_source(source: str) -> str:
     try:
         path = Path(source).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
-        missing = [name for name in FILES if is_folder and not (path / name).exists()]
-        is_table = len(missing) == len(FILES) and is_folder and bool(parts_of(path))
+        missing = [name for name in files if is_folder and not (path / name).exists()]
+        is_table = len(missing) == len(files) and is_folder and bool(parts_of(path))
     except (OSError, RuntimeError) as error:
         message = f"expected {_EXPECTED}; found {source!r} ({error})"
         raise ValueError(message) from error
@@ -88,20 +94,33 @@ def validate_source(source: str) -> str:
         message = f"expected {_EXPECTED}; found {source!r}, no such file or folder ({path.absolute()})"
         raise ValueError(message)
     if missing and not is_table:
-        message = f"expected a folder that contains {' and '.join(FILES)}; {source!r} lacks {' and '.join(missing)}"
+        message = f"expected a folder that contains {' and '.join(files)}; {source!r} lacks {' and '.join(missing)}"
         raise ValueError(message)
     if not is_folder and not path.is_file():
         message = f"expected {_EXPECTED}; found {source!r}, which is {found_file_type(path)}"
         raise ValueError(message)
     if not is_folder and path.suffix.lower() not in {".csv", ".parquet"}:
-        _validate_content(path)
+        _validate_content(path, dataset)
     return source
 
 
-def _validate_content(path: Path) -> None:
+def is_simulated(dataset: Dataset) -> bool:
+    """Whether the simulation of shots has the columns of a dataset."""
+    return {column.raw_name for column in dataset.required} <= set(synthetic.COLUMNS)
+
+
+def _no_simulation(dataset: Dataset) -> str:
+    missing = [column.raw_name for column in dataset.required if column.raw_name not in synthetic.COLUMNS]
+    return (
+        f"expected another source than the simulation, which has no {', '.join(missing[:10])} of the dataset "
+        f"{dataset.name}; it simulates shots. Give a table: source=FILE"
+    )
+
+
+def _validate_content(path: Path, dataset: Dataset) -> None:
     """Raise unless a file of any name contains a table."""
     try:
-        is_shots = content_of(path) != "text" or any(map(is_known, csv_text.inspect(path).names))
+        is_shots = content_of(path) != "text" or any(is_known(name, dataset) for name in csv_text.inspect(path).names)
     except (TableError, FileError) as error:
         raise ValueError(str(error)) from error
     if not is_shots:
@@ -177,25 +196,28 @@ def acquire(  # noqa: PLR0913 the parameters of a source
     *,
     rows: int,
     seed: int,
-    raw: Path = RAW,
-    public_url: str = PUBLIC_URL,
+    raw: Path | None = None,
+    public_url: str = "",
     max_bytes: int = MAX_SOURCE_BYTES,
+    dataset: Dataset | None = None,
 ) -> Provenance:
     """Fill ``data/raw`` with validated files.
 
     Parameters
     ----------
     source : str
-        See `validate_source`. ``auto`` keeps existing valid files, otherwise downloads the public ones, and simulates
-        if these cannot be reached.
+        See `validate_source`. ``auto`` keeps existing valid files, otherwise downloads those of the dataset, and
+        simulates if these cannot be reached.
     rows, seed : int
         Size and seed of a simulation.
-    raw : pathlib.Path
-        Target folder.
+    raw : pathlib.Path, optional
+        Target folder; by default that of the dataset.
     public_url : str
-        URL that ``auto`` downloads from.
+        URL that ``auto`` downloads from; empty for that of the dataset.
     max_bytes : int
         Maximum size of a source, bytes.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Returns
     -------
@@ -209,79 +231,139 @@ def acquire(  # noqa: PLR0913 the parameters of a source
     DiskFullError
         If the disk is full; `raw` is unchanged.
     """
+    dataset = dataset or current()
+    raw = raw or raw_folder(dataset)
     raw.mkdir(parents=True, exist_ok=True)
+    fill = _Filling(dataset, rows, seed, max_bytes)
     with translate_disk_full(raw):
         if source == "auto":
-            return _acquire_automatically(raw, public_url, rows, seed, max_bytes)
+            return _acquire_automatically(raw, public_url, fill)
         with staging(raw, raw.name) as stage:
-            filled = _fill(stage, source, rows, seed, max_bytes)
-            validate_pair(stage)
-            return install_files(filled, stage, raw)
+            filled = _fill(stage, source, fill)
+            validate_pair(stage, dataset)
+            return install_files(filled, stage, raw, dataset)
 
 
-def _acquire_automatically(raw: Path, public_url: str, rows: int, seed: int, max_bytes: int) -> Provenance:
-    existing = _existing(raw)
+@dataclass(frozen=True)
+class _Filling:
+    """What a folder is filled with; see `acquire`."""
+
+    dataset: Dataset
+    rows: int
+    seed: int
+    max_bytes: int
+
+
+def _acquire_automatically(raw: Path, public_url: str, fill: _Filling) -> Provenance:
+    dataset = fill.dataset
+    existing = _existing(raw, dataset)
     if existing and not existing.is_synthetic:
         return existing
+    if dataset.source is None:
+        message = (
+            f"expected a source: {display_path(raw)} holds no valid tables of the dataset {dataset.name}, whose "
+            "description names no [source]. Give the table: -P source=TABLE"
+        )
+        raise SourceError(message)
+    url = public_url or dataset.source.url
     with staging(raw, raw.name) as stage:
         try:
-            redirects = download(public_url, stage, PUBLIC_SHA256, max_bytes=max_bytes)
-            filled = Provenance("public", public_url, redirects=redirects)
+            filled = Provenance("public", url, redirects=_download(url, stage, fill, _checksums(dataset)))
         except UnreachableError as error:
             info("The public files cannot be reached:", error, style="yellow")
-            if existing and existing.location == synthetic.name(rows, seed):
+            if existing and existing.location == synthetic.name(fill.rows, fill.seed):
                 return existing
-            filled = _fill(stage, "synthetic", rows, seed, max_bytes)
-        validate_pair(stage)
+            if not is_simulated(dataset):
+                raise
+            filled = _fill(stage, "synthetic", fill)
+        validate_pair(stage, dataset)
         if existing is None:
-            _rename_invalid(raw)
-        return install_files(filled, stage, raw)
+            _rename_invalid(raw, dataset)
+        return install_files(filled, stage, raw, dataset)
 
 
-def _existing(raw: Path) -> Provenance | None:
-    present = [name for name in FILES if (raw / name).exists()]
-    if len(present) < len(FILES):
+def _checksums(dataset: Dataset) -> dict[str, str]:
+    """Checksums of the files of the source of a dataset, by name."""
+    if dataset.source is None or dataset.source == default().source:
+        return dict(PUBLIC_SHA256)
+    return {file.name: file.sha256 for file in dataset.source.files}
+
+
+def _download(
+    url: str, stage: Path, fill: _Filling, checksums: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """Download the raw tables, or the parts of one table, which is split."""
+    dataset = fill.dataset
+    files = [file.name for file in dataset.source.files] if dataset.source else list(dataset.raw_tables)
+    if set(dataset.raw_tables) <= set(files):
+        return download(url, stage, checksums, files=dataset.raw_tables, max_bytes=fill.max_bytes)
+    with staging(stage, "parts") as parts:
+        redirects = download(url, parts, checksums, files=files, max_bytes=fill.max_bytes)
+        split_table(parts, stage, url, dataset)
+    return redirects
+
+
+def _existing(raw: Path, dataset: Dataset) -> Provenance | None:
+    files = dataset.raw_tables
+    present = [name for name in files if (raw / name).exists()]
+    if len(present) < len(files):
         if present:
             info(f"{display_path(raw)} contains only", present[0], style="yellow")
         return None
     try:
-        validate_pair(raw)
+        validate_pair(raw, dataset)
     except (SourceError, SchemaError) as error:
         info(f"{display_path(raw)} is invalid:", error, style="yellow")
         return None
     try:
-        return read_provenance(raw)
+        return read_provenance(raw, dataset)
     except IncompleteAcquisitionError as error:
         info(f"{display_path(raw)} is invalid:", error, style="yellow")
         return None
 
 
-def _fill(stage: Path, source: str, rows: int, seed: int, max_bytes: int) -> Provenance:
+def _simulate(stage: Path, fill: _Filling) -> None:
+    dataset = fill.dataset
+    if not is_simulated(dataset):
+        raise SourceError(_no_simulation(dataset))
+    with progress_bar("simulating", fill.rows) as advance:
+        chunks = synthetic.marked(fill.rows, fill.seed, advance)
+        if dataset.development.values and dataset.production.values:
+            write_split(chunks, stage, dataset)
+            return
+        with staging(stage, "whole") as folder:
+            write_whole_chunks(chunks, folder / "whole.parquet")
+            split_table(folder / "whole.parquet", stage, "the simulation", dataset)
+
+
+def _fill(stage: Path, source: str, fill: _Filling) -> Provenance:
+    dataset, max_bytes = fill.dataset, fill.max_bytes
+    files = dataset.raw_tables
     if source == "synthetic":
-        with progress_bar("simulating", rows) as advance:
-            write_split(synthetic.marked(rows, seed, advance), stage)
-        return Provenance("synthetic", synthetic.name(rows, seed))
+        _simulate(stage, fill)
+        return Provenance("synthetic", synthetic.name(fill.rows, fill.seed))
     if source.startswith("https://"):
-        return Provenance("url", source, redirects=download(source, stage, max_bytes=max_bytes))
+        return Provenance("url", source, redirects=_download(source, stage, fill))
     path = Path(source).expanduser().absolute()
-    if path.is_dir() and all((path / name).exists() for name in FILES):
-        _require_size(path, [path / name for name in FILES], max_bytes)
-        for name in FILES:
+    if path.is_dir() and all((path / name).exists() for name in files):
+        _require_size(path, [path / name for name in files], max_bytes)
+        for name in files:
             if (path / name).is_dir():
                 # Opening the table reports an unreadable part by its original path.
-                RawTable(path / name)
-        for name in FILES:
+                RawTable(path / name, dataset=dataset)
+        for name in files:
             _copy(path / name, stage / name)
         if SUMS_FILE in {each.name for each in path.iterdir()}:
-            verify_checksums(stage, parse_checksums(_read_checksums(path / SUMS_FILE)))
-        for name in FILES:
-            convert_table(stage / name, name)
+            verify_checksums(stage, parse_checksums(_read_checksums(path / SUMS_FILE), files), files)
+        rows = 0
+        for name in files:
+            rows += convert_table(stage / name, name, dataset, rows)
         return Provenance("folder", str(path))
     location = source if is_url(source) else str(path)
     if not is_url(source):
         _require_size(path, [path], max_bytes)
     with _translate_table_errors(), local_table(location, max_bytes=max_bytes) as table:
-        split_table(table, stage, display_location(location) if is_url(source) else path.name)
+        split_table(table, stage, display_location(location) if is_url(source) else path.name, dataset)
     return Provenance("table", display_location(location))
 
 
@@ -320,10 +402,11 @@ def _copy(source: Path, target: Path) -> None:
         copy_regular(part, copied)
 
 
-def _rename_invalid(raw: Path) -> None:
-    for name in FILES:
+def _rename_invalid(raw: Path, dataset: Dataset) -> None:
+    known = _checksums(dataset)
+    for name in dataset.raw_tables:
         path = raw / name
-        if path.exists() and sha256(path) != PUBLIC_SHA256[name]:
+        if path.exists() and sha256(path) != known.get(name):
             numbers = (number for number in range(1, 1_000_000) if not (raw / f"{name}.refused-{number}").exists())
             renamed = raw / f"{name}.refused-{next(numbers)}"
             path.replace(renamed)

@@ -35,7 +35,7 @@ LABELS: Mapping[str, int] = {
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _MODEL = re.compile(r"(?!\s)[^/:'?#%\x00-\x1f\x7f]{1,190}(?<!\s)")
-_COLUMN = re.compile(r"(?!_)[^\x00-\x1f\x7f\"{}]{1,200}")
+_COLUMN = re.compile(r"(?![_ ])[\w .:/-]{1,200}(?<! )")
 _TABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
 _SEPARATORS = re.compile(r"[\s_.\-/]+")
 _NOUNS = {
@@ -111,7 +111,9 @@ class Column(_Part):
         How a category is scored that no training row has: as ``unknown``, or as an invalid row (``reject``).
     """
 
-    name: Annotated[str, AfterValidator(_matching(_COLUMN, "a name without quotes, braces and a leading underscore"))]
+    name: Annotated[
+        str, AfterValidator(_matching(_COLUMN, "letters, digits, spaces and _.:/-, first no space and no _"))
+    ]
     role: Role
     kind: Kind
     minimum: float | None = None
@@ -275,24 +277,36 @@ class Rows(_Part):
         return self
 
     @property
+    def text(self) -> str:
+        """Describe which rows these are.
+
+        Examples
+        --------
+        >>> Rows(column="season", since="2013-14").text, Rows(column="side", values=("left",)).text
+        ("season from '2013-14' on", "side 'left'")
+        """
+        if self.values:
+            return f"{self.column} " + " or ".join(map(repr, self.values))
+        since = f" from {self.since!r} on" if self.since is not None else ""
+        until = f" before {self.until!r}" if self.until is not None else ""
+        return f"{self.column}{since}{until}" if self.column else f"{self.share:.4g} of the rows" if self.share else ""
+
+    @property
     def is_given(self) -> bool:
         """Whether the description selects rows of this part."""
         return bool(self.column) or self.share is not None
 
 
 class Test(_Part):
-    """How the rows of development are split into train and test.
+    """How the rows of development are split into train and test; the parameter ``test_size`` is the share of test.
 
     Attributes
     ----------
     strategy : str
         ``random``, stratified by label; ``time``: the last rows; ``group``: all rows of random groups.
-    size : float
-        Share of test rows.
     """
 
     strategy: Literal["random", "time", "group"] = "random"
-    size: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
 class Court(_Part):

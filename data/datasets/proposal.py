@@ -288,7 +288,6 @@ def _text(name: str, label: Guess, guesses: Sequence[Guess], rows: str, table: s
     else:
         yield '# random, stratified by label; "time" tests on the last rows of development.'
         yield 'strategy = "random"'
-    yield "size = 0.2"
     if not any(guess.role == "feature" for guess in guesses):
         yield from ("", "# No column seems to be a feature: give at least one the role feature.")
     for guess in (*guesses, label):

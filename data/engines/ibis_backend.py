@@ -11,9 +11,9 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from data.cli.progress import ProgressCallback
+from data.datasets import current
 from data.engines.engine import POSITION, Engine, Output
 from data.errors import EngineError
-from data.schema import SHOT_ID
 from data.storage.tables import TableReader, TableWriter, table_writer
 
 BATCH_ROWS = 131_072
@@ -34,10 +34,10 @@ class IbisEngine(Engine):
         self.connection = connection
 
     def read(self, table: TableReader) -> ir.Table:
-        """Open a table of Parquet files; its rows are numbered in the order of ``shot_id``."""
+        """Open a table of Parquet files; its rows are numbered in the order of the ids."""
         with self.translate_errors():
             found = self.connection.read_parquet([str(file) for file in table.files])
-            return found.mutate(**{POSITION: ibis.row_number().over(order_by=found[SHOT_ID])})
+            return found.mutate(**{POSITION: ibis.row_number().over(order_by=found[current().id.raw_name])})
 
     def rows(self, query: ir.Table) -> list[dict[str, Any]]:
         """Compute a small result."""

@@ -23,6 +23,7 @@ from data.acquisition.raw_tables import CHUNK_ROWS, RawTable, attributes
 from data.acquisition.source_table import open_valid, write_whole
 from data.cli.config import CommandConfig
 from data.cli.console import info, warn
+from data.datasets import default
 from data.engines.duckdb import duckdb_engine
 from data.engines.engine import Engine
 from data.errors import FileError, SchemaError, SourceError, TableError
@@ -225,7 +226,7 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
                 found = f"no rows to map but {counts} shots, which are excluded because their games have other rules."
             message = f"{', '.join(file.name for file in files)}: {found}"
             raise SourceError(message)
-        for shared in shared_ids(open_raw(engine, RawTable(converted))):
+        for shared in shared_ids(open_raw(engine, RawTable(converted, dataset=default()))):
             message = (
                 f"{shared.count:,} shots are in more than one chart, with the shot_id {shared}; expected each only "
                 "once. Give every season of a player once."
@@ -247,8 +248,8 @@ def _write(chart: Chart, writer: TableWriter, result: ConversionResult, engine: 
     write_whole(lambda: _mapped(chart, writer.schema), writer.schema, mapped)
     if not TableReader(mapped).rows:
         return
-    open_valid(engine, mapped, name, also_required=["shot_type"])
-    plausibility = PlausibilityCheck(name)
+    open_valid(engine, mapped, name, also_required=["shot_type"], dataset=default())
+    plausibility = PlausibilityCheck(name, default())
     for chunk in TableReader(mapped).chunks(CHUNK_ROWS):
         shots = chunk.to_pandas()
         plausibility.add(shots)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-REJECTS = {"dataset_kobe_dev.parquet": "rejects_dev", "dataset_kobe_prod.parquet": "rejects_prod"}
-"""Names of the tables of rejected rows, by raw file; they hold the raw columns and ``reason``."""
+REJECTS = ("rejects_dev", "rejects_prod")
+"""Names of the tables of rejected rows of both raw tables; they hold the raw columns and ``reason``."""
 RAW_FILES_CHANGED = "The raw files changed during the run. Run the command again."
 
 

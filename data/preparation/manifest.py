@@ -8,20 +8,20 @@ from typing import Any
 import pandas as pd
 
 from data.acquisition.provenance import Provenance
+from data.datasets import current, processed_folder
 from data.errors import StaleDataError
 from data.paths import PROCESSED
-from data.schema import SHOT_ID
 from data.storage.files import display_path, sha256
 
 FILTERED, TRAIN, TEST, PROD = "data_filtered", "base_train", "base_test", "base_prod"
 TABLES = (FILTERED, TRAIN, TEST, PROD)
 """Names of the tables of a preparation."""
 IDS = {TRAIN: "base_train_ids", TEST: "base_test_ids"}
-"""Names of the tables of ``shot_id``, in the order of the rows of train and test."""
+"""Names of the tables of ids and groups, in the order of the rows of train and test."""
 
 MANIFEST = PROCESSED / "manifest.json"
 PREDICTIONS = PROCESSED / "predictions_prod.parquet"
-"""The scored prod table."""
+"""The scored prod table of the default dataset; see `predictions_path` for that of the current one."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def read_manifest() -> Manifest:
         If there is none.
     """
     try:
-        record = json.loads(MANIFEST.read_text(encoding="utf-8"))
+        record = json.loads(manifest_path().read_text(encoding="utf-8"))
         return Manifest(Provenance.from_record(record["provenance"]), dict(record["sha256"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = (
-            f"{display_path(PROCESSED)} contains no prepared tables. Run the preparation first: mlflow run . -e "
-            "preparacao"
+            f"{display_path(processed_folder())} contains no prepared tables. Run the preparation first: mlflow run . "
+            "-e preparacao"
         )
         raise StaleDataError(message) from error
 
@@ -65,11 +65,24 @@ def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
 
 
 def read_ids(manifest: Manifest, name: str) -> "pd.Series[Any] | None":
-    """Read ``shot_id`` (Int64) of each row of train or test; None for a preparation of 0.1.0, which kept no ids.
+    """Read the id (Int64) of each row of train or test; None for a preparation of 0.1.0, which kept no ids.
 
     See `verified_path` for exceptions.
     """
-    return read_prepared(manifest, IDS[name])[SHOT_ID].astype("Int64") if IDS[name] in manifest.sha256 else None
+    column = current().id.name
+    return read_prepared(manifest, IDS[name])[column].astype("Int64") if IDS[name] in manifest.sha256 else None
+
+
+def read_groups(manifest: Manifest, name: str) -> "pd.Series[Any] | None":
+    """Read the group of each row of train or test; None where the description names no group.
+
+    See `verified_path` for exceptions.
+    """
+    group = current().group
+    if group is None or IDS[name] not in manifest.sha256:
+        return None
+    table = read_prepared(manifest, IDS[name])
+    return table[group.name]
 
 
 def verified_path(manifest: Manifest, name: str) -> Path:
@@ -91,5 +104,15 @@ def verified_path(manifest: Manifest, name: str) -> Path:
 
 
 def prepared_path(name: str) -> Path:
-    """Path of a prepared table: a file, or a folder of parts."""
-    return PROCESSED / f"{name}.parquet"
+    """Path of a prepared table of the dataset of this process: a file, or a folder of parts."""
+    return processed_folder(root=PROCESSED) / f"{name}.parquet"
+
+
+def manifest_path() -> Path:
+    """Path of the manifest of the dataset of this process."""
+    return processed_folder(root=MANIFEST.parent) / MANIFEST.name
+
+
+def predictions_path() -> Path:
+    """Path of the scored prod table of the dataset of this process."""
+    return processed_folder(root=PREDICTIONS.parent) / PREDICTIONS.name

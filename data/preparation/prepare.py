@@ -9,28 +9,28 @@ import pandas as pd
 import pyarrow as pa
 
 from data.acquisition.raw_shots import RawShots, check_ids, check_violations, open_raw
-from data.acquisition.raw_tables import DEV_FILE, PROD_FILE, RawTable, attributes
+from data.acquisition.raw_tables import RawTable, attributes
 from data.cli.progress import ProgressCallback
+from data.datasets import Column, Dataset, current
 from data.engines.engine import Engine, Output
 from data.errors import EngineError
 from data.preparation.contract import RAW_FILES_CHANGED, REJECTS, PreparationParams, PreparationResult
 from data.preparation.manifest import FILTERED, IDS, PROD, TABLES, TEST, TRAIN
-from data.preparation.split import IS_TEST, IS_TRAIN, test_rows_per_class, with_side
-from data.schema import FEATURES, GAME_DATE, SHOT_ID, TARGET
+from data.preparation.split import IS_TEST, IS_TRAIN, split
 from data.storage.files import remove_path, translate_disk_full
 from data.storage.staging import staging
 from data.storage.tables import arrow_schema
 
-_COLUMNS = (*FEATURES, TARGET)
 _SIDES = {TRAIN: IS_TRAIN, TEST: IS_TEST}
 
 
-def prepare(
+def prepare(  # noqa: PLR0913, PLR0917 what is prepared, from where to where
     engine: Engine,
     raw: Path,
     out: Path,
     params: PreparationParams,
     on_progress: ProgressCallback = lambda _rows: None,
+    dataset: Dataset | None = None,
 ) -> PreparationResult:
     """Validate, filter and split the raw tables.
 
@@ -46,13 +46,15 @@ def prepare(
         Size and seed of the split, and maximum number of rejected rows.
     on_progress : callable
         Called with the number of processed rows, `progress_total` in total.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Raises
     ------
     SourceError
-        If a raw file is damaged, a raw table is empty, or both share a ``shot_id``.
+        If a raw file is damaged, a raw table is empty, or both share an id.
     SchemaError
-        If too many rows violate the schema, a ``shot_id`` is duplicate in a table, or too few labeled dev rows are left
+        If too many rows violate the schema, an id is duplicate in a table, or too few labeled dev rows are left
         for a split with both classes on both sides.
     EngineError
         If a query fails.
@@ -61,8 +63,8 @@ def prepare(
     """
     out.mkdir(parents=True, exist_ok=True)
     with translate_disk_full(out), staging(out, "preparation") as folder:
-        result = _prepare(engine, raw, folder, params, on_progress)
-        for name in (*TABLES, *IDS.values(), *REJECTS.values()):
+        result = _prepare(engine, raw, folder, params, on_progress, dataset or current())
+        for name in (*TABLES, *IDS.values(), *REJECTS):
             staged = folder / f"{name}.parquet"
             remove_path(out / staged.name)
             if staged.exists():
@@ -70,37 +72,47 @@ def prepare(
     return result
 
 
-def progress_total(raw: Path) -> int:
+def progress_total(raw: Path, dataset: Dataset | None = None) -> int:
     """Total number of rows that `prepare` reports: each row counts twice, for validation and for writing."""
-    return 2 * sum(RawTable(raw / name).rows for name in (DEV_FILE, PROD_FILE))
+    described = dataset or current()
+    return 2 * sum(RawTable(raw / name, dataset=described).rows for name in described.raw_tables)
 
 
-def _prepare(
-    engine: Engine, raw: Path, folder: Path, params: PreparationParams, on_progress: ProgressCallback
+def _prepare(  # noqa: PLR0913, PLR0917 see `prepare`
+    engine: Engine,
+    raw: Path,
+    folder: Path,
+    params: PreparationParams,
+    on_progress: ProgressCallback,
+    dataset: Dataset,
 ) -> PreparationResult:
-    dev = open_raw(engine, RawTable(raw / DEV_FILE), _COLUMNS)
-    prod = open_raw(engine, RawTable(raw / PROD_FILE), FEATURES)
+    target, dev_file, prod_file = dataset.target.name, *dataset.raw_tables
+    never_null = [column.name for column in dataset.features if not column.nullable]
+    dev = open_raw(engine, RawTable(raw / dev_file, dataset=dataset), [*never_null, target])
+    prod = open_raw(engine, RawTable(raw / prod_file, dataset=dataset), never_null)
     check_violations((dev, prod), params.max_rejected_rows)
     check_ids(dev, prod)
     on_progress(dev.rows + prod.rows)
-    test_rows = test_rows_per_class(dev.labels, params.test_size, params.seed)
-    shots = with_side(engine, dev.complete(), dev.labels, test_rows, params.seed)
-    shots = shots.mutate(**{TARGET: shots[TARGET].cast("int64")})
+    shots, test_rows = split(engine, dev.complete(), dataset, dev.labels, params)
+    shots = shots.mutate(**{target: shots[target].cast("int64")})
     rows = {FILTERED: dev.counts["complete"], TEST: sum(test_rows.values()), PROD: prod.counts["complete"]}
     made = {FILTERED: dev.labels[1], TEST: test_rows[1], PROD: prod.labels[1]}
     for counts in (rows, made):
         counts[TRAIN] = counts[FILTERED] - counts[TEST]
-    schema, ids = _schema(raw / DEV_FILE, _COLUMNS), _schema(raw / DEV_FILE, [SHOT_ID])
+    schema = _schema(raw / dev_file, [*dataset.features, dataset.target], dataset)
+    groups = [column for column in [dataset.group] if column and column.name in shots.columns]
+    ids = _schema(raw / dev_file, [dataset.id, *groups], dataset)
     outputs = [Output(FILTERED, schema, rows[FILTERED])]
     for side, mark in _SIDES.items():
         outputs += [Output(side, schema, rows[side], mark), Output(IDS[side], ids, rows[side], mark)]
     _write(dev, shots, outputs, folder, on_progress)
     scorable = prod.complete()
-    columns = [name for name in (SHOT_ID, GAME_DATE, *_COLUMNS) if name in scorable.columns]
-    _write(prod, scorable, [Output(PROD, _schema(raw / PROD_FILE, columns), rows[PROD])], folder, on_progress)
-    for table in (dev, prod):
+    columns = [column for column in dataset.kept if column.name in scorable.columns]
+    of_prod = _schema(raw / prod_file, columns, dataset)
+    _write(prod, scorable, [Output(PROD, of_prod, rows[PROD])], folder, on_progress)
+    for table, name in zip((dev, prod), REJECTS, strict=True):
         if table.rejected:
-            rejects = Output(REJECTS[table.name], table.rejects_schema, table.rejected)
+            rejects = Output(name, table.rejects_schema, table.rejected)
             _write(table, table.rejects(), [rejects], folder)
     labeled = rows | {PROD: sum(prod.labels.values())}
     return PreparationResult(
@@ -110,8 +122,8 @@ def _prepare(
         dropped={
             "dropped_dev_rows": dev.counts["incomplete"],
             "dropped_prod_rows": prod.counts["incomplete"],
-            **{f"dropped_dev_missing_{name}": dev.counts[f"missing_{name}"] for name in _COLUMNS},
-            **{f"dropped_prod_missing_{name}": prod.counts[f"missing_{name}"] for name in FEATURES},
+            **{f"dropped_dev_missing_{name}": dev.counts[f"missing_{name}"] for name in (*never_null, target)},
+            **{f"dropped_prod_missing_{name}": prod.counts[f"missing_{name}"] for name in never_null},
         },
         rejected={table.name: table.rejected for table in (dev, prod)},
     )
@@ -143,11 +155,17 @@ def _write(
             raise EngineError(message)
 
 
-def _schema(raw: Path, columns: Sequence[str]) -> pa.Schema:
+def _schema(raw: Path, columns: Sequence[Column], dataset: Dataset) -> pa.Schema:
     """The schema of a table as pandas writes it, with the synthetic mark of the raw table."""
     # pandas infers the type of a string column from its values.
-    row = pd.DataFrame({name: [""] if name == GAME_DATE else [0.0] for name in columns})
-    integers = [SHOT_ID] if SHOT_ID in columns else [TARGET]
-    row = row.astype(dict.fromkeys(integers, "int64"))
+    row = pd.DataFrame({column.name: [_example(column)] for column in columns})
+    if dataset.id not in columns:
+        row = row.astype({dataset.target.name: "int64"})
     row.attrs.update(json.loads(attributes(raw) or b"{}"))
     return arrow_schema(row)
+
+
+def _example(column: Column) -> int | float | str:
+    if column.role == "id" or (column.role in {"time", "group"} and column.kind in {"integer", "boolean"}):
+        return 0
+    return 0.0 if column.is_numeric or column.role == "target" else ""

@@ -1,34 +1,29 @@
-"""Stratified random split into train and test: the same rows for a seed, on every engine and for any order of rows.
+"""Split of development into train and test: the same rows for a seed, on every engine and for any order of rows.
 
-The test rows of each class are those with the smallest hashes of seed and ``shot_id``, as many as in scikit-learn's
-stratified split.
+- ``random``, stratified: the test rows of each class are those with the smallest hashes of seed and id, as many as in
+  scikit-learn's stratified split.
+- ``group``: the test groups are those with the smallest hashes of seed and smallest id.
+- ``time``: the test rows are the last ones; rows of one time are on one side.
 """
 
 from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import TypeVar
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils import _approximate_mode, check_random_state
 
-from data.acquisition.raw_tables import DEV_FILE
+from data.datasets import Dataset, current
 from data.engines.engine import Engine
+from data.engines.hashing import HASH, with_hash
+from data.engines.ranks import smallest_with_rows
 from data.errors import EngineError, SchemaError
-from data.preparation.contract import RAW_FILES_CHANGED
-from data.schema import SHOT_ID, TARGET
+from data.preparation.contract import RAW_FILES_CHANGED, PreparationParams
 
-Integers = TypeVar("Integers", npt.NDArray[np.int64], int, ir.IntegerColumn)
+IS_TRAIN, IS_TEST = "_is_train", "_is_test"
 
-HASH, IS_TRAIN, IS_TEST = "_hash", "_is_train", "_is_test"
-
-_ROUNDS = 6
-_HALF = (1 << 32) - 1
-_MULTIPLIER = 0x5BD1E995
-"""An odd number below 2**31, of MurmurHash2: its product with 32 bits is a bigint."""
 _SMALLEST, _GREATEST = -(2**63), 2**63 - 1
 _MARGIN = 8
 """Standard deviations on each side of the expected hash of the last test row."""
@@ -65,109 +60,135 @@ def test_rows_per_class(classes: Mapping[int, int], test_size: float, seed: int)
         train = _approximate_mode(counts, rows - test_rows, stream)
         sizes = _approximate_mode(counts - train, test_rows, stream)
     if sizes.min() < 1 or (counts - sizes).min() < 1:
-        message = (
-            f"{DEV_FILE} leaves {rows:,} rows with every feature and a label, {counts[1]:,} made: too few to split "
-            f"with test_size {test_size:g}. Expected both classes on both sides."
-        )
-        raise SchemaError(message)
+        raise _too_few(rows, int(counts[1]), test_size)
     return {label: int(size) for label, size in enumerate(sizes)}
 
 
-def hashed(shot_ids: Integers, seed: int) -> Integers:
-    """Hash of a seed and 64-bit integers: a bijection on them, in integer arithmetic that every engine has.
+def _too_few(rows: int, positive: int, test_size: float) -> SchemaError:
+    dataset = current()
+    return SchemaError(
+        f"{dataset.raw_tables[0]} leaves {rows:,} rows with every feature and a label, {positive:,} "
+        f"{dataset.positive}: too few to split with test_size {test_size:g}. Expected both classes on both sides."
+    )
 
-    It is a Feistel network on the two halves of an integer. No intermediate result exceeds 64 bits.
 
-    Examples
-    --------
-    >>> hashed(np.array([1, 2]), 42).tolist()
-    [6814566933421613761, -6269683291567802239]
+def split(
+    engine: Engine, rows: ir.Table, dataset: Dataset, classes: Mapping[int, int], params: PreparationParams
+) -> tuple[ir.Table, dict[int, int]]:
+    """Split rows as a description says.
+
+    Parameters
+    ----------
+    engine : data.engines.engine.Engine
+    rows : ibis.Table
+        The rows to split, with the bigint id, the label, and time and group where the description names them.
+    dataset : Dataset
+    classes : mapping of int to int
+        Number of rows of each class.
+    params : PreparationParams
+        Size and seed.
+
+    Returns
+    -------
+    rows : ibis.Table
+        With the columns ``IS_TRAIN`` and ``IS_TEST``.
+    test_rows : dict of int to int
+        Number of test rows of each class.
+
+    Raises
+    ------
+    SchemaError
+        If a class has no row on a side.
     """
-    left, right = _halves(shot_ids)
-    for key in _keys(seed):
-        left, right = right, _mixed(left, right, key)
-    found: Integers = _joined(left, right)
-    return found
+    if dataset.test.strategy == "random":
+        test_rows = test_rows_per_class(classes, params.test_size, params.seed)
+        return with_side(engine, rows, dataset, classes, test_rows, params.seed), test_rows
+    total = sum(classes.values())
+    target = dataset.target.name
+    if total and dataset.test.strategy == "group" and dataset.group is not None:
+        rows = with_hash(rows.mutate(_first=first_id(rows, dataset)), "_first", params.seed)
+        last = smallest_with_rows(engine, rows, HASH, np.ceil(params.test_size * total))
+        rows = rows.mutate(**{IS_TEST: rows[HASH] <= last})
+    elif total and dataset.time is not None:
+        first = smallest_with_rows(engine, rows, dataset.time.name, np.ceil(params.test_size * total), latest=True)
+        rows = rows.mutate(**{IS_TEST: (rows[dataset.time.name] >= first).fill_null(ibis.literal(value=False))})
+    else:
+        raise _too_few(total, classes.get(1, 0), params.test_size)
+    rows = rows.mutate(**{IS_TRAIN: ~rows[IS_TEST]})
+    tested = rows.filter(rows[IS_TEST])
+    counted = engine.rows(tested.group_by(target).aggregate(rows=tested.count()))
+    test_rows = {0: 0, 1: 0} | {int(row[target]): int(row["rows"]) for row in counted}
+    if any(not 0 < test_rows[label] < classes.get(label, 0) for label in test_rows):
+        raise _too_few(total, classes.get(1, 0), params.test_size)
+    return rows, test_rows
 
 
-def with_hash(shots: ir.Table, seed: int) -> ir.Table:
-    """Add the column ``HASH``: `hashed` of ``shot_id``, a bigint."""
-    left, right = _halves(shots[SHOT_ID])
-    shots = shots.mutate(_left=left, _right=right)
-    for key in _keys(seed):
-        # A select of its own for each round: as one expression it would be repeated in itself.
-        shots = shots.mutate(_left=shots["_right"], _right=_mixed(shots["_left"], shots["_right"], key))
-    return shots.mutate(**{HASH: _joined(shots["_left"], shots["_right"])}).drop("_left", "_right")
+def first_id(rows: ir.Table, dataset: Dataset) -> ir.IntegerColumn:
+    """The smallest id of the group of each row; a row without a group is a group of its own."""
+    group = rows[dataset.group.name if dataset.group else dataset.id.name]
+    ids = rows[dataset.id.name]
+    return group.isnull().ifelse(ids, ids.min().over(ibis.window(group_by=group)))
 
 
-def with_side(
-    engine: Engine, shots: ir.Table, classes: Mapping[int, int], test_rows: Mapping[int, int], seed: int
+def with_side(  # noqa: PLR0913, PLR0917 the rows, and which of them
+    engine: Engine,
+    shots: ir.Table,
+    dataset: Dataset,
+    classes: Mapping[int, int],
+    test_rows: Mapping[int, int],
+    seed: int,
 ) -> ir.Table:
-    """Add the columns ``IS_TRAIN`` and ``IS_TEST``.
+    """Add the columns ``IS_TRAIN`` and ``IS_TEST`` of a stratified random split.
 
     Parameters
     ----------
     engine : data.engines.engine.Engine
     shots : ibis.Table
-        The rows to split, with the bigint ``shot_id`` and the label.
+        The rows to split, with the bigint id and the label.
+    dataset : Dataset
     classes, test_rows : mapping of int to int
         Number of rows, and of test rows, of each class.
     seed : int
     """
-    rows = with_hash(shots, seed)
-    last = _last_hashes(engine, rows, classes, test_rows)
-    of_class = ibis.cases(*((rows[TARGET] == label, hash_) for label, hash_ in last.items()))
+    target = dataset.target.name
+    rows = with_hash(shots, dataset.id.name, seed)
+    last = _last_hashes(engine, rows, target, classes, test_rows)
+    of_class = ibis.cases(*((rows[target] == label, hash_) for label, hash_ in last.items()))
     rows = rows.mutate(**{IS_TEST: rows[HASH] <= of_class})
     return rows.mutate(**{IS_TRAIN: ~rows[IS_TEST]})
 
 
-def _halves(shot_ids: Integers) -> tuple[Integers, Integers]:
-    return (shot_ids >> 32) & _HALF, shot_ids & _HALF
-
-
-def _keys(seed: int) -> list[int]:
-    return [int(key) for key in np.random.SeedSequence(seed).generate_state(_ROUNDS)]
-
-
-def _mixed(left: Integers, right: Integers, key: int) -> Integers:
-    return left ^ ((((right ^ key) * _MULTIPLIER) >> 16) & _HALF)
-
-
-def _joined(left: Integers, right: Integers) -> Integers:
-    return (left - (1 << 31)) * (1 << 32) + right
-
-
 def _last_hashes(
-    engine: Engine, rows: ir.Table, classes: Mapping[int, int], test_rows: Mapping[int, int]
+    engine: Engine, rows: ir.Table, target: str, classes: Mapping[int, int], test_rows: Mapping[int, int]
 ) -> dict[int, int]:
     """The greatest hash of the test rows of each class: by its rank in the class.
 
     Only the hashes in a band around its expected value come to this process; those below it are counted.
     """
     bands = {label: _band(test_rows[label] / size, size) for label, size in classes.items()}
-    low, high = (ibis.cases(*((rows[TARGET] == label, band[end]) for label, band in bands.items())) for end in (0, 1))
+    low, high = (ibis.cases(*((rows[target] == label, band[end]) for label, band in bands.items())) for end in (0, 1))
     near = rows.mutate(low=low, high=high)
     near = near.filter(near[HASH] <= near.high).mutate(near=ibis.greatest(near[HASH], near.low))
-    counted = engine.rows(near.group_by(TARGET, "near").aggregate(rows=near.count()))
+    counted = engine.rows(near.group_by(target, "near").aggregate(rows=near.count()))
     last = {}
     for label in classes:
-        of_class = sorted((row["near"], row["rows"]) for row in counted if row[TARGET] == label)
+        of_class = sorted((row["near"], row["rows"]) for row in counted if row[target] == label)
         ranks = list(accumulate(count for _, count in of_class))
         place = bisect_left(ranks, test_rows[label])
         # Hashes below the band are counted at its lower end.
         if place < len(ranks) and (place or of_class[0][0] == _SMALLEST):
             last[label] = of_class[place][0]
-    return last if len(last) == len(classes) else _ranked(engine, rows, test_rows)
+    return last if len(last) == len(classes) else _ranked(engine, rows, target, test_rows)
 
 
-def _ranked(engine: Engine, rows: ir.Table, test_rows: Mapping[int, int]) -> dict[int, int]:
+def _ranked(engine: Engine, rows: ir.Table, target: str, test_rows: Mapping[int, int]) -> dict[int, int]:
     """As `_last_hashes` for ids whose hashes are not uniform, which someone selected who knows the seed."""
-    rank = ibis.row_number().over(group_by=rows[TARGET], order_by=rows[HASH]) + 1
-    ranked = rows.select(TARGET, HASH, rank=rank)
+    rank = ibis.row_number().over(group_by=rows[target], order_by=rows[HASH]) + 1
+    ranked = rows.select(target, HASH, rank=rank)
     found = ranked.filter(
-        ranked["rank"] == ibis.cases(*((ranked[TARGET] == label, k) for label, k in test_rows.items()))
+        ranked["rank"] == ibis.cases(*((ranked[target] == label, k) for label, k in test_rows.items()))
     )
-    last = {int(row[TARGET]): int(row[HASH]) for row in engine.rows(found)}
+    last = {int(row[target]): int(row[HASH]) for row in engine.rows(found)}
     if len(last) < len(test_rows):
         raise EngineError(RAW_FILES_CHANGED)
     return last

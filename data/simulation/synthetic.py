@@ -21,7 +21,7 @@ from data import court
 from data.cli.config import CommandConfig
 from data.cli.console import info
 from data.cli.progress import ProgressCallback, progress_bar
-from data.schema import THREE_POINTS, TWO_POINTS
+from data.schema import COLUMN, THREE_POINTS, TWO_POINTS
 from data.simulation.players import KOBE, Player
 from data.storage.files import atomic_write, display_path, size_bytes, translate_disk_full
 from data.storage.tables import TableWriter, arrow_schema, table_writer, validate_file_format
@@ -35,6 +35,9 @@ BLOCK_ROWS = 65_536
 
 SIMULATION = "simulation"
 """Key of ``DataFrame.attrs`` that marks synthetic shots; pandas keeps it in the Parquet files that it writes."""
+
+COLUMNS = tuple(COLUMN)
+"""Names of the columns of synthetic shots, those of the public files."""
 
 _FEET = np.array([0, 1.5, 4, 8, 15, 18, 23.5, 25, 27, 29, 32, 40, 94])
 _OPPONENTS = np.array(

@@ -7,9 +7,8 @@ from rich.panel import Panel
 
 from data.acquisition.provenance import Provenance
 from data.cli.console import console, info
-from data.paths import RAW
+from data.datasets import current, raw_folder
 from data.preparation.manifest import Manifest, prepared_path
-from data.schema import TARGET
 from data.storage.files import display_path
 from monitor.store.tags import DATA_SOURCE, ORIGIN, SYNTHETIC, UNKNOWN
 from steps.shared.tracking import Dataset, Tags
@@ -27,7 +26,7 @@ def print_provenance(provenance: Provenance) -> None:
             )
         )
     source = provenance.location
-    info("Raw files:", f"{display_path(RAW)} ({provenance.kind}: {source})")
+    info("Raw files:", f"{display_path(raw_folder())} ({provenance.kind}: {source})")
 
 
 def print_synthetic_warning(*, synthetic: bool) -> None:
@@ -48,4 +47,4 @@ def origin_tags(held: Mapping[str, str]) -> Tags:
 
 def prepared_dataset(manifest: Manifest, name: str, table: pd.DataFrame, context: str) -> Dataset:
     """The record of a prepared table as an input of a run."""
-    return Dataset(prepared_path(name), table, context, manifest.sha256[name], TARGET)
+    return Dataset(prepared_path(name), table, context, manifest.sha256[name], current().target.name)

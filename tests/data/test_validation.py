@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.datasets import default
 from data.errors import SchemaError
 from data.schema import COLUMN, COLUMNS
 from data.validation import rejection_reason
@@ -118,5 +119,5 @@ def test_valid_rows_have_no_reason(shots: pd.DataFrame) -> None:
     [(None, "null"), (np.nan, "null"), (1e20, "1e+20"), (np.inf, "inf"), (7, "7"), ("it's", "'it's'")],
 )
 def test_a_reason_formats_its_value_like_both_engines(value: object, shown: str) -> None:
-    column = COLUMN["lat"]
+    column = default().column("lat")
     assert rejection_reason(column, value) == f"column lat: found {shown}, expected {column.constraint_text}"

@@ -147,7 +147,6 @@ def place(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(preparacao, "RAW", folder / "raw")
     monkeypatch.setattr(preparacao, "PROCESSED", processed)
     monkeypatch.setattr(preparacao, "read_provenance", lambda: provenance.read_provenance(folder / "raw"))
-    monkeypatch.setattr(preparacao, "MANIFEST", processed / "manifest.json")
     for module in (manifest, preparacao, data_origin):
         monkeypatch.setattr(module, "prepared_path", lambda name: processed / f"{name}.parquet")
     monkeypatch.setattr(manifest, "MANIFEST", processed / "manifest.json")

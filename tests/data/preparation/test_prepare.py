@@ -12,12 +12,12 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE
+from data.engines.hashing import hashed
 from data.errors import SchemaError, SourceError
 from data.paths import ROOT
 from data.preparation.contract import PreparationParams
 from data.preparation.manifest import FILTERED, IDS, TABLES, TEST, TRAIN
 from data.preparation.prepare import progress_total
-from data.preparation.split import hashed
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError, sha256
 from data.storage.tables import TableWriter

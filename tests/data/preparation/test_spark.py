@@ -12,6 +12,7 @@ import pytest
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
 from data.engines import spark as spark_engine
+from data.engines.hashing import hashed
 from data.engines.spark import SparkEngine
 from data.errors import EngineError, SchemaError, SourceError, TableError
 from data.preparation import prepare as preparation
@@ -134,7 +135,7 @@ def test_the_test_rows_have_the_smallest_hashes_of_their_class(
     prepared_once: tuple[PreparationResult, Path], pair: dict[str, pd.DataFrame]
 ) -> None:
     rows = pair[DEV_FILE].rename(columns={"lon": "lng"}).dropna(subset=[*FEATURES, TARGET])
-    rows = rows.assign(hash=split.hashed(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
+    rows = rows.assign(hash=hashed(rows[SHOT_ID].to_numpy(), PLAN.seed)).sort_values("hash")
     sizes = split.test_rows_per_class(rows[TARGET].astype(int).value_counts().to_dict(), PLAN.test_size, PLAN.seed)
     expected = pd.concat([rows[rows[TARGET] == flag].head(size) for flag, size in sizes.items()])
     expected = expected[[*FEATURES, TARGET]].astype(float).sort_values([*FEATURES, TARGET], ignore_index=True)

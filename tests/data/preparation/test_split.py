@@ -12,10 +12,10 @@ from sklearn.model_selection import train_test_split
 
 from data.engines.duckdb import duckdb_engine
 from data.engines.engine import Engine
+from data.engines.hashing import HASH, hashed, with_hash
 from data.engines.spark import SparkEngine
 from data.errors import SchemaError
 from data.preparation import split
-from data.preparation.split import HASH, hashed, with_hash
 from data.schema import SHOT_ID
 from data.storage.tables import TableReader
 from tests.spark import needs_java, small_session
@@ -107,7 +107,10 @@ def test_no_intermediate_result_of_the_hash_overflows() -> None:
 def of_engine(engine: Engine, folder: Path, seed: int) -> list[int]:
     path = folder / "ids.parquet"
     pd.DataFrame({SHOT_ID: EXTREMES}).to_parquet(path)
-    return [row[HASH] for row in engine.rows(with_hash(engine.read(TableReader(path)), seed).order_by("_position"))]
+    return [
+        row[HASH]
+        for row in engine.rows(with_hash(engine.read(TableReader(path)), "shot_id", seed).order_by("_position"))
+    ]
 
 
 @pytest.mark.parametrize("seed", [0, 42, 2**32 - 1])
