@@ -16,7 +16,7 @@ ORDER = """
     serving.model.body_parser serving.model serving.registry serving.inference_log
     serving.client serving.batch serving.server
     monitor.scored_tables
-    monitor.metrics monitor.store monitor.drift monitor.estimation monitor.health monitor.retraining
+    monitor.metrics monitor.store monitor.drift monitor.estimation monitor.health monitor.alerts monitor.retraining
     monitor.charts monitor.reports.model_card monitor.reports.monitoring monitor.reports monitor.reports.pipeline
     monitor.ui monitor.app
     steps.shared steps.scoring steps.training steps.retraining

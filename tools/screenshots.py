@@ -43,7 +43,8 @@ MAX_BYTES = 250_000
 
 _SECONDS = 60
 _COLORS = (256, 128, 64)
-_LINK, _TAB = "[data-testid=stSidebarNavLink]", "[data-testid=stTab], button[role=tab]"
+_LINK = "[data-testid=stTopNavLink]"
+_TAB = "[data-testid=stTab], button[role=tab], [data-testid=stButtonGroup] button"
 _RENDERED = "[data-testid=stApp][data-test-script-state=notRunning]"
 _PLOT = ".js-plotly-plot .main-svg"
 _COLUMNS = (
@@ -159,10 +160,10 @@ def run(_: ScreenshotsConfig) -> None:
 def _monitor_pages(page: Page, url: str) -> None:
     page.driver.get(url)
     for name, link, tab, wanted, height in (
-        ("monitor-overview", "Overview", "", "[data-testid=stMetricValue]", 1000),
-        ("monitor-shot-chart", "Shot chart", "Shots", _PLOT, 1200),
-        ("monitor-drift", "Drift", "Statistics and thresholds", _PLOT, 900),
-        ("monitor-retraining", "Retraining", "", _PLOT, 1000),
+        ("monitor-overview", "Today", "", "[data-testid=stMetricValue]", 1000),
+        ("monitor-shot-chart", "Court", "", "[data-testid=stTable]", 1200),
+        ("monitor-drift", "Why", "Inputs", ".drift", 900),
+        ("monitor-retraining", "Champions", "", _PLOT, 1000),
     ):
         page.click(_LINK, link)
         page.wait_until_rendered(f"{_LINK}[aria-current]", link)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import cycle
 
 import numpy as np
@@ -13,6 +14,7 @@ from plotly.subplots import make_subplots
 
 from monitor.charts.layout import BINS, Floats, base_figure, colors, empty_figure, format_values, layout
 from monitor.charts.palette import CHALLENGER, CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE, STATUS, TRAINING
+from monitor.store.records import MonitoringRun
 
 _MAX_INTEGER_BINS = 200
 _LOG_SCALE_FROM = 30
@@ -206,6 +208,18 @@ def thresholds(rows: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
+def history_rows(runs: Sequence[MonitoringRun]) -> pd.DataFrame:
+    """Monitoring runs as `status_history` draws them."""
+    return pd.DataFrame(
+        {
+            "time": pd.to_datetime([run.started for run in runs], utc=True),
+            "status": [run.health for run in runs],
+            "alerts": [int(run.metrics.get("alarms", 0)) for run in runs],
+            "reasons": [f"version {run.model_version or 'unknown'}: {'; '.join(run.reasons)}" for run in runs],
+        }
+    )
+
+
 def status_history(rows: pd.DataFrame) -> go.Figure:
     """Monitoring runs with their status and number of alerts.
 
@@ -244,6 +258,100 @@ def status_history(rows: pd.DataFrame) -> go.Figure:
             )
     highest = max(int(rows["alerts"].max()), 1)
     figure.update_yaxes(range=[-0.08 * highest, 1.12 * highest], tickformat="d", nticks=min(highest, 6) + 1)
+    return figure
+
+
+ROLLING_WORDS = ("log loss", "95% CI", "threshold", "test set", "base rate of the same rows", "promotion")
+"""What `rolling_loss` names, in the order of its legend."""
+
+
+def rolling_loss(  # noqa: PLR0913 what the loss is compared with
+    rows: pd.DataFrame,
+    *,
+    reference: float | None,
+    threshold: float | None,
+    promotions: Sequence[tuple[datetime, str]] = (),
+    words: Mapping[str, str] | None = None,
+    title: str = "",
+) -> go.Figure:
+    """Log loss of a moving window over time, with the base-rate loss, a threshold and promotions.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As returned by `monitor.metrics.rolling.rolling_loss`.
+    reference, threshold : float or None
+        Log loss on the test set, and the one above which a window breaches.
+    promotions : sequence of (datetime, str)
+        Time and version.
+    words : mapping of str to str, optional
+        Translations of ``ROLLING_WORDS``.
+    title : str
+    """
+    named = dict(zip(ROLLING_WORDS, ROLLING_WORDS, strict=True)) | dict(words or {})
+    figure = base_figure(title, height=300)
+    if rows.empty:
+        return empty_figure(figure)
+    figure.add_scatter(
+        x=[*rows["time"], *rows["time"][::-1]],
+        y=[*rows["high"], *rows["low"][::-1]],
+        fill="toself",
+        fillcolor=_faded(CURRENT, 0.18),
+        line={"width": 0},
+        hoverinfo="skip",
+        name=named["95% CI"],
+    )
+    for name, column, style in (
+        ("base rate of the same rows", "base_rate", {"color": NEUTRAL, "width": 2, "dash": "dot"}),
+        ("log loss", "log_loss", {"color": CURRENT, "width": 3}),
+    ):
+        figure.add_scatter(
+            x=rows["time"],
+            y=rows[column],
+            customdata=rows[["rows"]],
+            name=named[name],
+            mode="lines",
+            line=style,
+            hovertemplate="%{x|%Y-%m-%d}: %{y:.4f} (%{customdata[0]:,})<extra>" + named[name] + "</extra>",
+        )
+    for name, value, dash in (("threshold", threshold, "dash"), ("test set", reference, "solid")):
+        if value is not None:
+            figure.add_scatter(
+                x=[rows["time"].iloc[0], rows["time"].iloc[-1]],
+                y=[value, value],
+                name=f"{named[name]} ({value:.4f})",
+                mode="lines",
+                line={"color": REFERENCE if name == "test set" else LINES, "dash": dash, "width": 1.5},
+                hoverinfo="skip",
+            )
+    for time, label in promotions:
+        figure.add_vline(x=time, line={"color": MISSED, "width": 1.5})
+        figure.add_annotation(
+            x=time, y=1, yref="paper", yanchor="top", xanchor="left", text=f"▾ {label}", showarrow=False,
+            hovertext=named["promotion"],
+        )  # fmt: skip
+    figure.update_yaxes(tickformat=".3~f")
+    return figure
+
+
+def traffic(rows: pd.DataFrame, names: Mapping[str, str], title: str) -> go.Figure:
+    """Lines of a table over time.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        ``time``, and the columns to draw.
+    names : mapping of str to str
+        How each column is shown.
+    title : str
+    """
+    figure = base_figure(title, height=240)
+    for (column, name), color in zip(names.items(), (MISSED, MADE, CURRENT), strict=False):
+        figure.add_scatter(
+            x=rows["time"], y=rows[column], name=name, mode="lines+markers", line={"color": color, "width": 2},
+            marker={"size": 4}, hovertemplate="%{x|%H:%M:%S}: %{y:.2f}<extra>" + name + "</extra>",
+        )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero")
     return figure
 
 

@@ -20,7 +20,7 @@ from monitor.charts.layout import (
     format_values,
     layout,
 )
-from monitor.charts.palette import LINES, MADE, MISSED, NEUTRAL
+from monitor.charts.palette import CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.metrics.calibration import calibration_curve
 
 _MAX_POINTS = 300
@@ -204,6 +204,88 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
     order = {"categoryorder": "array", "categoryarray": samples[::-1]}
     figure.update_yaxes(showticklabels=False, range=[-0.6, len(samples) - 0.4], type="category", **order)
     return figure
+
+
+def forest(
+    rows: pd.DataFrame, metric: str, label: str, *, reference: pd.DataFrame | None = None, whole: float | None = None
+) -> go.Figure:
+    """Forest plot of a metric by slice, with 95% intervals, against the same slices of the test set.
+
+    Parameters
+    ----------
+    rows, reference : pandas.DataFrame
+        As returned by `monitor.metrics.intervals.metrics_by_slice`; slices without the metric are not drawn.
+    metric : str
+    label : str
+        Axis title.
+    whole : float, optional
+        The metric on the whole test set, drawn as a line.
+    """
+    figure = base_figure("", x=label, height=120, legend_rows=1)
+    if metric not in rows or rows[metric].notna().sum() == 0:
+        return empty_figure(figure)
+    drawn = rows[rows[metric].notna()]
+    names = [f"{row.slice}: {row.value} ({row.rows:,})" for row in drawn.itertuples()]
+    figure.update_layout(height=90 + 30 * len(names))
+    if reference is not None and metric in reference:
+        before = drawn[["slice", "value"]].merge(reference, how="left", on=["slice", "value"])
+        figure.add_scatter(
+            x=before[metric],
+            y=names,
+            error_x=_error(before[metric], before[f"{metric}_low"], before[f"{metric}_high"], REFERENCE),
+            name="test set",
+            mode="markers",
+            marker={"color": REFERENCE, "symbol": "square", "size": 9},
+            hovertemplate="%{y}<br>%{x:.4f}<extra>test set</extra>",
+        )
+    figure.add_scatter(
+        x=drawn[metric],
+        y=names,
+        error_x=_error(drawn[metric], drawn[f"{metric}_low"], drawn[f"{metric}_high"], CURRENT),
+        name="current",
+        mode="markers",
+        marker={"color": CURRENT, "size": 10},
+        hovertemplate="%{y}<br>%{x:.4f}<extra>current</extra>",
+    )
+    if whole is not None:
+        figure.add_vline(x=whole, line={"color": LINES, "dash": "dash", "width": 1.5})
+    order = {"categoryorder": "array", "categoryarray": names[::-1]}
+    figure.update_yaxes(type="category", showgrid=True, **order)
+    figure.update_xaxes(tickformat=".3~f", showgrid=True)
+    return figure
+
+
+def tied_groups(groups: pd.DataFrame, title: str) -> go.Figure:
+    """FG% against P(made) of groups of rows with the same P(made); the area of a marker is the rows of its group.
+
+    Parameters
+    ----------
+    groups : pandas.DataFrame
+        ``probability``, ``rate``, ``low``, ``high``, from 0 to 1; ``rows``, int; ``avoidable``, float.
+    title : str
+    """
+    figure = _square(title, "P(made), %", "FG%")
+    if groups.empty:
+        return empty_figure(figure)
+    percent = groups[["probability", "rate", "low", "high"]] * 100
+    figure.add_scatter(
+        x=percent["probability"],
+        y=percent["rate"],
+        error_y=_error(percent["rate"], percent["low"], percent["high"], CURRENT),
+        customdata=groups[["rows", "avoidable"]],
+        name="groups of equal P(made)",
+        mode="markers",
+        marker={
+            "color": CURRENT,
+            "opacity": 0.8,
+            "size": np.sqrt(groups["rows"] / groups["rows"].max()) * 26 + 5,
+        },
+        hovertemplate="P(made) %{x:.1f}%, FG% %{y:.1f}%<br>%{customdata[0]:,} rows, avoidable loss %{customdata[1]:.1f}"
+        "<extra></extra>",
+    )
+    ends = percent.to_numpy()
+    low, high = np.floor(np.nanmin(ends) / 5) * 5, np.ceil(np.nanmax(ends) / 5) * 5
+    return _diagonal(figure, low, high)
 
 
 def rates(rows: pd.DataFrame, by: str, title: str) -> go.Figure:

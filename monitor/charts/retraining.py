@@ -4,7 +4,7 @@ import html
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -93,6 +93,64 @@ def timeline(log: Sequence[RetrainingDecision], promotions: pd.DataFrame) -> go.
     return figure
 
 
+def swimlanes(log: Sequence[RetrainingDecision], promotions: pd.DataFrame, versions: pd.DataFrame) -> go.Figure:
+    """Versions as lanes: a thick line while a version is champion, and the decisions about it as markers.
+
+    Parameters
+    ----------
+    log : sequence of RetrainingDecision
+    promotions : pandas.DataFrame
+        ``when``, ``version``, ``kind`` and ``why``, as returned by `monitor.store.listings.promotions_table`.
+    versions : pandas.DataFrame
+        ``version``, ``created``, ``gate`` and ``model``, as returned by `monitor.store.listings.versions_table`.
+    """
+    if versions.empty and not log:
+        return empty_figure(base_figure(height=240))
+    known = versions.to_dict("records")
+    champions = promotions.sort_values("when").to_dict("records") if len(promotions) else []
+    lanes = {number: place for place, number in enumerate(sorted(int(row["version"]) for row in known))}
+    figure = base_figure(height=110 + 46 * max(len(lanes), 2), legend_rows=2)
+    now = datetime.now(UTC)
+    for row in known:
+        if not pd.isna(row["created"]):
+            lane = lanes[int(row["version"])]
+            line = {"color": LINES, "width": 2, "dash": "solid" if row["gate"] == "passed" else "dot"}
+            figure.add_scatter(
+                x=[row["created"], now], y=[lane, lane], mode="lines", line=line, hoverinfo="skip", showlegend=False
+            )
+    champions = [row for row in champions if int(row["version"]) in lanes]
+    for place, row in enumerate(champions):
+        end, lane = champions[place + 1]["when"] if place + 1 < len(champions) else now, lanes[int(row["version"])]
+        text = _wrapped(
+            [f"Version {row['version']} became champion, {calendar.format_datetime(row['when'])}", row["why"]]
+        )
+        figure.add_scatter(
+            x=[row["when"], end], y=[lane, lane], mode="lines", line={"color": MISSED, "width": 12}, name="champion",
+            legendgroup="champion", showlegend=place == 0, text=[text, text],
+            hovertemplate="%{text}<extra>champion</extra>",
+        )  # fmt: skip
+    for kind, (name, style) in _PROMOTION_STYLES.items():
+        own = [row for row in champions if row["kind"] == kind]
+        if own:
+            texts = [_wrapped([f"Version {row['version']}: {name}", row["why"]]) for row in own]
+            _add_markers(
+                figure, [row["when"] for row in own], [lanes[int(row["version"])] for row in own], name, style, texts
+            )
+    for name, style in DECISION_STYLES.items():
+        placed = [(decision, _lane(decision, lanes)) for decision in log if _name(decision) == name]
+        shown = [(decision, lane) for decision, lane in placed if lane is not None]
+        if shown:
+            _add_markers(
+                figure, [decision.decided_at for decision, _ in shown], [lane for _, lane in shown], name, style,
+                [_hover(decision) for decision, _ in shown],
+            )  # fmt: skip
+    names = [f"v{version}" for version in lanes]
+    figure.update_yaxes(
+        tickvals=list(lanes.values()), ticktext=names, range=[-0.7, len(lanes) - 0.3], zeroline=False, showgrid=False
+    )
+    return figure
+
+
 def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
     """Log loss of each batch and its running mean by strategy, with the events of continuous training.
 
@@ -145,6 +203,14 @@ def policy_backtest(record: Mapping[str, Any]) -> go.Figure:
     figure.update_yaxes(title="running mean", row=2, col=1)
     figure.update_yaxes(automargin=True, tickformat=".3~f")
     return figure
+
+
+def _lane(decision: RetrainingDecision, lanes: Mapping[int, int]) -> int | None:
+    """The lane of a decision: of its challenger, else of the champion that it is about."""
+    for version in (decision.challenger, decision.champion):
+        if version.isdecimal() and int(version) in lanes:
+            return lanes[int(version)]
+    return None
 
 
 def _name(decision: RetrainingDecision) -> str:

@@ -148,15 +148,28 @@ def _places(shots: pd.DataFrame, size_feet: float) -> tuple[npt.NDArray[np.bool_
         raise ValueError(message)
     x, y = court.to_feet(shots["lat"], shots["lng"])
     placed = np.isfinite(x) & np.isfinite(y)
+    return placed, *hexagon_places(x[placed], y[placed], size_feet)
+
+
+def hexagon_places(x: Floats, y: Floats, size_feet: float = SIZE_FEET) -> tuple[Floats, Numbers]:
+    """Assign positions, in feet from the hoop, to hexagons.
+
+    Returns
+    -------
+    centers : ndarray of float64, shape (k, 2)
+        Of each hexagon that holds a position.
+    place : ndarray of int64, shape (n,)
+        Hexagon of each position.
+    """
     # A hexagonal grid is two rectangular grids, the second shifted by half a step; a point is in the hexagon whose
     # center is the nearest of the two candidates. Integers count half steps, so that equal centers compare equal.
     step = np.array([size_feet, size_feet * np.sqrt(3)])
-    scaled = np.column_stack([x[placed], y[placed]]) / step
+    scaled = np.column_stack([x, y]) / step
     even, odd = np.rint(scaled), np.floor(scaled) + 0.5
     near_even = (((scaled - even) * step) ** 2).sum(axis=1) <= (((scaled - odd) * step) ** 2).sum(axis=1)
     nearest = (np.where(near_even[:, None], even, odd) * 2).astype(np.int64)
     found, place = np.unique(nearest, axis=0, return_inverse=True)
-    return placed, found * step / 2, np.asarray(place, dtype=np.int64).ravel()
+    return found * step / 2, np.asarray(place, dtype=np.int64).ravel()
 
 
 def _count(member: Numbers, groups: int) -> Numbers:

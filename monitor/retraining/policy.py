@@ -30,7 +30,8 @@ MIN_IN_WINDOW = checks.MIN_LABELED
 MIN_LABELS = 2 * checks.MIN_LABELED
 """Labeled rows that a training needs: half to train on, half as the temporal hold-out."""
 
-_PREDICTIVE_CHECKS = ("K201", "K204", "K301")
+PREDICTIVE_CHECKS = ("K201", "K204", "K301")
+"""Codes of the checks that are predictive triggers when they fail."""
 _MIN_TREND_WINDOWS, _MAX_TREND_WINDOWS = 4, 12
 _TREND_CONFIDENCE = 0.95
 _F1_ROWS = 30
@@ -324,7 +325,7 @@ def _triggers(
     if evaluation is None:
         return (*found, Trigger("Drift", PREDICTIVE, None, "the champion has not scored any row yet"))
     found.append(_trend(windows, evaluation.baseline.performance.metrics["log_loss"], policy))
-    predictive = [check for check in CHECKS if check.code in _PREDICTIVE_CHECKS]
+    predictive = [check for check in CHECKS if check.code in PREDICTIVE_CHECKS]
     latest = replace(evaluation, current=evaluation.current.tail(policy.recent_rows))
     for result in run_checks(latest, predictive).results:
         unknown = result.status in {CheckStatus.ERROR, CheckStatus.SKIPPED}

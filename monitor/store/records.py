@@ -344,6 +344,14 @@ class ModelVersion(Record):
         return int(held) if tags.LABELS_UNTIL in self.tags and held.isdecimal() else 0
 
     @property
+    def labels_until(self) -> datetime | None:
+        """Time of the newest delayed label that it was trained on; None where it was trained on prepared rows only."""
+        try:
+            return datetime.fromisoformat(self.tags[tags.LABELS_UNTIL])
+        except (KeyError, ValueError):
+            return None
+
+    @property
     def development_sha256(self) -> str:
         """SHA-256 of the dev rows that it was trained on."""
         return self.tags.get(tags.DEVELOPMENT_SHA256) or self.sha256("base_train")

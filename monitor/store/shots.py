@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
 from data.errors import TableError
 from data.paths import RAW
-from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
+from data.schema import FEATURES, GAME_DATE, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import parquet_files
 from data.storage.tables import TableReader
 from monitor.store import run_names
@@ -55,6 +56,36 @@ def with_season(store: ModelStore, table: pd.DataFrame) -> pd.DataFrame:
     for path in filter(None, (_find(store, file) for file in (DEV_FILE, PROD_FILE))):
         seasons = table[SHOT_ID].map(_known_seasons(path, table[SHOT_ID])).fillna(seasons)
     return table.assign(**{SEASON: seasons.astype(str)})
+
+
+def game_dates(store: ModelStore, table: pd.DataFrame) -> "pd.Series[pd.Timestamp] | None":
+    """The day of each shot's game by its ``shot_id``, NaT where no raw file has it; None where no shot has one.
+
+    Raises
+    ------
+    TableError
+        If a raw file is there but cannot be read.
+    """
+    if SHOT_ID not in table:
+        return None
+    dates: pd.Series[Any] = pd.Series(index=table.index, dtype="datetime64[ns]")
+    for path in filter(None, (_find(store, file) for file in (DEV_FILE, PROD_FILE))):
+        dates = dates.combine_first(table[SHOT_ID].map(_known_dates(path, table[SHOT_ID])))
+    return dates if dates.notna().any() else None
+
+
+def _known_dates(path: Path, wanted: "pd.Series[int]") -> "pd.Series[pd.Timestamp]":
+    found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="datetime64[ns]")]
+    with _naming(path):
+        for chunk in TableReader(path, [SHOT_ID, GAME_DATE]).chunks(_CHUNK_ROWS):
+            raw = chunk.to_pandas()
+            if GAME_DATE not in raw:
+                return found[0]
+            kept = raw[raw[SHOT_ID].isin(wanted)]
+            dates = pd.to_datetime(kept[GAME_DATE], errors="coerce").astype("datetime64[ns]")
+            found.append(dates.set_axis(kept[SHOT_ID]))
+    known = pd.concat(found)
+    return known[~known.index.duplicated()]
 
 
 def _known_seasons(path: Path, wanted: "pd.Series[int]") -> "pd.Series[str]":

@@ -10,20 +10,29 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
+from data import datasets
 from data.errors import TableError
+from data.schema import PROBABILITY, TARGET
+from monitor.charts.trust_court import TrustCourt, trust_court
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState, VersionRows, rows_of_version, version_to_evaluate
 from monitor.health.overlap import marked
 from monitor.health.record import FORMAT, RECORD_KEYS, upgrade
 from monitor.health.subject import Subject
+from monitor.metrics.binary import log_loss_by_row
+from monitor.metrics.rolling import mean_interval
+from monitor.metrics.rolling import rolling_loss as rolling_loss_of
 from monitor.retraining import backtest, decision_log, promotion_test
+from monitor.retraining.outlook import Runner
 from monitor.store import listings, records, run_names, shots, tables
 from monitor.store.candidates import StoredCandidate, candidates
 from monitor.store.labels import flag_training_rows
 from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun, RetrainingDecision, RunInfo
+from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import widgets
+from monitor.ui.trust_court import Mark
 from serving import registry
 from serving.batch.in_process import predict
 from serving.client.probe import EndpointInfo, endpoint_info
@@ -38,6 +47,8 @@ MAX_TABLE_ROWS = 200_000
 """Rows of a scored table that a page loads; of a longer table, a systematic sample. ``monitoramento`` compares all."""
 
 _SOON, _LATER = 5, 60
+_FIRST_MONTH = 8
+"""Month from which a date belongs to the season that starts in its year."""
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -51,10 +62,13 @@ class ShownEvaluation:
     rows : int
         Rows of the table, or of the time window of the log, that the version scored. Estimated if the evaluation is
         of a sample.
+    key : str
+        What is cached about the evaluation has this key.
     """
 
     evaluation: Evaluation
     rows: int
+    key: str = ""
 
     @property
     def subject(self) -> Subject:
@@ -194,7 +208,7 @@ def logged(url: str) -> reader.LogSummary:
 
 
 def current() -> ShownEvaluation:
-    """The evaluation of the data source that is selected in the sidebar.
+    """The evaluation of the data source that is selected in the bar.
 
     Raises
     ------
@@ -206,17 +220,111 @@ def current() -> ShownEvaluation:
     if widgets.source() == widgets.LOG:
         table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
         judged = rows_of_version(table, version)._replace(excluded=excluded)
-        return ShownEvaluation(_evaluation(store, f"{version} {key}", "log", judged, labels), rows)
+        name = f"{version} {key}"
+        return ShownEvaluation(_evaluation(store, name, "log", judged, labels), rows, name)
     key = tables.last_batch_scoring(store).run_id
     table, rows = _table(store, key)
     judged = rows_of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
-    return ShownEvaluation(_evaluation(store, f"{version} {key}", "prod", judged, None), rows)
+    name = f"{version} {key}"
+    return ShownEvaluation(_evaluation(store, name, "prod", judged, None), rows, name)
 
 
 def baseline() -> ReferenceData:
     """The reference data of the champion."""
     return _baseline(current_store(), registry.champion_number())
+
+
+def has_court() -> bool:
+    """Whether the dataset of the champion has a court."""
+    return datasets.default().court is not None
+
+
+def courts(shown: ShownEvaluation) -> dict[str, TrustCourt]:
+    """Trust courts of all current rows, and of each season that has some."""
+    return _courts(current_store(), shown.key, shown.evaluation)
+
+
+def runners() -> list[Runner]:
+    """The candidates that the champion's training did not select, on the labeled rows that the pages show."""
+    shown = current()
+    return _runners(current_store(), shown.key, shown.evaluation)
+
+
+def rolling_loss() -> pd.DataFrame | None:
+    """Log loss of the labeled rows over time; see `monitor.metrics.rolling`. None where their time is not known."""
+    shown = current()
+    return _rolling(current_store(), shown.key, shown.evaluation)
+
+
+def promotion_marks() -> list[Mark]:
+    """For each promoted version the season from which it predicts shots that its training did not have."""
+    marks = []
+    for version in versions_of(current_store()):
+        until = version.labels_until
+        if version.promotions and until:
+            # A season starts in October.
+            first = until.year if until.month >= _FIRST_MONTH else until.year - 1
+            marks.append(Mark(f"{first}-{(first + 1) % 100:02d}", f"v{version.version}"))
+    return marks
+
+
+def promotion_times(rows: pd.DataFrame) -> list[tuple[datetime, str]]:
+    """Promotions within the time span of rows, and their versions."""
+    first, last = rows["time"].min(), rows["time"].max()
+    dated = []
+    for version in versions_of(current_store()):
+        if widgets.source() == widgets.LOG:
+            times = [promotion.when.replace(tzinfo=None) for promotion in version.promotions]
+        else:
+            times = [version.labels_until.replace(tzinfo=None)] if version.promotions and version.labels_until else []
+        dated += [(time, f"v{version.version}") for time in times if first <= time <= last]
+    return sorted(dated)
+
+
+@cached(st.cache_data, ttl=_SOON)
+def versions_of(store: ModelStore) -> list[ModelVersion]:
+    """All versions of the registered model."""
+    with registry.translate_store_errors():
+        return list(store.versions())
+
+
+@cached(st.cache_resource, max_entries=4)
+def _courts(store: ModelStore, key: str, _evaluation_of: Evaluation) -> dict[str, TrustCourt]:
+    del store, key
+    rows = _evaluation_of.current
+    # Training and reference rows show nothing about new shots.
+    rows = rows.assign(**{TARGET: rows[TARGET].where(~_evaluation_of.is_own)})
+    out = _evaluation_of.out_of_support
+    frames = {"": trust_court(rows, out)}
+    for season in sorted(set(rows[SEASON].unique()) - {UNKNOWN}):
+        own = (rows[SEASON] == season).to_numpy()
+        frames[str(season)] = trust_court(rows[own], out[own])
+    return frames
+
+
+@cached(st.cache_data, max_entries=4)
+def _runners(store: ModelStore, key: str, _evaluation_of: Evaluation) -> list[Runner]:
+    del key
+    rows, version = _evaluation_of.labeled, _evaluation_of.version
+    if rows.empty:
+        return []
+    own = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
+    found = []
+    for candidate in all_candidates(store, version):
+        if not candidate.selected:
+            loss = log_loss_by_row(rows[TARGET], candidate.probability(rows))
+            low, high = mean_interval(loss - own)
+            found.append(Runner(candidate.name, float(loss.mean()), float(own.mean()), low, high, len(rows)))
+    return found
+
+
+@cached(st.cache_data, max_entries=4)
+def _rolling(store: ModelStore, key: str, _evaluation_of: Evaluation) -> pd.DataFrame | None:
+    del key
+    rows = _evaluation_of.labeled
+    time = rows["time"] if "time" in rows else shots.game_dates(store, rows)
+    return None if time is None else rolling_loss_of(rows[TARGET], rows[PROBABILITY], time)
 
 
 def _promotion_test(run_id: str) -> dict[str, Any] | None:

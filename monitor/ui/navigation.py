@@ -1,48 +1,85 @@
-"""The navigation and the sidebar of every page."""
+"""The navigation and the bar of every page: five pages, and the URLs of former pages, which lead to them."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
 from data.errors import KobeShotError
 from monitor.store.model_store import current_store
-from monitor.ui import cache, widgets
+from monitor.ui import cache, text, url_state, widgets
+from monitor.ui.text import _
 from serving import registry
 
 _FOLDER = Path(__file__).parent
+TODAY = "today"
 _PAGES = (
-    ("overview", "Overview", ":material/monitor_heart:"),
-    ("shot_chart", "Shot chart", ":material/sports_basketball:"),
-    ("performance", "Performance", ":material/query_stats:"),
-    ("drift", "Drift", ":material/moving:"),
-    ("estimated_performance", "Estimated performance", ":material/online_prediction:"),
-    ("retraining", "Retraining", ":material/autorenew:"),
-    ("playground", "Playground", ":material/play_circle:"),
-    ("runs_and_registry", "Runs and registry", ":material/inventory_2:"),
+    (TODAY, "Today"),
+    ("court", "Court"),
+    ("why", "Why"),
+    ("champions", "Champions"),
+    ("system", "System"),
 )
+
+
+class _Former(NamedTuple):
+    """Where a former page is today."""
+
+    page: str
+    selected: dict[str, str]
+
+
+_FORMER = {
+    "overview": _Former(TODAY, {}),
+    "shot_chart": _Former("court", {}),
+    "performance": _Former("why", {"section": "labels"}),
+    "drift": _Former("why", {"section": "inputs"}),
+    "estimated_performance": _Former("why", {"section": "estimate"}),
+    "retraining": _Former("champions", {}),
+    "playground": _Former("court", {"view": "playground"}),
+    "runs_and_registry": _Former("system", {}),
+}
 
 
 def show() -> None:
     """Render the selected page."""
-    st.set_page_config(page_title="kobe_shot", page_icon="🏀", layout="wide")
-    pages = [
-        st.Page(_FOLDER / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
-        for name, title, icon in _PAGES
+    url_state.restore(text.LANGUAGE, text.LANGUAGES, text.ENGLISH)
+    pages = {
+        # Without an icon: the browser would request it from the internet.
+        name: st.Page(_FOLDER / f"{name}.py", title=_(title), url_path=name, default=name == TODAY)
+        for name, title in _PAGES
+    }
+    st.session_state[widgets.PAGES] = pages
+    former = [
+        st.Page(_redirect(pages[to.page], to.selected), title=name, url_path=name, visibility="hidden")
+        for name, to in _FORMER.items()
     ]
-    page = st.navigation(pages)
+    page = st.navigation([*pages.values(), *former], position="top")
+    # The browser's title names the page and the model.
+    st.set_page_config(page_title=f"{page.title} · kobe_shot", page_icon="🏀", layout="wide")
+    widgets.style()
     try:
         registry.model()
     except KobeShotError as error:
         st.error(str(error))
         st.stop()
-    widgets.sidebar()
+    if page.url_path not in _FORMER:
+        widgets.bar()
     # A page itself shows that the store does not respond.
     with suppress(KobeShotError), registry.translate_store_errors():
         widgets.require_store()
         for problem in cache.alias_problems(current_store()):
             st.error(widgets.plain(problem), icon=":material/report:")
     page.run()
+
+
+def _redirect(page: "st.Page", selected: dict[str, str]) -> Callable[[], None]:
+    def redirect() -> None:
+        st.switch_page(page, query_params={**st.query_params.to_dict(), **selected})
+
+    return redirect
 
 
 if __name__ == "__main__":

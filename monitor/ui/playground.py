@@ -38,8 +38,7 @@ _SHOT, _PREDICTIONS, _PROBLEM, _SCORED = (
 
 
 def show() -> None:
-    """Render the page."""
-    st.title("Playground")
+    """Render the playground."""
     st.caption(
         f"The scoring server at {widgets.endpoint()} scores every shot over REST. Requests from this page are marked "
         "as such in the inference log and excluded from monitoring and training."
@@ -158,6 +157,14 @@ def _show_court(shot: dict[str, float]) -> None:
     )
 
 
+def pick(x: float, y: float) -> None:
+    """Put a spot of the court, in feet from the hoop, into the form."""
+    kept: dict[str, float | None] = st.session_state.setdefault(_SHOT, dict(_START))
+    for name, value in scoring.features_at(x, y).items():
+        kept[name] = value
+        st.session_state[_key(name)] = value
+
+
 def _pick() -> None:
     points = st.session_state[_CHART]["selection"]["points"]
     if not points:
@@ -181,7 +188,7 @@ def _score(shot: dict[str, float]) -> None:
 
 
 def _show_result(shot: dict[str, float]) -> None:
-    """Show the prediction or the error of the shot in the form, by the server that is set in the sidebar."""
+    """Show the prediction or the error of the shot in the form, by the server that is set in the bar."""
     problem, predictions = st.session_state.get(_PROBLEM), _predictions()
     if problem and problem[1] == (shot, widgets.endpoint()):
         st.error(problem[0], icon=":material/cloud_off:")
@@ -403,7 +410,7 @@ def _how_to_serve(error: KobeShotError) -> str:
     found = str(error).partition(" Start one:")[0]
     return (
         f"{found}\n\nStart a server with `make serve`, or with "
-        "`mlflow models serve -m models:/kobe_shot/Production --env-manager local`, and set its URL in the sidebar."
+        "`mlflow models serve -m models:/kobe_shot/Production --env-manager local`, and set its URL above."
     )
 
 
@@ -419,7 +426,3 @@ def _key(name: str) -> str:
 @st.cache_data(ttl=60, show_spinner=False)
 def _history() -> pd.DataFrame | None:
     return scoring.historical_shots()
-
-
-if __name__ == "__main__":
-    show()

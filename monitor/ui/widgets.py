@@ -1,16 +1,22 @@
-"""Widgets that all pages share: the sidebar, cards, tabs, and the messages for what is missing."""
+"""Widgets that all pages share: the bar on top, cards, tabs, and the messages for what is missing."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError
+from monitor.charts import palette
+from monitor.metrics.names import MODEL_NAMES, MetricName, metric_name
+from monitor.store.model_store import current_store
+from monitor.ui import text, url_state
+from monitor.ui.text import _
 from serving.client.endpoint import EndpointURLError, base_url
 from serving.registry import RegistryError, reachability, translate_store_errors
 
@@ -19,8 +25,10 @@ Content = TypeVar("Content")
 ENDPOINT_VARIABLE = "KOBE_ENDPOINT"
 """Environment variable with the URL of the monitored scoring server, which the pages use by default."""
 
-BATCH, LOG = "Latest batch-scoring run", "Inference log"
+BATCH, LOG = "batch", "log"
 """The data sources of the pages."""
+SOURCES = {BATCH: "Latest batch-scoring run", LOG: "Inference log"}
+"""How they are shown."""
 WINDOWS = {
     "all": None,
     "30 days": timedelta(days=30),
@@ -29,34 +37,75 @@ WINDOWS = {
     "1 hour": timedelta(hours=1),
 }
 """The time windows of the inference log."""
+STATUS_ICONS = {"healthy": "✓", "warning": "!", "retraining recommended": "✕", "unknown": "?"}
+"""A status is shown by a sign too, not only by its color."""
+
+PAGES = "pages"
+"""Key of the session with the pages of the app by name."""
 
 _CACHED_SECONDS = 3.0
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
+_ON_YELLOW = "#1F2937"
+_STYLE = Path(__file__).with_name("pages.css")
 
 
-def sidebar() -> None:
-    """Let this visitor select the data source of the pages and the scoring server that they use."""
+def style() -> None:
+    """The style sheet of all pages."""
+    st.html(_STYLE)
+
+
+def bar() -> None:
+    """Let this visitor select the data source, its time window, the language, and the scoring server of the pages."""
     # A browser that switches pages quickly may send an empty field.
     st.session_state[_TYPED] = st.session_state.get(_TYPED) or endpoint()
-    with st.sidebar:
-        st.radio("Data source", [BATCH, LOG], key=_SOURCE)
+    url_state.restore(text.LANGUAGE, text.LANGUAGES, text.ENGLISH)
+    url_state.restore(_SOURCE, SOURCES, BATCH)
+    url_state.restore(_WINDOW, WINDOWS, "all")
+    with st.container(horizontal=True, vertical_alignment="center", key="bar"):
+        st.segmented_control(
+            _("Data source"), list(SOURCES), format_func=lambda name: _(SOURCES[name]), key=_SOURCE, required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
         if source() == LOG:
-            st.selectbox("Time window", list(WINDOWS), key=_WINDOW)
-        st.text_input(
-            "Scoring server",
-            key=_TYPED,
-            help="URL of the scoring server that the pages use in this browser. Start one with `make serve`. "
-            f"Monitoring runs always check the configured server, {configured_endpoint()}.",
-        )
-        try:
-            st.session_state[_ENDPOINT] = base_url(str(st.session_state[_TYPED]))
-        except EndpointURLError as error:
-            st.error(
-                f"This is not the URL of a scoring server: {plain(str(error))}.  \nThe pages keep using "
-                f"{plain(endpoint())}.",
-                icon=":material/link_off:",
+            st.selectbox(
+                _("Time window"), list(WINDOWS), format_func=_, key=_WINDOW, label_visibility="collapsed", width=150
             )
+        st.space("stretch")
+        with st.popover(_("Scoring server"), icon=":material/dns:"):
+            _set_endpoint()
+        st.segmented_control(
+            "Language / Idioma", list(text.LANGUAGES), format_func=str.upper, key=text.LANGUAGE, required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    for key, default in ((text.LANGUAGE, text.ENGLISH), (_SOURCE, BATCH), (_WINDOW, "all")):
+        url_state.remember(key, default)
+    problem = st.session_state.get(_PROBLEM)
+    if problem:
+        st.error(problem, icon=":material/link_off:")
+
+
+_PROBLEM = "endpoint_problem"
+
+
+def _set_endpoint() -> None:
+    st.text_input(
+        _("Scoring server"),
+        key=_TYPED,
+        help=_(
+            "URL of the scoring server that the pages use in this browser. Start one with `make serve`. Monitoring "
+            "runs always check the configured server."
+        ),
+    )
+    st.caption(f"{_('Configured server')}: {plain(configured_endpoint())}")
+    st.session_state[_PROBLEM] = ""
+    try:
+        st.session_state[_ENDPOINT] = base_url(str(st.session_state[_TYPED]))
+    except EndpointURLError as error:
+        st.session_state[_PROBLEM] = (
+            f"{_('This is not the URL of a scoring server')}: {plain(str(error))}.  \n"
+            f"{_('The pages keep using')} {plain(endpoint())}."
+        )
 
 
 def source() -> str:
@@ -99,14 +148,105 @@ def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, mean
     )  # fmt: skip
 
 
+def metric_card(  # noqa: PLR0913 what a metric is compared with
+    column: DeltaGenerator,
+    name: str,
+    value: float | None,
+    reference: float | None = None,
+    *,
+    label: str = "",
+    compared_with: str = "",
+    meaning: str = "",
+    worse: bool | None = None,
+) -> None:
+    """A metric in its unit, with its change against a reference: an arrow, and red for the worse.
+
+    Parameters
+    ----------
+    column : DeltaGenerator
+    name : str
+        Of the metric; see `monitor.metrics.names`.
+    value, reference : float or None
+    label : str
+        Instead of the label of the metric.
+    compared_with : str
+        What the reference is, after the change.
+    meaning : str
+        Help text, instead of the meaning of the metric.
+    worse : bool, optional
+        Whether the change is for the worse, where the direction of the metric does not decide it.
+    """
+    metric = metric_name(name)
+    change = None if value is None or reference is None else value - reference
+    known = change is not None and change == change  # noqa: PLR0124 NaN
+    if worse is None and known and change is not None:
+        worse = metric.is_worse(change)
+    colors = {None: "off", True: "inverse" if (change or 0) > 0 else "normal"}
+    colors[False] = "normal" if (change or 0) > 0 else "inverse"
+    column.metric(
+        label or _(metric.label),
+        metric.format(value) if value is not None else _("not defined"),
+        f"{_changed(metric, change or 0.0)} {compared_with}".strip() if known else None,
+        delta_color=colors[worse],  # type: ignore[arg-type]
+        border=True,
+        height="stretch",
+        help=meaning or _(metric.meaning) or None,
+    )
+
+
+def _changed(metric: MetricName, change: float) -> str:
+    """A change in the unit of a metric: of percentages, in points."""
+    return f"{change * 100:+.1f} {_('points')}" if metric.unit == "%" else metric.format(change, signed=True)
+
+
+def chip(status: str, label: str = "") -> str:
+    """A status as a colored chip with a sign, in HTML."""
+    color = palette.STATUS.get(status, "#6B7280")
+    ink = _ON_YELLOW if status == "warning" else "#FFFFFF"
+    # White on these colors has a contrast of 4.5 only on darker shades of them.
+    shade = {"healthy": "#00704F", "retraining recommended": "#B34700"}.get(status, color)
+    sign = STATUS_ICONS.get(status, "?")
+    shown = label or _(status).capitalize()
+    return f'<span class="chip" style="background:{shade};color:{ink}"><i aria-hidden="true">{sign}</i>{shown}</span>'
+
+
+def link(page: str, label: str, *, icon: str = "", **selected: str) -> None:
+    """A link to another page of the app, with what is selected there; nothing where only one page is run."""
+    pages = st.session_state.get(PAGES, {})
+    if page in pages:
+        st.page_link(pages[page], label=label, icon=icon or None, query_params=selected or None)
+
+
+def model_label(model_id: str) -> str:
+    """The name of a model for people."""
+    return _(MODEL_NAMES.get(model_id, model_id))
+
+
+def artifact(run_id: str, path: str) -> Callable[[], bytes]:
+    """Read an artifact of a run when a person downloads it."""
+    return lambda: current_store().download(run_id, path)
+
+
+def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a data frame
+    """Offer what is shown as a CSV file."""
+    st.download_button(
+        _("Download as CSV"), lambda: table.to_csv(index=False).encode(), f"{name}.csv", "text/csv",
+        icon=":material/download:", on_click="ignore", key=key,
+    )  # fmt: skip
+
+
 def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
     """A chart without the toolbar of plotly."""
-    (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False})
+    (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=_title_of(figure) or key)
+
+
+def _title_of(figure: go.Figure) -> str:
+    return str(figure.layout.title.text or "")
 
 
 def tabs(draw: Mapping[str, Callable[[Content], None]], content: Content, key: str) -> None:
     """Tabs by name; only the open tab is rendered."""
-    all_tabs = st.tabs(list(draw), key=key, on_change="rerun")
+    all_tabs = st.tabs([_(name) for name in draw], key=key, on_change="rerun")
     name, tab = next(
         (pair for pair in zip(draw, all_tabs, strict=True) if pair[1].open), (next(iter(draw)), all_tabs[0])
     )

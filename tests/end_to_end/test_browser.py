@@ -22,10 +22,18 @@ from tests import fork_server
 from tests.project import REAL, Checkout, end_group, environment, free_port, ok, run_production_server, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PAGES = (
-    *("Overview", "Shot chart", "Performance", "Drift", "Estimated performance"),
-    *("Retraining", "Playground", "Runs and registry"),
-)
+PAGES = ("Today", "Court", "Why", "Champions", "System")
+FORMER = {
+    "overview": "Today",
+    "shot_chart": "Court",
+    "performance": "Why",
+    "drift": "Why",
+    "estimated_performance": "Why",
+    "retraining": "Champions",
+    "playground": "Court",
+    "runs_and_registry": "System",
+}
+CHOICE = "[data-testid=stButtonGroup] button"
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver, which .ci/run installs"
@@ -72,14 +80,32 @@ class Monitor:
 
     def open(self, page: str) -> None:
         """Open a page by its link."""
-        self.click("[data-testid=stSidebarNavLink]", page)
+        self.click("[data-testid=stTopNavLink]", page)
         wait_until(
             lambda: any(
                 page in link.text and link.get_attribute("aria-current")
-                for link in self.find("[data-testid=stSidebarNavLink]")
+                for link in self.find("[data-testid=stTopNavLink]")
             ),
             f"the page {page}",
         )
+        self.settled()
+
+    def in_court(self, selector: str) -> list[WebElement]:
+        """Elements of the trust court, which has a document tree of its own."""
+        with suppress(WebDriverException):
+            for host in self.find(
+                "[data-testid=stBidiComponent], [data-testid=stBidiComponentIsolated], .st-key-today_court *"
+            ):
+                with suppress(WebDriverException):
+                    if found := host.shadow_root.find_elements(By.CSS_SELECTOR, selector):
+                        return list(found)
+        return []
+
+    def playground(self) -> None:
+        """Open the playground."""
+        self.open("Court")
+        self.click(CHOICE, "Playground")
+        self.wait_for("scores every shot over REST")
         self.settled()
 
     def tab(self, name: str) -> None:
@@ -160,42 +186,75 @@ def test_every_page_opens_without_an_error(monitor: Monitor) -> None:
         assert not monitor.problems(), page
 
 
-def test_the_overview_shows_status_reasons_and_served_version(monitor: Monitor) -> None:
-    monitor.open("Overview")
+def test_the_first_page_shows_status_cause_and_court(monitor: Monitor) -> None:
+    monitor.open("Today")
+    monitor.wait_for("Version 1")
     shown = monitor.text()
-    assert "out of support" in shown
-    assert "the champion" in shown
-    assert "retrain" in shown
+    assert "What happens next" in shown
+    assert "of these shots lie outside anything that version 1 was trained on" in shown
+    wait_until(lambda: monitor.in_court(".hex"), "the hexagons of the court")
     assert not monitor.problems()
 
 
-def test_the_shot_chart_is_filtered_and_colored(monitor: Monitor) -> None:
-    monitor.open("Shot chart")
-    monitor.click("[data-testid=stSegmentedControl] button, [data-testid=stButtonGroup] button", "P(made)")
+def test_a_click_on_the_court_shows_the_spot_and_the_seasons_play(monitor: Monitor) -> None:
+    monitor.open("Today")
+    wait_until(lambda: monitor.in_court(".hex"), "the hexagons of the court")
+    [plan] = monitor.in_court("svg.plan")
+    plan.click()
+    monitor.wait_for("This spot")
+    if seasons := monitor.in_court("input[type=range]"):
+        last = int(str(seasons[0].get_attribute("max")))
+        seasons[0].send_keys(Keys.END)
+        wait_until(lambda: "season=" in monitor.driver.current_url, "the season in the URL")
+        assert int(str(seasons[0].get_attribute("value"))) == last
+    assert not monitor.problems()
+
+
+def test_the_url_shows_another_person_the_same(monitor: Monitor) -> None:
+    monitor.driver.get(f"{monitor.url}/why?section=inputs&lang=pt")
+    monitor.wait_for("Distribuições")
+    monitor.settled()
+    assert monitor.driver.title == "Por quê · kobe_shot"
+    monitor.driver.get(monitor.url)
+    monitor.wait_for("What happens next")
+
+
+@pytest.mark.parametrize("former", FORMER)
+def test_a_former_url_leads_to_its_page(former: str, monitor: Monitor) -> None:
+    monitor.driver.get(f"{monitor.url}/{former}")
+    wait_until(lambda: monitor.driver.title == f"{FORMER[former]} · kobe_shot", f"the page {FORMER[former]}")
+
+
+def test_shots_are_filtered_and_colored(monitor: Monitor) -> None:
+    monitor.open("Court")
+    monitor.click(CHOICE, "Shots")
+    monitor.settled()
+    monitor.click(CHOICE, "P(made)")
     monitor.settled()
     table = monitor.checkout.table("predictions_prod")
     monitor.wait_for(f"{len(table):,} of {len(table):,} shots")
     box = monitor.driver.find_element(By.XPATH, "//*[@data-testid='stMultiSelect'][.//*[text()='Result']]//input")
     box.send_keys("made", Keys.ENTER)
     monitor.wait_for(f"{(table['shot_made_flag'] == 1).sum():,} of {len(table):,} shots")
-    for tab in ("Actual vs. predicted", "Zones", "Field-goal percentage"):
-        monitor.tab(tab)
+    for view in ("Actual vs. predicted", "Field-goal percentage"):
+        monitor.click(CHOICE, view)
+        monitor.settled()
         wait_until(lambda: monitor.find(".js-plotly-plot"), "a chart")
     assert not monitor.problems()
 
 
 @pytest.mark.parametrize(
-    ("page", "tabs"),
+    ("section", "tabs"),
     [
-        (
-            "Performance",
-            ("Curves and calibration", "Highest-loss predictions", "Slices", "Candidate models", "Metrics"),
-        ),
-        ("Drift", ("Statistics and thresholds", "Domain classifier", "Shot locations", "Distributions")),
+        ("Labels", ("Curves and calibration", "Slices", "Candidate models", "Metrics")),
+        ("Inputs", ("Statistics and thresholds", "Domain classifier", "Shot locations", "Distributions")),
+        ("Errors", ()),
     ],
 )
-def test_every_tab_is_drawn(page: str, tabs: tuple[str, ...], monitor: Monitor) -> None:
-    monitor.open(page)
+def test_every_tab_is_drawn(section: str, tabs: tuple[str, ...], monitor: Monitor) -> None:
+    monitor.open("Why")
+    monitor.click(CHOICE, section)
+    monitor.settled()
     for tab in tabs:
         monitor.tab(tab)
         wait_until(lambda: monitor.find(".js-plotly-plot, [data-testid=stDataFrame]"), f"{tab} to be drawn")
@@ -203,7 +262,7 @@ def test_every_tab_is_drawn(page: str, tabs: tuple[str, ...], monitor: Monitor) 
 
 
 def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) -> None:
-    monitor.open("Playground")
+    monitor.playground()
     monitor.click("button", "Score")
     monitor.wait_for("P(made)")
     monitor.tab("A table of shots")
@@ -214,12 +273,13 @@ def test_a_shot_and_the_production_set_are_scored_over_rest(monitor: Monitor) ->
 
 
 def test_the_inference_log_shows_traffic_and_no_requests_of_the_app(monitor: Monitor) -> None:
-    monitor.open("Playground")
+    monitor.playground()
     monitor.tab("A table of shots")
     monitor.click("button", "Score the production set")
     monitor.wait_for("Rows per second")
-    monitor.open("Drift")
-    monitor.click("[data-testid=stRadio] label", "Inference log")
+    monitor.open("Why")
+    monitor.click(CHOICE, "Inputs")
+    monitor.click(CHOICE, "Inference log")
     monitor.wait_for("log holds no row")
     table, out = (monitor.checkout.folder / name for name in ("data/processed/base_prod.parquet", "scored.parquet"))
     client = (sys.executable, "-m", "serving.client", str(table), "--out", str(out), "--endpoint", monitor.server)
@@ -227,12 +287,14 @@ def test_the_inference_log_shows_traffic_and_no_requests_of_the_app(monitor: Mon
     rows = len(monitor.checkout.table("base_prod"))
     engine = reader.open_log(monitor.log)
     wait_until(lambda: reader.window(engine).rows == rows, "the traffic to be logged")
-    monitor.open("Shot chart")
-    monitor.open("Drift")
+    monitor.open("System")
+    monitor.wait_for("Scoring requests")
+    monitor.open("Why")
+    monitor.click(CHOICE, "Inputs")
     monitor.wait_for("log:")
     monitor.settled()
     assert not monitor.problems()
-    monitor.click("[data-testid=stRadio] label", "Latest batch-scoring run")
+    monitor.click(CHOICE, "Latest batch-scoring run")
     monitor.wait_for("prod:")
 
 
@@ -242,19 +304,19 @@ def test_a_monitoring_run_that_the_page_starts_goes_on_when_the_page_is_closed(m
             "health_status" in run.data.tags for run in monitor.checkout.runs() if run.info.run_name == "Monitoramento"
         )
 
-    monitor.open("Overview")
+    monitor.open("Today")
     before = completed_runs()
     monitor.click("button", "Re-run monitoring")
     monitor.wait_for("has been running")
-    monitor.open("Shot chart")
+    monitor.open("Court")
     wait_until(lambda: completed_runs() > before, "another monitoring run")
-    monitor.open("Overview")
+    monitor.open("Today")
     monitor.wait_for("ended with exit code 0")
     assert not monitor.problems()
 
 
 def test_a_dry_run_is_started_and_its_decision_shown(monitor: Monitor) -> None:
-    monitor.open("Retraining")
+    monitor.open("Champions")
     monitor.tab("Retrain and roll back")
     monitor.click("[data-testid=stRadio] label", "Dry run")
     monitor.click("button", "Start the dry run")

@@ -37,10 +37,7 @@ from tests.project import (
 )
 from tests.serving.inference_log.test_inference_log import POSTGRES, logged
 
-PAGES = (
-    *("overview", "shot_chart", "performance", "drift", "estimated_performance"),
-    *("retraining", "playground", "runs_and_registry"),
-)
+PAGES = ("today", "court", "why", "champions", "system")
 FAST = ("--synthetic_rows", "20000", "--models", "lr", "--n_iter", "1", "--cv_folds", "2")
 
 

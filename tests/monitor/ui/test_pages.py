@@ -35,8 +35,13 @@ from serving.inference_log.inference_log import create_engine, tables
 from tests.operation_store import apply, fill_store, shots, using_store
 from tests.project import PAGE_SECONDS, free_port, wait_until
 
-EVALUATING = ("overview", "shot_chart", "performance", "drift", "estimated_performance")
-ALL = (*EVALUATING, "retraining", "playground", "runs_and_registry")
+EVALUATING = ("today", "court", "labels", "inputs", "estimate", "errors")
+ALL = (*EVALUATING, "checks", "champions", "playground", "system")
+SECTIONS = {
+    **{name: ("why", {"section": name}) for name in ("labels", "inputs", "estimate", "errors", "checks")},
+    "playground": ("court", {"view": "playground"}),
+}
+"""Views that are no pages of their own."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +73,9 @@ def operated_store(filled: tuple[Path, Pipeline], tmp_path: Path) -> Iterator[tu
 
 
 def page(name: str, **state: object) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "monitor" / "ui" / f"{name}.py"), default_timeout=PAGE_SECONDS)
-    for key, value in state.items():
+    file, given = SECTIONS.get(name, (name, {}))
+    app = AppTest.from_file(str(ROOT / "monitor" / "ui" / f"{file}.py"), default_timeout=PAGE_SECONDS)
+    for key, value in {**given, **state}.items():
         app.session_state[key] = value
     return app.run()
 
@@ -89,7 +95,7 @@ def test_an_empty_store_shows_the_command_that_fills_it(name: str, store: str) -
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not a database"])
-@pytest.mark.parametrize("name", ["overview", "drift", "runs_and_registry"])
+@pytest.mark.parametrize("name", ["today", "inputs", "system"])
 def test_a_damaged_store_is_an_error_message(name: str, damage: str, operated_store: tuple[Path, Pipeline]) -> None:
     database = operated_store[0] / "mlflow.db"
     whole = database.read_bytes()
@@ -124,7 +130,7 @@ def test_a_champion_without_batch_scoring_shows_the_command_that_starts_it(
     for name in EVALUATING:
         shown = page(name)
         assert not shown.exception, name
-        expected = "mlflow run . -e monitoramento" if name == "overview" else "mlflow run . -e aplicacao"
+        expected = "mlflow run . -e monitoramento" if name == "today" else "mlflow run . -e aplicacao"
         assert expected in texts(shown), name
 
 
@@ -135,7 +141,7 @@ def test_a_scored_table_is_shown_if_the_server_is_down(operated_store: tuple[Pat
         shown = page(name)
         assert not shown.exception, name
         assert not [error for error in shown.error if "The estimate is withheld" not in error.value], name
-        if name in {"overview", "runs_and_registry"}:
+        if name == "system":
             assert "make serve" in texts(shown) + str([metric.proto for metric in shown.metric]), name
 
 
@@ -155,7 +161,7 @@ def test_an_unlabeled_batch_of_any_size_is_shown(rows: int, operated_store: tupl
     for name in EVALUATING:
         shown = page(name)
         assert not shown.exception, name
-        if name == "performance":
+        if name == "labels":
             assert "There is no labeled row yet" in texts(shown)
 
 
@@ -167,10 +173,10 @@ def test_one_labeled_row_is_shown(operated_store: tuple[Path, Pipeline]) -> None
 
 
 TABS = {
-    "shot_chart": ("Shots", "Actual vs. predicted", "Zones", "Field-goal percentage"),
-    "performance": ("Metrics", "Curves and calibration", "Highest-loss predictions", "Slices", "Candidate models"),
-    "drift": ("Distributions", "Statistics and thresholds", "Domain classifier", "Shot locations"),
+    "labels": ("Metrics", "Curves and calibration", "Slices", "Recall, specificity and precision", "Candidate models"),
+    "inputs": ("Drifted features", "Distributions", "Statistics and thresholds", "Domain classifier", "Shot locations"),
 }
+TAB_KEYS = {"labels": "performance_tab", "inputs": "drift_tab"}
 
 
 def test_every_tab_of_a_page_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
@@ -178,16 +184,25 @@ def test_every_tab_of_a_page_is_drawn(operated_store: tuple[Path, Pipeline]) -> 
     apply(folder, shots(400, 3), pipeline)
     for name, tabs in TABS.items():
         for tab in tabs:
-            shown = page(name, **{f"{name}_tab": tab})
+            shown = page(name, **{TAB_KEYS[name]: tab})
             assert not shown.exception, tab
             assert not shown.error, tab
+
+
+def test_every_view_of_the_court_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline)
+    for view in ("trust", "twins", "shots", "rates", "playground"):
+        shown = page("court", view=view)
+        assert not shown.exception, view
+        assert not shown.error, view
 
 
 def test_the_distribution_of_every_column_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 3), pipeline)
     for column in (*FEATURES, "probability"):
-        assert not page("drift", drift_column=column).exception, column
+        assert not page("inputs", drift_column=column, drift_tab="Distributions").exception, column
 
 
 def test_a_systematic_sample_of_the_inference_log_is_shown(
@@ -199,12 +214,12 @@ def test_a_systematic_sample_of_the_inference_log_is_shown(
         shown = page(name, source=widgets.LOG)
         assert not shown.exception, name
         assert not shown.error, name
-    assert "of 12,000 rows" in texts(page("drift", source=widgets.LOG))
+    assert "of 12,000 rows" in texts(page("inputs", source=widgets.LOG))
 
 
 def test_a_missing_log_shows_the_command_that_starts_a_server(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
-    shown = page("drift", source=widgets.LOG)
+    shown = page("inputs", source=widgets.LOG)
     assert not shown.exception
     assert "make serve" in texts(shown)
 
@@ -212,7 +227,7 @@ def test_a_missing_log_shows_the_command_that_starts_a_server(operated_store: tu
 def test_an_empty_time_window_of_the_log_is_an_error(operated_store: tuple[Path, Pipeline], tmp_path: Path) -> None:
     _, pipeline = operated_store
     fill_log(tmp_path / "log.db", pipeline, 100, age=pd.Timedelta("2h"))
-    shown = page("drift", source=widgets.LOG, window="1 hour")
+    shown = page("inputs", source=widgets.LOG, window="1 hour")
     assert not shown.exception
     assert "no row in this time window" in texts(shown)
 
@@ -221,7 +236,7 @@ def test_filters_of_the_shot_chart_select_their_shots(operated_store: tuple[Path
     folder, pipeline = operated_store
     table = shots(400, 3)
     apply(folder, table, pipeline)
-    shown = page("shot_chart", shot_chart_period=["1"], shot_chart_result=["made"])
+    shown = page("court", shot_chart_period=["1"], shot_chart_result=["made"])
     kept = int(((table["period"] == 1) & (table[TARGET] == 1)).sum())
     assert f"{kept:,} of 400 shots" in texts(shown)
 
@@ -241,7 +256,7 @@ def fill_log(path: Path, pipeline: Pipeline, rows: int, age: pd.Timedelta | None
         entries.to_sql(log.name, connection, if_exists="append", index=False)
 
 
-def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store: tuple[Path, Pipeline]) -> None:
+def test_the_entry_point_draws_the_first_page_as_a_plain_script_too(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
     shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=PAGE_SECONDS).run()
     assert not shown.exception
@@ -249,7 +264,7 @@ def test_the_entry_point_draws_the_overview_as_a_plain_script_too(operated_store
 
 
 def app(endpoint: str = "") -> AppTest:
-    """The whole app, with a URL typed into the sidebar."""
+    """The whole app, with a URL typed into the bar."""
     shown = AppTest.from_file(str(ROOT / "monitor" / "app.py"), default_timeout=PAGE_SECONDS).run()
     return shown.text_input(key="endpoint_typed").set_value(endpoint).run() if endpoint else shown
 
@@ -265,13 +280,11 @@ def app(endpoint: str = "") -> AppTest:
     ],
 )
 @pytest.mark.usefixtures("operated_store")
-def test_an_invalid_url_is_an_error_in_the_sidebar_and_the_pages_keep_the_previous_one(
-    typed: str, expected: str
-) -> None:
+def test_an_invalid_url_is_an_error_and_the_pages_keep_the_previous_one(typed: str, expected: str) -> None:
     shown = app("http://127.0.0.1:5052")
     shown = shown.text_input(key="endpoint_typed").set_value(typed).run()
     assert not shown.exception
-    message = shown.sidebar.error[0].value
+    message = shown.error[0].value
     assert expected.lower() in message.lower()
     assert "secret" not in message
     assert "The pages keep using http://127.0.0.1:5052" in message.replace("  \n", " ")
@@ -283,7 +296,7 @@ def test_an_invalid_url_is_an_error_in_the_sidebar_and_the_pages_keep_the_previo
 def test_a_host_with_a_port_is_a_valid_url() -> None:
     shown = app("127.0.0.1:5051")
     assert not shown.exception
-    assert not shown.sidebar.error
+    assert not shown.error
     assert shown.title[0].value == "Can the model be trusted today?"
     assert shown.session_state["endpoint"] == "http://127.0.0.1:5051"
 
@@ -303,7 +316,7 @@ def test_an_app_started_with_an_invalid_url_shows_an_error(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("operated_store")
-def test_a_monitoring_run_of_the_overview_checks_the_configured_server_not_the_typed_one(
+def test_a_monitoring_run_of_the_first_page_checks_the_configured_server_not_the_typed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "steps").mkdir()
@@ -313,7 +326,7 @@ def test_a_monitoring_run_of_the_overview_checks_the_configured_server_not_the_t
     monkeypatch.setattr(jobs, "ROOT", tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, "http://127.0.0.1:5003")
-    shown = page("overview", endpoint="http://127.0.0.1:9")
+    shown = page("today", endpoint="http://127.0.0.1:9")
     next(found for found in shown.button if found.label.startswith("Re-run monitoring")).click().run()
     wait_until(lambda: not jobs.latest()[0].running, "the monitoring run to end")
     assert json.loads(jobs.output(jobs.latest()[0])) == [
@@ -338,7 +351,7 @@ def log_monitoring(tags: dict[str, str], record: str | None = None, status: str 
 def test_a_damaged_record_of_a_monitoring_run_is_an_error(record: str, operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
     log_monitoring({tags_of_runs.HEALTH: "healthy"}, record)
-    shown = page("overview")
+    shown = page("today")
     assert not shown.exception
     assert "Re-run monitoring." in texts(shown)
     assert "every check passed" not in texts(shown)
@@ -347,7 +360,7 @@ def test_a_damaged_record_of_a_monitoring_run_is_an_error(record: str, operated_
 def test_a_failed_monitoring_run_is_an_error(operated_store: tuple[Path, Pipeline]) -> None:
     assert operated_store
     log_monitoring({}, status="FAILED")
-    assert "failed. The current status is unknown." in texts(page("overview"))
+    assert "failed. The current status is unknown." in texts(page("today"))
 
 
 def test_a_monitoring_run_of_a_given_table_is_not_shown_for_the_production_set(
@@ -355,7 +368,7 @@ def test_a_monitoring_run_of_a_given_table_is_not_shown_for_the_production_set(
 ) -> None:
     assert operated_store
     log_monitoring({"source": "table", tags_of_runs.HEALTH: "healthy"}, "{}")
-    assert "There is no monitoring run of this data source yet" in texts(page("overview"))
+    assert "There is no monitoring run of this data source yet" in texts(page("today"))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
@@ -378,7 +391,7 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
         "prod",
     )
     log_monitoring({tags_of_runs.HEALTH: "warning"}, json.dumps(to_dict(evaluation, run_checks(evaluation, CHECKS))))
-    shown = page("overview")
+    shown = page("today")
     assert not shown.exception
     assert not shown.error
     labeled = rows if labels == "labeled" else 0
@@ -386,7 +399,7 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
     assert description in texts(shown)
 
 
-def test_the_overview_of_a_sample_names_the_rows_of_every_result(
+def test_the_first_page_of_a_sample_names_the_rows_of_every_result(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
@@ -406,8 +419,8 @@ def test_the_overview_of_a_sample_names_the_rows_of_every_result(
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labeled": 400}
     log_monitoring({tags_of_runs.HEALTH: "warning"}, json.dumps(found))
     description = "Version 1 on prod: a systematic sample of 400 of 1,000,000 rows, 400 of them labeled; compared with"
-    assert "Drift covers all rows" in texts(page("overview"))
-    assert description in texts(page("overview"))
+    assert "Drift covers all rows" in texts(page("today"))
+    assert description in texts(page("today"))
 
 
 def promote_second_version(folder: Path) -> None:
@@ -434,26 +447,22 @@ def monitor_production_set() -> None:
     log_monitoring(tags, json.dumps(to_dict(evaluation, health)))
 
 
-def labels(shown: AppTest) -> list[str]:
-    return [metric.label for metric in shown.metric]
-
-
 def test_after_a_promotion_the_status_names_the_evaluated_version(
     operated_store: tuple[Path, Pipeline],
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
     monitor_production_set()
-    assert "version 1" in texts(page("overview"))
-    assert "This page describes" not in texts(page("overview"))
+    assert "Version 1 on prod" in texts(page("today"))
+    assert "This page describes" not in texts(page("today"))
     promote_second_version(folder)
     st.cache_data.clear()
-    shown = page("overview")
+    shown = page("today")
     assert not shown.exception
     assert "**This page describes version 1.** The champion is version 2" in texts(shown)
-    assert "version 2 has not been evaluated yet" in texts(shown)
+    assert "Version 2 has not been evaluated yet" in texts(shown)
     assert "every check passed" not in texts(shown)
-    assert {"Log loss of v1", "Skill score of v1", "ROC AUC of v1"} <= set(labels(shown))
+    assert "Version 1 on prod: 400 rows" in texts(shown)
     assert "Score the production set with version 2 and evaluate it" in [button.label for button in shown.button]
 
 
@@ -468,7 +477,7 @@ def test_after_a_rollback_the_latest_status_of_the_champion_is_shown_and_the_new
     monitor_production_set()
     registry.roll_back("a test", "1")
     st.cache_data.clear()
-    shown = page("overview")
+    shown = page("today")
     assert not shown.exception
     assert "Version 1 on prod: 400 rows" in texts(shown)
     assert "This page describes" not in texts(shown)
@@ -517,7 +526,7 @@ def test_of_a_log_of_two_versions_the_rows_of_the_champion_are_shown_and_the_oth
     promote_second_version(folder)
     fill_log(tmp_path / "log.db", pipeline, 300)
     fill_log(tmp_path / "log.db", pipeline, 200, version="2")
-    shown = texts(page("drift", source=widgets.LOG))
+    shown = texts(page("inputs", source=widgets.LOG))
     assert "Version 2 on log: 200 rows" in shown
     assert "Excluded, because other versions scored them: 300 by version 1." in shown
 
@@ -529,7 +538,7 @@ def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_sampled_log(
     promote_second_version(folder)
     fill_log(tmp_path / "log.db", pipeline, 12_000)
     fill_log(tmp_path / "log.db", pipeline, 150, version="2")
-    shown = texts(page("drift", source=widgets.LOG))
+    shown = texts(page("inputs", source=widgets.LOG))
     assert "Version 2 on log: 150 rows, 150 of them labeled" in shown
     assert "Excluded, because other versions scored them: 12,000 by version 1." in shown
 
@@ -537,7 +546,7 @@ def test_after_a_promotion_all_rows_of_the_champion_are_read_from_a_sampled_log(
 def test_rows_of_the_reference_are_excluded_from_the_metrics(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(600, 2), pipeline)
-    shown = page("performance")
+    shown = page("labels")
     assert not shown.exception
     assert "600 labeled rows are excluded: they are rows of base\\_test." in texts(shown)
 
@@ -560,5 +569,5 @@ def test_a_given_table_of_aplicacao_is_not_shown_as_the_production_set(operated_
 def test_drift_of_rows_of_the_reference_is_shown_and_not_evaluated(operated_store: tuple[Path, Pipeline]) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(600, 2), pipeline)
-    cards = {metric.label: metric.value for metric in page("drift").metric}
+    cards = {metric.label: metric.value for metric in page("inputs").metric}
     assert (cards["Drift"], cards["P(made)"]) == ("not evaluated", "not evaluated")

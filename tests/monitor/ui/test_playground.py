@@ -1,4 +1,4 @@
-"""The page Playground, run by Streamlit, with real servers."""
+"""The playground of the page Court, run by Streamlit, with real servers."""
 
 import io
 from collections.abc import Callable
@@ -35,8 +35,9 @@ def page(processed: Path) -> Page:
     del processed
 
     def opened(url: str) -> AppTest:
-        test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "playground.py"), default_timeout=PAGE_SECONDS)
+        test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "court.py"), default_timeout=PAGE_SECONDS)
         test.session_state["endpoint"] = url
+        test.session_state["view"] = "playground"
         return test.run()
 
     return opened
@@ -194,7 +195,7 @@ def test_the_error_of_a_server_that_is_down_holds_its_url_and_the_commands_that_
     url = f"http://127.0.0.1:{free_port()}"
     shown = button(page(url), "Score")
     assert not shown.exception
-    for expected in (url, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "sidebar"):
+    for expected in (url, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "set its URL above"):
         assert expected in shown.error[0].value
     assert not shown.metric
 

@@ -105,13 +105,11 @@ def test_timeouts_of_the_environment_are_kept(monkeypatch: pytest.MonkeyPatch) -
 
 
 PAGES = (
-    "overview",
-    "shot_chart",
-    "performance",
-    "drift",
-    "estimated_performance",
-    "retraining",
-    "runs_and_registry",
+    "today",
+    "court",
+    "why",
+    "champions",
+    "system",
 )
 
 

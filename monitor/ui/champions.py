@@ -1,9 +1,10 @@
-"""Retraining: decisions and their reasons, the calendar, policy backtests, and actions on the champion."""
+"""Champions: versions and their decisions, approval and rollback, the policy backtest, and the schedule."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from data.errors import TableError
@@ -12,30 +13,32 @@ from monitor.health.checks import STALE_AFTER
 from monitor.retraining import backtest, calendar, ical_export
 from monitor.retraining.calendar import Cadence, CalendarEvent
 from monitor.retraining.policy import RetrainingPolicy
+from monitor.store import listings
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets
+from monitor.ui.text import _
 from serving import registry
 
 _FIRST_RUN, _FIRST_DECISION, _FIRST_BACKTEST = "make main", "mlflow run . -e retreino", "mlflow run . -e operacao"
 _NO_CHAMPION = "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"
 _CADENCE, _MONTH = "retraining_cadence_kept", "retraining_month"
+_WHEN = "YYYY-MM-DD HH:mm"
 
 
 def show() -> None:
     """Render the page."""
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    left.title("Retraining")
-    if right.button("Refresh", icon=":material/refresh:", width="stretch"):
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.title(_("Champions"))
+    if right.button(_("Refresh"), icon=":material/refresh:", width="stretch"):
         running_jobs.dismiss()
         st.cache_data.clear()
-    st.caption("Monitoring schedule, retraining decisions, their reasons and outcomes. All times are UTC.")
     running_jobs.show()
     with widgets.errors_shown():
         store = current_store()
         champion, monitoring_runs = cache.champion(store), _monitoring_runs(store)
     if champion is None:
-        widgets.show_prerequisite(_NO_CHAMPION, _FIRST_RUN)
+        widgets.show_prerequisite(_(_NO_CHAMPION), _FIRST_RUN)
     try:
         log = cache.decisions(store)
     except TableError as error:
@@ -44,6 +47,7 @@ def show() -> None:
         _show_now(log, monitoring_runs, champion)
     draw = {
         "Decisions": _show_decisions,
+        "Versions": _show_versions,
         "Calendar": _show_calendar,
         "Policy backtest": _show_backtests,
         "Retrain and roll back": _show_actions,
@@ -60,7 +64,7 @@ def _show_now(
 ) -> None:
     if not log:
         widgets.show_prerequisite(
-            "There is no retraining decision yet. Evaluate the retraining policy:", _FIRST_DECISION
+            _("There is no retraining decision yet. Evaluate the retraining policy:"), _FIRST_DECISION
         )
         return
     left, right = st.columns([3, 1])
@@ -69,18 +73,58 @@ def _show_now(
     following = calendar.next_monitoring_run(monitoring_runs, log, _cadence(), datetime.now(UTC))
     if champion:
         since = f"since {calendar.format_datetime(champion.promoted_at)}" if champion.promoted_at else ""
-        widgets.card(right, "Champion", f"v{champion.version}", since)
+        widgets.card(right, _("Champion"), f"v{champion.version}", since)
     day = f"{following.due.day} {following.due:%b %Y}"
     value, note = ("overdue", f"since {day}") if following.overdue else (day, f"{following.due:%A}")
-    widgets.card(right, "Next scheduled run", value, note)
+    widgets.card(right, _("Next scheduled run"), value, note)
 
 
 def _show_decisions(store: ModelStore) -> None:
     log, promotions = cache.decisions(store), cache.promotions(store)
     if log or len(promotions):
-        widgets.base_figure(retraining.timeline(log, promotions), "timeline")
+        widgets.base_figure(retraining.swimlanes(log, promotions, cache.versions(store)), "timeline")
     if log:
         decision_log.show_all(log, store, "retraining_decision")
+
+
+def _show_versions(store: ModelStore) -> None:
+    versions, promotions = cache.versions(store), cache.promotions(store)
+    if versions.empty:
+        widgets.show_prerequisite(_("The registry holds no version of kobe_shot yet."), _FIRST_RUN)
+        return
+    st.dataframe(
+        versions.assign(model=[widgets.model_label(str(model)) for model in versions["model"]]),
+        hide_index=True,
+        column_order=[name for name in listings.VERSION_COLUMNS if name != "run_id"],
+        column_config={
+            "version": st.column_config.NumberColumn(_("Version"), pinned=True, format="%d"),
+            "stage": _("Stage"),
+            "aliases": st.column_config.ListColumn(_("Aliases")),
+            "gate": _("Gate"),
+            "gate_reason": st.column_config.TextColumn(_("Gate reason"), width="medium"),
+            "model": _("Model"),
+            "test_log_loss": st.column_config.NumberColumn(_("Log loss on the test set"), format="%.4f"),
+            "promotions": st.column_config.NumberColumn(_("Promotions"), format="%d"),
+            "created": st.column_config.DatetimeColumn(_("Registered (UTC)"), format=_WHEN, timezone="UTC"),
+            "data_source": _("Data source"),
+        },
+    )
+    widgets.download_table(versions, "versions", "champions_versions")
+    st.markdown(f"**{_('Promotions and rollbacks, newest first')}**")
+    rows = [
+        {
+            _("Time (UTC)"): f"{row.when:%Y-%m-%d %H:%M}",
+            _("Version"): str(row.version),
+            _("Kind"): _(str(row.kind)),
+            _("Previous champion"): str(row.instead_of or "-"),
+            _("User"): widgets.plain(str(row.who or "-")),
+            _("Reason"): widgets.plain(str(row.why)),
+        }
+        for row in promotions.itertuples()
+    ]
+    if rows:
+        st.table(rows, border="horizontal")
+        widgets.download_table(pd.DataFrame(promotions), "promotions", "champions_promotions")
 
 
 def _show_calendar(store: ModelStore) -> None:
@@ -154,7 +198,16 @@ def _list(events: list[CalendarEvent]) -> None:
         {"day": event.day, "event": event.kind, "description": event.description}
         for event in sorted(events, key=lambda event: event.day)
     ]
-    st.dataframe(rows, hide_index=True, column_config={"day": st.column_config.DateColumn("day", format="ddd, D MMM")})
+    # Unlike a data frame, a table wraps long descriptions.
+    shown = [
+        {
+            _("day"): f"{row['day']:%a, %-d %b}",
+            _("event"): _(str(row["event"])),
+            _("description"): widgets.plain(str(row["description"])),
+        }
+        for row in rows
+    ]
+    st.table(shown, border="horizontal")
 
 
 def _show_backtests(store: ModelStore) -> None:

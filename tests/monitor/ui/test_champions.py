@@ -1,4 +1,4 @@
-"""The page Retraining, run by Streamlit."""
+"""The page Champions, run by Streamlit."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def page(tab: str = "Decisions", **state: object) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "retraining.py"), default_timeout=PAGE_SECONDS)
+    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "champions.py"), default_timeout=PAGE_SECONDS)
     for key, value in {"retraining_tab": tab, **state}.items():
         test.session_state[key] = value
     return test.run()
@@ -326,7 +326,7 @@ def test_the_calendar_shows_the_next_scheduled_run_and_the_events_of_the_month()
     assert not shown.exception
     due = decided + timedelta(days=7)
     assert f"{due.day} {due:%B %Y} " in texts(shown)
-    assert {calendar.MONITORING, calendar.DECISION, calendar.PROMOTION} <= set(shown.dataframe[0].value["event"])
+    assert {calendar.MONITORING, calendar.DECISION, calendar.PROMOTION} <= set(shown.table[0].value["event"])
     assert "Earliest next training: now" in texts(shown)
     assert "The champion is stale from" in texts(shown)
 
@@ -356,14 +356,14 @@ def test_the_cadence_is_kept_while_its_widget_is_not_rendered() -> None:
 def test_the_calendar_shows_other_months() -> None:
     log_monitoring_run(ago(hours=1))
     shown = page(CALENDAR)
-    this = set(shown.dataframe[0].value["event"])
+    this = set(shown.table[0].value["event"])
     assert calendar.MONITORING in this
     shown = button(button(shown, "Previous month"), "Previous month")
     assert not shown.exception
     assert "There is no event in this month" in texts(shown)
     shown = button(shown, "This month")
-    assert set(shown.dataframe[0].value["event"]) == this
-    assert set(button(shown, "Next month").dataframe[0].value["event"]) == {calendar.DUE}
+    assert set(shown.table[0].value["event"]) == this
+    assert set(button(shown, "Next month").table[0].value["event"]) == {calendar.DUE}
 
 
 @pytest.mark.usefixtures("champions")

@@ -1,4 +1,4 @@
-"""Runs and registry: the served model, and all model versions and runs."""
+"""System: the server's traffic, latency and errors, the inference log, the runs, and the settings."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -12,34 +12,40 @@ from data.errors import KobeShotError
 from data.masking import masked
 from monitor.charts.monitoring import trend
 from monitor.metrics.binary import METRICS
+from monitor.metrics.names import metric_name
 from monitor.store import listings
 from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import ModelVersion, RunInfo
-from monitor.ui import cache, widgets
+from monitor.ui import cache, settings, traffic, widgets
+from monitor.ui.text import _
 from serving import registry
 from serving.client.probe import EndpointInfo
+from serving.inference_log import reader
 
 _FIRST_RUN = "make main"
 _WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
 _KEY_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
 _KEPT_SECONDS = 30
+_MAX_COMPARED = 4
 _IMAGES = (".png", ".jpg", ".jpeg")
 _WHEN = "YYYY-MM-DD HH:mm"
 
 
 def show() -> None:
     """Render the page."""
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    left.title("Runs and registry")
-    if right.button("Refresh", icon=":material/refresh:", width="stretch"):
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.title(_("System"))
+    if right.button(_("Refresh"), icon=":material/refresh:", width="stretch"):
         st.cache_data.clear()
-    st.caption(f"Tracking store and registry: {widgets.plain(masked(mlflow.get_tracking_uri()))}")
+    st.caption(f"{_('Tracking store and registry')}: {widgets.plain(masked(mlflow.get_tracking_uri()))}")
     try:
         widgets.require_store()
         _show_served()
         _show_tabs()
     except KobeShotError as error:
-        st.error(f"The model registry or the tracking store does not respond. {error}", icon=":material/database_off:")
+        st.error(
+            f"{_('The model registry or the tracking store does not respond.')} {error}", icon=":material/database_off:"
+        )
 
 
 def _show_served() -> None:
@@ -47,7 +53,7 @@ def _show_served() -> None:
         champion, aliases = current_store().champion(), registry.alias_state()
     if champion is None:
         widgets.show_prerequisite(
-            "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:", _FIRST_RUN
+            _("No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"), _FIRST_RUN
         )
     else:
         _show_champion(champion, aliases)
@@ -58,11 +64,16 @@ def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None
     columns = st.columns(5)
     loss = champion.test_metrics.get("log_loss")
     previous = aliases.previous_champion
-    columns[0].metric("Champion", f"v{champion.version}", border=True)
-    columns[1].metric("Model", champion.model_id or "unknown", border=True)
-    columns[2].metric("Test log loss", "unknown" if loss is None else f"{loss:.4f}", border=True)
-    columns[3].metric("Production", _versions(sorted(aliases.production)), border=True)
-    columns[4].metric("Previous champion", f"v{previous}" if previous else "none", border=True)
+    model = widgets.model_label(champion.model_id) if champion.model_id else _("unknown")
+    columns[0].metric(_("Champion"), f"v{champion.version}", border=True)
+    columns[1].metric(_("Model"), model.capitalize(), border=True)
+    columns[2].metric(
+        _("Log loss on the test set"),
+        _("unknown") if loss is None else metric_name("log_loss").format(loss),
+        border=True,
+    )
+    columns[3].metric(_("Production"), _versions(sorted(aliases.production)), border=True)
+    columns[4].metric(_("Previous champion"), f"v{previous}" if previous else _("none"), border=True)
     st.markdown(
         f"**{registry.model()} version {champion.version}**, champion since {_format_datetime(champion.promoted_at)}. "
         f"Result of the quality gate: {champion.gate_reason or 'unknown'}."
@@ -91,7 +102,7 @@ def _show_endpoint(champion: ModelVersion | None) -> None:
         if served is None:
             st.caption(
                 "Start a server with `make serve`, or with `mlflow models serve -m models:/kobe_shot/Production "
-                "--env-manager local`, and set its URL in the sidebar."
+                "--env-manager local`, and set its URL above."
             )
         else:
             logged = {True: "on", False: "off", None: "unknown"}
@@ -111,55 +122,78 @@ def _badge_version(served: EndpointInfo, champion: ModelVersion | None) -> None:
 
 
 def _show_tabs() -> None:
-    table = cache.last_runs(current_store())
-    versions, listed, trends = st.tabs(["Versions", "Runs", "Trends"])
-    with versions:
-        _show_versions()
-    with listed:
-        _show_runs(table)
-    with trends:
-        _show_trends(table)
+    draw = {
+        "Traffic": _show_traffic,
+        "Runs": _show_runs,
+        "Compare runs": _compare_runs,
+        "Trends": _show_trends,
+        "Settings": _show_settings,
+    }
+    widgets.tabs(draw, cache.last_runs(current_store()), "system_tab")
 
 
-def _show_versions() -> None:
-    store = current_store()
-    versions, promotions = cache.versions(store), cache.promotions(store)
-    if versions.empty:
-        widgets.show_prerequisite("The registry holds no version of kobe_shot yet.", _FIRST_RUN)
+def _show_traffic(_table: pd.DataFrame) -> None:
+    traffic.show(widgets.endpoint())
+    st.subheader(_("Inference log, all versions"))
+    try:
+        log = cache.logged(reader.log_url())
+    except reader.LogError as error:
+        st.info(str(error), icon=":material/info:")
         return
-    st.dataframe(
-        versions,
-        hide_index=True,
-        column_order=[name for name in listings.VERSION_COLUMNS if name != "run_id"],
-        column_config={
-            "version": st.column_config.NumberColumn("Version", pinned=True, format="%d"),
-            "stage": "Stage",
-            "aliases": st.column_config.ListColumn("Aliases"),
-            "gate": "Gate",
-            "gate_reason": st.column_config.TextColumn("Gate reason", width="medium"),
-            "model": "Model",
-            "test_log_loss": st.column_config.NumberColumn("Test log loss", format="%.4f"),
-            "promotions": st.column_config.NumberColumn("Promotions", format="%d"),
-            "created": st.column_config.DatetimeColumn("Registered (UTC)", format=_WHEN, timezone="UTC"),
-            "data_source": "Data source",
-        },
+    columns = st.columns(3)
+    widgets.card(columns[0], _("Scored rows"), f"{log.rows:,}")
+    widgets.card(
+        columns[1], _("Labeled"), f"{log.labeled / log.rows:.1%}" if log.rows else _("unknown"), f"{log.labeled:,}"
     )
-    st.markdown("**Promotions and rollbacks**, newest first")
-    st.dataframe(
-        promotions,
-        hide_index=True,
-        placeholder="-",
-        column_order=["when", "version", "kind", "instead_of", "who", "where", "why"],
-        column_config={
-            "when": st.column_config.DatetimeColumn("Time (UTC)", format=_WHEN, timezone="UTC"),
-            "version": st.column_config.NumberColumn("Version", format="%d"),
-            "kind": "Kind",
-            "instead_of": "Previous champion",
-            "who": "User",
-            "where": "Host and process",
-            "why": st.column_config.TextColumn("Reason", width="large"),
-        },
-    )
+    if log.last:
+        widgets.card(columns[2], _("Newest row"), f"{log.last:%Y-%m-%d %H:%M:%S}", f"{_('version')} {log.last_version}")
+
+
+def _show_settings(_table: pd.DataFrame) -> None:
+    settings.show()
+
+
+def _compare_runs(table: pd.DataFrame) -> None:
+    """Show parameters and metrics of several runs in columns; rows with differences come first."""
+    if table.empty:
+        widgets.show_prerequisite(_("The tracking store holds no run of this project yet."), _FIRST_RUN)
+        return
+    labels = _run_labels(table)
+    same = table[table["name"] == table["name"].iloc[0]]["run_id"].astype(str).tolist()[:2]
+    selected = st.multiselect(
+        _("Runs"), list(labels), default=same, format_func=labels.__getitem__, max_selections=_MAX_COMPARED,
+        key="system_compared",
+    )  # fmt: skip
+    if not selected:
+        st.info(_("Select two runs or more."), icon=":material/compare_arrows:")
+        return
+    details = {run_id: _details(current_store(), run_id) for run_id in selected}
+    for title, values in (
+        (
+            _("Metrics"),
+            {
+                run_id: {
+                    _(metric_name(key).label): metric_name(key).format(value) for key, value in run.metrics.items()
+                }
+                for run_id, run in details.items()
+            },
+        ),
+        (_("Parameters"), {run_id: dict(run.params) for run_id, run in details.items()}),
+    ):
+        compared = pd.DataFrame({labels[run_id]: pd.Series(own, dtype=object) for run_id, own in values.items()})
+        if compared.empty:
+            continue
+        differs = compared.apply(lambda row: len(set(map(str, row))) > 1, axis=1)
+        compared.insert(0, _("differs"), differs.map({True: "≠", False: ""}))
+        st.markdown(f"**{title}**: {int(differs.sum())} {_('of')} {len(compared)} {_('differ')}")
+        ordered = compared.sort_values(_("differs"), ascending=False, kind="stable").rename_axis(_("name"))
+        st.dataframe(ordered, placeholder="-")
+        widgets.download_table(ordered.reset_index(), f"compared_{title.lower()}", f"system_compared_{title}")
+
+
+def _run_labels(table: pd.DataFrame) -> dict[str, str]:
+    started = table["start"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return dict(zip(table["run_id"].astype(str), table["name"] + ", " + started, strict=True))
 
 
 def _show_runs(table: pd.DataFrame) -> None:
@@ -204,14 +238,13 @@ def _run_columns() -> dict[str, Any]:
         "data_source": "Data",
         "parent": "Part of",
         "run_id": "Run id",
-        **{name: st.column_config.NumberColumn(name.replace("_", " "), format="%.4f") for name in _KEY_METRICS},
+        **{name: st.column_config.NumberColumn(_(metric_name(name).label), format="%.4f") for name in _KEY_METRICS},
     }
 
 
 def _show_run(table: pd.DataFrame) -> None:
-    started = table["start"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
-    labels = dict(zip(table["run_id"].astype(str), table["name"] + ", " + started, strict=True))
-    run_id = st.selectbox("Details of", list(labels), format_func=labels.__getitem__)
+    labels = _run_labels(table)
+    run_id = st.selectbox(_("Details of"), list(labels), format_func=labels.__getitem__)
     found = _details(current_store(), run_id)
     kinds: dict[str, Mapping[str, object]] = {
         "Parameters": found.params,
@@ -221,7 +254,12 @@ def _show_run(table: pd.DataFrame) -> None:
     for column, (title, values) in zip(st.columns(3), kinds.items(), strict=True):
         column.markdown(f"**{title}**")
         column.dataframe(
-            pd.DataFrame({"name": list(values), "value": list(values.values())}),
+            pd.DataFrame(
+                {
+                    "name": [_(metric_name(name).label) if title == "Metrics" else name for name in values],
+                    "value": list(values.values()),
+                }
+            ),
             hide_index=True,
             placeholder="-",
             column_config={
@@ -268,11 +306,16 @@ def _show_trends(table: pd.DataFrame) -> None:
     rows = listings.trend_rows(table, name)
     metrics = listings.metric_names(table[table["name"] == name])
     default = [metric for metric in (*METRICS, *metrics) if metric in metrics][:1]
-    selected = right.multiselect("Metrics", metrics, default=default, key=f"runs_metrics_{name}")
+    selected = right.multiselect(
+        _("Metrics"), metrics, default=default, key=f"runs_metrics_{name}",
+        format_func=lambda each: _(metric_name(each).label),
+    )  # fmt: skip
     if not selected or rows.empty:
         st.info("Select at least one metric of a finished run.", icon=":material/show_chart:")
         return
-    st.plotly_chart(trend(rows, selected, f"{name}, {len(rows):,} finished runs"), config={"displayModeBar": False})
+    named = rows.rename(columns={each: _(metric_name(each).label) for each in selected})
+    labels = [_(metric_name(each).label) for each in selected]
+    widgets.base_figure(trend(named, labels, f"{name}, {len(rows):,} finished runs"), "trend")
 
 
 def _format_datetime(when: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""Drift: how the current rows differ from the reference and training rows."""
+"""Inputs: how the current rows differ from the reference and training rows."""
 
 import numpy as np
 import pandas as pd
@@ -6,28 +6,34 @@ import streamlit as st
 
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from monitor.charts import court, monitoring, performance
-from monitor.drift.detector import ALPHA, LARGE_PSI, MODERATE_PSI, unit_of
+from monitor.drift.detector import ALPHA, LARGE_PSI, MODERATE_PSI
 from monitor.health.checks import MAX_OWN
 from monitor.health.evaluation import Evaluation
-from monitor.ui import cache, subject, widgets
+from monitor.metrics.names import column_name
+from monitor.ui import cache, drift_rows, widgets
+from monitor.ui.cache import ShownEvaluation
+from monitor.ui.text import _
 
 _NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein"}
 
 
-def show() -> None:
-    """Render the page."""
-    st.title("Drift")
-    with widgets.errors_shown():
-        shown = cache.current()
-        subject.show(shown.subject)
-        _show_cards(shown.evaluation)
+def show(shown: ShownEvaluation) -> None:
+    """Render the section."""
+    _show_cards(shown.evaluation)
     draw = {
+        "Drifted features": _show_rows,
         "Distributions": _show_distributions,
         "Statistics and thresholds": _show_statistics,
         "Domain classifier": _show_classifier,
-        "Shot locations": _show_locations,
+        **({"Shot locations": _show_locations} if cache.has_court() else {}),
     }
     widgets.tabs(draw, shown.evaluation, "drift_tab")
+
+
+def _show_rows(evaluation: Evaluation) -> None:
+    drift_rows.show(evaluation, key="why_drift")
+    rows = pd.DataFrame(drift_rows.drift_rows(evaluation))
+    widgets.download_table(rows, "drift", "inputs_drift")
 
 
 def _show_cards(evaluation: Evaluation) -> None:
@@ -54,7 +60,10 @@ def _show_cards(evaluation: Evaluation) -> None:
 
 
 def _show_distributions(evaluation: Evaluation) -> None:
-    name = st.segmented_control("Column", [*FEATURES, PROBABILITY], default="shot_distance", key="drift_column")
+    name = st.segmented_control(
+        _("Column"), [*FEATURES, PROBABILITY], default="shot_distance", key="drift_column",
+        format_func=lambda each: _(column_name(each)),
+    )  # fmt: skip
     column = name or "shot_distance"
     samples = {
         label: table[column].to_numpy()
@@ -68,7 +77,7 @@ def _show_distributions(evaluation: Evaluation) -> None:
     whole = column != PROBABILITY and (
         feature_column(column).kind == "integer" or feature_column(column).unit == "feet"
     )
-    unit = "P(made)" if column == PROBABILITY else f"{column}, {unit_of(column)}" if unit_of(column) else column
+    unit = "P(made)" if column == PROBABILITY else _(column_name(column, unit=True))
     left, right = st.columns([3, 2])
     widgets.base_figure(
         monitoring.distributions(samples, unit, integer_bins=whole, title="Share of rows"), "distributions", left
@@ -102,7 +111,7 @@ def _show_statistics(evaluation: Evaluation) -> None:
     found = evaluation.drift
     rows = pd.DataFrame(
         {
-            "feature": [each.feature for each in found.statistics],
+            "feature": [_(column_name(each.feature)) for each in found.statistics],
             "statistic": [_NAMES[each.name] for each in found.statistics],
             "value": [each.value for each in found.statistics],
             "threshold": [each.threshold for each in found.statistics],
@@ -153,7 +162,3 @@ def _show_locations(evaluation: Evaluation) -> None:
     left, right = st.columns(2)
     widgets.base_figure(court.density_on_court(evaluation.baseline.training, "Train"), "train", left)
     widgets.base_figure(court.density_on_court(evaluation.current, evaluation.name), "current", right)
-
-
-if __name__ == "__main__":
-    show()

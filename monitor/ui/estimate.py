@@ -1,4 +1,4 @@
-"""Estimated performance: metrics estimated without labels, and the actual ones once labels are there."""
+"""The estimate: metrics estimated without labels, and the actual ones once labels are there."""
 
 import pandas as pd
 import streamlit as st
@@ -6,28 +6,27 @@ import streamlit as st
 from data.schema import PROBABILITY
 from monitor.charts import monitoring
 from monitor.health.evaluation import Evaluation
-from monitor.ui import cache, subject, widgets
+from monitor.metrics.names import metric_name
+from monitor.ui import widgets
+from monitor.ui.cache import ShownEvaluation
+from monitor.ui.text import _
 
 
-def show() -> None:
-    """Render the page."""
-    st.title("Estimated performance")
-    with widgets.errors_shown():
-        shown = cache.current()
-        subject.show(shown.subject)
-        evaluation = shown.evaluation
-        found = evaluation.estimate
-        columns = st.columns(3)
-        widgets.card(columns[0], "Rows", f"{found.rows:,}")
-        widgets.card(columns[1], "Rows in support", f"{found.supported:,}")
-        widgets.card(
-            columns[2], "Out-of-support rows", f"{found.out_of_support:,}", f"{found.out_of_support / found.rows:.1%}"
-        )
-        if found.unavailable_reason:
-            st.error(f"**The estimate is withheld.** {found.unavailable_reason}.", icon=":material/block:")
-        if found.intervals:
-            _show_estimate(evaluation)
-        _show_method(evaluation)
+def show(shown: ShownEvaluation) -> None:
+    """Render the section."""
+    evaluation = shown.evaluation
+    found = evaluation.estimate
+    columns = st.columns(3)
+    widgets.card(columns[0], _("Rows"), f"{found.rows:,}")
+    widgets.card(columns[1], _("Rows in support"), f"{found.supported:,}")
+    widgets.card(
+        columns[2], _("Out-of-support rows"), f"{found.out_of_support:,}", f"{found.out_of_support / found.rows:.1%}"
+    )
+    if found.unavailable_reason:
+        st.error(f"**{_('The estimate is withheld.')}** {found.unavailable_reason}.", icon=":material/block:")
+    if found.intervals:
+        _show_estimate(evaluation)
+    _show_method(evaluation)
 
 
 def _show_estimate(evaluation: Evaluation) -> None:
@@ -37,7 +36,7 @@ def _show_estimate(evaluation: Evaluation) -> None:
     rows = pd.DataFrame(
         [
             {
-                "metric": name,
+                "metric": _(metric_name(name).label),
                 "estimate": interval.value,
                 "low": interval.low,
                 "high": interval.high,
@@ -77,7 +76,3 @@ def _show_method(evaluation: Evaluation) -> None:
         widgets.base_figure(
             monitoring.distributions(samples, "P(made)", integer_bins=False, title="P(made)"), "probability"
         )
-
-
-if __name__ == "__main__":
-    show()

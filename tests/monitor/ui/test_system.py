@@ -1,4 +1,4 @@
-"""The page Runs and registry, run by Streamlit."""
+"""The page System, run by Streamlit, and the versions on the page Champions."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,16 +11,25 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
+from monitor.metrics.names import metric_name
 from serving import registry
 from tests.project import PAGE_SECONDS, Checkout, ProductionServer, publish
 
 NOWHERE = "http://127.0.0.1:1"
 
 
-def page(url: str = NOWHERE) -> AppTest:
+def page(url: str = NOWHERE, tab: str = "Traffic") -> AppTest:
     st.cache_data.clear()
-    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "runs_and_registry.py"), default_timeout=PAGE_SECONDS)
+    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "system.py"), default_timeout=PAGE_SECONDS)
     test.session_state["endpoint"] = url
+    test.session_state["system_tab"] = tab
+    return test.run()
+
+
+def versions_page() -> AppTest:
+    st.cache_data.clear()
+    test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "champions.py"), default_timeout=PAGE_SECONDS)
+    test.session_state["retraining_tab"] = "Versions"
     return test.run()
 
 
@@ -53,11 +62,11 @@ def two_champions(promoted: Path, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("store")
 def test_an_empty_store_shows_the_command_that_fills_it() -> None:
-    shown = page()
-    assert not shown.exception
-    assert not shown.error
-    assert {found.value for found in shown.code} == {"make main"}
-    assert len(shown.info) == 4
+    for tab in ("Traffic", "Runs", "Compare runs", "Trends", "Settings"):
+        shown = page(tab=tab)
+        assert not shown.exception
+        assert not shown.error
+        assert {found.value for found in shown.code} == {"make main"}
 
 
 def test_a_damaged_store_is_an_error_message(store: str) -> None:
@@ -85,10 +94,11 @@ def test_champion_production_and_previous_champion_are_shown_if_the_server_is_do
     assert (found["Champion"], found["Production"], found["Previous champion"]) == ("v2", "v2", "v1")
     assert "does not respond" in texts(shown)
     assert "make serve" in texts(shown)
-    versions, promotions = shown.dataframe[0].value, shown.dataframe[1].value
+    listed = versions_page()
+    versions, promotions = listed.dataframe[0].value, listed.table[0].value
     assert versions["version"].tolist() == [2, 1]
     assert versions["aliases"].tolist() == [["champion"], ["previous_champion"]]
-    assert promotions["why"].tolist() == ["for a test"] * 2
+    assert promotions["Reason"].tolist() == ["for a test"] * 2
 
 
 @pytest.mark.usefixtures("two_champions")
@@ -110,9 +120,9 @@ def test_the_version_of_an_mlflow_server_is_unknown(two_champions: None, mlflow_
 @pytest.mark.usefixtures("two_champions")
 def test_promotions_and_rollbacks_are_distinguished() -> None:
     registry.roll_back("it misses layups")
-    promotions = page().dataframe[1].value
-    assert promotions["kind"].tolist() == ["roll back", "promotion", "promotion"]
-    assert promotions["why"].tolist()[0] == "it misses layups"
+    promotions = versions_page().table[0].value
+    assert promotions["Kind"].tolist() == ["roll back", "promotion", "promotion"]
+    assert promotions["Reason"].tolist()[0] == "it misses layups"
 
 
 def test_runs_of_main_are_listed_filtered_and_shown_with_their_artifacts(
@@ -121,16 +131,17 @@ def test_runs_of_main_are_listed_filtered_and_shown_with_their_artifacts(
     del store
     checkout, _ = synthetic_main
     mlflow.set_tracking_uri(f"sqlite:///{checkout.folder / 'mlflow.db'}")
-    shown = page()
+    shown = page(tab="Runs")
     assert not shown.exception
     assert "synthetic" in shown.warning[0].value
     shown.multiselect[0].set_value(["PipelineAplicacao"]).run()
-    listed = shown.dataframe[2].value
+    listed = shown.dataframe[0].value
     logged = checkout.run("PipelineAplicacao")
     assert listed["run_id"].tolist() == [logged.info.run_id]
     assert listed["log_loss"].tolist() == [logged.data.metrics["log_loss"]]
-    details = shown.dataframe[4].value.set_index("name")["value"]
-    assert details.to_dict() == pytest.approx(logged.data.metrics)
+    details = shown.dataframe[2].value.set_index("name")["value"]
+    named = {metric_name(name).label: value for name, value in logged.data.metrics.items()}
+    assert details.to_dict() == pytest.approx(named)
     assert {found.label for found in shown.download_button} == checkout.artifacts(logged)
     assert len(shown.image) == 1
-    assert len(shown.get("plotly_chart")) == 1
+    assert len(page(tab="Trends").get("plotly_chart")) == 1

@@ -1,0 +1,217 @@
+"""Court: where shots are taken, what is expected and what goes in; and a playground to score a spot over REST."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import streamlit as st
+
+from data import court
+from data.schema import FEATURES, PROBABILITY, TARGET
+from monitor.charts import court as court_charts
+from monitor.charts import performance
+from monitor.charts.trust_court import trust_court as court_of
+from monitor.health.evaluation import Evaluation
+from monitor.metrics import rates
+from monitor.metrics.intervals import slices
+from monitor.metrics.names import metric_name
+from monitor.store.model_store import current_store
+from monitor.store.shots import SEASON, UNKNOWN
+from monitor.ui import cache, playground, spot, subject, trust_court, url_state, widgets
+from monitor.ui.text import _
+from serving import registry
+
+_CURRENT, _TEST, _DEV = "data source", "test set", "all development shots"
+_COLORS: dict[str, Literal["result", "prediction", "probability", "residual"]] = {
+    "result": "result",
+    "prediction": "prediction",
+    "P(made)": "probability",
+    "residual": "residual",
+}
+_RESULTS = ("made", "missed", "no label")
+_MIN_SHOTS = 5
+_VIEW, _TRUST, _PLAYGROUND = "view", "trust", "playground"
+_VIEWS = {
+    _TRUST: "Trust court",
+    "twins": "Actual vs. predicted",
+    "shots": "Shots",
+    "rates": "Field-goal percentage",
+    _PLAYGROUND: "Playground",
+}
+
+
+@dataclass(frozen=True)
+class _Filtered:
+    table: pd.DataFrame
+    kept: npt.NDArray[np.bool_]
+    rows: int
+
+
+class _Shots(NamedTuple):
+    """Shots, the version that scored them, and their evaluation where they are the rows of the data source."""
+
+    table: pd.DataFrame
+    version: str
+    evaluation: Evaluation | None
+
+
+def show() -> None:
+    """Render the page."""
+    url_state.restore(_VIEW, _VIEWS, _TRUST)
+    left, right = st.columns([1, 3], vertical_alignment="center")
+    left.title(_("Court"))
+    with right:
+        st.segmented_control(
+            _("View"), list(_VIEWS), format_func=lambda name: _(_VIEWS[name]), key=_VIEW, required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    view = url_state.remember(_VIEW, _TRUST)
+    if view == _PLAYGROUND:
+        playground.show()
+        return
+    with widgets.errors_shown():
+        if not cache.has_court():
+            st.info(_("This dataset has no court. See the drifted features on the page Why."), icon=":material/info:")
+            return
+        selected = st.segmented_control(
+            _("Shots"), [_CURRENT, _TEST, _DEV], default=_CURRENT, key="shot_chart_shots", format_func=_,
+            label_visibility="collapsed",
+        )  # fmt: skip
+        selected = selected or _CURRENT
+        shots = _table(selected)
+        filtered = _filter(shots.table)
+        labeled = int(filtered.table[TARGET].notna().sum())
+        scorer = f"version {shots.version}" if shots.version else "an unknown version"
+        st.caption(
+            f"{len(filtered.table):,} of {filtered.rows:,} shots ({_(selected)}), {labeled:,} labeled; "
+            f"scored by {scorer}"
+        )
+        if view == _TRUST:
+            _show_trust(shots, filtered)
+        else:
+            _DRAW[view](filtered.table)
+
+
+def _table(selected: str) -> _Shots:
+    if selected == _CURRENT:
+        shown = cache.current()
+        subject.show(shown.subject)
+        return _Shots(shown.evaluation.current, shown.evaluation.version, shown.evaluation)
+    if selected == _TEST:
+        found = cache.baseline()
+        return _Shots(found.table.assign(**{SEASON: UNKNOWN}), found.version, None)
+    champion = registry.champion_number()
+    return _Shots(cache.development(current_store(), champion), champion, None)
+
+
+def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
+    evaluation = shots.evaluation
+    is_whole = len(filtered.table) == filtered.rows
+    if evaluation and is_whole:
+        frames = cache.courts(cache.current())
+    elif evaluation:
+        frames = {trust_court.ALL: court_of(filtered.table, evaluation.out_of_support[filtered.kept])}
+    else:
+        frames = {trust_court.ALL: court_of(filtered.table, cache.baseline().support.out_of_support(filtered.table))}
+    left, right = st.columns([5, 2], gap="medium")
+    with left:
+        frame, clicked = trust_court.show(
+            frames, key="explorer", marks=cache.promotion_marks(), frame=url_state.read(SEASON), spot=spot.last()
+        )
+        url_state.write(SEASON, frame)
+    with right:
+        if evaluation:
+            kept = replace(evaluation, current=filtered.table) if not is_whole else evaluation
+            spot.show(kept, clicked)
+        st.markdown(f"**{_('FG% by zone')}**")
+        zones, rate = frames[frame].zones, metric_name("rate")
+        st.table(
+            [
+                {
+                    _("Zone"): _(str(row["zone"])),
+                    _("shots"): f"{row['shots']:,}",
+                    _("FG%"): rate.format(row["rate"]) if row["labeled"] else "-",
+                    _("expected"): rate.format(row["expected"]) if row["labeled"] else "-",
+                }
+                for row in zones.to_dict("records")
+            ],
+            border="horizontal",
+        )
+        widgets.download_table(frames[frame].cells, "trust_court", "court_cells")
+
+
+def _filter(table: pd.DataFrame) -> _Filtered:
+    columns = st.columns([2, 2, 3, 2])
+    known = sorted(table[SEASON].unique())
+    seasons = columns[0].multiselect(
+        _("Season"), known, placeholder="all" if known != [UNKNOWN] else "unknown", disabled=known == [UNKNOWN],
+        key="shot_chart_season",
+    )  # fmt: skip
+    named = {f"{period:.0f}": period for period in sorted(table["period"].unique())}
+    periods = columns[1].multiselect(_("Period"), list(named), placeholder="all", key="shot_chart_period")
+    farthest = max(int(np.ceil(table["shot_distance"].max())), 1)
+    low, high = columns[2].slider(_("Distance, feet"), 0, farthest, (0, farthest), key="shot_chart_distance")
+    results = columns[3].multiselect(_("Result"), _RESULTS, placeholder="all", key="shot_chart_result")
+    kept = table["shot_distance"].between(low, high)
+    if seasons:
+        kept &= table[SEASON].isin(seasons)
+    if periods:
+        kept &= table["period"].isin([named[period] for period in periods])
+    if results:
+        actual = table[TARGET].map({1.0: "made", 0.0: "missed"}).fillna("no label")
+        kept &= actual.isin(results)
+    return _Filtered(table[kept], kept.to_numpy(), len(table))
+
+
+def _show_shots(table: pd.DataFrame) -> None:
+    color = st.segmented_control(
+        _("Color"), list(_COLORS), default="result", key="shot_chart_color", format_func=_
+    )  # fmt: skip
+    color = color or "result"
+    left, right = st.columns([3, 2])
+    widgets.base_figure(court_charts.shots_on_court(table, _COLORS[color]), "shots", left)
+    with right:
+        labeled = table[table[TARGET].notna()]
+        columns = st.columns(2)
+        widgets.card(columns[0], "Shots", f"{len(table):,}")
+        widgets.card(columns[1], "Labeled", f"{len(labeled):,}")
+        widgets.card(columns[0], "FG%", f"{labeled[TARGET].mean():.1%}" if len(labeled) else "unknown")
+        widgets.card(columns[1], "Mean P(made)", f"{table[PROBABILITY].mean():.1%}" if len(table) else "unknown")
+        widgets.base_figure(court_charts.density_on_court(table, "Shot locations"), "density")
+
+
+def _show_actual_and_predicted(table: pd.DataFrame) -> None:
+    cells = rates.hexagons(table, fewest=_MIN_SHOTS)
+    left, right = st.columns(2)
+    widgets.base_figure(court_charts.hexagons_on_court(cells, "rate", _("Actual: FG%")), "actual", left)
+    widgets.base_figure(
+        court_charts.hexagons_on_court(cells, "expected", _("Predicted: mean P(made)")), "predicted", right
+    )
+    st.caption(
+        _("Each hexagon is two feet wide and grows with its number of shots. Hexagons with fewer than 5 are not drawn.")
+    )
+
+
+def _show_rates(table: pd.DataFrame) -> None:
+    named = slices(table[[*FEATURES]])
+    columns = st.columns(2)
+    for place, (name, groups) in enumerate(named.items()):
+        figure = performance.rates(rates.rates_by_group(table, groups), name, f"FG% by {name}")
+        widgets.base_figure(figure, f"rates_{name}", columns[place % 2])
+    distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
+    figure = performance.rates(rates.rates_by_group(table, distance), "distance, feet", "FG% by distance from the hoop")
+    widgets.base_figure(figure, "rates_feet")
+
+
+_DRAW: dict[str, Callable[[pd.DataFrame], None]] = {
+    "twins": _show_actual_and_predicted,
+    "shots": _show_shots,
+    "rates": _show_rates,
+}
+
+
+if __name__ == "__main__":
+    show()

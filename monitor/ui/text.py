@@ -1,0 +1,64 @@
+"""The language of the pages: English, or what a gettext catalog of `locale` translates."""
+
+import ast
+import gettext
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+ENGLISH = "en"
+LANGUAGES = {ENGLISH: "English", "pt": "Português"}
+"""Languages of the pages by the value in the URL."""
+LANGUAGE = "lang"
+"""Widget key and query parameter of the language."""
+
+_LOCALE = Path(__file__).parent / "locale"
+_CATALOGS = {"pt": _LOCALE / "pt_BR" / "LC_MESSAGES" / "monitor.po"}
+
+
+class Catalog(gettext.NullTranslations):
+    """The translations of a ``.po`` file, read without a compiled copy of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.messages = read(path)
+
+    def gettext(self, message: str) -> str:
+        """The translation, or the message itself where there is none."""
+        return self.messages.get(message) or message
+
+
+def read(path: Path) -> dict[str, str]:
+    """Read the messages of a ``.po`` file; comments, contexts and plural forms are not used here."""
+    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
+    kind = ""
+    for line in [*path.read_text(encoding="utf-8").splitlines(), 'msgid ""']:
+        keyword, _space, rest = line.partition(" ")
+        if keyword in {"msgid", "msgstr"}:
+            if keyword == "msgid" and parts.get("msgid"):
+                found[parts["msgid"]] = parts.get("msgstr", "")
+            if keyword == "msgid":
+                parts = {}
+            kind, line = keyword, rest  # noqa: PLW2901 the string of the keyword
+        if kind and line.startswith('"'):
+            parts[kind] = parts.get(kind, "") + str(ast.literal_eval(line))
+    return found
+
+
+def language() -> str:
+    """The language of this visitor."""
+    selected = str(st.session_state.get(LANGUAGE) or ENGLISH)
+    return selected if selected in LANGUAGES else ENGLISH
+
+
+def _(message: str) -> str:
+    """A message in the language of this visitor."""
+    selected = language()
+    return message if selected == ENGLISH else _catalog(selected).gettext(message)
+
+
+@cache
+def _catalog(name: str) -> Catalog:
+    return Catalog(_CATALOGS[name])

@@ -1,0 +1,168 @@
+"""The trust court in the app: an SVG that plays its seasons in the browser, and sends the spot that is clicked on."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import streamlit as st
+
+from data import court
+from monitor.charts import trust_court as drawing
+from monitor.charts.palette import DIVERGING
+from monitor.charts.trust_court import TrustCourt
+from monitor.ui.text import _
+
+ALL = ""
+"""Frame of all seasons."""
+_FOLDER = Path(__file__).parent
+_DIGITS = 3
+
+
+class Spot(NamedTuple):
+    """Where a person has clicked: feet from the hoop, and the frame that was shown."""
+
+    x: float
+    y: float
+    frame: str
+
+
+class Mark(NamedTuple):
+    """A promotion between two frames: the frame from which the version predicts, and its name."""
+
+    frame: str
+    label: str
+
+
+def show(
+    frames: Mapping[str, TrustCourt],
+    *,
+    key: str,
+    marks: Sequence[Mark] = (),
+    frame: str = ALL,
+    spot: Spot | None = None,
+) -> tuple[str, Spot | None]:
+    """Draw the court, and return the frame that is shown and the spot that has just been clicked on.
+
+    Parameters
+    ----------
+    frames : mapping of str to TrustCourt
+        By season, in order; `ALL` is the first.
+    key : str
+        Widget key, unique on the page.
+    marks : sequence of Mark
+    frame : str
+        Shown at first.
+    spot : Spot, optional
+        Marked on the court.
+    """
+    selected = frame if frame in frames else ALL
+    encoded = [{"name": name, **_encoded(found)} for name, found in frames.items()]
+    data = {
+        "frames": encoded,
+        "digest": hashlib.sha256(json.dumps(encoded).encode()).hexdigest(),
+        "selected": selected,
+        "marks": [mark._asdict() for mark in marks],
+        "spot": [spot.x, spot.y] if spot else None,
+        **_geometry(),
+        "words": _words(),
+    }
+    result = _component()(
+        key=key,
+        data=data,
+        default={"frame": selected},
+        on_frame_change=_ignore,
+        on_spot_change=_ignore,
+        height="content",
+    )
+    found = getattr(result, "spot", None)
+    shown = str(getattr(result, "frame", None) or selected) if getattr(result, "frame", None) in frames else selected
+    return shown, Spot(float(found["x"]), float(found["y"]), str(found["frame"])) if found else None
+
+
+@cache
+def _component() -> Any:  # noqa: ANN401 a renderer of Streamlit
+    css, js = ((_FOLDER / f"trust_court.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return st.components.v2.component("kobe_trust_court", html='<div class="court"></div>', css=css, js=js)
+
+
+def _ignore() -> None:
+    """A change is read from the result of the component."""
+
+
+@cache
+def _geometry() -> dict[str, Any]:
+    return {
+        "box": [-drawing.WIDTH / 2, -drawing.TOP, drawing.WIDTH, drawing.TOP - drawing.BOTTOM],
+        "lines": [_path(*line) for line in court.court_lines()],
+        "outlines": [_path(*line) for line in drawing.zone_lines()],
+        "colors": list(DIVERGING),
+        "edges": [round(edge * 100) for edge in drawing.CLASS_EDGES],
+    }
+
+
+def _path(x: Any, y: Any) -> str:  # noqa: ANN401 arrays
+    """A line as an SVG path, whose y axis points down."""
+    points = [f"{left:.2f} {-up:.2f}" for left, up in zip(np.asarray(x), np.asarray(y), strict=True)]
+    return f"M{'L'.join(points)}"
+
+
+def _encoded(found: TrustCourt) -> dict[str, Any]:
+    cells = found.cells
+    columns = ("x", "y", "size", "rate", "expected", "low", "high", "difference", "out_of_support")
+    rounded = {name: [_plain(value) for value in cells[name].round(_DIGITS)] for name in columns}
+    return {
+        "radius": round(found.radius * 0.96, _DIGITS),
+        "shots": found.shots,
+        "labeled": found.labeled,
+        "not_drawn": found.not_drawn,
+        "out_of_support": round(found.out_of_support, _DIGITS),
+        "cells": {
+            **rounded,
+            "n": cells["shots"].tolist(),
+            "labeled": cells["labeled"].tolist(),
+            "level": cells["level"].tolist(),
+            "significant": cells["significant"].astype(int).tolist(),
+            "hatched": cells["hatched"].astype(int).tolist(),
+        },
+        "zones": [
+            {
+                "name": _(zone["zone"]), "x": _plain(zone["x"]), "y": _plain(zone["y"]), "n": zone["labeled"],
+                "shots": zone["shots"], "rate": _plain(zone["rate"]), "expected": _plain(zone["expected"]),
+                "labeled": zone["is_labeled"],
+            }
+            for zone in found.zones.to_dict("records")
+        ],
+    }  # fmt: skip
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), _DIGITS)
+
+
+def _words() -> dict[str, str]:
+    return {
+        "all": _("All seasons"),
+        "play": _("Play the seasons"),
+        "pause": _("Pause"),
+        "season": _("Season"),
+        "expected": _("expected"),
+        "shots": _("shots"),
+        "without": _("no labels yet"),
+        "support": _("out of support"),
+        "legend_color": _("FG% minus expected, percentage points"),
+        "legend_size": _("few to many shots"),
+        "legend_faded": _("faded: not significant"),
+        "legend_hatched": _("hatched: not in the training support"),
+        "legend_hollow": _("hollow: no labels yet"),
+        "not_drawn": _("farther shots not drawn"),
+        "click": _("Click on a spot for its probability."),
+        "table": _("Zones as a table"),
+        "zone": _("Zone"),
+        "fg": _("FG%"),
+        "promotion": _("promotion"),
+        "title": _("Trust court: shots by place, made minus expected"),
+    }
