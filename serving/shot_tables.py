@@ -1,31 +1,30 @@
-"""Tables of shots as a scoring server takes them."""
+"""Tables as a scoring server takes them, by the dataset of this process."""
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data.datasets import current
+from data.datasets import Column, current
 from data.errors import TableError
 from data.schema import (
-    COLUMN,
-    FEATURES,
     FORMER_IN_TRAINING,
     IN_TRAINING,
     MODEL_VERSION,
     PREDICTION,
     PROBABILITY,
-    RAW_COLUMN_NAMES,
     REASON,
-    SHOT_ID,
-    feature_column,
 )
-from data.storage.shot_reader import ShotReader
+from data.storage.dataset_reader import DatasetReader
 from data.validation import rejection_reason
+
+Cells = npt.NDArray[Any]
+"""Features: doubles, or objects where some are strings; see `features_of`."""
 
 ADDED_COLUMNS = (PREDICTION, PROBABILITY, MODEL_VERSION, IN_TRAINING, FORMER_IN_TRAINING, REASON)
 """Columns of a scored table and of its rejects that the input's own do not replace."""
@@ -34,19 +33,19 @@ _INTEGERS_END = 2.0**63
 _MAX_REASONS_SHOWN = 5
 
 
-def open_shots(path: Path, *, name: str = "") -> ShotReader:
-    """Open a table of shots to score. Other columns pass through, but for those that scoring adds.
+def open_shots(path: Path, *, name: str = "") -> DatasetReader:
+    """Open a table to score. Other columns pass through, but for those that scoring adds.
 
     Raises
     ------
     TableError
         If the table cannot be read, lacks features, or has a column twice.
     """
-    return ShotReader(path, required=FEATURES, dropped=ADDED_COLUMNS, name=name)
+    return DatasetReader(path, required=current().feature_names, dropped=ADDED_COLUMNS, name=name)
 
 
-def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
-    """The features as doubles, and what is wrong with the rows whose cells are no numbers.
+def features_of(piece: pa.Table) -> tuple[Cells, dict[int, str]]:
+    """The features, and what is wrong with the rows whose cells are no numbers where numbers are expected.
 
     Parameters
     ----------
@@ -55,15 +54,22 @@ def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str
 
     Returns
     -------
-    values : ndarray of float64, shape (n, 6)
-        NaN where a cell is null or no number.
+    values : ndarray of float64 or object, shape (n, features)
+        NaN where a cell is null or no number. With categories or dates an array of objects, in which these are
+        strings, or None.
     problems : dict of int to str
         By row.
     """
-    values = np.empty((len(piece), len(FEATURES)))
+    features = current().features
+    is_numeric = all(feature.is_numeric for feature in features)
+    values: Cells = np.empty((len(piece), len(features)), dtype=np.float64 if is_numeric else np.object_)
     problems: dict[int, str] = {}
-    for place, name in enumerate(FEATURES):
-        column = piece.column(name if name in piece.column_names else RAW_COLUMN_NAMES[name])
+    for place, feature in enumerate(features):
+        name = feature.name
+        column = piece.column(name if name in piece.column_names else feature.raw_name)
+        if not feature.is_numeric:
+            values[:, place] = column.cast(pa.string()).to_pandas().replace({np.nan: None}).to_numpy(dtype=object)
+            continue
         try:
             values[:, place] = column.cast(pa.float64()).to_numpy()
         except (pa.ArrowException, ValueError):
@@ -71,7 +77,7 @@ def features_of(piece: pa.Table) -> tuple[npt.NDArray[np.float64], dict[int, str
             numbers = pd.to_numeric(cells, errors="coerce")
             values[:, place] = numbers
             for row in np.flatnonzero(numbers.isna() & cells.notna()).tolist():
-                problems.setdefault(row, _problem(name, repr(cells.iloc[row])))
+                problems.setdefault(row, _problem(feature, repr(cells.iloc[row])))
     return values, problems
 
 
@@ -92,11 +98,12 @@ def numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
 
 
 def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
-    """The numbers of the shots, where every row has a whole one."""
-    if SHOT_ID not in piece.column_names:
+    """The ids of the rows, where every row has an integer."""
+    names = [name for name in (current().id.name, current().id.raw_name) if name in piece.column_names]
+    if not names:
         return None
     try:
-        ids = piece.column(SHOT_ID).cast(pa.int64())
+        ids = piece.column(names[0]).cast(pa.int64())
     except pa.ArrowException:
         return None
     return None if ids.null_count else ids.to_numpy()
@@ -141,33 +148,35 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
         By row; `features_of` and `problems_of` check the features.
     """
     problems: dict[int, str] = {}
+    dataset = current()
     for place, name in enumerate(piece.column_names):
-        if name not in {*COLUMN, *FEATURES}:
+        column = dataset.by_name.get(name)
+        if column is None or not (column.is_numeric or column.role == "target"):
             continue
-        column = feature_column(name)
-        is_feature = name in {*FEATURES, *RAW_COLUMN_NAMES.values()}
-        if column.kind == "string" or not pa.types.is_string(piece.schema.field(name).type):
+        is_feature = column.role == "feature"
+        if not pa.types.is_string(piece.schema.field(name).type):
             continue
         cells = piece.column(name).to_pandas()
         numbers: pd.Series[float] = pd.Series(numbers_of(piece.column(name)))
         if not is_feature:
             is_whole = (numbers % 1 == 0) & (numbers.abs() < _INTEGERS_END)
-            wrong = cells.notna() & (numbers.isna() | (~is_whole & (column.kind == "integer")))
+            wrong = cells.notna() & (numbers.isna() | (~is_whole & (column.kind != "float")))
             for row in np.flatnonzero(wrong).tolist():
-                problems.setdefault(row, rejection_reason(current().column(name), cells.iloc[row]))
+                problems.setdefault(row, rejection_reason(column, cells.iloc[row]))
             numbers = numbers.mask(wrong)
         values = pa.array(numbers, from_pandas=True)
-        is_integer = column.kind == "integer" and not is_feature
+        is_integer = column.kind != "float" and not is_feature
         piece = piece.set_column(place, name, values.cast(pa.int64()) if is_integer else values)
     return piece, problems
 
 
-def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
-    """What is wrong with rows by the schema, by row.
+def problems_of(values: Cells) -> dict[int, str]:
+    """What is wrong with rows by the description, by row.
 
     Parameters
     ----------
-    values : ndarray of float64, shape (n, 6)
+    values : ndarray of float64 or object, shape (n, features)
+        Of `features_of`.
 
     Examples
     --------
@@ -175,14 +184,24 @@ def problems_of(values: npt.NDArray[np.float64]) -> dict[int, str]:
     {0: 'column period: found 11, expected an integer from 1 to 10'}
     """
     found: dict[int, str] = {}
-    for place, name in enumerate(FEATURES):
-        column, cells = feature_column(name), values[:, place]
-        wrong = ~((cells >= float(column.minimum or 0)) & (cells <= float(column.maximum or 0)))
-        if column.kind == "integer":
-            wrong |= cells % 1 != 0
+    for place, column in enumerate(current().features):
+        cells = values[:, place]
+        if not column.is_numeric:
+            for row, cell in enumerate(cells.tolist()):
+                is_wrong = cell is None if not column.nullable else False
+                if is_wrong or (cell is not None and column.categories and cell not in column.categories):
+                    found.setdefault(row, _problem(column, "null" if cell is None else repr(cell)))
+            continue
+        numbers = cells.astype(np.float64)
+        low, high = (np.inf * sign if end is None else end for end, sign in zip(column.limits, (-1, 1), strict=True))
+        wrong = ~((numbers >= low) & (numbers <= high)) | np.isinf(numbers)
+        if column.kind != "float":
+            wrong |= numbers % 1 != 0
+        if column.nullable:
+            wrong &= ~np.isnan(numbers)
         for row in np.flatnonzero(wrong).tolist():
-            shown = "null" if np.isnan(cells[row]) else format(cells[row], ".10g")
-            found.setdefault(row, _problem(name, shown))
+            shown = "null" if np.isnan(numbers[row]) else format(numbers[row], ".10g")
+            found.setdefault(row, _problem(column, shown))
     return found
 
 
@@ -204,7 +223,7 @@ class ReasonCounts:
     def message(self, table: object) -> str:
         """Describe a table without a scored row; nothing is known of an empty one."""
         if not self._counts:
-            return f"{table}: no row was scored: the table has no rows. Give a table with at least one shot."
+            return f"{table}: no row was scored: the table has no rows. Give a table with at least one {current().row}."
         lines = [
             f"  {count:,} row(s): {self._examples[kind]}"
             for kind, count in self._counts.most_common(_MAX_REASONS_SHOWN)
@@ -214,5 +233,5 @@ class ReasonCounts:
         return "\n".join([head, *lines, "Fix the table, and run the command again."])
 
 
-def _problem(name: str, shown: str) -> str:
-    return f"column {name}: found {shown}, expected {feature_column(name).constraint_text}"
+def _problem(column: Column, shown: str) -> str:
+    return f"column {column.name}: found {shown}, expected {column.constraint_text}"

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from data.acquisition.provenance import Provenance
 from data.cli.console import brief, console, info, suppress_output
+from data.datasets import processed_folder
 from data.engines.choice import LOCAL
 from data.errors import KobeShotError
-from data.paths import PROCESSED
 from data.preparation.contract import PreparationResult
 from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
 from data.storage.files import display_path
@@ -76,7 +76,9 @@ def run(config: MainConfig) -> None:
             log_records(_records(trained, applied))
         with _promotion_kept(trained):
             info("Monitoring", f"{applied.rows:,} scored rows")
-            monitoring = MonitoramentoConfig(endpoint=config.endpoint, engine=config.engine, master=config.master)
+            monitoring = MonitoramentoConfig(
+                dataset=config.dataset, endpoint=config.endpoint, engine=config.engine, master=config.master
+            )
             with suppress_output():
                 monitored = monitoramento.run(monitoring)
             log_records([Tags({tags.HEALTH: str(monitored.health.status)})])
@@ -148,7 +150,7 @@ def _show(  # noqa: PLR0913, PLR0917 what each step ended with
     others = len(monitored.health.reasons) - 1
     more = f" (and {others} more: report.html of run {monitoramento.RUN_NAME})" if others else ""
     info("Status:", f"{monitored.health.status}: {monitored.health.reasons[0]}{more}")
-    info("Tables:", PROCESSED, style="")
+    info("Tables:", processed_folder(), style="")
     info(
         "Report:",
         f"{display_path(written.html)}, {display_path(written.markdown)}, also artifacts of run {run_id}",

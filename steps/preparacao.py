@@ -143,7 +143,7 @@ def _records(prepared: PreparationResult, manifest: Manifest, dataset: datasets.
     yield Artifact(manifest_path())
     yield Text("dataset.json", dataset.to_json())
     filtered = _sample(prepared_path(FILTERED))
-    yield FigureRecord("histograms", static.histograms(filtered))
+    yield FigureRecord("histograms", static.histograms(filtered, dataset))
     if dataset.court is None:
         return
     yield FigureRecord("shot_map", static.shot_map(filtered))

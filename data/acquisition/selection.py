@@ -1,4 +1,4 @@
-"""Which rows of a source are development and which are production, as the description says."""
+"""Which rows of a source are development and which are production, as described."""
 
 from functools import reduce
 from operator import or_
@@ -43,10 +43,10 @@ def with_parts(shots: RawShots) -> ir.Table:
     elif production.is_given:
         table = table.mutate(**{IS_PRODUCTION: _selected(table, dataset, production)})
     if development.is_given:
-        chosen = _selected(table, dataset, development)
+        selected = _selected(table, dataset, development)
         if production.share is not None:
-            chosen &= ~table[IS_PRODUCTION]
-        table = table.mutate(**{IS_DEVELOPMENT: chosen})
+            selected &= ~table[IS_PRODUCTION]
+        table = table.mutate(**{IS_DEVELOPMENT: selected})
     else:
         table = table.mutate(**{IS_DEVELOPMENT: ~table[IS_PRODUCTION]})
     if not production.is_given:

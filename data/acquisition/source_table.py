@@ -135,7 +135,7 @@ class SourceTable:
 
 
 def split_table(path: Path, folder: Path, name: str = "", dataset: Dataset | None = None) -> None:
-    """Split one table into the raw tables of development and of production, as the description says.
+    """Split one table into the raw tables of development and of production, as described.
 
     Parameters
     ----------

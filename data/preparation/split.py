@@ -75,7 +75,7 @@ def _too_few(rows: int, positive: int, test_size: float) -> SchemaError:
 def split(
     engine: Engine, rows: ir.Table, dataset: Dataset, classes: Mapping[int, int], params: PreparationParams
 ) -> tuple[ir.Table, dict[int, int]]:
-    """Split rows as a description says.
+    """Split rows as described.
 
     Parameters
     ----------

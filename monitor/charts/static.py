@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
 from data import court
-from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
+from data.datasets import Dataset, current
+from data.schema import PROBABILITY
 from monitor.charts import palette
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.metrics.calibration import calibration_curve
@@ -27,6 +28,8 @@ _COURT_SIZE = (6.4, 6.4)
 _CHART_SIZE = (5.6, 4.4)
 _MIN_SHOTS = 10
 _MAX_BARS = 60
+_MAX_CATEGORIES, _NAME = 20, 18
+_COLUMNS = 3
 _EVENT_MARKERS = {ALARM: ("x", 0.02), TRAINING: ("o", 0.07), PROMOTION: ("^", 0.12), REJECTION: ("v", 0.12)}
 """Markers of the events of a policy backtest: symbol, and offset above the lines."""
 
@@ -47,31 +50,70 @@ def missing_values(raw: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def histograms(table: pd.DataFrame) -> Figure:
+def histograms(table: pd.DataFrame, dataset: Dataset | None = None) -> Figure:
     """One histogram per feature, stacked by class.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The features and ``shot_made_flag``, labeled rows only.
+        The features and the label, labeled rows only.
+    dataset : Dataset, optional
+        By default that of this process.
     """
-    figure = Figure(figsize=(10.5, 6), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 3).flat, FEATURES, strict=True):
-        column = feature_column(name)
-        is_discrete = table[name].nunique() <= _MAX_BARS
-        bins = np.arange(table[name].min() - 0.5, table[name].max() + 1.5) if is_discrete else 30
-        values = [table.loc[table[TARGET] == label, name] for label in (0, 1)]
-        axes.hist(values, bins=bins, stacked=True, color=[MISSED, MADE], label=["missed", "made"])
-        axes.set(xlabel=f"{name}, {column.unit}" if column.unit else name, ylabel="shots")
-        axes.ticklabel_format(axis="x", useOffset=False)
-        axes.locator_params(axis="x", nbins=6, integer=is_discrete)
+    dataset = dataset or current()
+    target = dataset.target.name
+    rows = -(-len(dataset.features) // _COLUMNS)
+    figure = Figure(figsize=(10.5, 3 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
+    legend = None
+    for axes, column in zip(grid, dataset.features, strict=False):
+        cells = table[column.name]
+        values = [cells[table[target] == label] for label in (0, 1)]
+        labels = [dataset.negative, dataset.positive]
+        if column.is_numeric:
+            _stacked(axes, values, labels)
+        else:
+            counts = [_counts(each, column.kind) for each in values]
+            _stacked_bars(axes, counts, labels)
+        axes.set(xlabel=f"{column.name}, {column.unit}" if column.unit else column.name, ylabel=dataset.rows)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-    figure.suptitle("Shots by feature and class", x=0.01, ha="left")
+        legend = axes.get_legend_handles_labels()
+    for axes in grid[len(dataset.features) :]:
+        axes.set_axis_off()
+    if legend:
+        figure.legend(*legend, loc="outside upper right", ncols=2, frameon=False)
+    figure.suptitle(f"{dataset.rows.capitalize()} by feature and class", x=0.01, ha="left")
     return figure
 
 
-def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str]) -> Figure:
+def _stacked(axes: Axes, values: list["pd.Series[float]"], labels: list[str]) -> None:
+    numbers = pd.concat(values).dropna()
+    span = numbers.max() - numbers.min() if len(numbers) else 0
+    is_discrete = numbers.nunique() <= _MAX_BARS and span <= _MAX_BARS
+    bins = np.arange(numbers.min() - 0.5, numbers.max() + 1.5) if is_discrete and len(numbers) else 30
+    cells = [each.dropna() for each in values]
+    axes.hist(cells, bins=bins, stacked=True, color=[MISSED, MADE], label=labels)
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.locator_params(axis="x", nbins=6, integer=is_discrete)
+
+
+def _counts(cells: "pd.Series[str]", kind: str) -> "pd.Series[int]":
+    """Rows by category; by year for dates."""
+    return (cells.str[:4] if kind == "date" else cells).fillna("null").value_counts()
+
+
+def _stacked_bars(axes: Axes, counts: list["pd.Series[int]"], labels: list[str]) -> None:
+    total = counts[0].add(counts[1], fill_value=0).sort_values(ascending=False)
+    shown = total.index[:_MAX_CATEGORIES]
+    left = np.zeros(len(shown))
+    for each, color, label in zip(counts, (MISSED, MADE), labels, strict=True):
+        size = each.reindex(shown, fill_value=0).to_numpy(dtype=float)
+        axes.bar(range(len(shown)), size, bottom=left, color=color, label=label)
+        left += size
+    axes.set_xticks(range(len(shown)), [str(name)[:_NAME] for name in shown], rotation=60, ha="right", fontsize=7)
+
+
+def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str], dataset: Dataset | None = None) -> Figure:
     """Distribution of each column by sample.
 
     Parameters
@@ -80,21 +122,27 @@ def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str]) -> Figur
         Training, reference and current rows, in that order, by name.
     columns : sequence of str
         Columns to draw. A sample without a column is not in the plot of that column.
+    dataset : Dataset, optional
+        By default that of this process.
     """
+    dataset = dataset or current()
     rows = -(-len(columns) // 4)
     figure = Figure(figsize=(13, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False).flat
     colors = dict(zip(samples, (palette.TRAINING, REFERENCE, CURRENT), strict=False))
     for name, axes in zip(columns, grid, strict=False):
-        values = {label: table[name].to_numpy(dtype=float) for label, table in samples.items() if name in table}
-        pooled = np.concatenate(list(values.values()))
+        held = {label: table[name].dropna() for label, table in samples.items() if name in table}
+        values = {label: each.to_numpy(dtype=float) for label, each in _numbers(held).items()}
+        pooled = np.concatenate([*values.values(), np.zeros(0)])
+        if not len(pooled):
+            continue
         is_discrete = len(np.unique(pooled)) <= _MAX_BARS
         bins = np.arange(pooled.min() - 0.5, pooled.max() + 1.5) if is_discrete and name != PROBABILITY else 40
         edges = np.histogram_bin_edges(pooled, bins)
         for label, sample in values.items():
             share = np.histogram(sample, edges)[0] / max(len(sample), 1) * 100
             axes.stairs(share, edges, color=colors[label], label=label, linewidth=1.6)
-        unit = "" if name == PROBABILITY else feature_column(name).unit
+        unit = "" if name == PROBABILITY else dataset.column(name).unit
         axes.set(xlabel=f"{name}, {unit}" if unit else name, ylabel="rows, %")
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.locator_params(axis="x", nbins=5)
@@ -108,10 +156,11 @@ def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str]) -> Figur
 def shot_map(table: pd.DataFrame) -> Figure:
     """Shots on the court by class."""
     figure, axes = _half_court("Shots by class")
-    x, y = court.to_feet(table["lat"], table["lng"])
+    target = current().target.name
+    x, y = _places(table)
     jitter = np.random.default_rng(0).uniform(-0.25, 0.25, (2, len(table)))
     for label, color, name in ((0, MISSED, "missed"), (1, MADE, "made")):
-        rows = (table[TARGET] == label).to_numpy()
+        rows = (table[target] == label).to_numpy()
         axes.scatter(
             x[rows] + jitter[0, rows],
             y[rows] + jitter[1, rows],
@@ -128,13 +177,15 @@ def shot_map(table: pd.DataFrame) -> Figure:
 
 def rate_by_zone(table: pd.DataFrame) -> Figure:
     """FG% by zone, with the number of shots and 95% confidence intervals."""
-    x, y = court.to_feet(table["lat"], table["lng"])
-    return _rates(table[TARGET], court.zones(x, y).basic, "FG% by zone", horizontal=True)
+    x, y = _places(table)
+    return _rates(table[current().target.name], court.zones(x, y).basic, "FG% by zone", horizontal=True)
 
 
 def rate_by_distance(table: pd.DataFrame) -> Figure:
     """FG% by distance in feet, with 95% confidence intervals."""
-    return _rates(table[TARGET], np.floor(table["shot_distance"].to_numpy()), "FG% by distance", horizontal=False)
+    place = current().court
+    distance = table[place.distance].to_numpy() if place and place.distance else np.hypot(*_places(table))
+    return _rates(table[current().target.name], np.floor(distance), "FG% by distance", horizontal=False)
 
 
 def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) -> Figure:
@@ -143,12 +194,12 @@ def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) 
     Parameters
     ----------
     table : pandas.DataFrame
-        lat and lng of each shot, degrees.
+        The place of each shot.
     probability : array_like of float, shape (n,)
         P(made) of each shot.
     """
     figure, axes = _half_court(title)
-    x, y = court.to_feet(table["lat"], table["lng"])
+    x, y = _places(table)
     values = np.asarray(probability, dtype=float)
     hexagons = axes.hexbin(
         x, y, C=values, reduce_C_function=np.mean, gridsize=(26, 14), extent=(-25, 25, -5.25, 41.75), cmap=_SCALE,
@@ -166,7 +217,13 @@ def confusion_matrix(labels: Floats, predicted: Floats, title: str) -> Figure:
     """Confusion matrix."""
     figure, axes = _chart()
     ConfusionMatrixDisplay.from_predictions(
-        labels, predicted, labels=[0, 1], display_labels=["missed", "made"], cmap="Blues", colorbar=False, ax=axes
+        labels,
+        predicted,
+        labels=[0, 1],
+        display_labels=[current().negative, current().positive],
+        cmap="Blues",
+        colorbar=False,
+        ax=axes,
     )
     axes.set_title(title, loc="left")
     axes.grid(visible=False)
@@ -196,7 +253,7 @@ def calibration(labels: Floats, probability: Floats, title: str) -> Figure:
     bins = calibration_curve(labels, probability)
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfectly calibrated")
     axes.plot(bins["predicted"], bins["made"], color=MISSED, marker="o", label="model")
-    axes.set(xlabel="mean P(made)", ylabel="FG%", xlim=(0, 1), ylim=(0, 1), aspect="auto")
+    axes.set(xlabel="mean P(made)", ylabel=current().rate, xlim=(0, 1), ylim=(0, 1), aspect="auto")
     axes.legend(loc="upper left", frameon=False)
     counts = axes.twinx()
     counts.hist(probability, bins=np.linspace(0, 1, 41), color=NEUTRAL, alpha=0.3)
@@ -236,11 +293,35 @@ def policy_backtest(record: Mapping[str, Any]) -> Figure:
         if event["kind"] == PROMOTION:
             for axes in (by_batch, prequential):
                 axes.axvline(event["batch"] + 0.5, color=NEUTRAL, linestyle=":", linewidth=1)
-    by_batch.set(ylabel="log loss of the batch", title=f"Policy backtest, {record['batch_size']:,} shots a batch")
+    by_batch.set(
+        ylabel="log loss of the batch", title=f"Policy backtest, {record['batch_size']:,} {current().rows} a batch"
+    )
     figure.legend(*by_batch.get_legend_handles_labels(), fontsize=8, ncols=4, loc="outside lower center")
     prequential.set(ylabel="prequential log loss", xlabel="batch, and the month of its last game")
     prequential.set_xticks(places, [f"{batch['number']}\n{batch['until'][:7]}" for batch in batches], fontsize=8)
     return figure
+
+
+def _places(table: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Feet from the hoop across and along the court."""
+    place = current().court
+    if place is None:
+        message = f"the dataset {current().name} has no court"
+        raise ValueError(message)
+    if place.unit == "degrees":
+        return court.to_feet(table[place.y], table[place.x])
+    feet = 10 if place.unit == "tenths of a foot" else 1
+    x, y = (table[name].to_numpy(dtype=float) for name in (place.x, place.y))
+    return x / feet, y / feet
+
+
+def _numbers(held: Mapping[str, "pd.Series[Any]"]) -> dict[str, "pd.Series[float]"]:
+    """Categories and dates as the ranks of their values, which are the same for all samples."""
+    if all(pd.api.types.is_numeric_dtype(each) for each in held.values()):
+        return dict(held)
+    known = set[str]().union(*(each.astype(str) for each in held.values()))
+    ranks = {value: float(rank) for rank, value in enumerate(sorted(known))}
+    return {label: pd.Series(each.astype(str).map(ranks), dtype=float) for label, each in held.items()}
 
 
 def _rates(results: "pd.Series[float]", by: npt.NDArray[np.generic], title: str, *, horizontal: bool) -> Figure:

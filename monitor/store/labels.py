@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import IDS, TRAIN
-from data.schema import FEATURES, GAME_DATE, IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
+from data.schema import IN_TRAINING, MODEL_VERSION
 from monitor.store.model_store import ModelStore
 from monitor.store.tables import TIME, find_table, identified
 
 _VERSIONS_KEPT = 4
-_KINDS = {**dict.fromkeys((*FEATURES, TARGET), "float64"), TIME: "datetime64[us]"}
 
 
 class ArrivalError(KobeShotError):
@@ -27,7 +27,7 @@ def sort_by_time(table: pd.DataFrame, name: str) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        Holds ``time`` (when a row was scored), or ``game_date``.
+        Holds ``time`` (when a row was scored), or the column of role ``time`` of the dataset of this process.
     name : str
         Its name in messages.
 
@@ -41,10 +41,18 @@ def sort_by_time(table: pd.DataFrame, name: str) -> pd.DataFrame:
     ArrivalError
         If there is neither column, or a value in it is no date.
     """
-    column = TIME if TIME in table else GAME_DATE
+    own = current().time
+    column = TIME if TIME in table or own is None else own.name
     if column not in table:
-        message = f"{name}: expected a column {TIME} or {GAME_DATE}, which puts labels in the order of their time"
+        either = f" or {own.name}" if own else ""
+        message = f"{name}: expected a column {TIME}{either}, which puts labels in the order of their time"
         raise ArrivalError(message)
+    if column != TIME and own is not None and own.is_numeric:
+        # A number that orders the rows counts as days from 1970.
+        days = pd.to_numeric(table[column], errors="coerce")
+        return table.assign(**{TIME: pd.to_datetime(days, unit="D")}).sort_values(
+            TIME, kind="stable", ignore_index=True
+        )
     times = pd.to_datetime(table[column], format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
     if times.isna().any():
         found = table[column][times.isna()].iloc[0]
@@ -80,7 +88,7 @@ def training_labels(store: ModelStore, version: str) -> pd.DataFrame | None:
 def join_key(columns: Collection[str], labels: pd.DataFrame) -> list[str]:
     """The columns by which rows of a table are known among the labels that a version was trained on.
 
-    They are ``shot_id``, or where a label has none the time and the values; no column where a side has neither. The
+    They are the id, or where a label has none the time and the values; no column where a side has neither. The
     values alone are no key: different shots share them, at the hoop most of all.
 
     Parameters
@@ -90,7 +98,8 @@ def join_key(columns: Collection[str], labels: pd.DataFrame) -> list[str]:
     labels : pandas.DataFrame
         Of `training_labels`.
     """
-    for keys in ([SHOT_ID], [TIME, *FEATURES, TARGET]):
+    dataset = current()
+    for keys in ([dataset.id.name], [TIME, *dataset.feature_names, dataset.target.name]):
         if set(keys) <= {*columns} & {*labels.columns} and bool(labels[keys].notna().all(axis=None)):
             return keys
     return []
@@ -101,10 +110,16 @@ def is_among(table: pd.DataFrame, labels: pd.DataFrame) -> npt.NDArray[np.bool_]
     keys = join_key(table.columns, labels)
     if not keys:
         return np.zeros(len(table), dtype=bool)
-    if keys == [SHOT_ID]:
-        return np.asarray(table[SHOT_ID].isin(labels[SHOT_ID]) & table[TARGET].notna())
-    ours, theirs = (pd.MultiIndex.from_frame(each[keys].astype(_KINDS)) for each in (table, labels))
-    return np.asarray(ours.isin(theirs) & table[TARGET].notna())
+    dataset = current()
+    has_label = table[dataset.target.name].notna()
+    if keys == [dataset.id.name]:
+        return np.asarray(table[keys[0]].isin(labels[keys[0]]) & has_label)
+    numbers = [column.name for column in (*dataset.numeric, dataset.target)]
+    kinds = {**dict.fromkeys(dataset.feature_names, "object"), **dict.fromkeys(numbers, "float64")}
+    ours, theirs = (
+        pd.MultiIndex.from_frame(each[keys].astype({**kinds, TIME: "datetime64[us]"})) for each in (table, labels)
+    )
+    return np.asarray(ours.isin(theirs) & has_label)
 
 
 def flag_training_rows(store: ModelStore, table: pd.DataFrame) -> pd.DataFrame:

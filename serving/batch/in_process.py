@@ -50,7 +50,7 @@ def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
     """
     model = load_model(version)
     try:
-        made, probability = model.score(_encoded(model, table), model.threshold)
+        made, probability = model.score(encoded(model, table), model.threshold)
     except mlflow.MlflowException as error:
         message = f"version {version} of {registry.model()} rejects a row: {error.message}"
         raise ScoredError(message) from error
@@ -119,7 +119,8 @@ def _dataset_of(model: Any) -> Dataset:  # noqa: ANN401
     return from_json(text) if text else default()
 
 
-def _encoded(model: Any, table: pd.DataFrame) -> Any:  # noqa: ANN401 an instance of a version's own class
+def encoded(model: Any, table: pd.DataFrame) -> Any:  # noqa: ANN401 an instance of a version's own class
+    """The features of a table as `load_model`'s model scores them: doubles, categories by their codes."""
     encoder = getattr(model, "encoder", None)
     if encoder is None:
         return table[list(model.names)].to_numpy(dtype=np.float64)

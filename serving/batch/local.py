@@ -19,22 +19,21 @@ import pyarrow as pa
 from mlflow.exceptions import MlflowException
 
 from data.cli.console import warn
+from data.datasets import current
 from data.schema import (
-    FEATURES,
     IN_TRAINING,
     MODEL_VERSION,
     PREDICTION,
     PROBABILITY,
-    RAW_COLUMN_NAMES,
     REASON,
-    SHOT_ID,
-    TARGET,
 )
+from data.storage.dataset_reader import DatasetReader
 from data.storage.files import remove_path, translate_disk_full
-from data.storage.shot_reader import ShotReader
 from data.storage.tables import file_format, table_writer
+from serving.batch.in_process import encoded
 from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError, map_concurrently
 from serving.shot_tables import (
+    Cells,
     ReasonCounts,
     features_of,
     numbers_of,
@@ -59,7 +58,7 @@ class Scorer(Protocol):
     """Scores rows: a `serving.client.endpoint.ScoringClient` or a `LocalScorer`. Threads share it."""
 
     def score(
-        self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
+        self, values: Cells, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
     ) -> Predictions:
         """Return label and probability of each row, or raise `RejectedRowsError`."""
 
@@ -82,14 +81,14 @@ class LocalScorer:
         self._model, self._version = model, version
 
     def score(
-        self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
+        self, values: Cells, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
     ) -> Predictions:
         """Return label and probability of each row.
 
         Parameters
         ----------
-        values : ndarray of float64, shape (n, 6)
-            The features in the order of ``FEATURES``.
+        values : ndarray of float64 or object, shape (n, features)
+            The features of the dataset of this process, in order; see `serving.shot_tables.features_of`.
         shot_id, request_id
             Not used, as nothing is logged.
 
@@ -100,6 +99,8 @@ class LocalScorer:
         """
         del shot_id, request_id
         try:
+            if values.dtype == np.object_:
+                values = encoded(self._model, pd.DataFrame(values, columns=list(current().feature_names)))
             made, probability = self._model.score(values, self._model.threshold)
         except MlflowException as error:
             raise RejectedRowsError(error.message, error.message) from error
@@ -333,7 +334,7 @@ def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, com
     return ScoringError(message + (f"\n  and {more:,} more" if more > 0 else ""))
 
 
-def _chunks(reader: ShotReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
+def _chunks(reader: DatasetReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
     """Chunks with the number of their first row; an empty table has one empty chunk."""
     start = 0
     for piece in reader.chunks(rows):
@@ -388,7 +389,7 @@ def _refuse(problems: Mapping[int, str]) -> None:
         raise RejectedRowsError(message, message)
 
 
-def _score(scorer: Scorer, values: npt.NDArray[np.float64], ids: npt.NDArray[np.int64] | None) -> Predictions:
+def _score(scorer: Scorer, values: Cells, ids: npt.NDArray[np.int64] | None) -> Predictions:
     if not len(values):
         return Predictions(np.empty(0, dtype=np.int64), np.empty(0), None)
     return scorer.score(values, shot_id=ids)
@@ -415,16 +416,28 @@ def labels_of(piece: pa.Table) -> Labels:
     >>> labels_of(pa.table({"shot_made_flag": [1, None]})).tolist()
     [1.0, nan]
     """
-    return numbers_of(piece.column(TARGET)) if TARGET in piece.column_names else np.full(len(piece), np.nan)
+    target = current().target
+    name = target.name if target.name in piece.column_names else target.raw_name
+    return numbers_of(piece.column(name)) if name in piece.column_names else np.full(len(piece), np.nan)
 
 
 def _in_training(piece: pa.Table, is_in_training: TrainingRowMask) -> npt.NDArray[np.bool_]:
-    names = {raw: own for own, raw in RAW_COLUMN_NAMES.items() if own not in piece.column_names}
-    kept = [name for name in piece.column_names if names.get(name, name) in {*FEATURES, SHOT_ID, TARGET}]
-    if TARGET not in kept:
+    dataset = current()
+    described = [*dataset.features, dataset.id, dataset.target]
+    held = {
+        column.name: (column, column.name if column.name in piece.column_names else column.raw_name)
+        for column in described
+        if {column.name, column.raw_name} & set(piece.column_names)
+    }
+    if dataset.target.name not in held:
         return np.zeros(len(piece), dtype=bool)
-    # In a CSV file they are strings.
-    return is_in_training(pd.DataFrame({names.get(name, name): numbers_of(piece.column(name)) for name in kept}))
+    # In a CSV file numbers are strings.
+    is_number = {column.name: column.is_numeric or column.role == "target" for column in described}
+    cells = {
+        name: numbers_of(piece.column(stored)) if is_number[name] else piece.column(stored).to_pandas()
+        for name, (_, stored) in held.items()
+    }
+    return is_in_training(pd.DataFrame(cells))
 
 
 def _once(training_mask_of: Callable[[int], TrainingRowMask | None]) -> Callable[[int], TrainingRowMask | None]:

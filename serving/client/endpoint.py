@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import requests
 
 from data.acquisition.sources import validate_url
+from data.datasets import current
 from data.errors import KobeShotError
-from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
+from data.schema import PROBABILITY
 from serving.client.http import session_for
 from serving.inference_log.inference_log import ORIGIN_HEADER, TRAFFIC
+from serving.shot_tables import Cells
 
 ROWS_PER_REQUEST = 20_000
 IN_FLIGHT = 4
@@ -112,11 +114,11 @@ class ScoringClient:
         except ScoringError as error:
             message = (
                 f"No scoring server responds at {self.url} ({type(error.__cause__ or error).__name__}). Start one: "
-                "make serve, or mlflow models serve -m models:/kobe_shot/Production"
+                "make serve, or mlflow models serve -m models:/{current().registered_model}/Production"
             )
             raise ScoringError(message) from error
         try:
-            self.takes_shot_id = described.json()["identifier"] == SHOT_ID
+            self.takes_shot_id = described.json()["identifier"] == current().id.name
         except (requests.JSONDecodeError, KeyError, TypeError):
             self.takes_shot_id = False
 
@@ -125,14 +127,14 @@ class ScoringClient:
         self._stopped.set()
 
     def score(
-        self, values: npt.NDArray[np.float64], *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
+        self, values: Cells, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
     ) -> Predictions:
         """Label and probability of each row.
 
         Parameters
         ----------
-        values : ndarray of float64, shape (n, 6)
-            The features in the order of ``FEATURES``.
+        values : ndarray of float64 or object, shape (n, features)
+            The features of the dataset of this process, in order; see `serving.shot_tables.features_of`.
         shot_id : ndarray of int64, shape (n,), optional
             For the inference log; sent if `probe` found that the server takes it.
         request_id : str
@@ -216,20 +218,21 @@ class ScoringClient:
         session: requests.Session = self._thread.session
         return session
 
-    def _score_json(self, values: npt.NDArray[np.float64], request_id: str) -> Predictions:
+    def _score_json(self, values: Cells, request_id: str) -> Predictions:
         response = self._post(_json(values), "application/json", request_id, len(values))
         assert response is not None  # noqa: S101 only Parquet can be refused as a type
         return self._parse(response, len(values))
 
     def _parse(self, response: requests.Response, rows: int) -> Predictions:
-        expected = f'expected {{"predictions": [{{"{TARGET}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}}, {rows} entries'
+        target = current().target.name
+        expected = f'expected {{"predictions": [{{"{target}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}}, {rows} entries'
         try:
             if response.headers.get("Content-Type") == _ARROW:
                 table = pa.ipc.open_stream(response.content).read_all()
-                label, probability = table.column(TARGET).to_numpy(), table.column(PROBABILITY).to_numpy()
+                label, probability = table.column(target).to_numpy(), table.column(PROBABILITY).to_numpy()
             else:
                 predictions = orjson.loads(response.content)["predictions"]
-                label = np.array([each[TARGET] for each in predictions], dtype=np.float64)
+                label = np.array([each[target] for each in predictions], dtype=np.float64)
                 probability = np.array([each[PROBABILITY] for each in predictions], dtype=np.float64)
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             message = (
@@ -300,16 +303,25 @@ def map_concurrently(
             raise
 
 
-def _parquet(values: npt.NDArray[np.float64], shot_id: npt.NDArray[np.int64] | None) -> bytes:
-    columns = {name: values[:, place] for place, name in enumerate(FEATURES)}
-    table = pa.table(columns if shot_id is None else {**columns, SHOT_ID: shot_id})
+def _parquet(values: Cells, shot_id: npt.NDArray[np.int64] | None) -> bytes:
+    dataset = current()
+    columns = {
+        feature.name: values[:, place] if feature.is_numeric else pa.array(values[:, place].tolist(), pa.string())
+        for place, feature in enumerate(dataset.features)
+    }
+    if values.dtype == np.object_:
+        numeric = {feature.name for feature in dataset.numeric}
+        columns |= {name: cells.astype(np.float64) for name, cells in columns.items() if name in numeric}
+    table = pa.table(columns if shot_id is None else {**columns, dataset.id.name: shot_id})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
     return bytes(sink.getvalue())
 
 
-def _json(values: npt.NDArray[np.float64]) -> bytes:
-    table = {"columns": list(FEATURES), "data": np.ascontiguousarray(values)}
+def _json(values: Cells) -> bytes:
+    is_numeric = values.dtype == np.float64
+    cells = np.ascontiguousarray(values) if is_numeric else values.tolist()
+    table = {"columns": list(current().feature_names), "data": cells}
     body = {"dataframe_split": table, "params": {"output": "records"}}
     # NaN and infinity become null, which the server refuses by row and column.
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from data.preparation.manifest import PREDICTIONS, PROD, prepared_path
+from data.preparation.manifest import PROD, predictions_path, prepared_path
 from data.storage.locations import display_location
 from data.storage.output_paths import paths_overlap
 from serving.batch.local import rejects_of
@@ -90,4 +90,4 @@ class BatchScoringConfig(ScoringConfig):
     @property
     def target(self) -> Path:
         """The table of predictions."""
-        return Path(self.out) if self.out else PREDICTIONS
+        return Path(self.out) if self.out else predictions_path()

@@ -11,13 +11,14 @@ import pandas as pd
 
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
+from data.datasets import current
 from data.preparation.manifest import PROD, read_manifest, verified_path
-from data.schema import PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
+from data.schema import PROBABILITY
 from data.spark import session as spark
+from data.storage.dataset_reader import DatasetReader
 from data.storage.files import display_path, sha256
 from data.storage.locations import display_location, is_url, local_table
 from data.storage.output_paths import ensure_writable
-from data.storage.shot_reader import ShotReader
 from data.storage.tables import TableReader
 from monitor.charts import static
 from monitor.metrics.binary import MAX_DISTINCT, StreamingCounts
@@ -115,7 +116,8 @@ def _source_records(config: BatchScoringConfig, name: str) -> Iterator[Record]:
         digest, sample = sha256(config.source), _sample(config.source)
         source = name if is_url(name) else ""
         yield Tags({"sha256_table": digest})
-        yield Dataset(config.source, sample, "application", digest, TARGET if TARGET in sample else None, source)
+        target = current().target.name
+        yield Dataset(config.source, sample, "application", digest, target if target in sample else None, source)
         return
     manifest = read_manifest()
     print_synthetic_warning(synthetic=manifest.provenance.is_synthetic)
@@ -204,12 +206,14 @@ def _training_mask_of(table: Path, version: int) -> TrainingRowMask | None:
 
 def _keys(table: Path, training_labels: pd.DataFrame) -> list[str]:
     """The columns that identify rows among those that a version was trained on; prints a note where there are none."""
-    own = {raw: name for name, raw in RAW_COLUMN_NAMES.items()}
-    names = [own.get(name, name) for name in ShotReader(table).names if name != TIME]
+    dataset = current()
+    own = {column.raw_name: column.name for column in dataset.columns}
+    names = [own.get(name, name) for name in DatasetReader(table).names if name != TIME]
     keys = labels.join_key(names, training_labels)
     if not keys:
-        lacks = "the labels that it was trained on have" if SHOT_ID in names else "the table has"
-        info("Not known:", f"which of these rows the version was trained on; {lacks} no {SHOT_ID}", style="bold yellow")
+        key = dataset.id.name
+        lacks = "the labels that it was trained on have" if key in names else "the table has"
+        info("Not known:", f"which of these rows the version was trained on; {lacks} no {key}", style="bold yellow")
     return keys
 
 
@@ -266,9 +270,14 @@ def _records(applied: BatchScoringResult) -> Iterator[Record]:
     yield Artifact(applied.path)
     if applied.rejects:
         yield Artifact(applied.rejects)
-    columns = ["lat", "lng", RAW_COLUMN_NAMES["lng"], PROBABILITY]
+    dataset = current()
+    if dataset.court is None:
+        return
+    places = [dataset.column(name) for name in (dataset.court.y, dataset.court.x)]
+    columns = [*(name for place in places for name in (place.name, place.raw_name)), PROBABILITY]
     drawn = TableReader(applied.path, columns).systematic_sample(_SAMPLE_ROWS)
-    if "lng" not in drawn:
-        drawn = drawn.rename(columns={RAW_COLUMN_NAMES["lng"]: "lng"})
-    title = f"P(made) of {applied.rows:,} shots"
+    drawn = drawn.rename(columns={place.raw_name: place.name for place in places if place.name not in drawn})
+    if not {place.name for place in places} <= set(drawn):
+        return
+    title = f"P({dataset.positive}) of {applied.rows:,} {dataset.rows}"
     yield FigureRecord("prediction_map", static.prediction_map(drawn, drawn[PROBABILITY], title))
