@@ -115,8 +115,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=2_000, help="one-row requests to each server")
     parser.add_argument("--rounds", type=int, default=3, help="how often each server is measured; the median counts")
+    parser.add_argument("--pair", action="store_true", help="one row, FastAPI and production server in turns, only")
     parser.add_argument("--before", type=Path, help="compare with the servers of this other checkout, and nothing else")
     options = parser.parse_args()
+    if options.pair:
+        _compare_one_row(options.requests)
+        return
     if options.before:
         _compare_with(options.before.resolve(), options.requests)
         return
@@ -227,6 +231,35 @@ def _paired_ratios(base_urls: tuple[str, str], body: bytes, count: int) -> tuple
     first, second = (np.array(results[url]) for url in urls)
     p50, rate = np.median(first / second, axis=0)
     return float(p50), float(rate)
+
+
+def _compare_one_row(count: int) -> None:
+    """Compare one row at the production server, with and without its log, with FastAPI by hand: all in turns."""
+    rows = pd.read_parquet(PROCESSED / "base_prod.parquet")[list(FEATURES)].head(1)
+    with tempfile.TemporaryDirectory() as folder:
+        servers = {server.name: server for server in _servers(Path(folder))}
+        hand, logged = servers["FastAPI by hand"], servers["production server, 1 worker"]
+        unlogged = replace(logged, environment={"KOBE_INFERENCE_LOG": "off"})
+        with _running(hand) as (first, _), _running(logged) as (second, _), _running(unlogged) as (third, _):
+            clients = [
+                Connection(f"{url_}{server.path}", server.body(rows), _JSON)
+                for server, url_ in ((hand, first), (logged, second), (unlogged, third))
+            ]
+            seconds = np.array(
+                [
+                    [send_sequentially(client, count // 10).quantile(0.5) for client in clients]
+                    for _ in range(_PAIRS + 1)
+                ][1:]
+            )
+            for client in clients:
+                client.close()
+    table = Table("one row", "p50, ms", "of FastAPI by hand")
+    names = (hand.name, f"{logged.name}, log on", f"{logged.name}, log off")
+    for name, milliseconds, ratio in zip(
+        names, 1e3 * np.median(seconds, axis=0), np.median(seconds / seconds[:, :1], axis=0), strict=True
+    ):
+        table.add_row(name, f"{milliseconds:.3f}", f"{ratio:.3f}")
+    console.print(table)
 
 
 def _compare_with(before: Path, count: int) -> None:

@@ -10,9 +10,9 @@ Prometheus, and ``/openapi.json`` describes all of this.
 
 import asyncio
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ _MAX_INLINE_BYTES = 32 << 10
 _ROWS_RECORDED_AT_ONCE = 200
 _MAX_IGNORED_SHOWN, _NAME_LENGTH_SHOWN = 40, 40
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}", re.ASCII)
+_REQUEST_ID_BYTES = 16
 _JSON = b"application/json"
 _ORIGIN = ORIGIN_HEADER.lower().encode()
 # Named, and not with the quality 0, which means "not this".
@@ -107,7 +108,7 @@ class ScoringApp:
         headers = dict(scope["headers"])
         request_id = headers.get(b"x-request-id", b"")
         if not _REQUEST_ID.fullmatch(request_id):
-            request_id = uuid.uuid4().hex.encode()
+            request_id = os.urandom(_REQUEST_ID_BYTES).hex().encode()
         try:
             response = await self._respond(scope, headers, request_id.decode(), receive)
         except _ClientGoneError:
@@ -120,13 +121,17 @@ class ScoringApp:
             {"type": "http.response.start", "status": response.status, "headers": _headers(response, request_id)}
         )
         await send({"type": "http.response.body", "body": response.body})
-        self._metrics.count(scope["path"], response.status, time.perf_counter() - started)
+        # After the response is on its way.
+        asyncio.get_running_loop().call_soon(self._count, scope["path"], response, time.perf_counter() - started)
+        if response.scored and self._recorder:
+            await self._record(self._recorder, response.scored)
+
+    def _count(self, path: str, response: Response, seconds: float) -> None:
+        self._metrics.count(path, response.status, seconds)
         if response.scored:
             self._metrics.count_rows(response.version, len(response.scored.values))
             if response.unseen:
                 self._metrics.count_unseen(response.version, response.unseen)
-            if self._recorder:
-                await self._record(self._recorder, response.scored)
 
     def close(self) -> None:
         """Finish what is being scored or recorded."""

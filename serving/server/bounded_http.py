@@ -17,13 +17,13 @@ import logging
 import resource
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, MutableMapping, MutableSequence
+from collections.abc import Callable, Coroutine, Generator, MutableMapping, MutableSequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 if TYPE_CHECKING:
     from serving.server_limits import Limits
@@ -84,6 +84,9 @@ class Limiter:
         Which of the processes this is.
     count_refused : callable, optional
         Gets the name of the limit whenever something is refused for it.
+    is_direct : bool
+        Whether the application handles a request with a short body as soon as it is whole, without a task of its own;
+        for an application that does not use the current task.
     """
 
     def __init__(
@@ -92,8 +95,10 @@ class Limiter:
         shared: MutableSequence[int] | None = None,
         place: int = 0,
         count_refused: Callable[[str], object] = lambda _limit: None,
+        *,
+        is_direct: bool = False,
     ) -> None:
-        self.limits, self._count_refused = limits, count_refused
+        self.limits, self._count_refused, self.is_direct = limits, count_refused, is_direct
         self._shared: MutableSequence[int] = [0] * SHARED_FIGURES if shared is None else shared
         self._own = place * SHARED_FIGURES
         for figure in range(SHARED_FIGURES):
@@ -312,6 +317,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._others = 0
         # Whether the request that came last waits for one before it.
         self._is_queued = False
+        # The request that came last, if its application starts when its body is whole; one of those that come at once,
+        # so that many do not block the others.
+        self._unstarted: tuple[RequestResponseCycle, Any] | None = None
+        self._may_be_direct = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection."""
@@ -336,6 +345,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._others = 0
         before = self._received
         self._others += len(data)
+        self._may_be_direct = self.limiter.is_direct
         super().data_received(data)
         if self._others <= self.limiter.limits.head_bytes:
             if self.phase == _HEAD and len(self.headers or ()) > self.limiter.limits.headers:
@@ -390,6 +400,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._become(_BODY)
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 uvicorn's
+        is_short = self.phase == _BODY and not self.body and not self._is_queued and not self.expect_100_continue
+        if self._may_be_direct and is_short:
+            self._unstarted, self._may_be_direct = (cycle, app), False
+        else:
+            super()._start_asgi_task(cycle, app)
+
     def on_body(self, body: bytes) -> None:
         """Count a part of a body before it is kept."""
         if self.phase == _REFUSED:
@@ -413,6 +430,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._become(_IDLE if self.cycle.response_complete else _WORK)
             self._others = 0
             super().on_message_complete()
+            if self._unstarted:
+                cycle, app = self._unstarted
+                self._unstarted = None
+                self._start_at_once(cycle.run_asgi(app))
+
+    def _start_at_once(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as far as it does not wait, and its rest in a task."""
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration:
+            return
+        task = self.loop.create_task(_finish(coroutine, awaited))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         """A response is complete, perhaps before the body of its request."""
@@ -532,6 +563,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.body and self.phase == _BODY:
             self.limiter.abandon(self.body)
         self.pipeline.clear()
+        self._unstarted = None
         self._become(_REFUSED)
 
     def _refuse_head(self) -> None:
@@ -549,6 +581,31 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse_for_now(self, limit: str) -> None:
         text = f"Other bodies are in work, and there is no room for this one ({limit}); send it again."
         self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, limit, text)
+
+
+class _Started:
+    """The rest of a coroutine that has been started and waits for something."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: object) -> None:
+        self._coroutine, self._awaited = coroutine, awaited
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        awaited, step = self._awaited, self._coroutine.send
+        while True:
+            try:
+                sent = yield awaited
+            except BaseException as error:  # noqa: BLE001 the coroutine handles it
+                sent, step = error, self._coroutine.throw
+            else:
+                step = self._coroutine.send
+            try:
+                awaited = step(sent)
+            except StopIteration:
+                return
+
+
+async def _finish(coroutine: Coroutine[Any, Any, None], awaited: object) -> None:
+    await _Started(coroutine, awaited)
 
 
 def limit_servers(limits: "Limits") -> None:

@@ -139,7 +139,7 @@ class Worker:
         # Else a long table lets the collector walk, and copy, all that the workers share with the supervisor.
         gc.collect()
         gc.freeze()
-        limiter = Limiter(limits(), self._shared.held, self._place, metrics.count_refused)
+        limiter = Limiter(limits(), self._shared.held, self._place, metrics.count_refused, is_direct=True)
         metrics.show(limiter)
         app = ScoringApp(self._versions, lambda: self._shared.current.value, recorder, metrics, self._health)
         config = uvicorn.Config(
