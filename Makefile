@@ -28,7 +28,7 @@ CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) pytho
 			"or move it away to start with an empty store." >&2; exit 1; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-pages serve monitor ui lock clean
+.PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-groups bench-pages serve monitor ui lock clean
 .PHONY: entrega retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
 
 help: ## List the targets
@@ -109,6 +109,9 @@ mutation: env ## Measure which changes of the modules that decide no test notice
 
 bench-pages: env ## Measure the time until the pages of the monitor show their results (after make main)
 	python -m bench.pages $(ARGUMENTS)
+
+bench-groups: env ## Measure what groups, such as games, change in intervals, the gate and drift thresholds
+	python -m bench.groups $(ARGUMENTS)
 
 bench-monitor: env ## Measure false-positive rate and power of drift detection, and interval coverage (after make main)
 	python -m bench.monitor $(ARGUMENTS)

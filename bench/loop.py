@@ -31,6 +31,7 @@ from data.acquisition.provenance import Provenance
 from data.acquisition.sources import acquire, validate_source
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
+from data.datasets import default
 from data.engines.duckdb import duckdb_engine
 from data.errors import KobeShotError
 from data.preparation.contract import PreparationParams
@@ -318,7 +319,7 @@ def _run_test(  # noqa: PLR0913, PLR0917 rows, three models and a seed
     rows = table.iloc[drawn].reset_index(drop=True)
     baseline = np.full(len(rows), prior)
     found = evaluate_challenger(
-        rows, challenger[drawn], champion[drawn], baseline, champion_name="the champion", seed=seed
+        rows, challenger[drawn], champion[drawn], baseline, dataset=default(), champion_name="the champion", seed=seed
     )
     rules = ("champion", "minimum improvement", "both classes", "maximum", "base rate", "constant")
     kinds = (*rules, *("slice" for _ in found.criteria[len(rules) :]))

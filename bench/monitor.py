@@ -23,6 +23,7 @@ from rich.table import Table
 from data import court
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
+from data.datasets import default
 from data.preparation.manifest import TEST, TRAIN, read_manifest, read_prepared
 from data.schema import PROBABILITY
 from data.simulation import synthetic
@@ -182,7 +183,7 @@ def resampled_alerts(
 def fresh_alerts(seed: Sequence[int], rows: int, reference_rows: int, table: pd.DataFrame) -> tuple[Alert, ...]:
     """Alerts of a batch against a reference, two disjoint samples of the same table."""
     first, batch = without_overlap(table, (reference_rows, rows), np.random.default_rng(seed))
-    reference = DriftDetector(first, first[OUT_OF_SUPPORT].to_numpy(), seed=seed[-1])
+    reference = DriftDetector(first, first[OUT_OF_SUPPORT].to_numpy(), default(), seed=seed[-1])
     return alerts(reference.compare(batch, batch[OUT_OF_SUPPORT].to_numpy()))
 
 
@@ -223,10 +224,10 @@ def _measure_drift(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> Non
     version = registry.number(registry.require_champion())
     manifest = read_manifest()
     train, test = (read_prepared(manifest, name) for name in (TRAIN, TEST))
-    support = Support.of(train)
+    support = Support.of(train, default())
     info("Scoring", f"{len(train) + len(test):,} shots of dev with version {version}")
     train, test = (_with_model(table, support, version) for table in (train, test))
-    reference = DriftDetector(test, test[OUT_OF_SUPPORT].to_numpy(), seed=config.seed)
+    reference = DriftDetector(test, test[OUT_OF_SUPPORT].to_numpy(), default(), seed=config.seed)
     if "alarms" in config.parts:
         _measure_resampled(config, pool, reference, test)
         _measure_fresh(config, pool, pd.concat([train, test], ignore_index=True), len(test))

@@ -4,10 +4,11 @@ Positions are in feet from the center of the hoop. `x` runs across the court and
 charts. `y` runs along the court, towards the other basket. The dimensions come from rule 1 of the NBA rule book.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Strings = npt.NDArray[np.str_]
@@ -30,6 +31,38 @@ BASIC_ZONES = (
     *("Left Corner 3", "Right Corner 3", "Above the Break 3", "Backcourt"),
 )
 """The NBA's basic zones, from the hoop outwards."""
+
+
+class Place(Protocol):
+    """Which columns are a position, as `data.datasets.Court` describes them."""
+
+    @property
+    def x(self) -> str:
+        """Column across the court."""
+
+    @property
+    def y(self) -> str:
+        """Column along the court."""
+
+    @property
+    def unit(self) -> str:
+        """``degrees``, ``feet`` or ``tenths of a foot``."""
+
+
+def positions(table: pd.DataFrame, place: Place) -> tuple[Floats, Floats]:
+    """Return the positions of shots across and along the court, feet from the hoop.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    place : Place
+        Names and unit of the columns.
+    """
+    x, y = (table[name].to_numpy(dtype=float) for name in (place.x, place.y))
+    if place.unit == "degrees":
+        return to_feet(y, x)
+    scale = 10 if place.unit == "tenths of a foot" else 1
+    return x / scale, y / scale
 
 
 def to_feet(latitude: npt.ArrayLike, longitude: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -3,32 +3,21 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from data.cli.console import warn
+from data.datasets import Column, Dataset
 from data.errors import TableError
-from data.schema import (
-    FEATURES,
-    FORMER_IN_TRAINING,
-    IN_TRAINING,
-    MODEL_VERSION,
-    PREDICTION,
-    PROBABILITY,
-    RAW_COLUMN_NAMES,
-    SHOT_ID,
-    TARGET,
-    feature_column,
-)
+from data.schema import FORMER_IN_TRAINING, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY
+from data.storage.dataset_reader import DatasetReader, chart_hint, read_labels
 from data.storage.files import display_path
-from data.storage.shot_reader import ShotReader, chart_hint, read_labels
 
 TIME = "time"
 """Column with the time at which a row was scored."""
-SKETCHED = (*FEATURES, *RAW_COLUMN_NAMES.values(), PROBABILITY, SHOT_ID)
-"""Columns for drift sketches, with their raw names."""
 CHUNK_ROWS = 2**16
 """Rows of a large table that are in memory at a time."""
 
@@ -48,8 +37,15 @@ class SampledTable(NamedTuple):
     rows: int
 
 
-def read(path: Path, max_rows: int | None) -> SampledTable:
-    """Read a table of shots; see `monitor.store.tables.read_sample`.
+def sketched(dataset: Dataset) -> tuple[str, ...]:
+    """Columns for drift sketches, by all of their names: the features, P(made), the id and the group."""
+    group = [dataset.group] if dataset.group else []
+    columns = (*dataset.features, dataset.id, *group)
+    return tuple(dict.fromkeys([*(name for column in columns for name in column.names), PROBABILITY]))
+
+
+def read(path: Path, max_rows: int | None, dataset: Dataset) -> SampledTable:
+    """Read a scored table; see `monitor.store.tables.read_sample`.
 
     Raises
     ------
@@ -57,16 +53,17 @@ def read(path: Path, max_rows: int | None) -> SampledTable:
         See `monitor.store.tables.read_scored`.
     """
     with _translate_errors(path):
-        table, rows = _read(path, max_rows)
-    return SampledTable(validate_scored_table(table, path), rows)
+        table, rows = _read(path, max_rows, dataset)
+    return SampledTable(validate_scored_table(table, path, dataset), rows)
 
 
-def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
+def pieces(path: Path, dataset: Dataset, version: str = "") -> Iterator[pd.DataFrame]:
     """Iterate over all rows of a scored table in chunks, with the columns for drift, validated as in `read_scored`.
 
     Parameters
     ----------
     path : pathlib.Path
+    dataset : Dataset
     version : str
         Yield only the rows that this version scored.
 
@@ -75,21 +72,23 @@ def pieces(path: Path, version: str = "") -> Iterator[pd.DataFrame]:
     TableError
         See `read_scored`; raised at the invalid chunk.
     """
+    columns = sketched(dataset)
     with _translate_errors(path):
-        chunks = ShotReader(path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED).chunks(CHUNK_ROWS)
+        reader = DatasetReader(path, (*columns, MODEL_VERSION) if version else columns, dataset=dataset)
+        chunks = reader.chunks(CHUNK_ROWS)
     while True:
         with _translate_errors(path):
             chunk = next(chunks, None)
         if chunk is None:
             return
-        piece = validate_scored_table(chunk.to_pandas(), path)
+        piece = validate_scored_table(chunk.to_pandas(), path, dataset)
         if version:
             piece = piece[(piece[MODEL_VERSION] == int(version)).fillna(value=False)]
         if len(piece):
             yield piece
 
 
-def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def validate_scored_table(table: pd.DataFrame, path: Path, dataset: Dataset) -> pd.DataFrame:
     """Validate a scored table or a chunk, and convert its types.
 
     Parameters
@@ -97,40 +96,45 @@ def validate_scored_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     table : pandas.DataFrame
     path : pathlib.Path
         Path for error messages.
+    dataset : Dataset
+        Description of the version that scored the table.
 
     Raises
     ------
     TableError
         See `monitor.store.tables.read_scored`.
     """
-    if "lng" not in table and "lon" in table:
-        table = table.rename(columns={"lon": "lng"})
+    table = _renamed(table, dataset)
     if IN_TRAINING not in table and FORMER_IN_TRAINING in table:
         table = table.rename(columns={FORMER_IN_TRAINING: IN_TRAINING})
-    missing = [name for name in FEATURES if name not in table]
+    names, target = dataset.feature_names, dataset.target.name
+    missing = [name for name in names if name not in table]
     if missing or table.empty:
         found = ", ".join(map(str, table.columns)) or "no columns"
-        wanted = f"expected rows with the columns {', '.join(FEATURES)}"
-        hint = chart_hint(table.columns, display_path(path))
+        wanted = f"expected rows with the columns {', '.join(names)}"
+        hint = chart_hint(table.columns, display_path(path), dataset)
         message = f"{display_path(path)}: {wanted}; found {len(table):,} with {found}{hint and '.'}{hint}"
         raise TableError(message)
-    if TARGET not in table:
-        table = table.assign(**{TARGET: float("nan")})
-    numbers = [name for name in (*FEATURES, TARGET, PROBABILITY) if name in table]
+    if target not in table:
+        table = table.assign(**{target: float("nan")})
+    held = [*(column.name for column in dataset.numeric), target, PROBABILITY]
+    numbers = [name for name in held if name in table]
     try:
         table = table.astype(dict.fromkeys(numbers, "float64"))
     except (TypeError, ValueError) as error:
         message = f"{display_path(path)}: expected numbers in the columns {', '.join(numbers)}; {error}"
         raise TableError(message) from error
-    table = _as_the_log_has_them(table, path)
-    if problem := _invalid_value(table):
+    strings = [column.name for column in dataset.features if not column.is_numeric]
+    table = table.assign(**{name: _as_strings(table[name]) for name in strings})
+    table = _as_the_log_has_them(table, path, dataset)
+    if problem := _invalid_value(table, dataset):
         message = f"{display_path(path)}: {problem}"
         raise TableError(message)
     return table
 
 
-def _read(path: Path, max_rows: int | None) -> tuple[pd.DataFrame, int]:
-    reader = ShotReader(path)
+def _read(path: Path, max_rows: int | None, dataset: Dataset) -> tuple[pd.DataFrame, int]:
+    reader = DatasetReader(path, dataset=dataset)
     table = reader.whole() if max_rows is None else reader.systematic_sample(max(max_rows, 1))
     warn(reader.warning)
     return table, len(table) if reader.rows is None else reader.rows
@@ -146,14 +150,34 @@ def _translate_errors(path: Path) -> Iterator[None]:
         raise TableError(message) from error
 
 
-def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _renamed(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Give each column of the dataset its name, where the table has another of its names."""
+    names = {
+        other: column.name
+        for column in dataset.columns
+        if column.name not in table
+        for other in [next((each for each in column.names if each in table), None)]
+        if other is not None
+    }
+    return table.rename(columns=names) if names else table
+
+
+def _as_strings(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Convert categories, strings and dates to strings; a null stays one."""
+    null = values.isna()
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
+        values = values.dt.strftime("%Y-%m-%d")
+    return values.astype(object).where(null, values.astype(str)).where(~null, None)
+
+
+def _as_the_log_has_them(table: pd.DataFrame, path: Path, dataset: Dataset) -> pd.DataFrame:
     """Convert version and time, whose types CSV does not store, to the types of the inference log."""
     try:
         if IN_TRAINING in table:
             # In CSV it is a string, spelled as a label is.
             flags = read_labels(pa.array(table[IN_TRAINING], from_pandas=True))[0]
             table = table.assign(**{IN_TRAINING: flags.fill_null(0).to_numpy() == 1})
-        strings = [name for name in (SHOT_ID, PREDICTION) if name in table and table[name].dtype == object]
+        strings = [name for name in (dataset.id.name, PREDICTION) if name in table and table[name].dtype == object]
         table = table.assign(**{name: pd.to_numeric(table[name]) for name in strings})
         if MODEL_VERSION in table:
             table = table.astype({MODEL_VERSION: "float64"}).astype({MODEL_VERSION: "Int64"})
@@ -165,23 +189,24 @@ def _as_the_log_has_them(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _invalid_value(table: pd.DataFrame) -> str:
+def _invalid_value(table: pd.DataFrame, dataset: Dataset) -> str:
     """Describe an invalid value; empty where there is none."""
     predicted = [PROBABILITY] if PROBABILITY in table else []
-    required = [*FEATURES, *predicted]
+    required = [*(column.name for column in dataset.features if not column.nullable), *predicted]
     empty = table[required].isna().any(axis=1)
     if empty.any():
-        return f"expected a number in each of {', '.join(required)}; {empty.sum():,} rows have a missing value"
-    for name in (*predicted, *FEATURES):
+        what = "a number" if len(dataset.numeric) == len(dataset.features) else "a value"
+        return f"expected {what} in each of {', '.join(required)}; {empty.sum():,} rows have a missing value"
+    of_columns: dict[str, Column | None] = {column.name: column for column in dataset.numeric}
+    for name, column in (dict.fromkeys(predicted) | of_columns).items():
         values = table[name]
-        column = None if name == PROBABILITY else feature_column(name)
-        low, high = (column.minimum, column.maximum) if column else (0.0, 1.0)
-        invalid = (values < low) | (values > high)
+        low, high = column.limits if column else (0.0, 1.0)
+        invalid = (values < (-np.inf if low is None else low)) | (values > (np.inf if high is None else high))
         if invalid.any():
-            allowed = f"{column.constraint_text} in" if column else "P(made) from 0 to 1 in"
+            allowed = f"{column.constraint_text} in" if column else f"P({dataset.positive}) from 0 to 1 in"
             return f"expected {allowed} {name}; found {values[invalid].iloc[0]:.8g}"
-    labels = table[TARGET]
+    labels = table[dataset.target.name]
     invalid = ~labels.isin([0, 1]) & labels.notna()
     if invalid.any():
-        return f"expected 0, 1 or null in {TARGET}; found {labels[invalid].iloc[0]:g}"
+        return f"expected 0, 1 or null in {dataset.target.name}; found {labels[invalid].iloc[0]:g}"
     return ""

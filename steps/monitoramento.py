@@ -22,7 +22,7 @@ from monitor.drift import spark as spark_sketches
 from monitor.drift.sketches import TableSketch
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
-from monitor.health.checks import CHECKS
+from monitor.health.checks import checks_of
 from monitor.health.evaluation import Evaluation, ServingState, rows_of_version
 from monitor.health.overlap import marked
 from monitor.health.record import flatten_metrics, to_dict
@@ -30,7 +30,7 @@ from monitor.health.status import CheckStatus, HealthReport, HealthStatus, run_c
 from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
 from monitor.reports.monitoring.report import report
-from monitor.scored_tables import SKETCHED, pieces
+from monitor.scored_tables import pieces, sketched
 from monitor.store import commands, records, run_names, tables, tags
 from monitor.store.model_store import current_store
 from serving import registry
@@ -192,7 +192,7 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
             baseline, marked(judged.table, baseline), live, current.name, counts, judged.excluded, labels
         )
         with console.status("evaluating"):
-            health = run_checks(evaluation, CHECKS)
+            health = run_checks(evaluation, checks_of(evaluation.dataset))
             found = to_dict(evaluation, health)
         monitored = MonitoringResult(evaluation, health, found)
         reference = tables.prepared_table(current_store(), config.reference, judged.version)
@@ -232,12 +232,12 @@ def _counted(config: MonitoramentoConfig, current: CurrentData, baseline: Refere
         return None
     if not spark:
         with console.status(f"counting {current.rows:,} rows"):
-            return baseline.sketcher.sketch_all(pieces(current.path, version))
+            return baseline.sketcher.sketch_all(pieces(current.path, baseline.dataset, version))
     active = session(config.master)
     with console.status(f"counting {current.rows:,} rows by Spark"):
         if not current.in_memory:
             return spark_sketches.sketch(active, current.path, baseline.sketcher, version)
-        held = current.table[[name for name in SKETCHED if name in current.table]]
+        held = current.table[[name for name in sketched(baseline.dataset) if name in current.table]]
         return spark_sketches.sketch_frame(active.createDataFrame(held), baseline.sketcher, current.path)
 
 

@@ -28,6 +28,7 @@ from monitor.store.records import (
 )
 from monitor.store.tags import OUTCOME, OUTCOME_REASON
 from serving import registry
+from serving.batch.in_process import dataset_of
 from steps.retraining.config import RetreinoConfig
 from steps.retraining.inputs import DecisionInputs, evaluate, read_inputs
 from steps.retraining.interrupted import resolve_interrupted
@@ -84,6 +85,7 @@ def run(config: RetreinoConfig) -> RetrainingResult:
                 evaluate(inputs),
                 inputs.labels,
                 config.policy,
+                dataset=dataset_of(champion.version),
                 log=log,
                 now=inputs.now,
                 source=config.source,

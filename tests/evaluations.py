@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from data.datasets import default
 from data.schema import FEATURES, PREDICTION, PROBABILITY, TARGET
 from data.simulation import synthetic
 from monitor.health.baseline import ReferenceData
@@ -41,7 +42,7 @@ def population() -> pd.DataFrame:
 def reference_data() -> ReferenceData:
     """What batches of the same population are compared with."""
     rows = population().iloc[TRAINING_ROWS : TRAINING_ROWS + REFERENCE_ROWS]
-    return ReferenceData(population().head(TRAINING_ROWS), rows, name="base_test")
+    return ReferenceData(population().head(TRAINING_ROWS), rows, default(), name="base_test")
 
 
 def batch(rows: int, seed: int = 1) -> pd.DataFrame:
@@ -71,7 +72,7 @@ def with_accuracy(rows: int, accuracy: float, *, distance: float = 0.1) -> pd.Da
 @cache
 def sixty_percent_accurate() -> ReferenceData:
     """A calibrated reference with an accuracy of 60%."""
-    return ReferenceData(population().head(TRAINING_ROWS), with_accuracy(4_000, 0.6), name="base_test")
+    return ReferenceData(population().head(TRAINING_ROWS), with_accuracy(4_000, 0.6), default(), name="base_test")
 
 
 def evaluation(

@@ -9,7 +9,7 @@ LAYERS = ("data", "serving", "monitor", "steps")
 MODULES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 ORDER = """
-    data.masking data.errors data.paths data.datasets data.schema data.validation data.rules data.court
+    data.masking data.errors data.paths data.datasets data.schema data.validation data.rules data.court data.groups
     data.storage data.cli data.datasets.proposal data.datasets.__main__
     data.spark data.engines data.simulation data.acquisition data.preparation data.nba_charts
     serving.server_limits serving.shot_tables

@@ -1,22 +1,45 @@
 """Multivariate drift: the ROC AUC of a classifier that discriminates reference rows from current rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.fixes import threadpool_limits
+
+from data.groups import Groups
 
 Floats = npt.NDArray[np.float64]
 
 MIN_ROWS = 50
 """Rows that the classifier needs on each side."""
 
+FOLDS = 5
+"""Folds of the cross-validation, and groups that the classifier needs on each side where rows have groups."""
+
 _MAX_ROWS = 4_000
-_FOLDS = 5
+_MAX_CATEGORIES = 200
+"""Numbers of categories that the classifier takes; scikit-learn's takes 255. Greater ones are pooled."""
+
+
+class Side(NamedTuple):
+    """Rows of the reference, or current rows.
+
+    Attributes
+    ----------
+    features : ndarray of float64, shape (n, features)
+        Numbers of categories, the most frequent first, for categorical features; NaN is a null.
+    groups : ndarray of uint64, shape (n,), or None
+        Group of each row, where rows of a group are not independent.
+    """
+
+    features: Floats
+    groups: npt.NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,53 +70,90 @@ class DomainClassifier:
         return self.auc > self.threshold
 
 
-def fit_domain_classifier(reference: Floats, current: Floats, alpha: float, seed: int = 0) -> DomainClassifier | None:
+def fit_domain_classifier(
+    reference: Side, current: Side, alpha: float, seed: int = 0, categorical: Sequence[int] = ()
+) -> DomainClassifier | None:
     """Cross-validate a classifier that discriminates reference rows from current rows.
 
     Without drift, held-out rows are exchangeable for any fitted classifier, so the null distribution of a fold's ROC
     AUC is Mann and Whitney's (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017). Rows that occur
     on both sides are not exchangeable: each copy trains the classifier on the wrong label, and the ROC AUC falls below
-    0.5.
+    0.5. Rows of a group are in one fold, and the variance is that of clustered rows, if it is larger (N. A. Obuchowski,
+    Biometrics 53, 1997).
 
     Parameters
     ----------
-    reference, current : ndarray of float64, shape (n, features) and (m, features)
+    reference, current : Side
         At most 4,000 rows of each side are used.
     alpha : float
         Probability that a classifier at chance level exceeds the threshold.
     seed : int
         Seed of the sampling and of the folds.
+    categorical : sequence of int
+        Columns that are numbers of categories.
 
     Returns
     -------
     DomainClassifier or None
-        None where either side has fewer than 50 rows.
+        None where either side has fewer than 50 rows, or fewer groups than folds.
     """
     stream = np.random.default_rng(seed)
     sides = [_subsample(side, _MAX_ROWS, stream) for side in (reference, current)]
-    if min(map(len, sides)) < MIN_ROWS:
+    if min(len(side.features) for side in sides) < MIN_ROWS:
         return None
-    rows = np.concatenate(sides)
-    is_current = np.repeat([0, 1], [len(side) for side in sides])
+    rows = np.concatenate([side.features for side in sides])
+    for column in categorical:
+        rows[:, column] = np.minimum(rows[:, column], _MAX_CATEGORIES)
+    is_current = np.repeat([0, 1], [len(side.features) for side in sides])
+    groups = _groups(sides)
+    if groups is not None and min(len(np.unique(groups[is_current == side])) for side in (0, 1)) < FOLDS:
+        return None
+    folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(FOLDS, shuffle=True, random_state=seed)
     score = np.empty(len(rows))
     areas, variances = [], []
-    for train, test in StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(rows, is_current):
+    for train, test in folds.split(rows, is_current, groups):
+        if len(np.unique(is_current[test])) < len(sides):
+            # A few large groups leave a fold without rows of a side.
+            return None
         model = HistGradientBoostingClassifier(
             max_iter=20, max_leaf_nodes=8, min_samples_leaf=20, learning_rate=0.2, early_stopping=False,
-            class_weight="balanced", random_state=seed,
+            class_weight="balanced", categorical_features=list(categorical) or None, random_state=seed,
         )  # fmt: skip
         # On a busy machine, contention between threads makes the fit a hundred times slower; one thread takes 0.1 s.
         with threadpool_limits(1, user_api="openmp"):
             model.fit(rows[train], is_current[train])
             score[test] = model.predict_proba(rows[test])[:, 1]
         areas.append(roc_auc_score(is_current[test], score[test]))
-        variances.append(_mann_whitney_variance(score[test], is_current[test]))
+        variance = _mann_whitney_variance(score[test], is_current[test])
+        if groups is not None:
+            variance = max(variance, _clustered_variance(score[test], is_current[test], groups[test]))
+        variances.append(variance)
     # Folds that are similar at random raise each other's ROC AUC: the variance of the sum is at most twice the sum of
     # the variances, which a classifier that is linear in the rows attains.
-    area, deviation = float(np.mean(areas)), float(np.sqrt(2 * np.sum(variances)) / _FOLDS)
+    area, deviation = float(np.mean(areas)), float(np.sqrt(2 * np.sum(variances)) / FOLDS)
     p_value = float(stats.norm.sf((area - 0.5) / deviation)) if deviation else 1.0
     threshold = 0.5 + deviation * float(stats.norm.isf(alpha))
     return DomainClassifier(area, threshold, p_value, is_current, score)
+
+
+def _groups(sides: Sequence[Side]) -> npt.NDArray[np.int64] | None:
+    """Number the groups of both sides; a group that is on both sides has two numbers."""
+    if any(side.groups is None for side in sides):
+        return None
+    found = [Groups.of(side.groups) for side in sides if side.groups is not None]
+    numbered: npt.NDArray[np.int64] = np.concatenate([found[0].code, found[1].code + found[0].count])
+    return numbered
+
+
+def _clustered_variance(score: Floats, is_current: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> float:
+    """Variance of the ROC AUC of clustered rows, from how each row of a side is placed among those of the other."""
+    variance = 0.0
+    for side in (0, 1):
+        own, other = score[is_current == side], np.sort(score[is_current != side])
+        placed = (np.searchsorted(other, own) + np.searchsorted(other, own, side="right")) / (2 * len(other))
+        found = Groups.of(groups[is_current == side])
+        variance += found.design_effect(placed) * float(placed.var(ddof=1)) / len(own)
+    return variance
 
 
 def _mann_whitney_variance(score: Floats, is_current: npt.NDArray[np.int64]) -> float:
@@ -105,5 +165,8 @@ def _mann_whitney_variance(score: Floats, is_current: npt.NDArray[np.int64]) -> 
     return float((rows + 1 - tied) / (12 * ones * zeros))
 
 
-def _subsample(rows: Floats, max_rows: int, stream: np.random.Generator) -> Floats:
-    return rows if len(rows) <= max_rows else rows[stream.choice(len(rows), max_rows, replace=False)]
+def _subsample(side: Side, max_rows: int, stream: np.random.Generator) -> Side:
+    if len(side.features) <= max_rows:
+        return side
+    selected = stream.choice(len(side.features), max_rows, replace=False)
+    return Side(side.features[selected], None if side.groups is None else side.groups[selected])

@@ -4,16 +4,19 @@ Neither the partitioning of the table nor the order of merges changes the result
 chunk, several machines sketch a partition each, and both produce the same sketch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import FEATURES, PROBABILITY, SHOT_ID, feature_column
-from monitor.drift.training_support import Support
+from data.datasets import Dataset
+from data.schema import PROBABILITY
+from monitor.drift.encoding import Encoding
+from monitor.drift.training_support import Space, Support
 from monitor.drift.xxhash import Hashes, hashes
 
 Floats = npt.NDArray[np.float64]
@@ -26,9 +29,14 @@ N_BINS = 2**16
 MAX_SAMPLED = 4_000
 """Rows in the sample for the domain classifier."""
 
-_LOCATION = ("lat", "lng", "shot_distance")
+MAX_GROUPS = 2**14
+"""Number of groups that are counted exactly; above it, their number is estimated."""
+MAX_NAMED = 1_000
+"""Number of unknown categories of a feature that are counted by name."""
+
 _MAX_LOCATIONS = 2**17
-_ID_SEED, _POSITION_SEED = 0, 1
+_ID_SEED, _POSITION_SEED, _GROUP_SEED = 0, 1, 2
+_HASHES = 2.0**64
 
 
 @dataclass(frozen=True)
@@ -49,12 +57,15 @@ class Bins:
     marks: Floats
 
     @classmethod
-    def of(cls, column: str, marks: Floats) -> "Bins":
-        """Return the bins of a feature, or of P(made)."""
+    def of(cls, column: str, marks: Floats, encoding: Encoding) -> "Bins":
+        """Return the bins of a feature, or of P(made); an open range ends at the marks."""
         if column == PROBABILITY:
             return cls(0.0, 1.0, marks)
-        known = feature_column(column)
-        return cls(known.minimum or 0.0, known.maximum or 0.0, marks)
+        if column in encoding.categories:
+            return cls(0.0, float(len(encoding.categories[column])), marks)
+        low, high = encoding.dataset.column(column).limits
+        ends = marks if len(marks) else np.zeros(1)
+        return cls(float(ends[0]) if low is None else low, float(ends[-1]) if high is None else high, marks)
 
     @cached_property
     def edges(self) -> Floats:
@@ -91,7 +102,7 @@ class Bins:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of the values of a column.
+    """Counts of the values of a column; nulls are not among them.
 
     Attributes
     ----------
@@ -111,8 +122,8 @@ class Histogram:
 
     @classmethod
     def each(cls, values: Floats, bins: Bins) -> "Histogram":
-        """Count every distinct value exactly."""
-        distinct, rows = np.unique(values, return_counts=True)
+        """Count every distinct value except NaN exactly."""
+        distinct, rows = np.unique(values[~np.isnan(values)], return_counts=True)
         return cls(bins, distinct, rows.astype(np.int64))
 
     @classmethod
@@ -122,8 +133,12 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """Mean over the rows."""
-        return float(self.values @ self.rows / self.rows.sum())
+        """Mean over the rows; NaN where there are none."""
+        return float(self.values @ self.rows / self.rows.sum()) if len(self.rows) else float("nan")
+
+    def count(self, value: float) -> int:
+        """Count the rows with a value."""
+        return int(self.rows[self.values == value].sum())
 
     def merge(self, other: "Histogram") -> "Histogram":
         """Return the sum of both."""
@@ -148,26 +163,67 @@ class Sample:
     hashes : ndarray of uint64, shape (s,)
         Ascending.
     features : ndarray of float64, shape (s, features)
+        Encoded features.
+    groups : ndarray of uint64, shape (s,), or None
+        Hash of each row's group; None where rows are independent.
     """
 
     hashes: Hashes
     features: Floats
+    groups: Hashes | None = None
 
     @classmethod
-    def of(cls, found: Hashes, features: Floats) -> "Sample":
+    def of(cls, found: Hashes, features: Floats, groups: Hashes | None = None) -> "Sample":
         """Sample from hashed rows."""
         distinct = np.unique(found)[:MAX_SAMPLED]
         if not len(distinct):
-            return cls(found, features)
+            return cls(found, features, groups)
         few = np.flatnonzero(found <= distinct[-1])
         # The order of two rows of the same shot must not matter.
         order = few[np.lexsort((*features[few].T[::-1], found[few]))]
         first = order[np.flatnonzero(np.diff(found[order], prepend=~found[order][:1]))]
-        return cls(found[first], features[first])
+        return cls(found[first], features[first], None if groups is None else groups[first])
 
     def merge(self, other: "Sample") -> "Sample":
         """Return the sum of both."""
-        return Sample.of(np.concatenate([self.hashes, other.hashes]), np.concatenate([self.features, other.features]))
+        groups = None
+        if self.groups is not None and other.groups is not None:
+            groups = np.concatenate([self.groups, other.groups])
+        return Sample.of(
+            np.concatenate([self.hashes, other.hashes]), np.concatenate([self.features, other.features]), groups
+        )
+
+
+@dataclass(frozen=True)
+class DistinctCount:
+    """Number of distinct groups, from the smallest of their hashes.
+
+    Attributes
+    ----------
+    hashes : ndarray of uint64, shape (k,)
+        At most ``MAX_GROUPS``, ascending.
+    """
+
+    hashes: Hashes
+
+    @classmethod
+    def of(cls, found: Hashes) -> "DistinctCount":
+        """Count hashed groups."""
+        return cls(np.unique(found)[:MAX_GROUPS])
+
+    def merge(self, other: "DistinctCount") -> "DistinctCount":
+        """Return the count of the union of both."""
+        return DistinctCount.of(np.concatenate([self.hashes, other.hashes]))
+
+    @property
+    def value(self) -> int:
+        """The number: exact below ``MAX_GROUPS``, else estimated within 1% from the greatest hash.
+
+        K. Beyer et al., On Synopses for Distinct-Value Estimation, SIGMOD 2007.
+        """
+        if len(self.hashes) < MAX_GROUPS:
+            return len(self.hashes)
+        return round((len(self.hashes) - 1) / (float(self.hashes[-1]) / _HASHES))
 
 
 @dataclass(frozen=True)
@@ -183,12 +239,18 @@ class TableSketch:
         Out-of-support rows.
     sample : Sample
         Rows for the domain classifier.
+    unseen : dict of str to dict of str to int
+        Rows of unknown categories by feature, for at most ``MAX_NAMED`` categories of each.
+    groups : DistinctCount or None
+        Number of groups; None where rows are independent, or their groups are unknown.
     """
 
     rows: int
     columns: dict[str, Histogram]
     out_of_support: int
     sample: Sample
+    unseen: dict[str, dict[str, int]] = field(default_factory=dict)
+    groups: DistinctCount | None = None
 
     def merge(self, other: "TableSketch") -> "TableSketch":
         """Return the sum of both."""
@@ -197,6 +259,8 @@ class TableSketch:
             {name: histogram.merge(other.columns[name]) for name, histogram in self.columns.items()},
             self.out_of_support + other.out_of_support,
             self.sample.merge(other.sample),
+            {name: _named(Counter(found) + Counter(other.unseen[name])) for name, found in self.unseen.items()},
+            self.groups.merge(other.groups) if self.groups and other.groups else None,
         )
 
 
@@ -205,15 +269,17 @@ class Sketcher:
 
     Parameters
     ----------
+    encoding : Encoding
+        Encoding of the reference.
     bins : mapping of str to Bins
         By column: the features and P(made), as `monitor.drift.detector.DriftDetector` has them.
     support : Support
-        Where the training shots are.
+        Where the training rows are.
     """
 
-    def __init__(self, bins: Mapping[str, Bins], support: Support) -> None:
-        self.bins, self.support = dict(bins), support
-        self._far: dict[tuple[float, float, float], bool] = {}
+    def __init__(self, encoding: Encoding, bins: Mapping[str, Bins], support: Support) -> None:
+        self.encoding, self.bins, self.support = encoding, dict(bins), support
+        self._far: list[dict[tuple[float, ...], bool]] = [{} for _ in support.spaces]
 
     def sketch(self, table: pd.DataFrame, positions: Integers | int = 0) -> TableSketch:
         """Sketch a table or a chunk.
@@ -221,7 +287,7 @@ class Sketcher:
         Parameters
         ----------
         table : pandas.DataFrame
-            The columns, and ``shot_id`` where it is known.
+            The columns, and the id and the group of each row where they are known.
         positions : int or ndarray of int64, shape (n,)
             Positions of the rows in the whole table, or the position of the first.
 
@@ -230,15 +296,18 @@ class Sketcher:
         ValueError
             If a column is missing or a value is not finite.
         """
-        names = tuple(self.bins)
-        values = finite(table, names)
+        names = self.encoding.names
+        values = self.encoding.encode(table)
         where = positions if isinstance(positions, np.ndarray) else np.arange(positions, positions + len(table))
-        features = values[:, [names.index(name) for name in FEATURES]]
+        found = self._hashes(table, where)
+        groups = group_hashes(table, self.encoding.dataset, found)
         return TableSketch(
             len(table),
             {name: Histogram.of(values[:, index], self.bins[name]) for index, name in enumerate(names)},
             int(self._out_of_support(table).sum()),
-            Sample.of(_hashes(table, where), features),
+            Sample.of(found, values[:, : len(self.encoding.features)], groups),
+            {name: _named(rows) for name, rows in self.encoding.unseen(table).items()},
+            None if groups is None else DistinctCount.of(groups),
         )
 
     def sketch_all(self, tables: Iterable[pd.DataFrame]) -> TableSketch:
@@ -264,40 +333,60 @@ class Sketcher:
 
     def _out_of_support(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """As `Support.out_of_support`, but each location is queried once while their number stays bounded."""
-        unseen = np.zeros(len(table), dtype=bool)
-        for name, known in self.support.known.items():
-            unseen |= ~table[name].isin(known).to_numpy()
-        code, locations = _locations(table)
-        keys = list(zip(*(locations[name].tolist() for name in _LOCATION), strict=True))
-        unknown = np.array([key not in self._far for key in keys], dtype=bool)
-        if len(self._far) + unknown.sum() > _MAX_LOCATIONS:
-            self._far.clear()
-            unknown[:] = True
-        queried = locations[unknown].assign(**{name: known[0] for name, known in self.support.known.items()})
-        far = self.support.out_of_support(queried).tolist()
-        self._far.update(zip((key for key, new in zip(keys, unknown, strict=True) if new), far, strict=True))
-        found: npt.NDArray[np.bool_] = unseen | np.array([self._far[key] for key in keys], dtype=bool)[code]
+        found = self.support.unseen(table)
+        for space, known in zip(self.support.spaces, self._far, strict=True):
+            found |= _is_far(space, known, table)
+        return found
+
+    def _hashes(self, table: pd.DataFrame, positions: Integers) -> Hashes:
+        found = hashes(positions, _POSITION_SEED)
+        name = self.encoding.dataset.id.name
+        if name not in table:
+            return found
+        ids = pd.to_numeric(table[name], errors="coerce")
+        known = ids.notna().to_numpy()
+        found[known] = hashes(ids[known].to_numpy(dtype=np.int64), _ID_SEED)
         return found
 
 
-def finite(table: pd.DataFrame, names: Sequence[str]) -> Floats:
-    """Return columns of a table as floats, shape (n, columns).
+def group_hashes(table: pd.DataFrame, dataset: Dataset, of_rows: Hashes) -> Hashes | None:
+    """Return a hash of each row's group, shape (n,); None where the table or the dataset has no groups.
 
-    Raises
-    ------
-    ValueError
-        If a column is missing or a value is not finite.
+    A row whose group is null is a group of its own, and has the hash of the row.
     """
-    missing = [name for name in names if name not in table]
-    if missing:
-        message = f"expected the columns {', '.join(names)}; missing {', '.join(missing)}"
-        raise ValueError(message)
-    values = table[list(names)].to_numpy(dtype=float)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        message = f"row {row}, column {names[column]}: expected a finite number; found {values[row, column]}"
-        raise ValueError(message)
-    return values
+    if dataset.group is None or dataset.group.name not in table:
+        return None
+    values = table[dataset.group.name]
+    numbers = pd.to_numeric(values, errors="coerce") if dataset.group.is_numeric else pd.Series(dtype=float)
+    if len(numbers) == len(values) and numbers.notna().all() and (numbers == numbers.round()).all():
+        return hashes(numbers.to_numpy(dtype=np.int64), _GROUP_SEED)
+    found: Hashes = pd.util.hash_array(values.astype(str).to_numpy(dtype=object))
+    null = values.isna().to_numpy()
+    found[null] = of_rows[null]
+    return found
+
+
+def _is_far(space: Space, known: dict[tuple[float, ...], bool], table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return which rows are far away in a space; `known` holds and receives the results by location."""
+    code, locations = _locations(table, space.columns)
+    keys = list(zip(*(locations[name].tolist() for name in space.columns), strict=True))
+    unknown = np.array([key not in known for key in keys], dtype=bool)
+    if len(known) + unknown.sum() > _MAX_LOCATIONS:
+        known.clear()
+        unknown[:] = True
+    far = space.far(locations[unknown]).tolist()
+    known.update(zip((key for key, new in zip(keys, unknown, strict=True) if new), far, strict=True))
+    found: npt.NDArray[np.bool_] = np.array([known[key] for key in keys], dtype=bool)[code]
+    return found
+
+
+def _named(found: Mapping[str, int]) -> dict[str, int]:
+    """Keep at most ``MAX_NAMED`` categories; the order of merges does not decide which."""
+    if len(found) <= MAX_NAMED:
+        return dict(found)
+    names = np.array(list(found), dtype=object)
+    kept = names[np.argsort(pd.util.hash_array(names), kind="stable")[:MAX_NAMED]]
+    return {str(name): found[name] for name in kept}
 
 
 def _bounded(histogram: Histogram) -> Histogram:
@@ -306,22 +395,12 @@ def _bounded(histogram: Histogram) -> Histogram:
     return Histogram(histogram.bins, *histogram.bins.rebin(histogram.values, histogram.rows), is_binned=True)
 
 
-def _hashes(table: pd.DataFrame, positions: Integers) -> Hashes:
-    found = hashes(positions, _POSITION_SEED)
-    if SHOT_ID not in table:
-        return found
-    shot_ids = pd.to_numeric(table[SHOT_ID], errors="coerce")
-    known = shot_ids.notna().to_numpy()
-    found[known] = hashes(shot_ids[known].to_numpy(dtype=np.int64), _ID_SEED)
-    return found
-
-
-def _locations(table: pd.DataFrame) -> tuple[Integers, pd.DataFrame]:
+def _locations(table: pd.DataFrame, columns: tuple[str, ...]) -> tuple[Integers, pd.DataFrame]:
     """Return the code of each row's location, and the distinct locations."""
     code = np.zeros(len(table), dtype=np.int64)
-    for name in _LOCATION:
-        each, distinct = pd.factorize(table[name])
+    for name in columns:
+        each, distinct = pd.factorize(table[name], use_na_sentinel=False)
         code, _ = pd.factorize(code * len(distinct) + each)
     first = np.empty(code.max(initial=-1) + 1, dtype=np.int64)
     first[code[::-1]] = np.arange(len(code))[::-1]
-    return code, table[list(_LOCATION)].iloc[first]
+    return code, table[list(columns)].iloc[first]

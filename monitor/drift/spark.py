@@ -4,6 +4,7 @@ PySpark is an extra of this project (``spark``) and is imported where it is used
 """
 
 import io
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial, reduce
@@ -15,13 +16,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from data.datasets import Dataset
 from data.errors import TableError
-from data.schema import MODEL_VERSION, SHOT_ID
+from data.schema import MODEL_VERSION, PROBABILITY
 from data.spark.session import translate_errors
 from data.spark.tables import quote_identifier, read
-from data.storage.shot_reader import ShotReader
-from monitor.drift.sketches import Bins, Histogram, Sample, Sketcher, TableSketch
-from monitor.scored_tables import SKETCHED, validate_scored_table
+from data.storage.dataset_reader import DatasetReader
+from monitor.drift.sketches import Bins, DistinctCount, Histogram, Sample, Sketcher, TableSketch
+from monitor.scored_tables import sketched, validate_scored_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -54,7 +56,9 @@ def sketch(session: "SparkSession", path: Path, sketcher: Sketcher, version: str
     SparkError
         If the job fails.
     """
-    reader = ShotReader(path, SKETCHED)
+    dataset = sketcher.encoding.dataset
+    columns = sketched(dataset)
+    reader = DatasetReader(path, columns, dataset=dataset)
     if not reader.is_stored:
         message = (
             f"{path}: expected Parquet files with the names and types of a scored table with engine=spark; found "
@@ -62,9 +66,9 @@ def sketch(session: "SparkSession", path: Path, sketcher: Sketcher, version: str
         )
         raise TableError(message)
     if reader.rows == 0:
-        validate_scored_table(reader.systematic_sample(1), path)
-    frame = read(session, path, (*SKETCHED, MODEL_VERSION) if version else SKETCHED)
-    if SHOT_ID not in frame.columns:
+        validate_scored_table(reader.systematic_sample(1), path, dataset)
+    frame = read(session, path, (*columns, MODEL_VERSION) if version else columns)
+    if dataset.id.name not in frame.columns:
         frame = _with_position(frame, reader)
     if version:
         frame = frame.filter(f"try_cast({quote_identifier(MODEL_VERSION)} AS double) = {int(version)}")
@@ -77,16 +81,15 @@ def sketch_frame(frame: "DataFrame", sketcher: Sketcher, path: Path) -> TableSke
     Parameters
     ----------
     frame : pyspark.sql.DataFrame
-        One or more rows, with any of the columns of ``SKETCHED``.
+        One or more rows, with any of the columns of `monitor.scored_tables.sketched`.
     sketcher : monitor.drift.sketches.Sketcher
     path : pathlib.Path
         Path for error messages.
     """
-    kinds = {name: "bigint" if name in {SHOT_ID, _POSITION} else "double" for name in frame.columns}
+    dataset = sketcher.encoding.dataset
+    kinds = {name: _kind(name, dataset) for name in frame.columns if name in {*sketched(dataset), _POSITION}}
     wanted = [
-        f"try_cast({quote_identifier(name)} AS {kind}) AS {quote_identifier(name)}"
-        for name, kind in kinds.items()
-        if name in {*SKETCHED, _POSITION}
+        f"try_cast({quote_identifier(name)} AS {kind}) AS {quote_identifier(name)}" for name, kind in kinds.items()
     ]
     if _POSITION not in frame.columns:
         wanted.append(f"monotonically_increasing_id() AS {_POSITION}")
@@ -102,7 +105,14 @@ def sketch_frame(frame: "DataFrame", sketcher: Sketcher, path: Path) -> TableSke
     return found
 
 
-def _with_position(frame: "DataFrame", reader: ShotReader) -> "DataFrame":
+def _kind(name: str, dataset: Dataset) -> str:
+    """Spark's type of a column of a scored table."""
+    if name in {*dataset.id.names, _POSITION}:
+        return "bigint"
+    return "double" if name == PROBABILITY or dataset.column(name).is_numeric else "string"
+
+
+def _with_position(frame: "DataFrame", reader: DatasetReader) -> "DataFrame":
     """Add the position of each row in the table, where Spark reports the file and the row index."""
     from pyspark.errors import AnalysisException  # noqa: PLC0415 an extra
     from pyspark.sql import functions  # noqa: PLC0415 an extra
@@ -126,7 +136,7 @@ def _sketches(sketcher: Sketcher, path: Path, batches: Iterator[pd.DataFrame]) -
     """Yield the sketch of a partition, or its error."""
     try:
         chunks = (
-            sketcher.sketch(validate_scored_table(batch, path), batch[_POSITION].to_numpy())
+            sketcher.sketch(validate_scored_table(batch, path, sketcher.encoding.dataset), batch[_POSITION].to_numpy())
             for batch in batches
             if len(batch)
         )
@@ -147,7 +157,10 @@ def pack(counts: TableSketch) -> bytes:
         "is_binned": np.array([histogram.is_binned for histogram in counts.columns.values()]),
         "hashes": counts.sample.hashes,
         "features": counts.sample.features,
+        "unseen": np.frombuffer(json.dumps(counts.unseen).encode(), dtype=np.uint8),
     }
+    if counts.groups is not None and counts.sample.groups is not None:
+        arrays |= {"groups": counts.groups.hashes, "sampled_groups": counts.sample.groups}
     for place, histogram in enumerate(counts.columns.values()):
         arrays |= {f"values_{place}": histogram.values, f"rows_{place}": histogram.rows}  # noqa: PD011 no table
     file = io.BytesIO()
@@ -163,7 +176,10 @@ def unpack(data: bytes, bins: Mapping[str, Bins]) -> TableSketch:
             name: Histogram(each, arrays[f"values_{place}"], arrays[f"rows_{place}"], is_binned=bool(binned))
             for place, ((name, each), binned) in enumerate(zip(bins.items(), arrays["is_binned"], strict=True))
         }
-        return TableSketch(rows, columns, out_of_support, Sample(arrays["hashes"], arrays["features"]))
+        has_groups = "groups" in arrays
+        sampled = Sample(arrays["hashes"], arrays["features"], arrays["sampled_groups"] if has_groups else None)
+        groups = DistinctCount(arrays["groups"]) if has_groups else None
+        return TableSketch(rows, columns, out_of_support, sampled, json.loads(bytes(arrays["unseen"])), groups)
 
 
 def _read(sketcher: Sketcher, row: Any) -> TableSketch | str:  # noqa: ANN401 a Row

@@ -1,21 +1,52 @@
-"""Drift statistics of one column, and thresholds from their null distribution."""
+"""Drift statistics of one column, of numbers or of categories, and thresholds from their null distribution."""
+
+from collections.abc import Collection
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+from scipy.spatial.distance import jensenshannon
+
+from data.groups import Groups
 
 Floats = npt.NDArray[np.float64]
 
 PSI_BINS = 10
+MIN_CATEGORY_SHARE = 0.01
+"""Share of the reference below which categories are pooled into one, together with unknown ones."""
+
+
+class Reference(Protocol):
+    """A column of the reference, of numbers or of categories."""
+
+    name: str
+    values: Floats
+
+    def count_draws(self, drawn: Floats) -> Floats:
+        """Count the rows of each value, shape (r, k), given the draws of each row, shape (r, rows)."""
+
+    def count_groups(self, groups: Groups) -> sparse.csr_matrix:
+        """Count the rows of each value in each group, shape (groups, k)."""
+
+    def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
+        """Compute the statistics of samples that `count_draws` has counted, each of shape (r,)."""
+
+    def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
+        """Compute the statistics of a sample of any values; `rows` have each value, by default 1."""
 
 
 class ReferenceColumn:
-    """A column of the reference: its distinct values, and the value of each row."""
+    """A column of numbers of the reference: its distinct values, and the value of each row; NaN is excluded."""
 
     def __init__(self, name: str, values: Floats) -> None:
         self.name = name
+        known = np.flatnonzero(~np.isnan(values))
+        values = values[known]
         self.values, self.code = np.unique(values, return_inverse=True)
         self.counts = np.bincount(self.code, minlength=len(self.values)).astype(float)
-        self.order = np.argsort(self.code, kind="stable")
+        self._known = known
+        self.order = known[np.argsort(self.code, kind="stable")]
         self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
         # Edges are values of the reference; any others could leave a bin without reference rows.
         edges = np.unique(np.quantile(values, np.linspace(0, 1, PSI_BINS + 1)[1:-1], method="higher"))
@@ -26,6 +57,10 @@ class ReferenceColumn:
         """Count the rows of each value, shape (r, k), given the draws of each row, shape (r, rows)."""
         counts: Floats = np.add.reduceat(drawn[:, self.order], self.starts, axis=1)
         return counts
+
+    def count_groups(self, groups: Groups) -> sparse.csr_matrix:
+        """Count the rows of each value in each group, shape (groups, k)."""
+        return _counted(groups, self._known, self.code, len(self.values))
 
     def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
         """Compute the statistics of samples whose values all occur in the reference, each of shape (r,)."""
@@ -60,6 +95,55 @@ class ReferenceColumn:
         }
 
 
+class ReferenceCategories:
+    """A column of categories of the reference, by number; rare and unknown ones are pooled, and NaN is excluded.
+
+    Parameters
+    ----------
+    name : str
+    values : ndarray of float64, shape (n,)
+        Number of the category of each row.
+    """
+
+    def __init__(self, name: str, values: Floats) -> None:
+        self.name = name
+        known = np.flatnonzero(~np.isnan(values))
+        self.values, counts = np.unique(values[known], return_counts=True)
+        self._frequent = self.values[counts >= MIN_CATEGORY_SHARE * counts.sum()]
+        self._known, self._code = known, self._cells(values[known])
+        self._counts = np.bincount(self._code, minlength=len(self._frequent) + 1).astype(float)
+        self._of_rows = self.count_groups(Groups(np.arange(len(values)), len(values)))
+
+    def count_draws(self, drawn: Floats) -> Floats:
+        """Count the rows of each category, shape (r, k), given the draws of each row, shape (r, rows)."""
+        counts: Floats = np.asarray(drawn @ self._of_rows)
+        return counts
+
+    def count_groups(self, groups: Groups) -> sparse.csr_matrix:
+        """Count the rows of each category in each group, shape (groups, k)."""
+        return _counted(groups, self._known, self._code, len(self._counts))
+
+    def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
+        """Compute the statistics of samples that are counted by category, each of shape (r,).
+
+        The Jensen-Shannon distance has base 2, so that it is 1 where no category is in both (D. M. Endres and J. E.
+        Schindelin, IEEE Transactions on Information Theory 49, 2003).
+        """
+        return {"js": jensenshannon(current, reference, base=2, axis=1), "psi": _psi(current, reference)}
+
+    def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
+        """Compute the statistics of a sample of any categories; see `ReferenceColumn.compare`."""
+        counted = np.bincount(self._cells(values), rows, len(self._counts)).astype(float)
+        return {name: float(found[0]) for name, found in self.distances(counted[None], self._counts[None]).items()}
+
+    def _cells(self, values: Floats) -> npt.NDArray[np.int64]:
+        """Return the cell of each category; the last one is that of rare and unknown ones."""
+        place = np.minimum(np.searchsorted(self._frequent, values), max(len(self._frequent) - 1, 0))
+        known = self._frequent[place] == values if len(self._frequent) else np.zeros(len(values), dtype=bool)
+        cells: npt.NDArray[np.int64] = np.where(known, place, len(self._frequent)).astype(np.int64)
+        return cells
+
+
 class DriftThresholds:
     """Drift thresholds for batches of one size; a batch without drift exceeds any of them with probability `alpha`.
 
@@ -73,6 +157,8 @@ class DriftThresholds:
         By column and statistic: the value in each of r batches without drift.
     alpha : float
         Joint false-positive rate.
+    expected : set of (str, str)
+        Statistics that raise no alarm: their thresholds have the rate `alpha` each, and do not change the others.
 
     Attributes
     ----------
@@ -80,9 +166,15 @@ class DriftThresholds:
         Thresholds by column and statistic.
     """
 
-    def __init__(self, drawn: dict[tuple[str, str], Floats], alpha: float) -> None:
+    def __init__(
+        self, drawn: dict[tuple[str, str], Floats], alpha: float, expected: Collection[tuple[str, str]] = ()
+    ) -> None:
         self._drawn = {key: np.sort(values) for key, values in drawn.items()}
-        roots = np.sqrt(np.array(list(drawn.values()))) if drawn else np.empty((0, 1))
+        self.threshold = {key: float(np.quantile(drawn[key], 1 - alpha)) for key in expected}
+        drawn = {key: values for key, values in drawn.items() if key not in expected}
+        if not drawn:
+            return
+        roots = np.sqrt(np.array(list(drawn.values())))
         for index, (_, name) in enumerate(drawn):
             if name != "psi":
                 roots[index] **= 2
@@ -92,7 +184,7 @@ class DriftThresholds:
         scale = np.where(varies, high - middle, np.inf)
         multiple = np.quantile(((roots - middle[:, None]) / scale[:, None]).max(axis=0), 1 - alpha)
         thresholds = np.where(varies, middle + multiple * np.where(varies, scale, 0), roots.max(axis=1))
-        self.threshold = {
+        self.threshold |= {
             key: float(value**2 if key[1] == "psi" else value) for key, value in zip(drawn, thresholds, strict=True)
         }
 
@@ -100,6 +192,12 @@ class DriftThresholds:
         """Return the share of batches without drift with a value at least as large, counting the batch itself."""
         drawn = self._drawn[key]
         return float((len(drawn) - np.searchsorted(drawn, value, side="left") + 1) / (len(drawn) + 1))
+
+
+def _counted(
+    groups: Groups, rows: npt.NDArray[np.int64], code: npt.NDArray[np.int64], values: int
+) -> sparse.csr_matrix:
+    return sparse.csr_matrix((np.ones(len(rows)), (groups.code[rows], code)), (groups.count, values))
 
 
 def _psi(current: Floats, reference: Floats) -> Floats:

@@ -1,5 +1,6 @@
-"""Support of the training data: the region with training shots; predictions outside it are not backed by data."""
+"""Support of the training data: the region with training rows; predictions outside it are not backed by data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,42 +9,108 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from data import court
-from data.schema import FEATURES
+from data.datasets import Court, Dataset
+from monitor.drift.encoding import by_frequency
 
 N_NEIGHBORS = 10
-"""Number of nearest training shots that define the distance of a shot."""
+"""Number of nearest training rows that define the distance of a row, and of training rows that support a category."""
 _SUPPORTED_SHARE = 0.999
 _ROWS_PER_NEIGHBOR = 20
-_DISCRETE = ("minutes_remaining", "period", "playoffs")
+_MAX_DISCRETE = 50
+_MAX_NEIGHBORS_SEARCHED = 20_000
+
+Floats = npt.NDArray[np.float64]
+Marks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space with distances between rows: the court, in feet, or the other continuous features, standardized.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The features that place a row.
+    place : Court or None
+        The court; None for other features.
+    means, scales : ndarray of float64, shape (columns,)
+        Mean and standard deviation of the training rows. A null is placed at the mean.
+    neighbors : sklearn.neighbors.NearestNeighbors
+        The training rows, or 20,000 of them; on the court, where many have the same place, always all of them.
+    max_distance : float
+        Maximum distance of a supported row to its tenth nearest training row.
+    """
+
+    columns: tuple[str, ...]
+    place: Court | None
+    means: Floats
+    scales: Floats
+    neighbors: NearestNeighbors
+    max_distance: float
+
+    @classmethod
+    def of(cls, training: pd.DataFrame, columns: tuple[str, ...], place: Court | None, count: int) -> "Space":
+        """Fit a space to training rows; `count` is the number of nearest rows."""
+        values = training[list(columns)].astype(float)
+        means, scales = values.mean().fillna(0).to_numpy(), values.std(ddof=0).replace(0, np.nan).fillna(1).to_numpy()
+        held = training
+        if place is None and len(training) > _MAX_NEIGHBORS_SEARCHED:
+            held = training.sample(_MAX_NEIGHBORS_SEARCHED, random_state=0)
+        locations = _locations(held, columns, place, means, scales)
+        neighbors = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(locations)
+        # Without arguments, `kneighbors` does not count a training row as its own neighbor.
+        distances = neighbors.kneighbors()[0][:, -1]
+        return cls(columns, place, means, scales, neighbors, float(np.quantile(distances, _SUPPORTED_SHARE)))
+
+    def far(self, table: pd.DataFrame) -> Marks:
+        """Return which rows are farther away than `max_distance`, shape (n,)."""
+        if table.empty:
+            return np.zeros(0, dtype=bool)
+        # Kobe's shots share few locations, so each location is queried once.
+        locations = _locations(table, self.columns, self.place, self.means, self.scales)
+        distinct, which = np.unique(locations, axis=0, return_inverse=True)
+        found: Marks = (self.neighbors.kneighbors(distinct)[0][:, -1] > self.max_distance)[which]
+        return found
 
 
 @dataclass(frozen=True)
 class Support:
-    """The region covered by the training shots.
+    """The region covered by the training rows.
 
-    A shot is out of support if its tenth nearest training shot, in feet across, along and from the hoop, is farther
-    away than for 99.9% of the training shots, or if no training shot has its minute, its period or its game type.
+    A row is out of support if, in one of the spaces, its tenth nearest training row is farther away than for 99.9% of
+    the training rows; if no training row has its value of a discrete feature, a number with at most 50 different whole
+    training values; or if fewer than ten training rows have its category, or a null where it has one. Few training rows
+    need fewer neighbors. Dates are expected to move on and are always in support.
 
     Attributes
     ----------
-    max_distance : float
-        Maximum distance of a supported shot to its tenth nearest training shot, feet.
+    spaces : tuple of Space
+        The court, where the dataset has one, and the other continuous features.
     known : dict of str to ndarray of float64
-        Training values of each other feature.
+        Training values of each discrete feature.
+    categories : dict of str to tuple of str
+        Training values of each categorical feature, the most frequent first.
+    supported : dict of str to frozenset of str
+        Categories with enough training rows.
+    nulls : dict of str to bool
+        Whether a null of a nullable feature has enough training rows.
     """
 
-    neighbors: NearestNeighbors
-    max_distance: float
-    known: dict[str, npt.NDArray[np.float64]]
+    spaces: tuple[Space, ...]
+    known: Mapping[str, Floats]
+    categories: Mapping[str, tuple[str, ...]]
+    supported: Mapping[str, frozenset[str]]
+    nulls: Mapping[str, bool]
 
     @classmethod
-    def of(cls, training: pd.DataFrame) -> "Support":
-        """Fit the support to a table of training shots.
+    def of(cls, training: pd.DataFrame, dataset: Dataset) -> "Support":
+        """Fit the support to a table of training rows.
 
         Parameters
         ----------
         training : pandas.DataFrame
             The features.
+        dataset : Dataset
 
         Raises
         ------
@@ -53,30 +120,67 @@ class Support:
         if len(training) < 2:  # noqa: PLR2004
             message = f"expected two or more training rows to fit the training support; found {len(training)}"
             raise ValueError(message)
-        locations = _locations(training)
         count = max(1, min(N_NEIGHBORS, len(training) // _ROWS_PER_NEIGHBOR))
-        neighbors = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(locations)
-        # Without arguments, `kneighbors` does not count a training shot as its own neighbor.
-        distances = neighbors.kneighbors()[0][:, -1]
-        max_distance = float(np.quantile(distances, _SUPPORTED_SHARE))
-        return cls(neighbors, max_distance, {name: np.unique(training[name]) for name in _DISCRETE})
+        place = _court(dataset)
+        numeric = [column.name for column in dataset.numeric if column.name not in place]
+        known = {name: np.unique(training[name].dropna().to_numpy(dtype=float)) for name in numeric}
+        discrete = {name: values for name, values in known.items() if _is_discrete(values)}
+        continuous = tuple(name for name in numeric if name not in discrete)
+        spaces = [*([(place, dataset.court)] if place else []), *([(continuous, None)] if continuous else [])]
+        texts = {column.name: training[column.name].dropna().astype(str) for column in dataset.categorical}
+        counts = {name: values.value_counts() for name, values in texts.items()}
+        return cls(
+            tuple(Space.of(training, columns, court_, count) for columns, court_ in spaces),
+            discrete,
+            {name: by_frequency(values) for name, values in texts.items()},
+            {name: frozenset(rows.index[rows >= count]) for name, rows in counts.items()},
+            {
+                column.name: int(training[column.name].isna().sum()) >= count
+                for column in dataset.features
+                if column.nullable and column.kind != "date"
+            },
+        )
 
-    def out_of_support(self, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    def out_of_support(self, table: pd.DataFrame) -> Marks:
         """Return which rows are out of support, shape (n,)."""
-        if table.empty:
-            return np.zeros(0, dtype=bool)
-        unseen = np.zeros(len(table), dtype=bool)
+        found = self.unseen(table)
+        for space in self.spaces:
+            found |= space.far(table)
+        return found
+
+    def unseen(self, table: pd.DataFrame) -> Marks:
+        """Return which rows have a discrete value, a category or a null without enough training rows, shape (n,)."""
+        found = np.zeros(len(table), dtype=bool)
         for name, values in self.known.items():
-            unseen |= ~table[name].isin(values).to_numpy()
-        # Kobe's shots share few locations, so each location is queried once.
-        locations, which = np.unique(_locations(table), axis=0, return_inverse=True)
-        far = self.neighbors.kneighbors(locations)[0][:, -1] > self.max_distance
-        found: npt.NDArray[np.bool_] = unseen | far[which]
+            found |= ~(table[name].isin(values) | table[name].isna()).to_numpy()
+        for name, categories in self.supported.items():
+            found |= ~(table[name].astype(str).isin(categories) | table[name].isna()).to_numpy()
+        for name, supported in self.nulls.items():
+            if not supported:
+                found |= table[name].isna().to_numpy()
         return found
 
 
-def _locations(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    values = table[list(FEATURES)].astype(float)
-    x, y = court.to_feet(values["lat"], values["lng"])
+def _court(dataset: Dataset) -> tuple[str, ...]:
+    """Features that are the place on the court; none where the place is not a feature."""
+    place, names = dataset.court, dataset.feature_names
+    if place is None or place.x not in names or place.y not in names:
+        return ()
+    return tuple(name for name in (place.x, place.y, place.distance) if name in names)
+
+
+def _is_discrete(values: Floats) -> bool:
+    return len(values) <= _MAX_DISCRETE and bool((values == np.rint(values)).all())
+
+
+def _locations(
+    table: pd.DataFrame, columns: tuple[str, ...], place: Court | None, means: Floats, scales: Floats
+) -> Floats:
+    values = table[list(columns)].astype(float)
+    if place is None:
+        standardized: Floats = ((values.to_numpy() - means) / scales).round(6)
+        return np.nan_to_num(standardized)
+    values = values.fillna(dict(zip(columns, means, strict=True)))
+    others = [values[name] for name in columns if name not in {place.x, place.y}]
     # Four decimals of a degree correspond to hundredths of a foot.
-    return np.column_stack([x, y, values["shot_distance"]]).round(2)
+    return np.column_stack([*court.positions(values, place), *others]).round(2)

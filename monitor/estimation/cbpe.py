@@ -4,7 +4,8 @@ Calibrated probabilities determine the expected confusion matrix, and with it th
 Source: J. Białek, W. Kuberski, N. Perrakis and A. Bifet,
 Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348, and NannyML's documentation of
 CBPE. Calibration is Cox's recalibration, a logistic regression of the labels on the log-odds (D. R. Cox, Biometrika
-45, 1958); the intervals include the uncertainty of its coefficients.
+45, 1958); the intervals include the uncertainty of its coefficients. Where rows have groups, such as games, the rows of
+a group share a random effect on the log-odds, whose standard deviation is estimated on the reference.
 
 Two conditions invalidate the estimate. After concept drift, the calibrated P(made) is wrong, and only labels reveal it;
 ``tests/monitor/estimation/test_cbpe.py`` demonstrates the error. Out of support, calibration is unknown: the estimate
@@ -12,11 +13,15 @@ excludes out-of-support rows and reports their number.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from data.groups import Groups
 from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics
 from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, percentile_interval
 
@@ -45,14 +50,19 @@ class Calibration:
     coefficients : ndarray of float64, shape (2,)
         Intercept and slope; 0 and 1 for a calibrated model.
     covariance : ndarray of float64, shape (2, 2)
-        Covariance of the estimated coefficients.
+        Covariance of the estimated coefficients; of grouped rows, that of clusters.
+    group_effect : float
+        Standard deviation of the random effect of a group on the log-odds; 0 where rows are independent.
     """
 
     coefficients: Floats
     covariance: Floats
+    group_effect: float = 0.0
 
     @classmethod
-    def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "Calibration":
+    def of(
+        cls, labels: npt.ArrayLike, probability: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> "Calibration":
         """Fit the calibration to labeled rows that the model was not trained on.
 
         Parameters
@@ -61,6 +71,8 @@ class Calibration:
             1 made, 0 missed.
         probability : array_like of float, shape (n,)
             P(made).
+        groups : array_like, shape (n,), or None
+            Group of each row, where rows of a group are not independent.
 
         Raises
         ------
@@ -85,7 +97,14 @@ class Calibration:
         fitted = model.predict_proba(odds[:, None])[:, 1]
         design = np.column_stack([np.ones(len(odds)), odds])
         information = design.T @ (design * (fitted * (1 - fitted))[:, None])
-        return cls(np.array([model.intercept_[0], model.coef_[0, 0]]), np.linalg.inv(information))
+        coefficients, covariance = np.array([model.intercept_[0], model.coef_[0, 0]]), np.linalg.inv(information)
+        members = None if groups is None else Groups.of(groups)
+        if members is None or members.count <= design.shape[1]:
+            return cls(coefficients, covariance)
+        residuals = y - fitted
+        scores = np.column_stack([members.totals(residuals * column) for column in design.T])
+        meat = scores.T @ scores * members.count / (members.count - 1)
+        return cls(coefficients, covariance @ meat @ covariance, _group_effect(residuals, fitted, members))
 
     def rate(self, probability: npt.ArrayLike, coefficients: Floats | None = None) -> Floats:
         """Return the calibrated probability of each P(made).
@@ -132,11 +151,12 @@ class Estimate:
         return self.rows - self.supported
 
 
-def estimate_performance(  # noqa: PLR0913 the last three have defaults
+def estimate_performance(  # noqa: PLR0913 the last four have defaults
     calibration: Calibration,
     probability: npt.ArrayLike,
     out_of_support: npt.NDArray[np.bool_],
     *,
+    groups: npt.ArrayLike | None = None,
     threshold: float = THRESHOLD,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -151,6 +171,8 @@ def estimate_performance(  # noqa: PLR0913 the last three have defaults
         P(made) of the rows.
     out_of_support : ndarray of bool, shape (n,)
         Which rows are out of support.
+    groups : array_like, shape (n,), or None
+        Group of each row, where rows of a group are not independent.
     threshold : float
         Decision threshold.
     samples, seed : int
@@ -176,11 +198,24 @@ def estimate_performance(  # noqa: PLR0913 the last three have defaults
             f"{rows - supported:,} of {rows:,} rows ({1 - supported / rows:.0%}) are out of support: "
             "their performance cannot be estimated without labels"
         )
-    return Estimate(rows, supported, _estimate(calibration, made, threshold, samples, seed), unavailable_reason)
+    members = None if groups is None else Groups.of(np.asarray(groups)[~out_of_support])
+    draws = _Draws(threshold, samples, seed, members if calibration.group_effect else None)
+    return Estimate(rows, supported, _estimate(calibration, made, draws), unavailable_reason)
 
 
-def _estimate(calibration: Calibration, made: Floats, threshold: float, samples: int, seed: int) -> dict[str, Interval]:
-    values, counts = np.unique(made, return_counts=True)
+class _Draws(NamedTuple):
+    """How labels are drawn; `groups` share a random effect."""
+
+    threshold: float
+    samples: int
+    seed: int
+    groups: Groups | None
+
+
+def _estimate(calibration: Calibration, made: Floats, draws: _Draws) -> dict[str, Interval]:
+    threshold, samples, seed, groups = draws
+    values, place, counts = np.unique(made, return_inverse=True, return_counts=True)
+    cell = sparse.csr_matrix((np.ones(len(made)), (np.arange(len(made)), place)), (len(made), len(values)))
     rate = calibration.rate(values)
     estimated = compute_metrics(
         ScoreCounts(values, counts.astype(float), (counts * rate)[None], (counts * (1 - rate))[None]), threshold
@@ -190,13 +225,28 @@ def _estimate(calibration: Calibration, made: Floats, threshold: float, samples:
     for start in range(0, samples, _SAMPLES_AT_ONCE):
         size = min(_SAMPLES_AT_ONCE, samples - start)
         coefficients = stream.multivariate_normal(calibration.coefficients, calibration.covariance, size)
-        drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)
+        if groups is None:
+            drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)
+        else:
+            odds = coefficients[:, :1] + coefficients[:, 1:] * _log_odds(made)
+            effects = stream.normal(0, calibration.group_effect, (size, groups.count))[:, groups.code]
+            drawn = np.asarray((stream.random(odds.shape) < expit(odds + effects)).astype(float) @ cell)
         parts.append(compute_metrics(ScoreCounts(values, counts.astype(float), drawn, counts - drawn), threshold))
     drawn_metrics = {name: np.concatenate([part[name] for part in parts]) for name in ESTIMATED}
     return {
         name: Interval(float(estimated[name][0]), *percentile_interval(drawn_metrics[name], CONFIDENCE))
         for name in ESTIMATED
     }
+
+
+def _group_effect(residuals: Floats, fitted: Floats, groups: Groups) -> float:
+    """Standard deviation of the random effect of a group, from the sums of residuals; 0 if there is none.
+
+    The residuals of a group sum to a variance of V + d² V², where V is the sum of its rows' variances.
+    """
+    variances = groups.totals(fitted * (1 - fitted))
+    excess = float((groups.totals(residuals) ** 2 - variances).sum() / (variances**2).sum())
+    return float(np.sqrt(max(excess, 0.0)))
 
 
 def _log_odds(probability: Floats) -> Floats:

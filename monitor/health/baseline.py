@@ -4,8 +4,10 @@ from functools import cached_property
 
 import pandas as pd
 
+from data.datasets import Dataset
+from data.groups import groups_of
 from data.preparation.manifest import TEST, TRAIN
-from data.schema import PROBABILITY, TARGET
+from data.schema import PROBABILITY
 from monitor.drift.detector import DriftDetector
 from monitor.drift.sketches import Sketcher
 from monitor.drift.training_support import Support
@@ -14,7 +16,7 @@ from monitor.metrics.binary import THRESHOLD
 from monitor.metrics.intervals import Performance, evaluate_with_intervals
 from monitor.store import tables
 from monitor.store.model_store import ModelStore
-from serving.batch.in_process import predict, threshold_of
+from serving.batch.in_process import dataset_of, predict, threshold_of
 
 
 class ReferenceData:
@@ -25,7 +27,10 @@ class ReferenceData:
     training : pandas.DataFrame
         The features of the training rows.
     reference : pandas.DataFrame
-        ``COLUMNS`` of labeled rows, with P(made) predicted by the version.
+        The columns of `monitor.health.evaluation.columns` of labeled rows, with P(made) predicted by the version, and
+        the groups of rows that are not independent.
+    dataset : Dataset
+        The description that the version was trained with.
     threshold : float
         Decision threshold of the version.
     name : str
@@ -34,42 +39,58 @@ class ReferenceData:
         Number of the version; empty where it is unknown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 the last three have defaults
         self,
         training: pd.DataFrame,
         reference: pd.DataFrame,
+        dataset: Dataset,
         *,
         threshold: float = THRESHOLD,
         name: str = "the reference",
         version: str = "",
     ) -> None:
         self.training, self.table, self.threshold, self.name = training, reference, threshold, name
-        self.version = version
+        self.dataset, self.version = dataset, version
 
     @cached_property
     def support(self) -> Support:
         """The training support."""
-        return Support.of(self.training)
+        return Support.of(self.training, self.dataset)
 
     @cached_property
     def drift(self) -> DriftDetector:
         """Drift detector for the features and P(made)."""
-        return DriftDetector(self.table, self.support.out_of_support(self.table))
+        out_of_support = self.support.out_of_support(self.table)
+        return DriftDetector(self.table, out_of_support, self.dataset, known=self.support.categories)
 
     @cached_property
     def sketcher(self) -> Sketcher:
         """Sketcher for tables that do not fit in memory, or that another engine holds."""
-        return Sketcher(self.drift.bins, self.support)
+        return Sketcher(self.drift.encoding, self.drift.bins, self.support)
 
     @cached_property
     def performance(self) -> Performance:
         """Performance on the reference rows."""
-        return evaluate_with_intervals(self.table[TARGET], self.table[PROBABILITY], threshold=self.threshold)
+        return self.evaluate(self.table)
 
     @cached_property
     def calibration(self) -> Calibration:
         """Calibration of P(made) on the reference rows."""
-        return Calibration.of(self.table[TARGET], self.table[PROBABILITY])
+        return Calibration.of(self.table[self.target], self.table[PROBABILITY], groups_of(self.table, self.dataset))
+
+    @property
+    def target(self) -> str:
+        """Name of the label."""
+        return self.dataset.target.name
+
+    def evaluate(self, rows: pd.DataFrame) -> Performance:
+        """Compute the metrics of labeled rows that the version scored, with intervals by rows or by groups."""
+        return evaluate_with_intervals(
+            rows[self.target],
+            rows[PROBABILITY],
+            groups=groups_of(rows, self.dataset),
+            threshold=self.threshold,
+        )
 
 
 def baseline(store: ModelStore, version: str, reference: str = TEST) -> ReferenceData:
@@ -88,9 +109,16 @@ def baseline(store: ModelStore, version: str, reference: str = TEST) -> Referenc
     RegistryError, TableError, ScoredError
         If the version does not exist, a table is missing, or the version cannot be loaded.
     """
+    files = {name: tables.prepared_table(store, name, version) for name in {TRAIN, reference}}
+    dataset = dataset_of(version)
     training, rows = (
-        tables.identified(store, tables.read_scored(tables.prepared_table(store, name, version)), name, version)
-        for name in (TRAIN, reference)
+        tables.identified(store, tables.read_scored(files[name], dataset), name, version) for name in (TRAIN, reference)
     )
-    threshold = threshold_of(version)
-    return ReferenceData(training, predict(rows, version), threshold=threshold, name=reference, version=version)
+    return ReferenceData(
+        training,
+        predict(rows, version),
+        dataset,
+        threshold=threshold_of(version),
+        name=reference,
+        version=version,
+    )

@@ -1,46 +1,41 @@
 """The health checks; ``docs/monitoring.md`` explains what each one means and what to do when it fails."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 from scipy import stats
 
-from data.schema import FEATURES, PROBABILITY, TARGET
-from monitor.drift.detector import LARGE_PSI, DriftResult
-from monitor.drift.domain_classifier import MIN_ROWS
+from data.datasets import Dataset
+from data.groups import groups_of
+from data.schema import PROBABILITY
+from monitor.drift.detector import LARGE_PSI, DriftResult, RateTest
+from monitor.drift.domain_classifier import FOLDS, MIN_ROWS
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, ScoreCounts, compute_metrics
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance, relative_degradation
+from monitor.scored_tables import TIME
 
-WARNING_DEGRADATION, MAX_DEGRADATION = 0.10, 0.15
-"""Relative degradation of a metric above which a check warns, and above which it fails."""
 MIN_LABELED = 100
 """Labeled rows that the performance checks need; for precision and recall, the rows in their denominator."""
 MIN_SAMPLE = 30
 """Minimum sample size of a batch."""
-MAX_UNLABELED = 0.5
-LABEL_DELAY = timedelta(days=7)
-"""Expected label delay: age at which a logged row should have a label."""
-STALE_AFTER = timedelta(days=90)
-"""Age since promotion above which a champion is stale."""
 MIN_MISCALIBRATION = 0.02
 """Calibration error below which no action is needed, in P(made)."""
 MAX_OWN = 0.1
 """Maximum share of training and reference rows in a batch; above it, the drift checks are skipped."""
 NEW_ROWS = "K108"
 """Code of the check for rows that are new to the model."""
-MAX_OUT_OF_SUPPORT = 0.1
-"""Out-of-support rate above which, if statistically significant, the check fails."""
 
 _DEGRADABLE = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy")
 _SKILLS = ("log_loss_skill", "brier_skill")
 _RATES = ("recall", "specificity", "precision")
 # The comparisons share the false-positive rate (Bonferroni); only the lower end of each interval decides.
 _COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len((*_DEGRADABLE, *_SKILLS, *_RATES))
+_MAX_NAMED = 5
 _SEED = 0
 _NULL_SAMPLES, _CALIBRATION_CONFIDENCE = 1_000, 0.99
 
@@ -92,14 +87,17 @@ def calibration(evaluation: Evaluation) -> CheckResult:
     if len(evaluation.labeled) < MIN_LABELED:
         return skipped(_too_few_labels(evaluation))
     current, reference = evaluation.performance, evaluation.baseline.table
-    counts = ScoreCounts.of(reference[TARGET], reference[PROBABILITY])
-    drawn = counts.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows)
+    dataset = evaluation.dataset
+    counts = ScoreCounts.of(
+        reference[evaluation.baseline.target], reference[PROBABILITY], groups_of(reference, dataset)
+    )
+    drawn = counts.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows, groups=current.groups)
     limit = float(np.quantile(compute_metrics(drawn)["calibration_error"], _CALIBRATION_CONFIDENCE))
     found = current.metrics["calibration_error"]
     message = f"calibration error {found:.3f}"
     details = (
         f"null threshold {limit:.3f} on {evaluation.baseline.name}; "
-        f"mean P(made) {evaluation.labeled[PROBABILITY].mean():.3f}, FG% {current.rate:.3f}"
+        f"mean {_probability(dataset)} {evaluation.labeled[PROBABILITY].mean():.3f}, {dataset.rate} {current.rate:.3f}"
     )
     if found > max(limit, MIN_MISCALIBRATION):
         return warning(message, details)
@@ -108,17 +106,18 @@ def calibration(evaluation: Evaluation) -> CheckResult:
 
 def label_coverage(evaluation: Evaluation) -> CheckResult:
     """Share of rows whose delayed labels have arrived."""
-    rows = evaluation.current
-    if "time" in rows:
-        expected = rows[rows["time"] < (evaluation.live.as_of - LABEL_DELAY).replace(tzinfo=None)]
+    rows, limits = evaluation.current, evaluation.dataset.monitoring
+    if TIME in rows:
+        delay = timedelta(days=limits.label_delay_days)
+        expected = rows[rows[TIME] < (evaluation.live.as_of - delay).replace(tzinfo=None)]
         if expected.empty:
-            return skipped(f"no row is older than {LABEL_DELAY.days} days: no label is expected yet")
-        rows, which = expected, f"rows older than {LABEL_DELAY.days} days"
+            return skipped(f"no row is older than {limits.label_delay_days:g} days: no label is expected yet")
+        rows, which = expected, f"rows older than {limits.label_delay_days:g} days"
     else:
         which = "rows"
-    missing = int(rows[TARGET].isna().sum())
+    missing = int(rows[evaluation.baseline.target].isna().sum())
     message = f"{missing:,} of {len(rows):,} {which} have no label ({missing / len(rows):.1%})"
-    return warning(message) if missing > MAX_UNLABELED * len(rows) else passed(message)
+    return warning(message) if missing > limits.max_unlabeled * len(rows) else passed(message)
 
 
 def sample_size(evaluation: Evaluation) -> CheckResult:
@@ -148,13 +147,16 @@ def feature_drift(evaluation: Evaluation) -> CheckResult:
         return skipped(own)
     found = evaluation.drift
     drifted = found.drifted_features
+    dates = "".join(
+        f"; {each.feature} has shifted by {each.value:.3g} {each.unit}, which is expected of a date and no alarm"
+        for each in found.moved_dates
+    )
     if not drifted:
-        return passed(f"none of {len(FEATURES)} features has drifted")
+        return passed(f"none of {len(found.features)} features has drifted{dates}")
     drifted.sort(key=lambda name: -found.statistic(name, "psi").value)
-    shift = found.statistic(drifted[0], "wasserstein")
     message = (
-        f"{len(drifted)} of {len(FEATURES)} features have drifted, {drifted[0]} most: "
-        f"shifted by {shift.value:.3g}{f' {shift.unit}' if shift.unit else ''}"
+        f"{len(drifted)} of {len(found.features)} features have drifted, {drifted[0]} most: "
+        f"{_shift(found, drifted[0])}{dates}"
     )
     # The PSI of small samples is always large.
     enough = found.rows >= MIN_LABELED
@@ -168,19 +170,21 @@ def prediction_drift(evaluation: Evaluation) -> CheckResult:
     if own := _own_rows(evaluation):
         return skipped(own)
     found = evaluation.drift
-    details = _distances(found, PROBABILITY)
+    name, details = _probability(evaluation.dataset), _distances(found, PROBABILITY)
     if not found.has_drifted(PROBABILITY):
-        return passed("P(made) has not drifted", details)
-    return warning(f"P(made) has drifted: shifted by {found.mean_difference[PROBABILITY]:+.3f} on average", details)
+        return passed(f"{name} has not drifted", details)
+    return warning(f"{name} has drifted: shifted by {found.mean_difference[PROBABILITY]:+.3f} on average", details)
 
 
 def domain_classifier(evaluation: Evaluation) -> CheckResult:
     """Whether a classifier discriminates current rows from reference rows."""
     if own := _own_rows(evaluation):
         return skipped(own)
-    found = evaluation.drift.classifier
+    drift = evaluation.drift
+    found = drift.classifier
     if found is None:
-        return skipped(f"the domain classifier needs {MIN_ROWS} rows on each side")
+        groups = f", and {FOLDS} groups" if drift.groups is not None else ""
+        return skipped(f"the domain classifier needs {MIN_ROWS} rows on each side{groups}")
     details = f"ROC AUC {found.auc:.3f}, null threshold {found.threshold:.3f}"
     if found.drifted:
         return warning("a classifier discriminates current rows from reference rows", details)
@@ -197,8 +201,55 @@ def out_of_support_rate(evaluation: Evaluation) -> CheckResult:
     if not found.is_out_of_support:
         return passed(message, details)
     rows = round(found.out_of_support_rate * found.rows)
-    many = stats.binomtest(rows, found.rows, MAX_OUT_OF_SUPPORT, alternative="greater").pvalue < 1 - CONFIDENCE
+    limit = evaluation.dataset.monitoring.max_out_of_support
+    many = stats.binomtest(rows, found.rows, limit, alternative="greater").pvalue < 1 - CONFIDENCE
     return failed(message, details) if many else warning(message, details)
+
+
+def unknown_categories(evaluation: Evaluation) -> CheckResult:
+    """Rows with categories that no training row has."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    tests = evaluation.drift.unseen
+    if not tests:
+        return skipped("no feature is a category")
+    return _rates(evaluation.drift.rows, tests, "an unknown category", "unknown categories")
+
+
+def null_rate(evaluation: Evaluation) -> CheckResult:
+    """Rows without a value of a feature that may be null."""
+    if own := _own_rows(evaluation):
+        return skipped(own)
+    tests = evaluation.drift.nulls
+    if not tests:
+        return skipped("no feature may be null")
+    return _rates(evaluation.drift.rows, tests, "a null", "nulls")
+
+
+def _rates(rows: int, tests: Sequence[RateTest], one: str, many: str) -> CheckResult:
+    """Check rates of features against those of the reference; name the categories."""
+    seen = sorted((test for test in tests if test.rows), key=lambda test: -test.rate)
+    high = [test for test in seen if test.drifted]
+    details = "; ".join(
+        f"{test.feature} {test.rate:.1%} of {rows:,} rows (reference {test.reference_rate:.1%}, null threshold "
+        f"{test.threshold:.1%})"
+        for test in high or seen
+    )
+    if not seen:
+        return passed(f"no row has {one}")
+    counts = "; ".join(f"{test.rows:,} rows have {one} of {test.feature}{_listed(test)}" for test in high or seen)
+    if not high:
+        return passed(f"{counts}: not significantly more than on the reference", details)
+    return warning(f"more {many} than on the reference: {counts}", details)
+
+
+def _listed(test: RateTest) -> str:
+    """Name the most frequent unknown categories."""
+    if not test.categories:
+        return ""
+    named = [f"{name!r} ({rows:,})" for name, rows in list(test.categories.items())[:_MAX_NAMED]]
+    rest = len(test.categories) - len(named)
+    return f": {', '.join(named)}{f' and {rest:,} more' if rest else ''}"
 
 
 def estimated_performance(evaluation: Evaluation) -> CheckResult:
@@ -214,7 +265,7 @@ def estimated_performance(evaluation: Evaluation) -> CheckResult:
         before, sign = reference.get(name, 0), -1 if METRICS[name].greater_is_better else 1
         if before:
             degradations = [sign * (value - before) / before for value in (interval.value, interval.low, interval.high)]
-            if degradations[0] > WARNING_DEGRADATION and min(degradations) > 0:
+            if degradations[0] > evaluation.dataset.monitoring.warning_degradation and min(degradations) > 0:
                 worse[name] = degradations[0]
     details = "; ".join(
         f"{name} {reference[name]:.3f} to {found.intervals[name].value:.3f} ({_ends(found.intervals[name])})"
@@ -223,7 +274,7 @@ def estimated_performance(evaluation: Evaluation) -> CheckResult:
     )
     if not worse:
         return passed("no estimated metric is worse than on the reference", details)
-    return _alarm(worse, f"estimated without labels: {_format_degradation(worse)}", details)
+    return _alarm(evaluation, worse, f"estimated without labels: {_format_degradation(worse)}", details)
 
 
 def model_age(evaluation: Evaluation) -> CheckResult:
@@ -234,12 +285,17 @@ def model_age(evaluation: Evaluation) -> CheckResult:
     if champion.promoted_at is None:
         return skipped(f"the promotion date of version {champion.version} is unknown")
     age = evaluation.live.as_of - champion.promoted_at
-    message = f"version {champion.version} was promoted {age.days} days ago"
+    message, limit = f"version {champion.version} was promoted {age.days} days ago", stale_after(evaluation.dataset)
     return (
-        warning(f"{message}; a champion is stale after {STALE_AFTER.days} days")
-        if age > STALE_AFTER
+        warning(f"{message}; a champion is stale after {limit / timedelta(days=1):g} days")
+        if age > limit
         else passed(message)
     )
+
+
+def stale_after(dataset: Dataset) -> timedelta:
+    """Age since promotion above which a champion is stale."""
+    return timedelta(days=dataset.monitoring.stale_after_days)
 
 
 def endpoint_health(evaluation: Evaluation) -> CheckResult:
@@ -307,7 +363,20 @@ CHECKS: tuple[Check, ...] = (
     Check("K403", "Served version", CheckStatus.WARNING, served_version),
     Check("K404", "Scoring version", CheckStatus.WARNING, scoring_version),
 )
-"""Every check, in the order in which they run."""
+"""The checks of every dataset, in the order in which they run."""
+UNKNOWN_CATEGORIES = Check("K205", "Unknown categories", CheckStatus.WARNING, unknown_categories)
+NULL_RATE = Check("K206", "Null rate", CheckStatus.WARNING, null_rate)
+ALL_CHECKS = tuple(sorted((*CHECKS, UNKNOWN_CATEGORIES, NULL_RATE), key=lambda check: check.code))
+"""All checks; `checks_of` selects those of a dataset."""
+
+
+def checks_of(dataset: Dataset) -> tuple[Check, ...]:
+    """Return the checks of a dataset: those of categories and nulls only where a feature has them."""
+    absent = {
+        *([] if dataset.categorical else [UNKNOWN_CATEGORIES.code]),
+        *([] if any(column.nullable for column in dataset.features) else [NULL_RATE.code]),
+    }
+    return tuple(check for check in ALL_CHECKS if check.code not in absent)
 
 
 def _degraded(evaluation: Evaluation, metrics: Iterable[str]) -> CheckResult:
@@ -319,19 +388,16 @@ def _degraded(evaluation: Evaluation, metrics: Iterable[str]) -> CheckResult:
     if not known:
         return skipped(f"none of these metrics covers {MIN_LABELED} rows on each side and is non-zero on the reference")
     degradations = {name: relative_degradation(current, reference, name, _COMPARISON_CONFIDENCE) for name in known}
-    worse = {
-        name: each.value for name, each in degradations.items() if each.value > WARNING_DEGRADATION and each.low > 0
-    }
+    tolerated = evaluation.dataset.monitoring.warning_degradation
+    worse = {name: each.value for name, each in degradations.items() if each.value > tolerated and each.low > 0}
     worst = max(degradations, key=lambda name: degradations[name].value)
     details = f"{current.rows:,} labeled rows, compared with {reference.rows:,}: " + "; ".join(
         f"{name} {reference.metrics[name]:.3f} to {current.metrics[name]:.3f} ({_ends(current.interval(name))})"
         for name in worse or (worst,)
     )
     if not worse:
-        return passed(
-            f"none of {len(known)} metrics is significantly worse, by more than {WARNING_DEGRADATION:.0%}", details
-        )
-    return _alarm(worse, _format_degradation(worse), details)
+        return passed(f"none of {len(known)} metrics is significantly worse, by more than {tolerated:.0%}", details)
+    return _alarm(evaluation, worse, _format_degradation(worse), details)
 
 
 def _too_few_labels(evaluation: Evaluation) -> str:
@@ -360,15 +426,31 @@ def _comparable(name: str, current: Performance, reference: Performance) -> bool
     return enough and reference.metrics[name] != 0
 
 
-def _alarm(worse: Mapping[str, float], message: str, details: str) -> CheckResult:
-    return (failed if max(worse.values()) > MAX_DEGRADATION else warning)(message, details)
+def _alarm(evaluation: Evaluation, worse: Mapping[str, float], message: str, details: str) -> CheckResult:
+    limit = evaluation.dataset.monitoring.max_degradation
+    return (failed if max(worse.values()) > limit else warning)(message, details)
+
+
+def _probability(dataset: Dataset) -> str:
+    return f"P({dataset.positive})"
+
+
+def _shift(found: DriftResult, column: str) -> str:
+    """Describe by how much a column has shifted: in its unit, or by the distance of categories."""
+    statistics = found.of_column(column)
+    if "wasserstein" not in statistics:
+        return f"Jensen-Shannon distance {statistics['js'].value:.3g}"
+    shift = statistics["wasserstein"]
+    return f"shifted by {shift.value:.3g}{f' {shift.unit}' if shift.unit else ''}"
 
 
 def _distances(found: DriftResult, column: str) -> str:
-    psi, ks = found.statistic(column, "psi"), found.statistic(column, "ks")
+    statistics = found.of_column(column)
+    psi = statistics["psi"]
+    name, other = ("KS", statistics["ks"]) if "ks" in statistics else ("Jensen-Shannon", statistics["js"])
     return (
         f"{column} PSI {psi.value:.3g} (threshold {psi.threshold:.2g}), "
-        f"KS {ks.value:.3g} (threshold {ks.threshold:.2g})"
+        f"{name} {other.value:.3g} (threshold {other.threshold:.2g})"
     )
 
 

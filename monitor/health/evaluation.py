@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.datasets import Dataset
+from data.groups import groups_of
+from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY
 from monitor.drift.detector import DriftResult
 from monitor.drift.sketches import TableSketch
 from monitor.estimation.cbpe import Estimate, estimate_performance
 from monitor.health.baseline import ReferenceData
-from monitor.metrics.intervals import Performance, evaluate_with_intervals
+from monitor.metrics.intervals import Performance
 from monitor.store.records import ModelVersion
 from serving.client.probe import EndpointInfo
 
-COLUMNS = (*FEATURES, TARGET, PREDICTION, PROBABILITY)
-"""Columns of a scored table; ``shot_made_flag`` may be null."""
 IN_REFERENCE = "in_reference"
 """Column of a scored table: whether a row is also a reference row."""
 
@@ -56,8 +56,9 @@ class Evaluation:
     ----------
     baseline : ReferenceData
     current : pandas.DataFrame
-        ``COLUMNS``, scored by the version of the reference data, and optionally ``model_version``, ``time`` (UTC,
-        timezone-naive), ``in_training`` and ``in_reference`` (bool).
+        Columns of a scored table (see `columns`), scored by the version of the reference data, and optionally
+        ``model_version``, ``time`` (UTC, timezone-naive), ``in_training`` and ``in_reference`` (bool), and the groups
+        of rows that are not independent.
     live : ServingState
     name : str
         Display name of the batch.
@@ -78,6 +79,11 @@ class Evaluation:
     sketch: TableSketch | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
     labels: pd.DataFrame | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """Description of the version that scored the rows."""
+        return self.baseline.dataset
 
     @property
     def version(self) -> str:
@@ -125,7 +131,7 @@ class Evaluation:
     @cached_property
     def _with_label(self) -> pd.DataFrame:
         rows = self.current if self.labels is None else self.labels
-        return rows[rows[TARGET].notna()]
+        return rows[rows[self.baseline.target].notna()]
 
     @cached_property
     def out_of_support(self) -> npt.NDArray[np.bool_]:
@@ -135,9 +141,7 @@ class Evaluation:
     @cached_property
     def performance(self) -> Performance:
         """Performance on the labeled rows; requires a non-empty `labeled`."""
-        return evaluate_with_intervals(
-            self.labeled[TARGET], self.labeled[PROBABILITY], threshold=self.baseline.threshold
-        )
+        return self.baseline.evaluate(self.labeled)
 
     @cached_property
     def drift(self) -> DriftResult:
@@ -150,7 +154,11 @@ class Evaluation:
     def estimate(self) -> Estimate:
         """Performance that is estimated without labels."""
         return estimate_performance(
-            self.baseline.calibration, self.current[PROBABILITY], self.out_of_support, threshold=self.baseline.threshold
+            self.baseline.calibration,
+            self.current[PROBABILITY],
+            self.out_of_support,
+            groups=groups_of(self.current, self.dataset),
+            threshold=self.baseline.threshold,
         )
 
     @cached_property
@@ -161,7 +169,7 @@ class Evaluation:
             rows = rows[~self.baseline.support.out_of_support(rows)]
         if rows.empty:
             return None
-        return evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=self.baseline.threshold)
+        return self.baseline.evaluate(rows)
 
     @cached_property
     def versions(self) -> dict[str, int]:
@@ -169,6 +177,11 @@ class Evaluation:
         if MODEL_VERSION not in self.current:
             return {}
         return dict(Counter(str(version) for version in self.current[MODEL_VERSION].dropna()))
+
+
+def columns(dataset: Dataset) -> tuple[str, ...]:
+    """Columns of a scored table; the label may be null."""
+    return (*dataset.feature_names, dataset.target.name, PREDICTION, PROBABILITY)
 
 
 def _is_own(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:

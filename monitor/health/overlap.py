@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.datasets import Dataset
 from data.preparation.identity import is_among
-from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
+from data.schema import IN_TRAINING
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import IN_REFERENCE
 
@@ -34,33 +35,38 @@ def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        The features, and where it is known ``shot_id``.
-    baseline : Baseline
+        The features, and where it is known the id.
+    baseline : ReferenceData
         Reference data of the version that scored them.
     """
-    reference, training = _hashes(baseline.table), _hashes(baseline.training)
-    here = _hashes(table)
+    dataset = baseline.dataset
+    here, reference, training = (_hashes(each, dataset) for each in (table, baseline.table, baseline.training))
+    in_reference, in_training = (_by_id(table, own, dataset) for own in (baseline.table, baseline.training))
     marks = {
-        IN_REFERENCE: _own(table, here, baseline.table, reference, training),
-        IN_TRAINING: _own(table, here, baseline.training, training, reference),
+        IN_REFERENCE: _by_features(here, reference, training) if in_reference is None else in_reference,
+        IN_TRAINING: _by_features(here, training, reference) if in_training is None else in_training,
     }
     if IN_TRAINING in table:
         marks[IN_TRAINING] |= table[IN_TRAINING].to_numpy(dtype=bool)
     return table.assign(**{name: found for name, found in marks.items() if found.any()})
 
 
-def _own(table: pd.DataFrame, here: Rows, own: pd.DataFrame, held: Rows, other: Rows) -> Marks:
-    """Flag the rows of a table that are rows of `own`; `other` holds rows that are in neither, if the table is new."""
-    if SHOT_ID in table and SHOT_ID in own:
-        by_id = is_among(_without_labels(table), _without_labels(own))
-        if by_id.any():
-            return by_id
+def _by_id(table: pd.DataFrame, own: pd.DataFrame, dataset: Dataset) -> Marks | None:
+    """Flag the rows of a table that are rows of `own`, by id; None where no id is in both."""
+    if dataset.id.name not in table or dataset.id.name not in own:
+        return None
+    found = is_among(_without_labels(table, dataset), _without_labels(own, dataset))
+    return found if found.any() else None
+
+
+def _by_features(here: Rows, held: Rows, other: Rows) -> Marks:
+    """Flag the rows of a table that are in `held`; `other` has rows that are in neither, if the table is new."""
     found = np.isin(here, held)
     random_share = _share(other[::2], held, other[1::2])[0]
     share, rows = _share(here, held, other)
     estimated = (share - random_share) / (1 - random_share) if random_share < 1 else 0.0
     is_own = rows >= MIN_ABSENT and estimated > MAX_CHANCE_OVERLAP
-    return found if is_own else np.zeros(len(table), dtype=bool)
+    return found if is_own else np.zeros(len(here), dtype=bool)
 
 
 def _share(rows: Rows, is_among: Rows, but_not: Rows) -> tuple[float, int]:
@@ -69,12 +75,16 @@ def _share(rows: Rows, is_among: Rows, but_not: Rows) -> tuple[float, int]:
     return (float(np.isin(absent, is_among).mean()), len(absent)) if len(absent) else (0.0, 0)
 
 
-def _without_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Shots without labels, so that labeled and unlabeled copies match."""
-    return table[[*FEATURES, SHOT_ID]].assign(**{TARGET: 0.0})
+def _without_labels(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Rows without labels, so that labeled and unlabeled copies match."""
+    return table[[*dataset.feature_names, dataset.id.name]].assign(**{dataset.target.name: 0.0})
 
 
-def _hashes(table: pd.DataFrame) -> Rows:
+def _hashes(table: pd.DataFrame, dataset: Dataset) -> Rows:
+    names = [column.name for column in dataset.numeric]
     # Rounding keeps rows equal after a conversion to float32 or text.
-    values = table[list(FEATURES)].astype("float64").round(_DECIMALS) + 0.0
+    values = table[names].astype("float64").round(_DECIMALS) + 0.0
+    if len(names) < len(dataset.features):
+        strings = table[[column.name for column in dataset.features if not column.is_numeric]]
+        values = values.join(strings.astype(object).where(strings.notna(), "").astype(str))
     return pd.util.hash_pandas_object(values, index=False).to_numpy()

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
-from monitor.drift.detector import ALPHA
-from monitor.health.checks import CHECKS
+from monitor.drift.detector import ALPHA, RateTest
+from monitor.health.checks import ALL_CHECKS
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import CheckStatus, HealthReport, HealthStatus
 from monitor.metrics import base_rate
@@ -27,6 +28,8 @@ _CHECK_STATUS_OF_0_1 = {
     ("not applicable", ""): CheckStatus.SKIPPED,
     ("error", ""): CheckStatus.ERROR,
 }
+
+_MAX_NAMED = 20
 
 T = TypeVar("T")
 
@@ -102,7 +105,7 @@ def flatten_metrics(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _upgraded_check(check: Mapping[str, str]) -> dict[str, str]:
-    titles = {known.code: known.title for known in CHECKS}
+    titles = {known.code: known.title for known in ALL_CHECKS}
     return {
         "code": check["code"],
         "title": titles.get(check["code"], check["title"]),
@@ -153,6 +156,10 @@ def _flat_drift(drift: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         }.items()
     for name, value in drift["mean_difference"].items():
         yield f"mean_difference_{name}", value
+    for kind, prefix in (("nulls", "null_rate"), ("unseen", "unknown_rate")):
+        for test in drift.get(kind) or ():
+            yield f"{prefix}_{test['feature']}", test["rate"]
+            yield f"{prefix}_{test['feature']}_threshold", test["threshold"]
     yield "drifted_features", float(len(drift["drifted"]))
     for name in ("out_of_support_rate", "out_of_support_threshold"):
         yield name, drift[name]
@@ -185,7 +192,7 @@ def _performance(performance: Performance) -> dict[str, Any]:
 
 
 def _slices(evaluation: Evaluation) -> list[dict[str, Any]]:
-    table = metrics_by_slice(evaluation.labeled, threshold=evaluation.baseline.threshold)
+    table = metrics_by_slice(evaluation.labeled, evaluation.dataset, threshold=evaluation.baseline.threshold)
     return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -204,15 +211,33 @@ def _drift(evaluation: Evaluation) -> dict[str, Any]:
                 "p_value": statistic.p_value,
                 "unit": statistic.unit,
                 "drifted": statistic.drifted,
+                **({"expected": True} if statistic.is_expected else {}),
             }
             for statistic in drift.statistics
         ],
         "mean_difference": drift.mean_difference,
+        "nulls": [_rate(test) for test in drift.nulls],
+        "unseen": [
+            _rate(test) | {"categories": dict(islice(test.categories.items(), _MAX_NAMED))} for test in drift.unseen
+        ],
+        "groups": {"current": drift.groups, "reference": drift.reference_groups} if drift.groups else None,
         "out_of_support_rate": drift.out_of_support_rate,
         "out_of_support_threshold": drift.out_of_support_threshold,
         "classifier": {"auc": classifier.auc, "threshold": classifier.threshold, "p_value": classifier.p_value}
         if classifier
         else None,
+    }
+
+
+def _rate(test: RateTest) -> dict[str, Any]:
+    return {
+        "feature": test.feature,
+        "rows": test.rows,
+        "rate": test.rate,
+        "reference_rate": test.reference_rate,
+        "threshold": test.threshold,
+        "p_value": test.p_value,
+        "drifted": test.drifted,
     }
 
 

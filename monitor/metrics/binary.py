@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+
+from data.groups import Groups
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,16 +94,27 @@ class ScoreCounts:
         Made shots with each value, in each of r samples.
     missed : ndarray of float64, shape (r, k)
         Missed shots with each value, in each sample.
+    by_group : scipy.sparse.csr_matrix, shape (groups, 2 k), or None
+        Made and missed shots of each group with each value, where rows of a group are not independent.
     """
 
     probability: Floats
     rows: Floats
     made: Floats
     missed: Floats
+    by_group: sparse.csr_matrix | None = None
 
     @classmethod
-    def of(cls, labels: npt.ArrayLike, probability: npt.ArrayLike) -> "ScoreCounts":
+    def of(
+        cls, labels: npt.ArrayLike, probability: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> "ScoreCounts":
         """Count labeled rows, as one sample.
+
+        Parameters
+        ----------
+        labels, probability : array_like of float, shape (n,)
+        groups : array_like, shape (n,), or None
+            Group of each row, if `resampled` draws groups instead of rows.
 
         Raises
         ------
@@ -112,10 +126,23 @@ class ScoreCounts:
         different, place = np.unique(values, return_inverse=True)
         rows = np.bincount(place, minlength=len(different)).astype(float)
         made = np.bincount(place, weights=targets, minlength=len(different)).astype(np.float64)
-        return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1))
+        by_group = None
+        if groups is not None:
+            member = Groups.of(groups)
+            cells = np.where(targets == 1, place, place + len(different))
+            shape = (member.count, 2 * len(different))
+            by_group = sparse.csr_matrix((np.ones(len(cells)), (member.code, cells)), shape)
+        return cls(different, rows, made.reshape(1, -1), (rows - made).reshape(1, -1), by_group)
 
-    def resampled(self, samples: int, stream: np.random.Generator, *, rows: int | None = None) -> "ScoreCounts":
-        """Draw bootstrap samples of the rows of the first sample.
+    @property
+    def groups(self) -> int | None:
+        """Number of groups; None where rows are independent."""
+        return None if self.by_group is None else int(self.by_group.shape[0])
+
+    def resampled(
+        self, samples: int, stream: np.random.Generator, *, rows: int | None = None, groups: int | None = None
+    ) -> "ScoreCounts":
+        """Draw bootstrap samples of the rows of the first sample, or of its groups where it has groups.
 
         Parameters
         ----------
@@ -125,7 +152,19 @@ class ScoreCounts:
             Source of the draws.
         rows : int or None
             Rows in each sample; None for the size of the first sample.
+        groups : int or None
+            Groups in each sample; None for as many as hold `rows` on average, and without `rows` one fewer than there
+            are, with which the variance of the samples is unbiased (Rao and Wu, JASA 83, 1988).
         """
+        if self.by_group is not None:
+            count = int(self.by_group.shape[0])
+            drawn_groups = groups or count - 1
+            if groups is None and rows is not None:
+                drawn_groups = round(rows * count / self.rows.sum())
+            members = Groups(np.empty(0, dtype=np.int64), count)
+            drawn = np.asarray(members.draw(max(drawn_groups, 1), samples, stream) @ self.by_group)
+            made, missed = np.split(drawn, 2, axis=1)
+            return ScoreCounts(self.probability, self.rows, made, missed)
         size = int(self.rows.sum()) if rows is None else rows
         drawn = resample(np.concatenate([self.made[0], self.missed[0]]), size, samples, stream)
         made, missed = np.split(drawn, 2, axis=1)

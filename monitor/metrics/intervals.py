@@ -1,7 +1,10 @@
 """Metrics with bootstrap intervals, overall and by slice, and relative degradation between two samples."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from data import court
-from data.schema import PROBABILITY, TARGET
+from data.datasets import Column, Dataset, Slice
+from data.groups import groups_of
+from data.schema import PROBABILITY
 from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics
 
 CONFIDENCE = 0.95
@@ -18,7 +23,10 @@ SAMPLES = 1_000
 
 _SHARES = ("accuracy", "precision", "recall", "specificity")
 _MIN_ROWS = 2
+"""Rows, or groups of rows, that an interval needs."""
 _SAMPLES_AT_ONCE = 100
+_MAX_VALUES = 20
+_OTHER, _NULL = "other", "null"
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,9 @@ class Performance:
     metrics : dict of str to float
         Every defined metric.
     samples : dict of str to ndarray of float64, shape (r,)
-        The metrics of bootstrap samples of the rows.
+        The metrics of bootstrap samples of the rows, or of their groups.
+    groups : int or None
+        Groups that the bootstrap draws; None where it draws rows.
     """
 
     rows: int
@@ -54,13 +64,14 @@ class Performance:
     counts: dict[str, int]
     metrics: dict[str, float]
     samples: dict[str, Floats]
+    groups: int | None = None
 
     def interval(self, metric: str, confidence: float = CONFIDENCE) -> Interval:
         """Return a metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
 
         A bootstrap sample is less calibrated than the rows that it is drawn from, so the interval of the calibration
         error is shifted back by that difference. Where all rows of a proportion agree, the bootstrap has no variance
-        and the interval is Wilson's.
+        and the interval is Wilson's; the rows of a group then count as one, since they may agree because of the group.
         """
         value = self.metrics[metric]
         low, high = percentile_interval(self.samples[metric], confidence)
@@ -68,7 +79,8 @@ class Performance:
             shift = float(self.samples[metric].mean()) - value
             return Interval(value, min(max(low - shift, 0.0), value), max(high - shift, value))
         if metric in _SHARES and low == high and self.counts[metric]:
-            share = stats.binomtest(round(value * self.counts[metric]), self.counts[metric])
+            trials = min(self.counts[metric], self.groups or self.counts[metric])
+            share = stats.binomtest(round(value * trials), trials)
             found = share.proportion_ci(confidence, method="wilson")
             return Interval(value, float(found.low), float(found.high))
         return Interval(value, low, high)
@@ -78,10 +90,11 @@ class Performance:
         return {metric: self.interval(metric) for metric in self.metrics}
 
 
-def evaluate_with_intervals(
+def evaluate_with_intervals(  # noqa: PLR0913 the last four have defaults
     labels: npt.ArrayLike,
     probability: npt.ArrayLike,
     *,
+    groups: npt.ArrayLike | None = None,
     threshold: float = THRESHOLD,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -94,6 +107,9 @@ def evaluate_with_intervals(
         1 made, 0 missed; no nulls.
     probability : array_like of float, shape (n,)
         P(made).
+    groups : array_like, shape (n,), or None
+        Group of each row, such as its game, where rows of a group are not independent: the bootstrap then draws whole
+        groups (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
     threshold : float
         Decision threshold.
     samples, seed : int
@@ -110,7 +126,7 @@ def evaluate_with_intervals(
     >>> found.low < found.value < found.high
     True
     """
-    tally = ScoreCounts.of(labels, probability)
+    tally = ScoreCounts.of(labels, probability, groups)
     rows = int(tally.rows.sum())
     rate = float(tally.made.sum() / rows)
     seen = {name: float(value[0]) for name, value in compute_metrics(tally, threshold).items()}
@@ -120,12 +136,12 @@ def evaluate_with_intervals(
     for start in range(0, samples, _SAMPLES_AT_ONCE):
         drawn = tally.resampled(min(_SAMPLES_AT_ONCE, samples - start), stream)
         parts.append(compute_metrics(drawn, threshold, base_rate=rate))
+    enough = (rows if tally.groups is None else tally.groups) >= _MIN_ROWS
     drawn_metrics = {
-        name: np.concatenate([part[name] for part in parts]) if rows >= _MIN_ROWS else np.full(samples, np.nan)
-        for name in defined
+        name: np.concatenate([part[name] for part in parts]) if enough else np.full(samples, np.nan) for name in defined
     }
     counts = dict.fromkeys(defined, rows) | _counts(tally, threshold)
-    return Performance(rows, rate, counts, defined, drawn_metrics)
+    return Performance(rows, rate, counts, defined, drawn_metrics, tally.groups)
 
 
 def _counts(tally: ScoreCounts, threshold: float) -> dict[str, int]:
@@ -163,43 +179,92 @@ def relative_degradation(
     return Interval(sign * (after - before) / abs(before) if before else float("nan"), low, high)
 
 
-def slices(table: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
-    """Name the slice of each row, by distance, period, playoffs and zone.
+def slices(table: pd.DataFrame, dataset: Dataset) -> dict[str, "pd.Series[str]"]:
+    """Name the slice of each row: by the slices of the dataset, and on a court by distance and zone.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The features.
+        The features; a slice whose column is missing is excluded.
+    dataset : Dataset
 
     Returns
     -------
     dict of str to pandas.Series of ordered category, shape (n,)
         Slice names by dimension.
     """
-    zones = court.zones(*court.to_feet(table["lat"], table["lng"]))
-    period = table["period"].astype(int)
-    season = np.where(table["playoffs"] == 1, "playoffs", "regular season")
-    named: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-        "distance": (zones.range.tolist(), court.RANGES),
-        "period": (period.astype(str).tolist(), [str(number) for number in sorted(period.unique())]),
-        "playoffs": (season.tolist(), ["regular season", "playoffs"]),
-        "zone": (zones.basic.tolist(), court.BASIC_ZONES),
-    }
+    named: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
+    place = dataset.court if dataset.court and {dataset.court.x, dataset.court.y} <= set(table.columns) else None
+    zones = court.zones(*court.positions(table, place)) if place else None
+    if zones:
+        named["distance"] = (zones.range.tolist(), court.RANGES)
+    for each in dataset.slices:
+        if each.column in table:
+            named[each.column] = _slice(table[each.column], dataset.column(each.column), each)
+    if zones:
+        named["zone"] = (zones.basic.tolist(), court.BASIC_ZONES)
     return {
         name: pd.Series(pd.Categorical(values, order, ordered=True), index=table.index, name=name)
         for name, (values, order) in named.items()
     }
 
 
+def _slice(values: "pd.Series[Any]", column: Column, described: Slice) -> tuple[list[str], list[str]]:
+    """Name the slice of each value; return the names in their order as well."""
+    if column.kind == "date":
+        years = pd.to_datetime(values, errors="coerce", format="ISO8601").dt.strftime("%Y").fillna(_NULL)
+        return years.tolist(), sorted(years.unique())
+    if not column.is_numeric:
+        return _categories(values, column, described)
+    numbers = values.astype(float)
+    distinct = np.unique(numbers.dropna())
+    if described.edges or len(distinct) > _MAX_VALUES or (distinct != np.rint(distinct)).any():
+        return _bins(numbers, described)
+    first = int(column.limits[0] or 0)
+    labels = dict(enumerate(described.labels, first)) if described.labels else {}
+    names = {number: labels.get(int(number), str(int(number))) for number in distinct}
+    order = list(labels.values()) or [names[number] for number in distinct]
+    return _with_null([_NULL if np.isnan(number) else names[number] for number in numbers], order)
+
+
+def _categories(values: "pd.Series[Any]", column: Column, described: Slice) -> tuple[list[str], list[str]]:
+    labels = dict(zip(column.categories, described.labels, strict=False))
+    names = [_NULL if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)]
+    counts = Counter(name for name in names if name != _NULL)
+    kept = [name for name in column.categories if name in counts] or [
+        name for name, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    ]
+    known = {name: labels.get(name, name) for name in kept[:_MAX_VALUES]}
+    named = [_NULL if name == _NULL else known.get(name, _OTHER) for name in names]
+    return _with_null(named, [*known.values(), *([_OTHER] if _OTHER in named else [])])
+
+
+def _bins(numbers: "pd.Series[float]", described: Slice) -> tuple[list[str], list[str]]:
+    edges = np.array(described.edges) if described.edges else np.unique(numbers.quantile([0.25, 0.5, 0.75]).dropna())
+    ends = [f"{edge:g}" for edge in edges]
+    names = [f"less than {ends[0]}", *(f"{low} to {high}" for low, high in pairwise(ends)), f"{ends[-1]} or more"]
+    if len(described.labels) == len(names):
+        names = list(described.labels)
+    place = np.digitize(numbers.to_numpy(), edges)
+    null = numbers.isna().tolist()
+    return _with_null([_NULL if missing else names[each] for each, missing in zip(place, null, strict=True)], names)
+
+
+def _with_null(named: list[str], order: list[str]) -> tuple[list[str], list[str]]:
+    return named, [*order, *([_NULL] if _NULL in named else [])]
+
+
 def metrics_by_slice(
-    table: pd.DataFrame, *, threshold: float = THRESHOLD, samples: int = 200, fewest: int = 30
+    table: pd.DataFrame, dataset: Dataset, *, threshold: float = THRESHOLD, samples: int = 200, fewest: int = 30
 ) -> pd.DataFrame:
     """Compute the metrics of each slice of the labeled rows, with intervals.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The features, ``shot_made_flag`` and ``probability``; rows without a label are excluded.
+        The features, the target and ``probability``, and the groups of rows that are not independent; rows without a
+        label are excluded.
+    dataset : Dataset
     threshold : float
         Decision threshold.
     samples : int
@@ -213,20 +278,25 @@ def metrics_by_slice(
         One row per slice: ``slice``, ``value``, ``rows``, ``rate``, ``mean_probability``, and for each metric its
         value, ``_low`` and ``_high``; NaN where a metric is not computed or not defined.
     """
-    labeled = table[table[TARGET].notna()]
+    target = dataset.target.name
+    labeled = table[table[target].notna()]
     found = []
-    for name, values in slices(labeled).items():
+    for name, values in slices(labeled, dataset).items():
         for value, rows in labeled.groupby(values, observed=True):
             entry: dict[str, object] = {
                 "slice": name,
                 "value": str(value),
                 "rows": len(rows),
-                "rate": rows[TARGET].mean(),
+                "rate": rows[target].mean(),
                 "mean_probability": rows[PROBABILITY].mean(),
             }
             if len(rows) >= fewest:
                 measured = evaluate_with_intervals(
-                    rows[TARGET], rows[PROBABILITY], threshold=threshold, samples=samples
+                    rows[target],
+                    rows[PROBABILITY],
+                    groups=groups_of(rows, dataset),
+                    threshold=threshold,
+                    samples=samples,
                 )
                 for metric, interval in measured.intervals().items():
                     entry |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from data.schema import IN_TRAINING, PROBABILITY, TARGET
+from data.datasets import Dataset
+from data.schema import IN_TRAINING
 from monitor.health import checks
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import CheckStatus, run_checks
 from monitor.metrics import base_rate
-from monitor.metrics.intervals import Performance, evaluate_with_intervals, relative_degradation
+from monitor.metrics.intervals import Performance, relative_degradation
 from monitor.retraining.decision_log import FORMAT, last_trained
 from monitor.retraining.promotion_test import MIN_ROWS_PER_CLASS
 from monitor.store.records import FAILED, INTERRUPTED, NO_ACTION, PROMOTED, REJECTED, RETRAIN, RetrainingDecision
@@ -185,6 +186,7 @@ def decide(  # noqa: PLR0913 evidence and parameters
     labels: pd.DataFrame,
     policy: RetrainingPolicy,
     *,
+    dataset: Dataset,
     log: Sequence[RetrainingDecision],
     now: datetime,
     source: str = "",
@@ -200,6 +202,8 @@ def decide(  # noqa: PLR0913 evidence and parameters
         All labeled rows, whichever version scored them, sorted by ``time``; ``in_training`` flags training rows of the
         champion.
     policy : RetrainingPolicy
+    dataset : Dataset
+        Description of the champion.
     log : sequence of RetrainingDecision
         Earlier decisions about the same registered model, latest first.
     now : datetime
@@ -212,7 +216,7 @@ def decide(  # noqa: PLR0913 evidence and parameters
     label_counts = _label_counts(labels, [entry for entry in log if entry.source == source])
     windows = tuple(_windows(evaluation, policy)) if evaluation else ()
     triggers = _triggers(evaluation, windows, policy)
-    split = _can_be_split(labels, policy)
+    split = _can_be_split(labels, policy, dataset.target.name)
     preconditions = (split, *_preconditions(label_counts, policy, log, now))
     fired = [trigger for trigger in triggers if trigger.fired]
     missing = [precondition for precondition in preconditions if not precondition.met]
@@ -251,9 +255,9 @@ def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame,
     return labels[~is_later], labels[is_test]
 
 
-def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy) -> Precondition:
+def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy, target: str) -> Precondition:
     parts = split_by_time(labels.tail(policy.max_labels), policy.holdout_size)
-    rarest = min(min(int(part[TARGET].sum()), int((1 - part[TARGET]).sum())) for part in parts)
+    rarest = min(min(int(part[target].sum()), int((1 - part[target]).sum())) for part in parts)
     older, later = map(len, parts)
     summary = (
         f"{older:,} training labels and {later:,} hold-out labels, with {rarest:,} or more of each class; "
@@ -288,7 +292,7 @@ def _windows(evaluation: Evaluation, policy: RetrainingPolicy) -> list[Window]:
 
 
 def _window(rows: pd.DataFrame, evaluation: Evaluation, policy: RetrainingPolicy) -> Window:
-    found = evaluate_with_intervals(rows[TARGET], rows[PROBABILITY], threshold=evaluation.baseline.threshold)
+    found = evaluation.baseline.evaluate(rows)
     reference = evaluation.baseline.performance
     breaches = []
     for name, change in (("log_loss", "log loss rose"), ("f1_score", "F1 fell")):

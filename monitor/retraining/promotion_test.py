@@ -1,6 +1,6 @@
 """Promotion test: whether a challenger replaces the champion, from predictions of both on the same hold-out rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import TARGET
+from data.datasets import Dataset
+from data.groups import groups_of
 from monitor.metrics.binary import log_loss_by_row
 from monitor.metrics.intervals import slices
 from serving.registry import gate
@@ -99,6 +100,7 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     champion: npt.ArrayLike,
     base_rate: npt.ArrayLike,
     *,
+    dataset: Dataset,
     champion_name: str,
     max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
@@ -108,17 +110,20 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
 
     The challenger passes if all criteria are met: its log loss on all rows is lower than the champion's, with
     statistical significance (paired bootstrap, 95%) and by a minimum share; its skill score is at least ``MIN_SKILL``;
-    its log loss does not exceed a maximum; it is not almost constant; and in no slice of distance, period, playoffs or
-    zone is it significantly worse than the champion by more than ``SLICE_LIMIT``. The slices share the false-positive
-    rate (Bonferroni). An almost constant champion is itself a baseline: slices are then not compared, and an
-    improvement of ``MIN_SKILL`` is enough.
+    its log loss does not exceed a maximum; it is not almost constant; and in no slice of the dataset is it
+    significantly worse than the champion by more than ``SLICE_LIMIT``. The slices share the false-positive rate
+    (Bonferroni). Where rows have groups, the bootstrap draws groups. An almost constant champion is itself a baseline:
+    slices are then not compared, and an improvement of ``MIN_SKILL`` is enough.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        The features and ``shot_made_flag`` of labeled rows that neither model was trained on.
+        The features and the target of labeled rows that neither model was trained on, and their groups, where rows of a
+        group are not independent.
     challenger, champion, base_rate : array_like of float, shape (n,)
         P(made) of each row by the challenger, the champion and the base-rate baseline.
+    dataset : Dataset
+        Description of the challenger: its slices and its groups.
     champion_name : str
         Display name of the champion in the reasons.
     max_log_loss : float
@@ -133,18 +138,18 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     ValueError
         If there are fewer than two rows or a label is missing.
     """
-    labels = rows[TARGET].to_numpy(dtype=float)
+    labels, groups = rows[dataset.target.name].to_numpy(dtype=float), groups_of(rows, dataset)
     losses = [log_loss_by_row(labels, np.asarray(made, dtype=float)) for made in (challenger, champion, base_rate)]
-    overall = gate.compare(losses[0], losses[1], reference_name=champion_name, seed=seed)
+    overall = gate.compare(losses[0], losses[1], reference_name=champion_name, seed=seed, groups=groups)
     is_baseline = gate.is_constant(champion)
     found = (
         Criterion(f"{champion_name}, all rows", overall, overall.passed, overall.reason),
         _improvement(overall, min(min_improvement, MIN_SKILL) if is_baseline else min_improvement),
         _classes(overall, labels),
         _maximum(overall, max_log_loss),
-        _base_rate(gate.paired_bootstrap(losses[0], losses[2], seed=seed)),
+        _base_rate(gate.paired_bootstrap(losses[0], losses[2], seed=seed, groups=groups)),
         _spread(overall, np.asarray(challenger, dtype=float)),
-        *(() if is_baseline else _slices(rows, losses[0], losses[1], champion_name, seed)),
+        *(() if is_baseline else _slices(rows, dataset, losses, champion_name, seed)),
     )
     failed = [criterion.summary for criterion in found if not criterion.passed]
     reason = "; ".join(failed) if failed else overall.reason
@@ -184,17 +189,24 @@ def _spread(overall: GateResult, made: Floats) -> Criterion:
 
 
 def _slices(
-    rows: pd.DataFrame, loss: Floats, champion_loss: Floats, champion_name: str, seed: int
+    rows: pd.DataFrame, dataset: Dataset, losses: Sequence[Floats], champion_name: str, seed: int
 ) -> Iterator[Criterion]:
+    (loss, champion_loss), groups = losses[:2], groups_of(rows, dataset)
     masks = {
         f"{name} {value}": (values == value).to_numpy()
-        for name, values in slices(rows).items()
+        for name, values in slices(rows, dataset).items()
         for value in values.cat.categories
     }
     compared = {name: mask for name, mask in masks.items() if MIN_ROWS <= mask.sum() < len(rows)}
     for name, mask in compared.items():
         confidence = 1 - (1 - CONFIDENCE) / len(compared)
-        found = gate.paired_bootstrap(loss[mask], champion_loss[mask], seed=seed, confidence=confidence)
+        found = gate.paired_bootstrap(
+            loss[mask],
+            champion_loss[mask],
+            seed=seed,
+            groups=None if groups is None else groups[mask],
+            confidence=confidence,
+        )
         worse = found.worse and found.value > SLICE_LIMIT * found.reference_loss
         summary = (
             f"{name}: log loss {found.loss:.4f}, {champion_name} {found.reference_loss:.4f} on {found.rows:,} rows, "

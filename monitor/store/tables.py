@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from data.datasets import Dataset
 from data.errors import TableError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.schema import SHOT_ID
@@ -171,24 +172,26 @@ def scored_table(store: ModelStore, run_id: str) -> Path:
     return table_of_run(store, run, run.predictions or PREDICTIONS.name, _SCORE_AGAIN)
 
 
-def read_scored(path: Path) -> pd.DataFrame:
+def read_scored(path: Path, dataset: Dataset) -> pd.DataFrame:
     """A table of shots for the monitor: features and label as float64, with predictions if it has any.
 
     Parameters
     ----------
     path : pathlib.Path
-        ``.parquet`` or ``.csv``, or a folder of Parquet files; ``lon`` is taken for ``lng``, a missing
-        ``shot_made_flag`` for unknown labels.
+        ``.parquet`` or ``.csv``, or a folder of Parquet files; other names of a column are taken for its name, and a
+        missing target for unknown labels.
+    dataset : Dataset
+        Description of the version that scored the table.
 
     Raises
     ------
     TableError
         If it cannot be read, has no rows, lacks a feature, or holds anything but numbers within their ranges.
     """
-    return read_sample(path, None).table
+    return read_sample(path, None, dataset).table
 
 
-def read_sample(path: Path, max_rows: int | None) -> SampledTable:
+def read_sample(path: Path, max_rows: int | None, dataset: Dataset) -> SampledTable:
     """A table of shots as `read_scored` has it if it is not too large, else a systematic sample of it.
 
     Parameters
@@ -197,13 +200,15 @@ def read_sample(path: Path, max_rows: int | None) -> SampledTable:
         See `read_scored`.
     max_rows : int or None
         Rows that are read at most; None reads all.
+    dataset : Dataset
+        Description of the version that scored the table.
 
     Raises
     ------
     TableError
         See `read_scored`; rows outside the sample are not checked.
     """
-    return scored_tables.read(path, max_rows)
+    return scored_tables.read(path, max_rows, dataset)
 
 
 def table_of_run(store: ModelStore, run: RunInfo, file: str, again: str) -> Path:

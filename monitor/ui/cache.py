@@ -34,7 +34,7 @@ from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import widgets
 from monitor.ui.trust_court import Mark
 from serving import registry
-from serving.batch.in_process import predict
+from serving.batch.in_process import dataset_of, predict
 from serving.client.probe import EndpointInfo, endpoint_info
 from serving.inference_log import reader
 
@@ -373,7 +373,8 @@ def _evaluation(
 
 @cached(st.cache_data, max_entries=4)
 def _table(store: ModelStore, run_id: str) -> tuple[pd.DataFrame, int]:
-    found = tables.read_sample(tables.scored_table(store, run_id), MAX_TABLE_ROWS)
+    dataset = dataset_of(store.batch_scoring_run(run_id).model_version)
+    found = tables.read_sample(tables.scored_table(store, run_id), MAX_TABLE_ROWS, dataset)
     return found.table, found.rows
 
 

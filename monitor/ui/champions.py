@@ -9,7 +9,7 @@ import streamlit as st
 
 from data.errors import TableError
 from monitor.charts import retraining
-from monitor.health.checks import STALE_AFTER
+from monitor.health.checks import stale_after
 from monitor.retraining import backtest, calendar, ical_export
 from monitor.retraining.calendar import Cadence, CalendarEvent
 from monitor.retraining.policy import RetrainingPolicy
@@ -19,6 +19,7 @@ from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecisio
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets
 from monitor.ui.text import _
 from serving import registry
+from serving.batch.in_process import dataset_of
 
 _FIRST_RUN, _FIRST_DECISION, _FIRST_BACKTEST = "make main", "mlflow run . -e retreino", "mlflow run . -e operacao"
 _NO_CHAMPION = "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"
@@ -148,7 +149,9 @@ def _show_calendar(store: ModelStore) -> None:
         width="stretch",
     )
     training = calendar.next_training(log, RetrainingPolicy().cooldown)
-    stale = champion.promoted_at + STALE_AFTER if champion and champion.promoted_at else None
+    stale = None
+    if champion and champion.promoted_at:
+        stale = champion.promoted_at + stale_after(dataset_of(champion.version))
     with left:
         if following.overdue:
             st.warning(f"**{following.description}**", icon=":material/event_busy:")

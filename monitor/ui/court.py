@@ -196,7 +196,7 @@ def _show_actual_and_predicted(table: pd.DataFrame) -> None:
 
 
 def _show_rates(table: pd.DataFrame) -> None:
-    named = slices(table[[*FEATURES]])
+    named = slices(table[[*FEATURES]], cache.baseline().dataset)
     columns = st.columns(2)
     for place, (name, groups) in enumerate(named.items()):
         figure = performance.rates(rates.rates_by_group(table, groups), name, f"FG% by {name}")

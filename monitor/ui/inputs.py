@@ -14,7 +14,7 @@ from monitor.ui import cache, drift_rows, widgets
 from monitor.ui.cache import ShownEvaluation
 from monitor.ui.text import _
 
-_NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein"}
+_NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein", "js": "Jensen-Shannon"}
 
 
 def show(shown: ShownEvaluation) -> None:
@@ -118,7 +118,7 @@ def _show_statistics(evaluation: Evaluation) -> None:
             "unit": [each.unit for each in found.statistics],
             "p_value": [each.p_value for each in found.statistics],
             "drift": ["▲ above threshold" if each.drifted else "✓ below threshold" for each in found.statistics],
-            "mean_difference": [found.mean_difference[each.feature] for each in found.statistics],
+            "mean_difference": [found.mean_difference.get(each.feature, float("nan")) for each in found.statistics],
         }
     )
     widgets.base_figure(monitoring.thresholds(rows, "Ratio to the threshold"), "thresholds")

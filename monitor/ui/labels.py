@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from data.datasets import Dataset
 from data.schema import PROBABILITY, TARGET
 from monitor.charts import layout, performance
 from monitor.health.checks import MIN_LABELED
@@ -154,8 +155,9 @@ def _show_curves(shown: ShownEvaluation) -> None:
 def _show_slices(shown: ShownEvaluation) -> None:
     evaluation = shown.evaluation
     is_new = len(evaluation.labeled) > 0
-    table = _sliced(evaluation.labeled if is_new else evaluation.baseline.table, evaluation.baseline.threshold)
-    reference = _sliced(evaluation.baseline.table, evaluation.baseline.threshold) if is_new else None
+    threshold, dataset = evaluation.baseline.threshold, evaluation.dataset
+    table = _sliced(evaluation.labeled if is_new else evaluation.baseline.table, threshold, dataset)
+    reference = _sliced(evaluation.baseline.table, threshold, dataset) if is_new else None
     name = st.selectbox(
         _("Metric"), ["log_loss", "log_loss_skill", "roc_auc", "calibration_error"],
         format_func=lambda each: _(metric_name(each).label), key="slices_metric", width=260,
@@ -190,8 +192,8 @@ def _show_slices(shown: ShownEvaluation) -> None:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _sliced(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    return metrics_by_slice(rows, threshold=threshold)
+def _sliced(rows: pd.DataFrame, threshold: float, _dataset: Dataset) -> pd.DataFrame:
+    return metrics_by_slice(rows, _dataset, threshold=threshold)
 
 
 def _show_candidates(shown: ShownEvaluation) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from data.groups import Groups
+
 CONFIDENCE = 0.95
 MIN_SKILL = 0.002
 """Skill score that a model needs against the base-rate baseline: the relative decrease of log loss.
@@ -81,7 +83,12 @@ class GateResult(PairedComparison):
 
 
 def paired_bootstrap(
-    loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, seed: int, confidence: float = CONFIDENCE
+    loss: npt.ArrayLike,
+    reference_loss: npt.ArrayLike,
+    *,
+    seed: int,
+    groups: npt.ArrayLike | None = None,
+    confidence: float = CONFIDENCE,
 ) -> PairedComparison:
     """Compare two models by the paired bootstrap of their losses.
 
@@ -89,6 +96,8 @@ def paired_bootstrap(
     ----------
     loss, reference_loss : array_like of float, shape (n,)
         Loss of the model and of the reference on the same n rows, n > 1.
+    groups : array_like, shape (n,), or None
+        Group of each row, such as its game, where rows of a group are not independent: whole groups are resampled.
     seed : int
         Of the resampling.
     confidence : float
@@ -117,6 +126,28 @@ def paired_bootstrap(
     if not np.isfinite(differences).all():
         message = "expected finite losses in every row"
         raise ValueError(message)
+    low, high = _interval(differences, groups, seed, confidence)
+    return PairedComparison(model.size, float(model.mean()), float(reference.mean()), low, high)
+
+
+def _interval(
+    differences: npt.NDArray[np.float64], groups: npt.ArrayLike | None, seed: int, confidence: float
+) -> tuple[float, float]:
+    """Percentile interval of the mean difference."""
+    if groups is not None:
+        found = Groups.of(groups)
+        if found.count == 1:
+            # A single group shows nothing about other groups: no difference is significant.
+            return min(float(differences.min()), 0.0), max(float(differences.max()), 0.0)
+        stream = np.random.default_rng(seed)
+        sums, rows = found.totals(differences), found.totals()
+        parts = []
+        for _ in range(_RESAMPLES // _RESAMPLES_AT_ONCE):
+            # One group fewer than there are makes the variance unbiased: Rao and Wu, JASA 83 (1988).
+            drawn = found.draw(found.count - 1, _RESAMPLES_AT_ONCE, stream)
+            parts.append(drawn @ sums / (drawn @ rows))
+        low, high = np.quantile(np.concatenate(parts), [(1 - confidence) / 2, (1 + confidence) / 2])
+        return float(low), float(high)
     interval = stats.bootstrap(
         (differences,),
         np.mean,
@@ -126,9 +157,7 @@ def paired_bootstrap(
         method="percentile",
         random_state=seed,
     ).confidence_interval
-    return PairedComparison(
-        model.size, float(model.mean()), float(reference.mean()), float(interval.low), float(interval.high)
-    )
+    return float(interval.low), float(interval.high)
 
 
 def is_constant(probability: npt.ArrayLike) -> bool:
@@ -156,8 +185,14 @@ def describe_constant(probability: npt.ArrayLike) -> str:
     )
 
 
-def compare(
-    loss: npt.ArrayLike, reference_loss: npt.ArrayLike, *, reference_name: str, seed: int, min_improvement: float = 0
+def compare(  # noqa: PLR0913 two models, on which rows, and what the first has to show
+    loss: npt.ArrayLike,
+    reference_loss: npt.ArrayLike,
+    *,
+    reference_name: str,
+    seed: int,
+    groups: npt.ArrayLike | None = None,
+    min_improvement: float = 0,
 ) -> GateResult:
     """Whether a model is significantly better than another, by a minimum improvement; see `paired_bootstrap`.
 
@@ -169,6 +204,8 @@ def compare(
         Name of the reference in the reason.
     seed : int
         Of the resampling.
+    groups : array_like, shape (n,), or None
+        See `paired_bootstrap`.
     min_improvement : float
         Minimum relative decrease of the reference's loss.
 
@@ -185,7 +222,7 @@ def compare(
     >>> compare(losses, losses, reference_name="the baseline", seed=0).passed
     False
     """
-    found = paired_bootstrap(loss, reference_loss, seed=seed)
+    found = paired_bootstrap(loss, reference_loss, seed=seed, groups=groups)
     reason = (
         f"log loss {found.loss:.4f} against {found.reference_loss:.4f} of {reference_name} "
         f"on the same {found.rows:,} rows: difference {found.value:+.4f}, "

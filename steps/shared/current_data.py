@@ -15,7 +15,7 @@ from monitor.health.evaluation import version_to_evaluate
 from monitor.store import tables
 from monitor.store.labels import flag_training_rows
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
-from serving.batch.in_process import predict
+from serving.batch.in_process import dataset_of, predict
 from serving.inference_log import reader
 from serving.inference_log.inference_log import ORIGINS, TRAFFIC
 
@@ -52,10 +52,11 @@ def read_application(max_rows: int) -> CurrentData:
     TableError
         If it is missing or damaged.
     """
-    run_id = tables.last_batch_scoring(current_store()).run_id
-    path = tables.scored_table(current_store(), run_id)
-    table, rows = tables.read_sample(path, max_rows)
-    return _flagged(CurrentData(table, path, "prod", rows, run_id))
+    store = current_store()
+    run = tables.last_batch_scoring(store)
+    path = tables.scored_table(store, run.run_id)
+    table, rows = tables.read_sample(path, max_rows, dataset_of(run.model_version))
+    return _flagged(CurrentData(table, path, "prod", rows, run.run_id))
 
 
 def read_table(path: Path, max_rows: int, version: str) -> CurrentData:
@@ -108,7 +109,7 @@ def _flagged(found: CurrentData) -> CurrentData:
 
 
 def _read_table(path: Path, max_rows: int, version: str) -> CurrentData:
-    table, rows = tables.read_sample(path, max_rows)
+    table, rows = tables.read_sample(path, max_rows, dataset_of(version))
     if PROBABILITY in table:
         _check_scores(table, path, version)
         return CurrentData(table, path, path.stem, rows)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from data.datasets import default
 from data.schema import FEATURES
 from monitor.reports.model_card.card import Data, ModelCard
 from monitor.reports.model_card.evaluation import evaluate_on_test
@@ -63,6 +64,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
             training_data.test,
             predict_probability(selected.pipeline, training_data.test),
             predict_probability(prior.pipeline, training_data.test),
+            default(),
         ),
         selection=selection,
         candidates=candidates,

@@ -26,7 +26,7 @@ from monitor.retraining.promotion_test import (
 from monitor.store import tables, tags
 from monitor.store.model_store import current_store
 from serving import registry
-from serving.batch.in_process import ScoredError, predict
+from serving.batch.in_process import ScoredError, dataset_of, predict
 from serving.model.packaging import predict_probability
 from serving.registry import gate
 from steps.shared.tracking import Metrics, Record, Tags, Text
@@ -98,7 +98,10 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     name = TEST if is_same_file else TRAIN
     try:
         theirs = tables.identified(
-            current_store(), tables.read_scored(tables.prepared_table(current_store(), name)), name, version
+            current_store(),
+            tables.read_scored(tables.prepared_table(current_store(), name), dataset_of(version)),
+            name,
+            version,
         )
     except TableError:
         note = f"on all {len(training_data.test):,} test rows: the tables of champion version {version} are missing"
@@ -184,6 +187,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
             predict_probability(challenger.pipeline, rows),
             _predictions(named, rows, challenger.version),
             predict_probability(challenger.prior, rows),
+            dataset=dataset_of(challenger.version),
             champion_name=f"champion version {named}",
             max_log_loss=max_log_loss,
             min_improvement=min_improvement,

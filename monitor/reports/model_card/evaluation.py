@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from data import court
-from data.schema import FEATURES, PROBABILITY, TARGET
+from data.datasets import Dataset
+from data.groups import groups_of
+from data.schema import PROBABILITY
 from monitor.drift.training_support import Support
 from monitor.metrics import base_rate
 from monitor.metrics.binary import THRESHOLD, Floats
@@ -30,11 +32,11 @@ class TestEvaluation:
     train_rate, test_rate : float
         Positive rates.
     feature_ranges : dict of str to tuple of float
-        Minimum and maximum of each feature in the training rows.
+        Minimum and maximum of each numeric feature in the training rows.
     usual_distance : float
-        The 99th percentile of the distance of the training shots, feet.
+        The 99th percentile of the distance of the training shots, feet; NaN without a court.
     threes : int
-        Training shots from outside the three-point arc.
+        Training shots from outside the three-point arc; 0 without a court.
     out_of_support_rate : float
         Share of the test rows that are out of support; NaN where it is not defined.
     model, prior : Performance
@@ -71,7 +73,9 @@ class TestEvaluation:
         return base_rate.compare(self.model)
 
 
-def evaluate_on_test(train: pd.DataFrame, test: pd.DataFrame, predicted: Floats, prior: Floats) -> TestEvaluation:
+def evaluate_on_test(
+    train: pd.DataFrame, test: pd.DataFrame, predicted: Floats, prior: Floats, dataset: Dataset
+) -> TestEvaluation:
     """Evaluate a model on its test rows, and summarize its training rows.
 
     Parameters
@@ -80,26 +84,34 @@ def evaluate_on_test(train: pd.DataFrame, test: pd.DataFrame, predicted: Floats,
         The features and ``shot_made_flag``, all labeled.
     predicted, prior : ndarray of float64, shape (n,)
         P(made) of the test rows, predicted by the model and by the base-rate baseline.
+    dataset : Dataset
     """
-    rows = pd.DataFrame(test[[*FEATURES, TARGET]]).assign(**{PROBABILITY: predicted, "prior": prior})
+    group = [dataset.group.name] if dataset.group and dataset.group.name in test else []
+    kept = test[[*dataset.feature_names, dataset.target.name, *group]]
+    rows = pd.DataFrame(kept).assign(**{PROBABILITY: predicted, "prior": prior})
     if len(rows) > MAX_TEST_ROWS:
         rows = rows.sample(MAX_TEST_ROWS, random_state=0)
-    labels, predictions = rows[TARGET].to_numpy(dtype=float), rows[PROBABILITY].to_numpy()
-    support = Support.of(train) if len(train) > 1 else None
+    target, groups = dataset.target.name, groups_of(rows, dataset)
+    labels, predictions = rows[target].to_numpy(dtype=float), rows[PROBABILITY].to_numpy()
+    support = Support.of(train, dataset) if len(train) > 1 else None
+    place = dataset.court
     return TestEvaluation(
         train_rows=len(train),
         test_rows=len(test),
-        train_rate=float(train[TARGET].mean()),
-        test_rate=float(test[TARGET].mean()),
-        feature_ranges={name: (float(train[name].min()), float(train[name].max())) for name in FEATURES},
-        usual_distance=float(train["shot_distance"].quantile(_USUAL_QUANTILE)),
-        threes=int(court.is_three_pointer(*court.to_feet(train["lat"], train["lng"])).sum()),
+        train_rate=float(train[target].mean()),
+        test_rate=float(test[target].mean()),
+        feature_ranges={
+            column.name: (float(train[column.name].min()), float(train[column.name].max()))
+            for column in dataset.numeric
+        },
+        usual_distance=float(train[place.distance].quantile(_USUAL_QUANTILE)) if place and place.distance else math.nan,
+        threes=int(court.is_three_pointer(*court.positions(train, place)).sum()) if place else 0,
         out_of_support_rate=float(support.out_of_support(rows).mean()) if support else math.nan,
-        model=evaluate_with_intervals(labels, predictions),
-        prior=evaluate_with_intervals(labels, rows["prior"]),
+        model=evaluate_with_intervals(labels, predictions, groups=groups),
+        prior=evaluate_with_intervals(labels, rows["prior"], groups=groups),
         prior_probability=float(prior.mean()),
         predicted_made=int((predictions >= THRESHOLD).sum()),
-        slices=metrics_by_slice(rows),
-        prior_slices=metrics_by_slice(rows.assign(**{PROBABILITY: rows["prior"]})),
+        slices=metrics_by_slice(rows, dataset),
+        prior_slices=metrics_by_slice(rows.assign(**{PROBABILITY: rows["prior"]}), dataset),
         calibration=calibration_curve(labels, predictions),
     )

@@ -21,6 +21,7 @@ from pyarrow import feather
 
 from data.acquisition import sources
 from data.acquisition.raw_tables import FILES
+from data.datasets import default
 from data.errors import KobeShotError
 from data.nba_charts.chart import chart_files, convert_charts
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
@@ -373,7 +374,7 @@ def read_client(location: str, folder: Path) -> pd.DataFrame:
 def read_current(location: str, folder: Path) -> pd.DataFrame:
     del folder
     with local_table(validate_location(location)) as path:
-        return read(path, 1_000).table
+        return read(path, 1_000, default()).table
 
 
 def read_ground_truth(location: str, folder: Path) -> pd.DataFrame:

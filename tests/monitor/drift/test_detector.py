@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from data.datasets import default
 from data.schema import FEATURES, PROBABILITY
 from data.simulation import synthetic
 from monitor.drift import detector, domain_classifier
 from monitor.drift.detector import DriftDetector, DriftResult, Statistic
-from monitor.drift.domain_classifier import fit_domain_classifier
+from monitor.drift.domain_classifier import Side, fit_domain_classifier
 from monitor.drift.statistics import DriftThresholds, ReferenceColumn
 
 Floats = npt.NDArray[np.float64]
@@ -30,7 +31,7 @@ def scored(shots: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def reference(scored: pd.DataFrame) -> DriftDetector:
     rows = scored.head(1_000)
-    return DriftDetector(rows, nowhere(rows), samples=300)
+    return DriftDetector(rows, nowhere(rows), default(), samples=300)
 
 
 def nowhere(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -143,7 +144,7 @@ def test_significantly_more_out_of_support_rows_raise_the_alarm(scored: pd.DataF
 
 def test_a_batch_may_have_the_out_of_support_rate_of_the_reference(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(300), fresh(scored, 40)
-    known = DriftDetector(rows, np.arange(300) < 60, samples=50)
+    known = DriftDetector(rows, np.arange(300) < 60, default(), samples=50)
     assert not known.compare(batch, np.arange(40) < 10).is_out_of_support
     assert known.compare(batch, np.arange(40) < 20).is_out_of_support
 
@@ -159,7 +160,9 @@ def test_thresholds_shrink_as_batches_grow(scored: pd.DataFrame, reference: Drif
 def test_a_large_batch_does_not_make_up_for_a_small_reference(scored: pd.DataFrame) -> None:
     batch = fresh(scored, 4_000)
     thresholds = [
-        statistic(DriftDetector(rows, nowhere(rows), samples=100).compare(batch, nowhere(batch)), "lng", "ks").threshold
+        statistic(
+            DriftDetector(rows, nowhere(rows), default(), samples=100).compare(batch, nowhere(batch)), "lng", "ks"
+        ).threshold
         for rows in (scored.head(100), scored.head(1_000))
     ]
     assert thresholds[0] > 2 * thresholds[1]
@@ -177,7 +180,8 @@ def test_thresholds_of_a_size_are_drawn_once(
 def test_the_same_seed_gives_the_same_thresholds_and_another_gives_others(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(200), fresh(scored, SMALL)
     first, second, other = (
-        DriftDetector(rows, nowhere(rows), samples=50, seed=seed).compare(batch, nowhere(batch)) for seed in (1, 1, 2)
+        DriftDetector(rows, nowhere(rows), default(), samples=50, seed=seed).compare(batch, nowhere(batch))
+        for seed in (1, 1, 2)
     )
     assert first == second
     assert first != other
@@ -215,20 +219,20 @@ def test_a_batch_of_one_row_works(scored: pd.DataFrame, reference: DriftDetector
 
 def test_without_probabilities_only_features_are_compared(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(100).drop(columns=PROBABILITY), fresh(scored, SMALL)
-    found = DriftDetector(rows, nowhere(rows), samples=20).compare(batch, nowhere(batch))
+    found = DriftDetector(rows, nowhere(rows), default(), samples=20).compare(batch, nowhere(batch))
     assert {each.feature for each in found.statistics} == set(FEATURES)
 
 
 def test_constant_columns_raise_an_alarm_when_they_change_and_only_then(scored: pd.DataFrame) -> None:
     rows, batch = scored.head(100).assign(playoffs=0.0), fresh(scored, SMALL).assign(playoffs=0.0)
-    known = DriftDetector(rows, nowhere(rows), samples=50)
+    known = DriftDetector(rows, nowhere(rows), default(), samples=50)
     assert not known.compare(batch, nowhere(batch)).has_drifted("playoffs")
     assert known.compare(batch.assign(playoffs=1.0), nowhere(batch)).drifted_features == ["playoffs"]
 
 
 def test_a_reference_of_one_shot_repeated_works(scored: pd.DataFrame) -> None:
     rows = pd.concat([scored.head(1)] * 60)
-    known = DriftDetector(rows, nowhere(rows), samples=20)
+    known = DriftDetector(rows, nowhere(rows), default(), samples=20)
     assert not known.compare(rows, nowhere(rows)).alarm
     other = fresh(scored, SMALL)
     assert known.compare(other, nowhere(other)).alarm
@@ -243,9 +247,9 @@ def test_values_that_are_not_finite_are_refused_with_row_and_column(
     with pytest.raises(ValueError, match="row 2, column period: expected a finite number; found"):
         reference.compare(batch, nowhere(batch))
     with pytest.raises(ValueError, match="row 2, column period"):
-        DriftDetector(batch, nowhere(batch))
+        DriftDetector(batch, nowhere(batch), default())
     with pytest.raises(ValueError, match="row 1, column probability"):
-        DriftDetector(scored.head(2).assign(**{PROBABILITY: [0.5, value]}), nowhere(scored.head(2)))
+        DriftDetector(scored.head(2).assign(**{PROBABILITY: [0.5, value]}), nowhere(scored.head(2)), default())
 
 
 @pytest.mark.parametrize("column", ["lng", PROBABILITY])
@@ -263,21 +267,21 @@ def test_no_rows_are_refused(scored: pd.DataFrame, reference: DriftDetector) -> 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_reference_of_less_than_two_rows_is_refused(scored: pd.DataFrame, rows: int) -> None:
     with pytest.raises(ValueError, match=f"expected two or more rows in the reference; found {rows}"):
-        DriftDetector(scored.head(rows), nowhere(scored.head(rows)))
+        DriftDetector(scored.head(rows), nowhere(scored.head(rows)), default())
 
 
 @pytest.mark.parametrize(("rows", "fitted"), [(49, False), (50, True)])
 def test_the_classifier_needs_fifty_rows_on_either_side(rows: int, *, fitted: bool) -> None:
     stream = np.random.default_rng(0)
     few, many = stream.random((rows, 2)), stream.random((200, 2))
-    assert (fit_domain_classifier(few, many, 0.05) is not None) == fitted
-    assert (fit_domain_classifier(many, few, 0.05) is not None) == fitted
+    assert (fit_domain_classifier(Side(few), Side(many), 0.05) is not None) == fitted
+    assert (fit_domain_classifier(Side(many), Side(few), 0.05) is not None) == fitted
 
 
 def test_the_classifier_separates_different_samples_and_its_scores_have_its_roc_auc(scored: pd.DataFrame) -> None:
     rows = scored[list(FEATURES)].to_numpy()
     far = rows[:, 5] > np.median(rows[:, 5])
-    found = fit_domain_classifier(rows[~far][:300], rows[far][:300], 0.05)
+    found = fit_domain_classifier(Side(rows[~far][:300]), Side(rows[far][:300]), 0.05)
     assert found is not None
     assert found.auc > 0.99
     assert found.drifted
@@ -288,7 +292,8 @@ def test_the_classifier_separates_different_samples_and_its_scores_have_its_roc_
 def test_the_classifier_rarely_discriminates_samples_of_one_distribution() -> None:
     stream = np.random.default_rng(4)
     found = [
-        fit_domain_classifier(stream.random((150, 3)), stream.random((60, 3)), 0.005, seed=trial) for trial in range(60)
+        fit_domain_classifier(Side(stream.random((150, 3))), Side(stream.random((60, 3))), 0.005, seed=trial)
+        for trial in range(60)
     ]
     alarms = sum(each is not None and each.drifted for each in found)
     assert alarms <= 2
@@ -317,6 +322,6 @@ def test_batches_without_drift_raise_alarms_at_the_nominal_false_positive_rate(s
     for trial in range(200):
         drawn = scored.sample(200 + SMALL, random_state=stream)
         rows, batch = drawn.head(200), drawn.tail(SMALL)
-        known = DriftDetector(rows, nowhere(rows), samples=200, seed=trial)
+        known = DriftDetector(rows, nowhere(rows), default(), samples=200, seed=trial)
         alarms += known.compare(batch, nowhere(batch)).alarm
     assert 0.4 * detector.ALPHA < alarms / 200 < 1.7 * detector.ALPHA

@@ -16,15 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from data.datasets import default
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from monitor.drift import detector, sketches
 from monitor.drift.detector import DriftDetector, DriftResult
+from monitor.drift.encoding import Encoding
 from monitor.drift.sketches import MAX_SAMPLED, MAX_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch
 from monitor.drift.statistics import ReferenceColumn
 from monitor.drift.xxhash import hashes
 from tests.evaluations import TRAINING_ROWS, population, reference_data
 
 Floats = npt.NDArray[np.float64]
+P_MADE = Encoding(default(), (PROBABILITY,))
 NUMBERS = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=40)
 
 
@@ -40,13 +43,13 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def reference() -> DriftDetector:
     return DriftDetector(
-        reference_data().table, reference_data().support.out_of_support(reference_data().table), samples=100
+        reference_data().table, reference_data().support.out_of_support(reference_data().table), default(), samples=100
     )
 
 
 @pytest.fixture(scope="module")
 def sketcher(reference: DriftDetector) -> Sketcher:
-    return Sketcher(reference.bins, reference_data().support)
+    return Sketcher(reference.encoding, reference.bins, reference_data().support)
 
 
 def same(one: Histogram, other: Histogram) -> bool:
@@ -89,7 +92,7 @@ def test_neither_the_chunks_of_a_column_nor_the_order_of_merging_makes_a_differe
     stream: Random,
 ) -> None:
     with mock.patch.object(sketches, "MAX_VALUES", most), mock.patch.object(sketches, "N_BINS", 8):
-        bins = Bins.of(PROBABILITY, np.unique(marks))
+        bins = Bins.of(PROBABILITY, np.unique(marks), P_MADE)
         whole = Histogram.of(np.array(values), bins)
         chunks = [Histogram.of(chunk, bins) for chunk in cut(values, cuts)]
         stream.shuffle(chunks)
@@ -135,7 +138,7 @@ def test_no_chunks_and_values_that_are_not_finite_are_an_error(sketcher: Sketche
 
 def test_many_distinct_values_are_held_in_a_bounded_number_of_bins() -> None:
     stream = np.random.default_rng(0)
-    bins = Bins.of(PROBABILITY, np.round(np.linspace(0.2, 0.7, 4_000), 6))
+    bins = Bins.of(PROBABILITY, np.round(np.linspace(0.2, 0.7, 4_000), 6), P_MADE)
     found = reduce(Histogram.merge, (Histogram.of(stream.random(100_000), bins) for _ in range(5)))
     assert found.is_binned
     assert found.rows.sum() == 500_000
@@ -144,7 +147,7 @@ def test_many_distinct_values_are_held_in_a_bounded_number_of_bins() -> None:
 
 def test_values_of_the_reference_and_ends_of_the_range_are_bins_of_their_own() -> None:
     marks = np.array([0.3, np.nextafter(0.3, 1), 0.5])
-    bins = Bins.of(PROBABILITY, marks)
+    bins = Bins.of(PROBABILITY, marks, P_MADE)
     values = np.array([0.0, 0.29999, 0.3, np.nextafter(0.3, 1), 0.300001, 0.300002, 0.5, 1.0])
     held, rows = bins.rebin(values, np.arange(1, 9))
     assert rows.tolist() == [1, 2, 3, 4, 11, 7, 8]
@@ -160,7 +163,7 @@ def test_distances_of_binned_probabilities_are_those_of_the_values(seed: int) ->
     batch = np.concatenate([stream.beta(7.5, 9, 200_000), np.repeat([0.41, 0.52, 0.53], 20_000)])
     column = ReferenceColumn(PROBABILITY, known)
     exact = column.compare(batch)
-    found = Histogram.of(batch, Bins.of(PROBABILITY, column.values))
+    found = Histogram.of(batch, Bins.of(PROBABILITY, column.values, P_MADE))
     assert found.is_binned
     is_binned = column.compare(found.values, found.rows)
     assert is_binned["ks"] == pytest.approx(exact["ks"], abs=1e-12)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.datasets import default
 from data.errors import TableError
 from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from monitor.drift import spark as spark_sketches
@@ -34,13 +35,13 @@ def spark() -> "SparkSession":
 @pytest.fixture(scope="module")
 def reference() -> DriftDetector:
     return DriftDetector(
-        reference_data().table, reference_data().support.out_of_support(reference_data().table), samples=100
+        reference_data().table, reference_data().support.out_of_support(reference_data().table), default(), samples=100
     )
 
 
 @pytest.fixture(scope="module")
 def sketcher(reference: DriftDetector) -> Sketcher:
-    return Sketcher(reference.bins, reference_data().support)
+    return Sketcher(reference.encoding, reference.bins, reference_data().support)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_sketches_and_drift_of_both_engines_are_the_same(
 ) -> None:
     spark = small_session()
     path = write(table, tmp_path / "parts of a table", ends)
-    here, there = sketcher.sketch_all(pieces(path)), spark_sketches.sketch(spark, path, sketcher)
+    here, there = sketcher.sketch_all(pieces(path, default())), spark_sketches.sketch(spark, path, sketcher)
     assert here.columns[PROBABILITY].is_binned
     assert not here.columns["lat"].is_binned
     check_same(there, here)
@@ -93,7 +94,7 @@ def test_rows_without_a_shot_id_are_identified_by_their_position_in_the_parts(
     spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     path = write(table.drop(columns=SHOT_ID).head(20_000), tmp_path / "parts", (4_000, 4_001))
-    check_same(spark_sketches.sketch(spark, path, sketcher), sketcher.sketch_all(pieces(path)))
+    check_same(spark_sketches.sketch(spark, path, sketcher), sketcher.sketch_all(pieces(path, default())))
 
 
 def test_columns_of_other_types_and_names_have_the_same_sketch(
@@ -106,7 +107,7 @@ def test_columns_of_other_types_and_names_have_the_same_sketch(
         place = other.schema.get_field_index(name)
         other = other.set_column(place, name, other.column(name).cast(kind))
     pq.write_table(other, folder / "part-1.parquet")
-    check_same(spark_sketches.sketch(spark, folder, sketcher), sketcher.sketch_all(pieces(folder)))
+    check_same(spark_sketches.sketch(spark, folder, sketcher), sketcher.sketch_all(pieces(folder, default())))
 
 
 def test_a_table_in_memory_has_the_sketch_of_one_on_disk(
@@ -134,7 +135,7 @@ def test_both_engines_report_an_invalid_row_with_the_same_message(
     with pytest.raises(TableError, match=f"parts: {message}"):
         spark_sketches.sketch(spark, path, sketcher)
     with pytest.raises(TableError, match=f"parts: {message}"):
-        sketcher.sketch_all(pieces(path))
+        sketcher.sketch_all(pieces(path, default()))
 
 
 def test_tables_without_rows_predictions_or_columns_are_an_error(
@@ -163,12 +164,14 @@ def test_real_shots_have_the_same_drift_on_both_engines(
         rows[[*FEATURES, SHOT_ID]].assign(**{PROBABILITY: 1 / (1 + np.exp(0.1 + 0.03 * rows["shot_distance"]))})
         for rows in (dev.head(4_000), prod)
     ]
-    support = Support.of(dev.tail(16_000))
-    reference = DriftDetector(scored[0], support.out_of_support(scored[0]), samples=50)
+    support = Support.of(dev.tail(16_000), default())
+    reference = DriftDetector(scored[0], support.out_of_support(scored[0]), default(), samples=50)
     path = tmp_path / "prod.parquet"
     scored[1].to_parquet(path, index=False)
     whole = reference.compare(scored[1], support.out_of_support(scored[1]))
-    there = reference.compare_sketch(spark_sketches.sketch(spark, path, Sketcher(reference.bins, support)))
+    there = reference.compare_sketch(
+        spark_sketches.sketch(spark, path, Sketcher(reference.encoding, reference.bins, support))
+    )
     assert (there.rows, there.out_of_support_rate) == (whole.rows, whole.out_of_support_rate)
     for one, other in zip(whole.statistics, there.statistics, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-9)

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.datasets import default
 from data.schema import FEATURES, THREE_POINTS
 from monitor.drift.training_support import Support
 
@@ -13,7 +14,7 @@ def two_pointers(shots: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def support(two_pointers: pd.DataFrame) -> Support:
-    return Support.of(two_pointers.head(3_500))
+    return Support.of(two_pointers.head(3_500), default())
 
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def test_a_value_without_a_training_row_is_out_of_support(
 
 
 def test_playoffs_are_out_of_support_without_training_rows_of_playoffs(two_pointers: pd.DataFrame) -> None:
-    support = Support.of(two_pointers[two_pointers["playoffs"] == 0])
+    support = Support.of(two_pointers[two_pointers["playoffs"] == 0], default())
     assert support.out_of_support(two_pointers[two_pointers["playoffs"] == 1]).all()
 
 
@@ -80,22 +81,22 @@ def test_duplicate_rows_have_the_same_result(support: Support, two_pointers: pd.
 @pytest.mark.parametrize("rows", [2, 5, 30])
 def test_tiny_training_tables_work(two_pointers: pd.DataFrame, rows: int) -> None:
     training = two_pointers.head(rows)
-    found = Support.of(training).out_of_support(training)
+    found = Support.of(training, default()).out_of_support(training)
     assert found.shape == (rows,)
     assert found.mean() <= 0.5
 
 
 def test_training_rows_of_a_single_position_support_that_position_only(two_pointers: pd.DataFrame) -> None:
     shot = two_pointers[two_pointers["shot_distance"] == 0].head(1)
-    support = Support.of(pd.concat([shot] * 100))
-    assert support.max_distance == 0
+    support = Support.of(pd.concat([shot] * 100), default())
+    assert [space.max_distance for space in support.spaces] == [0]
     assert not support.out_of_support(shot).any()
     assert support.out_of_support(shot.assign(shot_distance=1.0)).all()
 
 
 def test_one_training_row_is_an_error(two_pointers: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="two or more training rows"):
-        Support.of(two_pointers.head(1))
+        Support.of(two_pointers.head(1), default())
 
 
 def test_an_empty_table_has_no_out_of_support_row(support: Support, two_pointers: pd.DataFrame) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.datasets import default
 from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.health.baseline import ReferenceData
-from monitor.health.checks import CHECKS, WARNING_DEGRADATION
+from monitor.health.checks import CHECKS
 from monitor.health.evaluation import IN_REFERENCE, Evaluation, ServingState, rows_of_version
 from monitor.health.status import CheckResult, CheckStatus, HealthStatus, run_checks
 from monitor.metrics.intervals import relative_degradation
@@ -77,10 +78,10 @@ def test_k101_a_small_or_insignificant_degradation_passes() -> None:
 
 
 def test_k101_significance_holds_for_all_metrics_jointly() -> None:
-    reference = ReferenceData(batch(50), with_accuracy(1_000, 0.6))
+    reference = ReferenceData(batch(50), with_accuracy(1_000, 0.6), default())
     evaluated = graded(500, 0.536, against=reference)
     alone = relative_degradation(evaluated.performance, reference.performance, "accuracy")
-    assert alone.value > WARNING_DEGRADATION
+    assert alone.value > default().monitoring.warning_degradation
     assert alone.low > 0
     assert_passed(run("K101", evaluated), "none of 5")
 
@@ -112,7 +113,7 @@ def test_all_labels_of_a_sampled_batch_count_for_performance_and_add_no_weight_t
 
 
 def test_k104_is_skipped_where_no_metric_can_be_compared() -> None:
-    never = ReferenceData(batch(50), with_accuracy(100, 0.6).assign(**{PROBABILITY: 0.9, TARGET: 0.0}))
+    never = ReferenceData(batch(50), with_accuracy(100, 0.6).assign(**{PROBABILITY: 0.9, TARGET: 0.0}), default())
     assert_skipped(run("K104", graded(100, 0.6, against=never)), "none of these metrics covers 100 rows")
 
 
@@ -131,7 +132,7 @@ def test_k102_passes_while_the_skill_score_holds() -> None:
 
 
 def test_k102_is_skipped_where_the_reference_has_no_skill() -> None:
-    unskilled = ReferenceData(batch(50), with_accuracy(4_000, 0.5))
+    unskilled = ReferenceData(batch(50), with_accuracy(4_000, 0.5), default())
     assert_skipped(
         run("K102", graded(4_000, 0.4, against=unskilled)), "the skill score on the reference is not positive either"
     )
@@ -225,7 +226,7 @@ def test_k105_needs_a_hundred_labels() -> None:
 
 
 def test_k105_passes_where_the_reference_is_miscalibrated_alike() -> None:
-    miscalibrated = ReferenceData(batch(50), with_accuracy(4_000, 0.53))
+    miscalibrated = ReferenceData(batch(50), with_accuracy(4_000, 0.53), default())
     assert_passed(run("K105", graded(4_000, 0.53, against=miscalibrated)), "calibration error 0.070, not above")
 
 
@@ -575,7 +576,9 @@ def test_rows_of_one_version_are_selected_the_champions_where_there_are_any(
 
 
 def test_an_evaluation_computes_only_what_is_accessed() -> None:
-    evaluated = evaluation(unlabeled(batch(5)), against=ReferenceData(population().head(1), population().head(1)))
+    evaluated = evaluation(
+        unlabeled(batch(5)), against=ReferenceData(population().head(1), population().head(1), default())
+    )
     assert_alarm(run("K106", evaluated), WARNING, "5 of 5")
     with pytest.raises(ValueError, match="two or more training rows"):
         run("K204", evaluated)
@@ -596,7 +599,7 @@ def test_actual_performance_covers_the_supported_labeled_rows() -> None:
 
 def test_labels_are_measured_at_the_threshold_of_the_version() -> None:
     rows = with_accuracy(100, 0.6)
-    strict = ReferenceData(population().head(100), rows, threshold=0.7)
+    strict = ReferenceData(population().head(100), rows, default(), threshold=0.7)
     assert strict.performance.metrics["recall"] == evaluation(rows, against=strict).performance.metrics["recall"] == 0
     assert evaluation(rows, against=sixty_percent_accurate()).performance.metrics["recall"] == 0.6
 

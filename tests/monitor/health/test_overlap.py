@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.datasets import default
 from data.schema import FEATURES, IN_TRAINING, SHOT_ID, TARGET
 from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS
@@ -66,7 +67,7 @@ def test_new_rows_with_equal_values_are_not_taken_for_rows_of_the_model(table: o
 
 def test_rows_are_identified_by_their_ids_one_by_one() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
-    against = ReferenceData(reference_data().training, known, name="base_test")
+    against = ReferenceData(reference_data().training, known, default(), name="base_test")
     rows = pd.concat([known.head(50), batch(200).assign(**{SHOT_ID: np.arange(200) + 10_000})], ignore_index=True)
     found = marked(rows, against)[IN_REFERENCE]
     assert found.tolist() == [True] * 50 + [False] * 200
@@ -74,7 +75,7 @@ def test_rows_are_identified_by_their_ids_one_by_one() -> None:
 
 def test_equal_ids_of_another_numbering_are_other_shots() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
-    against = ReferenceData(reference_data().training, known, name="base_test")
+    against = ReferenceData(reference_data().training, known, default(), name="base_test")
     assert own(batch(200).assign(**{SHOT_ID: np.arange(200)}), against)[0] <= 2
 
 

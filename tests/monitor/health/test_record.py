@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from data.datasets import default
 from data.schema import MODEL_VERSION, PROBABILITY, TARGET
 from monitor.health import record as recording
 from monitor.health.baseline import ReferenceData
@@ -245,7 +246,9 @@ def test_a_result_that_fails_is_null_and_an_error_and_the_others_are_recorded(mo
 
 def test_a_reference_that_cannot_be_evaluated_is_null_and_an_alarm() -> None:
     table = population().iloc[4_000:4_100].assign(**{TARGET: 2.0})
-    seen, health = evaluated(batch(60), against=ReferenceData(population().head(500), table, name="base_test"))
+    seen, health = evaluated(
+        batch(60), against=ReferenceData(population().head(500), table, default(), name="base_test")
+    )
     found = to_dict(seen, health)
     assert found["metrics"]["reference"] is None
     assert found["estimate"] is None
@@ -258,7 +261,7 @@ def test_a_reference_that_cannot_be_evaluated_is_null_and_an_alarm() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_escaped_in_a_report(name: str) -> None:
-    reference = ReferenceData(reference_data().training, reference_data().table, name=name)
+    reference = ReferenceData(reference_data().training, reference_data().table, default(), name=name)
     seen, health = evaluated(batch(60), against=reference, name=name)
     shown = Page(report(seen, to_dict(seen, health), synthetic=False))
     assert "script" not in shown.tags

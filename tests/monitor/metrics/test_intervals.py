@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from data import court
+from data.datasets import Slice, default
 from data.simulation import synthetic
 from monitor.metrics.binary import METRICS, evaluate
 from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice, relative_degradation, slices
+from tests.orders import DATASET, orders
 
 Floats = npt.NDArray[np.float64]
 
@@ -134,7 +136,7 @@ def test_there_is_no_relative_degradation_from_a_reference_of_zero(probability: 
 
 
 def test_every_labeled_row_is_counted_once_in_each_kind_of_slice(scored: pd.DataFrame) -> None:
-    found = metrics_by_slice(scored, samples=5)
+    found = metrics_by_slice(scored, default(), samples=5)
     labeled = scored["shot_made_flag"].notna()
     assert 0 < labeled.sum() < len(scored)
     assert found.groupby("slice")["rows"].sum().to_dict() == dict.fromkeys(
@@ -145,7 +147,7 @@ def test_every_labeled_row_is_counted_once_in_each_kind_of_slice(scored: pd.Data
 
 
 def test_the_metrics_of_a_slice_are_those_of_its_rows(scored: pd.DataFrame) -> None:
-    found = metrics_by_slice(scored, threshold=0.4, samples=50).set_index("value")
+    found = metrics_by_slice(scored, default(), threshold=0.4, samples=50).set_index("value")
     rows = scored[scored["shot_made_flag"].notna() & (scored["playoffs"] == 1)]
     expected = evaluate_with_intervals(rows["shot_made_flag"], rows["probability"], threshold=0.4, samples=50)
     assert found["rows"]["playoffs"] == len(rows)
@@ -156,7 +158,7 @@ def test_the_metrics_of_a_slice_are_those_of_its_rows(scored: pd.DataFrame) -> N
 
 
 def test_small_slices_have_counts_and_no_metrics(scored: pd.DataFrame) -> None:
-    found = metrics_by_slice(scored, samples=5, fewest=30)
+    found = metrics_by_slice(scored, default(), samples=5, fewest=30)
     small = found["rows"] < 30
     assert small.any()
     assert found.loc[small, "log_loss"].isna().all()
@@ -165,7 +167,7 @@ def test_small_slices_have_counts_and_no_metrics(scored: pd.DataFrame) -> None:
 
 
 def test_slices_are_ordered_from_the_hoop_outwards_and_periods_by_number(scored: pd.DataFrame) -> None:
-    found = metrics_by_slice(scored, samples=5).groupby("slice")["value"].agg(list)
+    found = metrics_by_slice(scored, default(), samples=5).groupby("slice")["value"].agg(list)
     assert found["distance"] == list(court.RANGES)
     assert found["zone"] == list(court.BASIC_ZONES)
     assert found["period"] == [str(number) for number in sorted(scored["period"].unique())]
@@ -173,19 +175,19 @@ def test_slices_are_ordered_from_the_hoop_outwards_and_periods_by_number(scored:
 
 
 def test_the_distances_of_the_slices_grow_from_one_to_the_next(scored: pd.DataFrame) -> None:
-    median = scored["shot_distance"].groupby(slices(scored)["distance"], observed=True).median()
+    median = scored["shot_distance"].groupby(slices(scored, default())["distance"], observed=True).median()
     assert median.is_monotonic_increasing
 
 
 def test_without_labels_there_is_an_empty_table_of_slices(scored: pd.DataFrame) -> None:
-    found = metrics_by_slice(scored.assign(shot_made_flag=np.nan))
+    found = metrics_by_slice(scored.assign(shot_made_flag=np.nan), default())
     assert found.empty
     assert {"slice", "value", "rows", "rate"} <= set(found.columns)
 
 
 def test_rows_that_share_an_index_are_counted_separately(scored: pd.DataFrame) -> None:
     duplicated = pd.concat([scored, scored])
-    once, twice = metrics_by_slice(scored, samples=5), metrics_by_slice(duplicated, samples=5)
+    once, twice = metrics_by_slice(scored, default(), samples=5), metrics_by_slice(duplicated, default(), samples=5)
     assert (twice["rows"] == 2 * once["rows"]).all()
 
 
@@ -211,3 +213,81 @@ def test_each_metric_has_the_number_of_its_rows() -> None:
     counts = evaluate_with_intervals([1, 1, 0, 0, 0], [0.9, 0.1, 0.8, 0.7, 0.1]).counts
     expected = {"precision": 3, "recall": 2, "specificity": 3, "f1_score": 4, "log_loss": 5}
     assert {name: counts[name] for name in expected} == expected
+
+
+def games(count: int, seed: int, effect: float) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Labels whose log-odds have a random effect of their game, the P(made) without it, and the games."""
+    stream = np.random.default_rng(seed)
+    game = np.repeat(np.arange(count), 20)
+    probability = stream.choice([0.1, 0.2, 0.3, 0.4, 0.6], len(game))
+    odds = np.log(probability / (1 - probability)) + effect * stream.normal(size=count)[game]
+    return (stream.random(len(game)) < 1 / (1 + np.exp(-odds))).astype(float), probability, game
+
+
+def test_intervals_by_game_cover_where_games_differ_and_intervals_by_row_do_not() -> None:
+    true_value = evaluate(*games(40_000, 1, 1.0)[:2])["log_loss"]
+    covered = {"rows": 0, "games": 0}
+    for trial in range(150):
+        labels, probability, game = games(60, 100 + trial, 1.0)
+        for by, groups in (("rows", None), ("games", game)):
+            found = evaluate_with_intervals(labels, probability, groups=groups, samples=200).interval("log_loss")
+            covered[by] += found.low <= true_value <= found.high
+    assert covered["games"] / 150 >= 0.9
+    assert covered["rows"] / 150 <= 0.8
+
+
+def test_intervals_of_games_of_one_row_are_those_of_rows() -> None:
+    labels, probability = draw(400, np.random.default_rng(2))
+    by_row = evaluate_with_intervals(labels, probability).interval("log_loss")
+    by_game = evaluate_with_intervals(labels, probability, groups=np.arange(400)).interval("log_loss")
+    assert by_game.value == by_row.value
+    assert by_game.high - by_game.low == pytest.approx(by_row.high - by_row.low, rel=0.1)
+
+
+def test_where_all_rows_agree_a_game_counts_as_one_row() -> None:
+    agreeing = evaluate_with_intervals(np.ones(200), np.full(200, 0.9), groups=np.arange(200) // 20)
+    alone = evaluate_with_intervals(np.ones(10), np.full(10, 0.9))
+    assert agreeing.groups == 10
+    assert agreeing.interval("accuracy") == alone.interval("accuracy")
+
+
+def test_one_game_has_no_interval() -> None:
+    labels, probability = draw(100, np.random.default_rng(3))
+    found = evaluate_with_intervals(labels, probability, groups=np.zeros(100)).interval("log_loss")
+    assert np.isnan([found.low, found.high]).all()
+
+
+# Slices of any dataset
+
+
+def test_slices_are_those_of_the_description_and_need_no_court() -> None:
+    found = slices(orders(400), DATASET)
+    assert list(found) == ["channel", "price", "express"]
+    assert found["channel"].cat.categories.tolist() == ["web", "shop", "phone", "fair"]
+    assert found["price"].cat.categories.tolist() == ["less than 20", "20 to 40", "40 or more"]
+    assert found["express"].cat.categories.tolist() == ["0", "1"]
+
+
+def test_rare_categories_and_nulls_are_slices_of_their_own() -> None:
+    names = pd.Series([f"c{number:02}" for number in range(30)] * 2 + ["c00"] * 5 + [None])
+    described = DATASET.model_copy(update={"slices": (Slice(column="channel"),)})
+    found = slices(pd.DataFrame({"channel": names}), described)["channel"]
+    assert found.cat.categories.tolist() == [f"c{number:02}" for number in range(20)] + ["other", "null"]
+    assert (found == "other").sum() == 20
+    assert found.iloc[-1] == "null"
+
+
+def test_a_number_of_many_values_is_sliced_by_quartiles_and_a_date_by_year() -> None:
+    table = pd.DataFrame({"rating": np.arange(100.0), "ordered_on": ["2025-12-31", "2026-01-01"] * 50})
+    described = DATASET.model_copy(update={"slices": (Slice(column="rating"), Slice(column="ordered_on"))})
+    found = slices(table, described)
+    assert found["rating"].value_counts().tolist() == [25, 25, 25, 25]
+    assert found["ordered_on"].cat.categories.tolist() == ["2025", "2026"]
+
+
+def test_metrics_by_slice_draw_the_groups_of_the_description() -> None:
+    table = orders(2_000, per_customer=20)
+    by_group, by_row = metrics_by_slice(table, DATASET), metrics_by_slice(table.drop(columns="customer"), DATASET)
+    assert by_group["log_loss"].tolist() == by_row["log_loss"].tolist()
+    widths = [found["log_loss_high"] - found["log_loss_low"] for found in (by_group, by_row)]
+    assert (widths[0] != widths[1]).all()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.datasets import default
 from data.schema import IN_TRAINING, PROBABILITY, TARGET
 from monitor.health.baseline import ReferenceData
 from monitor.health.evaluation import Evaluation
@@ -71,7 +72,9 @@ def constant(rows: int, *, rate: float, made: float) -> pd.DataFrame:
 
 
 def reference(share: float, away: float) -> ReferenceData:
-    return ReferenceData(population().head(4_000), with_accuracy(4_000, share, distance=away), name="base_test")
+    return ReferenceData(
+        population().head(4_000), with_accuracy(4_000, share, distance=away), default(), name="base_test"
+    )
 
 
 def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
@@ -84,7 +87,7 @@ def decided(  # noqa: PLR0913 each is a keyword but the rows and the policy
     forced: bool = False,
 ) -> Decision:
     seen = evaluation(table, against=against or sixty_percent_accurate())
-    return decide(seen, table[table[TARGET].notna()], policy, log=log, now=now, forced=forced)
+    return decide(seen, table[table[TARGET].notna()], policy, dataset=default(), log=log, now=now, forced=forced)
 
 
 def trigger(found: Decision, name: str = "Labeled windows") -> Trigger:
@@ -397,7 +400,7 @@ def test_shots_from_other_places_fire_a_trigger_without_labels() -> None:
     far = batch(600).assign(shot_distance=85.0, lat=33.2, **{TARGET: float("nan")})
     labels = in_time([with_accuracy(400, GOOD)])
     moved = far.assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
-    found = decide(evaluation(moved), labels, POLICY, log=(), now=NOW)
+    found = decide(evaluation(moved), labels, POLICY, dataset=default(), log=(), now=NOW)
     assert (found.decision, found.trigger) == (RETRAIN, PREDICTIVE)
     fired = {seen.name[:4] for seen in found.triggers if seen.fired}
     assert {"K201", "K204"} <= fired
@@ -406,7 +409,7 @@ def test_shots_from_other_places_fire_a_trigger_without_labels() -> None:
 
 def test_shots_like_those_of_the_reference_fire_no_trigger() -> None:
     fresh = batch(600).assign(time=pd.date_range("2026-11-01", periods=600, freq="min"))
-    found = decide(evaluation(fresh), fresh, POLICY, log=(), now=NOW)
+    found = decide(evaluation(fresh), fresh, POLICY, dataset=default(), log=(), now=NOW)
     assert [seen.name for seen in found.triggers if seen.fired] == []
     assert (found.decision, found.trigger) == (NO_ACTION, "")
     assert len([seen for seen in found.triggers if seen.name[:4] in {"K201", "K204", "K301"}]) == 3
@@ -414,7 +417,7 @@ def test_shots_like_those_of_the_reference_fire_no_trigger() -> None:
 
 def test_a_champion_that_has_scored_no_row_is_kept() -> None:
     labels = windows(GOOD, BAD, BAD)
-    found = decide(None, labels, POLICY, log=(), now=NOW)
+    found = decide(None, labels, POLICY, dataset=default(), log=(), now=NOW)
     assert not found.retrain
     assert {seen.fired for seen in found.triggers} == {None}
     assert found.windows == ()
@@ -427,7 +430,7 @@ def test_drift_is_evaluated_on_the_latest_rows_only() -> None:
     times = pd.date_range("2026-11-01", periods=1_000, freq="min")
     back = pd.concat([far, batch(600, seed=2)], ignore_index=True).assign(time=times)
     for rows, fired in ((600, False), (1_000, True)):
-        found = decide(evaluation(back), back, replace(POLICY, recent_rows=rows), log=(), now=NOW)
+        found = decide(evaluation(back), back, replace(POLICY, recent_rows=rows), dataset=default(), log=(), now=NOW)
         assert any(seen.fired for seen in found.triggers if seen.name.startswith("K2")) is fired
 
 
@@ -449,7 +452,7 @@ def test_labels_and_new_labels_are_counted() -> None:
     assert (found.labels, found.new_labels, found.until) == (600, 600, LAST.to_pydatetime())
     since = decided(BREACHING, log=[entry(PROMOTED, until=new_since(250))]).label_counts
     assert (since.labels, since.new_labels) == (600, 250)
-    none = decide(None, BREACHING.head(0), POLICY, log=(), now=NOW).label_counts
+    none = decide(None, BREACHING.head(0), POLICY, dataset=default(), log=(), now=NOW).label_counts
     assert (none.labels, none.new_labels, none.until) == (0, 0, None)
 
 
@@ -465,7 +468,13 @@ def test_labels_of_another_source_do_not_count_as_trained_on() -> None:
     log = [entry(PROMOTED, until=LAST.isoformat(), source="log"), entry(PROMOTED, 20 * DAY, new_since(250))]
     assert decided(BREACHING, log=log).label_counts.new_labels == 250
     from_log = decide(
-        evaluation(BREACHING, against=sixty_percent_accurate()), BREACHING, POLICY, log=log, now=NOW, source="log"
+        evaluation(BREACHING, against=sixty_percent_accurate()),
+        BREACHING,
+        POLICY,
+        dataset=default(),
+        log=log,
+        now=NOW,
+        source="log",
     )
     assert from_log.label_counts.new_labels == 0
     # The cooldown is between trainings on labels of any source.
@@ -504,7 +513,7 @@ SPLIT = "Training and hold-out labels"
 
 
 def split_precondition(labels: pd.DataFrame, policy: RetrainingPolicy = POLICY) -> Precondition:
-    return precondition(decide(None, labels, policy, log=(), now=NOW), SPLIT)
+    return precondition(decide(None, labels, policy, dataset=default(), log=(), now=NOW), SPLIT)
 
 
 @pytest.mark.parametrize(("rows", "enough"), [(199, False), (200, True)])
@@ -665,7 +674,7 @@ def test_a_forced_training_needs_nothing_but_labels() -> None:
     assert (found.decision, found.trigger, found.reasons) == (RETRAIN, FORCED, ("retraining is forced (mode=force)",))
     assert not any(seen.fired for seen in found.triggers)
     assert [held.name for held in found.preconditions if held.met] == [SPLIT]
-    assert decide(None, BREACHING, RetrainingPolicy(), log=log, now=NOW, forced=True).retrain
+    assert decide(None, BREACHING, RetrainingPolicy(), dataset=default(), log=log, now=NOW, forced=True).retrain
 
 
 @pytest.mark.usefixtures("no_checks")
@@ -689,7 +698,9 @@ def test_the_record_is_json_with_all_details_of_the_decision() -> None:
     assert [held["name"] for held in record["preconditions"]] == [SPLIT, "New labels", "Cooldown", "Trainings per day"]
     assert [seen["fired"] for seen in record["triggers"]] == [seen.fired for seen in found.triggers]
     assert [window["rows"] for window in record["windows"]] == [200, 200, 200]
-    nothing = decide(None, BREACHING.head(0), POLICY, log=(), now=datetime(2026, 11, 22, tzinfo=UTC)).to_dict()
+    nothing = decide(
+        None, BREACHING.head(0), POLICY, dataset=default(), log=(), now=datetime(2026, 11, 22, tzinfo=UTC)
+    ).to_dict()
     assert json.loads(json.dumps(nothing, allow_nan=False))["label_counts"]["until"] is None
 
 

@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from data.datasets import default
 from data.schema import PROBABILITY, TARGET
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining.promotion_test import (
@@ -65,6 +66,7 @@ def evaluated_challenger(  # noqa: PLR0913 each is a keyword but the rows and th
         challenger,
         blurred(rows) if champion is None else champion,
         base_rate(rows) if baseline is None else baseline,
+        dataset=default(),
         champion_name=NAME,
         max_log_loss=max_log_loss,
         min_improvement=min_improvement,
@@ -318,7 +320,7 @@ def share_passed(table: pd.DataFrame, *, challenger: float, champion: float) -> 
         rows = table.assign(**{TARGET: (stream.random(ROWS) < made).astype(float)})
         first, second = (np.clip(made + stream.normal(0, noise, ROWS), 0.02, 0.98) for noise in (challenger, champion))
         passed += evaluate_challenger(
-            rows, first, second, np.full(ROWS, 0.5), champion_name=NAME, seed=seed
+            rows, first, second, np.full(ROWS, 0.5), dataset=default(), champion_name=NAME, seed=seed
         ).result.passed
     return passed / SEEDS
 

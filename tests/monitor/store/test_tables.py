@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from data.datasets import default
 from data.errors import StaleDataError, TableError
 from data.preparation import manifest as prepared
 from data.schema import FEATURES, FORMER_IN_TRAINING, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
@@ -427,7 +428,7 @@ Written = Callable[..., Path]
 def test_a_table_is_read_with_the_types_of_a_scored_table(written: Written, raw: pd.DataFrame, kind: str) -> None:
     when = pd.Timestamp("2026-11-20 10:30:00.25")
     table = raw.head(50).assign(prediction=1, probability=0.25, model_version=3, time=when)
-    found = read_scored(written(table, kind))
+    found = read_scored(written(table, kind), default())
     np.testing.assert_allclose(found[list(FEATURES)], features(raw.head(50)))
     np.testing.assert_array_equal(found[TARGET], raw[TARGET].head(50))
     kinds = {name: str(found[name].dtype) for name in (*FEATURES, TARGET, PROBABILITY, PREDICTION, MODEL_VERSION)}
@@ -440,24 +441,24 @@ def test_a_table_is_read_with_the_types_of_a_scored_table(written: Written, raw:
 def test_versions_that_a_file_holds_as_doubles_are_integers_again(written: Written, raw: pd.DataFrame) -> None:
     table = raw.head(3).assign(model_version=[2.0, None, 2.0])
     for kind in ("parquet", "csv"):
-        assert read_scored(written(table, kind))[MODEL_VERSION].tolist() == [2, pd.NA, 2]
+        assert read_scored(written(table, kind), default())[MODEL_VERSION].tolist() == [2, pd.NA, 2]
 
 
 def test_times_with_a_zone_are_converted_to_utc(written: Written, raw: pd.DataFrame) -> None:
     times = pd.to_datetime(["2026-11-20T10:00:00-03:00"] * 3)
-    found = read_scored(written(raw.head(3).assign(time=times)))
+    found = read_scored(written(raw.head(3).assign(time=times)), default())
     assert found["time"].tolist() == [pd.Timestamp("2026-11-20 13:00")] * 3
 
 
 def test_unknown_labels_are_null_whether_the_column_is_there_or_not(written: Written, raw: pd.DataFrame) -> None:
     for table in (raw.head(5).drop(columns=TARGET), raw.head(5).assign(**{TARGET: None})):
-        found = read_scored(written(table))[TARGET]
+        found = read_scored(written(table), default())[TARGET]
         assert found.isna().all()
         assert str(found.dtype) == "float64"
 
 
 def test_numbers_in_columns_of_text_are_numbers(written: Written, raw: pd.DataFrame) -> None:
-    found = read_scored(written(raw.head(5).assign(lat=raw["lat"].head(5).astype(str))))
+    found = read_scored(written(raw.head(5).assign(lat=raw["lat"].head(5).astype(str))), default())
     np.testing.assert_allclose(found["lat"], raw["lat"].head(5))
 
 
@@ -483,36 +484,36 @@ def test_invalid_values_are_rejected_with_a_message(
     written: Written, raw: pd.DataFrame, changes: dict[str, object], words: str
 ) -> None:
     with pytest.raises(TableError, match=rf"mine\.parquet: {words}"):
-        read_scored(written(raw.head(40).assign(**changes)))
+        read_scored(written(raw.head(40).assign(**changes)), default())
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_labels_in_any_spelling_are_read_and_others_are_null(written: Written, raw: pd.DataFrame, kind: str) -> None:
     labels: list[object] = ["yes", "0", "Missed", None, "2", "0.5"]
-    found = read_scored(written(raw.head(6).assign(**{TARGET: labels}), kind))[TARGET]
+    found = read_scored(written(raw.head(6).assign(**{TARGET: labels}), kind), default())[TARGET]
     np.testing.assert_array_equal(found, [1, 0, 0, np.nan, np.nan, np.nan])
     for number in (2.0, 0.5):
-        assert read_scored(written(raw.head(6).assign(**{TARGET: number}), kind))[TARGET].isna().all()
+        assert read_scored(written(raw.head(6).assign(**{TARGET: number}), kind), default())[TARGET].isna().all()
 
 
 def test_a_single_wrong_row_among_many_is_found(written: Written, raw: pd.DataFrame) -> None:
     table = raw.head(100).assign(probability=0.5)
     table.loc[77, "probability"] = 1.5
     with pytest.raises(TableError, match=r"found 1\.5"):
-        read_scored(written(table))
+        read_scored(written(table), default())
     table.loc[77, "probability"] = np.nan
     with pytest.raises(TableError, match="1 rows have a missing value"):
-        read_scored(written(table, "csv"))
+        read_scored(written(table, "csv"), default())
 
 
 def test_missing_columns_and_missing_rows_are_reported_with_what_is_there(written: Written, raw: pd.DataFrame) -> None:
     expected = "expected rows with the columns lat, lng, minutes_remaining, period, playoffs, shot_distance"
     with pytest.raises(TableError, match=f"{expected}; found 9 with lat, period$"):
-        read_scored(written(raw.head(9)[["lat", "period"]]))
+        read_scored(written(raw.head(9)[["lat", "period"]]), default())
     with pytest.raises(TableError, match=f"{expected}; found 0 with lat, lng"):
-        read_scored(written(features(raw).head(0)))
+        read_scored(written(features(raw).head(0)), default())
     with pytest.raises(TableError, match=expected):
-        read_scored(written(features(raw).head(0), "csv"))
+        read_scored(written(features(raw).head(0), "csv"), default())
 
 
 @pytest.mark.parametrize(
@@ -528,12 +529,12 @@ def test_missing_columns_and_missing_rows_are_reported_with_what_is_there(writte
 def test_what_is_no_table_is_reported(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TableError, match=rf"{name} cannot be read: expected a Parquet or CSV table of shots; \w+: ."):
-        read_scored(tmp_path / name)
+        read_scored(tmp_path / name, default())
 
 
 def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"absent\.parquet cannot be read"):
-        read_scored(tmp_path / "absent.parquet")
+        read_scored(tmp_path / "absent.parquet", default())
 
 
 def test_a_parquet_file_that_is_damaged_anywhere_is_read_or_reported(written: Written, raw: pd.DataFrame) -> None:
@@ -546,7 +547,7 @@ def test_a_parquet_file_that_is_damaged_anywhere_is_read_or_reported(written: Wr
         damaged[-int(stream.integers(1, 9_000))] = int(stream.integers(256))
         path.write_bytes(bytes(damaged))
         try:
-            read_scored(path)
+            read_scored(path, default())
         except TableError:
             rejected += 1
     assert rejected > 100
@@ -558,11 +559,11 @@ def test_training_rows_of_a_table_of_0_1_0_are_read_by_the_column_of_today(
 ) -> None:
     marks = (raw.index % 2 == 0).tolist()
     scored = raw.assign(probability=0.25, **{FORMER_IN_TRAINING: marks})
-    found = read_scored(written(scored, kind))
+    found = read_scored(written(scored, kind), default())
     assert found[IN_TRAINING].tolist() == marks
     assert found[IN_TRAINING].dtype == bool
     assert FORMER_IN_TRAINING not in found
-    both = read_scored(written(scored.assign(**{IN_TRAINING: False}), kind))
+    both = read_scored(written(scored.assign(**{IN_TRAINING: False}), kind), default())
     assert not both[IN_TRAINING].any()
 
 
@@ -582,7 +583,7 @@ def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
 ) -> None:
     table = raw.assign(probability=0.25, prediction=1, **{IN_TRAINING: raw.index % 2 == 0}, model_version=2)
     path = part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)
-    found, rows = tables.read_sample(path, 100)
+    found, rows = tables.read_sample(path, 100, default())
     assert rows == 1_500
     assert 90 <= len(found) <= 120
     assert found["shot_id"].is_monotonic_increasing
@@ -592,10 +593,10 @@ def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     assert found[IN_TRAINING].tolist() == expected[IN_TRAINING].tolist()
     assert set(found[MODEL_VERSION]) == {2}
     for most in (None, 1_500):
-        whole, rows = tables.read_sample(path, most)
+        whole, rows = tables.read_sample(path, most, default())
         assert (len(whole), rows) == (1_500, 1_500)
         assert whole["shot_id"].tolist() == raw["shot_id"].tolist()
-    assert read_scored(path).equals(whole)
+    assert read_scored(path, default()).equals(whole)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "folder"])
@@ -604,7 +605,8 @@ def test_the_pieces_of_a_table_are_all_its_rows_in_their_order(
 ) -> None:
     monkeypatch.setattr(scored_tables, "CHUNK_ROWS", 400)
     table = raw.assign(probability=0.25)
-    found = list(scored_tables.pieces(part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)))
+    path = part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)
+    found = list(scored_tables.pieces(path, default()))
     assert [len(piece) for piece in found] == [400, 400, 400, 300]
     every = pd.concat(found, ignore_index=True)
     np.testing.assert_allclose(every[list(FEATURES)], features(raw))
@@ -619,9 +621,9 @@ def test_a_wrong_row_far_into_a_large_table_is_found_when_it_is_counted(
     table = raw.copy()
     table.loc[1_234, "shot_distance"] = 95
     path = written(table)
-    assert len(tables.read_sample(path, 100).table) < 120
+    assert len(tables.read_sample(path, 100, default()).table) < 120
     with pytest.raises(TableError, match=r"mine\.parquet: expected a float from 0 to 94 in shot_distance; found 95"):
-        list(scored_tables.pieces(path))
+        list(scored_tables.pieces(path, default()))
 
 
 def test_a_folder_that_is_no_table_is_reported(tmp_path: Path, raw: pd.DataFrame) -> None:
@@ -632,7 +634,7 @@ def test_a_folder_that_is_no_table_is_reported(tmp_path: Path, raw: pd.DataFrame
         with pytest.raises(
             TableError, match=f"{name} cannot be read: expected a Parquet or CSV table of shots.*{words}"
         ):
-            read_scored(tmp_path / name)
+            read_scored(tmp_path / name, default())
 
 
 def test_a_table_that_its_run_kept_no_copy_of_is_read_where_it_was_written(

@@ -18,6 +18,7 @@ import streamlit as st
 from sklearn.pipeline import Pipeline
 from streamlit.testing.v1 import AppTest
 
+from data.datasets import default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from monitor.health.baseline import baseline as reference_data
@@ -382,7 +383,8 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
     current = tables_of_the_monitor.read_scored(
         tables_of_the_monitor.scored_table(
             current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
-        )
+        ),
+        default(),
     )
     evaluation = Evaluation(
         reference_data(current_store(), "1"),
@@ -407,7 +409,8 @@ def test_the_first_page_of_a_sample_names_the_rows_of_every_result(
     current = tables_of_the_monitor.read_scored(
         tables_of_the_monitor.scored_table(
             current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
-        )
+        ),
+        default(),
     )
     evaluation = Evaluation(
         reference_data(current_store(), "1"),
@@ -433,7 +436,7 @@ def monitor_production_set() -> None:
     champion = current_store().champion()
     assert champion
     run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
-    current = tables_of_the_monitor.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id))
+    current = tables_of_the_monitor.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id), default())
     judged = rows_of_version(current, champion.version)
     evaluation = Evaluation(
         reference_data(current_store(), judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod"

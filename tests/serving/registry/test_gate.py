@@ -140,3 +140,32 @@ def test_the_result_has_the_numbers_of_the_comparison() -> None:
         "low": found.low,
         "high": found.high,
     }
+
+
+def test_copies_of_a_row_in_one_group_are_no_further_evidence() -> None:
+    stream = np.random.default_rng(5)
+    reference, difference = stream.uniform(0.5, 0.9, 40), stream.normal(-0.01, 0.04, 40)
+    copies = np.repeat(np.arange(40), 25)
+    loss, reference_loss = (reference + difference)[copies], reference[copies]
+    by_row = paired_bootstrap(loss, reference_loss, seed=0)
+    by_group = paired_bootstrap(loss, reference_loss, seed=0, groups=copies)
+    once = paired_bootstrap(reference + difference, reference, seed=0)
+    assert by_row.better
+    assert not by_group.better
+    assert by_group.value == pytest.approx(by_row.value)
+    assert by_group.high - by_group.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_groups_of_one_row_give_the_interval_of_rows() -> None:
+    loss, reference = losses(3, 1)
+    by_row = paired_bootstrap(loss, reference, seed=0)
+    by_group = paired_bootstrap(loss, reference, seed=0, groups=np.arange(ROWS))
+    assert (by_group.low, by_group.high) == pytest.approx((by_row.low, by_row.high), abs=5e-4)
+
+
+def test_a_single_group_is_never_significant() -> None:
+    loss, reference = losses(3, 1)
+    found = paired_bootstrap(loss, reference, seed=0, groups=np.zeros(ROWS))
+    assert not found.better
+    assert not found.worse
+    assert np.isfinite([found.low, found.high]).all()

@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from mlflow import MlflowClient
 
 from data.cli.config import parse_args
+from data.datasets import default
 from data.paths import ROOT
 from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
 from data.storage.files import write_parquet
@@ -58,7 +59,7 @@ def predictions(table: pd.DataFrame) -> "np.ndarray[tuple[int, ...], np.dtype[np
 
 def measured(test: pd.DataFrame, train: pd.DataFrame | None = None) -> TestEvaluation:
     train = training() if train is None else train
-    return evaluate_on_test(train, test, predictions(test), np.full(len(test), train[TARGET].mean()))
+    return evaluate_on_test(train, test, predictions(test), np.full(len(test), train[TARGET].mean()), default())
 
 
 def data(**changes: object) -> Data:
@@ -141,7 +142,7 @@ def test_a_metric_that_changes_changes_the_card_and_the_description(card: ModelC
 
 def test_every_slice_is_shown_with_its_rows_and_log_loss(card: ModelCard) -> None:
     rows = fresh()
-    expected = metrics_by_slice(rows.assign(**{PROBABILITY: predictions(rows)}))
+    expected = metrics_by_slice(rows.assign(**{PROBABILITY: predictions(rows)}), default())
     markdown = render(card)
     for found in expected.to_dict("records"):
         cells = row(markdown, found["slice"], found["value"])
