@@ -1,6 +1,6 @@
 """Datasets: what a table is, in one TOML file, and not how it is read; see ``docs/datasets.md``."""
 
-from data.datasets.current import VARIABLE, current, current_name, processed_folder, raw_folder, use
+from data.datasets.current import VARIABLE, current, current_name, log_file, processed_folder, raw_folder, use
 from data.datasets.description import Column, Court, Dataset, File, Kind, Monitoring, Role, Rows, Slice, Source, Test
 from data.datasets.loader import default, from_json, load
 
@@ -22,6 +22,7 @@ __all__ = [
     "default",
     "from_json",
     "load",
+    "log_file",
     "processed_folder",
     "raw_folder",
     "use",

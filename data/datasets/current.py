@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.datasets.description import Dataset
 from data.datasets.loader import DEFAULT, default, find, load, names
-from data.paths import PROCESSED, RAW
+from data.paths import INFERENCE_LOG, PROCESSED, RAW
 
 VARIABLE = "KOBE_SHOT_DATASET"
 """Environment variable with the dataset of processes without a parameter ``dataset``: servers and the app."""
@@ -71,6 +71,12 @@ def raw_folder(dataset: Dataset | None = None, root: Path = RAW) -> Path:
 def processed_folder(dataset: Dataset | None = None, root: Path = PROCESSED) -> Path:
     """Folder of the prepared tables of a dataset, by default the current one."""
     return _folder(root, dataset or current())
+
+
+def log_file() -> Path:
+    """The SQLite file that servers of the dataset of this process log to by default."""
+    name = current().name
+    return INFERENCE_LOG if name == DEFAULT else INFERENCE_LOG.with_stem(f"{INFERENCE_LOG.stem}_{name}")
 
 
 def _folder(root: Path, dataset: Dataset) -> Path:

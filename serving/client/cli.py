@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.cli.config import CommandConfig
 from data.cli.console import console, info
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, RAW_COLUMN_NAMES, SHOT_ID, TARGET
+from data.datasets import current
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from data.storage.files import display_path
 from data.storage.locations import display_location, is_url, local_table, validate_location
 from data.storage.tables import validate_file_format
@@ -45,7 +46,7 @@ def score(
     Parameters
     ----------
     table : pandas.DataFrame
-        Holds the features; other columns are not sent, but for ``shot_id`` to a server that logs it.
+        Holds the features; other columns are not sent, but for the id to a server that logs it.
     url : str
         Of the server, with or without ``/invocations``.
     on_progress : callable
@@ -58,8 +59,8 @@ def score(
     Returns
     -------
     pandas.DataFrame
-        ``shot_made_flag`` (int64), ``probability`` (float64) and ``model_version`` (Int64, null where the endpoint does
-        not name it), with the index of `table`.
+        The label (int64), ``probability`` (float64) and ``model_version`` (Int64, null where the endpoint does not name
+        it), with the index of `table`.
 
     Raises
     ------
@@ -67,13 +68,13 @@ def score(
         If the table lacks a feature or has one twice, or the server does not respond after retries, refuses rows, or
         does not return one prediction per row.
     """
-    back = {raw: name for name, raw in RAW_COLUMN_NAMES.items() if raw in table.columns}
-    features = table.rename(columns=back)
-    wrong = [name for name in FEATURES if list(features.columns).count(name) != 1]
+    dataset = current()
+    raw_names = {column.name: column.raw_name for column in dataset.features if column.raw_name != column.name}
+    features = table.rename(columns={raw: name for name, raw in raw_names.items() if raw in table.columns})
+    expected = list(dataset.feature_names)
+    wrong = [name for name in expected if list(features.columns).count(name) != 1]
     if wrong:
-        names = ", ".join(
-            f"{name} (or {RAW_COLUMN_NAMES[name]})" if name in RAW_COLUMN_NAMES else name for name in FEATURES
-        )
+        names = ", ".join(f"{name} (or {raw_names[name]})" if name in raw_names else name for name in expected)
         message = (
             f"expected the columns {names}, each once; missing {[name for name in wrong if name not in features]}, "
             f"found more than once {[name for name in wrong if name in features]}"
@@ -82,11 +83,14 @@ def score(
     endpoint = ScoringClient(url, retry_timeout=retry_timeout, origin=origin)
     endpoint.probe()
     try:
-        values = features[list(FEATURES)].to_numpy(dtype=np.float64)
+        numbers = {column.name: features[column.name].to_numpy(dtype=np.float64) for column in dataset.numeric}
     except (TypeError, ValueError) as error:
-        message = f"expected numbers in the columns {', '.join(FEATURES)}: {error}"
+        message = f"expected numbers in the columns {', '.join(column.name for column in dataset.numeric)}: {error}"
         raise ScoringError(message) from error
-    named = [SHOT_ID] if SHOT_ID in table else []
+    values = features.assign(**numbers)[expected].to_numpy(
+        dtype=np.float64 if len(numbers) == len(expected) else np.object_, na_value=np.nan
+    )
+    named = [dataset.id.name] if dataset.id.name in table else []
     ids = shot_ids_of(pa.Table.from_pandas(table[named], preserve_index=False))
     labels, probability = np.empty(len(values), dtype=np.int64), np.empty(len(values))
     versions = pd.array([None] * len(values), dtype="Int64")
@@ -100,7 +104,9 @@ def score(
     chunks = [slice(start, min(start + ROWS_PER_REQUEST, len(values))) for start in starts]
     for rows, _ in map_concurrently(score_rows, chunks, IN_FLIGHT, endpoint.cancel):
         on_progress(rows.stop - rows.start)
-    return pd.DataFrame({TARGET: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index)
+    return pd.DataFrame(
+        {dataset.target.name: labels, PROBABILITY: probability, MODEL_VERSION: versions}, index=table.index
+    )
 
 
 class ClientConfig(CommandConfig):

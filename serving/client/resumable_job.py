@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 from data.cli.console import warn
 from data.errors import KobeShotError
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, REASON
+from data.storage.dataset_reader import DatasetReader
 from data.storage.files import sha256, write_text
-from data.storage.shot_reader import ShotReader
 from data.storage.tables import file_format, table_writer
 from serving.client.endpoint import (
     IN_FLIGHT,
@@ -150,7 +150,7 @@ def run_job(
     return ScoringSummary(scored, rejected, continued)
 
 
-def _chunks(reader: ShotReader, rows: int) -> Iterator[_Chunk]:
+def _chunks(reader: DatasetReader, rows: int) -> Iterator[_Chunk]:
     start = 0
     for piece in reader.chunks(rows):
         yield _Chunk(start, piece)
@@ -256,7 +256,7 @@ def _refusal(start: int, reasons: dict[int, str], reason: str) -> ScoringError:
     return ScoringError(message)
 
 
-def _join(job: ScoringJob, reader: ShotReader, progress: "_Progress") -> tuple[int, int]:
+def _join(job: ScoringJob, reader: DatasetReader, progress: "_Progress") -> tuple[int, int]:
     """Table and predictions by position → the output and the rejects."""
     scored = rejected = 0
     counts = ReasonCounts()

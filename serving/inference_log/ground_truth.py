@@ -13,15 +13,22 @@ from pydantic_settings import CliPositionalArg
 
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import info, warn
+from data.datasets import current
 from data.errors import KobeShotError, TableError
-from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
+from data.storage.dataset_reader import DatasetReader, chart_hint
 from data.storage.locations import display_location, local_table, validate_location
-from data.storage.shot_reader import ShotReader, chart_hint
-from serving.inference_log.inference_log import ORIGINS, TRAFFIC, URL_VARIABLE, tables
+from serving.inference_log.described_log import LABEL, described_log, log_columns
+from serving.inference_log.inference_log import ORIGINS, TRAFFIC, URL_VARIABLE
 from serving.inference_log.reader import has_origin, log_url, open_log
 from serving.shot_tables import numbers_of
 
-KEYS: tuple[tuple[str, ...], ...] = (("request_id", "row"), ("request_id",), (SHOT_ID,), FEATURES)
+
+def keys() -> tuple[tuple[str, ...], ...]:
+    """Columns that identify logged rows, in the order in which they are tried, by the dataset of this process."""
+    dataset = current()
+    return ("request_id", "row"), ("request_id",), (dataset.id.name,), dataset.feature_names
+
+
 """Keys that match a label with a scored row, best first; ``request_id`` alone for requests of one row."""
 
 _ROWS_AT_ONCE = 200_000
@@ -59,7 +66,7 @@ class LabelsConfig(CommandConfig):
     """Write ground-truth labels into the inference log, by request_id (and row), by shot_id, or by the six features."""
 
     file: Annotated[CliPositionalArg[str], BeforeValidator(str), AfterValidator(validate_location)] = Field(
-        description="shot_made_flag and request_id, shot_id or the six features: a file of any format that is read, or "
+        description="the label and request_id, the id or all features: a file of any format that is read, or "
         "a table of a database"
     )
     log: str = Field(
@@ -76,7 +83,7 @@ def attach_labels(table: pd.DataFrame, engine: sql.Engine, *, origins: Collectio
     Parameters
     ----------
     table : pandas.DataFrame
-        ``shot_made_flag`` (0, 1 or null; null rows are excluded) and the columns of one of `KEYS`.
+        The label (0, 1 or null; null rows are excluded) and the columns of one of `keys`.
     engine : sqlalchemy.Engine
         Of the log.
     origins : collection of str
@@ -89,10 +96,11 @@ def attach_labels(table: pd.DataFrame, engine: sql.Engine, *, origins: Collectio
     """
     key = _key(table)
     labels = _checked(table, key)
-    contradicted = int((labels.groupby(list(key))[TARGET].transform("nunique") > 1).sum())
+    target = current().target.name
+    contradicted = int((labels.groupby(list(key))[target].transform("nunique") > 1).sum())
     usable = labels.drop_duplicates().drop_duplicates(list(key), keep=False).reset_index(drop=True)
     usable["place"] = usable.index
-    log, _ = tables(FEATURES)
+    log = described_log()
     matched = np.zeros(len(usable), dtype=bool)
     rows = 0
     for logged in _logged(engine, log, key, origins):
@@ -128,15 +136,17 @@ def read_labels(location: str) -> pd.DataFrame:
     name = display_location(location)
     try:
         with local_table(location) as path:
-            reader = ShotReader(path, name=name)
+            reader = DatasetReader(path, name=name)
             table = reader.whole()
     except TableError as error:
         raise LabelError(str(error)) from error
     warn(reader.warning)
-    if reader.unreadable_labels and not table[TARGET].notna().any():
+    if reader.unreadable_labels and not table[current().target.name].notna().any():
         message = f"{name}: expected labels; found none that can be read. {reader.warning}"
         raise LabelError(message)
-    table = table.rename(columns={raw: own for own, raw in RAW_COLUMN_NAMES.items() if own not in table})
+    table = table.rename(
+        columns={column.raw_name: column.name for column in current().columns if column.name not in table}
+    )
     try:
         _key(table)
     except LabelError as error:
@@ -146,32 +156,35 @@ def read_labels(location: str) -> pd.DataFrame:
 
 
 def _key(table: pd.DataFrame) -> tuple[str, ...]:
-    for key in KEYS:
-        if TARGET in table and set(key) <= set(table.columns):
+    target = current().target.name
+    for key in keys():
+        if target in table and set(key) <= set(table.columns):
             return key
-    ways = "; ".join(", ".join(key) for key in KEYS)
-    message = f"expected {TARGET} and the columns of one of: {ways}; found {', '.join(map(str, table.columns))}."
+    ways = "; ".join(", ".join(key) for key in keys())
+    message = f"expected {target} and the columns of one of: {ways}; found {', '.join(map(str, table.columns))}."
     raise LabelError(message)
 
 
 def _checked(table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
-    labels = table.loc[table[TARGET].notna(), [*key, TARGET]]
-    numbers = pd.to_numeric(labels[TARGET], errors="coerce")
+    target = current().target.name
+    labels = table.loc[table[target].notna(), [*key, target]]
+    numbers = pd.to_numeric(labels[target], errors="coerce")
     wrong = ~numbers.isin([0, 1])
     if wrong.any():
-        row, found = labels.index[wrong][0], labels[TARGET][wrong].iloc[0]
-        message = f"row {row}, column {TARGET}: expected 0, 1 or null; found {found!r}"
+        row, found = labels.index[wrong][0], labels[target][wrong].iloc[0]
+        message = f"row {row}, column {target}: expected 0, 1 or null; found {found!r}"
         raise LabelError(message)
-    return labels.assign(**{TARGET: numbers.astype("int64"), **{name: _comparable(labels[name]) for name in key}})
+    return labels.assign(**{target: numbers.astype("int64"), **{name: _comparable(labels[name]) for name in key}})
 
 
 def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
     """Keys as the log holds them: text for requests, numbers for all else."""
-    if keys.name == "request_id":
+    described = current().by_name.get(str(keys.name))
+    if keys.name == "request_id" or (described is not None and not described.is_numeric):
         return keys.astype(str)
     column = pa.chunked_array([pa.array(keys, from_pandas=True)])
     numbers: pd.Series[Any] = pd.Series(numbers_of(column), keys.index)
-    if keys.name not in FEATURES:
+    if keys.name not in current().feature_names:
         with suppress(pa.ArrowException):
             # Ids are exact as integers only.
             numbers = pd.Series(column.cast(pa.int64()).to_numpy(), keys.index)
@@ -190,8 +203,9 @@ def _logged(
 ) -> Iterator[pd.DataFrame]:
     """The log's keys, a piece at a time, in the order of ``id``."""
     of_origin = [log.c.origin.in_(sorted(origins))] if has_origin(engine) else []
-    columns = [log.c[name] for name in key]
-    query = sql.select(log.c.id, *columns).where(*(column.is_not(None) for column in columns), *of_origin)
+    held = {**log_columns(log), "request_id": log.c.request_id, "row": log.c.row}
+    columns = [held[name].label(name) for name in key]
+    query = sql.select(log.c.id, *columns).where(*(held[name].is_not(None) for name in key), *of_origin)
     query = query.order_by(log.c.id).limit(_ROWS_AT_ONCE)
     if tuple(key) == ("request_id",):
         alone = sql.select(log.c.request_id).group_by(log.c.request_id).having(sql.func.count() == 1)
@@ -209,8 +223,8 @@ def _logged(
 def _write(engine: sql.Engine, log: Any, found: pd.DataFrame) -> None:  # noqa: ANN401
     if found.empty:
         return
-    statement = log.update().where(log.c.id == sql.bindparam("of")).values({TARGET: sql.bindparam("label")})
-    pairs = zip(found["id"].tolist(), found[TARGET].tolist(), strict=True)
+    statement = log.update().where(log.c.id == sql.bindparam("of")).values({LABEL: sql.bindparam("label")})
+    pairs = zip(found["id"].tolist(), found[current().target.name].tolist(), strict=True)
     with engine.begin() as connection:
         connection.execute(statement, [{"of": number, "label": label} for number, label in pairs])
 

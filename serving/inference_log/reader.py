@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sql
 
+from data.datasets import current, log_file
 from data.errors import KobeShotError
-from data.paths import INFERENCE_LOG
-from data.schema import FEATURES, MODEL_VERSION, TARGET
+from data.schema import MODEL_VERSION
 from data.storage.urls import sqlite_url
-from serving.inference_log.inference_log import TABLE, TRAFFIC, URL_VARIABLE, create_engine, tables
+from serving.inference_log.described_log import LABEL, described_log, log_columns
+from serving.inference_log.inference_log import TABLE, TRAFFIC, URL_VARIABLE, create_engine
 
-_NAMES = ("time", MODEL_VERSION, "shot_id", *FEATURES, "prediction", "probability", TARGET)
 # The golden ratio in 32 bits (D. Knuth, The Art of Computer Programming 3, 6.4).
 _GOLDEN, _WHOLE = 2_654_435_769, 1 << 32
 
@@ -59,7 +59,7 @@ class LogSummary(NamedTuple):
 def log_url(given: str = "") -> str:
     """URL of the log: what is given, else ``KOBE_INFERENCE_LOG``, else the project's own file."""
     found = given or os.environ.get(URL_VARIABLE, "")
-    return found if found not in {"", "off"} else sqlite_url(INFERENCE_LOG)
+    return found if found not in {"", "off"} else sqlite_url(log_file())
 
 
 def open_log(url: str) -> sql.Engine:
@@ -184,9 +184,8 @@ def read(  # noqa: PLR0913 a window is three of them
     Returns
     -------
     pandas.DataFrame
-        ``time`` (UTC), ``model_version`` (Int64, null where it is no number), ``shot_id`` (Int64), the features
-        (float64), ``prediction`` (int64), ``probability`` (float64) and ``shot_made_flag`` (float64, null where
-        unknown).
+        ``time`` (UTC), ``model_version`` (Int64, null where it is no number), the id (Int64), the features (float64
+        or strings), ``prediction`` (int64), ``probability`` (float64) and the label (float64, null where unknown).
     """
     with _reading(engine) as connection:
         shots = _Shots(engine, origins, since, until, version)
@@ -260,26 +259,30 @@ class _Shots:
         until: datetime | None = None,
         version: str = "",
     ) -> None:
-        self.log, _ = tables(FEATURES)
+        self.log = described_log()
         self._origins = sorted(origins) if has_origin(engine) else None
         self._span, self._version = (since, until), version
         self.requested = self._of_origin(self.log)
         self.counted = self._counted()
         known = self.log.alias("known")
         other = (
-            sql.select(known.c[TARGET])
-            .where(known.c.shot_id == self.log.c.shot_id, known.c[TARGET].is_not(None))
+            sql.select(known.c[LABEL])
+            .where(known.c.shot_id == self.log.c.shot_id, known.c[LABEL].is_not(None))
             .where(*self._of_origin(known, by_id=True))
             .order_by(known.c.time.desc(), known.c.id.desc())
             .limit(1)
             .correlate(self.log)
             .scalar_subquery()
         )
-        self.label = sql.func.coalesce(self.log.c[TARGET], other)
+        self.label = sql.func.coalesce(self.log.c[LABEL], other)
 
     def select(self, *conditions: sql.ColumnElement[bool]) -> sql.Select[Any]:
         """Rows with all that `read` gives, in the order of their time."""
-        columns = [self.label.label(name) if name == TARGET else self.log.c[name] for name in _NAMES]
+        target = current().target.name
+        columns = [
+            self.label.label(name) if name == target else column.label(name)
+            for name, column in log_columns(self.log).items()
+        ]
         return sql.select(*columns).where(*conditions).order_by(self.log.c.time, self.log.c.id)
 
     def newest(self, rows: int, *conditions: sql.ColumnElement[bool]) -> sql.Select[Any]:
@@ -310,8 +313,8 @@ class _Shots:
     def labeled(self) -> sql.Subquery:
         """``id`` and ``time`` of the rows with a label; only rows of shots that have one are read."""
         own, same = self.log.alias("own"), self.log.alias("same")
-        has_label = sql.select(own.c.id).where(own.c[TARGET].is_not(None), *self._within(own, by_id=True))
-        shots = sql.select(own.c.shot_id).where(own.c[TARGET].is_not(None), *self._of_origin(own))
+        has_label = sql.select(own.c.id).where(own.c[LABEL].is_not(None), *self._within(own, by_id=True))
+        shots = sql.select(own.c.shot_id).where(own.c[LABEL].is_not(None), *self._of_origin(own))
         shot_has_label = sql.select(same.c.id).where(same.c.shot_id.in_(shots))
         among = self.log.c.id.in_(sql.union(has_label, shot_has_label))
         return sql.select(self.log.c.id, self.log.c.time).where(among, *self._counted(by_id=True)).subquery()
@@ -343,9 +346,11 @@ class _Shots:
 
 
 def _table(found: Sequence[Any]) -> pd.DataFrame:
-    table = pd.DataFrame(found, columns=list(_NAMES))
+    dataset = current()
+    table = pd.DataFrame(found, columns=list(log_columns(described_log())))
     versions = pd.to_numeric(table[MODEL_VERSION].where(table[MODEL_VERSION].str.isdecimal())).astype("Int64")
-    kinds = {**dict.fromkeys((*FEATURES, "probability", TARGET), "float64"), "prediction": "int64", "shot_id": "Int64"}
+    numbers = [*(feature.name for feature in dataset.numeric), "probability", dataset.target.name]
+    kinds = {**dict.fromkeys(numbers, "float64"), "prediction": "int64", dataset.id.name: "Int64"}
     return table.astype({**kinds, "time": "datetime64[us]"}).assign(**{MODEL_VERSION: versions})
 
 

@@ -15,10 +15,9 @@ from pydantic import Field
 
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
-from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.locks import single_instance
+from serving.inference_log.described_log import ID, LABEL, described_log
 from serving.inference_log.inference_log import URL_VARIABLE, used_bytes
-from serving.inference_log.inference_log import tables as log_tables
 from serving.inference_log.reader import LogError, has_origin, log_url, now, open_log
 from serving.server_limits import PREFIX, limits
 
@@ -123,7 +122,7 @@ class _Log:
 
     def __init__(self, engine: sql.Engine) -> None:
         self._engine = engine
-        self._log: Any = log_tables(FEATURES)[0]
+        self._log: Any = described_log()
         self._has_origin = has_origin(engine)
 
     def count(self, before: datetime | None = None) -> int:
@@ -172,7 +171,7 @@ class _Log:
     def _remove_piece(self, connection: sql.Connection, before: datetime, origin: str | None) -> tuple[int, int]:
         log = self._log
         # The newest first: of two labels of a shot, the newer one is handed on.
-        query = sql.select(log.c.id, log.c[SHOT_ID], log.c[TARGET]).where(log.c.time < before, *self._of(origin))
+        query = sql.select(log.c.id, log.c[ID], log.c[LABEL]).where(log.c.time < before, *self._of(origin))
         rows = connection.execute(query.order_by(log.c.time.desc(), log.c.id.desc()).limit(_ROWS_AT_ONCE)).all()
         if not rows:
             return 0, 0
@@ -184,9 +183,9 @@ class _Log:
         if known:
             statement = (
                 log.update()
-                .where(log.c[SHOT_ID] == sql.bindparam("shot"), log.c[TARGET].is_(None), *self._of(origin))
+                .where(log.c[ID] == sql.bindparam("shot"), log.c[LABEL].is_(None), *self._of(origin))
                 .where(log.c.time >= before)
-                .values({TARGET: sql.bindparam("label")})
+                .values({LABEL: sql.bindparam("label")})
             )
             changes = [{"shot": shot, "label": label} for shot, label in known.items()]
             carried = max(0, connection.execute(statement, changes).rowcount)

@@ -32,8 +32,8 @@ from pydantic import Field
 from data.cli.config import CommandConfig
 from data.cli.console import info
 from data.cli.logs import log_to_stderr
+from data.datasets import log_file
 from data.errors import KobeShotError
-from data.paths import INFERENCE_LOG
 from data.storage.scratch import scratch
 from data.storage.urls import sqlite_url
 from serving import registry
@@ -452,7 +452,7 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
 def _set_inference_log() -> None:
     """Log to a SQLite file of the project unless the user names another log; reject an invalid URL."""
     name = inference_log.URL_VARIABLE
-    url = os.environ.setdefault(name, sqlite_url(INFERENCE_LOG))
+    url = os.environ.setdefault(name, sqlite_url(log_file()))
     if url in {"", "off"}:
         return
     try:
