@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -24,7 +25,7 @@ from data.paths import ROOT
 from data.schema import FEATURES, feature_column
 from serving.model.compilation import COMPILED, DETAILS
 from serving.model.packaging import PackagingError, log_scoring_model
-from serving.model.scoring_model import COMPILED_VARIABLE, OUTPUT_VARIABLE, output_from_environment
+from serving.model.scoring_model import COMPILED_VARIABLE, OUTPUT_VARIABLE, Encoder, output_from_environment
 from tests.project import shot
 
 
@@ -320,6 +321,39 @@ def test_a_pipeline_that_would_need_pickle_is_refused(table: pd.DataFrame) -> No
     code = FunctionTransformer(json.dumps)
     with mlflow.start_run(), pytest.raises(PackagingError, match=r"not served: json\.dumps \(FunctionNode\), "):
         log_scoring_model(Pipeline([("code", code)]), table.head(2), threshold=0.5, metadata={})
+
+
+MIXED: list[dict[str, Any]] = [
+    {"name": "zone", "kind": "category", "categories": ["left", "right", "center"], "unseen": "unknown"},
+    {"name": "feet", "kind": "float"},
+    {"name": "day", "kind": "date"},
+    {"name": "side", "kind": "category", "categories": ["home", "away"], "unseen": "reject", "allowed": "a side"},
+]
+
+
+def mixed(rows: int, *, day: str = "2013-10-29", side: str = "away") -> pd.DataFrame:
+    """A table of every kind, with nulls and an unseen category in each fourth row."""
+    table = pd.DataFrame({"zone": ["right", "center", "up", None], "feet": [3.0, np.nan, 5.5, 7.0]})
+    table["day"], table["side"] = ["2000-02-29", day, None, "1970-01-01"], ["home", side, None, "home"]
+    return table.iloc[np.arange(rows) % 4]
+
+
+def test_few_rows_are_encoded_as_many_are() -> None:
+    encoder = Encoder(MIXED)
+    many, unseen = encoder.encode(*encoder.read(mixed(400)))
+    for rows in (1, 2, 4, 31, 32, 33):
+        few, unseen_of_few = encoder.encode(*encoder.read(mixed(rows)))
+        np.testing.assert_array_equal(few, many[:rows])
+        assert unseen_of_few == ({"zone": sum(row % 4 == 2 for row in range(rows))} if rows > 2 else {})
+    assert unseen == {"zone": 100}
+
+
+@pytest.mark.parametrize(("column", "value"), [("day", "soon"), ("side", "both")])
+def test_a_wrong_string_is_named_in_few_rows_as_in_many(column: str, value: str) -> None:
+    encoder = Encoder(MIXED)
+    for rows in (4, 40):
+        with pytest.raises(MlflowException, match=f"row 1, column {column}: found '{value}'"):
+            encoder.encode(*encoder.read(mixed(rows, **{column: value})))
 
 
 @pytest.fixture
