@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
-from data.cli.console import console, info
+from data.cli.console import console, info, warn
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import MODEL_VERSION
 from data.spark.session import session
 from data.storage.files import sha256
 from data.storage.locations import display_location, is_url, local_table, validate_location
+from monitor import alerts
 from monitor.drift import spark as spark_sketches
 from monitor.drift.sketches import TableSketch
 from monitor.health.baseline import ReferenceData
@@ -33,6 +34,7 @@ from monitor.reports.monitoring.report import report
 from monitor.scored_tables import pieces, sketched
 from monitor.store import commands, records, run_names, tables, tags
 from monitor.store.model_store import current_store
+from monitor.store.records import MonitoringRun
 from serving import registry
 from serving.client.probe import endpoint_info
 from serving.inference_log import reader
@@ -195,9 +197,11 @@ def run(config: MonitoramentoConfig) -> MonitoringResult:
             health = run_checks(evaluation, checks_of(evaluation.dataset))
             found = to_dict(evaluation, health)
         monitored = MonitoringResult(evaluation, health, found)
+        history = _history(source)
         reference = tables.prepared_table(current_store(), config.reference, judged.version)
-        log_records(_records(monitored, current, reference, given, synthetic=champion.synthetic))
+        log_records(_records(monitored, current, reference, given, history, synthetic=champion.synthetic))
         _show(monitored)
+        _alert(monitored, history[0].health if history else "")
     return monitored
 
 
@@ -241,8 +245,14 @@ def _counted(config: MonitoramentoConfig, current: CurrentData, baseline: Refere
         return spark_sketches.sketch_frame(active.createDataFrame(held), baseline.sketcher, current.path)
 
 
-def _records(
-    monitored: MonitoringResult, current: CurrentData, reference: Path, given: str, *, synthetic: bool
+def _records(  # noqa: PLR0913 what a run holds
+    monitored: MonitoringResult,
+    current: CurrentData,
+    reference: Path,
+    given: str,
+    history: Sequence[MonitoringRun],
+    *,
+    synthetic: bool,
 ) -> Iterator[Record]:
     health = monitored.health
     yield Tags({tags.HEALTH: str(health.status), tags.REASONS: "\n".join(health.reasons)[: records.MAX_TAG_LENGTH]})
@@ -255,7 +265,29 @@ def _records(
         yield Dataset(current.path, current.table, "current", sha256(current.path), source=source)
     yield Dataset(reference, monitored.evaluation.baseline.table, "reference", sha256(reference))
     yield Text(records.MONITORING_RECORD, json.dumps(monitored.record, indent=2) + "\n")
-    yield Text(records.MONITORING_REPORT, report(monitored.evaluation, monitored.record, synthetic=synthetic))
+    found = report(monitored.evaluation, monitored.record, synthetic=synthetic, history=history)
+    yield Text(records.MONITORING_REPORT, found)
+
+
+def _history(source: str) -> list[MonitoringRun]:
+    """Earlier monitoring runs of the same data source that have a status, newest first."""
+    return [run for run in current_store().monitoring_runs(source) if run.health]
+
+
+def _alert(monitored: MonitoringResult, before: str) -> None:
+    """Send an alert if the status has changed; a problem of its delivery is a warning."""
+    try:
+        settings = alerts.read_settings()
+        alert = alerts.alert_of(monitored.record, before, settings)
+        deliveries = alerts.deliver(alert, settings) if alert and settings.is_on else []
+    except alerts.AlertError as error:
+        warn(str(error))
+        return
+    for delivery in deliveries:
+        if delivery.problem:
+            warn(f"The alert was not delivered by {delivery.channel}: {delivery.problem}.")
+        else:
+            info("Alert:", f"delivered by {delivery.channel}")
 
 
 def _show(monitored: MonitoringResult) -> None:

@@ -66,7 +66,10 @@ def _draw_cells(axes: Axes, found: TrustCourt) -> None:
     level, opacity = cells["level"].to_numpy(), np.where(cells["significant"], 1.0, FADED)
     known = level >= 0
     colors = [DIVERGING[each] for each in level[known]]
-    axes.add_collection(PolyCollection(shapes[known], facecolors=colors, alpha=opacity[known], linewidths=0, zorder=2))
+    if known.any():
+        axes.add_collection(
+            PolyCollection(shapes[known], facecolors=colors, alpha=opacity[known], linewidths=0, zorder=2)
+        )
     axes.add_collection(
         PolyCollection(
             shapes,

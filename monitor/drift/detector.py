@@ -40,7 +40,7 @@ MODERATE_PSI, LARGE_PSI = 0.1, 0.25
 # Together they give ALPHA on new rows, as `make bench-monitor` measures: the tests overlap, the out-of-support rate is
 # discrete, and the threshold of the domain classifier is conservative.
 _STATISTICS_ALPHA, _SUPPORT_ALPHA, _CLASSIFIER_ALPHA = 0.055, 0.005, 0.005
-_RATES_ALPHA = 0.0025
+_RATES_ALPHA = 0.005
 _DISTANCE = "wasserstein"
 _SAMPLES_AT_ONCE = 100
 _MAX_SUMMED = 100_000

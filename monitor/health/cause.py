@@ -24,8 +24,8 @@ class Sentence:
     values: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, translate: Callable[[str], str] = str) -> str:
-        """The sentence, with its template translated."""
-        return translate(self.template).format(**self.values)
+        """The sentence, with its template translated, and the values that have a translation."""
+        return translate(self.template).format(**{name: translate(value) for name, value in self.values.items()})
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,11 @@ def section_of(code: str) -> str:
 
 def expected_and_actual(record: Mapping[str, Any]) -> tuple[float, float] | None:
     """Mean P(made) and FG% of the new labeled rows; None without them."""
-    slices = [row for row in record.get("slices") or [] if row["slice"] == "playoffs"]
+    every = record.get("slices") or []
+    of = {name: [row for row in every if row["slice"] == name] for name in dict.fromkeys(row["slice"] for row in every)}
+    labeled = record["current"]["labeled"]
+    # The slices of one dimension hold every labeled row once.
+    slices = next((own for own in of.values() if sum(row["rows"] for row in own) == labeled), [])
     rows = sum(row["rows"] for row in slices)
     if not rows:
         return None

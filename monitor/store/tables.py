@@ -98,7 +98,7 @@ def find_table(store: ModelStore, name: str, digest: str, version: str) -> Path:
 
 
 def identified(store: ModelStore, table: pd.DataFrame, name: str, version: str, digest: str = "") -> pd.DataFrame:
-    """A table that a version was trained or tested on, with the id (Int64) and the group of its rows.
+    """A table that a version was trained or tested on, with the ``shot_id`` (Int64) of its rows.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def identified(store: ModelStore, table: pd.DataFrame, name: str, version: str, 
     Returns
     -------
     pandas.DataFrame
-        With the id, the group where the description names one, and ``time`` where the rows are delayed labels;
-        unchanged where no run holds which rows they are: a preparation of 0.1.0 did not keep it.
+        With ``shot_id``, and ``time`` where the rows are delayed labels; unchanged where no run holds which shots they
+        are: a preparation of 0.1.0 did not keep it.
     """
     found = _ids_of(store, name, version, digest)
     if found is None or len(found) != len(table):
@@ -136,11 +136,9 @@ def _ids_of(store: ModelStore, name: str, version: str, digest: str) -> pd.DataF
     if not of_ids:
         return None
     try:
-        table = pd.read_parquet(find_table(store, IDS[name], of_ids, version))
+        return pd.read_parquet(find_table(store, IDS[name], of_ids, version)).astype({SHOT_ID: "Int64"})
     except TableError:
         return None
-    integers = [column for column in table if column == SHOT_ID or pd.api.types.is_integer_dtype(table[column])]
-    return table.astype(dict.fromkeys(integers, "Int64"))
 
 
 def last_batch_scoring(store: ModelStore) -> BatchScoringRun:

@@ -10,9 +10,9 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
-from data import datasets
 from data.errors import TableError
 from data.schema import PROBABILITY, TARGET
+from monitor.charts.court_rows import has_place, on_court, with_label
 from monitor.charts.trust_court import TrustCourt, trust_court
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
@@ -235,9 +235,9 @@ def baseline() -> ReferenceData:
     return _baseline(current_store(), registry.champion_number())
 
 
-def has_court() -> bool:
-    """Whether the dataset of the champion has a court."""
-    return datasets.default().court is not None
+def has_court(evaluation: Evaluation) -> bool:
+    """Whether the rows of an evaluation are on a court."""
+    return has_place(evaluation.current, evaluation.dataset)
 
 
 def courts(shown: ShownEvaluation) -> dict[str, TrustCourt]:
@@ -292,7 +292,7 @@ def versions_of(store: ModelStore) -> list[ModelVersion]:
 @cached(st.cache_resource, max_entries=4)
 def _courts(store: ModelStore, key: str, _evaluation_of: Evaluation) -> dict[str, TrustCourt]:
     del store, key
-    rows = _evaluation_of.current
+    rows = on_court(_evaluation_of.current, _evaluation_of.dataset)
     # Training and reference rows show nothing about new shots.
     rows = rows.assign(**{TARGET: rows[TARGET].where(~_evaluation_of.is_own)})
     out = _evaluation_of.out_of_support
@@ -306,7 +306,7 @@ def _courts(store: ModelStore, key: str, _evaluation_of: Evaluation) -> dict[str
 @cached(st.cache_data, max_entries=4)
 def _runners(store: ModelStore, key: str, _evaluation_of: Evaluation) -> list[Runner]:
     del key
-    rows, version = _evaluation_of.labeled, _evaluation_of.version
+    rows, version = with_label(_evaluation_of.labeled, _evaluation_of.dataset), _evaluation_of.version
     if rows.empty:
         return []
     own = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
@@ -322,7 +322,7 @@ def _runners(store: ModelStore, key: str, _evaluation_of: Evaluation) -> list[Ru
 @cached(st.cache_data, max_entries=4)
 def _rolling(store: ModelStore, key: str, _evaluation_of: Evaluation) -> pd.DataFrame | None:
     del key
-    rows = _evaluation_of.labeled
+    rows = with_label(_evaluation_of.labeled, _evaluation_of.dataset)
     time = rows["time"] if "time" in rows else shots.game_dates(store, rows)
     return None if time is None else rolling_loss_of(rows[TARGET], rows[PROBABILITY], time)
 

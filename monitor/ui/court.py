@@ -10,9 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from data import court
-from data.schema import FEATURES, PROBABILITY, TARGET
+from data.schema import PROBABILITY, TARGET
 from monitor.charts import court as court_charts
 from monitor.charts import performance
+from monitor.charts.court_rows import has_place, on_court
 from monitor.charts.trust_court import trust_court as court_of
 from monitor.health.evaluation import Evaluation
 from monitor.metrics import rates
@@ -73,7 +74,7 @@ def show() -> None:
         playground.show()
         return
     with widgets.errors_shown():
-        if not cache.has_court():
+        if not has_place(cache.baseline().table, cache.baseline().dataset):
             st.info(_("This dataset has no court. See the drifted features on the page Why."), icon=":material/info:")
             return
         selected = st.segmented_control(
@@ -99,12 +100,13 @@ def _table(selected: str) -> _Shots:
     if selected == _CURRENT:
         shown = cache.current()
         subject.show(shown.subject)
-        return _Shots(shown.evaluation.current, shown.evaluation.version, shown.evaluation)
+        evaluation = shown.evaluation
+        return _Shots(on_court(evaluation.current, evaluation.dataset), evaluation.version, evaluation)
     if selected == _TEST:
         found = cache.baseline()
-        return _Shots(found.table.assign(**{SEASON: UNKNOWN}), found.version, None)
+        return _Shots(on_court(found.table.assign(**{SEASON: UNKNOWN}), found.dataset), found.version, None)
     champion = registry.champion_number()
-    return _Shots(cache.development(current_store(), champion), champion, None)
+    return _Shots(on_court(cache.development(current_store(), champion), cache.baseline().dataset), champion, None)
 
 
 def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
@@ -196,7 +198,7 @@ def _show_actual_and_predicted(table: pd.DataFrame) -> None:
 
 
 def _show_rates(table: pd.DataFrame) -> None:
-    named = slices(table[[*FEATURES]], cache.baseline().dataset)
+    named = slices(table, cache.baseline().dataset)
     columns = st.columns(2)
     for place, (name, groups) in enumerate(named.items()):
         figure = performance.rates(rates.rates_by_group(table, groups), name, f"FG% by {name}")

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.datasets import Dataset
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.charts import performance
+from monitor.charts.court_rows import with_label
 from monitor.metrics.binary import log_loss_by_row
 from monitor.metrics.names import column_name
 from monitor.metrics.rates import wilson
@@ -23,7 +25,8 @@ _SAME = 4
 def show(shown: ShownEvaluation) -> None:
     """Render the section."""
     evaluation = shown.evaluation
-    rows = evaluation.labeled if len(evaluation.labeled) else evaluation.baseline.table
+    labeled = evaluation.labeled if len(evaluation.labeled) else evaluation.baseline.table
+    rows = with_label(labeled, evaluation.dataset)
     if not len(evaluation.labeled):
         st.info(_("There is no labeled row yet, so these are errors on the test set."), icon=":material/info:")
     groups = tied_groups(rows)
@@ -45,7 +48,7 @@ def show(shown: ShownEvaluation) -> None:
         )
     widgets.download_table(groups, "errors_by_probability", "errors_groups")
     st.subheader(_("Highest-loss predictions"))
-    _show_worst(rows)
+    _show_worst(rows, evaluation.dataset)
 
 
 def tied_groups(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,10 +103,11 @@ def _group_columns() -> dict[str, Any]:
     }
 
 
-def _show_worst(rows: pd.DataFrame) -> None:
+def _show_worst(rows: pd.DataFrame, dataset: Dataset) -> None:
     loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
     worst = np.argsort(-loss, kind="stable")[:_ROWS_SHOWN]
-    names = [name for name in ("shot_id", *FEATURES, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION) if name in rows]
+    every = ("shot_id", *dataset.feature_names, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION)
+    names = [name for name in every if name in rows]
     st.caption(_("The predictions with the highest log loss: confident and wrong."))
     table = rows.iloc[worst][names].assign(log_loss=loss[worst])
     columns: dict[str, Any] = {name: st.column_config.Column(_(column_name(name, unit=True))) for name in names}

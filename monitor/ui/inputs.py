@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from data.schema import FEATURES, PROBABILITY, TARGET, feature_column
+from data.schema import PROBABILITY
 from monitor.charts import court, monitoring, performance
+from monitor.charts.court_rows import on_court
+from monitor.charts.drift_rows import drift_rows as drift_rows_of
 from monitor.drift.detector import ALPHA, LARGE_PSI, MODERATE_PSI
 from monitor.health.checks import MAX_OWN
 from monitor.health.evaluation import Evaluation
@@ -25,14 +27,14 @@ def show(shown: ShownEvaluation) -> None:
         "Distributions": _show_distributions,
         "Statistics and thresholds": _show_statistics,
         "Domain classifier": _show_classifier,
-        **({"Shot locations": _show_locations} if cache.has_court() else {}),
+        **({"Shot locations": _show_locations} if cache.has_court(shown.evaluation) else {}),
     }
     widgets.tabs(draw, shown.evaluation, "drift_tab")
 
 
 def _show_rows(evaluation: Evaluation) -> None:
     drift_rows.show(evaluation, key="why_drift")
-    rows = pd.DataFrame(drift_rows.drift_rows(evaluation))
+    rows = pd.DataFrame(drift_rows_of(evaluation))
     widgets.download_table(rows, "drift", "inputs_drift")
 
 
@@ -45,7 +47,10 @@ def _show_cards(evaluation: Evaluation) -> None:
     else:
         widgets.card(columns[0], "Drift", "not evaluated", "rows are not new")
     widgets.card(
-        columns[1], "Drifted features", f"{len(drifted)} of {len(FEATURES)}", f"{len(drifted) / len(FEATURES):.0%}"
+        columns[1],
+        "Drifted features",
+        f"{len(drifted)} of {len(evaluation.dataset.features)}",
+        f"{len(drifted) / len(evaluation.dataset.features):.0%}",
     )
     note = f"threshold {found.out_of_support_threshold:.1%}"
     widgets.card(columns[2], "Out of support", f"{found.out_of_support_rate:.1%}", note)
@@ -60,11 +65,12 @@ def _show_cards(evaluation: Evaluation) -> None:
 
 
 def _show_distributions(evaluation: Evaluation) -> None:
+    columns = [row.column for row in drift_rows_of(evaluation)]
     name = st.segmented_control(
-        _("Column"), [*FEATURES, PROBABILITY], default="shot_distance", key="drift_column",
+        _("Column"), columns, default=columns[0], key="drift_column",
         format_func=lambda each: _(column_name(each)),
     )  # fmt: skip
-    column = name or "shot_distance"
+    column = name or columns[0]
     samples = {
         label: table[column].to_numpy()
         for label, table in (
@@ -74,9 +80,11 @@ def _show_distributions(evaluation: Evaluation) -> None:
         )
         if column in table
     }
-    whole = column != PROBABILITY and (
-        feature_column(column).kind == "integer" or feature_column(column).unit == "feet"
-    )
+    if column != PROBABILITY and not evaluation.dataset.column(column).is_numeric:
+        _show_categories(evaluation, column)
+        return
+    known = None if column == PROBABILITY else evaluation.dataset.column(column)
+    whole = known is not None and (known.kind in {"integer", "boolean"} or known.unit == "feet")
     unit = "P(made)" if column == PROBABILITY else _(column_name(column, unit=True))
     left, right = st.columns([3, 2])
     widgets.base_figure(
@@ -87,11 +95,20 @@ def _show_distributions(evaluation: Evaluation) -> None:
         _show_by_class(evaluation)
 
 
+def _show_categories(evaluation: Evaluation, column: str) -> None:
+    shares = {
+        label: table[column].value_counts(normalize=True)
+        for label, table in (("test", evaluation.baseline.table), (evaluation.name, evaluation.current))
+    }
+    table = pd.DataFrame(shares).fillna(0.0).sort_values("test", ascending=False).rename_axis(_(column_name(column)))
+    st.dataframe(table, column_config={name: st.column_config.NumberColumn(name, format="percent") for name in shares})
+
+
 def _show_by_class(evaluation: Evaluation) -> None:
     columns = st.columns(2)
     for place, (label, name) in enumerate(((1, "made"), (0, "missed"))):
         samples = {
-            sample: rows.loc[rows[TARGET] == label, PROBABILITY].to_numpy()
+            sample: rows.loc[rows[evaluation.baseline.target] == label, PROBABILITY].to_numpy()
             for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.labeled))
         }
         figure = monitoring.distributions(
@@ -160,5 +177,9 @@ def _show_classifier(evaluation: Evaluation) -> None:
 
 def _show_locations(evaluation: Evaluation) -> None:
     left, right = st.columns(2)
-    widgets.base_figure(court.density_on_court(evaluation.baseline.training, "Train"), "train", left)
-    widgets.base_figure(court.density_on_court(evaluation.current, evaluation.name), "current", right)
+    widgets.base_figure(
+        court.density_on_court(on_court(evaluation.baseline.training, evaluation.dataset), "Train"), "train", left
+    )
+    widgets.base_figure(
+        court.density_on_court(on_court(evaluation.current, evaluation.dataset), evaluation.name), "current", right
+    )

@@ -6,6 +6,7 @@ import streamlit as st
 from data.datasets import Dataset
 from data.schema import PROBABILITY, TARGET
 from monitor.charts import layout, performance
+from monitor.charts.court_rows import with_label
 from monitor.health.checks import MIN_LABELED
 from monitor.health.evaluation import Evaluation
 from monitor.metrics import base_rate
@@ -52,9 +53,9 @@ def show(shown: ShownEvaluation) -> None:
 def _samples(shown: ShownEvaluation) -> dict[str, tuple[pd.DataFrame, Performance]]:
     """Labeled rows and their metrics, of the test set first."""
     evaluation = shown.evaluation
-    samples = {"test": (evaluation.baseline.table, evaluation.baseline.performance)}
+    samples = {"test": (with_label(evaluation.baseline.table, evaluation.dataset), evaluation.baseline.performance)}
     if len(evaluation.labeled):
-        samples[evaluation.name] = (evaluation.labeled, evaluation.performance)
+        samples[evaluation.name] = (with_label(evaluation.labeled, evaluation.dataset), evaluation.performance)
     return samples
 
 
@@ -216,7 +217,7 @@ def _show_candidates(shown: ShownEvaluation) -> None:
 
 
 def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate], evaluation: Evaluation) -> None:
-    labels, threshold = rows[TARGET].to_numpy(), evaluation.baseline.threshold
+    labels, threshold = rows[evaluation.baseline.target].to_numpy(), evaluation.baseline.threshold
     curves = {name: (labels, candidate.probability(rows)) for name, candidate in found.items()}
     table = pd.DataFrame(
         {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}, index=list(METRICS)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from data import court
 from data.schema import PROBABILITY, TARGET
+from monitor.charts.court_rows import on_court
 from monitor.health.evaluation import Evaluation
 from monitor.metrics.rates import wilson
 from monitor.store.shots import SEASON
@@ -70,7 +71,7 @@ def _offer_playground(spot: Spot) -> None:
 
 def near_spot(evaluation: Evaluation, spot: Spot) -> "tuple[pd.DataFrame, np.ndarray[tuple[int], np.dtype[np.bool_]]]":
     """The shots near a spot in its frame, and which of them are out of support."""
-    rows = evaluation.current
+    rows = on_court(evaluation.current, evaluation.dataset)
     x, y = court.to_feet(rows["lat"], rows["lng"])
     kept = np.hypot(x - spot.x, y - spot.y) <= REACH_FEET
     if spot.frame and SEASON in rows:

@@ -1,7 +1,9 @@
 """The language of the pages: English, or what a gettext catalog of `locale` translates."""
 
 import ast
+import calendar
 import gettext
+import re
 from functools import cache
 from pathlib import Path
 
@@ -13,8 +15,28 @@ LANGUAGES = {ENGLISH: "English", "pt": "Português"}
 LANGUAGE = "lang"
 """Widget key and query parameter of the language."""
 
+_MONTHS = (
+    *("janeiro", "fevereiro", "março", "abril", "maio", "junho"),
+    *("julho", "agosto", "setembro", "outubro", "novembro", "dezembro"),
+)
 _LOCALE = Path(__file__).parent / "locale"
 _CATALOGS = {"pt": _LOCALE / "pt_BR" / "LC_MESSAGES" / "monitor.po"}
+
+
+_DATES = {
+    "pt": {
+        **dict(
+            zip(
+                ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+                ("segunda-feira", "terça-feira", "quarta-feira", "quinta-feira", "sexta-feira", "sábado", "domingo"),
+                strict=True,
+            )
+        ),
+        **dict(zip(calendar.month_name[1:], _MONTHS, strict=True)),
+        **{short: month[:3] for short, month in zip(calendar.month_abbr[1:], _MONTHS, strict=True)},
+    }
+}
+_DATE_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_DATES['pt'], key=len, reverse=True))})\b")
 
 
 class Catalog(gettext.NullTranslations):
@@ -45,6 +67,12 @@ def read(path: Path) -> dict[str, str]:
         if kind and line.startswith('"'):
             parts[kind] = parts.get(kind, "") + str(ast.literal_eval(line))
     return found
+
+
+def localized(text: str) -> str:
+    """A sentence with its days and months in the language of this visitor."""
+    words = _DATES.get(language())
+    return _DATE_WORD.sub(lambda found: words[found.group()], text) if words else text
 
 
 def language() -> str:

@@ -19,7 +19,7 @@ from monitor.retraining.policy import RetrainingPolicy
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
 from monitor.ui import cache, drift_rows, jobs, running_jobs, spot, subject, trust_court, url_state, widgets
-from monitor.ui.text import _
+from monitor.ui.text import _, localized
 
 _FRESH = timedelta(days=1)
 _SEASON = "season"
@@ -94,7 +94,7 @@ def _show_headline(state: _State) -> bool:
     status = _status(state.found) if is_champion else "unknown"
     left, right = st.columns([2, 1], gap="medium", vertical_alignment="center")
     with left:
-        facts = " · ".join(_facts(state, about))
+        facts = localized(" · ".join(_facts(state, about)))
         st.markdown(f'{widgets.chip(status)}<span class="facts">{facts}</span>', unsafe_allow_html=True)
         with st.container(key="headline"):
             st.title(widgets.plain(_sentence(state, why, is_champion=is_champion)))
@@ -149,7 +149,7 @@ def _show_next(state: _State) -> None:
     now = datetime.now(UTC)
     runs = [*cache.monitoring_runs(state.store, OF_BATCH_SCORING), *cache.monitoring_runs(state.store, OF_LOG)]
     following = calendar.next_monitoring_run(runs, log, calendar.Cadence.WEEK, now)
-    text = outlook(state.found, log, RetrainingPolicy(), following, now).text(_)
+    text = localized(outlook(state.found, log, RetrainingPolicy(), following, now).text(_))
     st.markdown(f'<div class="next"><b>{_("What happens next")}</b>{widgets.plain(text)}</div>', unsafe_allow_html=True)
     with st.container(key="runner_up"):
         _show_runner_up(state)
@@ -238,7 +238,7 @@ def _show_evidence(state: _State) -> None:
     except KobeShotError as error:
         st.info(widgets.plain(str(error)), icon=":material/info:")
         return
-    if not cache.has_court():
+    if not cache.has_court(shown.evaluation):
         drift_rows.show(shown.evaluation, key="today_drift", limit=6)
         return
     season = url_state.read(_SEASON)

@@ -163,7 +163,7 @@ def test_every_metric_is_logged_with_its_interval_and_with_the_record_and_the_re
     report = (Path(run.info.artifact_uri) / "report.html").read_text(encoding="utf-8")
     assert "SIMULATED" in report
     assert "<script" not in report
-    assert report.count("data:image/png;base64,") == 4
+    assert report.count("data:image/png;base64,") == 5
 
 
 def test_the_tables_that_were_compared_are_inputs_of_the_run(synthetic_main: tuple[Checkout, str]) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from data.datasets import default
+from data.datasets import Dataset, default
 from data.schema import MODEL_VERSION, PROBABILITY, TARGET
 from monitor.health import record as recording
 from monitor.health.baseline import ReferenceData
@@ -23,6 +23,7 @@ from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.record import flatten_metrics, to_dict
 from monitor.health.status import CheckStatus, HealthReport, run_checks
 from monitor.metrics.binary import METRICS
+from monitor.metrics.names import readable
 from monitor.reports.monitoring.report import report
 from serving.client.probe import EndpointInfo
 from tests.evaluations import CHAMPION, NOW, batch, evaluation, population, reference_data
@@ -152,7 +153,7 @@ def test_the_report_of_any_table_is_self_contained(name: str) -> None:
     assert not re.search(r"\bnan\b|None|Undefined", shown.text)
     for result in health.results:
         assert result.code in shown.text
-        assert " ".join(result.message.split()) in shown.text
+        assert " ".join(readable(result.message).split()) in shown.text
 
 
 def test_a_record_holds_the_status_both_tables_and_the_scoring_version(
@@ -267,7 +268,7 @@ def test_names_are_escaped_in_a_report(name: str) -> None:
     assert "script" not in shown.tags
     assert not any(attribute.startswith("on") for attribute, _ in shown.attributes)
     assert shown.text.count(name) >= 4
-    assert len(shown.images) == 4
+    assert len(shown.images) == 5
 
 
 def test_messages_of_checks_are_escaped(labeled: tuple[Evaluation, HealthReport]) -> None:
@@ -301,13 +302,14 @@ def test_a_report_shows_the_status_the_metrics_and_the_scoring_version(
     assert "mid-court" not in shown.text
 
 
-def test_a_report_has_four_images_and_one_without_labels_of_both_classes_has_one(page: str) -> None:
-    assert len(Page(page).images) == 4
+def test_a_report_has_five_images_and_one_without_labels_of_both_classes_has_two(page: str) -> None:
+    assert len(Page(page).images) == 5
     alts = [value for name, value in Page(page).attributes if name == "alt"]
-    assert alts == ["Distributions", "Calibration", "ROC", "Confusion"]
+    assert alts[0].startswith("Trust court. 400 shots, ")
+    assert alts[1:] == ["Distributions", "Calibration", "ROC", "Confusion"]
     for name in ("unlabeled", "all made"):
         seen, health = kind(name)
-        assert len(Page(report(seen, to_dict(seen, health), synthetic=False)).images) == 1
+        assert len(Page(report(seen, to_dict(seen, health), synthetic=False)).images) == 2
 
 
 def test_a_report_shows_why_an_estimate_is_unavailable_above_the_estimate_of_the_supported_rows() -> None:
@@ -322,7 +324,7 @@ def test_a_report_shows_why_an_estimate_is_unavailable_above_the_estimate_of_the
 def test_a_batch_with_the_name_of_the_reference_is_drawn_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[dict[str, pd.DataFrame]] = []
 
-    def draw(samples: dict[str, pd.DataFrame], _columns: list[str]) -> Figure:
+    def draw(samples: dict[str, pd.DataFrame], _columns: list[str], _dataset: Dataset) -> Figure:
         drawn.append(samples)
         return Figure()
 
