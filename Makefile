@@ -29,7 +29,7 @@ CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-groups bench-pages serve monitor ui lock clean
-.PHONY: entrega retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
+.PHONY: docs-site entrega retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,9 +86,14 @@ lint: env ## Check style, types and the files of the deployment
 	check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	hadolint deploy/Dockerfile
 
-docs: env ## Generate MLproject, docs/parameters.md and docs/openapi.json
+docs: env ## Generate MLproject, docs/parameters.md, docs/environment-variables.md and docs/openapi.json
 	python -m tools.parameters
+	python -m tools.environment_variables
 	python -m tools.openapi
+
+docs-site: env ## Build the pages of docs/ as a site in .site/html (Zensical, in an environment of its own); a warning is an error
+	UV_PROJECT_ENVIRONMENT=.venv-docs $(BIN)/uv sync --frozen --quiet --only-group docs --python "$(PYTHON)"
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" $(CURDIR)/$(BIN)/python -m tools.site
 
 format: env ## Format the code
 	ruff format .

@@ -34,7 +34,7 @@ INSTALLED = ("-o", ".venv/.ready", "-o", ".venv/.ready-spark")
 
 _MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 _TARGETS = set(re.findall(r"^([a-z][\w-]*):", _MAKEFILE, flags=re.MULTILINE))
-_VARIABLES = set(re.findall(r"\$[({](?:or \$\()?([A-Z_]+)", _MAKEFILE))
+_VARIABLES = set(re.findall(r"\$[({](?:or \$\(|value )?([A-Z_]+)", _MAKEFILE))
 _ENTRY_POINTS = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_-]+(?:=\S+)?")
 _TABLE = (".parquet", ".csv")
@@ -243,5 +243,7 @@ _CHECKS: dict[str, Callable[[list[str]], None] | None] = {
     "docker": _docker,
     "*.sh": _script,
     **dict.fromkeys(("cd", "git", "ssh", "export", "ls", "mkdir", "cp", "spark-class", "for", "do", "done")),
+    # What a person installs, or runs on a cluster.
+    **dict.fromkeys(("kubectl", "brew", "apt-get", "ln")),
 }
 """The check of each program that a page may name; None for programs of other projects."""

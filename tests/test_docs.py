@@ -18,7 +18,7 @@ from tests.test_layers import LAYERS
 from tools import parameters
 
 DOCS = ROOT / "docs"
-OUTPUTS = ("data/raw", "data/processed", "deploy/secrets")
+OUTPUTS = ("data/raw", "data/processed", "deploy/secrets", "docs/entrega")
 """Folders that commands write to."""
 
 _COMMAND = re.compile(r"(make|mlflow (run|models|ui|server)|python -m|streamlit run) ")

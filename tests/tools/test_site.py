@@ -1,0 +1,41 @@
+import re
+from pathlib import Path
+
+import yaml
+
+from data.paths import ROOT
+from tests.pages import Page
+from tools import site
+
+
+def navigation() -> list[str]:
+    # Tags such as !!python/name are of Zensical.
+    text = re.sub(r"!!python/name:\S+", "x", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def files(entries: list[object]) -> list[str]:
+        found: list[str] = []
+        for entry in entries:
+            found += [entry] if isinstance(entry, str) else files(next(iter(entry.values())))  # type: ignore[attr-defined]
+        return found
+
+    return files(yaml.safe_load(text)["nav"])
+
+
+def test_every_page_is_in_the_navigation_and_every_link_leads_within_the_site(tmp_path: Path) -> None:
+    site.stage(tmp_path)
+    pages = {path.name for path in tmp_path.glob("*.md")}
+    assert sorted(pages) == sorted(navigation())
+    for name in pages:
+        for link in Page(tmp_path / name).links:
+            if "://" not in link and not link.startswith("mailto:"):
+                path, _, fragment = link.partition("#")
+                target = tmp_path / (path or name)
+                assert target.is_file(), (name, link)
+                assert not fragment or fragment in Page(target).anchors, (name, link)
+
+
+def test_links_in_blocks_of_code_are_not_changed(tmp_path: Path) -> None:
+    site.stage(tmp_path)
+    original = Page(ROOT / "README.md").blocks
+    staged = Page(tmp_path / "project.md").blocks
+    assert [block.text for block in staged] == [block.text for block in original]
