@@ -11,9 +11,9 @@ from pydantic import AfterValidator, Field
 
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
+from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED
-from data.schema import FEATURES, TARGET
 from data.storage.files import atomic_write, display_path, write_text
 from data.storage.output_paths import ensure_writable
 from data.storage.tables import TableReader
@@ -219,6 +219,9 @@ def _study(chain: Chain, found: Sources, seeds: int) -> pd.DataFrame | None:
         reason = "the version was trained on delayed labels too: other splits of the dev rows give another training set"
         _not_measured(reason)
         return None
+    if not all(feature.is_numeric and not feature.nullable for feature in current().features):
+        _not_measured("the study is for features that are numbers and never null")
+        return None
     try:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
         table, games, rows = _split_rows(chain, found)
@@ -244,7 +247,8 @@ def _split_rows(chain: Chain, found: Sources) -> tuple[pd.DataFrame, Games | Non
         return found.rows, found.games, len(found.rows)
     digest = chain.preparation.params.get(f"sha256_{FILTERED}", "")
     reader = TableReader(
-        tables.find_table(current_store(), FILTERED, digest, chain.trained.number), [*FEATURES, TARGET]
+        tables.find_table(current_store(), FILTERED, digest, chain.trained.number),
+        [*current().feature_names, current().target.name],
     )
     table = reader.systematic_sample(split_sensitivity.MAX_ROWS)
     return table, None, reader.rows or len(table)

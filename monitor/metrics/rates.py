@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from data import court
-from data.schema import PROBABILITY, TARGET
+from data.datasets import current
+from data.schema import PROBABILITY
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int =
     [[0.0, 0.0, 2.0, 0.5, -0.05]]
     """
     placed, centers, place = _places(shots, size_feet)
-    table = _rates(shots.loc[placed, TARGET], shots.loc[placed, PROBABILITY], place, len(centers))
+    table = _rates(shots.loc[placed, current().target.name], shots.loc[placed, PROBABILITY], place, len(centers))
     table.insert(0, "x", centers[:, 0])
     table.insert(1, "y", centers[:, 1])
     table = table[table["shots"] >= fewest].reset_index(drop=True)
@@ -109,7 +110,10 @@ def rates_by_group(shots: pd.DataFrame, groups: "pd.Series[Any] | npt.NDArray[An
     member = np.asarray(categories.codes, dtype=np.int64)
     grouped = member >= 0
     table = _rates(
-        shots.loc[grouped, TARGET], shots.loc[grouped, PROBABILITY], member[grouped], len(categories.categories)
+        shots.loc[grouped, current().target.name],
+        shots.loc[grouped, PROBABILITY],
+        member[grouped],
+        len(categories.categories),
     )
     table.insert(0, "group", categories.categories.to_numpy())
     return table[table["shots"] > 0].reset_index(drop=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.schema import SHOT_ID
+from data.datasets import current
 
 GAME, DATE = "game_id", "game_date"
 """Columns of the raw files with the game of a shot and its date."""
@@ -32,9 +32,11 @@ def games(shot_ids: "Sequence[object] | pd.Series[Any]", raw: pd.DataFrame) -> G
     raw : pandas.DataFrame
         ``shot_id``, ``game_id`` and ``game_date`` of the raw rows.
     """
-    if not {SHOT_ID, GAME, DATE} <= set(raw.columns):
+    if not {current().id.name, GAME, DATE} <= set(raw.columns):
         return None
-    known = raw[[SHOT_ID, GAME, DATE]].dropna().drop_duplicates(SHOT_ID).set_index(SHOT_ID)
+    known = (
+        raw[[current().id.name, GAME, DATE]].dropna().drop_duplicates(current().id.name).set_index(current().id.name)
+    )
     found = known.reindex(pd.Index(pd.Series(shot_ids).to_numpy()))
     dates = pd.to_datetime(found[DATE], errors="coerce")
     if found[GAME].isna().any() or dates.isna().any():

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.pipeline import Pipeline
 
-from data.schema import FEATURES, TARGET
+from data.datasets import current
 from monitor.metrics.binary import METRICS, THRESHOLD
 from monitor.reports.games import Games
 
@@ -100,7 +100,10 @@ def study(  # noqa: PLR0913 what is split, and how
     pandas.DataFrame
         ``COLUMNS``, one row per kind of split, seed and model.
     """
-    values, labels = table[list(FEATURES)].to_numpy(dtype=np.float64), table[TARGET].to_numpy(dtype=np.float64)
+    values, labels = (
+        table[list(current().feature_names)].to_numpy(dtype=np.float64),
+        table[current().target.name].to_numpy(dtype=np.float64),
+    )
     results: list[dict[str, object]] = []
     for scheme in split_schemes(test_size, has_games=games is not None):
         for seed in seeds[:1] if scheme.name == TIME else seeds:

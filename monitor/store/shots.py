@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
+from data.datasets import current, raw_folder
 from data.errors import TableError
 from data.paths import RAW
-from data.schema import FEATURES, GAME_DATE, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.files import parquet_files
 from data.storage.tables import TableReader
 from monitor.store import run_names
@@ -33,13 +32,18 @@ def development_shots(store: ModelStore) -> pd.DataFrame:
     TableError
         If neither ``data/raw`` nor a run holds the raw file.
     """
-    raw = _raw(store, DEV_FILE)
+    raw = _raw(store, current().raw_tables[0])
+    dataset = current()
     table = pd.DataFrame(
-        {name: raw[RAW_COLUMN_NAMES.get(name, name)].astype("float64") for name in (*FEATURES, TARGET)}
+        {
+            column.name: raw[column.raw_name].astype("float64" if column.is_numeric else "object")
+            for column in (*dataset.features, dataset.target)
+        }
     )
-    table[SHOT_ID] = raw[SHOT_ID].astype("Int64")
+    table[dataset.id.name] = raw[dataset.id.raw_name].astype("Int64")
     table[SEASON] = _seasons(raw)
-    return table.dropna(subset=[*FEATURES, TARGET]).reset_index(drop=True)
+    needed = [column.name for column in (*dataset.features, dataset.target) if not column.nullable]
+    return table.dropna(subset=needed).reset_index(drop=True)
 
 
 def with_season(store: ModelStore, table: pd.DataFrame) -> pd.DataFrame:
@@ -50,11 +54,11 @@ def with_season(store: ModelStore, table: pd.DataFrame) -> pd.DataFrame:
     TableError
         If a raw file is there but cannot be read.
     """
-    if SHOT_ID not in table:
+    if current().id.name not in table:
         return table.assign(**{SEASON: UNKNOWN})
     seasons = pd.Series(UNKNOWN, index=table.index)
-    for path in filter(None, (_find(store, file) for file in (DEV_FILE, PROD_FILE))):
-        seasons = table[SHOT_ID].map(_known_seasons(path, table[SHOT_ID])).fillna(seasons)
+    for path in filter(None, (_find(store, file) for file in current().raw_tables)):
+        seasons = table[current().id.name].map(_known_seasons(path, table[current().id.name])).fillna(seasons)
     return table.assign(**{SEASON: seasons.astype(str)})
 
 
@@ -66,24 +70,26 @@ def game_dates(store: ModelStore, table: pd.DataFrame) -> "pd.Series[pd.Timestam
     TableError
         If a raw file is there but cannot be read.
     """
-    if SHOT_ID not in table:
+    if current().id.name not in table:
         return None
     dates: pd.Series[Any] = pd.Series(index=table.index, dtype="datetime64[ns]")
-    for path in filter(None, (_find(store, file) for file in (DEV_FILE, PROD_FILE))):
-        dates = dates.combine_first(table[SHOT_ID].map(_known_dates(path, table[SHOT_ID])))
+    for path in filter(None, (_find(store, file) for file in current().raw_tables)):
+        dates = dates.combine_first(table[current().id.name].map(_known_dates(path, table[current().id.name])))
     return dates if dates.notna().any() else None
 
 
 def _known_dates(path: Path, wanted: "pd.Series[int]") -> "pd.Series[pd.Timestamp]":
     found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="datetime64[ns]")]
     with _naming(path):
-        for chunk in TableReader(path, [SHOT_ID, GAME_DATE]).chunks(_CHUNK_ROWS):
+        dataset = current()
+        key, day = dataset.id.raw_name, dataset.time
+        for chunk in TableReader(path, [key, day.raw_name] if day else [key]).chunks(_CHUNK_ROWS):
             raw = chunk.to_pandas()
-            if GAME_DATE not in raw:
+            if day is None or day.kind != "date" or day.raw_name not in raw:
                 return found[0]
-            kept = raw[raw[SHOT_ID].isin(wanted)]
-            dates = pd.to_datetime(kept[GAME_DATE], errors="coerce").astype("datetime64[ns]")
-            found.append(dates.set_axis(kept[SHOT_ID]))
+            kept = raw[raw[key].isin(wanted)]
+            dates = pd.to_datetime(kept[day.raw_name], errors="coerce").astype("datetime64[ns]")
+            found.append(dates.set_axis(kept[key]))
     known = pd.concat(found)
     return known[~known.index.duplicated()]
 
@@ -92,10 +98,11 @@ def _known_seasons(path: Path, wanted: "pd.Series[int]") -> "pd.Series[str]":
     """Season of the wanted shots by their ``shot_id``, those that a raw file of any size has."""
     found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="str")]
     with _naming(path):
-        for chunk in TableReader(path, [SHOT_ID, SEASON]).chunks(_CHUNK_ROWS):
+        key = current().id.raw_name
+        for chunk in TableReader(path, [key, SEASON]).chunks(_CHUNK_ROWS):
             raw = chunk.to_pandas()
-            kept = raw[raw[SHOT_ID].isin(wanted)]
-            found.append(_seasons(kept).set_axis(kept[SHOT_ID]))
+            kept = raw[raw[key].isin(wanted)]
+            found.append(_seasons(kept).set_axis(kept[key]))
     known = pd.concat(found)
     return known[~known.index.duplicated()]
 
@@ -116,8 +123,9 @@ def _raw(store: ModelStore, file: str) -> pd.DataFrame:
 
 def _find(store: ModelStore, file: str) -> Path | None:
     """A raw file, in its folder or in the run that acquired it last; None where it is gone."""
-    if (RAW / file).exists():
-        return RAW / file
+    local = raw_folder(root=RAW) / file
+    if local.exists():
+        return local
     run = store.last_run(run_names.ACQUISITION)
     if run is None:
         return None

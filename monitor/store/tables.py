@@ -6,10 +6,9 @@ from pathlib import Path
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from data.datasets import Dataset
+from data.datasets import Dataset, current
 from data.errors import TableError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
-from data.schema import SHOT_ID
 from data.storage.files import display_path, sha256
 from monitor import scored_tables
 from monitor.scored_tables import SampledTable
@@ -136,9 +135,13 @@ def _ids_of(store: ModelStore, name: str, version: str, digest: str) -> pd.DataF
     if not of_ids:
         return None
     try:
-        return pd.read_parquet(find_table(store, IDS[name], of_ids, version)).astype({SHOT_ID: "Int64"})
+        table = pd.read_parquet(find_table(store, IDS[name], of_ids, version))
     except TableError:
         return None
+    integers = [
+        column for column in table if column == current().id.name or pd.api.types.is_integer_dtype(table[column])
+    ]
+    return table.astype(dict.fromkeys(integers, "Int64"))
 
 
 def last_batch_scoring(store: ModelStore) -> BatchScoringRun:

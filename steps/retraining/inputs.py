@@ -7,7 +7,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from data.schema import IN_TRAINING, MODEL_VERSION, SHOT_ID, TARGET
+from data.datasets import current
+from data.schema import IN_TRAINING, MODEL_VERSION
 from data.storage.locations import local_table
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState
@@ -34,9 +35,9 @@ class DecisionInputs:
     @cached_property
     def labels(self) -> pd.DataFrame:
         """Labeled rows, each shot once, with a mask of those that the champion was trained on."""
-        rows = self.rows[self.rows[TARGET].notna()]
-        if SHOT_ID in rows:
-            rows = rows[rows[SHOT_ID].isna() | ~rows[SHOT_ID].duplicated()]
+        rows = self.rows[self.rows[current().target.name].notna()]
+        if current().id.name in rows:
+            rows = rows[rows[current().id.name].isna() | ~rows[current().id.name].duplicated()]
         return rows.assign(**{IN_TRAINING: is_training_row(current_store(), rows, self.champion.version)})
 
 

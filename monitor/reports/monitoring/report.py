@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from data.schema import PROBABILITY, TARGET
+from data.schema import PROBABILITY
 from monitor.charts import palette, static
 from monitor.charts.court_rows import has_place, on_court
 from monitor.charts.drift_rows import drift_rows, sparkline
@@ -81,7 +81,8 @@ def _court(evaluation: Evaluation, record: dict[str, Any], sentence: str) -> Mar
     if not has_place(evaluation.current, evaluation.dataset) or not record["drift"]:
         return None
     rows = on_court(evaluation.current, evaluation.dataset)
-    rows = rows.assign(**{TARGET: rows[TARGET].where(~evaluation.is_own)})
+    target = evaluation.baseline.target
+    rows = rows.assign(**{target: rows[target].where(~evaluation.is_own)})
     found = trust_court(rows, evaluation.out_of_support)
     title = f"{Subject.of_record(record).version_name.capitalize()}: {record['status']}"
     return _image(court_image(found, title, sentence), f"Trust court. {found.description}")

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED, TEST, TRAIN
-from data.schema import FEATURES, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.schema import PREDICTION, PROBABILITY
 from monitor.charts import static
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.metrics.binary import THRESHOLD
@@ -144,12 +145,20 @@ def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> Repor
     return ReportContent(facts, shown)
 
 
-def example(sources: Sources) -> dict[str, float] | None:
-    """A shot to request a prediction of: the first of the prod table; None without one."""
+def example(sources: Sources) -> dict[str, Any] | None:
+    """A row to request a prediction of: the first of the prod table; None without one."""
     predictions = sources.tables.get("predictions")
     if predictions is None or predictions.empty:
         return None
-    return {name: float(predictions[name].iloc[0]) for name in FEATURES}
+    first = predictions.iloc[0]
+    return {
+        feature.name: None
+        if pd.isna(first[feature.name])
+        else float(first[feature.name])
+        if feature.is_numeric
+        else str(first[feature.name])
+        for feature in current().features
+    }
 
 
 def _prediction(chain: Chain, sources: Sources) -> Exchange | None:
@@ -161,7 +170,7 @@ def _prediction(chain: Chain, sources: Sources) -> Exchange | None:
         predicted = predict(pd.DataFrame([shot]), chain.applied.number).iloc[0]
     except ScoredError:
         return None
-    response = {TARGET: int(predicted[PREDICTION]), PROBABILITY: float(predicted[PROBABILITY])}
+    response = {current().target.name: int(predicted[PREDICTION]), PROBABILITY: float(predicted[PROBABILITY])}
     return Exchange(json.dumps({"dataframe_records": [shot]}), json.dumps({"predictions": [response]}))
 
 
@@ -170,7 +179,11 @@ def _sample(sources: Sources) -> Iterator[dict[str, object]]:
     table = sources.tables.get("predictions")
     if table is None:
         return
-    shown = [name for name in (SHOT_ID, *FEATURES, TARGET, PREDICTION, PROBABILITY) if name in table]
+    shown = [
+        name
+        for name in (current().id.name, *current().feature_names, current().target.name, PREDICTION, PROBABILITY)
+        if name in table
+    ]
     for row in table[shown].head(_SAMPLE).astype(object).to_dict("records"):
         yield {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
@@ -258,7 +271,7 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
         }
     test, selected = tables.get(TEST), models.get(sources.selected)
     if test is not None and models:
-        labels = test[TARGET].to_numpy(dtype=float)
+        labels = test[current().target.name].to_numpy(dtype=float)
         made = {sources.labels[name]: predict_probability(model, test) for name, model in models.items()}
         threshold = float(chain.trained.tags.get("threshold", THRESHOLD))
         plots |= {
@@ -295,7 +308,7 @@ def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:
     metrics = monitoring.metrics
     return [
         {"feature": feature, "statistic": name, "value": metrics[f"{name}_{feature}"], "threshold": threshold}
-        for feature in FEATURES
+        for feature in current().feature_names
         for name in ("psi", "ks")
         if f"{name}_{feature}" in metrics and (threshold := metrics.get(f"{name}_{feature}_threshold"))
     ]

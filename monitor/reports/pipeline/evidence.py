@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from data import court
-from data.schema import FEATURES, TARGET
+from data.datasets import current
 from monitor.metrics.binary import log_loss_by_row
 from serving.model.packaging import predict_probability
 from serving.registry import gate
@@ -25,7 +25,7 @@ def compare_candidates(test: pd.DataFrame, models: Mapping[str, Pipeline], selec
     """
     if selected not in models:
         return {}
-    labels = test[TARGET].to_numpy(dtype=float)
+    labels = test[current().target.name].to_numpy(dtype=float)
     losses = {name: log_loss_by_row(labels, predict_probability(model, test)) for name, model in models.items()}
     found: dict[str, float] = {}
     for name in models:
@@ -40,7 +40,7 @@ def compare_candidates(test: pd.DataFrame, models: Mapping[str, Pipeline], selec
 
 
 def describe_base(name: str, table: pd.DataFrame) -> dict[str, float]:
-    """Summarize a base: rows, FG%, distance, and the share of shots from outside the three-point arc.
+    """Summarize a base: rows, positive rate; of shots, distance, and the share from outside the three-point arc.
 
     Parameters
     ----------
@@ -49,23 +49,25 @@ def describe_base(name: str, table: pd.DataFrame) -> dict[str, float]:
     table : pandas.DataFrame
         The features and ``shot_made_flag``, which may be null.
     """
-    distance = table["shot_distance"].to_numpy(dtype=float)
-    is_outside_the_arc = court.is_three_pointer(*court.to_feet(table["lat"], table["lng"]))
-    found = {
-        "rows": float(len(table)),
-        "rate": float(table[TARGET].mean()),
-        "distance_mean": float(distance.mean()),
-        "distance_low": float(np.quantile(distance, 0.05)),
-        "distance_high": float(np.quantile(distance, 0.95)),
-        "three_rate": float(is_outside_the_arc.mean()),
-    }
+    dataset = current()
+    found = {"rows": float(len(table)), "rate": float(table[dataset.target.name].mean())}
+    place = dataset.court
+    if place is not None and {place.x, place.y, place.distance} <= set(table):
+        distance = table[place.distance].to_numpy(dtype=float)
+        is_outside_the_arc = court.is_three_pointer(*court.positions(table, place))
+        found |= {
+            "distance_mean": float(distance.mean()),
+            "distance_low": float(np.quantile(distance, 0.05)),
+            "distance_high": float(np.quantile(distance, 0.95)),
+            "three_rate": float(is_outside_the_arc.mean()),
+        }
     return {f"{name}_{key}": value for key, value in found.items() if np.isfinite(value)}
 
 
 def coefficients(model: Pipeline) -> tuple[tuple[str, float], ...]:
     """Coefficients of a linear model on standardized features, the largest first; empty for another model."""
     found = getattr(model[-1], "coef_", None)
-    if found is None or np.shape(found) != (1, len(FEATURES)):
+    if found is None or np.shape(found) != (1, len(current().feature_names)):
         return ()
-    pairs = zip(FEATURES, np.ravel(found).tolist(), strict=True)
+    pairs = zip(current().feature_names, np.ravel(found).tolist(), strict=True)
     return tuple(sorted(pairs, key=lambda pair: -abs(pair[1])))

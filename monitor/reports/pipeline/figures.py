@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, plot_tree
 
-from data.schema import FEATURES, TARGET
+from data.datasets import current
 from monitor.charts import static
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.reports import split_sensitivity
@@ -116,7 +116,7 @@ def distributions(samples: dict[str, pd.DataFrame]) -> Figure:
     samples : dict of str to pandas.DataFrame
         Training, test and production rows, by their labels.
     """
-    figure = static.densities(samples, FEATURES)
+    figure = static.densities(samples, current().feature_names)
     for axes in figure.axes:
         axes.set_ylabel("registros, %")
         if not axes.has_data():
@@ -185,8 +185,8 @@ def tree(model: Pipeline, depth: int = 3) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     boxes = plot_tree(
-        drawn, max_depth=depth, feature_names=list(FEATURES), class_names=["erro", "cesta"], impurity=False,
-        proportion=True, rounded=True, filled=True, precision=2, fontsize=10, ax=axes,
+        drawn, max_depth=depth, feature_names=list(current().feature_names), class_names=["erro", "cesta"],
+        impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=10, ax=axes,
     )  # fmt: skip
     for box in boxes:
         box.set_text(_node_text(box.get_text()))
@@ -209,15 +209,17 @@ def importances(model: Pipeline, table: pd.DataFrame) -> Figure:
     table : pandas.DataFrame
         The features and ``shot_made_flag`` of test rows.
     """
+    dataset = current()
+    names = list(dataset.feature_names)
     found = permutation_importance(
-        model, table[list(FEATURES)].to_numpy(dtype=float), table[TARGET].to_numpy(dtype=float),
+        model, table[names].to_numpy(dtype=float), table[dataset.target.name].to_numpy(dtype=float),
         scoring="neg_log_loss", n_repeats=5, random_state=0,
     )  # fmt: skip
     order = np.argsort(found.importances_mean)
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.barh(
-        [FEATURES[place] for place in order], found.importances_mean[order], xerr=found.importances_std[order],
+        [names[place] for place in order], found.importances_mean[order], xerr=found.importances_std[order],
         color=MISSED, ecolor=NEUTRAL, height=0.6,
     )  # fmt: skip
     axes.set(xlabel="aumento da log loss no teste quando a variável é embaralhada")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from data.acquisition.raw_tables import DEV_FILE
+from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import TRAIN
 from monitor.reports.pipeline.facts import (
@@ -21,7 +21,10 @@ from monitor.store.model_store import FINISHED, OF_BATCH_SCORING, ModelStore
 from monitor.store.records import ModelVersion, RunInfo
 from serving import registry
 
-_RAW = DEV_FILE.partition(".")[0]
+
+def _raw() -> str:
+    """Name of the raw table of development."""
+    return current().raw_tables[0].partition(".")[0]
 
 
 class NoTrainingError(KobeShotError):
@@ -125,8 +128,8 @@ def _preparation(store: ModelStore, training: RunInfo, version: VersionFacts) ->
 
 
 def _acquisition(store: ModelStore, preparation: RunInfo | None, version: VersionFacts) -> RunInfo | None:
-    name = tags.sha256_of(_RAW)
-    digest = (preparation.inputs.get(_RAW) if preparation else "") or version.tags.get(name, "")
+    name = tags.sha256_of(_raw())
+    digest = (preparation.inputs.get(_raw()) if preparation else "") or version.tags.get(name, "")
     return _of_digest(store, ACQUISITION, f"tags.{name}", digest)
 
 
@@ -142,7 +145,7 @@ def _newest(found: Sequence[RunInfo]) -> RunInfo | None:
 
 def _backtest(store: ModelStore, acquisition: RunInfo | None, training: RunInfo) -> RunInfo | None:
     """The last policy backtest of the registered model that is about the same shots."""
-    digest = tags.sha256_of(_RAW)
+    digest = tags.sha256_of(_raw())
     for run in store.backtests():
         acquired = _children(store, run.run_id).get(ACQUISITION)
         if acquired and acquisition:

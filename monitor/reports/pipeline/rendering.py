@@ -21,7 +21,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from data.schema import FEATURES, SHOT_ID, TARGET
+from data.datasets import current
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import discussion, figures, flow, formats, portuguese, rubric
@@ -142,7 +142,7 @@ def markdown(facts: PipelineFacts) -> str:
         requisitar=_in_fence(_curl(exchange.request)) if exchange else "",
         telas_do_mlflow=MLFLOW_PAGES,
         reproduzir=_in_fence(facts.reproduction),
-        atributos=FEATURES,
+        atributos=current().feature_names,
         com_intervalo=_with_interval,
         confianca=CONFIDENCE,
         criterio=facts.training.params.get("criterion", "log_loss"),
@@ -151,7 +151,7 @@ def markdown(facts: PipelineFacts) -> str:
         mermaid=flow.mermaid(),
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
         resultados=_OUTCOMES,
-        rotulo=TARGET,
+        rotulo=current().target.name,
         servir=_in_fence(commands.serve()),
         variacao=_variation_in(facts.own),
     )
@@ -320,7 +320,7 @@ def _cell(value: object, name: str) -> Markup:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Markup("—")
     number = float(str(value))
-    if name == SHOT_ID:
+    if name == current().id.name:
         return Markup(f"{number:.0f}")  # noqa: S704
     return formats.integer(number) if number.is_integer() else formats.number(number)
 

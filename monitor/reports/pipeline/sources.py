@@ -10,10 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from data.acquisition.raw_tables import DEV_FILE, PROD_FILE
+from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED, IDS, PREDICTIONS, PROD, TEST, TRAIN
-from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.tables import TableReader
 from monitor.reports import games, split_sensitivity
 from monitor.reports.games import Games
@@ -27,7 +26,7 @@ from serving import registry
 MAX_ROWS = 20_000
 """Rows of a table that are drawn; of a larger one a systematic sample is."""
 
-RAW_DEV, RAW_PROD = (file.partition(".")[0] for file in (DEV_FILE, PROD_FILE))
+RAW_DEV, RAW_PROD = "raw_dev", "raw_prod"
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def read(store: ModelStore, chain: Chain) -> Sources:
     """Read the tables and models of a pipeline."""
     scored = chain.application.tags.get(tags.PREDICTIONS, PREDICTIONS.name)
     places = {
-        RAW_DEV: (chain.acquisition, f"raw/{DEV_FILE}"),
-        RAW_PROD: (chain.acquisition, f"raw/{PROD_FILE}"),
+        RAW_DEV: (chain.acquisition, f"raw/{current().raw_tables[0]}"),
+        RAW_PROD: (chain.acquisition, f"raw/{current().raw_tables[1]}"),
         **{name: (chain.preparation, f"tables/{name}.parquet") for name in (FILTERED, TRAIN, TEST, PROD)},
         "predictions": (chain.application, f"tables/{scored}"),
     }
@@ -121,13 +120,15 @@ def _with_games(
         if sum(readers[name].rows or 0 for name in (TRAIN, TEST)) > split_sensitivity.MAX_ROWS:
             return nothing
         sets = {name: reader.systematic_sample(split_sensitivity.MAX_ROWS) for name, reader in readers.items()}
-        columns = [SHOT_ID, games.GAME, games.DATE]
-        raw = TableReader(file_of(store, chain.acquisition, f"raw/{DEV_FILE}"), columns)
-        ids = pd.concat([sets[IDS[name]] for name in (TRAIN, TEST)])[SHOT_ID]
+        columns = [current().id.name, games.GAME, games.DATE]
+        raw = TableReader(file_of(store, chain.acquisition, f"raw/{current().raw_tables[0]}"), columns)
+        ids = pd.concat([sets[IDS[name]] for name in (TRAIN, TEST)])[current().id.name]
         found = games.games(ids, raw.systematic_sample(10 * split_sensitivity.MAX_ROWS))
     except (KobeShotError, KeyError, OSError, ValueError):
         return nothing
-    rows = pd.concat([sets[name][[*FEATURES, TARGET]] for name in (TRAIN, TEST)], ignore_index=True)
+    rows = pd.concat(
+        [sets[name][[*current().feature_names, current().target.name]] for name in (TRAIN, TEST)], ignore_index=True
+    )
     if found is None or len(found.game) != len(rows):
         return nothing
     return rows, found, np.arange(len(rows)) >= len(sets[TRAIN])
