@@ -24,6 +24,8 @@ INK = "#1F2937"
 PALE = "#E7E9EC"
 DIVERGING = ("#0072B2", "#84BCE3", PALE, "#F3C667", "#D98A00")
 """Five classes of made minus expected, from fewer to more; the middle one is pale."""
+DIVERGING_DARK = ("#5CB8F0", "#2C6288", "#34363B", "#7D5F22", "#F5B301")
+"""The same on a dark page, where the strong classes are the bright ones."""
 
 STRATEGY = {"policy": MISSED, "never": NEUTRAL, "always": MADE}
 """Colors of the strategies of a policy backtest."""

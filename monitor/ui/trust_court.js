@@ -35,8 +35,19 @@ function hatching(radius) {
   }).join("");
 }
 
-function fill(data, level) {
-  return level < 0 ? "transparent" : level === 2 ? "var(--pale)" : data.colors[level];
+function fill(level) {
+  return level < 0 ? "transparent" : `var(--level-${level})`;
+}
+
+// On a dark page the strong classes are the bright ones.
+function paint(root, data) {
+  const probe = tag("span");
+  probe.style.cssText = "display:none;color:var(--st-background-color)";
+  root.appendChild(probe);
+  const [red, green, blue] = (getComputedStyle(probe).color.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
+  probe.remove();
+  const colors = 0.299 * red + 0.587 * green + 0.114 * blue < 128 ? data.dark : data.colors;
+  colors.forEach((color, level) => root.style.setProperty(`--level-${level}`, color));
 }
 
 function legend(data) {
@@ -48,7 +59,7 @@ function legend(data) {
   };
   const scale = element("svg", { viewBox: "0 0 130 36", class: "scale", "aria-hidden": "true" });
   data.colors.forEach((_, level) =>
-    element("polygon", { points: corners(10), transform: `translate(${13 + 26 * level} 11)`, style: `fill:${fill(data, level)};stroke:var(--dim);stroke-width:.6` }, scale));
+    element("polygon", { points: corners(10), transform: `translate(${13 + 26 * level} 11)`, style: `fill:${fill(level)};stroke:var(--dim);stroke-width:.6` }, scale));
   data.edges.forEach((edge, k) => element("text", { x: 26 + 26 * k, y: 34 }, scale, `${edge > 0 ? "+" : "−"}${Math.abs(edge)}`));
   entry(scale, words.legend_color);
   const sizes = element("svg", { viewBox: "0 0 60 24", "aria-hidden": "true" });
@@ -62,7 +73,7 @@ function legend(data) {
     if (more) element("path", { d: hatching(9), style: "stroke:currentColor;stroke-width:.9;fill:none" }, group);
     return svg;
   };
-  entry(one(`fill:${data.colors[0]};fill-opacity:.38;stroke:var(--dim)`), words.legend_faded);
+  entry(one(`fill:${fill(0)};fill-opacity:.38;stroke:var(--dim)`), words.legend_faded);
   entry(one("fill:none;stroke:var(--dim)", true), words.legend_hatched);
   if (data.frames.some((frame) => frame.cells.level.includes(-1)))
     entry(one("fill:none;stroke:var(--dim)"), words.legend_hollow);
@@ -114,7 +125,7 @@ export default function (component) {
       group.dataset.k = k;
       const [shape, hatch] = group.children, level = cells.level[k];
       shape.setAttribute("class", `hex${level < 0 ? " hollow" : ""}${cells.significant[k] ? "" : " faded"}`);
-      shape.style.fill = fill(data, level);
+      shape.style.fill = fill(level);
       shape.style.transform = `scale(${cells.size[k]})`;
       hatch.style.transform = `scale(${cells.size[k]})`;
       hatch.style.display = cells.hatched[k] ? "" : "none";
@@ -242,10 +253,12 @@ export default function (component) {
   const observer = new ResizeObserver(scale);
   observer.observe(stage);
   scale();
+  paint(root, data);
   pause();
   mark(data.spot);
   draw();
   root.update = (later, laterKeep, laterSend) => {
+    paint(root, later);
     keep = laterKeep;
     send = laterSend;
     mark(later.spot);

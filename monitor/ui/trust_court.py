@@ -12,7 +12,7 @@ import streamlit as st
 
 from data import court
 from monitor.charts import trust_court as drawing
-from monitor.charts.palette import DIVERGING
+from monitor.charts.palette import DIVERGING, DIVERGING_DARK
 from monitor.charts.trust_court import TrustCourt
 from monitor.ui.text import _
 
@@ -100,6 +100,7 @@ def _geometry() -> dict[str, Any]:
         "lines": [_path(*line) for line in court.court_lines()],
         "outlines": [_path(*line) for line in drawing.zone_lines()],
         "colors": list(DIVERGING),
+        "dark": list(DIVERGING_DARK),
         "edges": [round(edge * 100) for edge in drawing.CLASS_EDGES],
     }
 

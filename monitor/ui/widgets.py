@@ -44,6 +44,7 @@ PAGES = "pages"
 """Key of the session with the pages of the app by name."""
 
 _CACHED_SECONDS = 3.0
+_TITLE_PIXELS, _NO_TITLE_PIXELS = 30, 8
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
 _ON_YELLOW = "#1F2937"
@@ -236,8 +237,14 @@ def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a d
 
 
 def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
-    """A chart without the toolbar of plotly."""
-    (where or st).plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=_title_of(figure) or key)
+    """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
+    place, title = where or st, _title_of(figure)
+    if title and not figure.layout.title.subtitle.text:
+        place.markdown(f"**{plain(title)}**")
+        figure.update_layout(
+            title_text="", margin_t=max((figure.layout.margin.t or 0) - _TITLE_PIXELS, _NO_TITLE_PIXELS)
+        )
+    place.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=title or key.replace("_", " "))
 
 
 def _title_of(figure: go.Figure) -> str:

@@ -33,6 +33,11 @@ FORMER = {
     "playground": "Court",
     "runs_and_registry": "System",
 }
+AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
+RUN_AXE = (
+    "const done = arguments[0];"
+    "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}).then((found) => done(found.violations));"
+)
 CHOICE = "[data-testid=stButtonGroup] button"
 
 pytestmark = pytest.mark.skipif(
@@ -326,3 +331,22 @@ def test_a_dry_run_is_started_and_its_decision_shown(monitor: Monitor) -> None:
         monitor.tab(tab)
     monitor.wait_for("Show a decision")
     assert not monitor.problems()
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="needs axe.min.js of the npm package axe-core, whose path is $AXE_CORE")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_violates_wcag_a_or_aa(scheme: str, monitor: Monitor) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    monitor.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    monitor.driver.set_script_timeout(120)
+    try:
+        for page in ("", "court", "why", "why?section=labels", "why?section=inputs", "champions", "system"):
+            monitor.driver.get(f"{monitor.url}/{page}")
+            wait_until(lambda: monitor.find("h1"), "the heading")
+            monitor.settled()
+            monitor.driver.execute_script(AXE.read_text(encoding="utf-8"))
+            found = monitor.driver.execute_async_script(RUN_AXE)
+            assert [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found] == [], page
+    finally:
+        monitor.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        monitor.driver.get(monitor.url)
