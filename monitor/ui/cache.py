@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -245,6 +245,14 @@ def courts(shown: ShownEvaluation) -> dict[str, TrustCourt]:
     return _courts(current_store(), shown.key, shown.evaluation)
 
 
+def of_season(shown: ShownEvaluation, season: str) -> ShownEvaluation:
+    """The evaluation of the rows of one season; of all where the season is empty."""
+    if not season:
+        return shown
+    evaluation = _of_season(current_store(), f"{shown.key} {season}", shown.evaluation, season)
+    return ShownEvaluation(evaluation, len(evaluation.current), f"{shown.key} {season}")
+
+
 def runners() -> list[Runner]:
     """The candidates that the champion's training did not select, on the labeled rows that the pages show."""
     shown = current()
@@ -287,6 +295,17 @@ def versions_of(store: ModelStore) -> list[ModelVersion]:
     """All versions of the registered model."""
     with registry.translate_store_errors():
         return list(store.versions())
+
+
+@cached(st.cache_resource, max_entries=8)
+def _of_season(store: ModelStore, key: str, _evaluation_of: Evaluation, season: str) -> Evaluation:
+    del store, key
+    kept = [
+        None if rows is None else rows[rows[SEASON] == season].reset_index(drop=True)
+        for rows in (_evaluation_of.current, _evaluation_of.labels)
+    ]
+    current = kept[0]
+    return _evaluation_of if current is None else replace(_evaluation_of, current=current, sketch=None, labels=kept[1])
 
 
 @cached(st.cache_resource, max_entries=4)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from data.errors import KobeShotError, TableError
 from monitor.charts import monitoring
@@ -51,7 +52,7 @@ def show() -> None:
         return
     if state.champion.synthetic:
         widgets.synthetic_warning()
-    offered = _show_headline(state)
+    offered, later = _show_headline(state)
     left, right = st.columns([2, 1], gap="medium")
     with left:
         _show_evidence(state)
@@ -61,6 +62,8 @@ def show() -> None:
     _offer_monitoring(state, offered=offered)
     _show_loss(state)
     running_jobs.show([jobs.KINDS["monitoramento"]])
+    with later:
+        _show_runner_up(state)
 
 
 def _state() -> _State | None:
@@ -82,12 +85,20 @@ def _state() -> _State | None:
     return _State(store, champion, attempts, completed, latest, found, batch_run)
 
 
-def _show_headline(state: _State) -> bool:
-    """Show status and cause, and what happens next; return whether an evaluation of the champion has been offered."""
+def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
+    """Show status and cause, and what happens next.
+
+    Returns
+    -------
+    offered : bool
+        Whether an evaluation of the champion has been offered.
+    later : DeltaGenerator
+        Where the runner-up is shown, once the court is there.
+    """
     if state.latest is None or state.found is None:
         st.title(_("Can the model be trusted today?"))
         _show_no_run(state)
-        return False
+        return False, st.container()
     about = Subject.of_record(state.found)
     is_champion = about.is_about(state.champion.version)
     why = cause(state.found)
@@ -100,8 +111,8 @@ def _show_headline(state: _State) -> bool:
             st.title(widgets.plain(_sentence(state, why, is_champion=is_champion)))
         st.caption(widgets.plain(f"{about.description} {_('Evaluated at')} {state.latest.started:%Y-%m-%d %H:%M} UTC."))
     with right:
-        _show_next(state)
-    return _warn_of_versions(state, about)
+        later = _show_next(state)
+    return _warn_of_versions(state, about), later
 
 
 def _status(found: dict[str, Any]) -> str:
@@ -141,7 +152,7 @@ def _since(completed: Sequence[MonitoringRun], latest: MonitoringRun) -> tuple[d
     return first, runs
 
 
-def _show_next(state: _State) -> None:
+def _show_next(state: _State) -> DeltaGenerator:
     try:
         log = cache.decisions(state.store)
     except TableError:
@@ -151,9 +162,10 @@ def _show_next(state: _State) -> None:
     following = calendar.next_monitoring_run(runs, log, calendar.Cadence.WEEK, now)
     text = localized(outlook(state.found, log, RetrainingPolicy(), following, now).text(_))
     st.markdown(f'<div class="next"><b>{_("What happens next")}</b>{widgets.plain(text)}</div>', unsafe_allow_html=True)
-    with st.container(key="runner_up"):
-        _show_runner_up(state)
+    # Of the height of its text, so that nothing moves when it comes.
+    later = st.container(key="runner_up")
     widgets.link("champions", _("Retrain, approve or roll back"), icon=":material/arrow_forward:")
+    return later
 
 
 def _show_runner_up(state: _State) -> None:

@@ -11,6 +11,7 @@ from monitor.health.subject import Subject
 from monitor.metrics.names import readable
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from monitor.store.records import MonitoringRun
+from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import cache, errors, estimate, inputs, labels, subject, url_state, widgets
 from monitor.ui.text import _
 
@@ -48,9 +49,22 @@ def show() -> None:
         if section == _CHECKS:
             _show_checks()
             return
-        shown = cache.current()
+        shown = cache.of_season(cache.current(), _season())
         subject.show(shown.subject)
         _DRAW[section](shown)
+
+
+def _season() -> str:
+    """The season that is shown; empty for all, or where the seasons of the rows are not known."""
+    known = [season for season in sorted(cache.current().evaluation.current[SEASON].unique()) if season != UNKNOWN]
+    if not known:
+        return ""
+    url_state.restore(SEASON, ["", *known], "")
+    st.selectbox(
+        _("Season"), ["", *known], format_func=lambda season: season or _("All seasons"), key=SEASON, width=220,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return url_state.remember(SEASON, "")
 
 
 def _show_checks() -> None:

@@ -36,7 +36,8 @@ FORMER = {
 AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
 RUN_AXE = (
     "const done = arguments[0];"
-    "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}).then((found) => done(found.violations));"
+    "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+    ".then((found) => done(found.violations));"
 )
 CHOICE = "[data-testid=stButtonGroup] button"
 

@@ -29,7 +29,7 @@ from monitor.health.status import run_checks
 from monitor.store import tables as tables_of_the_monitor
 from monitor.store import tags as tags_of_runs
 from monitor.store.model_store import current_store
-from monitor.ui import jobs, widgets
+from monitor.ui import cache, jobs, widgets
 from serving import registry
 from serving.inference_log import reader
 from serving.inference_log.inference_log import create_engine, tables
@@ -197,6 +197,36 @@ def test_every_view_of_the_court_is_drawn(operated_store: tuple[Path, Pipeline])
         shown = page("court", view=view)
         assert not shown.exception, view
         assert not shown.error, view
+
+
+def test_rows_without_a_court_show_their_drifted_features_first(
+    operated_store: tuple[Path, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline)
+    monitor_production_set()
+    monkeypatch.setattr(cache, "has_court", lambda _evaluation: False)
+    shown = page("today")
+    assert not shown.exception
+    assert not shown.error
+    drawn = " ".join(str(element.proto.body) for element in shown.get("html"))
+    assert "Shot distance" in drawn
+    assert drawn.count("data:image/svg+xml;base64,") == 6
+
+
+def test_a_season_restricts_the_evidence(
+    operated_store: tuple[Path, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pipeline = operated_store
+    table = shots(400, 3)
+    apply(folder, table, pipeline)
+    seasons = np.where(np.arange(400) < 150, "1999-00", "2000-01")
+    monkeypatch.setattr(
+        "monitor.store.shots.with_season", lambda _store, rows: rows.assign(season=seasons[: len(rows)])
+    )
+    shown = page("labels", season="1999-00")
+    assert not shown.exception
+    assert "Version 1 on prod: 150 rows" in texts(shown)
 
 
 def test_the_distribution_of_every_column_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
