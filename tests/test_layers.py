@@ -10,8 +10,9 @@ MODULES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT /
 
 ORDER = """
     data.masking data.errors data.paths data.datasets data.schema data.validation data.rules data.court data.groups
-    data.storage data.cli data.datasets.proposal data.datasets.__main__
+    data.storage data.cli data.datasets.proposal
     data.spark data.engines data.simulation data.acquisition data.preparation data.nba_charts
+    data.datasets.check data.datasets.__main__
     serving.server_limits serving.shot_tables
     serving.model.body_parser serving.model serving.registry serving.inference_log
     serving.client serving.batch serving.server

@@ -1,6 +1,7 @@
 """The command ``python -m data.datasets``: check a description, or propose one for a table."""
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
@@ -9,8 +10,11 @@ from pydantic_settings import CliPositionalArg
 
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
+from data.datasets.check import describe_preparation, examine, oddities
+from data.datasets.current import use
 from data.datasets.loader import load
 from data.datasets.proposal import propose
+from data.storage.files import translate_disk_full
 from data.storage.locations import display_location, is_url, local_table, validate_location
 
 _MAX_FILES = {"check": 2, "propose": 1}
@@ -46,7 +50,28 @@ def run(config: DatasetsConfig) -> None:
             sys.stdout.write(propose(path, name, config.target))
         return
     dataset = load(config.files[0])
-    info(f"{dataset.name}:", f"{len(dataset.features)} features, target {dataset.target.name}")
+    roles = [f"{role} {column.name}" for role in ("id", "time", "group") if (column := getattr(dataset, role))]
+    info(
+        f"{dataset.title}:",
+        f"{len(dataset.features)} features, target {dataset.target.name} ({dataset.positive} or {dataset.negative}), "
+        f"{', '.join(roles)}; registered as {dataset.registered_model}",
+    )
+    found = list(oddities(dataset))
+    for table in config.files[1:]:
+        name = display_location(table) if is_url(table) else Path(table).name
+        with (
+            use(config.files[0]),
+            tempfile.TemporaryDirectory() as folder,
+            translate_disk_full(Path(folder)),
+            local_table(table) as path,
+        ):
+            result, odd = examine(dataset, path, name, Path(folder))
+        found += odd
+        for line in describe_preparation(dataset, result):
+            info("Rows:", line, style="")
+    for line in found:
+        info("Odd:", line, style="bold yellow")
+    info("Valid.", "" if found else "Nothing is odd.", style="bold green")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -204,8 +205,12 @@ def _relabeled(guess: Guess, reason: str) -> Guess:
 def _with_roles(guesses: Sequence[Guess], label: Guess, rows: int) -> list[Guess]:
     """Guess the roles of the columns that are not the label."""
     times = [guess for guess in guesses if guess.kind == "date" and _reason_to_pass(guess, rows) == ""]
-    ids = [guess for guess in guesses if guess.kind == "integer" and _is_id(guess) and guess.cells.nunique() == rows]
-    groups = [guess for guess in guesses if _is_id(guess) and _is_group(guess, rows)]
+    ids = [
+        guess
+        for guess in guesses
+        if guess.kind == "integer" and is_id_name(guess.name) and guess.cells.nunique() == rows
+    ]
+    groups = [guess for guess in guesses if is_id_name(guess.name) and _is_group(guess, rows)]
     # Rows of one group are usually next to each other.
     group = max(groups, key=lambda guess: (guess.cells == guess.cells.shift()).mean(), default=None)
     found = []
@@ -232,13 +237,14 @@ def _reason_to_pass(guess: Guess, rows: int) -> str:
         return f"{guess.nulls:,} of {rows:,} rows are null"
     if guess.cells.nunique() < _CLASSES:
         return "one value only"
-    if _is_id(guess):
+    if is_id_name(guess.name):
         return "a name of ids"
     return "free text, or too many categories" if guess.kind == "string" else ""
 
 
-def _is_id(guess: Guess) -> bool:
-    return _ID.fullmatch(guess.name) is not None
+def is_id_name(name: str) -> bool:
+    """Whether a name is usually that of an id."""
+    return _ID.fullmatch(name) is not None
 
 
 def _is_group(guess: Guess, rows: int) -> bool:
@@ -249,19 +255,33 @@ def _is_group(guess: Guess, rows: int) -> bool:
 def _oddity(guess: Guess, label: Guess) -> str:
     """Whether a feature alone separates the labels, as what is known only afterwards does."""
     positive = (label.cells == max(label.cells.unique())).astype(float)
-    both = pd.DataFrame({"cell": guess.cells, "positive": positive}).dropna()
-    if guess.kind in {"category", "boolean"}:
+    area = separation(guess.cells, positive, guess.kind)
+    return f"odd: it alone separates the labels (ROC AUC {area:.3f}); known only afterwards?" if area else ""
+
+
+def separation(cells: "pd.Series[Any]", positive: "pd.Series[float]", kind: Kind) -> float:
+    """ROC AUC of a column on its own, where it is suspiciously high; otherwise 0.
+
+    Parameters
+    ----------
+    cells : pandas.Series
+        Numbers or categories; nulls are excluded, as are rows that `positive` lacks.
+    positive : pandas.Series
+        1 for a positive label, 0 for a negative one.
+    kind : str
+        Kind of the column.
+    """
+    both = pd.DataFrame({"cell": cells, "positive": positive}).dropna()
+    if kind == "date":
+        return 0.0
+    if kind in {"category", "string", "boolean"}:
         both["cell"] = both.groupby("cell", observed=True)["positive"].transform("mean")
-    elif guess.kind == "date":
-        return ""
     count = both["positive"].sum()
     if not 0 < count < len(both):
-        return ""
+        return 0.0
     ranks = pd.to_numeric(both["cell"]).rank()[both["positive"] == 1].sum()
-    area = (ranks - count * (count + 1) / 2) / (count * (len(both) - count))
-    if max(area, 1 - area) < _MAX_SEPARATION:
-        return ""
-    return f"odd: it alone separates the labels (ROC AUC {max(area, 1 - area):.3f}); known only afterwards?"
+    area = float((ranks - count * (count + 1) / 2) / (count * (len(both) - count)))
+    return max(area, 1 - area) if max(area, 1 - area) >= _MAX_SEPARATION else 0.0
 
 
 def _text(name: str, label: Guess, guesses: Sequence[Guess], rows: str, table: str) -> Iterator[str]:
