@@ -45,7 +45,7 @@ Part = Literal["widths", "coverage", "gate", "drift"]
 Result = TypeVar("Result")
 
 METRICS = ("log_loss", "brier", "roc_auc", "accuracy", "f1_score", "recall", "log_loss_skill")
-EFFECTS = (0.0, 0.3, 0.6)
+EFFECTS = (0.0, 0.5, 1.0)
 """Standard deviations of the random effect of a synthetic game on the log-odds."""
 
 _SAMPLES = 500

@@ -18,6 +18,7 @@ from monitor.drift.sketches import Sketcher, TableSketch
 from monitor.drift.training_support import Support
 from monitor.scored_tables import pieces
 from tests.evaluations import population, reference_data
+from tests.orders import DATASET, orders
 from tests.spark import needs_java, small_session
 
 if TYPE_CHECKING:
@@ -177,3 +178,24 @@ def test_real_shots_have_the_same_drift_on_both_engines(
         assert one.value == pytest.approx(other.value, abs=1e-9)
         assert (one.threshold, one.drifted) == (other.threshold, other.drifted)
     assert there.mean_difference == pytest.approx(whole.mean_difference, abs=1e-9)
+
+
+def test_columns_of_any_kind_and_groups_have_the_same_drift_on_both_engines(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    support = Support.of(orders(2_000, seed=1), DATASET)
+    rows = orders(1_000, seed=2, per_customer=5)
+    reference = DriftDetector(rows, support.out_of_support(rows), DATASET, known=support.categories, samples=50)
+    current = orders(900, seed=3, per_customer=9)
+    current.loc[::30, "channel"] = "app"
+    sketcher = Sketcher(reference.encoding, reference.bins, support)
+    there = reference.compare_sketch(
+        spark_sketches.sketch(spark, write(current, tmp_path / "parts", (100, 420)), sketcher)
+    )
+    here = reference.compare_sketch(sketcher.sketch_all([current]))
+    assert there.statistics == here.statistics
+    assert (there.nulls, there.unseen, there.groups) == (here.nulls, here.unseen, 100)
+    assert {each.feature: each.categories for each in there.unseen}["channel"] == {"app": 30}
+    assert there.classifier is not None
+    assert here.classifier is not None
+    assert there.classifier.auc == pytest.approx(here.classifier.auc)

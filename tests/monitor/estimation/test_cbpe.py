@@ -192,3 +192,41 @@ def test_the_same_seed_gives_the_same_interval(true_probability: Floats) -> None
     )
     assert first == second
     assert first != other
+
+
+# Groups
+
+
+def games(count: int, seed: int, effect: float, true_probability: Floats) -> tuple[Floats, Floats, Floats]:
+    """Labels whose log-odds have a random effect of their game, P(made) without it, and the games."""
+    stream = np.random.default_rng(seed)
+    game = np.repeat(np.arange(count), 16)
+    probability = stream.choice(true_probability, len(game)).round(2)
+    odds = np.log(probability / (1 - probability)) + effect * stream.normal(size=count)[game]
+    return (stream.random(len(game)) < 1 / (1 + np.exp(-odds))).astype(float), probability, game.astype(float)
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.6])
+def test_the_random_effect_of_a_group_is_estimated(effect: float, true_probability: Floats) -> None:
+    labels, probability, game = games(2_000, 0, effect, true_probability)
+    assert Calibration.of(labels, probability, game).group_effect == pytest.approx(effect, abs=0.12)
+    assert Calibration.of(labels, probability).group_effect == 0
+
+
+def test_estimates_of_groups_cover_and_are_wider_than_those_of_rows(true_probability: Floats) -> None:
+    known = games(500, 0, 0.8, true_probability)
+    by_row, by_game = Calibration.of(*known[:2]), Calibration.of(*known)
+    covered, wider = 0, []
+    for trial in range(40):
+        labels, probability, game = games(60, 1 + trial, 0.8, true_probability)
+        actual = evaluate(labels, probability)["accuracy"]
+        row, of_game = (
+            estimate_performance(
+                calibration, probability, none_out_of_support(probability), groups=groups, samples=200
+            ).intervals["accuracy"]
+            for calibration, groups in ((by_row, None), (by_game, game))
+        )
+        covered += of_game.low <= actual <= of_game.high
+        wider.append((of_game.high - of_game.low) / (row.high - row.low))
+    assert covered >= 35
+    assert np.mean(wider) > 1.1
