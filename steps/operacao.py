@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field
 from rich.table import Table
 
 from data.cli.console import console, info, suppress_output
+from data.datasets import current
 from data.errors import KobeShotError, SchemaError
 from data.preparation.manifest import PROD, TRAIN, read_manifest, read_prepared
 from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
@@ -49,7 +50,7 @@ from serving.batch.in_process import predict
 from serving.client.cli import score
 from serving.client.load_probe import LoadProbe
 from serving.client.probe import endpoint_info
-from serving.model.packaging import predict_probability
+from serving.model.packaging import with_categories
 from serving.server.subprocesses import run_production_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
@@ -63,7 +64,7 @@ from steps.retreino import run as retrain
 from steps.shared.command import part, run_command
 from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.tracking import FigureRecord, Metrics, Record, Tags, Text, log_records, step_run
-from steps.training.config import TrainingConfig
+from steps.training.config import TrainingConfig, models_of
 from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
 
 RUN_NAME = run_names.BACKTEST
@@ -314,15 +315,15 @@ def _retrained_always(
             trainings += 1
         if number < len(tables):
             rows = tables[number]
-            predictions.append(
-                predict_probability(model.pipeline, rows) if model else predict(rows, "1")[PROBABILITY].to_numpy()
-            )
+            predictions.append(model.probability(rows) if model else predict(rows, "1")[PROBABILITY].to_numpy())
     return predictions, trainings
 
 
 def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFrame) -> Candidate:
-    columns = [*FEATURES, TARGET]
-    train = pd.concat([development[columns], labels[columns]], ignore_index=True).astype({TARGET: "int64"})
+    dataset = current()
+    columns = [*dataset.feature_names, dataset.target.name]
+    train = pd.concat([development[columns], labels[columns]], ignore_index=True)
+    train = train.astype({dataset.target.name: "int64"})
     is_arrived, weights = label_weights(len(development), len(labels), config.weighting)
     tuner = Tuner(
         train,
@@ -332,8 +333,11 @@ def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFra
         n_iter=config.n_iter,
         session_id=config.session_id,
         criterion=config.criterion,
+        dataset=with_categories(dataset, train),
+        max_tuning_rows=config.max_tuning_rows,
     )
-    return select_best([tuner.tune(model_id) for model_id in tuner.ids(config.models)], config.criterion)
+    ids = tuner.ids(models_of(config.models, dataset))
+    return select_best([tuner.tune(model_id) for model_id in ids], config.criterion)
 
 
 def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], status: str) -> Batch:

@@ -3,9 +3,21 @@
 from dataclasses import dataclass
 
 from data.cli.console import detail, format_message, info
-from data.preparation.manifest import IDS, TEST, TRAIN, Manifest, prepared_path, read_ids, read_manifest, read_prepared
+from data.datasets import current
+from data.preparation.manifest import (
+    IDS,
+    TEST,
+    TRAIN,
+    Manifest,
+    prepared_path,
+    read_groups,
+    read_ids,
+    read_manifest,
+    read_prepared,
+)
 from monitor.store import run_names, tags
 from serving import registry
+from serving.model.packaging import with_categories
 from steps.shared.command import run_command
 from steps.shared.data_origin import data_tags, print_synthetic_warning
 from steps.shared.tracking import (
@@ -56,12 +68,20 @@ def _prepared(manifest: Manifest) -> TrainingData:
     raw = {name.partition(".")[0]: digest for name, digest in manifest.provenance.sha256.items()}
     hashes = {f"sha256_{name}": digest for name, digest in {**manifest.sha256, **raw}.items()}
     ids = {name: found for name in IDS if (found := read_ids(manifest, name)) is not None}
+    train = read_prepared(manifest, TRAIN)
+    groups, tested = (read_groups(manifest, name) for name in (TRAIN, TEST))
+    test, group = read_prepared(manifest, TEST), current().group
+    if group and tested is not None:
+        # Intervals and the gate resample groups.
+        test = test.assign(**{group.name: tested.to_numpy()})
     return TrainingData(
-        read_prepared(manifest, TRAIN),
-        read_prepared(manifest, TEST),
+        train,
+        test,
         {name: prepared_path(name) for name in (TRAIN, TEST, *(IDS[name] for name in ids))},
         {**data_tags(manifest.provenance).values, **hashes},
         shot_ids=ids,
+        dataset=with_categories(current(), train),
+        groups=None if groups is None else groups.to_numpy(),
     )
 
 

@@ -1,17 +1,18 @@
 """The candidate models that the champion was selected from, with the pipelines that their runs keep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from data.datasets import Dataset, default, from_json
 from data.errors import TableError
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RunInfo
-from serving.model.packaging import load_pipeline, predict_probability
+from serving.model.packaging import DATASET_FILE, load_pipeline, predict_probability
 
 CANDIDATE_FOLDER, CANDIDATE_FILE = "candidate", "model.skops"
 """Where the run of a candidate keeps its pipeline."""
@@ -33,17 +34,20 @@ class StoredCandidate:
     selected : bool
         Whether it is the version's.
     pipeline : sklearn.pipeline.Pipeline
-        Takes an array of shape (n, 6) in the order of ``FEATURES``.
+        Takes what `serving.model.packaging.encoder_of` gives.
+    dataset : Dataset
+        The description that it was trained with.
     """
 
     id: str
     name: str
     selected: bool
     pipeline: Pipeline
+    dataset: Dataset = field(default_factory=default)
 
     def probability(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
         """P(made) of the rows of a table that holds the features, shape (n,)."""
-        return predict_probability(self.pipeline, table)
+        return predict_probability(self.pipeline, table, self.dataset)
 
 
 def candidates(store: ModelStore, version: str) -> list[StoredCandidate]:
@@ -57,12 +61,16 @@ def candidates(store: ModelStore, version: str) -> list[StoredCandidate]:
     found = store.version(version)
     if found is None or not found.run_id:
         return []
+    dataset = default()
+    if tags.DATASET in found.tags:
+        dataset = from_json(store.artifact(found.run_id, DATASET_FILE).read_text(encoding="utf-8"))
     read = [
         StoredCandidate(
             id=run.model_id,
             name=run.name.partition(": ")[2],
             selected=run.model_id == found.model_id,
             pipeline=candidate_pipeline(store, run),
+            dataset=dataset,
         )
         for run in store.candidate_runs(found.run_id)
         if run.model_id != BASE_RATE

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.identity import is_among
 from data.preparation.manifest import IDS, TEST, TRAIN
-from data.schema import FEATURES, SHOT_ID, TARGET
+from data.schema import SHOT_ID
 from data.storage.files import sha256, write_parquet
 from monitor.retraining.policy import split_by_time
 from monitor.store import tables
@@ -17,6 +18,7 @@ from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from monitor.store.records import ModelVersion
 from monitor.store.tables import TIME
+from serving.model.packaging import with_categories
 from steps.training.training_set import TrainingData
 
 _MAX_DEVELOPMENT = 0.5
@@ -70,12 +72,14 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         raise TrainingSetError(message)
     development_file = tables.development_table(current_store())
     development = pd.read_parquet(development_file)
-    columns = [*FEATURES, TARGET]
+    dataset = current()
+    target = dataset.target.name
+    columns = [*dataset.feature_names, target]
     version, digest = champion.version, sha256(development_file)
     development = tables.identified(current_store(), development[columns], TRAIN, version, digest)
     _refuse_development(labels, development)
-    train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({TARGET: "int64"})
-    test = later[columns].reset_index(drop=True).astype({TARGET: "int64"})
+    train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({target: "int64"})
+    test = later[columns].reset_index(drop=True).astype({target: "int64"})
     ids = {TRAIN: pd.concat([_identity(development), _identity(older)], ignore_index=True), TEST: _identity(later)}
     written = {TRAIN: train, TEST: test, **{IDS[name]: table for name, table in ids.items()}}
     files = {name: folder / f"{name}.parquet" for name in written}
@@ -93,7 +97,14 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         store_tags.RETRAINING_RUN: run_id,
     }
     return TrainingData(
-        train, test, files, tags, weights, arrived, {name: table[SHOT_ID] for name, table in ids.items()}
+        train,
+        test,
+        files,
+        tags,
+        weights,
+        arrived,
+        {name: table[SHOT_ID] for name, table in ids.items()},
+        dataset=with_categories(dataset, train),
     )
 
 
@@ -110,7 +121,8 @@ def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None
     if SHOT_ID in labels and SHOT_ID in development and labels[SHOT_ID].notna().any():
         share = float(np.mean(is_among(labels, development)))
     else:
-        values = (pd.MultiIndex.from_frame(each[[*FEATURES, TARGET]].astype(float)) for each in (labels, development))
+        names = [*current().feature_names, current().target.name]
+        values = (pd.MultiIndex.from_frame(each[names].astype(object)) for each in (labels, development))
         share = float(np.mean(next(values).isin(next(values))))
     if share > _MAX_DEVELOPMENT:
         message = (

@@ -1,11 +1,14 @@
 """The content of a version's model card, from its training."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data.datasets import default
-from data.schema import FEATURES
-from monitor.reports.model_card.card import Data, ModelCard
+import numpy as np
+import pandas as pd
+
+from monitor.metrics.binary import log_loss_by_row
+from monitor.reports.model_card.card import SHUFFLES, Data, ModelCard
 from monitor.reports.model_card.evaluation import evaluate_on_test
 from monitor.store import tags as store_tags
 from serving import registry
@@ -15,6 +18,7 @@ from steps.training.training_set import TrainingData
 from steps.training.tuning import Candidate
 
 _SHA256 = "sha256_"
+_MAX_IMPORTANCE_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
     """
     found = reproduction(logged.run_id, logged.tags, training)
     selection, _, candidates = justification.strip().partition("\n\n")
-    example = training_data.train.head(1)
+    example, dataset = training_data.train.head(1), training_data.dataset
     return ModelCard(
         model=registry.model(),
         version="",
@@ -62,17 +66,57 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
         measured=evaluate_on_test(
             training_data.train,
             training_data.test,
-            predict_probability(selected.pipeline, training_data.test),
-            predict_probability(prior.pipeline, training_data.test),
-            default(),
+            predict_probability(selected.pipeline, training_data.test, dataset),
+            predict_probability(prior.pipeline, training_data.test, dataset),
+            dataset,
         ),
         selection=selection,
         candidates=candidates,
-        example={name: float(example[name].iloc[0]) for name in FEATURES},
-        prediction=float(predict_probability(selected.pipeline, example)[0]),
+        example={name: _plain(example[name].iloc[0]) for name in dataset.feature_names},
+        prediction=float(predict_probability(selected.pipeline, example, dataset)[0]),
         command=found.command,
         remarks=found.remarks,
+        dataset=dataset,
+        hyperparameters=selected.hyperparameters,
+        importance=permutation_importance(selected, training_data.test, int(str(training.get("session_id", 0)))),
     )
+
+
+def permutation_importance(candidate: Candidate, test: pd.DataFrame, seed: int) -> dict[str, tuple[float, float]]:
+    """How much the log loss rises when a feature is shuffled: mean and standard deviation by feature, largest first.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    test : pandas.DataFrame
+        At least one row; of many rows a sample is used.
+    seed : int
+        Of sample and shuffles.
+    """
+    stream = np.random.default_rng(seed)
+    rows = test.sample(_MAX_IMPORTANCE_ROWS, random_state=seed) if len(test) > _MAX_IMPORTANCE_ROWS else test
+    labels = rows[candidate.dataset.target.name]
+    whole = float(log_loss_by_row(labels, candidate.probability(rows)).mean())
+    found = {}
+    for name in candidate.dataset.feature_names:
+        rises = [
+            float(log_loss_by_row(labels, candidate.probability(_shuffled(rows, name, stream))).mean()) - whole
+            for _ in range(SHUFFLES)
+        ]
+        found[name] = (float(np.mean(rises)), float(np.std(rises)))
+    return dict(sorted(found.items(), key=lambda each: -each[1][0]))
+
+
+def _shuffled(rows: pd.DataFrame, name: str, stream: np.random.Generator) -> pd.DataFrame:
+    return rows.assign(**{name: rows[name].to_numpy()[stream.permutation(len(rows))]})
+
+
+def _plain(value: object) -> float | str | None:
+    """A cell as JSON has it."""
+    if value is None or isinstance(value, str):
+        return value
+    number = float(value)  # type: ignore[arg-type]
+    return None if math.isnan(number) else number
 
 
 def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> Data:

@@ -11,7 +11,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from data.datasets import Dataset
 from serving.model.packaging import encoder_of
@@ -117,6 +117,22 @@ def with_preprocessing(model_id: str, estimator: Any, inputs: Inputs) -> Pipelin
     """A pipeline of a model that takes the input of a dataset."""
     transformer = preprocessing(model_id, inputs)
     return make_pipeline(estimator) if transformer is None else make_pipeline(transformer, estimator)
+
+
+def without_functions(pipeline: Pipeline) -> Pipeline:
+    """The same fitted pipeline without what scikit-learn keeps for another fit: a function, and a random generator.
+
+    A stored pipeline holds no functions, so that loading one runs no code; see ``STORED_TYPES``.
+    """
+    model = pipeline[-1]
+    if isinstance(model, HistGradientBoostingClassifier):
+        model.__dict__.pop("_feature_subsample_rng", None)
+        # It only checks that the numbers are numbers.
+        encoder = getattr(model, "_preprocessor", None)
+        for _, transformer, _ in [] if encoder is None else encoder.transformers_ + encoder.transformers:
+            if isinstance(transformer, FunctionTransformer):
+                transformer.set_params(func=None)
+    return pipeline
 
 
 def _frequent_categories(inputs: Inputs) -> ColumnTransformer:

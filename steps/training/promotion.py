@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from data.errors import TableError
 from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
-from data.schema import FEATURES, PROBABILITY, SHOT_ID, TARGET
+from data.schema import PROBABILITY
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining import promotion_test
 from monitor.retraining.promotion_test import (
@@ -26,7 +26,7 @@ from monitor.retraining.promotion_test import (
 from monitor.store import tables, tags
 from monitor.store.model_store import current_store
 from serving import registry
-from serving.batch.in_process import ScoredError, dataset_of, predict
+from serving.batch.in_process import ScoredError, predict
 from serving.model.packaging import predict_probability
 from serving.registry import gate
 from steps.shared.tracking import Metrics, Record, Tags, Text
@@ -91,6 +91,8 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     challenger's test rows: if the champion was trained on some of them, that is its advantage.
     """
     training_data, current = challenger.training_data, current_store().usable_champion()
+    dataset = training_data.dataset
+    identifier, columns = dataset.id.name, [*dataset.feature_names, dataset.target.name]
     if current is None or current.sha256(TEST) == training_data.tags[tags.sha256_of(TEST)]:
         return ComparisonRows(training_data.test)
     version = current.version
@@ -99,7 +101,7 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     try:
         theirs = tables.identified(
             current_store(),
-            tables.read_scored(tables.prepared_table(current_store(), name), dataset_of(version)),
+            tables.read_scored(tables.prepared_table(current_store(), name), dataset),
             name,
             version,
         )
@@ -109,20 +111,23 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     rows, trained_on = (
         (theirs, training_data.identified(TRAIN)) if is_same_file else (training_data.identified(TEST), theirs)
     )
-    if SHOT_ID not in rows or SHOT_ID not in trained_on:
-        unknown = f"champion version {version}" if SHOT_ID not in theirs else "the new version"
+    if not {*columns} <= {*rows.columns}:
+        note = f"on all {len(training_data.test):,} test rows: champion version {version} has other features"
+        return ComparisonRows(training_data.test, note)
+    if identifier not in rows or identifier not in trained_on:
+        unknown = f"champion version {version}" if identifier not in theirs else "the new version"
         note = (
-            f"on all {len(training_data.test):,} test rows: no run holds the shot_id of the rows that {unknown} "
+            f"on all {len(training_data.test):,} test rows: no run holds the {identifier} of the rows that {unknown} "
             "was trained and tested on, so the champion may have been trained on some of them, which is its advantage"
         )
         return ComparisonRows(training_data.test, note)
     dropped = is_among(rows, trained_on)
-    kept = rows.loc[~dropped, [*FEATURES, TARGET]]
+    kept = rows.loc[~dropped, columns]
     whose = f"champion version {version}'s" if is_same_file else "the new version's"
     other = "the new version" if is_same_file else "the champion"
     note = f"on {len(kept):,} of {whose} {len(rows):,} test rows; {other} was trained on the other {dropped.sum():,}"
-    if unnamed := int(trained_on[SHOT_ID].isna().sum()):
-        note += f", and on {unnamed:,} shots without a shot_id that may be among them"
+    if unnamed := int(trained_on[identifier].isna().sum()):
+        note += f", and on {unnamed:,} {dataset.rows} without a {identifier} that may be among them"
     return ComparisonRows(kept, note)
 
 
@@ -184,10 +189,10 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     if is_comparable and not obstacle:
         test = evaluate_challenger(
             rows,
-            predict_probability(challenger.pipeline, rows),
+            predict_probability(challenger.pipeline, rows, challenger.training_data.dataset),
             _predictions(named, rows, challenger.version),
-            predict_probability(challenger.prior, rows),
-            dataset=dataset_of(challenger.version),
+            predict_probability(challenger.prior, rows, challenger.training_data.dataset),
+            dataset=challenger.training_data.dataset,
             champion_name=f"champion version {named}",
             max_log_loss=max_log_loss,
             min_improvement=min_improvement,
@@ -229,9 +234,9 @@ def _predictions(champion: str, rows: pd.DataFrame, challenger: str) -> npt.NDAr
 
 
 def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResult:
-    test = challenger.training_data.test
-    made = predict_probability(challenger.pipeline, test)
-    losses = [log_loss_by_row(test[TARGET], each) for each in (made, predict_probability(challenger.prior, test))]
+    test, dataset = challenger.training_data.test, challenger.training_data.dataset
+    made, prior = (predict_probability(each, test, dataset) for each in (challenger.pipeline, challenger.prior))
+    losses = [log_loss_by_row(test[dataset.target.name], each) for each in (made, prior)]
     result = gate.compare(
         losses[0], losses[1], reference_name="the base rate", seed=seed, min_improvement=gate.MIN_SKILL
     )

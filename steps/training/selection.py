@@ -2,17 +2,15 @@
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 from rich.table import Table
 
 from data.cli.console import console, detail, info
 from data.preparation.manifest import TEST, TRAIN, prepared_path
-from data.schema import FEATURES, TARGET
 from data.storage.files import sha256
 from monitor.charts import static
 from monitor.metrics.binary import METRICS, THRESHOLD, evaluate
@@ -23,7 +21,7 @@ from monitor.store.candidates import BASE_RATE, CANDIDATE_FILE, CANDIDATE_FOLDER
 from serving import registry
 from serving.batch.in_process import PREDICTIONS_SHA256, ROUNDED_DECIMALS, ROUNDED_PREDICTIONS_SHA256, prediction_hash
 from serving.model.compilation import COMPILED, DETAILS
-from serving.model.packaging import log_scoring_model, predict_probability, save_pipeline
+from serving.model.packaging import DATASET_FILE, log_scoring_model, predict_probability, save_pipeline
 from steps.shared.tracking import (
     Artifact,
     Dataset,
@@ -37,7 +35,7 @@ from steps.shared.tracking import (
     log_records,
     nested_run,
 )
-from steps.training.config import TrainingConfig
+from steps.training.config import TrainingConfig, models_of
 from steps.training.model_card import Logged, card_of
 from steps.training.promotion import Challenger
 from steps.training.training_set import TrainingData
@@ -85,7 +83,7 @@ def train_and_register(config: TrainingConfig, training_data: TrainingData) -> t
     """Train, select and register within the active run; nothing is compared or promoted."""
     log_records(_inputs(training_data))
     candidates = tuple(_train_all(training_data, config))
-    selection = _select(candidates, training_data.test, config)
+    selection = _select(candidates, training_data, config)
     _show(selection, config.criterion)
     log_records(_records(selection))
     active = mlflow.active_run()
@@ -97,8 +95,9 @@ def train_and_register(config: TrainingConfig, training_data: TrainingData) -> t
 def _inputs(training_data: TrainingData) -> Iterator[Record]:
     yield training_data.origin
     yield Params({f"sha256_{name}": training_data.tags[f"sha256_{name}"] for name in training_data.files})
+    target = training_data.dataset.target.name
     for name, table, context in ((TRAIN, training_data.train, "training"), (TEST, training_data.test, "testing")):
-        yield Dataset(training_data.files[name], table, context, training_data.tags[f"sha256_{name}"], TARGET)
+        yield Dataset(training_data.files[name], table, context, training_data.tags[f"sha256_{name}"], target)
     for name, path in training_data.files.items():
         if path != prepared_path(name):
             yield Artifact(path)
@@ -114,14 +113,22 @@ def _train_all(training_data: TrainingData, config: TrainingConfig) -> Iterator[
         n_iter=config.n_iter,
         session_id=config.session_id,
         criterion=config.criterion,
+        dataset=training_data.dataset,
+        groups=training_data.groups,
+        max_tuning_rows=config.max_tuning_rows,
     )
+    if tuner.is_sampled:
+        info("  sample:", f"the search uses {config.max_tuning_rows:,} rows; each selected setting is fitted on all")
     yield _log_candidate(tuner.prior(), training_data, config)
-    if BEST in config.models.split(","):
+    models = models_of(config.models, training_data.dataset)
+    if BEST in models.split(","):
         info("  compare_models:", "every fast classifier of PyCaret; this takes minutes")
     with console.status("selecting the models to tune"):
-        ids = tuner.ids(config.models)
+        ids = tuner.ids(models)
     for model_id in ids:
-        yield _log_candidate(_tune(tuner, model_id, config), training_data, config)
+        candidate = _tune(tuner, model_id, config)
+        curve = tuner.learning_curve(candidate) if tuner.is_sampled else {}
+        yield _log_candidate(candidate, training_data, config, curve)
 
 
 def _tune(tuner: Tuner, model_id: str, config: TrainingConfig) -> Candidate:
@@ -134,10 +141,14 @@ def _tune(tuner: Tuner, model_id: str, config: TrainingConfig) -> Candidate:
     return candidate
 
 
-def _log_candidate(candidate: Candidate, training_data: TrainingData, config: TrainingConfig) -> Candidate:
+def _log_candidate(
+    candidate: Candidate, training_data: TrainingData, config: TrainingConfig, curve: Mapping[int, float] | None = None
+) -> Candidate:
     with nested_run(f"{candidate.id}: {candidate.name}"):
         log_records([training_data.origin])
-        log_records(_candidate_records(candidate, training_data.test, config))
+        log_records(_candidate_records(candidate, training_data, config))
+        for rows, value in (curve or {}).items():
+            mlflow.log_metric(f"{store_tags.LEARNING_CURVE}_{config.criterion}", value, step=rows)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CANDIDATE_FILE
             save_pipeline(candidate.pipeline, path)
@@ -145,13 +156,15 @@ def _log_candidate(candidate: Candidate, training_data: TrainingData, config: Tr
     return candidate
 
 
-def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: TrainingConfig) -> Iterator[Record]:
+def _candidate_records(candidate: Candidate, training_data: TrainingData, config: TrainingConfig) -> Iterator[Record]:
+    test, dataset = training_data.test, training_data.dataset
     yield Tags({store_tags.MODEL_ID: candidate.id, store_tags.SELECTION_METRIC: config.criterion})
     yield Params(candidate.hyperparameters)
     for name, (mean, deviation) in candidate.cross_validated.items():
         yield Metrics({f"cv_{name}_mean": mean, f"cv_{name}_std": deviation})
-    labels, made = test[TARGET].to_numpy(dtype=float), predict_probability(candidate.pipeline, test)
-    yield Metrics(_evaluate(candidate, test))
+    labels = test[dataset.target.name].to_numpy(dtype=float)
+    made = predict_probability(candidate.pipeline, test, dataset)
+    yield Metrics(evaluate(labels, made))
     if len(test) <= _MAX_RESAMPLED:
         for name, interval in evaluate_with_intervals(labels, made).intervals().items():
             yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
@@ -160,16 +173,19 @@ def _candidate_records(candidate: Candidate, test: pd.DataFrame, config: Trainin
     yield FigureRecord("roc", static.roc(labels, made, title))
     yield FigureRecord("precision_recall", static.precision_recall(labels, made, title))
     yield FigureRecord("calibration", static.calibration(labels, made, title))
-    yield FigureRecord("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
+    if {"lat", "lng"} <= {*dataset.feature_names}:
+        yield FigureRecord("prediction_map", static.prediction_map(test, made, f"P(made) by {title}"))
 
 
-def _evaluate(candidate: Candidate, test: pd.DataFrame) -> dict[str, float]:
-    return evaluate(test[TARGET], predict_probability(candidate.pipeline, test))
+def _evaluate(candidate: Candidate, training_data: TrainingData) -> dict[str, float]:
+    test, dataset = training_data.test, training_data.dataset
+    labels = test[dataset.target.name].to_numpy(dtype=float)
+    return evaluate(labels, predict_probability(candidate.pipeline, test, dataset))
 
 
-def _select(candidates: tuple[Candidate, ...], test: pd.DataFrame, config: TrainingConfig) -> ModelSelection:
+def _select(candidates: tuple[Candidate, ...], training_data: TrainingData, config: TrainingConfig) -> ModelSelection:
     selected = select_best([candidate for candidate in candidates if candidate.id != BASE_RATE], config.criterion)
-    test_metrics = {candidate.id: _evaluate(candidate, test) for candidate in candidates}
+    test_metrics = {candidate.id: _evaluate(candidate, training_data) for candidate in candidates}
     justification = _justify(selected, candidates, test_metrics, config.criterion)
     return ModelSelection(selected, candidates, test_metrics, justification)
 
@@ -222,8 +238,12 @@ def _records(selection: ModelSelection) -> Iterator[Record]:
 
 def _register(selection: ModelSelection, training_data: TrainingData, config: TrainingConfig, run_id: str) -> str:
     selected = selection.selected
-    example = training_data.train[list(FEATURES)].head(_EXAMPLE_ROWS)
-    info = log_scoring_model(selected.pipeline, example, threshold=THRESHOLD, metadata={"model_id": selected.id})
+    dataset = training_data.dataset
+    example = training_data.train[list(dataset.feature_names)].head(_EXAMPLE_ROWS)
+    log_records([Text(DATASET_FILE, dataset.to_json())])
+    info = log_scoring_model(
+        selected.pipeline, example, threshold=THRESHOLD, metadata={"model_id": selected.id}, dataset=dataset
+    )
     tags = {
         **training_data.tags,
         **git_state(),
@@ -232,6 +252,7 @@ def _register(selection: ModelSelection, training_data: TrainingData, config: Tr
             f"cv_{name}": f"{mean:.6f} ± {deviation:.6f}"
             for name, (mean, deviation) in selected.cross_validated.items()
         },
+        store_tags.DATASET: dataset.name,
         store_tags.MODEL_ID: selected.id,
         store_tags.SELECTION_METRIC: config.criterion,
         "threshold": str(THRESHOLD),

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.datasets import Dataset, default
 from data.preparation.manifest import TEST, TRAIN
-from data.schema import SHOT_ID
 from monitor.store.records import is_synthetic
 from monitor.store.tags import ORIGIN
 from steps.shared.tracking import Tags
@@ -22,7 +22,7 @@ class TrainingData:
     Attributes
     ----------
     train, test : pandas.DataFrame
-        The features (float64) and ``shot_made_flag``; no row is in both.
+        The features (float64, or strings) and the label; no row is in both.
     files : dict of str to pathlib.Path
         The same tables as files, by ``base_train`` and ``base_test``, and those of their ``shot_id`` by
         ``base_train_ids`` and ``base_test_ids`` where they are known.
@@ -34,7 +34,11 @@ class TrainingData:
     compared_on : ndarray of bool, shape (n,), optional
         The training rows on which models are compared for selection; all of them without.
     shot_ids : dict of str to pandas.Series
-        ``shot_id`` (Int64) of the rows of both tables, by ``base_train`` and ``base_test``; empty where unknown.
+        Id (Int64) of the rows of both tables, by ``base_train`` and ``base_test``; empty where unknown.
+    dataset : Dataset
+        The description of the tables, with the categories of the training rows.
+    groups : ndarray, shape (n,), optional
+        Group of each training row, where the description names one: no fold splits a group.
     """
 
     train: pd.DataFrame
@@ -44,12 +48,14 @@ class TrainingData:
     weights: npt.NDArray[np.float64] | None = None
     compared_on: npt.NDArray[np.bool_] | None = None
     shot_ids: "dict[str, pd.Series[Any]]" = field(default_factory=dict)
+    dataset: Dataset = field(default_factory=default)
+    groups: npt.NDArray[Any] | None = None
 
     def identified(self, name: str) -> pd.DataFrame:
-        """The rows of ``base_train`` or ``base_test``, with ``shot_id`` where it is known."""
+        """The rows of ``base_train`` or ``base_test``, with their id where it is known."""
         table = {TRAIN: self.train, TEST: self.test}[name]
         ids = self.shot_ids.get(name)
-        return table if ids is None else table.assign(**{SHOT_ID: ids.set_axis(table.index)})
+        return table if ids is None else table.assign(**{self.dataset.id.name: ids.set_axis(table.index)})
 
     @property
     def is_synthetic(self) -> bool:

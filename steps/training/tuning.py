@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
@@ -31,7 +31,7 @@ from data.datasets import Dataset, default
 from data.errors import KobeShotError
 from monitor.metrics.binary import METRICS
 from monitor.store.candidates import BASE_RATE
-from serving.model.packaging import encoder_of
+from serving.model.packaging import encoder_of, predict_probability
 from steps.training.pipelines import (
     HGBC,
     OWN_MODELS,
@@ -40,6 +40,7 @@ from steps.training.pipelines import (
     preprocessing,
     search_space,
     with_preprocessing,
+    without_functions,
 )
 
 BEST = "best"
@@ -114,6 +115,8 @@ class Candidate:
         Of the estimator, without those that are None.
     cross_validated : dict of str to tuple of float
         Mean and standard deviation over the folds of each metric.
+    dataset : Dataset
+        The description of the features, with their categories.
     """
 
     id: str
@@ -121,6 +124,11 @@ class Candidate:
     pipeline: Pipeline
     hyperparameters: dict[str, object]
     cross_validated: dict[str, tuple[float, float]]
+    dataset: Dataset = field(default_factory=default)
+
+    def probability(self, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """P(made) of the rows of a table with the features, shape (n,)."""
+        return predict_probability(self.pipeline, table, self.dataset)
 
 
 class Tuner:
@@ -170,7 +178,7 @@ class Tuner:
         groups: npt.NDArray[Any] | None = None,
         max_tuning_rows: int = MAX_TUNING_ROWS,
     ) -> None:
-        dataset = dataset or default()
+        self._dataset = dataset = dataset or default()
         self._inputs, self._target = Inputs.of(dataset), dataset.target.name
         self._features = encoder_of(dataset).inputs(train)
         self._raw_labels = train[self._target].to_numpy()
@@ -299,9 +307,9 @@ class Tuner:
     def _candidate(self, model_id: str, name: str, pipeline: Pipeline) -> Candidate:
         with _quiet():
             scores = self._cross_validate(pipeline)
-            self._fit(pipeline, np.arange(len(self._labels)))
+            without_functions(self._fit(pipeline, np.arange(len(self._labels))))
         hyperparameters = {key: value for key, value in pipeline[-1].get_params().items() if value is not None}
-        return Candidate(model_id, name, pipeline, hyperparameters, scores)
+        return Candidate(model_id, name, pipeline, hyperparameters, scores, self._dataset)
 
     def _fit(self, pipeline: Pipeline, rows: npt.NDArray[np.int_]) -> Pipeline:
         weights = {} if self._weights is None else {f"{pipeline.steps[-1][0]}__sample_weight": self._weights[rows]}

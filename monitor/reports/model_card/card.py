@@ -8,14 +8,14 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
-from data.schema import FEATURES, feature_column
+from data.datasets import Column, Dataset, default
 from monitor.metrics.binary import CALIBRATION_BINS, METRICS, THRESHOLD
 from monitor.metrics.intervals import Interval, Performance
 from monitor.reports.model_card.evaluation import TestEvaluation
@@ -30,10 +30,18 @@ _TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 # Sections of a description, the most important first; the text keeps the order of the template.
 _IMPORTANCE = (
     *("title", "metrics", "use", "limitations", "call", "reproduce", "selection", "data", "rollback", "features"),
-    *("candidates", "calibration", "slices"),
+    *("candidates", "calibration", "slices", "parameters"),
 )
+_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+_SPLITS = {
+    "random": "in a random split stratified by class",
+    "time": "the latest of them",
+    "group": "in a random split that keeps all rows of one {group} on one side",
+}
+SHUFFLES = 5
+"""Times that each feature is shuffled for its permutation importance."""
 _SHORT_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
-TREES = ("dt", "rf", "et", "gbc", "ada", "lightgbm")
+TREES = ("dt", "rf", "et", "gbc", "ada", "lightgbm", "hgbc")
 LINEAR = ("lr", "svm", "ridge", "lda")
 NEIGHBORS = "knn"
 
@@ -91,14 +99,20 @@ class ModelCard:
         Evaluation on the test rows.
     selection, candidates : str
         Why this model was selected, and the table of the candidate models, as Markdown.
-    example : dict of str to float
-        Features of a shot.
+    example : dict of str to float, str or None
+        Features of a row.
     prediction : float
         P(made) of the example.
     command : str
         Command that trains the version again; empty where it is not known.
     remarks : tuple of str
         Remarks on the command.
+    dataset : Dataset
+        The description of the features, with their categories.
+    hyperparameters : dict of str to object
+        Of the selected model.
+    importance : dict of str to tuple of float
+        Mean and standard deviation of the permutation importance of each feature, the largest first.
     """
 
     model: str
@@ -111,10 +125,13 @@ class ModelCard:
     measured: TestEvaluation
     selection: str
     candidates: str
-    example: dict[str, float]
+    example: Mapping[str, float | str | None]
     prediction: float
     command: str
     remarks: tuple[str, ...]
+    dataset: Dataset = field(default_factory=default)
+    hyperparameters: Mapping[str, object] = field(default_factory=dict)
+    importance: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def render(card: ModelCard) -> str:
@@ -157,7 +174,13 @@ def sections(card: ModelCard, *, short: bool) -> dict[str, str]:
         "heading": "###" if short else "##",
         "body": shlex.quote(json.dumps({"dataframe_records": [card.example]})),
         "family": _family(card.model_id),
-        "columns": {name: feature_column(name) for name in FEATURES},
+        "columns": {column.name: column for column in card.dataset.features},
+        "count": _COUNTS.get(len(card.dataset.features), len(card.dataset.features)),
+        "kinds": "numbers" if len(card.dataset.numeric) == len(card.dataset.features) else "mixed",
+        "split": _SPLITS[card.dataset.test.strategy].format(group=card.dataset.group and card.dataset.group.name),
+        "dataset": card.dataset,
+        "is_shots": card.dataset.court is not None,
+        "shuffles": SHUFFLES,
         "metrics": {name: METRICS[name] for name in (_SHORT_METRICS if short else METRICS)},
         "bins": CALIBRATION_BINS,
         "threshold": THRESHOLD,
@@ -187,6 +210,8 @@ def _template() -> jinja2.Template:
     environment.filters |= {
         "plain": _plain,
         "code": _code,
+        "allowed": _allowed,
+        "trained": _trained,
         "fenced": _fenced,
         "quoted": shlex.quote,
         "json": json.dumps,
@@ -209,6 +234,21 @@ def _code(text: object) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if "`" in line or not line else ""
     return f"{fence}{space}{line}{space}{fence}"
+
+
+def _allowed(column: Column, short: bool) -> str:  # noqa: FBT001 a filter of a template
+    low, high = column.limits
+    if short and low is not None and high is not None:
+        return f"{low:.8g} to {high:.8g}"
+    return column.constraint_text + (", or null" if column.nullable else "")
+
+
+def _trained(column: Column, measured: TestEvaluation) -> str:
+    """What the training rows hold of a feature."""
+    if column.name in measured.feature_ranges:
+        low, high = measured.feature_ranges[column.name]
+        return f"{low:.8g} to {high:.8g}"
+    return f"{len(column.categories):,} categories" if column.categories else ""
 
 
 def _fenced(text: str, language: str) -> str:

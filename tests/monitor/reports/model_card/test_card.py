@@ -34,6 +34,7 @@ from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetreinoConfig
 from steps.training import selection
 from steps.training.config import TrainingConfig
+from steps.training.pipelines import OWN_MODELS
 from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
 from steps.training.tuning import MODEL_NAMES, Candidate
@@ -184,7 +185,7 @@ def test_the_behavior_outside_the_support_depends_on_the_kind_of_model(
 
 
 def test_every_kind_of_model_has_a_name() -> None:
-    assert {*model_card.TREES, *model_card.LINEAR, model_card.NEIGHBORS} < {*MODEL_NAMES}
+    assert {*model_card.TREES, *model_card.LINEAR, model_card.NEIGHBORS} < {*MODEL_NAMES, *OWN_MODELS}
 
 
 @pytest.mark.parametrize("write", [render, description])
@@ -455,6 +456,8 @@ def test_unknown_parameters_are_listed() -> None:
 
 class PreparedTuner:
     """Returns fitted models, without training."""
+
+    is_sampled = False
 
     def __init__(self, train: pd.DataFrame, **options: object) -> None:
         del train, options
